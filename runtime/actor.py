@@ -1,0 +1,203 @@
+"""What an author of actors writes against: `Actor` and its `Context`."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import trio
+
+from runtime.asking import ReplyPort
+from runtime.errors import Refused
+from runtime.incarnation import ActorIncarnation
+from runtime.mailbox import MailboxSpec, reject
+from runtime.messages import Down, DownReason
+from runtime.reference import ActorRef
+from runtime.timers import Timer
+
+__all__ = ["Actor", "Context"]
+
+Message = TypeVar("Message")
+
+
+class Actor(Generic[Message]):
+    """Handles one message at a time. Subclass it as ``class Echo(Actor[Ping | Pong])``.
+
+    The type argument declares which message classes it accepts, for the type checker and at run time.
+    A fresh object is made for each incarnation, so `__init__` is where its state begins.
+    """
+
+    __slots__ = ("context",)
+
+    mailbox: ClassVar[MailboxSpec] = reject(64)
+    """Capacity and overflow policy."""
+
+    _accepted: ClassVar[tuple[type, ...]] = ()
+
+    context: Context
+    """Set by the runtime before `started`."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for base in types.get_original_bases(cls) if hasattr(types, "get_original_bases") else _original_bases(cls):
+            origin = typing.get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, Actor):
+                cls._accepted = _classes(typing.get_args(base)[0])
+
+    @classmethod
+    def accepted_messages(cls) -> tuple[type, ...]:
+        """The message classes it declares; empty accepts any (test actors only)."""
+        return cls._accepted
+
+    async def started(self) -> None:
+        """Prepare. The next sibling starts when this returns; an exception is a failed start."""
+
+    async def handle(self, message: Message) -> object:
+        """Handle one message; for a `Request` the returned value is the answer.
+
+        An exception while handling a request is the asker's answer (`Refused` as it is, anything else as
+        `HandlerFailed`); while handling any other message it crashes the actor. Cancelled when the ask it
+        answers is cancelled, or when the actor must end: change state only after the last await.
+        """
+        raise NotImplementedError
+
+    async def draining(self) -> None:
+        """The whole system will stop. Runs as a child task while messages are still handled.
+
+        The drain ends when every actor's `draining` has returned, or at the drain deadline.
+        """
+
+    async def stopping(self) -> None:
+        """Say good-bye, within the child's drain deadline. Runs after the last message."""
+
+    async def down(self, down: Down) -> None:
+        """A monitored actor ended."""
+
+    def snapshot(self) -> Mapping[str, object]:
+        """What an operator may see of its state: JSON values, nothing secret, no user text."""
+        return {}
+
+
+def _original_bases(cls: type) -> tuple[Any, ...]:
+    bases: tuple[Any, ...] = cls.__dict__.get("__orig_bases__", cls.__bases__)
+    return bases
+
+
+def _classes(argument: Any) -> tuple[type, ...]:
+    """The classes of a message union; a type variable or `Any` accepts all."""
+    if isinstance(argument, types.UnionType) or typing.get_origin(argument) is typing.Union:
+        return tuple(one for part in typing.get_args(argument) for one in _classes(part))
+    origin = typing.get_origin(argument)
+    if isinstance(origin, type):
+        return (origin,)
+    return (argument,) if isinstance(argument, type) else ()
+
+
+class Context:
+    """An actor's own view of the runtime. Only the actor and its child tasks use it."""
+
+    __slots__ = ("_life",)
+
+    def __init__(self, life: ActorIncarnation) -> None:
+        self._life = life
+
+    @property
+    def path(self) -> str:
+        """The actor's place in the tree."""
+        return self._life.place.path
+
+    @property
+    def incarnation(self) -> int:
+        """1 for the first start, one more for each restart."""
+        return self._life.place.incarnation
+
+    @property
+    def me(self) -> ActorRef[Any]:
+        """A reference to this actor's place."""
+        return ActorRef(self._life.system, self.path)
+
+    def spawn(
+        self,
+        function: Callable[..., Awaitable[object]],
+        *args: Any,
+        name: str | None = None,
+        answering: ReplyPort | None = None,
+    ) -> trio.CancelScope:
+        """Start a child task; it is cancelled when the actor ends, and crashes it by raising.
+
+        With ``answering`` it works for that ask: it gets its deadline and is cancelled with it. Returns
+        the task's cancel scope.
+        """
+        return self._life.spawn(function, args, name=name, port=answering)
+
+    def defer(self) -> ReplyPort:
+        """Take over the answer of the request being handled: the handler's return value is not sent.
+
+        If the actor ends before the port was answered, the asker gets `ActorDead`.
+        """
+        port = self._life.port
+        if port is None:
+            raise RuntimeError("defer() outside the handler of a request")
+        port.is_deferred = True
+        if self._life.deferred is None:
+            self._life.deferred = set()
+        port.holder = self._life.deferred
+        port.holder.add(port)
+        return port
+
+    def answer_later(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Let a child task compute the answer of the request being handled.
+
+        What it returns or raises is the asker's answer, as if the handler had; the actor goes on with its
+        next message meanwhile.
+        """
+        port = self.defer()
+        life = self._life
+
+        async def answer() -> None:
+            try:
+                port.reply(await function(*args))
+            except Refused as refusal:
+                port.fail(refusal)
+            except Exception as error:  # noqa: BLE001  isolation border: a request's exception is its asker's answer
+                life.report_handler_failure(port, error)
+
+        self.spawn(answer, name=getattr(function, "__name__", None), answering=port)
+
+    def after(self, seconds: float, message: object) -> Timer:
+        """Send ``message`` to this incarnation in ``seconds``. It dies with the incarnation."""
+        return self._life.add_timer(seconds, message, every=False)
+
+    def every(self, seconds: float, message: object) -> Timer:
+        """Send ``message`` to this incarnation every ``seconds``."""
+        return self._life.add_timer(seconds, message, every=True)
+
+    def monitor(self, other: ActorRef[Any]) -> None:
+        """Get exactly one `Down` (through `Actor.down`) when that actor's current incarnation ends.
+
+        If it is not running the `Down` comes at once. The monitor goes when this actor ends.
+        """
+        life = other.current_incarnation()
+        if life is None:
+            self._life.mailbox.put_system(Down(other.path, other.incarnation, DownReason.DEAD))
+        else:
+            self._life.watch(life)
+
+    def demonitor(self, other: ActorRef[Any]) -> None:
+        """Undo `monitor`; a `Down` already on its way still comes."""
+        life = other.current_incarnation()
+        if life is not None:
+            self._life.unwatch(life)
+
+    def link(self, other: ActorRef[Any]) -> None:
+        """Share failure: when either crashes, the other crashes with `LinkedActorFailed`.
+
+        An end without a crash breaks the link and harms nobody. Raises `ActorDead` if it is not running.
+        """
+        self._life.link(other.living_incarnation())
+
+    def stop(self) -> None:
+        """End this actor after the current message; a permanent one is then started again."""
+        self._life.stop_self()

@@ -1,0 +1,68 @@
+"""Handles on dynamic supervisors: children started and stopped at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import ActorDead
+from runtime.reference import ActorRef
+from runtime.specs import ChildSpec, DynamicSpec, Restart
+from runtime.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from runtime.actor import Actor
+    from runtime.system import ActorSystem
+
+__all__ = ["DynamicRef"]
+
+
+class DynamicRef:
+    """Names a dynamic supervisor; valid before it starts and across its restarts."""
+
+    __slots__ = ("_system", "path")
+
+    def __init__(self, system: ActorSystem, path: str) -> None:
+        self._system = system
+        self.path = path
+
+    async def start_child(
+        self,
+        id: str,  # noqa: A002  the name the spec uses
+        start: Callable[[], Actor[Any]],
+        *,
+        restart: Restart = Restart.TEMPORARY,
+        drain_seconds: float = 5.0,
+        start_seconds: float = 5.0,
+    ) -> ActorRef[Any]:
+        """Start an actor and return its reference once it is ready.
+
+        Raises `CapacityExceeded` when `max_children` are there (nothing is queued), `ActorDead` when the
+        supervisor is not running, `ValueError` for an id in use, or what the start raised. Cancelled,
+        the child that was starting ends.
+        """
+        spec = ChildSpec(id=id, start=start, restart=restart, drain_seconds=drain_seconds, start_seconds=start_seconds)
+        place = await self._supervisor().start_dynamic(spec)
+        return ActorRef(self._system, place.path)
+
+    async def stop_child(self, id: str) -> None:  # noqa: A002  the name the spec uses
+        """Stop a child as in a shutdown: stop message, drain deadline, cancellation. No-op if it is gone."""
+        supervisor = self._supervisor()
+        place = supervisor.children.get(id)
+        if place is not None:
+            await supervisor.stop_one(place)
+
+    @property
+    def child_count(self) -> int:
+        """How many children there are now; 0 while the supervisor is not running."""
+        place = self._system.find(self.path)
+        return len(place.life.children) if place is not None and isinstance(place.life, Supervisor) else 0
+
+    def _supervisor(self) -> Supervisor:
+        place = self._system.find(self.path)
+        if place is None:
+            raise ActorDead(self.path, 0, "no such place")
+        life = place.life
+        if not isinstance(life, Supervisor) or not isinstance(life.spec, DynamicSpec) or life.exit is not None:
+            raise ActorDead(self.path, place.incarnation, place.state.value)
+        return life

@@ -1,0 +1,405 @@
+"""One life of one place: from start to exit, with everything that must die with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runtime.asking import ReplyPort, current_deadline
+from runtime.errors import ActorDead, HandlerFailed, LinkedActorFailed, MailboxFull, Refused
+from runtime.mailbox import Mailbox
+from runtime.messages import Down, DownReason, SnapshotMessage, StopMessage, SuspendMessage
+from runtime.place import Exit, Place, State
+
+if TYPE_CHECKING:
+    from runtime.actor import Actor
+    from runtime.system import ActorSystem
+    from runtime.timers import Timer
+
+__all__ = ["ActorIncarnation", "Incarnation", "current_incarnation"]
+
+_log = logging.getLogger("runtime")
+
+current_incarnation: ContextVar[ActorIncarnation | None] = ContextVar("runtime_current_incarnation", default=None)
+"""The actor that the running task belongs to: its own task, or a child task of it."""
+
+MESSAGES_BETWEEN_CHECKPOINTS = 16
+"""An actor with a full mailbox lets the other tasks run this often."""
+
+
+class Incarnation:
+    """What a supervisor needs of a running child, actor or supervisor alike."""
+
+    __slots__ = (
+        "_finished",
+        "_ready",
+        "exit",
+        "failure",
+        "is_ready",
+        "place",
+        "scope",
+        "started_at",
+        "stop_requested_at",
+    )
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.scope = trio.CancelScope()
+        self.started_at = trio.current_time()
+        self.is_ready = False
+        self.exit: Exit | None = None
+        self.failure: Exception | None = None
+        """Set by `crash`: what to report instead of the cancellation that carried it out."""
+        self.stop_requested_at: float | None = None
+        # Made by whoever waits first: ten thousand idle actors need neither.
+        self._ready: trio.Event | None = None
+        self._finished: trio.Event | None = None
+
+    async def run(self) -> None:
+        """Live. Returns or raises when over."""
+        raise NotImplementedError
+
+    async def wind_up(self) -> None:
+        """After `run` ended: end what it left running. Shielded by the caller."""
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for an orderly end. Never waits."""
+        raise NotImplementedError
+
+    def crash(self, error: Exception) -> None:
+        """End it as if it had raised ``error``. Never waits."""
+        if self.failure is None:
+            self.failure = error
+        self.scope.cancel(reason=f"crashed: {type(error).__name__}")
+
+    def acknowledge(self) -> None:
+        """`started` has returned."""
+        self.is_ready = True
+        self.place.ready_seconds = trio.current_time() - self.started_at
+        if self._ready is not None:
+            self._ready.set()
+
+    async def wait_ready(self) -> None:
+        """Wait until started or over, whichever is first."""
+        if not self.is_ready and self.exit is None:
+            if self._ready is None:
+                self._ready = trio.Event()
+            await self._ready.wait()
+            self._ready = None
+
+    async def wait_finished(self) -> None:
+        """Wait until over."""
+        if self.exit is None:
+            if self._finished is None:
+                self._finished = trio.Event()
+            await self._finished.wait()
+
+    def finish(self, error: Exception | None) -> Exit:
+        """Record the end and wake whoever waits for it."""
+        error = self.failure or error
+        if error is not None:
+            reason = DownReason.CRASHED
+        elif self.scope.cancelled_caught:
+            reason = DownReason.CANCELLED
+        elif self.stop_requested_at is not None:
+            reason = DownReason.STOPPED
+        else:
+            reason = DownReason.RETURNED
+        now = trio.current_time()
+        self.exit = Exit(reason, error, now - self.started_at)
+        if self.stop_requested_at is not None:
+            self.place.stop_seconds = now - self.stop_requested_at
+        for event in (self._ready, self._finished):
+            if event is not None:
+                event.set()
+        return self.exit
+
+
+class ActorIncarnation(Incarnation):
+    """One actor object with its mailbox, child tasks, timers, monitors and links."""
+
+    __slots__ = (
+        "_child_count",
+        "_child_scopes",
+        "_children_done",
+        "_links",
+        "_stopping_self",
+        "_timers",
+        "_watchers",
+        "_watching",
+        "accepts",
+        "actor",
+        "awaiting",
+        "current",
+        "current_since",
+        "deferred",
+        "handled",
+        "is_suspended",
+        "mailbox",
+        "port",
+        "system",
+        "task",
+    )
+
+    def __init__(self, place: Place, actor: Actor[Any], system: ActorSystem) -> None:
+        super().__init__(place)
+        self.system = system
+        self.actor = actor
+        self.accepts = actor.accepted_messages()
+        self.mailbox = Mailbox(place.path, actor.mailbox, self._dropped)
+        self.task: trio.lowlevel.Task | None = None
+        self.current: object | None = None
+        """The message being handled."""
+        self.current_since = 0.0
+        self.handled = 0
+        """User messages handled so far."""
+        self.port: ReplyPort | None = None
+        """Where the answer to the current request goes."""
+        self.awaiting: ActorIncarnation | None = None
+        """The actor whose answer this one's handler awaits: an edge of the ask graph."""
+        self.is_suspended = False
+        self.deferred: set[ReplyPort] | None = None
+        self._stopping_self = False
+        self._child_scopes: set[trio.CancelScope] | None = None
+        self._child_count = 0
+        self._children_done: trio.Event | None = None
+        self._timers: set[Timer] | None = None
+        self._watchers: set[ActorIncarnation] | None = None
+        self._watching: set[ActorIncarnation] | None = None
+        self._links: set[ActorIncarnation] | None = None
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start the actor, handle messages one at a time, run `stopping` when asked to stop."""
+        self.task = trio.lowlevel.current_task()
+        current_incarnation.set(self)
+        actor, mailbox = self.actor, self.mailbox
+        await actor.started()
+        self.acknowledge()
+        since_checkpoint = 0
+        while not self._stopping_self:
+            if mailbox.system:
+                if await self._handle_system(mailbox.system.popleft()):
+                    break
+                continue
+            entry = None if self.is_suspended else mailbox.take()
+            if entry is None:
+                await mailbox.park()
+                since_checkpoint = 0
+                continue
+            self.current = entry[0]
+            self.current_since = trio.current_time()
+            if entry[1] is None:
+                await actor.handle(entry[0])
+            else:
+                await self._answer(entry[0], entry[1])
+            self.current = None
+            self.handled += 1
+            since_checkpoint += 1
+            if since_checkpoint >= MESSAGES_BETWEEN_CHECKPOINTS:
+                since_checkpoint = 0
+                await trio.lowlevel.checkpoint()
+        await actor.stopping()
+
+    def request_stop(self, reason: str) -> None:
+        if self.stop_requested_at is None:
+            self.stop_requested_at = trio.current_time()
+            self.mailbox.put_system(StopMessage(reason))
+
+    def stop_self(self) -> None:
+        """End after the current message."""
+        self._stopping_self = True
+
+    async def wind_up(self) -> None:
+        if self._child_count:
+            for scope in self._child_scopes or ():
+                scope.cancel(reason=f"{self.place.path} ended")
+            self._children_done = trio.Event()
+            await self._children_done.wait()
+
+    def finish(self, error: Exception | None) -> Exit:
+        ended = super().finish(error)
+        dead = ActorDead(self.place.path, self.place.incarnation, ended.reason.value)
+        for message, port, _ in self.mailbox.close(dead):
+            self._return_undelivered(message, port, dead, "stopped")
+        for port in (self.port, *(self.deferred or ())):
+            if port is not None and port.is_open:
+                port.fail(dead)
+        for message in self.mailbox.system or ():
+            if isinstance(message, SnapshotMessage) and message.port.is_open:
+                message.port.fail(dead)
+        for timer in self._timers or ():
+            timer.cancel()
+        self._tell_watchers(ended)
+        self.port = self.deferred = self._timers = None
+        return ended
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    async def _handle_system(self, message: object) -> bool:
+        """Serve the system lane; True when the actor shall stop."""
+        match message:
+            case StopMessage():
+                return True
+            case SuspendMessage(suspended):
+                self.is_suspended = suspended
+            case SnapshotMessage(port):
+                try:
+                    port.reply(dict(self.actor.snapshot()))
+                except Exception as error:  # noqa: BLE001  isolation border: looking must not kill
+                    port.fail(HandlerFailed(self.place.path, SnapshotMessage, error))
+            case Down():
+                if self._watching is not None:
+                    self._watching = {one for one in self._watching if one.exit is None}
+                await self.actor.down(message)
+        return False
+
+    async def _answer(self, message: object, port: ReplyPort) -> None:
+        """Handle a request: what the handler returns or raises is the asker's answer."""
+        if not port.is_open:
+            self.system.dead_letters.add(self.place.path, message, "expired")
+            return
+        self.port = port
+        token = current_deadline.set(port.deadline)
+        try:
+            with trio.CancelScope() as port.scope:
+                value = await self.actor.handle(message)
+                if not port.is_deferred:
+                    port.reply(value)
+        except Refused as refusal:
+            port.fail(refusal)
+        except Exception as error:  # noqa: BLE001  isolation border: a request's exception is its asker's answer
+            self.report_handler_failure(port, error)
+        finally:
+            current_deadline.reset(token)
+        # After a crash `finish` still needs the port, so this is not in the `finally`.
+        self.port = None
+
+    def report_handler_failure(self, port: ReplyPort, error: Exception) -> None:
+        """Log and count what a handler raised, and answer the asker with it."""
+        self.place.count_handler_failure(error)
+        _log.error(
+            "%s failed to handle %s: %s", self.place.path, port.request.__name__, type(error).__name__, exc_info=error
+        )
+        port.fail(HandlerFailed(self.place.path, port.request, error))
+
+    def _dropped(self, message: Any, port: ReplyPort | None) -> None:
+        capacity = self.mailbox.spec.capacity
+        self._return_undelivered(message, port, MailboxFull(self.place.path, capacity), "dropped")
+
+    def _return_undelivered(self, message: Any, port: ReplyPort | None, error: Exception, reason: str) -> None:
+        self.system.dead_letters.add(self.place.path, message, reason)
+        if port is not None and port.is_open:
+            port.fail(error)
+
+    # --- what dies with it ------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        function: Callable[..., Awaitable[object]],
+        args: tuple[Any, ...],
+        *,
+        name: str | None,
+        port: ReplyPort | None,
+    ) -> trio.CancelScope:
+        """Run a child task of this actor; if it raises, the actor crashes."""
+        scope = trio.CancelScope()
+        if self._child_scopes is None:
+            self._child_scopes = set()
+        self._child_scopes.add(scope)
+        self._child_count += 1
+        if port is not None:
+            port.scope = scope
+        supervisor = self.place.supervisor
+        assert supervisor is not None
+        label = f"{self.place.path}:{name or getattr(function, '__name__', 'child')}"
+        deadline = None if port is None else port.deadline
+        supervisor.host(self._run_child_task, scope, deadline, function, args, name=label)
+        return scope
+
+    async def _run_child_task(
+        self,
+        scope: trio.CancelScope,
+        deadline: float | None,
+        function: Callable[..., Awaitable[object]],
+        args: tuple[Any, ...],
+    ) -> None:
+        # A child task outlives the request that started it, so it must not inherit that deadline.
+        current_deadline.set(deadline)
+        try:
+            with scope:
+                await function(*args)
+        except Exception as error:  # noqa: BLE001  isolation border: becomes the actor's crash
+            self.crash(error)
+        finally:
+            assert self._child_scopes is not None
+            self._child_scopes.discard(scope)
+            self._child_count -= 1
+            if self._child_count == 0 and self._children_done is not None:
+                self._children_done.set()
+
+    def add_timer(self, seconds: float, message: object, *, every: bool) -> Timer:
+        """A message to this incarnation after ``seconds``, once or again and again."""
+        if self._timers is None:
+            self._timers = set()
+        timers = self._timers
+
+        def fire() -> None:
+            if not every:
+                timers.discard(timer)
+            try:
+                self.mailbox.put_nowait(message, None)
+            except MailboxFull:
+                self.system.dead_letters.add(self.place.path, message, "timer_mailbox_full")
+
+        timer = self.system.timers.call_at(
+            trio.current_time() + seconds, fire, period_seconds=seconds if every else None
+        )
+        timers.add(timer)
+        return timer
+
+    def watch(self, other: ActorIncarnation) -> None:
+        """Get one `Down` when ``other`` ends."""
+        other._watchers = (other._watchers or set()) | {self}
+        self._watching = (self._watching or set()) | {other}
+
+    def unwatch(self, other: ActorIncarnation) -> None:
+        """Get no `Down` of ``other``."""
+        if other._watchers is not None:
+            other._watchers.discard(self)
+        if self._watching is not None:
+            self._watching.discard(other)
+
+    def link(self, other: ActorIncarnation) -> None:
+        """Crash with ``other``, and it with this one."""
+        self._links = (self._links or set()) | {other}
+        other._links = (other._links or set()) | {self}
+
+    def _tell_watchers(self, ended: Exit) -> None:
+        down = Down(self.place.path, self.place.incarnation, ended.reason, ended.error)
+        for watcher in self._watchers or ():
+            watcher.mailbox.put_system(down)
+        for watched in self._watching or ():
+            if watched._watchers is not None:
+                watched._watchers.discard(self)
+        for other in self._links or ():
+            if other._links is not None:
+                other._links.discard(self)
+            if ended.is_crash:
+                other.crash(LinkedActorFailed(self.place.path, ended.error))
+        self._watchers = self._watching = self._links = None
+
+    @property
+    def state_word(self) -> str:
+        """What inspection shows as its state."""
+        if self.place.state is State.RUNNING:
+            if self.is_suspended:
+                return "suspended"
+            return "busy" if self.current is not None else "idle"
+        word: str = self.place.state.value
+        return word

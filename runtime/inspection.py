@@ -1,0 +1,177 @@
+"""Looking into a live tree. Reads the runtime's own records, so it answers while every actor is busy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import trio
+from attrs import frozen
+
+from runtime.asking import ReplyPort
+from runtime.errors import ActorDead, AskDeadline, SupervisionFault
+from runtime.incarnation import ActorIncarnation
+from runtime.mailbox import MailboxStatistics
+from runtime.messages import SnapshotMessage, SuspendMessage
+from runtime.place import Place, State, await_stack
+from runtime.specs import DynamicSpec, Restart, Strategy, SupervisorSpec
+from runtime.supervisor import Supervisor
+from runtime.system import ActorSystem
+
+__all__ = ["Readiness", "TreeNode", "actor_snapshot", "readiness", "restart", "suspend", "tree"]
+
+
+@frozen(kw_only=True)
+class TreeNode:
+    """One place at one moment."""
+
+    path: str
+    kind: str
+    """`actor`, or a supervisor's strategy: `one_for_one`, `one_for_all`, `rest_for_one`, `dynamic`."""
+    state: str
+    """A place's state; running actors are `idle`, `busy` or `suspended`."""
+    incarnation: int
+    restarts: int
+    """Over the life of the place."""
+    restarts_in_window: int | None
+    """For supervisors: restarts of children that count against the intensity."""
+    intensity: int | None
+    uptime_seconds: float | None
+    ready_seconds: float | None
+    """How long the last start took."""
+    stop_seconds: float | None
+    recovery_seconds: float | None
+    mailbox: MailboxStatistics | None
+    handled: int | None
+    """User messages of this incarnation."""
+    current_message: str | None
+    """Class name of the message being handled."""
+    current_age_seconds: float | None
+    deadline_seconds: float | None
+    """What remains of the current request's deadline."""
+    handler_failures: Mapping[str, int]
+    last_error: str | None
+    """What the last incarnation raised."""
+    stack: tuple[str, ...]
+    """Where its task waits, outermost first; only if asked for."""
+    children: tuple[TreeNode, ...]
+
+
+@frozen
+class Readiness:
+    """Whether the tree can do its work, and if not, why not."""
+
+    is_ready: bool
+    reasons: tuple[str, ...]
+
+
+def tree(system: ActorSystem, *, stacks: bool = False) -> TreeNode:
+    """The whole tree. Synchronous: no actor is asked."""
+    assert system.root is not None, "the system was never run"
+    return _node(system.root, trio.current_time(), stacks)
+
+
+def _node(place: Place, now: float, stacks: bool) -> TreeNode:
+    life = place.life
+    actor = life if isinstance(life, ActorIncarnation) else None
+    supervisor = life if isinstance(life, Supervisor) else None
+    error = None if place.last_exit is None else place.last_exit.error
+    port = None if actor is None else actor.port
+    busy = actor is not None and actor.current is not None
+    return TreeNode(
+        path=place.path or "root",
+        kind=_kind(place),
+        state=actor.state_word if actor is not None else place.state.value,
+        incarnation=place.incarnation,
+        restarts=place.restarts,
+        restarts_in_window=None if supervisor is None else supervisor.window.count(now),
+        intensity=None if supervisor is None else supervisor.window.intensity,
+        uptime_seconds=None if life is None else now - life.started_at,
+        ready_seconds=place.ready_seconds,
+        stop_seconds=place.stop_seconds,
+        recovery_seconds=place.recovery_seconds,
+        mailbox=None if actor is None else actor.mailbox.statistics(now),
+        handled=None if actor is None else actor.handled,
+        current_message=type(actor.current).__name__ if actor is not None and busy else None,
+        current_age_seconds=now - actor.current_since if actor is not None and busy else None,
+        deadline_seconds=None if port is None else port.deadline - now,
+        handler_failures=dict(place.handler_failures or {}),
+        last_error=None if error is None else f"{type(error).__name__}: {error}",
+        stack=await_stack(actor.task) if stacks and actor is not None and actor.task is not None else (),
+        children=tuple(_node(child, now, stacks) for child in supervisor.children.values()) if supervisor else (),
+    )
+
+
+def _kind(place: Place) -> str:
+    start = place.spec.start
+    if isinstance(start, DynamicSpec):
+        return "dynamic"
+    if isinstance(start, SupervisorSpec):
+        return start.strategy.value if isinstance(start.strategy, Strategy) else str(start.strategy)
+    return "actor"
+
+
+def readiness(system: ActorSystem) -> Readiness:
+    """Ready when every permanent child runs, no supervisor is at its intensity, nobody is stuck or holds the loop.
+
+    False from the first moment of a shutdown.
+    """
+    reasons: list[str] = []
+    if system.stopping_reason is not None:
+        reasons.append(f"stopping: {system.stopping_reason}")
+    now = trio.current_time()
+    for place in system.places():
+        life = place.life
+        if place.state is State.STUCK:
+            reasons.append(f"{place.path} is stuck")
+        elif place.spec.restart is Restart.PERMANENT and (life is None or not life.is_ready):
+            reasons.append(f"{place.path} is {place.state.value}")
+        if isinstance(life, Supervisor) and life.window.is_at_limit(now):
+            reasons.append(f"{place.path} is one restart from giving up")
+    holder = None if system.loop_watch is None else system.loop_watch.unresponsive()
+    if holder is not None:
+        reasons.append(f"{holder} is unresponsive")
+    return Readiness(not reasons, tuple(reasons))
+
+
+async def actor_snapshot(system: ActorSystem, path: str, *, timeout: float = 1.0) -> Mapping[str, object]:  # noqa: ASYNC109  told to the actor too
+    """The actor's own redacted snapshot, over the system lane.
+
+    Raises `UnknownPlace`, `ActorDead`, or `AskDeadline` when it is busy for longer than ``timeout``.
+    Cancellation withdraws the question.
+    """
+    life = _living_actor(system, path)
+    port = ReplyPort(path, SnapshotMessage, trio.current_time() + timeout, system.dead_letters)
+    life.mailbox.put_system(SnapshotMessage(port))
+    with trio.move_on_after(timeout):
+        snapshot: Mapping[str, object] = await port.wait()
+        return snapshot
+    port.abandon(cancel_work=False)
+    raise AskDeadline(path, SnapshotMessage, timeout)
+
+
+def suspend(system: ActorSystem, path: str, *, suspended: bool) -> None:
+    """Let an actor take no more user messages, or go on. System messages are still served.
+
+    Raises `UnknownPlace` or `ActorDead`.
+    """
+    _living_actor(system, path).mailbox.put_system(SuspendMessage(suspended))
+
+
+async def restart(system: ActorSystem, path: str) -> None:
+    """Stop one child in order and start it again; no failure is counted.
+
+    Raises `UnknownPlace`, `ChildStuck`, or what its start raised.
+    """
+    place = system.place(path)
+    if place.supervisor is None:
+        raise SupervisionFault(path, "the root is restarted by restarting the program")
+    await place.supervisor.restart_on_request(place)
+
+
+def _living_actor(system: ActorSystem, path: str) -> ActorIncarnation:
+    place = system.place(path)
+    life = place.life
+    if not isinstance(life, ActorIncarnation):
+        kind = "a supervisor" if place.is_supervisor else place.state.value
+        raise ActorDead(path, place.incarnation, kind)
+    return life

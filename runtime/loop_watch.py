@@ -1,0 +1,124 @@
+"""A watch on the event loop: who holds it, seen from a thread while it is still held.
+
+Trio is cooperative, so one handler that computes for a second stops everybody. An Instrument notes when
+each step starts and of which task; a daemon thread looks every few milliseconds and, when a step is old,
+samples the loop thread's stack, whether or not the step ever ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+
+import trio
+from attrs import frozen
+
+from runtime.incarnation import ActorIncarnation, current_incarnation
+
+__all__ = ["LoopWatch", "SlowStep"]
+
+_log = logging.getLogger("runtime.loop")
+
+SLOW_SECONDS = 0.050
+"""A step older than this is reported with its stack."""
+UNRESPONSIVE_SECONDS = 1.0
+"""A step older than this makes its actor unresponsive in health."""
+KEPT = 32
+
+
+@frozen
+class SlowStep:
+    """One step that held the loop."""
+
+    task: str
+    """Name of the task."""
+    path: str | None
+    """Its actor, if it belongs to one."""
+    seconds: float
+    """How old the step was when it was sampled."""
+    stack: str
+    """The loop thread's Python stack at that moment."""
+
+
+class LoopWatch(trio.abc.Instrument):
+    """Install with `watching`; read `slow_steps`, `unresponsive` and `age_seconds` from any thread."""
+
+    def __init__(
+        self,
+        *,
+        slow_seconds: float = SLOW_SECONDS,
+        unresponsive_seconds: float = UNRESPONSIVE_SECONDS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.slow_seconds = slow_seconds
+        self.unresponsive_seconds = unresponsive_seconds
+        self.slow_steps: deque[SlowStep] = deque(maxlen=KEPT)
+        """The newest ones, oldest first."""
+        self.slow_count = 0
+        self._clock = clock
+        self._step: tuple[float, trio.lowlevel.Task] | None = None
+        self._reported: tuple[float, trio.lowlevel.Task] | None = None
+        self._loop_thread = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Trio calls this before each step; one assignment, so that the thread sees both or neither."""
+        self._step = (self._clock(), task)
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Trio calls this after each step."""
+        self._step = None
+
+    def start(self) -> None:
+        """Begin to watch the loop of the calling thread."""
+        self._loop_thread = threading.get_ident()
+        trio.lowlevel.add_instrument(self)
+        self._thread = threading.Thread(target=self._sample, name="loop-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching. The thread ends by itself within one sampling period."""
+        trio.lowlevel.remove_instrument(self)
+        self._stop.set()
+
+    @property
+    def age_seconds(self) -> float:
+        """Age of the step that is running now; 0 while the loop waits or moves on."""
+        step = self._step
+        return 0.0 if step is None else self._clock() - step[0]
+
+    def unresponsive(self) -> str | None:
+        """Path (or task name) of whoever holds the loop for too long right now. Safe from any thread."""
+        step = self._step
+        if step is None or self._clock() - step[0] < self.unresponsive_seconds:
+            return None
+        return _path(step[1]) or step[1].name
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self.slow_seconds / 4):
+            step = self._step
+            if step is None or step is self._reported:
+                continue
+            age = self._clock() - step[0]
+            if age >= self.slow_seconds:
+                frame = sys._current_frames().get(self._loop_thread)
+                if frame is None or self._step is not step:
+                    continue  # it moved on while we looked
+                self._reported = step
+                self._report(SlowStep(step[1].name, _path(step[1]), age, "".join(traceback.format_stack(frame))))
+
+    def _report(self, slow: SlowStep) -> None:
+        self.slow_count += 1
+        self.slow_steps.append(slow)
+        _log.warning("%s has held the loop for %.0f ms:\n%s", slow.path or slow.task, slow.seconds * 1000, slow.stack)
+
+
+def _path(task: trio.lowlevel.Task) -> str | None:
+    life: ActorIncarnation | None = task.context.get(current_incarnation)
+    return None if life is None else life.place.path

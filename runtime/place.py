@@ -1,0 +1,129 @@
+"""Places: what stays when incarnations come and go. A place is the runtime's record of one child."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import frozen
+
+from runtime.messages import DownReason
+from runtime.specs import DynamicSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from runtime.incarnation import Incarnation
+    from runtime.specs import ChildSpec
+    from runtime.supervisor import Supervisor
+    from runtime.tracing import Tap
+
+__all__ = ["Exit", "Place", "State"]
+
+
+class State(enum.Enum):
+    """Where a place is in its life."""
+
+    NEW = "new"
+    """Not started yet."""
+    STARTING = "starting"
+    """`started` has not returned yet."""
+    RUNNING = "running"
+    BACKING_OFF = "backing_off"
+    """Crashed; the restart comes when the back-off is over."""
+    ENDED = "ended"
+    """Ended unasked; its supervisor has not decided yet."""
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    """Ended for good, or until someone starts it."""
+    STUCK = "stuck"
+    """Still running after it was cancelled."""
+
+
+@frozen
+class Exit:
+    """How an incarnation ended."""
+
+    reason: DownReason
+    error: Exception | None
+    uptime_seconds: float
+    """From its start to its end."""
+
+    @property
+    def is_crash(self) -> bool:
+        """True when it raised."""
+        return self.reason is DownReason.CRASHED
+
+
+class Place:
+    """One name in the tree. References point here, supervisors write here, inspection reads here."""
+
+    __slots__ = (
+        "__weakref__",
+        "failures_in_a_row",
+        "handler_failures",
+        "incarnation",
+        "last_exit",
+        "life",
+        "path",
+        "ready_seconds",
+        "recovery_seconds",
+        "restart_at",
+        "restarts",
+        "spec",
+        "state",
+        "stop_seconds",
+        "supervisor",
+        "tap",
+    )
+
+    def __init__(self, path: str, spec: ChildSpec, supervisor: Supervisor | None) -> None:
+        self.path = path
+        self.spec = spec
+        self.supervisor = supervisor
+        """The supervisor that this place is a child of; None for the root."""
+        self.state = State.NEW
+        self.incarnation = 0
+        """Number of starts so far; the current one's number."""
+        self.life: Incarnation | None = None
+        """The running incarnation."""
+        self.restarts = 0
+        """Restarts after a crash or an end, over the whole life of the place."""
+        self.failures_in_a_row = 0
+        self.restart_at: float | None = None
+        """When the back-off ends (Trio clock)."""
+        self.last_exit: Exit | None = None
+        self.handler_failures: Counter[str] | None = None
+        """Requests whose handler raised, by exception class."""
+        self.ready_seconds: float | None = None
+        """How long the last start took, until `started` returned."""
+        self.stop_seconds: float | None = None
+        """How long the last stop took."""
+        self.recovery_seconds: float | None = None
+        """From the last crash to ready again."""
+        self.tap: Tap | None = None
+        """A trace that someone has running on it."""
+
+    @property
+    def is_supervisor(self) -> bool:
+        """True for supervisors of both kinds."""
+        return isinstance(self.spec.start, (SupervisorSpec, DynamicSpec))
+
+    def count_handler_failure(self, error: Exception) -> None:
+        """Count a request whose handler raised."""
+        if self.handler_failures is None:
+            self.handler_failures = Counter()
+        self.handler_failures[type(error).__name__] += 1
+
+    def __repr__(self) -> str:
+        return f"<Place {self.path} {self.state.value} #{self.incarnation}>"
+
+
+def await_stack(task: trio.lowlevel.Task) -> tuple[str, ...]:
+    """Where a task waits, outermost frame first, as ``file:line in function``."""
+    stack: list[str] = []
+    frames: Any = task.iter_await_frames()
+    for frame, line in frames:
+        code = frame.f_code
+        stack.append(f"{code.co_filename}:{line} in {code.co_name}")
+    return tuple(stack)

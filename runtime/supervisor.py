@@ -1,0 +1,460 @@
+"""Supervisors: start in order, restart by strategy, stop in reverse order, give up when it is hopeless.
+
+One class serves fixed trees and dynamic children. A supervisor is itself an incarnation of a place, so a
+supervisor that gives up is one failure of its parent. Each child is one task in this supervisor's nursery
+with a cancel scope of its own, because a bare nursery cancels everything at once and in no order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runtime.actor import Context
+from runtime.errors import (
+    ActorDead,
+    CapacityExceeded,
+    ChildStuck,
+    RestartIntensityExceeded,
+    StartDeadlineExceeded,
+)
+from runtime.events import ChildEnded, ChildRestarting, ChildStarted, StuckReport
+from runtime.incarnation import ActorIncarnation, Incarnation
+from runtime.intensity import RestartWindow
+from runtime.place import Place, State, await_stack
+from runtime.specs import AutoShutdown, ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
+
+if TYPE_CHECKING:
+    from runtime.system import ActorSystem
+
+__all__ = ["Supervisor"]
+
+_log = logging.getLogger("runtime")
+
+CAUSES_KEPT = 32
+"""How many of the newest child failures an escalation carries."""
+
+
+class Supervisor(Incarnation):
+    """One life of one supervisor."""
+
+    __slots__ = (
+        "_causes",
+        "_ended",
+        "_group_from",
+        "_group_restart_at",
+        "_nursery",
+        "_operation",
+        "_restarts_due",
+        "_wake",
+        "children",
+        "spec",
+        "system",
+        "window",
+    )
+
+    def __init__(self, place: Place, spec: SupervisorSpec | DynamicSpec, system: ActorSystem) -> None:
+        super().__init__(place)
+        self.spec = spec
+        self.system = system
+        self.children: dict[str, Place] = {}
+        """By id, in start order."""
+        self.window = RestartWindow(spec.intensity, spec.period_seconds)
+        self._nursery: trio.Nursery | None = None
+        self._ended: deque[Place] = deque()  # bounded: a child ends once before it is started again
+        self._causes: deque[Exception] = deque(maxlen=CAUSES_KEPT)
+        self._wake = trio.Event()
+        self._operation: trio.CancelScope | None = None
+        self._restarts_due: dict[Place, float] = {}
+        self._group_from: Place | None = None
+        self._group_restart_at: float | None = None
+        if isinstance(spec, SupervisorSpec):
+            for child in spec.children:
+                self._add_place(child)
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start the children, keep them, stop them. Raises what makes it give up.
+
+        Cancelled, it cancels all children at once: the orderly way is `request_stop`.
+        """
+        failure: Exception | None = None
+        async with trio.open_nursery() as self._nursery:
+            try:
+                await self._interruptible(self._start_children(list(self.children.values())))
+                if self.stop_requested_at is None:
+                    self.acknowledge()
+                await self._supervise()
+            except Exception as error:  # noqa: BLE001  raised below, where the nursery cannot wrap it in a group
+                failure = error
+            await self._stop_children("shutdown" if failure is None else "its supervisor gave up")
+        if failure is not None:
+            raise failure
+
+    def request_stop(self, reason: str) -> None:
+        if self.stop_requested_at is None:
+            self.stop_requested_at = trio.current_time()
+            if self._operation is not None:
+                self._operation.cancel(reason=reason)
+            self._wake.set()
+
+    def crash(self, error: Exception) -> None:
+        # Cancelling its scope would cancel all children at once; this way they stop in order first.
+        if self.failure is None:
+            self.failure = error
+        self.request_stop(f"crashed: {type(error).__name__}")
+
+    def host(self, function: Callable[..., Awaitable[object]], *args: Any, name: str) -> None:
+        """Run a task in this supervisor's nursery, for an actor's child tasks."""
+        assert self._nursery is not None
+        self._nursery.start_soon(function, *args, name=name)
+
+    async def _supervise(self) -> None:
+        """React to children that end and to back-offs that are over, until told to stop."""
+        while self.stop_requested_at is None:
+            if self._ended:
+                place = self._ended.popleft()
+                if await self._child_ended(place):
+                    return
+                continue
+            now = trio.current_time()
+            if self._group_restart_at is not None and self._group_restart_at <= now:
+                await self._restart_group()
+                continue
+            due = next((one for one, at in self._restarts_due.items() if at <= now), None)
+            if due is not None:
+                await self._interruptible(self._start_again([due]))
+                continue
+            self._wake = trio.Event()
+            deadline = min(self._restarts_due.values(), default=float("inf"))
+            if self._group_restart_at is not None:
+                deadline = min(deadline, self._group_restart_at)
+            with trio.CancelScope(deadline=deadline):
+                await self._wake.wait()
+
+    async def _child_ended(self, place: Place) -> bool:
+        """Decide what follows; True when `auto_shutdown` ends this supervisor."""
+        if place.state is not State.ENDED:
+            return False  # stopped with its group meanwhile, or started again by an operator
+        if not self._wants_restart(place):
+            self._retire(place)
+            return self._is_auto_shutdown(place)
+        await self._plan_restart(place)
+        return False
+
+    async def _plan_restart(self, place: Place) -> None:
+        """Count the failure, give up or set the time of the restart; a group's others are stopped now."""
+        ended = place.last_exit
+        assert ended is not None
+        now = trio.current_time()
+        if ended.error is not None:
+            self._causes.append(ended.error)
+        backoff = place.spec.backoff
+        place.failures_in_a_row = backoff.failures_after(place.failures_in_a_row, ended.uptime_seconds)
+        delay = backoff.delay_seconds(place.failures_in_a_row)
+        within = self.window.add(now)
+        self.system.emit(
+            ChildRestarting(
+                path=place.path,
+                incarnation=place.incarnation,
+                reason=ended.reason,
+                error=ended.error,
+                uptime_seconds=ended.uptime_seconds,
+                attempt=self.window.count(now),
+                delay_seconds=delay if within else None,
+            )
+        )
+        if not within:
+            assert self.spec.intensity is not None
+            causes = list(self._causes) or [ActorDead(place.path, place.incarnation, ended.reason.value)]
+            raise RestartIntensityExceeded(
+                self.place.path,
+                self.spec.intensity,
+                self.spec.period_seconds,
+                ExceptionGroup(f"children of {self.place.path} that ended", causes),
+            )
+        place.state = State.BACKING_OFF
+        place.restart_at = now + delay
+        if self._strategy is Strategy.ONE_FOR_ONE:
+            self._restarts_due[place] = now + delay
+            return
+        first = place
+        if self._strategy is Strategy.ONE_FOR_ALL:
+            first = next(iter(self.children.values()))
+        elif self._group_from is not None and self._is_before(self._group_from, place):
+            first = self._group_from
+        self._group_from, self._group_restart_at = first, now + delay
+        for sibling in reversed(self._group(first)):
+            if sibling.life is not None:
+                await self._stop_child(sibling, f"{place.path} ended")
+                restarts = sibling.spec.restart is not Restart.TEMPORARY
+            else:
+                restarts = sibling.state is State.ENDED and self._wants_restart(sibling)
+            if sibling.life is None and restarts:
+                sibling.state = State.BACKING_OFF
+
+    async def _restart_group(self) -> None:
+        assert self._group_from is not None
+        group = [one for one in self._group(self._group_from) if one.state is State.BACKING_OFF]
+        self._group_restart_at = self._group_from = None
+        await self._interruptible(self._start_again(group))
+
+    async def _start_again(self, group: list[Place]) -> None:
+        """Start in order; a start that fails is one more failure of that child."""
+        for place in group:
+            self._restarts_due.pop(place, None)
+            place.restarts += 1
+            ended = place.last_exit
+            try:
+                await self._start_child(place)
+            except Exception as error:  # noqa: BLE001  isolation border: a failed start is the child's failure
+                _log.warning("%s failed to start again: %r", place.path, error)
+                await self._plan_restart(place)
+                return
+            if ended is not None and ended.is_crash:
+                place.recovery_seconds = place.ready_seconds
+
+    # --- starting ---------------------------------------------------------------------------------
+
+    async def _start_children(self, places: list[Place]) -> None:
+        """Start in order; on failure the error surfaces as the child raised it."""
+        for place in places:
+            try:
+                await self._start_child(place)
+            except Exception as error:
+                error.add_note(f"while starting {place.path}")
+                raise
+
+    async def _start_child(self, place: Place) -> None:
+        """Start one child and wait until it is ready. Raises what it raised, or `StartDeadlineExceeded`."""
+        assert self._nursery is not None
+        life = self._new_life(place)
+        self._nursery.start_soon(self._run_child, place, life, name=place.path)
+        is_actor = isinstance(life, ActorIncarnation)
+        seconds = place.spec.start_seconds if is_actor else float("inf")
+        try:
+            with trio.move_on_after(seconds):
+                await life.wait_ready()
+        except trio.Cancelled:
+            life.scope.cancel(reason="its starter was cancelled")
+            raise
+        if life.is_ready:
+            self.system.emit(ChildStarted(place.path, place.incarnation, place.ready_seconds or 0.0))
+            return
+        if life.exit is None:
+            life.crash(StartDeadlineExceeded(place.path, seconds))
+            with trio.move_on_after(place.spec.cancel_seconds):
+                await life.wait_finished()
+            if life.exit is None:
+                self._report_stuck(place, life)
+                raise ChildStuck(place.path, self._stack(life))
+        assert life.exit is not None
+        if life.exit.error is not None:
+            raise life.exit.error
+        # It ended during its start without an error: whoever starts it must hear of that.
+        raise ActorDead(place.path, place.incarnation, f"{life.exit.reason.value} during its start")
+
+    def _new_life(self, place: Place) -> Incarnation:
+        start = place.spec.start
+        place.incarnation += 1
+        place.state = State.STARTING
+        place.restart_at = None
+        life: Incarnation
+        if isinstance(start, (SupervisorSpec, DynamicSpec)):
+            life = Supervisor(place, start, self.system)
+        else:
+            actor = start()
+            life = ActorIncarnation(place, actor, self.system)
+            actor.context = Context(life)
+        place.life = life
+        return life
+
+    async def _run_child(self, place: Place, life: Incarnation) -> None:
+        """The child's task: the only place where its exceptions are caught."""
+        error: Exception | None = None
+        try:
+            with life.scope:
+                await life.run()
+        except Exception as raised:  # noqa: BLE001  isolation border: a child's crash is its supervisor's business
+            error = raised
+        finally:
+            with trio.CancelScope(shield=True):
+                await life.wind_up()
+            was_ready = life.is_ready
+            place.last_exit = life.finish(error)
+            place.life = None
+            self.system.emit(ChildEnded(place.path, place.incarnation, place.last_exit.reason, place.last_exit.error))
+            unasked = life.stop_requested_at is None or life.failure is not None or place.state is State.STUCK
+            place.state = State.ENDED if unasked else State.STOPPED
+            if isinstance(self.spec, DynamicSpec) and (
+                place.spec.restart is Restart.TEMPORARY or (not was_ready and place.incarnation == 1)
+            ):
+                self._retire(place)
+            elif unasked and was_ready:
+                self._ended.append(place)
+                self._wake.set()
+
+    # --- stopping ---------------------------------------------------------------------------------
+
+    async def _stop_children(self, reason: str) -> None:
+        """Stop all: in reverse start order, or all at once where the children are dynamic."""
+        with trio.CancelScope(shield=True):
+            places = [one for one in reversed(self.children.values()) if one.life is not None]
+            if isinstance(self.spec, DynamicSpec):
+                for place in places:
+                    assert place.life is not None
+                    place.life.request_stop(reason)
+                await self._stop_together(places)
+            else:
+                for place in places:
+                    await self._stop_child(place, reason)
+            self._restarts_due.clear()
+            for place in list(self.children.values()):
+                if place.life is None:
+                    self._retire(place)
+
+    async def _stop_together(self, places: list[Place]) -> None:
+        drain = max((one.spec.drain_seconds for one in places), default=0.0)
+        with trio.move_on_after(drain):
+            for place in places:
+                if place.life is not None:
+                    await place.life.wait_finished()
+        left = [one for one in places if one.life is not None]
+        for place in left:
+            assert place.life is not None
+            place.life.scope.cancel(reason=f"shutdown: not drained within {drain:g} s")
+        with trio.move_on_after(max((one.spec.cancel_seconds for one in left), default=0.0)):
+            for place in left:
+                if place.life is not None:
+                    await place.life.wait_finished()
+        for place in left:
+            if place.life is not None:
+                self._report_stuck(place, place.life)
+
+    async def _stop_child(self, place: Place, reason: str) -> None:
+        """Stop message, drain deadline, cancellation, hard deadline, report: whatever is needed first."""
+        life = place.life
+        if life is None:
+            return
+        place.state = State.STOPPING
+        life.request_stop(reason)
+        if not life.is_ready and isinstance(life, ActorIncarnation):
+            # It is not reading its mailbox yet, so a stop message would only wait for the deadline.
+            life.scope.cancel(reason="stopped during its start")
+        if isinstance(life, Supervisor):
+            # Its children have deadlines of their own; the system's total deadline bounds the whole.
+            await life.wait_finished()
+            return
+        with trio.move_on_after(place.spec.drain_seconds):
+            await life.wait_finished()
+        if life.exit is None:
+            life.scope.cancel(reason=f"shutdown: not drained within {place.spec.drain_seconds:g} s")
+            with trio.move_on_after(place.spec.cancel_seconds):
+                await life.wait_finished()
+        if life.exit is None:
+            self._report_stuck(place, life)
+
+    def _report_stuck(self, place: Place, life: Incarnation) -> None:
+        place.state = State.STUCK
+        self.system.report_stuck(StuckReport(place.path, place.incarnation, self._stack(life)))
+
+    def _stack(self, life: Incarnation) -> tuple[str, ...]:
+        task = life.task if isinstance(life, ActorIncarnation) else None
+        return () if task is None else await_stack(task)
+
+    # --- dynamic children and operators -----------------------------------------------------------
+
+    async def start_dynamic(self, spec: ChildSpec) -> Place:
+        """Start one more child and wait until it is ready.
+
+        Raises `CapacityExceeded`, `ActorDead` when this supervisor is stopping, or what the start raised
+        (then nothing remains of it). Cancelled, the child that was starting ends.
+        """
+        if self.stop_requested_at is not None or self.exit is not None or self._nursery is None:
+            raise ActorDead(self.place.path, self.place.incarnation, "stopping")
+        assert isinstance(self.spec, DynamicSpec)
+        if len(self.children) >= self.spec.max_children:
+            raise CapacityExceeded(self.place.path, self.spec.max_children)
+        if spec.id in self.children:
+            raise ValueError(f"{self.place.path} already has a child called {spec.id!r}")
+        place = self._add_place(spec)
+        await self._start_child(place)
+        return place
+
+    async def stop_one(self, place: Place) -> None:
+        """Stop a child for good, as its dynamic supervisor's `stop_child`."""
+        await self._stop_child(place, "asked to")
+        if place.life is None:
+            self._retire(place)
+
+    async def restart_on_request(self, place: Place) -> None:
+        """An operator's restart: an orderly stop and a start, counted as no failure.
+
+        Raises what the start raised; then the child is retried like after a crash.
+        """
+        await self._stop_child(place, "restart requested")
+        if place.state is State.STUCK:
+            raise ChildStuck(place.path, () if place.life is None else self._stack(place.life))
+        place.restarts += 1
+        try:
+            await self._start_child(place)
+        except Exception:
+            place.state = State.ENDED
+            self._ended.append(place)
+            self._wake.set()
+            raise
+
+    # --- bookkeeping ------------------------------------------------------------------------------
+
+    @property
+    def _strategy(self) -> Strategy:
+        return self.spec.strategy if isinstance(self.spec, SupervisorSpec) else Strategy.ONE_FOR_ONE
+
+    async def _interruptible(self, work: Awaitable[None]) -> None:
+        """Do it unless a stop is requested meanwhile."""
+        with trio.CancelScope() as self._operation:
+            if self.stop_requested_at is not None:
+                self._operation.cancel(reason="stop requested")
+            await work
+        self._operation = None
+
+    def _add_place(self, spec: ChildSpec) -> Place:
+        path = f"{self.place.path}/{spec.id}".lstrip("/")
+        place = self.children.get(spec.id) or self.system.register(path, spec, self)
+        self.children[spec.id] = place
+        return place
+
+    def _retire(self, place: Place) -> None:
+        """A child that has ended for good: dynamic ones leave the tree."""
+        place.state = State.STOPPED
+        place.restart_at = None
+        if isinstance(self.spec, DynamicSpec):
+            self.children.pop(place.spec.id, None)
+            self.system.unregister(place)
+
+    def _is_auto_shutdown(self, ended: Place) -> bool:
+        if not ended.spec.is_significant or not isinstance(self.spec, SupervisorSpec):
+            return False
+        if self.spec.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
+            return True
+        return self.spec.auto_shutdown is AutoShutdown.ALL_SIGNIFICANT and all(
+            one.state is State.STOPPED for one in self.children.values() if one.spec.is_significant
+        )
+
+    def _wants_restart(self, place: Place) -> bool:
+        """Whether a child that ended by itself is started again, by its restart type."""
+        restart, ended = place.spec.restart, place.last_exit
+        return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and ended is not None and ended.is_crash)
+
+    def _group(self, first: Place) -> list[Place]:
+        ordered = list(self.children.values())
+        return ordered[ordered.index(first) :]
+
+    def _is_before(self, one: Place, other: Place) -> bool:
+        ordered = list(self.children.values())
+        return ordered.index(one) < ordered.index(other)

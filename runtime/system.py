@@ -1,0 +1,261 @@
+"""The actor system: one tree, its directory, its signals, and a shutdown that keeps its deadline."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+
+from runtime.dead_letters import DeadLetters
+from runtime.dynamic import DynamicRef
+from runtime.errors import UnknownPlace
+from runtime.events import Event, StuckReport, SystemStopping
+from runtime.incarnation import ActorIncarnation, Incarnation, current_incarnation
+from runtime.loop_watch import LoopWatch
+from runtime.place import Place, State, await_stack
+from runtime.reference import ActorRef
+from runtime.specs import ChildSpec, SupervisorSpec, check_intensities
+from runtime.supervisor import Supervisor
+from runtime.timers import TimerService
+from runtime.tracing import Tap
+
+__all__ = ["ActorSystem", "hard_exit"]
+
+_log = logging.getLogger("runtime")
+
+Message = TypeVar("Message")
+
+EXIT_SOFTWARE = 70
+"""Exit status of a hard exit (EX_SOFTWARE of sysexits.h)."""
+
+
+def hard_exit(report: str) -> None:
+    """End the process at once: Trio cannot end a shielded task, and waits for its threads."""
+    sys.stderr.write(report + "\n")
+    sys.stderr.flush()
+    os._exit(EXIT_SOFTWARE)
+
+
+class ActorSystem:
+    """One supervision tree. Make it, take references, then `run` it once."""
+
+    def __init__(
+        self,
+        *,
+        drain_seconds: float = 10.0,
+        total_stop_seconds: float = 20.0,
+        watch_loop: bool = True,
+        handle_signals: bool = False,
+        on_overdue: Callable[[str], None] = hard_exit,
+        message_check: Callable[[object], None] | None = None,
+    ) -> None:
+        """
+        ``drain_seconds`` bounds the first phase of a shutdown, ``total_stop_seconds`` the whole of it; past
+        that ``on_overdue`` is called from a thread with a report of what is stuck, by default to end the
+        process. ``message_check`` is called with every message sent (test kits check frozenness there).
+        """
+        self.drain_seconds = drain_seconds
+        self.total_stop_seconds = total_stop_seconds
+        self.dead_letters = DeadLetters()
+        self.timers = TimerService()
+        self.loop_watch = LoopWatch() if watch_loop else None
+        self.message_check = message_check
+        self.observers: list[Callable[[Event], None]] = []
+        """Called with every event; must not wait or raise."""
+        self.taps: set[Tap] = set()
+        self.stuck: list[StuckReport] = []
+        """Children that outlived their cancellation, in order of discovery."""
+        self.stopping_reason: str | None = None
+        """Why the tree is going down, once it is."""
+        self.root: Place | None = None
+        self._handle_signals = handle_signals
+        self._on_overdue = on_overdue
+        self._places: dict[str, Place] = {}
+        self._stop_requested = trio.Event()
+        self._watchdog: threading.Timer | None = None
+
+    # --- directory --------------------------------------------------------------------------------
+
+    def reference(self, path: str, accepts: type[Message] | Any = None) -> ActorRef[Any]:
+        """A reference to the place at ``path``, which need not exist yet.
+
+        Annotate the variable to say what it accepts: ``tasks: ActorRef[TaskMessage] = system.reference("tasks")``.
+        """
+        return ActorRef(self, path)
+
+    def dynamic(self, path: str) -> DynamicRef:
+        """A handle on the dynamic supervisor at ``path``, which need not exist yet."""
+        return DynamicRef(self, path)
+
+    def find(self, path: str) -> Place | None:
+        """The place at ``path``."""
+        return self._places.get(path)
+
+    def place(self, path: str) -> Place:
+        """The place at ``path``, or `UnknownPlace`."""
+        place = self._places.get(path)
+        if place is None:
+            raise UnknownPlace(path)
+        return place
+
+    def places(self) -> list[Place]:
+        """All places, parents before children."""
+        return list(self._places.values())
+
+    def register(self, path: str, spec: ChildSpec, supervisor: Supervisor) -> Place:
+        """Supervisors only: the place for a child, the old one where its supervisor was started again."""
+        place = self._places.get(path)
+        if place is None:
+            place = self._places[path] = Place(path, spec, supervisor)
+        else:
+            place.supervisor, place.spec, place.state = supervisor, spec, State.NEW
+        return place
+
+    def unregister(self, place: Place) -> None:
+        """Supervisors only: a dynamic child has gone."""
+        if self._places.get(place.path) is place:
+            del self._places[place.path]
+            place.supervisor = None
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self, spec: SupervisorSpec, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the tree until it is asked to stop or its root gives up.
+
+        Cancelling this, like SIGINT, SIGTERM or `request_stop`, starts the orderly shutdown: drain, then
+        stop in reverse order; it then takes up to ``total_stop_seconds``. Raises `UnsafeIntensity` before
+        anything starts, a child's own exception when the first start fails, and
+        `RestartIntensityExceeded` when the root gives up.
+        """
+        check_intensities(spec)
+        self.root = Place("", ChildSpec(id="root", start=spec), None)
+        root = Supervisor(self.root, spec, self)
+        self.root.life, self.root.state, self.root.incarnation = root, State.STARTING, 1
+        failure: Exception | None = None
+        async with trio.open_nursery() as service:
+            # The tree's scope is shielded: whoever cancels us gets an orderly shutdown, not a massacre.
+            service.start_soon(self._stop_when_cancelled)
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as helpers:
+                    helpers.start_soon(self.timers.run, name="timers")
+                    if self._handle_signals:
+                        await helpers.start(self._listen_for_signals, name="signals")
+                    if self.loop_watch is not None:
+                        self.loop_watch.start()
+                    helpers.start_soon(self._shut_down, root, name="shutdown")
+                    helpers.start_soon(self._announce, root, task_status, name="announce")
+                    try:
+                        await root.run()
+                    except Exception as error:  # noqa: BLE001  raised below, outside of the nurseries' groups
+                        failure = error
+                    finally:
+                        self.root.last_exit = root.finish(failure)
+                        self.root.life, self.root.state = None, State.STOPPED
+                        if self.loop_watch is not None:
+                            self.loop_watch.stop()
+                        if self._watchdog is not None:
+                            self._watchdog.cancel()
+                    helpers.cancel_scope.cancel(reason="the tree has stopped")
+            service.cancel_scope.cancel(reason="the tree has stopped")
+        if failure is not None:
+            raise failure
+
+    def request_stop(self, reason: str) -> None:
+        """Begin the shutdown. Idempotent; never waits."""
+        if self.stopping_reason is None:
+            self.stopping_reason = reason
+            self.emit(SystemStopping(reason))
+            self._watchdog = threading.Timer(self.total_stop_seconds, self._overdue)
+            self._watchdog.daemon = True
+            self._watchdog.start()
+        self._stop_requested.set()
+
+    def _overdue(self) -> None:
+        """The total deadline has passed (called in a thread: the loop itself may be what is stuck)."""
+        self._on_overdue(self.stuck_report())
+
+    def stuck_report(self) -> str:
+        """What still runs, one line a child with its await stack."""
+        lines = [f"shutdown took longer than {self.total_stop_seconds:g} s; still running:"]
+        for place in self.places():
+            life = place.life
+            if isinstance(life, ActorIncarnation):
+                lines.append(f"  {place.path} ({place.state.value})")
+                lines += [f"    {line}" for line in (await_stack(life.task) if life.task else ())]
+        return "\n".join(lines)
+
+    async def _announce(self, root: Supervisor, task_status: trio.TaskStatus[None]) -> None:
+        await root.wait_ready()
+        if root.is_ready and self.root is not None:
+            self.root.state = State.RUNNING
+            task_status.started()
+
+    async def _stop_when_cancelled(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self.root is not None and self.root.life is not None:
+                self.request_stop("cancelled")
+
+    async def _listen_for_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                name = signal.Signals(number).name
+                if self.stopping_reason is not None:
+                    self._on_overdue(f"second signal ({name}); exiting at once\n{self.stuck_report()}")
+                self.request_stop(name)
+
+    async def _shut_down(self, root: Incarnation) -> None:
+        """Two phases: everybody drains at once; then the tree stops in reverse order."""
+        await self._stop_requested.wait()
+        with trio.move_on_after(self.drain_seconds):
+            async with trio.open_nursery() as drains:
+                for place in self.places():
+                    if isinstance(place.life, ActorIncarnation) and place.life.is_ready:
+                        drains.start_soon(self._drain, place.life, name=f"{place.path}:draining")
+        root.request_stop(self.stopping_reason or "stop")
+
+    async def _drain(self, life: ActorIncarnation) -> None:
+        current_incarnation.set(life)
+        try:
+            await life.actor.draining()
+        except Exception as error:  # noqa: BLE001  isolation border: one bad drain must not spoil the others'
+            _log.error("draining of %s failed", life.place.path, exc_info=error)
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        """Tell the observers. Called by supervisors."""
+        for observer in self.observers:
+            observer(event)
+
+    def report_stuck(self, report: StuckReport) -> None:
+        """A child outlived its cancellation."""
+        self.stuck.append(report)
+        _log.error("%s is STUCK after cancellation:\n  %s", report.path, "\n  ".join(report.stack))
+        self.emit(report)
+
+    def trace(self, place: Place, message: object, is_request: bool) -> None:
+        """Feed the taps on both ends of a message; called only while there are taps."""
+        sender = current_incarnation.get()
+        self.taps = {tap for tap in self.taps if tap.is_open}
+        if place.tap is not None:
+            place.tap.record("ask" if is_request else "in", sender.place.path if sender else "", message)
+        if sender is not None and sender.place.tap is not None:
+            sender.place.tap.record("out", place.path, message)
+
+    def open_tap(self, path: str, *, rate_per_second: float, maximum: int) -> Tap:
+        """Trace one place until ``maximum`` records; replaces a trace already on it. Raises `UnknownPlace`."""
+        place = self.place(path)
+        if place.tap is not None:
+            place.tap.close()
+        place.tap = Tap(rate_per_second=rate_per_second, maximum=maximum)
+        self.taps.add(place.tap)
+        return place.tap
