@@ -1,0 +1,1 @@
+"""Who may enter. Connections and REST ask this room through its `messages`."""

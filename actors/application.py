@@ -1,0 +1,150 @@
+"""The composition root: the whole tree of the server, written down as data."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from functools import partial
+from pathlib import Path
+
+from attrs import frozen
+from prometheus_client import CollectorRegistry
+
+from actors.access.access import Access
+from actors.connections.connection import Connection, ConnectionSettings
+from actors.connections.listener import Listener
+from actors.inference.admission import AdmissionLimits
+from actors.inference.engine import Engine, EngineSettings
+from actors.inference.inference import Inference, InferenceSettings
+from actors.inference.metrics import InferenceMetrics
+from actors.inference.text.text_model import CheckpointText, MockText
+from actors.inspection.inspector import Inspector
+from actors.inspection.server_file import ServerFile
+from actors.rest.application import make_application
+from actors.rest.rest import Rest
+from actors.settings import Settings
+from protocol.commands import MAXIMUM_FRAME_BYTES
+from protocol.events import Limits
+from runtime import ActorSystem, Backoff, ChildSpec, DynamicSpec, SupervisorSpec
+from runtime.inspection import readiness
+
+__all__ = ["VERSION", "Listening", "make_tree"]
+
+VERSION = "0.1.0"
+
+
+@frozen
+class Listening:
+    """The two sockets, bound before the tree starts; each child listens on a duplicate."""
+
+    websocket: socket.socket
+    rest: socket.socket
+
+
+def make_tree(
+    system: ActorSystem, settings: Settings, checkpoint: Path | None, listening: Listening, about: ServerFile
+) -> SupervisorSpec:
+    """The tree as a spec. Started top to bottom, stopped bottom to top."""
+    access = system.reference("access")
+    inference = system.reference("inference/inference")
+    engine = system.reference("inference/engine")
+    inspection = system.reference("inspection")
+    sockets = system.dynamic("connections/sockets")
+    registry = CollectorRegistry()
+    metrics = InferenceMetrics(registry)
+
+    engine_settings = EngineSettings(
+        engine=settings.engine,
+        model_name=settings.model,
+        checkpoint=checkpoint,
+        cache_folder=settings.cache_dir,
+        blas=settings.blas,
+        mock_step_seconds=settings.mock_step_seconds,
+        faults=settings.worker_faults,
+    )
+    inference_settings = InferenceSettings(
+        engine=settings.engine,
+        model_name="mock" if settings.engine == "mock" else settings.model,
+        limits=AdmissionLimits(rows=settings.max_rows, waiting_requests=settings.max_waiting),
+        default_max_tokens=settings.default_max_tokens,
+    )
+    connection_settings = ConnectionSettings(
+        server=f"leanvibe/{VERSION}",
+        # Nothing of the stream `client` is kept yet, so each start of the server begins a new epoch.
+        epoch=secrets.token_hex(8),
+        model=inference_settings.model_name,
+        limits=Limits(
+            frame_bytes=MAXIMUM_FRAME_BYTES,
+            commands_in_flight=32,
+            streams=128,
+            commands_per_second=20,
+            command_burst=60,
+            connections_per_client=16,
+            detach_seconds=60,
+        ),
+    )
+
+    return SupervisorSpec(
+        children=(
+            ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about)),
+            ChildSpec(
+                id="access",
+                start=lambda: Access(
+                    allowed_hosts=frozenset(settings.allowed_hosts),
+                    allowed_origins=frozenset(settings.allowed_origins),
+                ),
+            ),
+            ChildSpec(
+                id="inference",
+                start=SupervisorSpec(
+                    # A machine may lose its worker for as long as it likes; back-off spaces the attempts.
+                    intensity=None,
+                    children=(
+                        ChildSpec(
+                            id="inference",
+                            start=lambda: Inference(
+                                inference_settings,
+                                MockText if checkpoint is None else partial(CheckpointText, checkpoint),
+                                engine,
+                                metrics,
+                            ),
+                        ),
+                        ChildSpec(
+                            id="engine",
+                            start=lambda: Engine(engine_settings, inference, inspection),
+                            backoff=Backoff(base_seconds=0.25, maximum_seconds=10.0),
+                        ),
+                    ),
+                ),
+            ),
+            ChildSpec(
+                id="connections",
+                start=SupervisorSpec(
+                    children=(
+                        ChildSpec(id="sockets", start=DynamicSpec(max_children=settings.max_connections)),
+                        ChildSpec(
+                            id="listener",
+                            start=lambda: Listener(
+                                listening.websocket,
+                                sockets,
+                                lambda name, stream: Connection(name, stream, connection_settings, access, inference),
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+            ChildSpec(
+                id="rest",
+                start=lambda: Rest(
+                    listening.rest,
+                    lambda: make_application(
+                        inference=inference,
+                        access=access,
+                        registry=registry,
+                        readiness=lambda: readiness(system),
+                        about={"service": "leanvibe", "version": VERSION},
+                    ),
+                ),
+            ),
+        ),
+    )

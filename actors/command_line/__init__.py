@@ -1,0 +1,1 @@
+"""`leanvibe`: one file for each group of commands."""

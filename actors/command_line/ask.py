@@ -1,0 +1,112 @@
+"""`leanvibe ask`: one question, the answer as it comes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from actors.command_line.borrowed_server import server_for
+from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
+from protocol.client import Client, CommandFailed, Disconnected, connect
+from protocol.commands import ChatMessage, Generate, Role
+from protocol.validation import FieldFault
+
+__all__ = ["ask", "run_until_interrupted", "stream_answer"]
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("question")
+@data_dir_option
+@click.option("--url", help="WebSocket address of a server elsewhere, instead of the one of the data folder.")
+@click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started where none runs.")
+@click.option("--model", help="For the server that is started where none runs.")
+@click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
+@click.option("--temperature", type=float, default=0.0, show_default=True)
+@click.option("--seed", type=int)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the whole answer.")
+def ask(
+    question: str,
+    data_dir: Path | None,
+    url: str | None,
+    engine: str | None,
+    model: str | None,
+    max_tokens: int | None,
+    temperature: float,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Ask QUESTION and stream the answer."""
+    settings = settings_from(data_dir=data_dir, engine=engine, model=model)
+    try:
+        generate = Generate(
+            messages=[ChatMessage(Role.USER, question)], max_tokens=max_tokens, temperature=temperature, seed=seed
+        )
+    except FieldFault as error:
+        fail(f"--{error.path.replace('_', '-')} {error.problem}", status=2)
+
+    async def put(websocket_url: str) -> None:
+        async with connect(websocket_url, client_id=client_name_default(), agent="leanvibe ask") as client:
+            text, done = await stream_answer(client, generate, (lambda _: None) if as_json else _print_piece)
+            if as_json:
+                click.echo(json.dumps({"text": text, **done}))
+            else:
+                click.echo()
+
+    if url is not None:
+        run_until_interrupted(lambda: put(url))
+        return
+    with server_for(settings) as server:
+        run_until_interrupted(lambda: put(server.websocket_url))
+
+
+async def stream_answer(client: Client, generate: Generate, piece: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
+    """Put one question and hand on its text piece by piece; the whole text and the data of `done`."""
+    texts: list[str] = []
+    async with client.generate(generate) as answer:
+        async for text in answer:
+            texts.append(text)
+            piece(text)
+    return "".join(texts), answer.done or {}
+
+
+def run_until_interrupted(work: Callable[[], Any]) -> None:
+    """Run it; Ctrl-C cancels it in order, and whatever goes wrong is one line for a person."""
+
+    async def run() -> bool:
+        interrupted = False
+
+        async def watch(scope: trio.CancelScope) -> None:
+            nonlocal interrupted
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    interrupted = True
+                    scope.cancel(reason="interrupted")
+                    return
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, nursery.cancel_scope)
+            await work()
+            nursery.cancel_scope.cancel(reason="done")
+        return interrupted
+
+    try:
+        if trio.run(run):
+            sys.exit(INTERRUPTED)
+    except* CommandFailed as group:
+        fail("; ".join(str(one) for one in group.exceptions))
+    except* (OSError, Disconnected) as group:
+        fail("; ".join(f"no answer from the server: {one}" for one in group.exceptions))
+
+
+def _print_piece(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,71 @@
+"""The server that a command talks to: the running one, or one started for the command's own time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from actors.command_line.options import fail, find_server
+from actors.command_line.serve import ensure_checkpoint
+from actors.inspection.server_file import ServerFile
+from actors.settings import Settings
+
+__all__ = ["server_for"]
+
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.05
+
+
+@contextmanager
+def server_for(settings: Settings) -> Iterator[ServerFile]:
+    """The server of the data folder. Where none runs one is started, and stopped on the way out."""
+    running = find_server(settings)
+    if running is not None:
+        yield running
+        return
+    if settings.engine == "mlx":
+        ensure_checkpoint(settings)
+    click.secho("No server is running; starting one for this question …", fg="yellow", err=True)
+    environment = {
+        **os.environ,
+        "LEANVIBE_DATA_DIR": str(settings.data_dir),
+        "LEANVIBE_CACHE_DIR": str(settings.cache_dir),
+    }
+    command = [sys.executable, "-m", "actors.command_line.main", "serve", "--port", "0", "--ws-port", "0"]
+    command += ["--engine", settings.engine, "--model", settings.model, "--log-level", "error"]
+    # A session of its own, so that Ctrl-C ends the question first and the server in order after it.
+    process = subprocess.Popen(  # noqa: S603  our own program, no shell
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        yield _wait_until_up(process, settings)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], settings: Settings) -> ServerFile:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        found = find_server(settings)
+        if found is not None:
+            return found
+        if process.poll() is not None:
+            assert process.stderr is not None
+            words = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+            fail(f"the server did not start: {words[-1] if words else 'no reason given'}")
+        time.sleep(POLL_SECONDS)
+    fail(f"the server was not up after {START_SECONDS:g} seconds")

@@ -1,0 +1,56 @@
+"""The `leanvibe` command. Groups are imported when they are used, so that each starts quickly."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "serve": ("actors.command_line.serve", "serve", "Run the server."),
+    "ask": ("actors.command_line.ask", "ask", "Ask one question and stream the answer."),
+    "chat": ("actors.command_line.chat", "chat", "Talk with the model."),
+    "status": ("actors.command_line.status", "status", "Show how the server and its engine are."),
+    "inspect": ("actors.command_line.inspect", "inspect", "Look into the live supervision tree."),
+    "model": ("actors.command_line.model", "model", "Find and prepare models."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name; the module behind one is imported when it runs or is asked for help."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        entry = _COMMANDS.get(name)
+        if entry is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(entry[0]), entry[1])
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="leanvibe")
+def leanvibe() -> None:
+    """A local AI assistant: one server on your machine, one model, all your devices."""
+
+
+def main() -> Any:
+    """Entry point of the console script."""
+    try:
+        return leanvibe(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

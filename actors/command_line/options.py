@@ -1,0 +1,59 @@
+"""Options and failures that several commands share."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from actors.inspection.server_file import ServerFile, read_server_file
+from actors.settings import Settings, SettingsFault, load_settings
+
+__all__ = ["client_name_default", "data_dir_option", "fail", "find_server", "settings_from"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def data_dir_option(function: Function) -> Function:
+    """`--data-dir`, which says which server is meant."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of the server's data (also LEANVIBE_DATA_DIR).",
+    )(function)
+
+
+def settings_from(**overrides: Any) -> Settings:
+    """Settings with the options that were given on the command line; a wrong one ends the command."""
+    config = overrides.pop("config", None)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return load_settings(given, config=config)
+    except SettingsFault as error:
+        fail(f"a setting is wrong: {error}", status=2)
+
+
+def find_server(settings: Settings) -> ServerFile | None:
+    """The running server of this data folder, if there is one."""
+    return read_server_file(settings.data_dir)
+
+
+def client_name_default() -> str:
+    """Who the command line is to the server: the user's name, as far as the protocol can spell it."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = ""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", os.environ.get("LEANVIBE_CLIENT_ID", "") or name).lstrip("._-")
+    return name[:64] or "local"
+
+
+def fail(message: str, *, status: int = 1) -> NoReturn:
+    """End the command with one line that says what is wrong and what to do."""
+    click.secho(f"leanvibe: {message}", fg="red", err=True)
+    raise SystemExit(status)

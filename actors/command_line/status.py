@@ -1,0 +1,71 @@
+"""`leanvibe status`: the server's health as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+
+__all__ = ["status"]
+
+SECONDS = 5.0
+_COLOURS = {"healthy": "green", "mock": "yellow", "loading": "yellow", "degraded": "red"}
+
+
+@click.command()
+@data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print what /health said.")
+def status(data_dir: Path | None, as_json: bool) -> None:
+    """Show how the server and its engine are. Exit status 0 only when it can answer questions."""
+    settings = settings_from(data_dir=data_dir)
+    server = find_server(settings)
+    if server is None:
+        fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
+    try:
+        with urllib.request.urlopen(f"{server.rest_url}/health", timeout=SECONDS) as response:  # noqa: S310  our own address
+            health: dict[str, Any] = json.load(response)
+    except (OSError, urllib.error.URLError, ValueError) as error:
+        fail(f"the server (process {server.pid}) does not answer at {server.rest_url}: {error}")
+    if as_json:
+        click.echo(json.dumps({**health, "pid": server.pid, "websocket_url": server.websocket_url}))
+    else:
+        _show(health, server.pid, server.websocket_url)
+    raise SystemExit(0 if health["status"] in ("healthy", "mock") else 1)
+
+
+def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:
+    engine = health["engine"]
+    colour = _COLOURS.get(health["status"], "red")
+    table = Table(title=f"LeanVibe {health['version']}", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("status", f"[{colour}]{health['status']}[/{colour}]")
+    for reason in [*health["reasons"], *([engine["problem"]] if engine["problem"] else [])]:
+        table.add_row("", f"[yellow]{reason}[/yellow]")
+    table.add_row("process", f"{pid} (worker {_shown(engine['worker_pid'])}, restarts {engine['restarts']})")
+    table.add_row("address", websocket_url)
+    table.add_row("model", f"{engine['model']} ({_shown(engine['dtype'])} on {_shown(engine['backend'])})")
+    table.add_row(
+        "pretrained", f"{engine['has_pretrained_weights']} (canary {_shown(engine['canary_nll'], '{:.2f}')} nats)"
+    )
+    table.add_row("BLAS", _shown(engine["blas"]))
+    table.add_row("running", f"{engine['running']}, waiting {engine['queue_depth']}")
+    table.add_row("speed", f"{_shown(engine['tokens_per_second'], '{:.1f}')} tokens/s over the last steps")
+    table.add_row("last answer", f"{_shown(engine['last_inference_time'], '{:.0f}')} ms")
+    table.add_row("worker memory", f"{_shown(engine['memory_usage_mb'], '{:.0f}')} MiB")
+    for warning in engine["warnings"]:
+        table.add_row("[yellow]warning[/yellow]", warning)
+    Console().print(table)
+
+
+def _shown(value: Any, form: str = "{}") -> str:
+    """A measured value, or a dash where nothing was measured."""
+    return "–" if value is None else form.format(value)

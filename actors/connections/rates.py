@@ -1,0 +1,42 @@
+"""Limits of one connection: a token bucket for commands and a sliding count of refusals. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["SlidingCount", "TokenBucket"]
+
+
+class TokenBucket:
+    """``rate`` commands a second, ``burst`` at once."""
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at = now
+
+    def take(self, now: float) -> float | None:
+        """None if the command may go; else the seconds after which one may."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return None
+        return (1 - self._tokens) / self._rate
+
+
+class SlidingCount:
+    """How often something happened in the last ``seconds``, up to a limit."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._times: deque[float] = deque(maxlen=limit)
+
+    def add(self, now: float) -> bool:
+        """Count one; True when the limit is reached."""
+        while self._times and self._times[0] <= now - self._seconds:
+            self._times.popleft()
+        self._times.append(now)
+        return len(self._times) >= self._limit

@@ -1,0 +1,67 @@
+"""What the engine actor and the inference actor tell each other, inside the room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+
+from actors.inference.sampling import Sampling
+
+__all__ = ["AdmitRow", "Attach", "CancelRow", "EngineLoading", "EngineMessage", "EngineReady", "EngineStep"]
+
+
+@frozen(kw_only=True)
+class AdmitRow:
+    """Work for the worker: one sequence to continue."""
+
+    row: int
+    """Number of this admission; never used twice."""
+    prompt_ids: list[int] = field(repr=False)
+    emitted_ids: list[int] = field(repr=False)
+    """What was already emitted before a recovery; the worker goes on after it."""
+    max_tokens: int
+    """Most tokens of the whole answer, the emitted ones included."""
+    stop_ids: list[int]
+    sampling: Sampling
+
+
+@frozen
+class CancelRow:
+    """Free the row within one step."""
+
+    row: int
+
+
+@frozen
+class Attach:
+    """The inference actor has (re)started: drop all rows and say how the engine is."""
+
+
+EngineMessage = AdmitRow | CancelRow | Attach
+
+
+@frozen(kw_only=True)
+class EngineLoading:
+    """A worker process has started and loads its model."""
+
+    incarnation: int
+    worker_pid: int
+    stage: str
+
+
+@frozen(kw_only=True)
+class EngineReady:
+    """The worker has loaded, checked and warmed up its model, and holds no rows."""
+
+    incarnation: int
+    worker_pid: int
+    report: dict[str, Any]
+
+
+@frozen(kw_only=True)
+class EngineStep:
+    """What one step of the worker produced."""
+
+    incarnation: int
+    frame: dict[str, Any]

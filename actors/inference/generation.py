@@ -1,0 +1,151 @@
+"""One answer in the making: a pure record that turns tokens into events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from attrs import define, field
+
+from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
+from actors.inference.text.stop_matcher import StopMatcher
+from actors.inference.text.text_model import Detokenizer
+from protocol.commands import Generate
+from protocol.events import Done, FinishReason, Timings, Usage
+
+__all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "Generation"]
+
+MAXIMUM_CHARGES = 3
+"""A request is charged with a worker's death when it had completed fewer than two steps; the third ends it."""
+MAXIMUM_DEATHS = 20
+"""No request outlives more worker deaths than this, whoever is to blame."""
+STEPS_TO_ACQUIT = 2
+
+
+@define(kw_only=True, eq=False)
+class Generation:
+    """A request, what was emitted for it, and how it fared. All its text is a function of its token ids."""
+
+    stream: str
+    client_id: str
+    generate: Generate
+    seed: int
+    prompt_ids: list[int] = field(repr=False)
+    max_tokens: int
+    detokenizer: Detokenizer = field(repr=False)
+    deliver: Callable[[GenerationEvent], None] = field(repr=False)
+    """Hands an event to the follower; never waits."""
+    accepted_at: float
+    """Trio clock, seconds."""
+    follower_path: str | None = None
+    row: int | None = None
+    """Its number in the worker while it is admitted."""
+    emitted_ids: list[int] = field(factory=list, repr=False)
+    log_probability: float = 0.0
+    seq: int = 0
+    admitted_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    steps_since_admission: int = 0
+    charges: int = 0
+    deaths: int = 0
+    matcher: StopMatcher = field(init=False, repr=False)
+    _unsent_ids: list[int] = field(factory=list, repr=False)
+    _unsent_log_probability: float = 0.0
+    _finish: FinishReason | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.matcher = StopMatcher(self.generate.stop)
+
+    def resume(self, point: ResumeFrom) -> None:
+        """Go on where a follower stands: the same ids give the same text and the same held-back end."""
+        for token_id in point.token_ids:
+            self.matcher.feed(self.detokenizer.feed(token_id))
+        self.emitted_ids = list(point.token_ids)
+        self.log_probability = point.log_probability
+        self.seq = point.seq
+
+    @property
+    def has_finished(self) -> bool:
+        """True once the last text was made."""
+        return self._finish is not None
+
+    @property
+    def length_tokens(self) -> int:
+        """Positions of the row when it is complete."""
+        return len(self.prompt_ids) + self.max_tokens
+
+    def advance(self, token_id: int, log_probability: float, finish: str | None, now: float) -> None:
+        """Take one token from the worker and deliver the text that it completes, if any."""
+        text = ""
+        if finish != FinishReason.STOP.value:
+            if self.first_token_at is None:
+                self.first_token_at = now
+            self.last_token_at = now
+            self.emitted_ids.append(token_id)
+            self.log_probability += log_probability
+            self._unsent_ids.append(token_id)
+            self._unsent_log_probability += log_probability
+            text = self.matcher.feed(self.detokenizer.feed(token_id))
+        if self.matcher.has_stopped:
+            self._finish = FinishReason.STOP
+        elif finish is not None:
+            self._finish = FinishReason(finish)
+            # What the detokenizer still holds may itself complete a stop text.
+            text += self.matcher.feed(self.detokenizer.finish())
+            text += self.matcher.flush()
+        if text:
+            self._deliver_text(text)
+
+    def complete(self, now: float) -> Done:
+        """Deliver the last event."""
+        assert self._finish is not None
+        count = len(self.emitted_ids)
+        rate: float | None = None
+        if count > 1 and self.first_token_at is not None and self.last_token_at is not None:
+            elapsed = self.last_token_at - self.first_token_at
+            rate = (count - 1) / elapsed if elapsed > 0 else None
+        done = Done(
+            finish_reason=self._finish,
+            usage=Usage(prompt_tokens=len(self.prompt_ids), completion_tokens=count),
+            timings=Timings(
+                queued_ms=1000 * ((self.admitted_at or now) - self.accepted_at),
+                first_token_ms=None if self.first_token_at is None else 1000 * (self.first_token_at - self.accepted_at),
+                total_ms=1000 * (now - self.accepted_at),
+                tokens_per_second=rate,
+            ),
+            confidence=math.exp(self.log_probability / count) if count else None,
+            seed=self.seed,
+            engine_restarts=self.deaths,
+        )
+        self.seq += 1
+        self.deliver(GenerationDone(stream=self.stream, seq=self.seq, done=done))
+        return done
+
+    def worker_died(self) -> bool:
+        """Note that its worker died under it; True when it must not be tried again."""
+        self.row = None
+        self.deaths += 1
+        if self.steps_since_admission < STEPS_TO_ACQUIT:
+            self.charges += 1
+        return self.charges >= MAXIMUM_CHARGES or self.deaths >= MAXIMUM_DEATHS
+
+    @property
+    def must_run_alone(self) -> bool:
+        """A charged request runs without neighbours until it has shown that it does no harm."""
+        return self.charges > 0 and self.steps_since_admission < STEPS_TO_ACQUIT
+
+    def _deliver_text(self, text: str) -> None:
+        self.seq += 1
+        self.deliver(
+            GenerationTokens(
+                stream=self.stream,
+                seq=self.seq,
+                text=text,
+                index=len(self.emitted_ids) - 1,
+                token_ids=tuple(self._unsent_ids),
+                log_probability=self._unsent_log_probability,
+            )
+        )
+        self._unsent_ids.clear()
+        self._unsent_log_probability = 0.0

@@ -1,0 +1,181 @@
+"""What the inference room takes and tells. Other rooms import this file and nothing else of the room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from protocol.commands import Generate
+from protocol.errors import ErrorCode
+from protocol.events import Done
+from runtime import ActorRef, Refused, Request
+
+__all__ = [
+    "CancelGeneration",
+    "Complete",
+    "Completion",
+    "DescribeEngine",
+    "EngineHealth",
+    "GenerationCancelled",
+    "GenerationDone",
+    "GenerationEvent",
+    "GenerationFailed",
+    "GenerationRefused",
+    "GenerationStarted",
+    "GenerationTokens",
+    "ResumeFrom",
+    "StartGeneration",
+]
+
+
+class GenerationRefused(Refused):
+    """A generation was not accepted, or failed; carries what an `error` needs."""
+
+    def __init__(
+        self, code: ErrorCode, message: str, *, field: str | None = None, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.retry_after_ms = retry_after_ms
+
+
+@frozen(kw_only=True)
+class ResumeFrom:
+    """Where a follower was when the inference actor was lost: enough to go on with the same answer."""
+
+    seq: int
+    """Last sequence number it received."""
+    token_ids: tuple[int, ...]
+    """All token ids behind the text it received."""
+    log_probability: float
+    """Sum over these tokens."""
+    seed: int
+
+
+@frozen(kw_only=True)
+class GenerationStarted:
+    """A generation was accepted."""
+
+    stream: str
+    seed: int
+    prompt_tokens: int
+
+
+@frozen(kw_only=True)
+class StartGeneration(Request[GenerationStarted]):
+    """Begin a generation; its events are told to ``follower``. Refused with `GenerationRefused`.
+
+    When the follower ends, the generation is cancelled.
+    """
+
+    client_id: str
+    stream: str
+    """Unique name chosen by the asker."""
+    generate: Generate
+    follower: ActorRef[Any]
+    resume: ResumeFrom | None = None
+
+
+@frozen
+class CancelGeneration(Request[bool]):
+    """End a generation; answers whether it was still running. Its last event is `GenerationCancelled`."""
+
+    stream: str
+    reason: str = "cancelled"
+
+
+@frozen(kw_only=True)
+class Completion:
+    """A whole answer."""
+
+    text: str
+    done: Done
+
+
+@frozen(kw_only=True)
+class Complete(Request[Completion]):
+    """Generate a whole answer. Cancelling the ask cancels the generation. Refused with `GenerationRefused`."""
+
+    client_id: str
+    generate: Generate
+
+
+@frozen(kw_only=True)
+class GenerationTokens:
+    """Some text, and the token ids that it took."""
+
+    stream: str
+    seq: int
+    text: str
+    index: int
+    token_ids: tuple[int, ...]
+    """Ids since the event before; kept by the follower so that a lost inference actor loses nothing."""
+    log_probability: float
+    """Sum over these ids."""
+
+
+@frozen(kw_only=True)
+class GenerationDone:
+    """The answer is complete."""
+
+    stream: str
+    seq: int
+    done: Done
+
+
+@frozen(kw_only=True)
+class GenerationCancelled:
+    """The generation was cancelled."""
+
+    stream: str
+    seq: int
+    reason: str
+
+
+@frozen(kw_only=True)
+class GenerationFailed:
+    """The generation cannot go on."""
+
+    stream: str
+    seq: int
+    code: ErrorCode
+    message: str
+
+
+GenerationEvent = GenerationTokens | GenerationDone | GenerationCancelled | GenerationFailed
+
+
+@frozen(kw_only=True)
+class EngineHealth:
+    """The engine as measured, for health and metrics. None where nothing was measured yet."""
+
+    engine: str
+    """`mlx` or `mock`."""
+    state: str
+    """`loading`, `ready` or `down`."""
+    model: str
+    worker_pid: int | None
+    restarts: int
+    report: Mapping[str, Any]
+    """What the worker said when it was ready: backend, blas, dtype, canary, warnings."""
+    problem: str | None
+    """Why it is not ready, or the last thing that went wrong while loading."""
+    queue_depth: int
+    running: int
+    tokens_per_second: float | None
+    """Over the last steps with rows, all rows together."""
+    last_inference_ms: float | None
+    """Duration of the newest finished request."""
+    memory: Mapping[str, float] = field(factory=dict)
+    """The worker's newest memory figures, bytes."""
+    totals: Mapping[str, float] = field(factory=dict)
+    """Counters since the inference actor started: prompt and generation tokens, requests by outcome."""
+
+
+@frozen
+class DescribeEngine(Request[EngineHealth]):
+    """How the engine is."""

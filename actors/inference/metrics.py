@@ -1,0 +1,72 @@
+"""Prometheus figures of the inference room, under vLLM's names with our prefix. Each is measured."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["InferenceMetrics"]
+
+_FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_GAP = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+
+
+class InferenceMetrics:
+    """Written by the inference actor, read by `/metrics`. Lives as long as the process, so restarts keep counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._first_token = Histogram(
+            "leanvibe_time_to_first_token_seconds",
+            "From acceptance to first token",
+            buckets=_FIRST_TOKEN,
+            registry=registry,
+        )
+        self._gap = Histogram(
+            "leanvibe_inter_token_latency_seconds", "Between two tokens of one answer", buckets=_GAP, registry=registry
+        )
+        self._requests = Counter(
+            "leanvibe_request_success",
+            "Requests by how they ended, each in exactly one",
+            ["finished_reason"],
+            registry=registry,
+        )
+        self._refused = Counter("leanvibe_requests_refused", "Requests refused for lack of room", registry=registry)
+        self._prompt_tokens = Counter(
+            "leanvibe_prompt_tokens", "Tokens of prompts of ended requests", registry=registry
+        )
+        self._generation_tokens = Counter("leanvibe_generation_tokens", "Tokens of ended requests", registry=registry)
+        self._steps = Counter("leanvibe_engine_steps", "Steps of the worker", registry=registry)
+        self._step_seconds = Counter("leanvibe_engine_step_seconds", "Time spent in steps", registry=registry)
+        self._prefilled = Counter(
+            "leanvibe_prefilled_tokens", "Prompt tokens computed, padding included", registry=registry
+        )
+        self._restarts = Counter("leanvibe_engine_restarts", "Workers lost", registry=registry)
+        self.running = Gauge("leanvibe_num_requests_running", "Rows in the worker", registry=registry)
+        self.waiting = Gauge("leanvibe_num_requests_waiting", "Requests that wait for a row", registry=registry)
+
+    def first_token(self, seconds: float) -> None:
+        """A request got its first token."""
+        self._first_token.observe(seconds)
+
+    def token_gap(self, seconds: float) -> None:
+        """A request got its next token."""
+        self._gap.observe(seconds)
+
+    def step(self, prefilled_tokens: int, seconds: float) -> None:
+        """The worker made a step; its tokens are counted when their requests end."""
+        self._steps.inc()
+        self._step_seconds.inc(seconds)
+        self._prefilled.inc(prefilled_tokens)
+
+    def finished(self, outcome: str, prompt_tokens: int, generation_tokens: int) -> None:
+        """A request ended, exactly once."""
+        self._requests.labels(outcome).inc()
+        self._prompt_tokens.inc(prompt_tokens)
+        self._generation_tokens.inc(generation_tokens)
+
+    def refused(self) -> None:
+        """A request was refused for lack of room."""
+        self._refused.inc()
+
+    def engine_restart(self) -> None:
+        """A worker was lost."""
+        self._restarts.inc()

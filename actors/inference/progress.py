@@ -1,0 +1,37 @@
+"""How long a worker's step may take before it counts as a hang: a pure rule over measured steps."""
+
+from __future__ import annotations
+
+__all__ = ["StepClock"]
+
+MINIMUM_SECONDS = 1.0
+TIMES_PREDICTED = 8.0
+FIRST_STEP_SECONDS = 15.0
+"""Allowed while nothing comparable was measured yet."""
+SMOOTHING = 0.2
+
+
+class StepClock:
+    """Learns seconds per decoded row and per prefilled token, and predicts the next step."""
+
+    def __init__(self) -> None:
+        self._decode_seconds: float | None = None
+        self._prefill_token_seconds: float | None = None
+
+    def measured(self, seconds: float, decoded_rows: int, prefilled_tokens: int) -> None:
+        """One step took this long. Steps that did both are charged to the prefill, the larger part."""
+        if prefilled_tokens > 0:
+            per_token = seconds / prefilled_tokens
+            old = self._prefill_token_seconds
+            self._prefill_token_seconds = per_token if old is None else old + SMOOTHING * (per_token - old)
+        elif decoded_rows > 0:
+            # A step of one row costs nearly what one of eight does, so the whole step is what is learned.
+            old = self._decode_seconds
+            self._decode_seconds = seconds if old is None else old + SMOOTHING * (seconds - old)
+
+    def deadline_seconds(self, prefill_tokens: int) -> float:
+        """Longest acceptable step when up to ``prefill_tokens`` of prompts may be read in it."""
+        if self._decode_seconds is None or (prefill_tokens and self._prefill_token_seconds is None):
+            return FIRST_STEP_SECONDS
+        predicted = self._decode_seconds + prefill_tokens * (self._prefill_token_seconds or 0.0)
+        return max(MINIMUM_SECONDS, TIMES_PREDICTED * predicted)

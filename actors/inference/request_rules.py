@@ -1,0 +1,72 @@
+"""What a generation may ask of the model that is loaded: pure checks made before anything is kept."""
+
+from __future__ import annotations
+
+from actors.inference.messages import GenerationRefused
+from actors.inference.sampling import Sampling
+from protocol.commands import Generate
+from protocol.errors import ErrorCode
+
+__all__ = ["check_request", "sampling_of"]
+
+
+def check_request(
+    generate: Generate,
+    *,
+    prompt_tokens: int,
+    vocabulary_size: int,
+    context_tokens: int,
+    default_max_tokens: int,
+) -> int:
+    """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong."""
+    unsupported = [
+        ("logprobs", generate.logprobs is not None),
+        ("response_schema", generate.response_schema is not None),
+        ("conversation", generate.conversation is not None),
+        ("on_disconnect", generate.on_disconnect.value == "detach"),
+    ]
+    for name, is_asked_for in unsupported:
+        if is_asked_for:
+            raise GenerationRefused(
+                ErrorCode.INVALID_FIELD, f"{name} is not supported by this server yet", field=f"data.{name}"
+            )
+    if generate.top_k is not None and generate.top_k > vocabulary_size:
+        raise GenerationRefused(
+            ErrorCode.INVALID_FIELD,
+            f"data.top_k must be at most the vocabulary's {vocabulary_size}, not {generate.top_k}",
+            field="data.top_k",
+        )
+    for token in generate.logit_bias or {}:
+        if int(token) >= vocabulary_size:
+            raise GenerationRefused(
+                ErrorCode.INVALID_FIELD,
+                f"data.logit_bias names token {token}; the vocabulary has {vocabulary_size}",
+                field=f"data.logit_bias.{token}",
+            )
+    room = context_tokens - prompt_tokens
+    wanted = generate.max_tokens
+    if prompt_tokens == 0:
+        raise GenerationRefused(ErrorCode.INVALID_FIELD, "the prompt has no tokens", field="data.prompt")
+    if room < 1 or (wanted is not None and wanted > room):
+        asked = f" and {wanted} tokens of answer were asked for" if wanted is not None and room >= 1 else ""
+        raise GenerationRefused(
+            ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+            f"the prompt has {prompt_tokens} tokens{asked}; the model's context holds {context_tokens}",
+            field="data.max_tokens" if asked else ("data.messages" if generate.messages else "data.prompt"),
+        )
+    return min(default_max_tokens, room) if wanted is None else wanted
+
+
+def sampling_of(generate: Generate, seed: int) -> Sampling:
+    """The worker's settings for one request."""
+    return Sampling(
+        temperature=generate.temperature,
+        top_p=generate.top_p,
+        top_k=generate.top_k or 0,
+        min_p=generate.min_p,
+        repetition_penalty=generate.repetition_penalty,
+        presence_penalty=generate.presence_penalty,
+        frequency_penalty=generate.frequency_penalty,
+        logit_bias={int(token): bias for token, bias in (generate.logit_bias or {}).items()},
+        seed=seed,
+    )

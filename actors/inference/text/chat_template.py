@@ -1,0 +1,61 @@
+"""Chat templates: the model's own Jinja template, rendered in a sandbox."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+
+from protocol.commands import ChatMessage
+
+__all__ = ["ChatTemplate", "TemplateRefused"]
+
+
+class TemplateRefused(ValueError):
+    """The model's template cannot take these messages; the text says why, in the template's words."""
+
+
+class ChatTemplate:
+    """One model's template, compiled once. The settings are those that checkpoints are written for."""
+
+    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
+        """``special_tokens`` has `bos_token` and the like, as templates name them.
+
+        Raises `jinja2.TemplateSyntaxError` for a template that does not compile.
+        """
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = _now
+        self._template = environment.from_string(source)
+        self._special_tokens = special_tokens
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        """The prompt text, ending where the assistant's answer begins. Raises `TemplateRefused`."""
+        try:
+            return self._template.render(
+                messages=[{"role": one.role.value, "content": one.content} for one in messages],
+                add_generation_prompt=True,
+                **self._special_tokens,
+            )
+        except jinja2.TemplateError as error:
+            raise TemplateRefused(str(error)) from error
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _now(form: str) -> str:
+    return datetime.datetime.now().astimezone().strftime(form)

@@ -1,0 +1,186 @@
+"""The text side of one model: prompt in, token ids out, and back again piece by piece."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from actors.inference.text.chat_template import ChatTemplate
+from protocol.commands import ChatMessage, Generate
+
+__all__ = ["CheckpointText", "Detokenizer", "MockText", "TextModel"]
+
+
+class Detokenizer(Protocol):
+    """Turns one answer's token ids into text; never splits a character."""
+
+    def feed(self, token_id: int) -> str:
+        """The text that this token completes, perhaps none."""
+
+    def finish(self) -> str:
+        """What is left when no token follows; an incomplete character becomes U+FFFD."""
+
+
+class TextModel(Protocol):
+    """What the inference actor needs to know about a model's text."""
+
+    vocabulary_size: int
+    context_tokens: int
+    """Prompt and answer together fit in this."""
+    stop_token_ids: frozenset[int]
+
+    def encode(self, request: Generate) -> list[int]:
+        """Prompt token ids. Blocking CPU work. Raises `TemplateRefused`."""
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh one for each answer."""
+
+
+class CheckpointText:
+    """Text of a checkpoint folder: `tokenizer.json`, `config.json` and the chat template beside them.
+
+    Only the `tokenizers` library is used: transformers would cost seconds and hundreds of megabytes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the files; blocking. Raises `OSError` or `ValueError` naming the file that is wrong."""
+        import tokenizers
+
+        config = _read_json(folder / "config.json")
+        tokenizer_path = folder / "tokenizer.json"
+        if not tokenizer_path.is_file():
+            raise FileNotFoundError(f"{tokenizer_path.name} is missing in {folder}")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_path))
+        except Exception as error:
+            raise ValueError(f"{tokenizer_path.name} in {folder} is not a tokenizer: {error}") from error
+        self._decoders = tokenizers.decoders
+        self.vocabulary_size = int(config["vocab_size"])
+        self.context_tokens = int(config["max_position_embeddings"])
+        settings = _read_json(folder / "tokenizer_config.json", optional=True)
+        self._template = ChatTemplate(_template_source(folder, settings), _special_tokens(settings))
+        self.stop_token_ids = _stop_token_ids(folder, config)
+
+    def encode(self, request: Generate) -> list[int]:
+        """Prompt token ids; blocking, releases the GIL. Raises `TemplateRefused`."""
+        if request.messages is not None:
+            # The template writes the special tokens itself.
+            text, adds_special = self._template.render(request.messages), False
+        else:
+            text, adds_special = request.prompt or "", True
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=adds_special).ids
+        return ids
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh one for each answer."""
+        return _StreamDetokenizer(self)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The whole text of an answer."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+
+class _StreamDetokenizer:
+    __slots__ = ("_emitted", "_ids", "_stream", "_text")
+
+    def __init__(self, text: CheckpointText) -> None:
+        self._text = text
+        self._stream = text._decoders.DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._emitted = 0
+
+    def feed(self, token_id: int) -> str:
+        self._ids.append(token_id)
+        piece: str | None = self._stream.step(self._text._tokenizer, token_id)
+        if piece is None:
+            return ""
+        self._emitted += len(piece)
+        return piece
+
+    def finish(self) -> str:
+        # Bytes of an incomplete character never left the stream; the whole text ends in U+FFFD for them.
+        return self._text.decode(self._ids)[self._emitted :]
+
+
+class MockText:
+    """Bytes as tokens, for the mock engine: 256 bytes and one token that ends the answer."""
+
+    END = 256
+
+    def __init__(self, context_tokens: int = 8192) -> None:
+        self.vocabulary_size = 257
+        self.context_tokens = context_tokens
+        self.stop_token_ids = frozenset({self.END})
+
+    def encode(self, request: Generate) -> list[int]:
+        """UTF-8 bytes of the last message or the prompt."""
+        messages: Sequence[ChatMessage] = request.messages or ()
+        return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh one for each answer."""
+        return _ByteDetokenizer()
+
+
+class _ByteDetokenizer:
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token_id: int) -> str:
+        return self._decoder.decode(bytes([token_id])) if token_id < MockText.END else ""
+
+    def finish(self) -> str:
+        return self._decoder.decode(b"", True)
+
+
+def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    if optional and not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.name} is missing in {path.parent}") from None
+    except ValueError as error:
+        raise ValueError(f"{path.name} in {path.parent} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} in {path.parent} is not a JSON object")
+    return content
+
+
+def _template_source(folder: Path, settings: dict[str, Any]) -> str:
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    source = settings.get("chat_template")
+    if isinstance(source, str):
+        return source
+    raise ValueError(f"{folder} has no chat template (chat_template.jinja, or in tokenizer_config.json)")
+
+
+def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """The names that templates use, from plain strings or added-token objects."""
+    tokens: dict[str, str] = {}
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        value = settings.get(name)
+        if isinstance(value, dict):
+            value = value.get("content")
+        tokens[name] = value if isinstance(value, str) else ""
+    return tokens
+
+
+def _stop_token_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
+    """`eos_token_id` of the generation config and of the config: a number or a list of them."""
+    ids: set[int] = set()
+    for source in (_read_json(folder / "generation_config.json", optional=True), config):
+        value = source.get("eos_token_id")
+        if isinstance(value, int):
+            ids.add(value)
+        elif isinstance(value, list):
+            ids.update(one for one in value if isinstance(one, int))
+    return frozenset(ids)

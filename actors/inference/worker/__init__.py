@@ -1,0 +1,1 @@
+"""The child process that owns the model: one pipe thread and one thread that owns MLX."""

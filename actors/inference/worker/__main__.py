@@ -1,0 +1,69 @@
+"""The worker process: ``python -m actors.inference.worker --pipe FD …``. Started by the engine actor only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from actors.inference.worker.faults import FaultPlan
+from actors.inference.worker.loop import Pipe, serve
+from actors.inference.worker.stepper import Stepper
+
+EXIT_MODEL = 3
+"""The model could not be loaded; the reason was told in a frame."""
+
+
+def main() -> int:
+    """Load, report, step until the server goes."""
+    arguments = _arguments()
+    pipe = Pipe(socket.socket(fileno=arguments.pipe))
+    pipe.send("hello", {"pid": os.getpid()})
+    faults = FaultPlan.from_json(arguments.faults)
+    try:
+        stepper = _load(arguments, pipe)
+    except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
+        pipe.send("load_failed", {"error": f"{type(error).__name__}: {error}"})
+        return EXIT_MODEL
+    pipe.send("ready", stepper.report())
+    serve(pipe, stepper, faults)
+    return 0
+
+
+def _load(arguments: argparse.Namespace, pipe: Pipe) -> Stepper:
+    def stage(name: str) -> None:
+        pipe.send("loading", {"stage": name})
+
+    if arguments.engine == "mock":
+        from actors.inference.worker.mock import MockStepper
+
+        return MockStepper(step_seconds=arguments.mock_step_seconds)
+    # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
+    stage("blas")
+    from actors.inference.worker.blas import load_blas
+
+    blas = load_blas(arguments.blas, Path(arguments.cache_folder))
+    stage("importing mlx")
+    from actors.inference.worker.mlx_stepper import load_stepper
+
+    return load_stepper(Path(arguments.model), arguments.model_name, blas, stage)
+
+
+def _arguments() -> Any:
+    parser = argparse.ArgumentParser(prog="leanvibe-worker")
+    parser.add_argument("--pipe", type=int, required=True)
+    parser.add_argument("--engine", choices=("mlx", "mock"), required=True)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--model-name", default="")
+    parser.add_argument("--blas", default="auto")
+    parser.add_argument("--cache-folder", default=".")
+    parser.add_argument("--mock-step-seconds", type=float, default=0.0)
+    parser.add_argument("--faults", default="")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Faults on purpose: a plan that the worker carries out, so that tests need not patch anything.
+
+A plan is a JSON list of objects: ``{"fault": "raise|hang|abort|exit|slow", "step": N}`` strikes at the N-th
+step of the process; with ``"prompt": "text"`` it strikes at each step that computes for a row whose prompt
+holds these bytes (mock) or token ids (a list); ``"seconds"`` is how long a hang or a slow step lasts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from attrs import field, frozen
+
+from actors.inference.worker.stepper import Row
+
+__all__ = ["FaultPlan", "PlannedFault"]
+
+
+class PlannedFault(Exception):
+    """Raised by a `raise` fault."""
+
+
+@frozen(kw_only=True)
+class _Fault:
+    fault: str = field()
+    step: int | None = None
+    prompt: str | list[int] | None = None
+    seconds: float = 3600.0
+
+    @fault.validator
+    def _known(self, _: object, value: str) -> None:
+        if value not in ("raise", "hang", "abort", "exit", "slow"):
+            raise ValueError(f"unknown fault {value!r}")
+
+    def strikes(self, step: int, rows: list[Row]) -> bool:
+        """Whether this step is the one."""
+        if self.prompt is not None:
+            wanted = list(self.prompt.encode()) if isinstance(self.prompt, str) else self.prompt
+            return any(_contains(row.prompt_ids, wanted) for row in rows)
+        return step == self.step
+
+
+class FaultPlan:
+    """The faults of one worker process."""
+
+    def __init__(self, faults: list[dict[str, Any]]) -> None:
+        self._faults = [_Fault(**one) for one in faults]
+        self._rows: dict[int, Row] = {}
+
+    @classmethod
+    def from_json(cls, text: str | None) -> FaultPlan:
+        """From the worker's `--faults` argument. Raises `ValueError` or `TypeError` for a bad plan."""
+        return cls(json.loads(text) if text else [])
+
+    def admitted(self, row: Row) -> None:
+        """Remember a row's prompt, if any fault asks for it."""
+        if any(one.prompt is not None for one in self._faults):
+            self._rows[row.row] = row
+
+    def forget(self, row: int) -> None:
+        """The row has gone."""
+        self._rows.pop(row, None)
+
+    def strike(self, step: int) -> None:
+        """Carry out what is planned for this step."""
+        for fault in self._faults:
+            if not fault.strikes(step, list(self._rows.values())):
+                continue
+            match fault.fault:
+                case "raise":
+                    raise PlannedFault(f"planned for step {step}")
+                case "hang" | "slow":
+                    time.sleep(fault.seconds)
+                case "abort":
+                    os.abort()
+                case "exit":
+                    os._exit(1)
+
+
+def _contains(ids: list[int], wanted: list[int]) -> bool:
+    return any(ids[at : at + len(wanted)] == wanted for at in range(len(ids) - len(wanted) + 1))

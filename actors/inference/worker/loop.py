@@ -1,0 +1,125 @@
+"""The worker's step loop: the one thread that owns the model.
+
+Between any two steps it takes admissions and cancellations. Frames out are written here; frames in are read
+by the pipe thread, which ends the process when the server is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actors.inference.frames import FrameFault, FrameReader, pack
+from actors.inference.worker.faults import FaultPlan
+from actors.inference.worker.stepper import Row, Stepper
+
+__all__ = ["Pipe", "serve"]
+
+COMMANDS_WAITING = 65_536
+"""Frames the pipe thread may be ahead of the step loop; the server admits far fewer rows."""
+IDLE_SECONDS = 1.0
+"""An idle worker says that it lives, and how much memory it holds, this often."""
+
+
+class Pipe:
+    """This end of the socketpair: `send` for the step loop, a reader thread for what comes in."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.commands: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue(COMMANDS_WAITING)
+        threading.Thread(target=self._read, name="pipe", daemon=True).start()
+
+    def send(self, name: str, data: dict[str, Any]) -> None:
+        """Write one frame; waits while the server reads slowly. The step loop's thread only."""
+        try:
+            self._connection.sendall(pack(name, data))
+        except OSError:
+            os._exit(0)  # the server is gone
+
+    def _read(self) -> None:
+        reader = FrameReader()
+        while True:
+            try:
+                data = self._connection.recv(65536)
+                if not data:
+                    os._exit(0)  # the server is gone: leave at once, so that no orphan keeps the memory
+                for frame in reader.feed(data):
+                    self.commands.put(frame)
+            except (OSError, FrameFault):
+                os._exit(1)
+
+
+def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
+    """Step until the process ends."""
+    steps = 0
+    while True:
+        _take_commands(pipe, stepper, faults)
+        if not stepper.has_work():
+            continue
+        steps += 1
+        started = time.perf_counter()
+        faults.strike(steps)
+        result = stepper.step()
+        for one in result.emitted:
+            if one.finish is not None:
+                faults.forget(one.row)
+        pipe.send(
+            "step",
+            {
+                "step": steps,
+                "seconds": time.perf_counter() - started,
+                "emitted": [(one.row, one.token_id, one.log_probability, one.finish) for one in result.emitted],
+                "failed": result.failed,
+                "rows": result.rows,
+                "prefilled_tokens": result.prefilled_tokens,
+                "memory": stepper.memory(),
+            },
+        )
+
+
+def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
+    """Everything that waits; while there is no work, wait for the next."""
+    while True:
+        try:
+            name, data = pipe.commands.get(block=not stepper.has_work(), timeout=IDLE_SECONDS)
+        except queue.Empty:
+            if stepper.has_work():
+                return
+            pipe.send("idle", {"memory": stepper.memory()})
+            continue
+        match name:
+            case "admit":
+                row = Row.from_frame(data)
+                faults.admitted(row)
+                _guarded(pipe, row.row, lambda row=row: stepper.admit(row))  # type: ignore[misc]
+            case "cancel":
+                faults.forget(data["row"])
+                stepper.cancel(data["row"])
+            case "clear":
+                stepper.clear()
+                pipe.send("cleared", {})
+
+
+def _guarded(pipe: Pipe, row: int, action: Callable[[], None]) -> None:
+    """A row whose admission raises is that row's failure, not its neighbours'."""
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001  isolation border between rows
+        failed = [(row, f"{type(error).__name__}: {error}")]
+        pipe.send(
+            "step",
+            {
+                "step": 0,
+                "seconds": 0.0,
+                "emitted": [],
+                "failed": failed,
+                "rows": [],
+                "prefilled_tokens": 0,
+                "memory": {},
+            },
+        )

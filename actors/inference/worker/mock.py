@@ -1,0 +1,88 @@
+"""The mock engine's step function: the same worker, pipe and batch rules, and no model.
+
+Its answers are a plain function of the prompt: ``count to N`` is answered with the numbers, anything else
+with the prompt itself. It serves fast tests and development, and nothing in health pretends otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from actors.inference.text.text_model import MockText
+from actors.inference.worker.process_memory import resident_bytes
+from actors.inference.worker.stepper import Emitted, Row, StepResult
+
+__all__ = ["MockStepper"]
+
+_COUNT = re.compile(r"count to (\d{1,6})")
+
+
+class MockStepper:
+    """Rows of bytes."""
+
+    def __init__(self, *, step_seconds: float = 0.0) -> None:
+        """``step_seconds`` is what each step takes, for tests that need a busy engine."""
+        self._step_seconds = step_seconds
+        self._rows: dict[int, tuple[Row, bytes]] = {}
+
+    def report(self) -> dict[str, Any]:
+        """Says plainly that there is no model."""
+        return {
+            "model": "mock",
+            "backend": "cpu",
+            "blas": "none",
+            "dtype": "none",
+            "has_pretrained_weights": False,
+            "canary_nll": None,
+            "parameter_bytes": 0,
+            "warnings": ["the mock engine echoes prompts; no model is loaded"],
+        }
+
+    def admit(self, row: Row) -> None:
+        """Take a row."""
+        self._rows[row.row] = (row, _answer(bytes(row.prompt_ids)))
+
+    def cancel(self, row: int) -> None:
+        """Drop a row."""
+        self._rows.pop(row, None)
+
+    def clear(self) -> None:
+        """Drop all rows."""
+        self._rows.clear()
+
+    def has_work(self) -> bool:
+        """Whether there are rows."""
+        return bool(self._rows)
+
+    def step(self) -> StepResult:
+        """One token for each row."""
+        if self._step_seconds:
+            time.sleep(self._step_seconds)
+        emitted: list[Emitted] = []
+        rows = list(self._rows)
+        for number in rows:
+            row, answer = self._rows[number]
+            position = len(row.emitted_ids)
+            token = answer[position] if position < len(answer) else MockText.END
+            row.emitted_ids.append(token)
+            finish = "stop" if token in row.stop_ids else None
+            if finish is None and len(row.emitted_ids) >= row.max_tokens:
+                finish = "length"
+            if finish is not None:
+                del self._rows[number]
+            # Every byte is certain, so its log-probability is that of certainty.
+            emitted.append(Emitted(number, token, 0.0, finish))
+        return StepResult(emitted=emitted, rows=rows)
+
+    def memory(self) -> dict[str, float]:
+        """The process alone."""
+        return {"resident": resident_bytes()}
+
+
+def _answer(prompt: bytes) -> bytes:
+    counted = _COUNT.search(prompt.decode("utf-8", "replace"))
+    if counted is not None:
+        return " ".join(str(number) for number in range(1, int(counted[1]) + 1)).encode()
+    return b"You said: " + prompt

@@ -1,0 +1,86 @@
+"""What the worker's step loop drives: a batch of rows that advances one step at a time."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from attrs import define, field, frozen
+
+from actors.inference.sampling import Sampling
+
+__all__ = ["Emitted", "Row", "StepResult", "Stepper"]
+
+
+@define(kw_only=True)
+class Row:
+    """One sequence in the worker."""
+
+    row: int
+    prompt_ids: list[int]
+    emitted_ids: list[int]
+    max_tokens: int
+    stop_ids: frozenset[int]
+    sampling: Sampling
+
+    @classmethod
+    def from_frame(cls, data: dict[str, Any]) -> Row:
+        """From the data of an `admit` frame."""
+        sampling = dict(data["sampling"])
+        sampling["logit_bias"] = {int(token): bias for token, bias in sampling["logit_bias"].items()}
+        return cls(
+            row=data["row"],
+            prompt_ids=list(data["prompt_ids"]),
+            emitted_ids=list(data["emitted_ids"]),
+            max_tokens=data["max_tokens"],
+            stop_ids=frozenset(data["stop_ids"]),
+            sampling=Sampling(**sampling),
+        )
+
+
+@frozen
+class Emitted:
+    """One token of one row."""
+
+    row: int
+    token_id: int
+    log_probability: float
+    """Under the model's own distribution, before temperature, penalties and masks."""
+    finish: str | None
+    """`stop`, `length`, or None while the row goes on. A stop token ends the row and is not text."""
+
+
+@define(kw_only=True)
+class StepResult:
+    """What one step did."""
+
+    emitted: list[Emitted] = field(factory=list)
+    failed: list[tuple[int, str]] = field(factory=list)
+    """Rows that were dropped because something of theirs raised, with the reason."""
+    rows: list[int] = field(factory=list)
+    """Every row that this step computed for, prefill included."""
+    prefilled_tokens: int = 0
+
+
+class Stepper(Protocol):
+    """A batch. Everything is called from the one thread that owns it."""
+
+    def report(self) -> dict[str, Any]:
+        """What is loaded and how it was checked; told to the server when ready."""
+
+    def admit(self, row: Row) -> None:
+        """Take a row. It is computed from the next step on."""
+
+    def cancel(self, row: int) -> None:
+        """Drop a row, wherever it is; unknown rows are ignored."""
+
+    def clear(self) -> None:
+        """Drop all rows."""
+
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+
+    def step(self) -> StepResult:
+        """One decode step for all rows, and at most one chunk of prefill."""
+
+    def memory(self) -> dict[str, float]:
+        """Bytes by what holds them."""

@@ -1,0 +1,164 @@
+"""What an inspector may ask, each answered from the runtime's own records. One JSON object in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import trio
+from attrs import asdict
+
+from runtime import ActorSystem, AskDeadline, RuntimeFault
+from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree
+
+__all__ = ["answers"]
+
+RATE_SECONDS = 0.25
+"""Messages per second are counted over this time."""
+SNAPSHOT_SECONDS = 1.0
+PAYLOAD_CHARACTERS = 200
+OWN_PATH = "inspection"
+
+
+async def answers(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """One object per line of answer. Wrong commands and unknown paths are answers with `error`."""
+    command = request.get("command")
+    if command == "trace":
+        async for line in _trace(system, request):
+            yield line
+        return
+    simple = _SIMPLE.get(str(command))
+    if simple is None:
+        yield {"error": f"unknown command {command!r}; known are {', '.join(sorted([*_SIMPLE, 'trace']))}"}
+        return
+    try:
+        yield await simple(system, request)
+    except (RuntimeFault, KeyError, TypeError, ValueError) as error:
+        yield {"error": f"{type(error).__name__}: {error}"}
+
+
+async def _tree(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    before = _handled(tree(system))
+    await trio.sleep(RATE_SECONDS)
+    root = tree(system, stacks=bool(request.get("stacks")))
+    state = readiness(system)
+    watch = system.loop_watch
+    return {
+        "tree": _with_rates(asdict(root), before),
+        "is_ready": state.is_ready,
+        "reasons": list(state.reasons),
+        "dead_letters": system.dead_letters.total,
+        "slow_steps": 0 if watch is None else watch.slow_count,
+    }
+
+
+def _handled(node: TreeNode) -> dict[tuple[str, int], int]:
+    counts = {(node.path, node.incarnation): node.handled or 0}
+    for child in node.children:
+        counts |= _handled(child)
+    return counts
+
+
+def _with_rates(node: dict[str, Any], before: dict[tuple[str, int], int]) -> dict[str, Any]:
+    if node["handled"] is not None:
+        earlier = before.get((node["path"], node["incarnation"]), 0)
+        node["messages_per_second"] = max(0, node["handled"] - earlier) / RATE_SECONDS
+    node["children"] = [_with_rates(child, before) for child in node["children"]]
+    return node
+
+
+async def _state(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    path = str(request["path"])
+    try:
+        return {"path": path, "snapshot": dict(await actor_snapshot(system, path, timeout=SNAPSHOT_SECONDS))}
+    except AskDeadline:
+        node = _find(tree(system, stacks=True), path)
+        busy = None if node is None else node.current_message
+        age = None if node is None else node.current_age_seconds
+        stack = () if node is None else node.stack
+        return {"path": path, "busy_with": busy, "age_seconds": age, "stack": list(stack)}
+
+
+def _find(node: TreeNode, path: str) -> TreeNode | None:
+    if node.path == path:
+        return node
+    return next((found for child in node.children if (found := _find(child, path)) is not None), None)
+
+
+async def _suspend(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    suspend(system, str(request["path"]), suspended=True)
+    await trio.lowlevel.checkpoint()
+    return {"suspended": request["path"]}
+
+
+async def _resume(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    suspend(system, str(request["path"]), suspended=False)
+    await trio.lowlevel.checkpoint()
+    return {"resumed": request["path"]}
+
+
+async def _restart(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    path = str(request["path"])
+    if path == OWN_PATH:
+        raise ValueError("the inspection actor cannot restart itself and answer; its supervisor does when it crashes")
+    await restart(system, path)
+    return {"restarted": path, "incarnation": system.place(path).incarnation}
+
+
+async def _dead_letters(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    now = trio.current_time()
+    await trio.lowlevel.checkpoint()
+    return {
+        "total": system.dead_letters.total,
+        "counts": dict(system.dead_letters.counts),
+        "last": [
+            {
+                "path": one.path,
+                "message_type": type(one.message).__name__,
+                "reason": one.reason,
+                "age_seconds": now - one.time,
+                **({"message": repr(one.message)[:PAYLOAD_CHARACTERS]} if request.get("payload") else {}),
+            }
+            for one in system.dead_letters.last
+        ],
+    }
+
+
+async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """Records until the limit; the tap closes itself, and also when the reader goes."""
+    try:
+        rate, maximum = float(request.get("rate", 50)), int(request.get("maximum", 1000))
+        if not 0 < rate <= 10_000 or not 1 <= maximum <= 1_000_000:
+            raise ValueError("rate must be in (0, 10000] and maximum in [1, 1000000]")
+        tap = system.open_tap(str(request["path"]), rate_per_second=rate, maximum=maximum)
+    except (RuntimeFault, KeyError, TypeError, ValueError) as error:
+        yield {"error": f"{type(error).__name__}: {error}"}
+        return
+    began = trio.current_time()
+    yield {"tracing": request["path"], "rate": rate, "maximum": maximum}
+    try:
+        async for record in tap.records:
+            line = {
+                "direction": record.direction,
+                "other": record.other,
+                "message_type": record.message_type,
+                "seconds": record.time - began,
+            }
+            if request.get("payload"):
+                line["message"] = repr(record.message)[:PAYLOAD_CHARACTERS]
+            yield line
+    finally:
+        tap.close()
+    yield {"ended": True, "skipped": tap.skipped}
+
+
+_Simple = Callable[[ActorSystem, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+_SIMPLE: dict[str, _Simple] = {
+    "tree": _tree,
+    "state": _state,
+    "suspend": _suspend,
+    "resume": _resume,
+    "restart": _restart,
+    "dead_letters": _dead_letters,
+}

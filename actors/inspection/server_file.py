@@ -1,0 +1,105 @@
+"""`DATA/server.json`: how clients and scripts find the running server; and the lock that keeps it the only one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from attrs import asdict, frozen
+
+__all__ = ["DataFolderBusy", "ServerFile", "inspection_socket_path", "lock_data_folder", "read_server_file"]
+
+SERVER_FILE = "server.json"
+LOCK_FILE = "lock"
+SOCKET_PATH_BYTES = 100
+"""Unix socket paths are cut at about 104 bytes on some systems."""
+
+
+class DataFolderBusy(Exception):
+    """Another server holds the data folder; the text says which."""
+
+
+@frozen(kw_only=True)
+class ServerFile:
+    """Content of `server.json`."""
+
+    pid: int
+    started_at: str
+    """RFC 3339, UTC."""
+    rest_url: str
+    websocket_url: str
+    inspection_socket: str
+    engine: str
+    model: str
+    worker_pid: int | None = None
+
+    def write(self, folder: Path) -> None:
+        """Rename into place, mode 0600, so that a reader sees all of it or the one before."""
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".server-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(asdict(self), file, indent=2)
+            Path(temporary).replace(folder / SERVER_FILE)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def read_server_file(folder: Path) -> ServerFile | None:
+    """The server of this data folder, or None where none runs (a stale file counts as none)."""
+    try:
+        content: dict[str, Any] = json.loads((folder / SERVER_FILE).read_text(encoding="utf-8"))
+        found = ServerFile(**content)
+        with (folder / LOCK_FILE).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # Held, but perhaps by a new server that has not written its own file yet.
+                return found if int(lock.read(32) or b"0") == found.pid else None
+    except (OSError, ValueError, TypeError):
+        return None
+    return None  # nobody holds the lock, so whoever wrote the file is gone
+
+
+def lock_data_folder(folder: Path) -> int:
+    """Hold the folder's exclusive lock until the descriptor is closed. Raises `DataFolderBusy` saying who does."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        who = f" (process {holder})" if holder else ""
+        raise DataFolderBusy(
+            f"{folder} is in use by another LeanVibe server{who}; stop it, or give this one another --data-dir"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+    # What a killed server left behind names ports that are nobody's now.
+    (folder / SERVER_FILE).unlink(missing_ok=True)
+    return descriptor
+
+
+def inspection_socket_path(folder: Path) -> Path:
+    """Where the inspection socket goes: in the data folder, or in a private runtime folder if that is too long."""
+    path = folder / "inspect.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    runtime = platformdirs.user_runtime_path("leanvibe")
+    if len(os.fsencode(runtime)) > SOCKET_PATH_BYTES - 24 or not _can_make(runtime):
+        runtime = Path(tempfile.mkdtemp(prefix="leanvibe-"))
+    return runtime / f"{os.getpid()}.sock"
+
+
+def _can_make(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)

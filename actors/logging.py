@@ -1,0 +1,82 @@
+"""Logs: structured events on standard error, for people in a terminal and as JSON lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from runtime import ChildEnded, ChildRestarting, ChildStarted, Event, StuckReport, SystemStopping
+
+__all__ = ["configure_logging", "log_event"]
+
+_log = structlog.get_logger("supervision")
+
+
+class _Forward(logging.Handler):
+    """Libraries and the runtime use the standard library's logging; here it joins our own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = structlog.get_logger(record.name)
+        logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+
+
+def configure_logging(level: str) -> None:
+    """Set up both kinds of logger for this process."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    renderer = (
+        structlog.dev.ConsoleRenderer(pad_event_to=28) if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    if not sys.stderr.isatty():
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [_Forward()]
+    root.setLevel(number)
+    for noisy in ("hypercorn", "quart", "trio-websocket", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
+
+
+def log_event(event: Event) -> None:
+    """One line for each thing that happens in the tree; an observer of the actor system."""
+    match event:
+        case ChildRestarting():
+            _log.warning(
+                "restart" if event.delay_seconds is not None else "giving up",
+                child=event.path,
+                incarnation=event.incarnation,
+                reason=event.reason.value,
+                cause=_cause_chain(event.error),
+                uptime_seconds=round(event.uptime_seconds, 3),
+                attempt=event.attempt,
+                delay_seconds=event.delay_seconds,
+            )
+        case ChildStarted():
+            _log.debug("started", child=event.path, incarnation=event.incarnation, seconds=event.ready_seconds)
+        case ChildEnded():
+            _log.debug("ended", child=event.path, incarnation=event.incarnation, reason=event.reason.value)
+        case StuckReport():
+            _log.error("stuck", child=event.path, stack=list(event.stack))
+        case SystemStopping():
+            _log.info("stopping", reason=event.reason)
+
+
+def _cause_chain(error: BaseException | None) -> list[str]:
+    """The error and what caused it, outermost first."""
+    chain: list[str] = []
+    while error is not None and len(chain) < 10:
+        chain.append(f"{type(error).__name__}: {error}")
+        error = error.__cause__ or error.__context__
+    return chain

@@ -1,0 +1,173 @@
+"""The quart-trio application: routes, limits and the way from a message's outcome to a response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from attrs import field, frozen
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from quart import Response, jsonify, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from actors.access.messages import CheckDoor, EntryRefused
+from actors.inference.messages import Complete, Completion, DescribeEngine, EngineHealth, GenerationRefused
+from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
+from actors.rest.problems import problem
+from protocol.codec import structure, unstructure
+from protocol.commands import MAXIMUM_FRAME_BYTES, ChatMessage, Generate, Role
+from protocol.errors import ErrorCode, ProtocolFault
+from protocol.json_text import parse_object
+from protocol.validation import between, length, one_of
+from runtime import ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault
+from runtime.inspection import Readiness
+
+__all__ = ["make_application"]
+
+_log = structlog.get_logger("rest")
+
+HEALTH_SECONDS = 1.0
+ANSWER_SECONDS = 600.0
+"""Longest a whole answer may take; a client that wants less closes its connection."""
+CLIENT_ID = "local"
+
+
+@frozen(kw_only=True)
+class ProcessRequest:
+    """Body of `POST /ai/process`."""
+
+    type: str = field(validator=one_of("message"))
+    """`message` is the one kind so far."""
+    content: str = field(validator=length(1, MAXIMUM_FRAME_BYTES, "characters"))
+    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
+    temperature: float = field(default=0.0, validator=between(0, 5))
+    seed: int | None = field(default=None, validator=between(0, 2**53))
+
+
+def make_application(
+    *,
+    inference: ActorRef[Any],
+    access: ActorRef[Any],
+    registry: CollectorRegistry,
+    readiness: Callable[[], Readiness],
+    about: dict[str, str],
+) -> QuartTrio:
+    """The application with all routes. ``readiness`` reads the runtime's records and never waits."""
+    app = QuartTrio("leanvibe")
+    app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
+    app.config["BODY_TIMEOUT"] = 30
+    # quart would end a response after 60 seconds without a word; our own deadlines answer with an error.
+    app.config["RESPONSE_TIMEOUT"] = None
+
+    async def describe_engine() -> EngineHealth:
+        return await inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
+
+    @app.before_request
+    async def check_door() -> Response | None:
+        try:
+            await access.ask(
+                CheckDoor(host=request.headers.get("Host"), origin=request.headers.get("Origin")), timeout=5
+            )
+        except EntryRefused as refusal:
+            return problem(ErrorCode.FORBIDDEN, str(refusal))
+        return None
+
+    @app.get("/health/live")
+    async def live() -> Any:
+        # That this runs at all is the proof: the loop turns and the route was reached.
+        return jsonify({"status": "live"})
+
+    @app.get("/health/ready")
+    async def ready() -> Any:
+        tree = readiness()
+        reasons = list(tree.reasons)
+        engine = await describe_engine()
+        if engine.state != "ready":
+            reasons.append(f"engine is {engine.state}: {engine.problem}")
+        body = jsonify({"status": "not_ready" if reasons else "ready", "reasons": reasons})
+        return body, 503 if reasons else 200
+
+    @app.get("/health/mlx")
+    async def mlx() -> Any:
+        body = mlx_health(await describe_engine())
+        return jsonify(body), 200 if body["status"] in HEALTHY_STATUSES else 503
+
+    @app.get("/health")
+    async def health() -> Any:
+        engine = await describe_engine()
+        tree = readiness()
+        status = engine_status(engine)
+        if not tree.is_ready and status in HEALTHY_STATUSES:
+            status = "degraded"
+        return jsonify({**about, "status": status, "reasons": list(tree.reasons), "engine": mlx_health(engine)})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/ai/process")
+    async def process() -> Any:
+        wanted: ProcessRequest = structure(parse_object(await request.get_data()), ProcessRequest, prefix="body")
+        generate = Generate(
+            messages=[ChatMessage(Role.USER, wanted.content)],
+            max_tokens=wanted.max_tokens,
+            temperature=wanted.temperature,
+            seed=wanted.seed,
+        )
+        completion: Completion = await inference.ask(
+            Complete(client_id=CLIENT_ID, generate=generate), timeout=ANSWER_SECONDS
+        )
+        return jsonify({"type": "message", "content": completion.text, **unstructure(completion.done)})
+
+    _register_errors(app)
+    return app
+
+
+def _register_errors(app: QuartTrio) -> None:
+    """Each way to fail, as a problem; what is not listed is our fault and says nothing of its insides."""
+
+    @app.errorhandler(ProtocolFault)
+    async def protocol_fault(error: ProtocolFault) -> Response:
+        return problem(error.code, error.message, field=error.field)
+
+    @app.errorhandler(GenerationRefused)
+    async def refused(error: GenerationRefused) -> Response:
+        return problem(error.code, error.message, field=error.field, retry_after_ms=error.retry_after_ms)
+
+    @app.errorhandler(ActorDead)
+    async def dead(error: ActorDead) -> Response:
+        return problem(ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=1000)
+
+    @app.errorhandler(AskDeadline)
+    async def late(error: AskDeadline) -> Response:
+        return problem(ErrorCode.DEADLINE_EXCEEDED, f"{error.path} did not answer in time")
+
+    @app.errorhandler(MailboxFull)
+    async def full(error: MailboxFull) -> Response:
+        return problem(ErrorCode.OVERLOADED, f"{error.path} has too much to do", retry_after_ms=1000)
+
+    @app.errorhandler(RuntimeFault)
+    async def fault(error: RuntimeFault) -> Response:
+        _log.error("request failed", path=request.path, exc_info=error)
+        return problem(ErrorCode.INTERNAL, "the server failed to carry this out")
+
+    @app.errorhandler(RequestEntityTooLarge)
+    async def too_large(error: RequestEntityTooLarge) -> Response:
+        return problem(ErrorCode.TOO_LARGE, f"a body may have {MAXIMUM_FRAME_BYTES} bytes")
+
+    @app.errorhandler(HTTPException)
+    async def http(error: HTTPException) -> Response:
+        status = error.code or 500
+        code = ErrorCode.NOT_FOUND if status == 404 else ErrorCode.BAD_MESSAGE
+        response = problem(code, error.description or error.name, status=status)
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    async def unexpected(error: Exception) -> Response:
+        _log.error("request failed", path=request.path, exc_info=error)
+        return problem(ErrorCode.INTERNAL, "the server failed to carry this out")

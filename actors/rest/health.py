@@ -1,0 +1,53 @@
+"""What the health routes say: pure functions of what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.inference.messages import EngineHealth
+
+__all__ = ["HEALTHY_STATUSES", "engine_status", "mlx_health"]
+
+HEALTHY_STATUSES = frozenset({"healthy", "mock"})
+"""Statuses that are answered with 200; all others with 503."""
+MEBIBYTE = 1024 * 1024
+
+
+def engine_status(engine: EngineHealth) -> str:
+    """`healthy`, `mock`, `loading` or `degraded`."""
+    if engine.state == "loading":
+        return "loading"
+    if engine.state != "ready":
+        return "degraded"
+    if engine.engine == "mock":
+        return "mock"
+    return "healthy" if engine.report.get("has_pretrained_weights") else "degraded"
+
+
+def mlx_health(engine: EngineHealth) -> dict[str, Any]:
+    """Body of `/health/mlx`. A figure that was not measured yet is null, never invented."""
+    report = engine.report
+    is_ready = engine.state == "ready"
+    resident = engine.memory.get("resident")
+    return {
+        "status": engine_status(engine),
+        "model": engine.model,
+        "has_pretrained_weights": bool(report.get("has_pretrained_weights")),
+        "inference_ready": is_ready,
+        "last_inference_time": engine.last_inference_ms,
+        "memory_usage_mb": None if resident is None else round(resident / MEBIBYTE, 1),
+        "canary_nll": report.get("canary_nll"),
+        "backend": report.get("backend"),
+        "blas": report.get("blas"),
+        "dtype": report.get("dtype"),
+        "queue_depth": engine.queue_depth,
+        "running": engine.running,
+        "tokens_per_second": engine.tokens_per_second,
+        "restarts": engine.restarts,
+        "worker_pid": engine.worker_pid,
+        "load_seconds": report.get("load_seconds"),
+        "memory_bytes": dict(engine.memory),
+        "requests": dict(engine.totals),
+        "problem": engine.problem,
+        "warnings": list(report.get("warnings", ())),
+    }

@@ -1,0 +1,45 @@
+"""The REST actor: owns the HTTP server, which can be restarted without touching a WebSocket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import trio
+from attrs import frozen
+
+from actors.rest.serving import serve_http
+from runtime import Actor, reject
+
+__all__ = ["Rest"]
+
+
+@frozen
+class _NoMessages:
+    """It takes none; a type is needed to say so."""
+
+
+class Rest(Actor[_NoMessages]):
+    """Serves HTTP in a child task; if that fails, this actor crashes and is started again."""
+
+    mailbox = reject(1)
+
+    def __init__(self, bound: socket.socket, make: Callable[[], Any]) -> None:
+        """``bound`` stays open in the application; ``make`` builds the ASGI application."""
+        self._bound = bound
+        self._make = make
+
+    async def started(self) -> None:
+        is_serving = trio.Event()
+
+        async def serve() -> None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve_http, self._make(), self._bound)
+                is_serving.set()
+
+        self.context.spawn(serve)
+        await is_serving.wait()
+
+    async def handle(self, message: _NoMessages) -> NoReturn:
+        raise AssertionError("unreachable: nothing sends this")

@@ -1,0 +1,96 @@
+"""hypercorn's connection handling under our own rules: a write has a deadline, and a stop stops.
+
+hypercorn shields `send_all` without a deadline, so one client that stops reading makes its `serve()` deaf to
+shutdown and cancellation. Here such a client's socket is aborted. Lifespan events are left out: our tree owns
+start and stop.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import Any
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Closed, RawData
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+
+__all__ = ["serve_http"]
+
+_log = structlog.get_logger("rest")
+
+WRITE_SECONDS = 10.0
+
+
+class DeadlineTCPServer(TCPServer):
+    """One HTTP connection whose writes end, one way or the other, within `WRITE_SECONDS`."""
+
+    async def protocol_send(self, event: Any) -> None:
+        """Write, or abort the socket of a reader that takes nothing."""
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                # Shielded as in hypercorn, because half a response must not be followed by another.
+                with trio.move_on_after(WRITE_SECONDS, shield=True) as scope:
+                    await self.stream.send_all(event.data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
+                return
+            if scope.cancelled_caught:
+                _log.info("reader too slow, connection aborted")
+                await trio.aclose_forcefully(self.stream)
+                await self.protocol.handle(Closed())
+
+
+def http_config() -> Config:
+    """hypercorn's settings where its defaults wait for ever or tell too much."""
+    config = Config()
+    config.read_timeout = 30
+    config.keep_alive_timeout = 15
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = None
+    config.h11_max_incomplete_size = 16 * 1024
+    return config
+
+
+async def serve_http(
+    app: Any, bound: socket.socket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted."""
+    config = http_config()
+    wrapped = ASGIWrapper(app)
+    context = WorkerContext(None)
+    streams: set[trio.SocketStream] = set()
+
+    async def serve_connection(stream: trio.SocketStream) -> None:
+        streams.add(stream)
+        try:
+            # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
+            server: Any = DeadlineTCPServer(wrapped, config, context, {}, stream)  # type: ignore[arg-type]
+            await server
+        except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others
+            _log.error("HTTP connection failed", exc_info=error)
+        finally:
+            streams.discard(stream)
+            await trio.aclose_forcefully(stream)
+
+    async def abort_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            # A shielded write to a reader that stopped would hold up the shutdown; its socket ends it.
+            for stream in list(streams):
+                stream.socket.close()
+
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound.dup()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(abort_when_cancelled)
+        nursery.start_soon(partial(trio.serve_listeners, serve_connection, [listener], handler_nursery=nursery))
+        task_status.started()

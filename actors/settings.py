@@ -1,0 +1,90 @@
+"""Settings of the server: defaults, then `leanvibe.toml`, then `LEANVIBE_…`, then the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import platformdirs
+import typed_settings
+from attrs import field, frozen, validators
+
+__all__ = ["Settings", "SettingsFault", "load_settings"]
+
+CONFIG_NAME = "leanvibe.toml"
+
+
+class SettingsFault(Exception):
+    """A setting is wrong; the text names it and says where it came from."""
+
+
+def _port(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if not 0 <= value <= 65535:
+        raise ValueError(f"{attribute.name} must be between 0 and 65535, not {value}")
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Every setting by its name in the file; `LEANVIBE_` and upper case in the environment."""
+
+    host: str = "127.0.0.1"
+    """Address of both listeners."""
+    port: int = field(default=8000, validator=_port)
+    """REST; 0 takes a free one."""
+    ws_port: int = field(default=8765, validator=_port)
+    """WebSocket; 0 takes a free one."""
+    data_dir: Path = field(factory=lambda: platformdirs.user_data_path("leanvibe"))
+    """Lock, server.json and the database."""
+    cache_dir: Path = field(factory=lambda: platformdirs.user_cache_path("leanvibe"))
+    """Models and the prepared BLAS; may be deleted at any time."""
+    model: str = "embedded"
+    """Name or folder of the model."""
+    model_wheel: Path | None = None
+    """The embedded model's package as a file, for machines without a network."""
+    engine: str = field(default="mlx", validator=validators.in_(("mlx", "mock")))
+    """`mlx` or `mock`."""
+    blas: str = "auto"
+    """`auto`, `mkl`, `openblas`, `system`, `shipped` or the path of a library; Linux CPUs only."""
+    max_connections: int = field(default=1024, validator=validators.ge(1))
+    """WebSocket connections at once."""
+    max_rows: int = field(default=32, validator=[validators.ge(1), validators.le(512)])
+    """Answers computed side by side."""
+    max_waiting: int = field(default=2048, validator=validators.ge(1))
+    """Requests that may wait for a row."""
+    default_max_tokens: int = field(default=1024, validator=validators.ge(1))
+    """Length of answers that name none."""
+    allowed_hosts: list[str] = field(factory=list)
+    """Host names, besides loopback ones, that requests may be addressed to."""
+    allowed_origins: list[str] = field(factory=list)
+    """Origins, besides loopback ones, whose pages may connect."""
+    drain_seconds: float = field(default=10.0, validator=validators.ge(0))
+    """How long running answers may go on when the server is told to stop."""
+    log_level: str = field(default="info", validator=validators.in_(("debug", "info", "warning", "error")))
+    """Of the log on standard error."""
+    mock_step_seconds: float = field(default=0.0, validator=validators.ge(0))
+    """What a step of the mock engine takes."""
+    worker_faults: str = ""
+    """A plan of faults for tests, as JSON (see actors/inference/worker/faults.py)."""
+
+
+def load_settings(overrides: dict[str, Any], *, config: Path | None = None) -> Settings:
+    """Settings from all sources; ``overrides`` are the command line's, without the options not given.
+
+    The file is ``config``, or `leanvibe.toml` in the current folder. Raises `SettingsFault`.
+    """
+    files = [config if config is not None else Path(CONFIG_NAME)]
+    if config is not None and not config.is_file():
+        raise SettingsFault(f"{config} does not exist")
+    try:
+        loaded = typed_settings.load(Settings, "leanvibe", config_files=files)
+        return attrs.evolve(loaded, **overrides)
+    except Exception as error:
+        raise SettingsFault(_readable(error)) from error
+
+
+def _readable(error: BaseException) -> str:
+    """The innermost messages of whatever the settings library raised."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_readable(one) for one in error.exceptions)
+    return str(error).replace("\n", " ")

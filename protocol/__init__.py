@@ -1,0 +1,6 @@
+"""What crosses the wire, defined once. See PROTOCOL in ARCHITECTURE.md; `protocol.client` is the Python client."""
+
+SUBPROTOCOL = "leanvibe.v1+json"
+PATH = "/ws"
+
+__all__ = ["PATH", "SUBPROTOCOL"]

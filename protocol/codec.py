@@ -1,0 +1,230 @@
+"""The strict codec: bytes to commands and events to bytes, with errors that name the field.
+
+cattrs coerces by default ("FALSE" is True, 5 is "5", a string is a list of letters), so every primitive has
+a hook of our own that refuses anything but its JSON type. All hooks are built when this module is imported,
+so that the first message of each type costs no more than the next.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from typing import Any
+
+import attrs
+import cattrs
+import msgspec
+from cattrs.cols import list_structure_factory
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
+
+from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ping, Pong
+from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
+from protocol.json_text import json_type, parse_object
+from protocol.validation import FieldFault, printable_ascii
+
+__all__ = ["ReceivedCommand", "decode_command", "encode", "structure", "unstructure", "wire_time"]
+
+
+@attrs.frozen
+class ReceivedCommand:
+    """One command as it came over the wire, its data checked."""
+
+    type: str
+    id: str | None
+    """None only for commands that need none."""
+    data: Any
+
+
+class _WrongType(ValueError):
+    def __init__(self, expected: str, got: object) -> None:
+        super().__init__(f"must be {expected}, not {json_type(got)}")
+
+
+def _strict_integer(value: Any, _: type) -> int:
+    if type(value) is int:
+        return value
+    raise _WrongType("an integer", value)
+
+
+def _strict_number(value: Any, _: type) -> float:
+    if type(value) is float or type(value) is int:
+        return float(value)
+    raise _WrongType("a number", value)
+
+
+def _strict_string(value: Any, _: type) -> str:
+    if type(value) is str:
+        return value
+    raise _WrongType("a string", value)
+
+
+def _strict_boolean(value: Any, _: type) -> bool:
+    if type(value) is bool:
+        return value
+    raise _WrongType("a boolean", value)
+
+
+def _strict_enum(value: Any, wanted: type[enum.Enum]) -> enum.Enum:
+    names = [str(one.value) for one in wanted]
+    if isinstance(value, str):
+        for one in wanted:
+            if one.value == value:
+                return one
+        raise ValueError(f"must be one of {', '.join(names)}, not {value[:40]!r}")
+    raise _WrongType(f"one of {', '.join(names)}", value)
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True, omit_if_default=False)
+    converter.register_structure_hook(int, _strict_integer)
+    converter.register_structure_hook(float, _strict_number)
+    converter.register_structure_hook(str, _strict_string)
+    converter.register_structure_hook(bool, _strict_boolean)
+    converter.register_structure_hook_func(
+        lambda kind: isinstance(kind, type) and issubclass(kind, enum.Enum), _strict_enum
+    )
+
+    def strict_collection(kind: Any, wanted: type, expected: str) -> Any:
+        inner: Any = (
+            list_structure_factory(kind, converter)
+            if wanted is list
+            else cattrs.gen.make_mapping_structure_fn(kind, converter, detailed_validation=True)
+        )
+
+        def structure_collection(value: Any, to: Any) -> Any:
+            if type(value) is not wanted:
+                raise _WrongType(expected, value)
+            return inner(value, to)
+
+        return structure_collection
+
+    converter.register_structure_hook_factory(
+        lambda kind: getattr(kind, "__origin__", None) is list,
+        lambda kind: strict_collection(kind, list, "an array"),
+    )
+    converter.register_structure_hook_factory(
+        lambda kind: getattr(kind, "__origin__", None) is dict,
+        lambda kind: strict_collection(kind, dict, "an object"),
+    )
+
+    def strict_class(kind: Any) -> Any:
+        inner = cattrs.gen.make_dict_structure_fn(
+            kind, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True
+        )
+
+        def structure_class(value: Any, to: Any) -> Any:
+            if type(value) is not dict:
+                raise _WrongType("an object", value)
+            return inner(value, to)
+
+        return structure_class
+
+    converter.register_structure_hook_factory(attrs.has, strict_class)
+    for command in COMMANDS.values():
+        converter.get_structure_hook(command.data)
+    return converter
+
+
+_converter = _make_converter()
+_encoder = msgspec.json.Encoder()
+
+
+def structure(data: Any, wanted: type, *, prefix: str = "data") -> Any:
+    """Check parsed JSON against an attrs class. Raises `InvalidField` with the path of the first problem."""
+    try:
+        return _converter.structure(data, wanted)
+    except Exception as error:  # noqa: BLE001  border: cattrs raises groups, our validators ValueErrors
+        path, problem = _first_problem(error, prefix)
+        raise InvalidField(f"{path} {problem}", field=path) from None
+
+
+def _first_problem(error: BaseException, path: str) -> tuple[str, str]:
+    """The path and the text of the first problem in cattrs' tree of exceptions."""
+    if isinstance(error, (ClassValidationError, IterableValidationError)):
+        first = error.exceptions[0]
+        for note in getattr(first, "__notes__", ()):
+            if isinstance(note, AttributeValidationNote):
+                return _first_problem(first, f"{path}.{note.name}")
+            if isinstance(note, IterableValidationNote):
+                index = f"[{note.index}]" if isinstance(note.index, int) else f".{note.index}"
+                return _first_problem(first, f"{path}{index}")
+        return _first_problem(first, path)
+    if isinstance(error, ForbiddenExtraKeysError):
+        return f"{path}.{min(error.extra_fields)}", "is not a field of this command"
+    if isinstance(error, FieldFault):
+        return f"{path}.{error.path}", error.problem
+    if isinstance(error, KeyError):
+        return path if path.endswith(f".{error.args[0]}") else f"{path}.{error.args[0]}", "is missing"
+    return path, str(error)
+
+
+def decode_command(text: str | bytes) -> ReceivedCommand:
+    """One frame to one command. Raises `ProtocolFault`, with the command's id where one could be read."""
+    size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
+    if size > MAXIMUM_FRAME_BYTES:
+        raise TooLarge(f"a frame may have {MAXIMUM_FRAME_BYTES} bytes, this one has {size}")
+    envelope = parse_object(text)
+    command_id = _readable_id(envelope)
+    try:
+        return _read_envelope(envelope, command_id, size)
+    except ProtocolFault as fault:
+        fault.command_id = command_id
+        raise
+
+
+def _read_envelope(envelope: dict[str, Any], command_id: str | None, size: int) -> ReceivedCommand:
+    kind = envelope.get("type")
+    if not isinstance(kind, str):
+        raise InvalidField(f"type must be a string, not {json_type(kind)}", field="type")
+    command = COMMANDS.get(kind)
+    if command is None:
+        raise UnknownType(f"unknown type {kind[:64]!r}", field="type")
+    for name in envelope:
+        if name not in ("type", "id", "data"):
+            raise InvalidField(f"{name[:64]} is not a field of the envelope", field=name[:64])
+    if command_id is None and (command.needs_id or "id" in envelope):
+        raise InvalidField("id must have 1 to 64 printable ASCII characters", field="id")
+    if size > command.maximum_bytes:
+        raise TooLarge(f"{kind} may have {command.maximum_bytes} bytes, this one has {size}")
+    data = envelope.get("data", {})
+    if command.data is Ping or command.data is Pong:
+        return ReceivedCommand(kind, command_id, command.data(data))
+    return ReceivedCommand(kind, command_id, structure(data, command.data))
+
+
+def _readable_id(envelope: dict[str, Any]) -> str | None:
+    value = envelope.get("id")
+    return value if isinstance(value, str) and printable_ascii(value) else None
+
+
+def unstructure(value: Any) -> Any:
+    """An attrs object as plain JSON values, without fields that are None."""
+    return _without_none(_converter.unstructure(value))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_none(one) for one in value]
+    return value
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """One envelope, already plain values, as JSON bytes."""
+    return _encoder.encode(message)
+
+
+def wire_time(seconds: float | None = None) -> str:
+    """RFC 3339 in UTC with milliseconds, of a POSIX time or of now."""
+    if seconds is None:
+        moment = datetime.datetime.now(datetime.UTC)
+    else:
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

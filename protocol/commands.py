@@ -1,0 +1,188 @@
+"""What clients send: one attrs class per command, named in one table."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Any
+
+from attrs import Attribute, field, frozen
+
+from protocol.validation import FieldFault, between, client_name, each, length
+
+__all__ = [
+    "COMMANDS",
+    "KIBIBYTE",
+    "MAXIMUM_FRAME_BYTES",
+    "Cancel",
+    "ChatMessage",
+    "Command",
+    "CommandType",
+    "Generate",
+    "Hello",
+    "OnDisconnect",
+    "Ping",
+    "Pong",
+    "ResumePoint",
+    "Role",
+]
+
+KIBIBYTE = 1024
+MAXIMUM_FRAME_BYTES = 1024 * KIBIBYTE
+"""No frame in either direction is larger."""
+
+
+class Role(enum.Enum):
+    """Who says a chat message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@frozen
+class ChatMessage:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+class OnDisconnect(enum.Enum):
+    """What becomes of a generation when its last follower leaves."""
+
+    CANCEL = "cancel"
+    DETACH = "detach"
+
+
+@frozen
+class ResumePoint:
+    """How far a client has followed a stream."""
+
+    stream: str
+    epoch: str
+    seq: int = field(validator=between(0, 2**53))
+
+
+@frozen(kw_only=True)
+class Hello:
+    """Opens the session; first command of a connection."""
+
+    client_id: str = field(validator=client_name)
+    """Who owns tasks, conversations and notifications."""
+    device_id: str = field(default="default", validator=client_name)
+    """Which of the client's devices this is."""
+    token: str | None = field(default=None, validator=length(1, 512, "characters"), repr=False)
+    """Only where the server has tokens configured."""
+    agent: str | None = field(default=None, validator=length(0, 256, "characters"))
+    """Program name and version, for people who look at connections."""
+    resume: list[ResumePoint] = field(factory=list, validator=length(0, 128, "entries"))
+    """Streams to go on with."""
+
+
+@frozen
+class Ping:
+    """Answered by `pong` with the same data."""
+
+    payload: Any = None
+
+
+@frozen
+class Pong:
+    """Answers the server's `ping`; has no answer."""
+
+    payload: Any = None
+
+
+def _not_empty(one: Any) -> str | None:
+    return None if one else "must not be empty"
+
+
+def _token_biases(_: object, attribute: Attribute[Any], value: dict[str, float] | None) -> None:
+    for token, bias in (value or {}).items():
+        if not (token.isascii() and token.isdigit() and len(token) <= 9):
+            raise FieldFault(f"{attribute.name}.{token[:20]}", "must be a token id in decimal digits")
+        if not -100 <= bias <= 100:
+            raise FieldFault(f"{attribute.name}.{token}", f"must be between -100 and 100, not {bias:g}")
+
+
+def _small_schema(_: object, attribute: Attribute[Any], value: dict[str, Any] | None) -> None:
+    if value is not None and len(json.dumps(value)) > 64 * KIBIBYTE:
+        raise FieldFault(attribute.name, "must be at most 64 KiB of JSON")
+
+
+@frozen(kw_only=True)
+class Generate:
+    """Continue a chat or a text. Answered by `accepted` and a stream of `token`, then `done`."""
+
+    messages: list[ChatMessage] | None = field(default=None, validator=length(1, 1024, "entries"))
+    """A chat, rendered with the model's own template. Either this or `prompt`."""
+    prompt: str | None = field(default=None, validator=length(1, MAXIMUM_FRAME_BYTES, "characters"))
+    """A text that the model continues as it stands."""
+    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
+    """Most tokens to emit; by default the server's setting, or what is left of the context if that is less."""
+    temperature: float = field(default=0.0, validator=between(0, 5))
+    """0 takes the likeliest token."""
+    top_p: float = field(default=1.0, validator=between(1e-6, 1))
+    """Keep the likeliest tokens that together have this probability."""
+    top_k: int | None = field(default=None, validator=between(1, 2**31))
+    """Keep this many of the likeliest tokens; at most the vocabulary."""
+    min_p: float = field(default=0.0, validator=between(0, 1))
+    """Keep tokens at least this likely, relative to the likeliest."""
+    repetition_penalty: float = field(default=1.0, validator=between(0.1, 10))
+    """Divides the scores of tokens seen in prompt or answer; 1 is off."""
+    presence_penalty: float = field(default=0.0, validator=between(-2, 2))
+    """Subtracted once from the scores of tokens that the answer already has."""
+    frequency_penalty: float = field(default=0.0, validator=between(-2, 2))
+    """Subtracted for each time the answer already has the token."""
+    logit_bias: dict[str, float] | None = field(default=None, validator=[length(0, 1024, "entries"), _token_biases])
+    """Added to the scores of these token ids."""
+    seed: int | None = field(default=None, validator=between(0, 2**53))
+    """Same seed, request and model: same answer. By default the server draws one."""
+    stop: list[str] = field(factory=list, validator=[length(0, 16, "entries"), each(_not_empty)])
+    """The answer ends just before the first of these texts."""
+    logprobs: int | None = field(default=None, validator=between(0, 20))
+    """Report log-probabilities of emitted tokens and of this many alternatives."""
+    response_schema: dict[str, Any] | None = field(default=None, validator=_small_schema)
+    """A JSON Schema that the answer shall follow."""
+    deadline_ms: int | None = field(default=None, validator=between(1, 86_400_000))
+    """Give up after this time, wherever the request is."""
+    conversation: str | None = field(default=None, validator=client_name)
+    """Continue a stored conversation."""
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+
+    def __attrs_post_init__(self) -> None:
+        if (self.messages is None) == (self.prompt is None):
+            raise FieldFault("messages", "or prompt must be given, and not both")
+
+
+@frozen
+class Cancel:
+    """End a running command of this connection."""
+
+    target: str = field(validator=length(1, 64, "characters"))
+    """The id of the command to end."""
+
+
+Command = Hello | Ping | Pong | Generate | Cancel
+
+
+@frozen
+class CommandType:
+    """What the server knows of one command before it reads its data."""
+
+    data: type
+    """The attrs class of `data`."""
+    maximum_bytes: int = 64 * KIBIBYTE
+    """Limit of the whole frame."""
+    needs_id: bool = True
+
+
+COMMANDS: dict[str, CommandType] = {
+    "hello": CommandType(Hello),
+    "ping": CommandType(Ping),
+    "pong": CommandType(Pong, needs_id=False),
+    "generate": CommandType(Generate, maximum_bytes=MAXIMUM_FRAME_BYTES),
+    "cancel": CommandType(Cancel),
+}
+"""Every command by its wire name."""

@@ -1,0 +1,144 @@
+"""Error codes and close codes of the protocol, as tables that code, tests and documents read.
+
+::
+
+    ProtocolFault             something the client sent cannot be taken; `code` says what
+    ├─ BadMessage             not a JSON object of this protocol at all
+    ├─ UnknownType            no command of that name
+    ├─ InvalidField           a field is missing, unknown, of the wrong type or out of bounds; `field` is its path
+    └─ TooLarge               over the size that its type allows
+"""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+__all__ = [
+    "CLOSE_CODES",
+    "BadMessage",
+    "CloseCode",
+    "CloseMeaning",
+    "ErrorCode",
+    "InvalidField",
+    "ProtocolFault",
+    "TooLarge",
+    "UnknownType",
+]
+
+
+class ErrorCode(enum.Enum):
+    """Every value of `error.code`."""
+
+    BAD_MESSAGE = "bad_message"
+    UNKNOWN_TYPE = "unknown_type"
+    INVALID_FIELD = "invalid_field"
+    TOO_LARGE = "too_large"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    OVERLOADED = "overloaded"
+    RATE_LIMITED = "rate_limited"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    ENGINE_FAILED = "engine_failed"
+    UNAVAILABLE = "unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    SHUTTING_DOWN = "shutting_down"
+    INTERNAL = "internal"
+
+    @property
+    def is_temporary(self) -> bool:
+        """True where the same request may succeed later."""
+        return self in _TEMPORARY
+
+
+_TEMPORARY = frozenset(
+    {
+        ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.MODEL_UNAVAILABLE,
+        ErrorCode.ENGINE_FAILED,
+        ErrorCode.UNAVAILABLE,
+        ErrorCode.DEADLINE_EXCEEDED,
+        ErrorCode.SHUTTING_DOWN,
+    }
+)
+
+
+class CloseCode(enum.IntEnum):
+    """WebSocket close codes that the server uses."""
+
+    GOING_AWAY = 1001
+    NOT_UTF8 = 1007
+    FRAME_TOO_LARGE = 1009
+    INTERNAL = 1011
+    RESTARTING = 1012
+    TOO_SLOW = 4008
+    NOT_THIS_PROTOCOL = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    TIMED_OUT = 4408
+    TOO_MANY = 4429
+
+
+@frozen
+class CloseMeaning:
+    """What a close code tells the client."""
+
+    meaning: str
+    reconnect: str
+    """`yes`, `no` or `after` (the hint in `going_away` or `retry_after_ms`)."""
+
+
+CLOSE_CODES: dict[CloseCode, CloseMeaning] = {
+    CloseCode.GOING_AWAY: CloseMeaning("the server is going away", "after"),
+    CloseCode.NOT_UTF8: CloseMeaning("a text frame was not UTF-8", "no"),
+    CloseCode.FRAME_TOO_LARGE: CloseMeaning("a frame was over 1 MiB", "no"),
+    CloseCode.INTERNAL: CloseMeaning("the server's fault", "yes"),
+    CloseCode.RESTARTING: CloseMeaning("the server restarts", "after"),
+    CloseCode.TOO_SLOW: CloseMeaning("the client read too slowly", "yes"),
+    CloseCode.NOT_THIS_PROTOCOL: CloseMeaning("not this protocol", "no"),
+    CloseCode.UNAUTHORIZED: CloseMeaning("token refused, or a command before hello", "no"),
+    CloseCode.FORBIDDEN: CloseMeaning("client id or origin refused", "no"),
+    CloseCode.TIMED_OUT: CloseMeaning("no hello in time, or no pong", "yes"),
+    CloseCode.TOO_MANY: CloseMeaning("too many connections or refusals, or a second hello", "after"),
+}
+
+
+class ProtocolFault(Exception):
+    """The client's message cannot be taken. Carries what `error` data needs."""
+
+    code = ErrorCode.BAD_MESSAGE
+
+    def __init__(self, message: str, *, field: str | None = None, command_id: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        """Path of the field, as `data.messages[0].role`."""
+        self.command_id = command_id
+        """The command's id, where one could be read."""
+
+
+class BadMessage(ProtocolFault):
+    """Not a JSON object of this protocol."""
+
+
+class UnknownType(ProtocolFault):
+    """No command has this type."""
+
+    code = ErrorCode.UNKNOWN_TYPE
+
+
+class InvalidField(ProtocolFault):
+    """One field is wrong."""
+
+    code = ErrorCode.INVALID_FIELD
+
+
+class TooLarge(ProtocolFault):
+    """The message is over the limit of its type."""
+
+    code = ErrorCode.TOO_LARGE

@@ -1,0 +1,166 @@
+"""What the server sends: one attrs class per kind of data."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from protocol.errors import ErrorCode
+
+__all__ = [
+    "Accepted",
+    "CancelledData",
+    "Done",
+    "ErrorData",
+    "FinishReason",
+    "GoingAway",
+    "Limits",
+    "Result",
+    "ResumeResult",
+    "Timings",
+    "Token",
+    "Usage",
+    "Welcome",
+]
+
+
+class FinishReason(enum.Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    """The model said so, or a stop text came up."""
+    LENGTH = "length"
+    """`max_tokens` or the context was reached."""
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What this server enforces, told to every client."""
+
+    frame_bytes: int
+    commands_in_flight: int
+    streams: int
+    commands_per_second: int
+    command_burst: int
+    connections_per_client: int
+    detach_seconds: int
+
+
+@frozen(kw_only=True)
+class ResumeResult:
+    """Whether one stream goes on where the client left it."""
+
+    stream: str
+    resumed: bool
+    head: int
+    snapshot: dict[str, Any] | None = None
+
+
+@frozen(kw_only=True)
+class Welcome:
+    """Answers `hello`."""
+
+    connection_id: str
+    client_id: str
+    device_id: str
+    epoch: str
+    server: str
+    limits: Limits
+    model: str
+    state: dict[str, Any]
+    resumed: list[ResumeResult]
+
+
+@frozen
+class Accepted:
+    """A streaming command was taken; its events follow on `stream`."""
+
+    stream: str
+    epoch: str
+
+
+@frozen
+class Token:
+    """Some text of an answer."""
+
+    text: str
+    index: int
+    """Number of tokens emitted before this text's last one."""
+    logprobs: list[dict[str, Any]] | None = None
+
+
+@frozen(kw_only=True)
+class Usage:
+    """Tokens that a request cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    """Prompt tokens that were not computed again."""
+
+
+@frozen(kw_only=True)
+class Timings:
+    """Measured times of one request, milliseconds."""
+
+    queued_ms: float
+    """From acceptance to its first step in the worker."""
+    first_token_ms: float | None
+    """From acceptance to the first token."""
+    total_ms: float
+    tokens_per_second: float | None
+    """Of the tokens after the first; None with fewer than two."""
+
+
+@frozen(kw_only=True)
+class Done:
+    """The answer is complete; last event of its stream."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    confidence: float | None
+    """exp(mean log-probability of the emitted tokens); None when none was emitted."""
+    seed: int
+    """The seed that was used, given or drawn."""
+    engine_restarts: int = 0
+    """How often the engine was started again while this answer was made."""
+
+
+@frozen
+class CancelledData:
+    """The stream ended because it was cancelled; last event."""
+
+    reason: str
+
+
+@frozen
+class Result:
+    """Answers a command that is done at once."""
+
+    value: dict[str, Any]
+
+
+@frozen(kw_only=True)
+class ErrorData:
+    """What went wrong, for programs and people. Also the data of `failed`."""
+
+    code: ErrorCode
+    message: str
+    temporary: bool = attrs.field()
+    retry_after_ms: int | None = None
+    field: str | None = None
+
+    @temporary.default
+    def _temporary_by_code(self) -> bool:
+        return self.code.is_temporary
+
+
+@frozen
+class GoingAway:
+    """The server will close this connection."""
+
+    retry_after_ms: int

@@ -1,0 +1,81 @@
+"""Validators for fields that cross the wire. Each failure knows the field it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sized
+from typing import Any
+
+from attrs import Attribute
+
+__all__ = ["FieldFault", "between", "client_name", "each", "length", "one_of", "printable_ascii"]
+
+Validator = Callable[[Any, "Attribute[Any]", Any], None]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class FieldFault(ValueError):
+    """A value out of bounds; `path` is relative to the class that holds it."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+        self.path = path
+        self.problem = problem
+
+
+def between(low: float | None, high: float | None) -> Validator:
+    """A number within bounds, both included; None passes."""
+
+    def validate(_: object, attribute: Attribute[Any], value: float | None) -> None:
+        if value is None:
+            return
+        if low is not None and value < low:
+            raise FieldFault(attribute.name, f"must be at least {low:g}, not {value:g}")
+        if high is not None and value > high:
+            raise FieldFault(attribute.name, f"must be at most {high:g}, not {value:g}")
+
+    return validate
+
+
+def length(low: int, high: int, what: str) -> Validator:
+    """A string or collection of ``low`` to ``high`` ``what`` (characters, entries); None passes."""
+
+    def validate(_: object, attribute: Attribute[Any], value: Sized | None) -> None:
+        if value is not None and not low <= len(value) <= high:
+            raise FieldFault(attribute.name, f"must have {low} to {high} {what}, not {len(value)}")
+
+    return validate
+
+
+def each(check: Callable[[Any], str | None]) -> Validator:
+    """Apply ``check`` to each element of a list (a problem or None); None passes."""
+
+    def validate(_: object, attribute: Attribute[Any], value: list[Any] | None) -> None:
+        for index, element in enumerate(value or ()):
+            problem = check(element)
+            if problem is not None:
+                raise FieldFault(f"{attribute.name}[{index}]", problem)
+
+    return validate
+
+
+def one_of(*allowed: str) -> Validator:
+    """One of these words."""
+
+    def validate(_: object, attribute: Attribute[Any], value: str) -> None:
+        if value not in allowed:
+            raise FieldFault(attribute.name, f"must be one of {', '.join(allowed)}, not {value[:40]!r}")
+
+    return validate
+
+
+def client_name(_: object, attribute: Attribute[Any], value: str | None) -> None:
+    """A client or device id: 1 to 64 letters, digits, dots, dashes and underscores; None passes."""
+    if value is not None and not _NAME.fullmatch(value):
+        raise FieldFault(attribute.name, f"must match {_NAME.pattern}")
+
+
+def printable_ascii(value: str) -> bool:
+    """True for 1 to 64 printable ASCII characters: what a command id may be."""
+    return 1 <= len(value) <= 64 and all(" " <= one <= "~" for one in value)

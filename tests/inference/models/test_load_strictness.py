@@ -1,0 +1,145 @@
+"""A checkpoint is loaded whole or not at all, and the refusal names the tensor or the file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy
+import pytest
+
+from actors.inference.models.errors import (
+    CheckpointMismatch,
+    ModelFileCorrupt,
+    ModelFileMissing,
+    ModelFileTruncated,
+    UnsupportedModel,
+)
+from actors.inference.models.load import load_checkpoint
+from actors.inference.models.manifest import verify_files, write_manifest
+
+MakeCheckpoint = Callable[..., Path]
+DOWN = "model.layers.0.mlp.down_proj.weight"
+
+
+def test_a_whole_checkpoint_loads_with_every_parameter_from_it(tiny_checkpoint: MakeCheckpoint) -> None:
+    loaded = load_checkpoint(tiny_checkpoint(), "cpu")
+    assert loaded.every_parameter_from_checkpoint
+    assert loaded.dtype == "float32"
+    assert loaded.context_length_tokens == 128
+    assert loaded.vocabulary_size == 96
+    assert loaded.stop_token_ids == {2}
+    assert loaded.parameter_bytes == 4 * loaded.parameter_count
+
+
+def test_a_missing_tensor_is_named(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint(lambda tensors: tensors.pop(DOWN))
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_checkpoint(folder, "cpu")
+    assert caught.value.missing == (DOWN,)
+    assert caught.value.unexpected == ()
+    assert DOWN in str(caught.value)
+
+
+def test_an_unexpected_tensor_is_named(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint(lambda tensors: tensors.update({"model.stray.weight": mx.zeros((2, 2))}))
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_checkpoint(folder, "cpu")
+    assert caught.value.unexpected == ("model.stray.weight",)
+
+
+def test_a_misshapen_tensor_is_named_with_both_shapes(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint(lambda tensors: tensors.update({DOWN: mx.zeros((64, 95))}))
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_checkpoint(folder, "cpu")
+    assert caught.value.misshapen == (f"{DOWN}: (64, 95), expected (64, 96)",)
+
+
+def test_a_truncated_weights_file_is_named_without_a_manifest(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint()
+    path = folder / "model.safetensors"
+    whole_bytes = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelFileTruncated) as caught:
+        load_checkpoint(folder, "cpu")
+    assert (caught.value.path, caught.value.expected_bytes) == (path, whole_bytes)
+    assert "model.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 4, 20])
+def test_weights_cut_in_their_header_are_named(tiny_checkpoint: MakeCheckpoint, kept_bytes: int) -> None:
+    folder = tiny_checkpoint()
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises((ModelFileTruncated, ModelFileCorrupt), match=r"model\.safetensors"):
+        load_checkpoint(folder, "cpu")
+
+
+def test_no_weights_at_all_is_a_missing_file(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint()
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelFileMissing, match=r"model\.safetensors"):
+        load_checkpoint(folder, "cpu")
+
+
+def test_a_manifest_finds_missing_truncated_and_changed_files(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint()
+    extra = folder / "tokenizer.json"
+    extra.write_text("{}")
+    write_manifest(folder, {"name": "tiny"})
+    verify_files(folder, with_hashes=True)
+    extra.write_text("[]")
+    verify_files(folder)
+    with pytest.raises(ModelFileCorrupt, match=r"tokenizer\.json"):
+        verify_files(folder, with_hashes=True)
+    extra.write_text("{")
+    with pytest.raises(ModelFileTruncated, match=r"tokenizer\.json"):
+        load_checkpoint(folder, "cpu")
+    extra.unlink()
+    with pytest.raises(ModelFileMissing, match=r"tokenizer\.json"):
+        load_checkpoint(folder, "cpu")
+
+
+@pytest.mark.parametrize("model_type", ["no_such_model", "../phi3", "os.path"])
+def test_a_model_type_without_a_class_is_unsupported(tiny_checkpoint: MakeCheckpoint, model_type: str) -> None:
+    folder = tiny_checkpoint(model_type=model_type)
+    with pytest.raises(UnsupportedModel, match="model_type"):
+        load_checkpoint(folder, "cpu")
+
+
+def test_a_configuration_that_is_not_json_is_named(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint()
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelFileCorrupt, match=r"config\.json"):
+        load_checkpoint(folder, "cpu")
+
+
+def _quantize(tensors: dict[str, mx.array]) -> None:
+    for name in [name for name in tensors if tensors[name].ndim == 2]:
+        bits = 8 if "embed" in name else 4
+        module = name.removesuffix(".weight")
+        parts = mx.quantize(tensors[name], group_size=32, bits=bits)
+        tensors.update(zip((name, f"{module}.scales", f"{module}.biases"), parts, strict=True))
+
+
+def test_quantized_and_dequantized_forms_give_the_same_logits(tiny_checkpoint: MakeCheckpoint) -> None:
+    folder = tiny_checkpoint(_quantize)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization"] = {"group_size": 32, "bits": 4, "model.embed_tokens": {"group_size": 32, "bits": 8}}
+    (folder / "config.json").write_text(json.dumps(config))
+    full = load_checkpoint(folder, "cpu")
+    packed = load_checkpoint_packed_on_the_cpu(folder)
+    assert (full.dtype, packed.dtype) == ("float32", "4-bit float32")
+    assert full.parameter_count == packed.parameter_count
+    assert packed.parameter_bytes < full.parameter_bytes / 3
+    ids = mx.array([[1, 5, 9]])
+    numpy.testing.assert_allclose(
+        numpy.asarray(full.model(ids)), numpy.asarray(packed.model(ids)), rtol=1e-3, atol=1e-3
+    )
+
+
+def load_checkpoint_packed_on_the_cpu(folder: Path):  # type: ignore[no-untyped-def]
+    """Load as for Metal, but with MLX's default device left alone, so that any machine can run it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mx, "set_default_device", lambda _device: None)
+        return load_checkpoint(folder, "metal")
