@@ -34,7 +34,7 @@ class Actor(Generic[Message]):
     mailbox: ClassVar[MailboxSpec] = reject(64)
     """Capacity and overflow policy."""
 
-    _accepted: ClassVar[tuple[type, ...]] = ()
+    _accepted_classes: ClassVar[tuple[type, ...]] = ()
 
     context: Context
     """Set by the runtime before `started`."""
@@ -44,15 +44,18 @@ class Actor(Generic[Message]):
         for base in types.get_original_bases(cls) if hasattr(types, "get_original_bases") else _original_bases(cls):
             origin = typing.get_origin(base)
             if isinstance(origin, type) and issubclass(origin, Actor):
-                cls._accepted = _classes(typing.get_args(base)[0])
+                cls._accepted_classes = _classes(typing.get_args(base)[0])
 
     @classmethod
     def accepted_messages(cls) -> tuple[type, ...]:
         """The message classes it declares; empty accepts any (test actors only)."""
-        return cls._accepted
+        return cls._accepted_classes
 
     async def started(self) -> None:
-        """Prepare. The next sibling starts when this returns; an exception is a failed start."""
+        """Prepare. The next sibling starts when this returns; an exception is a failed start.
+
+        Cancelled at the start deadline, and at once when the supervisor must stop meanwhile.
+        """
 
     async def handle(self, message: Message) -> object:
         """Handle one message; for a `Request` the returned value is the answer.
@@ -66,14 +69,15 @@ class Actor(Generic[Message]):
     async def draining(self) -> None:
         """The whole system will stop. Runs as a child task while messages are still handled.
 
-        The drain ends when every actor's `draining` has returned, or at the drain deadline.
+        The drain ends when every actor's `draining` has returned; at the drain deadline, or when the actor
+        ends, it is cancelled.
         """
 
     async def stopping(self) -> None:
-        """Say good-bye, within the child's drain deadline. Runs after the last message."""
+        """Say good-bye. Runs after the last message; cancelled at the child's drain deadline."""
 
     async def down(self, down: Down) -> None:
-        """A monitored actor ended."""
+        """A monitored actor ended. Cancelled like `handle`; an exception crashes this actor."""
 
     def snapshot(self) -> Mapping[str, object]:
         """What an operator may see of its state: JSON values, nothing secret, no user text."""
@@ -92,6 +96,8 @@ def _classes(argument: Any) -> tuple[type, ...]:
     origin = typing.get_origin(argument)
     if isinstance(origin, type):
         return (origin,)
+    if argument is Any:  # a class since Python 3.11, but not one for isinstance()
+        return ()
     return (argument,) if isinstance(argument, type) else ()
 
 

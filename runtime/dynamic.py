@@ -46,7 +46,10 @@ class DynamicRef:
         return ActorRef(self._system, place.path)
 
     async def stop_child(self, id: str) -> None:  # noqa: A002  the name the spec uses
-        """Stop a child as in a shutdown: stop message, drain deadline, cancellation. No-op if it is gone."""
+        """Stop a child as in a shutdown: stop message, drain deadline, cancellation. No-op if it is gone.
+
+        Cancelled, the child has its stop message and leaves once it has handled it, however long that takes.
+        """
         supervisor = self._supervisor()
         place = supervisor.children.get(id)
         if place is not None:

@@ -72,6 +72,10 @@ class ActorDead(SendFault):
         self.incarnation = incarnation
         self.reason = reason
 
+    def again(self) -> ActorDead:
+        """An equal error for one more sender: tasks that share one instance would mix their tracebacks."""
+        return ActorDead(self.path, self.incarnation, self.reason)
+
 
 class MailboxFull(SendFault):
     """The receiver's mailbox holds ``capacity`` messages and its policy is to reject."""

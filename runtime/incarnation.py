@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from runtime.asking import ReplyPort, current_deadline
-from runtime.errors import ActorDead, HandlerFailed, LinkedActorFailed, MailboxFull, Refused
+from runtime.errors import ActorDead, HandlerFailed, LinkedActorFailed, MailboxFull, Refused, SendFault
 from runtime.mailbox import Mailbox
 from runtime.messages import Down, DownReason, SnapshotMessage, StopMessage, SuspendMessage
-from runtime.place import Exit, Place, State
+from runtime.place import Exit, Place, State, await_stack
 
 if TYPE_CHECKING:
     from runtime.actor import Actor
@@ -40,6 +40,7 @@ class Incarnation:
         "exit",
         "failure",
         "is_ready",
+        "is_stuck",
         "place",
         "scope",
         "started_at",
@@ -51,6 +52,8 @@ class Incarnation:
         self.scope = trio.CancelScope()
         self.started_at = trio.current_time()
         self.is_ready = False
+        self.is_stuck = False
+        """A supervisor that has stopped all it could, and cannot end for a child that is stuck."""
         self.exit: Exit | None = None
         self.failure: Exception | None = None
         """Set by `crash`: what to report instead of the cancellation that carried it out."""
@@ -63,8 +66,15 @@ class Incarnation:
         """Live. Returns or raises when over."""
         raise NotImplementedError
 
+    def close(self, error: Exception | None) -> None:
+        """`run` has ended: refuse what comes from now on, and tell those who wait for an answer."""
+
     async def wind_up(self) -> None:
-        """After `run` ended: end what it left running. Shielded by the caller."""
+        """After `close`: end what it left running. Shielded by the caller."""
+
+    def stack(self) -> tuple[str, ...]:
+        """Where it waits, outermost frame first."""
+        return ()
 
     def request_stop(self, reason: str) -> None:
         """Ask for an orderly end. Never waits."""
@@ -79,7 +89,12 @@ class Incarnation:
     def acknowledge(self) -> None:
         """`started` has returned."""
         self.is_ready = True
-        self.place.ready_seconds = trio.current_time() - self.started_at
+        place, now = self.place, trio.current_time()
+        if place.state is State.STARTING:
+            place.state = State.RUNNING
+        place.ready_seconds = now - self.started_at
+        if place.down_since is not None:
+            place.recovery_seconds, place.down_since = now - place.down_since, None
         if self._ready is not None:
             self._ready.set()
 
@@ -92,8 +107,8 @@ class Incarnation:
             self._ready = None
 
     async def wait_finished(self) -> None:
-        """Wait until over."""
-        if self.exit is None:
+        """Wait until over, or until nothing but a stuck child keeps it from being over."""
+        if self.exit is None and not self.is_stuck:
             if self._finished is None:
                 self._finished = trio.Event()
             await self._finished.wait()
@@ -101,16 +116,10 @@ class Incarnation:
     def finish(self, error: Exception | None) -> Exit:
         """Record the end and wake whoever waits for it."""
         error = self.failure or error
-        if error is not None:
-            reason = DownReason.CRASHED
-        elif self.scope.cancelled_caught:
-            reason = DownReason.CANCELLED
-        elif self.stop_requested_at is not None:
-            reason = DownReason.STOPPED
-        else:
-            reason = DownReason.RETURNED
         now = trio.current_time()
-        self.exit = Exit(reason, error, now - self.started_at)
+        self.exit = Exit(self._reason(error), error, now - self.started_at, self.is_ready)
+        if self.exit.is_crash and self.is_ready:
+            self.place.down_since = now
         if self.stop_requested_at is not None:
             self.place.stop_seconds = now - self.stop_requested_at
         for event in (self._ready, self._finished):
@@ -118,16 +127,21 @@ class Incarnation:
                 event.set()
         return self.exit
 
+    def _reason(self, error: Exception | None) -> DownReason:
+        if (self.failure or error) is not None:
+            return DownReason.CRASHED
+        if self.scope.cancelled_caught:
+            return DownReason.CANCELLED
+        return DownReason.RETURNED if self.stop_requested_at is None else DownReason.STOPPED
+
 
 class ActorIncarnation(Incarnation):
     """One actor object with its mailbox, child tasks, timers, monitors and links."""
 
     __slots__ = (
-        "_child_count",
-        "_child_scopes",
+        "_child_tasks",
         "_children_done",
         "_links",
-        "_stopping_self",
         "_timers",
         "_watchers",
         "_watching",
@@ -163,9 +177,7 @@ class ActorIncarnation(Incarnation):
         """The actor whose answer this one's handler awaits: an edge of the ask graph."""
         self.is_suspended = False
         self.deferred: set[ReplyPort] | None = None
-        self._stopping_self = False
-        self._child_scopes: set[trio.CancelScope] | None = None
-        self._child_count = 0
+        self._child_tasks: dict[trio.CancelScope, trio.lowlevel.Task | None] | None = None
         self._children_done: trio.Event | None = None
         self._timers: set[Timer] | None = None
         self._watchers: set[ActorIncarnation] | None = None
@@ -178,11 +190,13 @@ class ActorIncarnation(Incarnation):
         """Start the actor, handle messages one at a time, run `stopping` when asked to stop."""
         self.task = trio.lowlevel.current_task()
         current_incarnation.set(self)
+        # A dynamic child inherits the context of whoever starts it, but works for no request of theirs.
+        current_deadline.set(None)
         actor, mailbox = self.actor, self.mailbox
         await actor.started()
         self.acknowledge()
         since_checkpoint = 0
-        while not self._stopping_self:
+        while True:
             if mailbox.system:
                 if await self._handle_system(mailbox.system.popleft()):
                     break
@@ -212,32 +226,40 @@ class ActorIncarnation(Incarnation):
             self.mailbox.put_system(StopMessage(reason))
 
     def stop_self(self) -> None:
-        """End after the current message."""
-        self._stopping_self = True
+        """End after the current message, also when it waits for one."""
+        self.mailbox.put_system(StopMessage("asked itself to stop"))
+        # A child task may call this while the actor is idle.
+        self.mailbox.wake()
+
+    def close(self, error: Exception | None) -> None:
+        dead = ActorDead(self.place.path, self.place.incarnation, self._reason(error).value)
+        for message, port, _ in self.mailbox.close(dead):
+            self._return_undelivered(message, port, dead.again(), "stopped")
+        for port in (self.port, *(self.deferred or ())):
+            if port is not None and port.is_open:
+                port.fail(dead.again())
+        for message in self.mailbox.system or ():
+            if isinstance(message, SnapshotMessage) and message.port.is_open:
+                message.port.fail(dead.again())
+        for timer in tuple(self._timers or ()):
+            timer.cancel()
+        self.port = self.deferred = self._timers = None
 
     async def wind_up(self) -> None:
-        if self._child_count:
-            for scope in self._child_scopes or ():
+        while self._child_tasks:
+            for scope in self._child_tasks:
                 scope.cancel(reason=f"{self.place.path} ended")
             self._children_done = trio.Event()
             await self._children_done.wait()
 
     def finish(self, error: Exception | None) -> Exit:
         ended = super().finish(error)
-        dead = ActorDead(self.place.path, self.place.incarnation, ended.reason.value)
-        for message, port, _ in self.mailbox.close(dead):
-            self._return_undelivered(message, port, dead, "stopped")
-        for port in (self.port, *(self.deferred or ())):
-            if port is not None and port.is_open:
-                port.fail(dead)
-        for message in self.mailbox.system or ():
-            if isinstance(message, SnapshotMessage) and message.port.is_open:
-                message.port.fail(dead)
-        for timer in self._timers or ():
-            timer.cancel()
         self._tell_watchers(ended)
-        self.port = self.deferred = self._timers = None
         return ended
+
+    def stack(self) -> tuple[str, ...]:
+        tasks = [self.task] if self._children_done is None else list((self._child_tasks or {}).values())
+        return tuple(line for task in tasks if task is not None for line in await_stack(task))
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -254,8 +276,6 @@ class ActorIncarnation(Incarnation):
                 except Exception as error:  # noqa: BLE001  isolation border: looking must not kill
                     port.fail(HandlerFailed(self.place.path, SnapshotMessage, error))
             case Down():
-                if self._watching is not None:
-                    self._watching = {one for one in self._watching if one.exit is None}
                 await self.actor.down(message)
         return False
 
@@ -308,15 +328,17 @@ class ActorIncarnation(Incarnation):
         port: ReplyPort | None,
     ) -> trio.CancelScope:
         """Run a child task of this actor; if it raises, the actor crashes."""
+        supervisor = self.place.supervisor
+        if self.exit is not None or supervisor is None:
+            raise ActorDead(self.place.path, self.place.incarnation, "it has ended and can start no task")
         scope = trio.CancelScope()
-        if self._child_scopes is None:
-            self._child_scopes = set()
-        self._child_scopes.add(scope)
-        self._child_count += 1
+        if self.mailbox.closed is not None:
+            scope.cancel(reason=f"{self.place.path} ended")
+        if self._child_tasks is None:
+            self._child_tasks = {}
+        self._child_tasks[scope] = None
         if port is not None:
             port.scope = scope
-        supervisor = self.place.supervisor
-        assert supervisor is not None
         label = f"{self.place.path}:{name or getattr(function, '__name__', 'child')}"
         deadline = None if port is None else port.deadline
         supervisor.host(self._run_child_task, scope, deadline, function, args, name=label)
@@ -329,6 +351,9 @@ class ActorIncarnation(Incarnation):
         function: Callable[..., Awaitable[object]],
         args: tuple[Any, ...],
     ) -> None:
+        assert self._child_tasks is not None
+        self._child_tasks[scope] = trio.lowlevel.current_task()
+        current_incarnation.set(self)
         # A child task outlives the request that started it, so it must not inherit that deadline.
         current_deadline.set(deadline)
         try:
@@ -337,14 +362,14 @@ class ActorIncarnation(Incarnation):
         except Exception as error:  # noqa: BLE001  isolation border: becomes the actor's crash
             self.crash(error)
         finally:
-            assert self._child_scopes is not None
-            self._child_scopes.discard(scope)
-            self._child_count -= 1
-            if self._child_count == 0 and self._children_done is not None:
+            del self._child_tasks[scope]
+            if not self._child_tasks and self._children_done is not None:
                 self._children_done.set()
 
     def add_timer(self, seconds: float, message: object, *, every: bool) -> Timer:
         """A message to this incarnation after ``seconds``, once or again and again."""
+        if every and seconds <= 0:
+            raise ValueError(f"a period must be longer than {seconds:g} s: the loop would do nothing else")
         if self._timers is None:
             self._timers = set()
         timers = self._timers
@@ -354,19 +379,26 @@ class ActorIncarnation(Incarnation):
                 timers.discard(timer)
             try:
                 self.mailbox.put_nowait(message, None)
-            except MailboxFull:
-                self.system.dead_letters.add(self.place.path, message, "timer_mailbox_full")
+            except SendFault as fault:
+                reason = "timer_mailbox_full" if isinstance(fault, MailboxFull) else "stopped"
+                self.system.dead_letters.add(self.place.path, message, reason)
 
         timer = self.system.timers.call_at(
             trio.current_time() + seconds, fire, period_seconds=seconds if every else None
         )
+        timer.owner = timers
         timers.add(timer)
         return timer
 
     def watch(self, other: ActorIncarnation) -> None:
         """Get one `Down` when ``other`` ends."""
-        other._watchers = (other._watchers or set()) | {self}
-        self._watching = (self._watching or set()) | {other}
+        # In place: a directory that watches ten thousand connections must not copy the set for each.
+        if other._watchers is None:
+            other._watchers = set()
+        if self._watching is None:
+            self._watching = set()
+        other._watchers.add(self)
+        self._watching.add(other)
 
     def unwatch(self, other: ActorIncarnation) -> None:
         """Get no `Down` of ``other``."""
@@ -377,6 +409,8 @@ class ActorIncarnation(Incarnation):
 
     def link(self, other: ActorIncarnation) -> None:
         """Crash with ``other``, and it with this one."""
+        if other is self:
+            return
         self._links = (self._links or set()) | {other}
         other._links = (other._links or set()) | {self}
 
@@ -384,6 +418,8 @@ class ActorIncarnation(Incarnation):
         down = Down(self.place.path, self.place.incarnation, ended.reason, ended.error)
         for watcher in self._watchers or ():
             watcher.mailbox.put_system(down)
+            if watcher._watching is not None:
+                watcher._watching.discard(self)
         for watched in self._watching or ():
             if watched._watchers is not None:
                 watched._watchers.discard(self)

@@ -12,7 +12,7 @@ from runtime.errors import ActorDead, AskDeadline, SupervisionFault
 from runtime.incarnation import ActorIncarnation
 from runtime.mailbox import MailboxStatistics
 from runtime.messages import SnapshotMessage, SuspendMessage
-from runtime.place import Place, State, await_stack
+from runtime.place import Place, State
 from runtime.specs import DynamicSpec, Restart, Strategy, SupervisorSpec
 from runtime.supervisor import Supervisor
 from runtime.system import ActorSystem
@@ -96,7 +96,7 @@ def _node(place: Place, now: float, stacks: bool) -> TreeNode:
         deadline_seconds=None if port is None else port.deadline - now,
         handler_failures=dict(place.handler_failures or {}),
         last_error=None if error is None else f"{type(error).__name__}: {error}",
-        stack=await_stack(actor.task) if stacks and actor is not None and actor.task is not None else (),
+        stack=life.stack() if stacks and life is not None else (),
         children=tuple(_node(child, now, stacks) for child in supervisor.children.values()) if supervisor else (),
     )
 
@@ -119,14 +119,15 @@ def readiness(system: ActorSystem) -> Readiness:
     if system.stopping_reason is not None:
         reasons.append(f"stopping: {system.stopping_reason}")
     now = trio.current_time()
-    for place in system.places():
+    root = () if system.root is None else (system.root,)
+    for place in (*root, *system.places()):
         life = place.life
         if place.state is State.STUCK:
             reasons.append(f"{place.path} is stuck")
         elif place.spec.restart is Restart.PERMANENT and (life is None or not life.is_ready):
-            reasons.append(f"{place.path} is {place.state.value}")
+            reasons.append(f"{place.path or 'root'} is {place.state.value}")
         if isinstance(life, Supervisor) and life.window.is_at_limit(now):
-            reasons.append(f"{place.path} is one restart from giving up")
+            reasons.append(f"{place.path or 'root'} is one restart from giving up")
     holder = None if system.loop_watch is None else system.loop_watch.unresponsive()
     if holder is not None:
         reasons.append(f"{holder} is unresponsive")
@@ -142,10 +143,12 @@ async def actor_snapshot(system: ActorSystem, path: str, *, timeout: float = 1.0
     life = _living_actor(system, path)
     port = ReplyPort(path, SnapshotMessage, trio.current_time() + timeout, system.dead_letters)
     life.mailbox.put_system(SnapshotMessage(port))
-    with trio.move_on_after(timeout):
-        snapshot: Mapping[str, object] = await port.wait()
-        return snapshot
-    port.abandon(cancel_work=False)
+    try:
+        with trio.move_on_after(timeout):
+            snapshot: Mapping[str, object] = await port.wait()
+            return snapshot
+    finally:
+        port.abandon(cancel_work=False)
     raise AskDeadline(path, SnapshotMessage, timeout)
 
 
@@ -160,7 +163,8 @@ def suspend(system: ActorSystem, path: str, *, suspended: bool) -> None:
 async def restart(system: ActorSystem, path: str) -> None:
     """Stop one child in order and start it again; no failure is counted.
 
-    Raises `UnknownPlace`, `ChildStuck`, or what its start raised.
+    Raises `UnknownPlace`, `ActorDead` when its supervisor is not running, `ChildStuck`, or what its start
+    raised; it is then retried like after a crash. Cancelled, the restart goes on without the caller.
     """
     place = system.place(path)
     if place.supervisor is None:

@@ -114,9 +114,9 @@ class LoopWatch(trio.abc.Instrument):
                 self._report(SlowStep(step[1].name, _path(step[1]), age, "".join(traceback.format_stack(frame))))
 
     def _report(self, slow: SlowStep) -> None:
+        _log.warning("%s has held the loop for %.0f ms:\n%s", slow.path or slow.task, slow.seconds * 1000, slow.stack)
         self.slow_count += 1
         self.slow_steps.append(slow)
-        _log.warning("%s has held the loop for %.0f ms:\n%s", slow.path or slow.task, slow.seconds * 1000, slow.stack)
 
 
 def _path(task: trio.lowlevel.Task) -> str | None:

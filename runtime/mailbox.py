@@ -152,7 +152,7 @@ class Mailbox:
         `ActorDead` after `close`.
         """
         if self.closed is not None:
-            raise self.closed
+            raise self.closed.again()
         if self._latest is not None or self.spec.overflow is Overflow.CONFLATE:
             self._put_conflated(message, port)
             return
@@ -164,7 +164,7 @@ class Mailbox:
         queue.append((message, port, trio.current_time()))
         if len(queue) > self.peak:  # noqa: PLR1730  on the path of every message, where max() costs a call
             self.peak = len(queue)
-        self._wake()
+        self.wake()
 
     async def put(self, message: Any, port: ReplyPort | None) -> None:
         """Queue a message, waiting for room where the policy is `block`.
@@ -187,7 +187,7 @@ class Mailbox:
         if self.system is None:
             self.system = deque()
         self.system.append(message)
-        self._wake()
+        self.wake()
 
     def take(self) -> Entry | None:
         """The next user message, or None."""
@@ -214,6 +214,13 @@ class Mailbox:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def wake(self) -> None:
+        """Let the parked receiver look again."""
+        task = self._receiver
+        if task is not None:
+            self._receiver = None
+            trio.lowlevel.reschedule(task)
+
     def close(self, error: ActorDead) -> Iterator[Entry]:
         """Refuse everything from now on; yields what was still waiting, blocked senders' messages too."""
         self.closed = error
@@ -223,7 +230,7 @@ class Mailbox:
         if self._blocked:
             for sender, entry in self._blocked.items():
                 left.append(entry)
-                trio.lowlevel.reschedule(sender, Error(error))
+                trio.lowlevel.reschedule(sender, Error(error.again()))
         self._user = self._blocked = self._latest = None
         return iter(left)
 
@@ -272,7 +279,7 @@ class Mailbox:
         else:
             self._drop(replaced[0], replaced[1], replaced=True)
         self._latest[key] = (message, port, trio.current_time())
-        self._wake()
+        self.wake()
 
     def _drop(self, message: Any, port: ReplyPort | None, *, replaced: bool = False) -> None:
         self.dropped += 1
@@ -293,9 +300,3 @@ class Mailbox:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
-
-    def _wake(self) -> None:
-        task = self._receiver
-        if task is not None:
-            self._receiver = None
-            trio.lowlevel.reschedule(task)

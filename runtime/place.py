@@ -48,6 +48,8 @@ class Exit:
     error: Exception | None
     uptime_seconds: float
     """From its start to its end."""
+    was_ready: bool = True
+    """Whether its start was acknowledged."""
 
     @property
     def is_crash(self) -> bool:
@@ -60,6 +62,7 @@ class Place:
 
     __slots__ = (
         "__weakref__",
+        "down_since",
         "failures_in_a_row",
         "handler_failures",
         "incarnation",
@@ -100,7 +103,9 @@ class Place:
         self.stop_seconds: float | None = None
         """How long the last stop took."""
         self.recovery_seconds: float | None = None
-        """From the last crash to ready again."""
+        """From the last crash to ready again, back-off and failed starts included."""
+        self.down_since: float | None = None
+        """When it crashed, until it is ready again (Trio clock)."""
         self.tap: Tap | None = None
         """A trace that someone has running on it."""
 

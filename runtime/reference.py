@@ -118,7 +118,8 @@ class ActorRef(Generic[Message_contra]):
     @property
     def is_running(self) -> bool:
         """True while an incarnation is there to receive."""
-        return self.current_incarnation() is not None
+        life = self.current_incarnation()
+        return life is not None and life.mailbox.closed is None
 
     def _resolve(self) -> Place | None:
         place = self._place
@@ -130,7 +131,7 @@ class ActorRef(Generic[Message_contra]):
         """Check the message and find its receiver; records a dead letter where there is none."""
         place = self._resolve()
         life = None if place is None else place.life
-        if not isinstance(life, ActorIncarnation) or life.exit is not None:
+        if not isinstance(life, ActorIncarnation) or life.mailbox.closed is not None:
             if port is None:
                 self._system.dead_letters.add(self.path, message, "not_running")
             return None
@@ -148,6 +149,8 @@ class ActorRef(Generic[Message_contra]):
         place = self._resolve()
         if place is None:
             return ActorDead(self.path, 0, "no such place")
+        if isinstance(place.life, ActorIncarnation) and place.life.mailbox.closed is not None:
+            return place.life.mailbox.closed.again()
         return ActorDead(self.path, place.incarnation, place.state.value)
 
     def _refuse_cycle(self, asker: ActorIncarnation, target: ActorIncarnation, request: type) -> None:

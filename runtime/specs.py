@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen, validators
@@ -58,7 +58,7 @@ def _valid_name(_: object, attribute: Attribute[str], value: str) -> None:
         raise ValueError(f"{attribute.name} must match {_NAME.pattern}, not {value!r}")
 
 
-def _valid_intensity(_: object, attribute: Attribute[int | None], value: int | None) -> None:
+def _valid_intensity(_: object, attribute: Attribute[Any], value: int | None) -> None:
     if value is not None and value < 0:
         raise ValueError(f"{attribute.name} must be at least 0, or None to never give up, not {value}")
 
@@ -85,6 +85,10 @@ class ChildSpec:
     """Delays between restarts."""
 
 
+def _as_tuple(children: Iterable[ChildSpec]) -> tuple[ChildSpec, ...]:
+    return tuple(children)
+
+
 def _unique_ids(_: object, __: Attribute[Any], children: tuple[ChildSpec, ...]) -> None:
     seen: set[str] = set()
     for child in children:
@@ -97,7 +101,7 @@ def _unique_ids(_: object, __: Attribute[Any], children: tuple[ChildSpec, ...]) 
 class SupervisorSpec:
     """A supervisor with a fixed list of children, started top to bottom and stopped bottom to top."""
 
-    children: tuple[ChildSpec, ...] = field(default=(), converter=tuple, validator=_unique_ids)
+    children: tuple[ChildSpec, ...] = field(default=(), converter=_as_tuple, validator=_unique_ids)
     """In start order."""
     strategy: Strategy = Strategy.ONE_FOR_ONE
     """Who restarts with whom."""

@@ -25,8 +25,10 @@ from runtime.errors import (
 from runtime.events import ChildEnded, ChildRestarting, ChildStarted, StuckReport
 from runtime.incarnation import ActorIncarnation, Incarnation
 from runtime.intensity import RestartWindow
-from runtime.place import Place, State, await_stack
-from runtime.specs import AutoShutdown, ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
+from runtime.messages import DownReason
+from runtime.place import Exit, Place, State
+from runtime.restart_rules import RestartRequest, ends_its_supervisor, first_of_group, wants_restart
+from runtime.specs import ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
 
 if TYPE_CHECKING:
     from runtime.system import ActorSystem
@@ -47,8 +49,11 @@ class Supervisor(Incarnation):
         "_ended",
         "_group_from",
         "_group_restart_at",
+        "_is_closing",
         "_nursery",
         "_operation",
+        "_requested",
+        "_restarting",
         "_restarts_due",
         "_wake",
         "children",
@@ -72,6 +77,9 @@ class Supervisor(Incarnation):
         self._restarts_due: dict[Place, float] = {}
         self._group_from: Place | None = None
         self._group_restart_at: float | None = None
+        self._requested: deque[RestartRequest] = deque()  # bounded: each one has a caller that waits
+        self._restarting: Place | None = None
+        self._is_closing = False
         if isinstance(spec, SupervisorSpec):
             for child in spec.children:
                 self._add_place(child)
@@ -92,7 +100,11 @@ class Supervisor(Incarnation):
                 await self._supervise()
             except Exception as error:  # noqa: BLE001  raised below, where the nursery cannot wrap it in a group
                 failure = error
+            self._is_closing = True
             await self._stop_children("shutdown" if failure is None else "its supervisor gave up")
+            for request in self._requested:
+                request.error = self._not_running()
+                request.done.set()
         if failure is not None:
             raise failure
 
@@ -117,6 +129,9 @@ class Supervisor(Incarnation):
     async def _supervise(self) -> None:
         """React to children that end and to back-offs that are over, until told to stop."""
         while self.stop_requested_at is None:
+            if self._requested:
+                await self._restart_as_asked(self._requested.popleft())
+                continue
             if self._ended:
                 place = self._ended.popleft()
                 if await self._child_ended(place):
@@ -141,9 +156,9 @@ class Supervisor(Incarnation):
         """Decide what follows; True when `auto_shutdown` ends this supervisor."""
         if place.state is not State.ENDED:
             return False  # stopped with its group meanwhile, or started again by an operator
-        if not self._wants_restart(place):
+        if not wants_restart(place):
             self._retire(place)
-            return self._is_auto_shutdown(place)
+            return ends_its_supervisor(self.spec, place, self.children.values())
         await self._plan_restart(place)
         return False
 
@@ -155,7 +170,9 @@ class Supervisor(Incarnation):
         if ended.error is not None:
             self._causes.append(ended.error)
         backoff = place.spec.backoff
-        place.failures_in_a_row = backoff.failures_after(place.failures_in_a_row, ended.uptime_seconds)
+        # A start that took long is no stable life.
+        stable_seconds = ended.uptime_seconds if ended.was_ready else 0.0
+        place.failures_in_a_row = backoff.failures_after(place.failures_in_a_row, stable_seconds)
         delay = backoff.delay_seconds(place.failures_in_a_row)
         within = self.window.add(now)
         self.system.emit(
@@ -183,24 +200,23 @@ class Supervisor(Incarnation):
         if self._strategy is Strategy.ONE_FOR_ONE:
             self._restarts_due[place] = now + delay
             return
-        first = place
-        if self._strategy is Strategy.ONE_FOR_ALL:
-            first = next(iter(self.children.values()))
-        elif self._group_from is not None and self._is_before(self._group_from, place):
-            first = self._group_from
-        self._group_from, self._group_restart_at = first, now + delay
-        for sibling in reversed(self._group(first)):
+        siblings = list(self.children.values())
+        first = first_of_group(self._strategy, siblings, place, self._group_from)
+        # Nobody starts before its own back-off is over, so the group waits for the longest.
+        self._group_from, self._group_restart_at = first, max(now + delay, self._group_restart_at or 0.0)
+        for sibling in reversed(siblings[siblings.index(first) :]):
             if sibling.life is not None:
                 await self._stop_child(sibling, f"{place.path} ended")
                 restarts = sibling.spec.restart is not Restart.TEMPORARY
             else:
-                restarts = sibling.state is State.ENDED and self._wants_restart(sibling)
+                restarts = sibling.state is State.ENDED and wants_restart(sibling)
             if sibling.life is None and restarts:
                 sibling.state = State.BACKING_OFF
 
     async def _restart_group(self) -> None:
         assert self._group_from is not None
-        group = [one for one in self._group(self._group_from) if one.state is State.BACKING_OFF]
+        siblings = list(self.children.values())
+        group = [one for one in siblings[siblings.index(self._group_from) :] if one.state is State.BACKING_OFF]
         self._group_restart_at = self._group_from = None
         await self._interruptible(self._start_again(group))
 
@@ -209,15 +225,13 @@ class Supervisor(Incarnation):
         for place in group:
             self._restarts_due.pop(place, None)
             place.restarts += 1
-            ended = place.last_exit
             try:
                 await self._start_child(place)
             except Exception as error:  # noqa: BLE001  isolation border: a failed start is the child's failure
                 _log.warning("%s failed to start again: %r", place.path, error)
-                await self._plan_restart(place)
-                return
-            if ended is not None and ended.is_crash:
-                place.recovery_seconds = place.ready_seconds
+                if place.state is State.ENDED:  # and not stopped meanwhile, or stuck
+                    await self._plan_restart(place)
+                    return
 
     # --- starting ---------------------------------------------------------------------------------
 
@@ -241,7 +255,7 @@ class Supervisor(Incarnation):
             with trio.move_on_after(seconds):
                 await life.wait_ready()
         except trio.Cancelled:
-            life.scope.cancel(reason="its starter was cancelled")
+            self._ask_to_stop(life, "its starter was cancelled")
             raise
         if life.is_ready:
             self.system.emit(ChildStarted(place.path, place.incarnation, place.ready_seconds or 0.0))
@@ -252,7 +266,7 @@ class Supervisor(Incarnation):
                 await life.wait_finished()
             if life.exit is None:
                 self._report_stuck(place, life)
-                raise ChildStuck(place.path, self._stack(life))
+                raise ChildStuck(place.path, life.stack())
         assert life.exit is not None
         if life.exit.error is not None:
             raise life.exit.error
@@ -268,8 +282,15 @@ class Supervisor(Incarnation):
         if isinstance(start, (SupervisorSpec, DynamicSpec)):
             life = Supervisor(place, start, self.system)
         else:
-            actor = start()
-            life = ActorIncarnation(place, actor, self.system)
+            try:
+                actor = start()
+                life = ActorIncarnation(place, actor, self.system)
+            except Exception as error:
+                place.last_exit = Exit(DownReason.CRASHED, error, 0.0, was_ready=False)
+                place.state = State.ENDED
+                if isinstance(self.spec, DynamicSpec) and place.incarnation == 1:
+                    self._retire(place)
+                raise
             actor.context = Context(life)
         place.life = life
         return life
@@ -283,19 +304,18 @@ class Supervisor(Incarnation):
         except Exception as raised:  # noqa: BLE001  isolation border: a child's crash is its supervisor's business
             error = raised
         finally:
+            life.close(error)
             with trio.CancelScope(shield=True):
                 await life.wind_up()
-            was_ready = life.is_ready
             place.last_exit = life.finish(error)
             place.life = None
             self.system.emit(ChildEnded(place.path, place.incarnation, place.last_exit.reason, place.last_exit.error))
-            unasked = life.stop_requested_at is None or life.failure is not None or place.state is State.STUCK
+            was_stuck = place.state is State.STUCK
+            unasked = life.stop_requested_at is None or life.failure is not None or was_stuck
             place.state = State.ENDED if unasked else State.STOPPED
-            if isinstance(self.spec, DynamicSpec) and (
-                place.spec.restart is Restart.TEMPORARY or (not was_ready and place.incarnation == 1)
-            ):
+            if self._leaves_the_tree(place, life):
                 self._retire(place)
-            elif unasked and was_ready:
+            elif unasked and (life.is_ready or was_stuck):
                 self._ended.append(place)
                 self._wake.set()
 
@@ -308,7 +328,7 @@ class Supervisor(Incarnation):
             if isinstance(self.spec, DynamicSpec):
                 for place in places:
                     assert place.life is not None
-                    place.life.request_stop(reason)
+                    self._ask_to_stop(place.life, reason)
                 await self._stop_together(places)
             else:
                 for place in places:
@@ -317,6 +337,17 @@ class Supervisor(Incarnation):
             for place in list(self.children.values()):
                 if place.life is None:
                     self._retire(place)
+            if any(place.life is not None for place in self.children.values()):
+                # Its parent goes on with the shutdown: the earlier siblings must not wait for what never ends.
+                self.is_stuck = True
+                if self._finished is not None:
+                    self._finished.set()
+
+    def _ask_to_stop(self, life: Incarnation, reason: str) -> None:
+        life.request_stop(reason)
+        if not life.is_ready and isinstance(life, ActorIncarnation):
+            # It is not reading its mailbox yet, so a stop message would only wait for the deadline.
+            life.scope.cancel(reason=f"stopped during its start: {reason}")
 
     async def _stop_together(self, places: list[Place]) -> None:
         drain = max((one.spec.drain_seconds for one in places), default=0.0)
@@ -339,16 +370,15 @@ class Supervisor(Incarnation):
     async def _stop_child(self, place: Place, reason: str) -> None:
         """Stop message, drain deadline, cancellation, hard deadline, report: whatever is needed first."""
         life = place.life
-        if life is None:
+        if life is None or place.state is State.STUCK:
             return
         place.state = State.STOPPING
-        life.request_stop(reason)
-        if not life.is_ready and isinstance(life, ActorIncarnation):
-            # It is not reading its mailbox yet, so a stop message would only wait for the deadline.
-            life.scope.cancel(reason="stopped during its start")
+        self._ask_to_stop(life, reason)
         if isinstance(life, Supervisor):
             # Its children have deadlines of their own; the system's total deadline bounds the whole.
             await life.wait_finished()
+            if life.exit is None:
+                place.state = State.STUCK
             return
         with trio.move_on_after(place.spec.drain_seconds):
             await life.wait_finished()
@@ -361,11 +391,7 @@ class Supervisor(Incarnation):
 
     def _report_stuck(self, place: Place, life: Incarnation) -> None:
         place.state = State.STUCK
-        self.system.report_stuck(StuckReport(place.path, place.incarnation, self._stack(life)))
-
-    def _stack(self, life: Incarnation) -> tuple[str, ...]:
-        task = life.task if isinstance(life, ActorIncarnation) else None
-        return () if task is None else await_stack(task)
+        self.system.report_stuck(StuckReport(place.path, place.incarnation, life.stack()))
 
     # --- dynamic children and operators -----------------------------------------------------------
 
@@ -375,8 +401,8 @@ class Supervisor(Incarnation):
         Raises `CapacityExceeded`, `ActorDead` when this supervisor is stopping, or what the start raised
         (then nothing remains of it). Cancelled, the child that was starting ends.
         """
-        if self.stop_requested_at is not None or self.exit is not None or self._nursery is None:
-            raise ActorDead(self.place.path, self.place.incarnation, "stopping")
+        if self.stop_requested_at is not None or self._is_closing or self._nursery is None:
+            raise self._not_running()
         assert isinstance(self.spec, DynamicSpec)
         if len(self.children) >= self.spec.max_children:
             raise CapacityExceeded(self.place.path, self.spec.max_children)
@@ -395,19 +421,40 @@ class Supervisor(Incarnation):
     async def restart_on_request(self, place: Place) -> None:
         """An operator's restart: an orderly stop and a start, counted as no failure.
 
-        Raises what the start raised; then the child is retried like after a crash.
+        Raises what the start raised; then the child is retried like after a crash. Cancelled, the restart
+        goes on: the supervisor does it, between other things, so that a child never runs twice.
         """
-        await self._stop_child(place, "restart requested")
-        if place.state is State.STUCK:
-            raise ChildStuck(place.path, () if place.life is None else self._stack(place.life))
-        place.restarts += 1
+        if self._is_closing:
+            raise self._not_running()
+        request = RestartRequest(place)
+        self._requested.append(request)
+        self._wake.set()
+        await request.done.wait()
+        if request.error is not None:
+            raise request.error
+
+    async def _restart_as_asked(self, request: RestartRequest) -> None:
+        place = self._restarting = request.place
         try:
-            await self._start_child(place)
-        except Exception:
-            place.state = State.ENDED
-            self._ended.append(place)
-            self._wake.set()
-            raise
+            await self._stop_child(place, "restart requested")
+            if place.life is not None:
+                raise ChildStuck(place.path, place.life.stack())
+            if self.children.get(place.spec.id) is not place:
+                raise ActorDead(place.path, place.incarnation, "it has left the tree")
+            self._restarts_due.pop(place, None)
+            place.restarts += 1
+            await self._interruptible(self._start_child(place))
+            if self.stop_requested_at is not None:
+                raise self._not_running()
+        except Exception as error:  # noqa: BLE001  isolation border: raised in the one who asked
+            request.error = error
+            if place.state is State.ENDED:
+                self._ended.append(place)
+        finally:
+            self._restarting = None
+            if place.state is State.STOPPED and place.life is None:
+                self._retire(place)  # somebody stopped it meanwhile
+            request.done.set()
 
     # --- bookkeeping ------------------------------------------------------------------------------
 
@@ -429,32 +476,22 @@ class Supervisor(Incarnation):
         self.children[spec.id] = place
         return place
 
+    def _not_running(self) -> ActorDead:
+        return ActorDead(self.place.path or "root", self.place.incarnation, "it is starting, stopping or over")
+
+    def _leaves_the_tree(self, place: Place, life: Incarnation) -> bool:
+        """Whether a child that has just ended is gone for good, and dynamic."""
+        if not isinstance(self.spec, DynamicSpec) or place is self._restarting:
+            return False
+        never_ready = not life.is_ready and place.incarnation == 1
+        return place.spec.restart is Restart.TEMPORARY or place.state is State.STOPPED or never_ready
+
     def _retire(self, place: Place) -> None:
         """A child that has ended for good: dynamic ones leave the tree."""
         place.state = State.STOPPED
         place.restart_at = None
-        if isinstance(self.spec, DynamicSpec):
-            self.children.pop(place.spec.id, None)
+        self._restarts_due.pop(place, None)
+        # Another child may have taken the name meanwhile.
+        if isinstance(self.spec, DynamicSpec) and self.children.get(place.spec.id) is place:
+            del self.children[place.spec.id]
             self.system.unregister(place)
-
-    def _is_auto_shutdown(self, ended: Place) -> bool:
-        if not ended.spec.is_significant or not isinstance(self.spec, SupervisorSpec):
-            return False
-        if self.spec.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
-            return True
-        return self.spec.auto_shutdown is AutoShutdown.ALL_SIGNIFICANT and all(
-            one.state is State.STOPPED for one in self.children.values() if one.spec.is_significant
-        )
-
-    def _wants_restart(self, place: Place) -> bool:
-        """Whether a child that ended by itself is started again, by its restart type."""
-        restart, ended = place.spec.restart, place.last_exit
-        return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and ended is not None and ended.is_crash)
-
-    def _group(self, first: Place) -> list[Place]:
-        ordered = list(self.children.values())
-        return ordered[ordered.index(first) :]
-
-    def _is_before(self, one: Place, other: Place) -> bool:
-        ordered = list(self.children.values())
-        return ordered.index(one) < ordered.index(other)

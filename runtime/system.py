@@ -18,7 +18,7 @@ from runtime.errors import UnknownPlace
 from runtime.events import Event, StuckReport, SystemStopping
 from runtime.incarnation import ActorIncarnation, Incarnation, current_incarnation
 from runtime.loop_watch import LoopWatch
-from runtime.place import Place, State, await_stack
+from runtime.place import Place, State
 from runtime.reference import ActorRef
 from runtime.specs import ChildSpec, SupervisorSpec, check_intensities
 from runtime.supervisor import Supervisor
@@ -187,13 +187,12 @@ class ActorSystem:
             life = place.life
             if isinstance(life, ActorIncarnation):
                 lines.append(f"  {place.path} ({place.state.value})")
-                lines += [f"    {line}" for line in (await_stack(life.task) if life.task else ())]
+                lines += [f"    {line}" for line in life.stack()]
         return "\n".join(lines)
 
     async def _announce(self, root: Supervisor, task_status: trio.TaskStatus[None]) -> None:
         await root.wait_ready()
-        if root.is_ready and self.root is not None:
-            self.root.state = State.RUNNING
+        if root.is_ready:
             task_status.started()
 
     async def _stop_when_cancelled(self) -> None:
@@ -223,11 +222,24 @@ class ActorSystem:
         root.request_stop(self.stopping_reason or "stop")
 
     async def _drain(self, life: ActorIncarnation) -> None:
-        current_incarnation.set(life)
+        if life.mailbox.closed is not None:
+            return  # it ended before this task had its turn
+        drained = trio.Event()
+
+        async def drain() -> None:
+            try:
+                await life.actor.draining()
+            except Exception as error:  # noqa: BLE001  isolation border: one bad drain must not spoil the others'
+                _log.error("draining of %s failed", life.place.path, exc_info=error)
+            finally:
+                drained.set()
+
+        # The actor's own child task, so that it ends with the actor.
+        scope = life.spawn(drain, (), name="draining", port=None)
         try:
-            await life.actor.draining()
-        except Exception as error:  # noqa: BLE001  isolation border: one bad drain must not spoil the others'
-            _log.error("draining of %s failed", life.place.path, exc_info=error)
+            await drained.wait()
+        finally:
+            scope.cancel(reason="the drain is over")
 
     # --- what happens -----------------------------------------------------------------------------
 

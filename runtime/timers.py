@@ -14,12 +14,14 @@ __all__ = ["Timer", "TimerService"]
 class Timer:
     """A message that will come. Made by `Context.after` and `Context.every`."""
 
-    __slots__ = ("_fire", "cancelled", "deadline", "period_seconds")
+    __slots__ = ("_fire", "cancelled", "deadline", "owner", "period_seconds")
 
     def __init__(self, deadline: float, period_seconds: float | None, fire: Callable[[], None]) -> None:
         self.deadline = deadline
         self.period_seconds = period_seconds
         self.cancelled = False
+        self.owner: set[Timer] | None = None
+        """The incarnation's live timers; a cancelled one leaves the set."""
         self._fire: Callable[[], None] | None = fire
 
     def cancel(self) -> None:
@@ -27,6 +29,8 @@ class Timer:
         self.cancelled = True
         # Dropping the callback frees the actor at once, though the heap keeps the timer until its time.
         self._fire = None
+        if self.owner is not None:
+            self.owner.discard(self)
 
     def fire(self) -> None:
         """Send the message (the service only)."""
@@ -41,7 +45,6 @@ class TimerService:
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._sleep: trio.CancelScope | None = None
-        self._cancelled = 0
 
     def __len__(self) -> int:
         return len(self._heap)

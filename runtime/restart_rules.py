@@ -1,0 +1,54 @@
+"""Which children are started again, and with whom (pure rules over places), and an operator's wish for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import trio
+from attrs import define, field
+
+from runtime.place import Place, State
+from runtime.specs import AutoShutdown, DynamicSpec, Restart, Strategy, SupervisorSpec
+
+__all__ = ["RestartRequest", "ends_its_supervisor", "first_of_group", "wants_restart"]
+
+
+def wants_restart(place: Place) -> bool:
+    """Whether a child that ended by itself is started again, by its restart type."""
+    restart, ended = place.spec.restart, place.last_exit
+    return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and ended is not None and ended.is_crash)
+
+
+def first_of_group(strategy: Strategy, siblings: Sequence[Place], ended: Place, pending: Place | None) -> Place:
+    """The first of those that restart together with ``ended``; all later siblings belong to them.
+
+    ``pending`` is the first of a group that already waits for its restart.
+    """
+    if strategy is Strategy.ONE_FOR_ALL:
+        return siblings[0]
+    if pending is not None and siblings.index(pending) < siblings.index(ended):
+        return pending
+    return ended
+
+
+def ends_its_supervisor(spec: SupervisorSpec | DynamicSpec, ended: Place, siblings: Collection[Place]) -> bool:
+    """Whether the supervisor ends itself now that ``ended`` has ended for good (its `auto_shutdown`)."""
+    if not ended.spec.is_significant or not isinstance(spec, SupervisorSpec):
+        return False
+    if spec.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
+        return True
+    return spec.auto_shutdown is AutoShutdown.ALL_SIGNIFICANT and all(
+        one.state is State.STOPPED for one in siblings if one.spec.is_significant
+    )
+
+
+@define(eq=False)
+class RestartRequest:
+    """An operator's wish to have one child restarted."""
+
+    place: Place
+    """Who is to be restarted."""
+    done: trio.Event = field(factory=trio.Event)
+    """Set when it is over, well or not."""
+    error: Exception | None = None
+    """Why it failed."""
