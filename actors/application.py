@@ -31,6 +31,7 @@ from runtime.inspection import readiness
 __all__ = ["VERSION", "Listening", "make_tree"]
 
 VERSION = "0.1.0"
+MEBIBYTE = 1024 * 1024
 
 
 @frozen
@@ -59,13 +60,18 @@ def make_tree(
         checkpoint=checkpoint,
         cache_folder=settings.cache_dir,
         blas=settings.blas,
+        prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
         mock_step_seconds=settings.mock_step_seconds,
         faults=settings.worker_faults,
     )
     inference_settings = InferenceSettings(
         engine=settings.engine,
         model_name="mock" if settings.engine == "mock" else settings.model,
-        limits=AdmissionLimits(rows=settings.max_rows, waiting_requests=settings.max_waiting),
+        limits=AdmissionLimits(
+            rows=settings.max_rows,
+            waiting_requests=settings.max_waiting,
+            kv_bytes=settings.kv_mebibytes * MEBIBYTE,
+        ),
         default_max_tokens=settings.default_max_tokens,
     )
     connection_settings = ConnectionSettings(

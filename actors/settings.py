@@ -52,6 +52,10 @@ class Settings:
     """Answers computed side by side."""
     max_waiting: int = field(default=2048, validator=validators.ge(1))
     """Requests that may wait for a row."""
+    kv_mebibytes: int = field(default=3072, validator=validators.ge(64))
+    """Bound on keys and values of running answers, MiB."""
+    prefix_mebibytes: int = field(default=512, validator=validators.ge(0))
+    """What may be kept of finished answers for prompts that begin like them, MiB; 0 keeps nothing."""
     default_max_tokens: int = field(default=1024, validator=validators.ge(1))
     """Length of answers that name none."""
     allowed_hosts: list[str] = field(factory=list)

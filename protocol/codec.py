@@ -30,6 +30,9 @@ from protocol.validation import FieldFault, printable_ascii
 
 __all__ = ["ReceivedCommand", "decode_command", "encode", "structure", "unstructure", "wire_time"]
 
+NAME_CHARACTERS = 64
+"""As much of a name that the client chose is told back."""
+
 
 @attrs.frozen
 class ReceivedCommand:
@@ -152,11 +155,11 @@ def _first_problem(error: BaseException, path: str) -> tuple[str, str]:
             if isinstance(note, AttributeValidationNote):
                 return _first_problem(first, f"{path}.{note.name}")
             if isinstance(note, IterableValidationNote):
-                index = f"[{note.index}]" if isinstance(note.index, int) else f".{note.index}"
+                index = f"[{note.index}]" if isinstance(note.index, int) else f".{str(note.index)[:NAME_CHARACTERS]}"
                 return _first_problem(first, f"{path}{index}")
         return _first_problem(first, path)
     if isinstance(error, ForbiddenExtraKeysError):
-        return f"{path}.{min(error.extra_fields)}", "is not a field of this command"
+        return f"{path}.{min(error.extra_fields)[:NAME_CHARACTERS]}", "is not a field of this command"
     if isinstance(error, FieldFault):
         return f"{path}.{error.path}", error.problem
     if isinstance(error, KeyError):
@@ -184,10 +187,10 @@ def _read_envelope(envelope: dict[str, Any], command_id: str | None, size: int) 
         raise InvalidField(f"type must be a string, not {json_type(kind)}", field="type")
     command = COMMANDS.get(kind)
     if command is None:
-        raise UnknownType(f"unknown type {kind[:64]!r}", field="type")
+        raise UnknownType(f"unknown type {kind[:NAME_CHARACTERS]!r}", field="type")
     for name in envelope:
         if name not in ("type", "id", "data"):
-            raise InvalidField(f"{name[:64]} is not a field of the envelope", field=name[:64])
+            raise InvalidField(f"{name[:NAME_CHARACTERS]} is not a field of the envelope", field=name[:NAME_CHARACTERS])
     if command_id is None and (command.needs_id or "id" in envelope):
         raise InvalidField("id must have 1 to 64 printable ASCII characters", field="id")
     if size > command.maximum_bytes:
@@ -216,7 +219,7 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def encode(message: dict[str, Any]) -> bytes:
+def encode(message: dict[str, Any] | list[Any]) -> bytes:
     """One envelope, already plain values, as JSON bytes."""
     return _encoder.encode(message)
 

@@ -36,6 +36,9 @@ def json_type(value: object) -> str:
 def parse_object(text: str | bytes) -> dict[str, Any]:
     """The object that ``text`` is. Raises `BadMessage`, also for duplicate keys, NaN and lone surrogates."""
     try:
+        if isinstance(text, bytes):
+            # json.loads would guess UTF-16 and UTF-32 too, and skip a byte order mark.
+            text = text.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constants)
     except BadMessage:
         raise
@@ -62,27 +65,32 @@ def _no_constants(name: str) -> NoReturn:
 
 def _check_values(root: Any) -> None:
     """Refuse what other JSON readers would garble: huge integers, lone surrogates, bottomless nesting."""
-    level = [root]
+    containers = [root]
     depth = 0
-    while level:
+    while containers:
         depth += 1
         if depth > MAXIMUM_NESTING:
             raise BadMessage(f"nested deeper than {MAXIMUM_NESTING}")
         below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                for key in value:
+        for container in containers:
+            if isinstance(container, dict):
+                for key in container:
                     _check_string(key)
-                below.extend(value.values())
-            elif isinstance(value, list):
-                below.extend(value)
-            elif isinstance(value, str):
-                _check_string(value)
-            elif type(value) is int and not -MAXIMUM_INTEGER <= value <= MAXIMUM_INTEGER:
-                raise BadMessage("an integer is beyond ±2^53")
-            elif type(value) is float and not math.isfinite(value):
-                raise BadMessage("a number is beyond the range of a double")
-        level = below
+            for value in container.values() if isinstance(container, dict) else container:
+                if isinstance(value, dict | list):
+                    below.append(value)
+                else:
+                    _check_scalar(value)
+        containers = below
+
+
+def _check_scalar(value: Any) -> None:
+    if isinstance(value, str):
+        _check_string(value)
+    elif type(value) is int and not -MAXIMUM_INTEGER <= value <= MAXIMUM_INTEGER:
+        raise BadMessage("an integer is beyond ±2^53")
+    elif type(value) is float and not math.isfinite(value):
+        raise BadMessage("a number is beyond the range of a double")
 
 
 def _check_string(value: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -12,6 +12,8 @@ import trio
 import trio_websocket
 from attrs import frozen
 from trio_websocket import ConnectionClosed, HandshakeError
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection
 
 import protocol
 from actors.access.messages import CheckDoor, CheckIdentity, EntryRefused
@@ -41,7 +43,8 @@ _log = structlog.get_logger("connection")
 HANDSHAKE_SECONDS = 10.0
 HELLO_SECONDS = 10.0
 WRITE_SECONDS = 10.0
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 3.0
+LINGER_SECONDS = 1.0
 SILENCE_SECONDS = 25.0
 PONG_SECONDS = 8.0
 ASK_SECONDS = 35.0
@@ -71,6 +74,45 @@ class CheckSilence:
     """Timer: has anything come since the last look?"""
 
 
+@frozen
+class _HandshakeTasks:
+    """Stands for the nursery in which trio-websocket starts its reader, and notices when that ends.
+
+    After a request that is no handshake trio-websocket answers, ends its reader, and lets us wait for a request.
+    """
+
+    nursery: trio.Nursery
+    waiting: trio.CancelScope
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """Called once, with the reader."""
+        self.nursery.start_soon(self._read, reader)
+
+    async def _read(self, reader: Callable[[], Awaitable[None]]) -> None:
+        await reader()
+        self.waiting.cancel(reason="the peer left before its handshake")
+
+
+class _KeptStream(trio.abc.Stream):
+    """The socket for trio-websocket, which would close it while our last words are still on their way."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Nothing: its connection closes it."""
+        await trio.lowlevel.checkpoint()
+
+
 class Connection(Actor[GenerationEvent | CheckSilence]):
     """Owns one socket: its reader, its writer and its abort. When it ends, its socket does."""
 
@@ -91,9 +133,15 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         self._inference = inference
         self._outbox = Outbox()
         self._has_output = trio.Event()
+        self._is_open = False
+        self._written = trio.Event()
+
         self._closed = trio.Event()
         self._close: tuple[CloseCode, str] | None = None
         self._hello: Hello | None = None
+        # Not set while a hello is being answered.
+        self._welcomed = trio.Event()
+        self._welcomed.set()
         self._following: dict[str, Following] = {}
         self._in_flight: set[str] = set()
         self._last_heard = trio.current_time()
@@ -127,7 +175,9 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
     async def stopping(self) -> None:
         """Close in order: what is queued first, then the close frame; `_write` does both."""
         self._close_soon(CloseCode.RESTARTING, "the server restarts")
-        with trio.move_on_after(CLOSE_SECONDS - 1):
+        if not self._is_open:
+            return  # a peer that has not even shaken hands is owed no good-bye
+        with trio.move_on_after(CLOSE_SECONDS + LINGER_SECONDS):
             await self._closed.wait()
 
     def snapshot(self) -> dict[str, object]:
@@ -149,12 +199,25 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
                 with trio.fail_after(HANDSHAKE_SECONDS):
                     websocket = await self._handshake(nursery)
                 if websocket is not None:
+                    self._is_open = True
                     nursery.start_soon(self._write, websocket)
                     nursery.start_soon(self._expect_hello)
                     self.context.every(1.0, CheckSilence())
                     await self._read(websocket)
+                    if self._close is not None:
+                        await self._written.wait()
+                    else:
+                        await self._tell_parse_failure(websocket)
                 nursery.cancel_scope.cancel(reason="the connection is over")
-        except* (HandshakeError, ConnectionClosed, trio.TooSlowError, OSError, trio.BrokenResourceError) as group:
+            await self._linger()
+        except* (
+            HandshakeError,
+            ConnectionClosed,
+            trio.TooSlowError,
+            OSError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+        ) as group:
             _log.debug("connection ended", connection=self._name, errors=[repr(one) for one in group.exceptions])
         finally:
             self._closed.set()
@@ -162,10 +225,15 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             self.context.stop()
 
     async def _handshake(self, nursery: trio.Nursery) -> Any:
-        """HTTP upgrade under our rules; None when it was refused."""
-        request = await trio_websocket.wrap_server_stream(
-            nursery, self._stream, max_message_size=MAXIMUM_FRAME_BYTES, receive_buffer_size=65_536
-        )
+        """HTTP upgrade under our rules; None when it was refused, or was none."""
+        request: Any = None
+        with trio.CancelScope() as waiting:
+            tasks: Any = _HandshakeTasks(nursery, waiting)
+            request = await trio_websocket.wrap_server_stream(
+                tasks, _KeptStream(self._stream), max_message_size=MAXIMUM_FRAME_BYTES, receive_buffer_size=65_536
+            )
+        if request is None:
+            return None
         headers = {name.lower(): value for name, value in request.headers}
         origin = headers.get(b"origin")
         # trio-websocket keeps the Host header on the event alone.
@@ -195,7 +263,7 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             self._close_soon(CloseCode.TIMED_OUT, "no hello in time")
 
     async def _read(self, websocket: Any) -> None:
-        """Read until the peer is gone or we have closed. Never waits for anything but the socket."""
+        """Read until the peer is gone or we have closed. Waits for nothing but the socket, and once for `welcome`."""
         while True:
             try:
                 frame = await websocket.get_message()
@@ -205,6 +273,8 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             self._pinged_at = None
             if self._close is None:
                 self._take_frame(frame)
+                # Whatever a client sends on after its hello belongs to the session that the hello opens.
+                await self._welcomed.wait()
 
     async def _write(self, websocket: Any) -> None:
         """The one writer. A write is never cancelled while the connection lives on: too slow means gone."""
@@ -224,12 +294,25 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
                 await self._has_output.wait()
         except trio.TooSlowError:
             _log.info("reader too slow", connection=self._name, close=int(CloseCode.TOO_SLOW))
+            # A half-written frame must not be followed by another, not even by a close frame.
+            await trio.aclose_forcefully(self._stream)
         except ConnectionClosed:
             pass
         finally:
-            # Whatever ended the writer ends the connection; a half-written frame must not be followed by another.
-            self._closed.set()
-            await trio.aclose_forcefully(self._stream)
+            self._written.set()
+
+    async def _tell_parse_failure(self, websocket: Any) -> None:
+        """Say why, where the peer's bytes were no WebSocket frames or no UTF-8: trio-websocket says nothing."""
+        if websocket._wsproto.state is ConnectionState.OPEN and websocket.closed is not None:
+            with trio.move_on_after(CLOSE_SECONDS):
+                await websocket._send(CloseConnection(code=websocket.closed.code, reason=websocket.closed.reason))
+
+    async def _linger(self) -> None:
+        """Let the peer read our last words: closing over its unread bytes would reset the connection."""
+        with trio.move_on_after(LINGER_SECONDS):
+            await self._stream.send_eof()
+            while await self._stream.receive_some(65_536):
+                pass
 
     def _put(self, message: dict[str, Any], *, put: Callable[[dict[str, Any]], None] | None = None) -> None:
         if self._close is not None:
@@ -238,6 +321,8 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             (put or self._outbox.put)(message)
         except OutboxFull as error:
             _log.info("outbox full", connection=self._name, detail=str(error))
+            # The stream has a gap from here on, so what waits is of no use; a slow reader is told at once.
+            self._outbox.clear()
             self._close_soon(CloseCode.TOO_SLOW, "too slow")
         self._has_output.set()
 
@@ -303,6 +388,8 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             self._refuse(command.id, f"more than {limits.streams} streams", 1.0, now)
             return
         self._in_flight.add(command.id)
+        if isinstance(command.data, Hello):
+            self._welcomed = trio.Event()
         self.context.spawn(self._carry_out, command, name=command.type)
 
     async def _carry_out(self, command: ReceivedCommand) -> None:
@@ -331,6 +418,7 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             self._error(command.id, ErrorCode.INTERNAL, "the server failed to carry this out")
         finally:
             self._in_flight.discard(command.id)
+            self._welcomed.set()
 
     async def _say_welcome(self, command_id: str, hello: Hello) -> None:
         try:
@@ -414,6 +502,8 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         match event:
             case GenerationTokens():
                 envelope["data"] = {"text": event.text, "index": event.index}
+                if event.logprobs is not None:
+                    envelope["data"]["logprobs"] = event.logprobs
                 self._put(envelope, put=self._outbox.put_token)
                 return
             case GenerationDone():

@@ -19,8 +19,8 @@ MAXIMUM_LAG_BYTES = 1024 * 1024
 MAXIMUM_LAG_EVENTS = 1024
 _ENVELOPE_BYTES = 160
 """What a token's envelope is reckoned at before it is encoded."""
-MERGED_TEXT_BYTES = 256 * 1024
-"""A merged token stays well below the frame limit, also when every character is escaped."""
+MERGED_TEXT_BYTES = 128 * 1024
+"""A merged token stays below the frame limit of 1 MiB also when each byte is escaped and takes six."""
 
 
 class OutboxFull(Exception):
@@ -34,6 +34,7 @@ class _Tokens:
     envelope: dict[str, Any]
     first_seq: int
     texts: list[str]
+    logprobs: list[dict[str, Any]]
     size: int
 
 
@@ -65,16 +66,18 @@ class Outbox:
         """Queue a `token` event, merged into the one of its stream that still waits. Raises `OutboxFull`."""
         stream: str = message["stream"]
         text: str = message["data"]["text"]
-        size = len(text.encode())
+        logprobs: list[dict[str, Any]] = message["data"].get("logprobs", [])
+        size = len(text.encode()) + (len(encode(logprobs)) if logprobs else 0)
         waiting = self._last_of.get(stream)
         if waiting is not None and waiting.size + size <= MERGED_TEXT_BYTES:
             self._reserve(size, is_new=False)
             waiting.texts.append(text)
+            waiting.logprobs.extend(logprobs)
             waiting.size += size
             waiting.envelope = message
             return
         self._reserve(size + _ENVELOPE_BYTES)
-        tokens = _Tokens(message, message["seq"], [text], size)
+        tokens = _Tokens(message, message["seq"], [text], list(logprobs), size)
         self._waiting.append(tokens)
         self._last_of[stream] = tokens
 
@@ -92,6 +95,12 @@ class Outbox:
             del self._last_of[stream]
         return encode(_merged(first))
 
+    def clear(self) -> None:
+        """Forget all that waits."""
+        self._waiting.clear()
+        self._last_of.clear()
+        self.bytes = 0
+
     def _reserve(self, size: int, *, is_new: bool = True) -> None:
         if self.bytes + size > self._maximum_bytes or (is_new and len(self._waiting) >= self._maximum_events):
             raise OutboxFull(f"{len(self._waiting)} events and {self.bytes} bytes are waiting")
@@ -103,7 +112,10 @@ def _merged(tokens: _Tokens) -> dict[str, Any]:
     if len(tokens.texts) == 1:
         return envelope
     # The newest envelope has the last seq and index; the text is that of all of them.
-    merged = {**envelope, "data": {**envelope["data"], "text": "".join(tokens.texts)}}
+    data = {**envelope["data"], "text": "".join(tokens.texts)}
+    if tokens.logprobs:
+        data["logprobs"] = tokens.logprobs
+    merged = {**envelope, "data": data}
     if tokens.first_seq != envelope["seq"]:
         merged["first_seq"] = tokens.first_seq
     return merged

@@ -41,6 +41,8 @@ LOAD_SECONDS = 300.0
 """Loading and warming up a model of several gigabytes from a slow disk."""
 WRITE_SECONDS = 5.0
 """The worker's pipe thread reads at once, whatever the step loop does."""
+LAST_WORDS_SECONDS = 1.0
+"""What an ended worker left in its pipes is there already; a process that it started may hold them open."""
 PREFILL_TOKENS_PER_STEP = 256
 OUTPUT_LINES_KEPT = 20
 
@@ -60,6 +62,8 @@ class EngineSettings:
     """Folder of the checkpoint; None for the mock engine."""
     cache_folder: Path
     blas: str = "auto"
+    prefix_bytes: int = 0
+    """What the worker may hold of finished rows for prompts that begin like them."""
     mock_step_seconds: float = 0.0
     faults: str = ""
     """A fault plan for tests, as JSON."""
@@ -70,6 +74,7 @@ class EngineSettings:
         words += ["--model-name", self.model_name, "--blas", self.blas, "--cache-folder", str(self.cache_folder)]
         if self.checkpoint is not None:
             words += ["--model", str(self.checkpoint)]
+        words += ["--prefix-bytes", str(self.prefix_bytes)]
         if self.mock_step_seconds:
             words += ["--mock-step-seconds", str(self.mock_step_seconds)]
         if self.faults:
@@ -90,7 +95,10 @@ class Engine(Actor[EngineMessage]):
         self._pid = 0
         self._ready: EngineReady | None = None
         self._rows: set[int] = set()
+        self._unread: set[int] = set()
+        """Rows without a token so far: their prompts may be read in the next step."""
         self._awaiting_clear = False
+        self._has_read_all = trio.Event()
         self._last_frame_at = 0.0
         self._load_deadline = 0.0
         self._clock = StepClock()
@@ -128,6 +136,7 @@ class Engine(Actor[EngineMessage]):
                     # Progress is owed from now on; while idle there was nothing to be late with.
                     self._last_frame_at = trio.current_time()
                 self._rows.add(message.row)
+                self._unread.add(message.row)
                 await self._write(
                     "admit",
                     {
@@ -137,18 +146,23 @@ class Engine(Actor[EngineMessage]):
                         "max_tokens": message.max_tokens,
                         "stop_ids": message.stop_ids,
                         "sampling": message.sampling.as_data(),
+                        "domain": message.domain,
+                        "response_schema": message.response_schema,
+                        "alternatives": message.alternatives,
                     },
                 )
             case CancelRow(row):
-                self._rows.discard(row)
+                self._forget(row)
                 await self._write("cancel", {"row": row})
             case Attach():
                 self._rows.clear()
+                self._unread.clear()
                 if self._ready is None:
                     await self._tell_loading("loading")
                 else:
                     # Only when the worker says that it is clear may the new owner count on its rows.
                     self._awaiting_clear = True
+                    self._last_frame_at = trio.current_time()
                     await self._write("clear", {})
 
     async def stopping(self) -> None:
@@ -164,10 +178,15 @@ class Engine(Actor[EngineMessage]):
 
     async def _own_process(self, process: trio.Process) -> None:
         """Drain its output, notice its end, and never leave it behind."""
+        assert self._stream is not None
+        assert process.stdout is not None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._drain_output, process)
                 status = await process.wait()
+                # Its last frames and words say why it ended, and which rows had come how far.
+                nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS_SECONDS
+                await self._has_read_all.wait()
             words = "; ".join(list(self._output)[-3:])
             raise WorkerDied(f"worker {process.pid} ended with status {status}" + (f": {words}" if words else ""))
         finally:
@@ -175,8 +194,9 @@ class Engine(Actor[EngineMessage]):
                 process.kill()
                 with trio.move_on_after(2, shield=True):
                     await process.wait()
-            if process.stdout is not None:
-                await trio.aclose_forcefully(process.stdout)
+            # Without a checkpoint, which in a cancelled task would leave the other open.
+            self._stream.socket.close()
+            await trio.aclose_forcefully(process.stdout)
 
     async def _drain_output(self, process: trio.Process) -> None:
         assert process.stdout is not None
@@ -195,8 +215,10 @@ class Engine(Actor[EngineMessage]):
         try:
             with trio.fail_after(WRITE_SECONDS):
                 await self._stream.send_all(pack(name, data))
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            raise WorkerDied(f"worker {self._pid} does not take frames: {error!r}") from error
+        except trio.BrokenResourceError:
+            return  # it is ending; `_own_process` reads its last frames and says how it ended
+        except trio.TooSlowError as error:
+            raise WorkerDied(f"worker {self._pid} does not take frames") from error
 
     async def _read_frames(self) -> None:
         assert self._stream is not None
@@ -206,7 +228,8 @@ class Engine(Actor[EngineMessage]):
                 for name, content in reader.feed(data):
                     await self._take_frame(name, content)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # `_own_process` says how it ended
+            pass  # `_own_process` says how it ended
+        self._has_read_all.set()
 
     async def _take_frame(self, name: str, content: dict[str, Any]) -> None:
         now = self._last_frame_at = trio.current_time()
@@ -226,11 +249,12 @@ class Engine(Actor[EngineMessage]):
                 assert self._ready is not None
                 await self._inference.tell(self._ready)
             case "step":
-                for one in content["emitted"]:
-                    if one[3] is not None:
-                        self._rows.discard(one[0])
+                for row, _, _, finish, *_ in content["emitted"]:
+                    self._unread.discard(row)
+                    if finish is not None:
+                        self._forget(row)
                 for row, _ in content["failed"]:
-                    self._rows.discard(row)
+                    self._forget(row)
                 decoded = len(content["emitted"])
                 self._clock.measured(content["seconds"], decoded, content["prefilled_tokens"])
                 if not self._awaiting_clear:
@@ -245,9 +269,18 @@ class Engine(Actor[EngineMessage]):
                 if now > self._load_deadline:
                     raise WorkerDied(f"worker {self._pid} did not load its model in time")
                 continue
-            allowed = self._clock.deadline_seconds(PREFILL_TOKENS_PER_STEP)
-            if self._rows and now - self._last_frame_at > allowed:
+            if not self._rows and not self._awaiting_clear:
+                continue
+            # Rows whose prompts are read already owe a decode step, which is a much shorter promise. A worker that
+            # shall clear itself may be in the middle of any step.
+            may_prefill = self._unread or self._awaiting_clear
+            allowed = self._clock.deadline_seconds(PREFILL_TOKENS_PER_STEP if may_prefill else 0)
+            if now - self._last_frame_at > allowed:
                 raise WorkerDied(f"worker {self._pid} made no step for {now - self._last_frame_at:.1f} s")
+
+    def _forget(self, row: int) -> None:
+        self._rows.discard(row)
+        self._unread.discard(row)
 
     async def _tell_loading(self, stage: str) -> None:
         await self._inference.tell(

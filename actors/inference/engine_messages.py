@@ -24,6 +24,11 @@ class AdmitRow:
     """Most tokens of the whole answer, the emitted ones included."""
     stop_ids: list[int]
     sampling: Sampling
+    domain: str = ""
+    """Security domain of kept keys and values."""
+    response_schema: dict[str, Any] | None = field(default=None, repr=False)
+    alternatives: int | None = None
+    """How many likeliest tokens to report beside each emitted one."""
 
 
 @frozen

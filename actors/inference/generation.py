@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from attrs import define, field
 
@@ -38,6 +39,10 @@ class Generation:
     accepted_at: float
     """Trio clock, seconds."""
     follower_path: str | None = None
+    token_text: Callable[[int], str] = field(default=str, repr=False)
+    """The text of one token alone, for log-probabilities."""
+    cached_tokens: int | None = None
+    """Prompt tokens that were not computed again, once known."""
     row: int | None = None
     """Its number in the worker while it is admitted."""
     emitted_ids: list[int] = field(factory=list, repr=False)
@@ -49,9 +54,12 @@ class Generation:
     steps_since_admission: int = 0
     charges: int = 0
     deaths: int = 0
+    is_suspect: bool = False
+    """True from a charge until the two steps that acquit it."""
     matcher: StopMatcher = field(init=False, repr=False)
     _unsent_ids: list[int] = field(factory=list, repr=False)
     _unsent_log_probability: float = 0.0
+    _unsent_logprobs: list[dict[str, Any]] = field(factory=list, repr=False)
     _finish: FinishReason | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -59,11 +67,18 @@ class Generation:
 
     def resume(self, point: ResumeFrom) -> None:
         """Go on where a follower stands: the same ids give the same text and the same held-back end."""
-        for token_id in point.token_ids:
-            self.matcher.feed(self.detokenizer.feed(token_id))
+        events = sum(bool(self.matcher.feed(self.detokenizer.feed(token_id))) for token_id in point.token_ids)
         self.emitted_ids = list(point.token_ids)
         self.log_probability = point.log_probability
         self.seq = point.seq
+        # It may have received everything but the last event. One event more than its tokens made is the text that
+        # was held back until the model said stop.
+        if self.matcher.has_stopped:
+            self._finish = FinishReason.STOP
+        elif len(self.emitted_ids) >= self.max_tokens:
+            self._finish = FinishReason.LENGTH
+        elif self.seq > events:
+            self._finish = FinishReason.STOP
 
     @property
     def has_finished(self) -> bool:
@@ -75,7 +90,14 @@ class Generation:
         """Positions of the row when it is complete."""
         return len(self.prompt_ids) + self.max_tokens
 
-    def advance(self, token_id: int, log_probability: float, finish: str | None, now: float) -> None:
+    def advance(
+        self,
+        token_id: int,
+        log_probability: float,
+        finish: str | None,
+        now: float,
+        alternatives: Sequence[tuple[int, float]] | None = None,
+    ) -> None:
         """Take one token from the worker and deliver the text that it completes, if any."""
         text = ""
         if finish != FinishReason.STOP.value:
@@ -86,6 +108,9 @@ class Generation:
             self.log_probability += log_probability
             self._unsent_ids.append(token_id)
             self._unsent_log_probability += log_probability
+            if alternatives is not None:
+                top = [self._described(one, value) for one, value in alternatives]
+                self._unsent_logprobs.append({**self._described(token_id, log_probability), "top": top})
             text = self.matcher.feed(self.detokenizer.feed(token_id))
         if self.matcher.has_stopped:
             self._finish = FinishReason.STOP
@@ -107,7 +132,9 @@ class Generation:
             rate = (count - 1) / elapsed if elapsed > 0 else None
         done = Done(
             finish_reason=self._finish,
-            usage=Usage(prompt_tokens=len(self.prompt_ids), completion_tokens=count),
+            usage=Usage(
+                prompt_tokens=len(self.prompt_ids), completion_tokens=count, cached_tokens=self.cached_tokens or 0
+            ),
             timings=Timings(
                 queued_ms=1000 * ((self.admitted_at or now) - self.accepted_at),
                 first_token_ms=None if self.first_token_at is None else 1000 * (self.first_token_at - self.accepted_at),
@@ -126,14 +153,18 @@ class Generation:
         """Note that its worker died under it; True when it must not be tried again."""
         self.row = None
         self.deaths += 1
-        if self.steps_since_admission < STEPS_TO_ACQUIT:
+        self.is_suspect = self.steps_since_admission < STEPS_TO_ACQUIT
+        if self.is_suspect:
             self.charges += 1
         return self.charges >= MAXIMUM_CHARGES or self.deaths >= MAXIMUM_DEATHS
 
     @property
     def must_run_alone(self) -> bool:
         """A charged request runs without neighbours until it has shown that it does no harm."""
-        return self.charges > 0 and self.steps_since_admission < STEPS_TO_ACQUIT
+        return self.is_suspect and self.steps_since_admission < STEPS_TO_ACQUIT
+
+    def _described(self, token_id: int, log_probability: float) -> dict[str, Any]:
+        return {"token": self.token_text(token_id), "token_id": token_id, "logprob": log_probability}
 
     def _deliver_text(self, text: str) -> None:
         self.seq += 1
@@ -145,7 +176,9 @@ class Generation:
                 index=len(self.emitted_ids) - 1,
                 token_ids=tuple(self._unsent_ids),
                 log_probability=self._unsent_log_probability,
+                logprobs=list(self._unsent_logprobs) if self.generate.logprobs is not None else None,
             )
         )
+        self._unsent_logprobs.clear()
         self._unsent_ids.clear()
         self._unsent_log_probability = 0.0

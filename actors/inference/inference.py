@@ -15,6 +15,7 @@ from attrs import field, frozen
 from actors.inference.admission import AdmissionLimits, FairQueue, fits
 from actors.inference.engine_messages import AdmitRow, Attach, CancelRow, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
+from actors.inference.grammar import BadSchema
 from actors.inference.messages import (
     CancelGeneration,
     Complete,
@@ -175,7 +176,7 @@ class Inference(Actor[InferenceMessage]):
 
     async def _start(self, request: StartGeneration) -> GenerationStarted:
         """A child task: encode, check, accept. Nothing is kept of a request that is refused."""
-        prompt_ids = await self._encode(request.generate)
+        prompt_ids = await self._encode(request.generate, is_resumed=request.resume is not None)
         generation = self._accept(
             request.client_id, request.stream, request.generate, prompt_ids, request.resume, request.follower
         )
@@ -183,7 +184,7 @@ class Inference(Actor[InferenceMessage]):
 
     async def _complete(self, request: Complete) -> Completion:
         """A child task that follows its own generation; cancelled with the ask, it cancels it."""
-        prompt_ids = await self._encode(request.generate)
+        prompt_ids = await self._encode(request.generate, is_resumed=False)
         text: list[str] = []
         ended = trio.Event()
         last: GenerationEvent | None = None
@@ -210,10 +211,12 @@ class Inference(Actor[InferenceMessage]):
             raise GenerationRefused(last.code, last.message)
         raise GenerationRefused(ErrorCode.UNAVAILABLE, "the generation was cancelled")
 
-    async def _encode(self, generate: Generate) -> list[int]:
-        if self._is_draining:
-            raise GenerationRefused(ErrorCode.SHUTTING_DOWN, "the server is shutting down")
+    async def _encode(self, generate: Generate, *, is_resumed: bool) -> list[int]:
         assert self._text is not None
+        # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
+        self._refuse_if_draining()
+        if not is_resumed:
+            self._check_room(0)
         try:
             with trio.fail_after(ENCODING_SECONDS):
                 return await trio.to_thread.run_sync(
@@ -222,6 +225,10 @@ class Inference(Actor[InferenceMessage]):
         except TemplateRefused as error:
             raise GenerationRefused(
                 ErrorCode.INVALID_FIELD, f"the model's chat template refuses this: {error}", field="data.messages"
+            ) from None
+        except BadSchema as error:
+            raise GenerationRefused(
+                ErrorCode.INVALID_FIELD, f"data.response_schema: {error}", field="data.response_schema"
             ) from None
         except trio.TooSlowError:
             raise GenerationRefused(ErrorCode.OVERLOADED, "the prompt was not encoded in time") from None
@@ -237,6 +244,7 @@ class Inference(Actor[InferenceMessage]):
     ) -> Generation:
         """Check everything, then keep the generation. Synchronous, so it is kept whole or not at all."""
         assert self._text is not None
+        self._refuse_if_draining()
         if stream in self._generations:
             raise GenerationRefused(ErrorCode.CONFLICT, f"stream {stream} is already running", field="id")
         if self._state == "down" and resume is None:
@@ -266,6 +274,7 @@ class Inference(Actor[InferenceMessage]):
             deliver=deliver,
             accepted_at=trio.current_time(),
             follower_path=follower.path if isinstance(follower, ActorRef) else None,
+            token_text=self._text.token_text,
         )
         if resume is not None:
             generation.resume(resume)
@@ -275,9 +284,16 @@ class Inference(Actor[InferenceMessage]):
             self.context.monitor(follower)
         if generate.deadline_ms is not None:
             self._deadlines[stream] = self.context.after(generate.deadline_ms / 1000, DeadlinePassed(stream))
-        self._queue.push(client_id, generation, first=resume is not None)
-        self._admit_what_fits()
+        if generation.has_finished:
+            self._finish(generation, trio.current_time(), still_in_worker=False)
+        else:
+            self._queue.push(client_id, generation, first=resume is not None)
+            self._admit_what_fits()
         return generation
+
+    def _refuse_if_draining(self) -> None:
+        if self._is_draining:
+            raise GenerationRefused(ErrorCode.SHUTTING_DOWN, "the server is shutting down")
 
     def _check_room(self, prompt_tokens: int) -> None:
         limits = self._settings.limits
@@ -301,19 +317,19 @@ class Inference(Actor[InferenceMessage]):
 
     def _admit_what_fits(self) -> None:
         """Give the worker what it has room for, in turn."""
-        if self._state != "ready" or self._text is None:
-            return
-        while (generation := self._queue.peek()) is not None:
-            if any(one.must_run_alone for one in self._rows.values()):
-                return
-            if generation.must_run_alone and self._rows:
-                return
-            lengths = [one.length_tokens for one in self._rows.values()]
-            price = int(self._report.get("kv_bytes_per_token", 0))
-            if not fits(self._settings.limits, lengths, generation.length_tokens, price):
-                return
+        while (generation := self._queue.peek()) is not None and self._may_join(generation):
             self._queue.pop()
             self._admit(generation)
+        self._metrics.occupancy(len(self._rows), len(self._queue))
+
+    def _may_join(self, generation: Generation) -> bool:
+        if self._state != "ready" or any(one.must_run_alone for one in self._rows.values()):
+            return False
+        if generation.must_run_alone and self._rows:
+            return False
+        lengths = [one.length_tokens for one in self._rows.values()]
+        price = int(self._report.get("kv_bytes_per_token", 0))
+        return fits(self._settings.limits, lengths, generation.length_tokens, price)
 
     def _admit(self, generation: Generation) -> None:
         assert self._text is not None
@@ -323,6 +339,7 @@ class Inference(Actor[InferenceMessage]):
         if generation.admitted_at is None:
             generation.admitted_at = trio.current_time()
         self._rows[generation.row] = generation
+        self._metrics.prefix_query(len(generation.prompt_ids))
         self._engine.tell_nowait(
             AdmitRow(
                 row=generation.row,
@@ -331,6 +348,8 @@ class Inference(Actor[InferenceMessage]):
                 max_tokens=generation.max_tokens,
                 stop_ids=sorted(self._text.stop_token_ids),
                 sampling=sampling_of(generation.generate, generation.seed),
+                response_schema=generation.generate.response_schema,
+                alternatives=generation.generate.logprobs,
             )
         )
 
@@ -339,7 +358,9 @@ class Inference(Actor[InferenceMessage]):
             return  # a dead worker's last words; its rows are being computed again
         frame = step.frame
         now = trio.current_time()
-        self._memory = frame["memory"] or self._memory
+        if frame["memory"]:
+            self._memory = frame["memory"]
+            self._metrics.memory(self._memory)
         emitted = frame["emitted"]
         if emitted:
             self._steps.append((len(emitted), frame["seconds"]))
@@ -352,33 +373,49 @@ class Inference(Actor[InferenceMessage]):
             generation = self._rows.get(row)
             if generation is not None:
                 self._fail(generation, ErrorCode.ENGINE_FAILED, f"this request failed in the engine: {reason}")
-        for row, token_id, log_probability, finish in emitted:
+        for row, cached_tokens in frame["cached"]:
+            generation = self._rows.get(row)
+            # A recovery may find its own earlier keys and values; what the request saved is what counted at first.
+            if generation is not None and generation.cached_tokens is None:
+                generation.cached_tokens = cached_tokens
+                self._metrics.prefix_hit(cached_tokens)
+        for row, token_id, log_probability, finish, alternatives in emitted:
             generation = self._rows.get(row)
             if generation is not None:
-                self._take_token(generation, token_id, log_probability, finish, now)
+                self._take_token(generation, token_id, log_probability, finish, now, alternatives)
         self._admit_what_fits()
 
     def _take_token(
-        self, generation: Generation, token_id: int, log_probability: float, finish: str | None, now: float
+        self,
+        generation: Generation,
+        token_id: int,
+        log_probability: float,
+        finish: str | None,
+        now: float,
+        alternatives: list[tuple[int, float]] | None,
     ) -> None:
-        is_first = generation.first_token_at is None
-        before = generation.last_token_at
+        count, before = len(generation.emitted_ids), generation.last_token_at
         try:
-            generation.advance(token_id, log_probability, finish, now)
+            generation.advance(token_id, log_probability, finish, now, alternatives)
         except Exception as error:  # noqa: BLE001  isolation border: one row's text must not stop its neighbours
             _log.exception("text of a generation failed", stream=generation.stream)
             self._fail(generation, ErrorCode.INTERNAL, f"the text could not be made: {type(error).__name__}")
             return
-        if is_first:
-            self._metrics.first_token(now - generation.accepted_at)
-        elif before is not None:
-            self._metrics.token_gap(now - before)
+        # The model's stop token is none of the answer's.
+        if len(generation.emitted_ids) > count:
+            if before is None:
+                self._metrics.first_token(now - generation.accepted_at)
+            else:
+                self._metrics.token_gap(now - before)
         if generation.has_finished:
-            done = generation.complete(now)
-            self._last_inference_ms = done.timings.total_ms
-            self._forget(generation, done.finish_reason.value, still_in_worker=finish is None)
+            self._finish(generation, now, still_in_worker=finish is None)
 
     # --- ending -----------------------------------------------------------------------------------
+
+    def _finish(self, generation: Generation, now: float, *, still_in_worker: bool) -> None:
+        done = generation.complete(now)
+        self._last_inference_ms = done.timings.total_ms
+        self._forget(generation, done.finish_reason.value, still_in_worker=still_in_worker)
 
     def _cancel(self, stream: str, reason: str) -> bool:
         generation = self._generations.get(stream)
@@ -460,6 +497,13 @@ class Inference(Actor[InferenceMessage]):
                 )
             else:
                 self._queue.push(generation.client_id, generation, first=True)
+        self._metrics.occupancy(len(self._rows), len(self._queue))
+
+    def _memory_bound(self) -> int | None:
+        parts = [self._report.get(name) for name in ("parameter_bytes", "pool_bytes", "prefix_bytes")]
+        if any(one is None for one in parts):
+            return None
+        return sum(int(one) for one in parts if one is not None) + self._settings.limits.kv_bytes
 
     def _health(self) -> EngineHealth:
         seconds = sum(one[1] for one in self._steps)
@@ -476,5 +520,6 @@ class Inference(Actor[InferenceMessage]):
             tokens_per_second=sum(one[0] for one in self._steps) / seconds if seconds > 0 else None,
             last_inference_ms=self._last_inference_ms,
             memory=self._memory,
+            memory_bound_bytes=self._memory_bound(),
             totals=dict(self._finished),
         )

@@ -116,6 +116,8 @@ class GenerationTokens:
     """Ids since the event before; kept by the follower so that a lost inference actor loses nothing."""
     log_probability: float
     """Sum over these ids."""
+    logprobs: list[dict[str, Any]] | None = None
+    """For requests that asked: each token's text, id and log-probability, with the likeliest alternatives."""
 
 
 @frozen(kw_only=True)
@@ -172,6 +174,8 @@ class EngineHealth:
     """Duration of the newest finished request."""
     memory: Mapping[str, float] = field(factory=dict)
     """The worker's newest memory figures, bytes."""
+    memory_bound_bytes: int | None = None
+    """What weights, live rows, kept prefixes and MLX's pool may hold together."""
     totals: Mapping[str, float] = field(factory=dict)
     """Counters since the inference actor started: prompt and generation tokens, requests by outcome."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = ["InferenceMetrics"]
@@ -39,9 +41,18 @@ class InferenceMetrics:
         self._prefilled = Counter(
             "leanvibe_prefilled_tokens", "Prompt tokens computed, padding included", registry=registry
         )
+        self._prefix_queries = Counter(
+            "leanvibe_prefix_cache_queries", "Prompt tokens looked up among kept prefixes", registry=registry
+        )
+        self._prefix_hits = Counter(
+            "leanvibe_prefix_cache_hits", "Prompt tokens found among kept prefixes", registry=registry
+        )
+        self._memory = Gauge(
+            "leanvibe_engine_memory_bytes", "What the worker holds, by kind", ["kind"], registry=registry
+        )
         self._restarts = Counter("leanvibe_engine_restarts", "Workers lost", registry=registry)
-        self.running = Gauge("leanvibe_num_requests_running", "Rows in the worker", registry=registry)
-        self.waiting = Gauge("leanvibe_num_requests_waiting", "Requests that wait for a row", registry=registry)
+        self._running = Gauge("leanvibe_num_requests_running", "Rows in the worker", registry=registry)
+        self._waiting = Gauge("leanvibe_num_requests_waiting", "Requests that wait for a row", registry=registry)
 
     def first_token(self, seconds: float) -> None:
         """A request got its first token."""
@@ -57,6 +68,11 @@ class InferenceMetrics:
         self._step_seconds.inc(seconds)
         self._prefilled.inc(prefilled_tokens)
 
+    def occupancy(self, running: int, waiting: int) -> None:
+        """How many requests have a row now, and how many wait for one."""
+        self._running.set(running)
+        self._waiting.set(waiting)
+
     def finished(self, outcome: str, prompt_tokens: int, generation_tokens: int) -> None:
         """A request ended, exactly once."""
         self._requests.labels(outcome).inc()
@@ -70,3 +86,16 @@ class InferenceMetrics:
     def engine_restart(self) -> None:
         """A worker was lost."""
         self._restarts.inc()
+
+    def prefix_query(self, tokens: int) -> None:
+        """A prompt of this many tokens was given to the worker."""
+        self._prefix_queries.inc(tokens)
+
+    def prefix_hit(self, tokens: int) -> None:
+        """So many tokens of a prompt were not computed again."""
+        self._prefix_hits.inc(tokens)
+
+    def memory(self, held: Mapping[str, float]) -> None:
+        """The worker's newest memory figures, bytes by what holds them."""
+        for kind, value in held.items():
+            self._memory.labels(kind).set(value)

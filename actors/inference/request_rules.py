@@ -20,8 +20,6 @@ def check_request(
 ) -> int:
     """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong."""
     unsupported = [
-        ("logprobs", generate.logprobs is not None),
-        ("response_schema", generate.response_schema is not None),
         ("conversation", generate.conversation is not None),
         ("on_disconnect", generate.on_disconnect.value == "detach"),
     ]

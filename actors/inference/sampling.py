@@ -29,6 +29,11 @@ class Sampling:
         return asdict(self)
 
     @property
+    def truncates(self) -> bool:
+        """True when it draws, and only among the likelier tokens."""
+        return self.temperature > 0 and bool(self.top_k or self.top_p < 1 or self.min_p > 0)
+
+    @property
     def changes_logits(self) -> bool:
         """True when tokens already seen, or biases, change the scores."""
         return bool(

@@ -47,6 +47,7 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "worker_pid": engine.worker_pid,
         "load_seconds": report.get("load_seconds"),
         "memory_bytes": dict(engine.memory),
+        "memory_bound_bytes": engine.memory_bound_bytes,
         "requests": dict(engine.totals),
         "problem": engine.problem,
         "warnings": list(report.get("warnings", ())),

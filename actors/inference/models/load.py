@@ -29,6 +29,9 @@ Device = Literal["cpu", "metal", "cuda"]
 
 _DEQUANTIZING_STREAMS = min(4, os.cpu_count() or 1)
 
+_OWN_CLASSES = {"phi3": "actors.inference.models.phi3"}
+"""Model types for which mlx-lm's class differs from the reference, and where ours is."""
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class LoadedModel:
@@ -47,7 +50,7 @@ class LoadedModel:
     every_parameter_from_checkpoint: bool
     """Whether each array in the model is one that was read from the checkpoint."""
     context_length_tokens: int
-    """The most tokens, prompt and answer together, that the model was made for."""
+    """The most tokens, prompt and answer together, for which the model's text is that of the reference."""
     vocabulary_size: int
     """Number of logits."""
     stop_token_ids: frozenset[int]
@@ -98,7 +101,7 @@ def load_checkpoint(folder: Path, device: Device) -> LoadedModel:
         parameter_bytes=sum(parameter.nbytes for parameter in parameters.values()),
         parameter_count=parameter_count,
         every_parameter_from_checkpoint=from_checkpoint,
-        context_length_tokens=int(config["max_position_embeddings"]),
+        context_length_tokens=_context_length_tokens(model, config),
         vocabulary_size=int(config["vocab_size"]),
         stop_token_ids=_stop_token_ids(folder, config),
         has_single_row_products=has_single_row_products,
@@ -139,16 +142,45 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
     model_type = str(config["model_type"])
     if not model_type.isidentifier():
         raise UnsupportedModel(folder=folder, reason=f"model_type {model_type!r} is not a name")
+    module_name = _OWN_CLASSES.get(model_type, f"mlx_lm.models.{model_type}")
     try:
-        module = importlib.import_module(f"mlx_lm.models.{model_type}")
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name != f"mlx_lm.models.{model_type}":
+        if error.name != module_name:
             raise
         raise UnsupportedModel(folder=folder, reason=f"mlx_lm has no model_type {model_type!r}") from error
     try:
-        return module.Model(module.ModelArgs.from_dict(dict(config)))
+        model = module.Model(module.ModelArgs.from_dict(dict(config)))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {error}") from error
+        reason = f"config.json has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {reason}") from error
+    if model_type not in _OWN_CLASSES:
+        _refuse_what_would_differ(folder, config, model)
+    return model
+
+
+def _refuse_what_would_differ(folder: Path, config: Mapping[str, Any], model: Any) -> None:
+    """Refuse by name the models of mlx-lm that would run here and give other text than their reference."""
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) in ("longrope", "su"):
+        reason = f"mlx-lm's {config['model_type']} takes the long factors of longrope at every length"
+        raise UnsupportedModel(folder=folder, reason=reason)
+    if hasattr(model, "make_cache"):
+        kinds = sorted({type(cache).__name__ for cache in model.make_cache()} - {"KVCache"})
+        if kinds:
+            reason = f"its layers need {' and '.join(kinds)}, and batches here are made of plain key-value caches"
+            raise UnsupportedModel(folder=folder, reason=reason)
+
+
+def _context_length_tokens(model: Any, config: Mapping[str, Any]) -> int:
+    """The most tokens that rows can grow to.
+
+    Under longrope that ends where the reference would compute all keys anew with its long factors (see `phi3.py`), since
+    the step loop goes on with the keys that it has.
+    """
+    positions = int(config["max_position_embeddings"])
+    rotary = getattr(model.args, "rotary", None)
+    return min(positions, rotary.trained_tokens) if rotary is not None and rotary.is_longrope else positions
 
 
 def _quantization(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:

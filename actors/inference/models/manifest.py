@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from actors.inference.models.errors import ModelFileCorrupt, ModelFileMissing, ModelFileTruncated
+from actors.inference.models.errors import ModelError, ModelFileCorrupt, ModelFileMissing, ModelFileTruncated
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
@@ -17,14 +17,20 @@ _BLOCK_BYTES = 1 << 20
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write `manifest.json` over all other files of `folder`, with `description`'s keys (source, canary …) in front."""
+    """Write `manifest.json` over all other files of `folder`, with `description`'s keys (source, canary …) in front.
+
+    Hidden files and folders are of tools and of ours (the stamp), and no part of the checkpoint. The file is renamed into
+    place, so that a reader sees all of it or the one before.
+    """
     files = [
         {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MANIFEST_NAME
+        if path.is_file() and path.name != MANIFEST_NAME and not path.name.startswith(".")
     ]
     content = {"format": FORMAT, **description, "files": files}
-    (folder / MANIFEST_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    making = folder / f".{MANIFEST_NAME}.making"
+    making.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    making.replace(folder / MANIFEST_NAME)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -38,7 +44,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ModelFileCorrupt(path=path, reason="is not JSON") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
         raise ModelFileCorrupt(path=path, reason="has no list of files")
+    if not all(_is_entry(entry) for entry in manifest["files"]):
+        raise ModelFileCorrupt(path=path, reason="has an entry that is no name, size and hash of a file of its folder")
     return cast("dict[str, Any]", manifest)
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    name = entry.get("name")
+    is_inside = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+    return is_inside and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
 
 
 def verify_files(folder: Path, *, with_hashes: bool = False) -> None:
@@ -47,15 +63,31 @@ def verify_files(folder: Path, *, with_hashes: bool = False) -> None:
     Sizes take no measurable time and are checked at every load; hashes read everything (0.1 s for the embedded model).
     Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`, each with the path of the first bad file.
     """
-    for entry in read_manifest(folder)["files"]:
+    for problem in file_problems(folder, with_hashes=with_hashes):
+        raise problem
+
+
+def file_problems(folder: Path, *, with_hashes: bool) -> Iterator[ModelError]:
+    """What `verify_files` would raise, for every file that is not as the manifest says, and for weights not in it.
+
+    Raises `ModelFileMissing` or `ModelFileCorrupt` for the manifest itself.
+    """
+    entries = read_manifest(folder)["files"]
+    for entry in entries:
         path = folder / entry["name"]
         if not path.is_file():
-            raise ModelFileMissing(path=path)
+            yield ModelFileMissing(path=path)
+            continue
         found_bytes = path.stat().st_size
         if found_bytes != entry["bytes"]:
-            raise ModelFileTruncated(path=path, expected_bytes=entry["bytes"], found_bytes=found_bytes)
-        if with_hashes and (found := file_sha256(path)) != entry["sha256"]:
-            raise ModelFileCorrupt(path=path, reason=f"SHA-256 is {found}, expected {entry['sha256']}")
+            yield ModelFileTruncated(path=path, expected_bytes=entry["bytes"], found_bytes=found_bytes)
+        elif with_hashes and (found := file_sha256(path)) != entry["sha256"]:
+            yield ModelFileCorrupt(path=path, reason=f"SHA-256 is {found}, expected {entry['sha256']}")
+    listed = {entry["name"] for entry in entries}
+    for path in sorted(folder.glob("model*.safetensors")):
+        if path.name not in listed:
+            # It would be loaded with the others.
+            yield ModelFileCorrupt(path=path, reason="is not in the manifest")
 
 
 def verify_safetensors_size(path: Path) -> None:
@@ -66,6 +98,28 @@ def verify_safetensors_size(path: Path) -> None:
     Raises `ModelFileTruncated` or `ModelFileCorrupt`.
     """
     found_bytes = path.stat().st_size
+    header, start = _safetensors_header(path)
+    try:
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+    except (KeyError, TypeError, IndexError) as error:
+        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
+    expected_bytes = start + max(ends, default=0)
+    if found_bytes != expected_bytes:
+        raise ModelFileTruncated(path=path, expected_bytes=expected_bytes, found_bytes=found_bytes)
+
+
+def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a safetensors file, from its header alone. Raises as `verify_safetensors_size`."""
+    header, _start = _safetensors_header(path)
+    try:
+        return {name: tuple(entry["shape"]) for name, entry in header.items()}
+    except (KeyError, TypeError) as error:
+        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
+
+
+def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """What the header says of each tensor, and where the tensors begin."""
+    found_bytes = path.stat().st_size
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(_SAFETENSORS_LENGTH_BYTES), "little")
         start = _SAFETENSORS_LENGTH_BYTES + header_bytes
@@ -73,12 +127,12 @@ def verify_safetensors_size(path: Path) -> None:
             raise ModelFileTruncated(path=path, expected_bytes=start, found_bytes=found_bytes)
         try:
             header = json.loads(file.read(header_bytes))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
-    expected_bytes = start + max(ends, default=0)
-    if found_bytes != expected_bytes:
-        raise ModelFileTruncated(path=path, expected_bytes=expected_bytes, found_bytes=found_bytes)
+    if not isinstance(header, dict):
+        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header")
+    header.pop("__metadata__", None)
+    return header, start
 
 
 def file_sha256(path: Path) -> str:

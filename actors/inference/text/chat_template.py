@@ -45,8 +45,9 @@ class ChatTemplate:
                 add_generation_prompt=True,
                 **self._special_tokens,
             )
-        except jinja2.TemplateError as error:
-            raise TemplateRefused(str(error)) from error
+        except Exception as error:
+            # Border: the template is the checkpoint's program, and may fail as programs do.
+            raise TemplateRefused(str(error) or type(error).__name__) from error
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

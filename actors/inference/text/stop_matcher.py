@@ -8,7 +8,10 @@ __all__ = ["StopMatcher"]
 
 
 class StopMatcher:
-    """Passes text on until the earliest stop text; holds back what may be the beginning of one."""
+    """Passes text on until the earliest stop text; holds back what may be the beginning of one.
+
+    Of several stop texts the one that is complete first counts, and of those that end together the longest.
+    """
 
     __slots__ = ("_held", "_stops", "has_stopped")
 
@@ -26,11 +29,12 @@ class StopMatcher:
         if not self._stops:
             return piece
         text = self._held + piece
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        # The earliest is the one that is complete first: what comes after it must not matter, however it is cut.
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.has_stopped = True
             self._held = ""
-            return text[: min(found)]
+            return text[: min(found)[1]]
         keep = self._possible_beginning(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import codecs
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import jinja2
+
+from actors.inference.grammar import BadSchema, Grammars
 from actors.inference.text.chat_template import ChatTemplate
 from protocol.commands import ChatMessage, Generate
 
@@ -33,7 +37,10 @@ class TextModel(Protocol):
     stop_token_ids: frozenset[int]
 
     def encode(self, request: Generate) -> list[int]:
-        """Prompt token ids. Blocking CPU work. Raises `TemplateRefused`."""
+        """Prompt token ids, the schema checked too. Blocking CPU work. Raises `TemplateRefused` or `BadSchema`."""
+
+    def token_text(self, token_id: int) -> str:
+        """The text of one token alone; an incomplete character is U+FFFD."""
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one for each answer."""
@@ -58,14 +65,19 @@ class CheckpointText:
         except Exception as error:
             raise ValueError(f"{tokenizer_path.name} in {folder} is not a tokenizer: {error}") from error
         self._decoders = tokenizers.decoders
-        self.vocabulary_size = int(config["vocab_size"])
-        self.context_tokens = int(config["max_position_embeddings"])
+        self.vocabulary_size = _whole_number(folder, config, "vocab_size")
+        self.context_tokens = _whole_number(folder, config, "max_position_embeddings")
         settings = _read_json(folder / "tokenizer_config.json", optional=True)
-        self._template = ChatTemplate(_template_source(folder, settings), _special_tokens(settings))
+        self._template = _template(folder, settings)
         self.stop_token_ids = _stop_token_ids(folder, config)
+        self._tokenizer_path = tokenizer_path
+        self._grammars: Grammars | None = None
+        self._grammars_lock = threading.Lock()
 
     def encode(self, request: Generate) -> list[int]:
-        """Prompt token ids; blocking, releases the GIL. Raises `TemplateRefused`."""
+        """Prompt token ids; blocking, releases the GIL. Raises `TemplateRefused` or `BadSchema`."""
+        if request.response_schema is not None:
+            self._check_schema(request.response_schema)
         if request.messages is not None:
             # The template writes the special tokens itself.
             text, adds_special = self._template.render(request.messages), False
@@ -77,6 +89,17 @@ class CheckpointText:
     def detokenizer(self) -> Detokenizer:
         """A fresh one for each answer."""
         return _StreamDetokenizer(self)
+
+    def token_text(self, token_id: int) -> str:
+        """The text of one token alone; an incomplete character is U+FFFD."""
+        return self.decode([token_id])
+
+    def _check_schema(self, schema: dict[str, Any]) -> None:
+        # Several encoding threads may come first at once, and making it costs a fifth of a second.
+        with self._grammars_lock:
+            if self._grammars is None:
+                self._grammars = Grammars(self._tokenizer_path, self.vocabulary_size, sorted(self.stop_token_ids))
+        self._grammars.check(schema)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The whole text of an answer."""
@@ -117,9 +140,15 @@ class MockText:
         self.stop_token_ids = frozenset({self.END})
 
     def encode(self, request: Generate) -> list[int]:
-        """UTF-8 bytes of the last message or the prompt."""
+        """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`: it follows none."""
+        if request.response_schema is not None:
+            raise BadSchema("the mock engine follows no schemas")
         messages: Sequence[ChatMessage] = request.messages or ()
         return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
+
+    def token_text(self, token_id: int) -> str:
+        """One byte as text; an incomplete character is U+FFFD."""
+        return bytes([token_id]).decode("utf-8", "replace") if token_id < self.END else ""
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one for each answer."""
@@ -153,14 +182,22 @@ def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return content
 
 
-def _template_source(folder: Path, settings: dict[str, Any]) -> str:
+def _whole_number(folder: Path, config: dict[str, Any], name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int):
+        raise ValueError(f"config.json in {folder} has no whole number {name}")
+    return value
+
+
+def _template(folder: Path, settings: dict[str, Any]) -> ChatTemplate:
     path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    source = settings.get("chat_template")
-    if isinstance(source, str):
-        return source
-    raise ValueError(f"{folder} has no chat template (chat_template.jinja, or in tokenizer_config.json)")
+    source = path.read_text(encoding="utf-8") if path.is_file() else settings.get("chat_template")
+    if not isinstance(source, str):
+        raise ValueError(f"{folder} has no chat template (chat_template.jinja, or in tokenizer_config.json)")
+    try:
+        return ChatTemplate(source, _special_tokens(settings))
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"the chat template in {folder} is damaged: line {error.lineno}: {error.message}") from error
 
 
 def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:

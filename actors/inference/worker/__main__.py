@@ -47,9 +47,10 @@ def _load(arguments: argparse.Namespace, pipe: Pipe) -> Stepper:
 
     blas = load_blas(arguments.blas, Path(arguments.cache_folder))
     stage("importing mlx")
-    from actors.inference.worker.mlx_stepper import load_stepper
+    from actors.inference.worker.start import load_stepper
 
-    return load_stepper(Path(arguments.model), arguments.model_name, blas, stage)
+    folder = Path(arguments.model)
+    return load_stepper(folder, arguments.model_name, blas, stage, prefix_bytes=arguments.prefix_bytes)
 
 
 def _arguments() -> Any:
@@ -60,6 +61,7 @@ def _arguments() -> Any:
     parser.add_argument("--model-name", default="")
     parser.add_argument("--blas", default="auto")
     parser.add_argument("--cache-folder", default=".")
+    parser.add_argument("--prefix-bytes", type=int, default=0)
     parser.add_argument("--mock-step-seconds", type=float, default=0.0)
     parser.add_argument("--faults", default="")
     return parser.parse_args()

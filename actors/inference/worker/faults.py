@@ -64,6 +64,10 @@ class FaultPlan:
         """The row has gone."""
         self._rows.pop(row, None)
 
+    def clear(self) -> None:
+        """All rows have gone."""
+        self._rows.clear()
+
     def strike(self, step: int) -> None:
         """Carry out what is planned for this step."""
         for fault in self._faults:

@@ -11,7 +11,6 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from actors.inference.frames import FrameFault, FrameReader, pack
@@ -65,15 +64,17 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
         started = time.perf_counter()
         faults.strike(steps)
         result = stepper.step()
-        for one in result.emitted:
-            if one.finish is not None:
-                faults.forget(one.row)
+        for row in [one.row for one in result.emitted if one.finish is not None] + [row for row, _ in result.failed]:
+            faults.forget(row)
         pipe.send(
             "step",
             {
                 "step": steps,
                 "seconds": time.perf_counter() - started,
-                "emitted": [(one.row, one.token_id, one.log_probability, one.finish) for one in result.emitted],
+                "emitted": [
+                    (one.row, one.token_id, one.log_probability, one.finish, one.alternatives) for one in result.emitted
+                ],
+                "cached": result.cached,
                 "failed": result.failed,
                 "rows": result.rows,
                 "prefilled_tokens": result.prefilled_tokens,
@@ -94,29 +95,31 @@ def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
             continue
         match name:
             case "admit":
-                row = Row.from_frame(data)
-                faults.admitted(row)
-                _guarded(pipe, row.row, lambda row=row: stepper.admit(row))  # type: ignore[misc]
+                _admit(pipe, stepper, faults, data)
             case "cancel":
                 faults.forget(data["row"])
                 stepper.cancel(data["row"])
             case "clear":
                 stepper.clear()
+                faults.clear()
                 pipe.send("cleared", {})
 
 
-def _guarded(pipe: Pipe, row: int, action: Callable[[], None]) -> None:
+def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, data: dict[str, Any]) -> None:
     """A row whose admission raises is that row's failure, not its neighbours'."""
     try:
-        action()
+        row = Row.from_frame(data)
+        stepper.admit(row)
+        faults.admitted(row)
     except Exception as error:  # noqa: BLE001  isolation border between rows
-        failed = [(row, f"{type(error).__name__}: {error}")]
+        failed = [(data["row"], f"{type(error).__name__}: {error}")]
         pipe.send(
             "step",
             {
                 "step": 0,
                 "seconds": 0.0,
                 "emitted": [],
+                "cached": [],
                 "failed": failed,
                 "rows": [],
                 "prefilled_tokens": 0,

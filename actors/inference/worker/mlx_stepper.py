@@ -9,83 +9,95 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from attrs import define
 from mlx_lm.models.cache import BatchKVCache
 
-from actors.inference.models.canary import CANARY_CEILING_NATS, canary_negative_log_likelihood, canary_token_ids
-from actors.inference.models.load import LoadedModel, available_device, load_checkpoint
-from actors.inference.sampling import Sampling
-from actors.inference.worker.blas import BlasReport
+from actors.inference.grammar import Grammars, Matcher
+from actors.inference.models.load import LoadedModel
+from actors.inference.worker.prefill_budget import PrefillBudget
+from actors.inference.worker.prefix_cache import PrefixCache
 from actors.inference.worker.process_memory import resident_bytes
-from actors.inference.worker.sampler import sample
+from actors.inference.worker.sampler import check_token_ids, sample
 from actors.inference.worker.stepper import Emitted, Row, StepResult
 
-__all__ = ["MlxStepper", "load_stepper"]
+__all__ = ["MlxStepper"]
 
-PREFILL_TOKENS_PER_STEP = 256
-"""Prompt tokens computed between two decode steps, all rows together."""
 PREFILL_ROWS = 8
 """Prompts prefilled side by side at most."""
 SIMILAR_LENGTH = 0.7
 """Prompts are prefilled together when the shortest has at least this share of the longest's length."""
-POOL_BYTES = 256 * 1024 * 1024
-"""What MLX may keep of freed memory for reuse."""
 
 
 @define
 class _Prefill:
-    """Prompts that are being read, left-padded to one length."""
+    """Prompts that are being read: several of similar length, left-padded, or one that goes on after a kept beginning."""
 
     rows: list[Row]
     tokens: mx.array
-    """(rows, length); the padding is token 0."""
+    """(rows, length) still to be read at the start; the padding is token 0."""
     cache: list[BatchKVCache]
+    known: int = 0
+    """Tokens of the one row's prompt that were kept from before."""
     done: int = 0
 
 
 class MlxStepper:
     """Owns model, caches and rows. Every call must come from the thread that made it."""
 
-    def __init__(self, loaded: LoadedModel, report: dict[str, Any]) -> None:
+    def __init__(
+        self, loaded: LoadedModel, report: dict[str, Any], grammars: Grammars | None, *, prefix_bytes: int
+    ) -> None:
+        """``grammars`` may be None for a model without a tokenizer; ``prefix_bytes`` 0 keeps nothing."""
         self._model = loaded.model
         self._layers = len(loaded.model.layers)
+        self._vocabulary_size = loaded.vocabulary_size
         self._report = report
+        self._grammars = grammars
         self._owner = threading.get_ident()
         self._waiting: deque[Row] = deque()
         self._prefill: _Prefill | None = None
         self._rows: list[Row] = []
         self._cache: list[BatchKVCache] = []
+        self._matchers: dict[int, Matcher] = {}
+        self._kept = PrefixCache(prefix_bytes)
+        self._keeps_prefixes = prefix_bytes > 0
+        self._budget = PrefillBudget()
 
     def report(self) -> dict[str, Any]:
         """What was loaded and how it was checked."""
         return self._report
 
     def admit(self, row: Row) -> None:
-        """Take a row; it waits for its prefill."""
+        """Take a row; it waits for its prefill. Raises `ValueError` for an empty prompt or a bad schema."""
         self._check_thread()
         if not row.prompt_ids:
             raise ValueError("an empty prompt")
+        check_token_ids(_ids(row), self._vocabulary_size)
+        if row.response_schema is not None:
+            if self._grammars is None:
+                raise ValueError("this model cannot follow schemas")
+            self._matchers[row.row] = self._grammars.matcher(row.response_schema, row.emitted_ids)
         self._waiting.append(row)
 
     def cancel(self, row: int) -> None:
-        """Drop a row from the queue, the prefill or the batch."""
+        """Drop a row from the queue, the prefill or the batch; what was read of its prompt is kept."""
         self._check_thread()
+        self._matchers.pop(row, None)
         self._waiting = deque(one for one in self._waiting if one.row != row)
         if self._prefill is not None and any(one.row == row for one in self._prefill.rows):
             self._shrink_prefill(self._prefill, [one.row != row for one in self._prefill.rows])
-        self._keep([index for index, one in enumerate(self._rows) if one.row != row])
+        self._go_on_with([index for index, one in enumerate(self._rows) if one.row != row])
 
     def clear(self) -> None:
         """Drop all rows."""
         self._check_thread()
         self._waiting.clear()
+        self._matchers.clear()
         self._prefill = None
-        self._keep([])
+        self._go_on_with([])
 
     def has_work(self) -> bool:
         """Whether a step would do anything."""
@@ -96,12 +108,14 @@ class MlxStepper:
         self._check_thread()
         result = StepResult()
         if self._rows:
+            began = time.perf_counter()
             result.rows.extend(row.row for row in self._rows)
             last = mx.array([[row.emitted_ids[-1]] for row in self._rows])
             logits = self._model(last, cache=self._cache)[:, -1]
-            self._keep(self._emit(logits, self._rows, result))
+            self._go_on_with(self._emit(logits, self._rows, result))
+            self._budget.decoded(time.perf_counter() - began)
         if self._prefill is None and self._waiting:
-            self._begin_prefill()
+            self._begin_prefill(result)
         if self._prefill is not None:
             self._advance_prefill(self._prefill, result)
         return result
@@ -110,16 +124,32 @@ class MlxStepper:
         """Bytes by what holds them."""
         return {
             "resident": resident_bytes(),
+            "weights": float(self._report.get("parameter_bytes", 0)),
             "mlx_active": float(mx.get_active_memory()),
             "mlx_pool": float(mx.get_cache_memory()),
             "kv": float(sum(one.nbytes for one in self._cache)),
+            "prefixes": float(self._kept.bytes),
         }
 
     # --- prefill ----------------------------------------------------------------------------------
 
-    def _begin_prefill(self) -> None:
-        """Take waiting rows of similar length, first come first; padding costs as much as tokens do."""
+    def _begin_prefill(self, result: StepResult) -> None:
+        """Take the next prompt: after its kept beginning, or with others of similar length beside it."""
         first = self._waiting.popleft()
+        found = self._kept.find(first.domain, _ids(first)) if self._keeps_prefixes else None
+        if found is not None:
+            cache, known = found
+            result.cached.append((first.row, known))
+            self._prefill = _Prefill([first], mx.array([_ids(first)[known:]]), cache, known)
+            return
+        group = self._similar_rows(first)
+        longest = max(_length(row) for row in group)
+        padding = [longest - _length(row) for row in group]
+        tokens = [[0] * pad + _ids(row) for pad, row in zip(padding, group, strict=True)]
+        self._prefill = _Prefill(group, mx.array(tokens), [BatchKVCache(padding) for _ in range(self._layers)])
+
+    def _similar_rows(self, first: Row) -> list[Row]:
+        """Waiting rows of similar length, first come first; padding costs as much as tokens do."""
         group = [first]
         longest = shortest = _length(first)
         others: deque[Row] = deque()
@@ -132,37 +162,35 @@ class MlxStepper:
             else:
                 others.append(row)
         self._waiting = others + self._waiting
-        padding = [longest - _length(row) for row in group]
-        tokens = [[0] * pad + row.prompt_ids + row.emitted_ids for pad, row in zip(padding, group, strict=True)]
-        cache = [BatchKVCache(padding) for _ in range(self._layers)]
-        self._prefill = _Prefill(group, mx.array(tokens), cache)
+        return group
 
     def _advance_prefill(self, prefill: _Prefill, result: StepResult) -> None:
         """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
+        began = time.perf_counter()
         length = prefill.tokens.shape[1]
-        chunk = max(1, PREFILL_TOKENS_PER_STEP // len(prefill.rows))
-        end = min(length, prefill.done + chunk)
+        reading = len(prefill.rows)
+        budget = self._budget.tokens(decoding_rows=len(self._rows), reading_rows=reading + len(self._waiting))
+        end = min(length, prefill.done + max(1, budget // reading))
         result.rows.extend(row.row for row in prefill.rows)
         inputs = prefill.tokens[:, prefill.done : end]
-        is_last = end == length
-        # Only the last position's scores are wanted, and the head costs more than a layer.
         hidden = self._model.model(inputs, cache=prefill.cache)
         prefill.done = end
-        if not is_last:
+        if end < length:
             mx.eval([(one.keys, one.values) for one in prefill.cache])
         else:
             self._prefill = None
+            # Only the last position's scores are wanted, and the head costs more than a layer.
             logits = self._head(hidden[:, -1:])[:, -1]
-            keep = self._emit(logits, prefill.rows, result)
-            if keep:
-                if len(keep) < len(prefill.rows):
-                    _filter(prefill.cache, keep)
-                self._join([prefill.rows[index] for index in keep], prefill.cache)
-        result.prefilled_tokens = len(prefill.rows) * inputs.shape[1]
+            self._join(prefill, self._emit(logits, prefill.rows, result))
+        result.prefilled_tokens = reading * inputs.shape[1]
+        self._budget.read(time.perf_counter() - began, result.prefilled_tokens)
 
     def _shrink_prefill(self, prefill: _Prefill, wanted: list[bool]) -> None:
         """Take rows out of a prefill that is under way, and the padding that only they needed."""
         indexes = [index for index, keep in enumerate(wanted) if keep]
+        for index, keep in enumerate(wanted):
+            if not keep and prefill.done > 0:
+                self._keep_prefix(prefill.rows[index], prefill.cache, index)
         prefill.rows = [prefill.rows[index] for index in indexes]
         if not indexes:
             self._prefill = None
@@ -183,48 +211,83 @@ class MlxStepper:
             return model.model.embed_tokens.as_linear(hidden)
         return model.lm_head(hidden)
 
-    def _join(self, rows: list[Row], cache: list[BatchKVCache]) -> None:
+    def _join(self, prefill: _Prefill, indexes: list[int]) -> None:
+        """Rows whose prompt is read join the batch."""
+        if not indexes:
+            return
+        if len(indexes) < len(prefill.rows):
+            _filter(prefill.cache, indexes)
         if self._rows:
-            for own, other in zip(self._cache, cache, strict=True):
+            for own, other in zip(self._cache, prefill.cache, strict=True):
                 own.extend(other)
         else:
-            self._cache = cache
-        self._rows.extend(rows)
+            self._cache = prefill.cache
+        self._rows.extend(prefill.rows[index] for index in indexes)
 
     # --- rows -------------------------------------------------------------------------------------
 
     def _emit(self, logits: mx.array, rows: list[Row], result: StepResult) -> list[int]:
         """Sample a token for each row; returns the indexes of rows that go on."""
-        tokens, log_probabilities, failed = sample(logits, rows)
-        broken = dict(failed)
+        sampled = sample(logits, rows, self._matchers)
         going_on: list[int] = []
         for index, row in enumerate(rows):
-            if index in broken:
-                result.failed.append((row.row, broken[index]))
-                continue
-            token = tokens[index]
-            row.emitted_ids.append(token)
-            finish = "stop" if token in row.stop_ids else None
-            if finish is None and len(row.emitted_ids) >= row.max_tokens:
-                finish = "length"
-            result.emitted.append(Emitted(row.row, token, log_probabilities[index], finish))
-            if finish is None:
-                going_on.append(index)
+            reason = sampled.failed.get(index)
+            if reason is None:
+                token = sampled.token_ids[index]
+                finish = self._take(row, token)
+                if isinstance(finish, ValueError):
+                    reason = str(finish)
+                else:
+                    own, others = sampled.log_probabilities[index], sampled.alternatives[index]
+                    result.emitted.append(Emitted(row.row, token, own, finish, others))
+                    if finish is None:
+                        going_on.append(index)
+                        continue
+            if reason is not None:
+                result.failed.append((row.row, reason))
+            self._matchers.pop(row.row, None)
         return going_on
 
-    def _keep(self, indexes: list[int]) -> None:
-        """Keep these rows of the batch and free the others' memory."""
+    def _take(self, row: Row, token: int) -> str | ValueError | None:
+        """Note a row's token; why the row ends, an error of its schema, or None."""
+        row.emitted_ids.append(token)
+        if token in row.stop_ids:
+            return "stop"
+        matcher = self._matchers.get(row.row)
+        if matcher is not None:
+            try:
+                matcher.take(token)
+            except ValueError as error:
+                return error
+        return "length" if len(row.emitted_ids) >= row.max_tokens else None
+
+    def _go_on_with(self, indexes: list[int]) -> None:
+        """Keep these rows of the batch; of the others only their prefixes, and no memory."""
         if len(indexes) == len(self._rows):
             return
+        going_on = set(indexes)
+        for index, row in enumerate(self._rows):
+            if index not in going_on:
+                self._keep_prefix(row, self._cache, index)
         self._rows = [self._rows[index] for index in indexes]
-        if not indexes:
+        if indexes:
+            _filter(self._cache, indexes)
+        else:
             self._cache = []
-            return
-        _filter(self._cache, indexes)
+
+    def _keep_prefix(self, row: Row, cache: list[BatchKVCache], index: int) -> None:
+        """Keep what was computed of a row for prompts that begin like it."""
+        if self._keeps_prefixes and cache and cache[0].keys is not None:
+            length = int(cache[0].offset[index].item())
+            self._kept.keep(row.domain, _ids(row), cache, index, length)
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._owner:
             raise RuntimeError("MLX objects belong to the thread that made them")
+
+
+def _ids(row: Row) -> list[int]:
+    return row.prompt_ids + row.emitted_ids
 
 
 def _length(row: Row) -> int:
@@ -235,53 +298,3 @@ def _filter(cache: list[BatchKVCache], indexes: list[int]) -> None:
     keep = mx.array(indexes)
     for one in cache:
         one.filter(keep)
-
-
-def load_stepper(folder: Path, name: str, blas: BlasReport, stage: Callable[[str], None]) -> MlxStepper:
-    """Load a checkpoint, prove it with the canary, warm it up. Raises what makes it unfit to serve."""
-    started = time.perf_counter()
-    backend = available_device()
-    mx.set_cache_limit(POOL_BYTES)
-    stage("loading weights")
-    loaded = load_checkpoint(folder, backend)
-    stage("canary")
-    canary = canary_negative_log_likelihood(loaded.model, canary_token_ids(folder))
-    passed = canary < CANARY_CEILING_NATS
-    warnings = [blas.warning] if blas.warning else []
-    if not passed:
-        raise ValueError(
-            f"the canary paragraph scores {canary:.2f} nats a token, over {CANARY_CEILING_NATS:g}: "
-            "these weights are not a trained model's (random ones score about 10.8)"
-        )
-    report = {
-        "model": name,
-        "backend": backend,
-        "blas": blas.name,
-        "dtype": loaded.dtype,
-        "has_pretrained_weights": loaded.every_parameter_from_checkpoint and passed,
-        "canary_nll": canary,
-        "parameter_bytes": loaded.parameter_bytes,
-        "vocabulary_size": loaded.vocabulary_size,
-        "context_tokens": loaded.context_length_tokens,
-        "kv_bytes_per_token": _kv_bytes_per_token(loaded),
-        "single_row_products": loaded.has_single_row_products,
-        "warnings": warnings,
-    }
-    stage("warming up")
-    stepper = MlxStepper(loaded, report)
-    stepper.admit(
-        Row(row=0, prompt_ids=[1, 2, 3], emitted_ids=[], max_tokens=2, stop_ids=frozenset(), sampling=Sampling())
-    )
-    while stepper.has_work():
-        stepper.step()
-    report["load_seconds"] = time.perf_counter() - started
-    return stepper
-
-
-def _kv_bytes_per_token(loaded: LoadedModel) -> int:
-    """Bytes of keys and values for one position of one row, all layers together."""
-    arguments = loaded.model.args
-    heads = arguments.num_key_value_heads
-    head_width = arguments.hidden_size // arguments.num_attention_heads
-    width_bytes = 4 if "float32" in loaded.dtype else 2
-    return int(2 * arguments.num_hidden_layers * heads * head_width * width_bytes)

@@ -26,6 +26,8 @@ class MockStepper:
         """``step_seconds`` is what each step takes, for tests that need a busy engine."""
         self._step_seconds = step_seconds
         self._rows: dict[int, tuple[Row, bytes]] = {}
+        self._unread: dict[int, int] = {}
+        """Prompt tokens of rows that no step has seen yet."""
 
     def report(self) -> dict[str, Any]:
         """Says plainly that there is no model."""
@@ -43,14 +45,17 @@ class MockStepper:
     def admit(self, row: Row) -> None:
         """Take a row."""
         self._rows[row.row] = (row, _answer(bytes(row.prompt_ids)))
+        self._unread[row.row] = len(row.prompt_ids) + len(row.emitted_ids)
 
     def cancel(self, row: int) -> None:
         """Drop a row."""
         self._rows.pop(row, None)
+        self._unread.pop(row, None)
 
     def clear(self) -> None:
         """Drop all rows."""
         self._rows.clear()
+        self._unread.clear()
 
     def has_work(self) -> bool:
         """Whether there are rows."""
@@ -62,6 +67,8 @@ class MockStepper:
             time.sleep(self._step_seconds)
         emitted: list[Emitted] = []
         rows = list(self._rows)
+        prefilled = sum(self._unread.values())
+        self._unread.clear()
         for number in rows:
             row, answer = self._rows[number]
             position = len(row.emitted_ids)
@@ -73,8 +80,9 @@ class MockStepper:
             if finish is not None:
                 del self._rows[number]
             # Every byte is certain, so its log-probability is that of certainty.
-            emitted.append(Emitted(number, token, 0.0, finish))
-        return StepResult(emitted=emitted, rows=rows)
+            alternatives = None if row.alternatives is None else [(token, 0.0)][: row.alternatives]
+            emitted.append(Emitted(number, token, 0.0, finish, alternatives))
+        return StepResult(emitted=emitted, rows=rows, prefilled_tokens=prefilled)
 
     def memory(self) -> dict[str, float]:
         """The process alone."""

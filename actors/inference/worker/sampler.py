@@ -6,44 +6,109 @@ its noise comes from a key made of its seed and position. So a row draws the sam
 
 from __future__ import annotations
 
-import mlx.core as mx
+from collections.abc import Collection, Mapping
+from typing import Any
 
+import mlx.core as mx
+import numpy
+from attrs import frozen
+
+from actors.inference.grammar import Matcher
 from actors.inference.sampling import Sampling, position_key
 from actors.inference.worker.stepper import Row
 
-__all__ = ["sample"]
+__all__ = ["Sampled", "check_token_ids", "sample"]
 
 
-def sample(logits: mx.array, rows: list[Row]) -> tuple[list[int], list[float], list[tuple[int, str]]]:
-    """Choose the next token of each row.
+@frozen
+class Sampled:
+    """What was chosen, row by row."""
 
-    ``logits`` is (rows, vocabulary), float. Returns token ids, their log-probabilities under the model's own
-    distribution, and ``(index, reason)`` of rows whose settings raised (their token is the likeliest one and
-    must not be used).
-    """
+    token_ids: list[int]
+    log_probabilities: list[float]
+    """Under the model's own distribution, before temperature, penalties and masks."""
+    alternatives: list[list[tuple[int, float]] | None]
+    """Likeliest tokens with their log-probabilities, for rows that asked."""
+    failed: dict[int, str]
+    """Indexes of rows whose settings raised, with the reason; their token must not be used."""
+
+
+def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]) -> Sampled:
+    """Choose the next token of each row. ``logits`` is (rows, vocabulary); ``matchers`` are by row number."""
     logits = logits.astype(mx.float32)
-    normalizer = mx.logsumexp(logits, axis=-1)
-    scores, failed = _adjusted(logits, rows)
+    normalizer = _normalizers(logits)
+    scores, failed = _adjusted(logits, rows, matchers)
     is_cold = all(row.sampling.temperature == 0 for row in rows)
     chosen = mx.argmax(scores, axis=-1) if is_cold else _drawn(scores, rows)
     own = mx.take_along_axis(logits, chosen[:, None], axis=-1)[:, 0] - normalizer
     mx.eval(chosen, own)
-    return chosen.tolist(), own.tolist(), failed  # type: ignore[return-value]
+    alternatives = [
+        None if row.alternatives is None else _likeliest(logits[index] - normalizer[index], row.alternatives)
+        for index, row in enumerate(rows)
+    ]
+    token_ids: list[int] = chosen.tolist()  # type: ignore[assignment]
+    log_probabilities: list[float] = own.tolist()  # type: ignore[assignment]
+    return Sampled(token_ids, log_probabilities, alternatives, failed)
 
 
-def _adjusted(logits: mx.array, rows: list[Row]) -> tuple[mx.array, list[tuple[int, str]]]:
-    """Penalties and biases, on the rows that have them; each row's trouble stays its own."""
-    failed: list[tuple[int, str]] = []
+def _array_library() -> Any:
+    """What computes exponentials and sorts here: numpy reads MLX's arrays on the CPU in place, and takes a tenth of the
+    time (measured, 32 rows of 49,152: 1.8 ms against 20 for the sum of exponentials, 6 against 140 for sorting).
+    """
+    return numpy if mx.default_device() == mx.Device(mx.cpu) else mx
+
+
+def _normalizers(logits: mx.array) -> mx.array:
+    """The logarithm of the sum of exponentials, row by row."""
+    library = _array_library()
+    scores = library.asarray(logits)
+    peaks = library.max(scores, axis=-1, keepdims=True)
+    return mx.array(library.log(library.sum(library.exp(scores - peaks), axis=-1)) + peaks[:, 0])
+
+
+def _likeliest(log_probabilities: mx.array, count: int) -> list[tuple[int, float]]:
+    """The ``count`` likeliest tokens of one row, best first."""
+    if count == 0:
+        return []
+    best = mx.argpartition(-log_probabilities, count - 1)[:count]
+    values = log_probabilities[best]
+    mx.eval(best, values)
+    pairs: list[tuple[int, float]] = list(zip(best.tolist(), values.tolist(), strict=True))  # type: ignore[arg-type]
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def check_token_ids(ids: Collection[int], vocabulary: int) -> None:
+    """Raise `ValueError` for an id that is not in the vocabulary; MLX would read or write beyond the row."""
+    if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
+        wrong = next(one for one in ids if not 0 <= one < vocabulary)
+        raise ValueError(f"token id {wrong} is not in the vocabulary of {vocabulary}")
+
+
+def _adjusted(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]) -> tuple[mx.array, dict[int, str]]:
+    """Penalties, biases and masks, on the rows that have them; each row's trouble stays its own."""
+    failed: dict[int, str] = {}
     changed: dict[int, mx.array] = {}
     for index, row in enumerate(rows):
-        if row.sampling.changes_logits:
-            try:
-                changed[index] = _penalized(logits[index], row, row.sampling)
-            except Exception as error:  # noqa: BLE001  isolation border between rows
-                failed.append((index, f"{type(error).__name__}: {error}"))
+        matcher = matchers.get(row.row)
+        if not row.sampling.changes_logits and matcher is None:
+            continue
+        try:
+            scores = logits[index]
+            if row.sampling.changes_logits:
+                scores = _penalized(scores, row, row.sampling)
+            changed[index] = scores if matcher is None else _masked(scores, matcher)
+        except Exception as error:  # noqa: BLE001  isolation border between rows
+            failed[index] = f"{type(error).__name__}: {error}"
     if not changed:
         return logits, failed
     return mx.stack([changed.get(index, logits[index]) for index in range(len(rows))]), failed
+
+
+def _masked(scores: mx.array, matcher: Matcher) -> mx.array:
+    """Only the tokens that the schema allows next. Plain operations, so that it runs on every backend."""
+    words = mx.array(matcher.mask())
+    bits = ((words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1).reshape(-1)[: scores.shape[-1]]
+    return mx.where(bits == 1, scores, -mx.inf)
 
 
 def _penalized(scores: mx.array, row: Row, sampling: Sampling) -> mx.array:
@@ -65,6 +130,7 @@ def _penalized(scores: mx.array, row: Row, sampling: Sampling) -> mx.array:
         taken = mx.array([sampling.presence_penalty + sampling.frequency_penalty * count for count in counts.values()])
         scores[tokens] = scores[tokens] - taken
     if sampling.logit_bias:
+        check_token_ids(sampling.logit_bias, scores.shape[-1])
         tokens = mx.array(list(sampling.logit_bias))
         scores[tokens] = scores[tokens] + mx.array(list(sampling.logit_bias.values()))
     return scores
@@ -75,8 +141,13 @@ def _drawn(scores: mx.array, rows: list[Row]) -> mx.array:
     settings = [row.sampling for row in rows]
     temperatures = mx.array([one.temperature if one.temperature > 0 else 1.0 for one in settings])
     scaled = scores / temperatures[:, None]
-    if any(one.top_k or one.top_p < 1 or one.min_p > 0 for one in settings if one.temperature > 0):
-        scaled = mx.where(scaled >= _thresholds(scaled, settings)[:, None], scaled, -mx.inf)
+    truncated = [index for index, one in enumerate(settings) if one.truncates]
+    if truncated:
+        # Sorting a vocabulary costs more than anything else here, so only the rows that ask for it are sorted.
+        thresholds = mx.full((len(rows),), -mx.inf)
+        indexes = mx.array(truncated)
+        thresholds[indexes] = _thresholds(scaled[indexes], [settings[index] for index in truncated])
+        scaled = mx.where(scaled >= thresholds[:, None], scaled, -mx.inf)
     vocabulary = scores.shape[-1]
     noise = mx.stack(
         [
@@ -91,13 +162,16 @@ def _drawn(scores: mx.array, rows: list[Row]) -> mx.array:
 
 def _thresholds(scaled: mx.array, settings: list[Sampling]) -> mx.array:
     """The lowest score that each row keeps: top_k, top_p and min_p all keep a prefix of the sorted scores."""
+    library = _array_library()
     vocabulary = scaled.shape[-1]
-    ordered = -mx.sort(-scaled, axis=-1)
-    probabilities = mx.softmax(ordered, axis=-1)
-    before = mx.cumsum(probabilities, axis=-1) - probabilities
-    top_p = mx.array([one.top_p for one in settings])[:, None]
-    top_k = mx.array([one.top_k or vocabulary for one in settings])[:, None]
-    min_p = mx.array([one.min_p for one in settings])[:, None]
-    kept = (before < top_p) & (mx.arange(vocabulary)[None] < top_k) & (probabilities >= min_p * probabilities[:, :1])
-    last = mx.maximum(mx.sum(kept, axis=-1), 1) - 1
-    return mx.take_along_axis(ordered, last[:, None], axis=-1)[:, 0]
+    ordered = -library.sort(-library.asarray(scaled), axis=-1)
+    likelihoods = library.exp(ordered - ordered[:, :1])
+    probabilities = likelihoods / library.sum(likelihoods, axis=-1, keepdims=True)
+    before = library.cumsum(probabilities, axis=-1) - probabilities
+    # Rounding lets the sum of all reach 1 before the last token, and a row without top_p keeps even that one.
+    top_p = library.array([one.top_p if one.top_p < 1 else 2.0 for one in settings])[:, None]
+    top_k = library.array([one.top_k or vocabulary for one in settings])[:, None]
+    min_p = library.array([one.min_p for one in settings])[:, None]
+    kept = (before < top_p) & (library.arange(vocabulary)[None] < top_k) & (likelihoods >= min_p)
+    last = library.maximum(library.sum(kept, axis=-1), 1) - 1
+    return mx.array(library.take_along_axis(ordered, last[:, None], axis=-1)[:, 0])

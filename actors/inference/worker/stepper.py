@@ -21,6 +21,12 @@ class Row:
     max_tokens: int
     stop_ids: frozenset[int]
     sampling: Sampling
+    domain: str = ""
+    """Security domain: only rows of one domain share kept keys and values."""
+    response_schema: dict[str, Any] | None = None
+    """A JSON Schema that the answer must follow."""
+    alternatives: int | None = None
+    """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
 
     @classmethod
     def from_frame(cls, data: dict[str, Any]) -> Row:
@@ -34,6 +40,9 @@ class Row:
             max_tokens=data["max_tokens"],
             stop_ids=frozenset(data["stop_ids"]),
             sampling=Sampling(**sampling),
+            domain=data.get("domain", ""),
+            response_schema=data.get("response_schema"),
+            alternatives=data.get("alternatives"),
         )
 
 
@@ -47,6 +56,8 @@ class Emitted:
     """Under the model's own distribution, before temperature, penalties and masks."""
     finish: str | None
     """`stop`, `length`, or None while the row goes on. A stop token ends the row and is not text."""
+    alternatives: list[tuple[int, float]] | None = None
+    """Likeliest tokens at this position with their log-probabilities, for rows that asked."""
 
 
 @define(kw_only=True)
@@ -59,6 +70,8 @@ class StepResult:
     rows: list[int] = field(factory=list)
     """Every row that this step computed for, prefill included."""
     prefilled_tokens: int = 0
+    cached: list[tuple[int, int]] = field(factory=list)
+    """Rows whose prompt began in kept keys and values, and how many tokens of it did."""
 
 
 class Stepper(Protocol):

@@ -1,0 +1,261 @@
+"""Fetch a model from the Hugging Face hub: one commit, checked file by file against the hub's own listing. No MLX here.
+
+The listing (of that commit) says what there is, how large, and with which hash; so room on the disk is checked before the
+first byte, and every file after its last. Only what a checkpoint is made of is fetched: no program and no pickle. Files
+come into a folder beside the final one, which is renamed when all are right; what came of an interrupted download stays
+there, and the next call goes on from it.
+"""
+
+import contextlib
+import errno
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from actors.inference.models.catalogue import checkpoint_folder, models_folder
+from actors.inference.models.errors import (
+    HubDownloadBroken,
+    HubFileCorrupt,
+    HubModelGated,
+    HubModelNotFound,
+    HubUnreachable,
+    ModelDiskFull,
+    ModelFileMissing,
+    OutputExists,
+    PickleRefused,
+)
+from actors.inference.models.manifest import MANIFEST_NAME, file_sha256, read_manifest, write_manifest
+from actors.inference.models.stamp import write_stamp
+
+CHECKPOINT_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "tokenizer.model", "chat_template.jinja", "chat_template.json", "model.safetensors.index.json",
+)  # fmt: skip
+"""What a checkpoint folder may hold besides its weights; nothing of it is ever executed."""
+
+_WEIGHTS = re.compile(r"model[A-Za-z0-9._-]*\.safetensors")
+_PICKLE = re.compile(r".*\.(bin|pt|pth|ckpt)")
+_SPARE_BYTES = 50_000_000
+_BLOCK_BYTES = 1 << 20
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are there and the bytes that there will be."""
+
+
+@attrs.frozen(kw_only=True)
+class HubFile:
+    """A file of the hub's listing."""
+
+    name: str
+    """Name in the model's top folder."""
+    size_bytes: int
+    """Its size."""
+    hash: str
+    """SHA-256 of a large file, or git's own hash (SHA-1 over a header and the content) of a small one."""
+
+
+@attrs.frozen(kw_only=True)
+class HubListing:
+    """What the hub has of a model at one commit."""
+
+    model: str
+    """The hub id, `owner/name`."""
+    commit: str
+    """The commit's hash: what a revision is pinned to."""
+    files: tuple[HubFile, ...]
+    """The files that make the checkpoint."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files together."""
+        return sum(file.size_bytes for file in self.files)
+
+
+def pull(model: str, cache_folder: Path, *, revision: str | None, offline: bool, progress: Progress) -> Path:
+    """Fetch a model at a revision (a branch, tag or commit; None is the main branch) and return its folder.
+
+    A model that is there at the wanted commit is returned as it is; offline, one that is there at all. Blocks for the
+    download. When interrupted it leaves no model, and what came so far. Raises `HubUnreachable`, `HubModelNotFound`,
+    `HubModelGated`, `HubDownloadBroken`, `HubFileCorrupt`, `ModelDiskFull`, `PickleRefused`, `OutputExists` for another
+    commit of the same model, or `ModelFileMissing` for one without a configuration or weights.
+    """
+    folder = checkpoint_folder(model, cache_folder)
+    present = _commit_of(folder)
+    if present is not None and (offline or revision == present):
+        return folder
+    listing = list_files(model, revision, offline=offline)
+    if present == listing.commit:
+        return folder
+    if folder.exists():
+        raise OutputExists(folder=folder)
+    arriving = models_folder(cache_folder) / f".pulling-{folder.name}-{listing.commit[:12]}"
+    try:
+        arriving.mkdir(parents=True, exist_ok=True)
+        _check_room(listing, arriving)
+        _fetch(listing, arriving, progress)
+        shutil.rmtree(arriving / ".cache", ignore_errors=True)
+        source = {"hub_id": model, "revision": listing.commit}
+        write_manifest(arriving, {"name": model, "source": source, "provenance": "verified"})
+        arriving.replace(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _disk_full(listing, arriving) from error
+    write_stamp(folder)
+    return folder
+
+
+def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing:
+    """Ask the hub what a model consists of. Raises what `pull` raises before the first byte."""
+    if offline:
+        raise HubUnreachable(model=model, reason="offline mode is on (--offline or HF_HUB_OFFLINE)")
+    from huggingface_hub import HfApi
+
+    with _hub_errors(model, revision):
+        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+    siblings = info.siblings or []
+    wanted = [one for one in siblings if one.rfilename in CHECKPOINT_FILES or _WEIGHTS.fullmatch(one.rfilename)]
+    names = {one.rfilename for one in wanted}
+    if not any(_WEIGHTS.fullmatch(name) for name in names):
+        pickles = tuple(sorted(one.rfilename for one in siblings if _PICKLE.fullmatch(one.rfilename)))
+        if pickles:
+            raise PickleRefused(source=model, files=pickles)
+        raise ModelFileMissing(path=Path(model) / "model.safetensors")
+    if "config.json" not in names:
+        raise ModelFileMissing(path=Path(model) / "config.json")
+    files = tuple(
+        HubFile(
+            name=one.rfilename,
+            size_bytes=int(one.size or 0),
+            hash=one.lfs.sha256 if one.lfs is not None else str(one.blob_id),
+        )
+        for one in wanted
+    )
+    return HubListing(model=model, commit=str(info.sha), files=files)
+
+
+def _commit_of(folder: Path) -> str | None:
+    """The commit that a folder was pulled at; None where it is not there or came from elsewhere."""
+    if not (folder / MANIFEST_NAME).is_file():
+        return None
+    source = read_manifest(folder).get("source")
+    return str(source["revision"]) if isinstance(source, dict) and "revision" in source else None
+
+
+def _fetch(listing: HubListing, folder: Path, progress: Progress) -> None:
+    from huggingface_hub import hf_hub_download
+
+    arrived_bytes = 0
+    for file in listing.files:
+        path = folder / file.name
+        if not (path.is_file() and _has_hash(path, file)):
+
+            def count(of_this_file: int, before: int = arrived_bytes, most: int = file.size_bytes) -> None:
+                progress(before + min(of_this_file, most), listing.size_bytes)
+
+            with _hub_errors(listing.model, listing.commit):
+                hf_hub_download(
+                    listing.model, file.name, revision=listing.commit, local_dir=folder, tqdm_class=_counting_bar(count)
+                )
+            if not _has_hash(path, file):
+                found = _hash_like(path, file.hash)
+                path.unlink()
+                # What the client noted of the file would have it believe that it is there.
+                shutil.rmtree(folder / ".cache", ignore_errors=True)
+                raise HubFileCorrupt(model=listing.model, file=file.name, expected=file.hash, found=found)
+        arrived_bytes += file.size_bytes
+        progress(arrived_bytes, listing.size_bytes)
+
+
+def _has_hash(path: Path, file: HubFile) -> bool:
+    return path.stat().st_size == file.size_bytes and _hash_like(path, file.hash) == file.hash
+
+
+def _hash_like(path: Path, expected: str) -> str:
+    """The hash of a file, of the kind that `expected` is by its length."""
+    if len(expected) == hashlib.sha256().digest_size * 2:
+        return file_sha256(path)
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as content:
+        while block := content.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_room(listing: HubListing, folder: Path) -> None:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if shutil.disk_usage(folder).free < listing.size_bytes - there + _SPARE_BYTES:
+        raise _disk_full(listing, folder)
+
+
+def _disk_full(listing: HubListing, folder: Path) -> ModelDiskFull:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    needed = listing.size_bytes - there + _SPARE_BYTES
+    return ModelDiskFull(folder=folder, needed_bytes=needed, free_bytes=shutil.disk_usage(folder).free)
+
+
+@contextlib.contextmanager
+def _hub_errors(model: str, revision: str | None) -> Iterator[None]:
+    """The border at which the client's errors become ours."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise HubModelGated(model=model) from error
+    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError) as error:
+        named = revision if isinstance(error, errors.RevisionNotFoundError) else None
+        raise HubModelNotFound(model=model, revision=named) from error
+    except errors.HFValidationError as error:
+        raise HubModelNotFound(model=model, revision=None) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise HubUnreachable(model=model, reason="offline mode is on (HF_HUB_OFFLINE)") from error
+    except (httpx2.ConnectError, httpx2.TimeoutException, errors.LocalEntryNotFoundError) as error:
+        raise HubUnreachable(model=model, reason=_words(error)) from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise HubModelGated(model=model) from error
+        raise HubUnreachable(model=model, reason=f"it answered {status}") from error
+    except httpx2.HTTPError as error:
+        raise HubDownloadBroken(model=model, reason=_words(error)) from error
+    except OSError as error:
+        # The client has its own word for a file that came too short: a plain OSError without a number.
+        if error.errno is not None:
+            raise
+        raise HubDownloadBroken(model=model, reason=_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """The innermost reason, on one line."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _counting_bar(count: Callable[[int], None]) -> Any:
+    """A class in the form of the client's progress bars, that shows nothing and counts."""
+    from huggingface_hub import utils
+
+    bar: Any = utils.tqdm  # type: ignore[attr-defined]  # in its __all__ only by way of a lazy table
+
+    class CountingBar(bar):  # type: ignore[misc]  # tqdm is untyped
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._counted = int(options.get("initial") or 0)
+            options["disable"] = True
+            super().__init__(*arguments, **options)
+            count(self._counted)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._counted += int(n or 0)
+            count(self._counted)
+            return None
+
+    return CountingBar

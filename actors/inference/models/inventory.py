@@ -1,0 +1,141 @@
+"""What the models of the cache folder are, without loading them. No MLX here."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+
+from actors.inference.models.catalogue import (
+    CheckpointLocation,
+    checkpoint_folder,
+    find_checkpoint,
+    full_name,
+    list_checkpoints,
+    models_folder,
+    short_names,
+)
+from actors.inference.models.errors import ModelError, ModelNotFound
+from actors.inference.models.manifest import MANIFEST_NAME, read_manifest
+from actors.inference.models.provenance import describe_source, provenance_of
+
+
+@attrs.frozen(kw_only=True)
+class InventoryEntry:
+    """One model, there or known by a short name."""
+
+    name: str
+    """What to write after `--model`: the short name where there is one."""
+    full_name: str
+    """The hub id or the folder's name."""
+    is_present: bool
+    """Whether it is on this machine."""
+    is_in_use: bool
+    """Whether the running server has it loaded."""
+    size_bytes: int | None
+    """All its files together; None for one that is not there."""
+    type: str
+    """Model type and type of the weights; empty for one that is not there."""
+    provenance: str
+    """`verified`, `unverified`, `damaged manifest`, or empty for one that is not there."""
+    source: str
+    """Where it came from."""
+    folder: Path | None
+    """Where it lies."""
+
+
+def inventory(cache_folder: Path, in_use: str | None) -> list[InventoryEntry]:
+    """Every model under the cache folder and every short name. `in_use` is what the running server calls its model."""
+    used_folder = _folder_of(in_use, cache_folder)
+    shortest = {full: short for short, full in short_names().items()}
+    entries = [_entry(found, shortest, used_folder) for found in list_checkpoints(cache_folder)]
+    if used_folder is not None and all(entry.folder != used_folder for entry in entries):
+        # The server may well run a model from some other folder.
+        entries.append(_entry(find_checkpoint(in_use or "", cache_folder), shortest, used_folder))
+    present = {entry.full_name for entry in entries}
+    entries += [
+        InventoryEntry(
+            name=short, full_name=full, is_present=False, is_in_use=False, size_bytes=None, type="", provenance="",
+            source="", folder=None,
+        )
+        for short, full in short_names().items()
+        if full not in present
+    ]  # fmt: skip
+    return entries
+
+
+def remove_model(name: str, cache_folder: Path) -> int:
+    """Remove a model of the cache folder and what an interrupted download of it left; returns the bytes freed.
+
+    A folder elsewhere is its owner's and is never touched. Raises `ModelNotFound` where the cache folder has neither. The
+    folder vanishes under its name at once; when interrupted after that, the next removal clears the rest.
+    """
+    full = short_names().get(name.lower(), full_name(name))
+    folder = checkpoint_folder(full, cache_folder)
+    models = models_folder(cache_folder)
+    if folder.parent != models or folder.name.startswith("."):
+        raise ModelNotFound(name_or_path=name, searched=(models,))
+    partial = sorted(models.glob(f".pulling-{folder.name}-*"))
+    if not folder.is_dir() and not partial:
+        raise ModelNotFound(name_or_path=name, searched=(folder,))
+    freed_bytes = sum(folder_bytes(one) for one in (folder, *partial))
+    if folder.is_dir():
+        folder.rename(models / f".removing-{uuid.uuid4().hex}")
+    for leftover in (*partial, *models.glob(".removing-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return freed_bytes
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of all files under a folder; 0 for one that is not there."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def weights_type(config: Mapping[str, Any]) -> str:
+    """Model type and type of the weights in a few words, from `config.json`."""
+    quantization = config.get("quantization")
+    dtype = config.get("dtype", config.get("torch_dtype", ""))
+    weights = f"{quantization.get('bits')}-bit" if isinstance(quantization, dict) else str(dtype)
+    return f"{config.get('model_type', '?')} {weights}".strip()
+
+
+def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: Path | None) -> InventoryEntry:
+    provenance, source = "unverified", "unknown"
+    if (found.folder / MANIFEST_NAME).exists():
+        try:
+            manifest = read_manifest(found.folder)
+            provenance, source = provenance_of(manifest), describe_source(manifest)
+        except ModelError:
+            provenance = "damaged manifest"
+    return InventoryEntry(
+        name=shortest.get(found.name, found.name),
+        full_name=found.name,
+        is_present=True,
+        is_in_use=found.folder.resolve() == used_folder,
+        size_bytes=folder_bytes(found.folder),
+        type=weights_type(_config_of(found.folder)),
+        provenance=provenance,
+        source=source,
+        folder=found.folder,
+    )
+
+
+def _folder_of(name: str | None, cache_folder: Path) -> Path | None:
+    if name is None or name == "mock":
+        return None
+    try:
+        found = find_checkpoint(name, cache_folder)
+    except ModelNotFound:
+        return None
+    return found.folder.resolve() if found.is_present else None
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", config) if isinstance(config, dict) else {}

@@ -1,0 +1,150 @@
+"""A Phi-3 `config.json`, read as the reference reads it; what cannot be computed rightly is refused by name. No MLX.
+
+The reference is transformers' `Phi3Config` and `modeling_rope_utils`. Both spellings of the rotary settings are read:
+`rope_theta`, `partial_rotary_factor` and `rope_scaling` beside one another, as published models have them, and one
+`rope_parameters`, as transformers 5 writes them.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+import attrs
+
+_LONGROPE = frozenset({"longrope", "su", "yarn"})
+# For Phi-3, "su" and "yarn" are what longrope was called in earlier configurations (transformers, `Phi3Config`).
+_KNOWN_KEYS = frozenset(
+    {
+        "attention_factor", "factor", "long_factor", "original_max_position_embeddings", "partial_rotary_factor",
+        "rope_theta", "rope_type", "short_factor", "type",
+    }
+)  # fmt: skip
+
+
+@attrs.frozen(kw_only=True)
+class Rotary:
+    """How positions turn queries and keys."""
+
+    width: int
+    """Leading numbers of a head that are turned; the others pass."""
+    theta: float
+    """Base of the wavelengths."""
+    position_scale: float = 1.0
+    """What positions are multiplied by: 1 / factor under linear scaling."""
+    attention_factor: float = 1.0
+    """What the turned part of queries and keys is multiplied by."""
+    short_factor: tuple[float, ...] = ()
+    """Longrope: what each pair's wavelength is multiplied by in sequences up to `trained_tokens`."""
+    long_factor: tuple[float, ...] = ()
+    """Longrope: the same for longer sequences."""
+    trained_tokens: int = 0
+    """Longrope: the longest sequence that takes `short_factor`."""
+
+    @property
+    def is_longrope(self) -> bool:
+        """Whether the length of a sequence decides about its wavelengths."""
+        return bool(self.long_factor)
+
+
+@attrs.frozen(kw_only=True)
+class Phi3Arguments:
+    """The shape of a Phi-3 model, under mlx-lm's names where it has them."""
+
+    model_type: str
+    hidden_size: int
+    num_hidden_layers: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    """Width of one head."""
+    rms_norm_eps: float
+    vocab_size: int
+    tie_word_embeddings: bool
+    sliding_window: int | None
+    """Positions that a token looks back on, itself included; None for all."""
+    rotary: Rotary
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> "Phi3Arguments":
+        """Read a configuration. Raises `ValueError` or `KeyError` naming the field that is missing or not supported."""
+        heads = int(config["num_attention_heads"])
+        width = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
+        key_value_heads = int(config.get("num_key_value_heads") or heads)
+        activation = config.get("hidden_act", "silu")
+        if activation != "silu":
+            raise ValueError(f"hidden_act {activation!r} is not supported, only 'silu'")
+        if heads % key_value_heads:
+            raise ValueError(f"{heads} attention heads cannot share {key_value_heads} key-value heads")
+        window = config.get("sliding_window")
+        return cls(
+            model_type=str(config["model_type"]),
+            hidden_size=int(config["hidden_size"]),
+            num_hidden_layers=int(config["num_hidden_layers"]),
+            intermediate_size=int(config["intermediate_size"]),
+            num_attention_heads=heads,
+            num_key_value_heads=key_value_heads,
+            head_dim=width,
+            rms_norm_eps=float(config["rms_norm_eps"]),
+            vocab_size=int(config["vocab_size"]),
+            tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+            sliding_window=None if window is None else int(window),
+            rotary=read_rotary(config, width),
+        )
+
+
+def read_rotary(config: Mapping[str, Any], head_width: int) -> Rotary:
+    """The rotary settings of a configuration whose heads are `head_width` wide. Raises `ValueError` by name."""
+    settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"rope_scaling is {settings!r}, not an object")
+    unknown = sorted(settings.keys() - _KNOWN_KEYS)
+    if unknown:
+        raise ValueError(f"rope_scaling has {', '.join(unknown)}, which no Phi-3 reference has")
+    theta = float(settings.get("rope_theta") or config.get("rope_theta") or 10_000.0)
+    partial = settings.get("partial_rotary_factor")
+    share = float(config.get("partial_rotary_factor", 1.0) if partial is None else partial)
+    width = int(head_width * share)
+    kind = settings.get("rope_type", settings.get("type", "default"))
+    if kind == "default":
+        return Rotary(width=width, theta=theta)
+    if kind == "linear":
+        return Rotary(width=width, theta=theta, position_scale=1 / _positive(settings, "factor"))
+    if kind in _LONGROPE:
+        return _longrope(config, settings, width, theta)
+    raise ValueError(f"rope_scaling type {kind!r} is not supported, only 'longrope' and 'linear'")
+
+
+def _longrope(config: Mapping[str, Any], settings: Mapping[str, Any], width: int, theta: float) -> Rotary:
+    trained = config.get("original_max_position_embeddings", settings.get("original_max_position_embeddings", 4096))
+    factor = settings.get("factor")
+    if factor is None:
+        factor = int(config["max_position_embeddings"]) / int(trained)
+    attention = settings.get("attention_factor")
+    if attention is None:
+        # LongRoPE (arXiv 2402.13753), as the reference computes it.
+        attention = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(int(trained)))
+    return Rotary(
+        width=width,
+        theta=theta,
+        attention_factor=float(attention),
+        short_factor=_factors(settings, "short_factor", width),
+        long_factor=_factors(settings, "long_factor", width),
+        trained_tokens=int(trained),
+    )
+
+
+def _factors(settings: Mapping[str, Any], name: str, width: int) -> tuple[float, ...]:
+    values = settings.get(name)
+    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+        raise ValueError(f"rope_scaling has no list of numbers {name}")
+    if len(values) != width // 2:
+        raise ValueError(f"rope_scaling {name} has {len(values)} numbers, expected {width // 2}")
+    return tuple(float(value) for value in values)
+
+
+def _positive(settings: Mapping[str, Any], name: str) -> float:
+    value = settings.get(name)
+    if not isinstance(value, int | float) or value <= 0:
+        raise ValueError(f"rope_scaling {name} is {value!r}, not a number above 0")
+    return float(cast("float", value))

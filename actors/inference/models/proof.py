@@ -1,0 +1,106 @@
+"""Prove that a loaded model is the trained one: coverage, tensors, canary texts."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from actors.inference.models.canary import (
+    CANARY_CEILING_NATS,
+    CANARY_TOLERANCE_NATS,
+    canary_negative_log_likelihood,
+    canary_token_ids,
+    long_canary_token_ids,
+)
+from actors.inference.models.catalogue import Canaries
+from actors.inference.models.errors import (
+    CanaryDrifted,
+    CanaryFailed,
+    DegenerateTensors,
+    ModelFileCorrupt,
+    ModelFileMissing,
+)
+from actors.inference.models.load import LoadedModel
+from actors.inference.models.provenance import Check
+
+
+@attrs.frozen(kw_only=True)
+class Proof:
+    """What was measured, all of it passed."""
+
+    canaries: Canaries
+    """What the texts measured; `long` is None where it was not asked for."""
+    checks: tuple[Check, ...]
+    """What was looked at."""
+
+
+def prove(loaded: LoadedModel, folder: Path, expected: Canaries, *, is_known: bool, with_long: bool) -> Proof:
+    """Check a loaded model, cheapest first.
+
+    `is_known` says that these very files passed before: their tensors are then not read again. `with_long` adds the text
+    of a thousand tokens, some seconds for a small model and minutes for a large one on a CPU. Raises `ModelFileMissing`
+    or `ModelFileCorrupt` for the tokenizer, `DegenerateTensors`, `CanaryFailed` or `CanaryDrifted`. Call it in the thread
+    that loaded the model.
+    """
+    checks = [
+        Check(name="coverage", passed=True, detail=f"all {loaded.parameter_count:,} parameters are from the checkpoint")
+    ]
+    if not is_known:
+        bad = degenerate_tensors(loaded)
+        if bad:
+            raise DegenerateTensors(folder=folder, names=bad)
+        checks.append(Check(name="tensors", passed=True, detail="all are finite and none is all zero"))
+    _check_tokenizer(folder)
+    short = canary_negative_log_likelihood(loaded.model, canary_token_ids(folder))
+    if not short < CANARY_CEILING_NATS:
+        raise CanaryFailed(folder=folder, nats_per_token=short, ceiling_nats=CANARY_CEILING_NATS)
+    checks.append(_check_value(folder, "short", short, expected.short))
+    long = None
+    if with_long:
+        ids = long_canary_token_ids(folder, loaded.context_length_tokens)
+        long = canary_negative_log_likelihood(loaded.model, ids)
+        checks.append(_check_value(folder, "long", long, expected.long))
+    return Proof(canaries=Canaries(short, long), checks=tuple(checks))
+
+
+def degenerate_tensors(loaded: LoadedModel) -> tuple[str, ...]:
+    """Names of parameters that are all zero, or hold infinities or NaN. Quantized ones are judged by their scales."""
+    floating = [
+        (name, tensor)
+        for name, tensor in tree_flatten(loaded.model.parameters())
+        # The offset of a group may well be zero everywhere.
+        if mx.issubdtype(tensor.dtype, mx.floating) and not name.endswith(".biases")
+    ]
+    # The maximum of magnitudes is 0, infinite or NaN just in these cases.
+    largest = [mx.abs(tensor).max() for _name, tensor in floating]
+    mx.eval(largest)
+    values: list[Any] = [value.item() for value in largest]
+    return tuple(
+        name
+        for (name, _tensor), value in zip(floating, values, strict=True)
+        if not (math.isfinite(value) and value > 0)
+    )
+
+
+def _check_value(folder: Path, text: str, nats: float, expected: float | None) -> Check:
+    name = f"canary_{text}"
+    if expected is None:
+        return Check(name=name, passed=True, detail=f"{nats:.4f} nats per token; no recorded value to compare with")
+    if not abs(nats - expected) <= CANARY_TOLERANCE_NATS:
+        raise CanaryDrifted(
+            folder=folder, text=text, nats_per_token=nats, expected_nats=expected, tolerance_nats=CANARY_TOLERANCE_NATS
+        )
+    return Check(name=name, passed=True, detail=f"{nats:.4f} nats per token, recorded {expected:.4f}")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelFileMissing(path=path)
+    try:
+        canary_token_ids(folder)
+    except Exception as error:  # tokenizers raises bare Exception for a file that it cannot read
+        raise ModelFileCorrupt(path=path, reason=f"cannot be read: {error}") from error

@@ -1,0 +1,125 @@
+"""What vouches for a checkpoint: its files against its manifest, and whether anyone vouches for the manifest. No MLX.
+
+A manifest is *verified* when its hashes are those of a source that we trust: the hub's listing, the hash of the embedded
+model in this code, or a person who said `leanvibe model verify NAME --accept`. A folder without a manifest, or with one
+made from files that nobody vouched for, is *unverified*: it is served, and never reported as having pretrained weights.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, KNOWN_CANARIES, Canaries
+from actors.inference.models.errors import ModelFileCorrupt
+from actors.inference.models.fetch import GGUF_SHA256
+from actors.inference.models.manifest import MANIFEST_NAME, read_manifest, verify_files
+from actors.inference.models.stamp import stamp_is_current
+
+Provenance = Literal["verified", "unverified"]
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    """`files`, `source`, `coverage`, `tensors`, `canary_short` or `canary_long`."""
+    passed: bool
+    """Whether it is as it should be."""
+    detail: str
+    """What was found, in words."""
+    action: str = ""
+    """What a person can do about it; empty where there is nothing to do."""
+
+
+@attrs.frozen(kw_only=True)
+class FileFindings:
+    """What is known of a checkpoint before anything of it is loaded."""
+
+    provenance: Provenance
+    """Whether someone vouches for the content."""
+    checks: tuple[Check, ...]
+    """What was looked at."""
+    expected: Canaries
+    """Values that the canary texts must have."""
+    is_stamped: bool
+    """Whether the hashes were found right before and nothing was written since."""
+
+
+def examine_files(folder: Path, name: str) -> FileFindings:
+    """Check the files of a checkpoint; hashes only where size and time of change do not say that it was done before.
+
+    `name` is what the person calls the model, for the advice. Raises `ModelFileMissing`, `ModelFileTruncated` or
+    `ModelFileCorrupt` for the first file that is not as its manifest says.
+    """
+    if not (folder / MANIFEST_NAME).exists():
+        checks = (
+            Check(name="files", passed=True, detail="there is no manifest to hold them against"),
+            source_check(name, "unverified", "nothing says what the files should be"),
+        )
+        return FileFindings(provenance="unverified", checks=checks, expected=Canaries(), is_stamped=False)
+    is_stamped = stamp_is_current(folder)
+    verify_files(folder, with_hashes=not is_stamped)
+    manifest = read_manifest(folder)
+    provenance = provenance_of(manifest)
+    how = "hashed before and unchanged since" if is_stamped else "hashed now"
+    count = len(manifest["files"])
+    checks = (
+        Check(name="files", passed=True, detail=f"{count} files are those of the manifest ({how})"),
+        source_check(name, provenance, describe_source(manifest)),
+    )
+    return FileFindings(
+        provenance=provenance, checks=checks, expected=expected_canaries(folder, manifest), is_stamped=is_stamped
+    )
+
+
+def provenance_of(manifest: Mapping[str, Any]) -> Provenance:
+    """Whether someone vouches for the hashes of a manifest."""
+    said = manifest.get("provenance")
+    if said is None and manifest.get("name") == EMBEDDED_MODEL_NAME:
+        # Manifests of the embedded model are older than the word.
+        return "verified" if _source_of(manifest).get("sha256") == GGUF_SHA256 else "unverified"
+    return "verified" if said == "verified" else "unverified"
+
+
+def expected_canaries(folder: Path, manifest: Mapping[str, Any]) -> Canaries:
+    """The values of the code for a model that it names, else those of the manifest.
+
+    Raises `ModelFileCorrupt` for a value that is no number.
+    """
+    name = manifest.get("name")
+    if isinstance(name, str) and name in KNOWN_CANARIES:
+        return KNOWN_CANARIES[name]
+    values = [manifest.get("canary_nats_per_token"), manifest.get("long_canary_nats_per_token")]
+    if not all(value is None or isinstance(value, int | float) for value in values):
+        raise ModelFileCorrupt(path=folder / MANIFEST_NAME, reason="has a canary value that is not a number")
+    return Canaries(*values)
+
+
+def describe_source(manifest: Mapping[str, Any]) -> str:
+    """Where a checkpoint comes from, in a few words."""
+    source = _source_of(manifest)
+    where = source.get("hub_id") or source.get("requirement") or source.get("path") or "an unknown source"
+    revision = source.get("revision")
+    text = f"from {where}" + (f" at {str(revision)[:12]}" if revision else "")
+    if "accepted" in manifest:
+        text += f", accepted by hand on {manifest['accepted']}"
+    return text
+
+
+def source_check(name: str, provenance: Provenance, detail: str) -> Check:
+    """The check that someone vouches for the content, with the advice for where nobody does."""
+    if provenance == "verified":
+        return Check(name="source", passed=True, detail=detail)
+    action = (
+        f"if you trust these files, record them as they are with `leanvibe model verify {name} --accept`; "
+        "until then the model is served as unverified"
+    )
+    return Check(name="source", passed=False, detail=f"{detail}; nobody vouches for the content", action=action)
+
+
+def _source_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    source = manifest.get("source")
+    return source if isinstance(source, Mapping) else {}

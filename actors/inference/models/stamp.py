@@ -1,0 +1,44 @@
+"""A note beside the manifest that the files were hashed, and how they looked then. No MLX here.
+
+Hashing a checkpoint of many gigabytes takes longer than loading it, and a worker is started again after every crash. So
+the hashes are computed when a checkpoint comes or is verified, and at the first load; after that a file counts as the same
+while its size and the time of its last change are. That finds every file that was written to. It does not find bits that
+rot on the disk, nor someone who sets the time back: `leanvibe model verify` always hashes.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from actors.inference.models.manifest import MANIFEST_NAME, file_sha256, read_manifest
+
+STAMP_NAME = ".verified.json"
+
+
+def write_stamp(folder: Path) -> None:
+    """Note that the files of `folder` were just found to be those of its manifest.
+
+    A folder that cannot be written to gets none, and its files are hashed at every load.
+    """
+    making = folder / f"{STAMP_NAME}.making"
+    with contextlib.suppress(OSError):
+        making.write_text(json.dumps(_looks(folder)) + "\n", encoding="utf-8")
+        making.replace(folder / STAMP_NAME)
+
+
+def stamp_is_current(folder: Path) -> bool:
+    """Whether manifest and files are as they were when the stamp was written."""
+    try:
+        stamp = json.loads((folder / STAMP_NAME).read_text(encoding="utf-8"))
+        return bool(stamp == _looks(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _looks(folder: Path) -> dict[str, Any]:
+    files = {}
+    for entry in read_manifest(folder)["files"]:
+        found = (folder / entry["name"]).stat()
+        files[entry["name"]] = [found.st_size, found.st_mtime_ns]
+    return {"manifest_sha256": file_sha256(folder / MANIFEST_NAME), "files": files}

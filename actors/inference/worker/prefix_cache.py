@@ -1,0 +1,73 @@
+"""Keys and values of finished rows, kept for prompts that begin alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+from mlx_lm.models.cache import BatchKVCache
+
+from actors.inference.worker.prefix_index import PrefixIndex
+
+__all__ = ["PrefixCache"]
+
+MINIMUM_TOKENS = 16
+"""Shorter beginnings cost more to keep than to compute."""
+
+
+class PrefixCache:
+    """Owned by the step loop's thread, like every MLX array. A piece is (2 × layers, heads, tokens, width)."""
+
+    def __init__(self, maximum_bytes: int) -> None:
+        self._index: PrefixIndex[mx.array] = PrefixIndex(maximum_bytes, size_of=lambda one: one.nbytes, cut=_cut)
+        self.hit_tokens = 0
+        self.asked_tokens = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are really held: every piece was evaluated when it was kept, so none pins a batch."""
+        return self._index.bytes
+
+    def find(self, domain: str, tokens: Sequence[int]) -> tuple[list[BatchKVCache], int] | None:
+        """Caches for the longest known beginning, always short of the last token; None when too little is known."""
+        self.asked_tokens += len(tokens)
+        pieces, length = self._index.find(domain, tokens, len(tokens) - 1)
+        if length < MINIMUM_TOKENS:
+            return None
+        self.hit_tokens += length
+        whole = mx.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
+        layers = whole.shape[0] // 2
+        caches = []
+        for layer in range(layers):
+            cache = BatchKVCache([0])
+            cache.keys, cache.values = whole[layer][None], whole[layers + layer][None]
+            cache.offset = mx.array([length])
+            cache._idx = length
+            caches.append(cache)
+        return caches, length
+
+    def keep(self, domain: str, tokens: Sequence[int], caches: list[BatchKVCache], row: int, length: int) -> None:
+        """Keep the first ``length`` positions of one row of a batch, of which ``tokens`` are the ids."""
+        if length < MINIMUM_TOKENS:
+            return
+        padding = int(caches[0].left_padding[row].item())
+
+        def make(start: int, stop: int) -> mx.array:
+            begin, end = padding + start, padding + stop
+            arrays = [one.keys[row, :, begin:end] for one in caches] + [one.values[row, :, begin:end] for one in caches]
+            # Evaluated at once: a lazy slice would keep the whole batch's keys and values alive.
+            piece = mx.stack(arrays)
+            mx.eval(piece)
+            return piece
+
+        self._index.insert(domain, tokens[:length], make)
+
+    def shrink(self, maximum_bytes: int) -> None:
+        """Give memory back until no more than this is held."""
+        self._index.shrink(max(0, maximum_bytes))
+
+
+def _cut(piece: mx.array, start: int, stop: int) -> mx.array:
+    part = mx.contiguous(piece[:, :, start:stop])
+    mx.eval(part)
+    return part

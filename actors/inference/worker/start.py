@@ -1,0 +1,97 @@
+"""Start of the MLX engine: check a checkpoint's files, load it, prove that it is trained, warm it up, say what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import mlx.core as mx
+
+from actors.inference.grammar import Grammars
+from actors.inference.models.load import LoadedModel, available_device, load_checkpoint
+from actors.inference.models.proof import prove
+from actors.inference.models.provenance import examine_files
+from actors.inference.models.stamp import write_stamp
+from actors.inference.sampling import Sampling
+from actors.inference.worker.blas import BlasReport
+from actors.inference.worker.mlx_stepper import MlxStepper
+from actors.inference.worker.stepper import Row
+
+__all__ = ["load_stepper"]
+
+POOL_BYTES = 256 * 1024 * 1024
+"""What MLX may keep of freed memory for reuse."""
+
+
+def load_stepper(
+    folder: Path, name: str, blas: BlasReport, stage: Callable[[str], None], *, prefix_bytes: int
+) -> MlxStepper:
+    """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
+
+    A checkpoint that nobody vouches for is served all the same, with `provenance: unverified` and without the claim of
+    pretrained weights. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
+    """
+    started = time.perf_counter()
+    backend = available_device()
+    mx.set_cache_limit(POOL_BYTES)
+    stage("checking files")
+    found = examine_files(folder, name)
+    stage("loading weights")
+    loaded = load_checkpoint(folder, backend)
+    stage("canary")
+    # The long text takes a minute on a busy machine and its place is where a model comes in or is verified; here the
+    # hashes say that nothing changed since.
+    proof = prove(loaded, folder, found.expected, is_known=found.is_stamped, with_long=False)
+    is_verified = found.provenance == "verified"
+    if is_verified and not found.is_stamped:
+        write_stamp(folder)
+    checks = (*found.checks, *proof.checks)
+    warnings = [f"{check.detail}: {check.action}" for check in checks if not check.passed]
+    report: dict[str, Any] = {
+        "model": name,
+        "backend": backend,
+        "blas": blas.name,
+        "dtype": loaded.dtype,
+        "has_pretrained_weights": loaded.every_parameter_from_checkpoint and is_verified,
+        "provenance": found.provenance,
+        "checks": [attrs.asdict(check) for check in checks],
+        "canary_nll": proof.canaries.short,
+        "parameter_bytes": loaded.parameter_bytes,
+        "vocabulary_size": loaded.vocabulary_size,
+        "context_tokens": loaded.context_length_tokens,
+        "kv_bytes_per_token": _kv_bytes_per_token(loaded),
+        "pool_bytes": POOL_BYTES,
+        "prefix_bytes": prefix_bytes,
+        "single_row_products": loaded.has_single_row_products,
+        "warnings": [*([blas.warning] if blas.warning else []), *warnings],
+    }
+    grammars = _grammars(folder, loaded, report["warnings"])
+    stage("warming up")
+    stepper = MlxStepper(loaded, report, grammars, prefix_bytes=prefix_bytes)
+    stepper.admit(
+        Row(row=0, prompt_ids=[1, 2, 3], emitted_ids=[], max_tokens=2, stop_ids=frozenset(), sampling=Sampling())
+    )
+    while stepper.has_work():
+        stepper.step()
+    report["load_seconds"] = time.perf_counter() - started
+    return stepper
+
+
+def _grammars(folder: Path, loaded: LoadedModel, warnings: list[str]) -> Grammars | None:
+    """What holds answers to a schema; a model whose tokenizer that library cannot read is served without."""
+    try:
+        return Grammars(folder / "tokenizer.json", loaded.vocabulary_size, sorted(loaded.stop_token_ids))
+    except ValueError as error:
+        warnings.append(f"answers cannot be held to a schema with this model's tokenizer ({error})")
+        return None
+
+
+def _kv_bytes_per_token(loaded: LoadedModel) -> int:
+    """Bytes of keys and values for one position of one row, all layers together."""
+    arguments = loaded.model.args
+    head_width = getattr(arguments, "head_dim", None) or arguments.hidden_size // arguments.num_attention_heads
+    width_bytes = 4 if "float32" in loaded.dtype else 2
+    return int(2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_width * width_bytes)

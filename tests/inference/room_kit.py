@@ -1,0 +1,262 @@
+"""The inference room in a small tree of its own: both actors as in the application, a real worker, followers that write down what they are told."""
+
+import itertools
+import json
+import os
+import signal
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from prometheus_client import CollectorRegistry
+
+from actors.inference.admission import AdmissionLimits
+from actors.inference.engine import Engine, EngineSettings
+from actors.inference.inference import Inference, InferenceSettings
+from actors.inference.messages import (
+    CancelGeneration,
+    Complete,
+    Completion,
+    DescribeEngine,
+    EngineHealth,
+    GenerationDone,
+    GenerationEvent,
+    GenerationFailed,
+    GenerationStarted,
+    GenerationTokens,
+    ResumeFrom,
+    StartGeneration,
+)
+from actors.inference.metrics import InferenceMetrics
+from actors.inference.text.text_model import MockText, TextModel
+from protocol.commands import Generate
+from protocol.events import Done
+from runtime import Actor, ActorRef, ActorSystem, Backoff, ChildSpec, DynamicSpec, SupervisorSpec
+from runtime.testing import Probe
+
+PATIENCE_SECONDS = 20.0
+"""Far more than anything with the mock engine takes; only a failure waits for it."""
+
+
+class Follower(Actor[GenerationEvent]):
+    """Writes down what it is told."""
+
+    def __init__(self, room: "Room") -> None:
+        self.room = room
+
+    async def handle(self, message: GenerationEvent) -> object:
+        self.room.note(message)
+        return None
+
+
+class Room:
+    """The room from outside."""
+
+    def __init__(self, system: ActorSystem, registry: CollectorRegistry, patience_seconds: float) -> None:
+        self.system = system
+        self.registry = registry
+        self.inference: ActorRef[Any] = system.reference("inference/inference")
+        self.engine: ActorRef[Any] = system.reference("inference/engine")
+        self.followers = system.dynamic("followers")
+        self.follower: ActorRef[Any] = system.reference("nobody")
+        self.events: defaultdict[str, list[GenerationEvent]] = defaultdict(list)
+        self.patience_seconds = patience_seconds
+        self._noted = trio.Event()
+        self._names = (f"s{number}" for number in itertools.count(1))
+
+    def note(self, event: GenerationEvent) -> None:
+        self.events[event.stream].append(event)
+        self._noted.set()
+        self._noted = trio.Event()
+
+    async def new_follower(self, name: str) -> ActorRef[Any]:
+        return await self.followers.start_child(name, lambda: Follower(self))
+
+    # --- what clients do ----------------------------------------------------------------------------
+
+    async def start(
+        self,
+        prompt: str,
+        *,
+        client: str = "client",
+        stream: str | None = None,
+        follower: ActorRef[Any] | None = None,
+        resume: ResumeFrom | None = None,
+        **fields: Any,
+    ) -> str:
+        """Start a generation; returns the name of its stream once it is accepted."""
+        request = StartGeneration(
+            client_id=client,
+            stream=stream or next(self._names),
+            generate=Generate(prompt=prompt, **fields),
+            follower=follower or self.follower,
+            resume=resume,
+        )
+        started: GenerationStarted = await self.inference.ask(request, timeout=self.patience_seconds)
+        return started.stream
+
+    async def complete(self, prompt: str, *, client: str = "client", **fields: Any) -> Completion:
+        request = Complete(client_id=client, generate=Generate(prompt=prompt, **fields))
+        return await self.inference.ask(request, timeout=self.patience_seconds)
+
+    async def cancel(self, stream: str) -> bool:
+        return await self.inference.ask(CancelGeneration(stream), timeout=self.patience_seconds)
+
+    async def health(self) -> EngineHealth:
+        return await self.inference.ask(DescribeEngine(), timeout=self.patience_seconds)
+
+    # --- what they see ------------------------------------------------------------------------------
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something about the events holds."""
+        with trio.fail_after(self.patience_seconds):
+            while not holds():
+                await self._noted.wait()
+
+    async def until_health(self, holds: Callable[[EngineHealth], bool]) -> EngineHealth:
+        with trio.fail_after(self.patience_seconds):
+            while not holds(health := await self.health()):  # noqa: ASYNC110  health is asked for, never told
+                await trio.sleep(0.01)
+        return health
+
+    async def tokens(self, stream: str, count: int = 1) -> None:
+        """Wait for that many events of a stream."""
+        await self.until(lambda: len(self.events[stream]) >= count)
+
+    async def last(self, stream: str) -> GenerationEvent:
+        """Wait for the end of a stream; its last event."""
+        await self.until(
+            lambda: bool(self.events[stream]) and not isinstance(self.events[stream][-1], GenerationTokens)
+        )
+        return self.events[stream][-1]
+
+    async def answer(self, stream: str) -> str:
+        """The whole text of an answer that ends well, with all its events in order."""
+        await self.done(stream)
+        return self.text(stream)
+
+    async def done(self, stream: str) -> Done:
+        last = await self.last(stream)
+        assert isinstance(last, GenerationDone), last
+        assert [one.seq for one in self.events[stream]] == list(range(1, len(self.events[stream]) + 1))
+        return last.done
+
+    async def failure(self, stream: str) -> GenerationFailed:
+        last = await self.last(stream)
+        assert isinstance(last, GenerationFailed), last
+        return last
+
+    def text(self, stream: str) -> str:
+        return "".join(one.text for one in self.events[stream] if isinstance(one, GenerationTokens))
+
+    def point(self, stream: str, received: int, seed: int = 0) -> ResumeFrom:
+        """Where a follower is that received so many events."""
+        heard = [one for one in self.events[stream][:received] if isinstance(one, GenerationTokens)]
+        return ResumeFrom(
+            seq=received,
+            token_ids=tuple(token_id for one in heard for token_id in one.token_ids),
+            log_probability=sum(one.log_probability for one in heard),
+            seed=seed,
+        )
+
+    def outcomes(self) -> dict[str, int]:
+        """`request_success_total` by reason."""
+        return {
+            sample.labels["finished_reason"]: int(sample.value)
+            for metric in self.registry.collect()
+            for sample in metric.samples
+            if sample.name == "leanvibe_request_success_total"
+        }
+
+    def figure(self, name: str) -> float:
+        value = self.registry.get_sample_value(f"leanvibe_{name}")
+        assert value is not None, name
+        return value
+
+    # --- what goes wrong ----------------------------------------------------------------------------
+
+    async def worker_pid(self) -> int:
+        health = await self.until_health(lambda one: one.worker_pid is not None and one.state == "ready")
+        assert health.worker_pid is not None
+        return health.worker_pid
+
+    async def kill_worker(self) -> None:
+        os.kill(await self.worker_pid(), signal.SIGKILL)
+
+
+@asynccontextmanager
+async def inference_room(
+    *,
+    step_seconds: float = 0.0,
+    faults: Sequence[dict[str, Any]] = (),
+    faulty_lives: int = 1_000_000,
+    limits: AdmissionLimits | None = None,
+    engine: str = "mock",
+    checkpoint: Path | None = None,
+    cache_folder: Path = Path(),
+    load_text: Callable[[], TextModel] = MockText,
+    is_ready: bool = True,
+    patience_seconds: float = PATIENCE_SECONDS,
+    **system_arguments: Any,
+) -> AsyncIterator[Room]:
+    """The room, with one follower. ``faulty_lives`` is how many of the worker's lives follow the plan of faults."""
+    registry = CollectorRegistry()
+    metrics = InferenceMetrics(registry)
+    lives = itertools.count()
+    system = ActorSystem(watch_loop=False, **system_arguments)
+    inference, inspection = system.reference("inference/inference"), system.reference("inspection")
+
+    def make_engine() -> Engine:
+        plan = json.dumps(list(faults)) if faults and next(lives) < faulty_lives else ""
+        settings = EngineSettings(
+            engine=engine,
+            model_name="test",
+            checkpoint=checkpoint,
+            cache_folder=cache_folder,
+            mock_step_seconds=step_seconds,
+            faults=plan,
+        )
+        return Engine(settings, inference, inspection)
+
+    settings = InferenceSettings(engine=engine, model_name="test", limits=limits or AdmissionLimits())
+    spec = SupervisorSpec(
+        children=(
+            ChildSpec(id="inspection", start=Probe().start),
+            ChildSpec(
+                id="inference",
+                start=SupervisorSpec(
+                    intensity=None,
+                    children=(
+                        ChildSpec(
+                            id="inference",
+                            start=lambda: Inference(settings, load_text, system.reference("inference/engine"), metrics),
+                        ),
+                        ChildSpec(
+                            id="engine",
+                            start=make_engine,
+                            backoff=Backoff(base_seconds=0.25, maximum_seconds=10.0),
+                        ),
+                    ),
+                ),
+            ),
+            ChildSpec(id="followers", start=DynamicSpec(max_children=1000)),
+        )
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(system.run, spec)
+            try:
+                room = Room(system, registry, patience_seconds)
+                room.follower = await room.new_follower("follower")
+                if is_ready:
+                    await room.until_health(lambda one: one.state == "ready")
+                yield room
+            finally:
+                system.request_stop("the block is over")
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise

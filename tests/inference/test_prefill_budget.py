@@ -1,0 +1,37 @@
+"""How a step is divided between reading prompts and going on with answers."""
+
+from __future__ import annotations
+
+from actors.inference.worker.prefill_budget import LEAST_TOKENS, MOST_TOKENS, PrefillBudget
+
+
+def measured(decode_seconds: float, token_seconds: float) -> PrefillBudget:
+    budget = PrefillBudget()
+    for _ in range(50):
+        budget.decoded(decode_seconds)
+        budget.read(token_seconds * 100, 100)
+    return budget
+
+
+def test_a_prompt_alone_is_read_in_the_largest_chunks() -> None:
+    assert measured(0.05, 0.004).tokens(decoding_rows=0, reading_rows=1) == MOST_TOKENS
+
+
+def test_p8_reading_one_long_prompt_keeps_the_gap_of_the_others_below_three_times_their_idle_one() -> None:
+    for decode_seconds, token_seconds in ((0.05, 0.004), (0.1, 0.003), (0.02, 0.0001), (0.3, 0.01)):
+        tokens = measured(decode_seconds, token_seconds).tokens(decoding_rows=4, reading_rows=1)
+        if tokens > LEAST_TOKENS:
+            assert decode_seconds + tokens * token_seconds <= 3 * decode_seconds
+
+
+def test_many_who_wait_get_more_than_few_who_see_their_text_pause() -> None:
+    budget = measured(0.05, 0.004)
+    assert budget.tokens(decoding_rows=1, reading_rows=8) > budget.tokens(decoding_rows=8, reading_rows=1)
+
+
+def test_a_prompt_makes_progress_however_dear_reading_is() -> None:
+    assert measured(0.01, 5.0).tokens(decoding_rows=8, reading_rows=1) == LEAST_TOKENS
+
+
+def test_before_anything_was_measured_a_small_chunk_is_tried() -> None:
+    assert 0 < PrefillBudget().tokens(decoding_rows=3, reading_rows=1) < MOST_TOKENS

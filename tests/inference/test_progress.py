@@ -1,0 +1,47 @@
+"""How long a step may take, learned from those before."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.inference.progress import FIRST_STEP_SECONDS, MINIMUM_SECONDS, TIMES_PREDICTED, StepClock
+
+
+def test_before_anything_was_measured_the_first_step_has_its_own_bound() -> None:
+    clock = StepClock()
+    assert clock.deadline_seconds(0) == FIRST_STEP_SECONDS
+    clock.measured(0.01, 1, 0)
+    assert clock.deadline_seconds(0) == MINIMUM_SECONDS
+    assert clock.deadline_seconds(256) == FIRST_STEP_SECONDS, "no prompt was measured yet"
+
+
+def test_quick_steps_are_given_a_second_all_the_same() -> None:
+    clock = StepClock()
+    clock.measured(0.001, 8, 0)
+    clock.measured(0.001, 0, 100)
+    assert clock.deadline_seconds(256) == MINIMUM_SECONDS
+
+
+def test_slow_steps_are_given_eight_times_what_is_predicted() -> None:
+    clock = StepClock()
+    clock.measured(0.5, 8, 0)
+    clock.measured(2.0, 0, 100)
+    assert clock.deadline_seconds(0) == pytest.approx(TIMES_PREDICTED * 0.5)
+    assert clock.deadline_seconds(50) == pytest.approx(TIMES_PREDICTED * (0.5 + 50 * 0.02))
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=50), st.integers(0, 512))
+def test_the_bound_lies_between_the_extremes_of_what_was_measured(steps: list[float], tokens: int) -> None:
+    clock = StepClock()
+    for seconds in steps:
+        clock.measured(seconds, 1, 0)
+        clock.measured(seconds, 1, 64)
+    low = TIMES_PREDICTED * min(steps) * (1 + tokens / 64)
+    high = TIMES_PREDICTED * max(steps) * (1 + tokens / 64)
+    assert max(1, low) * 0.999 <= clock.deadline_seconds(tokens) <= max(1, high) * 1.001
+
+
+def test_an_empty_frame_teaches_nothing() -> None:
+    clock = StepClock()
+    clock.measured(0.0, 0, 0)
+    assert clock.deadline_seconds(0) == FIRST_STEP_SECONDS

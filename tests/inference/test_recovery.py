@@ -1,0 +1,292 @@
+"""What a worker's death, hang or refusal to load costs: a pause for those who wait, and nothing else (promises 1 and 4)."""
+
+import time
+from typing import Any
+
+import pytest
+import trio
+
+from actors.inference.admission import AdmissionLimits
+from actors.inference.messages import GenerationCancelled, GenerationDone, GenerationRefused, GenerationTokens
+from protocol.errors import ErrorCode
+from runtime.testing import crash
+
+from .room_kit import Room, inference_room
+
+pytestmark = pytest.mark.integration
+
+
+def counted(last: int) -> str:
+    return " ".join(str(number) for number in range(1, last + 1))
+
+
+# --- deaths -----------------------------------------------------------------------------------------
+
+
+async def test_a_killed_worker_costs_a_pause_and_the_answer_stays_the_same() -> None:
+    async with inference_room(step_seconds=0.005) as room:
+        first = await room.start("count to 60", client="a")
+        second = await room.start("né 😀 " * 6, client="b")
+        await room.tokens(first, 10)
+        pid = await room.worker_pid()
+        await room.kill_worker()
+        assert await room.answer(first) == counted(60)
+        assert await room.answer(second) == "You said: " + "né 😀 " * 6
+        assert (await room.done(first)).engine_restarts == 1
+        health = await room.health()
+        assert (health.state, health.restarts) == ("ready", 1)
+        assert health.worker_pid != pid
+        assert room.figure("engine_restarts_total") == 1
+        assert room.outcomes() == {"stop": 2}
+
+
+async def test_an_answer_survives_many_deaths() -> None:
+    async with inference_room(step_seconds=0.005) as room:
+        stream = await room.start("count to 100")
+        for received in (20, 60, 120):
+            await room.tokens(stream, received)
+            await room.kill_worker()
+        assert await room.answer(stream) == counted(100)
+        assert (await room.done(stream)).engine_restarts == 3
+
+
+async def test_while_the_worker_is_away_health_says_so_and_requests_wait() -> None:
+    async with inference_room(step_seconds=0.005) as room:
+        stream = await room.start("count to 30")
+        await room.tokens(stream, 3)
+        await room.kill_worker()
+        away = await room.until_health(lambda one: one.state != "ready")
+        assert away.state == "loading"
+        late = await room.start("hello")
+        assert await room.answer(stream) == counted(30)
+        assert await room.answer(late) == "You said: hello"
+
+
+async def test_a_request_cancelled_while_the_worker_is_away_ends_at_once() -> None:
+    async with inference_room(step_seconds=0.005) as room:
+        stream = await room.start("count to 1000")
+        await room.tokens(stream, 3)
+        await room.kill_worker()
+        await room.until_health(lambda one: one.state != "ready")
+        assert await room.cancel(stream)
+        assert isinstance(await room.last(stream), GenerationCancelled)
+        assert (await room.health()).queue_depth == 0
+        assert room.outcomes() == {"cancelled": 1}
+
+
+@pytest.mark.parametrize("fault", ["raise", "abort", "exit"])
+async def test_whatever_ends_the_worker_the_answer_goes_on(fault: str) -> None:
+    async with inference_room(faults=[{"fault": fault, "step": 12}], faulty_lives=1) as room:
+        assert await room.answer(await room.start("count to 30")) == counted(30)
+        assert (await room.health()).restarts == 1
+
+
+async def test_a_hang_is_noticed_within_its_bound_and_a_second_more() -> None:
+    plan = [{"fault": "hang", "step": 20}]
+    async with inference_room(step_seconds=0.005, faults=plan, faulty_lives=1) as room:
+        stream = await room.start("count to 30")
+        await room.tokens(stream, 19)
+        began = trio.current_time()
+        assert await room.answer(stream) == counted(30)
+        # The bound of a quick step is one second; it is looked for every quarter, and a new worker must start.
+        assert 0.9 < trio.current_time() - began < 4
+        assert (await room.done(stream)).engine_restarts == 1
+        assert (await room.health()).restarts == 1
+
+
+async def test_a_worker_that_hangs_with_one_request_is_replaced_for_all() -> None:
+    plan = [{"fault": "hang", "prompt": "poison"}]
+    async with inference_room(step_seconds=0.005, faults=plan, faulty_lives=1) as room:
+        stream = await room.start("count to 30")
+        await room.tokens(stream, 5)
+        late = await room.start("poison")
+        assert await room.answer(stream) == counted(30)
+        assert await room.answer(late) == "You said: poison"
+
+
+async def test_a_slow_step_is_no_hang() -> None:
+    plan = [{"fault": "slow", "step": 10, "seconds": 0.6}]
+    async with inference_room(faults=plan) as room:
+        assert await room.answer(await room.start("count to 30")) == counted(30)
+        assert (await room.health()).restarts == 0
+
+
+# --- blame ------------------------------------------------------------------------------------------
+
+
+async def test_a_request_that_aborts_in_its_own_first_step_is_refused_and_its_seven_neighbours_finish() -> None:
+    plan = [{"fault": "abort", "prompt": "poison"}]
+    async with inference_room(step_seconds=0.005, faults=plan) as room:
+        neighbours = [await room.start(f"count to {20 + number}", client=f"c{number}") for number in range(7)]
+        for stream in neighbours:
+            await room.tokens(stream, 3)
+        poison = await room.start("a poisonous request", client="c7")
+        failure = await room.failure(poison)
+        assert failure.code is ErrorCode.ENGINE_FAILED
+        assert "3 times" in failure.message
+        assert room.text(poison) == ""
+        for number, stream in enumerate(neighbours):
+            assert await room.answer(stream) == counted(20 + number)
+        assert await room.answer(await room.start("hello", client="c7")) == "You said: hello"
+        assert room.figure("engine_restarts_total") == 3
+        assert room.outcomes() == {"engine_failed": 1, "stop": 8}
+
+
+async def test_requests_that_arrive_with_a_poisonous_one_are_acquitted() -> None:
+    plan = [{"fault": "exit", "prompt": "poison"}]
+    async with inference_room(step_seconds=0.002, faults=plan, is_ready=False) as room:
+        # They wait for the first worker together, so all are admitted before its first step.
+        streams = [await room.start("count to 9", client=f"c{number}") for number in range(3)]
+        poison = await room.start("poison", client="c3")
+        assert (await room.failure(poison)).code is ErrorCode.ENGINE_FAILED
+        for stream in streams:
+            assert await room.answer(stream) == counted(9)
+        assert room.outcomes() == {"engine_failed": 1, "stop": 3}
+
+
+async def test_a_row_that_the_worker_cannot_take_fails_alone() -> None:
+    async with inference_room(step_seconds=0.005) as room:
+        neighbour = await room.start("count to 30")
+        await room.tokens(neighbour, 2)
+        # Token 256 ends answers and is no byte, so the mock engine cannot read this prompt.
+        life: Any = room.system.place("inference/inference").life
+        life.actor._text.encode = lambda _request: [256]
+        failure = await room.failure(await room.start("x"))
+        assert failure.code is ErrorCode.ENGINE_FAILED
+        assert "ValueError" in failure.message
+        assert await room.answer(neighbour) == counted(30)
+        assert (await room.health()).restarts == 0
+        assert room.outcomes() == {"engine_failed": 1, "stop": 1}
+
+
+async def test_text_that_cannot_be_made_ends_its_own_answer_only() -> None:
+    async with inference_room(step_seconds=0.005) as room:
+        broken = await room.start("count to 30")
+        neighbour = await room.start("count to 30")
+        await room.tokens(broken, 2)
+        life: Any = room.system.place("inference/inference").life
+        life.actor._generations[broken].detokenizer = None
+        assert (await room.failure(broken)).code is ErrorCode.INTERNAL
+        assert await room.answer(neighbour) == counted(30)
+        assert room.outcomes() == {"internal": 1, "stop": 1}
+
+
+# --- loading ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+async def test_a_model_that_cannot_be_loaded_is_told_to_whoever_waits_or_comes(is_waiting: bool) -> None:
+    # The fault plan is read before the model, so a bad one stands for any failure to start.
+    async with inference_room(engine="mlx", checkpoint=None, is_ready=False, patience_seconds=60) as room:
+        if is_waiting:
+            stream = await room.start("hello")
+            failure = await room.failure(stream)
+            assert failure.code is ErrorCode.MODEL_UNAVAILABLE
+            assert "config.json" in failure.message
+        health = await room.until_health(lambda one: one.state == "down")
+        assert health.problem is not None
+        assert "config.json" in health.problem
+        with pytest.raises(GenerationRefused) as caught:
+            await room.start("hello")
+        assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
+        assert caught.value.retry_after_ms is not None
+        assert "config.json" in caught.value.message
+        assert (await room.health()).state == "down", "a new attempt alone makes nothing better"
+
+
+# --- the inference actor's own death ----------------------------------------------------------------
+
+
+async def lose_inference(room: Room) -> None:
+    incarnation = room.inference.incarnation
+    crash(room.system, "inference/inference", RuntimeError("lost on purpose"))
+    with trio.fail_after(10):
+        while room.inference.incarnation == incarnation or not room.inference.is_running:  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+async def test_a_new_inference_actor_takes_the_worker_over_and_answers_go_on_exactly() -> None:
+    async with inference_room(step_seconds=0.01) as room:
+        undisturbed = await room.start("né 😀 " * 4)
+        whole = await room.answer(undisturbed)
+        stream = await room.start("né 😀 " * 4)
+        lost = await room.start("count to 5000")
+        await room.tokens(stream, 12)
+        pid = await room.worker_pid()
+        await lose_inference(room)
+        received = list(room.events[stream])
+        resumed = await room.start("né 😀 " * 4, stream=stream, resume=room.point(stream, len(received)))
+        assert resumed == stream
+        assert await room.answer(stream) == whole
+        assert room.events[stream][: len(received)] == received
+        as_told = [one for one in room.events[stream] if isinstance(one, GenerationTokens)]
+        expected = [one for one in room.events[undisturbed] if isinstance(one, GenerationTokens)]
+        assert [(one.seq, one.text, one.token_ids) for one in as_told] == [
+            (one.seq, one.text, one.token_ids) for one in expected
+        ]
+        health = await room.until_health(lambda one: one.running == 0)
+        assert health.worker_pid == pid, "the worker lived through it"
+        assert not isinstance(room.events[lost][-1], GenerationDone), "its row was cleared"
+
+
+async def test_a_request_that_comes_before_the_worker_is_taken_over_waits_for_it() -> None:
+    async with inference_room(step_seconds=0.1) as room:
+        await room.start("count to 5000")
+        await lose_inference(room)
+        assert await room.answer(await room.start("hi")) == "You said: hi"
+        assert (await room.health()).running == 0
+
+
+async def test_a_worker_that_hangs_while_it_is_taken_over_is_replaced() -> None:
+    plan = [{"fault": "hang", "step": 30}]
+    async with inference_room(step_seconds=0.005, faults=plan, faulty_lives=1) as room:
+        stream = await room.start("count to 5000")
+        await room.tokens(stream, 29)
+        await lose_inference(room)
+        began = time.monotonic()
+        assert await room.answer(await room.start("hi")) == "You said: hi"
+        assert time.monotonic() - began < 5
+        assert room.engine.incarnation == 2
+
+
+async def test_an_answer_that_lacks_only_its_last_event_gets_it_without_the_worker() -> None:
+    async with inference_room() as room:
+        undisturbed = await room.start("count to 9", max_tokens=8)
+        done = await room.done(undisturbed)
+        received = len(room.events[undisturbed]) - 1
+        await room.kill_worker()
+        await room.until_health(lambda one: one.state != "ready")
+        resumed = await room.start(
+            "count to 9", max_tokens=8, stream="resumed", resume=room.point(undisturbed, received)
+        )
+        last = await room.last(resumed)
+        assert isinstance(last, GenerationDone)
+        assert last.seq == received + 1
+        assert (last.done.finish_reason, last.done.usage) == (done.finish_reason, done.usage)
+
+
+async def test_what_is_resumed_is_taken_even_where_new_requests_are_refused() -> None:
+    limits = AdmissionLimits(rows=1, waiting_requests=1)
+    async with inference_room(step_seconds=0.005, limits=limits) as room:
+        stream = await room.start("count to 9", stream="first")
+        await room.answer(stream)
+        point = room.point(stream, 5)
+        running = await room.start("count to 50")
+        waiting = await room.start("count to 50")
+        with pytest.raises(GenerationRefused):
+            await room.start("hello")
+        room.events["first"] = room.events["first"][:5]
+        await room.start("count to 9", stream="first", resume=point)
+        assert await room.answer("first") == counted(9)
+        assert [await room.answer(running), await room.answer(waiting)] == [counted(50)] * 2
+
+
+async def test_both_actors_may_fail_at_once() -> None:
+    async with inference_room(step_seconds=0.005) as room:
+        stream = await room.start("count to 50")
+        await room.tokens(stream, 10)
+        crash(room.system, "inference/engine", RuntimeError("lost on purpose"))
+        await lose_inference(room)
+        await room.start("count to 50", stream=stream, resume=room.point(stream, len(room.events[stream])))
+        assert await room.answer(stream) == counted(50)
+        assert (await room.health()).running == 0

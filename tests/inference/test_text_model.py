@@ -1,0 +1,176 @@
+"""Text in and out of a model: templates, tokens, characters that are never split, files that are wrong."""
+
+import json
+from pathlib import Path
+
+import jinja2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
+from actors.inference.text.text_model import CheckpointText, MockText
+from protocol.commands import ChatMessage, Generate, Role
+
+from .tiny_text import TEMPLATE, make_tokenizer, write_text_folder
+
+USER = [ChatMessage(Role.USER, "hello")]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> CheckpointText:
+    return CheckpointText(write_text_folder(tmp_path_factory.mktemp("text")))
+
+
+# --- out --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300)
+@given(ids=st.lists(st.integers(0, 319), max_size=20))
+def test_the_pieces_of_any_tokens_add_up_to_the_whole_text(text: CheckpointText, ids: list[int]) -> None:
+    ids = [one for one in ids if one < text.vocabulary_size]
+    detokenizer = text.detokenizer()
+    pieces = [detokenizer.feed(one) for one in ids]
+    assert "".join(pieces) + detokenizer.finish() == text.decode(ids)
+
+
+@given(st.text(max_size=20))
+def test_no_character_is_ever_split(text: CheckpointText, answer: str) -> None:
+    ids = make_ids(text, answer)
+    detokenizer = text.detokenizer()
+    so_far = ""
+    for one in ids:
+        so_far += detokenizer.feed(one)
+        assert answer.startswith(so_far), "a piece holds whole characters or waits"
+    assert so_far + detokenizer.finish() == answer
+
+
+@given(st.binary(max_size=24))
+def test_the_mock_text_of_any_bytes_adds_up_to_the_whole(content: bytes) -> None:
+    detokenizer = MockText().detokenizer()
+    pieces = [detokenizer.feed(byte) for byte in content]
+    assert "".join(pieces) + detokenizer.finish() == content.decode("utf-8", "replace")
+
+
+def test_an_incomplete_character_at_the_end_becomes_a_replacement_character(text: CheckpointText) -> None:
+    ids = make_ids(text, "😀" * 3)
+    detokenizer = text.detokenizer()
+    pieces = "".join(detokenizer.feed(one) for one in ids[:-1])
+    assert pieces in ("😀😀", "😀")
+    assert detokenizer.finish().endswith("\ufffd")
+
+
+def test_special_tokens_are_not_text(text: CheckpointText) -> None:
+    detokenizer = text.detokenizer()
+    assert "".join(detokenizer.feed(one) for one in [*make_ids(text, "hello"), 2, 0]) + detokenizer.finish() == "hello"
+
+
+def make_ids(text: CheckpointText, content: str) -> list[int]:
+    # Added tokens in the content would be taken for what they are, so the tokens of a plain text are made here.
+    return make_tokenizer_cached().encode(content, add_special_tokens=False).ids if content else []
+
+
+def make_tokenizer_cached(_cache: list[object] = []):  # type: ignore[no-untyped-def]  # noqa: B006  the cache is meant
+    if not _cache:
+        _cache.append(make_tokenizer())
+    return _cache[0]
+
+
+# --- in ---------------------------------------------------------------------------------------------
+
+
+def test_a_chat_is_rendered_by_the_models_template(text: CheckpointText) -> None:
+    chat = [ChatMessage(Role.SYSTEM, "be kind"), ChatMessage(Role.USER, "hello")]
+    ids = text.encode(Generate(messages=chat))
+    whole = make_tokenizer_cached().decode(ids, skip_special_tokens=False)
+    assert whole == "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    assert ids[0] == 1, "the template's markers are single tokens"
+
+
+def test_a_plain_prompt_is_taken_as_it_stands(text: CheckpointText) -> None:
+    assert text.encode(Generate(prompt="hello world")) == make_tokenizer_cached().encode("hello world").ids
+
+
+def test_the_mock_takes_the_last_message() -> None:
+    chat = [*USER, ChatMessage(Role.ASSISTANT, "hm"), ChatMessage(Role.USER, "né")]
+    assert bytes(MockText().encode(Generate(messages=chat))).decode() == "né"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("{{ raise_exception('only user and assistant may speak') }}", "only user and assistant may speak"),
+        ("{{ messages[0].nothing.at_all }}", "nothing"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ messages[0]['role'] + 3 }}", "str"),
+        ("{{ ().__class__.__mro__ }}", "unsafe"),
+    ],
+)
+def test_whatever_goes_wrong_in_a_template_is_a_refusal_in_its_words(source: str, reason: str) -> None:
+    with pytest.raises(TemplateRefused, match=reason):
+        ChatTemplate(source, {}).render(USER)
+
+
+def test_templates_have_the_functions_that_checkpoints_use() -> None:
+    source = (
+        "{{ bos_token }}{{ messages | tojson }}{% for m in messages %}{% break %}{% endfor %}{{ strftime_now('%Y') }}"
+    )
+    rendered = ChatTemplate(source, {"bos_token": "<s>"}).render([ChatMessage(Role.USER, "<é>")])
+    assert rendered.startswith('<s>[{"role": "user", "content": "<é>"}]20')
+
+
+def test_a_template_cannot_change_what_it_was_given() -> None:
+    with pytest.raises(TemplateRefused):
+        ChatTemplate("{{ messages.append(1) }}", {}).render(USER)
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        CheckpointText(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+@pytest.mark.parametrize("content", ["{", "[]", '"x"'])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=name):
+        CheckpointText(folder)
+
+
+@pytest.mark.parametrize("missing", ["vocab_size", "max_position_embeddings"])
+def test_a_number_that_the_config_lacks_is_named(tmp_path: Path, missing: str) -> None:
+    folder = write_text_folder(tmp_path / "model", **{missing: None})
+    with pytest.raises(ValueError, match=missing):
+        CheckpointText(folder)
+
+
+def test_a_missing_or_damaged_template_is_named(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{% if %}")
+    with pytest.raises(ValueError, match=r"chat template.*line 1") as caught:
+        CheckpointText(folder)
+    assert isinstance(caught.value.__cause__, jinja2.TemplateSyntaxError)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=r"chat_template\.jinja"):
+        CheckpointText(folder)
+
+
+def test_the_template_may_lie_in_the_tokenizers_settings(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    settings = {"chat_template": "{{ bos_token }}" + TEMPLATE, "bos_token": {"content": "<|endoftext|>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert CheckpointText(folder).encode(Generate(messages=USER))[:2] == [0, 1]
+
+
+def test_stop_tokens_come_from_both_configs(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [0, 2]}')
+    assert CheckpointText(folder).stop_token_ids == {0, 2}

@@ -1,0 +1,232 @@
+"""The worker program in a process of its own, through the real pipe, with the mock engine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.inference.frames import pack
+
+from .worker_kit import PATIENCE_SECONDS, WorkerProcess, admission, worker
+
+HELLO = b"You said: hello"
+
+
+def test_an_answer_comes_token_by_token_and_ends_with_the_stop_token() -> None:
+    with worker() as one:
+        one.send("admit", admission(7, "hello"))
+        steps = [one.frame("step") for _ in range(len(HELLO) + 1)]
+        emitted = [one[:4] for step in steps for one in step["emitted"]]
+        assert emitted == [[7, byte, 0.0, None] for byte in HELLO] + [[7, 256, 0.0, "stop"]]
+        assert all(step["rows"] == [7] for step in steps)
+        assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+        assert [step["prefilled_tokens"] for step in steps] == [5] + [0] * len(HELLO)
+        assert steps[0]["memory"]["resident"] > 1e6
+
+
+def test_max_tokens_counts_what_was_emitted_before() -> None:
+    with worker() as one:
+        one.send("admit", admission(1, "hello", max_tokens=10, emitted=HELLO[:6]))
+        assert one.answer(1) == (HELLO[6:10], "length")
+
+
+def test_admissions_are_taken_between_steps() -> None:
+    with worker(step_seconds=0.02) as one:
+        one.send("admit", admission(1, "count to 100"))
+        assert one.frame("step")["rows"] == [1]
+        one.send("admit", admission(2, "hello"))
+        while (step := one.frame("step"))["rows"] == [1]:
+            pass
+        assert step["rows"] == [1, 2], "it joined the rows that run"
+        assert one.answer(2) == (HELLO[1:], "stop")
+
+
+def test_a_cancelled_row_is_gone_with_the_step_after_the_one_under_way() -> None:
+    with worker(step_seconds=0.2) as one:
+        one.send("admit", admission(1, "count to 1000"))
+        one.send("admit", admission(2, "count to 1000"))
+        # Both may not be there in the very first step.
+        while one.frame("step")["rows"] != [1, 2]:
+            pass
+        one.send("cancel", {"row": 1})
+        assert one.frame("step")["rows"] == [1, 2], "this one had begun"
+        assert one.frame("step")["rows"] == [2]
+
+
+def test_a_row_cancelled_before_its_first_step_is_never_computed() -> None:
+    with worker(step_seconds=0.05) as one:
+        one.send("admit", admission(1, "count to 1000"))
+        one.frame("step")
+        one.pipe.sendall(
+            pack("admit", admission(2, "hello")) + pack("cancel", {"row": 2}) + pack("cancel", {"row": 99})
+        )
+        assert all(one.frame("step")["rows"] == [1] for _ in range(4))
+
+
+def test_clear_drops_all_rows_and_says_so() -> None:
+    with worker(step_seconds=0.02) as one:
+        for row in range(3):
+            one.send("admit", admission(row, "count to 1000"))
+        one.frame("step")
+        one.send("clear", {})
+        while (frame := one.next()) is not None and frame[0] == "step":
+            pass
+        assert frame == ("cleared", {})
+        one.send("admit", admission(9, "hello"))
+        assert one.frame("step")["rows"] == [9]
+
+
+def test_a_row_that_cannot_be_admitted_fails_alone() -> None:
+    with worker(step_seconds=0.01) as one:
+        one.send("admit", admission(1, "hello"))
+        one.send("admit", admission(2, "", prompt_ids=[1, 300]))
+        one.send("admit", admission(3, "hello", sampling={"logit_bias": {}, "temperatur": 1}))
+        failed: dict[int, str] = {}
+        answer: list[int] = []
+        while len(failed) < 2 or len(answer) < len(HELLO) + 1:
+            step = one.frame("step")
+            failed.update(dict(step["failed"]))
+            answer += [token for row, token, *_ in step["emitted"] if row == 1]
+        assert failed[2].startswith("ValueError")
+        assert "temperatur" in failed[3]
+        assert bytes(answer[:-1]) == HELLO
+
+
+def test_an_idle_worker_says_that_it_lives() -> None:
+    with worker() as one:
+        frame = one.next()
+        assert frame is not None
+        assert frame[0] == "idle"
+        assert frame[1]["memory"]["resident"] > 0
+
+
+# --- ends -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fault", "status"), [("raise", 1), ("exit", 1), ("abort", -signal.SIGABRT)])
+def test_a_fault_ends_the_process_at_its_step(fault: str, status: int) -> None:
+    with worker(faults=[{"fault": fault, "step": 3}]) as one:
+        one.send("admit", admission(1, "hello"))
+        assert [one.frame("step")["step"] for _ in range(2)] == [1, 2]
+        assert one.next() is None
+        assert one.ended() == status
+
+
+def test_a_fault_on_a_prompt_strikes_in_the_first_step_of_such_a_row() -> None:
+    with worker(faults=[{"fault": "exit", "prompt": "poison"}], step_seconds=0.01) as one:
+        one.send("admit", admission(1, "count to 1000"))
+        one.frame("step")
+        one.send("admit", admission(2, "some poison"))
+        while (frame := one.next()) is not None:
+            assert frame[1]["rows"] == [1]
+        assert one.ended() == 1
+
+
+def test_a_slow_step_is_slow_and_says_so() -> None:
+    with worker(faults=[{"fault": "slow", "step": 2, "seconds": 0.3}]) as one:
+        one.send("admit", admission(1, "hello"))
+        assert one.frame("step")["seconds"] < 0.3
+        assert one.frame("step")["seconds"] >= 0.3
+        assert one.answer(1) == (HELLO[2:], "stop")
+
+
+def test_a_hanging_worker_is_silent_and_still_leaves_when_the_server_does() -> None:
+    with worker(faults=[{"fault": "hang", "step": 2}]) as one:
+        one.send("admit", admission(1, "hello"))
+        one.frame("step")
+        one.pipe.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            one.next()
+        assert one.process.poll() is None
+        one.pipe.close()
+        assert one.ended() == 0
+
+
+def test_the_end_of_the_pipe_ends_the_process_at_work_and_at_rest() -> None:
+    for work in (False, True):
+        with worker(step_seconds=0.01) as one:
+            if work:
+                one.send("admit", admission(1, "count to 100000"))
+                one.frame("step")
+            one.pipe.close()
+            assert one.ended() == 0
+
+
+def test_what_is_no_frame_ends_the_process() -> None:
+    with worker() as one:
+        one.pipe.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert one.next() is None
+        assert one.ended() == 1
+
+
+def test_the_end_of_the_server_by_any_means_leaves_no_orphan() -> None:
+    program = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]);"
+        "from inference.worker_kit import WorkerProcess, admission;"
+        "one = WorkerProcess(step_seconds=0.01).__enter__(); one.send('admit', admission(1, 'count to 100000'));"
+        "one.frame('step'); print(one.process.pid, flush=True); time.sleep(60)"
+    )
+    tests = str(Path(__file__).parents[1])
+    with subprocess.Popen([sys.executable, "-c", program, tests], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        worker_pid = int(server.stdout.readline())
+        os.kill(worker_pid, 0)
+        server.kill()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _is_running(worker_pid):
+        assert time.monotonic() < deadline, "the worker outlived its server"
+        time.sleep(0.01)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether it still runs; an orphan's exit status may wait for an init process that never asks."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def test_a_worker_needs_its_pipe() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "actors.inference.worker", "--engine", "mock"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "--pipe" in ended.stderr
+
+
+def test_a_bad_plan_is_noticed_at_start() -> None:
+    one = WorkerProcess(faults=[{"fault": "explode"}])
+    try:
+        assert one.frame("hello")
+        with pytest.raises((AssertionError, socket.error)):
+            one.frame("ready")
+        assert one.ended() == 1
+    finally:
+        one.__exit__(None, None, None)
+
+
+@pytest.mark.mlx_real_inference
+def test_a_model_that_cannot_be_loaded_is_told_in_words(cache_folder: Path, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    with ours, theirs:
+        words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(theirs.fileno()), "--engine", "mlx"]
+        words += ["--model", str(tmp_path / "nothing"), "--cache-folder", str(cache_folder)]
+        with subprocess.Popen(words, pass_fds=[theirs.fileno()]) as process:
+            theirs.close()
+            received = b""
+            while data := ours.recv(65536):
+                received += data
+        assert process.returncode == 3
+    assert b"load_failed" in received
+    assert b"config.json" in received

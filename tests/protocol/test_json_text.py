@@ -1,0 +1,161 @@
+"""JSON that two readers could understand differently is not a message."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.errors import BadMessage
+from protocol.json_text import json_type, parse_object
+
+BIG = 2**53
+
+
+def nested(containers: int, innermost: str = "", *, lists: bool = True) -> str:
+    """An object in which containers stand one in another, ``containers`` deep with itself."""
+    inside = containers - 1
+    if lists:
+        return '{"a":' + "[" * inside + innermost + "]" * inside + "}"
+    return '{"a":' * inside + "{" + (f'"a":{innermost}' if innermost else "") + "}" + "}" * inside
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "{",
+        "}",
+        "nonsense",
+        "{'a': 1}",
+        '{"a": 1,}',
+        '{"a": 01}',
+        '{"a": 1} trailing',
+        '{"a": 1}{"b": 2}',
+        '{"a": "\x01"}',
+        '{"a": "\\x41"}',
+        '{a: 1}',
+        '\ufeff{"a": 1}',
+    ],
+)
+def test_what_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(BadMessage, match="not JSON"):
+        parse_object(text)
+
+
+@pytest.mark.parametrize("text", ["null", "true", "5", "5.5", '"text"', "[]", '[{"type":"ping"}]'])
+def test_what_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(BadMessage, match="a message is an object"):
+        parse_object(text)
+
+
+@pytest.mark.parametrize("text", ['{"a":1,"a":1}', '{"b":{"a":1,"a":2}}', '{"b":[{"a":1,"\\u0061":2}]}'])
+def test_duplicate_keys_are_refused_at_any_depth(text: str) -> None:
+    with pytest.raises(BadMessage, match="same key twice"):
+        parse_object(text)
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_constants_that_are_not_json_are_refused(name: str) -> None:
+    with pytest.raises(BadMessage, match=name):
+        parse_object(f'{{"a":[{name}]}}')
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400"])
+def test_a_number_that_overflows_a_double_is_refused(number: str) -> None:
+    with pytest.raises(BadMessage, match="double"):
+        parse_object(f'{{"a":{number}}}')
+
+
+@pytest.mark.parametrize("digits", [str(BIG + 1), str(-BIG - 1), "1" + "0" * 5000], ids=["above", "below", "endless"])
+def test_an_integer_beyond_two_to_the_53_is_refused(digits: str) -> None:
+    for text in (f'{{"a":{digits}}}', f'{{"a":[{{"b":{digits}}}]}}'):
+        with pytest.raises(BadMessage):
+            parse_object(text)
+
+
+def test_integers_up_to_two_to_the_53_are_taken() -> None:
+    assert parse_object(f'{{"a":{BIG},"b":{-BIG}}}') == {"a": BIG, "b": -BIG}
+
+
+@pytest.mark.parametrize("text", ['{"a":"\\ud800"}', '{"\\udfff":1}', '{"a":["x\\udc00\\ud800"]}', '{"a":"\ud800"}'])
+def test_lone_surrogates_are_refused(text: str) -> None:
+    with pytest.raises(BadMessage, match="surrogate"):
+        parse_object(text)
+
+
+def test_a_pair_of_surrogates_is_one_character() -> None:
+    assert parse_object('{"a":"\\ud83d\\ude00"}') == {"a": "😀"}
+
+
+@pytest.mark.parametrize("lists", [True, False])
+@pytest.mark.parametrize("innermost", ["", "1", '"text"'])
+def test_nesting_of_64_is_taken_and_65_refused(lists: bool, innermost: str) -> None:
+    parse_object(nested(64, innermost, lists=lists))
+    with pytest.raises(BadMessage, match="nested deeper than 64"):
+        parse_object(nested(65, innermost, lists=lists))
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_bottomless_nesting_is_refused_and_harms_nobody(lists: bool) -> None:
+    with pytest.raises(BadMessage):
+        parse_object(nested(100_000, lists=lists))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
+def test_bytes_in_another_encoding_than_utf_8_are_refused(encoding: str) -> None:
+    with pytest.raises(BadMessage):
+        parse_object('{"a":"é"}'.encode(encoding))
+
+
+def test_surrogates_encoded_as_utf_8_bytes_are_refused() -> None:
+    with pytest.raises(BadMessage):
+        parse_object(b'{"a":"\xed\xa0\x80"}')
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-BIG, BIG)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=5), values, max_size=5))
+def test_everything_else_is_read_as_it_was_written(content: dict[str, object]) -> None:
+    for text in (json.dumps(content), json.dumps(content, ensure_ascii=False)):
+        assert parse_object(text) == content
+        assert parse_object(text.encode()) == content
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40) | st.binary(max_size=40))
+def test_arbitrary_input_is_an_object_or_a_bad_message(text: str | bytes) -> None:
+    try:
+        assert isinstance(parse_object(text), dict)
+    except BadMessage:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (None, "null"),
+        (True, "a boolean"),
+        (1, "a number"),
+        (1.5, "a number"),
+        ("x", "a string"),
+        ([], "an array"),
+        ({}, "an object"),
+        (b"", "bytes"),
+    ],
+)
+def test_values_are_named_as_json_names_them(value: object, word: str) -> None:
+    assert json_type(value) == word
