@@ -25,9 +25,9 @@ class _Forward(logging.Handler):
 def configure_logging(level: str) -> None:
     """Set up both kinds of logger for this process."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    renderer = (
-        structlog.dev.ConsoleRenderer(pad_event_to=28) if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
+    # Tracebacks drawn by rich would show what variables hold, prompts too, and take the loop 20 ms each.
+    console = structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
+    renderer = console if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import cattrs
 import platformdirs
 import typed_settings
 from attrs import field, frozen, validators
+from typed_settings.converters import get_default_cattrs_converter, register_strlist_hook
+
+from protocol.validation import one_of
 
 __all__ = ["Settings", "SettingsFault", "load_settings"]
 
@@ -42,7 +46,7 @@ class Settings:
     """Name or folder of the model."""
     model_wheel: Path | None = None
     """The embedded model's package as a file, for machines without a network."""
-    engine: str = field(default="mlx", validator=validators.in_(("mlx", "mock")))
+    engine: str = field(default="mlx", validator=one_of("mlx", "mock"))
     """`mlx` or `mock`."""
     blas: str = "auto"
     """`auto`, `mkl`, `openblas`, `system`, `shipped` or the path of a library; Linux CPUs only."""
@@ -59,12 +63,12 @@ class Settings:
     default_max_tokens: int = field(default=1024, validator=validators.ge(1))
     """Length of answers that name none."""
     allowed_hosts: list[str] = field(factory=list)
-    """Host names, besides loopback ones, that requests may be addressed to."""
+    """Host names, besides loopback ones, that requests may be addressed to; commas between them in the environment."""
     allowed_origins: list[str] = field(factory=list)
-    """Origins, besides loopback ones, whose pages may connect."""
+    """Origins, besides loopback ones, whose pages may connect; commas between them in the environment."""
     drain_seconds: float = field(default=10.0, validator=validators.ge(0))
     """How long running answers may go on when the server is told to stop."""
-    log_level: str = field(default="info", validator=validators.in_(("debug", "info", "warning", "error")))
+    log_level: str = field(default="info", validator=one_of("debug", "info", "warning", "error"))
     """Of the log on standard error."""
     mock_step_seconds: float = field(default=0.0, validator=validators.ge(0))
     """What a step of the mock engine takes."""
@@ -81,10 +85,20 @@ def load_settings(overrides: dict[str, Any], *, config: Path | None = None) -> S
     if config is not None and not config.is_file():
         raise SettingsFault(f"{config} does not exist")
     try:
-        loaded = typed_settings.load(Settings, "leanvibe", config_files=files)
+        loaders = typed_settings.default_loaders("leanvibe", files)
+        loaded = typed_settings.load_settings(Settings, loaders, converter=_converter())
         return attrs.evolve(loaded, **overrides)
+    except typed_settings.exceptions.ConfigFileLoadError as error:
+        raise SettingsFault(f"{files[0]} cannot be read: {error}") from error
     except Exception as error:
         raise SettingsFault(_readable(error)) from error
+
+
+def _converter() -> cattrs.Converter:
+    """The library's, but for lists in the environment: at its `:` the origin `https://app.example` would break."""
+    converter = get_default_cattrs_converter()
+    register_strlist_hook(converter, fn=lambda text: [one.strip() for one in text.split(",") if one.strip()])
+    return converter
 
 
 def _readable(error: BaseException) -> str:

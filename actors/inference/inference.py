@@ -255,7 +255,10 @@ class Inference(Actor[InferenceMessage]):
             generate,
             prompt_tokens=len(prompt_ids),
             vocabulary_size=self._text.vocabulary_size,
-            context_tokens=self._text.context_tokens,
+            # The worker may serve less than the files promise, where it cannot follow the model further.
+            context_tokens=min(
+                self._text.context_tokens, self._report.get("context_tokens", self._text.context_tokens)
+            ),
             default_max_tokens=self._settings.default_max_tokens,
         )
         if resume is None:

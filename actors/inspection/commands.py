@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import trio
@@ -24,8 +25,9 @@ async def answers(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerato
     """One object per line of answer. Wrong commands and unknown paths are answers with `error`."""
     command = request.get("command")
     if command == "trace":
-        async for line in _trace(system, request):
-            yield line
+        async with aclosing(_trace(system, request)) as lines:
+            async for line in lines:
+                yield line
         return
     simple = _SIMPLE.get(str(command))
     if simple is None:
@@ -131,7 +133,7 @@ async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator
         if not 0 < rate <= 10_000 or not 1 <= maximum <= 1_000_000:
             raise ValueError("rate must be in (0, 10000] and maximum in [1, 1000000]")
         tap = system.open_tap(str(request["path"]), rate_per_second=rate, maximum=maximum)
-    except (RuntimeFault, KeyError, TypeError, ValueError) as error:
+    except (RuntimeFault, KeyError, TypeError, ValueError, OverflowError) as error:
         yield {"error": f"{type(error).__name__}: {error}"}
         return
     began = trio.current_time()

@@ -77,12 +77,26 @@ class Inspector(Actor[NoteWorker]):
             async with limit, stream:
                 with trio.fail_after(REQUEST_SECONDS):
                     request = await _read_request(stream)
-                async with contextlib.aclosing(answers(self._system, request)) as lines:
-                    async for line in lines:
-                        with trio.fail_after(WRITE_SECONDS):
-                            await stream.send_all(json.dumps(line, default=str).encode() + b"\n")
-        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_wait_for_end, stream, nursery.cancel_scope)
+                    await self._answer(stream, request)
+                    nursery.cancel_scope.cancel(reason="answered")
+        except Exception as error:  # noqa: BLE001  isolation border between inspectors
             _log.debug("inspector left", error=repr(error))
+
+    async def _answer(self, stream: trio.SocketStream, request: dict[str, Any]) -> None:
+        async with contextlib.aclosing(answers(self._system, request)) as lines:
+            async for line in lines:
+                with trio.fail_after(WRITE_SECONDS):
+                    await stream.send_all(json.dumps(line, default=str).encode() + b"\n")
+
+
+async def _wait_for_end(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    """Cancel when the inspector goes: a trace of an idle actor would not notice for as long as nothing is sent."""
+    with contextlib.suppress(trio.BrokenResourceError):
+        while await stream.receive_some(4096):
+            pass
+    scope.cancel(reason="the inspector left")
 
 
 async def _read_request(stream: trio.SocketStream) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ __all__ = ["DataFolderBusy", "ServerFile", "inspection_socket_path", "lock_data_
 
 SERVER_FILE = "server.json"
 LOCK_FILE = "lock"
+LOCK_ATTEMPTS = 10
+LOCK_PAUSE_SECONDS = 0.02
 SOCKET_PATH_BYTES = 100
 """Unix socket paths are cut at about 104 bytes on some systems."""
 
@@ -70,20 +73,30 @@ def lock_data_folder(folder: Path) -> int:
     """Hold the folder's exclusive lock until the descriptor is closed. Raises `DataFolderBusy` saying who does."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _try_lock(descriptor):
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
         who = f" (process {holder})" if holder else ""
         raise DataFolderBusy(
             f"{folder} is in use by another LeanVibe server{who}; stop it, or give this one another --data-dir"
-        ) from None
+        )
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
     # What a killed server left behind names ports that are nobody's now.
     (folder / SERVER_FILE).unlink(missing_ok=True)
     return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock; again for a moment, because `read_server_file` holds it for one to see who does."""
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return True
+    return False
 
 
 def inspection_socket_path(folder: Path) -> Path:

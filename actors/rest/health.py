@@ -50,5 +50,8 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "memory_bound_bytes": engine.memory_bound_bytes,
         "requests": dict(engine.totals),
         "problem": engine.problem,
+        "provenance": report.get("provenance"),
+        "adapter": report.get("adapter"),
+        "checks": list(report.get("checks", ())),
         "warnings": list(report.get("warnings", ())),
     }

@@ -1,9 +1,8 @@
 """hypercorn's connection handling under our own rules: a write has a deadline, and a stop stops.
 
 hypercorn shields `send_all` without a deadline, so one client that stops reading makes its `serve()` deaf to
-shutdown and cancellation. Here such a client's socket is aborted. A request whose body is not read to its end,
-as one that is too large, would hold its connection for ever; here what is left of it is read and forgotten.
-Lifespan events are left out: our tree owns start and stop.
+shutdown and cancellation. Here such a client's socket is aborted, and what is to be closed is closed. Lifespan
+events are left out: our tree owns start and stop.
 """
 
 from __future__ import annotations
@@ -33,8 +32,20 @@ UNREAD_BODY_SECONDS = 5.0
 class DeadlineTCPServer(TCPServer):
     """One HTTP connection whose writes end, one way or the other, within `WRITE_SECONDS`."""
 
+    async def run(self) -> None:
+        """Serve until either side closes."""
+        with trio.CancelScope() as self._scope:
+            await super().run()
+
     async def protocol_send(self, event: Any) -> None:
         """Write, or abort the socket of a reader that takes nothing."""
+        if isinstance(event, Closed):
+            # hypercorn comes here in the task of the application, whose end it has just brought about: without
+            # the shield a client that asked for `Connection: close` would wait for that in vain.
+            with trio.move_on_after(1, shield=True):
+                await super().protocol_send(event)
+            self._scope.cancel(reason="the connection is closed")
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
@@ -67,19 +78,19 @@ class Exchange:
     def __init__(self, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
         self._receive = receive
         self._send = send
-        self.body_ended = trio.Event()
+        self._body_ended = trio.Event()
 
     async def receive(self) -> Any:
         """The next message, for the application."""
         message = await self._receive()
         if message["type"] != "http.request" or not message.get("more_body"):
-            self.body_ended.set()
+            self._body_ended.set()
         return message
 
     async def send(self, message: Any) -> None:
         """Pass on a part of the response."""
         with trio.move_on_after(UNREAD_BODY_SECONDS):
-            await self.body_ended.wait()
+            await self._body_ended.wait()
         await self._send(message)
 
 
@@ -104,21 +115,16 @@ async def serve_http(
     context = WorkerContext(None)
     streams: set[trio.SocketStream] = set()
 
+    async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
+        exchange = Exchange(receive, send)
+        await wrapped(scope, exchange.receive, exchange.send, *others)
+
     async def serve_connection(stream: trio.SocketStream) -> None:
         streams.add(stream)
-        cut = trio.CancelScope()
-
-        async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
-            exchange = Exchange(receive, send)
-            await wrapped(scope, exchange.receive, exchange.send, *others)
-            if not exchange.body_ended.is_set():
-                cut.cancel(reason="a body that nobody wants does not end")
-
         try:
             # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
             server: Any = DeadlineTCPServer(answer, config, context, {}, stream)  # type: ignore[arg-type]
-            with cut:
-                await server
+            await server
         except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others
             _log.error("HTTP connection failed", exc_info=error)
         finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,7 +56,11 @@ class Answer:
     """A streamed answer: iterate over it for pieces of text; then `done` holds the last event's data."""
 
     def __init__(
-        self, command_id: str, accepted: dict[str, Any], events: trio.MemoryReceiveChannel[dict[str, Any]]
+        self,
+        command_id: str,
+        accepted: dict[str, Any],
+        events: trio.MemoryReceiveChannel[dict[str, Any]],
+        cause_of_end: Callable[[], Disconnected | None],
     ) -> None:
         self.command_id = command_id
         self.stream: str = accepted["stream"]
@@ -64,6 +68,7 @@ class Answer:
         """Data of `done`, once it came."""
         self.was_cancelled = False
         self._events = events
+        self._cause_of_end = cause_of_end
         self._last_seq = 0
         self._is_over = False
 
@@ -76,7 +81,7 @@ class Answer:
             try:
                 event = await self._events.receive()
             except (trio.EndOfChannel, trio.ClosedResourceError):
-                raise Disconnected(None, "the stream was cut") from None
+                raise self._cause_of_end() or Disconnected(None, "the stream was cut") from None
             first = event.get("first_seq", event["seq"])
             if first != self._last_seq + 1:
                 raise Disconnected(None, f"events {self._last_seq + 1} to {first - 1} are missing")
@@ -138,7 +143,7 @@ class Client:
         """Start a generation; leaving the block before its end cancels it. Raises `CommandFailed`."""
         command_id, envelope = await self._ask("generate", unstructure(generate), streaming=True)
         channel, events = self._pending_events.pop(command_id)
-        answer = Answer(command_id, envelope["data"], events)
+        answer = Answer(command_id, envelope["data"], events, lambda: self._ended)
         try:
             yield answer
         finally:

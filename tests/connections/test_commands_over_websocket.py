@@ -33,15 +33,15 @@ def assert_covers(events: list[dict[str, Any]], command_id: str, text: str) -> N
 
 
 @pytest.mark.parametrize("payload", [None, 0, "é\u2028", [1, {"a": None}], {"deep": {"er": [True]}}])
-async def test_a_ping_is_answered_with_its_own_data(server: RunningServer, payload: Any) -> None:
-    async with server.peer() as peer:
+async def test_a_ping_is_answered_with_its_own_data(engineless_server: RunningServer, payload: Any) -> None:
+    async with engineless_server.peer() as peer:
         await peer.websocket.send(json.dumps({"type": "ping", "id": "p", "data": payload}))
         pong = await peer.receive()
         assert (pong["type"], pong["re"], pong["data"]) == ("pong", "p", payload)
 
 
-async def test_a_protocol_level_ping_is_answered_too(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_a_protocol_level_ping_is_answered_too(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
         with trio.fail_after(5):
             waiter = await peer.websocket.ping(b"x")
             await (waiter.wait() if hasattr(waiter, "wait") else waiter.wait_value())
@@ -199,7 +199,7 @@ async def test_an_id_that_still_runs_is_a_conflict(tmp_path: Path) -> None:
         ({"prompt": "x", "max_tokens": -1}, "invalid_field", "data.max_tokens", ["-1"]),
         ({"prompt": "x", "max_tokens": "5"}, "invalid_field", "data.max_tokens", ["a string"]),
         ({"prompt": "x", "logit_bias": {"257": 1}}, "invalid_field", "data.logit_bias.257", ["257"]),
-        ({"prompt": "x", "response_schema": {}}, "invalid_field", "data.response_schema", ["not supported"]),
+        ({"prompt": "x", "response_schema": {}}, "invalid_field", "data.response_schema", []),
         ({"prompt": "x", "conversation": "c"}, "invalid_field", "data.conversation", ["not supported"]),
         ({"prompt": "x", "on_disconnect": "detach"}, "invalid_field", "data.on_disconnect", ["not supported"]),
         ({"prompt": "x", "colour": 1}, "invalid_field", "data.colour", []),
@@ -219,9 +219,9 @@ async def test_what_a_generation_may_not_ask_is_refused_and_named(
         assert_covers(await peer.generate("g", "still here"), "g", "You said: still here")
 
 
-async def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(server: RunningServer) -> None:
+async def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(engineless_server: RunningServer) -> None:
     context = MockText().context_tokens
-    async with server.peer() as peer:
+    async with engineless_server.peer() as peer:
         answer = await peer.ask("generate", "g", {"prompt": "a" * (context + 3)})
         assert answer["data"]["code"] == "context_length_exceeded"
         assert answer["data"]["field"] == "data.prompt"
@@ -231,8 +231,10 @@ async def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(server: 
         assert (answer["data"]["code"], answer["data"]["field"]) == ("context_length_exceeded", "data.max_tokens")
 
 
-async def test_a_prompt_of_nearly_a_mebibyte_is_read_and_refused_by_its_length(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_a_prompt_of_nearly_a_mebibyte_is_read_and_refused_by_its_length(
+    engineless_server: RunningServer,
+) -> None:
+    async with engineless_server.peer() as peer:
         answer = await peer.ask("generate", "g", {"prompt": "a" * (MAXIMUM_FRAME_BYTES - 100)})
         assert answer["data"]["code"] == "context_length_exceeded"
         assert (await peer.ask("ping", "p", 1))["type"] == "pong"
@@ -250,27 +252,30 @@ async def test_a_deadline_that_passes_ends_the_stream(tmp_path: Path) -> None:
 # --- what is not of this protocol ---------------------------------------------------------------------
 
 
-async def test_a_binary_frame_is_not_this_protocol(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_a_binary_frame_is_not_this_protocol(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
         await peer.websocket.send(b'{"type":"ping","id":"1"}')
         assert await peer.close_code() == 4400
 
 
-async def test_text_that_is_not_utf_8_closes_with_1007(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_text_that_is_not_utf_8_closes_with_1007(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
         await peer.websocket.send(b'"\xff\xfe"', text=True)
         assert await peer.close_code() == 1007
 
 
-async def test_a_frame_over_a_mebibyte_closes_with_1009(server: RunningServer) -> None:
-    async with server.peer() as peer, server.peer() as other:
-        await peer.websocket.send('"' + "a" * MAXIMUM_FRAME_BYTES + '"')
+@pytest.mark.parametrize("mebibytes", [1, 16])
+async def test_a_frame_over_a_mebibyte_closes_with_1009(engineless_server: RunningServer, mebibytes: int) -> None:
+    """Also when most of it is still on its way: a close over unread bytes would reset the connection first."""
+    async with engineless_server.peer() as peer, engineless_server.peer() as other:
+        with suppress(ConnectionClosed):
+            await peer.websocket.send('"' + "a" * mebibytes * MAXIMUM_FRAME_BYTES + '"')
         assert await peer.close_code() == 1009
         assert (await other.ask("ping", "p", 1))["type"] == "pong"
 
 
-async def test_a_command_over_its_own_limit_is_too_large(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_a_command_over_its_own_limit_is_too_large(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
         answer = await peer.ask("ping", "p", "a" * 65_536)
         assert (answer["type"], answer["re"], answer["data"]["code"]) == ("error", "p", "too_large")
         assert (await peer.ask("ping", "p", "a" * 60_000))["type"] == "pong"
@@ -292,9 +297,9 @@ async def test_a_command_over_its_own_limit_is_too_large(server: RunningServer) 
     ],
 )
 async def test_a_wrong_message_is_an_error_and_the_connection_lives(
-    server: RunningServer, text: str, code: str, re: str | None, field: str | None
+    engineless_server: RunningServer, text: str, code: str, re: str | None, field: str | None
 ) -> None:
-    async with server.peer() as peer:
+    async with engineless_server.peer() as peer:
         await peer.websocket.send(text)
         answer = await peer.receive()
         assert (answer["type"], answer.get("re")) == ("error", re)
@@ -305,8 +310,8 @@ async def test_a_wrong_message_is_an_error_and_the_connection_lives(
         assert (await peer.ask("ping", "p", 1))["type"] == "pong"
 
 
-async def test_ten_wrong_messages_close_the_connection(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_ten_wrong_messages_close_the_connection(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
         for number in range(9):
             assert (await peer.ask("teleport", str(number)))["data"]["code"] == "unknown_type"
         assert (await peer.ask("ping", "p", 1))["type"] == "pong"
@@ -314,8 +319,10 @@ async def test_ten_wrong_messages_close_the_connection(server: RunningServer) ->
         assert await peer.close_code() == 4400
 
 
-async def test_a_burst_of_wrong_messages_still_gets_its_ten_errors_and_the_close_code(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_a_burst_of_wrong_messages_still_gets_its_ten_errors_and_the_close_code(
+    engineless_server: RunningServer,
+) -> None:
+    async with engineless_server.peer() as peer:
         for _ in range(300):
             with suppress(ConnectionClosed):
                 await peer.websocket.send('{"type":"teleport","id":"1"}')
@@ -333,8 +340,8 @@ async def rate_limited(peer: Peer, count: int) -> list[dict[str, Any]]:
     return [await peer.receive() for _ in range(count)]
 
 
-async def test_commands_over_the_rate_are_refused_with_a_hint(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_commands_over_the_rate_are_refused_with_a_hint(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
         answers = await rate_limited(peer, 90)
         refused = [one for one in answers if one["type"] == "error"]
         # 60 at once, hello among them, and 20 a second while they are sent.
@@ -346,8 +353,8 @@ async def test_commands_over_the_rate_are_refused_with_a_hint(server: RunningSer
         assert [one["re"] for one in answers] == [str(number) for number in range(90)]
 
 
-async def test_sixty_refusals_close_the_connection(server: RunningServer) -> None:
-    async with server.peer() as peer, server.peer() as other:
+async def test_sixty_refusals_close_the_connection(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer, engineless_server.peer() as other:
         for number in range(300):
             with suppress(ConnectionClosed):
                 await peer.send("ping", str(number))
@@ -355,8 +362,8 @@ async def test_sixty_refusals_close_the_connection(server: RunningServer) -> Non
         assert (await other.ask("ping", "p", 1))["type"] == "pong"
 
 
-async def test_pongs_do_not_count(server: RunningServer) -> None:
-    async with server.peer() as peer:
+async def test_pongs_do_not_count(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
         for _ in range(200):
             await peer.send("pong")
         assert (await peer.ask("ping", "p", 1))["type"] == "pong"
@@ -405,10 +412,9 @@ async def test_a_client_that_leaves_frees_its_rows(tmp_path: Path) -> None:
 
 
 async def test_a_client_whose_socket_is_cut_frees_its_row(tmp_path: Path) -> None:
-    async with running_server(tmp_path, mock_step_seconds=0.002) as server:
-        async with server.peer() as peer:
-            await peer.send("generate", "a", {"prompt": "count to 900"})
-            while (await peer.receive())["type"] != "token":
-                pass
-            await trio.aclose_forcefully(peer.websocket.stream)
-            await server.until_no_row_is_taken()
+    async with running_server(tmp_path, mock_step_seconds=0.002) as server, server.peer() as peer:
+        await peer.send("generate", "a", {"prompt": "count to 900"})
+        while (await peer.receive())["type"] != "token":
+            pass
+        await trio.aclose_forcefully(peer.websocket.stream)
+        await server.until_no_row_is_taken()

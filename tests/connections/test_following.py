@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any, cast
+
+import attrs
 import pytest
 
+from actors.connections.connection import Connection, ConnectionSettings
 from actors.connections.following import Following
 from actors.inference.messages import GenerationCancelled, GenerationRefused, GenerationTokens
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
+from protocol.events import Limits
+from runtime.testing import RecordingRef, run_handler
+
+SETTINGS = ConnectionSettings(
+    server="leanvibe/0",
+    epoch="e",
+    model="mock",
+    limits=Limits(
+        frame_bytes=1,
+        commands_in_flight=1,
+        streams=1,
+        commands_per_second=1,
+        command_burst=1,
+        connections_per_client=1,
+        detach_seconds=1,
+    ),
+)
 
 
 def tokens(seq: int, *ids: int) -> GenerationTokens:
-    return GenerationTokens(
-        stream="s", seq=seq, text="t", index=seq, token_ids=ids, log_probability=-0.5 * len(ids)
-    )
+    return GenerationTokens(stream="s", seq=seq, text="t", index=seq, token_ids=ids, log_probability=-0.5 * len(ids))
 
 
 @pytest.fixture
@@ -54,3 +74,19 @@ def test_a_stream_that_cannot_go_on_fails_as_its_next_event(following: Following
     failed = following.failure(GenerationRefused(ErrorCode.MODEL_UNAVAILABLE, "no model"))
     assert (failed.seq, failed.code, failed.message) == (2, ErrorCode.MODEL_UNAVAILABLE, "no model")
     assert following.failure(RuntimeError("x")).code is ErrorCode.UNAVAILABLE
+
+
+async def test_a_connection_tells_each_event_once_and_in_order(following: Following) -> None:
+    """What a lost owner had sent, and what its successor sends again, may both come."""
+    connection = Connection("c-1", cast("Any", None), SETTINGS, RecordingRef("access"), RecordingRef("inference"))
+    following.stream = "c-1.1"
+    following.is_accepted = True
+    connection._following["1"] = following
+    for event in (tokens(1, 10), tokens(1, 10), tokens(3, 12), tokens(2, 11), tokens(2, 11), tokens(3, 12)):
+        effects = await run_handler(connection, attrs.evolve(event, stream="c-1.1"))
+        assert effects.error is None
+    frame = connection._outbox.take()
+    assert frame is not None
+    told = json.loads(frame)
+    assert (told["first_seq"], told["seq"], told["data"]["text"]) == (1, 3, "ttt")
+    assert connection._outbox.take() is None

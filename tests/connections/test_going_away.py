@@ -14,14 +14,14 @@ from tests.server_fixture import RunningServer, count_to, eventually, running_se
 pytestmark = pytest.mark.websocket
 
 
-async def test_clients_hear_that_the_server_goes_and_when_to_come_back(server: RunningServer) -> None:
-    async with server.peer() as peer:
-        server.system.request_stop("test")
+async def test_clients_hear_that_the_server_goes_and_when_to_come_back(engineless_server: RunningServer) -> None:
+    async with engineless_server.peer() as peer:
+        engineless_server.system.request_stop("test")
         message = await peer.receive()
         assert (message["type"], message["data"]) == ("going_away", {"retry_after_ms": 1000})
         assert "re" not in message
         assert await peer.close_code() == 1012
-    assert server.system.stuck == []
+    assert engineless_server.system.stuck == []
 
 
 async def test_a_running_answer_is_finished_within_the_drain(tmp_path: Path) -> None:

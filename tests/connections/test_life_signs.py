@@ -56,7 +56,9 @@ async def test_no_pong_within_8_seconds_closes_with_4408(mock_clock: MockClock, 
     await eventually(lambda: not server.connections())
 
 
-async def test_a_silent_client_is_pinged_though_its_answer_streams(mock_clock: MockClock, server: RunningServer) -> None:
+async def test_a_silent_client_is_pinged_though_its_answer_streams(
+    mock_clock: MockClock, server: RunningServer
+) -> None:
     """What the server sends is no sign of life of the client."""
     await server.until_engine_is("ready")
     async with server.peer() as peer:

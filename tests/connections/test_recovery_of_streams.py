@@ -6,6 +6,7 @@ nothing but its place in the tree says that it does not matter.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,13 @@ async def test_every_actor_dies_in_turn_under_one_stream(tmp_path: Path) -> None
             for path in ROOMS:
                 crash(server.system, path, Killed(path))
                 await until_started_again(server, path)
-                await eventually(lambda now=len(events): len(events) > now, what=f"text after {path} died")
+                now = len(events)
+                await eventually(partial(_is_longer, events, now), what=f"text after {path} died")
         assert_whole(events, 300)
+
+
+def _is_longer(events: list[dict[str, Any]], than: int) -> bool:
+    return len(events) > than
 
 
 async def test_the_inference_actor_dies_again_and_again(tmp_path: Path) -> None:
@@ -157,9 +163,7 @@ async def test_a_command_while_the_inference_actor_is_away_is_answered(server: R
         crash(server.system, "inference/inference", Killed("x"))
         await peer.send("generate", "g", {"prompt": "count to 20"})
         assert (await peer.receive())["type"] == "accepted"
-        assert "".join(
-            one["data"]["text"] for one in await peer.stream("g") if one["type"] == "token"
-        ) == count_to(20)
+        assert "".join(one["data"]["text"] for one in await peer.stream("g") if one["type"] == "token") == count_to(20)
 
 
 async def test_a_connection_that_dies_takes_only_its_own_client(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The two actors of the room with a real worker process and the mock engine: serving, limits, cancellation, draining."""
 
 import math
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -9,14 +10,14 @@ import trio
 
 from actors.inference.admission import AdmissionLimits
 from actors.inference.messages import Complete, GenerationCancelled, GenerationRefused, GenerationTokens
-from actors.inference.text.text_model import CheckpointText
+from actors.inference.text.text_model import CheckpointText, MockText
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode
 from protocol.events import FinishReason
 from runtime import ActorDead
 from runtime.incarnation import ActorIncarnation
 
-from .room_kit import Room, inference_room
+from .room_kit import PATIENCE_SECONDS, Room, inference_room
 from .tiny_text import write_text_folder
 
 ONE_TO_NINE = "1 2 3 4 5 6 7 8 9"
@@ -296,6 +297,37 @@ async def test_draining_waits_for_what_runs_and_refuses_what_comes() -> None:
         assert await room.answer(running) == ONE_TO_NINE
     assert room.outcomes() == {"stop": 1}
     assert room.system.stuck == []
+
+
+async def test_a_request_whose_prompt_is_read_when_the_draining_begins_is_refused() -> None:
+    is_reading, may_go_on = threading.Event(), threading.Event()
+
+    class SlowText(MockText):
+        def encode(self, request: Generate) -> list[int]:
+            if request.prompt == "slow":
+                is_reading.set()
+                may_go_on.wait(PATIENCE_SECONDS)
+            return super().encode(request)
+
+    refused: list[Exception] = []
+
+    async with inference_room(step_seconds=0.02, load_text=SlowText) as room:
+
+        async def ask() -> None:
+            try:
+                await room.start("slow")
+            except GenerationRefused as refusal:
+                refused.append(refusal)
+
+        running = await room.start("count to 9")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.to_thread.run_sync(is_reading.wait, PATIENCE_SECONDS)
+            room.system.request_stop("test")
+            await trio.testing.wait_all_tasks_blocked()
+            may_go_on.set()
+        assert await room.answer(running) == ONE_TO_NINE
+    assert [one.code for one in refused if isinstance(one, GenerationRefused)] == [ErrorCode.SHUTTING_DOWN]
 
 
 async def test_token_events_carry_every_id_once() -> None:

@@ -141,6 +141,12 @@ def copy_of(row: Row) -> Row:
     return attrs.evolve(row, emitted_ids=list(row.emitted_ids))
 
 
+_solo: dict[tuple[int, str], list[int]] = {}
+
+
 def solo(loaded: LoadedModel, row: Row) -> list[int]:
-    """What a row emits alone."""
-    return run(make_stepper(loaded, chunk_tokens=1024), [copy_of(row)]).ids[row.row]
+    """What a row emits alone; computed once."""
+    key = (id(loaded), repr(row))
+    if key not in _solo:
+        _solo[key] = run(make_stepper(loaded, chunk_tokens=1024), [copy_of(row)]).ids[row.row]
+    return _solo[key]

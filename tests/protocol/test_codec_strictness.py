@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from protocol.codec import decode_command
+from protocol.codec import decode_command, structure
 from protocol.commands import COMMANDS, KIBIBYTE, MAXIMUM_FRAME_BYTES, Cancel, Generate, Hello, Ping, Pong, Role
 from protocol.errors import BadMessage, InvalidField, ProtocolFault, TooLarge, UnknownType
 
@@ -196,6 +196,21 @@ def test_a_ping_may_carry_anything(sample: str) -> None:
     assert received.data == Ping(SAMPLES[sample])
 
 
+@attrs.frozen
+class Switch:
+    """No command has a boolean yet; those that come will be as strict."""
+
+    is_on: bool
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", "FALSE", None, [], 1.0])
+def test_only_true_and_false_are_booleans(value: Any) -> None:
+    assert structure({"is_on": True}, Switch) == Switch(True)
+    with pytest.raises(InvalidField) as caught:
+        structure({"is_on": value}, Switch, prefix="body")
+    assert caught.value.field == "body.is_on"
+
+
 def test_secrets_stay_out_of_representations() -> None:
     received = decode_command(frame("hello", {"client_id": "me", "token": "sesame"}))
     assert "sesame" not in repr(received)
@@ -282,7 +297,9 @@ def test_a_generate_may_have_a_mebibyte_and_not_a_byte_more() -> None:
         decode_command(sized("generate", {}, "prompt", MAXIMUM_FRAME_BYTES + 1))
 
 
-@pytest.mark.parametrize(("kind", "path"), [("ping", "text"), ("pong", "text"), ("hello", "agent"), ("cancel", "target")])
+@pytest.mark.parametrize(
+    ("kind", "path"), [("ping", "text"), ("pong", "text"), ("hello", "agent"), ("cancel", "target")]
+)
 def test_other_commands_may_have_64_kibibytes(kind: str, path: str) -> None:
     with pytest.raises(TooLarge) as caught:
         decode_command(sized(kind, VALID.get(kind, {}), path, 64 * KIBIBYTE + 1))

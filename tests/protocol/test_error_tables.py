@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.errors import CLOSE_CODES, BadMessage, CloseCode, ErrorCode, InvalidField, ProtocolFault, TooLarge, UnknownType
+from protocol.errors import (
+    CLOSE_CODES,
+    BadMessage,
+    CloseCode,
+    ErrorCode,
+    InvalidField,
+    ProtocolFault,
+    TooLarge,
+    UnknownType,
+)
 from protocol.events import ErrorData
 
-ERROR_CODES = (
-    "bad_message unknown_type invalid_field too_large unauthorized forbidden not_found conflict overloaded "
-    "rate_limited context_length_exceeded model_unavailable engine_failed unavailable deadline_exceeded "
-    "shutting_down internal"
-).split()
+ERROR_CODES = [
+    "bad_message",
+    "unknown_type",
+    "invalid_field",
+    "too_large",
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "conflict",
+    "overloaded",
+    "rate_limited",
+    "context_length_exceeded",
+    "model_unavailable",
+    "engine_failed",
+    "unavailable",
+    "deadline_exceeded",
+    "shutting_down",
+    "internal",
+]
 TEMPORARY = {
     "overloaded",
     "rate_limited",

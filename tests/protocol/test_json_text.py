@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,7 @@ def nested(containers: int, innermost: str = "", *, lists: bool = True) -> str:
         '{"a": 1}{"b": 2}',
         '{"a": "\x01"}',
         '{"a": "\\x41"}',
-        '{a: 1}',
+        "{a: 1}",
         '\ufeff{"a": 1}',
     ],
 )
@@ -117,11 +118,7 @@ def test_surrogates_encoded_as_utf_8_bytes_are_refused() -> None:
 
 
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-BIG, BIG)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers(-BIG, BIG) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=20,
 )
@@ -138,10 +135,8 @@ def test_everything_else_is_read_as_it_was_written(content: dict[str, object]) -
 @settings(deadline=None)
 @given(st.text(max_size=40) | st.binary(max_size=40))
 def test_arbitrary_input_is_an_object_or_a_bad_message(text: str | bytes) -> None:
-    try:
+    with suppress(BadMessage):
         assert isinstance(parse_object(text), dict)
-    except BadMessage:
-        pass
 
 
 @pytest.mark.parametrize(

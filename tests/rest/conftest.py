@@ -1,5 +1,5 @@
-"""Shares the running server with this folder."""
+"""Shares the running servers with this folder."""
 
-from tests.server_fixture import server
+from tests.server_fixture import engineless_server, server
 
-__all__ = ["server"]
+__all__ = ["engineless_server", "server"]

@@ -29,6 +29,7 @@ from actors.inference.models.errors import (
     PickleRefused,
     UnsupportedModel,
 )
+from actors.inference.models.gguf_header import check_gguf
 from actors.inference.models.gguf_repack import repack_gguf
 from actors.inference.models.gguf_tokenizer import write_tokenizer
 from actors.inference.models.hub import CHECKPOINT_FILES
@@ -100,8 +101,7 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _disk_full(to.parent, needed_bytes) from error
-    if description["provenance"] == "verified":
-        write_stamp(to)
+    write_stamp(to)
     progress("ready", 1.0)
     return to
 
@@ -313,6 +313,7 @@ def _disk_full(folder: Path, needed_bytes: int) -> ModelDiskFull:
 def _from_gguf(source: Path, made: Path, options: Options, progress: Progress) -> dict[str, Any]:
     if options.bits is not None or options.dtype is not None:
         raise UnsupportedModel(folder=source, reason="a GGUF is rearranged as it is: no --quantize and no --dtype")
+    check_gguf(source)
     progress("convert", 0.0)
     repacked = repack_gguf(source)
     (made / "config.json").write_text(json.dumps(repacked.config, indent=2) + "\n", encoding="utf-8")

@@ -39,7 +39,8 @@ HAND_IN_HINT = (
 )
 
 
-REMEDY = "run `leanvibe model verify` to see every check, then remove the model and pull, convert or embed it again"
+RENEW = "remove the model with `leanvibe model remove`, and pull, convert or embed it again"
+REMEDY = f"run `leanvibe model verify` to see every check; if it is damaged, {RENEW}"
 
 
 class ModelError(Exception):

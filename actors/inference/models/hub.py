@@ -9,6 +9,7 @@ there, and the next call goes on from it.
 import contextlib
 import errno
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -98,7 +99,6 @@ def pull(model: str, cache_folder: Path, *, revision: str | None, offline: bool,
         arriving.mkdir(parents=True, exist_ok=True)
         _check_room(listing, arriving)
         _fetch(listing, arriving, progress)
-        shutil.rmtree(arriving / ".cache", ignore_errors=True)
         source = {"hub_id": model, "revision": listing.commit}
         write_manifest(arriving, {"name": model, "source": source, "provenance": "verified"})
         arriving.replace(folder)
@@ -117,7 +117,7 @@ def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing
     from huggingface_hub import HfApi
 
     with _hub_errors(model, revision):
-        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+        info = HfApi(endpoint=_endpoint()).model_info(model, revision=revision, files_metadata=True)
     siblings = info.siblings or []
     wanted = [one for one in siblings if one.rfilename in CHECKPOINT_FILES or _WEIGHTS.fullmatch(one.rfilename)]
     names = {one.rfilename for one in wanted}
@@ -134,9 +134,15 @@ def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing
             size_bytes=int(one.size or 0),
             hash=one.lfs.sha256 if one.lfs is not None else str(one.blob_id),
         )
-        for one in wanted
+        # The small ones first: what is wrong with a configuration is known before the gigabytes.
+        for one in sorted(wanted, key=lambda one: one.size or 0)
     )
     return HubListing(model=model, commit=str(info.sha), files=files)
+
+
+def _endpoint() -> str | None:
+    """A mirror of the hub, by the variable that its client knows, but read now and not when that is imported."""
+    return os.environ.get("HF_ENDPOINT") or None
 
 
 def _commit_of(folder: Path) -> str | None:
@@ -148,8 +154,6 @@ def _commit_of(folder: Path) -> str | None:
 
 
 def _fetch(listing: HubListing, folder: Path, progress: Progress) -> None:
-    from huggingface_hub import hf_hub_download
-
     arrived_bytes = 0
     for file in listing.files:
         path = folder / file.name
@@ -158,18 +162,37 @@ def _fetch(listing: HubListing, folder: Path, progress: Progress) -> None:
             def count(of_this_file: int, before: int = arrived_bytes, most: int = file.size_bytes) -> None:
                 progress(before + min(of_this_file, most), listing.size_bytes)
 
-            with _hub_errors(listing.model, listing.commit):
-                hf_hub_download(
-                    listing.model, file.name, revision=listing.commit, local_dir=folder, tqdm_class=_counting_bar(count)
-                )
-            if not _has_hash(path, file):
-                found = _hash_like(path, file.hash)
-                path.unlink()
-                # What the client noted of the file would have it believe that it is there.
-                shutil.rmtree(folder / ".cache", ignore_errors=True)
+            partial = folder / f".{file.name}.partial"
+            _fetch_file(listing, file, partial, count)
+            found = _hash_like(partial, file.hash)
+            if found != file.hash:
+                partial.unlink()
                 raise HubFileCorrupt(model=listing.model, file=file.name, expected=file.hash, found=found)
+            partial.replace(path)
         arrived_bytes += file.size_bytes
         progress(arrived_bytes, listing.size_bytes)
+
+
+def _fetch_file(listing: HubListing, file: HubFile, partial: Path, count: Callable[[int], None]) -> None:
+    """Go on with a file where the last attempt ended.
+
+    By the client's own transport, with its retries and its login, and not by its `hf_hub_download`: since version 2 that
+    throws away what came whenever the process ends.
+    """
+    from huggingface_hub.file_download import hf_hub_url, http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # by way of a lazy table
+
+    if partial.exists() and partial.stat().st_size > file.size_bytes:
+        partial.unlink()
+    partial.touch()
+    url = hf_hub_url(listing.model, file.name, revision=listing.commit, endpoint=_endpoint())
+    # Not appending: the client rewinds the file where a server does not take up in the middle.
+    with partial.open("r+b") as target, _hub_errors(listing.model, listing.commit):
+        known_bytes = target.seek(0, os.SEEK_END)
+        http_get(
+            url, target, resume_size=known_bytes, headers={**build_hf_headers(), "Accept-Encoding": "identity"},
+            expected_size=file.size_bytes, displayed_filename=file.name, tqdm_class=_counting_bar(count),
+        )  # fmt: skip
 
 
 def _has_hash(path: Path, file: HubFile) -> bool:

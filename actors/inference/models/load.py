@@ -24,6 +24,7 @@ from actors.inference.models.errors import (
 )
 from actors.inference.models.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
 from actors.inference.models.single_row import use_single_row_products
+from actors.inference.models.stop_tokens import stop_token_ids
 
 Device = Literal["cpu", "metal", "cuda"]
 
@@ -48,7 +49,7 @@ class LoadedModel:
     parameter_count: int
     """Number of weights before quantization."""
     every_parameter_from_checkpoint: bool
-    """Whether each array in the model is one that was read from the checkpoint."""
+    """Whether each array in the model, before the adapter, is one that was read from the checkpoint."""
     context_length_tokens: int
     """The most tokens, prompt and answer together, for which the model's text is that of the reference."""
     vocabulary_size: int
@@ -66,8 +67,8 @@ def available_device() -> Device:
     return "cuda" if mx.cuda.is_available() else "cpu"
 
 
-def load_checkpoint(folder: Path, device: Device) -> LoadedModel:
-    """Load the checkpoint in `folder` and make `device` the default of MLX.
+def load_checkpoint(folder: Path, device: Device, *, adapter: Path | None = None) -> LoadedModel:
+    """Load the checkpoint in `folder`, with the adapter in `adapter` if there is one, and make `device` MLX's default.
 
     Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `UnsupportedModel`, or `CheckpointMismatch` with
     the tensors that are missing, unexpected or of the wrong shape. Call it in the thread that will step the model.
@@ -93,6 +94,12 @@ def load_checkpoint(folder: Path, device: Device) -> LoadedModel:
     mx.eval(model.parameters())
     parameters = dict(tree_flatten(model.parameters()))
     from_checkpoint = all(parameters[name] is tensors.get(name) for name in parameters)
+    if adapter is not None:
+        # Imported here: mlx-lm's trainer comes with it.
+        from actors.inference.models.adapters import apply_adapter
+
+        apply_adapter(model, adapter)
+        parameters = dict(tree_flatten(model.parameters()))
     has_single_row_products = device == "cpu" and use_single_row_products(model)
     return LoadedModel(
         model=model,
@@ -103,7 +110,7 @@ def load_checkpoint(folder: Path, device: Device) -> LoadedModel:
         every_parameter_from_checkpoint=from_checkpoint,
         context_length_tokens=_context_length_tokens(model, config),
         vocabulary_size=int(config["vocab_size"]),
-        stop_token_ids=_stop_token_ids(folder, config),
+        stop_token_ids=stop_token_ids(folder, config),
         has_single_row_products=has_single_row_products,
     )
 
@@ -285,15 +292,3 @@ def _type_name(tensors: Mapping[str, mx.array], quantization: Mapping[str, Any])
     name = str(floating.dtype).removeprefix("mlx.core.")
     is_quantized = any(name.endswith(".scales") for name in tensors)
     return f"{quantization['bits']}-bit {name}" if is_quantized else name
-
-
-def _stop_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
-    """The end tokens of `generation_config.json` and `config.json` together: published models split them so."""
-    path = folder / "generation_config.json"
-    found: list[Any] = [config.get("eos_token_id")]
-    if path.is_file():
-        found.append(_read_json(path).get("eos_token_id"))
-    ids: set[int] = set()
-    for value in found:
-        ids.update(value if isinstance(value, list) else [] if value is None else [value])
-    return frozenset(ids)

@@ -81,9 +81,6 @@ class Phi3Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         hidden = self.embed_tokens(inputs)
         caches = [None] * len(self.layers) if cache is None else cache
         mask = create_attention_mask(hidden, caches[0], window_size=self._window)
-        if mask is None and self._window is not None and caches[0] is not None:
-            # mlx-lm leaves the mask out for a single new token, which also would see past the window.
-            mask = _single_token_mask(caches[0].offset, self._window)
         turn = self._rotation.for_rows(caches[0], inputs, sequence_lengths)
         for layer, one in zip(self.layers, caches, strict=True):
             hidden = layer(hidden, mask, one, turn)
@@ -208,11 +205,3 @@ def _known_positions(cache: Any, rows: int) -> list[int]:
         return [0] * rows
     offset = cache.offset
     return [int(offset)] * rows if isinstance(offset, int) else [int(one) for one in offset.tolist()]
-
-
-def _single_token_mask(offset: Any, window: int) -> mx.array | None:
-    """Which of the `offset + 1` keys a single new token of a cache without padding sees."""
-    known = int(offset)
-    if known < window:
-        return None
-    return mx.arange(known + 1) > known - window

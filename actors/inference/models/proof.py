@@ -53,8 +53,7 @@ def prove(loaded: LoadedModel, folder: Path, expected: Canaries, *, is_known: bo
         if bad:
             raise DegenerateTensors(folder=folder, names=bad)
         checks.append(Check(name="tensors", passed=True, detail="all are finite and none is all zero"))
-    _check_tokenizer(folder)
-    short = canary_negative_log_likelihood(loaded.model, canary_token_ids(folder))
+    short = canary_negative_log_likelihood(loaded.model, _read_canary(folder))
     if not short < CANARY_CEILING_NATS:
         raise CanaryFailed(folder=folder, nats_per_token=short, ceiling_nats=CANARY_CEILING_NATS)
     checks.append(_check_value(folder, "short", short, expected.short))
@@ -96,11 +95,12 @@ def _check_value(folder: Path, text: str, nats: float, expected: float | None) -
     return Check(name=name, passed=True, detail=f"{nats:.4f} nats per token, recorded {expected:.4f}")
 
 
-def _check_tokenizer(folder: Path) -> None:
+def _read_canary(folder: Path) -> list[int]:
+    """The short paragraph's tokens, or what is wrong with the tokenizer."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ModelFileMissing(path=path)
     try:
-        canary_token_ids(folder)
+        return canary_token_ids(folder)
     except Exception as error:  # tokenizers raises bare Exception for a file that it cannot read
         raise ModelFileCorrupt(path=path, reason=f"cannot be read: {error}") from error

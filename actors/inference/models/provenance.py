@@ -44,6 +44,8 @@ class FileFindings:
     """What was looked at."""
     expected: Canaries
     """Values that the canary texts must have."""
+    has_manifest: bool
+    """Whether there is a manifest, whoever vouches for it."""
     is_stamped: bool
     """Whether the hashes were found right before and nothing was written since."""
 
@@ -59,7 +61,9 @@ def examine_files(folder: Path, name: str) -> FileFindings:
             Check(name="files", passed=True, detail="there is no manifest to hold them against"),
             source_check(name, "unverified", "nothing says what the files should be"),
         )
-        return FileFindings(provenance="unverified", checks=checks, expected=Canaries(), is_stamped=False)
+        return FileFindings(
+            provenance="unverified", checks=checks, expected=Canaries(), has_manifest=False, is_stamped=False
+        )
     is_stamped = stamp_is_current(folder)
     verify_files(folder, with_hashes=not is_stamped)
     manifest = read_manifest(folder)
@@ -71,8 +75,9 @@ def examine_files(folder: Path, name: str) -> FileFindings:
         source_check(name, provenance, describe_source(manifest)),
     )
     return FileFindings(
-        provenance=provenance, checks=checks, expected=expected_canaries(folder, manifest), is_stamped=is_stamped
-    )
+        provenance=provenance, checks=checks, expected=expected_canaries(folder, manifest), has_manifest=True,
+        is_stamped=is_stamped,
+    )  # fmt: skip
 
 
 def provenance_of(manifest: Mapping[str, Any]) -> Provenance:

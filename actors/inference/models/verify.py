@@ -8,7 +8,7 @@ import attrs
 
 from actors.inference.models.catalogue import Canaries
 from actors.inference.models.errors import (
-    REMEDY,
+    RENEW,
     CanaryDrifted,
     CanaryFailed,
     CheckpointMismatch,
@@ -22,6 +22,7 @@ from actors.inference.models.provenance import (
     Check,
     Provenance,
     describe_source,
+    examine_files,
     expected_canaries,
     provenance_of,
     source_check,
@@ -54,16 +55,24 @@ class Verification:
         return all(check.passed for check in self.checks if check.name != "source")
 
 
-def verify_model(folder: Path, name: str, *, accept: bool) -> Verification:
+def verify_model(folder: Path, name: str, *, accept: bool, adapter: Path | None = None) -> Verification:
     """Hash every file, load the model, measure both canary texts.
+
+    With `adapter` it is the adapter's folder that is looked at and recorded, on the model in `folder`, which has to be fit
+    itself.
 
     With `accept` a checkpoint that passes and that nobody vouches for is recorded as it is: manifest, hashes, values. A
     passing checkpoint whose manifest has no values gets them. A failing one loses its stamp and is never recorded. Takes
     some seconds for the embedded model, minutes for a large one on a CPU. Raises `ModelFileMissing` or
     `ModelFileCorrupt` where the manifest itself cannot be read; all else is in the result.
     """
-    has_manifest = (folder / MANIFEST_NAME).exists()
+    base = folder
     unlisted: dict[str, Any] = {"name": name, "source": {"path": folder.name}}
+    if adapter is not None:
+        examine_files(base, name)
+        folder = adapter
+        unlisted = {"name": adapter.name, "source": {"path": adapter.name}, "base": name}
+    has_manifest = (folder / MANIFEST_NAME).exists()
     manifest = read_manifest(folder) if has_manifest else unlisted
     provenance = provenance_of(manifest) if has_manifest else "unverified"
     checks = _file_checks(folder, manifest) if has_manifest else [_no_manifest()]
@@ -71,10 +80,10 @@ def verify_model(folder: Path, name: str, *, accept: bool) -> Verification:
     measured = None
     if all(check.passed for check in checks):
         try:
-            loaded = load_checkpoint(folder, available_device())
-            proof = prove(loaded, folder, expected, is_known=False, with_long=True)
+            loaded = load_checkpoint(base, available_device(), adapter=adapter)
+            proof = prove(loaded, base, expected, is_known=False, with_long=True)
         except ModelError as error:
-            checks.append(Check(name=_check_name(error), passed=False, detail=str(error), action=REMEDY))
+            checks.append(Check(name=_check_name(error), passed=False, detail=str(error), action=RENEW))
         else:
             checks.extend(proof.checks)
             measured = proof.canaries
@@ -87,16 +96,18 @@ def verify_model(folder: Path, name: str, *, accept: bool) -> Verification:
             _record(folder, {**manifest, "provenance": "verified", "accepted": now.date().isoformat()}, measured)
         elif has_manifest and expected.long is None:
             _record(folder, manifest, measured)
-        if provenance == "verified":
+        if (folder / MANIFEST_NAME).exists():
             write_stamp(folder)
     manifest = read_manifest(folder) if (folder / MANIFEST_NAME).exists() else manifest
     checks.append(source_check(name, provenance, describe_source(manifest)))
-    return Verification(name=name, folder=folder, provenance=provenance, checks=tuple(checks))
+    # Whoever vouches for the manifest does not vouch for files that are not as it says.
+    vouched: Provenance = "unverified" if measured is None else provenance
+    return Verification(name=name, folder=folder, provenance=vouched, checks=tuple(checks))
 
 
 def _file_checks(folder: Path, manifest: dict[str, Any]) -> list[Check]:
     problems = [
-        Check(name="files", passed=False, detail=str(problem), action=REMEDY)
+        Check(name="files", passed=False, detail=str(problem), action=RENEW)
         for problem in file_problems(folder, with_hashes=True)
     ]
     count = len(manifest["files"])

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import jinja2
 
 from actors.inference.grammar import BadSchema, Grammars
+from actors.inference.models.stop_tokens import stop_token_ids
 from actors.inference.text.chat_template import ChatTemplate
 from protocol.commands import ChatMessage, Generate
 
@@ -69,7 +70,7 @@ class CheckpointText:
         self.context_tokens = _whole_number(folder, config, "max_position_embeddings")
         settings = _read_json(folder / "tokenizer_config.json", optional=True)
         self._template = _template(folder, settings)
-        self.stop_token_ids = _stop_token_ids(folder, config)
+        self.stop_token_ids = stop_token_ids(folder, config)
         self._tokenizer_path = tokenizer_path
         self._grammars: Grammars | None = None
         self._grammars_lock = threading.Lock()
@@ -209,15 +210,3 @@ def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
             value = value.get("content")
         tokens[name] = value if isinstance(value, str) else ""
     return tokens
-
-
-def _stop_token_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
-    """`eos_token_id` of the generation config and of the config: a number or a list of them."""
-    ids: set[int] = set()
-    for source in (_read_json(folder / "generation_config.json", optional=True), config):
-        value = source.get("eos_token_id")
-        if isinstance(value, int):
-            ids.add(value)
-        elif isinstance(value, list):
-            ids.update(one for one in value if isinstance(one, int))
-    return frozenset(ids)

@@ -27,7 +27,13 @@ POOL_BYTES = 256 * 1024 * 1024
 
 
 def load_stepper(
-    folder: Path, name: str, blas: BlasReport, stage: Callable[[str], None], *, prefix_bytes: int
+    folder: Path,
+    name: str,
+    blas: BlasReport,
+    stage: Callable[[str], None],
+    *,
+    prefix_bytes: int,
+    adapter: Path | None = None,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
 
@@ -39,24 +45,36 @@ def load_stepper(
     mx.set_cache_limit(POOL_BYTES)
     stage("checking files")
     found = examine_files(folder, name)
+    added = None if adapter is None else examine_files(adapter, f"{name} --adapter {adapter}")
     stage("loading weights")
-    loaded = load_checkpoint(folder, backend)
+    loaded = load_checkpoint(folder, backend, adapter=adapter)
     stage("canary")
     # The long text takes a minute on a busy machine and its place is where a model comes in or is verified; here the
     # hashes say that nothing changed since.
-    proof = prove(loaded, folder, found.expected, is_known=found.is_stamped, with_long=False)
-    is_verified = found.provenance == "verified"
-    if is_verified and not found.is_stamped:
-        write_stamp(folder)
-    checks = (*found.checks, *proof.checks)
+    expected, is_known = found.expected, found.is_stamped
+    if added is not None:
+        # What the texts measure with the adapter stands in its own manifest.
+        expected, is_known = added.expected, found.is_stamped and added.is_stamped
+    proof = prove(loaded, folder, expected, is_known=is_known, with_long=False)
+    parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
+    positions = int(loaded.config["max_position_embeddings"])
+    served = loaded.context_length_tokens
+    is_verified = all(part.provenance == "verified" for part, _folder in parts)
+    for part, where in parts:
+        if part.has_manifest and not part.is_stamped:
+            write_stamp(where)
+    checks = (*(check for part, _folder in parts for check in part.checks), *proof.checks)
     warnings = [f"{check.detail}: {check.action}" for check in checks if not check.passed]
+    if served < positions:
+        warnings.append(f"served up to {served:,} of {positions:,} tokens: beyond, its positions are measured anew")
     report: dict[str, Any] = {
         "model": name,
         "backend": backend,
         "blas": blas.name,
         "dtype": loaded.dtype,
         "has_pretrained_weights": loaded.every_parameter_from_checkpoint and is_verified,
-        "provenance": found.provenance,
+        "provenance": "verified" if is_verified else "unverified",
+        "adapter": None if adapter is None else adapter.name,
         "checks": [attrs.asdict(check) for check in checks],
         "canary_nll": proof.canaries.short,
         "parameter_bytes": loaded.parameter_bytes,

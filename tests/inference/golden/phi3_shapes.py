@@ -22,7 +22,7 @@ _BASE: dict[str, Any] = {
     "model_type": "phi3",
     "hidden_size": 64,
     "num_hidden_layers": 2,
-    "intermediate_size": 80,
+    "intermediate_size": 96,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "hidden_act": "silu",

@@ -64,7 +64,7 @@ def _swap_queries_and_keys(folder: Path) -> None:
 
 def _change_rope_theta(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    config["rope_theta"] = 50000.0
+    config["rope_theta"] = 20.0
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
@@ -107,7 +107,7 @@ def test_hashes_catch_it_at_load_and_name_the_file(accepted: Path, corrupt: Call
     assert caught.value.path.name in ("model.safetensors", "tokenizer.json", "config.json")
     assert "leanvibe model verify" in str(caught.value)
     result = verify_model(accepted, "small", accept=True)
-    assert not result.is_fit
+    assert (result.is_fit, result.provenance) == (False, "unverified")
     assert [check.name for check in result.checks if not check.passed] == ["files"]
     assert not (accepted / STAMP_NAME).exists()
 

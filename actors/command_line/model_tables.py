@@ -1,0 +1,64 @@
+"""The tables of `leanvibe model`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from actors.inference.models.inventory import InventoryEntry
+from actors.inference.models.provenance import Check
+
+__all__ = ["show_inventory", "show_verification"]
+
+
+def show_inventory(entries: Iterable[InventoryEntry]) -> None:
+    """Print one line a model."""
+    table = Table(title="Models", title_justify="left")
+    for heading in ("name", "size", "type", "provenance", "in use", "source"):
+        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
+    for entry in entries:
+        if not entry.is_present:
+            command = "leanvibe model embed" if entry.name == "embedded" else f"leanvibe model pull {entry.name}"
+            table.add_row(f"[dim]{entry.name}[/dim]", "–", "", "", "", f"[dim]not here; {command}[/dim]")
+            continue
+        colour = "green" if entry.provenance == "verified" else "yellow"
+        table.add_row(
+            escape(entry.name),
+            _size(entry.size_bytes or 0),
+            entry.type,
+            f"[{colour}]{entry.provenance}[/{colour}]",
+            "yes" if entry.is_in_use else "",
+            escape(entry.source),
+        )
+    Console().print(table)
+
+
+def show_verification(name: str, provenance: str, checks: Iterable[Check], folder: Path) -> None:
+    """Print one line a check, then what to do about those that failed."""
+    table = Table(title=escape(f"{name} in {folder}"), title_justify="left")
+    for heading in ("check", "result", "found"):
+        table.add_column(heading, overflow="fold")
+    actions: dict[str, None] = {}
+    for check in checks:
+        table.add_row(
+            check.name, "[green]passed[/green]" if check.passed else "[red]failed[/red]", escape(check.detail)
+        )
+        if check.action:
+            actions[check.action] = None
+    console = Console()
+    console.print(table)
+    colour = "green" if provenance == "verified" else "yellow"
+    console.print(f"provenance: [{colour}]{provenance}[/{colour}]")
+    for action in actions:
+        console.print(f"To do: {action}", markup=False)
+
+
+def _size(size_bytes: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.3g} {unit}"
+    return f"{size_bytes / 1e3:.3g} kB"

@@ -1,0 +1,40 @@
+"""Which tokens end an answer, from everything a checkpoint says about it. No MLX and no tokenizer library here.
+
+Published models spread it: Phi-3's `config.json` names `<|endoftext|>` alone, its `generation_config.json` also `<|end|>`,
+which ends every answer of a chat, and copies of it often come without that file. So the special tokens that are nothing
+else than an end, by their text, count wherever the tokenizer has them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+END_TOKENS = frozenset({"<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>"})
+"""Texts of special tokens that end a turn or a text and stand for nothing else, in every model that has them."""
+
+
+def stop_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
+    """Ids of `config.json` (its content is `config`), `generation_config.json`, and the end tokens of `tokenizer.json`.
+
+    A file that is missing or cannot be read adds nothing: it is for others to complain about it.
+    """
+    ids: set[int] = set()
+    for value in (config.get("eos_token_id"), _read(folder / "generation_config.json").get("eos_token_id")):
+        listed = value if isinstance(value, list) else [value]
+        ids.update(one for one in listed if isinstance(one, int))
+    eos = _read(folder / "tokenizer_config.json").get("eos_token")
+    # Some configurations write a token as an object.
+    named = eos.get("content") if isinstance(eos, dict) else eos
+    for token in _read(folder / "tokenizer.json").get("added_tokens") or []:
+        if token.get("special") and (token.get("content") in END_TOKENS or token.get("content") == named):
+            ids.add(int(token["id"]))
+    return frozenset(ids)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,126 @@
+"""Logs on standard error: JSON lines for programs, plain words for people, and nobody's secrets."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from actors.logging import configure_logging, log_event
+from runtime import ChildEnded, ChildRestarting, ChildStarted, DownReason, StuckReport, SystemStopping
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+    for name in ("hypercorn", "quart", "trio-websocket", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def configured(monkeypatch: pytest.MonkeyPatch, level: str, *, terminal: bool = False) -> io.StringIO:
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    configure_logging(level)
+    return stream
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_logs_are_json_lines_where_no_person_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, "info")
+    structlog.get_logger("x").info("hello", number=5)
+    (line,) = lines(stream)
+    assert (line["event"], line["number"], line["level"]) == ("hello", 5, "info")
+    assert str(line["timestamp"]).endswith("Z")
+
+
+def test_the_standard_librarys_loggers_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, "info")
+    logging.getLogger("runtime").warning("%s is %s", "access", "stuck")
+    logging.getLogger("runtime").debug("never")
+    (line,) = lines(stream)
+    assert (line["event"], line["level"]) == ("access is stuck", "warning")
+
+
+def test_a_message_below_the_level_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, "error")
+    structlog.get_logger("x").warning("quiet")
+    logging.getLogger("y").warning("quiet")
+    log_event(ChildRestarting(**RESTARTING))
+    assert stream.getvalue() == ""
+
+
+def raise_with_secret() -> None:
+    prompt = "-".join(["my", "secret", "prompt"])
+    raise ZeroDivisionError(f"{len(prompt)} characters")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_exception_is_logged_with_its_stack_but_without_its_variables(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    stream = configured(monkeypatch, "info", terminal=terminal)
+    try:
+        raise_with_secret()
+    except ZeroDivisionError:
+        logging.getLogger("runtime").exception("failed")
+    assert "ZeroDivisionError" in stream.getvalue()
+    assert "raise_with_secret" in stream.getvalue()
+    assert "my-secret-prompt" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_thousand_failures_do_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    configured(monkeypatch, "info", terminal=terminal)
+    began = time.perf_counter()
+    for _ in range(1000):
+        try:
+            raise_with_secret()
+        except ZeroDivisionError:
+            logging.getLogger("runtime").exception("failed")
+    # With tracebacks drawn by rich this took 18 seconds.
+    assert time.perf_counter() - began < 5
+
+
+RESTARTING = {
+    "path": "access",
+    "incarnation": 1,
+    "reason": DownReason.CRASHED,
+    "error": ValueError("outer"),
+    "uptime_seconds": 1.23456,
+    "attempt": 1,
+    "delay_seconds": 0.0,
+}
+
+
+def test_what_happens_in_the_tree_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, "debug")
+    error = ValueError("outer")
+    error.__cause__ = OSError("inner")
+    log_event(ChildRestarting(**{**RESTARTING, "error": error}))
+    log_event(ChildRestarting(**{**RESTARTING, "delay_seconds": None}))
+    log_event(ChildStarted("access", 2, 0.1))
+    log_event(ChildEnded("access", 2, DownReason.STOPPED, None))
+    log_event(StuckReport("rest", 1, ("a", "b")))
+    log_event(SystemStopping("SIGINT"))
+    events = lines(stream)
+    assert [one["event"] for one in events] == ["restart", "giving up", "started", "ended", "stuck", "stopping"]
+    assert events[0]["cause"] == ["ValueError: outer", "OSError: inner"]
+    assert events[0]["uptime_seconds"] == 1.235
+    assert events[4]["stack"] == ["a", "b"]

@@ -1,0 +1,215 @@
+"""`leanvibe model`, from the hub to a checkpoint that can be trusted, and what it says when something is in the way."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import mlx.core as mx
+import numpy
+import pytest
+from click.testing import CliRunner, Result
+
+from actors.command_line import model as command_module
+from actors.command_line.main import leanvibe
+from actors.inference.models.load import load_checkpoint
+from actors.inspection.server_file import ServerFile, lock_data_folder
+from tests.inference.golden.phi3_shapes import prompts
+from tests.inference.models.local_hub import Hub, serving
+from tests.inference.models.small_checkpoints import write_small
+
+Run = Callable[..., Result]
+GOLDEN = Path(__file__).parents[1] / "inference" / "golden" / "phi3_reference.npz"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def run(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    # The process of the tests has MLX already, and with it its BLAS.
+    monkeypatch.setattr(command_module, "_load_blas", lambda _settings: None)
+    monkeypatch.setenv("LEANVIBE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def invoke(*words: str | Path) -> Result:
+        result = CliRunner().invoke(leanvibe, ["model", *map(str, words), "--cache-dir", str(cache)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving(Hub()) as running:
+        running.add_folder(write_small(tmp_path / "published", shards=3))
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+        monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+        yield running
+
+
+def _listed(run: Run) -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in json.loads(run("list", "--json").stdout)}
+
+
+def _greedy(folder: Path, ids: list[int], count: int) -> list[int]:
+    model = load_checkpoint(folder, "cpu").model
+    sequence = list(ids)
+    for _ in range(count):
+        sequence.append(int(model(mx.array([sequence]))[0, -1].argmax().item()))
+    return sequence[len(ids) :]
+
+
+def test_pulled_converted_quantized_verified_and_the_same_text_as_the_reference(
+    run: Run, hub: Hub, cache: Path, tmp_path: Path
+) -> None:
+    hub.cuts["model-00002-of-00003.safetensors"] = [2000]
+    pulled = run("pull", "someone/small", "--json")
+    assert pulled.exit_code == 0, pulled.output
+    outcome = json.loads(pulled.stdout)
+    assert (outcome["provenance"], outcome["is_fit"]) == ("verified", True)
+    whole, small = tmp_path / "whole", tmp_path / "small"
+    assert run("convert", "someone/small", "--to", whole).exit_code == 0
+    assert run("convert", "someone/small", "--to", small, "--quantize", "8", "--group-size", "32").exit_code == 0
+    for folder in (whole, small):
+        assert run("verify", folder).exit_code == 0
+    reference = numpy.load(GOLDEN)
+    for number, ids in enumerate(prompts("grouped_heads")):
+        expected = reference[f"grouped_heads/{number}/greedy"].tolist()
+        assert _greedy(whole, ids, len(expected)) == expected
+    manifest = json.loads((small / "manifest.json").read_text())
+    assert manifest["source"]["hub_id"] == "someone/small"
+    assert manifest["source"]["revision"] == hub.commit
+    assert manifest["conversion"] == {"bits": 8, "group_size": 32, "dtype": None}
+    entry = _listed(run)["someone/small"]
+    assert (entry["is_present"], entry["type"], entry["provenance"]) == (True, "phi3 float32", "verified")
+    assert entry["source"] == f"from someone/small at {hub.commit[:12]}"
+    assert run("path", "someone/small").stdout.strip() == str(cache / "models" / "someone--small")
+    removed = json.loads(run("remove", "someone/small", "--yes", "--json").stdout)
+    assert removed["freed_bytes"] > 100_000
+    assert "someone/small" not in _listed(run)
+
+
+def test_a_folder_that_nobody_vouches_for_is_verified_by_accepting_it(run: Run, cache: Path) -> None:
+    write_small(cache / "models" / "mine")
+    refused = run("verify", "mine")
+    assert refused.exit_code == 1
+    assert "leanvibe model verify mine --accept" in refused.stdout
+    assert _listed(run)["mine"]["provenance"] == "unverified"
+    accepted = run("verify", "mine", "--accept")
+    assert accepted.exit_code == 0, accepted.output
+    assert "provenance: verified" in accepted.stdout
+    assert _listed(run)["mine"]["provenance"] == "verified"
+    weights = cache / "models" / "mine" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8] + bytes(8))
+    damaged = run("verify", "mine", "--json")
+    assert damaged.exit_code == 1
+    (failed,) = [check for check in json.loads(damaged.stdout)["checks"] if not check["passed"]]
+    assert failed["name"] == "files"
+    assert "SHA-256" in failed["detail"]
+    assert failed["action"]
+
+
+def test_the_list_shows_short_names_that_are_not_here_with_what_to_type(run: Run) -> None:
+    entries = _listed(run)
+    assert {name: entry["is_present"] for name, entry in entries.items()} == {"embedded": False, "phi-3-mini": False}
+    shown = run("list").stdout
+    assert "leanvibe model embed" in shown
+    assert "leanvibe model pull phi-3-mini" in shown
+
+
+@pytest.fixture
+def running_server(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Look like a server that runs a model; the lock on the data folder is what makes it one."""
+    import os
+
+    folder = tmp_path / "data"
+    descriptor = lock_data_folder(folder)
+
+    def write(model: str) -> None:
+        ServerFile(
+            pid=os.getpid(), started_at="2026-01-01T00:00:00Z", rest_url="http://127.0.0.1:1",
+            websocket_url="ws://127.0.0.1:2", inspection_socket="", engine="mlx", model=model,
+        ).write(folder)  # fmt: skip
+
+    yield write
+    os.close(descriptor)
+
+
+def test_the_model_in_use_is_shown_and_not_removed(
+    run: Run, cache: Path, running_server: Callable[[str], None]
+) -> None:
+    folder = write_small(cache / "models" / "mine")
+    running_server("mine")
+    assert _listed(run)["mine"]["is_in_use"]
+    refused = run("remove", "mine", "--yes")
+    assert refused.exit_code == 1
+    assert "in use by the server" in refused.stderr
+    assert folder.is_dir()
+    running_server("mock")
+    assert not _listed(run)["mine"]["is_in_use"]
+    assert run("remove", "mine", "--yes").exit_code == 0
+    assert not folder.exists()
+
+
+def test_a_model_in_use_that_lies_elsewhere_is_listed_too(
+    run: Run, tmp_path: Path, running_server: Callable[[str], None]
+) -> None:
+    folder = write_small(tmp_path / "elsewhere")
+    running_server(str(folder))
+    entry = _listed(run)["elsewhere"]
+    assert (entry["is_in_use"], entry["folder"]) == (True, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("pull", "embedded"), "leanvibe model embed"),
+        (("pull", "notaname"), "OWNER/NAME"),
+        (("pull", "some/thing", "--offline"), "offline mode"),
+        (("path", "some/thing"), "no model named"),
+        (("path", "embedded"), "not there yet"),
+        (("verify", "embedded"), "not there yet"),
+        (("remove", "some/thing", "--yes"), "no model named"),
+        (("remove", "../cache", "--yes"), "no model named"),
+        (("convert", "some/thing", "--to", "x"), "no model named"),
+    ],
+)
+def test_what_is_in_the_way_is_one_line_that_says_what_to_do(run: Run, words: tuple[str, ...], said: str) -> None:
+    result = run(*words)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_path_is_not_pulled_but_explained(run: Run, tmp_path: Path) -> None:
+    folder = write_small(tmp_path / "mine")
+    assert "leanvibe model convert" in run("pull", folder).stderr
+
+
+def test_what_the_hub_refuses_reaches_the_person(run: Run, hub: Hub) -> None:
+    assert "no model 'someone/other'" in run("pull", "someone/other").stderr
+    assert "no revision 'v9'" in run("pull", "someone/small", "--revision", "v9").stderr
+    hub.is_gated = True
+    assert "is gated" in run("pull", "someone/small").stderr
+
+
+def test_looking_at_models_imports_no_mlx() -> None:
+    import subprocess
+
+    program = (
+        "import sys\nfrom click.testing import CliRunner\nfrom actors.command_line.main import leanvibe\n"
+        "assert CliRunner().invoke(leanvibe, ['model', 'list']).exit_code == 0\n"
+        "assert not {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

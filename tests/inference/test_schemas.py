@@ -1,0 +1,119 @@
+"""Answers that follow a JSON Schema: refused before admission or valid afterwards, batched with free neighbours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from actors.inference.grammar import BadSchema, Grammars
+from actors.inference.messages import GenerationRefused, GenerationTokens
+from actors.inference.text.text_model import CheckpointText
+from protocol.errors import ErrorCode
+from protocol.events import FinishReason
+from tests.inference.room_kit import inference_room
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 16},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "languages": {"type": "array", "items": {"enum": ["Python", "Rust", "C"]}, "maxItems": 2},
+    },
+    "required": ["name", "age", "languages"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def grammars(embedded_model: Path) -> Grammars:
+    text = CheckpointText(embedded_model)
+    return Grammars(embedded_model / "tokenizer.json", text.vocabulary_size, sorted(text.stop_token_ids))
+
+
+@pytest.mark.mlx_real_inference
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "nonsense"},
+        {"$ref": "http://example.org/elsewhere.json"},
+        {"type": "object", "unevaluatedProperties": False},
+        {"enum": ["x" * 70_000]},
+    ],
+)
+def test_p14_a_bad_or_huge_schema_is_refused_with_its_reason(grammars: Grammars, schema: dict[str, Any]) -> None:
+    with pytest.raises(BadSchema, match=r"\w"):
+        grammars.check(schema)
+
+
+@pytest.mark.mlx_real_inference
+def test_a_matcher_goes_on_after_what_was_emitted(grammars: Grammars, embedded_model: Path) -> None:
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(embedded_model / "tokenizer.json"))
+    ids = tokenizer.encode('{"name":"Bo","age":5,"languages":["C"]}', add_special_tokens=False).ids
+    for cut in range(len(ids)):
+        fresh, resumed = grammars.matcher(PERSON, ids[:cut]), grammars.matcher(PERSON, [])
+        for token_id in ids[:cut]:
+            resumed.take(token_id)
+        assert (fresh.mask() == resumed.mask()).all()
+        assert fresh.mask()[ids[cut] // 32] >> (ids[cut] % 32) & 1
+
+
+@pytest.mark.mlx_real_inference
+async def test_p14_every_reply_is_valid_or_ends_with_length_while_batched_with_others(
+    embedded_model: Path, cache_folder: Path
+) -> None:
+    async with inference_room(
+        engine="mlx",
+        checkpoint=embedded_model,
+        cache_folder=cache_folder,
+        load_text=lambda: CheckpointText(embedded_model),
+        patience_seconds=120,
+    ) as room:
+        with pytest.raises(GenerationRefused) as refused:
+            await room.start("x", response_schema={"type": "nonsense"})
+        assert (refused.value.code, refused.value.field) == (ErrorCode.INVALID_FIELD, "data.response_schema")
+
+        free = await room.start("The capital of France is", max_tokens=24)
+        constrained = [
+            await room.start(f"Person number {number} as JSON: ", response_schema=PERSON, max_tokens=60, **hot)
+            for number, hot in enumerate([{}, {"temperature": 1.0, "seed": 1}, {"temperature": 1.5, "seed": 2}])
+        ]
+        short = await room.start("A person as JSON: ", response_schema=PERSON, max_tokens=3)
+        for stream in constrained:
+            done = await room.done(stream)
+            if done.finish_reason is FinishReason.STOP:
+                jsonschema.validate(json.loads(room.text(stream)), PERSON)
+            else:
+                assert done.usage.completion_tokens == 60
+        assert (await room.done(short)).finish_reason is FinishReason.LENGTH
+        together = await room.answer(free)
+        assert together == (await room.complete("The capital of France is", max_tokens=24)).text
+
+
+@pytest.mark.mlx_real_inference
+async def test_p15_logprobs_are_of_the_tokens_that_were_emitted(embedded_model: Path, cache_folder: Path) -> None:
+    async with inference_room(
+        engine="mlx",
+        checkpoint=embedded_model,
+        cache_folder=cache_folder,
+        load_text=lambda: CheckpointText(embedded_model),
+        patience_seconds=120,
+    ) as room:
+        stream = await room.start("The capital of France is", max_tokens=4, logprobs=3)
+        await room.done(stream)
+        events = [one for one in room.events[stream] if isinstance(one, GenerationTokens)]
+        described = [token for event in events for token in event.logprobs or ()]
+        assert [one["token_id"] for one in described] == [token for event in events for token in event.token_ids]
+        assert "".join(one["token"] for one in described) == room.text(stream)
+        for one in described:
+            values = [other["logprob"] for other in one["top"]]
+            assert len(values) == 3
+            assert values == sorted(values, reverse=True)
+            # Greedy: the emitted token is the likeliest.
+            assert one["top"][0]["token_id"] == one["token_id"]
+            assert one["logprob"] == pytest.approx(values[0], abs=1e-5)

@@ -1,0 +1,304 @@
+"""The real program: a server process, questions to it, and what becomes of both when processes die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.server_fixture import count_to
+from tests.system.serving_process import COMMAND, REPOSITORY, environment, is_alive, leanvibe, start_server, wait_for
+
+pytestmark = pytest.mark.integration
+
+TEST_QUESTION = "count to 30"
+
+
+# --- asking -------------------------------------------------------------------------------------------
+
+
+def test_a_question_is_answered_on_standard_output_alone(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        print(f"server.json after {server.ready_seconds:.2f} s")
+        done = server.run("ask", TEST_QUESTION)
+        assert (done.returncode, done.stdout, done.stderr) == (0, count_to(30) + "\n", "")
+        done = server.run("ask", "--json", "héllo", "--seed", "7")
+        answer = json.loads(done.stdout)
+        assert (answer["text"], answer["seed"], answer["finish_reason"]) == ("You said: héllo", 7, "stop")
+        assert answer["usage"]["completion_tokens"] == len("You said: héllo".encode())
+        done = server.run("ask", "count to 9", "--max-tokens", "3")
+        assert done.stdout == "1 2\n"
+        done = server.run("ask", "x" * 9000)
+        assert done.returncode == 1
+        assert "context_length_exceeded" in done.stderr
+        assert done.stdout == ""
+        done = leanvibe(tmp_path / "elsewhere", "ask", "count to 3", "--url", server.about["websocket_url"])
+        assert done.stdout == "1 2 3\n"
+
+
+def test_status_shows_the_server_and_its_engine(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        server.until_ready()
+        done = server.run("status")
+        assert done.returncode == 0
+        for word in ("mock", str(server.process.pid), server.about["websocket_url"], "no model is loaded"):
+            assert word in done.stdout
+        # A proxy for the world is none for this machine.
+        done = server.run("status", "--json", http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+        assert done.returncode == 0, done.stderr
+        health = json.loads(done.stdout)
+        assert (health["status"], health["pid"]) == ("mock", server.process.pid)
+        assert health["engine"]["worker_pid"] == server.worker_pid()
+
+
+def test_where_no_server_runs_one_is_started_for_the_question_and_none_is_left(tmp_path: Path) -> None:
+    done = leanvibe(tmp_path, "ask", TEST_QUESTION, "--engine", "mock")
+    assert (done.returncode, done.stdout) == (0, count_to(30) + "\n"), done.stderr
+    assert "starting one" in done.stderr
+    assert not (tmp_path / "server.json").exists()
+    assert leanvibe(tmp_path, "status").returncode == 3
+    pid = int((tmp_path / "lock").read_text())
+    assert not is_alive(pid)
+
+
+def test_ctrl_c_ends_a_question_and_the_server_that_was_started_for_it(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "ask", "count to 900", "--engine", "mock"],
+        env=environment(tmp_path, LEANVIBE_MOCK_STEP_SECONDS="0.01"),
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read(3) == b"1 2"
+        about = json.loads((tmp_path / "server.json").read_text())
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        assert process.returncode == 130
+        assert not is_alive(about["pid"])
+        wait_for(lambda: not is_alive(about["worker_pid"]))
+        assert not (tmp_path / "server.json").exists()
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+# --- looking inside -----------------------------------------------------------------------------------
+
+
+def test_the_live_tree_can_be_looked_at_and_handled(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        server.until_ready()
+        done = server.run("inspect", "tree")
+        assert done.returncode == 0
+        for word in ("connections", "listener", "inference", "engine", "access", "rest", "idle"):
+            assert word in done.stdout
+        tree = server.inspect_json("tree")
+        assert tree["is_ready"] is True
+        assert server.inspect_json("state", "inference/inference")["snapshot"]["state"] == "ready"
+
+        done = server.run("inspect", "suspend", "inference/inference")
+        assert (done.returncode, done.stdout) == (0, "suspended inference/inference\n")
+        assert "suspended" in server.run("inspect", "tree").stdout
+        assert server.run("inspect", "resume", "inference/inference").stdout == "resumed inference/inference\n"
+        assert server.run("ask", "count to 5").stdout == "1 2 3 4 5\n"
+
+        done = server.run("inspect", "restart", "rest")
+        assert done.stdout == "restarted rest, now incarnation 2\n"
+        assert server.run("status").returncode == 0
+
+        assert server.inspect_json("dead-letters")["total"] >= 0
+        assert server.run("inspect", "dead-letters").returncode == 0
+
+        done = server.run("inspect", "state", "no/such")
+        assert done.returncode == 1
+        assert "no/such" in done.stderr
+
+
+def test_a_trace_shows_what_a_question_sends_and_stops_itself(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        server.until_ready()
+        tracing = subprocess.Popen(
+            [*COMMAND, "inspect", "trace", "--actor", "inference/inference", "--max", "4", "--json"],
+            env=environment(tmp_path),
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert tracing.stdout is not None
+            assert "tracing" in tracing.stdout.readline()
+            assert server.run("ask", TEST_QUESTION).returncode == 0
+            lines = [json.loads(line) for line in tracing.stdout.read().splitlines()]
+            assert tracing.wait(10) == 0
+        finally:
+            if tracing.poll() is None:
+                tracing.kill()
+            tracing.wait(10)
+            assert tracing.stdout is not None
+            tracing.stdout.close()
+        assert len(lines) == 5
+        assert lines[-1]["ended"] is True
+        assert "StartGeneration" in {line["message_type"] for line in lines[:-1]}
+        assert "count" not in json.dumps(lines)
+
+
+# --- what stands in the way ---------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_a_plain_message(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for option, other in (("--port", "--ws-port"), ("--ws-port", "--port")):
+            done = leanvibe(tmp_path, "serve", "--engine", "mock", option, port, other, "0")
+            assert done.returncode == 1
+            assert done.stderr.strip().splitlines() == [
+                f"leanvibe: port {port} on 127.0.0.1 is in use; choose another with {option}, or 0 for a free one"
+            ]
+    assert not (tmp_path / "server.json").exists()
+
+
+def test_a_second_server_on_the_same_data_is_told_who_holds_it(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        done = leanvibe(tmp_path, "serve", "--engine", "mock", "--port", "0", "--ws-port", "0")
+        assert done.returncode == 1
+        assert f"process {server.process.pid}" in done.stderr
+        assert "--data-dir" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert server.run("ask", "count to 3").stdout == "1 2 3\n"
+
+
+def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = leanvibe(tmp_path / "file", "serve", "--engine", "mock", "--port", "0", "--ws-port", "0")
+    assert done.returncode == 1
+    assert str(tmp_path / "file") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_very_long_data_folder_still_serves_inspection(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 100)
+    with start_server(folder, XDG_RUNTIME_DIR=str(tmp_path)) as server:
+        assert len(os.fsencode(server.about["inspection_socket"])) <= 100
+        assert server.run("inspect", "tree").returncode == 0
+
+
+# --- dying --------------------------------------------------------------------------------------------
+
+
+def test_a_killed_server_leaves_no_worker(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        worker = server.worker_pid()
+        assert is_alive(worker)
+        server.process.kill()
+        server.process.wait(10)
+        wait_for(lambda: not is_alive(worker), seconds=5, what="the worker gone")
+        # What it left behind is no server, and does not keep the next one from starting.
+        assert (tmp_path / "server.json").exists()
+        assert leanvibe(tmp_path, "status").returncode == 3
+    with start_server(tmp_path) as server:
+        assert server.run("ask", "count to 3").stdout == "1 2 3\n"
+
+
+def test_a_worker_killed_in_mid_answer_changes_no_letter_of_it(tmp_path: Path) -> None:
+    with start_server(tmp_path, LEANVIBE_MOCK_STEP_SECONDS="0.003") as server:
+        server.until_ready()
+        first = server.worker_pid()
+        asking = subprocess.Popen(
+            [*COMMAND, "ask", "count to 200", "--max-tokens", "2000"],
+            env=environment(tmp_path),
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert asking.stdout is not None
+            begun = asking.stdout.read(20)
+            os.kill(first, signal.SIGKILL)
+            text = begun + asking.stdout.read()
+            assert asking.wait(20) == 0
+        finally:
+            if asking.poll() is None:
+                asking.kill()
+            asking.wait(10)
+            assert asking.stdout is not None
+            asking.stdout.close()
+        assert text == count_to(200) + "\n"
+        second = server.worker_pid(other_than=first)
+        assert not is_alive(first)
+        health = json.loads(server.run("status", "--json").stdout)
+        assert (health["engine"]["restarts"], health["engine"]["worker_pid"]) == (1, second)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_server_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    with start_server(tmp_path) as server:
+        server.until_ready()
+        worker = server.worker_pid()
+        about = server.about
+        began = time.monotonic()
+        server.process.send_signal(number)
+        assert server.process.wait(10) == 0, server.log.read_text()
+        print(f"{number.name}: stopped in {time.monotonic() - began:.2f} s")
+        assert not is_alive(worker)
+        assert not (tmp_path / "server.json").exists()
+        assert not Path(about["inspection_socket"]).exists()
+        assert "Traceback" not in server.log.read_text()
+        assert number.name in server.log.read_text()
+
+
+def test_a_stopping_server_finishes_the_answer_that_runs(tmp_path: Path) -> None:
+    with start_server(tmp_path, LEANVIBE_MOCK_STEP_SECONDS="0.005") as server:
+        server.until_ready()
+        asking = subprocess.Popen(
+            [*COMMAND, "ask", "count to 60"],
+            env=environment(tmp_path),
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert asking.stdout is not None
+            begun = asking.stdout.read(5)
+            server.process.send_signal(signal.SIGTERM)
+            assert begun + asking.stdout.read() == count_to(60) + "\n"
+            assert asking.wait(10) == 0
+        finally:
+            if asking.poll() is None:
+                asking.kill()
+            asking.wait(10)
+            assert asking.stdout is not None
+            asking.stdout.close()
+        assert server.process.wait(10) == 0
+
+
+# --- starting -----------------------------------------------------------------------------------------
+
+
+def test_the_server_process_imports_no_model_library() -> None:
+    program = (
+        "import sys, actors.application, actors.command_line.serve, actors.command_line.ask;"
+        "print([name for name in ('mlx', 'mlx.core', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "[]"
