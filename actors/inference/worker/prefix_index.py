@@ -120,7 +120,8 @@ class PrefixIndex(Generic[Piece]):
 
     def _split(self, node: _Node[Piece], at: int) -> _Node[Piece]:
         """Make the first ``at`` tokens of a node a node of their own; returns that one."""
-        assert node.parent is not None and node.piece is not None
+        assert node.parent is not None
+        assert node.piece is not None
         head_piece = self._cut(node.piece, 0, at)
         tail_piece = self._cut(node.piece, at, len(node.tokens))
         head = _Node(node.tokens[:at], head_piece, self._size_of(head_piece), node.parent)
