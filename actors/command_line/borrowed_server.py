@@ -14,12 +14,14 @@ import click
 
 from actors.command_line.options import fail, find_server
 from actors.command_line.serve import ensure_checkpoint
-from actors.inspection.server_file import ServerFile
+from actors.inspection.server_file import ServerFile, is_locked
 from actors.settings import Settings
 
 __all__ = ["server_for"]
 
 START_SECONDS = 20.0
+PREPARE_SECONDS = 180.0
+"""A first start downloads and prepares the embedded model."""
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.05
 
@@ -27,7 +29,7 @@ POLL_SECONDS = 0.05
 @contextmanager
 def server_for(settings: Settings) -> Iterator[ServerFile]:
     """The server of the data folder. Where none runs one is started, and stopped on the way out."""
-    running = find_server(settings)
+    running = find_server(settings) or _wait_for_starting(settings)
     if running is not None:
         yield running
         return
@@ -55,6 +57,22 @@ def server_for(settings: Settings) -> Iterator[ServerFile]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _wait_for_starting(settings: Settings) -> ServerFile | None:
+    """A server that holds the data folder but is not up yet; it may be preparing its model. None if there is none."""
+    if not is_locked(settings.data_dir):
+        return None
+    click.secho("A server is starting; waiting for it …", fg="yellow", err=True)
+    deadline = time.monotonic() + PREPARE_SECONDS
+    while time.monotonic() < deadline:
+        found = find_server(settings)
+        if found is not None:
+            return found
+        if not is_locked(settings.data_dir):
+            return None  # it gave up, so the folder is ours
+        time.sleep(POLL_SECONDS)
+    fail(f"the server on {settings.data_dir} is still not up after {PREPARE_SECONDS:g} seconds; see what it says")
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], settings: Settings) -> ServerFile:

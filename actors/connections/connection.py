@@ -308,7 +308,7 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
                 await websocket._send(CloseConnection(code=websocket.closed.code, reason=websocket.closed.reason))
 
     async def _linger(self) -> None:
-        """Let the peer read our last words: closing over its unread bytes would reset the connection."""
+        """Let the peer read our last words: closing over its unread bytes would reset the connection (RFC 6455, 7.1.1)."""
         with trio.move_on_after(LINGER_SECONDS):
             await self._stream.send_eof()
             while await self._stream.receive_some(65_536):

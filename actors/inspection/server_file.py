@@ -13,7 +13,7 @@ from typing import Any
 import platformdirs
 from attrs import asdict, frozen
 
-__all__ = ["DataFolderBusy", "ServerFile", "inspection_socket_path", "lock_data_folder", "read_server_file"]
+__all__ = ["DataFolderBusy", "ServerFile", "inspection_socket_path", "is_locked", "lock_data_folder", "read_server_file"]
 
 SERVER_FILE = "server.json"
 LOCK_FILE = "lock"
@@ -67,6 +67,18 @@ def read_server_file(folder: Path) -> ServerFile | None:
     except (OSError, ValueError, TypeError):
         return None
     return None  # nobody holds the lock, so whoever wrote the file is gone
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether some server holds the folder, be it up or still getting ready."""
+    try:
+        with (folder / LOCK_FILE).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def lock_data_folder(folder: Path) -> int:
