@@ -21,6 +21,10 @@ __all__ = ["Pipe", "serve"]
 
 COMMANDS_WAITING = 65_536
 """Frames the pipe thread may be ahead of the step loop; the server admits far fewer rows."""
+BURST_TICK_SECONDS = 0.004
+"""Requests of a burst follow each other faster than this."""
+BURST_SECONDS = 0.040
+"""The first of a burst waits no longer than this for the others: less than its first token takes."""
 IDLE_SECONDS = 1.0
 """An idle worker says that it lives, and how much memory it holds, this often."""
 
@@ -84,10 +88,21 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
 
 
 def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
-    """Everything that waits; while there is no work, wait for the next."""
+    """Everything that waits; while there is no work, wait for the next.
+
+    A worker that was idle waits for more for as long as more keeps coming, so that a burst is read side by side
+    instead of its first prompt alone.
+    """
+    was_idle = not stepper.has_work()
+    burst_ends_at = float("inf")
     while True:
+        if not stepper.has_work():
+            wait_seconds = IDLE_SECONDS
+        else:
+            burst_ends_at = min(burst_ends_at, time.monotonic() + BURST_SECONDS)
+            wait_seconds = BURST_TICK_SECONDS if was_idle and time.monotonic() < burst_ends_at else 0.0
         try:
-            name, data = pipe.commands.get(block=not stepper.has_work(), timeout=IDLE_SECONDS)
+            name, data = pipe.commands.get(block=wait_seconds > 0, timeout=wait_seconds)
         except queue.Empty:
             if stepper.has_work():
                 return
