@@ -17,7 +17,7 @@ from protocol.commands import MAXIMUM_FRAME_BYTES
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
 
-pytestmark = pytest.mark.websocket
+pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 def assert_covers(events: list[dict[str, Any]], command_id: str, text: str) -> None:

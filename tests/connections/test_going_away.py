@@ -11,7 +11,7 @@ from actors.connections import connection
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import RunningServer, count_to, eventually, running_server
 
-pytestmark = pytest.mark.websocket
+pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 async def test_clients_hear_that_the_server_goes_and_when_to_come_back(engineless_server: RunningServer) -> None:

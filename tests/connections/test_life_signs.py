@@ -7,7 +7,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.server_fixture import RunningServer, eventually
 
-pytestmark = pytest.mark.websocket
+pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 async def pass_seconds(clock: MockClock, seconds: int) -> None:

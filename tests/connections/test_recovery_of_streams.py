@@ -21,7 +21,7 @@ from runtime import HandlerFailed
 from runtime.testing import crash
 from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
 
-pytestmark = pytest.mark.websocket
+pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 ROOMS = [
     "access",

@@ -11,7 +11,7 @@ from actors.connections import connection
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import count_to, eventually, running_server
 
-pytestmark = pytest.mark.websocket
+pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 async def test_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

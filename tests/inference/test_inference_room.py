@@ -20,6 +20,8 @@ from runtime.incarnation import ActorIncarnation
 from .room_kit import PATIENCE_SECONDS, Room, inference_room
 from .tiny_text import write_text_folder
 
+pytestmark = pytest.mark.integration
+
 ONE_TO_NINE = "1 2 3 4 5 6 7 8 9"
 
 

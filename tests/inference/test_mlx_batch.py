@@ -20,6 +20,8 @@ from actors.inference.worker.stepper import Row
 
 from .tiny_model import VOCABULARY, Answers, copy_of, load_tiny_phi3, make_row, make_stepper, run, solo
 
+pytestmark = pytest.mark.mlx_real_inference
+
 HOT: dict[str, Any] = {"temperature": 1.0}
 
 

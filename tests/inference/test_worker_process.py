@@ -14,6 +14,8 @@ from actors.inference.frames import pack
 
 from .worker_kit import PATIENCE_SECONDS, WorkerProcess, admission, worker
 
+pytestmark = pytest.mark.integration
+
 HELLO = b"You said: hello"
 
 

@@ -17,6 +17,8 @@ from runtime import MailboxFull
 from runtime.testing import crash
 from tests.server_fixture import RunningServer, eventually, running_server
 
+pytestmark = pytest.mark.integration
+
 
 def nodes(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {node["path"]: node}

@@ -18,7 +18,7 @@ from protocol.client import client as client_module
 from protocol.commands import ChatMessage, Generate, Role
 from tests.server_fixture import RunningServer, count_to, running_server
 
-pytestmark = pytest.mark.websocket
+pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 Answering = Callable[[Any, dict[str, Any]], Awaitable[None]]
 

@@ -14,6 +14,8 @@ from protocol.commands import MAXIMUM_FRAME_BYTES
 from runtime.testing import crash
 from tests.server_fixture import RunningServer, count_to, eventually, running_server
 
+pytestmark = pytest.mark.integration
+
 
 def assert_problem(response: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
     """A problem of RFC 9457 with our fields; returns its body."""

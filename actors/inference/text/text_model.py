@@ -70,6 +70,8 @@ class CheckpointText:
         self.context_tokens = _whole_number(folder, config, "max_position_embeddings")
         settings = _read_json(folder / "tokenizer_config.json", optional=True)
         self._template = _template(folder, settings)
+        # Read for its errors alone: a damaged one would silently cost a stop token.
+        _read_json(folder / "generation_config.json", optional=True)
         self.stop_token_ids = stop_token_ids(folder, config)
         self._tokenizer_path = tokenizer_path
         self._grammars: Grammars | None = None

@@ -26,6 +26,8 @@ from tests.inference.golden.phi3_shapes import (
     tensors,
 )
 
+pytestmark = pytest.mark.mlx_real_inference
+
 TOLERANCE = 1e-4
 """Of the largest logit of the reference."""
 
