@@ -13,7 +13,14 @@ from typing import Any
 import platformdirs
 from attrs import asdict, frozen
 
-__all__ = ["DataFolderBusy", "ServerFile", "inspection_socket_path", "is_locked", "lock_data_folder", "read_server_file"]
+__all__ = [
+    "DataFolderBusy",
+    "ServerFile",
+    "inspection_socket_path",
+    "is_locked",
+    "lock_data_folder",
+    "read_server_file",
+]
 
 SERVER_FILE = "server.json"
 LOCK_FILE = "lock"
