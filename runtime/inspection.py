@@ -128,7 +128,7 @@ def readiness(system: ActorSystem) -> Readiness:
             reasons.append(f"{place.path or 'root'} is {place.state.value}")
         if isinstance(life, Supervisor) and life.window.is_at_limit(now):
             reasons.append(f"{place.path or 'root'} is one restart from giving up")
-    holder = None if system.loop_watch is None else system.loop_watch.unresponsive()
+    holder = None if system.loop_watch is None else system.loop_watch.recently_unresponsive()
     if holder is not None:
         reasons.append(f"{holder} is unresponsive")
     return Readiness(not reasons, tuple(reasons))

@@ -28,6 +28,8 @@ SLOW_SECONDS = 0.050
 """A step older than this is reported with its stack."""
 UNRESPONSIVE_SECONDS = 1.0
 """A step older than this makes its actor unresponsive in health."""
+REMEMBERED_SECONDS = 10.0
+"""How long health goes on to name whoever held the loop for too long."""
 KEPT = 32
 
 
@@ -63,6 +65,7 @@ class LoopWatch(trio.abc.Instrument):
         self._clock = clock
         self._step: tuple[float, trio.lowlevel.Task] | None = None
         self._reported: tuple[float, trio.lowlevel.Task] | None = None
+        self._last_held: tuple[float, str] | None = None
         self._loop_thread = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -100,13 +103,26 @@ class LoopWatch(trio.abc.Instrument):
             return None
         return _path(step[1]) or step[1].name
 
+    def recently_unresponsive(self) -> str | None:
+        """Who holds the loop for too long now, or did within the last `REMEMBERED_SECONDS`.
+
+        Health is served by the same loop, so while it is held nobody can ask; this is what they find afterwards.
+        """
+        now = self.unresponsive()
+        if now is not None or self._last_held is None:
+            return now
+        seen_at, holder = self._last_held
+        return holder if self._clock() - seen_at < REMEMBERED_SECONDS else None
+
     def _sample(self) -> None:
         while not self._stop.wait(self.slow_seconds / 4):
             step = self._step
-            if step is None or step is self._reported:
+            if step is None:
                 continue
             age = self._clock() - step[0]
-            if age >= self.slow_seconds:
+            if age >= self.unresponsive_seconds:
+                self._last_held = (self._clock(), _path(step[1]) or step[1].name)
+            if age >= self.slow_seconds and step is not self._reported:
                 frame = sys._current_frames().get(self._loop_thread)
                 if frame is None or self._step is not step:
                     continue  # it moved on while we looked

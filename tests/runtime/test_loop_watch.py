@@ -13,7 +13,7 @@ from tree_kit import Do, Note, Worker, child, family
 
 from runtime import SupervisorSpec, reject
 from runtime.inspection import readiness
-from runtime.loop_watch import LoopWatch, SlowStep
+from runtime.loop_watch import REMEMBERED_SECONDS, LoopWatch, SlowStep
 from runtime.testing import running
 
 
@@ -114,3 +114,21 @@ def test_m11_the_watch_ends_with_its_tree() -> None:
     trio.run(main)
     watches[0]._thread.join(timeout=10)
     assert not watches[0]._thread.is_alive()
+
+
+async def test_m11_health_names_who_held_the_loop_once_it_can_be_asked_again() -> None:
+    clock = [0.0]
+    watch = LoopWatch(slow_seconds=0.02, unresponsive_seconds=0.1, clock=lambda: clock[0])
+    watch.start()
+    await trio.lowlevel.checkpoint()
+    try:
+        # The step of this very task is as old as we say, and the thread sees it without our leaving the step.
+        clock[0] = 0.5
+        wait_until(lambda: watch._last_held is not None)
+    finally:
+        watch.stop()
+    await trio.lowlevel.checkpoint()
+    assert watch.unresponsive() is None
+    assert watch.recently_unresponsive() == trio.lowlevel.current_task().name
+    clock[0] += REMEMBERED_SECONDS
+    assert watch.recently_unresponsive() is None
