@@ -89,6 +89,8 @@ class LoopWatch(trio.abc.Instrument):
         """Stop watching. The thread ends by itself within one sampling period."""
         trio.lowlevel.remove_instrument(self)
         self._stop.set()
+        # The step that calls this is watched no longer, so nothing will say that it has ended.
+        self._step = None
 
     @property
     def age_seconds(self) -> float:

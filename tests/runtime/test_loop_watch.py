@@ -125,9 +125,10 @@ async def test_m11_health_names_who_held_the_loop_once_it_can_be_asked_again() -
         # The step of this very task is as old as we say, and the thread sees it without our leaving the step.
         clock[0] = 0.5
         wait_until(lambda: watch._last_held is not None)
+        assert watch._thread is not None
     finally:
         watch.stop()
-    await trio.lowlevel.checkpoint()
+    watch._thread.join()
     assert watch.unresponsive() is None
     assert watch.recently_unresponsive() == trio.lowlevel.current_task().name
     clock[0] += REMEMBERED_SECONDS
