@@ -103,7 +103,9 @@ class LoopWatch(trio.abc.Instrument):
         step = self._step
         if step is None or self._clock() - step[0] < self.unresponsive_seconds:
             return None
-        return _path(step[1]) or step[1].name
+        holder = _path(step[1]) or step[1].name
+        self._last_held = (self._clock(), holder)
+        return holder
 
     def recently_unresponsive(self) -> str | None:
         """Who holds the loop for too long now, or did within the last `REMEMBERED_SECONDS`.
@@ -122,8 +124,7 @@ class LoopWatch(trio.abc.Instrument):
             if step is None:
                 continue
             age = self._clock() - step[0]
-            if age >= self.unresponsive_seconds:
-                self._last_held = (self._clock(), _path(step[1]) or step[1].name)
+            self.unresponsive()  # takes note of whoever it finds
             if age >= self.slow_seconds and step is not self._reported:
                 frame = sys._current_frames().get(self._loop_thread)
                 if frame is None or self._step is not step:
