@@ -3,33 +3,20 @@
 The cache folder is LEANVIBE_TEST_CACHE, or the user's own cache folder, so that a second run downloads nothing.
 """
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 import pytest
 
-from actors.inference.worker.blas import load_blas
+from tests.cache_folder import cache_folder_of_tests
 
 if TYPE_CHECKING:
     from actors.inference.models.load import LoadedModel
 
 
-def _cache_folder() -> Path:
-    named = os.environ.get("LEANVIBE_TEST_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path("leanvibe")
-
-
-# Test modules import MLX when they are collected, and a BLAS has to be there before that.
-if "mlx.core" not in sys.modules:
-    load_blas("auto", _cache_folder())
-
-
 @pytest.fixture(scope="session")
 def cache_folder() -> Path:
-    return _cache_folder()
+    return cache_folder_of_tests()
 
 
 @pytest.fixture(scope="session")
