@@ -137,6 +137,8 @@ class ActorSystem:
         self.root = Place("", ChildSpec(id="root", start=spec), None)
         root = Supervisor(self.root, spec, self)
         self.root.life, self.root.state, self.root.incarnation = root, State.STARTING, 1
+        if self.stopping_reason is not None:
+            self._start_watchdog()
         failure: Exception | None = None
         async with trio.open_nursery() as service:
             # The tree's scope is shielded: whoever cancels us gets an orderly shutdown, not a massacre.
@@ -171,10 +173,15 @@ class ActorSystem:
         if self.stopping_reason is None:
             self.stopping_reason = reason
             self.emit(SystemStopping(reason))
-            self._watchdog = threading.Timer(self.total_stop_seconds, self._overdue)
-            self._watchdog.daemon = True
-            self._watchdog.start()
+            # Only a tree that runs can be late with its end: a watchdog for any other would end an innocent process.
+            if self.root is not None and self.root.life is not None:
+                self._start_watchdog()
         self._stop_requested.set()
+
+    def _start_watchdog(self) -> None:
+        self._watchdog = threading.Timer(self.total_stop_seconds, self._overdue)
+        self._watchdog.daemon = True
+        self._watchdog.start()
 
     def _overdue(self) -> None:
         """The total deadline has passed (called in a thread: the loop itself may be what is stuck)."""

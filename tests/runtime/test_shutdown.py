@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tree_kit import Boom, Call, Do, Note, Worker, boom, child, crash_and_settle
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import (
+    Actor,
     ActorDead,
     ActorSystem,
     Backoff,
@@ -365,3 +367,25 @@ async def test_s10_an_error_while_stopping_is_recorded_and_hinders_nobody(autoju
     assert journal[-1] == "stop a"
     assert isinstance(system.place("bad").last_exit.error, Boom)
     assert states(system, "bad") == ["stopped"]
+
+
+async def test_s11_a_stop_asked_for_after_the_end_threatens_nobody() -> None:
+    overdue: list[str] = []
+    system = ActorSystem(total_stop_seconds=0.05, on_overdue=overdue.append, watch_loop=False)
+
+    async def fail_to_start() -> None:
+        raise ValueError("no")
+
+    class Broken(Actor[Any]):
+        async def started(self) -> None:
+            await fail_to_start()
+
+        async def handle(self, message: Any) -> None:
+            raise AssertionError(message)
+
+    with pytest.raises(ValueError, match="no"):
+        await system.run(SupervisorSpec(children=[ChildSpec(id="a", start=Broken)]))
+    before = set(threading.enumerate())
+    system.request_stop("too late")
+    assert set(threading.enumerate()) == before
+    assert overdue == []
