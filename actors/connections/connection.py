@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -20,6 +20,7 @@ from actors.access.messages import CheckDoor, CheckIdentity, EntryRefused
 from actors.connections.following import Following
 from actors.connections.outbox import Outbox, OutboxFull
 from actors.connections.rates import SlidingCount, TokenBucket
+from actors.connections.websocket_library import HandshakeTasks, KeptStream
 from actors.inference.messages import (
     CancelGeneration,
     GenerationCancelled,
@@ -72,45 +73,6 @@ class ConnectionSettings:
 @frozen
 class CheckSilence:
     """Timer: has anything come since the last look?"""
-
-
-@frozen
-class _HandshakeTasks:
-    """Stands for the nursery in which trio-websocket starts its reader, and notices when that ends.
-
-    After a request that is no handshake trio-websocket answers, ends its reader, and lets us wait for a request.
-    """
-
-    nursery: trio.Nursery
-    waiting: trio.CancelScope
-
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        """Called once, with the reader."""
-        self.nursery.start_soon(self._read, reader)
-
-    async def _read(self, reader: Callable[[], Awaitable[None]]) -> None:
-        await reader()
-        self.waiting.cancel(reason="the peer left before its handshake")
-
-
-class _KeptStream(trio.abc.Stream):
-    """The socket for trio-websocket, which would close it while our last words are still on their way."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        """Nothing: its connection closes it."""
-        await trio.lowlevel.checkpoint()
 
 
 class Connection(Actor[GenerationEvent | CheckSilence]):
@@ -228,9 +190,9 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         """HTTP upgrade under our rules; None when it was refused, or was none."""
         request: Any = None
         with trio.CancelScope() as waiting:
-            tasks: Any = _HandshakeTasks(nursery, waiting)
+            tasks: Any = HandshakeTasks(nursery, waiting)
             request = await trio_websocket.wrap_server_stream(
-                tasks, _KeptStream(self._stream), max_message_size=MAXIMUM_FRAME_BYTES, receive_buffer_size=65_536
+                tasks, KeptStream(self._stream), max_message_size=MAXIMUM_FRAME_BYTES, receive_buffer_size=65_536
             )
         if request is None:
             return None
