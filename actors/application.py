@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from actors.access.access import Access
 from actors.connections.connection import Connection, ConnectionSettings
 from actors.connections.listener import Listener
+from actors.connections.routes import CommandRoute
 from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import Engine, EngineSettings
 from actors.inference.inference import Inference, InferenceSettings
@@ -22,7 +23,9 @@ from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.rest.application import make_application
 from actors.rest.rest import Rest
+from actors.rest.rooms import Rooms
 from actors.settings import Settings
+from actors.storage.messages import Storage
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.events import Limits
 from runtime import ActorSystem, Backoff, ChildSpec, DynamicSpec, SupervisorSpec
@@ -47,10 +50,20 @@ def make_tree(
 ) -> SupervisorSpec:
     """The tree as a spec. Started top to bottom, stopped bottom to top."""
     access = system.reference("access")
+    storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     inference = system.reference("inference/inference")
     engine = system.reference("inference/engine")
     inspection = system.reference("inspection")
     sockets = system.dynamic("connections/sockets")
+    rooms = Rooms(
+        access=access,
+        inference=inference,
+        storage=storage,
+        assistant=system.reference("assistant"),
+        tasks=system.reference("tasks"),
+        notifications=system.reference("notifications/planner"),
+    )
+    routes: dict[type, CommandRoute] = {}
     registry = CollectorRegistry()
     metrics = InferenceMetrics(registry)
 
@@ -133,7 +146,9 @@ def make_tree(
                             start=lambda: Listener(
                                 listening.websocket,
                                 sockets,
-                                lambda name, stream: Connection(name, stream, connection_settings, access, inference),
+                                lambda name, stream: Connection(
+                                    name, stream, connection_settings, access, inference, routes
+                                ),
                             ),
                         ),
                     ),
@@ -144,8 +159,7 @@ def make_tree(
                 start=lambda: Rest(
                     listening.rest,
                     lambda: make_application(
-                        inference=inference,
-                        access=access,
+                        rooms=rooms,
                         registry=registry,
                         readiness=lambda: readiness(system),
                         about={"service": "leanvibe", "version": VERSION},

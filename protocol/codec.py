@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import hashlib
 from typing import Any
 
 import attrs
@@ -28,7 +29,7 @@ from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
 from protocol.json_text import json_type, parse_object
 from protocol.validation import FieldFault, printable_ascii
 
-__all__ = ["ReceivedCommand", "decode_command", "encode", "structure", "unstructure", "wire_time"]
+__all__ = ["ReceivedCommand", "command_digest", "decode_command", "encode", "structure", "unstructure", "wire_time"]
 
 NAME_CHARACTERS = 64
 """As much of a name that the client chose is told back."""
@@ -42,6 +43,8 @@ class ReceivedCommand:
     id: str | None
     """None only for commands that need none."""
     data: Any
+    digest: str = ""
+    """SHA-256 of type and data, hexadecimal, of commands that write or start work; the order of keys does not matter."""
 
 
 class _WrongType(ValueError):
@@ -136,6 +139,7 @@ def _make_converter() -> cattrs.Converter:
 
 _converter = _make_converter()
 _encoder = msgspec.json.Encoder()
+_canonical_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def structure(data: Any, wanted: type, *, prefix: str = "data") -> Any:
@@ -198,7 +202,13 @@ def _read_envelope(envelope: dict[str, Any], command_id: str | None, size: int) 
     data = envelope.get("data", {})
     if command.data is Ping or command.data is Pong:
         return ReceivedCommand(kind, command_id, command.data(data))
-    return ReceivedCommand(kind, command_id, structure(data, command.data))
+    digest = command_digest(kind, data) if command.writes else ""
+    return ReceivedCommand(kind, command_id, structure(data, command.data), digest)
+
+
+def command_digest(kind: str, data: Any) -> str:
+    """What tells two commands of one id apart: SHA-256 of type and data, with keys in order."""
+    return hashlib.sha256(kind.encode() + b"\n" + _canonical_encoder.encode(data)).hexdigest()
 
 
 def _readable_id(envelope: dict[str, Any]) -> str | None:

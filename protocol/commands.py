@@ -8,28 +8,37 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from protocol.command_type import KIBIBYTE, MAXIMUM_FRAME_BYTES, CommandType
+from protocol.conversations import CONVERSATION_COMMANDS
+from protocol.events import Priority
+from protocol.notifications import NOTIFICATION_COMMANDS
+from protocol.tasks import TASK_COMMANDS
 from protocol.validation import FieldFault, between, client_name, each, length
 
 __all__ = [
+    "CHANNELS",
     "COMMANDS",
     "KIBIBYTE",
     "MAXIMUM_FRAME_BYTES",
+    "Ack",
+    "Assist",
     "Cancel",
     "ChatMessage",
-    "Command",
     "CommandType",
     "Generate",
     "Hello",
+    "Intent",
     "OnDisconnect",
     "Ping",
     "Pong",
+    "Resume",
     "ResumePoint",
     "Role",
+    "Subscribe",
 ]
 
-KIBIBYTE = 1024
-MAXIMUM_FRAME_BYTES = 1024 * KIBIBYTE
-"""No frame in either direction is larger."""
+CHANNELS = ("tasks", "ai", "notifications", "system")
+"""What the durable stream of a client carries, by subject."""
 
 
 class Role(enum.Enum):
@@ -98,6 +107,10 @@ def _not_empty(one: Any) -> str | None:
     return None if one else "must not be empty"
 
 
+def _known_channel(one: Any) -> str | None:
+    return None if one in CHANNELS else f"must be one of {', '.join(CHANNELS)}, not {str(one)[:40]!r}"
+
+
 def _token_biases(_: object, attribute: Attribute[Any], value: dict[str, float] | None) -> None:
     for token, bias in (value or {}).items():
         if not (token.isascii() and token.isdigit() and len(token) <= 9):
@@ -164,25 +177,78 @@ class Cancel:
     """The id of the command to end."""
 
 
-Command = Hello | Ping | Pong | Generate | Cancel
+class Intent(enum.Enum):
+    """What the assistant shall do with the code."""
+
+    SUGGEST = "suggest"
+    EXPLAIN = "explain"
+    REFACTOR = "refactor"
+    DEBUG = "debug"
+    OPTIMIZE = "optimize"
+    ASK = "ask"
 
 
-@frozen
-class CommandType:
-    """What the server knows of one command before it reads its data."""
+@frozen(kw_only=True)
+class Assist:
+    """Help with code that the client sends. Answered by `accepted` and a stream as `generate`'s."""
 
-    data: type
-    """The attrs class of `data`."""
-    maximum_bytes: int = 64 * KIBIBYTE
-    """Limit of the whole frame."""
-    needs_id: bool = True
+    intent: Intent
+    content: str = field(validator=length(1, MAXIMUM_FRAME_BYTES, "characters"), repr=False)
+    """The code, or the question for `ask`."""
+    file_path: str | None = field(default=None, validator=length(1, 1024, "characters"))
+    """A name to show to the model; the server never opens it."""
+    language: str | None = field(default=None, validator=length(1, 64, "characters"))
+    cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
+    """Offset in `content`, characters."""
+    conversation: str | None = field(default=None, validator=client_name)
+    """Continue a stored conversation, or begin one of this name."""
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+
+
+@frozen(kw_only=True)
+class Resume:
+    """Go on with a stream where the client left it."""
+
+    stream: str = field(validator=length(1, 256, "characters"))
+    epoch: str = field(validator=length(1, 64, "characters"))
+    seq: int = field(validator=between(0, 2**53))
+    """The last event that the client has."""
+
+
+@frozen(kw_only=True)
+class Ack:
+    """Everything of a stream up to `seq` has arrived at this device. Has no answer."""
+
+    stream: str = field(validator=length(1, 256, "characters"))
+    seq: int = field(validator=between(0, 2**53))
+
+
+@frozen(kw_only=True)
+class Subscribe:
+    """Which durable events this device wants, and how fast; kept for client id and device."""
+
+    channels: list[str] | None = field(default=None, validator=[length(0, 16, "entries"), each(_known_channel)])
+    """Only events of these channels; all by default."""
+    min_priority: Priority = Priority.DEBUG
+    """Only events that matter at least this much."""
+    max_events_per_second: float | None = field(default=None, validator=between(0.01, 10_000))
+    """More wait and come together as one `events` frame."""
+    batch_ms: int = field(default=0, validator=between(0, 60_000))
+    """Wait this long for more before sending."""
 
 
 COMMANDS: dict[str, CommandType] = {
     "hello": CommandType(Hello),
     "ping": CommandType(Ping),
     "pong": CommandType(Pong, needs_id=False),
-    "generate": CommandType(Generate, maximum_bytes=MAXIMUM_FRAME_BYTES),
+    "generate": CommandType(Generate, maximum_bytes=MAXIMUM_FRAME_BYTES, writes=True),
+    "assist": CommandType(Assist, maximum_bytes=MAXIMUM_FRAME_BYTES, writes=True),
     "cancel": CommandType(Cancel),
+    "resume": CommandType(Resume),
+    "ack": CommandType(Ack, needs_id=False),
+    "subscribe": CommandType(Subscribe),
+    **TASK_COMMANDS,
+    **NOTIFICATION_COMMANDS,
+    **CONVERSATION_COMMANDS,
 }
 """Every command by its wire name."""

@@ -15,9 +15,11 @@ __all__ = [
     "CancelledData",
     "Done",
     "ErrorData",
+    "EventsData",
     "FinishReason",
     "GoingAway",
     "Limits",
+    "Priority",
     "Result",
     "ResumeResult",
     "Timings",
@@ -25,6 +27,24 @@ __all__ = [
     "Usage",
     "Welcome",
 ]
+
+
+class Priority(enum.Enum):
+    """How much an event matters, most first; `critical` is never delayed."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    DEBUG = "debug"
+
+    @property
+    def rank(self) -> int:
+        """0 for `critical`, rising."""
+        return _PRIORITY_RANK[self]
+
+
+_PRIORITY_RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 class FinishReason(enum.Enum):
@@ -153,6 +173,8 @@ class ErrorData:
     temporary: bool = attrs.field()
     retry_after_ms: int | None = None
     field: str | None = None
+    current: dict[str, Any] | None = None
+    """With `conflict`: the thing as it is stored now, or the command that is running."""
 
     @temporary.default
     def _temporary_by_code(self) -> bool:
@@ -164,3 +186,10 @@ class GoingAway:
     """The server will close this connection."""
 
     retry_after_ms: int
+
+
+@frozen
+class EventsData:
+    """What a subscription held back, in one frame: whole event envelopes of this stream, oldest first."""
+
+    events: list[dict[str, Any]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from actors.access.messages import CheckDoor, CheckIdentity, EntryRefused
+from actors.access.messages import CheckDoor, CheckIdentity, EntryRefused, Identity
 from actors.access.rules import host_problem, origin_problem
 from runtime import Actor, reject
 
 __all__ = ["Access"]
+
+LOCAL_CLIENT = "local"
+"""Whose things they are when nobody says otherwise."""
 
 
 class Access(Actor[CheckDoor | CheckIdentity]):
@@ -18,13 +21,15 @@ class Access(Actor[CheckDoor | CheckIdentity]):
         self._allowed_hosts = allowed_hosts
         self._allowed_origins = allowed_origins
 
-    async def handle(self, message: CheckDoor | CheckIdentity) -> None:
+    async def handle(self, message: CheckDoor | CheckIdentity) -> Identity | None:
         match message:
             case CheckDoor(host=host, origin=origin):
                 problem = host_problem(host, self._allowed_hosts) or origin_problem(origin, self._allowed_origins)
                 if problem is not None:
                     raise EntryRefused(problem, is_forbidden=True)
-            case CheckIdentity(token=token):
+                return None
+            case CheckIdentity(client_id=client_id, token=token):
                 if token is not None:
                     # Silently taking a token that nothing checks would look like protection.
                     raise EntryRefused("this server has no tokens configured; send none", is_forbidden=False)
+                return Identity(client_id=client_id or LOCAL_CLIENT)

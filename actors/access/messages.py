@@ -6,7 +6,10 @@ from attrs import field, frozen
 
 from runtime import Refused, Request
 
-__all__ = ["CheckDoor", "CheckIdentity", "EntryRefused"]
+__all__ = ["OPERATOR", "CheckDoor", "CheckIdentity", "EntryRefused", "Identity"]
+
+OPERATOR = "operator"
+"""Role that may change models and read metrics."""
 
 
 class EntryRefused(Refused):
@@ -26,8 +29,27 @@ class CheckDoor(Request[None]):
 
 
 @frozen(kw_only=True)
-class CheckIdentity(Request[None]):
-    """May this client id be used with this token? Refused with `EntryRefused`."""
+class Identity:
+    """Who asks, as the access room believes it."""
 
     client_id: str
+    """Owner of what is asked for."""
+    token_id: str | None = None
+    """Which token was shown; None on a server without tokens."""
+    roles: frozenset[str] = frozenset({OPERATOR})
+    domain: str = ""
+    """Security domain of kept keys and values: the client ids of one token share one; without tokens there is one."""
+
+    @property
+    def is_operator(self) -> bool:
+        """May it change models and read metrics?"""
+        return OPERATOR in self.roles
+
+
+@frozen(kw_only=True)
+class CheckIdentity(Request[Identity]):
+    """Who is this, and may the client id be used with this token? Refused with `EntryRefused`."""
+
+    client_id: str | None
+    """None takes the token's first, or `local`."""
     token: str | None = field(default=None, repr=False)

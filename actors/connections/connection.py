@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -20,6 +20,7 @@ from actors.access.messages import CheckDoor, CheckIdentity, EntryRefused
 from actors.connections.following import Following
 from actors.connections.outbox import Outbox, OutboxFull
 from actors.connections.rates import SlidingCount, TokenBucket
+from actors.connections.routes import CommandRoute
 from actors.connections.websocket_library import HandshakeTasks, KeptStream
 from actors.inference.messages import (
     CancelGeneration,
@@ -31,8 +32,10 @@ from actors.inference.messages import (
     GenerationTokens,
     StartGeneration,
 )
+from actors.refusals import CommandRefused
+from actors.storage.messages import IdempotencyKey
 from protocol.codec import ReceivedCommand, decode_command, unstructure, wire_time
-from protocol.commands import MAXIMUM_FRAME_BYTES, Cancel, Generate, Hello, Ping, Pong
+from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Cancel, Generate, Hello, Ping, Pong
 from protocol.errors import CloseCode, ErrorCode, ProtocolFault
 from protocol.events import Accepted, CancelledData, ErrorData, GoingAway, Limits, ResumeResult, Welcome
 from runtime import Actor, ActorDead, ActorRef, AskDeadline, Down, MailboxFull, RuntimeFault, reject
@@ -87,12 +90,14 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         settings: ConnectionSettings,
         access: ActorRef[Any],
         inference: ActorRef[Any],
+        routes: Mapping[type, CommandRoute] | None = None,
     ) -> None:
         self._name = name
         self._stream = stream
         self._settings = settings
         self._access = access
         self._inference = inference
+        self._routes = routes or {}
         self._outbox = Outbox()
         self._has_output = trio.Event()
         self._is_open = False
@@ -365,9 +370,16 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
                     await self._generate(command.id, command.data)
                 case Cancel(target):
                     await self._cancel(command.id, target)
-        except GenerationRefused as refusal:
+                case _:
+                    await self._pass_to_room(command)
+        except CommandRefused as refusal:
             self._error(
-                command.id, refusal.code, refusal.message, field=refusal.field, retry_after_ms=refusal.retry_after_ms
+                command.id,
+                refusal.code,
+                refusal.message,
+                field=refusal.field,
+                retry_after_ms=refusal.retry_after_ms,
+                current=refusal.current,
             )
         except AskDeadline:
             self._error(command.id, ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
@@ -381,6 +393,27 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         finally:
             self._in_flight.discard(command.id)
             self._welcomed.set()
+
+    async def _pass_to_room(self, command: ReceivedCommand) -> None:
+        assert command.id is not None
+        assert self._hello is not None
+        route = self._routes.get(type(command.data))
+        if route is None:
+            self._error(command.id, ErrorCode.UNKNOWN_TYPE, f"{command.type} is not served here", field="type")
+            return
+        key = None
+        if COMMANDS[command.type].writes:
+            key = IdempotencyKey(
+                client_id=self._hello.client_id,
+                device_id=self._hello.device_id,
+                command_id=command.id,
+                digest=command.digest,
+            )
+        value = await route.room.ask(
+            route.message(client_id=self._hello.client_id, device_id=self._hello.device_id, data=command.data, key=key),
+            timeout=route.timeout_seconds,
+        )
+        self._answer(command.id, "result", unstructure(value))
 
     async def _say_welcome(self, command_id: str, hello: Hello) -> None:
         try:
@@ -530,8 +563,9 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         *,
         field: str | None = None,
         retry_after_ms: int | None = None,
+        current: dict[str, Any] | None = None,
     ) -> None:
-        data = ErrorData(code=code, message=message, field=field, retry_after_ms=retry_after_ms)
+        data = ErrorData(code=code, message=message, field=field, retry_after_ms=retry_after_ms, current=current)
         envelope = {"type": "error", "time": wire_time(), "data": unstructure(data)}
         if command_id is not None:
             envelope["re"] = command_id

@@ -7,10 +7,11 @@ from typing import Any
 
 from attrs import field, frozen
 
+from actors.refusals import CommandRefused
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from protocol.events import Done
-from runtime import ActorRef, Refused, Request
+from runtime import ActorRef, Request
 
 __all__ = [
     "CancelGeneration",
@@ -30,17 +31,8 @@ __all__ = [
 ]
 
 
-class GenerationRefused(Refused):
-    """A generation was not accepted, or failed; carries what an `error` needs."""
-
-    def __init__(
-        self, code: ErrorCode, message: str, *, field: str | None = None, retry_after_ms: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.field = field
-        self.retry_after_ms = retry_after_ms
+class GenerationRefused(CommandRefused):
+    """A generation was not accepted, or failed."""
 
 
 @frozen(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -13,15 +13,17 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.access.messages import CheckDoor, EntryRefused
-from actors.inference.messages import Complete, Completion, DescribeEngine, EngineHealth, GenerationRefused
+from actors.inference.messages import Complete, Completion, DescribeEngine, EngineHealth
+from actors.refusals import CommandRefused
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.problems import problem
+from actors.rest.rooms import Rooms
 from protocol.codec import structure, unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, ChatMessage, Generate, Role
 from protocol.errors import ErrorCode, ProtocolFault
 from protocol.json_text import parse_object
 from protocol.validation import between, length, one_of
-from runtime import ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault
+from runtime import ActorDead, AskDeadline, MailboxFull, RuntimeFault
 from runtime.inspection import Readiness
 
 __all__ = ["make_application"]
@@ -48,13 +50,17 @@ class ProcessRequest:
 
 def make_application(
     *,
-    inference: ActorRef[Any],
-    access: ActorRef[Any],
+    rooms: Rooms,
     registry: CollectorRegistry,
     readiness: Callable[[], Readiness],
     about: dict[str, str],
+    parts: Sequence[Callable[[QuartTrio, Rooms], None]] = (),
 ) -> QuartTrio:
-    """The application with all routes. ``readiness`` reads the runtime's records and never waits."""
+    """The application with all routes. ``readiness`` reads the runtime's records and never waits.
+
+    Each of ``parts`` registers the routes of one room.
+    """
+    inference, access = rooms.inference, rooms.access
     app = QuartTrio("leanvibe")
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = 30
@@ -121,6 +127,8 @@ def make_application(
         )
         return jsonify({"type": "message", "content": completion.text, **unstructure(completion.done)})
 
+    for register in parts:
+        register(app, rooms)
     _register_errors(app)
     return app
 
@@ -132,9 +140,11 @@ def _register_errors(app: QuartTrio) -> None:
     async def protocol_fault(error: ProtocolFault) -> Response:
         return problem(error.code, error.message, field=error.field)
 
-    @app.errorhandler(GenerationRefused)
-    async def refused(error: GenerationRefused) -> Response:
-        return problem(error.code, error.message, field=error.field, retry_after_ms=error.retry_after_ms)
+    @app.errorhandler(CommandRefused)
+    async def refused(error: CommandRefused) -> Response:
+        return problem(
+            error.code, error.message, field=error.field, retry_after_ms=error.retry_after_ms, current=error.current
+        )
 
     @app.errorhandler(ActorDead)
     async def dead(error: ActorDead) -> Response:

@@ -39,6 +39,7 @@ def problem(
     field: str | None = None,
     retry_after_ms: int | None = None,
     status: int | None = None,
+    current: dict[str, Any] | None = None,
 ) -> Response:
     """A problem response; `type` stays `about:blank`, the machine-readable part is `code`."""
     status = HTTP_STATUS[code] if status is None else status
@@ -51,6 +52,8 @@ def problem(
     }
     if field is not None:
         body["field"] = field
+    if current is not None:
+        body["current"] = current
     response = Response(json.dumps(body), status=status, content_type="application/problem+json")
     if retry_after_ms is not None:
         response.headers["Retry-After"] = str(max(1, -(-retry_after_ms // 1000)))

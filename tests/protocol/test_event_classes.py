@@ -16,6 +16,7 @@ from protocol.events import (
     CancelledData,
     Done,
     ErrorData,
+    EventsData,
     FinishReason,
     GoingAway,
     Limits,
@@ -65,6 +66,7 @@ SAMPLES: list[Any] = [
     ErrorData(code=ErrorCode.RATE_LIMITED, message="m", retry_after_ms=5),
     ErrorData(code=ErrorCode.INVALID_FIELD, message="m", field="data.x", temporary=True),
     GoingAway(1000),
+    EventsData([{"type": "task_created", "stream": "client", "seq": 1, "data": {}}]),
 ]
 
 

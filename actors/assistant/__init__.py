@@ -1,0 +1,1 @@
+"""Coding intents, prompts and conversation memory."""

@@ -1,0 +1,77 @@
+"""What every group of routes is given: the rooms it may ask, and who is asking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from quart import request
+
+from actors.access.messages import CheckIdentity, EntryRefused, Identity
+from actors.refusals import CommandRefused
+from actors.storage.messages import IdempotencyKey, Storage
+from protocol.codec import command_digest, structure
+from protocol.errors import ErrorCode
+from protocol.json_text import parse_object
+from protocol.validation import printable_ascii
+from runtime import ActorRef
+
+__all__ = ["Rooms", "body_as", "idempotency_key", "identity"]
+
+ACCESS_SECONDS = 5.0
+REST_DEVICE = ":rest"
+"""Device of idempotency keys that come over REST; no device can be called so."""
+
+
+@frozen(kw_only=True)
+class Rooms:
+    """References to the rooms behind the routes."""
+
+    access: ActorRef[Any]
+    inference: ActorRef[Any]
+    storage: Storage
+    assistant: ActorRef[Any]
+    tasks: ActorRef[Any]
+    notifications: ActorRef[Any]
+
+
+async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
+    """Who asks. ``client_id`` is the one of the path; else `X-Client-Id`, the token's first, or `local`.
+
+    Raises `CommandRefused`: `unauthorized` without a good token, `not_found` for what belongs to another client.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    wanted = client_id if client_id is not None else request.headers.get("X-Client-Id")
+    try:
+        return await rooms.access.ask(
+            CheckIdentity(client_id=wanted, token=token.strip() if scheme.lower() == "bearer" else None),
+            timeout=ACCESS_SECONDS,
+        )
+    except EntryRefused as refusal:
+        if not refusal.is_forbidden:
+            raise CommandRefused(ErrorCode.UNAUTHORIZED, str(refusal)) from None
+        if client_id is not None:
+            # What another client owns is not even there.
+            raise CommandRefused(ErrorCode.NOT_FOUND, "there is no such thing here") from None
+        raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal), field="X-Client-Id") from None
+
+
+async def body_as(wanted: type, *, prefix: str = "body") -> Any:
+    """The request's JSON body, checked by the codec that the WebSocket uses. Raises `ProtocolFault`."""
+    return structure(parse_object(await request.get_data()), wanted, prefix=prefix)
+
+
+async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
+    """The request's `Idempotency-Key`, bound to its method, path and body; None without one."""
+    command_id = request.headers.get("Idempotency-Key")
+    if command_id is None:
+        return None
+    if not printable_ascii(command_id):
+        raise CommandRefused(
+            ErrorCode.INVALID_FIELD,
+            "Idempotency-Key must have 1 to 64 printable ASCII characters",
+            field="Idempotency-Key",
+        )
+    body = await request.get_data(as_text=True)
+    digest = command_digest(f"{kind} {request.method} {request.full_path}", body)
+    return IdempotencyKey(client_id=who.client_id, device_id=REST_DEVICE, command_id=command_id, digest=digest)

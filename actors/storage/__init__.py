@@ -1,0 +1,1 @@
+"""The one writer on the database, its readers, each client's event log, and the relay that publishes it."""

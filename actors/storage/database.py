@@ -1,0 +1,90 @@
+"""Opening the database: SQLite as we want it (WAL, full sync, immediate transactions), PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool
+
+from actors.storage.errors import DatabaseUnusable
+
+__all__ = ["database_url", "open_engine"]
+
+FILE_NAME = "leanvibe.sqlite3"
+BUSY_SECONDS = 5.0
+STATEMENT_MILLISECONDS = 4000
+"""PostgreSQL gives a statement up before the asker does, so that the outcome is known."""
+
+
+def database_url(configured: str | None, data_folder: Path) -> URL:
+    """The configured URL, or the file in the data folder. Raises `DatabaseUnusable`."""
+    if configured is None:
+        return URL.create("sqlite", database=str(data_folder / FILE_NAME))
+    try:
+        url = make_url(configured)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise DatabaseUnusable("the setting `database` is not a database URL") from error
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite":
+        return url
+    raise DatabaseUnusable(f"`database` may be sqlite or postgresql, not {url.get_backend_name()}")
+
+
+def open_engine(url: URL, *, writes: bool, connections: int = 1) -> Engine:
+    """An engine whose transactions begin as the plan says; nothing is connected yet.
+
+    A writer's transaction takes SQLite's write lock at once (`BEGIN IMMEDIATE`), so that it never has to give up
+    in the middle; a reader's sees one state of the database for as long as it lasts.
+    """
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(url, writes=writes, connections=connections)
+    try:
+        return sqlalchemy.create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_timeout=BUSY_SECONDS,
+            connect_args={"connect_timeout": 5, "options": f"-c statement_timeout={STATEMENT_MILLISECONDS}"},
+        )
+    except ImportError as error:
+        raise DatabaseUnusable("PostgreSQL needs its driver: pip install 'leanvibe[postgresql]'") from error
+
+
+def _open_sqlite(url: URL, *, writes: bool, connections: int) -> Engine:
+    engine = sqlalchemy.create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=BUSY_SECONDS,
+        # One thread at a time uses a connection; which one changes.
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, _: Any) -> None:
+        # The driver's own idea of transactions would begin them late and without the lock.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            f"busy_timeout={int(BUSY_SECONDS * 1000)}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if not writes:
+            connection.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

@@ -1,0 +1,242 @@
+"""What rooms and storage say to each other. A room writes plain functions over a connection; storage runs them.
+
+A room's `store.py` holds `Operation`s (they write) and `Query`s (they read); `application.py` hands them all to
+storage, and the room calls them by these objects through a `Storage`. An operation runs in one write transaction
+with everything that its `Outcome` names: events of the client's log, triggers of notifications, and the record that
+makes the same command idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from attrs import field, frozen
+from sqlalchemy import Connection
+
+from protocol.events import Priority
+from runtime import ActorRef, Request
+
+__all__ = [
+    "CommitTold",
+    "Committed",
+    "DescribeStorage",
+    "IdempotencyKey",
+    "LogEvent",
+    "LogPage",
+    "Operation",
+    "Outcome",
+    "PublishEvents",
+    "PublishHeads",
+    "Query",
+    "Read",
+    "Storage",
+    "StorageHealth",
+    "StoredEvent",
+    "Transact",
+    "Trigger",
+    "TriggerHook",
+]
+
+Command = TypeVar("Command")
+Reply = TypeVar("Reply")
+
+TRANSACT_SECONDS = 5.0
+READ_SECONDS = 5.0
+
+
+@frozen(kw_only=True)
+class LogEvent:
+    """One event to append to a client's log in the transaction that causes it."""
+
+    type: str
+    """Wire type, as `task_created`."""
+    channel: str
+    """What a subscription chooses by: `tasks`, `ai`, `notifications`, `system`."""
+    priority: Priority = Priority.MEDIUM
+    data: dict[str, Any]
+    """JSON values, at most 32 KiB encoded; storage adds `event_id`, `channel` and `priority`."""
+
+
+@frozen(kw_only=True)
+class Trigger:
+    """Something that may be worth a notification; the notifications room decides, in the same transaction."""
+
+    kind: str
+    """As `task_blocked`, `approval_needed`, `analysis_done`."""
+    priority: Priority = Priority.MEDIUM
+    data: dict[str, Any]
+    """Typed fields that the kind's template needs, JSON values."""
+
+
+@frozen(kw_only=True)
+class Outcome(Generic[Reply]):
+    """What an operation did: its answer and what must be committed with it."""
+
+    value: Reply
+    events: tuple[LogEvent, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+
+
+TriggerHook = Callable[[Connection, str, tuple[Trigger, ...]], tuple[LogEvent, ...]]
+"""(connection, client id, triggers) → events to append as well. One is registered: the notifications room's."""
+
+
+@frozen
+class Operation(Generic[Command, Reply]):
+    """A named write. Its function raises `CommandRefused` to roll back and answer so."""
+
+    name: str
+    function: Callable[[Connection, Command], Outcome[Reply]]
+    result: Any
+    """Class of the answer (anything the protocol's codec structures), read back when a command comes again."""
+
+
+@frozen
+class Query(Generic[Command, Reply]):
+    """A named read; it may run beside others, on a connection that sees only what is committed."""
+
+    name: str
+    function: Callable[[Connection, Command], Reply]
+
+
+@frozen(kw_only=True)
+class IdempotencyKey:
+    """Names one command of one device, so that it is carried out once. Kept for ten minutes."""
+
+    client_id: str
+    device_id: str
+    """The device; REST's `Idempotency-Key` uses `:rest`, which no device can be called."""
+    command_id: str
+    digest: str
+    """SHA-256 of type and data, hexadecimal."""
+
+
+@frozen(kw_only=True)
+class StoredEvent:
+    """One event as the log has it."""
+
+    client_id: str
+    seq: int
+    type: str
+    channel: str
+    priority: Priority
+    time_ms: int
+    """POSIX milliseconds."""
+    data: bytes = field(repr=False)
+    """Encoded JSON object, `event_id`, `channel` and `priority` in it."""
+
+
+@frozen(kw_only=True)
+class Committed(Generic[Reply]):
+    """A write is on disk."""
+
+    value: Reply
+    is_repeat: bool = False
+    """True when the same command had been carried out before and this is its first outcome."""
+    head: int | None = None
+    """Last sequence number of the client's log, where the write appended to it."""
+
+
+@frozen(kw_only=True)
+class Transact(Request[Committed[Any]]):
+    """Run an operation in a write transaction. Refused with `CommandRefused`.
+
+    When the deadline passes, whether it was carried out is unknown; the key tells.
+    """
+
+    operation: str
+    client_id: str
+    """Whose log gets the events."""
+    command: Any = field(repr=False)
+    key: IdempotencyKey | None = None
+
+
+@frozen(kw_only=True)
+class Read(Request[Any]):
+    """Run a query on a reader's connection. Refused with `CommandRefused`."""
+
+    query: str
+    command: Any = field(repr=False)
+
+
+@frozen(kw_only=True)
+class LogPage:
+    """Part of a client's log, and where the log stands."""
+
+    epoch: str
+    head: int
+    oldest: int
+    """First sequence number that is still kept; head + 1 where nothing is."""
+    events: tuple[StoredEvent, ...]
+
+
+@frozen
+class CommitTold:
+    """To the relay: these events are committed."""
+
+    events: tuple[StoredEvent, ...]
+    has_triggers: bool
+
+
+@frozen
+class PublishEvents:
+    """From the relay to the directory of connections: committed events, in commit order; some may come twice."""
+
+    events: tuple[StoredEvent, ...]
+
+
+@frozen
+class PublishHeads:
+    """From the relay to the directory: something may have been missed; let each connection look at its log."""
+
+
+@frozen(kw_only=True)
+class StorageHealth:
+    """How storage is, as measured."""
+
+    kind: str
+    """`sqlite` or `postgresql`."""
+    is_writable: bool
+    """False from a write that failed for lack of disk or of the database, until one succeeds."""
+    problem: str | None
+    transactions: int
+    waiting: int
+    """Writes that wait for the writer."""
+
+
+@frozen
+class DescribeStorage(Request[StorageHealth]):
+    """How the database is."""
+
+
+@frozen
+class Storage:
+    """Typed calls of the storage room; a room is given one."""
+
+    writer: ActorRef[Any]
+    readers: ActorRef[Any]
+
+    async def transact(
+        self,
+        operation: Operation[Command, Reply],
+        command: Command,
+        *,
+        client_id: str,
+        key: IdempotencyKey | None = None,
+        timeout: float = TRANSACT_SECONDS,  # noqa: ASYNC109  a deadline of the ask, as `ask` itself has it
+    ) -> Committed[Reply]:
+        """Carry out a write. Raises `CommandRefused`, `AskDeadline` (outcome unknown), `ActorDead`."""
+        request = Transact(operation=operation.name, client_id=client_id, command=command, key=key)
+        return await self.writer.ask(request, timeout=timeout)
+
+    async def read(
+        self,
+        query: Query[Command, Reply],
+        command: Command,
+        *,
+        timeout: float = READ_SECONDS,  # noqa: ASYNC109
+    ) -> Reply:
+        """Run a query. Raises `CommandRefused`, `AskDeadline`, `ActorDead`."""
+        reply: Reply = await self.readers.ask(Read(query=query.name, command=command), timeout=timeout)
+        return reply

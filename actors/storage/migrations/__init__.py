@@ -1,0 +1,1 @@
+"""Alembic's migrations of the whole database, one chain for all rooms."""

@@ -1,0 +1,1 @@
+"""The Kanban board: rules, store and the actor behind REST and WebSocket."""

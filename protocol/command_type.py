@@ -1,0 +1,24 @@
+"""What the server knows of a command before it reads its data; each file of commands has a table of these."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+__all__ = ["KIBIBYTE", "MAXIMUM_FRAME_BYTES", "CommandType"]
+
+KIBIBYTE = 1024
+MAXIMUM_FRAME_BYTES = 1024 * KIBIBYTE
+"""No frame in either direction is larger."""
+
+
+@frozen
+class CommandType:
+    """One command of the protocol."""
+
+    data: type
+    """The attrs class of `data`."""
+    maximum_bytes: int = 64 * KIBIBYTE
+    """Limit of the whole frame."""
+    needs_id: bool = True
+    writes: bool = False
+    """It writes or starts work, so the same id with the same data is carried out once."""
