@@ -6,6 +6,7 @@ import secrets
 import socket
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 from prometheus_client import CollectorRegistry
@@ -25,7 +26,12 @@ from actors.rest.application import make_application
 from actors.rest.rest import Rest
 from actors.rest.rooms import Rooms
 from actors.settings import Settings
-from actors.storage.messages import Storage
+from actors.storage.database import database_url
+from actors.storage.log import LOG_OPERATIONS, LOG_QUERIES
+from actors.storage.messages import Operation, Query, Storage
+from actors.storage.readers import Readers
+from actors.storage.relay import Relay
+from actors.storage.writer import Writer, WriterSettings
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.events import Limits
 from runtime import ActorSystem, Backoff, ChildSpec, DynamicSpec, SupervisorSpec
@@ -35,6 +41,10 @@ __all__ = ["VERSION", "Listening", "make_tree"]
 
 VERSION = "0.1.0"
 MEBIBYTE = 1024 * 1024
+OPERATIONS: tuple[Operation[Any, Any], ...] = LOG_OPERATIONS
+"""Every write that a room may ask of storage."""
+QUERIES: tuple[Query[Any, Any], ...] = LOG_QUERIES
+"""Every read."""
 
 
 @frozen
@@ -55,6 +65,8 @@ def make_tree(
     engine = system.reference("inference/engine")
     inspection = system.reference("inspection")
     sockets = system.dynamic("connections/sockets")
+    directory = system.reference("connections/directory")
+    url = database_url(settings.database, settings.data_dir)
     rooms = Rooms(
         access=access,
         inference=inference,
@@ -106,6 +118,21 @@ def make_tree(
     return SupervisorSpec(
         children=(
             ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about)),
+            ChildSpec(
+                id="storage",
+                start=SupervisorSpec(
+                    children=(
+                        ChildSpec(id="relay", start=lambda: Relay(directory, rooms.notifications)),
+                        ChildSpec(
+                            id="writer",
+                            start=lambda: Writer(
+                                WriterSettings(url=url, operations=OPERATIONS), system.reference("storage/relay")
+                            ),
+                        ),
+                        ChildSpec(id="readers", start=lambda: Readers(url, QUERIES)),
+                    ),
+                ),
+            ),
             ChildSpec(
                 id="access",
                 start=lambda: Access(

@@ -40,6 +40,8 @@ class Settings:
     """WebSocket; 0 takes a free one."""
     data_dir: Path = field(factory=lambda: platformdirs.user_data_path("leanvibe"))
     """Lock, server.json and the database."""
+    database: str | None = field(default=None, repr=False)
+    """URL of a PostgreSQL database, as `postgresql://user@host/name`; by default SQLite in the data folder."""
     cache_dir: Path = field(factory=lambda: platformdirs.user_cache_path("leanvibe"))
     """Models and the prepared BLAS; may be deleted at any time."""
     model: str = "embedded"

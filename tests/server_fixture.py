@@ -30,8 +30,10 @@ from actors.inference.engine import EngineSettings
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.inspection.server_file import ServerFile, inspection_socket_path
 from actors.settings import Settings
+from actors.storage.database import FILE_NAME
 from runtime import ActorSystem
 from runtime.inspection import actor_snapshot
+from tests.database_fixture import fresh_database
 
 __all__ = [
     "Peer",
@@ -234,6 +236,8 @@ async def running_server(
             **overrides,
         }
     )
+    if settings.database is None and not (settings.data_dir / FILE_NAME).exists():
+        fresh_database(settings.data_dir)
     system = ActorSystem(watch_loop=False, drain_seconds=settings.drain_seconds, total_stop_seconds=30)
     with free_socket(send_buffer_bytes=send_buffer_bytes) as websocket, free_socket() as rest:
         about = ServerFile(

@@ -19,6 +19,9 @@ from actors.inference.models.catalogue import CheckpointLocation, find_checkpoin
 from actors.inference.models.errors import ModelError
 from actors.inspection.server_file import DataFolderBusy, ServerFile, inspection_socket_path, lock_data_folder
 from actors.settings import Settings
+from actors.storage.database import database_url
+from actors.storage.errors import DatabaseUnusable
+from actors.storage.schema import prepare_database
 
 __all__ = ["ensure_checkpoint", "serve"]
 
@@ -49,6 +52,10 @@ def serve(**options: Any) -> None:
         with contextlib.ExitStack() as sockets:
             rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
             websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
+            try:
+                prepare_database(database_url(settings.database, settings.data_dir))
+            except DatabaseUnusable as error:
+                fail(str(error))
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings)
             _run(settings, checkpoint, rest, websocket)
     finally:

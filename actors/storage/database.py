@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from actors.storage.errors import DatabaseUnusable
 
-__all__ = ["database_url", "open_engine"]
+__all__ = ["FILE_NAME", "database_url", "open_engine"]
 
 FILE_NAME = "leanvibe.sqlite3"
 BUSY_SECONDS = 5.0

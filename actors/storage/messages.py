@@ -36,6 +36,7 @@ __all__ = [
     "Transact",
     "Trigger",
     "TriggerHook",
+    "TriggersCommitted",
 ]
 
 Command = TypeVar("Command")
@@ -177,6 +178,13 @@ class CommitTold:
 
     events: tuple[StoredEvent, ...]
     has_triggers: bool
+    has_gap: bool = False
+    """True when commits before this one could not be told."""
+
+
+@frozen
+class TriggersCommitted:
+    """To the planner of notifications: there may be something to deliver."""
 
 
 @frozen

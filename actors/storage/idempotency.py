@@ -1,0 +1,88 @@
+"""One command, carried out once: its outcome is kept with the change and told again for ten minutes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, insert, or_, select
+
+from actors.refusals import CommandRefused
+from actors.storage.messages import Committed, IdempotencyKey
+from actors.storage.tables import idempotency
+from protocol.codec import encode, structure, unstructure
+from protocol.errors import ErrorCode
+
+__all__ = ["KEPT_MILLISECONDS", "find_outcome", "keep_outcome", "prune_outcomes"]
+
+KEPT_MILLISECONDS = 10 * 60 * 1000
+PRUNE_ROWS = 500
+
+
+def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_ms: int) -> Committed[Any] | None:
+    """The first outcome of this command, or None. Raises `CommandRefused` where the id stands for another command."""
+    row = connection.execute(
+        select(idempotency.c.digest, idempotency.c.outcome, idempotency.c.head).where(
+            _is(key), idempotency.c.time_ms > now_ms - KEPT_MILLISECONDS
+        )
+    ).first()
+    if row is None:
+        return None
+    if row.digest != key.digest:
+        raise CommandRefused(
+            ErrorCode.CONFLICT,
+            f"id {key.command_id!r} was used for another command in the last ten minutes",
+            field="id",
+        )
+    stored = msgspec.json.decode(row.outcome)
+    return Committed(value=structure(stored, result, prefix="outcome"), is_repeat=True, head=row.head)
+
+
+def keep_outcome(connection: Connection, key: IdempotencyKey, value: Any, head: int | None, now_ms: int) -> None:
+    """Keep an outcome in the transaction that made it."""
+    # One that has expired may still be there.
+    connection.execute(delete(idempotency).where(_is(key)))
+    connection.execute(
+        insert(idempotency).values(
+            client_id=key.client_id,
+            device_id=key.device_id,
+            command_id=key.command_id,
+            digest=key.digest,
+            outcome=encode(unstructure(value)).decode(),
+            head=head,
+            time_ms=now_ms,
+        )
+    )
+
+
+def prune_outcomes(connection: Connection, now_ms: int) -> int:
+    """Forget outcomes that have expired, at most `PRUNE_ROWS`; returns how many went."""
+    rows = connection.execute(
+        select(idempotency.c.client_id, idempotency.c.device_id, idempotency.c.command_id)
+        .where(idempotency.c.time_ms <= now_ms - KEPT_MILLISECONDS)
+        .limit(PRUNE_ROWS)
+    ).all()
+    if rows:
+        connection.execute(
+            delete(idempotency).where(
+                or_(
+                    *(
+                        and_(
+                            idempotency.c.client_id == one.client_id,
+                            idempotency.c.device_id == one.device_id,
+                            idempotency.c.command_id == one.command_id,
+                        )
+                        for one in rows
+                    )
+                )
+            )
+        )
+    return len(rows)
+
+
+def _is(key: IdempotencyKey) -> Any:
+    return and_(
+        idempotency.c.client_id == key.client_id,
+        idempotency.c.device_id == key.device_id,
+        idempotency.c.command_id == key.command_id,
+    )

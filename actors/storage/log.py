@@ -1,0 +1,192 @@
+"""Each client's event log: appending in the transaction that causes the events, reading pages, pruning.
+
+`seq` is assigned by one UPDATE of the client's row, so that commit order is `seq` order and a rollback leaves no
+hole. What is no longer kept is gone from the front only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable
+
+from attrs import frozen
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from actors.storage.messages import LogEvent, LogPage, Operation, Outcome, Query, StoredEvent
+from actors.storage.tables import client_logs, events
+from protocol.codec import encode
+from protocol.events import Priority
+
+__all__ = [
+    "LOG_OPERATIONS",
+    "LOG_PAGE",
+    "LOG_QUERIES",
+    "MAXIMUM_EVENT_BYTES",
+    "OPEN_LOG",
+    "EventTooLarge",
+    "LogPageWanted",
+    "append_events",
+    "prune_log",
+    "read_page",
+]
+
+MAXIMUM_EVENT_BYTES = 32 * 1024
+"""Of one event's data; larger things are read through the lists."""
+KEPT_EVENTS = 1000
+KEPT_MILLISECONDS = 24 * 60 * 60 * 1000
+PRUNE_ROWS = 500
+"""Deleted in one go, so that no write waits long for it."""
+
+
+class EventTooLarge(ValueError):
+    """A room made an event over the limit: its own mistake."""
+
+
+@frozen(kw_only=True)
+class LogPageWanted:
+    """Which part of a log to read."""
+
+    client_id: str
+    after_seq: int
+    maximum_events: int = 100
+    maximum_bytes: int = 256 * 1024
+    """Of their data; at least one event comes."""
+
+
+def append_events(
+    connection: Connection, client_id: str, new: Iterable[LogEvent], time_ms: int
+) -> tuple[StoredEvent, ...]:
+    """Append to the client's log in the caller's transaction. Raises `EventTooLarge`."""
+    wanted = tuple(new)
+    if not wanted:
+        return ()
+    head = _advance(connection, client_id, len(wanted))
+    stored = []
+    for seq, event in enumerate(wanted, start=head - len(wanted) + 1):
+        data = encode(
+            {
+                "event_id": str(uuid.uuid4()),
+                "channel": event.channel,
+                "priority": event.priority.value,
+                **event.data,
+            }
+        )
+        if len(data) > MAXIMUM_EVENT_BYTES:
+            raise EventTooLarge(f"{event.type} has {len(data)} bytes of data, over {MAXIMUM_EVENT_BYTES}")
+        stored.append(
+            StoredEvent(
+                client_id=client_id,
+                seq=seq,
+                type=event.type,
+                channel=event.channel,
+                priority=event.priority,
+                time_ms=time_ms,
+                data=data,
+            )
+        )
+    connection.execute(
+        insert(events),
+        [
+            {
+                "client_id": one.client_id,
+                "seq": one.seq,
+                "type": one.type,
+                "channel": one.channel,
+                "priority": one.priority.value,
+                "time_ms": one.time_ms,
+                "data": one.data.decode(),
+                "bytes": len(one.data),
+            }
+            for one in stored
+        ],
+    )
+    return tuple(stored)
+
+
+def _advance(connection: Connection, client_id: str, count: int) -> int:
+    """The log's head after ``count`` more events; the row is made if it is missing."""
+    advance = (
+        update(client_logs)
+        .where(client_logs.c.client_id == client_id)
+        .values(head=client_logs.c.head + count)
+        .returning(client_logs.c.head)
+    )
+    head = connection.execute(advance).scalar()
+    if head is None:
+        _open_log(connection, client_id)
+        head = connection.execute(advance).scalar_one()
+    return int(head)
+
+
+def _open_log(connection: Connection, client_id: str) -> Outcome[str]:
+    """The epoch of a client's log, which is begun if there is none."""
+    wanted = select(client_logs.c.epoch).where(client_logs.c.client_id == client_id)
+    epoch = connection.execute(wanted).scalar()
+    if epoch is None:
+        epoch = secrets.token_hex(8)
+        connection.execute(insert(client_logs).values(client_id=client_id, epoch=epoch, head=0))
+    return Outcome(value=str(epoch))
+
+
+def read_page(connection: Connection, wanted: LogPageWanted) -> LogPage:
+    """Events after a sequence number, oldest first, and where the log stands. A log never begun has epoch ``""``."""
+    row = connection.execute(
+        select(client_logs.c.epoch, client_logs.c.head).where(client_logs.c.client_id == wanted.client_id)
+    ).first()
+    if row is None:
+        return LogPage(epoch="", head=0, oldest=1, events=())
+    oldest = connection.execute(select(func.min(events.c.seq)).where(events.c.client_id == wanted.client_id)).scalar()
+    rows = connection.execute(
+        select(events)
+        .where(events.c.client_id == wanted.client_id, events.c.seq > wanted.after_seq)
+        .order_by(events.c.seq)
+        .limit(wanted.maximum_events)
+    )
+    page: list[StoredEvent] = []
+    size = 0
+    for one in rows:
+        size += one.bytes
+        if page and size > wanted.maximum_bytes:
+            break
+        page.append(
+            StoredEvent(
+                client_id=one.client_id,
+                seq=one.seq,
+                type=one.type,
+                channel=one.channel,
+                priority=Priority(one.priority),
+                time_ms=one.time_ms,
+                data=one.data.encode(),
+            )
+        )
+    return LogPage(
+        epoch=row.epoch, head=row.head, oldest=row.head + 1 if oldest is None else int(oldest), events=tuple(page)
+    )
+
+
+def prune_log(connection: Connection, now_ms: int) -> int:
+    """Forget events over the count or the age that is kept, at most `PRUNE_ROWS`; returns how many went."""
+    surplus = (
+        select(events.c.client_id, events.c.seq)
+        .join(client_logs, client_logs.c.client_id == events.c.client_id)
+        .where((events.c.time_ms < now_ms - KEPT_MILLISECONDS) | (events.c.seq <= client_logs.c.head - KEPT_EVENTS))
+        # From the front, so that what is kept has no hole.
+        .order_by(events.c.client_id, events.c.seq)
+        .limit(PRUNE_ROWS)
+    )
+    gone: dict[str, int] = {}
+    rows = connection.execute(surplus).all()
+    for client_id, seq in rows:
+        gone[client_id] = max(seq, gone.get(client_id, 0))
+    for client_id, seq in gone.items():
+        connection.execute(delete(events).where(events.c.client_id == client_id, events.c.seq <= seq))
+    return len(rows)
+
+
+OPEN_LOG: Operation[str, str] = Operation("open_log", _open_log, str)
+"""The epoch of a client's stream; the command is the client id."""
+LOG_PAGE: Query[LogPageWanted, LogPage] = Query("log_page", read_page)
+
+LOG_OPERATIONS = (OPEN_LOG,)
+LOG_QUERIES = (LOG_PAGE,)

@@ -1,0 +1,83 @@
+"""The readers: queries beside the writer, each on a connection of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+import trio
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from actors.refusals import CommandRefused
+from actors.storage.database import open_engine
+from actors.storage.messages import Query, Read
+from protocol.errors import ErrorCode
+from runtime import Actor, reject
+
+__all__ = ["Readers"]
+
+_log = structlog.get_logger("storage")
+
+READER_THREADS = 4
+WAITING_READS = 1024
+
+
+class Readers(Actor[Read]):
+    """Each query runs in a thread and sees one committed state of the database."""
+
+    mailbox = reject(WAITING_READS)
+
+    def __init__(self, url: URL, queries: Iterable[Query[Any, Any]]) -> None:
+        self._url = url
+        self._queries: dict[str, Query[Any, Any]] = {}
+        for one in queries:
+            if one.name in self._queries:
+                raise ValueError(f"two queries are called {one.name!r}")
+            self._queries[one.name] = one
+        self._engine: Engine | None = None
+        self._threads = trio.CapacityLimiter(READER_THREADS)
+        self._running = 0
+
+    async def started(self) -> None:
+        """Open the database for reading."""
+        self._engine = open_engine(self._url, writes=False, connections=READER_THREADS)
+
+    async def handle(self, message: Read) -> None:
+        if message.query not in self._queries:
+            raise LookupError(f"no query is called {message.query!r}")
+        if self._running >= WAITING_READS:
+            raise CommandRefused(ErrorCode.OVERLOADED, "too many reads are waiting", retry_after_ms=500)
+        self._running += 1
+        self.context.answer_later(self._read, message)
+
+    async def stopping(self) -> None:
+        """Close what is not in use; a query in a thread closes its own at its end."""
+        if self._engine is not None:
+            await trio.to_thread.run_sync(self._engine.dispose, limiter=self._threads)
+
+    def snapshot(self) -> dict[str, object]:
+        """How many queries run or wait for a thread."""
+        return {"running": self._running}
+
+    async def _read(self, message: Read) -> Any:
+        """Answer one query. Cancelled with its ask, it leaves its thread to finish and hears no more of it."""
+        assert self._engine is not None
+        try:
+            return await trio.to_thread.run_sync(
+                _run, self._engine, self._queries[message.query], message.command, limiter=self._threads
+            )
+        except SQLAlchemyError as error:
+            _log.error("read failed", query=message.query, problem=str(error.__cause__ or error).splitlines()[0])
+            raise CommandRefused(
+                ErrorCode.UNAVAILABLE, "the database cannot be read now", retry_after_ms=2000
+            ) from error
+        finally:
+            self._running -= 1
+
+
+def _run(engine: Engine, query: Query[Any, Any], command: Any) -> Any:
+    with engine.connect() as connection, connection.begin():
+        return query.function(connection, command)

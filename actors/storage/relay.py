@@ -1,0 +1,74 @@
+"""The relay: alone tells connections of committed events. What it cannot tell, connections read from their logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from attrs import frozen
+
+from actors.storage.messages import CommitTold, PublishEvents, PublishHeads, TriggersCommitted
+from runtime import Actor, ActorRef, SendFault, Timer, reject
+
+__all__ = ["Relay", "TryAgain"]
+
+_log = structlog.get_logger("relay")
+
+RETRY_SECONDS = 0.25
+
+
+@frozen
+class TryAgain:
+    """Timer: the directory may be back."""
+
+
+class Relay(Actor[CommitTold | TryAgain]):
+    """Keeps nothing: after anything it may have missed it lets every connection look at its log."""
+
+    mailbox = reject(4096)
+
+    def __init__(self, directory: ActorRef[Any], planner: ActorRef[Any]) -> None:
+        """``planner`` is woken after commits that may be worth a notification; it looks for itself now and then."""
+        self._directory = directory
+        self._planner = planner
+        self._has_gap = True
+        self._retry: Timer | None = None
+        self._published = 0
+
+    async def started(self) -> None:
+        """Whatever was committed while no relay ran is still in the logs."""
+        self._publish(())
+
+    async def handle(self, message: CommitTold | TryAgain) -> None:
+        match message:
+            case TryAgain():
+                self._retry = None
+                self._publish(())
+            case CommitTold(events, has_triggers, has_gap):
+                self._has_gap = self._has_gap or has_gap
+                self._publish(events)
+                if has_triggers:
+                    self._wake_planner()
+
+    def snapshot(self) -> dict[str, object]:
+        """How many events went out."""
+        return {"published": self._published, "has_gap": self._has_gap}
+
+    def _publish(self, events: tuple[Any, ...]) -> None:
+        try:
+            if self._has_gap:
+                self._directory.tell_nowait(PublishHeads())
+                self._has_gap = False
+            if events:
+                self._directory.tell_nowait(PublishEvents(events))
+                self._published += len(events)
+        except SendFault:
+            self._has_gap = True
+            if self._retry is None:
+                self._retry = self.context.after(RETRY_SECONDS, TryAgain())
+
+    def _wake_planner(self) -> None:
+        try:
+            self._planner.tell_nowait(TriggersCommitted())
+        except SendFault:
+            _log.debug("planner not woken")

@@ -1,0 +1,93 @@
+"""A batch of writes as one transaction: each in a savepoint of its own, all on disk together. Synchronous.
+
+Writes that wait while another is being synced are committed together (group commit), so that twenty clients cost
+little more disk than one. What one of them raises undoes that one alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import define, frozen
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+from actors.storage.idempotency import find_outcome, keep_outcome
+from actors.storage.log import append_events
+from actors.storage.messages import Committed, Operation, Outcome, StoredEvent, Transact, TriggerHook
+
+__all__ = ["BatchResult", "WriteResult", "carry_out_batch"]
+
+
+@frozen
+class WriteResult:
+    """What became of one write; exactly one of the two is set."""
+
+    committed: Committed[Any] | None = None
+    error: Exception | None = None
+
+
+@define
+class BatchResult:
+    """What became of a batch, and the events that it put on disk."""
+
+    writes: list[WriteResult]
+    events: list[StoredEvent]
+    has_triggers: bool = False
+
+
+def carry_out_batch(
+    engine: Engine,
+    operations: Mapping[str, Operation[Any, Any]],
+    hook: TriggerHook | None,
+    batch: Sequence[Transact],
+    *,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> BatchResult:
+    """Carry out the writes in order and commit. Blocking.
+
+    Raises what the database raises (`SQLAlchemyError`) when nothing could be committed; then nothing was.
+    """
+    result = BatchResult([], [])
+    with engine.connect() as connection, connection.begin():
+        for one in batch:
+            savepoint = connection.begin_nested()
+            try:
+                committed, events, has_triggers = _carry_out(connection, operations[one.operation], hook, one, now_ms())
+                savepoint.commit()
+            except OperationalError:
+                # The database itself is in trouble (full, gone, locked), and SQLite may have undone everything.
+                raise
+            except Exception as error:  # noqa: BLE001  isolation border: what one write raises is its outcome alone
+                savepoint.rollback()
+                result.writes.append(WriteResult(error=error))
+            else:
+                result.writes.append(WriteResult(committed=committed))
+                result.events.extend(events)
+                result.has_triggers = result.has_triggers or has_triggers
+    return result
+
+
+def _carry_out(
+    connection: Connection,
+    operation: Operation[Any, Any],
+    hook: TriggerHook | None,
+    write: Transact,
+    now_ms: int,
+) -> tuple[Committed[Any], tuple[StoredEvent, ...], bool]:
+    """One write and all that belongs to it."""
+    if write.key is not None:
+        repeat = find_outcome(connection, write.key, operation.result, now_ms)
+        if repeat is not None:
+            return repeat, (), False
+    outcome: Outcome[Any] = operation.function(connection, write.command)
+    wanted = outcome.events
+    if outcome.triggers and hook is not None:
+        wanted += hook(connection, write.client_id, outcome.triggers)
+    events = append_events(connection, write.client_id, wanted, now_ms)
+    head = events[-1].seq if events else None
+    if write.key is not None:
+        keep_outcome(connection, write.key, outcome.value, head, now_ms)
+    return Committed(value=outcome.value, head=head), events, bool(outcome.triggers)

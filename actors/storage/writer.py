@@ -1,0 +1,243 @@
+"""The writer: the only one that changes the database, in one thread, many waiting writes to one commit."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+import trio
+from attrs import frozen
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+
+from actors.refusals import CommandRefused
+from actors.storage.database import open_engine
+from actors.storage.idempotency import prune_outcomes
+from actors.storage.log import prune_log
+from actors.storage.messages import CommitTold, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
+from actors.storage.transaction import BatchResult, carry_out_batch
+from protocol.errors import ErrorCode
+from runtime import Actor, ActorRef, HandlerFailed, Refused, SendFault, reject
+from runtime.asking import ReplyPort
+
+__all__ = ["Prune", "TellRelay", "Writer", "WriterSettings"]
+
+_log = structlog.get_logger("storage")
+
+WAITING_WRITES = 1024
+BATCH_WRITES = 64
+PRUNE_SECONDS = 60.0
+PRUNE_ROUNDS = 20
+RELAY_RETRY_SECONDS = 0.25
+
+
+@frozen
+class Prune:
+    """Timer: forget what is no longer kept."""
+
+
+@frozen
+class TellRelay:
+    """Timer: the relay may take messages again."""
+
+
+@frozen(kw_only=True)
+class WriterSettings:
+    """Where the database is and what may be done to it."""
+
+    url: URL
+    operations: tuple[Operation[Any, Any], ...]
+    hook: TriggerHook | None = None
+    """The notifications room's."""
+    pruners: tuple[Callable[[Connection, int], int], ...] = (prune_log, prune_outcomes)
+    """Called with a connection and the time, POSIX milliseconds; each deletes a bounded number of rows."""
+
+
+class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
+    """Takes writes, answers when they are on disk. A room's failure is its asker's answer."""
+
+    mailbox = reject(WAITING_WRITES)
+
+    def __init__(self, settings: WriterSettings, relay: ActorRef[Any]) -> None:
+        self._settings = settings
+        self._relay = relay
+        self._operations = _by_name(settings.operations)
+        self._engine: Engine | None = None
+        self._waiting: deque[tuple[Transact, ReplyPort]] = deque()
+        self._has_work = trio.Event()
+        # One thread at a time: SQLite has one writer, and this room owns it.
+        self._thread = trio.CapacityLimiter(1)
+        self._prune_due = False
+        self._problem: str | None = None
+        self._transactions = 0
+        self._relay_missed = False
+
+    async def started(self) -> None:
+        """Open the database; nothing is written before the first request."""
+        self._engine = open_engine(self._settings.url, writes=True)
+        self.context.spawn(self._work)
+        self.context.every(PRUNE_SECONDS, Prune())
+
+    async def handle(self, message: Transact | DescribeStorage | Prune | TellRelay) -> StorageHealth | None:
+        match message:
+            case Transact():
+                if message.operation not in self._operations:
+                    raise LookupError(f"no operation is called {message.operation!r}")
+                if len(self._waiting) >= WAITING_WRITES:
+                    raise CommandRefused(ErrorCode.OVERLOADED, "too many writes are waiting", retry_after_ms=1000)
+                self._waiting.append((message, self.context.defer()))
+                self._has_work.set()
+            case TellRelay():
+                if self._relay_missed:
+                    self._relay_missed = False
+                    self._tell_commit(CommitTold((), has_triggers=True, has_gap=True))
+            case Prune():
+                self._prune_due = True
+                self._has_work.set()
+            case DescribeStorage():
+                return StorageHealth(
+                    kind=self._settings.url.get_backend_name(),
+                    is_writable=self._problem is None,
+                    problem=self._problem,
+                    transactions=self._transactions,
+                    waiting=len(self._waiting),
+                )
+        return None
+
+    async def stopping(self) -> None:
+        """What was accepted is written before the database is closed."""
+        while self._waiting:
+            await self._write_batch()
+        if self._engine is not None:
+            # Waits for a batch that is being written: the thread cannot be left alone with it.
+            await trio.to_thread.run_sync(self._engine.dispose, limiter=self._thread)
+
+    def snapshot(self) -> dict[str, object]:
+        """Counts and the last problem."""
+        return {"waiting": len(self._waiting), "transactions": self._transactions, "problem": self._problem}
+
+    async def _work(self) -> None:
+        while True:
+            await self._has_work.wait()
+            self._has_work = trio.Event()
+            while self._waiting:
+                await self._write_batch()
+            if self._prune_due:
+                self._prune_due = False
+                await self._prune()
+
+    async def _write_batch(self) -> None:
+        """Write what waits, at most `BATCH_WRITES`, and answer each. A write whose asker is gone is never begun."""
+        batch: list[tuple[Transact, ReplyPort]] = []
+        while self._waiting and len(batch) < BATCH_WRITES:
+            request, port = self._waiting.popleft()
+            if port.is_open:
+                batch.append((request, port))
+        if not batch:
+            return
+        try:
+            await self._commit(batch)
+        except SQLAlchemyError:
+            if len(batch) == 1:
+                return
+            # One of them may be to blame for what befell all; nothing of the batch was kept.
+            for one in batch:
+                if one[1].is_open:
+                    await self._commit_alone(one)
+
+    async def _commit_alone(self, one: tuple[Transact, ReplyPort]) -> None:
+        try:
+            await self._commit([one])
+        except SQLAlchemyError:
+            return
+
+    async def _commit(self, batch: list[tuple[Transact, ReplyPort]]) -> None:
+        """One transaction. Raises what the database raised, after a single write was answered with it."""
+        assert self._engine is not None
+        requests = [request for request, _ in batch]
+        try:
+            result: BatchResult = await trio.to_thread.run_sync(
+                carry_out_batch,
+                self._engine,
+                self._operations,
+                self._settings.hook,
+                requests,
+                limiter=self._thread,
+            )
+        except SQLAlchemyError as error:
+            self._note_problem(error)
+            if len(batch) == 1:
+                self._fail(batch[0][1], requests[0], error)
+            raise
+        self._problem = None
+        self._transactions += 1
+        # Published before the askers hear of it, so that nobody can act on what the log's readers do not know.
+        self._tell_relay(result)
+        for (request, port), write in zip(batch, result.writes, strict=True):
+            if write.committed is not None:
+                port.reply(write.committed)
+            else:
+                assert write.error is not None
+                self._fail(port, request, write.error)
+
+    def _tell_relay(self, result: BatchResult) -> None:
+        if result.events or result.has_triggers:
+            self._tell_commit(CommitTold(tuple(result.events), result.has_triggers, self._relay_missed))
+
+    def _tell_commit(self, told: CommitTold) -> None:
+        try:
+            self._relay.tell_nowait(told)
+            self._relay_missed = False
+        except SendFault:
+            # Told again even if no further commit comes; the events are in the logs.
+            if not self._relay_missed:
+                self.context.after(RELAY_RETRY_SECONDS, TellRelay())
+            self._relay_missed = True
+
+    def _note_problem(self, error: SQLAlchemyError) -> None:
+        self._problem = str(error.__cause__ or error).splitlines()[0]
+        _log.error("write failed", problem=self._problem)
+
+    def _fail(self, port: ReplyPort, request: Transact, error: Exception) -> None:
+        if isinstance(error, Refused):
+            port.fail(error)
+        elif isinstance(error, OperationalError | InterfaceError):
+            port.fail(
+                CommandRefused(ErrorCode.UNAVAILABLE, "the database cannot be written to now", retry_after_ms=2000)
+            )
+        else:
+            _log.error("operation failed", operation=request.operation, exc_info=error)
+            port.fail(HandlerFailed(self.context.path, Transact, error))
+
+    async def _prune(self) -> None:
+        """Forget in small transactions, so that writes come in between."""
+        assert self._engine is not None
+        for pruner in self._settings.pruners:
+            for _ in range(PRUNE_ROUNDS):
+                try:
+                    gone = await trio.to_thread.run_sync(_prune_once, self._engine, pruner, limiter=self._thread)
+                except SQLAlchemyError as error:
+                    self._note_problem(error)
+                    return
+                if not gone:
+                    break
+                while self._waiting:
+                    await self._write_batch()
+
+
+def _prune_once(engine: Engine, pruner: Callable[[Connection, int], int]) -> int:
+    with engine.connect() as connection, connection.begin():
+        return pruner(connection, time.time_ns() // 1_000_000)
+
+
+def _by_name(operations: Iterable[Operation[Any, Any]]) -> dict[str, Operation[Any, Any]]:
+    named: dict[str, Operation[Any, Any]] = {}
+    for one in operations:
+        if one.name in named:
+            raise ValueError(f"two operations are called {one.name!r}")
+        named[one.name] = one
+    return named
