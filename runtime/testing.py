@@ -54,9 +54,12 @@ __all__ = [
 
 
 @asynccontextmanager
-async def running(spec: SupervisorSpec, **system_arguments: Any) -> AsyncIterator[ActorSystem]:
+async def running(
+    spec: SupervisorSpec | Callable[[ActorSystem], SupervisorSpec], **system_arguments: Any
+) -> AsyncIterator[ActorSystem]:
     """Run a tree for the length of a block, and stop it in order at its end.
 
+    ``spec`` may be a function of the system, for a tree whose actors are given references.
     ``system_arguments`` go to `ActorSystem`; the watch on the loop is off unless asked for. If the tree
     cannot start or gives up, the block is cancelled and the tree's own exception is raised. An exception
     of the block, or a cancellation, stops the tree in order too and then goes on.
@@ -67,7 +70,7 @@ async def running(spec: SupervisorSpec, **system_arguments: Any) -> AsyncIterato
 
     async def run(nursery: trio.Nursery) -> None:
         try:
-            await system.run(spec, task_status=_Ready(ready))
+            await system.run(spec if isinstance(spec, SupervisorSpec) else spec(system), task_status=_Ready(ready))
         except Exception as error:  # noqa: BLE001  raised below, without the nursery's group around it
             failures.append(error)
             nursery.cancel_scope.cancel(reason="the tree has failed")

@@ -18,6 +18,7 @@ from actors.refusals import CommandRefused
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.problems import problem
 from actors.rest.rooms import Rooms
+from actors.storage.messages import DescribeStorage, StorageHealth
 from protocol.codec import structure, unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, ChatMessage, Generate, Role
 from protocol.errors import ErrorCode, ProtocolFault
@@ -92,6 +93,9 @@ def make_application(
         engine = await describe_engine()
         if engine.state != "ready":
             reasons.append(f"engine is {engine.state}: {engine.problem}")
+        storage: StorageHealth = await rooms.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
+        if not storage.is_writable:
+            reasons.append(f"storage takes no writes: {storage.problem}")
         body = jsonify({"status": "not_ready" if reasons else "ready", "reasons": reasons})
         return body, 503 if reasons else 200
 

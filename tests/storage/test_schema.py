@@ -84,3 +84,10 @@ def test_what_is_no_database_is_refused_with_its_name(tmp_path: Path) -> None:
 def test_another_kind_of_database_is_refused(text_of_url: str, tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnusable):
         database_url(text_of_url, tmp_path)
+
+
+def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
+    url = database_url(None, tmp_path / "data")
+    assert prepare_database(url) == ""
+    assert Path(str(url.database)).stat().st_mode & 0o777 == 0o600
+    assert prepare_database(url) == NEWEST_REVISION

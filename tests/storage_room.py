@@ -1,0 +1,63 @@
+"""The storage room in a small tree of its own: the real writer, readers and relay on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from attrs import frozen
+from sqlalchemy.engine import URL
+
+from actors.storage.log import LOG_OPERATIONS, LOG_QUERIES
+from actors.storage.messages import Operation, Query, Storage, TriggerHook
+from actors.storage.readers import Readers
+from actors.storage.relay import Relay
+from actors.storage.writer import Writer, WriterSettings
+from runtime import ActorSystem, ChildSpec, SupervisorSpec
+from runtime.testing import Probe, running
+
+__all__ = ["StorageRoom", "storage_room"]
+
+
+@frozen
+class StorageRoom:
+    """The room from outside."""
+
+    system: ActorSystem
+    storage: Storage
+    directory: Probe
+    """Stands for the directory of connections: collects what the relay publishes."""
+    planner: Probe
+    """Stands for the planner of notifications."""
+
+
+@asynccontextmanager
+async def storage_room(
+    url: URL,
+    *,
+    operations: Iterable[Operation[Any, Any]] = (),
+    queries: Iterable[Query[Any, Any]] = (),
+    hook: TriggerHook | None = None,
+    children: Callable[[ActorSystem, Storage], Iterable[ChildSpec]] = lambda *_: (),
+) -> AsyncIterator[StorageRoom]:
+    """Run storage for a block, with ``children`` started after it (a room under test)."""
+    directory, planner = Probe(), Probe()
+    settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook)
+    all_queries = (*LOG_QUERIES, *queries)
+
+    def tree(system: ActorSystem) -> SupervisorSpec:
+        relay = system.reference("relay")
+        return SupervisorSpec(
+            children=(
+                ChildSpec(id="directory", start=directory.start),
+                ChildSpec(id="planner", start=planner.start),
+                ChildSpec(id="relay", start=lambda: Relay(system.reference("directory"), system.reference("planner"))),
+                ChildSpec(id="writer", start=lambda: Writer(settings, relay)),
+                ChildSpec(id="readers", start=lambda: Readers(url, all_queries)),
+                *children(system, Storage(system.reference("writer"), system.reference("readers"))),
+            )
+        )
+
+    async with running(tree) as system:
+        yield StorageRoom(system, Storage(system.reference("writer"), system.reference("readers")), directory, planner)
