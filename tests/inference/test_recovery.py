@@ -152,7 +152,7 @@ async def test_a_row_that_the_worker_cannot_take_fails_alone() -> None:
         await room.tokens(neighbour, 2)
         # Token 256 ends answers and is no byte, so the mock engine cannot read this prompt.
         life: Any = room.system.place("inference/inference").life
-        life.actor._text.encode = lambda _request: [256]
+        life.actor._scheduler.text.encode = lambda _request: [256]
         failure = await room.failure(await room.start("x"))
         assert failure.code is ErrorCode.ENGINE_FAILED
         assert "ValueError" in failure.message

@@ -1,0 +1,254 @@
+"""The generations of one engine: who waits, who runs, what a step brought each, and who is tried again after a death."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from actors.inference.admission import AdmissionLimits, FairQueue, fits
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineLoading, EngineReady, EngineStep
+from actors.inference.generation import Generation
+from actors.inference.metrics import InferenceMetrics
+from actors.inference.request_rules import sampling_of
+from actors.inference.text.text_model import TextModel
+from protocol.errors import ErrorCode
+from runtime import ActorRef, Down, DownReason
+
+__all__ = ["Endings", "Scheduler"]
+
+_log = structlog.get_logger("inference")
+
+STEPS_MEASURED = 64
+
+
+class Endings(Protocol):
+    """Who keeps the generations, and is told when one ends. It gives the row back with `Scheduler.release`."""
+
+    def finish(self, generation: Generation, now: float, *, still_in_worker: bool) -> None:
+        """Its last text was made."""
+
+    def fail(self, generation: Generation, code: ErrorCode, message: str) -> None:
+        """It cannot go on."""
+
+    def occupancy_changed(self) -> None:
+        """Someone has a row or waits for one who did not before, or the other way round."""
+
+
+class Scheduler:
+    """One engine's waiting room and rows. Plain and synchronous: only the inference actor calls it."""
+
+    def __init__(
+        self,
+        engine: ActorRef[Any],
+        text: TextModel,
+        limits: AdmissionLimits,
+        metrics: InferenceMetrics,
+        endings: Endings,
+        new_row: Callable[[], int],
+    ) -> None:
+        """``new_row`` gives a row number that no other admission has had."""
+        self.engine = engine
+        self.text = text
+        self.queue: FairQueue[Generation] = FairQueue(lambda one: len(one.prompt_ids))
+        self.rows: dict[int, Generation] = {}
+        self.state = "loading"
+        """`loading`, `ready` or `down`."""
+        self.stage: str | None = "starting"
+        """What it is doing while it is not ready, or why it is down."""
+        self.worker_pid: int | None = None
+        self.report: dict[str, Any] = {}
+        """What the worker said of its model when it was ready."""
+        self.memory: dict[str, float] = {}
+        self.incarnation = 0
+        """Of the engine actor that speaks now."""
+        self._limits = limits
+        self._metrics = metrics
+        self._endings = endings
+        self._new_row = new_row
+        self._steps: deque[tuple[int, float]] = deque(maxlen=STEPS_MEASURED)
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest row: the worker may serve less than the files promise, where it cannot follow the model further."""
+        served: int = self.report.get("context_tokens", self.text.context_tokens)
+        return min(self.text.context_tokens, served)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Over the last steps that emitted any, all rows together."""
+        seconds = sum(one[1] for one in self._steps)
+        return sum(one[0] for one in self._steps) / seconds if seconds > 0 else None
+
+    @property
+    def memory_bound_bytes(self) -> int | None:
+        """What weights, live rows, kept prefixes and MLX's pool may hold together; None before it is loaded."""
+        parts = [self.report.get(name) for name in ("parameter_bytes", "pool_bytes", "prefix_bytes")]
+        if any(one is None for one in parts):
+            return None
+        return sum(int(one) for one in parts if one is not None) + self._limits.kv_bytes
+
+    # --- who runs ---------------------------------------------------------------------------------
+
+    def push(self, generation: Generation, *, first: bool) -> None:
+        """Let it wait for a row, behind its client's others or before them, and admit what fits."""
+        self.queue.push(generation.client_id, generation, first=first)
+        self.admit_what_fits()
+
+    def admit_what_fits(self) -> None:
+        """Give the worker what it has room for, in turn."""
+        while (generation := self.queue.peek()) is not None and self._may_join(generation):
+            self.queue.pop()
+            self._admit(generation)
+        self._endings.occupancy_changed()
+
+    def release(self, generation: Generation, *, still_in_worker: bool) -> None:
+        """It has ended: take it out of the queue, or free its row."""
+        if generation.row is None:
+            self.queue.remove(generation.client_id, generation)
+        else:
+            del self.rows[generation.row]
+            if still_in_worker and self.engine.is_running:
+                self.engine.tell_nowait(CancelRow(generation.row))
+
+    def _may_join(self, generation: Generation) -> bool:
+        if self.state != "ready" or any(one.must_run_alone for one in self.rows.values()):
+            return False
+        if generation.must_run_alone and self.rows:
+            return False
+        lengths = [one.length_tokens for one in self.rows.values()]
+        price = int(self.report.get("kv_bytes_per_token", 0))
+        return fits(self._limits, lengths, generation.length_tokens, price)
+
+    def _admit(self, generation: Generation) -> None:
+        generation.row = self._new_row()
+        generation.steps_since_admission = 0
+        if generation.admitted_at is None:
+            generation.admitted_at = trio.current_time()
+        self.rows[generation.row] = generation
+        self._metrics.prefix_query(len(generation.prompt_ids))
+        self.engine.tell_nowait(
+            AdmitRow(
+                row=generation.row,
+                prompt_ids=generation.prompt_ids,
+                emitted_ids=list(generation.emitted_ids),
+                max_tokens=generation.max_tokens,
+                stop_ids=sorted(self.text.stop_token_ids),
+                sampling=sampling_of(generation.generate, generation.seed),
+                response_schema=generation.generate.response_schema,
+                alternatives=generation.generate.logprobs,
+            )
+        )
+
+    # --- what steps bring -------------------------------------------------------------------------
+
+    def take_step(self, step: EngineStep) -> None:
+        """Hand a step's tokens to their generations, and their rows to the next where they ended."""
+        if step.incarnation != self.incarnation:
+            return  # a dead worker's last words; its rows are being computed again
+        frame = step.frame
+        now = trio.current_time()
+        if frame["memory"]:
+            self.memory = frame["memory"]
+            self._metrics.memory(self.memory)
+        emitted = frame["emitted"]
+        if emitted:
+            self._steps.append((len(emitted), frame["seconds"]))
+        self._metrics.step(frame["prefilled_tokens"], frame["seconds"])
+        for row in frame["rows"]:
+            generation = self.rows.get(row)
+            if generation is not None:
+                generation.steps_since_admission += 1
+        for row, reason in frame["failed"]:
+            generation = self.rows.get(row)
+            if generation is not None:
+                self._endings.fail(generation, ErrorCode.ENGINE_FAILED, f"this request failed in the engine: {reason}")
+        for row, cached_tokens in frame["cached"]:
+            generation = self.rows.get(row)
+            # A recovery may find its own earlier keys and values; what the request saved is what counted at first.
+            if generation is not None and generation.cached_tokens is None:
+                generation.cached_tokens = cached_tokens
+                self._metrics.prefix_hit(cached_tokens)
+        for row, token_id, log_probability, finish, alternatives in emitted:
+            generation = self.rows.get(row)
+            if generation is not None:
+                self._take_token(generation, token_id, log_probability, finish, now, alternatives)
+        self.admit_what_fits()
+
+    def _take_token(
+        self,
+        generation: Generation,
+        token_id: int,
+        log_probability: float,
+        finish: str | None,
+        now: float,
+        alternatives: list[tuple[int, float]] | None,
+    ) -> None:
+        count, before = len(generation.emitted_ids), generation.last_token_at
+        try:
+            generation.advance(token_id, log_probability, finish, now, alternatives)
+        except Exception as error:  # noqa: BLE001  isolation border: one row's text must not stop its neighbours
+            _log.exception("text of a generation failed", stream=generation.stream)
+            self._endings.fail(generation, ErrorCode.INTERNAL, f"the text could not be made: {type(error).__name__}")
+            return
+        # The model's stop token is none of the answer's.
+        if len(generation.emitted_ids) > count:
+            if before is None:
+                self._metrics.first_token(now - generation.accepted_at)
+            else:
+                self._metrics.token_gap(now - before)
+        if generation.has_finished:
+            self._endings.finish(generation, now, still_in_worker=finish is None)
+
+    # --- the engine's life ------------------------------------------------------------------------
+
+    def engine_loading(self, message: EngineLoading) -> bool:
+        """A worker starts and loads; True when this is a new incarnation of the engine, to be monitored."""
+        is_new = message.incarnation != self.incarnation
+        self.incarnation = message.incarnation
+        self.worker_pid = message.worker_pid
+        if message.stage.startswith("failed"):
+            self._load_failed(message.stage)
+        elif self.state != "down":
+            # After a failed load each new attempt says "loading" again; that alone makes nothing better.
+            self.state, self.stage = "loading", message.stage
+        return is_new
+
+    def _load_failed(self, problem: str) -> None:
+        """The model cannot be loaded: whoever waits for it is told, and new requests are refused."""
+        self.state, self.stage = "down", problem
+        for generation in [*self.rows.values(), *self.queue]:
+            self._endings.fail(generation, ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {problem}")
+
+    def engine_ready(self, message: EngineReady) -> None:
+        """The worker holds no rows and may be given some."""
+        self.incarnation = message.incarnation
+        self.worker_pid = message.worker_pid
+        self.report = message.report
+        self.state, self.stage = "ready", None
+        self.admit_what_fits()
+
+    def engine_down(self, down: Down) -> None:
+        """All rows wait again, first in their client's queue, except those that keep killing workers."""
+        if self.state != "down":
+            cause = down.reason.value if down.error is None else str(down.error)
+            self.state, self.stage = "loading", f"restarting after: {cause}"
+        self.worker_pid = None
+        if down.reason is not DownReason.STOPPED:
+            self._metrics.engine_restart()
+            _log.warning("engine down", reason=down.reason.value, error=str(down.error), rows=len(self.rows))
+        rows = list(self.rows.values())
+        self.rows.clear()
+        for generation in reversed(rows):
+            if generation.worker_died():
+                self._endings.fail(
+                    generation,
+                    ErrorCode.ENGINE_FAILED,
+                    f"the engine died {generation.deaths} times while it worked on this request",
+                )
+            else:
+                self.queue.push(generation.client_id, generation, first=True)
+        self._endings.occupancy_changed()
