@@ -148,16 +148,22 @@ def _drawn(scores: mx.array, rows: list[Row]) -> mx.array:
         indexes = mx.array(truncated)
         thresholds[indexes] = _thresholds(scaled[indexes], [settings[index] for index in truncated])
         scaled = mx.where(scaled >= thresholds[:, None], scaled, -mx.inf)
-    vocabulary = scores.shape[-1]
-    noise = mx.stack(
-        [
-            mx.random.gumbel((vocabulary,), key=mx.random.key(position_key(row.sampling.seed, len(row.emitted_ids))))
-            if row.sampling.temperature > 0
-            else mx.zeros((vocabulary,))
-            for row in rows
-        ]
-    )
+    hot = [index for index, one in enumerate(settings) if one.temperature > 0]
+    noise = _noise([rows[index] for index in hot], scores.shape[-1])
+    if len(hot) < len(rows):
+        indexes = mx.array(hot)
+        scaled[indexes] = scaled[indexes] + noise
+        return mx.argmax(scaled, axis=-1)
     return mx.argmax(scaled + noise, axis=-1)
+
+
+def _noise(rows: list[Row], vocabulary: int) -> mx.array:
+    """Gumbel noise (rows, vocabulary), each row's from a key of its own: the same as it gets alone."""
+    keys = numpy.array([position_key(row.sampling.seed, len(row.emitted_ids)) for row in rows], dtype=numpy.uint64)
+    halves = numpy.stack([keys >> 32, keys & 0xFFFFFFFF], axis=-1).astype(numpy.uint32)
+    draw = mx.vmap(lambda key: mx.random.gumbel((vocabulary,), key=key))
+    drawn: mx.array = draw(mx.array(halves))
+    return drawn
 
 
 def _thresholds(scaled: mx.array, settings: list[Sampling]) -> mx.array:
