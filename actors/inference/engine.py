@@ -43,7 +43,8 @@ WRITE_SECONDS = 5.0
 """The worker's pipe thread reads at once, whatever the step loop does."""
 LAST_WORDS_SECONDS = 1.0
 """What an ended worker left in its pipes is there already; a process that it started may hold them open."""
-PREFILL_TOKENS_PER_STEP = 256
+PREFILL_TOKENS_PER_STEP = 512
+"""The worker reads no more in one step (`PrefillBudget`)."""
 OUTPUT_LINES_KEPT = 20
 
 
@@ -95,8 +96,8 @@ class Engine(Actor[EngineMessage]):
         self._pid = 0
         self._ready: EngineReady | None = None
         self._rows: set[int] = set()
-        self._unread: set[int] = set()
-        """Rows without a token so far: their prompts may be read in the next step."""
+        self._unread: dict[int, int] = {}
+        """Rows without a token so far, and how many tokens of theirs the next step may have to read."""
         self._awaiting_clear = False
         self._has_read_all = trio.Event()
         self._last_frame_at = 0.0
@@ -136,7 +137,7 @@ class Engine(Actor[EngineMessage]):
                     # Progress is owed from now on; while idle there was nothing to be late with.
                     self._last_frame_at = trio.current_time()
                 self._rows.add(message.row)
-                self._unread.add(message.row)
+                self._unread[message.row] = len(message.prompt_ids) + len(message.emitted_ids)
                 await self._write(
                     "admit",
                     {
@@ -172,7 +173,12 @@ class Engine(Actor[EngineMessage]):
 
     def snapshot(self) -> dict[str, object]:
         """Process and rows."""
-        return {"worker_pid": self._pid, "is_ready": self._ready is not None, "rows": len(self._rows)}
+        return {
+            "worker_pid": self._pid,
+            "is_ready": self._ready is not None,
+            "rows": len(self._rows),
+            "step_deadline_seconds": self._step_deadline_seconds(),
+        }
 
     # --- the process ------------------------------------------------------------------------------
 
@@ -241,6 +247,9 @@ class Engine(Actor[EngineMessage]):
             case "load_failed":
                 await self._tell_loading(f"failed: {content['error']}")
             case "ready":
+                # What the warm-up took is what the first step of a request is held to.
+                for seconds, decoded, prefilled in content.get("warm_steps", ()):
+                    self._clock.measured(seconds, decoded, prefilled)
                 self._ready = EngineReady(incarnation=self.context.incarnation, worker_pid=self._pid, report=content)
                 _log.info("engine ready", worker_pid=self._pid, model=content.get("model"), blas=content.get("blas"))
                 await self._inference.tell(self._ready)
@@ -250,7 +259,7 @@ class Engine(Actor[EngineMessage]):
                 await self._inference.tell(self._ready)
             case "step":
                 for row, _, _, finish, *_ in content["emitted"]:
-                    self._unread.discard(row)
+                    self._unread.pop(row, None)
                     if finish is not None:
                         self._forget(row)
                 for row, _ in content["failed"]:
@@ -271,16 +280,21 @@ class Engine(Actor[EngineMessage]):
                 continue
             if not self._rows and not self._awaiting_clear:
                 continue
-            # Rows whose prompts are read already owe a decode step, which is a much shorter promise. A worker that
-            # shall clear itself may be in the middle of any step.
-            may_prefill = self._unread or self._awaiting_clear
-            allowed = self._clock.deadline_seconds(PREFILL_TOKENS_PER_STEP if may_prefill else 0)
-            if now - self._last_frame_at > allowed:
+            if now - self._last_frame_at > self._step_deadline_seconds():
                 raise WorkerDied(f"worker {self._pid} made no step for {now - self._last_frame_at:.1f} s")
+
+    def _step_deadline_seconds(self) -> float:
+        """How long the step that is under way may take.
+
+        Rows whose prompts are read already owe a decode step, which is a much shorter promise. A worker that shall
+        clear itself may be in the middle of any step.
+        """
+        unread = PREFILL_TOKENS_PER_STEP if self._awaiting_clear else sum(self._unread.values())
+        return self._clock.deadline_seconds(min(PREFILL_TOKENS_PER_STEP, unread))
 
     def _forget(self, row: int) -> None:
         self._rows.discard(row)
-        self._unread.discard(row)
+        self._unread.pop(row, None)
 
     async def _tell_loading(self, stage: str) -> None:
         await self._inference.tell(

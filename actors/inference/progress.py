@@ -16,14 +16,15 @@ class StepClock:
 
     def __init__(self) -> None:
         self._decode_seconds: float | None = None
-        self._prefill_token_seconds: float | None = None
+        # Sums that fade, so that a chunk of three tokens, which costs nearly what one of fifty does, weighs little.
+        self._prefill_seconds = 0.0
+        self._prefill_tokens = 0.0
 
     def measured(self, seconds: float, decoded_rows: int, prefilled_tokens: int) -> None:
         """One step took this long. Steps that did both are charged to the prefill, the larger part."""
         if prefilled_tokens > 0:
-            per_token = seconds / prefilled_tokens
-            old = self._prefill_token_seconds
-            self._prefill_token_seconds = per_token if old is None else old + SMOOTHING * (per_token - old)
+            self._prefill_seconds += seconds - SMOOTHING * self._prefill_seconds
+            self._prefill_tokens += prefilled_tokens - SMOOTHING * self._prefill_tokens
         elif decoded_rows > 0:
             # A step of one row costs nearly what one of eight does, so the whole step is what is learned.
             old = self._decode_seconds
@@ -31,7 +32,9 @@ class StepClock:
 
     def deadline_seconds(self, prefill_tokens: int) -> float:
         """Longest acceptable step when up to ``prefill_tokens`` of prompts may be read in it."""
-        if self._decode_seconds is None or (prefill_tokens and self._prefill_token_seconds is None):
+        if self._decode_seconds is None or (prefill_tokens and not self._prefill_tokens):
             return FIRST_STEP_SECONDS
-        predicted = self._decode_seconds + prefill_tokens * (self._prefill_token_seconds or 0.0)
+        predicted = self._decode_seconds
+        if prefill_tokens:
+            predicted += prefill_tokens * self._prefill_seconds / self._prefill_tokens
         return max(MINIMUM_SECONDS, TIMES_PREDICTED * predicted)

@@ -127,9 +127,14 @@ class MlxStepper:
             "weights": float(self._report.get("parameter_bytes", 0)),
             "mlx_active": float(mx.get_active_memory()),
             "mlx_pool": float(mx.get_cache_memory()),
-            "kv": float(sum(one.nbytes for one in self._cache)),
+            "kv": float(sum(one.nbytes for one in self._caches())),
             "prefixes": float(self._kept.bytes),
         }
+
+    def _caches(self) -> list[BatchKVCache]:
+        """Of the batch, and of the prompts that are being read."""
+        reading = [] if self._prefill is None or self._prefill.done == 0 else self._prefill.cache
+        return [one for one in [*self._cache, *reading] if one.keys is not None]
 
     # --- prefill ----------------------------------------------------------------------------------
 
@@ -274,6 +279,11 @@ class MlxStepper:
             _filter(self._cache, indexes)
         else:
             self._cache = []
+
+    def forget_prefixes(self) -> None:
+        """Give back what is kept for prompts to come."""
+        self._check_thread()
+        self._kept.shrink(0)
 
     def _keep_prefix(self, row: Row, cache: list[BatchKVCache], index: int) -> None:
         """Keep what was computed of a row for prompts that begin like it."""

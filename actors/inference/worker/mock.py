@@ -13,9 +13,12 @@ from typing import Any
 from actors.inference.text.text_model import MockText
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.stepper import Emitted, Row, StepResult
+from actors.inference.worker.warm_up import warm_up
 
 __all__ = ["MockStepper"]
 
+READ_TOKENS = 512
+"""Prompt tokens that a step reads, all rows together; longer prompts take several steps, as on a real model."""
 _COUNT = re.compile(r"count to (\d{1,6})")
 
 
@@ -27,7 +30,8 @@ class MockStepper:
         self._step_seconds = step_seconds
         self._rows: dict[int, tuple[Row, bytes]] = {}
         self._unread: dict[int, int] = {}
-        """Prompt tokens of rows that no step has seen yet."""
+        """Prompt tokens that no step has read yet, by row."""
+        self._warm_steps = warm_up(self, b"warm")
 
     def report(self) -> dict[str, Any]:
         """Says plainly that there is no model."""
@@ -39,13 +43,14 @@ class MockStepper:
             "has_pretrained_weights": False,
             "canary_nll": None,
             "parameter_bytes": 0,
+            "warm_steps": self._warm_steps,
             "warnings": ["the mock engine echoes prompts; no model is loaded"],
         }
 
     def admit(self, row: Row) -> None:
         """Take a row."""
         self._rows[row.row] = (row, _answer(bytes(row.prompt_ids)))
-        self._unread[row.row] = len(row.prompt_ids) + len(row.emitted_ids)
+        self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))
 
     def cancel(self, row: int) -> None:
         """Drop a row."""
@@ -62,14 +67,24 @@ class MockStepper:
         return bool(self._rows)
 
     def step(self) -> StepResult:
-        """One token for each row."""
+        """Read some of the prompts, then one token for each row whose prompt is read."""
         if self._step_seconds:
             time.sleep(self._step_seconds)
         emitted: list[Emitted] = []
-        rows = list(self._rows)
-        prefilled = sum(self._unread.values())
-        self._unread.clear()
+        rows = [number for number in self._rows if number not in self._unread]
+        prefilled = 0
+        for number in list(self._unread):
+            taken = min(self._unread[number], READ_TOKENS - prefilled)
+            if taken == 0:
+                break
+            rows.append(number)
+            prefilled += taken
+            self._unread[number] -= taken
+            if self._unread[number] == 0:
+                del self._unread[number]
         for number in rows:
+            if number in self._unread:
+                continue
             row, answer = self._rows[number]
             position = len(row.emitted_ids)
             token = answer[position] if position < len(answer) else MockText.END

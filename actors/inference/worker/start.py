@@ -15,10 +15,9 @@ from actors.inference.models.load import LoadedModel, available_device, load_che
 from actors.inference.models.proof import prove
 from actors.inference.models.provenance import examine_files
 from actors.inference.models.stamp import write_stamp
-from actors.inference.sampling import Sampling
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.mlx_stepper import MlxStepper
-from actors.inference.worker.stepper import Row
+from actors.inference.worker.warm_up import warm_up
 
 __all__ = ["load_stepper"]
 
@@ -89,11 +88,11 @@ def load_stepper(
     grammars = _grammars(folder, loaded, report["warnings"])
     stage("warming up")
     stepper = MlxStepper(loaded, report, grammars, prefix_bytes=prefix_bytes)
-    stepper.admit(
-        Row(row=0, prompt_ids=[1, 2, 3], emitted_ids=[], max_tokens=2, stop_ids=frozenset(), sampling=Sampling())
-    )
-    while stepper.has_work():
-        stepper.step()
+    warm_up(stepper, [1, 2, 3])  # the first products of a process are far slower than all that follow
+    measured = warm_up(stepper, [1, 2, 3] * min(8, served // 6))
+    stepper.forget_prefixes()
+    # A GPU compiles kernels when a shape first needs them, so there a warm-up says too little of the first requests.
+    report["warm_steps"] = measured if backend == "cpu" else []
     report["load_seconds"] = time.perf_counter() - started
     return stepper
 
