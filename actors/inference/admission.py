@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
-__all__ = ["AdmissionLimits", "FairQueue", "fits"]
+__all__ = ["AdmissionLimits", "FairQueue", "fits", "most_positions"]
 
 Item = TypeVar("Item")
 
@@ -30,15 +30,21 @@ class AdmissionLimits:
 def fits(limits: AdmissionLimits, row_lengths: list[int], new_length: int, kv_bytes_per_token: int) -> bool:
     """Whether one more row of ``new_length`` positions (prompt and whole answer) may join these.
 
-    A batch holds rows × longest row, left-padded, so one long row makes all the others as long. A row that
-    is alone always fits: its length was checked against the context before it was accepted.
+    A batch holds rows × longest row, left-padded, so one long row makes all the others as long.
     """
     rows = len(row_lengths) + 1
     if rows > limits.rows:
         return False
     longest = max([new_length, *row_lengths])
     padded = -(-longest // KV_STEP_TOKENS) * KV_STEP_TOKENS
-    return rows == 1 or rows * padded * kv_bytes_per_token <= limits.kv_bytes
+    return rows * padded * kv_bytes_per_token <= limits.kv_bytes
+
+
+def most_positions(limits: AdmissionLimits, kv_bytes_per_token: int) -> int | None:
+    """The longest row that fits at all, alone; what is longer could never run. None where positions cost nothing."""
+    if kv_bytes_per_token == 0:
+        return None
+    return limits.kv_bytes // (kv_bytes_per_token * KV_STEP_TOKENS) * KV_STEP_TOKENS
 
 
 class FairQueue(Generic[Item]):

@@ -29,6 +29,8 @@ class Generation:
 
     stream: str
     client_id: str
+    domain: str = ""
+    """Security domain of what is kept of its prompt."""
     generate: Generate
     seed: int
     prompt_ids: list[int] = field(repr=False)

@@ -171,9 +171,7 @@ class Inference(Actor[InferenceMessage]):
     async def _start(self, request: StartGeneration) -> GenerationStarted:
         """A child task: encode, check, accept. Nothing is kept of a request that is refused."""
         prompt_ids = await self._encode(request.generate, is_resumed=request.resume is not None)
-        generation = self._accept(
-            request.client_id, request.stream, request.generate, prompt_ids, request.resume, request.follower
-        )
+        generation = self._accept(request, request.stream, prompt_ids, request.resume, request.follower)
         return GenerationStarted(stream=request.stream, seed=generation.seed, prompt_tokens=len(prompt_ids))
 
     async def _complete(self, request: Complete) -> Completion:
@@ -192,7 +190,7 @@ class Inference(Actor[InferenceMessage]):
                 ended.set()
 
         stream = f"complete-{secrets.token_hex(8)}"
-        self._accept(request.client_id, stream, request.generate, prompt_ids, None, deliver)
+        self._accept(request, stream, prompt_ids, None, deliver)
         try:
             await ended.wait()
         finally:
@@ -224,19 +222,18 @@ class Inference(Actor[InferenceMessage]):
                 ErrorCode.INVALID_FIELD, f"data.response_schema: {error}", field="data.response_schema"
             ) from None
         except trio.TooSlowError:
-            raise GenerationRefused(ErrorCode.OVERLOADED, "the prompt was not encoded in time") from None
+            raise self._overloaded("the prompt was not encoded in time") from None
 
     def _accept(
         self,
-        client_id: str,
+        request: StartGeneration | Complete,
         stream: str,
-        generate: Generate,
         prompt_ids: list[int],
         resume: ResumeFrom | None,
         follower: ActorRef[Any] | Callable[[GenerationEvent], None],
     ) -> Generation:
         """Check everything, then keep the generation. Synchronous, so it is kept whole or not at all."""
-        scheduler = self._scheduled
+        scheduler, client_id, generate = self._scheduled, request.client_id, request.generate
         self._refuse_if_draining()
         if stream in self._generations:
             raise GenerationRefused(ErrorCode.CONFLICT, f"stream {stream} is already running", field="id")
@@ -259,6 +256,7 @@ class Inference(Actor[InferenceMessage]):
         generation = Generation(
             stream=stream,
             client_id=client_id,
+            domain=request.domain,
             generate=generate,
             seed=secrets.randbits(53) if seed is None else seed,
             prompt_ids=prompt_ids,
@@ -289,11 +287,19 @@ class Inference(Actor[InferenceMessage]):
 
     def _check_room(self, prompt_tokens: int) -> None:
         limits, queue = self._settings.limits, self._scheduled.queue
-        if len(queue) >= limits.waiting_requests or queue.tokens + prompt_tokens > limits.waiting_prompt_tokens:
-            self._metrics.refused()
-            typical = self._last_inference_ms or 1000.0
-            retry = max(250, min(60_000, int(typical * (1 + len(queue)) / limits.rows)))
-            raise GenerationRefused(ErrorCode.OVERLOADED, "too many requests are waiting", retry_after_ms=retry)
+        if (
+            len(queue) >= limits.waiting_requests
+            or queue.tokens + prompt_tokens > limits.waiting_prompt_tokens
+            # Those whose prompts are not encoded yet wait as well.
+            or self._encoding.statistics().tasks_waiting >= limits.waiting_requests
+        ):
+            raise self._overloaded("too many requests are waiting")
+
+    def _overloaded(self, message: str) -> GenerationRefused:
+        self._metrics.refused()
+        typical = self._last_inference_ms or 1000.0
+        wanted = int(typical * (1 + len(self._scheduled.queue)) / self._settings.limits.rows)
+        return GenerationRefused(ErrorCode.OVERLOADED, message, retry_after_ms=max(250, min(60_000, wanted)))
 
     def _tell_follower(self, follower: ActorRef[Any], event: GenerationEvent) -> None:
         try:

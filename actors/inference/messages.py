@@ -70,6 +70,8 @@ class StartGeneration(Request[GenerationStarted]):
     generate: Generate
     follower: ActorRef[Any]
     resume: ResumeFrom | None = None
+    domain: str = ""
+    """Security domain: only requests of one domain share what was computed of their prompts."""
 
 
 @frozen
@@ -94,6 +96,8 @@ class Complete(Request[Completion]):
 
     client_id: str
     generate: Generate
+    domain: str = ""
+    """Security domain: only requests of one domain share what was computed of their prompts."""
 
 
 @frozen(kw_only=True)

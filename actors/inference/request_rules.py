@@ -49,7 +49,7 @@ def check_request(
         asked = f" and {wanted} tokens of answer were asked for" if wanted is not None and room >= 1 else ""
         raise GenerationRefused(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-            f"the prompt has {prompt_tokens} tokens{asked}; the model's context holds {context_tokens}",
+            f"the prompt has {prompt_tokens} tokens{asked}; the model's context here holds {context_tokens}",
             field="data.max_tokens" if asked else ("data.messages" if generate.messages else "data.prompt"),
         )
     return min(default_max_tokens, room) if wanted is None else wanted

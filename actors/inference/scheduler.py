@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from actors.inference.admission import AdmissionLimits, FairQueue, fits
+from actors.inference.admission import AdmissionLimits, FairQueue, fits, most_positions
 from actors.inference.engine_messages import AdmitRow, CancelRow, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
 from actors.inference.metrics import InferenceMetrics
@@ -73,9 +73,15 @@ class Scheduler:
 
     @property
     def context_tokens(self) -> int:
-        """The longest row: the worker may serve less than the files promise, where it cannot follow the model further."""
-        served: int = self.report.get("context_tokens", self.text.context_tokens)
-        return min(self.text.context_tokens, served)
+        """Positions that a request may have: those of the model, of its worker, and of the memory for them."""
+        # The worker may serve less than the files promise, where it cannot follow the model further.
+        served = int(self.report.get("context_tokens", self.text.context_tokens))
+        held = most_positions(self._limits, self._kv_bytes_per_token)
+        return min(self.text.context_tokens, served, served if held is None else held)
+
+    @property
+    def _kv_bytes_per_token(self) -> int:
+        return int(self.report.get("kv_bytes_per_token", 0))
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -120,8 +126,7 @@ class Scheduler:
         if generation.must_run_alone and self.rows:
             return False
         lengths = [one.length_tokens for one in self.rows.values()]
-        price = int(self.report.get("kv_bytes_per_token", 0))
-        return fits(self._limits, lengths, generation.length_tokens, price)
+        return fits(self._limits, lengths, generation.length_tokens, self._kv_bytes_per_token)
 
     def _admit(self, generation: Generation) -> None:
         generation.row = self._new_row()
@@ -138,6 +143,7 @@ class Scheduler:
                 max_tokens=generation.max_tokens,
                 stop_ids=sorted(self.text.stop_token_ids),
                 sampling=sampling_of(generation.generate, generation.seed),
+                domain=generation.domain,
                 response_schema=generation.generate.response_schema,
                 alternatives=generation.generate.logprobs,
             )
@@ -229,7 +235,22 @@ class Scheduler:
         self.worker_pid = message.worker_pid
         self.report = message.report
         self.state, self.stage = "ready", None
+        self._check_lengths()
         self.admit_what_fits()
+
+    def _check_lengths(self) -> None:
+        """What was accepted before the worker told its limits, and is over them, can never run."""
+        for generation in list(self.queue):
+            room = self.context_tokens - len(generation.prompt_ids)
+            if generation.generate.max_tokens is None and room > len(generation.emitted_ids):
+                generation.max_tokens = min(generation.max_tokens, room)
+            if generation.max_tokens > room:
+                self._endings.fail(
+                    generation,
+                    ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+                    f"the prompt has {len(generation.prompt_ids)} tokens and the answer may have "
+                    f"{generation.max_tokens}; the model's context here holds {self.context_tokens}",
+                )
 
     def engine_down(self, down: Down) -> None:
         """All rows wait again, first in their client's queue, except those that keep killing workers."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.inference.admission import KV_STEP_TOKENS, AdmissionLimits, FairQueue, fits
+from actors.inference.admission import KV_STEP_TOKENS, AdmissionLimits, FairQueue, fits, most_positions
 
 
 def numbers() -> FairQueue[int]:
@@ -101,9 +101,12 @@ _QueueMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=
 test_counts_and_order_stay_exact_under_any_use = _QueueMachine.TestCase
 
 
-def test_a_row_that_is_alone_always_fits() -> None:
-    limits = AdmissionLimits(kv_bytes=1, rows=1)
-    assert fits(limits, [], 100_000, 1000)
+def test_the_longest_row_that_fits_alone_is_told_and_is_exact() -> None:
+    limits = AdmissionLimits(kv_bytes=1000 * 600, rows=1)
+    assert most_positions(limits, 1000) == 512
+    assert fits(limits, [], 512, 1000)
+    assert not fits(limits, [], 513, 1000)
+    assert most_positions(limits, 0) is None
     assert not fits(limits, [1], 1, 0), "the second row is one too many"
 
 
