@@ -13,7 +13,7 @@ __all__ = ["AdmissionLimits", "FairQueue", "fits", "most_positions"]
 Item = TypeVar("Item")
 
 KV_STEP_TOKENS = 256
-"""mlx-lm's caches grow in steps of this many positions."""
+"""mlx-lm's caches grow by this many positions at once, from wherever they end: so far may one reach beyond its rows."""
 
 
 @frozen(kw_only=True)
@@ -36,15 +36,14 @@ def fits(limits: AdmissionLimits, row_lengths: list[int], new_length: int, kv_by
     if rows > limits.rows:
         return False
     longest = max([new_length, *row_lengths])
-    padded = -(-longest // KV_STEP_TOKENS) * KV_STEP_TOKENS
-    return rows * padded * kv_bytes_per_token <= limits.kv_bytes
+    return rows * (longest + KV_STEP_TOKENS) * kv_bytes_per_token <= limits.kv_bytes
 
 
 def most_positions(limits: AdmissionLimits, kv_bytes_per_token: int) -> int | None:
     """The longest row that fits at all, alone; what is longer could never run. None where positions cost nothing."""
     if kv_bytes_per_token == 0:
         return None
-    return limits.kv_bytes // (kv_bytes_per_token * KV_STEP_TOKENS) * KV_STEP_TOKENS
+    return limits.kv_bytes // kv_bytes_per_token - KV_STEP_TOKENS
 
 
 class FairQueue(Generic[Item]):

@@ -177,6 +177,7 @@ class Engine(Actor[EngineMessage]):
             "worker_pid": self._pid,
             "is_ready": self._ready is not None,
             "rows": len(self._rows),
+            "unread_rows": len(self._unread),
             "step_deadline_seconds": self._step_deadline_seconds(),
         }
 

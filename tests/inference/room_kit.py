@@ -85,6 +85,7 @@ class Room:
         stream: str | None = None,
         follower: ActorRef[Any] | None = None,
         resume: ResumeFrom | None = None,
+        domain: str = "",
         **fields: Any,
     ) -> str:
         """Start a generation; returns the name of its stream once it is accepted."""
@@ -94,6 +95,7 @@ class Room:
             generate=Generate(prompt=prompt, **fields),
             follower=follower or self.follower,
             resume=resume,
+            domain=domain,
         )
         started: GenerationStarted = await self.inference.ask(request, timeout=self.patience_seconds)
         return started.stream
@@ -162,6 +164,12 @@ class Room:
             seed=seed,
         )
 
+    async def restart_worker(self) -> None:
+        """Kill the worker and wait for the next."""
+        pid = await self.worker_pid()
+        os.kill(pid, signal.SIGKILL)
+        await self.until_health(lambda one: one.state == "ready" and one.worker_pid not in (None, pid))
+
     def outcomes(self) -> dict[str, int]:
         """`request_success_total` by reason."""
         return {
@@ -197,6 +205,8 @@ async def inference_room(
     engine: str = "mock",
     checkpoint: Path | None = None,
     cache_folder: Path = Path(),
+    blas: str = "auto",
+    prefix_bytes: int = 0,
     load_text: Callable[[], TextModel] = MockText,
     is_ready: bool = True,
     patience_seconds: float = PATIENCE_SECONDS,
@@ -216,6 +226,8 @@ async def inference_room(
             model_name="test",
             checkpoint=checkpoint,
             cache_folder=cache_folder,
+            blas=blas,
+            prefix_bytes=prefix_bytes,
             mock_step_seconds=step_seconds,
             faults=plan,
         )

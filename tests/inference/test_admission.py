@@ -102,10 +102,10 @@ test_counts_and_order_stay_exact_under_any_use = _QueueMachine.TestCase
 
 
 def test_the_longest_row_that_fits_alone_is_told_and_is_exact() -> None:
-    limits = AdmissionLimits(kv_bytes=1000 * 600, rows=1)
-    assert most_positions(limits, 1000) == 512
-    assert fits(limits, [], 512, 1000)
-    assert not fits(limits, [], 513, 1000)
+    limits = AdmissionLimits(kv_bytes=1000 * 600 + 999, rows=1)
+    assert most_positions(limits, 1000) == 600 - KV_STEP_TOKENS
+    assert fits(limits, [], 600 - KV_STEP_TOKENS, 1000)
+    assert not fits(limits, [], 601 - KV_STEP_TOKENS, 1000)
     assert most_positions(limits, 0) is None
     assert not fits(limits, [1], 1, 0), "the second row is one too many"
 
@@ -116,18 +116,17 @@ def test_the_longest_row_that_fits_alone_is_told_and_is_exact() -> None:
     price=st.integers(0, 100_000),
     budget=st.integers(1, 2**33),
 )
-def test_rows_are_priced_as_rows_times_the_longest_in_steps(
+def test_rows_are_priced_as_rows_times_the_longest_and_a_step_of_the_cache(
     lengths: list[int], new: int, price: int, budget: int
 ) -> None:
     limits = AdmissionLimits(rows=32, kv_bytes=budget)
     longest = max([*lengths, new])
-    padded = next(steps for steps in range(0, 10_000, KV_STEP_TOKENS) if steps >= longest)
     rows = len(lengths) + 1
-    assert fits(limits, lengths, new, price) == (rows <= 32 and rows * padded * price <= budget)
+    assert fits(limits, lengths, new, price) == (rows <= 32 and rows * (longest + KV_STEP_TOKENS) * price <= budget)
 
 
 def test_one_long_row_makes_the_short_ones_as_dear() -> None:
-    limits = AdmissionLimits(kv_bytes=8 * KV_STEP_TOKENS)
+    limits = AdmissionLimits(kv_bytes=8 * (10 + KV_STEP_TOKENS))
     assert fits(limits, [10] * 7, 10, 1)
-    assert not fits(limits, [10] * 7, KV_STEP_TOKENS + 1, 1)
-    assert not fits(limits, [10] * 6 + [KV_STEP_TOKENS + 1], 10, 1)
+    assert not fits(limits, [10] * 7, 11, 1)
+    assert not fits(limits, [10] * 6 + [11], 10, 1)

@@ -1,0 +1,127 @@
+"""Promises 1, 4, 5 and 22: a worker that stops is noticed and replaced, its memory is bounded, and a failure is told by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from actors.inference.admission import AdmissionLimits
+from actors.inference.messages import GenerationRefused
+from actors.inference.progress import FIRST_STEP_SECONDS, MINIMUM_SECONDS
+from protocol.errors import ErrorCode
+from runtime.inspection import actor_snapshot
+from tests.inference.promises.served_phi3 import served_phi3
+from tests.inference.room_kit import inference_room
+from tests.server_fixture import count_to, eventually, running_server
+
+pytestmark = pytest.mark.integration
+
+
+async def test_p01_a_workers_first_step_is_held_to_what_its_warm_up_took() -> None:
+    plan = [{"fault": "hang", "step": 1}]
+    async with inference_room(step_seconds=0.005, faults=plan, faulty_lives=1) as room:
+        assert (await actor_snapshot(room.system, "inference/engine"))["step_deadline_seconds"] < FIRST_STEP_SECONDS
+        stream = await room.start("count to 12")
+        stuck = await room.until_health(lambda one: one.state != "ready")
+        assert stuck.problem is not None
+        assert "made no step for" in stuck.problem
+        waited = float(stuck.problem.split("made no step for ")[1].split(" s")[0])
+        assert MINIMUM_SECONDS <= waited < FIRST_STEP_SECONDS
+        assert await room.answer(stream) == count_to(12)
+
+
+@pytest.mark.parametrize("fault", ["raise", "hang", "abort", "exit"])
+async def test_p01_whatever_stops_the_worker_readiness_says_so_and_the_answer_goes_on(
+    tmp_path: Path, fault: str
+) -> None:
+    plan = json.dumps([{"fault": fault, "step": 20}])
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.002, worker_faults=plan) as server,
+        server.peer() as peer,
+        server.http() as http,
+    ):
+        # In each of its lives the worker comes 19 steps further; two deaths are what this answer needs.
+        await peer.send("generate", "g", {"prompt": "count to 20"})
+
+        async def is_unready() -> list[str] | None:
+            response = await http.get("/health/ready")
+            return list(response.json()["reasons"]) if response.status_code == 503 else None
+
+        reasons = await eventually(is_unready, seconds=20, what="readiness false")
+        assert any("engine is loading" in one for one in reasons)
+        accepted = await peer.receive()
+        assert accepted["type"] == "accepted"
+        text, done = "", None
+        while done is None:
+            message = await eventually(peer.receive, seconds=30)
+            if message["type"] == "token":
+                text += message["data"]["text"]
+            elif message["type"] == "done":
+                done = message["data"]
+        assert text == count_to(20)
+        assert done["engine_restarts"] == 2
+        assert server.connections(), "the listener and the connection never noticed"
+
+
+async def test_p04_what_is_over_the_memory_budget_is_refused_before_its_prefill(tmp_path: Path) -> None:
+    # One position of the synthetic model takes 512 bytes, and its cache grows by 256 of them.
+    limits = AdmissionLimits(kv_bytes=(256 + 256) * 512)
+    async with served_phi3(tmp_path, limits=limits) as room:
+        assert (await room.health()).report["kv_bytes_per_token"] == 512
+        with pytest.raises(GenerationRefused) as refused:
+            await room.start("x" * 200, max_tokens=57)
+        assert refused.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
+        for number in ("200", "57", "256"):
+            assert number in refused.value.message
+        assert room.figure("prefilled_tokens_total") == 0
+        assert (await room.done(await room.start("x" * 200, max_tokens=56))).usage.prompt_tokens == 200
+
+
+async def test_p04_what_was_accepted_before_the_worker_told_its_price_is_refused_then(tmp_path: Path) -> None:
+    async with served_phi3(tmp_path, limits=AdmissionLimits(kv_bytes=(256 + 256) * 512), is_ready=False) as room:
+        long = await room.start("x" * 300, max_tokens=5)
+        open_end = await room.start("y" * 200)
+        assert (await room.failure(long)).code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
+        assert (await room.done(open_end)).usage.completion_tokens <= 56
+
+
+async def test_p05_rows_prefixes_and_pool_stay_within_their_bounds_through_mixed_lengths(tmp_path: Path) -> None:
+    kv_bytes, prefix_bytes = 512 * (500 + 256) * 4, 400_000
+    async with served_phi3(tmp_path, limits=AdmissionLimits(kv_bytes=kv_bytes), prefix_bytes=prefix_bytes) as room:
+        streams = [
+            await room.start(f"{number} " + "mixed " * (number * 7 % 60), max_tokens=1 + number * 5 % 40)
+            for number in range(60)
+        ]
+        worst: dict[str, float] = {}
+        while len(room.outcomes()) == 0 or sum(room.outcomes().values()) < len(streams):
+            health = await room.health()
+            for kind, held in health.memory.items():
+                worst[kind] = max(worst.get(kind, 0.0), held)
+            await eventually(lambda: True)
+        for stream in streams:
+            await room.done(stream)
+        assert 0 < worst["kv"] <= kv_bytes
+        assert 0 < worst["prefixes"] <= prefix_bytes
+        report = (await room.health()).report
+        assert worst["mlx_pool"] <= report["pool_bytes"]
+        told = {
+            one.labels["kind"] for metric in room.registry.collect() for one in metric.samples if "kind" in one.labels
+        }
+        assert {"resident", "weights", "mlx_active", "mlx_pool", "kv", "prefixes"} <= told
+
+
+async def test_p22_a_request_that_kills_its_worker_ends_with_a_typed_event_and_its_connection_lives(
+    tmp_path: Path,
+) -> None:
+    plan = json.dumps([{"fault": "abort", "prompt": "poison"}])
+    async with running_server(tmp_path, worker_faults=plan) as server, server.peer() as peer, server.http() as http:
+        await peer.send("generate", "g", {"prompt": "poison"})
+        assert (await peer.receive())["type"] == "accepted"
+        last = await eventually(peer.receive, seconds=30)
+        assert (last["type"], last["re"], last["seq"]) == ("failed", "g", 1)
+        assert last["data"]["code"] == "engine_failed"
+        assert (await peer.ask("ping", "p", 1))["type"] == "pong"
+        answer = await http.post("/ai/process", json={"type": "message", "content": "poison"}, timeout=60)
+        assert (answer.status_code, answer.json()["code"]) == (502, "engine_failed")
