@@ -18,7 +18,7 @@ def numbers() -> FairQueue[int]:
     waiting=st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 100), min_size=1),
     served=st.integers(0, 60),
 )
-def test_a_newcomer_is_served_within_one_round_however_much_the_others_queue(
+def test_p09_a_newcomer_is_served_within_one_round_however_much_the_others_queue(
     waiting: dict[str, int], served: int
 ) -> None:
     queue: FairQueue[str] = FairQueue(lambda _: 1)

@@ -62,7 +62,7 @@ async def test_max_tokens_and_stop_texts_end_answers() -> None:
         assert room.outcomes() == {"length": 1, "stop": 1}
 
 
-async def test_a_stop_text_frees_the_row() -> None:
+async def test_p16_a_stop_text_frees_the_row() -> None:
     async with inference_room(step_seconds=0.005) as room:
         stopped = await room.start("count to 5000", stop=["3"])
         assert await room.answer(stopped) == "1 2 "
@@ -154,7 +154,7 @@ async def test_a_chat_that_the_template_refuses_is_told_in_its_words(tmp_path: P
         assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_FIELD, "data.messages")
 
 
-async def test_the_one_too_many_is_refused_at_once_and_the_accepted_ones_finish() -> None:
+async def test_p07_the_one_too_many_is_refused_at_once_and_the_accepted_ones_finish() -> None:
     limits = AdmissionLimits(rows=2, waiting_requests=3)
     async with inference_room(step_seconds=0.01, limits=limits) as room:
         accepted = [await room.start("count to 9", client=f"c{number}") for number in range(5)]
@@ -170,7 +170,7 @@ async def test_the_one_too_many_is_refused_at_once_and_the_accepted_ones_finish(
         assert await room.answer(await room.start("count to 9", client="late")) == ONE_TO_NINE
 
 
-async def test_waiting_prompts_are_bounded_by_their_tokens_too() -> None:
+async def test_p07_waiting_prompts_are_bounded_by_their_tokens_too() -> None:
     limits = AdmissionLimits(rows=1, waiting_prompt_tokens=100)
     async with inference_room(step_seconds=0.005, limits=limits) as room:
         running = await room.start("count to 9")
@@ -181,14 +181,14 @@ async def test_waiting_prompts_are_bounded_by_their_tokens_too() -> None:
             await room.answer(stream)
 
 
-async def test_overload_is_told_at_once_while_the_engine_is_away() -> None:
+async def test_p07_overload_is_told_at_once_while_the_engine_is_away() -> None:
     async with inference_room(is_ready=False, limits=AdmissionLimits(waiting_requests=1)) as room:
         waiting = await room.start("hello")
         assert (await refusal(room, "hello")).code is ErrorCode.OVERLOADED
         assert await room.answer(waiting) == "You said: hello"
 
 
-async def test_a_client_with_many_requests_delays_another_by_one_round() -> None:
+async def test_p09_a_client_with_many_requests_delays_another_by_one_round() -> None:
     async with inference_room(step_seconds=0.002, limits=AdmissionLimits(rows=1)) as room:
         greedy = [await room.start("a", client="greedy", max_tokens=4) for _ in range(30)]
         modest = await room.start("a", client="modest", max_tokens=4)

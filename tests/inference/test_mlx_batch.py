@@ -31,7 +31,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 def prompt(number: int, length: int) -> list[int]:
-    return [random.Random(number).randrange(VOCABULARY) for _ in range(length)]
+    draw = random.Random(number)
+    return [draw.randrange(VOCABULARY) for _ in range(length)]
 
 
 def ragged_rows(**settings: Any) -> list[Row]:
@@ -50,7 +51,7 @@ def assert_solo(tiny: LoadedModel, rows: Sequence[Row], answers: Answers) -> Non
 
 
 @pytest.mark.parametrize("chunk_tokens", [8, 50, 1024])
-def test_ragged_prompts_in_one_batch_answer_as_they_do_alone(tiny: LoadedModel, chunk_tokens: int) -> None:
+def test_p12_ragged_prompts_in_one_batch_answer_as_they_do_alone(tiny: LoadedModel, chunk_tokens: int) -> None:
     rows = ragged_rows()
     answers = run(make_stepper(tiny, chunk_tokens=chunk_tokens), [copy_of(row) for row in rows])
     assert_solo(tiny, rows, answers)
@@ -64,7 +65,7 @@ def test_a_prompt_read_in_chunks_gives_what_it_gives_when_read_at_once(tiny: Loa
         assert run(make_stepper(tiny, chunk_tokens=chunk), [copy_of(row)]).ids[1] == solo(tiny, row)
 
 
-def test_rows_that_join_and_leave_change_nothing_for_the_others(tiny: LoadedModel) -> None:
+def test_p12_rows_that_join_and_leave_change_nothing_for_the_others(tiny: LoadedModel) -> None:
     rows = [make_row(number, prompt(number, 5 + 13 * number), 10 + 9 * (number % 3)) for number in range(6)]
     stepper = make_stepper(tiny, chunk_tokens=32)
 
@@ -75,7 +76,7 @@ def test_rows_that_join_and_leave_change_nothing_for_the_others(tiny: LoadedMode
     assert_solo(tiny, rows, run(stepper, [], join))
 
 
-def test_a_cold_row_among_hot_ones_answers_as_it_does_alone(tiny: LoadedModel) -> None:
+def test_p10_a_cold_row_among_hot_ones_answers_as_it_does_alone(tiny: LoadedModel) -> None:
     cold = make_row(0, prompt(0, 20))
     hot = [make_row(number, prompt(number, 20), seed=number, temperature=1.5, top_k=50) for number in range(1, 6)]
     answers = run(make_stepper(tiny), [copy_of(cold), *hot])
@@ -95,7 +96,7 @@ def test_log_probabilities_are_the_models_own_whatever_the_settings(tiny: Loaded
 # --- seeds ------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_draws_the_same_tokens_alone_in_company_and_after_a_recovery(tiny: LoadedModel) -> None:
+def test_p11_the_same_seed_draws_the_same_tokens_alone_in_company_and_after_a_recovery(tiny: LoadedModel) -> None:
     row = make_row(1, prompt(1, 25), 30, seed=77, temperature=1.2, top_p=0.95)
     alone = solo(tiny, row)
     neighbours = [make_row(number, prompt(number, 9 * number), 40, seed=number, **HOT) for number in range(2, 7)]
@@ -120,7 +121,7 @@ def test_rows_of_one_seed_and_prompt_draw_alike(tiny: LoadedModel) -> None:
 # --- settings of single rows ------------------------------------------------------------------------
 
 
-def test_each_rows_settings_are_its_own(tiny: LoadedModel) -> None:
+def test_p10_each_rows_settings_are_its_own(tiny: LoadedModel) -> None:
     plain = solo(tiny, make_row(0, prompt(0, 20)))
     same = prompt(0, 20)
     rows = [
@@ -306,7 +307,7 @@ def test_a_row_that_ends_frees_its_share_of_the_cache(tiny: LoadedModel) -> None
 
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_any_order_of_joining_and_leaving_leaves_the_rest_as_they_are_alone(
+def test_p12_any_order_of_joining_and_leaving_leaves_the_rest_as_they_are_alone(
     tiny: LoadedModel, data: st.DataObject
 ) -> None:
     lengths = data.draw(st.lists(st.integers(1, 60), min_size=2, max_size=6))
@@ -348,7 +349,7 @@ def test_any_order_of_joining_and_leaving_leaves_the_rest_as_they_are_alone(
         Sampling(logit_bias={3: "more"}),  # type: ignore[dict-item]
     ],
 )
-def test_a_row_whose_settings_raise_fails_alone(tiny: LoadedModel, sampling: Sampling) -> None:
+def test_p02_a_row_whose_settings_raise_fails_alone(tiny: LoadedModel, sampling: Sampling) -> None:
     rows = ragged_rows()
     bad = make_row(50, prompt(50, 42), sampling=sampling)
     answers = run(make_stepper(tiny), [*[copy_of(row) for row in rows[:3]], bad, *[copy_of(row) for row in rows[3:]]])
@@ -358,7 +359,7 @@ def test_a_row_whose_settings_raise_fails_alone(tiny: LoadedModel, sampling: Sam
     assert_solo(tiny, rows, answers)
 
 
-def test_a_row_whose_settings_raise_later_fails_then(tiny: LoadedModel) -> None:
+def test_p02_a_row_whose_settings_raise_later_fails_then(tiny: LoadedModel) -> None:
     # There is nothing to count before the first token, so this one begins well.
     bad = make_row(50, prompt(50, 42), frequency_penalty="much")
     company = make_row(1, prompt(1, 42))
@@ -375,7 +376,7 @@ def test_a_prompt_that_is_none_is_not_admitted(tiny: LoadedModel, ids: list[int]
     assert not stepper.has_work()
 
 
-def test_only_the_thread_that_made_it_may_use_it(tiny: LoadedModel) -> None:
+def test_p19_only_the_thread_that_made_it_may_use_it(tiny: LoadedModel) -> None:
     stepper = make_stepper(tiny)
     caught: list[Exception] = []
 
@@ -395,7 +396,7 @@ def test_only_the_thread_that_made_it_may_use_it(tiny: LoadedModel) -> None:
 # --- what was read before ---------------------------------------------------------------------------
 
 
-def test_a_prompt_that_was_read_before_is_not_read_again_and_answers_alike(tiny: LoadedModel) -> None:
+def test_p13_a_prompt_that_was_read_before_is_not_read_again_and_answers_alike(tiny: LoadedModel) -> None:
     stepper = make_stepper(tiny, prefix_bytes=10**8)
     first = make_row(1, prompt(1, 80))
     answer = run(stepper, [copy_of(first)]).ids[1]
@@ -407,14 +408,14 @@ def test_a_prompt_that_was_read_before_is_not_read_again_and_answers_alike(tiny:
         assert_solo(tiny, [row], answers)
 
 
-def test_another_domain_does_not_see_what_was_read(tiny: LoadedModel) -> None:
+def test_p13_another_domain_does_not_see_what_was_read(tiny: LoadedModel) -> None:
     stepper = make_stepper(tiny, prefix_bytes=10**8)
     run(stepper, [make_row(1, prompt(1, 80), domain="one")])
     assert run(stepper, [make_row(2, prompt(1, 80), domain="two")]).cached == {}
     assert run(stepper, [make_row(3, prompt(1, 80), domain="one")]).cached == {3: 79}
 
 
-def test_what_was_read_of_a_cancelled_prompt_is_kept(tiny: LoadedModel) -> None:
+def test_p13_what_was_read_of_a_cancelled_prompt_is_kept(tiny: LoadedModel) -> None:
     stepper = make_stepper(tiny, chunk_tokens=50, prefix_bytes=10**8)
     row = make_row(1, prompt(1, 120))
     stepper.admit(copy_of(row))

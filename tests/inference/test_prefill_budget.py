@@ -17,7 +17,7 @@ def test_a_prompt_alone_is_read_in_the_largest_chunks() -> None:
     assert measured(0.05, 0.004).tokens(decoding_rows=0, reading_rows=1) == MOST_TOKENS
 
 
-def test_p8_reading_one_long_prompt_keeps_the_gap_of_the_others_below_three_times_their_idle_one() -> None:
+def test_p08_reading_one_long_prompt_keeps_the_gap_of_the_others_below_three_times_their_idle_one() -> None:
     for decode_seconds, token_seconds in ((0.05, 0.004), (0.1, 0.003), (0.02, 0.0001), (0.3, 0.01)):
         tokens = measured(decode_seconds, token_seconds).tokens(decoding_rows=4, reading_rows=1)
         if tokens > LEAST_TOKENS:

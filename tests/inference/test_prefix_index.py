@@ -84,7 +84,8 @@ def test_ends_are_evicted_before_their_beginnings() -> None:
 
 def test_p13_lookup_compares_once_a_span_and_not_once_a_pair() -> None:
     index = make_index()
-    tokens = [random.Random(7).randrange(50_000) for _ in range(32_768)]
+    draw = random.Random(7)
+    tokens = [draw.randrange(50_000) for _ in range(32_768)]
     keep(index, tokens)
     for other in range(100):
         keep(index, [*tokens[: 256 * other], -1 - other])

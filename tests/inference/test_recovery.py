@@ -23,7 +23,7 @@ def counted(last: int) -> str:
 # --- deaths -----------------------------------------------------------------------------------------
 
 
-async def test_a_killed_worker_costs_a_pause_and_the_answer_stays_the_same() -> None:
+async def test_p04_a_killed_worker_costs_a_pause_and_the_answer_stays_the_same() -> None:
     async with inference_room(step_seconds=0.005) as room:
         first = await room.start("count to 60", client="a")
         second = await room.start("né 😀 " * 6, client="b")
@@ -81,7 +81,7 @@ async def test_whatever_ends_the_worker_the_answer_goes_on(fault: str) -> None:
         assert (await room.health()).restarts == 1
 
 
-async def test_a_hang_is_noticed_within_its_bound_and_a_second_more() -> None:
+async def test_p01_a_hang_is_noticed_within_its_bound_and_a_second_more() -> None:
     # Reading is slow here, so a bound that allowed for a prompt would be over nine seconds; none is being read.
     plan = [{"fault": "hang", "step": 8}]
     async with inference_room(step_seconds=0.05, faults=plan, faulty_lives=1) as room:
@@ -115,7 +115,7 @@ async def test_a_slow_step_is_no_hang() -> None:
 # --- blame ------------------------------------------------------------------------------------------
 
 
-async def test_a_request_that_aborts_in_its_own_first_step_is_refused_and_its_seven_neighbours_finish() -> None:
+async def test_p02_a_request_that_aborts_in_its_own_first_step_is_refused_and_its_seven_neighbours_finish() -> None:
     plan = [{"fault": "abort", "prompt": "poison"}]
     async with inference_room(step_seconds=0.005, faults=plan) as room:
         neighbours = [await room.start(f"count to {20 + number}", client=f"c{number}") for number in range(7)]
@@ -146,7 +146,7 @@ async def test_requests_that_arrive_with_a_poisonous_one_are_acquitted() -> None
         assert room.outcomes() == {"engine_failed": 1, "stop": 3}
 
 
-async def test_a_row_that_the_worker_cannot_take_fails_alone() -> None:
+async def test_p02_a_row_that_the_worker_cannot_take_fails_alone() -> None:
     async with inference_room(step_seconds=0.005) as room:
         neighbour = await room.start("count to 30")
         await room.tokens(neighbour, 2)
@@ -207,7 +207,7 @@ async def lose_inference(room: Room) -> None:
             await trio.sleep(0.005)
 
 
-async def test_a_new_inference_actor_takes_the_worker_over_and_answers_go_on_exactly() -> None:
+async def test_p24_a_new_inference_actor_takes_the_worker_over_and_answers_go_on_exactly() -> None:
     async with inference_room(step_seconds=0.01) as room:
         undisturbed = await room.start("né 😀 " * 4)
         whole = await room.answer(undisturbed)

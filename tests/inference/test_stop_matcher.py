@@ -28,7 +28,7 @@ def pieces_of(text: str, cuts: set[int]) -> list[str]:
 
 
 @given(text=_TEXTS, stops=_STOPS, cuts=st.sets(st.integers(0, 23)))
-def test_for_every_chunking_the_output_is_the_text_before_the_earliest_stop(
+def test_p16_for_every_chunking_the_output_is_the_text_before_the_earliest_stop(
     text: str, stops: list[str], cuts: set[int]
 ) -> None:
     matcher = StopMatcher(stops)

@@ -48,7 +48,7 @@ def test_admissions_are_taken_between_steps() -> None:
         assert one.answer(2) == (HELLO[1:], "stop")
 
 
-def test_a_cancelled_row_is_gone_before_the_next_step() -> None:
+def test_p03_a_cancelled_row_is_gone_before_the_next_step() -> None:
     with worker(step_seconds=0.02) as one:
         one.send("admit", admission(1, "count to 1000"))
         one.send("admit", admission(2, "count to 1000"))
@@ -63,7 +63,7 @@ def test_a_cancelled_row_is_gone_before_the_next_step() -> None:
         assert rows == [2, 3]
 
 
-def test_a_row_cancelled_before_its_first_step_is_never_computed() -> None:
+def test_p03_a_row_cancelled_before_its_first_step_is_never_computed() -> None:
     with worker(step_seconds=0.05) as one:
         one.send("admit", admission(1, "count to 1000"))
         one.frame("step")
