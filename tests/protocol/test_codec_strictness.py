@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import enum
 import json
-import types
-import typing
 from typing import Any
 
 import attrs
 import pytest
 
 from protocol.codec import decode_command, structure
-from protocol.commands import COMMANDS, KIBIBYTE, MAXIMUM_FRAME_BYTES, Cancel, Generate, Hello, Ping, Pong, Role
+from protocol.commands import (
+    COMMANDS,
+    KIBIBYTE,
+    MAXIMUM_FRAME_BYTES,
+    Cancel,
+    Generate,
+    Hello,
+    Ping,
+    ResumePoint,
+    Role,
+)
 from protocol.errors import BadMessage, InvalidField, ProtocolFault, TooLarge, UnknownType
-
-SAMPLES: dict[str, Any] = {
-    "null": None,
-    "boolean": True,
-    "integer": 7,
-    "float": 7.5,
-    "string": "seven",
-    "array": [],
-    "object": {},
-}
-VALID: dict[str, dict[str, Any]] = {
-    "hello": {"client_id": "me"},
-    "generate": {"prompt": "once"},
-    "cancel": {"target": "1"},
-    "assist": {"intent": "explain", "content": "x = 1"},
-    "resume": {"stream": "client", "epoch": "e", "seq": 0},
-    "ack": {"stream": "client", "seq": 0},
-    "subscribe": {},
-}
+from tests.protocol.command_samples import FREE, SAMPLES, VALID, least_data, wrong_values
 
 
 def frame(kind: str, data: Any = None, **envelope: Any) -> str:
@@ -42,67 +31,15 @@ def frame(kind: str, data: Any = None, **envelope: Any) -> str:
     return json.dumps(message)
 
 
-def json_kinds(wanted: Any) -> set[str]:
-    """Which of the samples a field of this type may be."""
-    origin = typing.get_origin(wanted)
-    if origin in (types.UnionType, typing.Union):
-        return set().union(*(json_kinds(one) for one in typing.get_args(wanted)))
-    if wanted is Any:
-        return set(SAMPLES)
-    if origin is list:
-        return {"array"}
-    if origin is dict or attrs.has(wanted):
-        return {"object"}
-    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
-        return {"string"}
-    return {
-        type(None): {"null"},
-        bool: {"boolean"},
-        int: {"integer"},
-        float: {"integer", "float"},
-        str: {"string"},
-    }[wanted]
+WRONG = list(wrong_values())
 
 
-def wrong_values() -> list[Any]:
-    """(command, path of the field, data with one value of a wrong type) for every field, nested ones too."""
-    cases: list[Any] = []
-
-    def walk(kind: str, cls: type, path: str, wrap: Any) -> None:
-        for name, wanted in typing.get_type_hints(cls).items():
-            allowed = json_kinds(wanted)
-            for sample, value in SAMPLES.items():
-                if sample not in allowed:
-                    cases.append(pytest.param(kind, f"{path}.{name}", wrap(name, value), id=f"{path}.{name}-{sample}"))
-            for part in (wanted, *typing.get_args(wanted)):
-                if typing.get_origin(part) is not list:
-                    continue
-                inner = typing.get_args(part)[0]
-                for sample, value in SAMPLES.items():
-                    if sample not in json_kinds(inner):
-                        where = f"{path}.{name}[0]"
-                        cases.append(pytest.param(kind, where, wrap(name, [value]), id=f"{where}-{sample}"))
-                if attrs.has(inner):
-
-                    def wrap_inner(inner_name: str, value: Any, name: str = name, inner: type = inner) -> Any:
-                        return wrap(name, [{**ELEMENTS[inner.__name__], inner_name: value}])
-
-                    walk(kind, inner, f"{path}.{name}[0]", wrap_inner)
-
-    for kind, command in COMMANDS.items():
-        if kind in VALID:
-            walk(kind, command.data, "data", lambda name, value, kind=kind: {**VALID[kind], name: value})
-    return cases
-
-
-ELEMENTS: dict[str, dict[str, Any]] = {
-    "ChatMessage": {"role": "user", "content": "hi"},
-    "ResumePoint": {"stream": "s", "epoch": "e", "seq": 1},
-}
-
-
-@pytest.mark.parametrize(("kind", "path", "data"), wrong_values())
+@pytest.mark.parametrize(
+    ("kind", "path", "data"),
+    [pytest.param(*case, id=f"{kind}-{path}-{sample}") for *case, sample in WRONG for kind, path, _ in [case]],
+)
 def test_a_field_of_a_wrong_type_is_refused_and_named(kind: str, path: str, data: Any) -> None:
+    """P1: every wrong JSON type for every field of every command."""
     with pytest.raises(InvalidField) as caught:
         decode_command(frame(kind, data))
     assert caught.value.field == path
@@ -110,9 +47,16 @@ def test_a_field_of_a_wrong_type_is_refused_and_named(kind: str, path: str, data
 
 
 def test_the_generated_cases_cover_every_command_with_fields() -> None:
-    with_fields = {kind for kind, command in COMMANDS.items() if command.data not in (Ping, Pong)}
-    assert with_fields == set(VALID)
-    assert len(wrong_values()) > 120
+    with_fields = {
+        kind for kind, command in COMMANDS.items() if command.data not in FREE and attrs.fields(command.data)
+    }
+    assert {kind for kind, *_ in WRONG} == with_fields
+    assert len(WRONG) > 120
+
+
+@pytest.mark.parametrize("kind", sorted(VALID))
+def test_the_least_data_of_each_command_is_taken(kind: str) -> None:
+    assert isinstance(decode_command(frame(kind, VALID[kind])).data, COMMANDS[kind].data)
 
 
 @pytest.mark.parametrize("kind", sorted(VALID))
@@ -180,7 +124,7 @@ def test_a_value_out_of_bounds_is_refused_and_named(kind: str, data: dict[str, A
 
 
 def test_what_is_right_is_taken_as_it_is() -> None:
-    hello = decode_command(frame("hello", {"client_id": "me", "resume": [ELEMENTS["ResumePoint"]]})).data
+    hello = decode_command(frame("hello", {"client_id": "me", "resume": [least_data(ResumePoint)]})).data
     assert isinstance(hello, Hello)
     assert (hello.client_id, hello.device_id, hello.resume[0].seq) == ("me", "default", 1)
     generate = decode_command(

@@ -154,3 +154,36 @@ def test_arbitrary_input_is_an_object_or_a_bad_message(text: str | bytes) -> Non
 )
 def test_values_are_named_as_json_names_them(value: object, word: str) -> None:
     assert json_type(value) == word
+
+
+KEY_TEXTS = st.sampled_from(['"a"', '"b"', '"a:"', '":"', '"\\u003a"', '"\\u003A"', '"\\u0061"', '"a::b"'])
+JSON_TEXTS = st.recursive(
+    st.one_of(KEY_TEXTS, st.sampled_from(["1", "null", "true", '""', "1.5"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda parts: f"[{','.join(parts)}]"),
+        st.lists(st.tuples(KEY_TEXTS, inner), max_size=4).map(
+            lambda pairs: "{" + " ,".join(f"{key} : {value}" for key, value in pairs) + "}"
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError
+    return dict(pairs)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(KEY_TEXTS, JSON_TEXTS), max_size=4))
+def test_the_fast_reader_loses_no_key_however_colons_are_written(pairs: list[tuple[str, str]]) -> None:
+    """P1: a key that comes twice is refused, also where strings hold colons that could hide it."""
+    text = "{" + ",".join(f"{key}:{value}" for key, value in pairs) + "}"
+    try:
+        expected = json.loads(text, object_pairs_hook=unique)
+    except ValueError:
+        with pytest.raises(BadMessage, match="same key twice"):
+            parse_object(text)
+    else:
+        assert parse_object(text) == expected
