@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 
 __all__ = ["KIBIBYTE", "MAXIMUM_FRAME_BYTES", "CommandType"]
@@ -22,3 +24,5 @@ class CommandType:
     needs_id: bool = True
     writes: bool = False
     """It writes or starts work, so the same id with the same data is carried out once."""
+    result: Any = None
+    """The type of `result`'s data, for schemas and clients; None where it is any JSON."""

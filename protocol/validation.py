@@ -8,11 +8,22 @@ from typing import Any
 
 from attrs import Attribute
 
-__all__ = ["FieldFault", "between", "client_name", "each", "length", "one_of", "printable_ascii"]
+__all__ = ["FieldFault", "between", "client_name", "each", "length", "one_of", "printable_ascii", "schema_words"]
 
 Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_SCHEMA_WORDS: dict[Validator, dict[str, Any]] = {}
+
+
+def schema_words(validator: object) -> dict[str, Any]:
+    """What a validator demands, in JSON Schema's words; `size` stands for its three words for lengths."""
+    words: dict[str, Any] = {}
+    each_of: tuple[Any, ...] = getattr(validator, "_validators", (validator,))
+    for one in each_of:
+        words |= _SCHEMA_WORDS.get(one, {})
+    return words
 
 
 class FieldFault(ValueError):
@@ -35,6 +46,8 @@ def between(low: float | None, high: float | None) -> Validator:
         if high is not None and value > high:
             raise FieldFault(attribute.name, f"must be at most {high:g}, not {value:g}")
 
+    bounds = {"minimum": low, "maximum": high}
+    _SCHEMA_WORDS[validate] = {word: bound for word, bound in bounds.items() if bound is not None}
     return validate
 
 
@@ -45,6 +58,7 @@ def length(low: int, high: int, what: str) -> Validator:
         if value is not None and not low <= len(value) <= high:
             raise FieldFault(attribute.name, f"must have {low} to {high} {what}, not {len(value)}")
 
+    _SCHEMA_WORDS[validate] = {"size": (low, high)}
     return validate
 
 
@@ -67,6 +81,7 @@ def one_of(*allowed: str) -> Validator:
         if value not in allowed:
             raise FieldFault(attribute.name, f"must be one of {', '.join(allowed)}, not {value[:40]!r}")
 
+    _SCHEMA_WORDS[validate] = {"enum": list(allowed)}
     return validate
 
 
@@ -74,6 +89,9 @@ def client_name(_: object, attribute: Attribute[Any], value: str | None) -> None
     """A client or device id: 1 to 64 letters, digits, dots, dashes and underscores; None passes."""
     if value is not None and not _NAME.fullmatch(value):
         raise FieldFault(attribute.name, f"must match {_NAME.pattern}")
+
+
+_SCHEMA_WORDS[client_name] = {"pattern": f"^{_NAME.pattern}$"}
 
 
 def printable_ascii(value: str) -> bool:

@@ -1,0 +1,63 @@
+"""What a server may say, by its wire name: the twin of `COMMANDS`, read by clients and by the schemas."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+from protocol.events import (
+    Accepted,
+    CancelledData,
+    Done,
+    ErrorData,
+    EventsData,
+    GoingAway,
+    Token,
+    Welcome,
+)
+
+__all__ = ["SERVER_MESSAGES", "TERMINAL_TYPES", "MessageKind", "ServerMessageType"]
+
+
+class MessageKind(enum.Enum):
+    """Which envelope a message has."""
+
+    ANSWER = "answer"
+    """Carries `re`, the id of the command that it answers."""
+    STREAM = "stream"
+    """Carries `stream` and `seq`, and `re` on a stream that answers a command."""
+    UNASKED = "unasked"
+    """Carries neither."""
+
+
+@frozen
+class ServerMessageType:
+    """What a client knows of one message before it reads its data."""
+
+    data: type | None
+    """The attrs class of `data`; None where it may be any JSON."""
+    kind: MessageKind
+    description: str
+
+
+SERVER_MESSAGES: dict[str, ServerMessageType] = {
+    "welcome": ServerMessageType(Welcome, MessageKind.ANSWER, "Answers `hello`."),
+    "pong": ServerMessageType(None, MessageKind.ANSWER, "Answers `ping` with the same data."),
+    "result": ServerMessageType(None, MessageKind.ANSWER, "Answers a command that is done at once."),
+    "error": ServerMessageType(
+        ErrorData, MessageKind.ANSWER, "A command failed. Without `re` where no id could be read."
+    ),
+    "accepted": ServerMessageType(Accepted, MessageKind.ANSWER, "A streaming command was taken."),
+    "token": ServerMessageType(Token, MessageKind.STREAM, "Some text of an answer."),
+    "done": ServerMessageType(Done, MessageKind.STREAM, "The answer is complete; last event of its stream."),
+    "cancelled": ServerMessageType(CancelledData, MessageKind.STREAM, "The answer was cancelled; last event."),
+    "failed": ServerMessageType(ErrorData, MessageKind.STREAM, "The answer failed; last event of its stream."),
+    "events": ServerMessageType(EventsData, MessageKind.STREAM, "What a subscription held back, in one frame."),
+    "ping": ServerMessageType(None, MessageKind.UNASKED, "Is the client there? Answered by `pong`."),
+    "going_away": ServerMessageType(GoingAway, MessageKind.UNASKED, "The server will close this connection."),
+}
+"""Every message of the server by its wire name. Clients ignore others."""
+
+TERMINAL_TYPES = frozenset({"done", "cancelled", "failed"})
+"""Exactly one of them ends the stream of a command, last."""
