@@ -36,6 +36,7 @@ from protocol.commands import Generate
 from protocol.events import Done
 from runtime import Actor, ActorRef, ActorSystem, Backoff, ChildSpec, DynamicSpec, SupervisorSpec
 from runtime.testing import Probe
+from tests.cache_folder import cache_folder_of_tests
 
 PATIENCE_SECONDS = 20.0
 """Far more than anything with the mock engine takes; only a failure waits for it."""
@@ -204,7 +205,7 @@ async def inference_room(
     limits: AdmissionLimits | None = None,
     engine: str = "mock",
     checkpoint: Path | None = None,
-    cache_folder: Path = Path(),
+    cache_folder: Path | None = None,
     blas: str = "auto",
     prefix_bytes: int = 0,
     load_text: Callable[[], TextModel] = MockText,
@@ -225,7 +226,7 @@ async def inference_room(
             engine=engine,
             model_name="test",
             checkpoint=checkpoint,
-            cache_folder=cache_folder,
+            cache_folder=cache_folder or cache_folder_of_tests(),
             blas=blas,
             prefix_bytes=prefix_bytes,
             mock_step_seconds=step_seconds,
