@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 
@@ -29,7 +29,6 @@ __all__ = ["ActorSystem", "hard_exit"]
 
 _log = logging.getLogger("runtime")
 
-Message = TypeVar("Message")
 
 EXIT_SOFTWARE = 70
 """Exit status of a hard exit (EX_SOFTWARE of sysexits.h)."""
@@ -82,7 +81,7 @@ class ActorSystem:
 
     # --- directory --------------------------------------------------------------------------------
 
-    def reference(self, path: str, accepts: type[Message] | Any = None) -> ActorRef[Any]:
+    def reference(self, path: str) -> ActorRef[Any]:
         """A reference to the place at ``path``, which need not exist yet.
 
         Annotate the variable to say what it accepts: ``tasks: ActorRef[TaskMessage] = system.reference("tasks")``.
