@@ -1,133 +1,105 @@
-"""One connection to a server: commands with their answers, and streams of text.
+"""A session with a server: commands with their answers, streams, and coming back after a cut.
 
-A reader task hands each message to whoever waits for it; one writer task is the only one that writes.
+A command keeps its id and data until it is answered: after a cut it is sent again, and the server carries it out
+once. Streams go on where they stood; what the server no longer has comes as a snapshot.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 import trio
-import trio_websocket
 
-import protocol
-from protocol.codec import encode, unstructure
-from protocol.commands import Generate, Hello
+from protocol.client.connection import Connection, open_connection
+from protocol.client.errors import CommandFailed, Disconnected
+from protocol.client.reconnecting import Backoff, comes_back
+from protocol.client.streams import Answer, ClientEvents
+from protocol.codec import unstructure
+from protocol.commands import Assist, Generate, Hello, OnDisconnect
+from protocol.events import ResumeResult
+from protocol.streams import Positions, Reception, StreamPosition, coverage_of
 
-__all__ = ["Answer", "Client", "CommandFailed", "Disconnected", "connect"]
+__all__ = ["Change", "Client", "connect"]
 
-CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 40.0
-WRITE_SECONDS = 10.0
-EVENTS_WAITING = 4096
-"""Events of one stream that may wait for its reader; a slower one makes the server merge tokens."""
-FRAME_BYTES = 1024 * 1024
+CANCEL_SECONDS = 2.0
+GIVE_UP_SECONDS = 120.0
+ACKNOWLEDGE_SECONDS = 1.0
+CLIENT_STREAM = "client"
+UNKNOWN_EPOCH = "none"
+"""A resume with it is answered with a snapshot: where the stream stands now."""
 
 
-class CommandFailed(Exception):
-    """The server answered with `error`, or a stream ended with `failed`; ``data`` is what it said."""
+@attrs.frozen(kw_only=True)
+class Change:
+    """What became of the connection, for programs that show it."""
 
-    def __init__(self, data: dict[str, Any]) -> None:
-        super().__init__(f"{data.get('code')}: {data.get('message')}")
-        self.data = data
-
-    @property
-    def code(self) -> str:
-        """One of the protocol's error codes."""
-        return str(self.data.get("code"))
+    state: str
+    """`connected`, `going_away`, `disconnected` (another attempt follows) or `ended`."""
+    delay_seconds: float | None = None
+    """Until the next attempt, or as the server said in `going_away`."""
+    cause: Exception | None = None
 
 
-class Disconnected(Exception):
-    """The connection ended; ``code`` and ``reason`` are those of its close frame, if there was one."""
+@attrs.define(eq=False)
+class _Pending:
+    """A command that waits for its answer."""
 
-    def __init__(self, code: int | None, reason: str | None) -> None:
-        super().__init__(f"the connection ended ({code}{': ' + reason if reason else ''})")
-        self.code = code
-        self.reason = reason
-
-
-class Answer:
-    """A streamed answer: iterate over it for pieces of text; then `done` holds the last event's data."""
-
-    def __init__(
-        self,
-        command_id: str,
-        accepted: dict[str, Any],
-        events: trio.MemoryReceiveChannel[dict[str, Any]],
-        cause_of_end: Callable[[], Disconnected | None],
-    ) -> None:
-        self.command_id = command_id
-        self.stream: str = accepted["stream"]
-        self.done: dict[str, Any] | None = None
-        """Data of `done`, once it came."""
-        self.was_cancelled = False
-        self._events = events
-        self._cause_of_end = cause_of_end
-        self._last_seq = 0
-        self._is_over = False
-
-    def __aiter__(self) -> Answer:
-        return self
-
-    async def __anext__(self) -> str:
-        """The next piece of text. Raises `CommandFailed`, or `Disconnected`; cancel-safe."""
-        while not self._is_over:
-            try:
-                event = await self._events.receive()
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                raise self._cause_of_end() or Disconnected(None, "the stream was cut") from None
-            first = event.get("first_seq", event["seq"])
-            if first != self._last_seq + 1:
-                raise Disconnected(None, f"events {self._last_seq + 1} to {first - 1} are missing")
-            self._last_seq = event["seq"]
-            match event["type"]:
-                case "token":
-                    text: str = event["data"]["text"]
-                    return text
-                case "done":
-                    self._is_over, self.done = True, event["data"]
-                case "cancelled":
-                    self._is_over = self.was_cancelled = True
-                case "failed":
-                    self._is_over = True
-                    raise CommandFailed(event["data"])
-        raise StopAsyncIteration
-
-    async def text(self) -> str:
-        """The whole answer."""
-        return "".join([piece async for piece in self])
+    message: dict[str, Any]
+    is_resent: bool = True
+    on_answer: Callable[[dict[str, Any]], Awaitable[None]] | None = None
+    """Called by the reader before anything that comes after the answer is read."""
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    answer: dict[str, Any] | None = None
 
 
 class Client:
     """Made by `connect`. Its methods may be called from any task of the same nursery tree."""
 
-    def __init__(self, websocket: trio_websocket.WebSocketConnection) -> None:
-        self._websocket = websocket
-        self._ids = itertools.count(1)
-        self._answers: dict[str, trio.MemorySendChannel[dict[str, Any]]] = {}
-        self._streams: dict[str, trio.MemorySendChannel[dict[str, Any]]] = {}
-        self._pending_events: dict[
-            str, tuple[trio.MemorySendChannel[dict[str, Any]], trio.MemoryReceiveChannel[dict[str, Any]]]
-        ] = {}
-        self._send, self._outgoing = trio.open_memory_channel[bytes](64)
+    def __init__(
+        self,
+        url: str,
+        hello: Hello,
+        *,
+        reconnect: bool,
+        detach: bool,
+        events: bool,
+        backoff: Backoff,
+        on_change: Callable[[Change], None] | None,
+    ) -> None:
+        self._url = url
+        self._hello = hello
+        self._reconnect = reconnect
+        self._detach = detach
+        self._wants_events = events
+        self._backoff = backoff
+        self._on_change = on_change or (lambda _: None)
+        # Ids must differ between the runs of a program: the server remembers them for minutes.
+        self._ids = (f"{secrets.token_hex(4)}-{number}" for number in itertools.count(1))
+        self._connection: Connection | None = None
+        self._pending: dict[str, _Pending] = {}
+        self._positions = Positions()
+        self._streams: dict[str, Answer | ClientEvents] = {}
         self.welcome: dict[str, Any] = {}
-        """Data of the server's `welcome`."""
+        """Data of the server's last `welcome`."""
         self.going_away: dict[str, Any] | None = None
-        """Data of `going_away`, once the server said so."""
+        """Data of `going_away`, once the server said so and until another connection stands."""
+        self._hint_ms: float | None = None
         self._ended: Disconnected | None = None
+
+    # --- for programs ---------------------------------------------------------------------------------
 
     async def command(self, kind: str, data: Any) -> dict[str, Any]:
         """Send a command and return its answer's envelope. Raises `CommandFailed` or `Disconnected`.
 
         Cancelled, the answer is ignored when it comes; the server may have carried the command out.
         """
-        return (await self._ask(kind, data, streaming=False))[1]
+        return await self._ask(kind, data)
 
     async def ping(self, payload: Any = None) -> Any:
         """A round trip; returns the payload as the server sent it back."""
@@ -139,159 +111,319 @@ class Client:
         return bool(answer["data"]["cancelled"])
 
     @asynccontextmanager
-    async def generate(self, generate: Generate) -> AsyncIterator[Answer]:
-        """Start a generation; leaving the block before its end cancels it. Raises `CommandFailed`."""
-        command_id, envelope = await self._ask("generate", unstructure(generate), streaming=True)
-        channel, events = self._pending_events.pop(command_id)
-        answer = Answer(command_id, envelope["data"], events, lambda: self._ended)
-        try:
-            yield answer
-        finally:
-            self._streams.pop(command_id, None)
-            channel.close()
-            if not answer._is_over and self._ended is None:
-                # The server frees the row at once instead of talking to nobody.
-                with trio.move_on_after(2, shield=True), suppress(CommandFailed, Disconnected):
-                    await self.cancel(command_id)
+    async def generate(self, command: Generate | Assist) -> AsyncIterator[Answer]:
+        """Start a generation or an assistance; leaving the block before its end cancels it. Raises `CommandFailed`."""
+        kind = "generate" if isinstance(command, Generate) else "assist"
+        if self._detach:
+            command = attrs.evolve(command, on_disconnect=OnDisconnect.DETACH)
+        opened: list[Answer] = []
 
-    async def _ask(self, kind: str, data: Any, *, streaming: bool) -> tuple[str, dict[str, Any]]:
-        if self._ended is not None:
-            raise self._ended
-        command_id = str(next(self._ids))
-        send, receive = trio.open_memory_channel[dict[str, Any]](1)
-        self._answers[command_id] = send
-        if streaming:
-            # Opened before the command goes out, so that no event can come too early.
-            channel, events = trio.open_memory_channel[dict[str, Any]](EVENTS_WAITING)
-            self._streams[command_id] = channel
-            self._pending_events[command_id] = (channel, events)
+        async def open_stream(envelope: dict[str, Any]) -> None:
+            # In the reader, so that no event of the stream can come too early.
+            if envelope["type"] == "accepted":
+                answer = Answer(envelope["re"], envelope["data"])
+                self._positions.follow(answer.stream, envelope["data"].get("epoch", ""))
+                self._streams[answer.stream] = answer
+                opened.append(answer)
+
+        command_id = next(self._ids)
         try:
-            with trio.fail_after(ANSWER_SECONDS):
-                await self._send.send(encode({"type": kind, "id": command_id, "data": data}))
-                envelope = await receive.receive()
-            if envelope["type"] == "error":
-                raise CommandFailed(envelope["data"])
-        except BaseException as error:
-            self._streams.pop(command_id, None)
-            self._pending_events.pop(command_id, None)
-            if isinstance(error, trio.EndOfChannel | trio.ClosedResourceError | trio.BrokenResourceError):
-                raise self._ended or Disconnected(None, None) from None
-            if isinstance(error, trio.TooSlowError):
-                raise Disconnected(None, f"no answer to {kind} within {ANSWER_SECONDS:g} seconds") from None
+            await self._ask(kind, unstructure(command), command_id=command_id, on_answer=open_stream)
+            yield opened[0]
+        except trio.Cancelled:
+            if not opened:
+                await self._cancel_unanswered(command_id)
             raise
         finally:
-            self._answers.pop(command_id, None)
-        return command_id, envelope
+            for one in opened:
+                await self._leave(one)
 
-    async def _read(self) -> None:
-        """Hand out messages until the connection ends; then everyone who waits hears of it."""
-        try:
-            while True:
-                frame = await self._websocket.get_message()
-                await self._hand_out(json.loads(frame))
-        except trio_websocket.ConnectionClosed as closed:
-            reason = closed.reason
-            self._ended = Disconnected(
-                None if reason is None else reason.code, None if reason is None else reason.reason
-            )
-        finally:
-            if self._ended is None:
-                self._ended = Disconnected(None, None)
-            for channel in [*self._answers.values(), *self._streams.values()]:
-                channel.close()
-            self._send.close()
+    async def _cancel_unanswered(self, target: str) -> None:
+        """The stream would come to nobody."""
+        if self._connection is not None:
+            message = {"type": "cancel", "id": next(self._ids), "data": {"target": target}}
+            with trio.move_on_after(CANCEL_SECONDS, shield=True), suppress(Disconnected):
+                await self._connection.send(message)
 
-    async def _hand_out(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
-        if kind == "ping":
-            await self._send.send(encode({"type": "pong", "data": message.get("data")}))
-        elif kind == "going_away":
-            self.going_away = message["data"]
-        elif "stream" in message:
-            channel = self._streams.get(message.get("re", ""))
-            if channel is not None:
-                # Waiting here is what makes the server merge tokens for a reader that is slow.
-                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await channel.send(message)
-        elif (waiting := self._answers.get(message.get("re", ""))) is not None:
-            waiting.send_nowait(message)
+    async def _leave(self, answer: Answer) -> None:
+        self._positions.leave(answer.stream)
+        self._streams.pop(answer.stream, None)
+        answer.leave()
+        if not answer.is_over and self._ended is None:
+            # The server frees the row at once instead of talking to nobody.
+            with trio.move_on_after(CANCEL_SECONDS, shield=True), suppress(CommandFailed, Disconnected):
+                await self.cancel(answer.command_id)
 
-    async def _write(self) -> None:
-        """The one writer of the socket."""
-        async for frame in self._outgoing:
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[ClientEvents]:
+        """The durable events of this client id from now on, or from the last `Snapshot`. One block at a time.
+
+        Needs `connect(…, events=True)`. What the program has dealt with is acknowledged at most every second.
+        """
+        found = self._streams.get(CLIENT_STREAM)
+        if not isinstance(found, ClientEvents):
+            raise RuntimeError("connect(…, events=True) follows the events of this client")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._acknowledge, found)
             try:
-                with trio.fail_after(WRITE_SECONDS):
-                    await self._websocket.send_message(frame.decode())
-            except (trio_websocket.ConnectionClosed, trio.TooSlowError):
-                await trio.aclose_forcefully(self._websocket._stream)
+                yield found
+            finally:
+                nursery.cancel_scope.cancel(reason="the program reads no more events")
+
+    async def _acknowledge(self, events: ClientEvents) -> None:
+        while True:
+            await trio.sleep(ACKNOWLEDGE_SECONDS)
+            seq, connection = events.handed_out_seq, self._connection
+            if seq > events.acknowledged_seq and connection is not None:
+                with suppress(Disconnected):
+                    await connection.send({"type": "ack", "data": {"stream": CLIENT_STREAM, "seq": seq}})
+                    events.acknowledged_seq = seq
+
+    # --- commands -------------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        kind: str,
+        data: Any,
+        *,
+        command_id: str | None = None,
+        on_answer: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+    ) -> dict[str, Any]:
+        if self._ended is not None:
+            raise self._ended
+        command_id = command_id or next(self._ids)
+        pending = _Pending({"type": kind, "id": command_id, "data": data}, on_answer=on_answer)
+        self._pending[command_id] = pending
+        try:
+            with trio.fail_after(ANSWER_SECONDS):
+                if self._connection is not None:
+                    await self._send(self._connection, pending)
+                await pending.answered.wait()
+        except trio.TooSlowError:
+            raise Disconnected(None, f"no answer to {kind} within {ANSWER_SECONDS:g} seconds") from None
+        finally:
+            self._pending.pop(command_id, None)
+        return self._answer_of(pending)
+
+    def _answer_of(self, pending: _Pending) -> dict[str, Any]:
+        if pending.answer is None:
+            raise self._ended or Disconnected(None, None)
+        if pending.answer["type"] == "error":
+            raise CommandFailed(pending.answer["data"])
+        return pending.answer
+
+    async def _send(self, connection: Connection, pending: _Pending) -> None:
+        try:
+            await connection.send(pending.message)
+        except Disconnected:
+            if not self._reconnect:
+                raise
+
+    # --- what comes in: all of it runs in the reader of the connection --------------------------------
+
+    async def _received(self, connection: Connection, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "ping":
+                with suppress(Disconnected):
+                    await connection.send({"type": "pong", "data": message.get("data")})
+            case "going_away":
+                self.going_away = message["data"]
+                self._hint_ms = message["data"].get("retry_after_ms")
+                self._on_change(Change(state="going_away", delay_seconds=(self._hint_ms or 0) / 1000))
+            case _ if "stream" in message:
+                await self._received_on_stream(connection, message)
+            case _ if (pending := self._pending.get(message.get("re", ""))) is not None:
+                if pending.on_answer is not None:
+                    await pending.on_answer(message)
+                pending.answer = message
+                pending.answered.set()
+            case "error":
+                self._hint_ms = message["data"].get("retry_after_ms")
+
+    async def _received_on_stream(self, connection: Connection, message: dict[str, Any]) -> None:
+        stream, position = self._streams.get(message["stream"]), self._positions.get(message["stream"])
+        if stream is None or position is None:
+            return
+        was_recovering, stood_at = position.is_recovering, position.seq
+        try:
+            reception = position.take(coverage_of(message))
+        except ValueError as error:
+            stream.end(Disconnected(None, str(error)))
+            return
+        if reception is Reception.NEXT:
+            await stream.take(message)
+        elif reception is Reception.LOSS and not self._reconnect:
+            first_seq = message.get("first_seq", message["seq"])
+            stream.end(Disconnected(None, f"events {stood_at + 1} to {first_seq - 1} are missing"))
+        elif reception is Reception.LOSS and not was_recovering:
+            await self._resume(connection, position)
+
+    async def _resume(self, connection: Connection, position: StreamPosition) -> None:
+        """Ask for what is missing; the frames before the answer count for nothing."""
+
+        async def go_on(envelope: dict[str, Any]) -> None:
+            data = envelope["data"] if envelope["type"] == "result" else {"resumed": False, "head": 0}
+            await self._resumed({"stream": position.stream, **data})
+
+        command_id = next(self._ids)
+        point = attrs.asdict(position.resume_point())
+        pending = _Pending({"type": "resume", "id": command_id, "data": point}, is_resent=False, on_answer=go_on)
+        self._pending[command_id] = pending
+        with suppress(Disconnected):
+            await connection.send(pending.message)
+
+    async def _resumed(self, told: dict[str, Any], epoch: str | None = None) -> None:
+        stream, position = self._streams.get(told["stream"]), self._positions.get(told["stream"])
+        if stream is None or position is None:
+            return
+        result = ResumeResult(
+            stream=told["stream"],
+            resumed=bool(told.get("resumed")),
+            head=told.get("head", 0),
+            snapshot=told.get("snapshot"),
+        )
+        if not position.resumed(result, epoch):
+            await stream.take_snapshot(result)
+
+    # --- connections, one after the other -------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a connection until it may not come back. Raises only before the first `welcome`."""
+        attempt = 0
+        failing_since = trio.current_time()
+        is_first = True
+        while True:
+            cause: Exception
+            may_come_back = True
+            try:
+                async with open_connection(self._url, self._received) as connection:
+                    await self._say_hello(connection)
+                    self._connection, self._hint_ms, self.going_away, attempt = connection, None, None, 0
+                    self._on_change(Change(state="connected"))
+                    if is_first:
+                        is_first = False
+                        task_status.started()
+                    for pending in [one for one in self._pending.values() if one.is_resent]:
+                        await self._send(connection, pending)
+                    await connection.has_ended.wait()
+                    failing_since = trio.current_time()
+                cause = connection.cause or Disconnected(None, None)
+                may_come_back = comes_back(connection.cause.code if connection.cause else None)
+            except CommandFailed as error:
+                if is_first:
+                    raise
+                cause, may_come_back = error, bool(error.data.get("temporary"))
+                self._hint_ms = error.data.get("retry_after_ms")
+            except (OSError, Disconnected) as error:
+                if is_first:
+                    raise
+                cause = error
+                may_come_back = not isinstance(error, Disconnected) or comes_back(error.code)
+            finally:
+                self._connection = None
+            delay_seconds = self._backoff.delay_seconds(attempt, self._hint_ms)
+            gives_up = trio.current_time() + delay_seconds - failing_since > GIVE_UP_SECONDS
+            if not self._reconnect or not may_come_back or gives_up:
+                self._end(cause)
                 return
+            self._on_change(Change(state="disconnected", delay_seconds=delay_seconds, cause=cause))
+            await trio.sleep(delay_seconds)
+            # A hint counts once.
+            attempt, self._hint_ms = attempt + 1, None
+
+    async def _say_hello(self, connection: Connection) -> None:
+        """Open the session, and say where each stream stands."""
+        if self._wants_events and CLIENT_STREAM not in self._streams:
+            self._streams[CLIENT_STREAM] = ClientEvents(self._positions.follow(CLIENT_STREAM, UNKNOWN_EPOCH))
+        points = [attrs.asdict(one) for one in self._positions.resume_points()]
+
+        async def go_on(envelope: dict[str, Any]) -> None:
+            if envelope["type"] != "welcome":
+                return
+            self.welcome = envelope["data"]
+            told = {one["stream"]: one for one in self.welcome.get("resumed", ())}
+            for point in points:
+                name = point["stream"]
+                epoch = self.welcome.get("epoch") if name == CLIENT_STREAM else None
+                await self._resumed(told.get(name, {"stream": name}), epoch)
+
+        command_id = next(self._ids)
+        data = {**unstructure(self._hello), "resume": points}
+        pending = _Pending({"type": "hello", "id": command_id, "data": data}, is_resent=False, on_answer=go_on)
+        self._pending[command_id] = pending
+        try:
+            await connection.send(pending.message)
+            with trio.move_on_after(ANSWER_SECONDS):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_after, connection.has_ended, nursery.cancel_scope)
+                    await pending.answered.wait()
+                    nursery.cancel_scope.cancel(reason="answered")
+        finally:
+            del self._pending[command_id]
+        if pending.answer is None:
+            raise connection.cause or Disconnected(None, f"no answer to hello within {ANSWER_SECONDS:g} seconds")
+        self._answer_of(pending)
+
+    async def leave(self) -> None:
+        """Say good-bye."""
+        self._reconnect = False
+        if self._connection is not None:
+            await self._connection.close()
+
+    def _end(self, cause: Exception) -> None:
+        """Everyone who waits hears of it."""
+        self._ended = cause if isinstance(cause, Disconnected) else Disconnected(None, str(cause))
+        for stream in self._streams.values():
+            stream.end(self._ended)
+        for pending in self._pending.values():
+            pending.answered.set()
+        self._on_change(Change(state="ended", cause=cause))
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel(reason="the connection ended")
 
 
 @asynccontextmanager
 async def connect(
-    url: str, *, client_id: str, device_id: str = "default", agent: str | None = None, token: str | None = None
+    url: str,
+    *,
+    client_id: str,
+    device_id: str = "default",
+    agent: str | None = None,
+    token: str | None = None,
+    reconnect: bool = False,
+    detach: bool = False,
+    events: bool = False,
+    backoff: Backoff | None = None,
+    on_change: Callable[[Change], None] | None = None,
 ) -> AsyncIterator[Client]:
     """Connect and say hello; leaving the block closes the connection.
 
-    Raises `OSError` where nobody listens or no LeanVibe server answers, `CommandFailed` where the hello is
-    refused, `Disconnected`.
+    With ``reconnect`` a cut is mended and streams go on; ``detach`` lets answers run on meanwhile; ``events`` follows
+    the durable events of this client id. Raises `OSError` where nobody listens or no LeanVibe server answers,
+    `CommandFailed` where the hello is refused, `Disconnected`.
     """
-    hello = Hello(client_id=client_id, device_id=device_id, agent=agent, token=token)
-    stream, host, resource = await _open_stream(url)
+    client = Client(
+        url,
+        Hello(client_id=client_id, device_id=device_id, agent=agent, token=token),
+        reconnect=reconnect,
+        detach=detach,
+        events=events,
+        backoff=backoff or Backoff(),
+        on_change=on_change,
+    )
     try:
         async with trio.open_nursery() as nursery:
-            try:
-                with trio.fail_after(CONNECT_SECONDS):
-                    websocket = await trio_websocket.wrap_client_stream(
-                        nursery,
-                        stream,
-                        host,
-                        resource,
-                        subprotocols=[protocol.SUBPROTOCOL],
-                        max_message_size=FRAME_BYTES,
-                    )
-            except trio.TooSlowError:
-                raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None
-            client = Client(websocket)
-            nursery.start_soon(client._read)
-            nursery.start_soon(client._write)
-            client.welcome = (await client.command("hello", attrs.asdict(hello)))["data"]
+            await nursery.start(client.run)
             try:
                 yield client
             finally:
-                with trio.move_on_after(2, shield=True):
-                    await websocket.aclose()
+                await client.leave()
                 nursery.cancel_scope.cancel(reason="the client leaves")
     except BaseExceptionGroup as group:
         # A caller sees its own exception, not the nursery that it never asked for.
         if len(group.exceptions) > 1:
             raise
-        error = group.exceptions[0]
-        if isinstance(error, trio_websocket.HandshakeError):
-            # Raised in the library's reader task, so it comes out of the nursery and not of the call above.
-            raise OSError(f"{url} is no LeanVibe server: {error!r}") from error
-        raise error from None
-    finally:
-        # trio-websocket leaves the socket open when the handshake fails.
-        await trio.aclose_forcefully(stream)
-
-
-async def _open_stream(url: str) -> tuple[trio.SocketStream | trio.SSLStream[trio.SocketStream], str, str]:
-    """A connection to the address, its Host header and its path. Raises `OSError`."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
-    except ValueError as error:
-        raise OSError(f"{url} is not a WebSocket address: {error}") from None
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise OSError(f"{url} is not a WebSocket address, which begins with ws:// or wss://")
-    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    host = parts.netloc.rpartition("@")[2]
-    try:
-        with trio.fail_after(CONNECT_SECONDS):
-            if parts.scheme == "ws":
-                return await trio.open_tcp_stream(parts.hostname, port), host, resource
-            secured = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
-            return secured, host, resource
-    except trio.TooSlowError:
-        raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None
+        raise group.exceptions[0] from None

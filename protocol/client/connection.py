@@ -1,0 +1,158 @@
+"""One WebSocket to a server: a reader that hands over each message in order, and the one writer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+import trio_websocket
+
+import protocol
+from protocol.client.errors import Disconnected
+from protocol.codec import encode
+from protocol.commands import MAXIMUM_FRAME_BYTES
+
+__all__ = ["Connection", "open_connection"]
+
+CONNECT_SECONDS = 10.0
+WRITE_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+SILENCE_SECONDS = 45.0
+"""The server speaks at least every 25 seconds; after this long without a word it is not there any more."""
+
+Received = Callable[["Connection", dict[str, Any]], Awaitable[None]]
+
+
+class Connection:
+    """Made by `open_connection`."""
+
+    def __init__(self, websocket: trio_websocket.WebSocketConnection, received: Received) -> None:
+        self._websocket = websocket
+        self._received = received
+        self._send, self._outgoing = trio.open_memory_channel[bytes](64)
+        self.has_ended = trio.Event()
+        self.cause: Disconnected | None = None
+        """Why it ended."""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Queue one message for the writer. Raises `Disconnected`; cancelled, nothing is sent."""
+        try:
+            await self._send.send(encode(message))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self.cause or Disconnected(None, None) from None
+
+    async def close(self) -> None:
+        """Say good-bye, and wait a moment for the server's."""
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            await self._websocket.aclose()
+
+    async def read(self) -> None:
+        """Hand over messages until the connection ends."""
+        try:
+            while True:
+                with trio.move_on_after(SILENCE_SECONDS) as waiting:
+                    frame = await self._websocket.get_message()
+                if waiting.cancelled_caught:
+                    self._end(None, f"nothing heard for {SILENCE_SECONDS:g} seconds")
+                    await trio.aclose_forcefully(self._websocket._stream)
+                    return
+                try:
+                    message = json.loads(frame)
+                except ValueError:
+                    message = None
+                if isinstance(message, dict) and isinstance(message.get("type"), str):
+                    await self._received(self, message)
+                else:
+                    self._end(None, "the server sent no message of this protocol")
+                    return
+        except trio_websocket.ConnectionClosed as closed:
+            reason = closed.reason
+            self._end(None if reason is None else reason.code, None if reason is None else reason.reason)
+        finally:
+            self._end(None, None)
+            self._send.close()
+            self.has_ended.set()
+
+    def _end(self, code: int | None, reason: str | None) -> None:
+        if self.cause is None:
+            # wsproto says 1006 where there was no close frame, as the browsers do.
+            self.cause = Disconnected(code, reason)
+
+    async def write(self) -> None:
+        """The one writer of the socket. A write is never cancelled while the connection lives: too slow means gone."""
+        with self._outgoing:
+            async for frame in self._outgoing:
+                try:
+                    with trio.fail_after(WRITE_SECONDS):
+                        await self._websocket.send_message(frame.decode())
+                except (trio_websocket.ConnectionClosed, trio.TooSlowError):
+                    await trio.aclose_forcefully(self._websocket._stream)
+                    return
+
+
+@asynccontextmanager
+async def open_connection(url: str, received: Received) -> AsyncIterator[Connection]:
+    """Connect and shake hands; leaving the block closes the connection.
+
+    Raises `OSError` where nobody listens or no LeanVibe server answers.
+    """
+    stream, host, resource = await _open_stream(url)
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                with trio.fail_after(CONNECT_SECONDS):
+                    websocket = await trio_websocket.wrap_client_stream(
+                        nursery,
+                        stream,
+                        host,
+                        resource,
+                        subprotocols=[protocol.SUBPROTOCOL],
+                        max_message_size=MAXIMUM_FRAME_BYTES,
+                    )
+            except trio.TooSlowError:
+                raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None
+            connection = Connection(websocket, received)
+            nursery.start_soon(connection.read)
+            nursery.start_soon(connection.write)
+            try:
+                yield connection
+            finally:
+                await connection.close()
+                nursery.cancel_scope.cancel(reason="the client leaves")
+    except BaseExceptionGroup as group:
+        # A caller sees its own exception, not the nursery that it never asked for.
+        if len(group.exceptions) > 1:
+            raise
+        error = group.exceptions[0]
+        if isinstance(error, trio_websocket.HandshakeError):
+            # Raised in the library's reader task, so it comes out of the nursery and not of the call above.
+            raise OSError(f"{url} is no LeanVibe server: {error!r}") from error
+        raise error from None
+    finally:
+        # trio-websocket leaves the socket open when the handshake fails.
+        await trio.aclose_forcefully(stream)
+
+
+async def _open_stream(url: str) -> tuple[trio.SocketStream | trio.SSLStream[trio.SocketStream], str, str]:
+    """A connection to the address, its Host header and its path. Raises `OSError`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+    except ValueError as error:
+        raise OSError(f"{url} is not a WebSocket address: {error}") from None
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise OSError(f"{url} is not a WebSocket address, which begins with ws:// or wss://")
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            if parts.scheme == "ws":
+                return await trio.open_tcp_stream(parts.hostname, port), host, resource
+            secured = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
+            return secured, host, resource
+    except trio.TooSlowError:
+        raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None

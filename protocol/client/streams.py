@@ -1,0 +1,183 @@
+"""What a program iterates over: a streamed answer, and the durable events of a client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from protocol.client.errors import CommandFailed, Disconnected
+from protocol.events import ResumeResult
+from protocol.server_messages import TERMINAL_TYPES
+from protocol.streams import EventIds, StreamPosition
+
+__all__ = ["Answer", "ClientEvent", "ClientEvents", "Snapshot"]
+
+WAITING = 4096
+"""Events of one stream that may wait for its reader; a slower one makes the server merge tokens or close."""
+
+
+class Answer:
+    """A streamed answer: iterate over it for pieces of text; then `done` holds the last event's data."""
+
+    def __init__(self, command_id: str, accepted: Mapping[str, Any]) -> None:
+        self.command_id = command_id
+        self.stream: str = accepted["stream"]
+        self.done: dict[str, Any] | None = None
+        """Data of `done`, once it came."""
+        self.was_cancelled = False
+        self._send, self._receive = trio.open_memory_channel[str | dict[str, Any]](WAITING)
+        self._told: list[str] = []
+        self._cause_of_end: Disconnected | None = None
+        self._is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last event was read."""
+        return self._is_over
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> str:
+        """The next piece of text. Raises `CommandFailed`, or `Disconnected`; cancel-safe."""
+        while not self._is_over:
+            try:
+                item = await self._receive.receive()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                raise self._cause_of_end or Disconnected(None, "the stream was cut") from None
+            if isinstance(item, str):
+                return item
+            self._is_over = True
+            match item["type"]:
+                case "done":
+                    self.done = item["data"]
+                case "cancelled":
+                    self.was_cancelled = True
+                case _:
+                    raise CommandFailed(item["data"])
+        raise StopAsyncIteration
+
+    async def text(self) -> str:
+        """The whole answer, or what of it was not read yet."""
+        return "".join([piece async for piece in self])
+
+    # --- for the client's reader ----------------------------------------------------------------------
+
+    async def take(self, message: dict[str, Any]) -> None:
+        """One event, the next of its stream. Waits for a slow program: that is what makes the server merge tokens."""
+        if message["type"] == "token":
+            await self._put(message["data"]["text"])
+        elif message["type"] in TERMINAL_TYPES:
+            await self._put(message)
+
+    async def take_snapshot(self, result: ResumeResult) -> None:
+        """Go on from the whole text so far: what was emitted never changes, so only its rest is new."""
+        snapshot = result.snapshot
+        text = None if snapshot is None else snapshot.get("text")
+        told = "".join(self._told)
+        if snapshot is None or not isinstance(text, str) or not text.startswith(told):
+            self.end(Disconnected(None, "the server has lost this answer"))
+            return
+        if text != told:
+            await self._put(text[len(told) :])
+        if snapshot.get("state") in TERMINAL_TYPES:
+            await self._put({"type": snapshot["state"], "data": snapshot.get("data", {})})
+
+    def end(self, cause: Disconnected) -> None:
+        """No more will come; what waits can still be read."""
+        self._cause_of_end = cause
+        self._send.close()
+
+    def leave(self) -> None:
+        """Nobody reads any more."""
+        self._receive.close()
+
+    async def _put(self, item: str | dict[str, Any]) -> None:
+        if isinstance(item, str):
+            self._told.append(item)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._send.send(item)
+
+
+@frozen(kw_only=True)
+class ClientEvent:
+    """One durable event of this client id."""
+
+    type: str
+    seq: int
+    time: str
+    data: dict[str, Any]
+
+    @property
+    def event_id(self) -> str | None:
+        """The same however often the event is told."""
+        value = self.data.get("event_id")
+        return value if isinstance(value, str) else None
+
+
+@frozen(kw_only=True)
+class Snapshot:
+    """Events were lost, or it is the beginning: load what is needed anew, then go on with events after ``seq``."""
+
+    seq: int
+    data: dict[str, Any]
+    """What the server told: `seq`, `unread`, `task_count`."""
+
+
+class ClientEvents:
+    """Iterate over it for `ClientEvent`s, and for a `Snapshot` wherever some were lost."""
+
+    def __init__(self, position: StreamPosition) -> None:
+        self._position = position
+        self._send, self._receive = trio.open_memory_channel[ClientEvent | Snapshot](WAITING)
+        self._ids = EventIds()
+        self._cause_of_end: Disconnected | None = None
+        self.handed_out_seq = position.seq
+        """The program has asked for more after this one."""
+        self._current_seq = position.seq
+        self.acknowledged_seq = position.seq
+        """Told to the server by `ack`."""
+
+    def __aiter__(self) -> ClientEvents:
+        return self
+
+    async def __anext__(self) -> ClientEvent | Snapshot:
+        """The next event; asking for it says that the one before is dealt with. Raises `Disconnected`; cancel-safe."""
+        self.handed_out_seq = self._current_seq
+        try:
+            item = await self._receive.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise self._cause_of_end or Disconnected(None, "the stream was cut") from None
+        self._current_seq = item.seq
+        return item
+
+    # --- for the client's reader ----------------------------------------------------------------------
+
+    async def take(self, message: dict[str, Any]) -> None:
+        """One frame, the next of the stream; a batch is taken apart. An event that was told before is left out."""
+        if message["type"] == "events":
+            for one in message["data"]["events"]:
+                await self.take(one)
+            return
+        event = ClientEvent(
+            type=message["type"], seq=message["seq"], time=message.get("time", ""), data=message.get("data") or {}
+        )
+        if event.event_id is None or self._ids.is_new(event.event_id):
+            await self._put(event)
+
+    async def take_snapshot(self, result: ResumeResult) -> None:
+        """Tell the program that it has to load anew."""
+        await self._put(Snapshot(seq=self._position.seq, data=result.snapshot or {}))
+
+    def end(self, cause: Disconnected) -> None:
+        """No more will come; what waits can still be read."""
+        self._cause_of_end = cause
+        self._send.close()
+
+    async def _put(self, item: ClientEvent | Snapshot) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._send.send(item)
