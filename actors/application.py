@@ -11,7 +11,10 @@ from typing import Any
 from attrs import frozen
 from prometheus_client import CollectorRegistry
 
-from actors.access.access import Access
+from actors.access.access import Access, AccessSettings
+from actors.access.rules import is_loopback
+from actors.access.store import OPERATIONS as ACCESS_OPERATIONS
+from actors.access.store import QUERIES as ACCESS_QUERIES
 from actors.connections.connection import Connection, ConnectionSettings
 from actors.connections.listener import Listener
 from actors.connections.routes import CommandRoute
@@ -41,9 +44,9 @@ __all__ = ["VERSION", "Listening", "make_tree"]
 
 VERSION = "0.1.0"
 MEBIBYTE = 1024 * 1024
-OPERATIONS: tuple[Operation[Any, Any], ...] = LOG_OPERATIONS
+OPERATIONS: tuple[Operation[Any, Any], ...] = (*LOG_OPERATIONS, *ACCESS_OPERATIONS)
 """Every write that a room may ask of storage."""
-QUERIES: tuple[Query[Any, Any], ...] = LOG_QUERIES
+QUERIES: tuple[Query[Any, Any], ...] = (*LOG_QUERIES, *ACCESS_QUERIES)
 """Every read."""
 
 
@@ -136,8 +139,13 @@ def make_tree(
             ChildSpec(
                 id="access",
                 start=lambda: Access(
-                    allowed_hosts=frozenset(settings.allowed_hosts),
-                    allowed_origins=frozenset(settings.allowed_origins),
+                    AccessSettings(
+                        data_folder=settings.data_dir,
+                        allowed_hosts=frozenset(settings.allowed_hosts),
+                        allowed_origins=frozenset(settings.allowed_origins),
+                        is_loopback_only=is_loopback(settings.host),
+                    ),
+                    rooms.storage,
                 ),
             ),
             ChildSpec(

@@ -8,7 +8,17 @@ from typing import Any
 
 from attrs import Attribute
 
-__all__ = ["FieldFault", "between", "client_name", "each", "length", "one_of", "printable_ascii", "schema_words"]
+__all__ = [
+    "FieldFault",
+    "between",
+    "client_name",
+    "each",
+    "is_client_name",
+    "length",
+    "one_of",
+    "printable_ascii",
+    "schema_words",
+]
 
 Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
@@ -92,6 +102,11 @@ def client_name(_: object, attribute: Attribute[Any], value: str | None) -> None
 
 
 _SCHEMA_WORDS[client_name] = {"pattern": f"^{_NAME.pattern}$"}
+
+
+def is_client_name(value: str) -> bool:
+    """Whether a client or device may be called so."""
+    return _NAME.fullmatch(value) is not None
 
 
 def printable_ascii(value: str) -> bool:

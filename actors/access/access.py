@@ -1,35 +1,279 @@
-"""The access actor: asks the rules on behalf of whoever stands at the door."""
+"""The access actor: asks the rules on behalf of whoever stands at the door, and keeps the tokens."""
 
 from __future__ import annotations
 
-from actors.access.messages import CheckDoor, CheckIdentity, EntryRefused, Identity
-from actors.access.rules import host_problem, origin_problem
-from runtime import Actor, reject
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-__all__ = ["Access"]
+import structlog
+import trio
+from attrs import field, frozen
 
-LOCAL_CLIENT = "local"
-"""Whose things they are when nobody says otherwise."""
+from actors.access.local_token import read_local_token, remove_local_token, write_local_token
+from actors.access.messages import (
+    LOCAL_CLIENT,
+    CheckDoor,
+    CheckIdentity,
+    CreateToken,
+    EnsureLocalToken,
+    EntryRefused,
+    ForgetTokens,
+    Identity,
+    IdentityWithdrawn,
+    ListTokens,
+    MadeToken,
+    RevokeToken,
+    TokenDescription,
+)
+from actors.access.rules import host_problem, origin_problem, query_problem
+from actors.access.store import FORGET_TOKENS, LOAD_TOKENS, REVOKE_TOKEN, SAVE_TOKEN, RevokeStored
+from actors.access.tokens import TokenBook, checked_token, describe, is_same_token, new_local_token
+from actors.refusals import CommandRefused
+from actors.storage.messages import Operation, Storage
+from protocol.errors import ErrorCode
+from runtime import Actor, ActorRef, Down, RuntimeFault, reject
+
+__all__ = ["Access", "AccessSettings", "LookAtTokens", "ReloadTokens"]
+
+_log = structlog.get_logger("access")
+
+LOOK_SECONDS = 1.0
+"""A connection outlives its token's end by this long at most."""
+RELOAD_SECONDS = 1.0
 
 
-class Access(Actor[CheckDoor | CheckIdentity]):
-    """Stateless but for its settings. Without tokens the server listens on loopback alone."""
+@frozen
+class LookAtTokens:
+    """Timer: has a token ended that somebody holds?"""
 
-    mailbox = reject(1024)
 
-    def __init__(self, *, allowed_hosts: frozenset[str], allowed_origins: frozenset[str]) -> None:
-        self._allowed_hosts = allowed_hosts
-        self._allowed_origins = allowed_origins
+@frozen
+class ReloadTokens:
+    """Timer: a write's outcome was not learnt, so read what is stored."""
 
-    async def handle(self, message: CheckDoor | CheckIdentity) -> Identity | None:
+
+@frozen(kw_only=True)
+class AccessSettings:
+    """What decides who may enter, besides tokens."""
+
+    data_folder: Path
+    """Where the command line's token lies."""
+    allowed_hosts: frozenset[str] = frozenset()
+    """Besides loopback ones."""
+    allowed_origins: frozenset[str] = frozenset()
+    """Besides loopback ones."""
+    is_loopback_only: bool = True
+    """Whether only programs of this machine can reach the server at all."""
+    now_ms: Callable[[], int] = field(default=lambda: int(time.time() * 1000))
+    """POSIX milliseconds."""
+
+
+@frozen
+class _Holder:
+    """Somebody who entered and stays."""
+
+    reference: ActorRef[Any]
+    token_id: str | None
+    """None for who entered when there were no tokens."""
+
+
+class Access(
+    Actor[
+        CheckDoor
+        | CheckIdentity
+        | CreateToken
+        | ListTokens
+        | RevokeToken
+        | ForgetTokens
+        | EnsureLocalToken
+        | LookAtTokens
+        | ReloadTokens
+    ]
+):
+    """Keeps all tokens in memory, so that a check reads no database; every change is stored before it counts."""
+
+    mailbox = reject(4096)
+
+    def __init__(self, settings: AccessSettings, storage: Storage) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._book = TokenBook()
+        self._holders: dict[str, _Holder] = {}
+        # One change at a time, so that what is in memory is what was stored last.
+        self._changing = trio.Lock()
+        self._refused = 0
+
+    async def started(self) -> None:
+        """Read the tokens; until then nobody is let in, because nobody is answered."""
+        await self._load()
+        await self._keep_local_token()
+        self.context.every(LOOK_SECONDS, LookAtTokens())
+
+    async def handle(
+        self,
+        message: CheckDoor
+        | CheckIdentity
+        | CreateToken
+        | ListTokens
+        | RevokeToken
+        | ForgetTokens
+        | EnsureLocalToken
+        | LookAtTokens
+        | ReloadTokens,
+    ) -> Identity | tuple[TokenDescription, ...] | None:
         match message:
-            case CheckDoor(host=host, origin=origin):
-                problem = host_problem(host, self._allowed_hosts) or origin_problem(origin, self._allowed_origins)
+            case CheckDoor():
+                problem = (
+                    host_problem(
+                        message.host,
+                        self._settings.allowed_hosts,
+                        allows_addresses=not self._settings.is_loopback_only,
+                    )
+                    or origin_problem(message.origin, self._settings.allowed_origins)
+                    or query_problem(message.query)
+                )
                 if problem is not None:
+                    self._refused += 1
                     raise EntryRefused(problem, is_forbidden=True)
-                return None
-            case CheckIdentity(client_id=client_id, token=token):
-                if token is not None:
-                    # Silently taking a token that nothing checks would look like protection.
-                    raise EntryRefused("this server has no tokens configured; send none", is_forbidden=False)
-                return Identity(client_id=client_id or LOCAL_CLIENT)
+            case CheckIdentity():
+                return self._identity(message)
+            case ListTokens():
+                return tuple(describe(one) for one in self._book.by_id.values())
+            case CreateToken():
+                self.context.answer_later(self._create, message)
+            case RevokeToken(token_id):
+                self.context.answer_later(self._revoke, token_id)
+            case ForgetTokens():
+                self.context.answer_later(self._forget)
+            case EnsureLocalToken():
+                self.context.answer_later(self._ensure)
+            case LookAtTokens():
+                self._withdraw_ended()
+            case ReloadTokens():
+                self.context.spawn(self._reload)
+        return None
+
+    async def down(self, down: Down) -> None:
+        """A holder ended."""
+        self._holders.pop(down.path, None)
+
+    def snapshot(self) -> dict[str, object]:
+        """Counts."""
+        counts = self._book.snapshot(self._settings.now_ms())
+        return {**counts, "holders": len(self._holders), "refused": self._refused}
+
+    # --- who enters -------------------------------------------------------------------------------
+
+    def _identity(self, message: CheckIdentity) -> Identity:
+        try:
+            if len(self._book):
+                identity = self._book.identity(message.token, message.client_id, self._settings.now_ms())
+            else:
+                identity = self._identity_without_tokens(message)
+        except EntryRefused as refusal:
+            self._refused += 1
+            _log.info("entry refused", reason=str(refusal))
+            raise
+        if message.holder is not None:
+            self._holders[message.holder.path] = _Holder(message.holder, identity.token_id)
+            self.context.monitor(message.holder)
+        return identity
+
+    def _identity_without_tokens(self, message: CheckIdentity) -> Identity:
+        if not self._settings.is_loopback_only:
+            raise EntryRefused("this server listens to other machines and has no tokens", is_forbidden=False)
+        if message.token is not None and not message.may_be_needless:
+            # Silently taking a token that nothing checks would look like protection.
+            raise EntryRefused("this server has no tokens configured; send none", is_forbidden=False)
+        return Identity(client_id=message.client_id or LOCAL_CLIENT)
+
+    def _withdraw_ended(self) -> None:
+        """Tell those who would not be let in any more."""
+        now_ms = self._settings.now_ms()
+        for path, holder in list(self._holders.items()):
+            if holder.token_id is not None:
+                reason = self._book.end_of(holder.token_id, now_ms)
+            else:
+                reason = "a token is needed now" if len(self._book) else None
+            if reason is None:
+                continue
+            del self._holders[path]
+            try:
+                holder.reference.tell_nowait(IdentityWithdrawn(reason))
+            except RuntimeFault as error:
+                _log.warning("holder not told", holder=path, error=str(error))
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    async def _create(self, wanted: CreateToken) -> MadeToken:
+        stored, text = checked_token(wanted, self._settings.now_ms())
+        async with self._changing:
+            await self._change(SAVE_TOKEN, stored)
+            await self._keep_local_token()
+        _log.info("token made", token_id=stored.token_id, roles=list(stored.roles))
+        return MadeToken(description=describe(stored), token=text)
+
+    async def _revoke(self, token_id: str) -> TokenDescription:
+        async with self._changing:
+            await self._change(REVOKE_TOKEN, RevokeStored(token_id=token_id, time_ms=self._settings.now_ms()))
+            ended = describe(self._book.by_id[token_id])
+            await self._keep_local_token()
+        _log.info("token revoked", token_id=token_id)
+        return ended
+
+    async def _forget(self) -> int:
+        if not self._settings.is_loopback_only:
+            raise CommandRefused(
+                ErrorCode.CONFLICT, "the server listens to other machines; without tokens it may not, so revoke them"
+            )
+        async with self._changing:
+            count: int = await self._change(FORGET_TOKENS, None)
+            await self._keep_local_token()
+        _log.warning("all tokens forgotten: every program of this machine may enter", tokens=count)
+        return count
+
+    async def _ensure(self) -> bool:
+        async with self._changing:
+            await self._keep_local_token()
+        return len(self._book) > 0
+
+    async def _keep_local_token(self) -> None:
+        """Make the command line's token where tokens are needed and it is missing; remove it where none are."""
+        folder = self._settings.data_folder
+        try:
+            if not len(self._book):
+                remove_local_token(folder)
+                return
+            if is_same_token(read_local_token(folder), self._book.local):
+                return
+            stored, text = new_local_token(self._settings.now_ms())
+            await self._change(SAVE_TOKEN, stored)
+            write_local_token(folder, text)
+        except OSError as error:
+            _log.error("the command line's token cannot be kept", error=str(error))
+
+    async def _change(self, operation: Operation[Any, Any], command: Any) -> Any:
+        """Store a change, then take over what is stored. Cancelled or late, that is looked up afterwards."""
+        is_known = False
+        try:
+            committed = await self._storage.transact(operation, command, client_id=LOCAL_CLIENT)
+            await self._load()
+            is_known = True
+        finally:
+            if not is_known:
+                self.context.after(0, ReloadTokens())
+        return committed.value
+
+    async def _load(self) -> None:
+        self._book = TokenBook(await self._storage.read(LOAD_TOKENS, None))
+        self._withdraw_ended()
+
+    async def _reload(self) -> None:
+        async with self._changing:
+            try:
+                await self._load()
+            except RuntimeFault as error:
+                _log.warning("tokens not read; trying again", error=str(error))
+                self.context.after(RELOAD_SECONDS, ReloadTokens())

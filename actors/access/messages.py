@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import field, frozen
 
-from runtime import Refused, Request
+from runtime import ActorRef, Refused, Request
 
-__all__ = ["OPERATOR", "CheckDoor", "CheckIdentity", "EntryRefused", "Identity"]
+__all__ = [
+    "LOCAL_CLIENT",
+    "OPERATOR",
+    "ROLES",
+    "USER",
+    "CheckDoor",
+    "CheckIdentity",
+    "CreateToken",
+    "EnsureLocalToken",
+    "EntryRefused",
+    "ForgetTokens",
+    "Identity",
+    "IdentityWithdrawn",
+    "ListTokens",
+    "MadeToken",
+    "RevokeToken",
+    "TokenDescription",
+]
 
 OPERATOR = "operator"
 """Role that may change models and read metrics."""
+USER = "user"
+"""Role that may use what belongs to its client ids."""
+ROLES = (USER, OPERATOR)
+LOCAL_CLIENT = "local"
+"""Whose things they are when nobody says otherwise."""
 
 
 class EntryRefused(Refused):
@@ -26,6 +50,8 @@ class CheckDoor(Request[None]):
 
     host: str | None
     origin: str | None
+    query: str = field(default="", repr=False)
+    """What follows the `?` of the address."""
 
 
 @frozen(kw_only=True)
@@ -53,3 +79,79 @@ class CheckIdentity(Request[Identity]):
     client_id: str | None
     """None takes the token's first, or `local`."""
     token: str | None = field(default=None, repr=False)
+    may_be_needless: bool = False
+    """Ignore a token on a server without tokens, as REST does for clients that always send one."""
+    holder: ActorRef[Any] | None = None
+    """Told `IdentityWithdrawn` when the token ends; forgotten when it ends itself."""
+
+
+@frozen
+class IdentityWithdrawn:
+    """To a holder: your token opens nothing any more."""
+
+    reason: str
+
+
+@frozen(kw_only=True)
+class TokenDescription:
+    """A token as it may be shown: no secret, not even its hash."""
+
+    token_id: str
+    """Names it, as for `revoke`."""
+    name: str
+    client_ids: tuple[str, ...] | None
+    """Client ids it opens; None opens all."""
+    roles: tuple[str, ...]
+    created_ms: int
+    """POSIX milliseconds."""
+    expires_ms: int | None
+    """POSIX milliseconds; None never."""
+    revoked_ms: int | None
+    """POSIX milliseconds; None where it was not."""
+    is_local: bool
+    """It is the one of this machine's command line."""
+
+
+@frozen(kw_only=True)
+class MadeToken:
+    """A new token: the only time that its text is told."""
+
+    description: TokenDescription
+    token: str = field(repr=False)
+
+
+@frozen(kw_only=True)
+class CreateToken(Request[MadeToken]):
+    """Make a token. Refused with `CommandRefused`, naming the field."""
+
+    client_ids: tuple[str, ...]
+    """At least one."""
+    roles: tuple[str, ...] = (USER,)
+    name: str = ""
+    expires_ms: int | None = None
+    """POSIX milliseconds, in the future."""
+
+
+@frozen
+class ListTokens(Request[tuple[TokenDescription, ...]]):
+    """All tokens, oldest first, ended ones too."""
+
+
+@frozen
+class RevokeToken(Request[TokenDescription]):
+    """End a token now; its connections are closed. Refused with `CommandRefused` where there is none."""
+
+    token_id: str
+
+
+@frozen
+class ForgetTokens(Request[int]):
+    """Delete every token, so that this machine's programs enter without; how many there were.
+
+    Refused with `CommandRefused` while the server listens to other machines.
+    """
+
+
+@frozen
+class EnsureLocalToken(Request[bool]):
+    """See to it that the command line's token lies in the data folder; whether this server has tokens at all."""

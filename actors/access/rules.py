@@ -1,16 +1,24 @@
-"""Rules of the door: which Host and Origin headers a local server believes. Pure."""
+"""Rules of the door: which Host and Origin headers a local server believes, and what no address may hold. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from urllib.parse import parse_qsl
 
-__all__ = ["host_problem", "is_loopback", "origin_problem"]
+__all__ = ["host_problem", "is_loopback", "origin_problem", "query_problem"]
+
+TOKEN_PARAMETERS = frozenset(
+    {"token", "access_token", "accesstoken", "api_key", "apikey", "api-key", "auth", "authorization", "bearer"}
+)
+_LOOKS_LIKE_A_TOKEN = re.compile(r"lv_[0-9a-f]{12}_")
+# No user, path or blank: an address with a user in it names another host than a reader thinks.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:@/?#\\,]+)(?::([0-9]{1,5}))?")
 
 
 def is_loopback(host: str) -> bool:
-    """True for `localhost` and loopback addresses, with or without brackets."""
-    name = host.strip("[]").lower()
+    """True for `localhost` and loopback addresses, with or without brackets or a final dot."""
+    name = host.strip("[]").lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -19,38 +27,62 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def host_problem(host: str | None, allowed: frozenset[str]) -> str | None:
+def host_problem(host: str | None, allowed: frozenset[str], *, allows_addresses: bool = False) -> str | None:
     """Why a Host header is not believed, or None.
 
     A page whose name was re-bound to 127.0.0.1 still sends its own name here, so only loopback names and
-    the configured ones pass (DNS rebinding).
+    the configured ones pass (DNS rebinding). Case and the final dot of a full name do not matter (RFC 4343, 1034).
+    ``allows_addresses`` for a server that other machines reach: an address cannot be bound anew as a name can.
     """
     if not host:
         return "a Host header is needed"
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
+    name = _host_name(host)
+    if name is None:
         return f"{host[:64]!r} is not a host"
-    if is_loopback(name) or name in allowed:
+    if is_loopback(name) or name.removesuffix(".") in {one.lower().removesuffix(".") for one in allowed}:
+        return None
+    if allows_addresses and _is_address(name):
         return None
     return f"host {name[:64]!r} is not served here"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, in lower case; None for what RFC 9110 does not allow there."""
+    found = _HOST.fullmatch(host)
+    if found is None or int(found[2] or 0) > 65535:
+        return None
+    return found[1].strip("[]").lower()
 
 
 def origin_problem(origin: str | None, allowed: frozenset[str]) -> str | None:
     """Why a page of this origin is refused, or None. Programs send no Origin and pass.
 
-    Browsers let any page open a WebSocket to 127.0.0.1, so the origin must be one of ours.
+    Browsers let any page open a WebSocket to 127.0.0.1, so the origin must be one of ours. `null` is what a sandboxed
+    frame of any page sends, so it is nobody's unless it is configured.
     """
-    if origin is None:
+    if origin is None or origin in allowed:
         return None
-    if origin in allowed:
-        return None
-    try:
-        parts = urlsplit(origin)
-        name = parts.hostname or ""
-    except ValueError:
-        name = ""
-        parts = urlsplit("")
-    if parts.scheme in ("http", "https") and is_loopback(name):
+    scheme, separator, host = origin.partition("://")
+    name = _host_name(host) if separator else None
+    if scheme.lower() in ("http", "https") and name is not None and is_loopback(name):
         return None
     return f"origin {origin[:64]!r} is not allowed"
+
+
+def query_problem(query: str) -> str | None:
+    """Why an address with this query is refused, or None: addresses are written into histories and logs."""
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name.lower() in TOKEN_PARAMETERS or _LOOKS_LIKE_A_TOKEN.search(name + value):
+            return (
+                "a token does not belong into an address; send it in the header `Authorization: Bearer …`, or over "
+                "the WebSocket in the field `token` of hello; a token that was in an address should be revoked"
+            )
+    return None

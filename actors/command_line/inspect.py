@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -16,11 +15,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from actors.command_line.inspection_socket import ask_socket, socket_lines
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.inspection.server_file import ServerFile
 
 __all__ = ["inspect"]
 
-ANSWER_SECONDS = 10.0
 REDRAW_SECONDS = 0.5
 _COLOURS = {
     "idle": "green",
@@ -164,27 +164,18 @@ def dead_letters(settings: Any, payload: bool, as_json: bool) -> None:
 
 
 def _one(settings: Any, request: dict[str, Any]) -> dict[str, Any]:
-    for line in _lines(settings, request, seconds=ANSWER_SECONDS):
-        return line
-    fail("the server closed the inspection socket without an answer")
+    return ask_socket(_server(settings), request)
 
 
 def _lines(settings: Any, request: dict[str, Any], *, seconds: float | None) -> Iterator[dict[str, Any]]:
+    return socket_lines(_server(settings), request, seconds=seconds)
+
+
+def _server(settings: Any) -> ServerFile:
     server = find_server(settings)
     if server is None:
         fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(seconds)
-        try:
-            connection.connect(server.inspection_socket)
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            for text in connection.makefile("rb"):
-                line: dict[str, Any] = json.loads(text)
-                if "error" in line:
-                    fail(str(line["error"]))
-                yield line
-        except OSError as error:
-            fail(f"the server (process {server.pid}) does not answer on its inspection socket: {error}")
+    return server
 
 
 # --- drawing ------------------------------------------------------------------------------------------

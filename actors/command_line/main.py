@@ -16,6 +16,7 @@ _COMMANDS = {
     "chat": ("actors.command_line.chat", "chat", "Talk with the model."),
     "status": ("actors.command_line.status", "status", "Show how the server and its engine are."),
     "inspect": ("actors.command_line.inspect", "inspect", "Look into the live supervision tree."),
+    "token": ("actors.command_line.token", "token", "Say who may enter: make, list and revoke tokens."),
     "model": ("actors.command_line.model", "model", "Find and prepare models."),
 }
 

@@ -16,7 +16,8 @@ from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection
 
 import protocol
-from actors.access.messages import CheckDoor, CheckIdentity, EntryRefused
+from actors.access.messages import CheckDoor, EntryRefused, Identity, IdentityWithdrawn
+from actors.connections.entry import enter, enter_again
 from actors.connections.following import Following
 from actors.connections.outbox import Outbox, OutboxFull
 from actors.connections.rates import SlidingCount, TokenBucket
@@ -78,7 +79,7 @@ class CheckSilence:
     """Timer: has anything come since the last look?"""
 
 
-class Connection(Actor[GenerationEvent | CheckSilence]):
+class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
     """Owns one socket: its reader, its writer and its abort. When it ends, its socket does."""
 
     mailbox = reject(4096)
@@ -106,6 +107,7 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         self._closed = trio.Event()
         self._close: tuple[CloseCode, str] | None = None
         self._hello: Hello | None = None
+        self._identity: Identity | None = None
         # Not set while a hello is being answered.
         self._welcomed = trio.Event()
         self._welcomed.set()
@@ -122,10 +124,14 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         """The handshake must not hold up the listener, so it belongs to a child task."""
         self.context.spawn(self._serve)
 
-    async def handle(self, message: GenerationEvent | CheckSilence) -> None:
+    async def handle(self, message: GenerationEvent | CheckSilence | IdentityWithdrawn) -> None:
         match message:
             case CheckSilence():
                 self._check_silence()
+            case IdentityWithdrawn(reason):
+                # What waits was for somebody who may not read it any more.
+                self._outbox.clear()
+                self._close_soon(CloseCode.UNAUTHORIZED, reason)
             case _:
                 self._pass_on(message)
 
@@ -133,6 +139,8 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         """The inference actor was lost: go on with every stream where it stood."""
         if down.path == self._inference.path and self._following:
             self.context.spawn(self._recover_streams)
+        elif down.path == self._access.path and self._hello is not None:
+            self.context.spawn(self._enter_again, self._hello)
 
     async def draining(self) -> None:
         """Tell the client when to come back; spread out, so that not all come at once."""
@@ -207,7 +215,12 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
         host = request._event.host
         try:
             await self._access.ask(
-                CheckDoor(host=host, origin=None if origin is None else origin.decode("latin-1")), timeout=5
+                CheckDoor(
+                    host=host,
+                    origin=None if origin is None else origin.decode("latin-1"),
+                    query=request.path.partition("?")[2],
+                ),
+                timeout=5,
             )
         except EntryRefused as refusal:
             await request.reject(403, body=str(refusal).encode())
@@ -417,13 +430,14 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
 
     async def _say_welcome(self, command_id: str, hello: Hello) -> None:
         try:
-            await self._access.ask(CheckIdentity(client_id=hello.client_id, token=hello.token), timeout=5)
+            self._identity = await enter(self._access, hello, self.context.me)
         except EntryRefused as refusal:
             code = ErrorCode.FORBIDDEN if refusal.is_forbidden else ErrorCode.UNAUTHORIZED
             self._error(command_id, code, str(refusal))
             self._close_soon(CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED, str(refusal))
             return
         self._hello = hello
+        self.context.monitor(self._access)
         welcome = Welcome(
             connection_id=self._name,
             client_id=hello.client_id,
@@ -437,6 +451,18 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             resumed=[ResumeResult(stream=one.stream, resumed=False, head=0) for one in hello.resume],
         )
         self._answer(command_id, "welcome", unstructure(welcome))
+
+    @property
+    def _domain(self) -> str:
+        return "" if self._identity is None else self._identity.domain
+
+    async def _enter_again(self, hello: Hello) -> None:
+        """The access room was lost: it must know of this connection to close it when its token ends."""
+        try:
+            self._identity = await enter_again(self._access, hello, self.context.me)
+            self.context.monitor(self._access)
+        except EntryRefused as refusal:
+            self._close_soon(CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED, str(refusal))
 
     async def _generate(self, command_id: str, generate: Generate) -> None:
         assert self._hello is not None
@@ -452,7 +478,11 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
             try:
                 await self._inference.ask(
                     StartGeneration(
-                        client_id=self._hello.client_id, stream=stream, generate=generate, follower=self.context.me
+                        client_id=self._hello.client_id,
+                        domain=self._domain,
+                        stream=stream,
+                        generate=generate,
+                        follower=self.context.me,
                     ),
                     timeout=ASK_SECONDS,
                 )
@@ -529,6 +559,7 @@ class Connection(Actor[GenerationEvent | CheckSilence]):
                     await self._inference.ask(
                         StartGeneration(
                             client_id=self._hello.client_id,
+                            domain=self._domain,
                             stream=following.stream,
                             generate=following.generate,
                             follower=self.context.me,

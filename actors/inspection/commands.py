@@ -9,7 +9,8 @@ from typing import Any
 import trio
 from attrs import asdict
 
-from runtime import ActorSystem, AskDeadline, RuntimeFault
+from actors.inspection.token_commands import TOKEN_COMMANDS
+from runtime import ActorSystem, AskDeadline, Refused, RuntimeFault
 from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree
 
 __all__ = ["answers"]
@@ -35,6 +36,8 @@ async def answers(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerato
         return
     try:
         yield await simple(system, request)
+    except Refused as refusal:
+        yield {"error": str(refusal)}
     except (RuntimeFault, KeyError, TypeError, ValueError) as error:
         yield {"error": f"{type(error).__name__}: {error}"}
 
@@ -133,6 +136,8 @@ async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator
         if not 0 < rate <= 10_000 or not 1 <= maximum <= 1_000_000:
             raise ValueError("rate must be in (0, 10000] and maximum in [1, 1000000]")
         tap = system.open_tap(str(request["path"]), rate_per_second=rate, maximum=maximum)
+    except Refused as refusal:
+        yield {"error": str(refusal)}
     except (RuntimeFault, KeyError, TypeError, ValueError, OverflowError) as error:
         yield {"error": f"{type(error).__name__}: {error}"}
         return
@@ -157,6 +162,7 @@ async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator
 _Simple = Callable[[ActorSystem, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 _SIMPLE: dict[str, _Simple] = {
+    **TOKEN_COMMANDS,
     "tree": _tree,
     "state": _state,
     "suspend": _suspend,

@@ -12,12 +12,12 @@ from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from actors.access.messages import CheckDoor, EntryRefused
 from actors.inference.messages import Complete, Completion, DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
+from actors.rest.entry import register_entry
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.problems import problem
-from actors.rest.rooms import Rooms
+from actors.rest.rooms import Rooms, identity
 from actors.storage.messages import DescribeStorage, StorageHealth
 from protocol.codec import structure, unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, ChatMessage, Generate, Role
@@ -34,7 +34,6 @@ _log = structlog.get_logger("rest")
 HEALTH_SECONDS = 1.0
 ANSWER_SECONDS = 600.0
 """Longest a whole answer may take; a client that wants less closes its connection."""
-CLIENT_ID = "local"
 
 
 @frozen(kw_only=True)
@@ -61,7 +60,7 @@ def make_application(
 
     Each of ``parts`` registers the routes of one room.
     """
-    inference, access = rooms.inference, rooms.access
+    inference = rooms.inference
     app = QuartTrio("leanvibe")
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = 30
@@ -71,15 +70,7 @@ def make_application(
     async def describe_engine() -> EngineHealth:
         return await inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
 
-    @app.before_request
-    async def check_door() -> Response | None:
-        try:
-            await access.ask(
-                CheckDoor(host=request.headers.get("Host"), origin=request.headers.get("Origin")), timeout=5
-            )
-        except EntryRefused as refusal:
-            return problem(ErrorCode.FORBIDDEN, str(refusal))
-        return None
+    register_entry(app, rooms)
 
     @app.get("/health/live")
     async def live() -> Any:
@@ -119,6 +110,7 @@ def make_application(
 
     @app.post("/ai/process")
     async def process() -> Any:
+        who = await identity(rooms)
         wanted: ProcessRequest = structure(parse_object(await request.get_data()), ProcessRequest, prefix="body")
         generate = Generate(
             messages=[ChatMessage(Role.USER, wanted.content)],
@@ -127,7 +119,7 @@ def make_application(
             seed=wanted.seed,
         )
         completion: Completion = await inference.ask(
-            Complete(client_id=CLIENT_ID, generate=generate), timeout=ANSWER_SECONDS
+            Complete(client_id=who.client_id, domain=who.domain, generate=generate), timeout=ANSWER_SECONDS
         )
         return jsonify({"type": "message", "content": completion.text, **unstructure(completion.done)})
 

@@ -55,6 +55,8 @@ def problem(
     if current is not None:
         body["current"] = current
     response = Response(json.dumps(body), status=status, content_type="application/problem+json")
+    if code is ErrorCode.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if retry_after_ms is not None:
         response.headers["Retry-After"] = str(max(1, -(-retry_after_ms // 1000)))
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import frozen
-from quart import request
+from quart import g, request
 
 from actors.access.messages import CheckIdentity, EntryRefused, Identity
 from actors.refusals import CommandRefused
@@ -13,10 +13,10 @@ from actors.storage.messages import IdempotencyKey, Storage
 from protocol.codec import command_digest, structure
 from protocol.errors import ErrorCode
 from protocol.json_text import parse_object
-from protocol.validation import printable_ascii
+from protocol.validation import is_client_name, printable_ascii
 from runtime import ActorRef
 
-__all__ = ["Rooms", "body_as", "idempotency_key", "identity"]
+__all__ = ["Rooms", "bearer_token", "body_as", "idempotency_key", "identity"]
 
 ACCESS_SECONDS = 5.0
 REST_DEVICE = ":rest"
@@ -40,12 +40,13 @@ async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
 
     Raises `CommandRefused`: `unauthorized` without a good token, `not_found` for what belongs to another client.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     wanted = client_id if client_id is not None else request.headers.get("X-Client-Id")
+    known: tuple[str | None, Identity] | None = g.get("identity")
+    if known is not None and known[0] == wanted:
+        return known[1]
     try:
-        return await rooms.access.ask(
-            CheckIdentity(client_id=wanted, token=token.strip() if scheme.lower() == "bearer" else None),
-            timeout=ACCESS_SECONDS,
+        found: Identity = await rooms.access.ask(
+            CheckIdentity(client_id=wanted, token=bearer_token(), may_be_needless=True), timeout=ACCESS_SECONDS
         )
     except EntryRefused as refusal:
         if not refusal.is_forbidden:
@@ -54,6 +55,20 @@ async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
             # What another client owns is not even there.
             raise CommandRefused(ErrorCode.NOT_FOUND, "there is no such thing here") from None
         raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal), field="X-Client-Id") from None
+    if not is_client_name(found.client_id):
+        raise CommandRefused(
+            ErrorCode.INVALID_FIELD,
+            "a client id has 1 to 64 letters, digits, dots, dashes and underscores",
+            field="X-Client-Id" if client_id is None else "client_id",
+        )
+    g.identity = (wanted, found)
+    return found
+
+
+def bearer_token() -> str | None:
+    """The token of the `Authorization` header (RFC 6750); None without one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 async def body_as(wanted: type, *, prefix: str = "body") -> Any:

@@ -1,0 +1,114 @@
+"""Tokens in the database: plain functions over a connection. Storage runs them; so does the command line under the lock."""
+
+from __future__ import annotations
+
+import json
+
+from attrs import frozen
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from actors.access.tables import access_tokens
+from actors.access.tokens import StoredToken
+from actors.refusals import CommandRefused
+from actors.storage.messages import Operation, Outcome, Query
+from protocol.errors import ErrorCode
+
+__all__ = [
+    "FORGET_TOKENS",
+    "LOAD_TOKENS",
+    "OPERATIONS",
+    "QUERIES",
+    "REVOKE_TOKEN",
+    "SAVE_TOKEN",
+    "RevokeStored",
+    "forget_tokens",
+    "load_tokens",
+    "revoke_token",
+    "save_token",
+]
+
+MAXIMUM_TOKENS = 1000
+KEPT_AFTER_END_MS = 90 * 24 * 3600 * 1000
+"""How long a token that has ended is still listed; it goes when another is made after that."""
+
+
+@frozen(kw_only=True)
+class RevokeStored:
+    """Which token ends, and when."""
+
+    token_id: str
+    time_ms: int
+
+
+def save_token(connection: Connection, token: StoredToken) -> Outcome[str]:
+    """Keep a new token; a local one takes the place of the former. Refuses more than `MAXIMUM_TOKENS`."""
+    long_ago = token.created_ms - KEPT_AFTER_END_MS
+    connection.execute(
+        delete(access_tokens).where((access_tokens.c.revoked_ms < long_ago) | (access_tokens.c.expires_ms < long_ago))
+    )
+    if token.is_local:
+        connection.execute(delete(access_tokens).where(access_tokens.c.is_local.is_(True)))
+    elif connection.execute(select(func.count()).select_from(access_tokens)).scalar_one() >= MAXIMUM_TOKENS:
+        raise CommandRefused(ErrorCode.CONFLICT, f"there are {MAXIMUM_TOKENS} tokens; revoke some")
+    connection.execute(
+        insert(access_tokens).values(
+            token_id=token.token_id,
+            name=token.name,
+            digest=token.digest,
+            client_ids=None if token.client_ids is None else json.dumps(token.client_ids),
+            roles=json.dumps(token.roles),
+            created_ms=token.created_ms,
+            expires_ms=token.expires_ms,
+            revoked_ms=token.revoked_ms,
+            is_local=token.is_local,
+        )
+    )
+    return Outcome(value=token.token_id)
+
+
+def revoke_token(connection: Connection, command: RevokeStored) -> Outcome[str]:
+    """End a token; one that was revoked before stays so. Refuses an unknown id."""
+    row = connection.execute(
+        select(access_tokens.c.revoked_ms).where(access_tokens.c.token_id == command.token_id)
+    ).first()
+    if row is None:
+        raise CommandRefused(ErrorCode.NOT_FOUND, "there is no such token", field="token_id")
+    if row.revoked_ms is None:
+        connection.execute(
+            update(access_tokens).where(access_tokens.c.token_id == command.token_id).values(revoked_ms=command.time_ms)
+        )
+    return Outcome(value=command.token_id)
+
+
+def forget_tokens(connection: Connection, _: None) -> Outcome[int]:
+    """Delete them all; how many there were."""
+    return Outcome(value=connection.execute(delete(access_tokens)).rowcount)
+
+
+def load_tokens(connection: Connection, _: None) -> tuple[StoredToken, ...]:
+    """All tokens, oldest first."""
+    rows = connection.execute(select(access_tokens).order_by(access_tokens.c.created_ms, access_tokens.c.token_id))
+    return tuple(_token(row) for row in rows)
+
+
+def _token(row: Row[tuple[object, ...]]) -> StoredToken:
+    return StoredToken(
+        token_id=row.token_id,
+        name=row.name,
+        digest=row.digest,
+        client_ids=None if row.client_ids is None else tuple(json.loads(row.client_ids)),
+        roles=tuple(json.loads(row.roles)),
+        created_ms=row.created_ms,
+        expires_ms=row.expires_ms,
+        revoked_ms=row.revoked_ms,
+        is_local=row.is_local,
+    )
+
+
+SAVE_TOKEN: Operation[StoredToken, str] = Operation("access_save_token", save_token, str)
+REVOKE_TOKEN: Operation[RevokeStored, str] = Operation("access_revoke_token", revoke_token, str)
+FORGET_TOKENS: Operation[None, int] = Operation("access_forget_tokens", forget_tokens, int)
+LOAD_TOKENS: Query[None, tuple[StoredToken, ...]] = Query("access_load_tokens", load_tokens)
+
+OPERATIONS = (SAVE_TOKEN, REVOKE_TOKEN, FORGET_TOKENS)
+QUERIES = (LOAD_TOKENS,)

@@ -1,0 +1,207 @@
+"""Tokens: how one is made and known again, and what it opens. Pure.
+
+A token is `lv_ID_SECRET`: an id to find its record by, and 256 random bits. Only its SHA-256 is kept. A password needs
+a slow hash because people choose guessable ones; nobody guesses 256 random bits, however quick the hash, and a quick
+one lets every request be checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from actors.access.messages import LOCAL_CLIENT, ROLES, CreateToken, EntryRefused, Identity, TokenDescription
+from actors.refusals import CommandRefused
+from protocol.errors import ErrorCode
+from protocol.validation import is_client_name
+
+__all__ = [
+    "StoredToken",
+    "TokenBook",
+    "checked_token",
+    "describe",
+    "digest_of",
+    "hide_tokens",
+    "is_same_token",
+    "new_local_token",
+    "new_token",
+    "token_id_of",
+]
+
+ID_BYTES = 6
+SECRET_BYTES = 32
+MAXIMUM_CLIENT_IDS = 64
+NAME_CHARACTERS = 64
+_FORM = re.compile(r"lv_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_NOBODYS_DIGEST = "0" * 64
+
+
+@frozen(kw_only=True)
+class StoredToken:
+    """A token as the database has it."""
+
+    token_id: str
+    """Twelve hexadecimal digits; names the token in lists and is no secret."""
+    name: str
+    """What people call it."""
+    digest: str = field(repr=False)
+    """SHA-256 of the whole token, hexadecimal."""
+    client_ids: tuple[str, ...] | None
+    """The client ids that it opens, the first being the one meant where none is named; None opens all."""
+    roles: tuple[str, ...]
+    """`user`, `operator`."""
+    created_ms: int
+    """POSIX milliseconds."""
+    expires_ms: int | None = None
+    """POSIX milliseconds from which it opens nothing any more; None never."""
+    revoked_ms: int | None = None
+    """POSIX milliseconds at which it was revoked."""
+    is_local: bool = False
+    """The one in the data folder that this machine's command line uses."""
+
+
+def new_token() -> tuple[str, str]:
+    """A token's id and its whole text, which is told once and kept nowhere."""
+    token_id = secrets.token_hex(ID_BYTES)
+    return token_id, f"lv_{token_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
+
+
+def new_local_token(now_ms: int) -> tuple[StoredToken, str]:
+    """The command line's token and its text: every client id, both roles."""
+    token_id, text = new_token()
+    stored = StoredToken(
+        token_id=token_id,
+        name="this machine's command line",
+        digest=digest_of(text),
+        client_ids=None,
+        roles=ROLES,
+        created_ms=now_ms,
+        is_local=True,
+    )
+    return stored, text
+
+
+def checked_token(wanted: CreateToken, now_ms: int) -> tuple[StoredToken, str]:
+    """The token that is asked for and its text. Raises `CommandRefused`, naming the field."""
+    ids = tuple(dict.fromkeys(wanted.client_ids))
+    if not 1 <= len(ids) <= MAXIMUM_CLIENT_IDS:
+        raise _wrong("client_ids", f"must have 1 to {MAXIMUM_CLIENT_IDS} entries, not {len(ids)}")
+    for index, one in enumerate(ids):
+        if not is_client_name(one):
+            raise _wrong(f"client_ids[{index}]", "must be 1 to 64 letters, digits, dots, dashes and underscores")
+    roles = tuple(one for one in ROLES if one in wanted.roles)
+    if not roles or set(wanted.roles) - set(ROLES):
+        raise _wrong("roles", f"must be one or more of {', '.join(ROLES)}")
+    if len(wanted.name) > NAME_CHARACTERS or not wanted.name.isprintable():
+        raise _wrong("name", f"must have at most {NAME_CHARACTERS} printable characters")
+    if wanted.expires_ms is not None and not now_ms < wanted.expires_ms < 2**53:
+        raise _wrong("expires_ms", "must be in the future")
+    token_id, text = new_token()
+    stored = StoredToken(
+        token_id=token_id,
+        name=wanted.name,
+        digest=digest_of(text),
+        client_ids=ids,
+        roles=roles,
+        created_ms=now_ms,
+        expires_ms=wanted.expires_ms,
+    )
+    return stored, text
+
+
+def _wrong(field_name: str, problem: str) -> CommandRefused:
+    return CommandRefused(ErrorCode.INVALID_FIELD, f"{field_name} {problem}", field=field_name)
+
+
+def digest_of(token: str) -> str:
+    """What is kept of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_same_token(text: str | None, stored: StoredToken | None) -> bool:
+    """Whether this text is that token; False where either is missing. In constant time."""
+    return text is not None and stored is not None and hmac.compare_digest(digest_of(text), stored.digest)
+
+
+def token_id_of(token: str) -> str | None:
+    """The id inside a token; None for what is no token of ours."""
+    found = _FORM.fullmatch(token)
+    return None if found is None else found[1]
+
+
+def hide_tokens(text: str) -> str:
+    """The text with the secret of every token in it left out."""
+    return _FORM.sub(r"lv_\1_…", text) if "lv_" in text else text
+
+
+def describe(token: StoredToken) -> TokenDescription:
+    """What may be shown of it."""
+    return TokenDescription(
+        token_id=token.token_id,
+        name=token.name,
+        client_ids=token.client_ids,
+        roles=token.roles,
+        created_ms=token.created_ms,
+        expires_ms=token.expires_ms,
+        revoked_ms=token.revoked_ms,
+        is_local=token.is_local,
+    )
+
+
+class TokenBook:
+    """All tokens by id. Where there is one, even one that has ended, nobody enters without."""
+
+    def __init__(self, tokens: tuple[StoredToken, ...] = ()) -> None:
+        self._tokens: dict[str, StoredToken] = {one.token_id: one for one in tokens}
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    @property
+    def by_id(self) -> Mapping[str, StoredToken]:
+        """Every token, ended ones too."""
+        return self._tokens
+
+    @property
+    def local(self) -> StoredToken | None:
+        """The token of this machine's command line, if it has one that still opens."""
+        return next((one for one in self._tokens.values() if one.is_local and one.revoked_ms is None), None)
+
+    def end_of(self, token_id: str, now_ms: int) -> str | None:
+        """Why this token opens nothing any more; None while it does."""
+        token = self._tokens.get(token_id)
+        if token is None or token.revoked_ms is not None:
+            return "the token was revoked"
+        if token.expires_ms is not None and token.expires_ms <= now_ms:
+            return "the token has expired"
+        return None
+
+    def identity(self, token: str | None, client_id: str | None, now_ms: int) -> Identity:
+        """Who shows this token. Raises `EntryRefused`."""
+        if token is None:
+            raise EntryRefused("a token is needed", is_forbidden=False)
+        found = self._tokens.get(token_id_of(token) or "")
+        # Compared in constant time, also where there is nothing to compare with.
+        if not hmac.compare_digest(digest_of(token), _NOBODYS_DIGEST if found is None else found.digest):
+            raise EntryRefused("this token opens nothing here", is_forbidden=False)
+        assert found is not None
+        end = self.end_of(found.token_id, now_ms)
+        if end is not None:
+            raise EntryRefused(end, is_forbidden=False)
+        if client_id is None:
+            client_id = LOCAL_CLIENT if found.client_ids is None else found.client_ids[0]
+        elif found.client_ids is not None and client_id not in found.client_ids:
+            raise EntryRefused("this token is for another client id", is_forbidden=True)
+        return Identity(
+            client_id=client_id, token_id=found.token_id, roles=frozenset(found.roles), domain=found.token_id
+        )
+
+    def snapshot(self, now_ms: int) -> dict[str, Any]:
+        """Counts for an operator."""
+        return {"tokens": len(self), "in_force": sum(self.end_of(one, now_ms) is None for one in self._tokens)}

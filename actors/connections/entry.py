@@ -1,0 +1,34 @@
+"""How a connection enters, and stays in: it shows its token again whenever the access room was lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from actors.access.messages import CheckIdentity, Identity
+from protocol.commands import Hello
+from runtime import ActorRef, RuntimeFault
+
+__all__ = ["enter", "enter_again"]
+
+ASK_SECONDS = 5.0
+PAUSE_SECONDS = 0.25
+
+
+async def enter(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
+    """Who said this hello. Raises `EntryRefused`; ``holder`` is told later when its token ends."""
+    identity: Identity = await access.ask(
+        CheckIdentity(client_id=hello.client_id, token=hello.token, holder=holder), timeout=ASK_SECONDS
+    )
+    return identity
+
+
+async def enter_again(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
+    """The same once the access room is back: it has forgotten who entered. Raises `EntryRefused`; waits till then."""
+    while True:
+        try:
+            return await enter(access, hello, holder)
+        except RuntimeFault:
+            # It is being started again; there is nothing to wait on but its being there.
+            await trio.sleep(PAUSE_SECONDS)
