@@ -16,6 +16,8 @@ from protocol.errors import ErrorCode
 from protocol.events import FinishReason
 from runtime import ActorDead
 from runtime.incarnation import ActorIncarnation
+from runtime.inspection import actor_snapshot
+from tests.server_fixture import eventually
 
 from .room_kit import PATIENCE_SECONDS, Room, inference_room
 from .tiny_text import write_text_folder
@@ -66,7 +68,11 @@ async def test_p16_a_stop_text_frees_the_row() -> None:
     async with inference_room(step_seconds=0.005) as room:
         stopped = await room.start("count to 5000", stop=["3"])
         assert await room.answer(stopped) == "1 2 "
-        await room.until_health(lambda one: one.running == 0)
+
+        async def is_free() -> bool:
+            return (await actor_snapshot(room.system, "inference/engine"))["rows"] == 0
+
+        await eventually(is_free, what="the worker's own row freed")
         neighbour = await room.start("hello")
         assert await room.answer(neighbour) == "You said: hello"
         assert room.events[stopped][-1].seq == len(room.events[stopped]), "nothing came after the last event"
@@ -286,7 +292,7 @@ async def test_cancelling_the_ask_for_a_whole_answer_cancels_the_generation() ->
         assert room.outcomes() == {"abandoned": 2}
 
 
-async def test_draining_waits_for_what_runs_and_refuses_what_comes() -> None:
+async def test_p24_draining_waits_for_what_runs_and_refuses_what_comes() -> None:
     async with inference_room(step_seconds=0.02) as room:
         running = await room.start("count to 9")
         await room.tokens(running, 1)

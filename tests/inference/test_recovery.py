@@ -133,7 +133,7 @@ async def test_p02_a_request_that_aborts_in_its_own_first_step_is_refused_and_it
         assert room.outcomes() == {"engine_failed": 1, "stop": 8}
 
 
-async def test_requests_that_arrive_with_a_poisonous_one_are_acquitted() -> None:
+async def test_p02_requests_that_arrive_with_a_poisonous_one_are_acquitted() -> None:
     plan = [{"fault": "exit", "prompt": "poison"}]
     async with inference_room(step_seconds=0.002, faults=plan, is_ready=False) as room:
         # They wait for the first worker together, so all are admitted before its first step.

@@ -1,0 +1,1 @@
+"""The parts of `scripts/bench_inference`: systems, clients, scenarios, report."""
