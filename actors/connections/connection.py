@@ -25,11 +25,14 @@ from actors.connections.routes import CommandRoute
 from actors.connections.websocket_library import HandshakeTasks, KeptStream
 from actors.inference.messages import (
     CancelGeneration,
+    DescribeEngine,
+    EngineHealth,
     GenerationCancelled,
     GenerationDone,
     GenerationEvent,
     GenerationFailed,
     GenerationRefused,
+    GenerationStarted,
     GenerationTokens,
     StartGeneration,
 )
@@ -54,6 +57,7 @@ SILENCE_SECONDS = 25.0
 PONG_SECONDS = 8.0
 ASK_SECONDS = 35.0
 """Longer than the inference room's own deadline for encoding a prompt, so that its answer is the one told."""
+MODEL_SECONDS = 1.0
 RECOVERY_PAUSE_SECONDS = 0.05
 RECOVERY_SECONDS = 30.0
 SEED_BITS = 53
@@ -71,6 +75,7 @@ class ConnectionSettings:
     epoch: str
     """Of the stream `client`."""
     model: str
+    """The model of the start; `welcome` names the one in use."""
     limits: Limits
 
 
@@ -445,7 +450,7 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
             epoch=self._settings.epoch,
             server=self._settings.server,
             limits=self._settings.limits,
-            model=self._settings.model,
+            model=await self._model_in_use(),
             state={},
             # No stream outlives its connection yet, so none can be resumed; saying so is the contract.
             resumed=[ResumeResult(stream=one.stream, resumed=False, head=0) for one in hello.resume],
@@ -464,6 +469,14 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
         except EntryRefused as refusal:
             self._close_soon(CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED, str(refusal))
 
+    async def _model_in_use(self) -> str:
+        """Its name now; that of the start where the inference actor cannot be asked."""
+        try:
+            health: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=MODEL_SECONDS)
+        except RuntimeFault:
+            return self._settings.model
+        return health.model
+
     async def _generate(self, command_id: str, generate: Generate) -> None:
         assert self._hello is not None
         stream = f"{self._name}.{command_id}"
@@ -476,7 +489,7 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
         self.context.monitor(self._inference)
         try:
             try:
-                await self._inference.ask(
+                started: GenerationStarted = await self._inference.ask(
                     StartGeneration(
                         client_id=self._hello.client_id,
                         domain=self._domain,
@@ -486,6 +499,7 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
                     ),
                     timeout=ASK_SECONDS,
                 )
+                following.model = started.model
             except ActorDead:
                 # Lost while it was accepting, so the request is made again; same seed, same answer.
                 following.has_lost_owner = True
@@ -556,7 +570,7 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
         with trio.move_on_after(RECOVERY_SECONDS):
             while following.has_lost_owner:
                 try:
-                    await self._inference.ask(
+                    started: GenerationStarted = await self._inference.ask(
                         StartGeneration(
                             client_id=self._hello.client_id,
                             domain=self._domain,
@@ -567,6 +581,7 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
                         ),
                         timeout=ASK_SECONDS,
                     )
+                    following.model = started.model
                 except ActorDead:
                     # It is being started again; there is nothing to wait on but its being there.
                     await trio.sleep(RECOVERY_PAUSE_SECONDS)

@@ -25,6 +25,8 @@ class Following:
     """True while the inference actor that made it is gone and none has taken it over."""
     token_ids: list[int] = field(factory=list, repr=False)
     log_probability: float = 0.0
+    model: str | None = None
+    """The model that answers it."""
     _early: list[GenerationEvent] = field(factory=list, repr=False)
 
     def keep_early(self, event: GenerationEvent) -> None:
@@ -54,6 +56,7 @@ class Following:
             token_ids=tuple(self.token_ids),
             log_probability=self.log_probability,
             seed=self.generate.seed,
+            model=self.model,
         )
 
     def failure(self, error: Exception) -> GenerationFailed:

@@ -13,6 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import attrs
 import structlog
 import trio
 from attrs import frozen
@@ -28,6 +29,7 @@ from actors.inference.engine_messages import (
 )
 from actors.inference.frames import FrameReader, pack
 from actors.inference.progress import StepClock
+from actors.inference.shelf import MOCK_MODEL, ServableModel
 from actors.inspection.messages import NoteWorker
 from runtime import Actor, ActorRef, reject
 
@@ -58,10 +60,8 @@ class EngineSettings:
 
     engine: str
     """`mlx` or `mock`."""
-    model_name: str
-    checkpoint: Path | None
-    """Folder of the checkpoint; None for the mock engine."""
     cache_folder: Path
+    model: ServableModel = MOCK_MODEL
     blas: str = "auto"
     prefix_bytes: int = 0
     """What the worker may hold of finished rows for prompts that begin like them."""
@@ -69,12 +69,18 @@ class EngineSettings:
     faults: str = ""
     """A fault plan for tests, as JSON."""
 
+    def serving(self, model: ServableModel) -> EngineSettings:
+        """The same for a certain model."""
+        return attrs.evolve(self, model=model)
+
     def command(self, pipe: int) -> list[str]:
         """The worker's command line."""
         words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe), "--engine", self.engine]
-        words += ["--model-name", self.model_name, "--blas", self.blas, "--cache-folder", str(self.cache_folder)]
-        if self.checkpoint is not None:
-            words += ["--model", str(self.checkpoint)]
+        words += ["--model-name", self.model.name, "--blas", self.blas, "--cache-folder", str(self.cache_folder)]
+        if self.model.folder is not None:
+            words += ["--model", str(self.model.folder)]
+        if self.model.adapter is not None:
+            words += ["--adapter", str(self.model.adapter)]
         words += ["--prefix-bytes", str(self.prefix_bytes)]
         if self.mock_step_seconds:
             words += ["--mock-step-seconds", str(self.mock_step_seconds)]
@@ -251,7 +257,12 @@ class Engine(Actor[EngineMessage]):
                 # What the warm-up took is what the first step of a request is held to.
                 for seconds, decoded, prefilled in content.get("warm_steps", ()):
                     self._clock.measured(seconds, decoded, prefilled)
-                self._ready = EngineReady(incarnation=self.context.incarnation, worker_pid=self._pid, report=content)
+                self._ready = EngineReady(
+                    engine=self.context.path,
+                    incarnation=self.context.incarnation,
+                    worker_pid=self._pid,
+                    report=content,
+                )
                 _log.info("engine ready", worker_pid=self._pid, model=content.get("model"), blas=content.get("blas"))
                 await self._inference.tell(self._ready)
             case "cleared":
@@ -268,7 +279,9 @@ class Engine(Actor[EngineMessage]):
                 decoded = len(content["emitted"])
                 self._clock.measured(content["seconds"], decoded, content["prefilled_tokens"])
                 if not self._awaiting_clear:
-                    await self._inference.tell(EngineStep(incarnation=self.context.incarnation, frame=content))
+                    await self._inference.tell(
+                        EngineStep(engine=self.context.path, incarnation=self.context.incarnation, frame=content)
+                    )
 
     async def _watch_progress(self) -> None:
         """Judge progress, not life: with rows to compute, a step must come in time."""
@@ -299,5 +312,7 @@ class Engine(Actor[EngineMessage]):
 
     async def _tell_loading(self, stage: str) -> None:
         await self._inference.tell(
-            EngineLoading(incarnation=self.context.incarnation, worker_pid=self._pid, stage=stage)
+            EngineLoading(
+                engine=self.context.path, incarnation=self.context.incarnation, worker_pid=self._pid, stage=stage
+            )
         )

@@ -50,6 +50,8 @@ EngineMessage = AdmitRow | CancelRow | Attach
 class EngineLoading:
     """A worker process has started and loads its model."""
 
+    engine: str
+    """Path of the engine actor."""
     incarnation: int
     worker_pid: int
     stage: str
@@ -59,6 +61,8 @@ class EngineLoading:
 class EngineReady:
     """The worker has loaded, checked and warmed up its model, and holds no rows."""
 
+    engine: str
+    """Path of the engine actor."""
     incarnation: int
     worker_pid: int
     report: dict[str, Any]
@@ -68,5 +72,7 @@ class EngineReady:
 class EngineStep:
     """What one step of the worker produced."""
 
+    engine: str
+    """Path of the engine actor."""
     incarnation: int
     frame: dict[str, Any]

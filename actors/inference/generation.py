@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
@@ -13,6 +13,9 @@ from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
 from protocol.commands import Generate
 from protocol.events import Done, FinishReason, Timings, Usage
+
+if TYPE_CHECKING:
+    from actors.inference.scheduler import Scheduler
 
 __all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "Generation"]
 
@@ -45,6 +48,8 @@ class Generation:
     """The text of one token alone, for log-probabilities."""
     cached_tokens: int | None = None
     """Prompt tokens that were not computed again, once known."""
+    scheduler: Scheduler | None = field(default=None, repr=False)
+    """Where it waits and runs, once it is accepted: that of the model which answers it."""
     row: int | None = None
     """Its number in the worker while it is admitted."""
     emitted_ids: list[int] = field(factory=list, repr=False)
@@ -81,6 +86,13 @@ class Generation:
             self._finish = FinishReason.LENGTH
         elif self.seq > events:
             self._finish = FinishReason.STOP
+
+    def move(self, scheduler: Scheduler, prompt_ids: list[int], max_tokens: int) -> None:
+        """Let another model answer it, before any answered a word."""
+        assert not self.emitted_ids
+        self.scheduler = scheduler
+        self.prompt_ids, self.max_tokens = prompt_ids, max_tokens
+        self.detokenizer, self.token_text = scheduler.text.detokenizer(), scheduler.text.token_text
 
     @property
     def has_finished(self) -> bool:

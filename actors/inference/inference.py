@@ -14,7 +14,8 @@ import trio
 from attrs import field, frozen
 
 from actors.inference.admission import AdmissionLimits
-from actors.inference.engine_messages import Attach, EngineLoading, EngineReady, EngineStep
+from actors.inference.descriptions import describe_engine, describe_models
+from actors.inference.engine_messages import EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
 from actors.inference.grammar import BadSchema
 from actors.inference.messages import (
@@ -30,17 +31,23 @@ from actors.inference.messages import (
     GenerationRefused,
     GenerationStarted,
     GenerationTokens,
+    ListModels,
+    LoadModel,
+    ModelState,
     ResumeFrom,
     StartGeneration,
+    UnloadModel,
 )
 from actors.inference.metrics import InferenceMetrics
+from actors.inference.model_switch import ModelSwitch
 from actors.inference.request_rules import check_request
 from actors.inference.scheduler import Scheduler
+from actors.inference.shelf import ServableModel, Shelf
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.text_model import TextModel
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
-from runtime import Actor, ActorRef, Down, MailboxFull, Timer, block
+from runtime import Actor, ActorRef, Down, DynamicRef, MailboxFull, Timer, block
 
 __all__ = ["DeadlinePassed", "Inference", "InferenceMessage", "InferenceSettings"]
 
@@ -48,6 +55,7 @@ _log = structlog.get_logger("inference")
 
 ENCODING_THREADS = 4
 ENCODING_SECONDS = 30.0
+IDLE_CHECK_SECONDS = 5.0
 
 
 @frozen
@@ -57,11 +65,20 @@ class DeadlinePassed:
     stream: str
 
 
+@frozen
+class IdleCheck:
+    """Has anything run lately?"""
+
+
 InferenceMessage = (
     StartGeneration
     | CancelGeneration
     | Complete
     | DescribeEngine
+    | ListModels
+    | LoadModel
+    | UnloadModel
+    | IdleCheck
     | EngineLoading
     | EngineReady
     | EngineStep
@@ -75,9 +92,12 @@ class InferenceSettings:
 
     engine: str
     """`mlx` or `mock`."""
-    model_name: str
     limits: AdmissionLimits = field(factory=AdmissionLimits)
     default_max_tokens: int = 1024
+    idle_unload_seconds: float = 0.0
+    """The model is unloaded after so long without a request; 0 keeps it."""
+    model_memory_bytes: int = 0
+    """What the weights of all loaded models may take together; 0 asks the machine what is free."""
 
 
 class Inference(Actor[InferenceMessage]):
@@ -88,16 +108,26 @@ class Inference(Actor[InferenceMessage]):
     def __init__(
         self,
         settings: InferenceSettings,
-        load_text: Callable[[], TextModel],
-        engine: ActorRef[Any],
+        shelf: Shelf,
+        engines: DynamicRef,
+        engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
+        roster: ActorRef[Any],
         metrics: InferenceMetrics,
     ) -> None:
-        """``load_text`` reads the tokenizer's files; it is called in a thread at every start."""
+        """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``."""
         self._settings = settings
-        self._load_text = load_text
-        self._scheduler: Scheduler | None = None
-        self._engine = engine
+        self._shelf = shelf
         self._metrics = metrics
+        self._models = ModelSwitch(
+            shelf=shelf,
+            engines=engines,
+            engine_for=engine_for,
+            roster=roster,
+            new_scheduler=self._new_scheduler,
+            move=self._move_waiting,
+            context=lambda: self.context,
+            memory_bound_bytes=settings.model_memory_bytes,
+        )
         self._encoding = trio.CapacityLimiter(ENCODING_THREADS)
         self._generations: dict[str, Generation] = {}
         # Row numbers begin anywhere, so that a late frame for a former owner's row matches none of ours.
@@ -105,16 +135,16 @@ class Inference(Actor[InferenceMessage]):
         self._deadlines: dict[str, Timer] = {}
         self._is_draining = False
         self._idle = trio.Event()
+        self._last_active_at = trio.current_time()
         self._last_inference_ms: float | None = None
         self._finished: Counter[str] = Counter()
 
     async def started(self) -> None:
-        """Read the tokenizer; take over a worker that is already there."""
-        text = await trio.to_thread.run_sync(self._load_text)
-        self._scheduler = Scheduler(self._engine, text, self._settings.limits, self._metrics, self, self._new_row)
-        if self._engine.is_running:
-            self.context.monitor(self._engine)
-            self._engine.tell_nowait(Attach())
+        """Read the tokenizer; have the model loaded, or take over the workers that are already there."""
+        await self._models.started()
+        idle_seconds = self._settings.idle_unload_seconds
+        if idle_seconds:
+            self.context.every(min(IDLE_CHECK_SECONDS, idle_seconds / 4), IdleCheck())
 
     async def handle(self, message: InferenceMessage) -> object:
         match message:
@@ -128,13 +158,14 @@ class Inference(Actor[InferenceMessage]):
                 return self._cancel(stream, reason)
             case DescribeEngine():
                 return self._health()
-            case EngineStep():
-                self._scheduled.take_step(message)
-            case EngineLoading():
-                if self._scheduled.engine_loading(message):
-                    self.context.monitor(self._engine)
-            case EngineReady():
-                self._scheduled.engine_ready(message)
+            case EngineStep() | EngineLoading() | EngineReady():
+                self._engine_tells(message)
+            case ListModels():
+                self.context.answer_later(self._list_models)
+            case LoadModel() | UnloadModel():
+                self._models.change_for(message, refuse=self._refuse_if_draining)
+            case IdleCheck():
+                self._check_idle()
             case DeadlinePassed(stream):
                 generation = self._generations.get(stream)
                 if generation is not None:
@@ -143,8 +174,9 @@ class Inference(Actor[InferenceMessage]):
 
     async def down(self, down: Down) -> None:
         """The engine died: its rows wait again. A follower ended: its generations end."""
-        if down.path == self._engine.path:
-            self._scheduled.engine_down(down)
+        if (scheduler := self._models.by_engine(down.path)) is not None:
+            scheduler.engine_down(down)
+            self._models.wake_waiters()
             return
         for generation in [one for one in self._generations.values() if one.follower_path == down.path]:
             self._end(generation, "abandoned")
@@ -158,11 +190,12 @@ class Inference(Actor[InferenceMessage]):
     def snapshot(self) -> dict[str, object]:
         """Counts only; prompts are nobody's business."""
         return {
-            "state": self._scheduled.state,
-            "stage": self._scheduled.stage,
-            "running": len(self._scheduled.rows),
-            "waiting": len(self._scheduled.queue),
-            "waiting_prompt_tokens": self._scheduled.queue.tokens,
+            "model": self._models.current.model.name,
+            "state": self._models.current.state,
+            "stage": self._models.current.stage,
+            "running": sum(len(one.rows) for one in self._models.all),
+            "waiting": sum(len(one.queue) for one in self._models.all),
+            "waiting_prompt_tokens": sum(one.queue.tokens for one in self._models.all),
             "finished": dict(self._finished),
         }
 
@@ -170,13 +203,15 @@ class Inference(Actor[InferenceMessage]):
 
     async def _start(self, request: StartGeneration) -> GenerationStarted:
         """A child task: encode, check, accept. Nothing is kept of a request that is refused."""
-        prompt_ids = await self._encode(request.generate, is_resumed=request.resume is not None)
-        generation = self._accept(request, request.stream, prompt_ids, request.resume, request.follower)
-        return GenerationStarted(stream=request.stream, seed=generation.seed, prompt_tokens=len(prompt_ids))
+        scheduler, prompt_ids = await self._encode(request.generate, request.resume)
+        generation = self._accept(scheduler, request, request.stream, prompt_ids, request.resume, request.follower)
+        return GenerationStarted(
+            stream=request.stream, seed=generation.seed, prompt_tokens=len(prompt_ids), model=scheduler.model.name
+        )
 
     async def _complete(self, request: Complete) -> Completion:
         """A child task that follows its own generation; cancelled with the ask, it cancels it."""
-        prompt_ids = await self._encode(request.generate, is_resumed=False)
+        scheduler, prompt_ids = await self._encode(request.generate, None)
         text: list[str] = []
         ended = trio.Event()
         last: GenerationEvent | None = None
@@ -190,7 +225,7 @@ class Inference(Actor[InferenceMessage]):
                 ended.set()
 
         stream = f"complete-{secrets.token_hex(8)}"
-        self._accept(request, stream, prompt_ids, None, deliver)
+        self._accept(scheduler, request, stream, prompt_ids, None, deliver)
         try:
             await ended.wait()
         finally:
@@ -203,15 +238,30 @@ class Inference(Actor[InferenceMessage]):
             raise GenerationRefused(last.code, last.message)
         raise GenerationRefused(ErrorCode.UNAVAILABLE, "the generation was cancelled")
 
-    async def _encode(self, generate: Generate, *, is_resumed: bool) -> list[int]:
-        # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
-        self._refuse_if_draining()
-        if not is_resumed:
-            self._check_room(0)
+    async def _encode(self, generate: Generate, resume: ResumeFrom | None) -> tuple[Scheduler, list[int]]:
+        """Who answers, and the prompt as its token ids."""
+        while True:
+            # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
+            self._refuse_if_draining()
+            scheduler = self._scheduler_for(resume)
+            if resume is None:
+                self._check_room(scheduler, 0)
+            prompt_ids = await self._encode_for(scheduler, generate)
+            # Another model may have taken over meanwhile, and it reads other tokens.
+            if scheduler is self._scheduler_for(resume):
+                return scheduler, prompt_ids
+
+    def _scheduler_for(self, resume: ResumeFrom | None) -> Scheduler:
+        """New requests go to the model in use; a resumed one goes on where its tokens mean something."""
+        if resume is None or not resume.token_ids:
+            return self._models.current
+        return self._models.for_resumed(resume.model)
+
+    async def _encode_for(self, scheduler: Scheduler, generate: Generate) -> list[int]:
         try:
             with trio.fail_after(ENCODING_SECONDS):
                 return await trio.to_thread.run_sync(
-                    self._scheduled.text.encode, generate, limiter=self._encoding, abandon_on_cancel=True
+                    scheduler.text.encode, generate, limiter=self._encoding, abandon_on_cancel=True
                 )
         except TemplateRefused as error:
             raise GenerationRefused(
@@ -222,10 +272,11 @@ class Inference(Actor[InferenceMessage]):
                 ErrorCode.INVALID_FIELD, f"data.response_schema: {error}", field="data.response_schema"
             ) from None
         except trio.TooSlowError:
-            raise self._overloaded("the prompt was not encoded in time") from None
+            raise self._overloaded(scheduler, "the prompt was not encoded in time") from None
 
     def _accept(
         self,
+        scheduler: Scheduler,
         request: StartGeneration | Complete,
         stream: str,
         prompt_ids: list[int],
@@ -233,23 +284,17 @@ class Inference(Actor[InferenceMessage]):
         follower: ActorRef[Any] | Callable[[GenerationEvent], None],
     ) -> Generation:
         """Check everything, then keep the generation. Synchronous, so it is kept whole or not at all."""
-        scheduler, client_id, generate = self._scheduled, request.client_id, request.generate
+        client_id, generate = request.client_id, request.generate
         self._refuse_if_draining()
         if stream in self._generations:
             raise GenerationRefused(ErrorCode.CONFLICT, f"stream {stream} is already running", field="id")
-        if scheduler.state == "down" and resume is None:
+        if scheduler.state == "down" and scheduler.fails_waiting and resume is None:
             raise GenerationRefused(
                 ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {scheduler.stage}", retry_after_ms=2000
             )
-        max_tokens = check_request(
-            generate,
-            prompt_tokens=len(prompt_ids),
-            vocabulary_size=scheduler.text.vocabulary_size,
-            context_tokens=scheduler.context_tokens,
-            default_max_tokens=self._settings.default_max_tokens,
-        )
+        max_tokens = self._checked(scheduler, generate, prompt_ids)
         if resume is None:
-            self._check_room(len(prompt_ids))
+            self._check_room(scheduler, len(prompt_ids))
         is_actor = isinstance(follower, ActorRef)
         deliver = partial(self._tell_follower, follower) if isinstance(follower, ActorRef) else follower
         seed = resume.seed if resume is not None else generate.seed
@@ -258,6 +303,7 @@ class Inference(Actor[InferenceMessage]):
             client_id=client_id,
             domain=request.domain,
             generate=generate,
+            scheduler=scheduler,
             seed=secrets.randbits(53) if seed is None else seed,
             prompt_ids=prompt_ids,
             max_tokens=max_tokens,
@@ -270,6 +316,7 @@ class Inference(Actor[InferenceMessage]):
         if resume is not None:
             generation.resume(resume)
         self._generations[stream] = generation
+        self._last_active_at = trio.current_time()
         if is_actor:
             assert isinstance(follower, ActorRef)
             self.context.monitor(follower)
@@ -279,26 +326,55 @@ class Inference(Actor[InferenceMessage]):
             self.finish(generation, trio.current_time(), still_in_worker=False)
         else:
             scheduler.push(generation, first=resume is not None)
+            self._models.need(scheduler)
         return generation
+
+    def _checked(self, scheduler: Scheduler, generate: Generate, prompt_ids: list[int]) -> int:
+        """The most tokens that the answer may have. Raises `GenerationRefused`."""
+        return check_request(
+            generate,
+            prompt_tokens=len(prompt_ids),
+            vocabulary_size=scheduler.text.vocabulary_size,
+            context_tokens=scheduler.context_tokens,
+            default_max_tokens=self._settings.default_max_tokens,
+        )
+
+    async def _move_waiting(self, old: Scheduler, new: Scheduler) -> None:
+        """What waited for a model that cannot be loaded is answered by another, which reads other tokens."""
+        for generation in list(old.queue):
+            if self._generations.get(generation.stream) is not generation:
+                continue
+            old.queue.remove(generation.client_id, generation)
+            generation.scheduler = new
+            try:
+                prompt_ids = await self._encode_for(new, generation.generate)
+                max_tokens = self._checked(new, generation.generate, prompt_ids)
+            except GenerationRefused as refusal:
+                if self._generations.get(generation.stream) is generation:
+                    self.fail(generation, refusal.code, refusal.message)
+                continue
+            if self._generations.get(generation.stream) is generation:
+                generation.move(new, prompt_ids, max_tokens)
+                new.push(generation, first=False)
 
     def _refuse_if_draining(self) -> None:
         if self._is_draining:
             raise GenerationRefused(ErrorCode.SHUTTING_DOWN, "the server is shutting down")
 
-    def _check_room(self, prompt_tokens: int) -> None:
-        limits, queue = self._settings.limits, self._scheduled.queue
+    def _check_room(self, scheduler: Scheduler, prompt_tokens: int) -> None:
+        limits, queue = self._settings.limits, scheduler.queue
         if (
             len(queue) >= limits.waiting_requests
             or queue.tokens + prompt_tokens > limits.waiting_prompt_tokens
             # Those whose prompts are not encoded yet wait as well.
             or self._encoding.statistics().tasks_waiting >= limits.waiting_requests
         ):
-            raise self._overloaded("too many requests are waiting")
+            raise self._overloaded(scheduler, "too many requests are waiting")
 
-    def _overloaded(self, message: str) -> GenerationRefused:
+    def _overloaded(self, scheduler: Scheduler, message: str) -> GenerationRefused:
         self._metrics.refused()
         typical = self._last_inference_ms or 1000.0
-        wanted = int(typical * (1 + len(self._scheduled.queue)) / self._settings.limits.rows)
+        wanted = int(typical * (1 + len(scheduler.queue)) / self._settings.limits.rows)
         return GenerationRefused(ErrorCode.OVERLOADED, message, retry_after_ms=max(250, min(60_000, wanted)))
 
     def _tell_follower(self, follower: ActorRef[Any], event: GenerationEvent) -> None:
@@ -333,7 +409,8 @@ class Inference(Actor[InferenceMessage]):
 
     def _end(self, generation: Generation, outcome: str) -> None:
         self._forget(generation, outcome, still_in_worker=True)
-        self._scheduled.admit_what_fits()
+        if generation.scheduler is not None:
+            generation.scheduler.admit_what_fits()
 
     def _forget(self, generation: Generation, outcome: str, *, still_in_worker: bool) -> None:
         """Every generation ends here, exactly once, with one outcome."""
@@ -341,38 +418,55 @@ class Inference(Actor[InferenceMessage]):
         deadline = self._deadlines.pop(generation.stream, None)
         if deadline is not None:
             deadline.cancel()
-        self._scheduled.release(generation, still_in_worker=still_in_worker)
+        self._last_active_at = trio.current_time()
+        scheduler = generation.scheduler
+        assert scheduler is not None
+        scheduler.release(generation, still_in_worker=still_in_worker)
+        if scheduler.is_empty:
+            self._models.wake_waiters()
         self._finished[outcome] += 1
         self._metrics.finished(outcome, len(generation.prompt_ids), len(generation.emitted_ids))
         if self._is_draining and not self._generations:
             self._idle.set()
 
-    # --- the engine -------------------------------------------------------------------------------
+    # --- models and their engines -------------------------------------------------------------------
 
-    @property
-    def _scheduled(self) -> Scheduler:
-        assert self._scheduler is not None, "made in `started`"
-        return self._scheduler
+    def _new_scheduler(self, model: ServableModel, text: TextModel, engine: ActorRef[Any]) -> Scheduler:
+        return Scheduler(model, text, engine, self._settings.limits, self._metrics, self, self._new_row)
+
+    def _engine_tells(self, message: EngineStep | EngineLoading | EngineReady) -> None:
+        scheduler = self._models.by_engine(message.engine)
+        if scheduler is None:
+            return  # it has been ended; these are its last words
+        match message:
+            case EngineStep():
+                scheduler.take_step(message)
+                return
+            case EngineReady():
+                scheduler.engine_ready(message)
+            case EngineLoading():
+                if scheduler.engine_loading(message):
+                    self.context.monitor(scheduler.engine)
+        self._models.wake_waiters()
+
+    async def _list_models(self) -> tuple[ModelState, ...]:
+        entries = await trio.to_thread.run_sync(self._shelf.entries)
+        return describe_models(self._models, entries)
+
+    def _check_idle(self) -> None:
+        idle_seconds = trio.current_time() - self._last_active_at
+        if not self._generations and idle_seconds >= self._settings.idle_unload_seconds:
+            self._models.unload_idle()
+
+    def _health(self) -> EngineHealth:
+        return describe_engine(
+            self._models,
+            engine=self._settings.engine,
+            last_inference_ms=self._last_inference_ms,
+            totals=self._finished,
+        )
 
     def occupancy_changed(self) -> None:
         """Set the gauges."""
-        self._metrics.occupancy(len(self._scheduled.rows), len(self._scheduled.queue))
-
-    def _health(self) -> EngineHealth:
-        scheduler = self._scheduled
-        return EngineHealth(
-            engine=self._settings.engine,
-            state=scheduler.state,
-            model=self._settings.model_name,
-            worker_pid=scheduler.worker_pid,
-            restarts=max(0, self._engine.incarnation - 1),
-            report=scheduler.report,
-            problem=scheduler.stage,
-            queue_depth=len(scheduler.queue),
-            running=len(scheduler.rows),
-            tokens_per_second=scheduler.tokens_per_second,
-            last_inference_ms=self._last_inference_ms,
-            memory=scheduler.memory,
-            memory_bound_bytes=scheduler.memory_bound_bytes,
-            totals=dict(self._finished),
-        )
+        schedulers = self._models.all
+        self._metrics.occupancy(sum(len(one.rows) for one in schedulers), sum(len(one.queue) for one in schedulers))

@@ -26,8 +26,14 @@ __all__ = [
     "GenerationRefused",
     "GenerationStarted",
     "GenerationTokens",
+    "ListModels",
+    "LoadModel",
+    "ModelChanged",
+    "ModelRefused",
+    "ModelState",
     "ResumeFrom",
     "StartGeneration",
+    "UnloadModel",
 ]
 
 
@@ -46,6 +52,8 @@ class ResumeFrom:
     log_probability: float
     """Sum over these tokens."""
     seed: int
+    model: str | None = None
+    """The model that began it, as `GenerationStarted` told; another model's token ids mean other text."""
 
 
 @frozen(kw_only=True)
@@ -55,6 +63,8 @@ class GenerationStarted:
     stream: str
     seed: int
     prompt_tokens: int
+    model: str = ""
+    """Name of the model that answers it, whatever is loaded later."""
 
 
 @frozen(kw_only=True)
@@ -154,8 +164,9 @@ class EngineHealth:
     engine: str
     """`mlx` or `mock`."""
     state: str
-    """`loading`, `ready` or `down`."""
+    """`loading`, `ready`, `down`, or `unloaded`: then the next request loads the model again."""
     model: str
+    """The model in use now."""
     worker_pid: int | None
     restarts: int
     report: Mapping[str, Any]
@@ -174,8 +185,82 @@ class EngineHealth:
     """What weights, live rows, kept prefixes and MLX's pool may hold together."""
     totals: Mapping[str, float] = field(factory=dict)
     """Counters since the inference actor started: prompt and generation tokens, requests by outcome."""
+    changing_to: str | None = None
+    """The model that is being loaded to take over."""
+    change_stage: str | None = None
+    """What that load is doing."""
 
 
 @frozen
 class DescribeEngine(Request[EngineHealth]):
     """How the engine is."""
+
+
+class ModelRefused(GenerationRefused):
+    """A model was not loaded or unloaded, and what served before still does; carries what an `error` needs."""
+
+
+@frozen(kw_only=True)
+class ModelState:
+    """One model that the server knows by name."""
+
+    name: str
+    """What to call it: the short name where there is one."""
+    full_name: str
+    """The hub id or the folder's name."""
+    state: str
+    """`absent`, `available`, `loading`, `loaded`, `unloading`, `draining`, `failed`, or `unloaded`: in use, and loaded again by
+    the next request."""
+    is_in_use: bool
+    """Whether new requests go to it."""
+    stage: str | None
+    """What a load is doing, or why it failed."""
+    running: int
+    """Its answers in the making."""
+    size_bytes: int | None
+    """All its files together; None for one that is not on this machine."""
+    type: str
+    """Model type and type of the weights."""
+    quantization: str
+    """Bits and group of packed weights, or empty."""
+    provenance: str
+    """`verified` or `unverified`."""
+    source: str
+    """Where it came from."""
+    adapter: str | None = None
+    """Name of the LoRA adapter that is put onto it."""
+
+
+@frozen
+class ListModels(Request[tuple[ModelState, ...]]):
+    """Every model that the server knows by name, and which is in use."""
+
+
+@frozen(kw_only=True)
+class ModelChanged:
+    """A model was loaded or unloaded."""
+
+    model: str
+    state: str
+    """`loaded` or `unloaded`."""
+    worker_pid: int | None
+
+
+@frozen
+class LoadModel(Request[ModelChanged]):
+    """Load a model by its name and let it take over; answered once new requests go to it.
+
+    Refused with `ModelRefused`; then what served before still does. An asker that leaves changes nothing about the load.
+    """
+
+    name: str
+
+
+@frozen
+class UnloadModel(Request[ModelChanged]):
+    """Let the model in use finish its answers, then end its process; the next request loads it again.
+
+    Answered once the process is gone. Refused with `ModelRefused`.
+    """
+
+    name: str

@@ -14,6 +14,7 @@ from actors.inference.engine_messages import AdmitRow, CancelRow, EngineLoading,
 from actors.inference.generation import Generation
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.request_rules import sampling_of
+from actors.inference.shelf import ServableModel
 from actors.inference.text.text_model import TextModel
 from protocol.errors import ErrorCode
 from runtime import ActorRef, Down, DownReason
@@ -43,20 +44,24 @@ class Scheduler:
 
     def __init__(
         self,
-        engine: ActorRef[Any],
+        model: ServableModel,
         text: TextModel,
+        engine: ActorRef[Any],
         limits: AdmissionLimits,
         metrics: InferenceMetrics,
         endings: Endings,
         new_row: Callable[[], int],
     ) -> None:
         """``new_row`` gives a row number that no other admission has had."""
-        self.engine = engine
+        self.model = model
         self.text = text
+        self.engine = engine
+        self.name = engine.path.rpartition("/")[2]
+        """Of the engine among its siblings."""
         self.queue: FairQueue[Generation] = FairQueue(lambda one: len(one.prompt_ids))
         self.rows: dict[int, Generation] = {}
         self.state = "loading"
-        """`loading`, `ready` or `down`."""
+        """`loading`, `ready`, `down` or `unloaded`."""
         self.stage: str | None = "starting"
         """What it is doing while it is not ready, or why it is down."""
         self.worker_pid: int | None = None
@@ -65,11 +70,24 @@ class Scheduler:
         self.memory: dict[str, float] = {}
         self.incarnation = 0
         """Of the engine actor that speaks now."""
+        self.was_ready = False
+        """Whether its model was loaded once."""
+        self.load_problem: str | None = None
+        """Why the first load came to nothing."""
+        self.fails_waiting = True
+        """Whether those who wait are told when the load fails; not while another model may yet answer them."""
+        self.is_ending = False
+        """True once its engine is told to stop: nothing may come here any more."""
         self._limits = limits
         self._metrics = metrics
         self._endings = endings
         self._new_row = new_row
         self._steps: deque[tuple[int, float]] = deque(maxlen=STEPS_MEASURED)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs and nobody waits."""
+        return not self.rows and not len(self.queue)
 
     @property
     def context_tokens(self) -> int:
@@ -217,15 +235,19 @@ class Scheduler:
         self.incarnation = message.incarnation
         self.worker_pid = message.worker_pid
         if message.stage.startswith("failed"):
-            self._load_failed(message.stage)
+            self.load_failed(message.stage)
         elif self.state != "down":
             # After a failed load each new attempt says "loading" again; that alone makes nothing better.
             self.state, self.stage = "loading", message.stage
         return is_new
 
-    def _load_failed(self, problem: str) -> None:
+    def load_failed(self, problem: str) -> None:
         """The model cannot be loaded: whoever waits for it is told, and new requests are refused."""
         self.state, self.stage = "down", problem
+        if not self.was_ready and self.load_problem is None:
+            self.load_problem = problem
+        if not self.fails_waiting:
+            return
         for generation in [*self.rows.values(), *self.queue]:
             self._endings.fail(generation, ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {problem}")
 
@@ -235,6 +257,7 @@ class Scheduler:
         self.worker_pid = message.worker_pid
         self.report = message.report
         self.state, self.stage = "ready", None
+        self.was_ready = self.was_ready or self.load_problem is None
         self._check_lengths()
         self.admit_what_fits()
 
@@ -257,6 +280,8 @@ class Scheduler:
         if self.state != "down":
             cause = down.reason.value if down.error is None else str(down.error)
             self.state, self.stage = "loading", f"restarting after: {cause}"
+            if not self.was_ready and self.load_problem is None:
+                self.load_problem = f"its worker was lost: {cause}"
         self.worker_pid = None
         if down.reason is not DownReason.STOPPED:
             self._metrics.engine_restart()

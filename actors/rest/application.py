@@ -16,6 +16,7 @@ from actors.inference.messages import Complete, Completion, DescribeEngine, Engi
 from actors.refusals import CommandRefused
 from actors.rest.entry import register_entry
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
+from actors.rest.models import register_models
 from actors.rest.problems import problem
 from actors.rest.rooms import Rooms, identity
 from actors.storage.messages import DescribeStorage, StorageHealth
@@ -82,7 +83,7 @@ def make_application(
         tree = readiness()
         reasons = list(tree.reasons)
         engine = await describe_engine()
-        if engine.state != "ready":
+        if engine.state not in ("ready", "unloaded"):
             reasons.append(f"engine is {engine.state}: {engine.problem}")
         storage: StorageHealth = await rooms.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
         if not storage.is_writable:
@@ -123,6 +124,7 @@ def make_application(
         )
         return jsonify({"type": "message", "content": completion.text, **unstructure(completion.done)})
 
+    register_models(app, inference)
     for register in parts:
         register(app, rooms)
     _register_errors(app)

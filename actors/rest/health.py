@@ -8,15 +8,15 @@ from actors.inference.messages import EngineHealth
 
 __all__ = ["HEALTHY_STATUSES", "engine_status", "mlx_health"]
 
-HEALTHY_STATUSES = frozenset({"healthy", "mock"})
+HEALTHY_STATUSES = frozenset({"healthy", "mock", "unloaded"})
 """Statuses that are answered with 200; all others with 503."""
 MEBIBYTE = 1024 * 1024
 
 
 def engine_status(engine: EngineHealth) -> str:
-    """`healthy`, `mock`, `loading` or `degraded`."""
-    if engine.state == "loading":
-        return "loading"
+    """`healthy`, `mock`, `loading`, `unloaded` (the next request loads it again) or `degraded`."""
+    if engine.state in ("loading", "unloaded"):
+        return engine.state
     if engine.state != "ready":
         return "degraded"
     if engine.engine == "mock":
@@ -52,6 +52,8 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "problem": engine.problem,
         "provenance": report.get("provenance"),
         "adapter": report.get("adapter"),
+        "changing_to": engine.changing_to,
+        "change_stage": engine.change_stage,
         "checks": list(report.get("checks", ())),
         "warnings": list(report.get("warnings", ())),
     }

@@ -394,7 +394,7 @@ async def test_more_than_32_commands_in_flight_are_refused(
         await gate.wait()
         return [1]
 
-    monkeypatch.setattr(Inference, "_encode", wait)
+    monkeypatch.setattr(Inference, "_encode_for", wait)
     async with server.peer() as peer:
         for number in range(33):
             await peer.send("generate", str(number), {"prompt": "x"})

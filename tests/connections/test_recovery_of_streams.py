@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 ROOMS = [
     "access",
     "inference/inference",
-    "inference/engine",
+    "inference/engines/1",
     "connections/listener",
     "rest",
     "inspection",
@@ -133,7 +133,7 @@ async def test_streams_of_several_clients_survive_together(tmp_path: Path) -> No
         await streaming(one, first, 150)
         await streaming(two, second, 140)
         crash(server.system, "inference/inference", Killed("x"))
-        crash(server.system, "inference/engine", Killed("x"))
+        crash(server.system, "inference/engines/1", Killed("x"))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take_the_rest, one, first)
             nursery.start_soon(take_the_rest, two, second)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from attrs import define
 from prometheus_client import CollectorRegistry
 
 from actors.inference.admission import AdmissionLimits
@@ -31,15 +32,47 @@ from actors.inference.messages import (
     StartGeneration,
 )
 from actors.inference.metrics import InferenceMetrics
+from actors.inference.models.inventory import InventoryEntry
+from actors.inference.roster import Roster
+from actors.inference.shelf import MockShelf, ServableModel
 from actors.inference.text.text_model import MockText, TextModel
 from protocol.commands import Generate
 from protocol.events import Done
-from runtime import Actor, ActorRef, ActorSystem, Backoff, ChildSpec, DynamicSpec, SupervisorSpec
+from runtime import Actor, ActorRef, ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 from runtime.testing import Probe
 from tests.cache_folder import cache_folder_of_tests
 
 PATIENCE_SECONDS = 20.0
 """Far more than anything with the mock engine takes; only a failure waits for it."""
+
+
+@define(kw_only=True)
+class RoomShelf:
+    """Models of the mock engine, or one checkpoint; a test says whose text cannot be read and what the weights weigh."""
+
+    load_text: Callable[[], TextModel] = MockText
+    checkpoint: Path | None = None
+    names: Sequence[str] = ("mock", "other", "third")
+    unreadable: Sequence[str] = ()
+    weights_bytes: int = 0
+
+    def start(self) -> ServableModel:
+        return self.find(self.names[0])
+
+    def entries(self) -> list[InventoryEntry]:
+        return MockShelf(self.names).entries()
+
+    def find(self, name: str) -> ServableModel:
+        MockShelf(self.names).find(name)
+        return ServableModel(name=name, folder=self.checkpoint)
+
+    def text(self, model: ServableModel) -> TextModel:
+        if model.name in self.unreadable:
+            raise ValueError("tokenizer.json is damaged on purpose")
+        return self.load_text()
+
+    def need_bytes(self, model: ServableModel, backend: str) -> int:
+        return self.weights_bytes
 
 
 class Follower(Actor[GenerationEvent]):
@@ -60,13 +93,18 @@ class Room:
         self.system = system
         self.registry = registry
         self.inference: ActorRef[Any] = system.reference("inference/inference")
-        self.engine: ActorRef[Any] = system.reference("inference/engine")
         self.followers = system.dynamic("followers")
         self.follower: ActorRef[Any] = system.reference("nobody")
         self.events: defaultdict[str, list[GenerationEvent]] = defaultdict(list)
         self.patience_seconds = patience_seconds
         self._noted = trio.Event()
         self._names = (f"s{number}" for number in itertools.count(1))
+
+    @property
+    def engine(self) -> ActorRef[Any]:
+        """The newest engine."""
+        paths = [one.path for one in self.system.places() if one.path.startswith("inference/engines/")]
+        return self.system.reference(max(paths, key=lambda path: int(path.rpartition("/")[2])))
 
     def note(self, event: GenerationEvent) -> None:
         self.events[event.stream].append(event)
@@ -209,6 +247,9 @@ async def inference_room(
     blas: str = "auto",
     prefix_bytes: int = 0,
     load_text: Callable[[], TextModel] = MockText,
+    shelf: RoomShelf | None = None,
+    model_memory_bytes: int = 0,
+    idle_unload_seconds: float = 0.0,
     is_ready: bool = True,
     patience_seconds: float = PATIENCE_SECONDS,
     **system_arguments: Any,
@@ -220,12 +261,11 @@ async def inference_room(
     system = ActorSystem(watch_loop=False, **system_arguments)
     inference, inspection = system.reference("inference/inference"), system.reference("inspection")
 
-    def make_engine() -> Engine:
+    def make_engine(model: ServableModel) -> Engine:
         plan = json.dumps(list(faults)) if faults and next(lives) < faulty_lives else ""
         settings = EngineSettings(
             engine=engine,
-            model_name="test",
-            checkpoint=checkpoint,
+            model=model,
             cache_folder=cache_folder or cache_folder_of_tests(),
             blas=blas,
             prefix_bytes=prefix_bytes,
@@ -234,7 +274,13 @@ async def inference_room(
         )
         return Engine(settings, inference, inspection)
 
-    settings = InferenceSettings(engine=engine, model_name="test", limits=limits or AdmissionLimits())
+    settings = InferenceSettings(
+        engine=engine,
+        limits=limits or AdmissionLimits(),
+        model_memory_bytes=model_memory_bytes,
+        idle_unload_seconds=idle_unload_seconds,
+    )
+    models = shelf or RoomShelf(load_text=load_text, checkpoint=checkpoint)
     spec = SupervisorSpec(
         children=(
             ChildSpec(id="inspection", start=Probe().start),
@@ -243,14 +289,18 @@ async def inference_room(
                 start=SupervisorSpec(
                     intensity=None,
                     children=(
+                        ChildSpec(id="roster", start=Roster),
+                        ChildSpec(id="engines", start=DynamicSpec(max_children=4, intensity=None)),
                         ChildSpec(
                             id="inference",
-                            start=lambda: Inference(settings, load_text, system.reference("inference/engine"), metrics),
-                        ),
-                        ChildSpec(
-                            id="engine",
-                            start=make_engine,
-                            backoff=Backoff(base_seconds=0.25, maximum_seconds=10.0),
+                            start=lambda: Inference(
+                                settings,
+                                models,
+                                system.dynamic("inference/engines"),
+                                lambda model: lambda: make_engine(model),
+                                system.reference("inference/roster"),
+                                metrics,
+                            ),
                         ),
                     ),
                 ),

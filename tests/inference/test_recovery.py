@@ -152,7 +152,7 @@ async def test_p02_a_row_that_the_worker_cannot_take_fails_alone() -> None:
         await room.tokens(neighbour, 2)
         # Token 256 ends answers and is no byte, so the mock engine cannot read this prompt.
         life: Any = room.system.place("inference/inference").life
-        life.actor._scheduler.text.encode = lambda _request: [256]
+        life.actor._models.current.text.encode = lambda _request: [256]
         failure = await room.failure(await room.start("x"))
         assert failure.code is ErrorCode.ENGINE_FAILED
         assert "ValueError" in failure.message
@@ -287,7 +287,7 @@ async def test_both_actors_may_fail_at_once() -> None:
     async with inference_room(step_seconds=0.005) as room:
         stream = await room.start("count to 50")
         await room.tokens(stream, 10)
-        crash(room.system, "inference/engine", RuntimeError("lost on purpose"))
+        crash(room.system, "inference/engines/1", RuntimeError("lost on purpose"))
         await lose_inference(room)
         await room.start("count to 50", stream=stream, resume=room.point(stream, len(room.events[stream])))
         assert await room.answer(stream) == counted(50)

@@ -37,7 +37,7 @@ async def test_server_json_names_socket_and_worker(server: RunningServer) -> Non
     health = await server.until_engine_is("ready")
     path = server.settings.data_dir / "server.json"
     await eventually(lambda: json.loads(path.read_text())["worker_pid"] == health.worker_pid)
-    crash(server.system, "inference/engine", RuntimeError("x"))
+    crash(server.system, "inference/engines/1", RuntimeError("x"))
 
     def names_the_next() -> bool:
         return json.loads(path.read_text())["worker_pid"] not in (None, health.worker_pid)
@@ -108,7 +108,7 @@ def _room(server: RunningServer, path: str) -> int:
 async def test_the_tree_answers_within_a_second_while_every_mailbox_is_full(server: RunningServer) -> None:
     """The promise of ARCHITECTURE: it reads the runtime's own records and never asks an actor."""
     await server.until_engine_is("ready")
-    full = ("access", "inference/inference", "inference/engine")
+    full = ("access", "inference/inference", "inference/engines/1")
     for path in full:
         assert await server.inspect({"command": "suspend", "path": path}) == [{"suspended": path}]
     from actors.access.messages import CheckDoor
@@ -117,7 +117,7 @@ async def test_the_tree_answers_within_a_second_while_every_mailbox_is_full(serv
     fillers: dict[str, Any] = {
         "access": CheckDoor(host="x", origin=None),
         "inference/inference": CancelGeneration("none"),
-        "inference/engine": CancelRow(-1),
+        "inference/engines/1": CancelRow(-1),
     }
     for path in full:
         reference = server.system.reference(path)
@@ -193,7 +193,7 @@ async def test_a_suspended_actor_waits_until_it_is_resumed(server: RunningServer
         assert (await peer.stream("g"))[-1]["type"] == "done"
 
 
-@pytest.mark.parametrize("path", ["access", "inference/engine", "inference", "connections/listener", "rest"])
+@pytest.mark.parametrize("path", ["access", "inference/engines/1", "inference", "connections/listener", "rest"])
 async def test_a_child_is_restarted_on_request_and_no_failure_is_counted(server: RunningServer, path: str) -> None:
     await server.until_engine_is("ready")
     assert await server.inspect({"command": "restart", "path": path}) == [{"restarted": path, "incarnation": 2}]

@@ -86,8 +86,8 @@ async def _queue(http: httpx.AsyncClient, wanted: tuple[int, int]) -> bool:
 
 async def test_a_restarted_worker_is_counted(server: RunningServer) -> None:
     before = await server.until_engine_is("ready")
-    crash(server.system, "inference/engine", RuntimeError("x"))
-    await eventually(lambda: server.system.place("inference/engine").incarnation == 2)
+    crash(server.system, "inference/engines/1", RuntimeError("x"))
+    await eventually(lambda: server.system.place("inference/engines/1").incarnation == 2)
     await server.until_engine_is("ready")
     async with server.http() as http:
         body = (await http.get("/health/mlx")).json()

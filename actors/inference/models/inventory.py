@@ -39,6 +39,8 @@ class InventoryEntry:
     """All its files together; None for one that is not there."""
     type: str
     """Model type and type of the weights; empty for one that is not there."""
+    quantization: str
+    """Bits and group of packed weights, or empty."""
     provenance: str
     """`verified`, `unverified`, `damaged manifest`, or empty for one that is not there."""
     source: str
@@ -58,8 +60,8 @@ def inventory(cache_folder: Path, in_use: str | None) -> list[InventoryEntry]:
     present = {entry.full_name for entry in entries}
     entries += [
         InventoryEntry(
-            name=short, full_name=full, is_present=False, is_in_use=False, size_bytes=None, type="", provenance="",
-            source="", folder=None,
+            name=short, full_name=full, is_present=False, is_in_use=False, size_bytes=None, type="",
+            quantization="", provenance="", source="", folder=None,
         )
         for short, full in short_names().items()
         if full not in present
@@ -102,6 +104,13 @@ def weights_type(config: Mapping[str, Any]) -> str:
     return f"{config.get('model_type', '?')} {weights}".strip()
 
 
+def _quantization(config: Mapping[str, Any]) -> str:
+    quantization = config.get("quantization")
+    if not isinstance(quantization, dict):
+        return ""
+    return f"{quantization.get('bits')} bits in groups of {quantization.get('group_size')}"
+
+
 def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: Path | None) -> InventoryEntry:
     provenance, source = "unverified", "unknown"
     if (found.folder / MANIFEST_NAME).exists():
@@ -110,13 +119,15 @@ def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: 
             provenance, source = provenance_of(manifest), describe_source(manifest)
         except ModelError:
             provenance = "damaged manifest"
+    config = _config_of(found.folder)
     return InventoryEntry(
         name=shortest.get(found.name, found.name),
         full_name=found.name,
         is_present=True,
         is_in_use=found.folder.resolve() == used_folder,
         size_bytes=folder_bytes(found.folder),
-        type=weights_type(_config_of(found.folder)),
+        type=weights_type(config),
+        quantization=_quantization(config),
         provenance=provenance,
         source=source,
         folder=found.folder,

@@ -110,9 +110,14 @@ def verify_safetensors_size(path: Path) -> None:
 
 def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a safetensors file, from its header alone. Raises as `verify_safetensors_size`."""
+    return {name: shape for name, (_kind, shape) in safetensors_tensors(path).items()}
+
+
+def safetensors_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each tensor, from the header alone. Raises as `verify_safetensors_size`."""
     header, _start = _safetensors_header(path)
     try:
-        return {name: tuple(entry["shape"]) for name, entry in header.items()}
+        return {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()}
     except (KeyError, TypeError) as error:
         raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
 

@@ -40,7 +40,7 @@ def _load(arguments: argparse.Namespace, pipe: Pipe) -> Stepper:
     if arguments.engine == "mock":
         from actors.inference.worker.mock import MockStepper
 
-        return MockStepper(step_seconds=arguments.mock_step_seconds)
+        return MockStepper(step_seconds=arguments.mock_step_seconds, name=arguments.model_name or "mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")
     from actors.inference.worker.blas import load_blas
@@ -49,8 +49,14 @@ def _load(arguments: argparse.Namespace, pipe: Pipe) -> Stepper:
     stage("importing mlx")
     from actors.inference.worker.start import load_stepper
 
-    folder = Path(arguments.model)
-    return load_stepper(folder, arguments.model_name, blas, stage, prefix_bytes=arguments.prefix_bytes)
+    return load_stepper(
+        Path(arguments.model),
+        arguments.model_name,
+        blas,
+        stage,
+        prefix_bytes=arguments.prefix_bytes,
+        adapter=None if arguments.adapter is None else Path(arguments.adapter),
+    )
 
 
 def _arguments() -> Any:
@@ -59,6 +65,7 @@ def _arguments() -> Any:
     parser.add_argument("--engine", choices=("mlx", "mock"), required=True)
     parser.add_argument("--model", default="")
     parser.add_argument("--model-name", default="")
+    parser.add_argument("--adapter")
     parser.add_argument("--blas", default="auto")
     parser.add_argument("--cache-folder", default=".")
     parser.add_argument("--prefix-bytes", type=int, default=0)

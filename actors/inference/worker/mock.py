@@ -1,7 +1,7 @@
 """The mock engine's step function: the same worker, pipe and batch rules, and no model.
 
-Its answers are a plain function of the prompt: ``count to N`` is answered with the numbers, anything else
-with the prompt itself. It serves fast tests and development, and nothing in health pretends otherwise.
+Its answers are a plain function of the prompt: ``count to N`` is answered with the numbers, ``which model`` with
+its name, anything else with the prompt itself. It serves fast tests and development, and nothing in health pretends otherwise.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _COUNT = re.compile(r"count to (\d{1,6})")
 class MockStepper:
     """Rows of bytes."""
 
-    def __init__(self, *, step_seconds: float = 0.0) -> None:
+    def __init__(self, *, step_seconds: float = 0.0, name: str = "mock") -> None:
         """``step_seconds`` is what each step takes, for tests that need a busy engine."""
+        self._name = name
         self._step_seconds = step_seconds
         self._rows: dict[int, tuple[Row, bytes]] = {}
         self._unread: dict[int, int] = {}
@@ -36,7 +37,7 @@ class MockStepper:
     def report(self) -> dict[str, Any]:
         """Says plainly that there is no model."""
         return {
-            "model": "mock",
+            "model": self._name,
             "backend": "cpu",
             "blas": "none",
             "dtype": "none",
@@ -49,7 +50,7 @@ class MockStepper:
 
     def admit(self, row: Row) -> None:
         """Take a row."""
-        self._rows[row.row] = (row, _answer(bytes(row.prompt_ids)))
+        self._rows[row.row] = (row, _answer(bytes(row.prompt_ids), self._name))
         self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))
 
     def cancel(self, row: int) -> None:
@@ -104,8 +105,10 @@ class MockStepper:
         return {"resident": resident_bytes()}
 
 
-def _answer(prompt: bytes) -> bytes:
+def _answer(prompt: bytes, name: str) -> bytes:
     counted = _COUNT.search(prompt.decode("utf-8", "replace"))
     if counted is not None:
         return " ".join(str(number) for number in range(1, int(counted[1]) + 1)).encode()
+    if prompt.startswith(b"which model"):
+        return name.encode()
     return b"You said: " + prompt

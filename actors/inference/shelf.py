@@ -1,0 +1,123 @@
+"""The models that a running server may load, by name. A client names them; it never names a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from attrs import frozen
+
+from actors.inference.models.errors import ModelNotFound
+from actors.inference.models.inventory import InventoryEntry, inventory
+from actors.inference.models.loaded_size import loaded_bytes
+from actors.inference.text.text_model import CheckpointText, MockText, TextModel
+
+__all__ = ["MOCK_MODEL", "CheckpointShelf", "MockShelf", "ServableModel", "Shelf"]
+
+
+@frozen(kw_only=True)
+class ServableModel:
+    """A model that this server may load."""
+
+    name: str
+    """What people call it: the short name where there is one."""
+    folder: Path | None
+    """Its checkpoint; None for a model of the mock engine."""
+    adapter: Path | None = None
+    """A LoRA adapter that is put onto it."""
+
+
+MOCK_MODEL = ServableModel(name="mock", folder=None)
+"""What the mock engine serves at first."""
+
+
+class Shelf(Protocol):
+    """Everything here reads files and blocks: call it in a thread."""
+
+    def start(self) -> ServableModel:
+        """The model that the server was started with."""
+
+    def entries(self) -> list[InventoryEntry]:
+        """Everything that has a name."""
+
+    def find(self, name: str) -> ServableModel:
+        """The model of that name. Raises `ModelNotFound` for one that is not on this machine."""
+
+    def text(self, model: ServableModel) -> TextModel:
+        """Its tokenizer and template. Raises `OSError` or `ValueError` naming the file that is wrong."""
+
+    def need_bytes(self, model: ServableModel, backend: str) -> int:
+        """Memory of its weights once they are loaded on ``backend``. Raises `ModelError`."""
+
+
+@frozen
+class CheckpointShelf:
+    """The models under the cache folder, and the one that the server was started with, wherever it lies."""
+
+    started_with: ServableModel
+    cache_folder: Path
+
+    def start(self) -> ServableModel:
+        """The model that the server was started with."""
+        return self.started_with
+
+    def entries(self) -> list[InventoryEntry]:
+        """The inventory."""
+        return inventory(self.cache_folder, self.started_with.name)
+
+    def find(self, name: str) -> ServableModel:
+        """By the short or the full name of the inventory, or as it was written at the start. Raises `ModelNotFound`."""
+        if name == self.started_with.name:
+            return self.started_with
+        for entry in self.entries():
+            if name in (entry.name, entry.full_name) and entry.folder is not None:
+                # The adapter belongs to the model that it was named with.
+                is_start = self.started_with.folder is not None and entry.folder.samefile(self.started_with.folder)
+                return self.started_with if is_start else ServableModel(name=entry.name, folder=entry.folder)
+        raise ModelNotFound(name_or_path=name, searched=(self.cache_folder / "models",))
+
+    def text(self, model: ServableModel) -> TextModel:
+        """Reads the tokenizer's files."""
+        assert model.folder is not None
+        return CheckpointText(model.folder)
+
+    def need_bytes(self, model: ServableModel, backend: str) -> int:
+        """From the headers of the weights' files. Raises `ModelError`."""
+        assert model.folder is not None
+        return loaded_bytes(model.folder, as_float32=backend == "cpu")
+
+
+@frozen
+class MockShelf:
+    """Models without weights, so that changing them can be tried where there is none."""
+
+    names: Sequence[str] = ("mock", "mock-other")
+    weights_bytes: int = 0
+
+    def start(self) -> ServableModel:
+        """The first."""
+        return ServableModel(name=self.names[0], folder=None)
+
+    def entries(self) -> list[InventoryEntry]:
+        """All of them, without a size."""
+        make = partial(
+            InventoryEntry, is_present=True, is_in_use=False, size_bytes=0, type="mock", quantization="",
+            provenance="unverified", source="the mock engine", folder=None,
+        )  # fmt: skip
+        return [make(name=name, full_name=name) for name in self.names]
+
+    def find(self, name: str) -> ServableModel:
+        """By its name. Raises `ModelNotFound`."""
+        if name not in self.names:
+            raise ModelNotFound(name_or_path=name, searched=())
+        return ServableModel(name=name, folder=None)
+
+    def text(self, model: ServableModel) -> TextModel:
+        """Bytes."""
+        return MockText()
+
+    def need_bytes(self, model: ServableModel, backend: str) -> int:
+        """As many as it was told."""
+        return self.weights_bytes
