@@ -33,7 +33,7 @@ PROMPTS = {
 
 async def is_in(server: RunningServer, phase: str) -> bool:
     """Whether the one request under test is in that phase."""
-    inference, engine = await server.snapshot("inference/inference"), await server.snapshot("inference/engine")
+    inference, engine = await server.snapshot("inference/inference"), await server.snapshot("inference/engines/1")
     match phase:
         case "queued":
             return bool(inference["waiting"] == 1)
@@ -60,7 +60,7 @@ async def assert_freed(server: RunningServer, phase: str, outcome: str) -> None:
     """Nothing is left of it: its row where it had one, its place in the queue else; it never starts again."""
 
     async def is_freed() -> bool:
-        inference, engine = await server.snapshot("inference/inference"), await server.snapshot("inference/engine")
+        inference, engine = await server.snapshot("inference/inference"), await server.snapshot("inference/engines/1")
         left = 1 if phase == "queued" else 0
         return (inference["waiting"], inference["running"], engine["rows"]) == (0, left, left)
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 async def test_p01_a_workers_first_step_is_held_to_what_its_warm_up_took() -> None:
     plan = [{"fault": "hang", "step": 1}]
     async with inference_room(step_seconds=0.005, faults=plan, faulty_lives=1) as room:
-        assert (await actor_snapshot(room.system, "inference/engine"))["step_deadline_seconds"] < FIRST_STEP_SECONDS
+        assert (await actor_snapshot(room.system, "inference/engines/1"))["step_deadline_seconds"] < FIRST_STEP_SECONDS
         with structlog.testing.capture_logs() as logged:
             assert await room.answer(await room.start("count to 12")) == count_to(12)
         (reason,) = (one["error"] for one in logged if one["event"] == "engine down")
