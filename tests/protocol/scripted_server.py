@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from trio.testing import memory_stream_pair
 
 from protocol.client import connection as connection_module
 
-__all__ = ["Peer", "Script", "ScriptedServer", "scripted"]
+__all__ = ["Peer", "Script", "ScriptedServer", "scripted", "scripted_listener"]
 
 TIME = "2026-01-01T00:00:00.000Z"
 
@@ -130,6 +131,13 @@ class ScriptedServer:
         self.nursery.start_soon(self._serve, BudgetStream(server, budget_bytes), script)
         return client, "scripted", "/ws"
 
+    async def accept(self, stream: Any) -> None:
+        """Serve one real connection."""
+        script = self.scripts[min(len(self.attempts), len(self.scripts) - 1)]
+        self.attempts.append(trio.current_time())
+        if script is not None:
+            await self._serve(stream, script)
+
     async def _serve(self, stream: Any, script: Script) -> None:
         with suppress(trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             async with trio.open_nursery() as nursery:
@@ -154,4 +162,15 @@ async def scripted(
     async with trio.open_nursery() as nursery:
         server.nursery = nursery
         yield server
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def scripted_listener(*scripts: Script | None) -> AsyncIterator[tuple[str, ScriptedServer]]:
+    """The same behind a real port, for clients in other processes; yields its address."""
+    server = ScriptedServer(list(scripts))
+    async with trio.open_nursery() as nursery:
+        server.nursery = nursery
+        listeners = await nursery.start(partial(trio.serve_tcp, server.accept, 0, host="127.0.0.1"))
+        yield f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}/ws", server
         nursery.cancel_scope.cancel()

@@ -13,10 +13,11 @@ import pytest
 import trio
 import trio_websocket
 
-from protocol.client import CommandFailed, Disconnected, connect
+from protocol.client import Backoff, CommandFailed, Disconnected, connect
 from protocol.client import client as client_module
 from protocol.client import connection as connection_module
 from protocol.commands import ChatMessage, Generate, Role
+from tests.cutting_proxy import cutting_proxy
 from tests.server_fixture import RunningServer, count_to, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
@@ -157,6 +158,24 @@ async def test_a_server_that_goes_away_says_so_and_raises(tmp_path: Path) -> Non
         with pytest.raises(Disconnected) as caught:
             await client.ping()
         assert caught.value.code == 1012
+
+
+async def test_p4_commands_are_answered_across_cuts(engineless_server: RunningServer) -> None:
+    """A new connection each time, and each command answered once, whichever byte the cut fell on."""
+    changes: list[str] = []
+    backoff = Backoff(base_seconds=0.01)
+    async with (
+        cutting_proxy(engineless_server.about.websocket_url, 1500, 2500, 4001) as url,
+        connect(
+            url, client_id="me", reconnect=True, backoff=backoff, on_change=lambda one: changes.append(one.state)
+        ) as client,
+    ):
+        number = 0
+        while changes.count("connected") < 4:
+            number += 1
+            payload = f"{number}-{'x' * 200}"
+            assert await client.ping(payload) == payload
+    assert changes == ["connected", *["disconnected", "connected"] * 3, "ended"]
 
 
 # --- servers that misbehave ---------------------------------------------------------------------------

@@ -1,0 +1,576 @@
+/**
+ * The LeanVibe client for browsers and Node (22 and newer, for its own WebSocket): one file, no dependencies.
+ *
+ *   const client = await connect("ws://127.0.0.1:8765/ws", { clientId: "me" });
+ *   for await (const text of await client.generate({ prompt: "hello" })) console.log(text);
+ *   await client.close();
+ *
+ * After a cut it comes back by itself: commands without an answer are sent again with the same id, which the server
+ * carries out once, and streams go on where they stood or from a snapshot. Types are in leanvibe.d.ts.
+ */
+
+export const SUBPROTOCOL = "leanvibe.v1+json";
+export const VERSION = 1;
+
+/** Close codes after which a client does not come back; so it does after no code at all. */
+export const CLOSE_CODES = Object.freeze({
+  1001: "after", 1007: "no", 1009: "no", 1011: "yes", 1012: "after", 4008: "yes",
+  4400: "no", 4401: "no", 4403: "no", 4408: "yes", 4429: "after",
+});
+
+const CONNECT_MS = 10_000;
+const ANSWER_MS = 40_000;
+const SILENCE_MS = 45_000;
+const CANCEL_MS = 2_000;
+const ACKNOWLEDGE_MS = 1_000;
+const GIVE_UP_MS = 120_000;
+const EVENT_IDS = 4096;
+const CLIENT_STREAM = "client";
+const UNKNOWN_EPOCH = "none";
+const TERMINAL = new Set(["done", "cancelled", "failed"]);
+
+/** The server said no: `data` is its `error` or `failed`. */
+export class CommandFailed extends Error {
+  constructor(data) {
+    super(`${data.code}: ${data.message}`);
+    this.name = "CommandFailed";
+    this.data = data;
+    this.code = data.code;
+  }
+}
+
+/** The connection ended and no other follows, or an answer was lost with it. */
+export class Disconnected extends Error {
+  constructor(code, reason) {
+    super(`the connection ended (${code ?? "no close frame"}${reason ? `: ${reason}` : ""})`);
+    this.name = "Disconnected";
+    this.code = code;
+    this.reason = reason;
+  }
+}
+
+/** Whether a connection that ended with this close code may be opened again. */
+export function comesBack(code) {
+  if (code === null || code === undefined || code === 1005 || code === 1006) return true;
+  return (CLOSE_CODES[code] ?? "no") !== "no";
+}
+
+/** Milliseconds before attempt 0, 1, 2 …: full jitter; what the server said wins. */
+export function delayMs(attempt, hintMs, random = Math.random) {
+  if (typeof hintMs === "number") return Math.max(0, hintMs);
+  return random() * Math.min(10_000, 250 * 2 ** Math.min(attempt, 64));
+}
+
+/** How far a client has followed one stream. */
+export class StreamPosition {
+  constructor(stream, epoch, seq = 0) {
+    this.stream = stream;
+    this.epoch = epoch;
+    this.seq = seq;
+    this.isRecovering = false;
+  }
+
+  /** Judges a frame: `next` (and stands behind it), `seen` or `loss`. */
+  take(frame) {
+    const first = frame.first_seq ?? frame.seq;
+    if (!Number.isInteger(frame.seq) || !Number.isInteger(first) || first < 1 || first > frame.seq) {
+      throw new Disconnected(null, "seq and first_seq must be integers");
+    }
+    if (frame.seq <= this.seq) return "seen";
+    if (this.isRecovering || first !== this.seq + 1) {
+      this.isRecovering = true;
+      return "loss";
+    }
+    this.seq = frame.seq;
+    return "next";
+  }
+
+  point() {
+    return { stream: this.stream, epoch: this.epoch, seq: this.seq };
+  }
+
+  /** Takes the answer to a resume; false where a snapshot holds instead of events. */
+  resumed(result, epoch) {
+    this.isRecovering = false;
+    if (epoch !== undefined) this.epoch = epoch;
+    if (result.resumed) return true;
+    this.epoch = result.snapshot?.epoch ?? this.epoch;
+    this.seq = result.snapshot?.seq ?? result.head ?? 0;
+    return false;
+  }
+}
+
+/** A queue that one reader iterates over. */
+class Queue {
+  #items = [];
+  #waiting = null;
+  #failure = undefined;
+
+  put(item) {
+    this.#items.push(item);
+    this.#wake();
+  }
+
+  /** No more will come: what waits can still be read, then the failure is thrown. */
+  end(failure) {
+    this.#failure ??= failure;
+    this.#wake();
+  }
+
+  #wake() {
+    this.#waiting?.();
+    this.#waiting = null;
+  }
+
+  async take() {
+    while (this.#items.length === 0) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await new Promise((resolve) => (this.#waiting = resolve));
+    }
+    return this.#items.shift();
+  }
+}
+
+/** A streamed answer: iterate over it for pieces of text; then `done` holds the last event's data. */
+export class Answer {
+  #queue = new Queue();
+  #told = "";
+  #isOver = false;
+  #cancel;
+
+  constructor(commandId, accepted, cancel) {
+    this.commandId = commandId;
+    this.stream = accepted.stream;
+    this.done = null;
+    this.wasCancelled = false;
+    this.#cancel = cancel;
+  }
+
+  async *[Symbol.asyncIterator]() {
+    try {
+      while (!this.#isOver) {
+        const item = await this.#queue.take();
+        if (typeof item === "string") {
+          yield item;
+          continue;
+        }
+        this.#isOver = true;
+        if (item.type === "done") this.done = item.data;
+        else if (item.type === "cancelled") this.wasCancelled = true;
+        else throw new CommandFailed(item.data);
+      }
+    } finally {
+      // A loop that is left early ends the generation: the server frees the row instead of talking to nobody.
+      await this.cancel();
+    }
+  }
+
+  /** The whole answer, or what of it was not read yet. */
+  async text() {
+    let whole = "";
+    for await (const piece of this) whole += piece;
+    return whole;
+  }
+
+  /** Ends it, if it still runs. */
+  async cancel() {
+    const wasOver = this.#isOver;
+    await this.#cancel(this, wasOver);
+  }
+
+  _take(message) {
+    if (message.type === "token") this.#put(message.data.text);
+    else if (TERMINAL.has(message.type)) this.#queue.put(message);
+  }
+
+  _takeSnapshot(result) {
+    const { text, state, data } = result.snapshot ?? {};
+    if (typeof text !== "string" || !text.startsWith(this.#told)) {
+      this._end(new Disconnected(null, "the server has lost this answer"));
+      return;
+    }
+    // What was emitted never changes, so only the rest is new.
+    if (text !== this.#told) this.#put(text.slice(this.#told.length));
+    if (TERMINAL.has(state)) this.#queue.put({ type: state, data: data ?? {} });
+  }
+
+  _end(failure) {
+    this.#queue.end(failure);
+  }
+
+  #put(text) {
+    this.#told += text;
+    this.#queue.put(text);
+  }
+}
+
+/** Iterate over it for durable events, and for `{type: "snapshot"}` wherever some were lost and at the beginning. */
+export class ClientEvents {
+  #queue = new Queue();
+  #ids = new Set();
+  #position;
+
+  constructor(position) {
+    this.#position = position;
+    this.handedOutSeq = 0;
+    this.acknowledgedSeq = 0;
+  }
+
+  async *[Symbol.asyncIterator]() {
+    while (true) {
+      const item = await this.#queue.take();
+      yield item;
+      // Asking for the next one says that this one is dealt with.
+      this.handedOutSeq = item.seq;
+    }
+  }
+
+  _take(message) {
+    if (message.type === "events") {
+      for (const one of message.data.events) this._take(one);
+      return;
+    }
+    const id = message.data?.event_id;
+    if (typeof id === "string") {
+      if (this.#ids.has(id)) return;
+      this.#ids.add(id);
+      if (this.#ids.size > EVENT_IDS) this.#ids.delete(this.#ids.values().next().value);
+    }
+    this.#queue.put({ type: message.type, seq: message.seq, time: message.time, data: message.data });
+  }
+
+  _takeSnapshot(result) {
+    this.#queue.put({ type: "snapshot", seq: this.#position.seq, data: result.snapshot ?? {} });
+  }
+
+  _end(failure) {
+    this.#queue.end(failure);
+  }
+}
+
+/** Made by `connect`. */
+export class Client {
+  #url;
+  #options;
+  #WebSocket;
+  #socket = null;
+  #isWelcome = false;
+  #pending = new Map();
+  #positions = new Map();
+  #streams = new Map();
+  #nextNumber = 1;
+  #prefix = randomPrefix();
+  #hintMs;
+  #ended = null;
+  #isLeaving = false;
+  #attempt = 0;
+  #failingSince = 0;
+  #silence = null;
+  #retry = null;
+  #acknowledging = null;
+
+  constructor(url, options) {
+    this.#url = url;
+    this.#options = { deviceId: "default", reconnect: true, detach: false, events: false, ...options };
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (this.#WebSocket === undefined) {
+      throw new Error("no WebSocket here; Node 22 has one, older ones need the option WebSocket");
+    }
+    this.welcome = null;
+    this.goingAway = null;
+    this.events = null;
+  }
+
+  // --- for programs ---------------------------------------------------------------------------------
+
+  /** Sends a command and resolves with the data of its answer; rejects with CommandFailed or Disconnected. */
+  async command(type, data, options = {}) {
+    return (await this.#ask(type, data, options)).data;
+  }
+
+  /** A round trip; resolves with the payload as the server sent it back. */
+  ping(payload = null) {
+    return this.command("ping", payload);
+  }
+
+  /** Ends a running command; whether it was still running. */
+  async cancel(commandId) {
+    return (await this.command("cancel", { target: commandId })).cancelled;
+  }
+
+  /** Starts a generation; leaving a loop over it early cancels it. */
+  generate(data) {
+    return this.#startStream("generate", data);
+  }
+
+  /** Starts an assistance with code; as `generate`. */
+  assist(data) {
+    return this.#startStream("assist", data);
+  }
+
+  /** Closes the connection for good. */
+  async close() {
+    this.#isLeaving = true;
+    clearTimeout(this.#retry);
+    const socket = this.#socket;
+    if (socket !== null && socket.readyState < 2) {
+      const closed = new Promise((resolve) => socket.addEventListener("close", resolve, { once: true }));
+      socket.close(1000);
+      await Promise.race([closed, pause(CANCEL_MS)]);
+    }
+    this.#end(new Disconnected(1000, "the client left"));
+  }
+
+  // --- commands -------------------------------------------------------------------------------------
+
+  #nextId() {
+    return `${this.#prefix}-${this.#nextNumber++}`;
+  }
+
+  async #startStream(type, data) {
+    const onDisconnect = this.#options.detach ? { on_disconnect: "detach" } : {};
+    let answer = null;
+    // Opened where the answer is read, so that no event of the stream can come too early.
+    const onAnswer = (message) => {
+      if (message.type !== "accepted") return;
+      answer = new Answer(message.re, message.data, (one, wasOver) => this.#leaveStream(one, wasOver));
+      this.#streams.set(answer.stream, answer);
+      this.#positions.set(answer.stream, new StreamPosition(answer.stream, message.data.epoch));
+    };
+    await this.#ask(type, { ...onDisconnect, ...data }, { onAnswer });
+    return answer;
+  }
+
+  async #leaveStream(answer, wasOver) {
+    if (!this.#streams.delete(answer.stream)) return;
+    this.#positions.delete(answer.stream);
+    if (!wasOver && this.#ended === null) {
+      await Promise.race([this.cancel(answer.commandId).catch(() => {}), pause(CANCEL_MS)]);
+      answer._end(new Disconnected(null, "the answer was left"));
+    }
+  }
+
+  #ask(type, data, { onAnswer = null, isResent = true, timeoutMs = ANSWER_MS } = {}) {
+    if (this.#ended !== null) return Promise.reject(this.#ended);
+    const id = this.#nextId();
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(id);
+        reject(new Disconnected(null, `no answer to ${type} within ${timeoutMs / 1000} seconds`));
+      }, timeoutMs);
+      const settle = (message, failure) => {
+        clearTimeout(timer);
+        this.#pending.delete(id);
+        if (failure !== undefined) reject(failure);
+        else if (message.type === "error") reject(new CommandFailed(message.data));
+        else resolve(message);
+      };
+      const text = JSON.stringify({ type, id, data });
+      this.#pending.set(id, { text, isResent, onAnswer, settle });
+      if (this.#isWelcome || type === "hello") this.#socket?.send(text);
+    });
+  }
+
+  // --- what comes in --------------------------------------------------------------------------------
+
+  #received(socket, text) {
+    if (socket !== this.#socket) return;
+    this.#expectSound(socket);
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      message = null;
+    }
+    if (typeof message?.type !== "string") {
+      this.#lost(socket, null, "the server sent no message of this protocol", false);
+      return;
+    }
+    if (message.type === "ping") {
+      socket.send(JSON.stringify({ type: "pong", data: message.data ?? null }));
+    } else if (message.type === "going_away") {
+      this.goingAway = message.data;
+      this.#hintMs = message.data.retry_after_ms;
+      this.#tell({ state: "going_away", delayMs: this.#hintMs });
+    } else if (message.stream !== undefined) {
+      this.#receivedOnStream(message);
+    } else if (this.#pending.has(message.re)) {
+      const pending = this.#pending.get(message.re);
+      pending.onAnswer?.(message);
+      pending.settle(message);
+    } else if (message.type === "error") {
+      this.#hintMs = message.data.retry_after_ms;
+    }
+  }
+
+  #receivedOnStream(message) {
+    const stream = this.#streams.get(message.stream);
+    const position = this.#positions.get(message.stream);
+    if (stream === undefined) return;
+    const wasRecovering = position.isRecovering;
+    let reception;
+    try {
+      reception = position.take(message);
+    } catch (error) {
+      stream._end(error);
+      return;
+    }
+    if (reception === "next") stream._take(message);
+    else if (reception === "loss" && !wasRecovering) this.#resume(position);
+  }
+
+  #resume(position) {
+    // The frames before the answer count for nothing.
+    const onAnswer = (message) => {
+      const result = message.type === "result" ? message.data : { resumed: false, head: 0 };
+      this.#resumed({ ...result, stream: position.stream });
+    };
+    this.#ask("resume", position.point(), { onAnswer, isResent: false }).catch(() => {});
+  }
+
+  #resumed(result, epoch) {
+    const stream = this.#streams.get(result.stream);
+    const position = this.#positions.get(result.stream);
+    if (stream !== undefined && !position.resumed(result, epoch)) stream._takeSnapshot(result);
+  }
+
+  // --- connections, one after the other -------------------------------------------------------------
+
+  /** Resolves with the first welcome; what happens later is told by `onChange` and to those who wait. */
+  _open() {
+    return new Promise((resolve, reject) => this.#connect({ resolve, reject }));
+  }
+
+  #connect(first) {
+    let socket;
+    try {
+      socket = new this.#WebSocket(this.#url, [SUBPROTOCOL]);
+    } catch (error) {
+      first?.reject(error);
+      this.#end(new Disconnected(null, String(error)));
+      return;
+    }
+    this.#socket = socket;
+    socket.leanvibeFirst = first;
+    this.#silence = setTimeout(() => this.#lost(socket, null, "the server did not answer"), CONNECT_MS);
+    socket.addEventListener("open", () => {
+      if (socket === this.#socket) this.#sayHello(socket, first);
+    });
+    socket.addEventListener("message", (event) => this.#received(socket, event.data));
+    socket.addEventListener("close", (event) => this.#lost(socket, event.code, event.reason));
+    // A close event follows at once; but in Node not where nobody listened.
+    socket.addEventListener("error", () => setTimeout(() => this.#lost(socket, 1006, "no connection"), 0));
+  }
+
+  #expectSound(socket) {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(
+      () => this.#lost(socket, null, `nothing heard for ${SILENCE_MS / 1000} seconds`),
+      SILENCE_MS,
+    );
+  }
+
+  #sayHello(socket, first) {
+    this.#expectSound(socket);
+    const { clientId, deviceId, token, agent, events } = this.#options;
+    if (events && this.events === null) {
+      const position = new StreamPosition(CLIENT_STREAM, UNKNOWN_EPOCH);
+      this.#positions.set(CLIENT_STREAM, position);
+      this.events = new ClientEvents(position);
+      this.#streams.set(CLIENT_STREAM, this.events);
+      this.#acknowledging = setInterval(() => this.#acknowledge(), ACKNOWLEDGE_MS);
+    }
+    const points = [...this.#positions.values()].map((position) => position.point());
+    const data = { client_id: clientId, device_id: deviceId, resume: points };
+    if (token !== undefined) data.token = token;
+    if (agent !== undefined) data.agent = agent;
+    const onAnswer = (message) => {
+      if (message.type === "welcome") this.#welcomed(socket, message.data, points);
+    };
+    this.#ask("hello", data, { onAnswer, isResent: false }).then(
+      () => first?.resolve(this),
+      (error) => {
+        if (socket !== this.#socket) return;
+        this.#hintMs = error.data?.retry_after_ms ?? this.#hintMs;
+        const mayComeBack = first === null && (error.data?.temporary ?? true);
+        this.#lost(socket, null, error.message, mayComeBack, error);
+      },
+    );
+  }
+
+  #welcomed(socket, welcome, points) {
+    this.welcome = welcome;
+    this.goingAway = null;
+    this.#hintMs = undefined;
+    this.#attempt = 0;
+    const told = new Map((welcome.resumed ?? []).map((one) => [one.stream, one]));
+    for (const { stream } of points) {
+      this.#resumed(told.get(stream) ?? { stream }, stream === CLIENT_STREAM ? welcome.epoch : undefined);
+    }
+    this.#isWelcome = true;
+    this.#tell({ state: "connected" });
+    for (const pending of this.#pending.values()) if (pending.isResent) socket.send(pending.text);
+  }
+
+  #acknowledge() {
+    const seq = this.events.handedOutSeq;
+    if (!this.#isWelcome || seq <= this.events.acknowledgedSeq) return;
+    this.#socket.send(JSON.stringify({ type: "ack", data: { stream: CLIENT_STREAM, seq } }));
+    this.events.acknowledgedSeq = seq;
+  }
+
+  #lost(socket, code, reason, mayComeBack = comesBack(code), cause = new Disconnected(code, reason)) {
+    if (socket !== this.#socket) return;
+    const { leanvibeFirst: first } = socket;
+    const wasWelcome = this.#isWelcome;
+    this.#socket = null;
+    this.#isWelcome = false;
+    clearTimeout(this.#silence);
+    if (socket.readyState < 2) socket.close();
+    for (const pending of [...this.#pending.values()]) {
+      if (!pending.isResent) pending.settle(null, cause);
+    }
+    if (wasWelcome) this.#failingSince = Date.now();
+    const delay = delayMs(this.#attempt, this.#hintMs);
+    const isFirst = first !== null && !wasWelcome;
+    const givesUp = Date.now() + delay - this.#failingSince > GIVE_UP_MS;
+    if (isFirst || this.#isLeaving || !this.#options.reconnect || !mayComeBack || givesUp) {
+      first?.reject(cause);
+      this.#end(cause);
+      return;
+    }
+    this.#attempt += 1;
+    this.#hintMs = undefined;
+    this.#tell({ state: "disconnected", delayMs: delay, cause });
+    this.#retry = setTimeout(() => this.#connect(null), delay);
+  }
+
+  #end(cause) {
+    if (this.#ended !== null) return;
+    this.#ended = cause instanceof Disconnected ? cause : new Disconnected(null, cause.message);
+    clearTimeout(this.#silence);
+    clearTimeout(this.#retry);
+    clearInterval(this.#acknowledging);
+    for (const stream of this.#streams.values()) stream._end(this.#ended);
+    for (const pending of [...this.#pending.values()]) pending.settle(null, this.#ended);
+    this.#tell({ state: "ended", cause });
+  }
+
+  #tell(change) {
+    this.#options.onChange?.(change);
+  }
+}
+
+/** Connects and says hello. Rejects with CommandFailed where the hello is refused, else with Disconnected. */
+export function connect(url, options) {
+  return new Client(url, options)._open();
+}
+
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Ids must differ between two runs of a program: the server remembers them for minutes. */
+function randomPrefix() {
+  return [...globalThis.crypto.getRandomValues(new Uint8Array(4))].map((one) => one.toString(16).padStart(2, "0")).join("");
+}

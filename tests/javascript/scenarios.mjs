@@ -1,0 +1,132 @@
+// What a program would do with the client; each returns plain values for the test to judge. Runs in Node and browsers.
+
+/** Collects what `run` throws, by name. */
+async function failure(run) {
+  try {
+    await run();
+  } catch (error) {
+    return { name: error.name, code: error.code ?? null, message: error.message, field: error.data?.field };
+  }
+  return null;
+}
+
+async function pieces(answer) {
+  const found = [];
+  for await (const piece of answer) found.push(piece);
+  return found;
+}
+
+/** hello, ping, generate, cancel, and what is refused. */
+export async function basics({ connect }, url) {
+  const client = await connect(url, { clientId: "js", deviceId: "desk", agent: "test/1" });
+  const pings = [];
+  for (const payload of [null, 5, "é", [1, { a: null }]]) pings.push(await client.ping(payload));
+  const answer = await client.generate({ messages: [{ role: "user", content: "count to 60" }] });
+  const told = await pieces(answer);
+  const long = await client.generate({ prompt: "count to 900" });
+  const cancelled = [];
+  for await (const piece of long) {
+    if (cancelled.push(piece) === 2) await client.cancel(long.commandId);
+  }
+  const left = await client.generate({ prompt: "count to 900" });
+  for await (const _ of left) break;
+  const refused = await failure(() => client.generate({ prompt: "x", top_k: 300 }));
+  const both = await Promise.all(["one", "two"].map(async (prompt) => (await client.generate({ prompt })).text()));
+  const result = {
+    welcome: client.welcome, pings, text: told.join(""), count: told.length, done: answer.done,
+    wasCancelled: long.wasCancelled, cancelled: cancelled.join(""), refused, both,
+  };
+  await client.close();
+  result.afterwards = await failure(() => client.ping());
+  return result;
+}
+
+export async function refusedHello({ connect }, url) {
+  return failure(() => connect(url, { clientId: "js", token: "sesame" }));
+}
+
+export async function nobody({ connect }) {
+  return failure(() => connect("ws://127.0.0.1:9/ws", { clientId: "js" }));
+}
+
+/** Pings for as long as it takes the connection to be cut three times. */
+export async function cuts({ connect }, url) {
+  let connections = 0;
+  let cutsSeen = 0;
+  const onChange = ({ state }) => {
+    connections += state === "connected";
+    cutsSeen += state === "disconnected";
+  };
+  const client = await connect(url, { clientId: "js", onChange });
+  const wrong = [];
+  for (let number = 0; connections < 4 && number < 2000; number++) {
+    const answer = await client.ping(`${number}-${"x".repeat(200)}`);
+    if (answer !== `${number}-${"x".repeat(200)}`) wrong.push(answer);
+    // Under the rate that one connection may have.
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  await client.close();
+  return { connections, cutsSeen, wrong };
+}
+
+/** One generation, whatever happens to its connection. */
+export async function oneAnswer({ connect }, url, options = {}) {
+  const states = [];
+  const client = await connect(url, { clientId: "js", onChange: ({ state }) => states.push(state), ...options });
+  let answer = null;
+  let told = [];
+  const failed = await failure(async () => {
+    answer = await client.generate({ prompt: "x" });
+    told = [];
+    for await (const piece of answer) told.push(piece);
+  });
+  const result = { told, done: answer?.done ?? null, failed, states: [...states] };
+  await client.close();
+  return result;
+}
+
+export async function oneCommand({ connect }, url) {
+  const client = await connect(url, { clientId: "js" });
+  const result = await client.command("task_create", { title: "t" });
+  await client.close();
+  return result;
+}
+
+/** A ping after the server closed the first connection. */
+export async function afterClose({ connect }, url) {
+  const states = [];
+  const client = await connect(url, { clientId: "js", onChange: ({ state }) => states.push(state) });
+  let answer = null;
+  const failed = await failure(async () => (answer = await client.ping(7)));
+  await client.close();
+  return { answer, failed, states };
+}
+
+export async function events({ connect }, url, count) {
+  const client = await connect(url, { clientId: "js", events: true });
+  const received = [];
+  for await (const event of client.events) {
+    received.push([event.type, event.seq]);
+    if (received.length === count) break;
+  }
+  await client.close();
+  return received;
+}
+
+/** The rules that need no server. */
+export async function rules({ comesBack, delayMs, StreamPosition, CLOSE_CODES }) {
+  const position = new StreamPosition("s", "e");
+  const takes = [
+    { seq: 1 }, { first_seq: 2, seq: 4 }, { seq: 3 }, { first_seq: 1, seq: 4 }, { first_seq: 4, seq: 6 }, { seq: 5 },
+  ].map((frame) => position.take(frame));
+  position.resumed({ resumed: false, head: 9, snapshot: { seq: 8 } }, "new");
+  takes.push(position.take({ seq: 9 }));
+  return {
+    takes,
+    point: position.point(),
+    codes: CLOSE_CODES,
+    comesBack: [null, 1000, 1005, 1006, 4999].map(comesBack),
+    highest: [0, 1, 2, 3, 4, 5, 6, 9999].map((attempt) => delayMs(attempt, undefined, () => 1)),
+    hinted: delayMs(3, 1234),
+  };
+}
