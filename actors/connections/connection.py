@@ -333,6 +333,10 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
         if isinstance(frame, bytes):
             self._close_soon(CloseCode.NOT_THIS_PROTOCOL, "binary frames are not part of this protocol")
             return
+        # trio-websocket's own limit counts characters.
+        if len(frame) * 4 > MAXIMUM_FRAME_BYTES and len(frame.encode()) > MAXIMUM_FRAME_BYTES:
+            self._close_soon(CloseCode.FRAME_TOO_LARGE, f"more than {MAXIMUM_FRAME_BYTES} bytes")
+            return
         try:
             command = decode_command(frame)
         except ProtocolFault as fault:

@@ -130,3 +130,41 @@ export async function rules({ comesBack, delayMs, StreamPosition, CLOSE_CODES })
     hinted: delayMs(3, 1234),
   };
 }
+
+/** The platform's own WebSocket, without our client: what each of these brings back. */
+export async function plainWebSocket(_, url) {
+  const hello = { type: "hello", id: "h", data: { client_id: "plain" } };
+
+  const session = (frames, { protocols = ["leanvibe.v1+json"], close } = {}) =>
+    new Promise((resolve) => {
+      const socket = new WebSocket(url, protocols);
+      const found = { protocol: null, types: [], data: [] };
+      socket.binaryType = "arraybuffer";
+      socket.onopen = () => {
+        found.protocol = socket.protocol;
+        for (const one of frames) socket.send(typeof one === "string" || one instanceof ArrayBuffer ? one : JSON.stringify(one));
+        if (close !== undefined && frames.length === 0) socket.close(...close);
+      };
+      socket.onmessage = (event) => {
+        const message = JSON.parse(event.data);
+        found.types.push(message.type);
+        if (message.type !== "welcome") found.data.push(message.data?.code ?? message.data);
+        if (close !== undefined && found.types.length === frames.length) socket.close(...close);
+      };
+      socket.onclose = ({ code, reason, wasClean }) => resolve({ ...found, code, reason, wasClean });
+    });
+
+  const ping = (data) => ({ type: "ping", id: "p", data });
+  const results = {
+    pings: await session([hello, ping("grüße 😀"), ping([1, null])], { close: [1000, "done"] }),
+    offersNothing: await session([hello, ping(1)], { protocols: [], close: [4999, "ü"] }),
+    code3000: await session([], { close: [3000] }),
+    binary: await session([hello, new ArrayBuffer(3)]),
+    tooLarge: await session([hello, "a".repeat(1024 * 1024 + 1)]),
+    tooLargeInBytes: await session([hello, "é".repeat(512 * 1024 + 1)]),
+    beforeHello: await session([ping(1)]),
+    twoHellos: await session([hello, { ...hello, id: "h2" }]),
+    empty: await session([hello, "", ping(2)], { close: [1000] }),
+  };
+  return results;
+}

@@ -246,3 +246,28 @@ async def test_p12_the_rules_are_those_of_the_protocol(platform: str) -> None:
     assert result["comesBack"] == [True, False, True, True, False]
     assert result["highest"] == [250, 500, 1000, 2000, 4000, 8000, 10000, 10000]
     assert result["hinted"] == 1234
+
+
+# --- the platform's own WebSocket ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_p15_the_server_as_nodes_and_chromiums_own_websocket_see_it(
+    engineless_server: RunningServer, platform: str
+) -> None:
+    result = await play(platform, "plainWebSocket", engineless_server.about.websocket_url)
+    told = {
+        name: (one["protocol"], one["types"], one["data"], one["code"], one["wasClean"]) for name, one in result.items()
+    }
+    ours = "leanvibe.v1+json"
+    assert told == {
+        "pings": (ours, ["welcome", "pong", "pong"], ["grüße 😀", [1, None]], 1000, True),
+        "offersNothing": ("", ["welcome", "pong"], [1], 4999, True),
+        "code3000": (ours, [], [], 3000, True),
+        "binary": (ours, ["welcome"], [], 4400, True),
+        "tooLarge": (ours, ["welcome"], [], 1009, True),
+        "tooLargeInBytes": (ours, ["welcome"], [], 1009, True),
+        "beforeHello": (ours, ["error"], ["unauthorized"], 4401, True),
+        "twoHellos": (ours, ["welcome", "error"], ["conflict"], 4429, True),
+        "empty": (ours, ["welcome", "error", "pong"], ["bad_message", 2], 1000, True),
+    }
