@@ -121,6 +121,9 @@ def _field_schema(wanted: Any, one: attrs.Attribute[Any]) -> dict[str, Any]:
     for kind, (low, high) in SIZE_WORDS.items():
         if size is not None and kind in _types(schema):
             words |= {low: size[0], high: size[1]}
+    element = words.pop("items", None)
+    if element is not None:
+        schema["items"] = {**schema["items"], **element}
     if "enum" in words and "null" in _types(schema):
         words["enum"] = [*words["enum"], None]
     return schema | words

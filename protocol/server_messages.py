@@ -16,6 +16,7 @@ from protocol.events import (
     Token,
     Welcome,
 )
+from protocol.task_events import AIResponse, TaskDeletedEvent, TaskEvent
 
 __all__ = ["SERVER_MESSAGES", "TERMINAL_TYPES", "MessageKind", "ServerMessageType"]
 
@@ -54,6 +55,15 @@ SERVER_MESSAGES: dict[str, ServerMessageType] = {
     "cancelled": ServerMessageType(CancelledData, MessageKind.STREAM, "The answer was cancelled; last event."),
     "failed": ServerMessageType(ErrorData, MessageKind.STREAM, "The answer failed; last event of its stream."),
     "events": ServerMessageType(EventsData, MessageKind.STREAM, "What a subscription held back, in one frame."),
+    "task_created": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task was made."),
+    "task_updated": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task was changed where it stands."),
+    "task_moved": ServerMessageType(
+        TaskEvent, MessageKind.STREAM, "A task stands elsewhere, in its column or another."
+    ),
+    "task_blocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task waits for another now."),
+    "task_unblocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task waits for no other any more."),
+    "task_deleted": ServerMessageType(TaskDeletedEvent, MessageKind.STREAM, "A task is no more."),
+    "ai_response": ServerMessageType(AIResponse, MessageKind.STREAM, "An answer of the model, told to every device."),
     "ping": ServerMessageType(None, MessageKind.UNASKED, "Is the client there? Answered by `pong`."),
     "going_away": ServerMessageType(GoingAway, MessageKind.UNASKED, "The server will close this connection."),
 }

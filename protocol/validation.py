@@ -72,8 +72,14 @@ def length(low: int, high: int, what: str) -> Validator:
     return validate
 
 
-def each(check: Callable[[Any], str | None]) -> Validator:
-    """Apply ``check`` to each element of a list (a problem or None); None passes."""
+def described(validator: Validator, **words: Any) -> Validator:
+    """The validator, with what it demands in JSON Schema's words."""
+    _SCHEMA_WORDS[validator] = words
+    return validator
+
+
+def each(check: Callable[[Any], str | None], **words: Any) -> Validator:
+    """Apply ``check`` to each element of a list (a problem or None); None passes. ``words`` describe an element."""
 
     def validate(_: object, attribute: Attribute[Any], value: list[Any] | None) -> None:
         for index, element in enumerate(value or ()):
@@ -81,6 +87,8 @@ def each(check: Callable[[Any], str | None]) -> Validator:
             if problem is not None:
                 raise FieldFault(f"{attribute.name}[{index}]", problem)
 
+    if words:
+        _SCHEMA_WORDS[validate] = {"items": words}
     return validate
 
 

@@ -1,0 +1,252 @@
+"""Single changes of tasks: create, update, move, delete, decide. Each runs within a write transaction of storage."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import evolve
+from sqlalchemy import Connection, delete, select
+
+from actors.refusals import CommandRefused
+from actors.tasks.asked import Asked, conflict, invalid, task_of_version
+from actors.tasks.columns import Column, check_room, last_position, position_beside
+from actors.tasks.journal import Journal
+from actors.tasks.rows import StoredTask, dependency_edges, find_task, insert_task, replace_task
+from actors.tasks.rules import (
+    DECISIONS,
+    find_cycle,
+    is_blocked,
+    requires_approval,
+    started_at,
+    transition_problem,
+)
+from actors.tasks.tables import task_dependencies, tasks
+from protocol.codec import encode, unstructure, wire_time
+from protocol.errors import ErrorCode
+from protocol.task_answers import DeletedTask
+from protocol.task_model import AgentDecision, AnalysisStatus, Approval, Proposal, Task, TaskStatus, parse_moment_ms
+from protocol.tasks import TaskCreate, TaskDecide, TaskDelete, TaskMove, TaskUpdate
+
+__all__ = ["change_task", "create_task", "decide_task", "delete_task", "move_task"]
+
+TASK_BYTES = 15 * 1024
+"""JSON of a task without its analysis: with the longest one, an event stays within its 32 KiB."""
+LISTS = frozenset({"tags", "dependencies", "attachments"})
+PLAIN_FIELDS = (
+    "title", "description", "project", "status", "priority", "tags", "assignee", "estimate_hours", "actual_hours",
+    "dependencies", "attachments", "confidence",
+)  # fmt: skip
+
+
+def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journal) -> Task:
+    """Make a task, last in its column."""
+    data = asked.data
+    column = Column(asked.client_id, data.project, data.status)
+    states = _known_dependencies(connection, asked, data.dependencies)
+    check_room(connection, asked, column, force=data.force, current=None)
+    decision = None if data.agent_decision is None else _open_decision(data.agent_decision)
+    now = wire_time(asked.now_ms / 1000)
+    task = Task(
+        id=str(uuid.uuid4()),
+        client_id=asked.client_id,
+        project=data.project,
+        title=data.title,
+        description=data.description,
+        status=data.status,
+        priority=data.priority,
+        position=last_position(connection, column),
+        tags=data.tags,
+        assignee=data.assignee,
+        estimate_hours=data.estimate_hours,
+        actual_hours=data.actual_hours,
+        due=_canonical(data.due),
+        dependencies=data.dependencies,
+        attachments=data.attachments,
+        confidence=data.confidence,
+        agent_decision=decision,
+        ai_analysis_status=AnalysisStatus.PENDING if data.analyze_with_ai else AnalysisStatus.NONE,
+        is_blocked=is_blocked(states),
+        requires_approval=requires_approval(data.confidence, decision),
+        version=1,
+        created=now,
+        updated=now,
+    )
+    _check_size(asked, task)
+    stored = StoredTask(
+        task=task,
+        created_ms=asked.now_ms,
+        updated_ms=asked.now_ms,
+        entered_ms=asked.now_ms,
+        started_ms=started_at(None, task.status, None, asked.now_ms),
+    )
+    insert_task(connection, stored)
+    journal.write_history(connection, asked, "created", None, stored)
+    journal.tell("task_created", task)
+    journal.trigger("task_created", task)
+    journal.told_of(None, task)
+    return task
+
+
+def change_task(connection: Connection, asked: Asked[TaskUpdate], journal: Journal) -> Task:
+    """Change fields of a task; a new column or project is a move to its end."""
+    data = asked.data
+    before = task_of_version(connection, asked)
+    changed: dict[str, Any] = {name: getattr(data, name) for name in PLAIN_FIELDS if getattr(data, name) is not None}
+    if data.due is not None:
+        changed["due"] = _canonical(data.due)
+    if data.agent_decision is not None:
+        changed["agent_decision"] = _open_decision(data.agent_decision)
+    changed |= {name: [] if name in LISTS else None for name in data.clear}
+    after = evolve(before.task, **changed)
+    if after.dependencies != before.task.dependencies:
+        states = _known_dependencies(connection, asked, after.dependencies)
+        cycle = find_cycle(after.id, after.dependencies, lambda some: dependency_edges(connection, some))
+        if cycle is not None:
+            raise invalid(asked, "dependencies", f"they go round in a circle: {' → '.join(cycle)}")
+        after = evolve(after, is_blocked=is_blocked(states))
+    has_moved = (after.status, after.project) != (before.task.status, before.task.project)
+    if has_moved:
+        column = Column(asked.client_id, after.project, after.status)
+        _check_move(connection, asked, before.task, column)
+        after = evolve(after, position=last_position(connection, column, after.id))
+    return _keep(connection, asked, journal, before, after, kind="moved" if has_moved else "updated")
+
+
+def move_task(connection: Connection, asked: Asked[TaskMove], journal: Journal) -> Task:
+    """Put a task into a column, at a place."""
+    before = task_of_version(connection, asked)
+    column = Column(asked.client_id, before.task.project, asked.data.status)
+    if column.status is not before.task.status:
+        _check_move(connection, asked, before.task, column)
+    position = position_beside(connection, asked, column, journal, before.task.id, before.task)
+    after = evolve(before.task, status=column.status, position=position)
+    return _keep(connection, asked, journal, before, after, kind="moved")
+
+
+def decide_task(connection: Connection, asked: Asked[TaskDecide], journal: Journal) -> Task:
+    """Write down what a person decided."""
+    before = task_of_version(connection, asked)
+    decision = before.task.agent_decision
+    if decision is None:
+        if not before.task.requires_approval:
+            raise conflict(asked, "decision", "this task waits for no decision", before.task)
+        assert before.task.confidence is not None
+        decision = AgentDecision(
+            recommendation="",
+            reasoning="",
+            confidence=before.task.confidence,
+            requires_approval=True,
+            approval=Approval.PENDING,
+        )
+    wanted = asked.data.approval
+    if wanted not in DECISIONS[decision.approval]:
+        raise conflict(asked, "decision", f"this was {decision.approval.value} before", before.task)
+    decided = evolve(decision, approval=wanted, feedback=asked.data.feedback or decision.feedback)
+    return _keep(connection, asked, journal, before, evolve(before.task, agent_decision=decided), kind="decided")
+
+
+def delete_task(connection: Connection, asked: Asked[TaskDelete], journal: Journal) -> DeletedTask:
+    """Delete a task. Those that depend on it refuse that, or lose the dependency by force."""
+    stored = task_of_version(connection, asked)
+    dependents: Sequence[str] = connection.scalars(
+        select(task_dependencies.c.task_id)
+        .where(task_dependencies.c.depends_on == stored.task.id)
+        .order_by(task_dependencies.c.task_id)
+    ).all()
+    if dependents and not asked.data.force:
+        named = ", ".join(dependents[:5]) + (" …" if len(dependents) > 5 else "")
+        raise conflict(
+            asked, "task_id", f"{len(dependents)} tasks depend on it ({named}); `force` deletes it", stored.task
+        )
+    for one in dependents:
+        before = find_task(connection, asked.client_id, one)
+        assert before is not None, "a dependency belongs to a task of the same client"
+        left = [other for other in before.task.dependencies if other != stored.task.id]
+        states = _known_dependencies(connection, asked, left)
+        after = evolve(before.task, dependencies=left, is_blocked=is_blocked(states))
+        _keep(connection, asked, journal, before, after, kind="updated")
+    journal.write_history(connection, asked, "deleted", stored, stored)
+    connection.execute(delete(tasks).where(tasks.c.id == stored.task.id))
+    journal.deleted(stored.task)
+    return DeletedTask(task_id=stored.task.id, version=stored.task.version)
+
+
+def _keep(
+    connection: Connection, asked: Asked[Any], journal: Journal, before: StoredTask, after: Task, *, kind: str
+) -> Task:
+    """Write a changed task in a new version, with all that belongs to the change."""
+    status = after.status
+    task = evolve(
+        after,
+        version=before.task.version + 1,
+        updated=wire_time(asked.now_ms / 1000),
+        requires_approval=requires_approval(after.confidence, after.agent_decision),
+    )
+    _check_size(asked, task)
+    has_left = status is not before.task.status
+    stored = evolve(
+        before,
+        task=task,
+        updated_ms=asked.now_ms,
+        entered_ms=asked.now_ms if has_left else before.entered_ms,
+        started_ms=started_at(before.task.status, status, before.started_ms, asked.now_ms)
+        if has_left
+        else before.started_ms,
+    )
+    replace_task(connection, before.task, stored)
+    journal.write_history(connection, asked, kind, before, stored)
+    journal.tell("task_moved" if kind == "moved" else "task_updated", task)
+    if has_left:
+        journal.trigger("task_moved", task, from_status=before.task.status.value, to_status=status.value)
+    journal.told_of(before.task, task)
+    journal.dependents(connection, before.task, task)
+    return task
+
+
+def _check_move(connection: Connection, asked: Asked[Any], task: Task, column: Column) -> None:
+    problem = transition_problem(task.status, column.status)
+    if problem is not None:
+        raise invalid(asked, "status", problem)
+    check_room(connection, asked, column, force=asked.data.force, current=task)
+
+
+def _known_dependencies(connection: Connection, asked: Asked[Any], wanted: list[str]) -> list[TaskStatus]:
+    """The status of each dependency. Raises `CommandRefused` where one is no task of this client."""
+    if not wanted:
+        return []
+    rows = connection.execute(
+        select(tasks.c.id, tasks.c.status).where(tasks.c.client_id == asked.client_id, tasks.c.id.in_(wanted))
+    )
+    states = {row.id: TaskStatus(row.status) for row in rows}
+    for index, one in enumerate(wanted):
+        if one not in states:
+            raise invalid(asked, f"dependencies[{index}]", f"there is no task {one}")
+    return [states[one] for one in wanted]
+
+
+def _open_decision(proposal: Proposal) -> AgentDecision:
+    return AgentDecision(
+        recommendation=proposal.recommendation,
+        reasoning=proposal.reasoning,
+        confidence=proposal.confidence,
+        requires_approval=proposal.requires_approval,
+        approval=Approval.PENDING,
+    )
+
+
+def _canonical(due: str | None) -> str | None:
+    """A checked moment in UTC, as the wire carries it."""
+    milliseconds = None if due is None else parse_moment_ms(due)
+    return None if milliseconds is None else wire_time(milliseconds / 1000)
+
+
+def _check_size(asked: Asked[Any], task: Task) -> None:
+    size = len(encode(unstructure(evolve(task, ai_analysis=None))))
+    if size > TASK_BYTES:
+        raise CommandRefused(
+            ErrorCode.TOO_LARGE,
+            f"a task may have {TASK_BYTES} bytes of JSON in all, this one would have {size}",
+            field=asked.path,
+        )

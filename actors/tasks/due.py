@@ -1,0 +1,64 @@
+"""Due dates that are near: told once for each date that a task has."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+
+from actors.storage.messages import Outcome
+from actors.tasks.asked import Asked
+from actors.tasks.journal import Journal
+from actors.tasks.rows import find_task
+from actors.tasks.tables import tasks
+from protocol.task_model import TaskStatus
+
+__all__ = ["DueWanted", "announce_due", "find_clients_with_due"]
+
+SOON_MS = 24 * 3_600_000
+"""A due date is near from a day before it."""
+TOLD_AT_ONCE = 100
+
+
+@frozen(kw_only=True)
+class DueWanted:
+    """Asks whose tasks are due soon."""
+
+    now_ms: int
+
+
+def find_clients_with_due(connection: Connection, wanted: DueWanted) -> list[str]:
+    """Client ids with tasks that are due soon and were not told of."""
+    rows = connection.scalars(
+        select(tasks.c.client_id)
+        .where(_is_due(wanted.now_ms))
+        .distinct()
+        .order_by(tasks.c.client_id)
+        .limit(TOLD_AT_ONCE)
+    )
+    return list(rows)
+
+
+def announce_due(connection: Connection, asked: Asked[None]) -> Outcome[int]:
+    """Trigger `due_soon` for such tasks of one client; returns how many."""
+    journal = Journal()
+    rows = connection.execute(
+        select(tasks.c.id, tasks.c.due_ms)
+        .where(tasks.c.client_id == asked.client_id, _is_due(asked.now_ms))
+        .order_by(tasks.c.due_ms, tasks.c.id)
+        .limit(TOLD_AT_ONCE)
+    ).all()
+    for row in rows:
+        connection.execute(update(tasks).where(tasks.c.id == row.id).values(due_told_ms=row.due_ms))
+        stored = find_task(connection, asked.client_id, row.id)
+        assert stored is not None
+        journal.trigger("due_soon", stored.task)
+    outcome: Outcome[int] = journal.outcome(len(rows))
+    return outcome
+
+
+def _is_due(now_ms: int) -> ColumnElement[bool]:
+    return and_(
+        tasks.c.due_ms <= now_ms + SOON_MS,
+        or_(tasks.c.due_told_ms.is_(None), tasks.c.due_told_ms != tasks.c.due_ms),
+        tasks.c.status != TaskStatus.DONE.value,
+    )

@@ -1,0 +1,136 @@
+"""What a change leaves behind in its transaction: a history row, events of the client's log, triggers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from attrs import define, field
+from sqlalchemy import Connection, insert, select
+
+from actors.storage.messages import LogEvent, Outcome, Trigger
+from actors.tasks.asked import Asked
+from actors.tasks.rows import StoredTask, dependencies_of, find_task
+from actors.tasks.rules import is_blocked
+from actors.tasks.tables import history, task_dependencies
+from protocol.codec import encode, unstructure
+from protocol.events import Priority
+from protocol.task_model import Task, TaskPriority, TaskStatus
+
+__all__ = ["Journal", "changes_between"]
+
+PRIORITIES = {
+    TaskPriority.LOW: Priority.LOW,
+    TaskPriority.MEDIUM: Priority.MEDIUM,
+    TaskPriority.HIGH: Priority.HIGH,
+    TaskPriority.URGENT: Priority.HIGH,
+}
+DERIVED = frozenset({"id", "client_id", "version", "created", "updated", "is_blocked", "requires_approval"})
+
+
+@define
+class Journal:
+    """Collects what the operation's outcome needs."""
+
+    events: list[LogEvent] = field(factory=list)
+    triggers: list[Trigger] = field(factory=list)
+
+    def outcome(self, value: Any) -> Outcome[Any]:
+        """The operation's outcome."""
+        return Outcome(value=value, events=tuple(self.events), triggers=tuple(self.triggers))
+
+    def tell(self, kind: str, task: Task) -> None:
+        """An event that carries the whole task."""
+        self.events.append(
+            LogEvent(type=kind, channel="tasks", priority=PRIORITIES[task.priority], data={"task": unstructure(task)})
+        )
+
+    def deleted(self, task: Task) -> None:
+        """A task is no more."""
+        self.events.append(
+            LogEvent(
+                type="task_deleted", channel="tasks", priority=PRIORITIES[task.priority], data={"task_id": task.id}
+            )
+        )
+
+    def trigger(self, kind: str, task: Task, **data: Any) -> None:
+        """Something that the notifications room may want to tell."""
+        self.triggers.append(
+            Trigger(kind=kind, priority=PRIORITIES[task.priority], data={"task": unstructure(task), **data})
+        )
+
+    def told_of(self, before: Task | None, after: Task) -> None:
+        """What a change makes of its task beyond the change itself: blocked or free, in need of a decision."""
+        if after.is_blocked and (before is None or not before.is_blocked):
+            self._blocked(after)
+        if before is not None and before.is_blocked and not after.is_blocked:
+            self.tell("task_unblocked", after)
+        if after.requires_approval and (before is None or not before.requires_approval):
+            self.trigger("approval_needed", after)
+
+    def dependents(self, connection: Connection, before: Task, after: Task) -> None:
+        """Tell those that wait for a task when it came to `done` or left it."""
+        was_open, is_open = is_blocked([before.status]), is_blocked([after.status])
+        if was_open == is_open:
+            return
+        for task_id in connection.scalars(
+            select(task_dependencies.c.task_id)
+            .where(task_dependencies.c.depends_on == after.id)
+            .order_by(task_dependencies.c.task_id)
+        ).all():
+            stored = find_task(connection, after.client_id, task_id)
+            assert stored is not None, "a dependency belongs to a task of the same client"
+            if not stored.task.is_blocked:
+                self.tell("task_unblocked", stored.task)
+            elif is_open and _waits_for_one_only(connection, stored.task):
+                self._blocked(stored.task)
+
+    def _blocked(self, task: Task) -> None:
+        self.tell("task_blocked", task)
+        self.trigger("task_blocked", task)
+
+    def write_history(
+        self, connection: Connection, asked: Asked[Any], kind: str, before: StoredTask | None, after: StoredTask
+    ) -> None:
+        """One row that says what changed, and how long the task had been where it was."""
+        old = None if before is None else before.task
+        task = after.task
+        left = before is not None and (before.task.status is not task.status or kind == "deleted")
+        came = old is None or old.status is not task.status
+        done_now = came and old is not None and task.status is TaskStatus.DONE
+        connection.execute(
+            insert(history).values(
+                client_id=task.client_id,
+                task_id=task.id,
+                project=task.project,
+                version=task.version,
+                kind=kind,
+                time_ms=asked.now_ms,
+                device_id=asked.device_id,
+                from_status=old.status.value if left and old is not None else None,
+                to_status=task.status.value if came else None,
+                stay_ms=asked.now_ms - before.entered_ms if left and before is not None else None,
+                cycle_ms=asked.now_ms - after.started_ms if done_now and after.started_ms is not None else None,
+                changes=encode(changes_between(old, task)).decode(),
+            )
+        )
+
+
+def _waits_for_one_only(connection: Connection, task: Task) -> bool:
+    """Of its dependencies exactly one is open, so that it was free a moment ago."""
+    states = dependencies_of(connection, [task.id])[task.id]
+    return sum(1 for status in states.values() if is_blocked([status])) == 1
+
+
+def changes_between(before: Task | None, after: Task) -> dict[str, dict[str, Any]]:
+    """By field: what it was and what it is; an absent one was empty."""
+    old = {} if before is None else unstructure(before)
+    new = unstructure(after)
+    changed: dict[str, dict[str, Any]] = {}
+    for name in (one.name for one in attrs.fields(Task)):
+        if name in DERIVED or old.get(name) == new.get(name) or (before is None and not new.get(name)):
+            continue
+        changed[name] = {
+            side: values[name] for side, values in (("before", old), ("after", new)) if values.get(name) is not None
+        }
+    return changed

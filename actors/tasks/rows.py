@@ -1,0 +1,195 @@
+"""Tasks as the database keeps them and as the wire carries them; reading and writing single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from attrs import frozen
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from actors.tasks.rules import is_blocked, requires_approval
+from actors.tasks.tables import task_dependencies, task_tags, tasks
+from protocol.codec import encode, unstructure, wire_time
+from protocol.task_model import (
+    AgentDecision,
+    AnalysisStatus,
+    Approval,
+    Attachment,
+    Task,
+    TaskPriority,
+    TaskStatus,
+    parse_moment_ms,
+)
+
+__all__ = [
+    "StoredTask",
+    "dependencies_of",
+    "dependency_edges",
+    "find_task",
+    "insert_task",
+    "read_tasks",
+    "replace_task",
+    "search_text",
+]
+
+PRIORITIES = tuple(TaskPriority)
+_STATUS = {one.value: one for one in TaskStatus}
+_ANALYSIS = {one.value: one for one in AnalysisStatus}
+IDS_AT_ONCE = 500
+
+
+@frozen
+class StoredTask:
+    """A task with what only the room needs to know of it."""
+
+    task: Task
+    created_ms: int
+    updated_ms: int
+    entered_ms: int
+    """Since when it is in its column, POSIX milliseconds."""
+    started_ms: int | None
+    """When work on it began."""
+
+
+def find_task(connection: Connection, client_id: str, task_id: str) -> StoredTask | None:
+    """One task of a client, or None."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id, tasks.c.client_id == client_id)).first()
+    return None if row is None else _stored(row, dependencies_of(connection, [task_id]).get(task_id, {}))
+
+
+def read_tasks(connection: Connection, rows: Sequence[Row[Any]]) -> list[Task]:
+    """The tasks of whole rows, with their dependencies."""
+    dependencies = dependencies_of(connection, [row.id for row in rows])
+    return [_task(row, dependencies.get(row.id, {})) for row in rows]
+
+
+def dependencies_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, TaskStatus]]:
+    """By task: its dependencies in order, each with its status."""
+    found: dict[str, dict[str, TaskStatus]] = {}
+    for start in range(0, len(task_ids), IDS_AT_ONCE):
+        for row in connection.execute(
+            select(task_dependencies.c.task_id, task_dependencies.c.depends_on, tasks.c.status)
+            .join(tasks, tasks.c.id == task_dependencies.c.depends_on)
+            .where(task_dependencies.c.task_id.in_(task_ids[start : start + IDS_AT_ONCE]))
+            .order_by(task_dependencies.c.task_id, task_dependencies.c.place)
+        ):
+            found.setdefault(row.task_id, {})[row.depends_on] = _STATUS[row.status]
+    return found
+
+
+def dependency_edges(connection: Connection, task_ids: Collection[str]) -> dict[str, list[str]]:
+    """By task: the ids that it depends on."""
+    return {one: list(on) for one, on in dependencies_of(connection, list(task_ids)).items()}
+
+
+def insert_task(connection: Connection, stored: StoredTask) -> None:
+    """Keep a new task with its tags and dependencies."""
+    connection.execute(insert(tasks).values(id=stored.task.id, **_columns(stored)))
+    _insert_tags(connection, stored.task)
+    _insert_dependencies(connection, stored.task)
+
+
+def replace_task(connection: Connection, before: Task, stored: StoredTask) -> None:
+    """Keep a task that has changed."""
+    task = stored.task
+    connection.execute(update(tasks).where(tasks.c.id == task.id).values(**_columns(stored)))
+    if before.tags != task.tags:
+        connection.execute(delete(task_tags).where(task_tags.c.task_id == task.id))
+        _insert_tags(connection, task)
+    if before.dependencies != task.dependencies:
+        connection.execute(delete(task_dependencies).where(task_dependencies.c.task_id == task.id))
+        _insert_dependencies(connection, task)
+
+
+def search_text(title: str, description: str | None, tags: Iterable[str]) -> str:
+    """What a search looks through."""
+    return "\n".join((title, description or "", *tags)).casefold()
+
+
+def _insert_tags(connection: Connection, task: Task) -> None:
+    if task.tags:
+        connection.execute(insert(task_tags), [{"task_id": task.id, "tag": tag} for tag in task.tags])
+
+
+def _insert_dependencies(connection: Connection, task: Task) -> None:
+    if task.dependencies:
+        connection.execute(
+            insert(task_dependencies),
+            [{"task_id": task.id, "depends_on": one, "place": place} for place, one in enumerate(task.dependencies)],
+        )
+
+
+def _columns(stored: StoredTask) -> dict[str, Any]:
+    task = stored.task
+    return {
+        "client_id": task.client_id,
+        "project": task.project,
+        "title": task.title,
+        "description": task.description,
+        "status": task.status.value,
+        "priority": task.priority.rank,
+        "position": task.position,
+        "tags": _json(task.tags),
+        "attachments": _json(unstructure(task.attachments)),
+        "agent_decision": None if task.agent_decision is None else _json(unstructure(task.agent_decision)),
+        "assignee": task.assignee,
+        "estimate_hours": task.estimate_hours,
+        "actual_hours": task.actual_hours,
+        "due_ms": None if task.due is None else parse_moment_ms(task.due),
+        "confidence": task.confidence,
+        "ai_analysis": task.ai_analysis,
+        "ai_analysis_status": task.ai_analysis_status.value,
+        "ai_analysis_confidence": task.ai_analysis_confidence,
+        "version": task.version,
+        "created_ms": stored.created_ms,
+        "updated_ms": stored.updated_ms,
+        "entered_ms": stored.entered_ms,
+        "started_ms": stored.started_ms,
+        "search_text": search_text(task.title, task.description, task.tags),
+    }
+
+
+def _json(value: Any) -> str:
+    return encode(value).decode()
+
+
+def _stored(row: Row[Any], dependencies: Mapping[str, TaskStatus]) -> StoredTask:
+    return StoredTask(_task(row, dependencies), row.created_ms, row.updated_ms, row.entered_ms, row.started_ms)
+
+
+def _task(row: Row[Any], dependencies: Mapping[str, TaskStatus]) -> Task:
+    decision = None if row.agent_decision is None else _decision(row.agent_decision)
+    return Task(
+        id=row.id,
+        client_id=row.client_id,
+        project=row.project,
+        title=row.title,
+        description=row.description,
+        status=_STATUS[row.status],
+        priority=PRIORITIES[row.priority],
+        position=row.position,
+        tags=msgspec.json.decode(row.tags),
+        assignee=row.assignee,
+        estimate_hours=row.estimate_hours,
+        actual_hours=row.actual_hours,
+        due=None if row.due_ms is None else wire_time(row.due_ms / 1000),
+        dependencies=list(dependencies),
+        attachments=[Attachment(**one) for one in msgspec.json.decode(row.attachments)],
+        confidence=row.confidence,
+        agent_decision=decision,
+        ai_analysis=row.ai_analysis,
+        ai_analysis_status=_ANALYSIS[row.ai_analysis_status],
+        ai_analysis_confidence=row.ai_analysis_confidence,
+        is_blocked=is_blocked(dependencies.values()),
+        requires_approval=requires_approval(row.confidence, decision),
+        version=row.version,
+        created=wire_time(row.created_ms / 1000),
+        updated=wire_time(row.updated_ms / 1000),
+    )
+
+
+def _decision(text: str) -> AgentDecision:
+    fields = msgspec.json.decode(text)
+    return AgentDecision(**{**fields, "approval": Approval(fields["approval"])})

@@ -1,0 +1,138 @@
+"""Several changes in one transaction: bulk, import, cleanup, and the limits of a board."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from actors.refusals import CommandRefused
+from actors.storage.messages import Outcome
+from actors.tasks.asked import Asked
+from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
+from actors.tasks.journal import Journal
+from actors.tasks.tables import board_limits, tasks
+from protocol.codec import unstructure
+from protocol.events import ErrorData
+from protocol.task_answers import BulkOutcome, BulkResult, CleanedTasks, ImportedTasks
+from protocol.task_model import TaskStatus
+from protocol.tasks import BulkItem, ColumnLimits, TaskBulk, TaskCleanup, TaskDelete, TaskImport, TaskLimits
+
+__all__ = ["change_in_bulk", "clean_up", "import_tasks", "set_limits"]
+
+CLEANED_AT_ONCE = 500
+DAY_MS = 86_400_000
+
+
+def change_in_bulk(connection: Connection, asked: Asked[TaskBulk]) -> Outcome[BulkResult]:
+    """Carry out the items in order: all or none, or each for itself."""
+    journal = Journal()
+    outcomes: list[BulkOutcome] = []
+    for index, item in enumerate(asked.data.items):
+        if asked.data.all_or_nothing:
+            outcomes.append(_change(connection, asked, index, item, journal))
+            continue
+        own = Journal()
+        savepoint = connection.begin_nested()
+        try:
+            outcomes.append(_change(connection, asked, index, item, own))
+        except CommandRefused as refusal:
+            savepoint.rollback()
+            outcomes.append(BulkOutcome(error=_error(refusal)))
+        else:
+            savepoint.commit()
+            journal.events += own.events
+            journal.triggers += own.triggers
+    failed = sum(1 for one in outcomes if one.error is not None)
+    result: Outcome[BulkResult] = journal.outcome(BulkResult(items=outcomes, failed=failed))
+    return result
+
+
+def import_tasks(connection: Connection, asked: Asked[TaskImport]) -> Outcome[ImportedTasks]:
+    """Make all tasks, or none. A dependency may be the `id` that an earlier task of the same import came with."""
+    data = asked.data
+    journal = Journal()
+    made: dict[str, str] = {}
+    ids: list[str] = []
+    savepoint = connection.begin_nested()
+    for index, one in enumerate(data.tasks):
+        wanted = one.as_create([made.get(name, name) for name in one.dependencies], force=data.force)
+        task = create_task(connection, asked.part(wanted, f"tasks[{index}]"), journal)
+        ids.append(task.id)
+        if one.id is not None:
+            made[one.id] = task.id
+    if data.dry_run:
+        savepoint.rollback()
+        return Outcome(value=ImportedTasks(count=len(ids), task_ids=[], dry_run=True))
+    savepoint.commit()
+    result: Outcome[ImportedTasks] = journal.outcome(ImportedTasks(count=len(ids), task_ids=ids, dry_run=False))
+    return result
+
+
+def clean_up(connection: Connection, asked: Asked[TaskCleanup]) -> Outcome[CleanedTasks]:
+    """Delete tasks that came to `done` long ago, oldest first."""
+    data = asked.data
+    journal = Journal()
+    condition = [
+        tasks.c.client_id == asked.client_id,
+        tasks.c.status == TaskStatus.DONE.value,
+        tasks.c.entered_ms <= asked.now_ms - round(data.older_than_days * DAY_MS),
+    ]
+    if data.project is not None:
+        condition.append(tasks.c.project == data.project)
+    if data.dry_run:
+        count = connection.execute(select(func.count()).select_from(tasks).where(*condition)).scalar_one()
+        return Outcome(value=CleanedTasks(count=count, has_more=False, dry_run=True))
+    rows = connection.execute(
+        select(tasks.c.id).where(*condition).order_by(tasks.c.entered_ms, tasks.c.id).limit(CLEANED_AT_ONCE + 1)
+    ).all()
+    chosen = rows[:CLEANED_AT_ONCE]
+    for row in chosen:
+        # Read here: deleting the one before may have raised it.
+        version = connection.execute(select(tasks.c.version).where(tasks.c.id == row.id)).scalar_one()
+        delete_task(connection, asked.part(TaskDelete(task_id=row.id, version=version, force=True), ""), journal)
+    cleaned = CleanedTasks(count=len(chosen), has_more=len(rows) > len(chosen), dry_run=False)
+    result: Outcome[CleanedTasks] = journal.outcome(cleaned)
+    return result
+
+
+def set_limits(connection: Connection, asked: Asked[TaskLimits]) -> Outcome[ColumnLimits]:
+    """Replace the limits of a board's columns."""
+    project, limits = asked.data.project, asked.data.limits
+    connection.execute(
+        delete(board_limits).where(board_limits.c.client_id == asked.client_id, board_limits.c.project == project)
+    )
+    rows = [
+        {"client_id": asked.client_id, "project": project, "status": status, "most": most}
+        for status, most in unstructure(limits).items()
+    ]
+    if rows:
+        connection.execute(insert(board_limits), rows)
+    return Outcome(value=limits)
+
+
+def _change(
+    connection: Connection, asked: Asked[TaskBulk], index: int, item: BulkItem, journal: Journal
+) -> BulkOutcome:
+    where = f"items[{index}]"
+    if item.create is not None:
+        return BulkOutcome(task=create_task(connection, asked.part(item.create, f"{where}.create"), journal))
+    if item.update is not None:
+        return BulkOutcome(task=change_task(connection, asked.part(item.update, f"{where}.update"), journal))
+    if item.move is not None:
+        return BulkOutcome(task=move_task(connection, asked.part(item.move, f"{where}.move"), journal))
+    if item.decide is not None:
+        return BulkOutcome(task=decide_task(connection, asked.part(item.decide, f"{where}.decide"), journal))
+    assert item.delete is not None, "an item holds exactly one change"
+    return BulkOutcome(deleted=delete_task(connection, asked.part(item.delete, f"{where}.delete"), journal))
+
+
+def _error(refusal: CommandRefused) -> dict[str, object]:
+    data: dict[str, object] = unstructure(
+        ErrorData(
+            code=refusal.code,
+            message=refusal.message,
+            field=refusal.field,
+            retry_after_ms=refusal.retry_after_ms,
+            current=refusal.current,
+        )
+    )
+    return data

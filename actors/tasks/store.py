@@ -1,0 +1,90 @@
+"""All writes and reads of the room, by name, as storage runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from actors.storage.messages import Operation, Outcome, Query
+from actors.tasks.analysis import find_pending, record_analysis
+from actors.tasks.asked import Asked
+from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
+from actors.tasks.due import announce_due, find_clients_with_due
+from actors.tasks.journal import Journal
+from actors.tasks.lists import get_task, list_tasks, read_board, read_history
+from actors.tasks.messages import (
+    ChangeInBulk,
+    CleanUpTasks,
+    CreateTask,
+    DecideTask,
+    DeleteTask,
+    GetTask,
+    ImportTasks,
+    ListTasks,
+    MoveTask,
+    ReadBoard,
+    ReadHistory,
+    ReadStatistics,
+    SetLimits,
+    TaskRequest,
+    UpdateTask,
+)
+from actors.tasks.several import change_in_bulk, clean_up, import_tasks, set_limits
+from actors.tasks.statistics import read_statistics
+from protocol.task_answers import BulkResult, CleanedTasks, DeletedTask, ImportedTasks
+from protocol.task_model import Task
+from protocol.tasks import ColumnLimits
+
+__all__ = [
+    "ANNOUNCE_DUE",
+    "CLIENTS_WITH_DUE",
+    "OPERATIONS",
+    "PENDING_ANALYSES",
+    "QUERIES",
+    "READS",
+    "RECORD_ANALYSIS",
+    "WRITES",
+]
+
+
+def _single(change: Callable[[Connection, Asked[Any], Journal], Any]) -> Callable[[Connection, Asked[Any]], Any]:
+    """One change as an operation of its own."""
+
+    def operation(connection: Connection, asked: Asked[Any]) -> Outcome[Any]:
+        journal = Journal()
+        return journal.outcome(change(connection, asked, journal))
+
+    return operation
+
+
+WRITES: dict[type[TaskRequest[Any]], Operation[Asked[Any], Any]] = {
+    CreateTask: Operation("tasks.create", _single(create_task), Task),
+    UpdateTask: Operation("tasks.update", _single(change_task), Task),
+    MoveTask: Operation("tasks.move", _single(move_task), Task),
+    DeleteTask: Operation("tasks.delete", _single(delete_task), DeletedTask),
+    DecideTask: Operation("tasks.decide", _single(decide_task), Task),
+    ChangeInBulk: Operation("tasks.bulk", change_in_bulk, BulkResult),
+    SetLimits: Operation("tasks.limits", set_limits, ColumnLimits),
+    ImportTasks: Operation("tasks.import", import_tasks, ImportedTasks),
+    CleanUpTasks: Operation("tasks.clean_up", clean_up, CleanedTasks),
+}
+"""The operation behind each request that writes."""
+
+READS: dict[type[TaskRequest[Any]], Query[Asked[Any], Any]] = {
+    GetTask: Query("tasks.get", get_task),
+    ListTasks: Query("tasks.list", list_tasks),
+    ReadBoard: Query("tasks.board", read_board),
+    ReadHistory: Query("tasks.history", read_history),
+    ReadStatistics: Query("tasks.statistics", read_statistics),
+}
+"""The query behind each request that reads."""
+
+RECORD_ANALYSIS = Operation("tasks.record_analysis", record_analysis, Task | None)
+ANNOUNCE_DUE = Operation("tasks.announce_due", announce_due, int)
+PENDING_ANALYSES = Query("tasks.pending_analyses", find_pending)
+CLIENTS_WITH_DUE = Query("tasks.clients_with_due", find_clients_with_due)
+
+OPERATIONS = (*WRITES.values(), RECORD_ANALYSIS, ANNOUNCE_DUE)
+QUERIES = (*READS.values(), PENDING_ANALYSES, CLIENTS_WITH_DUE)

@@ -1,0 +1,246 @@
+"""The tasks actor: passes commands to storage, lets the model analyse, and looks for due dates that are near."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+from attrs import frozen
+
+from actors.inference.messages import Complete, Completion
+from actors.refusals import CommandRefused
+from actors.storage.messages import Storage
+from actors.tasks.analysis import AnalysisFound, PendingAnalysis, PendingWanted, question
+from actors.tasks.asked import Asked
+from actors.tasks.due import DueWanted
+from actors.tasks.messages import ChangeInBulk, CleanUpTasks, CreateTask, GetTask, ImportTasks, TaskRequest
+from actors.tasks.store import (
+    ANNOUNCE_DUE,
+    CLIENTS_WITH_DUE,
+    PENDING_ANALYSES,
+    READS,
+    RECORD_ANALYSIS,
+    WRITES,
+)
+from protocol.errors import ErrorCode
+from protocol.task_model import AnalysisStatus, Task
+from protocol.tasks import TaskGet
+from runtime import Actor, ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault, reject
+
+__all__ = ["LookForDue", "Tasks"]
+
+_log = structlog.get_logger("tasks")
+
+REQUESTS_AT_ONCE = 1024
+WRITE_SECONDS = 5.0
+MANY_WRITES_SECONDS = 30.0
+DUE_SECONDS = 60.0
+ANALYSES_AT_ONCE = 4
+ANALYSIS_SECONDS = 300.0
+"""So long may an analysis take from its first attempt; then it has failed."""
+RETRY_SECONDS = 0.5
+LONGEST_RETRY_SECONDS = 10.0
+RETRIED = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED, ErrorCode.RATE_LIMITED, ErrorCode.MODEL_UNAVAILABLE})
+"""Refusals of the inference room that pass."""
+
+
+@frozen
+class LookForDue:
+    """Timer: see whose tasks are due soon."""
+
+
+class Tasks(Actor[TaskRequest[Any] | LookForDue]):
+    """Keeps nothing that matters: what waits for an analysis stands in the database, and is found again at start."""
+
+    mailbox = reject(REQUESTS_AT_ONCE)
+
+    def __init__(
+        self, storage: Storage, inference: ActorRef[Any], *, clock_seconds: Callable[[], float] = time.time
+    ) -> None:
+        """``clock_seconds`` tells POSIX time."""
+        self._storage = storage
+        self._inference = inference
+        self._clock_seconds = clock_seconds
+        self._requests = 0
+        self._is_looking_for_due = False
+        self._is_draining = False
+        self._has_pending = trio.Event()
+        self._analysing: set[str] = set()
+        self._slots = trio.Semaphore(ANALYSES_AT_ONCE)
+        self._analysed: dict[str, trio.Event] = {}
+
+    async def started(self) -> None:
+        """Take up the analyses that an earlier life left, and look for due dates."""
+        self._has_pending.set()
+        self.context.spawn(self._work_on_analyses)
+        self.context.after(0, LookForDue())
+        self.context.every(DUE_SECONDS, LookForDue())
+
+    async def handle(self, message: TaskRequest[Any] | LookForDue) -> None:
+        match message:
+            case TaskRequest():
+                if self._requests >= REQUESTS_AT_ONCE:
+                    raise CommandRefused(ErrorCode.OVERLOADED, "too many requests are waiting", retry_after_ms=500)
+                self._requests += 1
+                self.context.answer_later(self._answer, message)
+            case LookForDue():
+                if not self._is_looking_for_due:
+                    self._is_looking_for_due = True
+                    self.context.spawn(self._look_for_due)
+
+    async def draining(self) -> None:
+        """Begin no analysis any more; those that wait are taken up at the next start."""
+        self._is_draining = True
+
+    def snapshot(self) -> dict[str, object]:
+        """How much it is doing."""
+        return {"requests": self._requests, "analysing": len(self._analysing)}
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def _answer(self, request: TaskRequest[Any]) -> Any:
+        try:
+            asked = self._asked(request)
+            query = READS.get(type(request))
+            if query is not None:
+                return await self._storage.read(query, asked)
+            committed = await self._storage.transact(
+                WRITES[type(request)],
+                asked,
+                client_id=request.client_id,
+                key=request.key,
+                timeout=MANY_WRITES_SECONDS
+                if isinstance(request, ChangeInBulk | ImportTasks | CleanUpTasks)
+                else WRITE_SECONDS,
+            )
+            self._has_pending.set()
+            if isinstance(request, CreateTask) and request.data.analyze_with_ai:
+                return await self._with_analysis(request, committed.value)
+            return committed.value
+        finally:
+            self._requests -= 1
+
+    def _asked(self, request: TaskRequest[Any]) -> Asked[Any]:
+        return Asked(
+            client_id=request.client_id,
+            device_id=request.device_id,
+            data=request.data,
+            now_ms=self._now_ms(),
+        )
+
+    def _now_ms(self) -> int:
+        return int(self._clock_seconds() * 1000)
+
+    async def _with_analysis(self, request: CreateTask, task: Task) -> Task:
+        """The task as it is when its analysis is there, or when its asker has waited long enough."""
+        analysed = self._analysed.setdefault(task.id, trio.Event())
+        newest = await self._newest(request, task)
+        if newest.ai_analysis_status is not AnalysisStatus.PENDING:
+            self._analysed.pop(task.id, None)
+            return newest
+        with trio.move_on_after(request.data.ai_timeout_seconds):
+            await analysed.wait()
+        return await self._newest(request, task)
+
+    async def _newest(self, request: CreateTask, task: Task) -> Task:
+        wanted = GetTask(client_id=request.client_id, device_id=request.device_id, data=TaskGet(task_id=task.id))
+        try:
+            newest: Task = await self._storage.read(READS[GetTask], self._asked(wanted))
+        except (CommandRefused, AskDeadline, ActorDead):
+            # It is made, whatever becomes of reading it again.
+            return task
+        return newest
+
+    # --- analyses ---------------------------------------------------------------------------------
+
+    async def _work_on_analyses(self) -> None:
+        while True:
+            await self._has_pending.wait()
+            self._has_pending = trio.Event()
+            while not self._is_draining and (pending := await self._find_pending()):
+                for one in pending:
+                    await self._slots.acquire()
+                    self._analysing.add(one.task_id)
+                    self.context.spawn(self._analyse, one)
+
+    async def _find_pending(self) -> list[PendingAnalysis]:
+        while True:
+            try:
+                return await self._storage.read(PENDING_ANALYSES, PendingWanted(but=frozenset(self._analysing)))
+            except (CommandRefused, RuntimeFault) as error:
+                _log.warning("analyses cannot be found", problem=str(error))
+                await trio.sleep(LONGEST_RETRY_SECONDS)
+
+    async def _analyse(self, pending: PendingAnalysis) -> None:
+        """Ask the model and keep what it says. What cannot be kept waits in the database as before."""
+        try:
+            found = await self._ask_model(pending)
+            if found is not None:
+                await self._record(pending, found)
+        finally:
+            self._analysing.discard(pending.task_id)
+            self._slots.release()
+            analysed = self._analysed.pop(pending.task_id, None)
+            if analysed is not None:
+                analysed.set()
+
+    async def _ask_model(self, pending: PendingAnalysis) -> AnalysisFound | None:
+        """What came of it; None where the server is about to end."""
+        failed = AnalysisFound(task_id=pending.task_id, text=None, confidence=None)
+        pause_seconds = RETRY_SECONDS
+        deadline = trio.current_time() + ANALYSIS_SECONDS
+        while (left_seconds := deadline - trio.current_time()) > 0 and not self._is_draining:
+            try:
+                completion: Completion = await self._inference.ask(
+                    Complete(client_id=pending.client_id, generate=question(pending)), timeout=left_seconds
+                )
+            except (ActorDead, MailboxFull) as error:
+                problem = str(error)
+            except CommandRefused as refusal:
+                if refusal.code is ErrorCode.SHUTTING_DOWN:
+                    return None
+                problem = refusal.message
+                if refusal.code not in RETRIED:
+                    break
+            except RuntimeFault as error:
+                problem = str(error)
+                break
+            else:
+                text = completion.text.strip()
+                if not text:
+                    return failed
+                return AnalysisFound(task_id=pending.task_id, text=text, confidence=completion.done.confidence)
+            await trio.sleep(min(pause_seconds, max(0.0, deadline - trio.current_time())))
+            pause_seconds = min(2 * pause_seconds, LONGEST_RETRY_SECONDS)
+        if self._is_draining:
+            return None
+        _log.warning("analysis failed", task=pending.task_id, problem=problem)
+        return failed
+
+    async def _record(self, pending: PendingAnalysis, found: AnalysisFound) -> None:
+        asked = Asked(client_id=pending.client_id, device_id="", data=found, now_ms=self._now_ms())
+        while True:
+            try:
+                await self._storage.transact(RECORD_ANALYSIS, asked, client_id=pending.client_id)
+            except (CommandRefused, RuntimeFault) as error:
+                # The database is full or restarting; what was computed is worth a wait.
+                _log.warning("analysis cannot be kept yet", task=pending.task_id, problem=str(error))
+                await trio.sleep(LONGEST_RETRY_SECONDS)
+            else:
+                return
+
+    # --- due dates --------------------------------------------------------------------------------
+
+    async def _look_for_due(self) -> None:
+        try:
+            now_ms = self._now_ms()
+            for client_id in await self._storage.read(CLIENTS_WITH_DUE, DueWanted(now_ms=now_ms)):
+                asked = Asked(client_id=client_id, device_id="", data=None, now_ms=now_ms)
+                await self._storage.transact(ANNOUNCE_DUE, asked, client_id=client_id)
+        except (CommandRefused, RuntimeFault) as error:
+            _log.warning("due dates cannot be looked for", problem=str(error))
+        finally:
+            self._is_looking_for_due = False
