@@ -170,6 +170,8 @@ def _without_null(wanted: Any) -> Any:
 
 def _plain_default(one: attrs.Attribute[Any]) -> Any:
     """A default as JSON, where it is worth saying."""
+    if one.default is attrs.NOTHING:  # an enum too
+        return None
     if isinstance(one.default, enum.Enum):
         return one.default.value
     return one.default if isinstance(one.default, str | int | float | bool) else None

@@ -3,6 +3,26 @@
 /** Any JSON value. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
+/** An answer of the model, told to every device, the asking one too. */
+export interface AIResponse {
+  /** The same for an event that comes twice. */
+  event_id: string;
+  /** `ai`. */
+  channel: string;
+  /** How much it matters. */
+  priority: Priority;
+  /** What asked for it, as `assist` or `task_create`. */
+  command: string;
+  /** What the model said; at most 16 KiB of it. */
+  analysis: string;
+  /** Of an `assist`. */
+  intent?: string;
+  /** Of the analysis of a task. */
+  task_id?: string;
+  /** True where the answer was longer than what is told here. */
+  truncated?: boolean;
+}
+
 /** A streaming command was taken; its events follow on `stream`. */
 export interface Accepted {
   stream: string;
@@ -14,6 +34,28 @@ export interface Ack {
   stream: string;
   seq: number;
 }
+
+/** A proposal and what a person said of it. */
+export interface AgentDecision {
+  /** What to do; empty where a task was unsure of itself and no agent proposed anything. */
+  recommendation: string;
+  /** Why. */
+  reasoning: string;
+  /** How certain the agent is, from 0 to 1. */
+  confidence: number;
+  /** Whether a person must be asked. */
+  requires_approval: boolean;
+  /** What the person said. */
+  approval: Approval;
+  /** In the person's own words. */
+  feedback?: string;
+}
+
+/** How far the model is with its analysis of a task. */
+export type AnalysisStatus = "none" | "pending" | "done" | "failed";
+
+/** What a person said of an agent's proposal. */
+export type Approval = "pending" | "approved" | "rejected" | "modified";
 
 /** Help with code that the client sends. Answered by `accepted` and a stream as `generate`'s. */
 export interface Assist {
@@ -28,6 +70,66 @@ export interface Assist {
   /** Continue a stored conversation, or begin one of this name. */
   conversation?: string | null;
   on_disconnect?: OnDisconnect;
+}
+
+/** Something that belongs to a task and is kept elsewhere; the server never opens it. */
+export interface Attachment {
+  /** What a person calls it. */
+  name: string;
+  /** Where it is: a URL or a path of the client's own. */
+  reference: string;
+  /** As `image`, `document`, `code`, `log`. */
+  kind?: string;
+}
+
+/** One project's columns, from left to right. */
+export interface Board {
+  /** Which board. */
+  project: string;
+  /** All five. */
+  columns: Array<BoardColumn>;
+  /** Tasks in all columns. */
+  count: number;
+}
+
+/** One column of a board. */
+export interface BoardColumn {
+  /** Which one. */
+  status: TaskStatus;
+  /** In order, as many as fit. */
+  tasks: Array<Task>;
+  /** How many there are in all. */
+  count: number;
+  /** Most that may be here at once. */
+  limit?: number;
+  /** Gets the rest through `task_list` with this project, this status and `sort: position, order: ascending`. */
+  next_cursor?: string;
+}
+
+/** One change of many; exactly one of these. */
+export interface BulkItem {
+  create?: TaskCreate | null;
+  update?: TaskUpdate | null;
+  move?: TaskMove | null;
+  delete?: TaskDelete | null;
+  decide?: TaskDecide | null;
+}
+
+/** What became of one item: one of these. */
+export interface BulkOutcome {
+  /** As it is now. */
+  task?: Task;
+  /** It was deleted. */
+  deleted?: DeletedTask;
+  /** Why it was not carried out, as `error` data. */
+  error?: { [key: string]: Json };
+}
+
+/** What became of the items, in order. */
+export interface BulkResult {
+  items: Array<BulkOutcome>;
+  /** How many were not carried out. */
+  failed: number;
 }
 
 /** End a running command of this connection. */
@@ -45,6 +147,39 @@ export interface CancelledData {
 export interface ChatMessage {
   role: Role;
   content: string;
+}
+
+/** How one column does. All times are measured from history; None where nothing happened yet. */
+export interface ColumnFigures {
+  /** Which one. */
+  status: TaskStatus;
+  /** Tasks in it now. */
+  count: number;
+  /** Most that may be in it at once; of one board only. */
+  limit?: number;
+  /** count ÷ limit. */
+  use?: number;
+  /** Mean time of the stays that ended in the last 90 days. */
+  mean_stay_hours?: number;
+  /** How many those were. */
+  stays: number;
+}
+
+/** Most tasks that may be in each column of a board at once; None is no limit. */
+export interface ColumnLimits {
+  backlog?: number | null;
+  todo?: number | null;
+  in_progress?: number | null;
+  testing?: number | null;
+  done?: number | null;
+}
+
+/** A task is no more. */
+export interface DeletedTask {
+  /** Which one. */
+  task_id: string;
+  /** The version that it had. */
+  version: number;
 }
 
 /** The answer is complete; last event of its stream. */
@@ -140,6 +275,31 @@ export interface Hello {
   resume?: Array<ResumePoint>;
 }
 
+/** One change of a task. */
+export interface HistoryEntry {
+  /** Rises with every entry. */
+  number: number;
+  /** Of which task. */
+  task_id: string;
+  /** The version that the change made. */
+  version: number;
+  /** `created` `updated` `moved` `decided` `deleted`. */
+  kind: string;
+  /** RFC 3339 in UTC. */
+  time: string;
+  /** Which device asked for it. */
+  device_id: string;
+  /** By field: `{before, after}`. */
+  changes: { [key: string]: Json };
+}
+
+/** Some of a task's history, newest first. */
+export interface HistoryPage {
+  entries: Array<HistoryEntry>;
+  /** `before` of the next page; absent on the last. */
+  next_before?: number;
+}
+
 /** What the assistant shall do with the code. */
 export type Intent = "suggest" | "explain" | "refactor" | "debug" | "optimize" | "ask";
 
@@ -159,6 +319,18 @@ export type OnDisconnect = "cancel" | "detach";
 
 /** How much an event matters, most first; `critical` is never delayed. */
 export type Priority = "critical" | "high" | "medium" | "low" | "debug";
+
+/** What an agent proposes to do with a task. */
+export interface Proposal {
+  /** What to do. */
+  recommendation: string;
+  /** Why. */
+  reasoning?: string;
+  /** How certain the agent is. */
+  confidence: number;
+  /** Ask a person in any case; below a confidence of 0.8 one is always asked. */
+  requires_approval?: boolean;
+}
 
 /** Go on with a stream where the client left it. */
 export interface Resume {
@@ -196,6 +368,315 @@ export interface Subscribe {
   max_events_per_second?: number | null;
   /** Wait this long for more before sending. */
   batch_ms?: number;
+}
+
+/** One task, whole. */
+export interface Task {
+  /** A UUID. */
+  id: string;
+  /** Whose it is. */
+  client_id: string;
+  /** Which board it is on. */
+  project: string;
+  /** At most 255 characters. */
+  title: string;
+  /** What is to be done. */
+  description?: string;
+  /** Its column. */
+  status: TaskStatus;
+  /** How much it matters. */
+  priority: TaskPriority;
+  /** Orders a column: compare byte by byte. Only the server makes one. */
+  position: string;
+  /** Words to find it by. */
+  tags: Array<string>;
+  /** Who does it. */
+  assignee?: string;
+  /** How long it was thought to take. */
+  estimate_hours?: number;
+  /** How long it took. */
+  actual_hours?: number;
+  /** RFC 3339 in UTC. */
+  due?: string;
+  /** Ids of tasks that must be done before it. */
+  dependencies: Array<string>;
+  /** What belongs to it and is kept elsewhere. */
+  attachments: Array<Attachment>;
+  /** How sure its maker is of it, from 0 to 1. */
+  confidence?: number;
+  /** An agent's proposal and what a person said of it. */
+  agent_decision?: AgentDecision;
+  /** What the model says of it; never written by anything but the model. */
+  ai_analysis?: string;
+  /** How far that is. */
+  ai_analysis_status: AnalysisStatus;
+  /** Measured: exp(mean log-probability) of the analysis' tokens. */
+  ai_analysis_confidence?: number;
+  /** Whether a dependency is not done. */
+  is_blocked: boolean;
+  /** Whether a person must decide: an open proposal, or a confidence below 0.8 that nobody looked at. */
+  requires_approval: boolean;
+  /** 1 at first, one more for every change by a person or an agent. */
+  version: number;
+  /** RFC 3339 in UTC. */
+  created: string;
+  /** RFC 3339 in UTC. */
+  updated: string;
+}
+
+/** A board with all its columns. Answered by `Board`. */
+export interface TaskBoard {
+  /** Which board. */
+  project?: string;
+  /** Most tasks of each column; its `next_cursor` goes on. */
+  limit?: number;
+}
+
+/** Carry out several changes in order. Answered by `BulkResult`. */
+export interface TaskBulk {
+  /** The changes. */
+  items: Array<BulkItem>;
+  /** Otherwise each one succeeds or fails alone. */
+  all_or_nothing?: boolean;
+}
+
+/** Make a task, last in its column. Answered by the task. */
+export interface TaskCreate {
+  /** At most 255 characters. */
+  title: string;
+  /** What is to be done. */
+  description?: string | null;
+  /** Which board it is on; a board begins with its first task. */
+  project?: string;
+  /** Its column. */
+  status?: TaskStatus;
+  /** How much it matters. */
+  priority?: TaskPriority;
+  /** Words to find it by. */
+  tags?: Array<string>;
+  /** Who does it. */
+  assignee?: string | null;
+  /** How long it may take. */
+  estimate_hours?: number | null;
+  /** How long it took. */
+  actual_hours?: number | null;
+  /** RFC 3339, with its offset. */
+  due?: string | null;
+  /** Ids of tasks that must be done before it. */
+  dependencies?: Array<string>;
+  /** What belongs to it and is kept elsewhere. */
+  attachments?: Array<Attachment>;
+  /** How sure its maker is of it. */
+  confidence?: number | null;
+  /** What an agent proposes. */
+  agent_decision?: Proposal | null;
+  /** Go over the column's limit. */
+  force?: boolean;
+  /** Let the model analyse it. */
+  analyze_with_ai?: boolean;
+  /** Wait this long for the analysis; a later one is told by an event. */
+  ai_timeout_seconds?: number;
+}
+
+/** Say what a person decided about the agent's proposal. Answered by the task. */
+export interface TaskDecide {
+  /** Which one. */
+  task_id: string;
+  /** The version that the client has seen. */
+  version: number;
+  /** `approved`, `rejected` or `modified`. */
+  decision: "approved" | "rejected" | "modified";
+  /** In the person's own words. */
+  feedback?: string | null;
+}
+
+/** Delete a task; its history stays. Answered by `DeletedTask`. */
+export interface TaskDelete {
+  /** Which one. */
+  task_id: string;
+  /** The version that the client has seen. */
+  version: number;
+  /** Also when others depend on it; they lose the dependency. */
+  force?: boolean;
+}
+
+/** A task is no more. */
+export interface TaskDeletedEvent {
+  /** The same for an event that comes twice. */
+  event_id: string;
+  /** `tasks`. */
+  channel: string;
+  /** How much it matters. */
+  priority: Priority;
+  /** Which one it was. */
+  task_id: string;
+}
+
+/** A task as it is after a change. */
+export interface TaskEvent {
+  /** The same for an event that comes twice. */
+  event_id: string;
+  /** `tasks`. */
+  channel: string;
+  /** How much it matters. */
+  priority: Priority;
+  /** The whole task. */
+  task: Task;
+}
+
+/** One task. Answered by the task. */
+export interface TaskGet {
+  /** Which one. */
+  task_id: string;
+}
+
+/** What happened to a task, newest first, also after it was deleted. Answered by `HistoryPage`. */
+export interface TaskHistory {
+  /** Which one. */
+  task_id: string;
+  /** Most entries on the page. */
+  limit?: number;
+  /** Only entries with a smaller number. */
+  before?: number | null;
+}
+
+/** Set all limits of a board's columns. Tasks that are there already stay. Answered by `ColumnLimits`. */
+export interface TaskLimits {
+  /** Which board. */
+  project?: string;
+  /** The limits from now on; what is left out has none. */
+  limits: ColumnLimits;
+}
+
+/** A page of tasks. Answered by `TaskPage`. */
+export interface TaskList {
+  project?: string | null;
+  status?: Array<TaskStatus> | null;
+  priority?: Array<TaskPriority> | null;
+  assignee?: string | null;
+  tags?: Array<string> | null;
+  is_blocked?: boolean | null;
+  due_before?: string | null;
+  due_after?: string | null;
+  created_before?: string | null;
+  created_after?: string | null;
+  updated_before?: string | null;
+  updated_after?: string | null;
+  search?: string | null;
+  /** What orders them; tasks without a due date come last. */
+  sort?: "created" | "updated" | "due" | "priority" | "position";
+  /** Which way. */
+  order?: "ascending" | "descending";
+  /** Most tasks on the page. */
+  limit?: number;
+  /** Where the page before ended; filters, sort and order must be the same. */
+  cursor?: string | null;
+}
+
+/** Move a task within its column or to another one. Answered by the task. */
+export interface TaskMove {
+  /** Which one. */
+  task_id: string;
+  /** The version that the client has seen. */
+  version: number;
+  /** The column it goes to, perhaps its own. */
+  status: TaskStatus;
+  /** The task of that column that it shall stand just above. */
+  before?: string | null;
+  /** The task of that column that it shall stand just below; without either it goes last. */
+  after?: string | null;
+  /** Go over the column's limit. */
+  force?: boolean;
+}
+
+/** Some tasks of a list. */
+export interface TaskPage {
+  /** In order. */
+  tasks: Array<Task>;
+  /** Gets the page after this one; absent on the last. */
+  next_cursor?: string;
+}
+
+/** How much a task matters, least first. */
+export type TaskPriority = "low" | "medium" | "high" | "urgent";
+
+/** Figures from history, none of them estimated. */
+export interface TaskStatistics {
+  /** Of this board; of all where absent. */
+  project?: string;
+  /** Tasks now. */
+  count: number;
+  /** Tasks in each column. */
+  by_status: { [key: string]: number };
+  /** Tasks of each priority. */
+  by_priority: { [key: string]: number };
+  /** Tasks with a dependency that is not done. */
+  blocked: number;
+  /** Tasks that are due and not done. */
+  overdue: number;
+  /** Moves to `done` since midnight UTC. */
+  done_today: number;
+  /** Moves to `done` in the last seven days. */
+  done_7_days: number;
+  /** Mean over the last 30 days, or over the board's life if that is shorter. */
+  done_per_day: number;
+  /** Mean time from the first `in_progress` to `done`, of the last 90 days. */
+  mean_cycle_hours?: number;
+  /** How many those were. */
+  cycles: number;
+  /** From left to right. */
+  columns: Array<ColumnFigures>;
+  /** Of the columns between `backlog` and `done`, the one with the longest mean stay. */
+  bottleneck?: TaskStatus;
+}
+
+/** Figures of a board or of all. Answered by `TaskStatistics`. */
+export interface TaskStats {
+  /** Of this board; of all by default. */
+  project?: string | null;
+}
+
+/** The columns of a board, from left to right. */
+export type TaskStatus = "backlog" | "todo" | "in_progress" | "testing" | "done";
+
+/** Change fields of a task. Absent and null fields stay; `clear` empties. Answered by the task. */
+export interface TaskUpdate {
+  /** Which one. */
+  task_id: string;
+  /** The version that the client has seen. */
+  version: number;
+  /** At most 255 characters. */
+  title?: string | null;
+  /** What is to be done. */
+  description?: string | null;
+  /** Move to another board, last in its column. */
+  project?: string | null;
+  /** Move to another column, last there; `task_move` says where. */
+  status?: TaskStatus | null;
+  /** How much it matters. */
+  priority?: TaskPriority | null;
+  /** Words to find it by; all of them. */
+  tags?: Array<string> | null;
+  /** Who does it. */
+  assignee?: string | null;
+  /** How long it may take. */
+  estimate_hours?: number | null;
+  /** How long it took. */
+  actual_hours?: number | null;
+  /** RFC 3339, with its offset. */
+  due?: string | null;
+  /** Ids of tasks that must be done before it; all of them. */
+  dependencies?: Array<string> | null;
+  /** What belongs to it; all of them. */
+  attachments?: Array<Attachment> | null;
+  /** How sure its maker is of it. */
+  confidence?: number | null;
+  /** A new proposal, which waits for a person again. */
+  agent_decision?: Proposal | null;
+  /** Names of fields to empty; none that is given too. */
+  clear?: Array<"description" | "assignee" | "estimate_hours" | "actual_hours" | "due" | "tags" | "dependencies" | "attachments" | "confidence" | "agent_decision">;
+  /** Go over the column's limit. */
+  force?: boolean;
 }
 
 /** Measured times of one request, milliseconds. */
@@ -249,6 +730,18 @@ export interface CommandData {
   pong: Json;
   resume: Resume;
   subscribe: Subscribe;
+  task_board: TaskBoard;
+  task_bulk: TaskBulk;
+  task_create: TaskCreate;
+  task_decide: TaskDecide;
+  task_delete: TaskDelete;
+  task_get: TaskGet;
+  task_history: TaskHistory;
+  task_limits: TaskLimits;
+  task_list: TaskList;
+  task_move: TaskMove;
+  task_stats: TaskStats;
+  task_update: TaskUpdate;
 }
 
 /** What `result` says to each command. */
@@ -262,11 +755,24 @@ export interface ResultData {
   pong: Json;
   resume: Json;
   subscribe: Json;
+  task_board: Board;
+  task_bulk: BulkResult;
+  task_create: Task;
+  task_decide: Task;
+  task_delete: DeletedTask;
+  task_get: Task;
+  task_history: HistoryPage;
+  task_limits: ColumnLimits;
+  task_list: TaskPage;
+  task_move: Task;
+  task_stats: TaskStatistics;
+  task_update: Task;
 }
 
 /** The `data` of each message of the server. */
 export interface MessageData {
   accepted: Accepted;
+  ai_response: AIResponse;
   cancelled: CancelledData;
   done: Done;
   error: ErrorData;
@@ -276,6 +782,12 @@ export interface MessageData {
   ping: Json;
   pong: Json;
   result: Json;
+  task_blocked: TaskEvent;
+  task_created: TaskEvent;
+  task_deleted: TaskDeletedEvent;
+  task_moved: TaskEvent;
+  task_unblocked: TaskEvent;
+  task_updated: TaskEvent;
   token: Token;
   welcome: Welcome;
 }
@@ -288,6 +800,21 @@ export interface AcceptedMessage {
   data: Accepted;
   /** The id of the command that this answers. */
   re: string;
+}
+
+/** An answer of the model, told to every device. */
+export interface AiResponseMessage {
+  type: "ai_response";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: AIResponse;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
 }
 
 /** The answer was cancelled; last event. */
@@ -396,6 +923,96 @@ export interface ResultMessage {
   re: string;
 }
 
+/** A task waits for another now. */
+export interface TaskBlockedMessage {
+  type: "task_blocked";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TaskEvent;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
+}
+
+/** A task was made. */
+export interface TaskCreatedMessage {
+  type: "task_created";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TaskEvent;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
+}
+
+/** A task is no more. */
+export interface TaskDeletedMessage {
+  type: "task_deleted";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TaskDeletedEvent;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
+}
+
+/** A task stands elsewhere, in its column or another. */
+export interface TaskMovedMessage {
+  type: "task_moved";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TaskEvent;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
+}
+
+/** A task waits for no other any more. */
+export interface TaskUnblockedMessage {
+  type: "task_unblocked";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TaskEvent;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
+}
+
+/** A task was changed where it stands. */
+export interface TaskUpdatedMessage {
+  type: "task_updated";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TaskEvent;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
+}
+
 /** Some text of an answer. */
 export interface TokenMessage {
   type: "token";
@@ -424,6 +1041,7 @@ export interface WelcomeMessage {
 /** Everything that a server of version 1 says. */
 export type ServerMessage =
   | AcceptedMessage
+  | AiResponseMessage
   | CancelledMessage
   | DoneMessage
   | ErrorMessage
@@ -433,5 +1051,11 @@ export type ServerMessage =
   | PingMessage
   | PongMessage
   | ResultMessage
+  | TaskBlockedMessage
+  | TaskCreatedMessage
+  | TaskDeletedMessage
+  | TaskMovedMessage
+  | TaskUnblockedMessage
+  | TaskUpdatedMessage
   | TokenMessage
   | WelcomeMessage;

@@ -28,7 +28,17 @@ SAMPLES: dict[str, Any] = {
 FREE = (Ping, Pong)
 """Commands whose data may be anything."""
 
-NEEDS_MORE: dict[str, dict[str, Any]] = {"generate": {"prompt": "once"}}
+TASK = {"task_id": "0b0f1c8e-6f0c-4c7e-9d6b-0c6f3f1f2a11"}
+NEEDS_MORE: dict[str, dict[str, Any]] = {
+    "generate": {"prompt": "once"},
+    "task_update": {**TASK, "version": 1},
+    "task_move": {**TASK, "version": 1, "status": "done"},
+    "task_delete": {**TASK, "version": 1},
+    "task_decide": {**TASK, "version": 1, "decision": "approved"},
+    "task_get": TASK,
+    "task_history": TASK,
+    "task_bulk": {"items": [{"create": {"title": "one"}}]},
+}
 """What a command needs that its fields do not show one by one."""
 
 Wrap = Callable[[Any], Any]
