@@ -27,6 +27,7 @@ from actors.inference.shelf import CheckpointShelf, MockShelf, ServableModel, Sh
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.rest.application import make_application
+from actors.rest.openai import register_openai
 from actors.rest.rest import Rest
 from actors.rest.rooms import Rooms
 from actors.settings import Settings
@@ -204,6 +205,7 @@ def make_tree(
                         registry=registry,
                         readiness=lambda: readiness(system),
                         about={"service": "leanvibe", "version": VERSION},
+                        parts=(register_openai,),
                     ),
                 ),
             ),

@@ -239,7 +239,10 @@ async def running_server(
     if settings.database is None and not (settings.data_dir / FILE_NAME).exists():
         fresh_database(settings.data_dir)
     system = ActorSystem(watch_loop=False, drain_seconds=settings.drain_seconds, total_stop_seconds=30)
-    with free_socket(send_buffer_bytes=send_buffer_bytes) as websocket, free_socket() as rest:
+    with (
+        free_socket(send_buffer_bytes=send_buffer_bytes) as websocket,
+        free_socket(send_buffer_bytes=send_buffer_bytes) as rest,
+    ):
         about = ServerFile(
             pid=os.getpid(),
             started_at="2026-01-01T00:00:00.000Z",

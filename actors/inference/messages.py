@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -78,7 +78,8 @@ class StartGeneration(Request[GenerationStarted]):
     stream: str
     """Unique name chosen by the asker."""
     generate: Generate
-    follower: ActorRef[Any]
+    follower: ActorRef[Any] | Callable[[GenerationEvent], None]
+    """Told each event as it is made; a function must not wait, and its generation is ended with `CancelGeneration`."""
     resume: ResumeFrom | None = None
     domain: str = ""
     """Security domain: only requests of one domain share what was computed of their prompts."""

@@ -9,7 +9,7 @@ from quart import Response
 
 from protocol.errors import ErrorCode
 
-__all__ = ["HTTP_STATUS", "problem"]
+__all__ = ["HTTP_STATUS", "problem", "problem_of"]
 
 HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.BAD_MESSAGE: 400,
@@ -32,6 +32,29 @@ HTTP_STATUS: dict[ErrorCode, int] = {
 }
 
 
+def problem_of(
+    code: ErrorCode,
+    message: str,
+    *,
+    field: str | None = None,
+    status: int | None = None,
+    current: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body of a problem; `type` stays `about:blank`, the machine-readable part is `code`."""
+    body: dict[str, Any] = {
+        "title": code.value.replace("_", " "),
+        "status": HTTP_STATUS[code] if status is None else status,
+        "detail": message,
+        "code": code.value,
+        "temporary": code.is_temporary,
+    }
+    if field is not None:
+        body["field"] = field
+    if current is not None:
+        body["current"] = current
+    return body
+
+
 def problem(
     code: ErrorCode,
     message: str,
@@ -41,20 +64,9 @@ def problem(
     status: int | None = None,
     current: dict[str, Any] | None = None,
 ) -> Response:
-    """A problem response; `type` stays `about:blank`, the machine-readable part is `code`."""
-    status = HTTP_STATUS[code] if status is None else status
-    body: dict[str, Any] = {
-        "title": code.value.replace("_", " "),
-        "status": status,
-        "detail": message,
-        "code": code.value,
-        "temporary": code.is_temporary,
-    }
-    if field is not None:
-        body["field"] = field
-    if current is not None:
-        body["current"] = current
-    response = Response(json.dumps(body), status=status, content_type="application/problem+json")
+    """A problem as a response, with `Retry-After` where there is a time to wait for."""
+    body = problem_of(code, message, field=field, status=status, current=current)
+    response = Response(json.dumps(body), status=body["status"], content_type="application/problem+json")
     if code is ErrorCode.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if retry_after_ms is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -20,10 +21,12 @@ from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
-__all__ = ["serve_http"]
+__all__ = ["AT_END", "serve_http"]
 
 _log = structlog.get_logger("rest")
 
+AT_END = "leanvibe.at_end"
+"""Key in a request's ASGI scope: an `ExitStack` that is unwound when the exchange ends, however it ends."""
 WRITE_SECONDS = 10.0
 UNREAD_BODY_SECONDS = 5.0
 """A client may go on sending a body that nobody wants for this long; then its connection is cut."""
@@ -117,7 +120,11 @@ async def serve_http(
 
     async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
         exchange = Exchange(receive, send)
-        await wrapped(scope, exchange.receive, exchange.send, *others)
+        # What a response has begun must be given back also when the client leaves before its first byte, where no
+        # code of the response ever runs again.
+        with ExitStack() as at_end:
+            scope[AT_END] = at_end
+            await wrapped(scope, exchange.receive, exchange.send, *others)
 
     async def serve_connection(stream: trio.SocketStream) -> None:
         streams.add(stream)

@@ -1,0 +1,97 @@
+"""Following one generation from a request: what has come is kept until it is taken, and the end gives the row back."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections import deque
+from typing import Any
+
+import trio
+from quart import request
+
+from actors.access.messages import Identity
+from actors.inference.messages import (
+    CancelGeneration,
+    GenerationCancelled,
+    GenerationDone,
+    GenerationEvent,
+    GenerationFailed,
+    GenerationRefused,
+    GenerationTokens,
+    StartGeneration,
+)
+from actors.rest.serving import AT_END
+from protocol.commands import Generate
+from protocol.errors import ErrorCode
+from protocol.events import Done
+from runtime import ActorRef, MailboxFull
+
+__all__ = ["GenerationFollower"]
+
+START_SECONDS = 40.0
+LOOK_SECONDS = 1.0
+"""How often, while nothing comes, it is made sure that the answer is still being made."""
+
+
+class GenerationFollower:
+    """One answer as it is made. What waits here is at most the answer itself, which the model's context bounds."""
+
+    def __init__(self, inference: ActorRef[Any]) -> None:
+        self.stream = f"rest-{secrets.token_hex(12)}"
+        self.done: Done | None = None
+        """What the end said, once everything was taken."""
+        self._inference = inference
+        self._incarnation = inference.incarnation
+        self._events: deque[GenerationEvent] = deque()
+        self._news = trio.Event()
+        self._is_over = False
+
+    async def start(self, who: Identity, generate: Generate) -> None:
+        """Begin. However this request ends, so does the generation. Raises `GenerationRefused`, `RuntimeFault`."""
+        at_end: contextlib.ExitStack = request.scope[AT_END]  # type: ignore[literal-required]
+        at_end.callback(self._leave)
+        await self._inference.ask(
+            StartGeneration(client_id=who.client_id, stream=self.stream, generate=generate, follower=self._deliver),
+            timeout=START_SECONDS,
+        )
+
+    async def take(self) -> list[GenerationTokens]:
+        """All text that has come since the last call, at least one event; empty at the end, when `done` is set.
+
+        Raises `GenerationRefused` where the answer cannot be finished. Cancelled, it loses nothing.
+        """
+        while not self._events:
+            if not self._inference.is_running or self._inference.incarnation != self._incarnation:
+                raise GenerationRefused(
+                    ErrorCode.UNAVAILABLE, "the answer was lost with a restart", retry_after_ms=1000
+                )
+            with trio.move_on_after(LOOK_SECONDS):
+                await self._news.wait()
+        self._news = trio.Event()
+        taken: list[GenerationTokens] = []
+        while self._events and isinstance(self._events[0], GenerationTokens):
+            event = self._events.popleft()
+            assert isinstance(event, GenerationTokens)
+            taken.append(event)
+        if taken:
+            return taken
+        match self._events.popleft():
+            case GenerationDone(done=done):
+                self.done = done
+            case GenerationFailed(code=code, message=message):
+                raise GenerationRefused(code, message)
+            case GenerationCancelled(reason=reason):
+                raise GenerationRefused(ErrorCode.UNAVAILABLE, f"the generation was cancelled: {reason}")
+        return []
+
+    def _deliver(self, event: GenerationEvent) -> None:
+        self._events.append(event)
+        self._is_over = not isinstance(event, GenerationTokens)
+        self._news.set()
+
+    def _leave(self) -> None:
+        """Nobody reads on: the row is freed within a step, also while it still waits for one."""
+        if not self._is_over:
+            with contextlib.suppress(MailboxFull):
+                self._inference.tell_nowait(CancelGeneration(self.stream, "the client has left"))

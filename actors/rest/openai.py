@@ -1,0 +1,154 @@
+"""The doors that editors already know: OpenAI's routes for models, chat completions and completions.
+
+Thin: a request becomes a `Generate`, its events become OpenAI's JSON, whole or as server-sent events.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from quart import Response, jsonify, request
+from quart_trio import QuartTrio
+
+from actors.inference.messages import DescribeEngine, EngineHealth, GenerationRefused, GenerationTokens
+from actors.refusals import CommandRefused
+from actors.rest.event_stream import event_stream
+from actors.rest.generation_follower import GenerationFollower
+from actors.rest.openai_errors import openai_error
+from actors.rest.openai_replies import (
+    ReplyHead,
+    chat_chunk,
+    chat_completion,
+    completion,
+    completion_chunk,
+    models,
+    usage_chunk,
+)
+from actors.rest.openai_requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    generate_from_chat,
+    generate_from_prompt,
+)
+from actors.rest.problems import problem_of
+from actors.rest.rooms import Rooms, body_as, identity
+from protocol.codec import encode
+from protocol.errors import ErrorCode
+
+__all__ = ["register_openai"]
+
+PREFIX = "/v1/"
+HEALTH_SECONDS = 1.0
+
+
+def register_openai(app: QuartTrio, rooms: Rooms) -> None:
+    """Register `/v1/models`, `/v1/chat/completions` and `/v1/completions`; errors there take OpenAI's shape."""
+    started_at = int(time.time())
+
+    async def engine() -> EngineHealth:
+        return await rooms.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
+
+    async def check_model(wanted: str, field: str) -> str:
+        name = (await engine()).model
+        if wanted != name:
+            raise CommandRefused(
+                ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not loaded, {name!r} is", field=field
+            )
+        return name
+
+    @app.after_request
+    async def take_openai_shape(response: Response) -> Response:
+        if not request.path.startswith(PREFIX) or response.content_type != "application/problem+json":
+            return response
+        body, status = openai_error(json.loads(await response.get_data()))
+        response.set_data(json.dumps(body))
+        response.status_code = status
+        response.content_type = "application/json"
+        return response
+
+    @app.get("/v1/models")
+    async def list_models() -> Any:
+        await identity(rooms)
+        return jsonify({"object": "list", "data": [models((await engine()).model, started_at)]})
+
+    @app.get("/v1/models/<path:name>")
+    async def get_model(name: str) -> Any:
+        await identity(rooms)
+        return jsonify(models(await check_model(name, "model"), started_at))
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions() -> Any:
+        wanted: ChatCompletionRequest = await body_as(ChatCompletionRequest)
+        who = await identity(rooms)
+        head = ReplyHead(
+            id=f"chatcmpl-{secrets.token_hex(12)}",
+            model=await check_model(wanted.model, "body.model"),
+            created=int(time.time()),
+            is_chat=True,
+            includes_usage=wanted.includes_usage,
+            has_logprobs=bool(wanted.logprobs),
+        )
+        follower = GenerationFollower(rooms.inference)
+        await follower.start(who, generate_from_chat(wanted))
+        return event_stream(_stream(head, follower)) if wanted.stream else jsonify(await _whole(head, follower))
+
+    @app.post("/v1/completions")
+    async def completions() -> Any:
+        wanted: CompletionRequest = await body_as(CompletionRequest)
+        who = await identity(rooms)
+        head = ReplyHead(
+            id=f"cmpl-{secrets.token_hex(12)}",
+            model=await check_model(wanted.model, "body.model"),
+            created=int(time.time()),
+            is_chat=False,
+            includes_usage=wanted.includes_usage,
+            has_logprobs=wanted.logprobs is not None,
+        )
+        follower = GenerationFollower(rooms.inference)
+        await follower.start(who, generate_from_prompt(wanted))
+        return event_stream(_stream(head, follower)) if wanted.stream else jsonify(await _whole(head, follower))
+
+
+async def _whole(head: ReplyHead, follower: GenerationFollower) -> dict[str, Any]:
+    tokens: list[GenerationTokens] = []
+    while taken := await follower.take():
+        tokens += taken
+    assert follower.done is not None
+    make = chat_completion if head.is_chat else completion
+    return make(head, tokens, follower.done)
+
+
+async def _stream(head: ReplyHead, follower: GenerationFollower) -> AsyncGenerator[bytes, None]:
+    """The answer as events. A stream that has begun ends with `[DONE]` or with an error, never with silence."""
+    offset = 0
+    if head.is_chat:
+        yield _event(chat_chunk(head, (), is_first=True))
+    try:
+        while taken := await follower.take():
+            yield _event(_chunk(head, taken, offset))
+            offset += sum(len(one.text) for one in taken)
+    except GenerationRefused as refusal:
+        body, _ = openai_error(problem_of(refusal.code, refusal.message, field=refusal.field))
+        yield _event(body)
+        return
+    assert follower.done is not None
+    yield _event(_chunk(head, (), offset, finish_reason=follower.done.finish_reason.value))
+    if head.includes_usage:
+        yield _event(usage_chunk(head, follower.done))
+    yield b"data: [DONE]\n\n"
+
+
+def _chunk(
+    head: ReplyHead, tokens: Sequence[GenerationTokens], offset: int, *, finish_reason: str | None = None
+) -> dict[str, Any]:
+    if head.is_chat:
+        return chat_chunk(head, tokens, finish_reason=finish_reason)
+    return completion_chunk(head, tokens, offset=offset, finish_reason=finish_reason)
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + encode(data) + b"\n\n"

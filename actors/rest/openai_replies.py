@@ -1,0 +1,162 @@
+"""What OpenAI's clients are answered: JSON values made of a generation's events. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+
+from actors.inference.messages import GenerationTokens
+from protocol.events import Done
+
+__all__ = [
+    "ReplyHead",
+    "chat_chunk",
+    "chat_completion",
+    "completion",
+    "completion_chunk",
+    "models",
+    "usage",
+    "usage_chunk",
+]
+
+REPLACEMENT = "\ufffd"
+
+
+@frozen(kw_only=True)
+class ReplyHead:
+    """What every part of one reply begins with."""
+
+    id: str
+    model: str
+    created: int
+    """POSIX seconds."""
+    is_chat: bool
+    includes_usage: bool = False
+    """True where each chunk of the stream has a `usage`, null but in the last."""
+    has_logprobs: bool = False
+
+    def part(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """One object with these choices."""
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
+
+
+def models(name: str, created: int) -> dict[str, Any]:
+    """The one model that is loaded, as an entry of `GET /v1/models`."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "leanvibe"}
+
+
+def usage(done: Done) -> dict[str, Any]:
+    """The whole `usage`."""
+    counted = done.usage
+    return {
+        "prompt_tokens": counted.prompt_tokens,
+        "completion_tokens": counted.completion_tokens,
+        "total_tokens": counted.prompt_tokens + counted.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": counted.cached_tokens},
+    }
+
+
+def chat_completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:
+    """The whole answer of a chat."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": _text(tokens), "refusal": None},
+        "logprobs": _chat_logprobs(tokens) if head.has_logprobs else None,
+        "finish_reason": done.finish_reason.value,
+    }
+    return {**head.part("chat.completion", [choice]), "usage": usage(done)}
+
+
+def completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:
+    """The whole continuation of a prompt."""
+    choice = {
+        "index": 0,
+        "text": _text(tokens),
+        "logprobs": _completion_logprobs(tokens, 0) if head.has_logprobs else None,
+        "finish_reason": done.finish_reason.value,
+    }
+    return {**head.part("text_completion", [choice]), "usage": usage(done)}
+
+
+def chat_chunk(
+    head: ReplyHead, tokens: Sequence[GenerationTokens], *, is_first: bool = False, finish_reason: str | None = None
+) -> dict[str, Any]:
+    """Part of a streamed chat. The first has the role, the last the reason for the end."""
+    delta: dict[str, Any] = {"role": "assistant", "content": ""} if is_first else {}
+    if tokens:
+        delta["content"] = _text(tokens)
+    choice = {
+        "index": 0,
+        "delta": delta,
+        "logprobs": _chat_logprobs(tokens) if tokens and head.has_logprobs else None,
+        "finish_reason": finish_reason,
+    }
+    return _chunk(head, "chat.completion.chunk", choice)
+
+
+def completion_chunk(
+    head: ReplyHead, tokens: Sequence[GenerationTokens], *, offset: int = 0, finish_reason: str | None = None
+) -> dict[str, Any]:
+    """Part of a streamed continuation; ``offset`` is where its text begins in the whole, characters."""
+    choice = {
+        "index": 0,
+        "text": _text(tokens),
+        "logprobs": _completion_logprobs(tokens, offset) if tokens and head.has_logprobs else None,
+        "finish_reason": finish_reason,
+    }
+    return _chunk(head, "text_completion", choice)
+
+
+def usage_chunk(head: ReplyHead, done: Done) -> dict[str, Any]:
+    """The last chunk of a stream that asked for it: no choice, the whole usage."""
+    kind = "chat.completion.chunk" if head.is_chat else "text_completion"
+    return {**head.part(kind, []), "usage": usage(done)}
+
+
+def _chunk(head: ReplyHead, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    part = head.part(kind, [choice])
+    return {**part, "usage": None} if head.includes_usage else part
+
+
+def _text(tokens: Sequence[GenerationTokens]) -> str:
+    return "".join(one.text for one in tokens)
+
+
+def _entries(tokens: Sequence[GenerationTokens]) -> list[dict[str, Any]]:
+    return [entry for event in tokens for entry in event.logprobs or ()]
+
+
+def _chat_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
+    return {
+        "content": [
+            {**_described(entry), "top_logprobs": [_described(one) for one in entry["top"]]}
+            for entry in _entries(tokens)
+        ],
+        "refusal": None,
+    }
+
+
+def _described(entry: dict[str, Any]) -> dict[str, Any]:
+    text = entry["token"]
+    # Part of a character has no text of its own; its bytes are not known here, and nothing is made up.
+    return {
+        "token": text,
+        "logprob": entry["logprob"],
+        "bytes": None if REPLACEMENT in text else list(text.encode()),
+    }
+
+
+def _completion_logprobs(tokens: Sequence[GenerationTokens], offset: int) -> dict[str, Any]:
+    entries = _entries(tokens)
+    offsets: list[int] = []
+    for entry in entries:
+        offsets.append(offset)
+        offset += len(entry["token"])
+    return {
+        "tokens": [entry["token"] for entry in entries],
+        "token_logprobs": [entry["logprob"] for entry in entries],
+        "top_logprobs": [{one["token"]: one["logprob"] for one in entry["top"]} for entry in entries],
+        "text_offset": offsets,
+    }
