@@ -99,7 +99,13 @@ async def test_p13_every_route_needs_a_token_but_the_two_probes(engineless_serve
         assert (await http.get("/health/live")).status_code == 200
         assert (await http.get("/health/ready")).status_code == 503, "the engine loads; nobody is asked for a token"
         for path in ("/health", "/health/mlx", "/metrics", "/models", "/nothing-here", "/health/live/", "/HEALTH/LIVE"):
-            for header in ({}, bearer(wrong), bearer("sesame"), {"Authorization": "Basic bWU6bWU="}, {"Authorization": "Bearer"}):
+            for header in (
+                {},
+                bearer(wrong),
+                bearer("sesame"),
+                {"Authorization": "Basic bWU6bWU="},
+                {"Authorization": "Bearer"},
+            ):
                 answer = await http.get(path, headers=header)
                 assert (path, header, answer.status_code) == (path, header, 401)
                 assert answer.headers["WWW-Authenticate"] == "Bearer"

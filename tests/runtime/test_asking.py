@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import trio
-from tree_kit import Boom, Call, Do, Note, Worker, boom, child, crash_and_settle, family, incarnations
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import ActorDead, ActorRef, AskCycle, AskDeadline, HandlerFailed, Refused, SupervisorSpec, block
 from runtime.inspection import suspend
 from runtime.testing import assert_no_dead_letters, running
+from tests.runtime.tree_kit import Boom, Call, Do, Note, Worker, boom, child, crash_and_settle, family, incarnations
 
 
 async def seven(_: Worker) -> int:

@@ -9,7 +9,6 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from tree_kit import Boom, Do, Worker, boom, child, crash_and_settle, family, incarnations, states, under
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import (
@@ -24,6 +23,7 @@ from runtime import (
 from runtime.intensity import RestartWindow
 from runtime.specs import check_intensities
 from runtime.testing import crash, running
+from tests.runtime.tree_kit import Boom, Do, Worker, boom, child, crash_and_settle, family, incarnations, states, under
 
 AT_ONCE = Backoff(stable_after_seconds=0)
 

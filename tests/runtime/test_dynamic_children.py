@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 import trio
-from tree_kit import (
+from trio.testing import wait_all_tasks_blocked
+
+from runtime import (
+    ActorDead,
+    CapacityExceeded,
+    ChildSpec,
+    DynamicSpec,
+    Restart,
+    SupervisorSpec,
+)
+from runtime.testing import running
+from tests.runtime.tree_kit import (
     Boom,
     Call,
     Do,
@@ -19,17 +30,6 @@ from tree_kit import (
     states,
     worker,
 )
-from trio.testing import wait_all_tasks_blocked
-
-from runtime import (
-    ActorDead,
-    CapacityExceeded,
-    ChildSpec,
-    DynamicSpec,
-    Restart,
-    SupervisorSpec,
-)
-from runtime.testing import running
 
 
 async def test_s13_one_child_too_many_is_refused_and_not_queued(autojump_clock: Any) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import trio
-from tree_kit import Call, Do, Note, Worker, boom, child, crash_and_settle, family
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import ActorDead, AskDeadline, ChildSpec, DynamicSpec, HandlerFailed, SupervisorSpec, UnknownPlace, reject
 from runtime.errors import SupervisionFault
 from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree
 from runtime.testing import running
+from tests.runtime.tree_kit import Call, Do, Note, Worker, boom, child, crash_and_settle, family
 
 
 def by_path(node: TreeNode) -> dict[str, TreeNode]:

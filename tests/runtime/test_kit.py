@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import trio
 from attrs import frozen
-from tree_kit import Boom, Call, Do, Note, Worker, boom, child, family, incarnations
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import Actor, ActorDead, ActorRef, ChildSpec, DownReason, HandlerFailed, Request, SupervisorSpec, reject
@@ -29,6 +28,7 @@ from runtime.testing import (
     run_handler,
     running,
 )
+from tests.runtime.tree_kit import Boom, Call, Do, Note, Worker, boom, child, family, incarnations
 
 ROOT = Path(__file__).parents[2]
 

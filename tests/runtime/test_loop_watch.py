@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
-from tree_kit import Do, Note, Worker, child, family
 
 from runtime import SupervisorSpec, reject
 from runtime.inspection import readiness
 from runtime.loop_watch import REMEMBERED_SECONDS, LoopWatch, SlowStep
 from runtime.testing import running
+from tests.runtime.tree_kit import Do, Note, Worker, child, family
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

@@ -8,7 +8,6 @@ import attrs
 import pytest
 import trio
 from attrs import frozen
-from tree_kit import Boom, Call, Do, Note, Worker, boom, child, crash_and_settle, family, incarnations
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import (
@@ -27,6 +26,7 @@ from runtime import (
 from runtime.dead_letters import KEPT
 from runtime.inspection import actor_snapshot, suspend
 from runtime.testing import assert_frozen, assert_no_dead_letters, running
+from tests.runtime.tree_kit import Boom, Call, Do, Note, Worker, boom, child, crash_and_settle, family, incarnations
 
 
 def one(journal: list[Any], mailbox: MailboxSpec, **spec: Any) -> SupervisorSpec:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import trio
-from tree_kit import Boom, Call, Do, Worker, boom, child, crash_and_settle, family, incarnations
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import ActorDead, ChildSpec, Down, DownReason, LinkedActorFailed, Restart, SupervisorSpec, reject
 from runtime.testing import running
+from tests.runtime.tree_kit import Boom, Call, Do, Worker, boom, child, crash_and_settle, family, incarnations
 
 
 def downs(journal: list[Any]) -> list[Down]:

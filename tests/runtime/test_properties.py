@@ -15,7 +15,6 @@ import trio
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tree_kit import Boom, Call, Do, Note, Worker, boom
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from runtime import (
@@ -42,6 +41,7 @@ from runtime import (
 from runtime.inspection import readiness, restart, suspend, tree
 from runtime.place import State
 from runtime.testing import crash
+from tests.runtime.tree_kit import Boom, Call, Do, Note, Worker, boom
 
 MAILBOXES = (block(2), reject(2), drop_oldest(2), drop_newest(2), conflate(2, key=type))
 SHIELDED_SECONDS = 4.0

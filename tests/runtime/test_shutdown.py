@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import trio
-from tree_kit import Boom, Call, Do, Note, Worker, boom, child, crash_and_settle, family, states, under
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import (
@@ -31,6 +30,7 @@ from runtime import (
     reject,
 )
 from runtime.testing import crash, running
+from tests.runtime.tree_kit import Boom, Call, Do, Note, Worker, boom, child, crash_and_settle, family, states, under
 
 ROOT = Path(__file__).parents[2]
 

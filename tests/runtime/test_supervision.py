@@ -6,21 +6,6 @@ from typing import Any
 
 import pytest
 import trio
-from tree_kit import (
-    Boom,
-    Call,
-    Do,
-    Worker,
-    boom,
-    child,
-    crash_and_settle,
-    dynamic_tree,
-    family,
-    incarnations,
-    states,
-    under,
-    worker,
-)
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import (
@@ -39,6 +24,21 @@ from runtime import (
 )
 from runtime.inspection import restart
 from runtime.testing import crash, running
+from tests.runtime.tree_kit import (
+    Boom,
+    Call,
+    Do,
+    Worker,
+    boom,
+    child,
+    crash_and_settle,
+    dynamic_tree,
+    family,
+    incarnations,
+    states,
+    under,
+    worker,
+)
 
 
 async def test_s1_one_for_one_restarts_only_the_child_that_crashed(autojump_clock: Any) -> None:
