@@ -71,7 +71,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
         return response
 
     @app.get("/v1/models")
-    async def list_models() -> Any:
+    async def openai_models() -> Any:
         await identity(rooms)
         return jsonify({"object": "list", "data": [models((await engine()).model, started_at)]})
 

@@ -293,7 +293,7 @@ def check(world: World, system: ActorSystem, stop_seconds: float) -> None:
     tasks = trio.lowlevel.current_root_task()
     assert tasks is not None
     names = task_names(tasks)
-    assert not [one for one in names if "runtime" in one or one.startswith("c")], f"orphan tasks: {names}"
+    assert not [one for one in names if one.startswith(("runtime", "c"))], f"orphan tasks: {names}"
     for worker in world.workers:
         mailbox = worker.context._life.mailbox if hasattr(worker, "context") else None
         if mailbox is not None:
