@@ -31,7 +31,16 @@ from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
 from protocol.json_text import json_type, parse_object
 from protocol.validation import FieldFault, printable_ascii
 
-__all__ = ["ReceivedCommand", "command_digest", "decode_command", "encode", "structure", "unstructure", "wire_time"]
+__all__ = [
+    "ReceivedCommand",
+    "command_digest",
+    "decode_command",
+    "encode",
+    "make_converter",
+    "structure",
+    "unstructure",
+    "wire_time",
+]
 
 NAME_CHARACTERS = 64
 """As much of a name that the client chose is told back."""
@@ -115,9 +124,14 @@ def _list_without_paths(kind: Any, converter: cattrs.Converter) -> Any:
     return lambda value, _: [inner(one, wanted) for one in value]
 
 
-def _make_converter(*, names_paths: bool) -> cattrs.Converter:
-    """With ``names_paths`` its errors know where they are, which costs about half of its speed."""
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=names_paths, omit_if_default=False)
+def make_converter(*, names_paths: bool, is_client: bool = False) -> cattrs.Converter:
+    """With ``names_paths`` its errors know where they are, which costs about half of its speed.
+
+    A client's takes fields that it does not know, and None for what was not sent.
+    """
+    converter = cattrs.Converter(
+        forbid_extra_keys=not is_client, detailed_validation=names_paths, omit_if_default=False
+    )
     converter.register_structure_hook(int, _strict_integer)
     converter.register_structure_hook(float, _strict_number)
     converter.register_structure_hook(str, _strict_string)
@@ -153,13 +167,14 @@ def _make_converter(*, names_paths: bool) -> cattrs.Converter:
 
     def strict_class(kind: Any) -> Any:
         inner = cattrs.gen.make_dict_structure_fn(
-            kind, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=names_paths
+            kind, converter, _cattrs_forbid_extra_keys=not is_client, _cattrs_detailed_validation=names_paths
         )
+        absent = _nullable_fields(kind) if is_client else {}
 
         def structure_class(value: Any, to: Any) -> Any:
             if type(value) is not dict:
                 raise _WrongType("an object", value)
-            return inner(value, to)
+            return inner({**absent, **value} if absent else value, to)
 
         return structure_class
 
@@ -169,6 +184,16 @@ def _make_converter(*, names_paths: bool) -> cattrs.Converter:
         converter.get_structure_hook(command.data)
         converter.get_unstructure_hook(command.data)
     return converter
+
+
+def _nullable_fields(kind: Any) -> dict[str, None]:
+    """Fields without a default that may be None: a server leaves them out."""
+    hints = typing.get_type_hints(kind)
+    return {
+        one.name: None
+        for one in attrs.fields(kind)
+        if one.default is attrs.NOTHING and type(None) in typing.get_args(hints[one.name])
+    }
 
 
 def _present_fields(kind: Any, converter: cattrs.Converter) -> Any:
@@ -184,8 +209,8 @@ def _present_fields(kind: Any, converter: cattrs.Converter) -> Any:
     return unstructure_class
 
 
-_converter = _make_converter(names_paths=False)
-_naming_converter = _make_converter(names_paths=True)
+_converter = make_converter(names_paths=False)
+_naming_converter = make_converter(names_paths=True)
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="deterministic")
 

@@ -22,6 +22,7 @@ from protocol.client.streams import Answer, ClientEvents
 from protocol.codec import unstructure
 from protocol.commands import Assist, Generate, Hello, OnDisconnect
 from protocol.events import ResumeResult
+from protocol.reading import kind_of_command, read_result
 from protocol.streams import Positions, Reception, StreamPosition, coverage_of
 
 __all__ = ["Change", "Client", "connect"]
@@ -100,6 +101,14 @@ class Client:
         Cancelled, the answer is ignored when it comes; the server may have carried the command out.
         """
         return await self._ask(kind, data)
+
+    async def ask(self, command: object) -> Any:
+        """Send a command given as an object of its class; returns its result as one, or as plain JSON.
+
+        Raises as `command`, and `protocol.errors.BadMessage` where the result is not what this client knows.
+        """
+        kind = kind_of_command(command)
+        return read_result(kind, (await self._ask(kind, unstructure(command)))["data"])
 
     async def ping(self, payload: Any = None) -> Any:
         """A round trip; returns the payload as the server sent it back."""

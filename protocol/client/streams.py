@@ -10,7 +10,8 @@ import trio
 from attrs import frozen
 
 from protocol.client.errors import CommandFailed, Disconnected
-from protocol.events import ResumeResult
+from protocol.events import Done, ResumeResult
+from protocol.reading import read_message_data
 from protocol.server_messages import TERMINAL_TYPES
 from protocol.streams import EventIds, StreamPosition
 
@@ -33,6 +34,11 @@ class Answer:
         self._told: list[str] = []
         self._cause_of_end: Disconnected | None = None
         self._is_over = False
+
+    @property
+    def result(self) -> Done | None:
+        """The same as an object. Raises `protocol.errors.BadMessage`."""
+        return None if self.done is None else read_message_data("done", self.done)
 
     @property
     def is_over(self) -> bool:
@@ -117,6 +123,11 @@ class ClientEvent:
         """The same however often the event is told."""
         value = self.data.get("event_id")
         return value if isinstance(value, str) else None
+
+    @property
+    def typed(self) -> Any:
+        """The data as its class, as it is where the type is unknown. Raises `protocol.errors.BadMessage`."""
+        return read_message_data(self.type, self.data)
 
 
 @frozen(kw_only=True)

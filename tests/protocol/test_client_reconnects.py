@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from protocol.client import Backoff, Change, ClientEvent, CommandFailed, Disconnected, Snapshot, connect
 from protocol.client.reconnecting import comes_back
-from protocol.commands import Assist, Generate, Intent
+from protocol.commands import Assist, Cancel, Generate, Intent
 from protocol.errors import CLOSE_CODES
 from tests.protocol.scripted_server import Peer, scripted
 
@@ -285,6 +285,22 @@ async def test_ids_differ_between_two_runs_of_a_program(
         async with scripted(monkeypatch, script), connect(URL, client_id="me") as client:
             await client.ping()
     assert len(set(ids)) == 2
+
+
+async def test_p14_commands_and_results_are_objects_for_those_who_like(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        command = await peer.receive("cancel")
+        assert command["data"] == {"target": "7"}
+        await peer.say(type="result", re=command["id"], data={"cancelled": True})
+        await peer.linger()
+
+    async with scripted(monkeypatch, script), connect(URL, client_id="me") as client:
+        assert await client.ask(Cancel("7")) == {"cancelled": True}
+        with pytest.raises(KeyError):
+            await client.ask("cancel")
 
 
 # --- coming back --------------------------------------------------------------------------------------

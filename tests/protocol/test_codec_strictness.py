@@ -34,16 +34,13 @@ def frame(kind: str, data: Any = None, **envelope: Any) -> str:
 WRONG = list(wrong_values())
 
 
-@pytest.mark.parametrize(
-    ("kind", "path", "data"),
-    [pytest.param(*case, id=f"{kind}-{path}-{sample}") for *case, sample in WRONG for kind, path, _ in [case]],
-)
-def test_a_field_of_a_wrong_type_is_refused_and_named(kind: str, path: str, data: Any) -> None:
+@pytest.mark.parametrize("kind", sorted(VALID))
+def test_a_field_of_a_wrong_type_is_refused_and_named(kind: str) -> None:
     """P1: every wrong JSON type for every field of every command."""
-    with pytest.raises(InvalidField) as caught:
-        decode_command(frame(kind, data))
-    assert caught.value.field == path
-    assert caught.value.command_id == "1"
+    for path, data, sample in [case for name, *case in WRONG if name == kind]:
+        with pytest.raises(InvalidField) as caught:
+            decode_command(frame(kind, data))
+        assert (caught.value.field, caught.value.command_id) == (path, "1"), f"{sample} for {path}"
 
 
 def test_the_generated_cases_cover_every_command_with_fields() -> None:
