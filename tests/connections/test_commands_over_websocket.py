@@ -313,6 +313,7 @@ async def test_a_command_over_its_own_limit_is_too_large(engineless_server: Runn
 async def test_a_wrong_message_is_an_error_and_the_connection_lives(
     engineless_server: RunningServer, text: str, code: str, re: str | None, field: str | None
 ) -> None:
+    """P1."""
     async with engineless_server.peer() as peer:
         await peer.websocket.send(text)
         answer = await peer.receive()
@@ -325,6 +326,7 @@ async def test_a_wrong_message_is_an_error_and_the_connection_lives(
 
 
 async def test_ten_wrong_messages_close_the_connection(engineless_server: RunningServer) -> None:
+    """P1."""
     async with engineless_server.peer() as peer:
         for number in range(9):
             assert (await peer.ask("teleport", str(number)))["data"]["code"] == "unknown_type"

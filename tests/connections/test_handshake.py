@@ -35,12 +35,14 @@ async def test_a_client_that_offers_our_subprotocol_gets_it(engineless_server: R
 
 
 async def test_a_client_that_offers_none_gets_version_one(engineless_server: RunningServer) -> None:
+    """P1."""
     async with engineless_server.peer(subprotocols=None) as peer:
         assert peer.websocket.subprotocol is None
         assert (await peer.ask("ping", "1", 5))["data"] == 5
 
 
 async def test_a_client_that_offers_only_others_is_refused(engineless_server: RunningServer) -> None:
+    """P1: with HTTP 400, and the name of ours."""
     status, body = await refusal(
         engineless_server, subprotocols=[Subprotocol("graphql-ws"), Subprotocol("leanvibe.v2+json")]
     )

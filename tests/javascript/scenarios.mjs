@@ -168,3 +168,14 @@ export async function plainWebSocket(_, url) {
   };
   return results;
 }
+
+/** What golden/one_answer_and_a_cut.jsonl is about. */
+export async function goldenTranscript({ connect }, url) {
+  const client = await connect(url, { clientId: "golden" });
+  const ping = await client.ping(["grüße", { a: null }]);
+  const answer = await client.generate({ prompt: "count to 5" });
+  const text = await answer.text();
+  const refused = await failure(() => client.cancel(answer.commandId));
+  await client.close();
+  return { ping, text, done: answer.done, refused: refused.code };
+}

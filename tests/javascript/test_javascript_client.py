@@ -13,6 +13,7 @@ from protocol.errors import CLOSE_CODES
 from tests.cutting_proxy import cutting_proxy
 from tests.javascript.tools import FOLDER, chromium, npm_file
 from tests.protocol.scripted_server import Peer, scripted_listener
+from tests.protocol.transcripts import TRANSCRIPTS, replaying
 from tests.server_fixture import RunningServer, count_to, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
@@ -246,6 +247,14 @@ async def test_p12_the_rules_are_those_of_the_protocol(platform: str) -> None:
     assert result["comesBack"] == [True, False, True, True, False]
     assert result["highest"] == [250, 500, 1000, 2000, 4000, 8000, 10000, 10000]
     assert result["hinted"] == 1234
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_p14_a_transcript_replays_on_the_javascript_client(platform: str) -> None:
+    async with scripted_listener(*replaying(TRANSCRIPTS[0])) as (url, _):
+        result = await play(platform, "goldenTranscript", url)
+    assert (result["ping"], result["text"]) == (["grüße", {"a": None}], "1 2 3 4 5")
+    assert (result["done"]["usage"]["completion_tokens"], result["refused"]) == (9, "rate_limited")
 
 
 # --- the platform's own WebSocket ---------------------------------------------------------------------
