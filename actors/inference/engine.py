@@ -40,7 +40,10 @@ _log = structlog.get_logger("engine")
 HELLO_SECONDS = 30.0
 """A Python process that has not said hello by then never will."""
 LOAD_SECONDS = 300.0
-"""Loading and warming up a model of several gigabytes from a slow disk."""
+"""Loading a model of several gigabytes from a slow disk."""
+WARM_UP_STAGE = "warming up"
+WARM_UP_SECONDS = 120.0
+"""A few steps; on a GPU they compile its kernels."""
 WRITE_SECONDS = 5.0
 """The worker's pipe thread reads at once, whatever the step loop does."""
 LAST_WORDS_SECONDS = 1.0
@@ -250,6 +253,8 @@ class Engine(Actor[EngineMessage]):
             case "hello":
                 self._load_deadline = now + LOAD_SECONDS
             case "loading":
+                if content["stage"] == WARM_UP_STAGE:
+                    self._load_deadline = now + WARM_UP_SECONDS
                 await self._tell_loading(str(content["stage"]))
             case "load_failed":
                 await self._tell_loading(f"failed: {content['error']}")

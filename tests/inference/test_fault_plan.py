@@ -60,6 +60,14 @@ def test_a_prompt_may_be_token_ids() -> None:
         plan.strike(2)
 
 
+def test_a_fault_with_a_stage_strikes_when_the_start_has_come_to_it() -> None:
+    plan = FaultPlan.from_json('[{"fault": "raise", "stage": "warming up"}]')
+    plan.reach("loading weights")
+    plan.strike(1)
+    with pytest.raises(PlannedFault, match="warming up"):
+        plan.reach("warming up")
+
+
 def test_a_slow_step_goes_on_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)

@@ -24,7 +24,7 @@ def main() -> int:
     pipe.send("hello", {"pid": os.getpid()})
     faults = FaultPlan.from_json(arguments.faults)
     try:
-        stepper = _load(arguments, pipe)
+        stepper = _load(arguments, pipe, faults)
     except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
         pipe.send("load_failed", {"error": f"{type(error).__name__}: {error}"})
         return EXIT_MODEL
@@ -33,13 +33,15 @@ def main() -> int:
     return 0
 
 
-def _load(arguments: argparse.Namespace, pipe: Pipe) -> Stepper:
+def _load(arguments: argparse.Namespace, pipe: Pipe, faults: FaultPlan) -> Stepper:
     def stage(name: str) -> None:
         pipe.send("loading", {"stage": name})
+        faults.reach(name)
 
     if arguments.engine == "mock":
         from actors.inference.worker.mock import MockStepper
 
+        stage("warming up")
         return MockStepper(step_seconds=arguments.mock_step_seconds, name=arguments.model_name or "mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")

@@ -1,7 +1,8 @@
 """Faults on purpose: a plan that the worker carries out, so that tests need not patch anything.
 
 A plan is a JSON list of objects: ``{"fault": "raise|hang|abort|exit|slow", "step": N}`` strikes at the N-th
-step of the process; with ``"prompt": "text"`` it strikes at each step that computes for a row whose prompt
+step of the process; with ``"stage": "warming up"`` when the process says that it has come to this stage of its start;
+with ``"prompt": "text"`` it strikes at each step that computes for a row whose prompt
 holds these bytes (mock) or token ids (a list); ``"seconds"`` is how long a hang or a slow step lasts.
 """
 
@@ -27,6 +28,7 @@ class PlannedFault(Exception):
 class _Fault:
     fault: str = field()
     step: int | None = None
+    stage: str | None = None
     prompt: str | list[int] | None = None
     seconds: float = 3600.0
 
@@ -40,7 +42,7 @@ class _Fault:
         if self.prompt is not None:
             wanted = list(self.prompt.encode()) if isinstance(self.prompt, str) else self.prompt
             return any(_contains(row.prompt_ids, wanted) for row in rows)
-        return step == self.step
+        return self.step is not None and step == self.step
 
 
 class FaultPlan:
@@ -71,17 +73,26 @@ class FaultPlan:
     def strike(self, step: int) -> None:
         """Carry out what is planned for this step."""
         for fault in self._faults:
-            if not fault.strikes(step, list(self._rows.values())):
-                continue
-            match fault.fault:
-                case "raise":
-                    raise PlannedFault(f"planned for step {step}")
-                case "hang" | "slow":
-                    time.sleep(fault.seconds)
-                case "abort":
-                    os.abort()
-                case "exit":
-                    os._exit(1)
+            if fault.strikes(step, list(self._rows.values())):
+                _carry_out(fault, f"step {step}")
+
+    def reach(self, stage: str) -> None:
+        """Carry out what is planned for this stage of the start."""
+        for fault in self._faults:
+            if fault.stage == stage:
+                _carry_out(fault, f"stage {stage}")
+
+
+def _carry_out(fault: _Fault, where: str) -> None:
+    match fault.fault:
+        case "raise":
+            raise PlannedFault(f"planned for {where}")
+        case "hang" | "slow":
+            time.sleep(fault.seconds)
+        case "abort":
+            os.abort()
+        case "exit":
+            os._exit(1)
 
 
 def _contains(ids: list[int], wanted: list[int]) -> bool:

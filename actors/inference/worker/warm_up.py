@@ -10,7 +10,7 @@ from actors.inference.worker.stepper import Row, Stepper
 
 __all__ = ["warm_up"]
 
-TOKENS = 3
+TOKENS = 2
 
 
 def warm_up(stepper: Stepper, prompt_ids: Sequence[int]) -> list[tuple[float, int, int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from actors.inference import engine
 from actors.inference.admission import AdmissionLimits
 from actors.inference.messages import GenerationRefused
 from actors.inference.progress import FIRST_STEP_SECONDS, MINIMUM_SECONDS
@@ -29,6 +30,19 @@ async def test_p01_a_workers_first_step_is_held_to_what_its_warm_up_took() -> No
         (reason,) = (one["error"] for one in logged if one["event"] == "engine down")
         waited = float(reason.split("made no step for ")[1].split(" s")[0])
         assert MINIMUM_SECONDS <= waited < FIRST_STEP_SECONDS
+
+
+@pytest.mark.parametrize("bound", ["LOAD_SECONDS", "WARM_UP_SECONDS"])
+async def test_p01_load_and_warm_up_have_deadlines_of_their_own(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    # The mock engine warms up and loads nothing, so its worker hangs in the warm-up for either bound.
+    monkeypatch.setattr(engine, bound, 0.3)
+    if bound == "LOAD_SECONDS":
+        monkeypatch.setattr(engine, "WARM_UP_STAGE", "none of its stages")
+    plan = [{"fault": "hang", "stage": "warming up"}]
+    with structlog.testing.capture_logs() as logged:
+        async with inference_room(faults=plan, faulty_lives=1) as room:
+            assert await room.answer(await room.start("count to 9")) == count_to(9)
+    assert any("did not load its model in time" in one.get("error", "") for one in logged)
 
 
 @pytest.mark.parametrize("fault", ["raise", "hang", "abort", "exit"])
