@@ -30,6 +30,7 @@ from actors.rest.application import make_application
 from actors.rest.openai import register_openai
 from actors.rest.rest import Rest
 from actors.rest.rooms import Rooms
+from actors.rest.tasks import register_tasks
 from actors.settings import Settings
 from actors.storage.database import database_url
 from actors.storage.log import LOG_OPERATIONS, LOG_QUERIES
@@ -37,6 +38,10 @@ from actors.storage.messages import Operation, Query, Storage
 from actors.storage.readers import Readers
 from actors.storage.relay import Relay
 from actors.storage.writer import Writer, WriterSettings
+from actors.tasks.messages import TASK_REQUESTS
+from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
+from actors.tasks.store import QUERIES as TASK_QUERIES
+from actors.tasks.tasks import Tasks
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.events import Limits
 from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
@@ -46,9 +51,9 @@ __all__ = ["VERSION", "Listening", "make_tree"]
 
 VERSION = "0.1.0"
 MEBIBYTE = 1024 * 1024
-OPERATIONS: tuple[Operation[Any, Any], ...] = (*LOG_OPERATIONS, *ACCESS_OPERATIONS)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (*LOG_OPERATIONS, *ACCESS_OPERATIONS, *TASK_OPERATIONS)
 """Every write that a room may ask of storage."""
-QUERIES: tuple[Query[Any, Any], ...] = (*LOG_QUERIES, *ACCESS_QUERIES)
+QUERIES: tuple[Query[Any, Any], ...] = (*LOG_QUERIES, *ACCESS_QUERIES, *TASK_QUERIES)
 """Every read."""
 MAXIMUM_ENGINES = 4
 """The one in use, one that is loaded to take over, and those that finish their last answers."""
@@ -83,7 +88,11 @@ def make_tree(
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/planner"),
     )
-    routes: dict[type, CommandRoute] = {}
+    routes = {
+        # As long as the longest wait for an analysis, and for the largest bulk.
+        wanted: CommandRoute(room=rooms.tasks, message=message, timeout_seconds=75.0)
+        for wanted, message in TASK_REQUESTS.items()
+    }
     registry = CollectorRegistry()
     metrics = InferenceMetrics(registry)
 
@@ -178,6 +187,7 @@ def make_tree(
                     ),
                 ),
             ),
+            ChildSpec(id="tasks", start=lambda: Tasks(storage, inference)),
             ChildSpec(
                 id="connections",
                 start=SupervisorSpec(
@@ -205,7 +215,7 @@ def make_tree(
                         registry=registry,
                         readiness=lambda: readiness(system),
                         about={"service": "leanvibe", "version": VERSION},
-                        parts=(register_openai,),
+                        parts=(register_openai, register_tasks),
                     ),
                 ),
             ),

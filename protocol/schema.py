@@ -24,7 +24,7 @@ from protocol.commands import COMMANDS, CommandType
 from protocol.server_messages import SERVER_MESSAGES, MessageKind, ServerMessageType
 from protocol.validation import schema_words
 
-__all__ = ["VERSION", "schemas"]
+__all__ = ["VERSION", "class_schemas", "reachable", "schemas"]
 
 VERSION = 1
 """Of the protocol; the subprotocol's name carries it too."""
@@ -41,11 +41,7 @@ def schemas() -> dict[str, Any]:
     taken = {cls for command in COMMANDS.values() for cls in _reachable(command.data)}
     told = {cls for message in SERVER_MESSAGES.values() for cls in _reachable(message.data)}
     told |= {cls for command in COMMANDS.values() for cls in _reachable(command.result)}
-    names = [_name(cls) for cls in taken | told]
-    doubles = {name for name in names if names.count(name) > 1}
-    if doubles:
-        raise ValueError(f"two classes are named {', '.join(sorted(doubles))}")
-    definitions = {_name(cls): _class_schema(cls, is_taken=cls in taken, is_told=cls in told) for cls in taken | told}
+    definitions = class_schemas(taken, told)
     for name, command in COMMANDS.items():
         definitions[f"command.{name}"] = _command_schema(name, command)
     for name, message in SERVER_MESSAGES.items():
@@ -57,6 +53,23 @@ def schemas() -> dict[str, Any]:
         "version": VERSION,
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def class_schemas(taken: set[Any], told: set[Any]) -> dict[str, Any]:
+    """By name: the schemas of classes that the server takes, and of those that it tells.
+
+    What is only taken may have no other fields; what is only told has all fields that are not None.
+    """
+    names = [_name(cls) for cls in taken | told]
+    doubles = {name for name in names if names.count(name) > 1}
+    if doubles:
+        raise ValueError(f"two classes are named {', '.join(sorted(doubles))}")
+    return {_name(cls): _class_schema(cls, is_taken=cls in taken, is_told=cls in told) for cls in taken | told}
+
+
+def reachable(*wanted: Any) -> set[Any]:
+    """Classes and enums that values of these types may hold, these included."""
+    return {cls for one in wanted for cls in _reachable(one)}
 
 
 def _reachable(wanted: Any, found: set[Any] | None = None) -> set[Any]:

@@ -19,6 +19,7 @@ __all__ = [
     "EACH_TAG",
     "MOMENT",
     "TAGS",
+    "UUID_PATTERN",
     "AgentDecision",
     "AnalysisStatus",
     "Approval",
@@ -161,7 +162,8 @@ def _without_doubles(_: object, attribute: Attribute[Any], value: list[str] | No
 described(plain_text, pattern=PLAIN_PATTERN)
 described(printed_text, pattern=PRINTED_PATTERN)
 described(uuid_text, format="uuid", pattern=UUID_PATTERN)
-described(moment, format="date-time")
+# With its first digits, because a year before 1970 is a date-time too.
+described(moment, format="date-time", pattern=r"^(19[7-9]|[2-9]\d\d)")
 described(_without_doubles, uniqueItems=True)
 
 EACH_TAG = each(_tag_problem, minLength=1, maxLength=64, pattern=PRINTED_PATTERN)

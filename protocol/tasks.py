@@ -69,6 +69,9 @@ CLEARABLE = (
 
 VERSION = between(1, 2**53)
 HOURS = between(0, 100_000)
+EACH_NAME = each(
+    lambda name: None if 1 <= len(name) <= 64 else "must have 1 to 64 characters", minLength=1, maxLength=64
+)
 TITLE = [length(1, 255, "characters"), printed_text]
 DESCRIPTION = [length(0, 10_000, "characters"), plain_text]
 NAME = [length(1, 128, "characters"), printed_text]
@@ -281,7 +284,9 @@ class ImportedTask:
     """One task of an import, as an export wrote it."""
 
     id: str | None = field(default=None, validator=length(1, 64, "characters"))
-    """What later tasks of the same import call it in their dependencies; the task gets a new id."""
+    """What tasks of the same import call it in their dependencies; the task gets a new id."""
+    position: str | None = field(default=None, validator=length(1, 64, "characters"))
+    """Tasks are put into their columns in the order of this; those without it first."""
     title: str = field(validator=TITLE)
     """At most 255 characters."""
     description: str | None = field(default=None, validator=DESCRIPTION)
@@ -302,8 +307,8 @@ class ImportedTask:
     """How long it took."""
     due: str | None = field(default=None, validator=MOMENT)
     """RFC 3339, with its offset."""
-    dependencies: list[str] = field(factory=list, validator=length(0, 64, "entries"))
-    """Ids of earlier tasks of this import, or of tasks that are there."""
+    dependencies: list[str] = field(factory=list, validator=[length(0, 64, "entries"), EACH_NAME])
+    """Ids of tasks of this import, or of tasks that are there."""
     attachments: list[Attachment] = field(factory=list, validator=ATTACHMENTS)
     """What belongs to it and is kept elsewhere."""
     confidence: float | None = field(default=None, validator=between(0, 1))
@@ -313,7 +318,9 @@ class ImportedTask:
 
     def as_create(self, dependencies: list[str], *, force: bool) -> TaskCreate:
         """The command that makes it, with its dependencies by their ids here. Raises `FieldFault`."""
-        given = {one.name: getattr(self, one.name) for one in fields(ImportedTask) if one.name != "id"}
+        given = {
+            one.name: getattr(self, one.name) for one in fields(ImportedTask) if one.name not in ("id", "position")
+        }
         return TaskCreate(**{**given, "dependencies": dependencies, "force": force})
 
 

@@ -22,7 +22,7 @@ __all__ = [
 
 Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _SCHEMA_WORDS: dict[Validator, dict[str, Any]] = {}
 
@@ -105,16 +105,16 @@ def one_of(*allowed: str) -> Validator:
 
 def client_name(_: object, attribute: Attribute[Any], value: str | None) -> None:
     """A client or device id: 1 to 64 letters, digits, dots, dashes and underscores; None passes."""
-    if value is not None and not _NAME.fullmatch(value):
-        raise FieldFault(attribute.name, f"must match {_NAME.pattern}")
+    if value is not None and not CLIENT_NAME.fullmatch(value):
+        raise FieldFault(attribute.name, f"must match {CLIENT_NAME.pattern}")
 
 
-_SCHEMA_WORDS[client_name] = {"pattern": f"^{_NAME.pattern}$"}
+_SCHEMA_WORDS[client_name] = {"pattern": f"^{CLIENT_NAME.pattern}$"}
 
 
 def is_client_name(value: str) -> bool:
     """Whether a client or device may be called so."""
-    return _NAME.fullmatch(value) is not None
+    return CLIENT_NAME.fullmatch(value) is not None
 
 
 def printable_ascii(value: str) -> bool:

@@ -106,6 +106,8 @@ def change_task(connection: Connection, asked: Asked[TaskUpdate], journal: Journ
         if cycle is not None:
             raise invalid(asked, "dependencies", f"they go round in a circle: {' → '.join(cycle)}")
         after = evolve(after, is_blocked=is_blocked(states))
+    if after == before.task:
+        return before.task
     has_moved = (after.status, after.project) != (before.task.status, before.task.project)
     if has_moved:
         column = Column(asked.client_id, after.project, after.status)

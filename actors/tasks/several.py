@@ -6,15 +6,27 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from actors.refusals import CommandRefused
 from actors.storage.messages import Outcome
-from actors.tasks.asked import Asked
+from actors.tasks.asked import Asked, invalid
 from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
 from actors.tasks.journal import Journal
 from actors.tasks.tables import board_limits, tasks
 from protocol.codec import unstructure
 from protocol.events import ErrorData
 from protocol.task_answers import BulkOutcome, BulkResult, CleanedTasks, ImportedTasks
-from protocol.task_model import TaskStatus
-from protocol.tasks import BulkItem, ColumnLimits, TaskBulk, TaskCleanup, TaskDelete, TaskImport, TaskLimits
+from protocol.task_model import Task, TaskStatus
+from protocol.tasks import (
+    BulkItem,
+    ColumnLimits,
+    ImportedTask,
+    TaskBulk,
+    TaskCleanup,
+    TaskCreate,
+    TaskDelete,
+    TaskImport,
+    TaskLimits,
+    TaskUpdate,
+)
+from protocol.validation import FieldFault
 
 __all__ = ["change_in_bulk", "clean_up", "import_tasks", "set_limits"]
 
@@ -47,24 +59,49 @@ def change_in_bulk(connection: Connection, asked: Asked[TaskBulk]) -> Outcome[Bu
 
 
 def import_tasks(connection: Connection, asked: Asked[TaskImport]) -> Outcome[ImportedTasks]:
-    """Make all tasks, or none. A dependency may be the `id` that an earlier task of the same import came with."""
+    """Make all tasks, or none. A dependency may be the `id` that another task of the same import came with."""
     data = asked.data
     journal = Journal()
-    made: dict[str, str] = {}
-    ids: list[str] = []
+    named = {one.id for one in data.tasks if one.id is not None}
+    if len(named) != sum(one.id is not None for one in data.tasks):
+        raise invalid(asked, "tasks", "two of them have the same id")
+    made: dict[str, Task] = {}
+    ids: dict[int, str] = {}
+    later: list[int] = []
     savepoint = connection.begin_nested()
-    for index, one in enumerate(data.tasks):
-        wanted = one.as_create([made.get(name, name) for name in one.dependencies], force=data.force)
-        task = create_task(connection, asked.part(wanted, f"tasks[{index}]"), journal)
-        ids.append(task.id)
+    for index in sorted(range(len(data.tasks)), key=lambda index: data.tasks[index].position or ""):
+        one = data.tasks[index]
+        is_ready = all(name in made or name not in named for name in one.dependencies)
+        part = asked.part(one, f"tasks[{index}]")
+        task = create_task(
+            connection, part.part(_creation(part, made if is_ready else None, force=data.force), ""), journal
+        )
+        ids[index] = task.id
         if one.id is not None:
-            made[one.id] = task.id
+            made[one.id] = task
+        if not is_ready:
+            later.append(index)
+    for index in later:
+        # They depend on tasks that came after them.
+        part = asked.part(data.tasks[index], f"tasks[{index}]")
+        wanted = _creation(part, made, force=True).dependencies
+        change_task(connection, part.part(TaskUpdate(task_id=ids[index], version=1, dependencies=wanted), ""), journal)
     if data.dry_run:
         savepoint.rollback()
         return Outcome(value=ImportedTasks(count=len(ids), task_ids=[], dry_run=True))
     savepoint.commit()
-    result: Outcome[ImportedTasks] = journal.outcome(ImportedTasks(count=len(ids), task_ids=ids, dry_run=False))
+    value = ImportedTasks(count=len(ids), task_ids=[ids[index] for index in range(len(ids))], dry_run=False)
+    result: Outcome[ImportedTasks] = journal.outcome(value)
     return result
+
+
+def _creation(asked: Asked[ImportedTask], made: dict[str, Task] | None, *, force: bool) -> TaskCreate:
+    """The command for one imported task, with ``made`` tasks for its dependencies, or without any."""
+    names = [] if made is None else [made[name].id if name in made else name for name in asked.data.dependencies]
+    try:
+        return asked.data.as_create(names, force=force)
+    except FieldFault as fault:
+        raise invalid(asked, fault.path, fault.problem) from None
 
 
 def clean_up(connection: Connection, asked: Asked[TaskCleanup]) -> Outcome[CleanedTasks]:

@@ -86,5 +86,5 @@ ANNOUNCE_DUE = Operation("tasks.announce_due", announce_due, int)
 PENDING_ANALYSES = Query("tasks.pending_analyses", find_pending)
 CLIENTS_WITH_DUE = Query("tasks.clients_with_due", find_clients_with_due)
 
-OPERATIONS = (*WRITES.values(), RECORD_ANALYSIS, ANNOUNCE_DUE)
-QUERIES = (*READS.values(), PENDING_ANALYSES, CLIENTS_WITH_DUE)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (*WRITES.values(), RECORD_ANALYSIS, ANNOUNCE_DUE)
+QUERIES: tuple[Query[Any, Any], ...] = (*READS.values(), PENDING_ANALYSES, CLIENTS_WITH_DUE)

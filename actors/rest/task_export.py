@@ -1,0 +1,88 @@
+"""Exports of tasks: read in pages and sent while they are read, so that their size costs no memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import attrs
+from quart import Response
+
+from protocol.codec import encode, unstructure
+from protocol.task_answers import TaskPage
+from protocol.task_model import Task
+from protocol.tasks import BULK_ITEMS, ImportedTask, TaskExport, TaskFilter, TaskList
+
+__all__ = ["export_response", "importable", "spreadsheet_cell"]
+
+FIELDS = tuple(one.name for one in attrs.fields(ImportedTask))
+ReadPage = Callable[[TaskList], Awaitable[TaskPage]]
+
+
+async def export_response(wanted: TaskExport, read_page: ReadPage) -> Response:
+    """All tasks that the filter means, oldest first, as JSON that can be imported or as CSV for a spreadsheet."""
+    given = {one.name: getattr(wanted, one.name) for one in attrs.fields(TaskFilter)}
+    listing = TaskList(**given, sort="created", order="ascending", limit=BULK_ITEMS)
+    # Read before the response begins, so that what fails at once still has a status of its own.
+    first = await read_page(listing)
+    pages = _pages(listing, first, read_page)
+    if wanted.format == "csv":
+        response = Response(_as_csv(pages), content_type="text/csv; charset=utf-8")
+    else:
+        response = Response(_as_json(pages), content_type="application/json")
+    response.headers["Content-Disposition"] = f'attachment; filename="tasks.{wanted.format}"'
+    return response
+
+
+async def _pages(listing: TaskList, page: TaskPage, read_page: ReadPage) -> AsyncIterator[TaskPage]:
+    while True:
+        yield page
+        if page.next_cursor is None:
+            return
+        page = await read_page(attrs.evolve(listing, cursor=page.next_cursor))
+
+
+async def _as_json(pages: AsyncIterator[TaskPage]) -> AsyncIterator[bytes]:
+    separator = b'{"tasks":['
+    async for page in pages:
+        for task in page.tasks:
+            yield separator + encode(importable(task))
+            separator = b",\n"
+    yield b"]}" if separator == b",\n" else separator + b"]}"
+
+
+async def _as_csv(pages: AsyncIterator[TaskPage]) -> AsyncIterator[bytes]:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(FIELDS)
+    async for page in pages:
+        for task in page.tasks:
+            values = importable(task)
+            writer.writerow([spreadsheet_cell(values.get(name)) for name in FIELDS])
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+
+
+def importable(task: Task) -> dict[str, Any]:
+    """A task as an import takes it: without what only this server knows (version, times, analysis, decisions)."""
+    values = {name: value for name, value in unstructure(task).items() if name in FIELDS}
+    decision = values.get("agent_decision")
+    if decision is not None:
+        wanted = ("recommendation", "reasoning", "confidence", "requires_approval")
+        values["agent_decision"] = {name: decision[name] for name in wanted}
+        if not decision["recommendation"]:
+            # Nobody proposed anything; a person decided about the task itself.
+            del values["agent_decision"]
+    return values
+
+
+def spreadsheet_cell(value: Any) -> str:
+    """A value as a cell; lists are JSON. Text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return encode([value]).decode()[1:-1]
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
