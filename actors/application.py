@@ -24,6 +24,7 @@ from actors.inference.inference import Inference, InferenceSettings
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.roster import Roster
 from actors.inference.shelf import CheckpointShelf, MockShelf, ServableModel, Shelf
+from actors.inference.spare import Spare
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.rest.application import make_application
@@ -77,6 +78,8 @@ def make_tree(
     engines = system.dynamic("inference/engines")
     roster = system.reference("inference/roster")
     inspection = system.reference("inspection")
+    has_spare = settings.spare_worker == "on" or (settings.spare_worker == "auto" and settings.engine == "mlx")
+    spare = system.reference("inference/spare") if has_spare else None
     sockets = system.dynamic("connections/sockets")
     directory = system.reference("connections/directory")
     url = database_url(settings.database, settings.data_dir)
@@ -172,6 +175,7 @@ def make_tree(
                     intensity=None,
                     children=(
                         ChildSpec(id="roster", start=Roster),
+                        ChildSpec(id="spare", start=partial(Spare, engine_settings.standby_command)),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
@@ -179,7 +183,9 @@ def make_tree(
                                 inference_settings,
                                 shelf,
                                 engines,
-                                lambda model: partial(Engine, engine_settings.serving(model), inference, inspection),
+                                lambda model: partial(
+                                    Engine, engine_settings.serving(model), inference, inspection, spare
+                                ),
                                 roster,
                                 metrics,
                             ),

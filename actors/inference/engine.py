@@ -6,10 +6,7 @@ outlives a worker is the inference actor's business.
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import sys
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +24,12 @@ from actors.inference.engine_messages import (
     EngineReady,
     EngineStep,
 )
-from actors.inference.frames import FrameReader, pack
-from actors.inference.progress import StepClock
+from actors.inference.progress import StepClock, may_stand_by
 from actors.inference.shelf import MOCK_MODEL, ServableModel
+from actors.inference.spare_messages import SpareTaken, StandBy, TakeSpare
+from actors.inference.worker_process import WorkerProcess
 from actors.inspection.messages import NoteWorker
-from runtime import Actor, ActorRef, reject
+from runtime import Actor, ActorRef, RuntimeFault, reject
 
 __all__ = ["Engine", "EngineSettings", "WorkerDied"]
 
@@ -50,7 +48,8 @@ LAST_WORDS_SECONDS = 1.0
 """What an ended worker left in its pipes is there already; a process that it started may hold them open."""
 PREFILL_TOKENS_PER_STEP = 512
 """The worker reads no more in one step (`PrefillBudget`)."""
-OUTPUT_LINES_KEPT = 20
+SPARE_SECONDS = 1.0
+"""Handing a process over takes no time; a spare actor that is late is done without."""
 
 
 class WorkerDied(Exception):
@@ -76,6 +75,22 @@ class EngineSettings:
         """The same for a certain model."""
         return attrs.evolve(self, model=model)
 
+    def load_frame(self) -> dict[str, Any]:
+        """What a worker that stands by is told to load."""
+        return {
+            "model": None if self.model.folder is None else str(self.model.folder),
+            "model_name": self.model.name,
+            "adapter": None if self.model.adapter is None else str(self.model.adapter),
+            "prefix_bytes": self.prefix_bytes,
+            "faults": self.faults,
+        }
+
+    def standby_command(self, pipe: int) -> list[str]:
+        """The command line of a worker that imports everything and waits for a model."""
+        words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe), "--engine", self.engine]
+        words += ["--blas", self.blas, "--cache-folder", str(self.cache_folder), "--standby"]
+        return [*words, "--mock-step-seconds", str(self.mock_step_seconds)]
+
     def command(self, pipe: int) -> list[str]:
         """The worker's command line."""
         words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe), "--engine", self.engine]
@@ -97,12 +112,22 @@ class Engine(Actor[EngineMessage]):
 
     mailbox = reject(8192)
 
-    def __init__(self, settings: EngineSettings, inference: ActorRef[Any], inspection: ActorRef[Any]) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        inference: ActorRef[Any],
+        inspection: ActorRef[Any],
+        spare: ActorRef[Any] | None = None,
+    ) -> None:
+        """``spare`` has a process ready that has imported everything; without it each start does so itself."""
         self._settings = settings
         self._inference = inference
         self._inspection = inspection
-        self._stream: trio.SocketStream | None = None
+        self._spare = spare
+        self._has_asked_for_spare = spare is None
+        self._worker: WorkerProcess | None = None
         self._pid = 0
+        self._ready_at = 0.0
         self._ready: EngineReady | None = None
         self._rows: set[int] = set()
         self._unread: dict[int, int] = {}
@@ -112,31 +137,35 @@ class Engine(Actor[EngineMessage]):
         self._last_frame_at = 0.0
         self._load_deadline = 0.0
         self._clock = StepClock()
-        self._output: deque[str] = deque(maxlen=OUTPUT_LINES_KEPT)
 
     async def started(self) -> None:
         """Start the process. Its load goes on in the background and is told to the inference actor."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        with theirs:
-            # A session of its own: a terminal's Ctrl-C must not reach the worker before the drain.
-            process = await trio.lowlevel.open_process(
-                self._settings.command(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._pid = process.pid
+        worker = await self._take_spare()
+        is_spare = worker is not None
+        if worker is None:
+            worker = await WorkerProcess.start(self._settings.command)
+        self._worker, self._pid = worker, worker.pid
+        self.context.spawn(self._own_process, worker)
         now = trio.current_time()
-        self._last_frame_at, self._load_deadline = now, now + HELLO_SECONDS
-        self.context.spawn(self._own_process, process)
+        # One that stands by has said hello already.
+        self._last_frame_at, self._load_deadline = now, now + (LOAD_SECONDS if is_spare else HELLO_SECONDS)
         self.context.spawn(self._read_frames)
         self.context.spawn(self._watch_progress)
+        if is_spare:
+            await self._write("load", self._settings.load_frame())
         await self._tell_loading("starting")
-        await self._inspection.tell(NoteWorker(process.pid))
+        await self._inspection.tell(NoteWorker(worker.pid))
+
+    async def _take_spare(self) -> WorkerProcess | None:
+        if self._spare is None:
+            return None
+        try:
+            worker: WorkerProcess | None = await self._spare.ask(TakeSpare(), timeout=SPARE_SECONDS)
+            if worker is not None:
+                self._spare.tell_nowait(SpareTaken(worker.pid))
+        except RuntimeFault:
+            return None
+        return worker
 
     async def handle(self, message: EngineMessage) -> None:
         """Pass admissions and cancellations on to the worker."""
@@ -177,8 +206,8 @@ class Engine(Actor[EngineMessage]):
 
     async def stopping(self) -> None:
         """Closing the pipe ends the worker; `_own_process` makes sure of it."""
-        assert self._stream is not None
-        await self._stream.aclose()
+        assert self._worker is not None
+        await self._worker.stream.aclose()
 
     def snapshot(self) -> dict[str, object]:
         """Process and rows."""
@@ -192,60 +221,37 @@ class Engine(Actor[EngineMessage]):
 
     # --- the process ------------------------------------------------------------------------------
 
-    async def _own_process(self, process: trio.Process) -> None:
+    async def _own_process(self, worker: WorkerProcess) -> None:
         """Drain its output, notice its end, and never leave it behind."""
-        assert self._stream is not None
-        assert process.stdout is not None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._drain_output, process)
-                status = await process.wait()
+                nursery.start_soon(worker.drain_output)
+                status = await worker.process.wait()
                 # Its last frames and words say why it ended, and which rows had come how far.
                 nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS_SECONDS
                 await self._has_read_all.wait()
-            words = "; ".join(list(self._output)[-3:])
-            raise WorkerDied(f"worker {process.pid} ended with status {status}" + (f": {words}" if words else ""))
+            words = "; ".join(list(worker.output)[-3:])
+            raise WorkerDied(f"worker {worker.pid} ended with status {status}" + (f": {words}" if words else ""))
         finally:
-            if process.returncode is None:
-                process.kill()
-                with trio.move_on_after(2, shield=True):
-                    await process.wait()
-            # Without a checkpoint, which in a cancelled task would leave the other open.
-            self._stream.socket.close()
-            await trio.aclose_forcefully(process.stdout)
-
-    async def _drain_output(self, process: trio.Process) -> None:
-        assert process.stdout is not None
-        left = b""
-        async for chunk in process.stdout:
-            *lines, left = (left + chunk).split(b"\n")
-            for line in lines:
-                text = line.decode("utf-8", "replace")[:500]
-                self._output.append(text)
-                _log.info("worker output", line=text, worker_pid=process.pid)
-            left = left[-500:]
+            await worker.end()
 
     async def _write(self, name: str, data: dict[str, Any]) -> None:
         """Write one frame; this handler is the pipe's one writer. A worker that does not read is lost."""
-        assert self._stream is not None
+        assert self._worker is not None
         try:
             with trio.fail_after(WRITE_SECONDS):
-                await self._stream.send_all(pack(name, data))
+                await self._worker.write(name, data)
         except trio.BrokenResourceError:
             return  # it is ending; `_own_process` reads its last frames and says how it ended
         except trio.TooSlowError as error:
             raise WorkerDied(f"worker {self._pid} does not take frames") from error
 
     async def _read_frames(self) -> None:
-        assert self._stream is not None
-        reader = FrameReader()
-        try:
-            while data := await self._stream.receive_some(262_144):
-                for name, content in reader.feed(data):
-                    await self._take_frame(name, content)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # `_own_process` says how it ended
-        self._has_read_all.set()
+        assert self._worker is not None
+        while frames := await self._worker.receive():
+            for name, content in frames:
+                await self._take_frame(name, content)
+        self._has_read_all.set()  # `_own_process` says how it ended
 
     async def _take_frame(self, name: str, content: dict[str, Any]) -> None:
         now = self._last_frame_at = trio.current_time()
@@ -268,6 +274,7 @@ class Engine(Actor[EngineMessage]):
                     worker_pid=self._pid,
                     report=content,
                 )
+                self._ready_at = now
                 _log.info("engine ready", worker_pid=self._pid, model=content.get("model"), blas=content.get("blas"))
                 await self._inference.tell(self._ready)
             case "cleared":
@@ -297,6 +304,7 @@ class Engine(Actor[EngineMessage]):
                 if now > self._load_deadline:
                     raise WorkerDied(f"worker {self._pid} did not load its model in time")
                 continue
+            self._ask_for_spare(now)
             if not self._rows and not self._awaiting_clear:
                 continue
             if now - self._last_frame_at > self._step_deadline_seconds():
@@ -310,6 +318,17 @@ class Engine(Actor[EngineMessage]):
         """
         unread = PREFILL_TOKENS_PER_STEP if self._awaiting_clear else sum(self._unread.values())
         return self._clock.deadline_seconds(min(PREFILL_TOKENS_PER_STEP, unread))
+
+    def _ask_for_spare(self, now: float) -> None:
+        """Once, and only when it no longer slows what the first requests wait for."""
+        if (
+            self._spare is not None
+            and not self._has_asked_for_spare
+            and may_stand_by(now - self._ready_at, is_idle=not self._rows)
+        ):
+            self._has_asked_for_spare = True
+            if self._spare.is_running:
+                self._spare.tell_nowait(StandBy())
 
     def _forget(self, row: int) -> None:
         self._rows.discard(row)

@@ -194,17 +194,19 @@ class ModelSwitch:
         Must not be cancelled half-way, so it runs in a task of the actor and not of the asker.
         """
         self._begin(name)
+        # No `finally`: an actor that is lost must not tell the roster, as its last deed, that the candidate is no more.
         try:
-            return await self._load(name)
-        except ModelRefused as refusal:
-            if refusal.code is not ErrorCode.NOT_FOUND:
-                self._problems[self._change or name] = refusal.message
-            _log.warning("model not loaded", model=name, reason=refusal.message)
+            changed = await self._load(name)
+        except Exception as error:
+            if self._candidate not in (None, self._current):
+                await self._discard(self._candidate)
+            if isinstance(error, ModelRefused) and error.code is not ErrorCode.NOT_FOUND:
+                self._problems[self._change or name] = error.message
+            _log.warning("model not loaded", model=name, reason=str(error))
+            self._end()
             raise
-        finally:
-            self._change = None
-            self._candidate = None
-            self.note()
+        self._end()
+        return changed
 
     async def unload(self, name: str) -> ModelChanged:
         """End the engine of the model in use once it has nothing left to do. Raises `ModelRefused`."""
@@ -252,6 +254,11 @@ class ModelSwitch:
             )
         self._change = name
 
+    def _end(self) -> None:
+        self._change = None
+        self._candidate = None
+        self.note()
+
     async def _load(self, name: str) -> ModelChanged:
         model = await self._find(name)
         self._change = model.name
@@ -277,7 +284,6 @@ class ModelSwitch:
         """The old model serves until the new one is ready."""
         problem = await self._start_and_settle(candidate)
         if problem is not None:
-            await self._discard(candidate)
             raise self._refusal(candidate, problem, self.in_use.name)
         old, self._current = self.current, candidate
         self._settle(candidate)
@@ -322,7 +328,8 @@ class ModelSwitch:
             return f"its process could not be started: {error}"
         return None if candidate.was_ready else candidate.load_problem
 
-    async def _discard(self, candidate: Scheduler) -> None:
+    async def _discard(self, candidate: Scheduler | None) -> None:
+        assert candidate is not None
         candidate.is_ending = True
         await self._engines.stop_child(candidate.name)
         self._candidate = None

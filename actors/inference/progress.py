@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["StepClock"]
+__all__ = ["StepClock", "may_stand_by"]
 
 MINIMUM_SECONDS = 1.0
 TIMES_PREDICTED = 8.0
 FIRST_STEP_SECONDS = 15.0
 """Allowed while nothing comparable was measured yet."""
 SMOOTHING = 0.2
+SETTLED_IDLE_SECONDS = 2.0
+SETTLED_BUSY_SECONDS = 10.0
 
 
 class StepClock:
@@ -38,3 +40,8 @@ class StepClock:
         if prefill_tokens:
             predicted += prefill_tokens * self._prefill_seconds / self._prefill_tokens
         return max(MINIMUM_SECONDS, TIMES_PREDICTED * predicted)
+
+
+def may_stand_by(ready_seconds: float, *, is_idle: bool) -> bool:
+    """Whether a spare worker may be started now: importing takes seconds of a processor from whoever waits for a first answer."""
+    return ready_seconds >= (SETTLED_IDLE_SECONDS if is_idle else SETTLED_BUSY_SECONDS)

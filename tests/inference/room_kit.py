@@ -35,10 +35,12 @@ from actors.inference.metrics import InferenceMetrics
 from actors.inference.models.inventory import InventoryEntry
 from actors.inference.roster import Roster
 from actors.inference.shelf import MockShelf, ServableModel
+from actors.inference.spare import Spare
 from actors.inference.text.text_model import MockText, TextModel
 from protocol.commands import Generate
 from protocol.events import Done
 from runtime import Actor, ActorRef, ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
+from runtime.inspection import actor_snapshot
 from runtime.testing import Probe
 from tests.cache_folder import cache_folder_of_tests
 
@@ -230,6 +232,15 @@ class Room:
         assert health.worker_pid is not None
         return health.worker_pid
 
+    async def spare_pid(self) -> int:
+        """Wait for the process that stands by."""
+        with trio.fail_after(self.patience_seconds):
+            while True:
+                pid = (await actor_snapshot(self.system, "inference/spare"))["standby_pid"]
+                if isinstance(pid, int):
+                    return pid
+                await trio.sleep(0.02)
+
     async def kill_worker(self) -> None:
         os.kill(await self.worker_pid(), signal.SIGKILL)
 
@@ -250,6 +261,7 @@ async def inference_room(
     shelf: RoomShelf | None = None,
     model_memory_bytes: int = 0,
     idle_unload_seconds: float = 0.0,
+    has_spare: bool = False,
     is_ready: bool = True,
     patience_seconds: float = PATIENCE_SECONDS,
     **system_arguments: Any,
@@ -260,6 +272,8 @@ async def inference_room(
     lives = itertools.count()
     system = ActorSystem(watch_loop=False, **system_arguments)
     inference, inspection = system.reference("inference/inference"), system.reference("inspection")
+
+    spare_settings = EngineSettings(engine=engine, cache_folder=cache_folder, mock_step_seconds=step_seconds)
 
     def make_engine(model: ServableModel) -> Engine:
         plan = json.dumps(list(faults)) if faults and next(lives) < faulty_lives else ""
@@ -272,7 +286,7 @@ async def inference_room(
             mock_step_seconds=step_seconds,
             faults=plan,
         )
-        return Engine(settings, inference, inspection)
+        return Engine(settings, inference, inspection, system.reference("inference/spare") if has_spare else None)
 
     settings = InferenceSettings(
         engine=engine,
@@ -290,6 +304,7 @@ async def inference_room(
                     intensity=None,
                     children=(
                         ChildSpec(id="roster", start=Roster),
+                        ChildSpec(id="spare", start=lambda: Spare(spare_settings.standby_command)),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=4, intensity=None)),
                         ChildSpec(
                             id="inference",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,26 @@ EXIT_MODEL = 3
 
 
 def main() -> int:
-    """Load, report, step until the server goes."""
+    """Load, report, step until the server goes. With ``--standby`` the model to load comes later, in a frame."""
     arguments = _arguments()
     pipe = Pipe(socket.socket(fileno=arguments.pipe))
     pipe.send("hello", {"pid": os.getpid()})
+
     faults = FaultPlan.from_json(arguments.faults)
+
+    def stage(name: str) -> None:
+        pipe.send("loading", {"stage": name})
+        faults.reach(name)
+
     try:
-        stepper = _load(arguments, pipe, faults)
+        if arguments.standby:
+            _import_everything(arguments, lambda _stage: None)
+            pipe.send("standby", {})
+            _, wanted = pipe.commands.get()
+            vars(arguments).update(wanted)
+            faults = FaultPlan.from_json(arguments.faults)
+        faults.strike_load(arguments.model_name)
+        stepper = _load(arguments, stage)
     except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
         pipe.send("load_failed", {"error": f"{type(error).__name__}: {error}"})
         return EXIT_MODEL
@@ -33,22 +48,28 @@ def main() -> int:
     return 0
 
 
-def _load(arguments: argparse.Namespace, pipe: Pipe, faults: FaultPlan) -> Stepper:
-    def stage(name: str) -> None:
-        pipe.send("loading", {"stage": name})
-        faults.reach(name)
-
+def _import_everything(arguments: argparse.Namespace, stage: Callable[[str], None]) -> Any:
+    """All that loading needs but the model: the BLAS it found, for mlx."""
     if arguments.engine == "mock":
-        from actors.inference.worker.mock import MockStepper
-
-        stage("warming up")
-        return MockStepper(step_seconds=arguments.mock_step_seconds, name=arguments.model_name or "mock")
+        return importlib.import_module("actors.inference.worker.mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")
     from actors.inference.worker.blas import load_blas
 
     blas = load_blas(arguments.blas, Path(arguments.cache_folder))
     stage("importing mlx")
+    for name in ("actors.inference.worker.start", "actors.inference.models.phi3"):
+        importlib.import_module(name)
+    return blas
+
+
+def _load(arguments: argparse.Namespace, stage: Callable[[str], None]) -> Stepper:
+    blas = _import_everything(arguments, stage)
+    if arguments.engine == "mock":
+        from actors.inference.worker.mock import MockStepper
+
+        stage("warming up")
+        return MockStepper(step_seconds=arguments.mock_step_seconds, name=arguments.model_name or "mock")
     from actors.inference.worker.start import load_stepper
 
     return load_stepper(
@@ -73,6 +94,7 @@ def _arguments() -> Any:
     parser.add_argument("--prefix-bytes", type=int, default=0)
     parser.add_argument("--mock-step-seconds", type=float, default=0.0)
     parser.add_argument("--faults", default="")
+    parser.add_argument("--standby", action="store_true")
     return parser.parse_args()
 
 

@@ -2,8 +2,9 @@
 
 A plan is a JSON list of objects: ``{"fault": "raise|hang|abort|exit|slow", "step": N}`` strikes at the N-th
 step of the process; with ``"stage": "warming up"`` when the process says that it has come to this stage of its start;
-with ``"prompt": "text"`` it strikes at each step that computes for a row whose prompt
-holds these bytes (mock) or token ids (a list); ``"seconds"`` is how long a hang or a slow step lasts.
+with ``"load": "name"`` when a model of that name is loaded; with ``"prompt": "text"`` it strikes at each step that
+computes for a row whose prompt holds these bytes (mock) or token ids (a list); ``"seconds"`` is how long a hang or a
+slow step lasts.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class _Fault:
     step: int | None = None
     stage: str | None = None
     prompt: str | list[int] | None = None
+    load: str | None = None
     seconds: float = 3600.0
 
     @fault.validator
@@ -39,10 +41,24 @@ class _Fault:
 
     def strikes(self, step: int, rows: list[Row]) -> bool:
         """Whether this step is the one."""
+        if self.load is not None:
+            return False
         if self.prompt is not None:
             wanted = list(self.prompt.encode()) if isinstance(self.prompt, str) else self.prompt
             return any(_contains(row.prompt_ids, wanted) for row in rows)
         return self.step is not None and step == self.step
+
+    def carry_out(self, when: str) -> None:
+        """Do the harm."""
+        match self.fault:
+            case "raise":
+                raise PlannedFault(f"planned for {when}")
+            case "hang" | "slow":
+                time.sleep(self.seconds)
+            case "abort":
+                os.abort()
+            case "exit":
+                os._exit(1)
 
 
 class FaultPlan:
@@ -74,25 +90,19 @@ class FaultPlan:
         """Carry out what is planned for this step."""
         for fault in self._faults:
             if fault.strikes(step, list(self._rows.values())):
-                _carry_out(fault, f"step {step}")
+                fault.carry_out(f"step {step}")
 
     def reach(self, stage: str) -> None:
         """Carry out what is planned for this stage of the start."""
         for fault in self._faults:
             if fault.stage == stage:
-                _carry_out(fault, f"stage {stage}")
+                fault.carry_out(f"stage {stage}")
 
-
-def _carry_out(fault: _Fault, where: str) -> None:
-    match fault.fault:
-        case "raise":
-            raise PlannedFault(f"planned for {where}")
-        case "hang" | "slow":
-            time.sleep(fault.seconds)
-        case "abort":
-            os.abort()
-        case "exit":
-            os._exit(1)
+    def strike_load(self, name: str) -> None:
+        """Carry out what is planned for the load of this model."""
+        for fault in self._faults:
+            if fault.load == name:
+                fault.carry_out(f"the load of {name}")
 
 
 def _contains(ids: list[int], wanted: list[int]) -> bool:

@@ -1,0 +1,103 @@
+"""A worker process and our end of its pipe, whoever owns it at the moment."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+from attrs import define, field
+
+from actors.inference.frames import FrameReader, pack
+
+__all__ = ["WorkerProcess"]
+
+_log = structlog.get_logger("engine")
+
+END_SECONDS = 2.0
+OUTPUT_LINES_KEPT = 20
+RECEIVE_BYTES = 262_144
+
+
+@define(kw_only=True, eq=False)
+class WorkerProcess:
+    """One process. Its owner reads its output and its frames, and calls `end`; nobody else touches it."""
+
+    process: trio.Process
+    stream: trio.SocketStream
+    """Closing it ends the process."""
+    output: deque[str] = field(factory=lambda: deque(maxlen=OUTPUT_LINES_KEPT))
+    """Its newest lines."""
+    _reader: FrameReader = field(factory=FrameReader)
+
+    @classmethod
+    async def start(cls, command: Callable[[int], list[str]]) -> WorkerProcess:
+        """Start a process; ``command`` gets the number of its end of the pipe. Raises `OSError`.
+
+        Cancelled, nothing remains of it.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            with theirs:
+                # A session of its own: a terminal's Ctrl-C must not reach the worker before the drain.
+                process = await trio.lowlevel.open_process(
+                    command(theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return cls(process=process, stream=trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        pid: int = self.process.pid
+        return pid
+
+    async def drain_output(self) -> None:
+        """Write what it prints into the log, until the end of it."""
+        assert self.process.stdout is not None
+        left = b""
+        async for chunk in self.process.stdout:
+            *lines, left = (left + chunk).split(b"\n")
+            for line in lines:
+                text = line.decode("utf-8", "replace")[:500]
+                self.output.append(text)
+                _log.info("worker output", line=text, worker_pid=self.pid)
+            left = left[-500:]
+
+    async def receive(self) -> list[tuple[str, dict[str, Any]]]:
+        """The next frames that it says; none at the end of the pipe. Raises `FrameFault`."""
+        while True:
+            try:
+                data = await self.stream.receive_some(RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return []
+            frames = list(self._reader.feed(data))
+            if frames or not data:
+                return frames
+
+    async def write(self, name: str, data: dict[str, Any]) -> None:
+        """Write one frame. Raises `trio.BrokenResourceError` when it is ending; cancelled, the pipe is of no more use."""
+        await self.stream.send_all(pack(name, data))
+
+    async def end(self) -> None:
+        """Make sure that it is gone. Also in a cancelled task it takes as long as that takes, `END_SECONDS` at most."""
+        if self.process.returncode is None:
+            self.process.kill()
+            with trio.move_on_after(END_SECONDS, shield=True):
+                await self.process.wait()
+        # Without a checkpoint, which in a cancelled task would leave the other open.
+        self.stream.socket.close()
+        if self.process.stdout is not None:
+            await trio.aclose_forcefully(self.process.stdout)
