@@ -60,13 +60,14 @@ async def test_p1_a_change_of_models_takes_the_spare() -> None:
 @pytest.mark.integration
 async def test_p1_the_death_of_the_spare_harms_nobody() -> None:
     async with inference_room(step_seconds=0.01, has_spare=True) as room:
-        running = await room.start("count to 500")
         os.kill(await room.spare_pid(), signal.SIGKILL)
         with trio.fail_after(10):
             while await standby_pid(room) is not None:  # noqa: ASYNC110
                 await trio.sleep(0.01)
+        running = await room.start("count to 60")
+        await room.tokens(running, 5)
         await room.kill_worker()
-        assert await room.answer(running) == counted(500)
+        assert await room.answer(running) == counted(60)
         assert (await room.done(running)).engine_restarts == 1
 
 
