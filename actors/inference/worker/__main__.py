@@ -32,14 +32,15 @@ def main() -> int:
         faults.reach(name)
 
     try:
+        # Once: a second BLAS would be loaded too late to be MLX's.
+        blas = _import_everything(arguments, stage if not arguments.standby else _silent)
         if arguments.standby:
-            _import_everything(arguments, lambda _stage: None)
             pipe.send("standby", {})
             _, wanted = pipe.commands.get()
             vars(arguments).update(wanted)
             faults = FaultPlan.from_json(arguments.faults)
         faults.strike_load(arguments.model_name)
-        stepper = _load(arguments, stage)
+        stepper = _load(arguments, blas, stage)
     except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
         pipe.send("load_failed", {"error": f"{type(error).__name__}: {error}"})
         return EXIT_MODEL
@@ -63,8 +64,11 @@ def _import_everything(arguments: argparse.Namespace, stage: Callable[[str], Non
     return blas
 
 
-def _load(arguments: argparse.Namespace, stage: Callable[[str], None]) -> Stepper:
-    blas = _import_everything(arguments, stage)
+def _silent(_stage: str) -> None:
+    """Nobody waits for what a spare does."""
+
+
+def _load(arguments: argparse.Namespace, blas: Any, stage: Callable[[str], None]) -> Stepper:
     if arguments.engine == "mock":
         from actors.inference.worker.mock import MockStepper
 
