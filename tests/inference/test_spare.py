@@ -142,7 +142,7 @@ def test_p1_a_spare_loads_what_it_is_told() -> None:
         ours.sendall(pack("load", settings.load_frame()))
         while "ready" not in frames:
             frames |= dict(reader.feed(ours.recv(65536)))
-        assert list(frames) == ["hello", "standby", "ready"]
+        assert list(frames) == ["hello", "standby", "loading", "ready"]
         assert frames["ready"]["model"] == "any"
     finally:
         ours.close()
