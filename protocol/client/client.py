@@ -374,13 +374,16 @@ class Client:
         self._answer_of(pending)
 
     async def leave(self) -> None:
-        """Say good-bye."""
+        """Say good-bye; whoever still waits gets `Disconnected`."""
         self._reconnect = False
         if self._connection is not None:
             await self._connection.close()
+        self._end(Disconnected(None, "the client left"))
 
     def _end(self, cause: Exception) -> None:
-        """Everyone who waits hears of it."""
+        """Everyone who waits hears of it, once."""
+        if self._ended is not None:
+            return
         self._ended = cause if isinstance(cause, Disconnected) else Disconnected(None, str(cause))
         for stream in self._streams.values():
             stream.end(self._ended)
