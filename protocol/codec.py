@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import datetime
 import enum
+import functools
 import hashlib
 import types
 import typing
+from functools import partial
 from typing import Any
 
 import attrs
@@ -29,6 +31,7 @@ from cattrs.errors import (
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ping, Pong
 from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
 from protocol.json_text import json_type, parse_object
+from protocol.server_messages import SERVER_MESSAGES
 from protocol.validation import FieldFault, printable_ascii
 
 __all__ = [
@@ -178,11 +181,19 @@ def make_converter(*, names_paths: bool, is_client: bool = False) -> cattrs.Conv
 
         return structure_class
 
-    converter.register_structure_hook_factory(attrs.has, strict_class)
-    converter.register_unstructure_hook_factory(attrs.has, lambda kind: _present_fields(kind, converter))
+    # cattrs forgets hooks whenever another one is registered, and asks the factories again.
+    converter.register_structure_hook_factory(attrs.has, functools.cache(strict_class))
+    converter.register_unstructure_hook_factory(attrs.has, functools.cache(partial(_present_fields, converter)))
     for command in COMMANDS.values():
         converter.get_structure_hook(command.data)
         converter.get_unstructure_hook(command.data)
+        if command.result is not None:
+            converter.get_structure_hook(command.result)
+            converter.get_unstructure_hook(command.result)
+    for message in SERVER_MESSAGES.values():
+        if message.data is not None:
+            converter.get_structure_hook(message.data)
+            converter.get_unstructure_hook(message.data)
     return converter
 
 
@@ -196,7 +207,7 @@ def _nullable_fields(kind: Any) -> dict[str, None]:
     }
 
 
-def _present_fields(kind: Any, converter: cattrs.Converter) -> Any:
+def _present_fields(converter: cattrs.Converter, kind: Any) -> Any:
     """Unstructures a class without the fields that are None."""
     inner = cattrs.gen.make_dict_unstructure_fn(kind, converter)
 

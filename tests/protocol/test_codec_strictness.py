@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import attrs
+import cattrs
 import pytest
 
-from protocol.codec import decode_command, structure
+from protocol.codec import decode_command, structure, unstructure
 from protocol.commands import (
     COMMANDS,
     KIBIBYTE,
@@ -54,6 +55,24 @@ def test_the_generated_cases_cover_every_command_with_fields() -> None:
 @pytest.mark.parametrize("kind", sorted(VALID))
 def test_the_least_data_of_each_command_is_taken(kind: str) -> None:
     assert isinstance(decode_command(frame(kind, VALID[kind])).data, COMMANDS[kind].data)
+
+
+def test_all_hooks_are_built_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first message of a type costs no more than the next."""
+
+    def too_late(cls: Any, *_: Any, **__: Any) -> None:
+        raise AssertionError(f"a hook for {cls} is built when a message comes")
+
+    for name in ("make_dict_structure_fn", "make_dict_unstructure_fn", "make_mapping_structure_fn"):
+        monkeypatch.setattr(cattrs.gen, name, too_late)
+    for kind, data in VALID.items():
+        unstructure(decode_command(frame(kind, data)).data)
+    for kind, _, data, _ in WRONG:
+        with pytest.raises(InvalidField) as caught:
+            decode_command(frame(kind, data))
+        assert "when a message comes" not in caught.value.message
+    with pytest.raises(InvalidField, match="when a message comes"):
+        structure({"is_on": True}, attrs.make_class("New", {"is_on": attrs.field(type=bool)}))
 
 
 @pytest.mark.parametrize("kind", sorted(VALID))
