@@ -10,6 +10,7 @@ import itertools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from ssl import SSLContext
 from typing import Any
 
 import attrs
@@ -72,8 +73,10 @@ class Client:
         events: bool,
         backoff: Backoff,
         on_change: Callable[[Change], None] | None,
+        ssl_context: SSLContext | None,
     ) -> None:
         self._url = url
+        self._ssl_context = ssl_context
         self._hello = hello
         self._reconnect = reconnect
         self._detach = detach
@@ -271,8 +274,10 @@ class Client:
         """Ask for what is missing; the frames before the answer count for nothing."""
 
         async def go_on(envelope: dict[str, Any]) -> None:
-            data = envelope["data"] if envelope["type"] == "result" else {"resumed": False, "head": 0}
-            await self._resumed({"stream": position.stream, **data})
+            if envelope["type"] == "result":
+                await self._resumed({**envelope["data"], "stream": position.stream})
+            elif (stream := self._streams.get(position.stream)) is not None:
+                stream.end(Disconnected(None, f"events are lost: {CommandFailed(envelope['data'])}"))
 
         command_id = next(self._ids)
         point = attrs.asdict(position.resume_point())
@@ -305,7 +310,7 @@ class Client:
             cause: Exception
             may_come_back = True
             try:
-                async with open_connection(self._url, self._received) as connection:
+                async with open_connection(self._url, self._received, self._ssl_context) as connection:
                     await self._say_hello(connection)
                     self._connection, self._hint_ms, self.going_away, attempt = connection, None, None, 0
                     self._on_change(Change(state="connected"))
@@ -410,11 +415,12 @@ async def connect(
     events: bool = False,
     backoff: Backoff | None = None,
     on_change: Callable[[Change], None] | None = None,
+    ssl_context: SSLContext | None = None,
 ) -> AsyncIterator[Client]:
     """Connect and say hello; leaving the block closes the connection.
 
     With ``reconnect`` a cut is mended and streams go on; ``detach`` lets answers run on meanwhile; ``events`` follows
-    the durable events of this client id. Raises `OSError` where nobody listens or no LeanVibe server answers,
+    the durable events of this client id; ``ssl_context`` says whom a `wss://` address trusts. Raises `OSError` where nobody listens or no LeanVibe server answers,
     `CommandFailed` where the hello is refused, `Disconnected`.
     """
     client = Client(
@@ -425,6 +431,7 @@ async def connect(
         events=events,
         backoff=backoff or Backoff(),
         on_change=on_change,
+        ssl_context=ssl_context,
     )
     try:
         async with trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,12 +96,14 @@ class Connection:
 
 
 @asynccontextmanager
-async def open_connection(url: str, received: Received) -> AsyncIterator[Connection]:
+async def open_connection(
+    url: str, received: Received, ssl_context: SSLContext | None = None
+) -> AsyncIterator[Connection]:
     """Connect and shake hands; leaving the block closes the connection.
 
     Raises `OSError` where nobody listens or no LeanVibe server answers.
     """
-    stream, host, resource = await _open_stream(url)
+    stream, host, resource = await _open_stream(url, ssl_context)
     try:
         async with trio.open_nursery() as nursery:
             try:
@@ -137,7 +140,9 @@ async def open_connection(url: str, received: Received) -> AsyncIterator[Connect
         await trio.aclose_forcefully(stream)
 
 
-async def _open_stream(url: str) -> tuple[trio.SocketStream | trio.SSLStream[trio.SocketStream], str, str]:
+async def _open_stream(
+    url: str, ssl_context: SSLContext | None
+) -> tuple[trio.SocketStream | trio.SSLStream[trio.SocketStream], str, str]:
     """A connection to the address, its Host header and its path. Raises `OSError`."""
     try:
         parts = urlsplit(url)
@@ -152,7 +157,9 @@ async def _open_stream(url: str) -> tuple[trio.SocketStream | trio.SSLStream[tri
         with trio.fail_after(CONNECT_SECONDS):
             if parts.scheme == "ws":
                 return await trio.open_tcp_stream(parts.hostname, port), host, resource
-            secured = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
+            secured = await trio.open_ssl_over_tcp_stream(
+                parts.hostname, port, https_compatible=True, ssl_context=ssl_context
+            )
             return secured, host, resource
     except trio.TooSlowError:
         raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None

@@ -422,8 +422,8 @@ export class Client {
   #resume(position) {
     // The frames before the answer count for nothing.
     const onAnswer = (message) => {
-      const result = message.type === "result" ? message.data : { resumed: false, head: 0 };
-      this.#resumed({ ...result, stream: position.stream });
+      if (message.type === "result") this.#resumed({ ...message.data, stream: position.stream });
+      else this.#streams.get(position.stream)?._end(new Disconnected(null, `events are lost: ${message.data.message}`));
     };
     this.#ask("resume", position.point(), { onAnswer, isResent: false }).catch(() => {});
   }

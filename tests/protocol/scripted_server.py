@@ -118,7 +118,7 @@ class ScriptedServer:
         self.budget_bytes = budget_bytes
         self.nursery: trio.Nursery
 
-    async def open_stream(self, url: str) -> tuple[Any, str, str]:
+    async def open_stream(self, url: str, ssl_context: object) -> tuple[Any, str, str]:
         """Stands for the opening of a socket."""
         if not self.attempts:
             self.began = trio.current_time()

@@ -129,6 +129,30 @@ async def test_p4_a_gap_is_filled_by_a_resume_and_what_comes_before_its_answer_d
         assert await answer.text() == "abcd"
 
 
+async def test_p4_a_resume_that_is_refused_ends_the_answer_and_not_the_session(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.accept()
+        await peer.tokens("a")
+        await peer.tokens("c", after=2)
+        resume = await peer.receive("resume")
+        error = {"code": "unavailable", "message": "not now", "temporary": True}
+        await peer.say(type="error", re=resume["id"], data=error)
+        await peer.receive("cancel")
+        while True:
+            ping = await peer.receive()
+            await peer.say(type="pong", re=ping["id"], data=1)
+
+    async with scripted(monkeypatch, script), connect(URL, client_id="me", reconnect=True) as client:
+        async with client.generate(Generate(prompt="x")) as answer:
+            assert await anext(answer) == "a"
+            with pytest.raises(Disconnected, match="events are lost: unavailable: not now"):
+                await anext(answer)
+        assert await client.ping() == 1
+
+
 async def test_p4_an_answer_is_whole_wherever_its_first_connection_breaks(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
