@@ -19,6 +19,7 @@ from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.models import register_models
 from actors.rest.problems import problem
 from actors.rest.rooms import Rooms, identity
+from actors.rest.try_page import register_try_page
 from actors.storage.messages import DescribeStorage, StorageHealth
 from protocol.codec import structure, unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, ChatMessage, Generate, Role
@@ -127,6 +128,7 @@ def make_application(
     register_models(app, inference)
     for register in parts:
         register(app, rooms)
+    register_try_page(app, about["version"])
     _register_errors(app)
     return app
 

@@ -13,7 +13,7 @@ from actors.tasks.tables import board_limits, tasks
 from protocol.codec import unstructure
 from protocol.events import ErrorData
 from protocol.task_answers import BulkOutcome, BulkResult, CleanedTasks, ImportedTasks
-from protocol.task_model import Task, TaskStatus
+from protocol.task_model import TaskStatus
 from protocol.tasks import (
     BulkItem,
     ColumnLimits,
@@ -43,14 +43,12 @@ def change_in_bulk(connection: Connection, asked: Asked[TaskBulk]) -> Outcome[Bu
             outcomes.append(_change(connection, asked, index, item, journal))
             continue
         own = Journal()
-        savepoint = connection.begin_nested()
         try:
-            outcomes.append(_change(connection, asked, index, item, own))
+            with connection.begin_nested():
+                outcomes.append(_change(connection, asked, index, item, own))
         except CommandRefused as refusal:
-            savepoint.rollback()
             outcomes.append(BulkOutcome(error=_error(refusal)))
         else:
-            savepoint.commit()
             journal.events += own.events
             journal.triggers += own.triggers
     failed = sum(1 for one in outcomes if one.error is not None)
@@ -60,44 +58,48 @@ def change_in_bulk(connection: Connection, asked: Asked[TaskBulk]) -> Outcome[Bu
 
 def import_tasks(connection: Connection, asked: Asked[TaskImport]) -> Outcome[ImportedTasks]:
     """Make all tasks, or none. A dependency may be the `id` that another task of the same import came with."""
-    data = asked.data
-    journal = Journal()
-    named = {one.id for one in data.tasks if one.id is not None}
-    if len(named) != sum(one.id is not None for one in data.tasks):
+    named = [one.id for one in asked.data.tasks if one.id is not None]
+    if len(named) != len(set(named)):
         raise invalid(asked, "tasks", "two of them have the same id")
-    made: dict[str, Task] = {}
-    ids: dict[int, str] = {}
-    later: list[int] = []
-    savepoint = connection.begin_nested()
-    for index in sorted(range(len(data.tasks)), key=lambda index: data.tasks[index].position or ""):
-        one = data.tasks[index]
-        is_ready = all(name in made or name not in named for name in one.dependencies)
-        part = asked.part(one, f"tasks[{index}]")
-        task = create_task(
-            connection, part.part(_creation(part, made if is_ready else None, force=data.force), ""), journal
-        )
-        ids[index] = task.id
-        if one.id is not None:
-            made[one.id] = task
-        if not is_ready:
-            later.append(index)
-    for index in later:
-        # They depend on tasks that came after them.
-        part = asked.part(data.tasks[index], f"tasks[{index}]")
-        wanted = _creation(part, made, force=True).dependencies
-        change_task(connection, part.part(TaskUpdate(task_id=ids[index], version=1, dependencies=wanted), ""), journal)
-    if data.dry_run:
-        savepoint.rollback()
-        return Outcome(value=ImportedTasks(count=len(ids), task_ids=[], dry_run=True))
-    savepoint.commit()
-    value = ImportedTasks(count=len(ids), task_ids=[ids[index] for index in range(len(ids))], dry_run=False)
-    result: Outcome[ImportedTasks] = journal.outcome(value)
+    journal = Journal()
+    with connection.begin_nested() as savepoint:
+        ids = _import_in_order(connection, asked, frozenset(named), journal)
+        if asked.data.dry_run:
+            savepoint.rollback()
+            return Outcome(value=ImportedTasks(count=len(ids), task_ids=[], dry_run=True))
+    result: Outcome[ImportedTasks] = journal.outcome(ImportedTasks(count=len(ids), task_ids=ids, dry_run=False))
     return result
 
 
-def _creation(asked: Asked[ImportedTask], made: dict[str, Task] | None, *, force: bool) -> TaskCreate:
+def _import_in_order(
+    connection: Connection, asked: Asked[TaskImport], named: frozenset[str], journal: Journal
+) -> list[str]:
+    """Make the tasks by their positions; those that depend on later ones get their dependencies at the end."""
+    data = asked.data
+    made: dict[str, str] = {}
+    ids: dict[int, str] = {}
+    later: list[int] = []
+    for index in sorted(range(len(data.tasks)), key=lambda index: data.tasks[index].position or ""):
+        one = data.tasks[index]
+        part = asked.part(one, f"tasks[{index}]")
+        is_ready = all(name in made or name not in named for name in one.dependencies)
+        wanted = _creation(part, made if is_ready else None, force=data.force)
+        ids[index] = create_task(connection, part.part(wanted, ""), journal).id
+        if one.id is not None:
+            made[one.id] = ids[index]
+        if not is_ready:
+            later.append(index)
+    for index in later:
+        part = asked.part(data.tasks[index], f"tasks[{index}]")
+        dependencies = _creation(part, made, force=True).dependencies
+        update = TaskUpdate(task_id=ids[index], version=1, dependencies=dependencies)
+        change_task(connection, part.part(update, ""), journal)
+    return [ids[index] for index in range(len(ids))]
+
+
+def _creation(asked: Asked[ImportedTask], made: dict[str, str] | None, *, force: bool) -> TaskCreate:
     """The command for one imported task, with ``made`` tasks for its dependencies, or without any."""
-    names = [] if made is None else [made[name].id if name in made else name for name in asked.data.dependencies]
+    names = [] if made is None else [made.get(name, name) for name in asked.data.dependencies]
     try:
         return asked.data.as_create(names, force=force)
     except FieldFault as fault:

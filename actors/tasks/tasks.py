@@ -103,25 +103,36 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
 
     async def _answer(self, request: TaskRequest[Any]) -> Any:
         try:
-            asked = self._asked(request)
-            query = READS.get(type(request))
-            if query is not None:
-                return await self._storage.read(query, asked)
-            committed = await self._storage.transact(
-                WRITES[type(request)],
-                asked,
-                client_id=request.client_id,
-                key=request.key,
-                timeout=MANY_WRITES_SECONDS
-                if isinstance(request, ChangeInBulk | ImportTasks | CleanUpTasks)
-                else WRITE_SECONDS,
-            )
-            self._has_pending.set()
-            if isinstance(request, CreateTask) and request.data.analyze_with_ai:
-                return await self._with_analysis(request, committed.value)
-            return committed.value
+            return await self._carry_out(request)
+        except ActorDead as error:
+            raise CommandRefused(ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=1000) from error
+        except MailboxFull as error:
+            raise CommandRefused(
+                ErrorCode.OVERLOADED, f"{error.path} has too much to do", retry_after_ms=500
+            ) from error
+        except AskDeadline as error:
+            # Of a write nobody knows whether it was carried out; its key tells.
+            raise CommandRefused(ErrorCode.DEADLINE_EXCEEDED, f"{error.path} did not answer in time") from error
         finally:
             self._requests -= 1
+
+    async def _carry_out(self, request: TaskRequest[Any]) -> Any:
+        asked = self._asked(request)
+        query = READS.get(type(request))
+        if query is not None:
+            return await self._storage.read(query, asked)
+        has_many = isinstance(request, ChangeInBulk | ImportTasks | CleanUpTasks)
+        committed = await self._storage.transact(
+            WRITES[type(request)],
+            asked,
+            client_id=request.client_id,
+            key=request.key,
+            timeout=MANY_WRITES_SECONDS if has_many else WRITE_SECONDS,
+        )
+        self._has_pending.set()
+        if isinstance(request, CreateTask) and request.data.analyze_with_ai:
+            return await self._with_analysis(request, committed.value)
+        return committed.value
 
     def _asked(self, request: TaskRequest[Any]) -> Asked[Any]:
         return Asked(

@@ -1,0 +1,52 @@
+"""The OpenAPI document says what the routes do: schemathesis finds nothing, and the page to try them needs no network."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from jsonschema import Draft202012Validator
+
+from actors.rest.openapi import openapi
+from tests.server_fixture import RunningServer
+
+
+def test_every_schema_of_the_document_is_one_and_every_reference_leads_somewhere() -> None:
+    document = openapi("1")
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+    for kind, name in re.findall(r"#/components/(\w+)/(\w+)", str(document)):
+        assert name in document["components"][kind]
+    assert schemas["TaskCreate"]["additionalProperties"] is False
+    assert "version" not in schemas["TaskUpdate"]["properties"]
+
+
+@pytest.mark.integration
+async def test_schemathesis_finds_nothing(server: RunningServer, tmp_path: Path) -> None:
+    await server.until_engine_is("ready")
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run", f"{server.about.rest_url}/openapi.json",
+        "--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "7",
+        "--generation-deterministic", "--request-timeout", "20",
+    ]  # fmt: skip
+    result = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout.decode()[-6000:] + result.stderr.decode()[-2000:]
+
+
+@pytest.mark.integration
+async def test_the_page_to_try_the_routes_on_comes_from_this_server_alone(engineless_server: RunningServer) -> None:
+    async with engineless_server.http() as http:
+        page = await http.get("/docs")
+        addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert addresses
+        for address in addresses:
+            assert address.startswith("/")
+            assert (await http.get(address)).status_code == 200
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert (await http.get("/openapi.json")).json()["openapi"] == "3.1.0"
+        assert (await http.get("/docs/..%2f__init__.py")).status_code == 404
+        assert (await http.get("/docs/swagger-ui.js")).status_code == 404
