@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,14 @@ from actors.access.access import Access, AccessSettings
 from actors.access.rules import is_loopback
 from actors.access.store import OPERATIONS as ACCESS_OPERATIONS
 from actors.access.store import QUERIES as ACCESS_QUERIES
-from actors.connections.connection import Connection, ConnectionSettings
+from actors.connections.client_stream import EventLog
+from actors.connections.connection import Connection, ConnectionRooms, ConnectionSettings
+from actors.connections.directory import Directory
 from actors.connections.listener import Listener
-from actors.connections.routes import CommandRoute
+from actors.connections.routes import CommandRoute, StreamRoute, generation_route
+from actors.connections.store import OPERATIONS as CONNECTIONS_OPERATIONS
+from actors.connections.store import QUERIES as CONNECTIONS_QUERIES
+from actors.connections.store import prune_acknowledgements
 from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import Engine, EngineSettings
 from actors.inference.inference import Inference, InferenceSettings
@@ -25,6 +29,10 @@ from actors.inference.metrics import InferenceMetrics
 from actors.inference.roster import Roster
 from actors.inference.shelf import CheckpointShelf, MockShelf, ServableModel, Shelf
 from actors.inference.spare import Spare
+from actors.inference.store import OPERATIONS as INFERENCE_OPERATIONS
+from actors.inference.store import QUERIES as INFERENCE_QUERIES
+from actors.inference.store import prune_generations
+from actors.inference.stream_keeper import StreamRules
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.rest.application import make_application
@@ -34,8 +42,9 @@ from actors.rest.rooms import Rooms
 from actors.rest.tasks import register_tasks
 from actors.settings import Settings
 from actors.storage.database import database_url
-from actors.storage.log import LOG_OPERATIONS, LOG_QUERIES
-from actors.storage.messages import Operation, Query, Storage
+from actors.storage.idempotency import prune_outcomes
+from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageWanted, prune_log
+from actors.storage.messages import LogPage, Operation, Query, Storage
 from actors.storage.readers import Readers
 from actors.storage.relay import Relay
 from actors.storage.writer import Writer, WriterSettings
@@ -43,7 +52,7 @@ from actors.tasks.messages import TASK_REQUESTS
 from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
 from actors.tasks.store import QUERIES as TASK_QUERIES
 from actors.tasks.tasks import Tasks
-from protocol.commands import MAXIMUM_FRAME_BYTES
+from protocol.commands import MAXIMUM_FRAME_BYTES, Generate
 from protocol.events import Limits
 from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 from runtime.inspection import readiness
@@ -52,10 +61,24 @@ __all__ = ["VERSION", "Listening", "make_tree"]
 
 VERSION = "0.1.0"
 MEBIBYTE = 1024 * 1024
-OPERATIONS: tuple[Operation[Any, Any], ...] = (*LOG_OPERATIONS, *ACCESS_OPERATIONS, *TASK_OPERATIONS)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    *LOG_OPERATIONS,
+    *ACCESS_OPERATIONS,
+    *CONNECTIONS_OPERATIONS,
+    *INFERENCE_OPERATIONS,
+    *TASK_OPERATIONS,
+)
 """Every write that a room may ask of storage."""
-QUERIES: tuple[Query[Any, Any], ...] = (*LOG_QUERIES, *ACCESS_QUERIES, *TASK_QUERIES)
+QUERIES: tuple[Query[Any, Any], ...] = (
+    *LOG_QUERIES,
+    *ACCESS_QUERIES,
+    *CONNECTIONS_QUERIES,
+    *INFERENCE_QUERIES,
+    *TASK_QUERIES,
+)
 """Every read."""
+PRUNERS = (prune_log, prune_outcomes, prune_generations, prune_acknowledgements)
+"""What forgets rows that are no longer kept."""
 MAXIMUM_ENGINES = 4
 """The one in use, one that is loaded to take over, and those that finish their last answers."""
 
@@ -66,6 +89,18 @@ class Listening:
 
     websocket: socket.socket
     rest: socket.socket
+
+
+def event_log(storage: Storage) -> EventLog:
+    """What connections read of each client's log."""
+
+    async def open_log(client_id: str) -> str:
+        return (await storage.transact(OPEN_LOG, client_id, client_id=client_id)).value
+
+    async def page(client_id: str, after_seq: int) -> LogPage:
+        return await storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=after_seq))
+
+    return EventLog(storage=storage, open=open_log, page=page)
 
 
 def make_tree(
@@ -91,10 +126,13 @@ def make_tree(
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/planner"),
     )
-    routes = {
+    routes: dict[type, CommandRoute | StreamRoute] = {
+        Generate: generation_route(inference),
         # As long as the longest wait for an analysis, and for the largest bulk.
-        wanted: CommandRoute(room=rooms.tasks, message=message, timeout_seconds=75.0)
-        for wanted, message in TASK_REQUESTS.items()
+        **{
+            wanted: CommandRoute(room=rooms.tasks, message=message, timeout_seconds=75.0)
+            for wanted, message in TASK_REQUESTS.items()
+        },
     }
     registry = CollectorRegistry()
     metrics = InferenceMetrics(registry)
@@ -117,6 +155,7 @@ def make_tree(
         default_max_tokens=settings.default_max_tokens,
         idle_unload_seconds=settings.idle_unload_seconds,
         model_memory_bytes=settings.model_memory_mebibytes * MEBIBYTE,
+        streams=StreamRules(storage=storage, detach_seconds=settings.detach_seconds),
     )
     shelf: Shelf = MockShelf()
     if settings.engine != "mock":
@@ -124,18 +163,24 @@ def make_tree(
         shelf = CheckpointShelf(started_with, settings.cache_dir)
     connection_settings = ConnectionSettings(
         server=f"leanvibe/{VERSION}",
-        # Nothing of the stream `client` is kept yet, so each start of the server begins a new epoch.
-        epoch=secrets.token_hex(8),
         model="mock" if settings.engine == "mock" else settings.model,
         limits=Limits(
             frame_bytes=MAXIMUM_FRAME_BYTES,
-            commands_in_flight=32,
-            streams=128,
-            commands_per_second=20,
-            command_burst=60,
-            connections_per_client=16,
-            detach_seconds=60,
+            commands_in_flight=settings.commands_in_flight,
+            streams=settings.streams_per_connection,
+            commands_per_second=settings.commands_per_second,
+            command_burst=settings.command_burst,
+            connections_per_client=settings.connections_per_client,
+            detach_seconds=settings.detach_seconds,
         ),
+    )
+
+    connection_rooms = ConnectionRooms(
+        access=access,
+        inference=inference,
+        directory=directory,
+        log=event_log(storage),
+        routes=routes,
     )
 
     return SupervisorSpec(
@@ -149,7 +194,8 @@ def make_tree(
                         ChildSpec(
                             id="writer",
                             start=lambda: Writer(
-                                WriterSettings(url=url, operations=OPERATIONS), system.reference("storage/relay")
+                                WriterSettings(url=url, operations=OPERATIONS, pruners=PRUNERS),
+                                system.reference("storage/relay"),
                             ),
                         ),
                         ChildSpec(id="readers", start=lambda: Readers(url, QUERIES)),
@@ -198,15 +244,19 @@ def make_tree(
                 id="connections",
                 start=SupervisorSpec(
                     children=(
+                        ChildSpec(
+                            id="directory",
+                            start=lambda: Directory(
+                                storage, inference, connections_per_client=settings.connections_per_client
+                            ),
+                        ),
                         ChildSpec(id="sockets", start=DynamicSpec(max_children=settings.max_connections)),
                         ChildSpec(
                             id="listener",
                             start=lambda: Listener(
                                 listening.websocket,
                                 sockets,
-                                lambda name, stream: Connection(
-                                    name, stream, connection_settings, access, inference, routes
-                                ),
+                                lambda name, stream: Connection(name, stream, connection_settings, connection_rooms),
                             ),
                         ),
                     ),

@@ -64,6 +64,18 @@ class Settings:
     """`auto`, `mkl`, `openblas`, `system`, `shipped` or the path of a library; Linux CPUs only."""
     max_connections: int = field(default=1024, validator=validators.ge(1))
     """WebSocket connections at once."""
+    connections_per_client: int = field(default=16, validator=validators.ge(1))
+    """WebSocket connections at once of one client id."""
+    commands_in_flight: int = field(default=32, validator=validators.ge(1))
+    """Commands of one connection that may be without their answer."""
+    streams_per_connection: int = field(default=128, validator=validators.ge(1))
+    """Streams that one connection may follow."""
+    commands_per_second: int = field(default=20, validator=validators.ge(1))
+    """Of one connection, in the long run."""
+    command_burst: int = field(default=60, validator=validators.ge(1))
+    """Commands of one connection that may come at once."""
+    detach_seconds: int = field(default=60, validator=validators.ge(0))
+    """How long an answer with `on_disconnect: detach` runs on when nobody follows it."""
     max_rows: int = field(default=32, validator=[validators.ge(1), validators.le(512)])
     """Answers computed side by side."""
     max_waiting: int = field(default=2048, validator=validators.ge(1))

@@ -83,6 +83,8 @@ class Peer:
 
     def __init__(self, websocket: ClientConnection) -> None:
         self.websocket = websocket
+        self.states: list[dict[str, Any]] = []
+        """Messages of the stream `state`, which `receive` leaves out."""
 
     async def send(self, kind: str, command_id: str | None = None, data: Any = None) -> None:
         """Send one command."""
@@ -94,10 +96,13 @@ class Peer:
         await self.websocket.send(json.dumps(message))
 
     async def receive(self) -> dict[str, Any]:
-        """The next message, within 5 seconds."""
+        """The next message that is not of the stream `state`, within 5 seconds."""
         with trio.fail_after(5):
-            message: dict[str, Any] = json.loads(await self.websocket.recv())
-        return message
+            while True:
+                message: dict[str, Any] = json.loads(await self.websocket.recv())
+                if message.get("stream") != "state":
+                    return message
+                self.states.append(message)
 
     async def ask(self, kind: str, command_id: str, data: Any = None) -> dict[str, Any]:
         """Send a command and return the message that comes next."""

@@ -1,69 +1,56 @@
-"""One WebSocket connection: handshake, reader, one writer, and the commands of one client."""
+"""One WebSocket connection: its session, what it asks of rooms, and what they tell it."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
-import structlog
+import msgspec
 import trio
-import trio_websocket
 from attrs import frozen
-from trio_websocket import ConnectionClosed, HandshakeError
-from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection
 
 import protocol
 from actors.access.messages import CheckDoor, EntryRefused, Identity, IdentityWithdrawn
+from actors.connections.answers import Answers
+from actors.connections.client_stream import CLIENT_STREAM, ClientStream, EventLog
 from actors.connections.entry import enter, enter_again
-from actors.connections.following import Following
-from actors.connections.outbox import Outbox, OutboxFull
-from actors.connections.rates import SlidingCount, TokenBucket
-from actors.connections.routes import CommandRoute
-from actors.connections.websocket_library import HandshakeTasks, KeptStream
-from actors.inference.messages import (
-    CancelGeneration,
-    DescribeEngine,
-    EngineHealth,
-    GenerationCancelled,
-    GenerationDone,
-    GenerationEvent,
-    GenerationFailed,
-    GenerationRefused,
-    GenerationStarted,
-    GenerationTokens,
-    StartGeneration,
+from actors.connections.intake import Intake, Load
+from actors.connections.link import Link
+from actors.connections.messages import (
+    ChangeSubscription,
+    CheckSilence,
+    ClientEvents,
+    Enter,
+    Entered,
+    GoAway,
+    LookAtLog,
+    LookLater,
+    StateChanged,
+    SubscriptionChanged,
 )
+from actors.connections.replay import Replayer
+from actors.connections.routes import CommandRoute, StreamRoute
+from actors.connections.streams_followed import StreamsFollowed
+from actors.inference.messages import CancelGeneration, DescribeEngine, EngineHealth, GenerationEvent
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
-from protocol.codec import ReceivedCommand, decode_command, unstructure, wire_time
-from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Cancel, Generate, Hello, Ping, Pong
-from protocol.errors import CloseCode, ErrorCode, ProtocolFault
-from protocol.events import Accepted, CancelledData, ErrorData, GoingAway, Limits, ResumeResult, Welcome
-from runtime import Actor, ActorDead, ActorRef, AskDeadline, Down, MailboxFull, RuntimeFault, reject
+from protocol.codec import ReceivedCommand, unstructure, wire_time
+from protocol.commands import COMMANDS, Ack, Assist, Cancel, Generate, Hello, Resume, ResumePoint, Subscribe
+from protocol.errors import CloseCode, ErrorCode
+from protocol.events import Accepted, GoingAway, Limits, ResumeResult, Welcome
+from runtime import Actor, ActorRef, Down, RuntimeFault, reject
 
-__all__ = ["Connection", "ConnectionSettings"]
+__all__ = ["Connection", "ConnectionRooms", "ConnectionSettings"]
 
-_log = structlog.get_logger("connection")
-
-HANDSHAKE_SECONDS = 10.0
 HELLO_SECONDS = 10.0
-WRITE_SECONDS = 10.0
-CLOSE_SECONDS = 3.0
-LINGER_SECONDS = 1.0
 SILENCE_SECONDS = 25.0
 PONG_SECONDS = 8.0
-ASK_SECONDS = 35.0
-"""Longer than the inference room's own deadline for encoding a prompt, so that its answer is the one told."""
 MODEL_SECONDS = 1.0
-RECOVERY_PAUSE_SECONDS = 0.05
-RECOVERY_SECONDS = 30.0
+ENTER_SECONDS = 5.0
+ENTER_PAUSE_SECONDS = 0.1
 SEED_BITS = 53
-PROTOCOL_ERRORS = 10
-REFUSALS = 60
-WINDOW_SECONDS = 60.0
 
 
 @frozen(kw_only=True)
@@ -72,168 +59,153 @@ class ConnectionSettings:
 
     server: str
     """Name and version."""
-    epoch: str
-    """Of the stream `client`."""
     model: str
     """The model of the start; `welcome` names the one in use."""
     limits: Limits
 
 
-@frozen
-class CheckSilence:
-    """Timer: has anything come since the last look?"""
+@frozen(kw_only=True)
+class ConnectionRooms:
+    """Whom a connection asks."""
+
+    access: ActorRef[Any]
+    inference: ActorRef[Any]
+    directory: ActorRef[Any]
+    log: EventLog
+    routes: Mapping[type, CommandRoute | StreamRoute]
+    """By wire class of the command."""
 
 
-class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
-    """Owns one socket: its reader, its writer and its abort. When it ends, its socket does."""
+ConnectionMessage = (
+    GenerationEvent
+    | CheckSilence
+    | IdentityWithdrawn
+    | ClientEvents
+    | LookAtLog
+    | StateChanged
+    | SubscriptionChanged
+    | GoAway
+)
+
+
+class Connection(Actor[ConnectionMessage]):
+    """Owns one socket. When it ends, its socket does, and the streams that it followed know it."""
 
     mailbox = reject(4096)
 
-    def __init__(
-        self,
-        name: str,
-        stream: trio.SocketStream,
-        settings: ConnectionSettings,
-        access: ActorRef[Any],
-        inference: ActorRef[Any],
-        routes: Mapping[type, CommandRoute] | None = None,
-    ) -> None:
+    def __init__(self, name: str, stream: Any, settings: ConnectionSettings, rooms: ConnectionRooms) -> None:
         self._name = name
-        self._stream = stream
         self._settings = settings
-        self._access = access
-        self._inference = inference
-        self._routes = routes or {}
-        self._outbox = Outbox()
-        self._has_output = trio.Event()
-        self._is_open = False
-        self._written = trio.Event()
-
-        self._closed = trio.Event()
-        self._close: tuple[CloseCode, str] | None = None
+        self._rooms = rooms
+        self._link = Link(name, stream)
+        self._answers = Answers(self._link)
+        self._intake = Intake(self._link, self._answers, settings.limits)
+        self._replayer = Replayer(self._link)
+        self._streams = StreamsFollowed(
+            self._link,
+            self._replayer,
+            rooms.inference,
+            lambda: self.context.me,
+            lambda: self.context.monitor(rooms.inference),
+        )
+        self._client = ClientStream(self._link, self._replayer, rooms.log, self._spawn)
         self._hello: Hello | None = None
         self._identity: Identity | None = None
         # Not set while a hello is being answered.
         self._welcomed = trio.Event()
         self._welcomed.set()
-        self._following: dict[str, Following] = {}
-        self._in_flight: set[str] = set()
-        self._last_heard = trio.current_time()
-        self._pinged_at: float | None = None
-        now = trio.current_time()
-        self._bucket = TokenBucket(settings.limits.commands_per_second, settings.limits.command_burst, now)
-        self._errors = SlidingCount(PROTOCOL_ERRORS, WINDOW_SECONDS)
-        self._refusals = SlidingCount(REFUSALS, WINDOW_SECONDS)
+        self._in_flight = 0
+
+    def _spawn(self, function: Callable[..., Awaitable[object]], *arguments: Any) -> trio.CancelScope:
+        return self.context.spawn(function, *arguments)
 
     async def started(self) -> None:
         """The handshake must not hold up the listener, so it belongs to a child task."""
         self.context.spawn(self._serve)
 
-    async def handle(self, message: GenerationEvent | CheckSilence | IdentityWithdrawn) -> None:
+    async def handle(self, message: ConnectionMessage) -> None:
         match message:
+            case ClientEvents(events):
+                self._client.take(events)
+            case StateChanged():
+                if self._hello is not None:
+                    self._link.put(self._link.outbox.put_state, message.kind, message.time, message.data)
             case CheckSilence():
                 self._check_silence()
+            case LookAtLog():
+                self._client.look()
+            case SubscriptionChanged(subscription):
+                self._client.subscribe(subscription)
+            case GoAway(retry_after_ms):
+                data = unstructure(GoingAway(retry_after_ms))
+                self._link.send({"type": "going_away", "time": wire_time(), "data": data})
             case IdentityWithdrawn(reason):
                 # What waits was for somebody who may not read it any more.
-                self._outbox.clear()
-                self._close_soon(CloseCode.UNAUTHORIZED, reason)
+                self._link.drop_all()
+                self._link.close_soon(CloseCode.UNAUTHORIZED, reason)
             case _:
-                self._pass_on(message)
+                self._streams.take(message)
 
     async def down(self, down: Down) -> None:
-        """The inference actor was lost: go on with every stream where it stood."""
-        if down.path == self._inference.path and self._following:
-            self.context.spawn(self._recover_streams)
-        elif down.path == self._access.path and self._hello is not None:
-            self.context.spawn(self._enter_again, self._hello)
-
-    async def draining(self) -> None:
-        """Tell the client when to come back; spread out, so that not all come at once."""
-        if self._hello is not None:
-            self._put({"type": "going_away", "time": wire_time(), "data": unstructure(GoingAway(1000))})
+        """A room was lost: go on with every stream where it stood, and be known to its successor."""
+        if down.path == self._rooms.inference.path:
+            if len(self._streams):
+                self.context.spawn(self._streams.recover)
+        elif self._hello is None:
+            return
+        elif down.path == self._rooms.access.path:
+            self.context.spawn(self._show_token_again, self._hello)
+        elif down.path == self._rooms.directory.path:
+            self.context.spawn(self._enter_directory_again, self._hello)
 
     async def stopping(self) -> None:
-        """Close in order: what is queued first, then the close frame; `_write` does both."""
-        self._close_soon(CloseCode.RESTARTING, "the server restarts")
-        if not self._is_open:
-            return  # a peer that has not even shaken hands is owed no good-bye
-        with trio.move_on_after(CLOSE_SECONDS + LINGER_SECONDS):
-            await self._closed.wait()
+        """Close in order: what is queued first, then the close frame."""
+        await self._client.store_acknowledged()
+        self._link.close_soon(CloseCode.RESTARTING, "the server restarts")
+        await self._link.close_in_order()
 
     def snapshot(self) -> dict[str, object]:
         """Counts and the client's name."""
         return {
             "client_id": None if self._hello is None else self._hello.client_id,
-            "streams": len(self._following),
-            "commands_in_flight": len(self._in_flight),
-            "outbox_events": len(self._outbox),
-            "outbox_bytes": self._outbox.bytes,
+            "streams": len(self._streams),
+            "commands_in_flight": self._in_flight,
+            "outbox_events": len(self._link.outbox),
+            "outbox_bytes": self._link.outbox.bytes,
         }
 
     # --- the socket -------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        """The whole life of the socket. Whatever the peer does ends here, not in a crash."""
         try:
-            async with trio.open_nursery() as nursery:
-                with trio.fail_after(HANDSHAKE_SECONDS):
-                    websocket = await self._handshake(nursery)
-                if websocket is not None:
-                    self._is_open = True
-                    nursery.start_soon(self._write, websocket)
-                    nursery.start_soon(self._expect_hello)
-                    self.context.every(1.0, CheckSilence())
-                    await self._read(websocket)
-                    if self._close is not None:
-                        await self._written.wait()
-                    else:
-                        await self._tell_parse_failure(websocket)
-                nursery.cancel_scope.cancel(reason="the connection is over")
-            await self._linger()
-        except* (
-            HandshakeError,
-            ConnectionClosed,
-            trio.TooSlowError,
-            OSError,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-        ) as group:
-            _log.debug("connection ended", connection=self._name, errors=[repr(one) for one in group.exceptions])
+            await self._link.serve(self._accept, self._opened, self._take_frame)
         finally:
-            self._closed.set()
-            await trio.aclose_forcefully(self._stream)
             self.context.stop()
 
-    async def _handshake(self, nursery: trio.Nursery) -> Any:
-        """HTTP upgrade under our rules; None when it was refused, or was none."""
-        request: Any = None
-        with trio.CancelScope() as waiting:
-            tasks: Any = HandshakeTasks(nursery, waiting)
-            request = await trio_websocket.wrap_server_stream(
-                tasks, KeptStream(self._stream), max_message_size=MAXIMUM_FRAME_BYTES, receive_buffer_size=65_536
-            )
-        if request is None:
-            return None
+    def _opened(self) -> None:
+        self.context.spawn(self._expect_hello)
+        self.context.spawn(self._replayer.run)
+
+    async def _accept(self, request: Any) -> Any:
+        """HTTP upgrade under our rules; None when it was refused."""
         headers = {name.lower(): value for name, value in request.headers}
         origin = headers.get(b"origin")
-        # trio-websocket keeps the Host header on the event alone.
-        host = request._event.host
+        path, _, query = request.path.partition("?")
+        door = CheckDoor(
+            # trio-websocket keeps the Host header on the event alone.
+            host=request._event.host,
+            origin=None if origin is None else origin.decode("latin-1"),
+            query=query,
+        )
         try:
-            await self._access.ask(
-                CheckDoor(
-                    host=host,
-                    origin=None if origin is None else origin.decode("latin-1"),
-                    query=request.path.partition("?")[2],
-                ),
-                timeout=5,
-            )
+            await self._rooms.access.ask(door, timeout=5)
         except EntryRefused as refusal:
             await request.reject(403, body=str(refusal).encode())
             return None
         except RuntimeFault:
             await request.reject(503, body=b"not ready", extra_headers=[(b"Retry-After", b"1")])
             return None
-        if request.path.split("?")[0] != protocol.PATH:
+        if path != protocol.PATH:
             await request.reject(404, body=f"the path is {protocol.PATH}".encode())
             return None
         proposed = request.proposed_subprotocols
@@ -245,141 +217,42 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
     async def _expect_hello(self) -> None:
         await trio.sleep(HELLO_SECONDS)
         if self._hello is None:
-            self._close_soon(CloseCode.TIMED_OUT, "no hello in time")
-
-    async def _read(self, websocket: Any) -> None:
-        """Read until the peer is gone or we have closed. Waits for nothing but the socket, and once for `welcome`."""
-        while True:
-            try:
-                frame = await websocket.get_message()
-            except ConnectionClosed:
-                return
-            self._last_heard = trio.current_time()
-            self._pinged_at = None
-            if self._close is None:
-                self._take_frame(frame)
-                # Whatever a client sends on after its hello belongs to the session that the hello opens.
-                await self._welcomed.wait()
-
-    async def _write(self, websocket: Any) -> None:
-        """The one writer. A write is never cancelled while the connection lives on: too slow means gone."""
-        try:
-            while True:
-                frame = self._outbox.take()
-                if frame is not None:
-                    with trio.fail_after(WRITE_SECONDS):
-                        await websocket.send_message(frame.decode())
-                    continue
-                if self._close is not None:
-                    code, reason = self._close
-                    with trio.move_on_after(CLOSE_SECONDS):
-                        await websocket.aclose(int(code), reason)
-                    return
-                self._has_output = trio.Event()
-                await self._has_output.wait()
-        except trio.TooSlowError:
-            _log.info("reader too slow", connection=self._name, close=int(CloseCode.TOO_SLOW))
-            # A half-written frame must not be followed by another, not even by a close frame.
-            await trio.aclose_forcefully(self._stream)
-        except ConnectionClosed:
-            pass
-        finally:
-            self._written.set()
-
-    async def _tell_parse_failure(self, websocket: Any) -> None:
-        """Say why, where the peer's bytes were no WebSocket frames or no UTF-8: trio-websocket says nothing."""
-        if websocket._wsproto.state is ConnectionState.OPEN and websocket.closed is not None:
-            with trio.move_on_after(CLOSE_SECONDS):
-                await websocket._send(CloseConnection(code=websocket.closed.code, reason=websocket.closed.reason))
-
-    async def _linger(self) -> None:
-        """Let the peer read our last words: closing over its unread bytes would reset the connection (RFC 6455, 7.1.1)."""
-        with trio.move_on_after(LINGER_SECONDS):
-            await self._stream.send_eof()
-            while await self._stream.receive_some(65_536):
-                pass
-
-    def _put(self, message: dict[str, Any], *, put: Callable[[dict[str, Any]], None] | None = None) -> None:
-        if self._close is not None:
-            return
-        try:
-            (put or self._outbox.put)(message)
-        except OutboxFull as error:
-            _log.info("outbox full", connection=self._name, detail=str(error))
-            # The stream has a gap from here on, so what waits is of no use; a slow reader is told at once.
-            self._outbox.clear()
-            self._close_soon(CloseCode.TOO_SLOW, "too slow")
-        self._has_output.set()
-
-    def _close_soon(self, code: CloseCode, reason: str) -> None:
-        """Close after what is queued."""
-        if self._close is None:
-            self._close = (code, reason)
-            self._has_output.set()
+            self._link.close_soon(CloseCode.TIMED_OUT, "no hello in time")
 
     def _check_silence(self) -> None:
         now = trio.current_time()
-        if self._pinged_at is not None:
-            if now - self._pinged_at >= PONG_SECONDS:
-                self._close_soon(CloseCode.TIMED_OUT, "no pong")
-        elif now - self._last_heard >= SILENCE_SECONDS:
-            self._pinged_at = now
-            self._put({"type": "ping", "time": wire_time(), "data": {}})
+        link = self._link
+        if link.pinged_at is not None:
+            if now - link.pinged_at >= PONG_SECONDS:
+                link.close_soon(CloseCode.TIMED_OUT, "no pong")
+                return
+            wait_seconds = link.pinged_at + PONG_SECONDS - now
+        elif now - link.last_heard >= SILENCE_SECONDS:
+            link.pinged_at = now
+            link.send({"type": "ping", "time": wire_time(), "data": {}})
+            wait_seconds = PONG_SECONDS
+        else:
+            wait_seconds = link.last_heard + SILENCE_SECONDS - now
+        self._rooms.directory.tell_nowait(LookLater(self.context.path, wait_seconds))
 
     # --- commands ---------------------------------------------------------------------------------
 
-    def _take_frame(self, frame: str | bytes) -> None:
-        now = trio.current_time()
-        if isinstance(frame, bytes):
-            self._close_soon(CloseCode.NOT_THIS_PROTOCOL, "binary frames are not part of this protocol")
-            return
-        # trio-websocket's own limit counts characters.
-        if len(frame) * 4 > MAXIMUM_FRAME_BYTES and len(frame.encode()) > MAXIMUM_FRAME_BYTES:
-            self._close_soon(CloseCode.FRAME_TOO_LARGE, f"more than {MAXIMUM_FRAME_BYTES} bytes")
-            return
-        try:
-            command = decode_command(frame)
-        except ProtocolFault as fault:
-            self._error(fault.command_id, fault.code, fault.message, field=fault.field)
-            if self._errors.add(now):
-                self._close_soon(CloseCode.NOT_THIS_PROTOCOL, "too many messages that are not of this protocol")
-            return
-        if isinstance(command.data, Pong):
-            return
-        if self._hello is None and not isinstance(command.data, Hello):
-            self._error(command.id, ErrorCode.UNAUTHORIZED, "the first command must be hello")
-            self._close_soon(CloseCode.UNAUTHORIZED, "a command before hello")
-            return
-        self._take_command(command, now)
-
-    def _take_command(self, command: ReceivedCommand, now: float) -> None:
-        assert command.id is not None
-        limits = self._settings.limits
-        wait_seconds = self._bucket.take(now)
-        if wait_seconds is not None:
-            self._refuse(command.id, f"more than {limits.commands_per_second} commands a second", wait_seconds, now)
+    async def _take_frame(self, frame: str | bytes) -> None:
+        load = Load(is_greeted=self._hello is not None, in_flight=self._in_flight, streams=len(self._streams))
+        command = self._intake.read(frame, load)
+        if command is None:
             return
         match command.data:
-            case Ping(payload):
-                self._answer(command.id, "pong", payload)
+            case Ack(stream=stream, seq=seq):
+                if stream == CLIENT_STREAM:
+                    self._client.acknowledge(seq)
                 return
-            case Hello() if self._hello is not None:
-                self._error(command.id, ErrorCode.CONFLICT, "hello was already said")
-                self._close_soon(CloseCode.TOO_MANY, "a second hello")
-                return
-        if command.id in self._in_flight or command.id in self._following:
-            self._error(command.id, ErrorCode.CONFLICT, f"command {command.id} is still running", field="id")
-            return
-        if len(self._in_flight) >= limits.commands_in_flight:
-            self._refuse(command.id, f"more than {limits.commands_in_flight} commands in flight", 0.1, now)
-            return
-        if isinstance(command.data, Generate) and len(self._following) >= limits.streams:
-            self._refuse(command.id, f"more than {limits.streams} streams", 1.0, now)
-            return
-        self._in_flight.add(command.id)
-        if isinstance(command.data, Hello):
-            self._welcomed = trio.Event()
+            case Hello():
+                self._welcomed = trio.Event()
+        self._in_flight += 1
         self.context.spawn(self._carry_out, command, name=command.type)
+        # Whatever a client sends on after its hello belongs to the session that the hello opens.
+        await self._welcomed.wait()
 
     async def _carry_out(self, command: ReceivedCommand) -> None:
         """One command, as a child task: exactly one answer, whatever happens."""
@@ -388,235 +261,190 @@ class Connection(Actor[GenerationEvent | CheckSilence | IdentityWithdrawn]):
             match command.data:
                 case Hello():
                     await self._say_welcome(command.id, command.data)
-                case Generate():
-                    await self._generate(command.id, command.data)
                 case Cancel(target):
                     await self._cancel(command.id, target)
+                case Resume():
+                    await self._resume(command.id, command.data)
+                case Subscribe():
+                    await self._subscribe(command.id, command.data)
                 case _:
                     await self._pass_to_room(command)
-        except CommandRefused as refusal:
-            self._error(
-                command.id,
-                refusal.code,
-                refusal.message,
-                field=refusal.field,
-                retry_after_ms=refusal.retry_after_ms,
-                current=refusal.current,
-            )
-        except AskDeadline:
-            self._error(command.id, ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
-        except MailboxFull:
-            self._error(command.id, ErrorCode.OVERLOADED, "too much is waiting", retry_after_ms=1000)
-        except ActorDead as error:
-            self._error(command.id, ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=500)
-        except RuntimeFault as error:
-            _log.error("command failed", connection=self._name, type=command.type, exc_info=error)
-            self._error(command.id, ErrorCode.INTERNAL, "the server failed to carry this out")
+        except (CommandRefused, RuntimeFault) as error:
+            self._answers.failure(command.id, command.type, error)
         finally:
-            self._in_flight.discard(command.id)
+            self._in_flight -= 1
             self._welcomed.set()
 
     async def _pass_to_room(self, command: ReceivedCommand) -> None:
         assert command.id is not None
         assert self._hello is not None
-        route = self._routes.get(type(command.data))
-        if route is None:
-            self._error(command.id, ErrorCode.UNKNOWN_TYPE, f"{command.type} is not served here", field="type")
-            return
+        hello, route = self._hello, self._rooms.routes.get(type(command.data))
         key = None
         if COMMANDS[command.type].writes:
             key = IdempotencyKey(
-                client_id=self._hello.client_id,
-                device_id=self._hello.device_id,
-                command_id=command.id,
-                digest=command.digest,
+                client_id=hello.client_id, device_id=hello.device_id, command_id=command.id, digest=command.digest
             )
-        value = await route.room.ask(
-            route.message(client_id=self._hello.client_id, device_id=self._hello.device_id, data=command.data, key=key),
-            timeout=route.timeout_seconds,
+        match route:
+            case StreamRoute():
+                await self._start_stream(command, route, hello, key)
+            case CommandRoute():
+                value = await route.room.ask(
+                    route.message(client_id=hello.client_id, device_id=hello.device_id, data=command.data, key=key),
+                    timeout=route.timeout_seconds,
+                )
+                self._answers.answer(command.id, "result", unstructure(value))
+            case None:
+                message = f"{command.type} is not served here"
+                self._answers.error(command.id, ErrorCode.UNKNOWN_TYPE, message, field="type")
+
+    async def _start_stream(
+        self, command: ReceivedCommand, route: StreamRoute, hello: Hello, key: IdempotencyKey | None
+    ) -> None:
+        assert command.id is not None
+        data: Generate | Assist = command.data
+        if isinstance(data, Generate) and data.seed is None:
+            # Drawn here, so that whoever has to make the answer again draws the same tokens.
+            data = attrs.evolve(data, seed=secrets.randbits(SEED_BITS))
+        me = self.context.me
+        domain = "" if self._identity is None else self._identity.domain
+        following, is_repeat = await self._streams.start(
+            route.room,
+            command.id,
+            lambda stream: route.message(
+                client_id=hello.client_id,
+                device_id=hello.device_id,
+                domain=domain,
+                data=data,
+                key=key,
+                stream=stream,
+                follower=me,
+            ),
         )
-        self._answer(command.id, "result", unstructure(value))
+        self._answers.answer(command.id, "accepted", unstructure(Accepted(following.stream, following.epoch)))
+        self._streams.accept(following, is_repeat=is_repeat)
+
+    async def _cancel(self, command_id: str, target: str) -> None:
+        following = self._streams.of_command(target)
+        was_running = False
+        if following is not None:
+            was_running = await self._rooms.inference.ask(CancelGeneration(following.stream), timeout=10)
+        self._answers.answer(command_id, "result", {"cancelled": was_running})
+
+    async def _resume(self, command_id: str, point: Resume) -> None:
+        assert self._hello is not None
+        if point.stream == CLIENT_STREAM:
+            result = await self._client.resume(point.epoch, point.seq)
+            self._answers.answer(command_id, "result", unstructure(result))
+            self._client.open()
+            return
+        result, go_on = await self._streams.resume(self._hello.device_id, point.stream, point.epoch, point.seq)
+        self._answers.answer(command_id, "result", unstructure(result))
+        go_on()
+
+    async def _subscribe(self, command_id: str, wanted: Subscribe) -> None:
+        assert self._hello is not None
+        stored = await self._rooms.directory.ask(
+            ChangeSubscription(client_id=self._hello.client_id, device_id=self._hello.device_id, data=wanted), timeout=5
+        )
+        self._answers.answer(command_id, "result", unstructure(stored))
+
+    # --- the session ------------------------------------------------------------------------------
 
     async def _say_welcome(self, command_id: str, hello: Hello) -> None:
         try:
-            self._identity = await enter(self._access, hello, self.context.me)
+            self._identity = await enter(self._rooms.access, hello, self.context.me)
         except EntryRefused as refusal:
             code = ErrorCode.FORBIDDEN if refusal.is_forbidden else ErrorCode.UNAUTHORIZED
-            self._error(command_id, code, str(refusal))
-            self._close_soon(CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED, str(refusal))
+            self._answers.error(command_id, code, str(refusal))
+            self._close_refused(refusal)
             return
-        self._hello = hello
-        self.context.monitor(self._access)
+        try:
+            entered = await self._enter_directory(hello)
+        except CommandRefused as refusal:
+            self._answers.failure(command_id, "hello", refusal)
+            if refusal.code is ErrorCode.RATE_LIMITED:
+                self._link.close_soon(CloseCode.TOO_MANY, refusal.message)
+            return
+        self._streams.client_id = hello.client_id
+        points = {one.stream: one for one in hello.resume}
+        client_point = points.pop(CLIENT_STREAM, None)
+        client_result = await self._client.begin(
+            hello.client_id, hello.device_id, None if client_point is None else (client_point.epoch, client_point.seq)
+        )
+        resumed, going_on = await self._resume_all(hello, points)
+        if client_result is not None:
+            resumed.insert(0, client_result)
+        self.context.monitor(self._rooms.access)
         welcome = Welcome(
             connection_id=self._name,
             client_id=hello.client_id,
             device_id=hello.device_id,
-            epoch=self._settings.epoch,
+            epoch=self._client.position.epoch,
             server=self._settings.server,
             limits=self._settings.limits,
             model=await self._model_in_use(),
-            state={},
-            # No stream outlives its connection yet, so none can be resumed; saying so is the contract.
-            resumed=[ResumeResult(stream=one.stream, resumed=False, head=0) for one in hello.resume],
+            state={kind: msgspec.json.decode(data) for kind, data in entered.state.items()},
+            resumed=resumed,
         )
-        self._answer(command_id, "welcome", unstructure(welcome))
+        self._hello = hello
+        self._answers.answer(command_id, "welcome", unstructure(welcome))
+        self._client.subscribe(entered.subscription)
+        self._client.open()
+        for go_on in going_on:
+            go_on()
 
-    @property
-    def _domain(self) -> str:
-        return "" if self._identity is None else self._identity.domain
+    async def _resume_all(
+        self, hello: Hello, points: Mapping[str, ResumePoint]
+    ) -> tuple[list[ResumeResult], list[Callable[[], None]]]:
+        """All streams of generations that the client names, and what passes their events on after `welcome`."""
+        results: list[ResumeResult] = []
+        going_on: list[Callable[[], None]] = []
+        for point in points.values():
+            result, go_on = await self._streams.resume(hello.device_id, point.stream, point.epoch, point.seq)
+            results.append(result)
+            going_on.append(go_on)
+        return results, going_on
 
-    async def _enter_again(self, hello: Hello) -> None:
+    async def _enter_directory(self, hello: Hello) -> Entered:
+        directory = self._rooms.directory
+        entered: Entered = await directory.ask(
+            Enter(client_id=hello.client_id, device_id=hello.device_id, connection=self.context.me),
+            timeout=ENTER_SECONDS,
+        )
+        self.context.monitor(directory)
+        directory.tell_nowait(LookLater(self.context.path, SILENCE_SECONDS))
+        return entered
+
+    async def _enter_directory_again(self, hello: Hello) -> None:
+        """The directory was lost: it must know of this connection again; the log has what was told meanwhile."""
+        while True:
+            try:
+                entered = await self._enter_directory(hello)
+            except (CommandRefused, RuntimeFault):
+                # It is being started again; there is nothing to wait on but its being there.
+                await trio.sleep(ENTER_PAUSE_SECONDS)
+                continue
+            for kind, data in entered.state.items():
+                self._link.put(self._link.outbox.put_state, kind, wire_time(), data)
+            self._client.look()
+            return
+
+    async def _show_token_again(self, hello: Hello) -> None:
         """The access room was lost: it must know of this connection to close it when its token ends."""
         try:
-            self._identity = await enter_again(self._access, hello, self.context.me)
-            self.context.monitor(self._access)
+            self._identity = await enter_again(self._rooms.access, hello, self.context.me)
+            self.context.monitor(self._rooms.access)
         except EntryRefused as refusal:
-            self._close_soon(CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED, str(refusal))
+            self._close_refused(refusal)
+
+    def _close_refused(self, refusal: EntryRefused) -> None:
+        code = CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED
+        self._link.close_soon(code, str(refusal))
 
     async def _model_in_use(self) -> str:
         """Its name now; that of the start where the inference actor cannot be asked."""
         try:
-            health: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=MODEL_SECONDS)
+            health: EngineHealth = await self._rooms.inference.ask(DescribeEngine(), timeout=MODEL_SECONDS)
         except RuntimeFault:
             return self._settings.model
         return health.model
-
-    async def _generate(self, command_id: str, generate: Generate) -> None:
-        assert self._hello is not None
-        stream = f"{self._name}.{command_id}"
-        if generate.seed is None:
-            # Drawn here, so that whoever has to make the answer again draws the same tokens.
-            generate = attrs.evolve(generate, seed=secrets.randbits(SEED_BITS))
-        following = Following(command_id=command_id, stream=stream, generate=generate)
-        # Known before the ask, because events may come before its answer does.
-        self._following[command_id] = following
-        self.context.monitor(self._inference)
-        try:
-            try:
-                started: GenerationStarted = await self._inference.ask(
-                    StartGeneration(
-                        client_id=self._hello.client_id,
-                        domain=self._domain,
-                        stream=stream,
-                        generate=generate,
-                        follower=self.context.me,
-                    ),
-                    timeout=ASK_SECONDS,
-                )
-                following.model = started.model
-            except ActorDead:
-                # Lost while it was accepting, so the request is made again; same seed, same answer.
-                following.has_lost_owner = True
-                await self._follow_again(following)
-        except BaseException:
-            self._following.pop(command_id, None)
-            raise
-        self._answer(command_id, "accepted", unstructure(Accepted(stream, self._settings.epoch)))
-        following.is_accepted = True
-        for event in following.take_early():
-            self._pass_on(event)
-
-    async def _cancel(self, command_id: str, target: str) -> None:
-        following = self._following.get(target)
-        was_running = False
-        if following is not None:
-            was_running = await self._inference.ask(CancelGeneration(following.stream), timeout=10)
-        self._answer(command_id, "result", {"cancelled": was_running})
-
-    # --- streams ----------------------------------------------------------------------------------
-
-    def _pass_on(self, event: GenerationEvent) -> None:
-        command_id = event.stream.removeprefix(f"{self._name}.")
-        following = self._following.get(command_id)
-        if following is None:
-            return
-        if not following.is_accepted:
-            following.keep_early(event)
-            return
-        if not following.take(event):
-            return  # of an owner that was lost meanwhile; its successor tells it again
-        envelope: dict[str, Any] = {
-            "type": "token",
-            "stream": event.stream,
-            "re": command_id,
-            "seq": event.seq,
-            "time": wire_time(),
-        }
-        match event:
-            case GenerationTokens():
-                envelope["data"] = {"text": event.text, "index": event.index}
-                if event.logprobs is not None:
-                    envelope["data"]["logprobs"] = event.logprobs
-                self._put(envelope, put=self._outbox.put_token)
-                return
-            case GenerationDone():
-                envelope |= {"type": "done", "data": unstructure(event.done)}
-            case GenerationCancelled():
-                envelope |= {"type": "cancelled", "data": unstructure(CancelledData(event.reason))}
-            case GenerationFailed():
-                error = ErrorData(code=event.code, message=event.message)
-                envelope |= {"type": "failed", "data": unstructure(error)}
-        self._put(envelope)
-        del self._following[command_id]
-
-    async def _recover_streams(self) -> None:
-        """Ask the new inference actor to go on with each stream, from the last text that came here."""
-        for following in list(self._following.values()):
-            if following.is_accepted and not following.has_lost_owner:
-                following.has_lost_owner = True
-                try:
-                    await self._follow_again(following)
-                except (GenerationRefused, RuntimeFault) as error:
-                    self._pass_on(following.failure(error))
-
-    async def _follow_again(self, following: Following) -> None:
-        assert self._hello is not None
-        with trio.move_on_after(RECOVERY_SECONDS):
-            while following.has_lost_owner:
-                try:
-                    started: GenerationStarted = await self._inference.ask(
-                        StartGeneration(
-                            client_id=self._hello.client_id,
-                            domain=self._domain,
-                            stream=following.stream,
-                            generate=following.generate,
-                            follower=self.context.me,
-                            resume=following.resume_point(),
-                        ),
-                        timeout=ASK_SECONDS,
-                    )
-                    following.model = started.model
-                except ActorDead:
-                    # It is being started again; there is nothing to wait on but its being there.
-                    await trio.sleep(RECOVERY_PAUSE_SECONDS)
-                    continue
-                following.has_lost_owner = False
-                self.context.monitor(self._inference)
-                return
-        raise GenerationRefused(ErrorCode.UNAVAILABLE, "the inference actor did not come back in time")
-
-    # --- answers ----------------------------------------------------------------------------------
-
-    def _answer(self, command_id: str, kind: str, data: Any) -> None:
-        self._put({"type": kind, "re": command_id, "time": wire_time(), "data": data})
-
-    def _refuse(self, command_id: str, message: str, wait_seconds: float, now: float) -> None:
-        self._error(command_id, ErrorCode.RATE_LIMITED, message, retry_after_ms=max(1, round(1000 * wait_seconds)))
-        if self._refusals.add(now):
-            self._close_soon(CloseCode.TOO_MANY, "too many refusals")
-
-    def _error(
-        self,
-        command_id: str | None,
-        code: ErrorCode,
-        message: str,
-        *,
-        field: str | None = None,
-        retry_after_ms: int | None = None,
-        current: dict[str, Any] | None = None,
-    ) -> None:
-        data = ErrorData(code=code, message=message, field=field, retry_after_ms=retry_after_ms, current=current)
-        envelope = {"type": "error", "time": wire_time(), "data": unstructure(data)}
-        if command_id is not None:
-            envelope["re"] = command_id
-        self._put(envelope)

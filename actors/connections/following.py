@@ -1,12 +1,20 @@
-"""What a connection remembers of a stream it follows: enough to go on with it should its owner be lost."""
+"""What a connection remembers of a stream it follows: enough to go on with it should its owner be lost. Pure."""
 
 from __future__ import annotations
 
+import attrs
 from attrs import define, field
 
-from actors.inference.messages import GenerationEvent, GenerationFailed, GenerationRefused, GenerationTokens, ResumeFrom
-from protocol.commands import Generate
+from actors.inference.messages import (
+    GenerationEvent,
+    GenerationFailed,
+    GenerationRefused,
+    GenerationTokens,
+    ResumeFrom,
+    StartGeneration,
+)
 from protocol.errors import ErrorCode
+from runtime import ActorRef
 
 __all__ = ["Following"]
 
@@ -15,12 +23,15 @@ __all__ = ["Following"]
 class Following:
     """One stream, as far as its events have come here."""
 
-    command_id: str
     stream: str
-    generate: Generate = field(repr=False)
+    epoch: str = ""
+    command_id: str | None = None
+    """Of the command of this device that the stream answers."""
+    recovery: StartGeneration | None = field(default=None, repr=False)
+    """What starts it again; None of a stream that has ended."""
     seq: int = 0
-    is_accepted: bool = False
-    """True once `accepted` was sent; events before that are kept back."""
+    is_ready: bool = False
+    """True while live events are passed on; before that, and while pages are fetched, they are kept back."""
     has_lost_owner: bool = False
     """True while the inference actor that made it is gone and none has taken it over."""
     token_ids: list[int] = field(factory=list, repr=False)
@@ -30,7 +41,7 @@ class Following:
     _early: list[GenerationEvent] = field(factory=list, repr=False)
 
     def keep_early(self, event: GenerationEvent) -> None:
-        """Keep an event that came before `accepted` was sent."""
+        """Keep an event that came before it may be passed on."""
         self._early.append(event)
 
     def take_early(self) -> list[GenerationEvent]:
@@ -38,9 +49,17 @@ class Following:
         early, self._early = self._early, []
         return early
 
+    def begin_at(self, seq: int, behind: ResumeFrom | None) -> None:
+        """Stand behind ``seq``, which the client has; ``behind`` is what lies before it."""
+        self.seq = seq
+        if behind is not None:
+            self.token_ids, self.log_probability = list(behind.token_ids), behind.log_probability
+            self.model = behind.model
+
     def take(self, event: GenerationEvent) -> bool:
         """Note an event; False if it is not the next one and must not be passed on."""
-        if event.seq != self.seq + 1:
+        first = event.first_seq if isinstance(event, GenerationTokens) else event.seq
+        if first != self.seq + 1:
             return False
         self.seq = event.seq
         if isinstance(event, GenerationTokens):
@@ -48,16 +67,23 @@ class Following:
             self.log_probability += event.log_probability
         return True
 
-    def resume_point(self) -> ResumeFrom:
-        """Where a new owner must go on."""
-        assert self.generate.seed is not None
-        return ResumeFrom(
+    def is_gap(self, event: GenerationEvent) -> bool:
+        """Whether something is missing before this event."""
+        return event.seq > self.seq and not self.take(event)
+
+    def restart(self, follower: ActorRef[object]) -> StartGeneration | None:
+        """What to ask of a new owner so that it goes on here; None where only somebody else could say how."""
+        if self.recovery is None:
+            return None
+        assert self.recovery.generate.seed is not None
+        point = ResumeFrom(
             seq=self.seq,
             token_ids=tuple(self.token_ids),
             log_probability=self.log_probability,
-            seed=self.generate.seed,
+            seed=self.recovery.generate.seed,
             model=self.model,
         )
+        return attrs.evolve(self.recovery, follower=follower, resume=point, epoch=self.epoch)
 
     def failure(self, error: Exception) -> GenerationFailed:
         """The last event of a stream that could not be taken over."""

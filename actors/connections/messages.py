@@ -1,1 +1,120 @@
 """What the connections room takes and tells. Other rooms import this file and nothing else of the room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from actors.storage.messages import IdempotencyKey, StoredEvent
+from protocol.commands import Subscribe
+from runtime import ActorRef, Request
+
+__all__ = [
+    "AckNoted",
+    "ChangeSubscription",
+    "CheckSilence",
+    "ClientEvents",
+    "Enter",
+    "Entered",
+    "GoAway",
+    "LookAtLog",
+    "LookLater",
+    "ReadSubscription",
+    "StateChanged",
+    "SubscriptionChanged",
+]
+
+
+@frozen(kw_only=True)
+class AckNoted:
+    """To the notifications room: a device has confirmed its client's events up to a number, and that is on disk."""
+
+    client_id: str
+    device_id: str
+    seq: int
+
+
+@frozen(kw_only=True)
+class ChangeSubscription(Request[Subscribe]):
+    """To the directory: what a device wants to be told, from now on; answers what is stored."""
+
+    client_id: str
+    device_id: str
+    data: Subscribe
+    key: IdempotencyKey | None = None
+
+
+@frozen(kw_only=True)
+class ReadSubscription(Request[Subscribe]):
+    """To the directory: what a device wants to be told."""
+
+    client_id: str
+    device_id: str
+
+
+@frozen(kw_only=True)
+class Entered:
+    """A connection is known to the directory."""
+
+    state: Mapping[str, bytes] = field(repr=False)
+    """First value of each state, encoded."""
+    subscription: Subscribe
+
+
+@frozen(kw_only=True)
+class Enter(Request[Entered]):
+    """A connection has said hello. Refused with `CommandRefused` (`rate_limited`) where its client has too many."""
+
+    client_id: str
+    device_id: str
+    connection: ActorRef[object]
+
+
+@frozen
+class LookLater:
+    """From a connection: remind it in so many seconds to look whether its peer lives."""
+
+    connection: str
+    seconds: float
+
+
+@frozen
+class CheckSilence:
+    """To a connection: has anything come since the last look?"""
+
+
+@frozen
+class ClientEvents:
+    """To a connection: committed events of its client, in order; some may come twice."""
+
+    events: tuple[StoredEvent, ...]
+
+
+@frozen
+class LookAtLog:
+    """To a connection: something may have been missed."""
+
+
+@frozen(kw_only=True)
+class StateChanged:
+    """To a connection: the whole newest value of a state, encoded once for all."""
+
+    kind: str
+    """`agent_status` or `devices`."""
+    time: str
+    data: bytes = field(repr=False)
+
+
+@frozen
+class SubscriptionChanged:
+    """To a connection: what its device wants to be told has changed."""
+
+    subscription: Subscribe
+
+
+@frozen
+class GoAway:
+    """To a connection: tell the client when to come back."""
+
+    retry_after_ms: int

@@ -1,7 +1,8 @@
-"""What waits to be written to one socket: bounded, in order, tokens merged. Pure.
+"""What waits to be written to one socket: bounded, in order, by class. Pure.
 
-Tokens of one stream that wait side by side become one larger token; everything else waits as it is. Bytes and
-events are bounded, and a connection that does not fit is too slow to keep.
+Tokens of one stream that wait side by side become one larger token, of a state only the newest value waits, and
+everything else waits as it is. Bytes and events are bounded, and a connection that does not fit is too slow to
+keep. What is told again after a reconnect comes page by page as the writer takes it, and is no lag.
 """
 
 from __future__ import annotations
@@ -38,29 +39,70 @@ class _Tokens:
     size: int
 
 
+@define
+class _State:
+    """The newest value of a state, and how many changes it stands for."""
+
+    kind: str
+    time: str
+    data: bytes
+    changes: int
+
+
+@define
+class _Replayed:
+    """A frame that is no lag."""
+
+    frame: bytes
+
+
 class Outbox:
     """Frames in order, ready to be taken by the one writer."""
 
     def __init__(self, *, maximum_bytes: int = MAXIMUM_LAG_BYTES, maximum_events: int = MAXIMUM_LAG_EVENTS) -> None:
-        self._waiting: deque[bytes | _Tokens] = deque()
+        self._waiting: deque[bytes | _Tokens | _State | _Replayed] = deque()
+        self._states: dict[str, _State] = {}
+        self._state_seq = 0
         self._last_of: dict[str, _Tokens] = {}
         self._maximum_bytes = maximum_bytes
         self._maximum_events = maximum_events
         self.bytes = 0
-        """Bytes that wait (tokens at their reckoned size)."""
+        """Bytes that wait and are lag (tokens at their reckoned size)."""
+        self.replayed = 0
+        """Frames that wait and are no lag."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, message: dict[str, Any]) -> None:
         """Queue one message as it is. Raises `OutboxFull`."""
-        frame = encode(message)
+        self.put_frame(encode(message), message.get("stream"))
+
+    def put_frame(self, frame: bytes, stream: str | None = None) -> None:
+        """Queue a frame that was encoded once for all. Raises `OutboxFull`."""
         self._reserve(len(frame))
         self._waiting.append(frame)
-        stream = message.get("stream")
         if stream is not None:
             # What comes after another event of its stream must not be merged to before it.
             self._last_of.pop(stream, None)
+
+    def put_replayed(self, frame: bytes, stream: str) -> None:
+        """Queue a frame of a page. The next page is fetched when none of these waits any more."""
+        self._waiting.append(_Replayed(frame))
+        self.replayed += 1
+        self._last_of.pop(stream, None)
+
+    def put_state(self, kind: str, time: str, data: bytes) -> None:
+        """Queue a state's new value, in place of the one that still waits. Raises `OutboxFull`."""
+        waiting = self._states.get(kind)
+        if waiting is not None:
+            self._reserve(len(data) - len(waiting.data), is_new=False)
+            waiting.time, waiting.data = time, data
+            waiting.changes += 1
+            return
+        self._reserve(len(data) + _ENVELOPE_BYTES)
+        self._states[kind] = state = _State(kind, time, data, 1)
+        self._waiting.append(state)
 
     def put_token(self, message: dict[str, Any]) -> None:
         """Queue a `token` event, merged into the one of its stream that still waits. Raises `OutboxFull`."""
@@ -89,6 +131,13 @@ class Outbox:
         if isinstance(first, bytes):
             self.bytes -= len(first)
             return first
+        if isinstance(first, _Replayed):
+            self.replayed -= 1
+            return first.frame
+        if isinstance(first, _State):
+            self.bytes -= len(first.data) + _ENVELOPE_BYTES
+            del self._states[first.kind]
+            return self._state_frame(first)
         self.bytes -= first.size + _ENVELOPE_BYTES
         stream = first.envelope["stream"]
         if self._last_of.get(stream) is first:
@@ -99,12 +148,21 @@ class Outbox:
         """Forget all that waits."""
         self._waiting.clear()
         self._last_of.clear()
-        self.bytes = 0
+        self._states.clear()
+        self.bytes = self.replayed = 0
 
     def _reserve(self, size: int, *, is_new: bool = True) -> None:
-        if self.bytes + size > self._maximum_bytes or (is_new and len(self._waiting) >= self._maximum_events):
-            raise OutboxFull(f"{len(self._waiting)} events and {self.bytes} bytes are waiting")
+        events = len(self._waiting) - self.replayed
+        if self.bytes + size > self._maximum_bytes or (is_new and events >= self._maximum_events):
+            raise OutboxFull(f"{events} events and {self.bytes} bytes are waiting")
         self.bytes += size
+
+    def _state_frame(self, state: _State) -> bytes:
+        """Numbered when it goes out, so that the stream has no hole whatever was conflated."""
+        first, self._state_seq = self._state_seq + 1, self._state_seq + state.changes
+        covered = b'"first_seq":%d,' % first if state.changes > 1 else b""
+        head = b'{"type":"%s","stream":"state",%s"seq":%d,"time":"%s","data":'
+        return head % (state.kind.encode(), covered, self._state_seq, state.time.encode()) + state.data + b"}"
 
 
 def _merged(tokens: _Tokens) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from attrs import frozen
 
+from actors.inference.messages import GenerationStarted, StartGeneration
+from protocol.commands import Generate
 from runtime import ActorRef, Request
 
-__all__ = ["CommandRoute"]
+__all__ = ["CommandRoute", "StreamRoute", "generation_route"]
 
 
 @frozen(kw_only=True)
@@ -21,3 +23,24 @@ class CommandRoute:
     """Called with `client_id`, `device_id`, `data` (the wire class) and `key` (None for reads)."""
     timeout_seconds: float = 10.0
     """Deadline of the ask."""
+
+
+@frozen(kw_only=True)
+class StreamRoute:
+    """Commands of one wire class go to a room that answers with `GenerationStarted`; events come to the follower."""
+
+    room: ActorRef[Any]
+    message: Callable[..., Request[GenerationStarted]]
+    """Called with `client_id`, `device_id`, `domain`, `data` (the wire class), `key`, `stream` (a new name) and `follower`.
+
+    The room passes `stream`, `follower`, `key` and `domain` on in its `StartGeneration` and gives its answer back.
+    """
+
+
+def generation_route(inference: ActorRef[Any]) -> StreamRoute:
+    """How `generate` reaches the inference room."""
+    return StreamRoute(room=inference, message=_start_generation)
+
+
+def _start_generation(*, device_id: str, data: Generate, **fields: Any) -> StartGeneration:
+    return StartGeneration(generate=data, **fields)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from attrs import define, field
 
 from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
@@ -39,11 +40,12 @@ class Generation:
     prompt_ids: list[int] = field(repr=False)
     max_tokens: int
     detokenizer: Detokenizer = field(repr=False)
-    deliver: Callable[[GenerationEvent], None] = field(repr=False)
-    """Hands an event to the follower; never waits."""
+    deliver: Callable[[GenerationEvent], None] = field(default=lambda _: None, repr=False)
+    """Hands an event to its stream; never waits."""
+    completion_fields: Callable[[Done], Mapping[str, Any]] | None = field(default=None, repr=False)
+    """What its last event has besides."""
     accepted_at: float
     """Trio clock, seconds."""
-    follower_path: str | None = None
     token_text: Callable[[int], str] = field(default=str, repr=False)
     """The text of one token alone, for log-probabilities."""
     cached_tokens: int | None = None
@@ -72,9 +74,35 @@ class Generation:
     def __attrs_post_init__(self) -> None:
         self.matcher = StopMatcher(self.generate.stop)
 
-    def resume(self, point: ResumeFrom) -> None:
-        """Go on where a follower stands: the same ids give the same text and the same held-back end."""
-        events = sum(bool(self.matcher.feed(self.detokenizer.feed(token_id))) for token_id in point.token_ids)
+    def resume(self, point: ResumeFrom) -> list[GenerationTokens]:
+        """Go on where a follower stands: the same ids give the same text and the same held-back end.
+
+        Returns the events that the follower was told, for those who were not. What each token's log-probability
+        was is not known any more, so each has the same part of the sum.
+        """
+        told: list[GenerationTokens] = []
+        unsent: list[int] = []
+        each = point.log_probability / len(point.token_ids) if point.token_ids else 0.0
+
+        def tell(text: str, index: int) -> None:
+            told.append(
+                GenerationTokens(
+                    stream=self.stream,
+                    seq=len(told) + 1,
+                    text=text,
+                    index=index,
+                    token_ids=tuple(unsent),
+                    log_probability=each * len(unsent),
+                )
+            )
+            unsent.clear()
+
+        for index, token_id in enumerate(point.token_ids):
+            unsent.append(token_id)
+            text = self.matcher.feed(self.detokenizer.feed(token_id))
+            if text:
+                tell(text, index)
+        events = len(told)
         self.emitted_ids = list(point.token_ids)
         self.log_probability = point.log_probability
         self.seq = point.seq
@@ -86,6 +114,13 @@ class Generation:
             self._finish = FinishReason.LENGTH
         elif self.seq > events:
             self._finish = FinishReason.STOP
+        if self._finish is not None and not self.matcher.has_stopped:
+            rest = self.matcher.feed(self.detokenizer.finish()) + self.matcher.flush()
+            if self.seq > events:
+                tell(rest, len(point.token_ids) - 1)
+            elif rest:
+                told[-1] = attrs.evolve(told[-1], text=told[-1].text + rest)
+        return told
 
     def move(self, scheduler: Scheduler, prompt_ids: list[int], max_tokens: int) -> None:
         """Let another model answer it, before any answered a word."""
@@ -136,8 +171,8 @@ class Generation:
         if text:
             self._deliver_text(text)
 
-    def complete(self, now: float) -> Done:
-        """Deliver the last event."""
+    def complete(self, now: float, completion_fields: Callable[[Done], Mapping[str, Any]] | None = None) -> Done:
+        """Deliver the last event; ``completion_fields`` makes what it has besides, and may raise before that."""
         assert self._finish is not None
         count = len(self.emitted_ids)
         rate: float | None = None
@@ -159,8 +194,9 @@ class Generation:
             seed=self.seed,
             engine_restarts=self.deaths,
         )
+        fields = {} if completion_fields is None else completion_fields(done)
         self.seq += 1
-        self.deliver(GenerationDone(stream=self.stream, seq=self.seq, done=done))
+        self.deliver(GenerationDone(stream=self.stream, seq=self.seq, done=done, fields=fields))
         return done
 
     def worker_died(self) -> bool:

@@ -17,13 +17,14 @@ from actors.inference.admission import AdmissionLimits
 from actors.inference.descriptions import describe_engine, describe_models
 from actors.inference.engine_messages import EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
-from actors.inference.grammar import BadSchema
 from actors.inference.messages import (
     CancelGeneration,
     Complete,
     Completion,
     DescribeEngine,
     EngineHealth,
+    Followed,
+    FollowStream,
     GenerationCancelled,
     GenerationDone,
     GenerationEvent,
@@ -36,26 +37,28 @@ from actors.inference.messages import (
     ModelState,
     ResumeFrom,
     StartGeneration,
+    UnfollowStream,
     UnloadModel,
 )
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_switch import ModelSwitch
+from actors.inference.prompts import PromptEncoder
 from actors.inference.request_rules import check_request
 from actors.inference.scheduler import Scheduler
 from actors.inference.shelf import ServableModel, Shelf
-from actors.inference.text.chat_template import TemplateRefused
+from actors.inference.stream_keeper import DetachExpired, StreamKeeper, StreamRules
 from actors.inference.text.text_model import TextModel
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
-from runtime import Actor, ActorRef, Down, DynamicRef, MailboxFull, Timer, block
+from runtime import Actor, ActorRef, Down, DynamicRef, Timer, block
 
 __all__ = ["DeadlinePassed", "Inference", "InferenceMessage", "InferenceSettings"]
 
 _log = structlog.get_logger("inference")
 
-ENCODING_THREADS = 4
-ENCODING_SECONDS = 30.0
 IDLE_CHECK_SECONDS = 5.0
+GRACE_SECONDS = 2.0
+"""In which followers of a lost inference actor may go on with their streams before any starts from its beginning."""
 
 
 @frozen
@@ -74,6 +77,9 @@ InferenceMessage = (
     StartGeneration
     | CancelGeneration
     | Complete
+    | FollowStream
+    | UnfollowStream
+    | DetachExpired
     | DescribeEngine
     | ListModels
     | LoadModel
@@ -98,10 +104,11 @@ class InferenceSettings:
     """The model is unloaded after so long without a request; 0 keeps it."""
     model_memory_bytes: int = 0
     """What the weights of all loaded models may take together; 0 asks the machine what is free."""
+    streams: StreamRules = field(factory=StreamRules)
 
 
 class Inference(Actor[InferenceMessage]):
-    """Holds every generation that runs or waits. The worker holds rows, followers hold what they received."""
+    """Holds every generation that runs or waits, and its stream. The worker holds rows, followers what they received."""
 
     mailbox = block(4096)
 
@@ -128,7 +135,7 @@ class Inference(Actor[InferenceMessage]):
             context=lambda: self.context,
             memory_bound_bytes=settings.model_memory_bytes,
         )
-        self._encoding = trio.CapacityLimiter(ENCODING_THREADS)
+        self._prompts = PromptEncoder()
         self._generations: dict[str, Generation] = {}
         # Row numbers begin anywhere, so that a late frame for a former owner's row matches none of ours.
         self._new_row = itertools.count(secrets.randbits(40)).__next__
@@ -138,6 +145,7 @@ class Inference(Actor[InferenceMessage]):
         self._last_active_at = trio.current_time()
         self._last_inference_ms: float | None = None
         self._finished: Counter[str] = Counter()
+        self._keeper: StreamKeeper | None = None
 
     async def started(self) -> None:
         """Read the tokenizer; have the model loaded, or take over the workers that are already there."""
@@ -145,6 +153,9 @@ class Inference(Actor[InferenceMessage]):
         idle_seconds = self._settings.idle_unload_seconds
         if idle_seconds:
             self.context.every(min(IDLE_CHECK_SECONDS, idle_seconds / 4), IdleCheck())
+        self._keeper = StreamKeeper(self.context, self._settings.streams, self._abandon)
+        grace_seconds = GRACE_SECONDS if self.context.incarnation > 1 else 0.0
+        self.context.spawn(partial(self._keeper.start_stored, self._start_stored, grace_seconds=grace_seconds))
 
     async def handle(self, message: InferenceMessage) -> object:
         match message:
@@ -156,6 +167,8 @@ class Inference(Actor[InferenceMessage]):
                 return None
             case CancelGeneration(stream, reason):
                 return self._cancel(stream, reason)
+            case FollowStream() | UnfollowStream() | DetachExpired():
+                return self._handle_stream(message)
             case DescribeEngine():
                 return self._health()
             case EngineStep() | EngineLoading() | EngineReady():
@@ -172,14 +185,30 @@ class Inference(Actor[InferenceMessage]):
                     self.fail(generation, ErrorCode.DEADLINE_EXCEEDED, "the request's own deadline has passed")
         return None
 
+    def _handle_stream(self, message: FollowStream | UnfollowStream | DetachExpired) -> object:
+        match message:
+            case FollowStream() if self._streams.must_settle(message.stream):
+                self.context.answer_later(self._follow_when_settled, message)
+                return None
+            case FollowStream():
+                return self._streams.follow(message)
+            case UnfollowStream():
+                return self._streams.unfollow(message)
+            case DetachExpired(stream):
+                self._streams.detach_expired(stream)
+                return None
+
+    async def _follow_when_settled(self, message: FollowStream) -> Followed:
+        await self._streams.settle(message.stream)
+        return self._streams.follow(message)
+
     async def down(self, down: Down) -> None:
-        """The engine died: its rows wait again. A follower ended: its generations end."""
+        """The engine died: its rows wait again. A follower ended: streams that nobody follows now end, or are detached."""
         if (scheduler := self._models.by_engine(down.path)) is not None:
             scheduler.engine_down(down)
             self._models.wake_waiters()
             return
-        for generation in [one for one in self._generations.values() if one.follower_path == down.path]:
-            self._end(generation, "abandoned")
+        self._streams.left(down.path)
 
     async def draining(self) -> None:
         """Accept no more; done when nothing runs."""
@@ -202,12 +231,37 @@ class Inference(Actor[InferenceMessage]):
     # --- accepting --------------------------------------------------------------------------------
 
     async def _start(self, request: StartGeneration) -> GenerationStarted:
-        """A child task: encode, check, accept. Nothing is kept of a request that is refused."""
+        """A child task: encode, check, keep the command, begin. Nothing is kept of a request that is refused."""
+        if (again := self._streams.rejoin(request)) is not None:
+            return again
         scheduler, prompt_ids = await self._encode(request.generate, request.resume)
-        generation = self._accept(scheduler, request, request.stream, prompt_ids, request.resume, request.follower)
-        return GenerationStarted(
-            stream=request.stream, seed=generation.seed, prompt_tokens=len(prompt_ids), model=scheduler.model.name
+        # Another follower of a stream that was lost may have been quicker meanwhile.
+        if (again := self._streams.rejoin(request)) is not None:
+            return again
+        generation = self._prepare(scheduler, request, request.stream, prompt_ids, request.resume)
+        if request.resume is not None:
+            self._follow_and_begin(request, generation)
+            return self._streams.started(request.stream, len(prompt_ids))
+        return await self._streams.record_and_begin(
+            request, generation.seed, len(prompt_ids), partial(self._follow_and_begin, request, generation)
         )
+
+    async def _start_stored(self, request: StartGeneration) -> None:
+        """A detached generation of a server, or inference actor, before this one: from its beginning, with its seed."""
+        scheduler, prompt_ids = await self._encode(request.generate, None, was_accepted=True)
+        if not self._streams.is_running(request.stream):
+            generation = self._prepare(scheduler, request, request.stream, prompt_ids, None, was_accepted=True)
+            self._follow_and_begin(request, generation)
+
+    def _follow_and_begin(self, request: StartGeneration, generation: Generation) -> None:
+        """Synchronous, so that a generation and its stream are there both or not at all."""
+        told = [] if request.resume is None else generation.resume(request.resume)
+        stream = self._streams.open(request, generation, told)
+        generation.deliver = stream.deliver
+        if request.completion_fields is not None:
+            fields = request.completion_fields
+            generation.completion_fields = lambda done: fields(stream.text, done)
+        self._begin(generation, first=request.resume is not None)
 
     async def _complete(self, request: Complete) -> Completion:
         """A child task that follows its own generation; cancelled with the ask, it cancels it."""
@@ -225,12 +279,13 @@ class Inference(Actor[InferenceMessage]):
                 ended.set()
 
         stream = f"complete-{secrets.token_hex(8)}"
-        self._accept(scheduler, request, stream, prompt_ids, None, deliver)
+        generation = self._prepare(scheduler, request, stream, prompt_ids, None)
+        generation.deliver = deliver
+        self._begin(generation, first=False)
         try:
             await ended.wait()
         finally:
-            generation = self._generations.get(stream)
-            if generation is not None:
+            if stream in self._generations:
                 self._end(generation, "abandoned")
         if isinstance(last, GenerationDone):
             return Completion(text="".join(text), done=last.done)
@@ -238,15 +293,17 @@ class Inference(Actor[InferenceMessage]):
             raise GenerationRefused(last.code, last.message)
         raise GenerationRefused(ErrorCode.UNAVAILABLE, "the generation was cancelled")
 
-    async def _encode(self, generate: Generate, resume: ResumeFrom | None) -> tuple[Scheduler, list[int]]:
+    async def _encode(
+        self, generate: Generate, resume: ResumeFrom | None, *, was_accepted: bool = False
+    ) -> tuple[Scheduler, list[int]]:
         """Who answers, and the prompt as its token ids."""
         while True:
             # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
             self._refuse_if_draining()
             scheduler = self._scheduler_for(resume)
-            if resume is None:
+            if resume is None and not was_accepted:
                 self._check_room(scheduler, 0)
-            prompt_ids = await self._encode_for(scheduler, generate)
+            prompt_ids = await self._prompts.encode(scheduler.text, generate)
             # Another model may have taken over meanwhile, and it reads other tokens.
             if scheduler is self._scheduler_for(resume):
                 return scheduler, prompt_ids
@@ -257,48 +314,31 @@ class Inference(Actor[InferenceMessage]):
             return self._models.current
         return self._models.for_resumed(resume.model)
 
-    async def _encode_for(self, scheduler: Scheduler, generate: Generate) -> list[int]:
-        try:
-            with trio.fail_after(ENCODING_SECONDS):
-                return await trio.to_thread.run_sync(
-                    scheduler.text.encode, generate, limiter=self._encoding, abandon_on_cancel=True
-                )
-        except TemplateRefused as error:
-            raise GenerationRefused(
-                ErrorCode.INVALID_FIELD, f"the model's chat template refuses this: {error}", field="data.messages"
-            ) from None
-        except BadSchema as error:
-            raise GenerationRefused(
-                ErrorCode.INVALID_FIELD, f"data.response_schema: {error}", field="data.response_schema"
-            ) from None
-        except trio.TooSlowError:
-            raise self._overloaded(scheduler, "the prompt was not encoded in time") from None
-
-    def _accept(
+    def _prepare(
         self,
         scheduler: Scheduler,
         request: StartGeneration | Complete,
         stream: str,
         prompt_ids: list[int],
         resume: ResumeFrom | None,
-        follower: ActorRef[Any] | Callable[[GenerationEvent], None],
+        *,
+        was_accepted: bool = False,
     ) -> Generation:
-        """Check everything, then keep the generation. Synchronous, so it is kept whole or not at all."""
+        """Check everything; nothing is kept yet. What was accepted before is not refused for lack of room."""
         client_id, generate = request.client_id, request.generate
         self._refuse_if_draining()
-        if stream in self._generations:
+        if stream in self._generations or self._streams.is_reserved(stream):
             raise GenerationRefused(ErrorCode.CONFLICT, f"stream {stream} is already running", field="id")
-        if scheduler.state == "down" and scheduler.fails_waiting and resume is None:
+        is_new = resume is None and not was_accepted
+        if scheduler.state == "down" and scheduler.fails_waiting and is_new:
             raise GenerationRefused(
                 ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {scheduler.stage}", retry_after_ms=2000
             )
         max_tokens = self._checked(scheduler, generate, prompt_ids)
-        if resume is None:
+        if is_new:
             self._check_room(scheduler, len(prompt_ids))
-        is_actor = isinstance(follower, ActorRef)
-        deliver = partial(self._tell_follower, follower) if isinstance(follower, ActorRef) else follower
         seed = resume.seed if resume is not None else generate.seed
-        generation = Generation(
+        return Generation(
             stream=stream,
             client_id=client_id,
             domain=request.domain,
@@ -308,26 +348,31 @@ class Inference(Actor[InferenceMessage]):
             prompt_ids=prompt_ids,
             max_tokens=max_tokens,
             detokenizer=scheduler.text.detokenizer(),
-            deliver=deliver,
             accepted_at=trio.current_time(),
-            follower_path=follower.path if isinstance(follower, ActorRef) else None,
             token_text=scheduler.text.token_text,
         )
-        if resume is not None:
-            generation.resume(resume)
+
+    def _begin(self, generation: Generation, *, first: bool) -> None:
+        """Keep the generation and let it wait for a row, behind its client's others or before them."""
+        stream, deadline_ms = generation.stream, generation.generate.deadline_ms
+        scheduler = generation.scheduler
+        assert scheduler is not None
         self._generations[stream] = generation
         self._last_active_at = trio.current_time()
-        if is_actor:
-            assert isinstance(follower, ActorRef)
-            self.context.monitor(follower)
-        if generate.deadline_ms is not None:
-            self._deadlines[stream] = self.context.after(generate.deadline_ms / 1000, DeadlinePassed(stream))
+        if deadline_ms is not None:
+            self._deadlines[stream] = self.context.after(deadline_ms / 1000, DeadlinePassed(stream))
         if generation.has_finished:
             self.finish(generation, trio.current_time(), still_in_worker=False)
-        else:
-            scheduler.push(generation, first=resume is not None)
-            self._models.need(scheduler)
-        return generation
+            return
+        current = self._models.current
+        if not generation.emitted_ids and scheduler is not current and scheduler.is_ending:
+            # Another model took over while the command was being stored.
+            generation.scheduler = current
+            current.push(generation, first=first)
+            self._models.need(current)
+            return
+        scheduler.push(generation, first=first)
+        self._models.need(scheduler)
 
     def _checked(self, scheduler: Scheduler, generate: Generate, prompt_ids: list[int]) -> int:
         """The most tokens that the answer may have. Raises `GenerationRefused`."""
@@ -347,7 +392,7 @@ class Inference(Actor[InferenceMessage]):
             old.queue.remove(generation.client_id, generation)
             generation.scheduler = new
             try:
-                prompt_ids = await self._encode_for(new, generation.generate)
+                prompt_ids = await self._prompts.encode(new.text, generation.generate)
                 max_tokens = self._checked(new, generation.generate, prompt_ids)
             except GenerationRefused as refusal:
                 if self._generations.get(generation.stream) is generation:
@@ -363,11 +408,12 @@ class Inference(Actor[InferenceMessage]):
 
     def _check_room(self, scheduler: Scheduler, prompt_tokens: int) -> None:
         limits, queue = self._settings.limits, scheduler.queue
+        requests, tokens = self._streams.reserved
         if (
-            len(queue) >= limits.waiting_requests
-            or queue.tokens + prompt_tokens > limits.waiting_prompt_tokens
+            len(queue) + requests >= limits.waiting_requests
+            or queue.tokens + tokens + prompt_tokens > limits.waiting_prompt_tokens
             # Those whose prompts are not encoded yet wait as well.
-            or self._encoding.statistics().tasks_waiting >= limits.waiting_requests
+            or self._prompts.waiting >= limits.waiting_requests
         ):
             raise self._overloaded(scheduler, "too many requests are waiting")
 
@@ -377,18 +423,16 @@ class Inference(Actor[InferenceMessage]):
         wanted = int(typical * (1 + len(scheduler.queue)) / self._settings.limits.rows)
         return GenerationRefused(ErrorCode.OVERLOADED, message, retry_after_ms=max(250, min(60_000, wanted)))
 
-    def _tell_follower(self, follower: ActorRef[Any], event: GenerationEvent) -> None:
-        try:
-            follower.tell_nowait(event)
-        except MailboxFull:
-            # It does not even take messages from its mailbox; its own monitor will end its streams.
-            _log.warning("follower overrun", follower=follower.path, stream=event.stream)
-
     # --- ending -----------------------------------------------------------------------------------
 
     def finish(self, generation: Generation, now: float, *, still_in_worker: bool) -> None:
         """Its last text was made: deliver the last event."""
-        done = generation.complete(now)
+        try:
+            done = generation.complete(now, generation.completion_fields)
+        except Exception as error:  # noqa: BLE001  isolation border: another room's function made fields of one answer
+            _log.exception("completion fields failed", stream=generation.stream)
+            self.fail(generation, ErrorCode.INTERNAL, f"the answer could not be completed: {type(error).__name__}")
+            return
         self._last_inference_ms = done.timings.total_ms
         self._forget(generation, done.finish_reason.value, still_in_worker=still_in_worker)
 
@@ -400,6 +444,14 @@ class Inference(Actor[InferenceMessage]):
         generation.deliver(GenerationCancelled(stream=stream, seq=generation.seq, reason=reason))
         self._end(generation, "cancelled")
         return True
+
+    def _abandon(self, stream: str, reason: str) -> None:
+        """Nobody follows it any more."""
+        generation = self._generations.get(stream)
+        if generation is not None:
+            generation.seq += 1
+            generation.deliver(GenerationCancelled(stream=stream, seq=generation.seq, reason=reason))
+            self._end(generation, "abandoned")
 
     def fail(self, generation: Generation, code: ErrorCode, message: str) -> None:
         """It cannot go on: tell its follower why."""
@@ -415,6 +467,7 @@ class Inference(Actor[InferenceMessage]):
     def _forget(self, generation: Generation, outcome: str, *, still_in_worker: bool) -> None:
         """Every generation ends here, exactly once, with one outcome."""
         del self._generations[generation.stream]
+        self._streams.ended(generation.stream)
         deadline = self._deadlines.pop(generation.stream, None)
         if deadline is not None:
             deadline.cancel()
@@ -428,6 +481,11 @@ class Inference(Actor[InferenceMessage]):
         self._metrics.finished(outcome, len(generation.prompt_ids), len(generation.emitted_ids))
         if self._is_draining and not self._generations:
             self._idle.set()
+
+    @property
+    def _streams(self) -> StreamKeeper:
+        assert self._keeper is not None, "made in `started`"
+        return self._keeper
 
     # --- models and their engines -------------------------------------------------------------------
 

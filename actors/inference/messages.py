@@ -8,6 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.refusals import CommandRefused
+from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from protocol.events import Done
@@ -19,8 +20,11 @@ __all__ = [
     "Completion",
     "DescribeEngine",
     "EngineHealth",
+    "FollowStream",
+    "Followed",
     "GenerationCancelled",
     "GenerationDone",
+    "GenerationEnded",
     "GenerationEvent",
     "GenerationFailed",
     "GenerationRefused",
@@ -33,6 +37,8 @@ __all__ = [
     "ModelState",
     "ResumeFrom",
     "StartGeneration",
+    "StreamSnapshot",
+    "UnfollowStream",
     "UnloadModel",
 ]
 
@@ -58,31 +64,104 @@ class ResumeFrom:
 
 @frozen(kw_only=True)
 class GenerationStarted:
-    """A generation was accepted."""
+    """A generation was accepted, or the same command had been accepted before."""
 
     stream: str
+    """The name asked for; with `is_repeat` that of the first time."""
     seed: int
     prompt_tokens: int
     model: str = ""
     """Name of the model that answers it, whatever is loaded later."""
+    epoch: str = ""
+    """Of the stream; another one means that sequence numbers known before mean nothing."""
+    is_repeat: bool = False
+    """True when this command was carried out before: the asker is no follower yet, and joins with `FollowStream`."""
+    recovery: StartGeneration | None = field(default=None, repr=False)
+    """What to ask of a new inference actor, with `follower` and `resume`, should this one be lost."""
 
 
 @frozen(kw_only=True)
 class StartGeneration(Request[GenerationStarted]):
-    """Begin a generation; its events are told to ``follower``. Refused with `GenerationRefused`.
+    """Begin a generation whose stream belongs to the client id. Refused with `GenerationRefused`.
 
-    When the follower ends, the generation is cancelled.
+    When its last follower leaves, `generate.on_disconnect` says what becomes of it; one that never had a
+    follower runs to its end.
     """
 
     client_id: str
     stream: str
     """Unique name chosen by the asker."""
-    generate: Generate
-    follower: ActorRef[Any] | Callable[[GenerationEvent], None]
-    """Told each event as it is made; a function must not wait, and its generation is ended with `CancelGeneration`."""
+    generate: Generate = field(repr=False)
+    follower: ActorRef[Any] | Callable[[GenerationEvent], None] | None = None
+    """Is told every event: an actor until it ends or unfollows, or a function that never waits."""
     resume: ResumeFrom | None = None
+    """For a stream whose inference actor was lost; with `epoch`, under which it goes on."""
     domain: str = ""
-    """Security domain: only requests of one domain share what was computed of their prompts."""
+    """Security domain: only requests of one domain share kept keys and values."""
+    observer: ActorRef[Any] | None = None
+    """Is told one `GenerationEnded`; it does not count as a follower."""
+    completion_fields: Callable[[str, Done], dict[str, Any]] | None = field(default=None, repr=False)
+    """Pure: (whole text, done) → fields that the data of `done` has as well, JSON values."""
+    key: IdempotencyKey | None = None
+    """Kept before the answer, so that the same command is carried out once."""
+    epoch: str | None = None
+
+
+@frozen(kw_only=True)
+class StreamSnapshot:
+    """A stream as it stands, for a follower that cannot be given the events it lacks."""
+
+    seq: int
+    """Last event in it."""
+    text: str = field(repr=False)
+    state: str
+    """`running`, `done`, `cancelled`, `failed`, or `unavailable` where there is no such stream."""
+
+
+@frozen(kw_only=True)
+class Followed:
+    """What a follower lacks of a stream, or a part of it."""
+
+    stream: str
+    epoch: str
+    resumed: bool
+    """Whether it goes on after `after_seq`; else `snapshot` stands for all up to its `seq`."""
+    head: int
+    """Last event of the stream."""
+    snapshot: StreamSnapshot | None = None
+    events: tuple[GenerationEvent, ...] = field(default=(), repr=False)
+    """What comes next, tokens merged."""
+    is_live: bool
+    """True when this reaches the head: all later events are told. Otherwise ask again after the last one of these."""
+    recovery: StartGeneration | None = field(default=None, repr=False)
+    """What to ask of a new inference actor, with `follower` and `resume`, should this one be lost; None of an ended one."""
+    behind: ResumeFrom | None = field(default=None, repr=False)
+    """Where the follower stands before `events`: what it needs besides to have the stream started again."""
+    key: IdempotencyKey | None = None
+    """Of the command that the stream answers."""
+
+
+@frozen(kw_only=True)
+class FollowStream(Request[Followed]):
+    """Go on with a stream of this client id, page by page until `Followed.is_live`.
+
+    From the first page on the asker counts as a follower. Streams of other client ids are as if they did not exist.
+    """
+
+    client_id: str
+    stream: str
+    epoch: str | None
+    """The epoch that `after_seq` belongs to; None takes the stream's own."""
+    after_seq: int
+    follower: ActorRef[Any]
+
+
+@frozen(kw_only=True)
+class UnfollowStream(Request[bool]):
+    """Follow a stream no more, as if the follower had ended; answers whether it did follow."""
+
+    stream: str
+    follower: ActorRef[Any]
 
 
 @frozen
@@ -125,6 +204,12 @@ class GenerationTokens:
     """Sum over these ids."""
     logprobs: list[dict[str, Any]] | None = None
     """For requests that asked: each token's text, id and log-probability, with the likeliest alternatives."""
+    first_seq: int = field()
+    """First of the events that were merged into this one."""
+
+    @first_seq.default
+    def _itself(self) -> int:
+        return self.seq
 
 
 @frozen(kw_only=True)
@@ -134,6 +219,8 @@ class GenerationDone:
     stream: str
     seq: int
     done: Done
+    fields: Mapping[str, Any] = field(factory=dict)
+    """What `completion_fields` made."""
 
 
 @frozen(kw_only=True)
@@ -153,6 +240,21 @@ class GenerationFailed:
     seq: int
     code: ErrorCode
     message: str
+
+
+@frozen(kw_only=True)
+class GenerationEnded:
+    """To the observer: a generation is over, however."""
+
+    stream: str
+    client_id: str
+    text: str = field(repr=False)
+    """All of it, or what there was."""
+    done: Done | None
+    """Of a complete answer."""
+    code: ErrorCode | None
+    """Of one that failed; neither this nor `done` of one that was cancelled or abandoned."""
+    message: str | None
 
 
 GenerationEvent = GenerationTokens | GenerationDone | GenerationCancelled | GenerationFailed

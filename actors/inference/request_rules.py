@@ -19,15 +19,10 @@ def check_request(
     default_max_tokens: int,
 ) -> int:
     """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong."""
-    unsupported = [
-        ("conversation", generate.conversation is not None),
-        ("on_disconnect", generate.on_disconnect.value == "detach"),
-    ]
-    for name, is_asked_for in unsupported:
-        if is_asked_for:
-            raise GenerationRefused(
-                ErrorCode.INVALID_FIELD, f"{name} is not supported by this server yet", field=f"data.{name}"
-            )
+    if generate.conversation is not None:
+        raise GenerationRefused(
+            ErrorCode.INVALID_FIELD, "conversation is not supported by this server yet", field="data.conversation"
+        )
     if generate.top_k is not None and generate.top_k > vocabulary_size:
         raise GenerationRefused(
             ErrorCode.INVALID_FIELD,

@@ -203,7 +203,6 @@ async def test_an_id_that_still_runs_is_a_conflict(tmp_path: Path) -> None:
         ({"prompt": "x", "logit_bias": {"257": 1}}, "invalid_field", "data.logit_bias.257", ["257"]),
         ({"prompt": "x", "response_schema": {}}, "invalid_field", "data.response_schema", []),
         ({"prompt": "x", "conversation": "c"}, "invalid_field", "data.conversation", ["not supported"]),
-        ({"prompt": "x", "on_disconnect": "detach"}, "invalid_field", "data.on_disconnect", ["not supported"]),
         ({"prompt": "x", "colour": 1}, "invalid_field", "data.colour", []),
         ({}, "invalid_field", "data.messages", []),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.connections import connection
+from actors.connections import link
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import count_to, eventually, running_server
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 async def test_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(link, "WRITE_SECONDS", 0.3)
     async with (
         running_server(tmp_path, send_buffer_bytes=4096) as server,
         server.peer() as other,
@@ -34,7 +34,7 @@ async def test_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, monk
 async def test_a_reader_that_lags_by_more_than_the_outbox_holds_is_dropped_with_4008(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "WRITE_SECONDS", 5.0)
+    monkeypatch.setattr(link, "WRITE_SECONDS", 5.0)
     async with (
         running_server(tmp_path, send_buffer_bytes=4096) as server,
         server.peer() as other,

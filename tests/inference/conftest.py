@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cache_folder import cache_folder_of_tests
+from tests.database_fixture import database
+
+__all__ = ["database"]
 
 if TYPE_CHECKING:
     from actors.inference.models.load import LoadedModel

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 from attrs import define
 from prometheus_client import CollectorRegistry
+from sqlalchemy.engine import URL
 
 from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import Engine, EngineSettings
@@ -23,7 +24,10 @@ from actors.inference.messages import (
     Completion,
     DescribeEngine,
     EngineHealth,
+    Followed,
+    FollowStream,
     GenerationDone,
+    GenerationEnded,
     GenerationEvent,
     GenerationFailed,
     GenerationStarted,
@@ -36,7 +40,12 @@ from actors.inference.models.inventory import InventoryEntry
 from actors.inference.roster import Roster
 from actors.inference.shelf import MockShelf, ServableModel
 from actors.inference.spare import Spare
+from actors.inference.store import OPERATIONS, QUERIES
+from actors.inference.stream_keeper import StreamRules
 from actors.inference.text.text_model import MockText, TextModel
+from actors.storage.messages import Storage
+from actors.storage.readers import Readers
+from actors.storage.writer import Writer, WriterSettings
 from protocol.commands import Generate
 from protocol.events import Done
 from runtime import Actor, ActorRef, ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
@@ -46,6 +55,10 @@ from tests.cache_folder import cache_folder_of_tests
 
 PATIENCE_SECONDS = 20.0
 """Far more than anything with the mock engine takes; only a failure waits for it."""
+
+
+REQUEST_FIELDS = ("observer", "completion_fields", "key", "epoch")
+"""Of `StartGeneration`; `Room.start` takes them besides the fields of `Generate`."""
 
 
 @define(kw_only=True)
@@ -77,13 +90,13 @@ class RoomShelf:
         return self.weights_bytes
 
 
-class Follower(Actor[GenerationEvent]):
+class Follower(Actor[GenerationEvent | GenerationEnded]):
     """Writes down what it is told."""
 
     def __init__(self, room: "Room") -> None:
         self.room = room
 
-    async def handle(self, message: GenerationEvent) -> object:
+    async def handle(self, message: GenerationEvent | GenerationEnded) -> object:
         self.room.note(message)
         return None
 
@@ -108,7 +121,7 @@ class Room:
         paths = [one.path for one in self.system.places() if one.path.startswith("inference/engines/")]
         return self.system.reference(max(paths, key=lambda path: int(path.rpartition("/")[2])))
 
-    def note(self, event: GenerationEvent) -> None:
+    def note(self, event: Any) -> None:
         self.events[event.stream].append(event)
         self._noted.set()
         self._noted = trio.Event()
@@ -130,6 +143,7 @@ class Room:
         **fields: Any,
     ) -> str:
         """Start a generation; returns the name of its stream once it is accepted."""
+        request_fields = {name: fields.pop(name) for name in REQUEST_FIELDS if name in fields}
         request = StartGeneration(
             client_id=client,
             stream=stream or next(self._names),
@@ -137,6 +151,7 @@ class Room:
             follower=follower or self.follower,
             resume=resume,
             domain=domain,
+            **request_fields,
         )
         started: GenerationStarted = await self.inference.ask(request, timeout=self.patience_seconds)
         return started.stream
@@ -150,6 +165,13 @@ class Room:
 
     async def health(self) -> EngineHealth:
         return await self.inference.ask(DescribeEngine(), timeout=self.patience_seconds)
+
+    async def follow(
+        self, stream: str, follower: ActorRef[Any], *, epoch: str | None = None, after: int = 0, client: str = "client"
+    ) -> Followed:
+        """One page."""
+        request = FollowStream(client_id=client, stream=stream, epoch=epoch, after_seq=after, follower=follower)
+        return await self.inference.ask(request, timeout=self.patience_seconds)
 
     # --- what they see ------------------------------------------------------------------------------
 
@@ -245,6 +267,24 @@ class Room:
         os.kill(await self.worker_pid(), signal.SIGKILL)
 
 
+def storage_spec(system: ActorSystem, database: URL) -> ChildSpec:
+    """The storage room with what this room keeps; the relay's messages go nowhere."""
+    return ChildSpec(
+        id="storage",
+        start=SupervisorSpec(
+            children=(
+                ChildSpec(
+                    id="writer",
+                    start=lambda: Writer(
+                        WriterSettings(url=database, operations=OPERATIONS), system.reference("storage/relay")
+                    ),
+                ),
+                ChildSpec(id="readers", start=lambda: Readers(database, QUERIES)),
+            )
+        ),
+    )
+
+
 @asynccontextmanager
 async def inference_room(
     *,
@@ -263,6 +303,8 @@ async def inference_room(
     idle_unload_seconds: float = 0.0,
     has_spare: bool = False,
     is_ready: bool = True,
+    database: URL | None = None,
+    detach_seconds: float = 60.0,
     patience_seconds: float = PATIENCE_SECONDS,
     **system_arguments: Any,
 ) -> AsyncIterator[Room]:
@@ -288,15 +330,19 @@ async def inference_room(
         )
         return Engine(settings, inference, inspection, system.reference("inference/spare") if has_spare else None)
 
+    storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
+    stored = () if database is None else (storage_spec(system, database),)
     settings = InferenceSettings(
         engine=engine,
         limits=limits or AdmissionLimits(),
         model_memory_bytes=model_memory_bytes,
         idle_unload_seconds=idle_unload_seconds,
+        streams=StreamRules(storage=None if database is None else storage, detach_seconds=detach_seconds),
     )
     models = shelf or RoomShelf(load_text=load_text, checkpoint=checkpoint)
     spec = SupervisorSpec(
         children=(
+            *stored,
             ChildSpec(id="inspection", start=Probe().start),
             ChildSpec(
                 id="inference",

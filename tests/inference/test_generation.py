@@ -100,7 +100,10 @@ def test_resumed_at_any_position_the_rest_is_as_it_would_have_been(
             seed=SEED,
         )
         resumed = Follower(stops, max_tokens)
-        resumed.generation.resume(point)
+        told = resumed.generation.resume(point)
+        assert [(one.seq, one.text, one.index, one.token_ids) for one in told] == [
+            (one.seq, one.text, one.index, one.token_ids) for one in heard
+        ]
         resumed.take(worker_tokens(answer, max_tokens, after=len(point.token_ids)))
         assert as_told(resumed.events) == as_told(undisturbed.events[received:])
 

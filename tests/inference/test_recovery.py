@@ -277,9 +277,9 @@ async def test_what_is_resumed_is_taken_even_where_new_requests_are_refused() ->
         waiting = await room.start("count to 50")
         with pytest.raises(GenerationRefused):
             await room.start("hello")
-        room.events["first"] = room.events["first"][:5]
-        await room.start("count to 9", stream="first", resume=point)
-        assert await room.answer("first") == counted(9)
+        room.events["resumed"] = room.events["first"][:5]
+        await room.start("count to 9", stream="resumed", resume=point)
+        assert await room.answer("resumed") == counted(9)
         assert [await room.answer(running), await room.answer(waiting)] == [counted(50)] * 2
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from actors.inference.messages import GenerationRefused
 from actors.inference.request_rules import check_request, sampling_of
 from actors.inference.sampling import Sampling, position_key
-from protocol.commands import ChatMessage, Generate, OnDisconnect, Role
+from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode
 
 VOCABULARY, CONTEXT, DEFAULT = 300, 1000, 64
@@ -35,7 +35,6 @@ def refusal_of(prompt_tokens: int = 10, **fields: Any) -> GenerationRefused:
     ("fields", "name"),
     [
         ({"conversation": "c"}, "data.conversation"),
-        ({"on_disconnect": OnDisconnect.DETACH}, "data.on_disconnect"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_by_name(fields: dict[str, Any], name: str) -> None:

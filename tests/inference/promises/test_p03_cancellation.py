@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.connections import connection
+from actors.connections import link
 from actors.inference.admission import AdmissionLimits
 from actors.inference.messages import GenerationTokens
 from protocol.errors import ErrorCode
@@ -107,7 +107,7 @@ async def test_p03_an_http_client_that_goes_frees_the_row_in_every_phase(tmp_pat
 async def test_p03_a_websocket_reader_that_blocks_the_writer_loses_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(link, "WRITE_SECONDS", 0.3)
     async with running_server(tmp_path, send_buffer_bytes=4096) as server, deaf_client(server) as deaf:
         await deaf.say("generate", {"prompt": "count to 100000", "max_tokens": 8000}, "g")
         await deaf.say("ping", "x" * 30_000, "p")

@@ -1,0 +1,125 @@
+"""The durable stream `client` of one connection: which event comes next, how frames cover it, what waits. Pure.
+
+Events reach a connection in two ways, told live or read from the log in pages. One number decides about both: the
+last event that this connection has passed on or passed over. What is not the next one is never passed on; it is
+either known already, or says that the log must be read.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from attrs import define, field
+
+from actors.storage.messages import LogPage, StoredEvent
+from protocol.codec import wire_time
+from protocol.commands import Subscribe
+from protocol.events import Priority
+
+__all__ = ["ClientPosition", "Next", "can_resume", "is_wanted"]
+
+
+class Next(enum.Enum):
+    """What is to be done about a live event."""
+
+    NOTHING = "nothing"
+    """It is known, or the log is being read already."""
+    TELL = "tell"
+    """It is the next one."""
+    READ = "read"
+    """The log must be read, now."""
+    READ_LATER = "read later"
+    """The log is to be read when the subscription's pace allows."""
+
+
+def is_wanted(subscription: Subscribe, event: StoredEvent) -> bool:
+    """Whether a subscription lets an event through; `critical` ones of a wanted channel always matter enough."""
+    if subscription.channels is not None and event.channel not in subscription.channels:
+        return False
+    return event.priority.rank <= subscription.min_priority.rank
+
+
+def can_resume(page: LogPage, epoch: str, seq: int) -> bool:
+    """Whether all after ``seq`` can be told from this log."""
+    return epoch == page.epoch and page.oldest - 1 <= seq <= page.head
+
+
+@define
+class ClientPosition:
+    """How far one connection is in its client's log."""
+
+    epoch: str = ""
+    seq: int = 0
+    """Last event passed on or passed over."""
+    covered: int = 0
+    """Last event that a frame covered; what was passed over since is covered by the next frame."""
+    is_reading: bool = False
+    """Pages are being read; live events only say that there is more."""
+    is_stale: bool = False
+    """There may be more in the log than was read."""
+    subscription: Subscribe = field(factory=Subscribe)
+    paced_until: float = 0.0
+    """Before this time (Trio clock) a paced subscription gets nothing but what is critical."""
+
+    def begin(self, epoch: str, seq: int) -> None:
+        """Stand behind ``seq``, which the client has."""
+        self.epoch, self.seq, self.covered = epoch, seq, seq
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether events may be delayed."""
+        return self.subscription.batch_ms > 0 or self.subscription.max_events_per_second is not None
+
+    def judge(self, event: StoredEvent) -> Next:
+        """What to do about a live event."""
+        if event.seq <= self.seq:
+            return Next.NOTHING
+        if self.is_reading:
+            self.is_stale = True
+            return Next.NOTHING
+        if self.is_paced:
+            self.is_stale = True
+            is_urgent = event.priority is Priority.CRITICAL and is_wanted(self.subscription, event)
+            return Next.READ if is_urgent else Next.READ_LATER
+        if event.seq != self.seq + 1:
+            self.is_stale = True
+            return Next.READ
+        return Next.TELL
+
+    def delay_seconds(self, now: float) -> float:
+        """How long what has just come waits for more, where the subscription is paced."""
+        return max(self.subscription.batch_ms / 1000, self.paced_until - now, 0.0)
+
+    def sent(self, now: float) -> None:
+        """A frame went out under a paced subscription."""
+        rate = self.subscription.max_events_per_second
+        self.paced_until = now if rate is None else now + 1 / rate
+
+    def take(self, event: StoredEvent) -> bytes | None:
+        """Pass over or pass on the next event: its frame, or None if the subscription leaves it out."""
+        self.seq = event.seq
+        if not is_wanted(self.subscription, event):
+            return None
+        first, self.covered = self.covered + 1, event.seq
+        return _frame(event, first)
+
+    def take_together(self, events: Sequence[StoredEvent]) -> bytes | None:
+        """Several events, the next ones, as one frame; None if the subscription leaves all out."""
+        wanted = [one for one in events if is_wanted(self.subscription, one)]
+        self.seq = events[-1].seq
+        if not wanted:
+            return None
+        first, self.covered = self.covered + 1, wanted[-1].seq
+        if len(wanted) == 1:
+            return _frame(wanted[0], first)
+        covers = b'"first_seq":%d,' % first if first != self.covered else b""
+        head = b'{"type":"events","stream":"client",%s"seq":%d,"time":"%s","data":{"events":['
+        envelopes = b",".join(_frame(one, one.seq) for one in wanted)
+        return head % (covers, self.covered, wire_time(wanted[-1].time_ms / 1000).encode()) + envelopes + b"]}}"
+
+
+def _frame(event: StoredEvent, first_seq: int) -> bytes:
+    covers = b'"first_seq":%d,' % first_seq if first_seq != event.seq else b""
+    head = b'{"type":"%s","stream":"client",%s"seq":%d,"time":"%s","data":'
+    return head % (event.type.encode(), covers, event.seq, wire_time(event.time_ms / 1000).encode()) + event.data + b"}"

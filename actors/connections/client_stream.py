@@ -1,0 +1,244 @@
+"""The durable stream `client` of one connection: live events and pages of the log, acknowledgements, and its pace."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+import trio
+from attrs import frozen
+
+from actors.connections.client_log import ClientPosition, Next, can_resume
+from actors.connections.link import Link
+from actors.connections.messages import AckNoted
+from actors.connections.replay import Replayer
+from actors.connections.store import STORE_ACKNOWLEDGEMENT, Acknowledge, Device
+from actors.refusals import CommandRefused
+from actors.storage.messages import LogPage, Storage, StoredEvent
+from protocol.commands import Subscribe
+from protocol.errors import CloseCode
+from protocol.events import ResumeResult
+from runtime import ActorRef, RuntimeFault, SendFault
+
+__all__ = ["CLIENT_STREAM", "ClientStream", "EventLog", "no_counts"]
+
+_log = structlog.get_logger("connection")
+
+CLIENT_STREAM = "client"
+ACK_SECONDS = 1.0
+ACK_EVENTS = 64
+RETRY_SECONDS = 0.5
+
+Counts = Callable[[str], Awaitable[dict[str, int]]]
+
+
+async def no_counts(_: str) -> dict[str, int]:
+    """Of a server that keeps neither tasks nor notifications."""
+    return {"unread": 0, "task_count": 0}
+
+
+@frozen(kw_only=True)
+class EventLog:
+    """What a connection needs of storage and of the rooms behind the events; written down by the application."""
+
+    storage: Storage
+    open: Callable[[str], Awaitable[str]]
+    """Client id → epoch of its log, begun if there is none."""
+    page: Callable[[str, int], Awaitable[LogPage]]
+    """(client id, after seq) → the next events, and where the log stands."""
+    counts: Counts = no_counts
+    """Client id → `unread` and `task_count` for a snapshot."""
+    ack_to: ActorRef[Any] | None = None
+    """Is told of every acknowledgement that is on disk."""
+
+
+class ClientStream:
+    """Everything that one connection knows of its client's log."""
+
+    def __init__(self, link: Link, replayer: Replayer, log: EventLog, spawn: Callable[..., trio.CancelScope]) -> None:
+        self._link = link
+        self._replayer = replayer
+        self._log = log
+        self._spawn = spawn
+        self._device = Device(client_id="", device_id="")
+        self.position = ClientPosition()
+        self._is_open = False
+        self._later: trio.CancelScope | None = None
+        self._acked = 0
+        self._acked_stored = 0
+        self._acks_waiting = 0
+        self._ack_timer: trio.CancelScope | None = None
+
+    # --- beginning and resuming -------------------------------------------------------------------
+
+    async def begin(self, client_id: str, device_id: str, point: tuple[str, int] | None) -> ResumeResult | None:
+        """Stand at the log's head, or where the client left it. Raises `CommandRefused`, `RuntimeFault`.
+
+        Nothing is passed on before `open`.
+        """
+        self._device = Device(client_id=client_id, device_id=device_id)
+        page = await self._log.page(client_id, 0 if point is None else point[1])
+        if not page.epoch:
+            epoch = await self._log.open(client_id)
+            page = await self._log.page(client_id, 0)
+            assert page.epoch == epoch
+        if point is None:
+            self.position.begin(page.epoch, page.head)
+            return None
+        return await self._stand(page, *point)
+
+    async def resume(self, epoch: str, seq: int) -> ResumeResult:
+        """Go on after ``seq``; call `open` when the answer was sent. Raises `CommandRefused`, `RuntimeFault`."""
+        self._is_open = False
+        try:
+            return await self._stand(await self._log.page(self._device.client_id, seq), epoch, seq)
+        except BaseException:
+            self.open()
+            raise
+
+    async def _stand(self, page: LogPage, epoch: str, seq: int) -> ResumeResult:
+        if can_resume(page, epoch, seq):
+            self.position.begin(page.epoch, seq)
+            return ResumeResult(stream=CLIENT_STREAM, resumed=True, head=page.head)
+        counts = await self._log.counts(self._device.client_id)
+        self.position.begin(page.epoch, page.head)
+        snapshot = {"epoch": page.epoch, "seq": page.head, **counts}
+        return ResumeResult(stream=CLIENT_STREAM, resumed=False, head=page.head, snapshot=snapshot)
+
+    def open(self) -> None:
+        """The answer was sent: whatever the log has after the position follows."""
+        self._is_open = True
+        self._read()
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def take(self, events: tuple[StoredEvent, ...]) -> None:
+        """Live events."""
+        if not self._is_open:
+            return  # `open` reads the log
+        for event in events:
+            match self.position.judge(event):
+                case Next.TELL:
+                    frame = self.position.take(event)
+                    if frame is not None:
+                        self._link.put(self._link.outbox.put_frame, frame, CLIENT_STREAM)
+                case Next.READ:
+                    self._read()
+                case Next.READ_LATER:
+                    self._read_later()
+                case Next.NOTHING:
+                    pass
+
+    def look(self) -> None:
+        """There may be events that nobody told of."""
+        if self._is_open:
+            self.position.is_stale = True
+            if self.position.is_paced:
+                self._read_later()
+            else:
+                self._read()
+
+    def subscribe(self, subscription: Subscribe) -> None:
+        """What the device wants from now on. What waited under the old pace comes at once."""
+        self.position.subscription = subscription
+        if self._is_open and self.position.is_stale:
+            self._read()
+
+    def _read(self) -> None:
+        if not self.position.is_reading:
+            self.position.is_reading = True
+            self._replayer.want(CLIENT_STREAM, self._pull)
+
+    def _read_later(self) -> None:
+        if self._later is None:
+            self._later = self._spawn(self._read_after, self.position.delay_seconds(trio.current_time()))
+
+    async def _read_after(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self._later = None
+        self._read()
+
+    async def _pull(self) -> bool:
+        """Pass one page on; whether there may be another."""
+        position = self.position
+        position.is_stale = False
+        epoch, after = position.epoch, position.seq
+        try:
+            page = await self._log.page(self._device.client_id, after)
+        except (CommandRefused, RuntimeFault) as error:
+            _log.warning("log not read", connection=self._link.name, error=str(error))
+            await trio.sleep(RETRY_SECONDS)
+            return True
+        if (epoch, after) != (position.epoch, position.seq):
+            return True  # resumed elsewhere meanwhile
+        if not can_resume(page, epoch, after):
+            # The log has forgotten what comes next: never a part, so the client asks for all of it anew.
+            self._link.close_soon(CloseCode.TOO_SLOW, "the log has forgotten what comes next")
+            return False
+        if page.events:
+            self._pass_on(page.events)
+        if position.seq < page.head or position.is_stale:
+            return True
+        position.is_reading = False
+        return False
+
+    def _pass_on(self, events: tuple[StoredEvent, ...]) -> None:
+        position, outbox = self.position, self._link.outbox
+        if position.is_paced:
+            frame = position.take_together(events)
+            if frame is not None:
+                self._link.put(outbox.put_replayed, frame, CLIENT_STREAM)
+                position.sent(trio.current_time())
+            return
+        for event in events:
+            frame = position.take(event)
+            if frame is not None:
+                self._link.put(outbox.put_replayed, frame, CLIENT_STREAM)
+
+    # --- acknowledgements -------------------------------------------------------------------------
+
+    def acknowledge(self, seq: int) -> None:
+        """The client has everything up to ``seq``; kept within a second, or at once with the 64th."""
+        seq = min(seq, self.position.seq)  # nobody can have what was never sent
+        if seq <= self._acked:
+            return
+        self._acked = seq
+        self._acks_waiting += 1
+        if self._acks_waiting >= ACK_EVENTS:
+            self._store_ack_after(0)
+        elif self._ack_timer is None:
+            self._store_ack_after(ACK_SECONDS)
+
+    def _store_ack_after(self, seconds: float) -> None:
+        if self._ack_timer is not None:
+            self._ack_timer.cancel(reason="stored now")
+        self._acks_waiting = 0
+        self._ack_timer = self._spawn(self._store_ack, seconds)
+
+    async def _store_ack(self, seconds: float) -> None:
+        if seconds:
+            await trio.sleep(seconds)
+        self._ack_timer = None
+        self._acks_waiting = 0
+        await self.store_acknowledged()
+
+    async def store_acknowledged(self) -> None:
+        """Keep what was acknowledged and is not on disk yet."""
+        seq = self._acked
+        if seq <= self._acked_stored:
+            return
+        command = Acknowledge(device=self._device, stream=CLIENT_STREAM, epoch=self.position.epoch, seq=seq)
+        try:
+            await self._log.storage.transact(STORE_ACKNOWLEDGEMENT, command, client_id=self._device.client_id)
+        except (CommandRefused, RuntimeFault) as error:
+            # Cumulative: the next one says the same and more.
+            _log.warning("acknowledgement not stored", connection=self._link.name, error=str(error))
+            return
+        self._acked_stored = max(self._acked_stored, seq)
+        if self._log.ack_to is not None:
+            noted = AckNoted(client_id=self._device.client_id, device_id=self._device.device_id, seq=seq)
+            try:
+                self._log.ack_to.tell_nowait(noted)
+            except SendFault as error:
+                _log.debug("acknowledgement not told", error=str(error))

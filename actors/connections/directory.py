@@ -1,0 +1,245 @@
+"""The directory: who is connected, what all of them are told, and who has been silent for how long."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import structlog
+import trio
+from attrs import frozen
+
+from actors.connections.messages import (
+    ChangeSubscription,
+    CheckSilence,
+    ClientEvents,
+    Enter,
+    Entered,
+    GoAway,
+    LookAtLog,
+    LookLater,
+    ReadSubscription,
+    StateChanged,
+    SubscriptionChanged,
+)
+from actors.connections.silence import SilenceWheel
+from actors.connections.store import READ_SUBSCRIPTION, STORE_SUBSCRIPTION, Device, StoreSubscription
+from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.refusals import CommandRefused
+from actors.storage.messages import PublishEvents, PublishHeads, Storage, StoredEvent
+from protocol.codec import encode, wire_time
+from protocol.commands import Subscribe
+from protocol.errors import ErrorCode
+from runtime import Actor, ActorRef, Down, RuntimeFault, SendFault, reject
+
+__all__ = ["Directory", "agent_status"]
+
+_log = structlog.get_logger("directory")
+
+STATUS_SECONDS = 0.25
+"""The engine is looked at so often while anybody is connected; told is only what changed."""
+STATUS_ASK_SECONDS = 2.0
+GOING_BATCH = 64
+GOING_SECONDS = 2.0
+RETRY_MS = (500, 1500)
+"""Clients come back spread over this time."""
+
+
+@frozen
+class Tick:
+    """Timer of the wheel."""
+
+
+@frozen
+class _Member:
+    client_id: str
+    device_id: str
+    connection: ActorRef[Any]
+
+
+def agent_status(health: EngineHealth | None) -> dict[str, Any]:
+    """Data of `agent_status`; without ``health`` the inference room is being started again."""
+    if health is None:
+        return {"state": "restarting", "queue_depth": 0, "running": 0}
+    status: dict[str, Any] = {
+        "state": health.state,
+        "model": health.model,
+        "queue_depth": health.queue_depth,
+        "running": health.running,
+    }
+    if health.running and health.tokens_per_second is not None:
+        status["tokens_per_second"] = round(health.tokens_per_second, 1)
+    return status
+
+
+class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription]):
+    """Keeps references and counts, no streams: after a restart every connection enters again."""
+
+    mailbox = reject(8192)
+
+    def __init__(self, storage: Storage, inference: ActorRef[Any], *, connections_per_client: int) -> None:
+        self._storage = storage
+        self._inference = inference
+        self._connections_per_client = connections_per_client
+        self._members: dict[str, _Member] = {}
+        self._clients: dict[str, dict[str, _Member]] = defaultdict(dict)
+        self._wheel = SilenceWheel()
+        self._status = encode(agent_status(None))
+        self._somebody = trio.Event()
+        self._missed: set[str] = set()
+
+    async def started(self) -> None:
+        """Begin to look at the engine and to turn the wheel."""
+        self.context.every(self._wheel.tick_seconds, Tick())
+        self.context.spawn(self._watch_engine)
+
+    async def handle(
+        self, message: Enter | LookLater | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription
+    ) -> object:
+        match message:
+            case PublishEvents(events):
+                self._publish(events)
+            case PublishHeads():
+                for member in self._members.values():
+                    self._tell(member, LookAtLog())
+            case LookLater(connection, seconds):
+                if connection in self._members:
+                    self._wheel.put(connection, seconds)
+            case Tick():
+                self._tick()
+            case Enter():
+                self.context.answer_later(self._enter, message)
+            case ChangeSubscription():
+                self.context.answer_later(self._change_subscription, message)
+            case ReadSubscription():
+                self.context.answer_later(self._read_subscription, message.client_id, message.device_id)
+        return None
+
+    async def down(self, down: Down) -> None:
+        """A connection ended."""
+        member = self._members.pop(down.path, None)
+        self._wheel.remove(down.path)
+        self._missed.discard(down.path)
+        if member is None:
+            return
+        others = self._clients[member.client_id]
+        del others[down.path]
+        if not others:
+            del self._clients[member.client_id]
+        self._tell_devices(member.client_id)
+
+    async def draining(self) -> None:
+        """Tell all clients that the server goes away: in batches over at most two seconds, in no order."""
+        members = list(self._members.values())
+        random.shuffle(members)
+        batches = [members[at : at + GOING_BATCH] for at in range(0, len(members), GOING_BATCH)]
+        for number, batch in enumerate(batches):
+            if number:
+                await trio.sleep(2 * random.random() * GOING_SECONDS / 2 / len(batches))  # noqa: S311  no secret
+            for member in batch:
+                self._tell(member, GoAway(random.randint(*RETRY_MS)))  # noqa: S311  no secret
+
+    def snapshot(self) -> dict[str, object]:
+        """Counts."""
+        return {"connections": len(self._members), "clients": len(self._clients), "watched": len(self._wheel)}
+
+    # --- who is there -----------------------------------------------------------------------------
+
+    async def _enter(self, request: Enter) -> Entered:
+        """Events are passed on from now on, also while the subscription is read."""
+        member = _Member(request.client_id, request.device_id, request.connection)
+        path = request.connection.path
+        others = self._clients[request.client_id]
+        if path not in others and len(others) >= self._connections_per_client:
+            raise CommandRefused(
+                ErrorCode.RATE_LIMITED,
+                f"more than {self._connections_per_client} connections of one client id",
+                retry_after_ms=1000,
+            )
+        others[path] = self._members[path] = member
+        self.context.monitor(request.connection)
+        self._somebody.set()
+        subscription = await self._read_subscription(request.client_id, request.device_id)
+        self._tell_devices(request.client_id, but=path)
+        return Entered(
+            state={"agent_status": self._status, "devices": self._devices(request.client_id)},
+            subscription=subscription,
+        )
+
+    def _devices(self, client_id: str) -> bytes:
+        counts: dict[str, int] = {}
+        for member in self._clients.get(client_id, {}).values():
+            counts[member.device_id] = counts.get(member.device_id, 0) + 1
+        return encode({"devices": [{"device_id": one, "connections": counts[one]} for one in sorted(counts)]})
+
+    def _tell_devices(self, client_id: str, *, but: str = "") -> None:
+        members = self._clients.get(client_id, {})
+        if members:
+            changed = StateChanged(kind="devices", time=wire_time(), data=self._devices(client_id))
+            for path, member in members.items():
+                if path != but:
+                    self._tell(member, changed)
+
+    # --- what they are told -----------------------------------------------------------------------
+
+    def _publish(self, events: tuple[StoredEvent, ...]) -> None:
+        by_client: dict[str, list[StoredEvent]] = {}
+        for event in events:
+            if event.client_id in self._clients:
+                by_client.setdefault(event.client_id, []).append(event)
+        for client_id, ours in by_client.items():
+            told = ClientEvents(tuple(ours))
+            for member in self._clients[client_id].values():
+                self._tell(member, told)
+
+    def _tell(self, member: _Member, message: Any) -> None:
+        try:
+            member.connection.tell_nowait(message)
+        except SendFault as error:
+            # Its log has what it missed; it is told to look there as soon as it takes messages again.
+            _log.warning("connection overrun", connection=member.connection.path, error=str(error))
+            self._missed.add(member.connection.path)
+
+    def _tick(self) -> None:
+        for path in self._wheel.turn():
+            self._tell(self._members[path], CheckSilence())
+        missed, self._missed = self._missed, set()
+        for path in missed:
+            self._tell(self._members[path], LookAtLog())
+
+    async def _watch_engine(self) -> None:
+        """Tell everybody how the engine is, encoded once, when it changed and not more often than looked."""
+        while True:
+            await self._somebody.wait()
+            try:
+                health: EngineHealth | None = await self._inference.ask(DescribeEngine(), timeout=STATUS_ASK_SECONDS)
+            except RuntimeFault:
+                health = None
+            data = encode(agent_status(health))
+            if data != self._status:
+                self._status = data
+                changed = StateChanged(kind="agent_status", time=wire_time(), data=data)
+                for member in self._members.values():
+                    self._tell(member, changed)
+            if not self._members:
+                self._somebody = trio.Event()
+            await trio.sleep(STATUS_SECONDS)
+
+    # --- subscriptions ----------------------------------------------------------------------------
+
+    async def _change_subscription(self, request: ChangeSubscription) -> Subscribe:
+        device = Device(client_id=request.client_id, device_id=request.device_id)
+        committed = await self._storage.transact(
+            STORE_SUBSCRIPTION,
+            StoreSubscription(device=device, subscription=request.data),
+            client_id=request.client_id,
+            key=request.key,
+        )
+        for member in self._clients.get(request.client_id, {}).values():
+            if member.device_id == request.device_id:
+                self._tell(member, SubscriptionChanged(committed.value))
+        return committed.value
+
+    async def _read_subscription(self, client_id: str, device_id: str) -> Subscribe:
+        return await self._storage.read(READ_SUBSCRIPTION, Device(client_id=client_id, device_id=device_id))

@@ -1,0 +1,143 @@
+"""Subscriptions and acknowledgements of devices on disk."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+from attrs import frozen
+from sqlalchemy import Connection, delete, insert, select
+
+from actors.connections.tables import acknowledgements, subscriptions
+from actors.storage.messages import Operation, Outcome, Query
+from protocol.codec import encode
+from protocol.commands import Subscribe
+from protocol.events import Priority
+
+__all__ = [
+    "OPERATIONS",
+    "QUERIES",
+    "READ_ACKNOWLEDGED",
+    "READ_SUBSCRIPTION",
+    "STORE_ACKNOWLEDGEMENT",
+    "STORE_SUBSCRIPTION",
+    "Acknowledge",
+    "Device",
+    "StoreSubscription",
+    "prune_acknowledgements",
+]
+
+KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
+"""An acknowledgement means nothing long after the log has forgotten its event."""
+PRUNE_ROWS = 500
+
+
+@frozen(kw_only=True)
+class Device:
+    """One device of a client."""
+
+    client_id: str
+    device_id: str
+
+
+@frozen(kw_only=True)
+class StoreSubscription:
+    """What a device wants to be told, in place of what it wanted before."""
+
+    device: Device
+    subscription: Subscribe
+
+
+@frozen(kw_only=True)
+class Acknowledge:
+    """A device has everything of a stream up to ``seq``. Cumulative: a lower number than before changes nothing."""
+
+    device: Device
+    stream: str
+    epoch: str
+    seq: int
+
+
+def _is(table: Any, device: Device) -> Any:
+    return (table.c.client_id == device.client_id) & (table.c.device_id == device.device_id)
+
+
+def _store_subscription(connection: Connection, command: StoreSubscription) -> Outcome[Subscribe]:
+    wanted = command.subscription
+    connection.execute(delete(subscriptions).where(_is(subscriptions, command.device)))
+    connection.execute(
+        insert(subscriptions).values(
+            client_id=command.device.client_id,
+            device_id=command.device.device_id,
+            channels=None if wanted.channels is None else encode(list(wanted.channels)).decode(),
+            min_priority=wanted.min_priority.value,
+            max_events_per_second=wanted.max_events_per_second,
+            batch_ms=wanted.batch_ms,
+        )
+    )
+    return Outcome(value=wanted)
+
+
+def _read_subscription(connection: Connection, device: Device) -> Subscribe:
+    row = connection.execute(select(subscriptions).where(_is(subscriptions, device))).first()
+    if row is None:
+        return Subscribe()
+    return Subscribe(
+        channels=None if row.channels is None else msgspec.json.decode(row.channels),
+        min_priority=Priority(row.min_priority),
+        max_events_per_second=row.max_events_per_second,
+        batch_ms=row.batch_ms,
+    )
+
+
+def _acknowledge(connection: Connection, command: Acknowledge) -> Outcome[int]:
+    where = _is(acknowledgements, command.device) & (acknowledgements.c.stream == command.stream)
+    row = connection.execute(select(acknowledgements.c.epoch, acknowledgements.c.seq).where(where)).first()
+    seq = command.seq
+    if row is not None and row.epoch == command.epoch:
+        seq = max(seq, int(row.seq))
+    connection.execute(delete(acknowledgements).where(where))
+    connection.execute(
+        insert(acknowledgements).values(
+            client_id=command.device.client_id,
+            device_id=command.device.device_id,
+            stream=command.stream,
+            epoch=command.epoch,
+            seq=seq,
+            time_ms=time.time_ns() // 1_000_000,
+        )
+    )
+    return Outcome(value=seq)
+
+
+def _read_acknowledged(connection: Connection, device: Device) -> int | None:
+    where = _is(acknowledgements, device) & (acknowledgements.c.stream == "client")
+    seq = connection.execute(select(acknowledgements.c.seq).where(where)).scalar()
+    return None if seq is None else int(seq)
+
+
+def prune_acknowledgements(connection: Connection, now_ms: int) -> int:
+    """Forget what is older than thirty days, at most `PRUNE_ROWS`; returns how many went."""
+    table = acknowledgements
+    rows = connection.execute(
+        select(table.c.client_id, table.c.device_id, table.c.stream)
+        .where(table.c.time_ms <= now_ms - KEPT_MILLISECONDS)
+        .limit(PRUNE_ROWS)
+    ).all()
+    for row in rows:
+        device = Device(client_id=row.client_id, device_id=row.device_id)
+        connection.execute(delete(table).where(_is(table, device) & (table.c.stream == row.stream)))
+    return len(rows)
+
+
+STORE_SUBSCRIPTION: Operation[StoreSubscription, Subscribe] = Operation(
+    "store_subscription", _store_subscription, Subscribe
+)
+STORE_ACKNOWLEDGEMENT: Operation[Acknowledge, int] = Operation("store_acknowledgement", _acknowledge, int)
+READ_SUBSCRIPTION: Query[Device, Subscribe] = Query("read_subscription", _read_subscription)
+READ_ACKNOWLEDGED: Query[Device, int | None] = Query("read_acknowledged", _read_acknowledged)
+"""How far a device has confirmed the stream `client`; None for never."""
+
+OPERATIONS: tuple[Operation[Any, Any], ...] = (STORE_SUBSCRIPTION, STORE_ACKNOWLEDGEMENT)
+QUERIES: tuple[Query[Any, Any], ...] = (READ_SUBSCRIPTION, READ_ACKNOWLEDGED)

@@ -1,0 +1,306 @@
+"""Streams of generations: what was told of each, who follows it, and for how long it is kept after its end. Pure.
+
+A stream belongs to a client id, not to a connection: any number of followers come and go, and each is given what
+it lacks. All its text is kept once; where an event ends in it is a number, so that any run of events can be told
+again as one.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import define, field
+
+from actors.inference.messages import (
+    Followed,
+    GenerationCancelled,
+    GenerationDone,
+    GenerationEnded,
+    GenerationEvent,
+    GenerationFailed,
+    GenerationTokens,
+    ResumeFrom,
+    StartGeneration,
+    StreamSnapshot,
+)
+from actors.storage.messages import IdempotencyKey
+from protocol.commands import OnDisconnect
+from runtime import ActorRef
+
+__all__ = ["KEPT_BYTES", "KEPT_SECONDS", "PAGE_CHARACTERS", "Stream", "Streams"]
+
+KEPT_SECONDS = 300.0
+"""Ended streams are kept so long..."""
+KEPT_BYTES = 64 * 1024 * 1024
+"""...and so much of them, oldest out first."""
+PAGE_CHARACTERS = 64 * 1024
+"""Of one replayed event; six bytes each when escaped, and still far under a frame."""
+PAGE_LOGPROBS = 256
+"""Of one replayed event: with twenty alternatives each they are about as long."""
+_EVENT_BYTES = 32
+"""What the numbers beside an event's text take."""
+_LOGPROB_BYTES = 2048
+
+Deliver = Callable[[GenerationEvent], None]
+
+
+@define(kw_only=True, eq=False)
+class Stream:
+    """One stream as far as it was told."""
+
+    name: str
+    client_id: str
+    epoch: str
+    recovery: StartGeneration = field(repr=False)
+    """Starts it again, seed and epoch filled in."""
+    tell: Callable[[ActorRef[Any], GenerationEvent], None] = field(repr=False)
+    """Hands an event to an actor; never waits."""
+    model: str = ""
+    """The model that answers it."""
+    key: IdempotencyKey | None = None
+    """Of the command that it answers."""
+    is_stored: bool = False
+    """Whether a restart of the server starts it again."""
+    is_recovered: bool = False
+    """Whether it goes on where a lost inference actor left it; some follower may have heard more than it knows of."""
+    last: GenerationEvent | None = None
+    """`done`, `cancelled` or `failed`, once it came."""
+    ended_at: float = 0.0
+    followers: dict[str, ActorRef[Any]] = field(factory=dict)
+    """Who is told all that comes, by path."""
+    catching_up: dict[str, ActorRef[Any]] = field(factory=dict)
+    """Who still takes pages."""
+    listener: Deliver | None = field(default=None, repr=False)
+    """A function that is told all that comes."""
+    _text: list[str] = field(factory=list, repr=False)
+    # Of event i + 1: where its text and its token ids end, and its share of the log-probability.
+    _text_ends: array[int] = field(factory=lambda: array("Q"), repr=False)
+    _token_ends: array[int] = field(factory=lambda: array("Q"), repr=False)
+    _token_ids: array[int] = field(factory=lambda: array("Q"), repr=False)
+    _log_probabilities: array[float] = field(factory=lambda: array("d"), repr=False)
+    _logprobs: list[list[dict[str, Any]] | None] = field(factory=list, repr=False)
+
+    @property
+    def seq(self) -> int:
+        """Last event."""
+        return len(self._text_ends) + (self.last is not None)
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        if len(self._text) > 1:
+            self._text = ["".join(self._text)]
+        return self._text[0] if self._text else ""
+
+    @property
+    def state(self) -> str:
+        """As a snapshot tells it."""
+        match self.last:
+            case None:
+                return "running"
+            case GenerationDone():
+                return "done"
+            case GenerationCancelled():
+                return "cancelled"
+            case _:
+                return "failed"
+
+    @property
+    def bytes(self) -> int:
+        """What keeping it takes, about."""
+        characters = self._text_ends[-1] if self._text_ends else 0
+        logprobs = sum(len(one) for one in self._logprobs if one)
+        return (
+            4 * characters + _EVENT_BYTES * len(self._text_ends) + 8 * len(self._token_ids) + _LOGPROB_BYTES * logprobs
+        )
+
+    @property
+    def is_detachable(self) -> bool:
+        """Whether it runs on for a while when nobody follows it."""
+        return self.recovery.generate.on_disconnect is OnDisconnect.DETACH
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def deliver(self, event: GenerationEvent) -> None:
+        """Keep the next event and tell all who follow."""
+        self.keep(event)
+        if self.listener is not None:
+            self.listener(event)
+        for follower in self.followers.values():
+            self.tell(follower, event)
+
+    def keep(self, event: GenerationEvent) -> None:
+        """Keep the next event."""
+        assert event.seq == self.seq + 1, f"event {event.seq} of {self.name} after {self.seq}"
+        if not isinstance(event, GenerationTokens):
+            self.last = event
+            return
+        self._text.append(event.text)
+        self._text_ends.append((self._text_ends[-1] if self._text_ends else 0) + len(event.text))
+        self._token_ids.extend(event.token_ids)
+        self._token_ends.append(len(self._token_ids))
+        self._log_probabilities.append(event.log_probability)
+        self._logprobs.append(event.logprobs)
+
+    def after(self, seq: int) -> GenerationEvent | None:
+        """What comes after ``seq``: text, as many events of it as make a page in one, or the last event; None at the head."""
+        texts = len(self._text_ends)
+        if seq >= texts:
+            return self.last if seq == texts else None
+        began = self._text_ends[seq - 1] if seq else 0
+        end = max(seq + 1, bisect_right(self._text_ends, began + PAGE_CHARACTERS))
+        if self.recovery.generate.logprobs is not None:
+            end = min(end, seq + PAGE_LOGPROBS)
+        token_began = self._token_ends[seq - 1] if seq else 0
+        token_end = self._token_ends[end - 1]
+        logprobs: list[dict[str, Any]] = [one for part in self._logprobs[seq:end] for one in part or ()]
+        return GenerationTokens(
+            stream=self.name,
+            first_seq=seq + 1,
+            seq=end,
+            text=self.text[began : self._text_ends[end - 1]],
+            index=token_end - 1,
+            token_ids=tuple(self._token_ids[token_began:token_end]),
+            log_probability=sum(self._log_probabilities[seq:end]),
+            logprobs=logprobs if self.recovery.generate.logprobs is not None else None,
+        )
+
+    def point(self, seq: int) -> ResumeFrom:
+        """What is known of a follower that has everything up to ``seq``."""
+        events = min(seq, len(self._token_ends))
+        seed = self.recovery.generate.seed
+        assert seed is not None
+        return ResumeFrom(
+            seq=seq,
+            token_ids=tuple(self._token_ids[: self._token_ends[events - 1]]) if events else (),
+            log_probability=sum(self._log_probabilities[:events]),
+            seed=seed,
+            model=self.model or None,
+        )
+
+    def ended(self) -> GenerationEnded:
+        """For its observer."""
+        done = self.last.done if isinstance(self.last, GenerationDone) else None
+        code = message = None
+        if isinstance(self.last, GenerationFailed):
+            code, message = self.last.code, self.last.message
+        elif isinstance(self.last, GenerationCancelled):
+            message = self.last.reason
+        return GenerationEnded(
+            stream=self.name, client_id=self.client_id, text=self.text, done=done, code=code, message=message
+        )
+
+    # --- followers --------------------------------------------------------------------------------
+
+    def follow(self, follower: ActorRef[Any], epoch: str | None, after_seq: int) -> Followed:
+        """A page for ``follower``, which is told all later events once a page reaches the head."""
+        snapshot = None
+        # Who heard more of a recovered stream hears it once more, and takes only what is new.
+        is_known = after_seq <= self.seq or (self.is_recovered and self.last is None)
+        resumed = epoch in (None, self.epoch) and is_known
+        if not resumed:
+            first = self.after(0)
+            text, after_seq = (first.text, first.seq) if isinstance(first, GenerationTokens) else ("", 0)
+            snapshot = StreamSnapshot(seq=after_seq, text=text, state=self.state)
+        event = self.after(after_seq)
+        reached = after_seq if event is None else event.seq
+        is_live = reached >= self.seq
+        self.catching_up.pop(follower.path, None)
+        if self.last is None:
+            (self.followers if is_live else self.catching_up)[follower.path] = follower
+        return Followed(
+            stream=self.name,
+            epoch=self.epoch,
+            resumed=resumed,
+            head=self.seq,
+            snapshot=snapshot,
+            events=() if event is None else (event,),
+            is_live=is_live,
+            recovery=self.recovery if self.last is None else None,
+            behind=self.point(after_seq) if self.last is None else None,
+            key=self.key,
+        )
+
+    def leave(self, path: str) -> bool:
+        """A follower has left; whether that was the last of all."""
+        was_there = [self.followers.pop(path, None), self.catching_up.pop(path, None)] != [None, None]
+        return was_there and not self.is_followed
+
+    def is_followed_by(self, path: str) -> bool:
+        """Whether it is among those who are told what comes."""
+        return path in self.followers or path in self.catching_up
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody is told what comes."""
+        return bool(self.followers or self.catching_up or self.listener)
+
+
+class Streams:
+    """All streams by name: those that run, and those that ended not long ago."""
+
+    def __init__(self, *, kept_seconds: float = KEPT_SECONDS, kept_bytes: int = KEPT_BYTES) -> None:
+        self._kept_seconds = kept_seconds
+        self._kept_bytes = kept_bytes
+        self._running: dict[str, Stream] = {}
+        self._ended: OrderedDict[str, tuple[Stream, int]] = OrderedDict()
+        self.ended_bytes = 0
+        """What the ended ones take together."""
+
+    def __len__(self) -> int:
+        return len(self._running) + len(self._ended)
+
+    def __iter__(self) -> Iterator[Stream]:
+        yield from self._running.values()
+        for stream, _ in self._ended.values():
+            yield stream
+
+    def add(self, stream: Stream) -> None:
+        """Keep a stream that runs."""
+        assert stream.name not in self._running
+        self.forget(stream.name)
+        self._running[stream.name] = stream
+
+    def find(self, name: str, client_id: str) -> Stream | None:
+        """The stream of that name, if it is this client's."""
+        stream = self.get(name)
+        return stream if stream is not None and stream.client_id == client_id else None
+
+    def get(self, name: str) -> Stream | None:
+        """The stream of that name."""
+        ended = self._ended.get(name)
+        return self._running.get(name) if ended is None else ended[0]
+
+    def ended(self, stream: Stream, now: float) -> None:
+        """It has had its last event: keep it for a while."""
+        self._running.pop(stream.name, None)
+        stream.ended_at = now
+        stream.followers.clear()
+        stream.catching_up.clear()
+        size = stream.bytes
+        self._ended[stream.name] = (stream, size)
+        self.ended_bytes += size
+        self.expire(now)
+
+    def forget(self, name: str) -> None:
+        """Keep it no longer."""
+        self._running.pop(name, None)
+        ended = self._ended.pop(name, None)
+        if ended is not None:
+            self.ended_bytes -= ended[1]
+
+    def expire(self, now: float) -> None:
+        """Forget what ended too long ago, and the oldest of what is too much."""
+        while self._ended:
+            oldest, _ = next(iter(self._ended.values()))
+            if self.ended_bytes <= self._kept_bytes and now - oldest.ended_at < self._kept_seconds:
+                return
+            self.forget(oldest.name)
+
+    def left(self, path: str) -> list[Stream]:
+        """A follower has ended; the running streams that nobody follows now."""
+        return [stream for stream in list(self._running.values()) if stream.leave(path)]
