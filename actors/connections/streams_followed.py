@@ -276,6 +276,7 @@ class StreamsFollowed:
                 continue
             following.has_lost_owner = False
             following.recovery = started.recovery
+            self._monitor()
             if started.is_repeat:
                 self._want(following)
             else:

@@ -173,18 +173,37 @@ async def test_a_client_cannot_cancel_anothers_stream(tmp_path: Path) -> None:
         assert (await one.stream("g"))[-1]["type"] == "done"
 
 
-async def test_an_id_may_be_used_again_once_its_stream_is_over(server: RunningServer) -> None:
-    async with server.peer() as peer:
-        await peer.generate("g", "one")
-        assert_covers(await peer.generate("g", "two"), "g", "You said: two")
+async def test_p2_the_same_command_again_joins_its_stream_from_the_first_event(server: RunningServer) -> None:
+    async with server.peer() as peer, server.peer() as other:
+        first = await peer.ask("generate", "g", {"prompt": "one"})
+        assert_covers(await peer.stream("g"), "g", "You said: one")
+        for again in (peer, other):
+            accepted = await again.ask("generate", "g", {"prompt": "one"})
+            assert (accepted["type"], accepted["data"]) == ("accepted", first["data"])
+            assert_covers(await again.stream("g"), "g", "You said: one")
+        assert (await server.snapshot("inference/inference"))["finished"] == {"stop": 1}
 
 
-async def test_an_id_that_still_runs_is_a_conflict(tmp_path: Path) -> None:
+async def test_p2_a_stream_that_runs_is_joined_by_the_same_command(tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.002) as server,
+        server.peer() as peer,
+        server.peer() as other,
+    ):
+        await peer.send("generate", "g", {"prompt": "count to 80"})
+        assert (await peer.receive())["type"] == "accepted"
+        assert (await peer.receive())["type"] == "token"
+        assert (await other.ask("generate", "g", {"prompt": "count to 80"}))["type"] == "accepted"
+        assert_covers(await other.stream("g"), "g", count_to(80))
+        assert (await server.snapshot("inference/inference"))["finished"] == {"stop": 1}
+
+
+async def test_p2_an_id_with_other_data_is_a_conflict(tmp_path: Path) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.001) as server, server.peer() as peer:
         await peer.send("generate", "g", {"prompt": "count to 60"})
+        messages = [await peer.receive()]
         await peer.send("generate", "g", {"prompt": "count to 61"})
-        messages: list[dict[str, Any]] = []
-        while not messages or messages[-1]["type"] != "done":
+        while messages[-1]["type"] != "done":
             messages.append(await peer.receive())
         errors = [one for one in messages if one["type"] == "error"]
         assert [(one["re"], one["data"]["code"], one["data"]["field"]) for one in errors] == [("g", "conflict", "id")]
@@ -387,7 +406,7 @@ async def test_pongs_do_not_count(engineless_server: RunningServer) -> None:
 async def test_more_than_32_commands_in_flight_are_refused(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.inference.inference import Inference
+    from actors.inference.prompts import PromptEncoder
 
     gate = trio.Event()
 
@@ -395,7 +414,7 @@ async def test_more_than_32_commands_in_flight_are_refused(
         await gate.wait()
         return [1]
 
-    monkeypatch.setattr(Inference, "_encode_for", wait)
+    monkeypatch.setattr(PromptEncoder, "encode", wait)
     async with server.peer() as peer:
         for number in range(33):
             await peer.send("generate", str(number), {"prompt": "x"})
@@ -416,10 +435,12 @@ async def test_a_client_that_leaves_frees_its_rows(tmp_path: Path) -> None:
         async with server.peer() as peer:
             for name in "abc":
                 await peer.send("generate", name, {"prompt": "count to 900"})
-            while (await peer.receive())["type"] != "token":
-                pass
-            snapshot = await server.snapshot("inference/inference")
-            assert (snapshot["running"], snapshot["waiting"]) == (1, 2)
+
+            async def all_there() -> bool:
+                snapshot = await server.snapshot("inference/inference")
+                return (snapshot["running"], snapshot["waiting"]) == (1, 2)
+
+            await eventually(all_there, what="one running and two waiting")
         await server.until_no_row_is_taken()
         assert (await server.snapshot("inference/inference"))["finished"] == {"abandoned": 3}
         assert_covers(await other.generate("g", "hello"), "g", "You said: hello")

@@ -146,7 +146,8 @@ async def test_hello_is_answered_with_welcome(engineless_server: RunningServer) 
         assert welcome["epoch"]
         assert welcome["connection_id"]
         assert welcome["resumed"] == []
-        assert welcome["state"] == {}
+        assert welcome["state"]["devices"] == {"devices": [{"device_id": "desk", "connections": 1}]}
+        assert set(welcome["state"]["agent_status"]) >= {"state", "queue_depth", "running"}
         assert welcome["limits"] == {
             "frame_bytes": 1024 * 1024,
             "commands_in_flight": 32,
@@ -166,7 +167,9 @@ async def test_the_device_is_called_default_where_none_is_named(engineless_serve
 async def test_streams_to_resume_are_answered_each(engineless_server: RunningServer) -> None:
     async with engineless_server.peer(hello=False) as peer:
         welcome = await peer.hello("me", resume=[{"stream": "client", "epoch": "old", "seq": 7}])
-        assert welcome["resumed"] == [{"stream": "client", "resumed": False, "head": 0}]
+        (answer,) = welcome["resumed"]
+        snapshot = {"epoch": welcome["epoch"], "seq": 0, "unread": 0, "task_count": 0}
+        assert answer == {"stream": "client", "resumed": False, "head": 0, "snapshot": snapshot}
 
 
 async def test_connections_have_ids_of_their_own_and_one_epoch(engineless_server: RunningServer) -> None:
