@@ -24,6 +24,7 @@ from protocol.codec import unstructure
 from protocol.commands import Assist, Generate, Hello, OnDisconnect
 from protocol.events import ResumeResult
 from protocol.reading import kind_of_command, read_result
+from protocol.server_messages import SERVER_MESSAGES
 from protocol.streams import Positions, Reception, StreamPosition, coverage_of
 
 __all__ = ["Change", "Client", "connect"]
@@ -33,6 +34,7 @@ CANCEL_SECONDS = 2.0
 GIVE_UP_SECONDS = 120.0
 ACKNOWLEDGE_SECONDS = 1.0
 CLIENT_STREAM = "client"
+DATA_IS_AN_OBJECT = {kind for kind, message in SERVER_MESSAGES.items() if message.data is not None}
 UNKNOWN_EPOCH = "none"
 """A resume with it is answered with a snapshot: where the stream stands now."""
 
@@ -119,8 +121,8 @@ class Client:
 
     async def cancel(self, command_id: str) -> bool:
         """End a running command; whether it was still running."""
-        answer = await self.command("cancel", {"target": command_id})
-        return bool(answer["data"]["cancelled"])
+        data = (await self.command("cancel", {"target": command_id})).get("data")
+        return isinstance(data, dict) and data.get("cancelled") is True
 
     @asynccontextmanager
     async def generate(self, command: Generate | Assist) -> AsyncIterator[Answer]:
@@ -234,13 +236,15 @@ class Client:
     # --- what comes in: all of it runs in the reader of the connection --------------------------------
 
     async def _received(self, connection: Connection, message: dict[str, Any]) -> None:
+        if message["type"] in DATA_IS_AN_OBJECT and not isinstance(message.get("data"), dict):
+            raise ValueError("its data is no object")
         match message["type"]:
             case "ping":
                 with suppress(Disconnected):
                     await connection.send({"type": "pong", "data": message.get("data")})
             case "going_away":
                 self.going_away = message["data"]
-                self._hint_ms = message["data"].get("retry_after_ms")
+                self._hint_ms = _hint_of(message["data"])
                 self._on_change(Change(state="going_away", delay_seconds=(self._hint_ms or 0) / 1000))
             case _ if "stream" in message:
                 await self._received_on_stream(connection, message)
@@ -250,7 +254,7 @@ class Client:
                 pending.answer = message
                 pending.answered.set()
             case "error":
-                self._hint_ms = message["data"].get("retry_after_ms")
+                self._hint_ms = _hint_of(message["data"])
 
     async def _received_on_stream(self, connection: Connection, message: dict[str, Any]) -> None:
         stream, position = self._streams.get(message["stream"]), self._positions.get(message["stream"])
@@ -327,7 +331,7 @@ class Client:
                 if is_first:
                     raise
                 cause, may_come_back = error, bool(error.data.get("temporary"))
-                self._hint_ms = error.data.get("retry_after_ms")
+                self._hint_ms = _hint_of(error.data)
             except (OSError, Disconnected) as error:
                 if is_first:
                     raise
@@ -395,6 +399,11 @@ class Client:
         for pending in self._pending.values():
             pending.answered.set()
         self._on_change(Change(state="ended", cause=cause))
+
+
+def _hint_of(data: dict[str, Any]) -> float | None:
+    hint = data.get("retry_after_ms")
+    return hint if type(hint) is int or type(hint) is float else None
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -65,10 +65,13 @@ class Connection:
                     message = json.loads(frame)
                 except ValueError:
                     message = None
-                if isinstance(message, dict) and isinstance(message.get("type"), str):
-                    await self._received(self, message)
-                else:
+                if not isinstance(message, dict) or not isinstance(message.get("type"), str):
                     self._end(None, "the server sent no message of this protocol")
+                    return
+                try:
+                    await self._received(self, message)
+                except Exception as error:  # noqa: BLE001  border: whatever a foreign message lacks
+                    self._end(None, f"the server sent a {message['type'][:40]} that is none: {error!r}")
                     return
         except trio_websocket.ConnectionClosed as closed:
             reason = closed.reason

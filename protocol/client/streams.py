@@ -76,7 +76,10 @@ class Answer:
     async def take(self, message: dict[str, Any]) -> None:
         """One event, the next of its stream. Waits for a slow program: that is what makes the server merge tokens."""
         if message["type"] == "token":
-            await self._put(message["data"]["text"])
+            text = message["data"]["text"]
+            if not isinstance(text, str):
+                raise ValueError("its text is no string")
+            await self._put(text)
         elif message["type"] in TERMINAL_TYPES:
             await self._put(message)
 
@@ -175,7 +178,7 @@ class ClientEvents:
                 await self.take(one)
             return
         event = ClientEvent(
-            type=message["type"], seq=message["seq"], time=message.get("time", ""), data=message.get("data") or {}
+            type=message["type"], seq=message["seq"], time=message.get("time", ""), data=dict(message["data"])
         )
         if event.event_id is None or self._ids.is_new(event.event_id):
             await self._put(event)

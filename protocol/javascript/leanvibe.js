@@ -27,6 +27,10 @@ const GIVE_UP_MS = 120_000;
 const EVENT_IDS = 4096;
 const CLIENT_STREAM = "client";
 const UNKNOWN_EPOCH = "none";
+/** Messages whose data is an object; what others carry is theirs to say. */
+const OBJECT_DATA = new Set([
+  "welcome", "error", "accepted", "token", "done", "cancelled", "failed", "events", "going_away",
+]);
 const TERMINAL = new Set(["done", "cancelled", "failed"]);
 
 /** The server said no: `data` is its `error` or `failed`. */
@@ -179,8 +183,12 @@ export class Answer {
   }
 
   _take(message) {
-    if (message.type === "token") this.#put(message.data.text);
-    else if (TERMINAL.has(message.type)) this.#queue.put(message);
+    if (message.type === "token") {
+      if (typeof message.data.text !== "string") throw new TypeError("its text is no string");
+      this.#put(message.data.text);
+    } else if (TERMINAL.has(message.type)) {
+      this.#queue.put(message);
+    }
   }
 
   _takeSnapshot(result) {
@@ -386,6 +394,16 @@ export class Client {
       this.#lost(socket, null, "the server sent no message of this protocol", false);
       return;
     }
+    try {
+      this.#dispatch(socket, message);
+    } catch (error) {
+      this.#lost(socket, null, `the server sent a ${message.type} that is none: ${error}`, false);
+    }
+  }
+
+  #dispatch(socket, message) {
+    const isObject = message.data !== null && typeof message.data === "object" && !Array.isArray(message.data);
+    if (!isObject && OBJECT_DATA.has(message.type)) throw new TypeError("its data is no object");
     if (message.type === "ping") {
       socket.send(JSON.stringify({ type: "pong", data: message.data ?? null }));
     } else if (message.type === "going_away") {

@@ -85,6 +85,15 @@ export async function oneAnswer({ connect }, url, options = {}) {
   return result;
 }
 
+/** One session with one generation each time, one after the other; how each failed. */
+export async function manyAnswers(leanvibe, url, count) {
+  const failures = [];
+  for (let number = 0; number < count; number++) {
+    failures.push((await oneAnswer(leanvibe, url, { events: true })).failed);
+  }
+  return failures;
+}
+
 export async function oneCommand({ connect }, url) {
   const client = await connect(url, { clientId: "js" });
   const result = await client.command("task_create", { title: "t" });

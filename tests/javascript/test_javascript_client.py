@@ -12,7 +12,7 @@ import trio
 from protocol.errors import CLOSE_CODES
 from tests.cutting_proxy import cutting_proxy
 from tests.javascript.tools import FOLDER, chromium, npm_file
-from tests.protocol.scripted_server import Peer, scripted_listener
+from tests.protocol.scripted_server import Peer, Script, scripted_listener
 from tests.protocol.transcripts import TRANSCRIPTS, replaying
 from tests.server_fixture import RunningServer, count_to, running_server
 
@@ -247,6 +247,36 @@ async def test_p12_the_rules_are_those_of_the_protocol(platform: str) -> None:
     assert result["comesBack"] == [True, False, True, True, False]
     assert result["highest"] == [250, 500, 1000, 2000, 4000, 8000, 10000, 10000]
     assert result["hinted"] == 1234
+
+
+MALFORMED: list[dict[str, Any]] = [
+    {"type": "failed", "stream": "g-1", "seq": 1, "data": None},
+    {"type": "token", "stream": "g-1", "seq": 1, "data": {"text": 5}},
+    {"type": "token", "stream": "g-1", "seq": "1", "data": {"text": "a"}},
+    {"type": "done", "stream": "g-1", "seq": 1, "data": []},
+    {"type": "events", "stream": "client", "seq": 1, "data": 5},
+    {"type": "task_created", "stream": "client", "seq": 1, "data": 5},
+    {"type": "error"},
+    {"type": "going_away"},
+    {"type": 5},
+]
+
+
+async def test_a_malformed_message_is_a_failure_of_the_connection_and_not_of_the_program() -> None:
+    """One connection for each; after a close that ends the session, each answer ends by a failure that has a name."""
+
+    def serving(message: dict[str, Any]) -> Script:
+        async def script(peer: Peer) -> None:
+            await peer.welcome([{"stream": "client", "resumed": False, "head": 0, "snapshot": {"seq": 0}}])
+            await peer.accept()
+            await peer.say(**message)
+            await peer.close(4400)
+
+        return script
+
+    async with scripted_listener(*map(serving, MALFORMED)) as (url, _):
+        failures = await play("node", "manyAnswers", url, len(MALFORMED))
+    assert [one["name"] for one in failures] == ["Disconnected"] * len(MALFORMED)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
