@@ -122,6 +122,17 @@ export async function events({ connect }, url, count) {
   return received;
 }
 
+/** One generation that runs on while its connection is cut. */
+export async function detached({ connect }, url, prompt) {
+  let cuts = 0;
+  const onChange = ({ state }) => (cuts += state === "disconnected");
+  const client = await connect(url, { clientId: "js", detach: true, onChange });
+  const answer = await client.generate({ prompt });
+  const text = await answer.text();
+  await client.close();
+  return { text, cuts, reason: answer.done.finish_reason };
+}
+
 /** The rules that need no server. */
 export async function rules({ comesBack, delayMs, StreamPosition, CLOSE_CODES }) {
   const position = new StreamPosition("s", "e");

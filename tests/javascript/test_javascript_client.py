@@ -70,6 +70,16 @@ async def test_p4_commands_are_answered_across_cuts(engineless_server: RunningSe
     assert result == {"connections": 4, "cutsSeen": 3, "wrong": []}
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_p4_a_generation_loses_and_repeats_nothing_across_cuts(tmp_path: Path, platform: str) -> None:
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.005) as server,
+        cutting_proxy(server.about.websocket_url, 900, 1501, 2503) as url,
+    ):
+        result = await play(platform, "detached", url, "count to 150")
+    assert result == {"text": count_to(150), "cuts": 3, "reason": "stop"}
+
+
 async def test_a_refused_hello_says_what_the_server_said(engineless_server: RunningServer) -> None:
     refusal = await play("node", "refusedHello", engineless_server.about.websocket_url)
     assert (refusal["name"], refusal["code"]) == ("CommandFailed", "unauthorized")

@@ -178,6 +178,28 @@ async def test_p4_commands_are_answered_across_cuts(engineless_server: RunningSe
     assert changes == ["connected", *["disconnected", "connected"] * 3, "ended"]
 
 
+@pytest.mark.parametrize("cuts", [(900, 1500, 2500), (1201, 1202, 1203, 1204), (3000,)])
+async def test_p4_a_generation_loses_and_repeats_nothing_across_cuts(tmp_path: Path, cuts: tuple[int, ...]) -> None:
+    changes: list[str] = []
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.005) as server,
+        cutting_proxy(server.about.websocket_url, *cuts) as url,
+        connect(
+            url,
+            client_id="me",
+            reconnect=True,
+            detach=True,
+            backoff=Backoff(base_seconds=0.01),
+            on_change=lambda one: changes.append(one.state),
+        ) as client,
+        client.generate(Generate(prompt="count to 150")) as answer,
+    ):
+        assert await answer.text() == count_to(150)
+        assert answer.result is not None
+        assert answer.result.finish_reason.value == "stop"
+    assert changes.count("disconnected") == len(cuts)
+
+
 # --- servers that misbehave ---------------------------------------------------------------------------
 
 
