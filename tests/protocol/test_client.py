@@ -13,10 +13,11 @@ import pytest
 import trio
 import trio_websocket
 
-from protocol.client import Backoff, CommandFailed, Disconnected, connect
+from protocol.client import Backoff, ClientEvent, CommandFailed, Disconnected, Snapshot, connect
 from protocol.client import client as client_module
 from protocol.client import connection as connection_module
 from protocol.commands import ChatMessage, Generate, Role
+from protocol.tasks import TaskCreate
 from tests.cutting_proxy import cutting_proxy
 from tests.server_fixture import RunningServer, count_to, running_server
 
@@ -197,6 +198,45 @@ async def test_p4_a_generation_loses_and_repeats_nothing_across_cuts(tmp_path: P
         assert await answer.text() == count_to(150)
         assert answer.result is not None
         assert answer.result.finish_reason.value == "stop"
+    assert changes.count("disconnected") == len(cuts)
+
+
+async def test_p2_p4_tasks_are_made_once_and_told_once_across_cuts(engineless_server: RunningServer) -> None:
+    """Each command is answered, carried out once, and its event comes once and in order, whatever was cut."""
+    titles = [f"task {number}" for number in range(24)]
+    told: list[str] = []
+    seqs: list[int] = []
+    cuts = (2500, 4000, 4001, 6007)
+    changes: list[str] = []
+    async with (
+        cutting_proxy(engineless_server.about.websocket_url, *cuts) as url,
+        connect(
+            url,
+            client_id="me",
+            reconnect=True,
+            events=True,
+            backoff=Backoff(base_seconds=0.01),
+            on_change=lambda one: changes.append(one.state),
+        ) as client,
+        client.events() as events,
+        trio.open_nursery() as nursery,
+    ):
+        first = await anext(events)
+        assert isinstance(first, Snapshot)
+
+        async def read() -> None:
+            while len(told) < len(titles):
+                event = await anext(events)
+                assert isinstance(event, ClientEvent)
+                assert event.type == "task_created"
+                told.append(event.typed.task.title)
+                seqs.append(event.seq)
+
+        nursery.start_soon(read)
+        for title in titles:
+            assert (await client.ask(TaskCreate(title=title))).title == title
+    assert told == titles
+    assert seqs == list(range(first.seq + 1, first.seq + 1 + len(titles)))
     assert changes.count("disconnected") == len(cuts)
 
 
