@@ -18,8 +18,9 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 from mlx_lm.models.activations import swiglu
-from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
+from mlx_lm.models.base import create_attention_mask
 
+from actors.inference.models.attention import attend
 from actors.inference.models.phi3_config import Phi3Arguments, Rotary
 
 ModelArgs = Phi3Arguments
@@ -120,7 +121,7 @@ class _Attention(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         queries, keys = turn(queries, offset), turn(keys, offset)
         if cache is not None:
             keys, values = cache.update_and_fetch(keys, values)
-        mixed = scaled_dot_product_attention(queries, keys, values, cache=cache, scale=self._scale, mask=mask)
+        mixed = attend(queries, keys, values, scale=self._scale, mask=mask)
         result: mx.array = self.o_proj(mixed.transpose(0, 2, 1, 3).reshape(rows, length, -1))
         return result
 

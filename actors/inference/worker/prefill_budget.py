@@ -6,7 +6,7 @@ __all__ = ["PrefillBudget"]
 
 MOST_TOKENS = 512
 """Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
-LEAST_TOKENS = 16
+LEAST_TOKENS = 8
 """A prompt makes progress in every step, whatever the others do."""
 SHARE = 1.25
 """Reading may take this many times what the decoding of the step takes; with it the gap stays below three times."""

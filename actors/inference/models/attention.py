@@ -1,0 +1,53 @@
+"""Attention whose exponentials are numpy's where MLX's own are slow: on the CPU, in float32.
+
+MLX's CPU backend computes an exponential in about 14 ns, numpy in about one. For sixteen tokens of a prompt that goes on
+after four thousand others that is most of the step: one layer takes 11 ms with MLX's own attention and 3 with this one
+(measured, 2 cores). A few exponentials are not worth the call.
+
+What numpy shall read has to be known, so the scores are evaluated here, and changed in place in MLX's buffer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import numpy
+
+__all__ = ["attend"]
+
+WORTHWHILE = 16_384
+"""Exponentials; below this many the evaluation in between costs as much as the exponentials."""
+_LOWEST = float(numpy.finfo(numpy.float32).min)
+
+
+def attend(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: Any) -> mx.array:
+    """Softmax attention: queries (rows, heads, length, width), keys and values (rows, key heads, positions, width).
+
+    ``mask`` is what `mx.fast.scaled_dot_product_attention` takes: None, `"causal"`, booleans that keep, or numbers to add,
+    (rows or 1, 1, length, positions). Returns (rows, heads, length, width).
+    """
+    rows, heads, length, width = queries.shape
+    key_heads, positions = keys.shape[1], keys.shape[2]
+    if isinstance(mask, str) or not _is_worthwhile(queries, rows * heads * length * positions):
+        plain: mx.array = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+        return plain
+    # Query heads that share a key head are rows of one product.
+    folded = (queries * scale).reshape(rows, key_heads, -1, width)
+    scores = folded @ keys.swapaxes(-1, -2)
+    if mask is not None:
+        by_head = scores.reshape(rows, key_heads, heads // key_heads, length, positions)
+        wide = mask[:, :, None]
+        by_head = mx.where(wide, by_head, _LOWEST) if mask.dtype == mx.bool_ else by_head + wide
+        scores = by_head.reshape(scores.shape)
+    mx.eval(scores)
+    likelihoods = numpy.asarray(scores)
+    likelihoods -= likelihoods.max(axis=-1, keepdims=True)
+    numpy.exp(likelihoods, out=likelihoods)
+    sums = mx.array(likelihoods.sum(axis=-1, keepdims=True))
+    mixed: mx.array = ((scores @ values) / sums).reshape(rows, heads, length, width)
+    return mixed
+
+
+def _is_worthwhile(array: mx.array, exponentials: int) -> bool:
+    return exponentials >= WORTHWHILE and array.dtype == mx.float32 and mx.default_device() == mx.Device(mx.cpu)
