@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class Listening:
 
     websocket: socket.socket
     rest: socket.socket
+    tls: ssl.SSLContext | None = None
+    """What both speak; None is plain HTTP."""
 
 
 def event_log(storage: Storage) -> EventLog:
@@ -256,7 +259,11 @@ def make_tree(
                             start=lambda: Listener(
                                 listening.websocket,
                                 sockets,
-                                lambda name, stream: Connection(name, stream, connection_settings, connection_rooms),
+                                lambda name, stream, passed: Connection(
+                                    name, stream, connection_settings, connection_rooms, passed
+                                ),
+                                maximum_entering=settings.max_entering,
+                                tls=listening.tls,
                             ),
                         ),
                     ),
@@ -273,6 +280,7 @@ def make_tree(
                         about={"service": "leanvibe", "version": VERSION},
                         parts=(register_openai, register_tasks),
                     ),
+                    listening.tls,
                 ),
             ),
         ),

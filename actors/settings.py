@@ -76,6 +76,8 @@ class Settings:
     """Commands of one connection that may come at once."""
     detach_seconds: int = field(default=60, validator=validators.ge(0))
     """How long an answer with `on_disconnect: detach` runs on when nobody follows it."""
+    max_entering: int = field(default=128, validator=validators.ge(1))
+    """Of these, how many may not have said hello yet; one more takes the place of the oldest."""
     max_rows: int = field(default=32, validator=[validators.ge(1), validators.le(512)])
     """Answers computed side by side."""
     max_waiting: int = field(default=2048, validator=validators.ge(1))
@@ -90,6 +92,12 @@ class Settings:
     """Host names, besides loopback ones, that requests may be addressed to; commas between them in the environment."""
     allowed_origins: list[str] = field(factory=list)
     """Origins, besides loopback ones, whose pages may connect; commas between them in the environment."""
+    tls_certificate: Path | None = None
+    """Certificate of both listeners, PEM, with its issuers' behind it; None speaks plain HTTP."""
+    tls_key: Path | None = None
+    """Its key, PEM, without a pass phrase; None where it lies in the certificate's file."""
+    ca: Path | None = None
+    """Certificates, PEM, whose holders commands believe at an address elsewhere; None those of the system."""
     drain_seconds: float = field(default=10.0, validator=validators.ge(0))
     """How long running answers may go on when the server is told to stop."""
     log_level: str = field(default="info", validator=one_of("debug", "info", "warning", "error"))

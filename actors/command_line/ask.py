@@ -13,6 +13,7 @@ import click
 import trio
 
 from actors.command_line.borrowed_server import server_for
+from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
 from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
 from protocol.client import Client, CommandFailed, Disconnected, connect
 from protocol.commands import ChatMessage, Generate, Role
@@ -26,7 +27,8 @@ INTERRUPTED = 130
 @click.command()
 @click.argument("question")
 @data_dir_option
-@click.option("--url", help="WebSocket address of a server elsewhere, instead of the one of the data folder.")
+@click.option("--url", help="WebSocket address of a server elsewhere; its token is taken from LEANVIBE_TOKEN.")
+@click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Whom to believe at a wss address, PEM.")
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started where none runs.")
 @click.option("--model", help="For the server that is started where none runs.")
 @click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
@@ -37,6 +39,7 @@ def ask(
     question: str,
     data_dir: Path | None,
     url: str | None,
+    ca: Path | None,
     engine: str | None,
     model: str | None,
     max_tokens: int | None,
@@ -45,7 +48,7 @@ def ask(
     as_json: bool,
 ) -> None:
     """Ask QUESTION and stream the answer."""
-    settings = settings_from(data_dir=data_dir, engine=engine, model=model)
+    settings = settings_from(data_dir=data_dir, engine=engine, model=model, ca=ca)
     try:
         generate = Generate(
             messages=[ChatMessage(Role.USER, question)], max_tokens=max_tokens, temperature=temperature, seed=seed
@@ -53,8 +56,14 @@ def ask(
     except FieldFault as error:
         fail(f"--{error.path.replace('_', '-')} {error.problem}", status=2)
 
-    async def put(websocket_url: str) -> None:
-        async with connect(websocket_url, client_id=client_name_default(), agent="leanvibe ask") as client:
+    async def put(websocket_url: str, credentials: Credentials) -> None:
+        async with connect(
+            websocket_url,
+            client_id=client_name_default(),
+            agent="leanvibe ask",
+            token=credentials.token,
+            ssl_context=credentials.tls,
+        ) as client:
             text, done = await stream_answer(client, generate, (lambda _: None) if as_json else _print_piece)
             if as_json:
                 click.echo(json.dumps({"text": text, **done}))
@@ -62,10 +71,12 @@ def ask(
                 click.echo()
 
     if url is not None:
-        run_until_interrupted(lambda: put(url))
+        elsewhere = credentials_elsewhere(settings, url)
+        run_until_interrupted(lambda: put(url, elsewhere))
         return
     with server_for(settings) as server:
-        run_until_interrupted(lambda: put(server.websocket_url))
+        here = credentials_here(settings, server)
+        run_until_interrupted(lambda: put(server.websocket_url, here))
 
 
 async def stream_answer(client: Client, generate: Generate, piece: Callable[[str], None]) -> tuple[str, dict[str, Any]]:

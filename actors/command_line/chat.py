@@ -13,6 +13,7 @@ from rich.markdown import Markdown
 
 from actors.command_line.ask import run_until_interrupted, stream_answer
 from actors.command_line.borrowed_server import server_for
+from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import client_name_default, data_dir_option, settings_from
 from protocol.client import Client, CommandFailed, connect
 from protocol.commands import ChatMessage, Generate, Role
@@ -30,8 +31,14 @@ def chat(data_dir: Path | None, engine: str | None, max_tokens: int | None, temp
     settings = settings_from(data_dir=data_dir, engine=engine)
     console = Console()
 
-    async def talk(url: str) -> None:
-        async with connect(url, client_id=client_name_default(), agent="leanvibe chat") as client:
+    async def talk(url: str, credentials: Credentials) -> None:
+        async with connect(
+            url,
+            client_id=client_name_default(),
+            agent="leanvibe chat",
+            token=credentials.token,
+            ssl_context=credentials.tls,
+        ) as client:
             console.print(f"[bold]{client.welcome['model']}[/bold] on {client.welcome['server']}. Ctrl-D leaves.")
             turns: list[ChatMessage] = []
             while (question := await trio.to_thread.run_sync(_read_line, console, abandon_on_cancel=True)) is not None:
@@ -40,7 +47,8 @@ def chat(data_dir: Path | None, engine: str | None, max_tokens: int | None, temp
                 turns.append(ChatMessage(Role.ASSISTANT, await _answer(client, generate, console)))
 
     with server_for(settings) as server:
-        run_until_interrupted(lambda: talk(server.websocket_url))
+        credentials = credentials_here(settings, server)
+        run_until_interrupted(lambda: talk(server.websocket_url, credentials))
 
 
 def _read_line(console: Console) -> str | None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import Any
 import click
 
 from actors.access.rules import is_loopback
+from actors.access.store import load_tokens
 from actors.command_line.options import data_dir_option, fail, settings_from
 from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
 from actors.inference.models.errors import ModelError
 from actors.inspection.server_file import DataFolderBusy, ServerFile, inspection_socket_path, lock_data_folder
 from actors.settings import Settings
-from actors.storage.database import database_url
+from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.schema import prepare_database
+from actors.tls import CertificateFault, first_certificate, server_context
 
 __all__ = ["ensure_checkpoint", "serve"]
 
@@ -40,8 +43,7 @@ BACKLOG = 256
 def serve(**options: Any) -> None:
     """Run the server until Ctrl-C. Each option is also LEANVIBE_… in the environment and a key in leanvibe.toml."""
     settings = settings_from(**options)
-    if not is_loopback(settings.host):
-        fail(f"{settings.host} is not a loopback address, and without tokens this server listens on no other", status=2)
+    tls = _tls(settings)
     try:
         lock = lock_data_folder(settings.data_dir)
     except DataFolderBusy as error:
@@ -49,17 +51,57 @@ def serve(**options: Any) -> None:
     except OSError as error:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
     try:
+        _prepare_database(settings)
         with contextlib.ExitStack() as sockets:
             rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
             websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
-            try:
-                prepare_database(database_url(settings.database, settings.data_dir))
-            except DatabaseUnusable as error:
-                fail(str(error))
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings)
-            _run(settings, checkpoint, rest, websocket)
+            _run(settings, checkpoint, rest, websocket, tls)
     finally:
         os.close(lock)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """What both listeners speak, by the settings."""
+    if settings.tls_certificate is None:
+        if settings.tls_key is not None:
+            fail("tls_key is set and tls_certificate is not; a key alone is of no use", status=2)
+        return None
+    try:
+        return server_context(settings.tls_certificate, settings.tls_key)
+    except CertificateFault as error:
+        fail(str(error), status=2)
+
+
+def _prepare_database(settings: Settings) -> None:
+    """Bring it up to date, and see in it whether other machines may come."""
+    url = database_url(settings.database, settings.data_dir)
+    try:
+        prepare_database(url)
+    except DatabaseUnusable as error:
+        fail(str(error))
+    if is_loopback(settings.host):
+        return
+    engine = open_engine(url, writes=False)
+    try:
+        with engine.connect() as connection:
+            has_tokens = bool(load_tokens(connection, None))
+    finally:
+        engine.dispose()
+    if not has_tokens:
+        fail(
+            f"{settings.host} is not a loopback address, and without tokens this server listens on no other; "
+            "make one first: leanvibe token create --client NAME",
+            status=2,
+        )
+    if settings.tls_certificate is None:
+        click.secho(
+            f"WARNING: {settings.host} is reached from other machines without TLS: whoever sits between reads every "
+            "word and every token. Set tls_certificate and tls_key.",
+            fg="red",
+            bold=True,
+            err=True,
+        )
 
 
 def ensure_checkpoint(settings: Settings) -> Path:
@@ -109,10 +151,18 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
 
 def _url(scheme: str, bound: socket.socket, path: str = "") -> str:
     host, port = bound.getsockname()[:2]
+    # What listens everywhere is found here too; "everywhere" is no address to connect to.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared with, not bound to
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
 
-def _run(settings: Settings, checkpoint: Path | None, rest: socket.socket, websocket: socket.socket) -> None:
+def _run(
+    settings: Settings,
+    checkpoint: Path | None,
+    rest: socket.socket,
+    websocket: socket.socket,
+    tls: ssl.SSLContext | None,
+) -> None:
     import trio
 
     import protocol
@@ -125,11 +175,12 @@ def _run(settings: Settings, checkpoint: Path | None, rest: socket.socket, webso
     about = ServerFile(
         pid=os.getpid(),
         started_at=wire_time(),
-        rest_url=_url("http", rest),
-        websocket_url=_url("ws", websocket, protocol.PATH),
+        rest_url=_url("http" if tls is None else "https", rest),
+        websocket_url=_url("ws" if tls is None else "wss", websocket, protocol.PATH),
         inspection_socket=str(inspection_socket_path(settings.data_dir)),
         engine=settings.engine,
         model="mock" if settings.engine == "mock" else settings.model,
+        certificate=None if settings.tls_certificate is None else first_certificate(settings.tls_certificate),
     )
     system = ActorSystem(
         drain_seconds=settings.drain_seconds,
@@ -139,7 +190,7 @@ def _run(settings: Settings, checkpoint: Path | None, rest: socket.socket, webso
     system.observers.append(log_event)
 
     async def run() -> None:
-        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest), about)
+        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest, tls), about)
         async with trio.open_nursery() as nursery:
             await nursery.start(system.run, tree)
             _greet(about)

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from actors.command_line.credentials import credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 
 __all__ = ["status"]
@@ -29,10 +30,14 @@ def status(data_dir: Path | None, as_json: bool) -> None:
     server = find_server(settings)
     if server is None:
         fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
+    credentials = credentials_here(settings, server)
     try:
         # The environment's proxy is for the world; this address is on this machine.
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"{server.rest_url}/health", timeout=SECONDS) as response:
+        direct = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=credentials.tls)
+        )
+        request = urllib.request.Request(f"{server.rest_url}/health", headers=credentials.headers)  # noqa: S310
+        with direct.open(request, timeout=SECONDS) as response:
             health: dict[str, Any] = json.load(response)
     except (OSError, urllib.error.URLError, ValueError) as error:
         fail(f"the server (process {server.pid}) does not answer at {server.rest_url}: {error}")

@@ -93,7 +93,16 @@ class Connection(Actor[ConnectionMessage]):
 
     mailbox = reject(4096)
 
-    def __init__(self, name: str, stream: Any, settings: ConnectionSettings, rooms: ConnectionRooms) -> None:
+    def __init__(
+        self,
+        name: str,
+        stream: Any,
+        settings: ConnectionSettings,
+        rooms: ConnectionRooms,
+        passed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``passed`` is called once this one has entered or ended, and so does not wait at the door any more."""
+        self._passed = passed
         self._name = name
         self._settings = settings
         self._rooms = rooms
@@ -180,6 +189,7 @@ class Connection(Actor[ConnectionMessage]):
         try:
             await self._link.serve(self._accept, self._opened, self._take_frame)
         finally:
+            self._passed()
             self.context.stop()
 
     def _opened(self) -> None:
@@ -365,6 +375,7 @@ class Connection(Actor[ConnectionMessage]):
             if refusal.code is ErrorCode.RATE_LIMITED:
                 self._link.close_soon(CloseCode.TOO_MANY, refusal.message)
             return
+        self._passed()
         self._streams.client_id = hello.client_id
         points = {one.stream: one for one in hello.resume}
         client_point = points.pop(CLIENT_STREAM, None)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
+import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
 import trio
 from attrs import frozen
 
+from actors.connections.doorway import Doorway
+from actors.connections.secure_stream import SecureStream
 from runtime import Actor, CapacityExceeded, DynamicRef, RuntimeFault, reject
 
 __all__ = ["Listener"]
@@ -37,9 +41,20 @@ class Listener(Actor[_NoMessages]):
     mailbox = reject(1)
 
     def __init__(
-        self, bound: socket.socket, sockets: DynamicRef, connection: Callable[[str, trio.SocketStream], Actor[Any]]
+        self,
+        bound: socket.socket,
+        sockets: DynamicRef,
+        connection: Callable[[str, trio.SocketStream | SecureStream, Callable[[], None]], Actor[Any]],
+        *,
+        maximum_entering: int,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """``bound`` stays open in the application; each incarnation listens on a duplicate of it."""
+        """``bound`` stays open in the application; each incarnation listens on a duplicate of it.
+
+        ``connection`` makes the actor of a socket; its third argument is called when that has entered or ended.
+        """
+        self._tls = tls
+        self._doorway = Doorway(maximum_entering)
         self._bound = bound
         self._sockets = sockets
         self._connection = connection
@@ -60,7 +75,7 @@ class Listener(Actor[_NoMessages]):
 
     def snapshot(self) -> dict[str, object]:
         """How many came through this incarnation."""
-        return {"accepted": self._count, "connected": self._sockets.child_count}
+        return {"accepted": self._count, "connected": self._sockets.child_count, "entering": len(self._doorway)}
 
     async def _accept(self, listener: trio.SocketListener) -> None:
         async with listener:
@@ -79,13 +94,23 @@ class Listener(Actor[_NoMessages]):
 
     async def _hand_over(self, stream: trio.SocketStream) -> None:
         name = f"c-{next(_numbers)}"
+        # The handshake of TLS belongs to the connection, as that of the WebSocket does: here nothing waits for a peer.
+        secured = stream if self._tls is None else SecureStream(stream, self._tls)
+        # Its connection notices that its socket is gone.
+        turned_away = self._doorway.arrive(name, stream.socket.close)
+        if turned_away is not None:
+            _log.info("turned away", connection=turned_away, reason="too many have not said hello yet")
+        passed = partial(self._doorway.leave, name)
         try:
-            await self._sockets.start_child(name, lambda: self._connection(name, stream))
+            await self._sockets.start_child(name, lambda: self._connection(name, secured, passed))
         except CapacityExceeded:
+            passed()
             _log.warning("connection refused", reason="max_children")
-            with trio.move_on_after(1):
-                await stream.send_all(_REFUSAL)
+            if self._tls is None:
+                with trio.move_on_after(1):
+                    await stream.send_all(_REFUSAL)
             await trio.aclose_forcefully(stream)
         except RuntimeFault as error:
+            passed()
             _log.warning("connection refused", reason=str(error))
             await trio.aclose_forcefully(stream)

@@ -32,7 +32,7 @@ class HandshakeTasks:
 class KeptStream(trio.abc.Stream):
     """The socket for trio-websocket, which would close it while our last words are still on their way."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

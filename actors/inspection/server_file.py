@@ -47,6 +47,8 @@ class ServerFile:
     engine: str
     model: str
     worker_pid: int | None = None
+    certificate: str | None = None
+    """The server's own certificate, PEM, where it speaks TLS; commands of this machine believe no other."""
 
     def write(self, folder: Path) -> None:
         """Rename into place, mode 0600, so that a reader sees all of it or the one before."""

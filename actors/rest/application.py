@@ -34,6 +34,8 @@ __all__ = ["make_application"]
 _log = structlog.get_logger("rest")
 
 HEALTH_SECONDS = 1.0
+BODY_SECONDS = 20.0
+"""For the whole body; its connection is cut a little later."""
 ANSWER_SECONDS = 600.0
 """Longest a whole answer may take; a client that wants less closes its connection."""
 
@@ -65,7 +67,7 @@ def make_application(
     inference = rooms.inference
     app = QuartTrio("leanvibe")
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
-    app.config["BODY_TIMEOUT"] = 30
+    app.config["BODY_TIMEOUT"] = BODY_SECONDS
     # quart would end a response after 60 seconds without a word; our own deadlines answer with an error.
     app.config["RESPONSE_TIMEOUT"] = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -25,8 +26,9 @@ class Rest(Actor[_NoMessages]):
 
     mailbox = reject(1)
 
-    def __init__(self, bound: socket.socket, make: Callable[[], Any]) -> None:
+    def __init__(self, bound: socket.socket, make: Callable[[], Any], tls: ssl.SSLContext | None = None) -> None:
         """``bound`` stays open in the application; ``make`` builds the ASGI application."""
+        self._tls = tls
         self._bound = bound
         self._make = make
 
@@ -35,7 +37,7 @@ class Rest(Actor[_NoMessages]):
 
         async def serve() -> None:
             async with trio.open_nursery() as nursery:
-                await nursery.start(serve_http, self._make(), self._bound)
+                await nursery.start(serve_http, self._make(), self._bound, self._tls)
                 is_serving.set()
 
         self.context.spawn(serve)

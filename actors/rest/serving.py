@@ -1,13 +1,13 @@
-"""hypercorn's connection handling under our own rules: a write has a deadline, and a stop stops.
+"""Serving an ASGI application over hypercorn's connections: how many there are, and a stop that stops.
 
-hypercorn shields `send_all` without a deadline, so one client that stops reading makes its `serve()` deaf to
-shutdown and cancellation. Here such a client's socket is aborted, and what is to be closed is closed. Lifespan
-events are left out: our tree owns start and stop.
+hypercorn's own `serve()` waits for ever for a client that stops reading. Here each connection is ours, and what is to be
+closed is closed. Lifespan events are left out: our tree owns start and stop.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
@@ -17,9 +17,10 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
+
+from actors.rest import http_connection
+from actors.rest.http_connection import DeadlineTCPServer
 
 __all__ = ["AT_END", "serve_http"]
 
@@ -27,48 +28,11 @@ _log = structlog.get_logger("rest")
 
 AT_END = "leanvibe.at_end"
 """Key in a request's ASGI scope: an `ExitStack` that is unwound when the exchange ends, however it ends."""
-WRITE_SECONDS = 10.0
+
+CONNECTIONS = 512
+"""At once; one more takes the place of the oldest that has no whole request."""
 UNREAD_BODY_SECONDS = 5.0
 """A client may go on sending a body that nobody wants for this long; then its connection is cut."""
-
-
-class DeadlineTCPServer(TCPServer):
-    """One HTTP connection whose writes end, one way or the other, within `WRITE_SECONDS`."""
-
-    async def run(self) -> None:
-        """Serve until either side closes."""
-        with trio.CancelScope() as self._scope:
-            await super().run()
-
-    async def protocol_send(self, event: Any) -> None:
-        """Write, or abort the socket of a reader that takes nothing."""
-        if isinstance(event, Closed):
-            # hypercorn comes here in the task of the application, whose end it has just brought about: without
-            # the shield a client that asked for `Connection: close` would wait for that in vain.
-            with trio.move_on_after(1, shield=True):
-                await super().protocol_send(event)
-            self._scope.cancel(reason="the connection is closed")
-            return
-        if not isinstance(event, RawData):
-            await super().protocol_send(event)
-            return
-        async with self.send_lock:
-            try:
-                # Shielded as in hypercorn, because half a response must not be followed by another.
-                with trio.move_on_after(WRITE_SECONDS, shield=True) as scope:
-                    await self.stream.send_all(event.data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.protocol.handle(Closed())
-                return
-            if scope.cancelled_caught:
-                _log.info("reader too slow, connection aborted")
-                await trio.aclose_forcefully(self.stream)
-                await self.protocol.handle(Closed())
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        # hypercorn would keep what the client has closed for the whole keep-alive time.
-        await self.idle_task.stop()
 
 
 class Exchange:
@@ -100,23 +64,30 @@ class Exchange:
 def http_config() -> Config:
     """hypercorn's settings where its defaults wait for ever or tell too much."""
     config = Config()
-    config.read_timeout = 30
+    # The connection's own deadlines say how long a head and a body may take, and an answer takes what it takes.
+    config.read_timeout = None
+    config.ssl_handshake_timeout = http_connection.HEAD_SECONDS
     config.keep_alive_timeout = 15
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = None
-    config.h11_max_incomplete_size = 16 * 1024
+    config.h11_max_incomplete_size = http_connection.HEAD_BYTES
     return config
 
 
 async def serve_http(
-    app: Any, bound: socket.socket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    app: Any,
+    bound: socket.socket,
+    tls: ssl.SSLContext | None = None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted."""
     config = http_config()
     wrapped = ASGIWrapper(app)
     context = WorkerContext(None)
-    streams: set[trio.SocketStream] = set()
+    # Oldest first.
+    servers: dict[trio.SocketStream, DeadlineTCPServer] = {}
 
     async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
         exchange = Exchange(receive, send)
@@ -127,23 +98,38 @@ async def serve_http(
             await wrapped(scope, exchange.receive, exchange.send, *others)
 
     async def serve_connection(stream: trio.SocketStream) -> None:
-        streams.add(stream)
+        if len(servers) >= CONNECTIONS and not make_room():
+            await trio.aclose_forcefully(stream)
+            return
         try:
+            # Without a farewell of TLS: it could wait for a peer that takes nothing.
+            secured = tls and trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
             # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
-            server: Any = DeadlineTCPServer(answer, config, context, {}, stream)  # type: ignore[arg-type]
-            await server
+            servers[stream] = DeadlineTCPServer(answer, config, context, {}, secured or stream)  # type: ignore[arg-type]
+            await servers[stream]
         except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others
             _log.error("HTTP connection failed", exc_info=error)
         finally:
-            streams.discard(stream)
+            servers.pop(stream, None)
             await trio.aclose_forcefully(stream)
+
+    def make_room() -> bool:
+        """End the oldest connection without a whole request; False where all are being answered."""
+        for part in ("head", "body"):
+            for stream, server in servers.items():
+                if server.missing == part:
+                    del servers[stream]
+                    stream.socket.close()
+                    return True
+        _log.warning("connection refused", reason="all connections are being answered")
+        return False
 
     async def abort_when_cancelled() -> None:
         try:
             await trio.sleep_forever()
         finally:
             # A shielded write to a reader that stopped would hold up the shutdown; its socket ends it.
-            for stream in list(streams):
+            for stream in list(servers):
                 stream.socket.close()
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound.dup()))

@@ -163,6 +163,18 @@ async def _open_stream(
             secured = await trio.open_ssl_over_tcp_stream(
                 parts.hostname, port, https_compatible=True, ssl_context=ssl_context
             )
+            await _shake_hands(secured, url)
             return secured, host, resource
     except trio.TooSlowError:
         raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None
+
+
+async def _shake_hands(secured: trio.SSLStream[trio.SocketStream], url: str) -> None:
+    """TLS with a server that is believed. Raises `OSError`, saying why it is not."""
+    try:
+        await secured.do_handshake()
+    except BaseException as error:
+        await trio.aclose_forcefully(secured)
+        if isinstance(error, trio.BrokenResourceError):
+            raise OSError(f"{url} is not believed: {error.__cause__ or 'it speaks no TLS'}") from error
+        raise

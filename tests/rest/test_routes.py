@@ -370,9 +370,9 @@ async def test_a_reader_that_never_reads_does_not_hold_up_the_shutdown(tmp_path:
 async def test_a_reader_that_never_reads_is_dropped_and_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.rest import serving
+    from actors.rest import http_connection
 
-    monkeypatch.setattr(serving, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(http_connection, "WRITE_SECONDS", 0.2)
     async with running_server(tmp_path) as server:
         port = int(server.about.rest_url.rsplit(":", 1)[1])
         async with await trio.open_tcp_stream("127.0.0.1", port) as deaf:

@@ -1,0 +1,56 @@
+"""What a command shows to a server, and which server it believes."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from attrs import field, frozen
+
+from actors.access.local_token import read_local_token
+from actors.command_line.inspection_socket import quiet_answer
+from actors.command_line.options import fail
+from actors.inspection.server_file import ServerFile
+from actors.settings import Settings
+from actors.tls import CertificateFault, client_context, pinned_context
+
+__all__ = ["TOKEN_VARIABLE", "Credentials", "credentials_elsewhere", "credentials_here"]
+
+TOKEN_VARIABLE = "LEANVIBE_TOKEN"  # noqa: S105  a name; an option would show the token to everybody who lists processes
+LOCAL_SECONDS = 3.0
+
+
+@frozen(kw_only=True)
+class Credentials:
+    """How to enter a server."""
+
+    token: str | None = field(repr=False)
+    """None where the server has no tokens."""
+    tls: ssl.SSLContext | None
+    """None where its addresses are plain."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What REST is sent with every request."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
+
+def credentials_here(settings: Settings, server: ServerFile) -> Credentials:
+    """For the server of the data folder: the token that lies there, and the certificate of `server.json`."""
+    token = read_local_token(settings.data_dir)
+    if token is None:
+        # Deleted, or readable by others: the server makes it anew, if it has tokens at all.
+        answer = quiet_answer(server, {"command": "token_local"}, seconds=LOCAL_SECONDS)
+        if answer is not None and answer.get("has_tokens"):
+            token = read_local_token(settings.data_dir)
+    return Credentials(token=token, tls=None if server.certificate is None else pinned_context(server.certificate))
+
+
+def credentials_elsewhere(settings: Settings, url: str) -> Credentials:
+    """For a server at an address: the token of the environment, and whom `ca` or the system believes."""
+    try:
+        secured = url.partition("://")[0].lower() in ("wss", "https")
+        tls = client_context(settings.ca) if secured else None
+    except CertificateFault as error:
+        fail(str(error), status=2)
+    return Credentials(token=os.environ.get(TOKEN_VARIABLE) or None, tls=tls)

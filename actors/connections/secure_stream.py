@@ -1,0 +1,57 @@
+"""A socket with TLS that a connection can use like a plain one: half a close, then what the peer still says."""
+
+from __future__ import annotations
+
+import ssl
+
+import trio
+
+__all__ = ["SecureStream"]
+
+
+class _HalfClosing(trio.abc.Stream):
+    """The socket under TLS, of which closing TLS ends our direction only."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self.stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.stream.send_eof()
+
+
+class SecureStream(trio.abc.HalfCloseableStream):
+    """TLS over a socket. The handshake is made with the first byte, under the deadline of whoever waits for that."""
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+        self._socket = stream
+        self._secured = trio.SSLStream(_HalfClosing(stream), context, server_side=True)
+        self._has_said_all = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._secured.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._secured.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """What came; after `send_eof` without deciphering it, because nobody reads it any more."""
+        if self._has_said_all:
+            return await self._socket.receive_some(max_bytes)
+        return await self._secured.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        """Say `close_notify` and end our direction; a peer without a handshake gets the end alone."""
+        self._has_said_all = True
+        await self._secured.aclose()
+
+    async def aclose(self) -> None:
+        await self._socket.aclose()

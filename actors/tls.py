@@ -1,0 +1,78 @@
+"""TLS for both listeners and for the commands that talk to them: certificates by settings, TLS 1.2 at least."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+__all__ = ["CertificateFault", "client_context", "first_certificate", "pinned_context", "server_context"]
+
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+class CertificateFault(Exception):
+    """A certificate or key cannot be used; the text names the file."""
+
+
+def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """What both listeners speak. Raises `CertificateFault`.
+
+    ``certificate`` is PEM, the server's own first and then its issuers'; ``key`` may lie in the same file. HTTP/1.1 is
+    the only protocol offered: both listeners' deadlines are about it (ALPN, RFC 7301).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    for file in (certificate, key):
+        if file is not None and not file.is_file():
+            raise CertificateFault(f"{file} does not exist")
+    try:
+        # A pass phrase would be asked for on the terminal, and a server may have none.
+        context.load_cert_chain(certificate, key, password=_no_pass_phrase)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        names = f"{certificate}" if key is None else f"{certificate} and {key}"
+        raise CertificateFault(f"{names} cannot be used as certificate and key: {error}") from error
+    return context
+
+
+def _no_pass_phrase() -> str:
+    raise ValueError("the key is protected by a pass phrase; keep it without one, readable by the server's user alone")
+
+
+def first_certificate(certificate: Path) -> str:
+    """The server's own certificate, PEM, without its issuers'. Raises `CertificateFault`."""
+    text = certificate.read_text(encoding="utf-8", errors="replace")
+    begin = text.find(_BEGIN)
+    end = text.find(_END, begin)
+    if begin < 0 or end < 0:
+        raise CertificateFault(f"{certificate} holds no certificate in PEM")
+    return text[begin : end + len(_END)] + "\n"
+
+
+def client_context(authorities: Path | None) -> ssl.SSLContext:
+    """What commands speak to a server elsewhere: its name is checked, and its issuer against ``authorities``.
+
+    None takes the system's. Raises `CertificateFault`.
+    """
+    try:
+        context = ssl.create_default_context(cafile=None if authorities is None else str(authorities))
+    except (ssl.SSLError, OSError) as error:
+        raise CertificateFault(f"{authorities} holds no certificates to trust: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def pinned_context(certificate: str) -> ssl.SSLContext:
+    """What commands speak to the server of their data folder: only the holder of this very certificate is believed.
+
+    They take its address from `server.json`, which nobody else can write, and the address is a loopback one that the
+    certificate may not name; so the certificate is compared as a whole, and the name is not.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    # Ends the chain at the server's own certificate, whoever issued it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=certificate)
+    return context
