@@ -31,6 +31,7 @@ from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.inspection.server_file import ServerFile, inspection_socket_path
 from actors.settings import Settings
 from actors.storage.database import FILE_NAME
+from actors.tls import first_certificate, server_context
 from runtime import ActorSystem
 from runtime.inspection import actor_snapshot
 from tests.database_fixture import fresh_database
@@ -243,6 +244,7 @@ async def running_server(
     )
     if settings.database is None and not (settings.data_dir / FILE_NAME).exists():
         fresh_database(settings.data_dir)
+    tls = None if settings.tls_certificate is None else server_context(settings.tls_certificate, settings.tls_key)
     system = ActorSystem(watch_loop=False, drain_seconds=settings.drain_seconds, total_stop_seconds=30)
     with (
         free_socket(send_buffer_bytes=send_buffer_bytes) as websocket,
@@ -251,15 +253,16 @@ async def running_server(
         about = ServerFile(
             pid=os.getpid(),
             started_at="2026-01-01T00:00:00.000Z",
-            rest_url=f"http://127.0.0.1:{rest.getsockname()[1]}",
-            websocket_url=f"ws://127.0.0.1:{websocket.getsockname()[1]}{protocol.PATH}",
+            rest_url=f"{'http' if tls is None else 'https'}://127.0.0.1:{rest.getsockname()[1]}",
+            websocket_url=f"{'ws' if tls is None else 'wss'}://127.0.0.1:{websocket.getsockname()[1]}{protocol.PATH}",
             inspection_socket=str(inspection_socket_path(data_folder)),
             engine="mock",
             model="mock",
+            certificate=None if settings.tls_certificate is None else first_certificate(settings.tls_certificate),
         )
         started = RunningServer(system, settings, about)
         async with trio.open_nursery() as nursery:
-            await nursery.start(system.run, make_tree(system, settings, None, Listening(websocket, rest), about))
+            await nursery.start(system.run, make_tree(system, settings, None, Listening(websocket, rest, tls), about))
             try:
                 if wait:
                     await started.until_engine_is("ready")
