@@ -65,7 +65,8 @@ def make_application(
     Each of ``parts`` registers the routes of one room.
     """
     inference = rooms.inference
-    app = QuartTrio("leanvibe")
+    # quart would serve a folder of files otherwise.
+    app = QuartTrio("leanvibe", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
     # quart would end a response after 60 seconds without a word; our own deadlines answer with an error.

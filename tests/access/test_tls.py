@@ -80,7 +80,7 @@ async def test_both_doors_speak_tls_to_whoever_believes_the_authority(tmp_path: 
             assert (await peer.ask("ping", "1", "x" * 60_000))["data"] == "x" * 60_000
             await peer.websocket.aclose()
             assert peer.websocket.close_code == 1000
-        async with connect(server.about.websocket_url, client_id="me", tls=believing) as client:
+        async with connect(server.about.websocket_url, client_id="me", ssl_context=believing) as client:
             assert await client.ping("there") == "there"
 
 
@@ -88,7 +88,7 @@ async def test_nobody_else_believes_it(tmp_path: Path, papers: Papers) -> None:
     async with secured_server(tmp_path, papers) as server:
         for context in (client_context(None), client_context(make_papers(tmp_path).authority)):
             with pytest.raises(OSError, match="not believed"):
-                async with connect(server.about.websocket_url, client_id="me", tls=context):
+                async with connect(server.about.websocket_url, client_id="me", ssl_context=context):
                     pass
             async with httpx.AsyncClient(verify=context, trust_env=False) as http:
                 with pytest.raises(httpx.ConnectError):
@@ -99,15 +99,17 @@ async def test_a_certificate_of_another_name_is_not_believed_elsewhere_but_by_it
     papers = make_papers(tmp_path, "box.lan")
     async with secured_server(tmp_path, papers) as server:
         with pytest.raises(OSError, match=r"IP address|Hostname|hostname"):
-            async with connect(server.about.websocket_url, client_id="me", tls=client_context(papers.authority)):
+            async with connect(
+                server.about.websocket_url, client_id="me", ssl_context=client_context(papers.authority)
+            ):
                 pass
         pinned = pinned_context(first_certificate(papers.certificate))
-        async with connect(server.about.websocket_url, client_id="me", tls=pinned) as client:
+        async with connect(server.about.websocket_url, client_id="me", ssl_context=pinned) as client:
             assert await client.ping(1) == 1
         (tmp_path / "second").mkdir()
         other = pinned_context(first_certificate(make_papers(tmp_path / "second", "box.lan").certificate))
         with pytest.raises(OSError, match="not believed"):
-            async with connect(server.about.websocket_url, client_id="me", tls=other):
+            async with connect(server.about.websocket_url, client_id="me", ssl_context=other):
                 pass
 
 

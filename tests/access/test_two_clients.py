@@ -1,0 +1,292 @@
+"""Serving promise 23: one client id neither reads, nor changes, nor cancels, nor guesses what is another's.
+
+Every command and every REST route is tried, so that a new one fails here until it says how.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from attrs import frozen
+from quart_trio import QuartTrio
+
+from actors import application
+from actors.access.messages import CreateToken, MadeToken
+from actors.rest.entry import PUBLIC_PATHS, needs_operator
+from protocol.commands import COMMANDS
+from tests.protocol.command_samples import VALID
+from tests.server_fixture import Peer, RunningServer, running_server
+
+pytestmark = pytest.mark.integration
+
+SECRET = "owners-secret-words"
+"""Stands in everything that the owner makes; nothing that the stranger is told may hold it."""
+
+
+@frozen(kw_only=True)
+class House:
+    """A server with two people: the owner has made things, the stranger tries to get at them."""
+
+    server: RunningServer
+    owner_token: MadeToken
+    stranger_token: MadeToken
+    owner: Peer
+    stranger: Peer
+    http: httpx.AsyncClient
+    task_id: str
+    """A task of the owner's."""
+
+    async def owners_things(self) -> list[Any]:
+        """What the owner finds: the same before and after whatever the stranger does."""
+        headers = {"Authorization": f"Bearer {self.owner_token.token}"}
+        found = [await self.http.get(f"/tasks/owner{path}", headers=headers) for path in ("", "/board")]
+        assert [one.status_code for one in found] == [200, 200]
+        assert SECRET in found[0].text
+        return [one.json() for one in found]
+
+
+Attempt = Callable[[House], Awaitable[None]]
+
+
+async def attempt(house: House, kind: str, data: Any) -> dict[str, Any]:
+    """The stranger's command and its answer, in which nothing of the owner's may be."""
+    answer = await house.stranger.ask(kind, f"try-{kind}", data)
+    assert SECRET not in json.dumps(answer)
+    return answer
+
+
+async def start_owners_stream(house: House) -> str:
+    """A generation of the owner that runs; the name of its stream."""
+    await house.owner.send("generate", "mine", {"prompt": f"count to 5000 {SECRET}"})
+    while True:
+        answer = await house.owner.receive()
+        if answer["type"] == "accepted":
+            return str(answer["data"]["stream"])
+
+
+async def owner_still_gets_text(house: House) -> None:
+    """The stream goes on."""
+    for _ in range(3):
+        event = await house.owner.receive()
+        assert event["type"] == "token", event
+
+
+async def cancel_anothers(house: House) -> None:
+    stream = await start_owners_stream(house)
+    for target in ("mine", stream[:64]):
+        answer = await house.stranger.ask("cancel", f"c-{target[:8]}", {"target": target})
+        # Refused, or nothing was there to cancel: never that it was.
+        assert answer["type"] == "error" or answer["data"] == {"cancelled": False}, answer
+    await owner_still_gets_text(house)
+    await house.owner.send("cancel", "end", {"target": "mine"})
+
+
+async def resume_anothers(house: House) -> None:
+    stream = await start_owners_stream(house)
+    for epoch in ("guess", "0"):
+        answer = await attempt(house, "resume", {"stream": stream, "epoch": epoch, "seq": 0})
+        if answer["type"] == "result":
+            assert answer["data"]["resumed"] is False
+            assert not answer["data"].get("snapshot", {}).get("text")
+    await owner_still_gets_text(house)
+    await house.owner.send("cancel", "end", {"target": "mine"})
+
+
+async def acknowledge_anothers(house: House) -> None:
+    stream = await start_owners_stream(house)
+    await house.stranger.send("ack", data={"stream": stream, "seq": 2**40})
+    assert (await house.stranger.ask("ping", "after", 1))["type"] in ("pong", "error")
+    await owner_still_gets_text(house)
+    await house.owner.send("cancel", "end", {"target": "mine"})
+
+
+async def say_hello_as_another(house: House) -> None:
+    async with house.server.peer(hello=False) as peer:
+        answer = await peer.ask("hello", "1", {"client_id": "owner", "token": house.stranger_token.token})
+        assert answer["data"]["code"] == "forbidden"
+        assert await peer.close_code() == 4403
+
+
+async def resume_anothers_in_hello(house: House) -> None:
+    await say_hello_as_another(house)
+    stream = await start_owners_stream(house)
+    async with house.server.peer(hello=False) as peer:
+        welcome = await peer.hello(
+            "stranger",
+            token=house.stranger_token.token,
+            resume=[{"stream": stream, "epoch": "guess", "seq": 0}],
+        )
+        (resumed,) = welcome["resumed"]
+        assert resumed["resumed"] is False
+        assert SECRET not in json.dumps(welcome)
+    await house.owner.send("cancel", "end", {"target": "mine"})
+
+
+async def only_of_its_own(house: House) -> None:
+    """A command that names nobody else's: what it starts is told to its own client alone."""
+    await house.stranger.send("generate", "theirs", {"prompt": "count to 3"})
+    while (await house.stranger.receive())["type"] != "done":
+        pass
+    answer = await house.owner.ask("ping", "alone", "nothing came before this")
+    assert answer["type"] == "pong", answer
+
+
+async def touches_nothing(house: House) -> None:
+    """A command without any reference to something kept."""
+    for kind, data in (("ping", 1), ("subscribe", {"channels": []})):
+        await attempt(house, kind, data)
+
+
+async def name_anothers(house: House, kind: str) -> None:
+    """The least data that the command takes, every id in it being one of the owner's."""
+    text = json.dumps(VALID[kind])
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", house.task_id, text)
+    answer = await attempt(house, kind, json.loads(text))
+    if "task_id" in text:
+        assert house.task_id in text, f"{kind} has no UUID for its task in VALID"
+    if kind in NAMES_A_TASK:
+        assert answer["data"]["code"] == "not_found", answer
+    else:
+        assert house.task_id not in json.dumps(answer)
+
+
+NAMES_A_TASK = frozenset({"task_update", "task_move", "task_delete", "task_decide", "task_get", "task_history"})
+COMMAND_ATTEMPTS: dict[str, Attempt] = {
+    "hello": resume_anothers_in_hello,
+    "ping": touches_nothing,
+    "pong": touches_nothing,
+    "subscribe": touches_nothing,
+    "generate": only_of_its_own,
+    "assist": only_of_its_own,
+    "cancel": cancel_anothers,
+    "resume": resume_anothers,
+    "ack": acknowledge_anothers,
+    **{
+        kind: partial(name_anothers, kind=kind)
+        for kind in (
+            *sorted(NAMES_A_TASK),
+            "task_create",
+            "task_bulk",
+            "task_limits",
+            "task_list",
+            "task_board",
+            "task_stats",
+        )
+    },
+}
+"""How the stranger tries each command on what is the owner's."""
+
+
+PATH_PARTS: dict[str, Callable[[House], str]] = {
+    "client_id": lambda _: "owner",
+    "task_id": lambda house: house.task_id,
+    "name": lambda _: "anything",
+}
+"""What stands in an address for each variable of the routes: what is the owner's, where it is somebody's."""
+SHARED_PREFIXES = ("/health", "/ai/", "/v1/", "/models", "/metrics", "/openapi.json", "/docs")
+"""Routes that keep nothing of one client id, or take it from `X-Client-Id`. All others have it in their address."""
+
+
+@asynccontextmanager
+async def two_people(folder: Path) -> AsyncIterator[House]:
+    """The owner and the stranger, each with a token of their own."""
+    async with running_server(folder, mock_step_seconds=0.002) as server:
+        access = server.system.reference("access")
+        owner_token: MadeToken = await access.ask(CreateToken(client_ids=("owner",)), timeout=5)
+        stranger_token: MadeToken = await access.ask(CreateToken(client_ids=("stranger",)), timeout=5)
+        async with server.peer(hello=False) as owner, server.peer(hello=False) as stranger, server.http() as http:
+            await owner.hello("owner", token=owner_token.token)
+            await stranger.hello("stranger", token=stranger_token.token)
+            created = await http.post(
+                "/tasks/owner", json={"title": SECRET}, headers={"Authorization": f"Bearer {owner_token.token}"}
+            )
+            assert created.status_code == 201, created.text
+            assert (await owner.receive())["type"] == "task_created"
+            yield House(
+                server=server,
+                owner_token=owner_token,
+                stranger_token=stranger_token,
+                owner=owner,
+                stranger=stranger,
+                http=http,
+                task_id=created.json()["id"],
+            )
+
+
+@pytest.mark.parametrize("kind", sorted(COMMANDS))
+async def test_no_command_reaches_what_is_anothers(tmp_path: Path, kind: str) -> None:
+    assert kind in COMMAND_ATTEMPTS, f"{kind} is a new command: add to COMMAND_ATTEMPTS how a stranger would misuse it"
+    async with two_people(tmp_path) as house:
+        before = await house.owners_things()
+        await COMMAND_ATTEMPTS[kind](house)
+        assert await house.owners_things() == before
+
+
+def test_every_attempt_is_on_a_command_that_exists() -> None:
+    assert set(COMMAND_ATTEMPTS) == set(COMMANDS)
+
+
+def routes(app: QuartTrio) -> list[tuple[str, Any]]:
+    """Method and rule of every route."""
+    return sorted(
+        ((method, rule) for rule in app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}),
+        key=lambda one: (one[1].rule, one[0]),
+    )
+
+
+def address(house: House, rule: Any) -> str:
+    """The rule with its variables filled in."""
+    path: str = rule.rule
+    for name in rule.arguments:
+        assert name in PATH_PARTS, f"{rule.rule} has a new variable {name}: add to PATH_PARTS what it is of the owner's"
+        path = re.sub(rf"<(\w+:)?{name}>", PATH_PARTS[name](house), path)
+    return path
+
+
+async def test_no_route_reaches_what_is_anothers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 23. Each route is asked without a token, by the stranger, and as the owner by the stranger's token."""
+    made: list[QuartTrio] = []
+    real = application.make_application
+
+    def note(**arguments: Any) -> QuartTrio:
+        made.append(real(**arguments))
+        return made[-1]
+
+    monkeypatch.setattr(application, "make_application", note)
+    async with two_people(tmp_path) as house:
+        before = await house.owners_things()
+        stranger = {"Authorization": f"Bearer {house.stranger_token.token}"}
+        found = routes(made[0])
+        assert len(found) > 20
+        for method, rule in found:
+            path = address(house, rule)
+            where = f"{method} {rule.rule}"
+
+            async def ask(method: str = method, path: str = path, where: str = where, **headers: str) -> httpx.Response:
+                response = await house.http.request(method, path, headers=headers, json={})
+                assert SECRET not in response.text, where
+                return response
+
+            if path in PUBLIC_PATHS:
+                assert (await ask()).status_code in (200, 503), where
+                continue
+            assert (await ask()).status_code == 401, where
+            if needs_operator(path):
+                assert (await ask(**stranger)).status_code == 403, where
+            elif "client_id" in rule.arguments:
+                assert (await ask(**stranger)).status_code == 404, where
+            else:
+                assert rule.rule.startswith(SHARED_PREFIXES), (
+                    f"{where} is a new route without client_id: add its prefix to SHARED_PREFIXES if it keeps nothing of "
+                    "one client id, or takes it from X-Client-Id"
+                )
+                assert (await ask(**stranger, **{"X-Client-Id": "owner"})).status_code == 403, where
+        assert await house.owners_things() == before
