@@ -16,7 +16,7 @@ __all__ = [
     "APPROVAL_CONFIDENCE",
     "ATTACHMENTS",
     "DEPENDENCIES",
-    "EACH_TAG",
+    "EACH_NAME",
     "MOMENT",
     "TAGS",
     "UUID_PATTERN",
@@ -40,6 +40,12 @@ MAXIMUM_LINKS = 64
 UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 PLAIN_PATTERN = r"^[^\u0000]*$"
 PRINTED_PATTERN = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+# RFC 3339 in words that any JSON Schema reader checks, from 1970 on: days of each month, and leap days of leap years.
+MOMENT_PATTERN = (
+    r"^((19[7-9]\d|[2-9]\d{3})-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+    r"|(19(7[26]|8[048]|9[26])|[2-9]\d([02468][048]|[13579][26]))-02-29)"
+    r"[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$"
+)
 LATEST_MS = 253_402_300_799_999
 """End of the year 9999."""
 _MOMENT = re.compile(
@@ -130,7 +136,7 @@ def _uuid_problem(value: str) -> str | None:
     return f"must be a UUID in lower case, not {value[:40]!r}"
 
 
-def _tag_problem(value: str) -> str | None:
+def _name_problem(value: str) -> str | None:
     if not 1 <= len(value) <= 64:
         return f"must have 1 to 64 characters, not {len(value)}"
     return _printed_problem(value)
@@ -162,12 +168,11 @@ def _without_doubles(_: object, attribute: Attribute[Any], value: list[str] | No
 described(plain_text, pattern=PLAIN_PATTERN)
 described(printed_text, pattern=PRINTED_PATTERN)
 described(uuid_text, format="uuid", pattern=UUID_PATTERN)
-# With its first digits, because a year before 1970 is a date-time too.
-described(moment, format="date-time", pattern=r"^(19[7-9]|[2-9]\d\d)")
+described(moment, format="date-time", pattern=MOMENT_PATTERN)
 described(_without_doubles, uniqueItems=True)
 
-EACH_TAG = each(_tag_problem, minLength=1, maxLength=64, pattern=PRINTED_PATTERN)
-TAGS = [length(0, 32, "entries"), EACH_TAG, _without_doubles]
+EACH_NAME = each(_name_problem, minLength=1, maxLength=64, pattern=PRINTED_PATTERN)
+TAGS = [length(0, 32, "entries"), EACH_NAME, _without_doubles]
 DEPENDENCIES = [
     length(0, MAXIMUM_LINKS, "entries"),
     each(_uuid_problem, format="uuid", pattern=UUID_PATTERN),

@@ -17,7 +17,7 @@ from protocol.task_answers import Board, BulkResult, DeletedTask, HistoryPage, T
 from protocol.task_model import (
     ATTACHMENTS,
     DEPENDENCIES,
-    EACH_TAG,
+    EACH_NAME,
     MOMENT,
     TAGS,
     Approval,
@@ -69,9 +69,6 @@ CLEARABLE = (
 
 VERSION = between(1, 2**53)
 HOURS = between(0, 100_000)
-EACH_NAME = each(
-    lambda name: None if 1 <= len(name) <= 64 else "must have 1 to 64 characters", minLength=1, maxLength=64
-)
 TITLE = [length(1, 255, "characters"), printed_text]
 DESCRIPTION = [length(0, 10_000, "characters"), plain_text]
 NAME = [length(1, 128, "characters"), printed_text]
@@ -283,9 +280,9 @@ class TaskLimits:
 class ImportedTask:
     """One task of an import, as an export wrote it."""
 
-    id: str | None = field(default=None, validator=length(1, 64, "characters"))
+    id: str | None = field(default=None, validator=[length(1, 64, "characters"), printed_text])
     """What tasks of the same import call it in their dependencies; the task gets a new id."""
-    position: str | None = field(default=None, validator=length(1, 64, "characters"))
+    position: str | None = field(default=None, validator=[length(1, 64, "characters"), printed_text])
     """Tasks are put into their columns in the order of this; those without it first."""
     title: str = field(validator=TITLE)
     """At most 255 characters."""
@@ -371,7 +368,7 @@ class TaskFilter:
     """Of any of these priorities."""
     assignee: str | None = field(default=None, validator=NAME)
     """Done by this one."""
-    tags: list[str] | None = field(default=None, validator=[length(1, 32, "entries"), EACH_TAG])
+    tags: list[str] | None = field(default=None, validator=[length(1, 32, "entries"), EACH_NAME])
     """With any of these tags."""
     is_blocked: bool | None = None
     """With, or without, a dependency that is not done."""

@@ -14,6 +14,7 @@ _COMMANDS = {
     "serve": ("actors.command_line.serve", "serve", "Run the server."),
     "ask": ("actors.command_line.ask", "ask", "Ask one question and stream the answer."),
     "chat": ("actors.command_line.chat", "chat", "Talk with the model."),
+    "task": ("actors.command_line.task", "task", "Add, move and follow tasks."),
     "status": ("actors.command_line.status", "status", "Show how the server and its engine are."),
     "inspect": ("actors.command_line.inspect", "inspect", "Look into the live supervision tree."),
     "token": ("actors.command_line.token", "token", "Say who may enter: make, list and revoke tokens."),

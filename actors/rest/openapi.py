@@ -48,6 +48,8 @@ QUERIES = (TaskList, TaskBoard, TaskStats, TaskExport, TaskHistory, TaskDelete)
 ANSWERS = (
     Task, TaskPage, Board, ColumnLimits, TaskStatistics, BulkResult, ImportedTasks, CleanedTasks, DeletedTask, HistoryPage,
 )  # fmt: skip
+HERE = "Here"
+"""Put behind the names of bodies that leave to path and header what they say."""
 ANSWER = "Answer"
 """Put before the names of schemas of what is told, because what is taken is stricter."""
 
@@ -62,7 +64,7 @@ PARAMETERS: dict[str, Any] = {
         "name": "task_id",
         "in": "path",
         "required": True,
-        "schema": {"type": "string", "format": "uuid", "pattern": UUID_PATTERN},
+        "schema": {"type": "string", "format": "uuid", "pattern": UUID_PATTERN.replace("a-f", "a-fA-F")},
     },
     "key": {
         "name": "Idempotency-Key",
@@ -123,13 +125,18 @@ def openapi(version: str) -> dict[str, Any]:
                 "Change fields; null empties one (RFC 7396)", TaskUpdate, Task, writes=True, changes=True
             ),
             "delete": _operation(
-                "Delete a task", None, DeletedTask, writes=True, changes=True, query=_query(schemas, "TaskDelete")
+                "Delete a task",
+                None,
+                DeletedTask,
+                writes=True,
+                changes=True,
+                query=_query(schemas, "TaskDelete" + HERE),
             ),
         },
         f"{one}/move": {"post": _operation("Move a task", TaskMove, Task, writes=True, changes=True)},
         f"{one}/decision": {"post": _operation("Decide about a proposal", TaskDecide, Task, writes=True, changes=True)},
         f"{one}/history": {
-            "get": _operation("What happened to a task", None, HistoryPage, query=_query(schemas, "TaskHistory"))
+            "get": _operation("What happened to a task", None, HistoryPage, query=_query(schemas, "TaskHistory" + HERE))
         },
     }
     for path, operations in paths.items():
@@ -167,14 +174,19 @@ def _operation(
     if answer is Task:
         operation["responses"][status]["headers"] = {"ETag": {"schema": {"type": "string"}}}
     if body is not None:
-        schema = _reference(body.__name__)
+        schema = _reference(body.__name__ + (HERE if changes else ""))
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
 
 
 def _export(query: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    exported = {
+        "type": "object",
+        "properties": {"tasks": {"type": "array", "items": _reference("ImportedTask")}},
+        "required": ["tasks"],
+    }
     content = {
-        "application/json": {"schema": _reference("TaskImport")},
+        "application/json": {"schema": exported},
         "text/csv": {"schema": {"type": "string"}},
     }
     return {"summary": "All tasks as a file", "parameters": list(query), "responses": _responses("200", content)}
@@ -196,15 +208,16 @@ def _schemas() -> dict[str, Any]:
     """Schemas of all that is taken, and of all that is told under names of their own."""
     taken = class_schemas(reachable(*BODIES, *QUERIES), set())
     told = class_schemas(set(), reachable(*ANSWERS))
-    definitions = _referring(taken, "") | {ANSWER + name: one for name, one in _referring(told, ANSWER).items()}
-    for name in ("TaskUpdate", "TaskMove", "TaskDecide", "TaskDelete", "TaskHistory"):
-        # The path names the task, and `If-Match` the version.
-        definitions[name] = _without(definitions[name], "task_id", "version")
-    definitions["TaskUpdate"] = _merge_patch(definitions["TaskUpdate"])
-    definitions["TaskMove"]["not"] = {
+    taken["TaskMove"]["not"] = {
         "properties": {"before": {"type": "string"}, "after": {"type": "string"}},
         "required": ["before", "after"],
     }
+    definitions = _referring(taken, "") | {ANSWER + name: one for name, one in _referring(told, ANSWER).items()}
+    for name in ("TaskUpdate", "TaskMove", "TaskDecide", "TaskDelete", "TaskHistory"):
+        # The path names the task, and `If-Match` the version.
+        definitions[name + HERE] = _without(definitions[name], "task_id", "version")
+    definitions["TaskUpdate" + HERE] = _merge_patch(definitions["TaskUpdate" + HERE])
+    definitions["TaskUpdate"]["not"] = {"anyOf": [_given_and_cleared(name) for name in CLEARABLE]}
     item = definitions["BulkItem"]
     item["properties"] = {name: _not_null(one) for name, one in item["properties"].items()}
     item |= {"minProperties": 1, "maxProperties": 1}
@@ -233,6 +246,13 @@ def _merge_patch(schema: dict[str, Any]) -> dict[str, Any]:
         name: one if name in CLEARABLE else _not_null(one) for name, one in whole["properties"].items()
     }
     return whole
+
+
+def _given_and_cleared(name: str) -> dict[str, Any]:
+    return {
+        "properties": {name: {"not": {"type": "null"}}, "clear": {"contains": {"const": name}}},
+        "required": [name, "clear"],
+    }
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

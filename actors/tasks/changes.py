@@ -104,7 +104,7 @@ def change_task(connection: Connection, asked: Asked[TaskUpdate], journal: Journ
         states = _known_dependencies(connection, asked, after.dependencies)
         cycle = find_cycle(after.id, after.dependencies, lambda some: dependency_edges(connection, some))
         if cycle is not None:
-            raise invalid(asked, "dependencies", f"they go round in a circle: {' → '.join(cycle)}")
+            raise conflict(asked, "dependencies", f"they go round in a circle: {' → '.join(cycle)}", before.task)
         after = evolve(after, is_blocked=is_blocked(states))
     if after == before.task:
         return before.task
@@ -224,7 +224,7 @@ def _known_dependencies(connection: Connection, asked: Asked[Any], wanted: list[
     states = {row.id: TaskStatus(row.status) for row in rows}
     for index, one in enumerate(wanted):
         if one not in states:
-            raise invalid(asked, f"dependencies[{index}]", f"there is no task {one}")
+            raise conflict(asked, f"dependencies[{index}]", f"there is no task {one}")
     return [states[one] for one in wanted]
 
 

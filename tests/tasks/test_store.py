@@ -89,7 +89,7 @@ def test_another_clients_task_is_not_there(board: BoardStore) -> None:
         ("task_decide", {"version": 1, "decision": "approved"}),
     ):
         refuse(stranger, ErrorCode.NOT_FOUND, "data.task_id", kind, task_id=made.id, **data)
-    refuse(stranger, ErrorCode.INVALID_FIELD, "data.dependencies[0]", "task_create", title="x", dependencies=[made.id])
+    refuse(stranger, ErrorCode.CONFLICT, "data.dependencies[0]", "task_create", title="x", dependencies=[made.id])
     neighbour = stranger.create()
     refuse(
         stranger, ErrorCode.CONFLICT, "data.after",
@@ -255,12 +255,10 @@ def test_dependencies_are_tasks_that_exist_and_never_go_round_in_a_circle(board:
     a = board.create()
     b = board.create(dependencies=[a.id])
     c = board.create(dependencies=[b.id])
-    refuse(
-        board, ErrorCode.INVALID_FIELD, "data.dependencies[1]", "task_create", title="x", dependencies=[a.id, NOBODY]
-    )
+    refuse(board, ErrorCode.CONFLICT, "data.dependencies[1]", "task_create", title="x", dependencies=[a.id, NOBODY])
     for wanted in ([c.id], [b.id, c.id], [a.id]):
         refusal = refuse(
-            board, ErrorCode.INVALID_FIELD, "data.dependencies",
+            board, ErrorCode.CONFLICT, "data.dependencies",
             "task_update", task_id=a.id, version=1, dependencies=wanted,
         )  # fmt: skip
         assert a.id in refusal.message
@@ -551,8 +549,8 @@ def test_an_import_makes_all_tasks_in_their_order_with_their_dependencies(board:
 @pytest.mark.parametrize(
     ("wanted", "code", "field"),
     [
-        ([{"title": "a"}, {"title": "b", "dependencies": ["nothing"]}], "invalid_field", "data.tasks[1].dependencies[0]"),
-        ([{"title": "a"}, {"title": "b", "dependencies": [NOBODY]}], "invalid_field", "data.tasks[1].dependencies[0]"),
+        ([{"title": "a"}, {"title": "b", "dependencies": ["nothing"]}], "conflict", "data.tasks[1].dependencies[0]"),
+        ([{"title": "a"}, {"title": "b", "dependencies": [NOBODY]}], "conflict", "data.tasks[1].dependencies[0]"),
         ([{"id": "a", "title": "a", "dependencies": ["a"]}], "invalid_field", "data.tasks[0].dependencies"),
         ([{"id": "a", "title": "a"}, {"id": "a", "title": "b"}], "invalid_field", "data.tasks"),
         ([{"title": "a", "status": "testing"}, {"title": "b", "status": "testing"}], "conflict", "data.tasks[1].status"),

@@ -1,0 +1,107 @@
+"""Tasks as a terminal shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from protocol.task_model import TaskStatus
+
+__all__ = ["SHORT_ID", "board_table", "history_table", "task_panel", "tasks_table"]
+
+SHORT_ID = 8
+_COLOURS = {"urgent": "bold red", "high": "yellow", "medium": "", "low": "dim"}
+_TITLES = {
+    TaskStatus.BACKLOG: "Backlog",
+    TaskStatus.TODO: "To do",
+    TaskStatus.IN_PROGRESS: "In progress",
+    TaskStatus.TESTING: "Testing",
+    TaskStatus.DONE: "Done",
+}
+_SHOWN = ("project", "status", "priority", "assignee", "due", "estimate_hours", "actual_hours", "confidence", "version")
+
+
+def board_table(
+    columns: Mapping[TaskStatus, list[dict[str, Any]]],
+    counts: Mapping[TaskStatus, int],
+    limits: Mapping[TaskStatus, int],
+) -> Table:
+    """Columns side by side; a heading says how full one is."""
+    table = Table(expand=True, show_lines=False)
+    for status in TaskStatus:
+        most = f" / {limits[status]}" if status in limits else ""
+        is_full = status in limits and counts[status] >= limits[status]
+        heading = Text(f"{_TITLES[status]} ({counts[status]}{most})", style="bold red" if is_full else "bold")
+        table.add_column(heading, ratio=1, vertical="top")
+    table.add_row(*(_cards(columns[status], counts[status]) for status in TaskStatus))
+    return table
+
+
+def _cards(tasks: list[dict[str, Any]], count: int) -> RenderableType:
+    cards: list[RenderableType] = [_card(task) for task in tasks]
+    if count > len(tasks):
+        cards.append(Text(f"… {count - len(tasks)} more", style="dim"))
+    return Group(*cards)
+
+
+def _card(task: dict[str, Any]) -> Text:
+    # Text, not markup: a title is somebody's words.
+    card = Text(f"{task['id'][:SHORT_ID]} ", style="dim")
+    card.append(task["title"], style=_COLOURS[task["priority"]])
+    for claim, sign in (("is_blocked", "blocked"), ("requires_approval", "needs approval")):
+        if task[claim]:
+            card.append(f" [{sign}]", style="magenta")
+    return card
+
+
+def tasks_table(tasks: Iterable[dict[str, Any]]) -> Table:
+    """One task a line."""
+    table = Table()
+    for name in ("id", "title", "status", "priority", "tags", "due"):
+        table.add_column(name, overflow="fold")
+    for task in tasks:
+        table.add_row(
+            task["id"][:SHORT_ID],
+            Text(task["title"]),
+            task["status"],
+            Text(task["priority"], style=_COLOURS[task["priority"]]),
+            Text(", ".join(task["tags"])),
+            task.get("due", ""),
+        )
+    return table
+
+
+def task_panel(task: dict[str, Any]) -> Panel:
+    """One task with all it has."""
+    table = Table.grid(padding=(0, 2))
+    for name in _SHOWN:
+        if name in task:
+            table.add_row(Text(name, style="bold"), Text(str(task[name])))
+    for name in ("tags", "dependencies"):
+        if task[name]:
+            table.add_row(Text(name, style="bold"), Text(", ".join(task[name])))
+    for name, text in (("description", task.get("description")), ("analysis", task.get("ai_analysis"))):
+        if text:
+            table.add_row(Text(name, style="bold"), Text(text))
+    if task["ai_analysis_status"] in ("pending", "failed"):
+        table.add_row(Text("analysis", style="bold"), Text(task["ai_analysis_status"], style="yellow"))
+    decision = task.get("agent_decision")
+    if decision:
+        said = f"{decision['approval']}: {decision['recommendation']} (confidence {decision['confidence']:.2f})"
+        table.add_row(Text("decision", style="bold"), Text(said))
+    return Panel(table, title=Text(task["title"]), subtitle=task["id"])
+
+
+def history_table(entries: Iterable[dict[str, Any]]) -> Table:
+    """What happened to a task."""
+    table = Table(title="History")
+    for name in ("time", "device", "what", "fields"):
+        table.add_column(name)
+    for entry in entries:
+        table.add_row(entry["time"], entry["device_id"], entry["kind"], Text(", ".join(entry["changes"])))
+    return table

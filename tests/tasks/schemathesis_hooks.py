@@ -1,0 +1,23 @@
+"""What schemathesis sends, in the protocol's terms: to JSON Schema 3.0 is an integer too, to the strict codec it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+
+__all__ = ["map_body"]
+
+
+@schemathesis.hook
+def map_body(_: Any, body: Any) -> Any:
+    """The same body with whole numbers written as such."""
+    return _whole(body)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value

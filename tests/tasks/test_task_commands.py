@@ -1,0 +1,110 @@
+"""`leanvibe task` beside a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from actors.command_line.task import _drawn, _load
+from actors.command_line.task_tables import board_table, task_panel
+from protocol.board import BoardMirror
+from protocol.client import connect
+from protocol.task_model import TaskStatus
+from tests.server_fixture import RunningServer
+from tests.system.serving_process import COMMAND, REPOSITORY, ServingProcess, environment, start_server
+
+
+def ask(server: ServingProcess, *arguments: str) -> Any:
+    """What the command prints as JSON."""
+    done = server.run("task", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.integration
+def test_a_task_is_added_listed_moved_shown_and_done(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        first = ask(server, "add", "Paint [the] door", "--tag", "house", "--priority", "urgent")
+        second = ask(server, "add", "Dry it", "--depends-on", first["id"][:8])
+        assert second["dependencies"] == [first["id"]]
+        moved = ask(server, "move", second["id"], "todo", "--before", first["id"])
+        assert [one["id"] for one in ask(server, "list", "--sort", "position", "--order", "ascending")["tasks"]] == [
+            moved["id"],
+            first["id"],
+        ]
+        drawn = server.run("task", "board").stdout
+        assert "To do (2)" in drawn
+        assert "Paint [the] door" in drawn
+        assert "blocked" in drawn
+        assert ask(server, "done", first["id"][:8])["status"] == "done"
+        shown = ask(server, "show", first["id"][:8])
+        assert [one["kind"] for one in shown["history"]] == ["moved", "created"]
+        assert "History" in server.run("task", "show", first["id"]).stdout
+        assert "Dry it" in server.run("task", "list", "--free").stdout
+        unknown = server.run("task", "done", "zzz")
+        assert (unknown.returncode, "no tasks have an id that begins with 'zzz'" in unknown.stderr) == (1, True)
+        refused = server.run("task", "move", first["id"], "backlog")
+        assert refused.returncode == 1
+        assert "from done it can go to todo, in_progress, testing" in refused.stderr
+
+
+def test_without_a_server_a_command_says_what_to_do(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "task", "board"],
+        env=environment(tmp_path), cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "start one with `leanvibe serve`" in done.stderr
+
+
+@pytest.mark.integration
+async def test_a_watched_board_begins_with_all_its_tasks_and_takes_events_in(engineless_server: RunningServer) -> None:
+    url = engineless_server.about.websocket_url
+    async with connect(url, client_id="me") as client:
+        for start in range(0, 120, 40):
+            items = [{"create": {"title": f"task {start + number}"}} for number in range(40)]
+            await client.command("task_bulk", {"items": items})
+        await client.command("task_limits", {"limits": {"done": 2}})
+        mirror = BoardMirror()
+        limits = await _load(client, mirror, "default")
+        moved = mirror.columns()[TaskStatus.TODO][0]
+        mirror.apply("task_moved", {"task": {**moved, "status": "done"}})
+    assert len(mirror.tasks) == 120
+    text = drawn(_drawn(mirror, limits, "default"))
+    assert "To do (119)" in text
+    assert "Done (1 / 2)" in text
+    assert "task 119" in text
+
+
+def drawn(what: Any) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(what)
+    return console.export_text()
+
+
+def test_a_full_column_says_so_and_tasks_that_do_not_fit_are_counted() -> None:
+    card = {"id": "0" * 36, "title": "[red]x", "priority": "low", "is_blocked": False, "requires_approval": True}
+    columns: dict[TaskStatus, list[dict[str, Any]]] = {status: [] for status in TaskStatus}
+    counts = dict.fromkeys(TaskStatus, 0)
+    columns[TaskStatus.TODO], counts[TaskStatus.TODO] = [card], 7
+    text = drawn(board_table(columns, counts, {TaskStatus.TODO: 7}))
+    for words in ("To do (7 / 7)", "… 6 more", "[red]x", "[needs"):
+        assert words in text
+
+
+def test_a_panel_shows_decision_and_analysis() -> None:
+    task = {
+        "id": "0" * 36, "title": "t", "project": "p", "status": "todo", "priority": "low", "version": 1, "tags": ["a"],
+        "dependencies": [], "ai_analysis": "two steps", "ai_analysis_status": "done",
+        "agent_decision": {"approval": "pending", "recommendation": "do it", "confidence": 0.5},
+    }  # fmt: skip
+    text = drawn(task_panel(task))
+    assert "two steps" in text
+    assert "pending: do it (confidence 0.50)" in text
+    assert "failed" in drawn(task_panel({**task, "ai_analysis": None, "ai_analysis_status": "failed"}))
