@@ -29,6 +29,7 @@ from actors.tls import CertificateFault, first_certificate, server_context
 __all__ = ["ensure_checkpoint", "serve"]
 
 BACKLOG = 256
+ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 
 
 @click.command()
@@ -37,6 +38,9 @@ BACKLOG = 256
 @click.option("--ws-port", type=int, help="Port of the WebSocket; 0 takes a free one. [default: 8765]")
 @data_dir_option
 @click.option("--model", help="Model by name, or the folder of a checkpoint. [default: embedded]")
+@click.option(
+    "--adapter", type=click.Path(path_type=Path, exists=True, file_okay=False), help="LoRA adapter put onto the model."
+)
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="mock answers without a model, for development.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file. [default: leanvibe.toml here]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -56,6 +60,7 @@ def serve(**options: Any) -> None:
             rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
             websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings)
+            _check_adapter(settings)
             _run(settings, checkpoint, rest, websocket, tls)
     finally:
         os.close(lock)
@@ -129,6 +134,17 @@ def ensure_checkpoint(settings: Settings) -> Path:
     if subprocess.run(command, check=False).returncode != 0:  # noqa: S603  our own program, no shell
         raise SystemExit(1)
     return found.folder
+
+
+def _check_adapter(settings: Settings) -> None:
+    """What can be said of an adapter before anything is loaded; whether it fits the model, the worker finds."""
+    if settings.adapter is None:
+        return
+    if settings.engine == "mock":
+        fail("--adapter needs a model, and the mock engine has none", status=2)
+    missing = [name for name in ADAPTER_FILES if not (settings.adapter / name).is_file()]
+    if missing:
+        fail(f"{settings.adapter} is no adapter of mlx_lm.lora: it has no {' and no '.join(missing)}", status=2)
 
 
 def _bind(host: str, port: int, option: str) -> socket.socket:

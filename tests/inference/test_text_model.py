@@ -119,6 +119,21 @@ def test_templates_have_the_functions_that_checkpoints_use() -> None:
     assert rendered.startswith('<s>[{"role": "user", "content": "<é>"}]20')
 
 
+PHI3_WITHOUT_SYSTEM = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}<|user|>\n{{ message['content'] | trim }}<|end|>\n"
+    "{% elif message['role'] == 'assistant' %}<|assistant|>\n{{ message['content'] }}<|end|>\n{% endif %}{% endfor %}"
+    "<|assistant|>\n"
+)
+
+
+def test_md13_a_system_message_that_the_template_would_pass_over_is_refused_in_words() -> None:
+    template = ChatTemplate(PHI3_WITHOUT_SYSTEM, {})
+    user = ChatMessage(Role.USER, "  hello ")
+    assert template.render([user]) == "<|user|>\nhello<|end|>\n<|assistant|>"
+    with pytest.raises(TemplateRefused, match="no place for a message of the role system"):
+        template.render([ChatMessage(Role.SYSTEM, "be kind"), user])
+
+
 def test_a_template_cannot_change_what_it_was_given() -> None:
     with pytest.raises(TemplateRefused):
         ChatTemplate("{{ messages.append(1) }}", {}).render(USER)

@@ -11,9 +11,12 @@ import jinja2
 import jinja2.ext
 import jinja2.sandbox
 
-from protocol.commands import ChatMessage
+from protocol.commands import ChatMessage, Role
 
 __all__ = ["ChatTemplate", "TemplateRefused"]
+
+
+_LEFT_OUT = "this model has no place for a message of the role system; put what it says into a user message"
 
 
 class TemplateRefused(ValueError):
@@ -38,9 +41,13 @@ class ChatTemplate:
         self._special_tokens = special_tokens
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt text, ending where the assistant's answer begins. Raises `TemplateRefused`."""
+        """The prompt text, ending where the assistant's answer begins.
+
+        Raises `TemplateRefused`, also for a system message that the template would leave out: some have no place
+        for one and pass over it without a word.
+        """
         try:
-            return self._template.render(
+            text = self._template.render(
                 messages=[{"role": one.role.value, "content": one.content} for one in messages],
                 add_generation_prompt=True,
                 **self._special_tokens,
@@ -48,6 +55,11 @@ class ChatTemplate:
         except Exception as error:
             # Border: the template is the checkpoint's program, and may fail as programs do.
             raise TemplateRefused(str(error) or type(error).__name__) from error
+        for one in messages:
+            # Templates trim what they are given.
+            if one.role is Role.SYSTEM and one.content.strip() not in text:
+                raise TemplateRefused(_LEFT_OUT)
+        return text
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
