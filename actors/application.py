@@ -162,7 +162,8 @@ def make_tree(
     )
     shelf: Shelf = MockShelf()
     if settings.engine != "mock":
-        started_with = ServableModel(name=settings.model, folder=checkpoint, adapter=settings.adapter)
+        folder = None if checkpoint is None else checkpoint.resolve()
+        started_with = ServableModel(name=settings.model, folder=folder, adapter=settings.adapter)
         shelf = CheckpointShelf(started_with, settings.cache_dir)
     connection_settings = ConnectionSettings(
         server=f"leanvibe/{VERSION}",

@@ -60,6 +60,8 @@ def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:
     table.add_row("process", f"{pid} (worker {_shown(engine['worker_pid'])}, restarts {engine['restarts']})")
     table.add_row("address", websocket_url)
     table.add_row("model", f"{engine['model']} ({_shown(engine['dtype'])} on {_shown(engine['backend'])})")
+    if engine["changing_to"]:
+        table.add_row("changing to", f"{engine['changing_to']} ({_shown(engine['change_stage'])})")
     table.add_row(
         "pretrained", f"{engine['has_pretrained_weights']} (canary {_shown(engine['canary_nll'], '{:.2f}')} nats)"
     )

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import attrs
 from attrs import frozen
 
 from actors.inference.models.errors import ModelNotFound
@@ -57,6 +58,7 @@ class CheckpointShelf:
     """The models under the cache folder, and the one that the server was started with, wherever it lies."""
 
     started_with: ServableModel
+    """Its folder without links."""
     cache_folder: Path
 
     def start(self) -> ServableModel:
@@ -64,8 +66,11 @@ class CheckpointShelf:
         return self.started_with
 
     def entries(self) -> list[InventoryEntry]:
-        """The inventory."""
-        return inventory(self.cache_folder, self.started_with.name)
+        """The inventory, its folders without links, so that two names of one folder compare equal."""
+        return [
+            attrs.evolve(one, folder=None if one.folder is None else one.folder.resolve())
+            for one in inventory(self.cache_folder, self.started_with.name)
+        ]
 
     def find(self, name: str) -> ServableModel:
         """By the short or the full name of the inventory, or as it was written at the start. Raises `ModelNotFound`."""
@@ -74,7 +79,7 @@ class CheckpointShelf:
         for entry in self.entries():
             if name in (entry.name, entry.full_name) and entry.folder is not None:
                 # The adapter belongs to the model that it was named with.
-                is_start = self.started_with.folder is not None and entry.folder.samefile(self.started_with.folder)
+                is_start = entry.folder == self.started_with.folder
                 return self.started_with if is_start else ServableModel(name=entry.name, folder=entry.folder)
         raise ModelNotFound(name_or_path=name, searched=(self.cache_folder / "models",))
 

@@ -213,3 +213,13 @@ def test_looking_at_models_imports_no_mlx() -> None:
         "assert not {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("command", ["load", "unload"])
+def test_without_a_server_there_is_nothing_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("LEANVIBE_DATA_DIR", str(tmp_path / "data"))
+    result = CliRunner().invoke(leanvibe, ["model", command, "any"])
+    assert result.exit_code == 3
+    assert "no server runs" in result.output

@@ -237,8 +237,9 @@ async def test_md6_what_would_not_even_fit_alone_is_refused_with_both_figures() 
         assert await who(room) == "mock"
 
 
-async def test_md7_a_load_that_fails_after_the_drain_brings_the_first_back_to_answer_who_waited() -> None:
-    plan = [slow_load("other", 0.3), {"fault": "raise", "load": "other"}]
+@pytest.mark.parametrize("fault", ["raise", "abort"])
+async def test_md7_a_load_that_fails_after_the_drain_brings_the_first_back_to_answer_who_waited(fault: str) -> None:
+    plan = [slow_load("other", 0.3), {"fault": fault, "load": "other"}]
     async with inference_room(step_seconds=0.01, faults=plan, **tight()) as room, trio.open_nursery() as nursery:
         running = await room.start("count to 30")
         await room.tokens(running, 3)
@@ -431,6 +432,21 @@ async def test_md11_an_inference_actor_lost_during_a_change_keeps_the_first_mode
             while room.system.dynamic("inference/engines").child_count > 1:  # noqa: ASYNC110
                 await trio.sleep(0.02)
         assert (await room.health()).model == "mock"
+
+
+async def test_md11_an_inference_actor_lost_while_the_first_has_ended_brings_it_back_on_demand() -> None:
+    async with inference_room(faults=[slow_load("other", 1.0)], **tight()) as room:
+        async with trio.open_nursery() as nursery:
+
+            async def try_it() -> None:
+                with pytest.raises(Exception, match="inference/inference"):
+                    await load(room, "other")
+
+            nursery.start_soon(try_it)
+            await until_state(room, "mock", "available")
+            await lose_inference(room)
+        assert await who(room) == "mock"
+        assert room.system.dynamic("inference/engines").child_count == 1
 
 
 # --- text ---------------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
 """A model of one's own through the real program: pulled, converted, quantized, verified, served, changed, adapted."""
 
 import json
+import os
+import re
+import signal
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +136,18 @@ def test_md20_the_pulled_checkpoint_serves_as_it_is(data: Path) -> None:
     with start_server(data, "--engine", "mlx", "--model", "someone/tiny") as server:
         assert until_ready(server)["status"] == "healthy"
         assert trio.run(answers, server) == ("someone/tiny", GREEDY)
+
+
+def test_md20_a_killed_worker_is_followed_by_the_spare_with_the_model_in_use(data: Path) -> None:
+    with start_server(data, "--engine", "mlx", "--model", "tiny-8bit") as server:
+        until_ready(server)
+        first = server.worker_pid()
+        wait_for(lambda: "spare worker ready" in server.log.read_text(), seconds=READY_SECONDS, what="a spare")
+        line = next(one for one in server.log.read_text().splitlines() if "spare worker ready" in one)
+        os.kill(first, signal.SIGKILL)
+        second = server.worker_pid(other_than=first)
+        assert f"worker_pid={second}" in re.sub(r"\x1b\[[0-9;]*m", "", line), "it is the one that stood by"
+        assert trio.run(answers, server) == ("tiny-8bit", GREEDY)
 
 
 def write_adapter(folder: Path, inputs: int) -> Path:

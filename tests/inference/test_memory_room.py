@@ -1,0 +1,62 @@
+"""What two models may take together, and what a checkpoint takes once it is loaded."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.inference.memory_room import available_memory_bytes, fits_alone, fits_beside, working_bytes
+from actors.inference.models.errors import ModelFileCorrupt, ModelFileMissing
+from actors.inference.models.load import load_checkpoint
+from actors.inference.models.loaded_size import loaded_bytes
+from tests.inference.models.small_checkpoints import write_small
+
+GIGABYTE = 1_000_000_000
+GOLDEN = Path(__file__).parent / "golden" / "tiny_phi3"
+
+
+def test_md6_a_bound_counts_weights_alone() -> None:
+    assert fits_beside(3, 4, bound_bytes=7, free_bytes=0)
+    assert not fits_beside(3, 5, bound_bytes=7, free_bytes=GIGABYTE)
+    assert fits_alone(7, 5, bound_bytes=7, free_bytes=0)
+    assert not fits_alone(8, 0, bound_bytes=7, free_bytes=GIGABYTE)
+
+
+def test_md6_without_a_bound_what_is_free_decides_and_unknown_means_yes() -> None:
+    need = working_bytes(GIGABYTE)
+    assert need > GIGABYTE
+    assert fits_beside(GIGABYTE, GIGABYTE, bound_bytes=0, free_bytes=need)
+    assert not fits_beside(GIGABYTE, GIGABYTE, bound_bytes=0, free_bytes=need - 1)
+    assert fits_alone(GIGABYTE, GIGABYTE, bound_bytes=0, free_bytes=need - GIGABYTE)
+    assert not fits_alone(GIGABYTE, GIGABYTE, bound_bytes=0, free_bytes=need - GIGABYTE - 1)
+    assert fits_beside(GIGABYTE, 0, bound_bytes=0, free_bytes=None)
+
+
+def test_what_is_free_is_the_kernels_own_estimate(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable:    40 kB\n")
+    assert available_memory_bytes(7, meminfo) == 40 * 1024
+    elsewhere = available_memory_bytes(0, tmp_path / "nothing")
+    assert elsewhere is not None
+    assert available_memory_bytes(4096, tmp_path / "nothing") == elsewhere - 4096
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_size_from_the_headers_is_that_of_the_loaded_parameters(tmp_path: Path, quantized: bool) -> None:
+    from actors.inference.models.convert import Options, convert
+
+    folder = GOLDEN
+    if quantized:
+        options = Options(bits=4, group_size=32, dtype=None)
+        folder = convert(GOLDEN, tmp_path / "packed", options, lambda _stage, _fraction: None)
+    assert loaded_bytes(folder, as_float32=True) == load_checkpoint(folder, "cpu").parameter_bytes
+    if quantized:
+        assert loaded_bytes(folder, as_float32=False) < loaded_bytes(folder, as_float32=True) / 3
+
+
+def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileMissing):
+        loaded_bytes(tmp_path, as_float32=True)
+    folder = write_small(tmp_path / "small")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelFileCorrupt):
+        loaded_bytes(folder, as_float32=True)
