@@ -11,9 +11,7 @@ from typing import Any
 
 import structlog
 import trio
-from attrs import field, frozen
 
-from actors.inference.admission import AdmissionLimits
 from actors.inference.descriptions import describe_engine, describe_models
 from actors.inference.engine_messages import EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
@@ -44,9 +42,10 @@ from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_switch import ModelSwitch
 from actors.inference.prompts import PromptEncoder
 from actors.inference.request_rules import check_request
+from actors.inference.room_settings import DeadlinePassed, IdleCheck, InferenceSettings
 from actors.inference.scheduler import Scheduler
 from actors.inference.shelf import ServableModel, Shelf
-from actors.inference.stream_keeper import DetachExpired, StreamKeeper, StreamRules
+from actors.inference.stream_keeper import DetachExpired, StreamKeeper
 from actors.inference.text.text_model import TextModel
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
@@ -59,18 +58,6 @@ _log = structlog.get_logger("inference")
 IDLE_CHECK_SECONDS = 5.0
 GRACE_SECONDS = 2.0
 """In which followers of a lost inference actor may go on with their streams before any starts from its beginning."""
-
-
-@frozen
-class DeadlinePassed:
-    """A generation's own deadline has come."""
-
-    stream: str
-
-
-@frozen
-class IdleCheck:
-    """Has anything run lately?"""
 
 
 InferenceMessage = (
@@ -90,21 +77,6 @@ InferenceMessage = (
     | EngineStep
     | DeadlinePassed
 )
-
-
-@frozen(kw_only=True)
-class InferenceSettings:
-    """What the room was configured with."""
-
-    engine: str
-    """`mlx` or `mock`."""
-    limits: AdmissionLimits = field(factory=AdmissionLimits)
-    default_max_tokens: int = 1024
-    idle_unload_seconds: float = 0.0
-    """The model is unloaded after so long without a request; 0 keeps it."""
-    model_memory_bytes: int = 0
-    """What the weights of all loaded models may take together; 0 asks the machine what is free."""
-    streams: StreamRules = field(factory=StreamRules)
 
 
 class Inference(Actor[InferenceMessage]):
@@ -300,19 +272,13 @@ class Inference(Actor[InferenceMessage]):
         while True:
             # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
             self._refuse_if_draining()
-            scheduler = self._scheduler_for(resume)
+            scheduler = self._models.scheduler_for(resume)
             if resume is None and not was_accepted:
                 self._check_room(scheduler, 0)
             prompt_ids = await self._prompts.encode(scheduler.text, generate)
             # Another model may have taken over meanwhile, and it reads other tokens.
-            if scheduler is self._scheduler_for(resume):
+            if scheduler is self._models.scheduler_for(resume):
                 return scheduler, prompt_ids
-
-    def _scheduler_for(self, resume: ResumeFrom | None) -> Scheduler:
-        """New requests go to the model in use; a resumed one goes on where its tokens mean something."""
-        if resume is None or not resume.token_ids:
-            return self._models.current
-        return self._models.for_resumed(resume.model)
 
     def _prepare(
         self,

@@ -14,7 +14,7 @@ import trio
 
 from actors.inference.engine_messages import Attach
 from actors.inference.memory_room import available_memory_bytes, fits_alone, fits_beside
-from actors.inference.messages import GenerationRefused, LoadModel, ModelChanged, ModelRefused, UnloadModel
+from actors.inference.messages import GenerationRefused, LoadModel, ModelChanged, ModelRefused, ResumeFrom, UnloadModel
 from actors.inference.models.errors import ModelError, ModelNotFound
 from actors.inference.roster import Lineup, NoteLineup, ReadLineup
 from actors.inference.scheduler import Scheduler
@@ -107,15 +107,20 @@ class ModelSwitch:
         """The scheduler of an engine; None for one that has been ended."""
         return next((one for one in self.all if one.engine.path == path), None)
 
-    def for_resumed(self, model: str | None) -> Scheduler:
-        """Where an answer that ``model`` began goes on. Raises `ModelRefused` when that model is no longer loaded."""
+    def scheduler_for(self, resume: ResumeFrom | None) -> Scheduler:
+        """New requests go to the model in use; a resumed one goes on where its tokens mean something.
+
+        Raises `ModelRefused` when the model that began it is no longer loaded.
+        """
+        if resume is None or not resume.token_ids or resume.model is None:
+            return self.current
         for one in self.all:
-            if one.model.name == model and not one.is_ending and one is not self._candidate:
+            if one.model.name == resume.model and not one.is_ending and one is not self._candidate:
                 return one
-        if model is None or self.current.model.name == model:
+        if self.current.model.name == resume.model:
             return self.current
         raise ModelRefused(
-            ErrorCode.MODEL_UNAVAILABLE, f"the model {model}, which began this answer, is no longer loaded"
+            ErrorCode.MODEL_UNAVAILABLE, f"the model {resume.model}, which began this answer, is no longer loaded"
         )
 
     # --- life -------------------------------------------------------------------------------------
