@@ -1,10 +1,134 @@
-"""What crosses the wire about conversations: one attrs class per thing and per command."""
+"""What crosses the wire about conversations: one attrs class per thing and per command.
+
+A conversation belongs to a client id and is called by a name that the client chose in `assist` or `generate`. Its turns
+are numbered from 1; the oldest are forgotten when it grows beyond its bounds.
+"""
 
 from __future__ import annotations
 
+import enum
+
+from attrs import field, frozen
+
 from protocol.command_type import CommandType
+from protocol.validation import between, client_name
 
-__all__ = ["CONVERSATION_COMMANDS"]
+__all__ = [
+    "CONVERSATION_COMMANDS",
+    "Conversation",
+    "ConversationDelete",
+    "ConversationDeleted",
+    "ConversationGet",
+    "ConversationList",
+    "ConversationPage",
+    "ConversationTurns",
+    "Speaker",
+    "Turn",
+]
 
-CONVERSATION_COMMANDS: dict[str, CommandType] = {}
+PAGE_ENTRIES = 100
+
+
+class Speaker(enum.Enum):
+    """Who says a turn."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@frozen(kw_only=True)
+class Turn:
+    """One thing that was said."""
+
+    number: int
+    """From 1, rising; a turn keeps its number when older ones are forgotten."""
+    role: Speaker
+    content: str = field(repr=False)
+    """As it was said; what was sent to the model with it is not kept."""
+    time: str
+    """RFC 3339 in UTC."""
+    intent: str | None = None
+    """Of a turn of `assist`."""
+    is_partial: bool = False
+    """True of an answer that was cancelled or failed after it had begun."""
+
+
+@frozen(kw_only=True)
+class Conversation:
+    """What is known of a conversation without its turns."""
+
+    conversation: str
+    """Its name."""
+    created: str
+    """RFC 3339 in UTC, as all times here."""
+    updated: str
+    turns: int
+    """How many are kept."""
+    forgotten_turns: int
+    """How many older ones are not kept any more."""
+    bytes: int
+    """Of the kept turns, UTF-8."""
+    running: str | None = None
+    """Id of the command that is being answered."""
+
+
+@frozen(kw_only=True)
+class ConversationList:
+    """The client's conversations by name."""
+
+    after: str | None = field(default=None, validator=client_name)
+    """Those behind this name: `next` of the page before."""
+    limit: int = field(default=PAGE_ENTRIES, validator=between(1, PAGE_ENTRIES))
+
+
+@frozen(kw_only=True)
+class ConversationPage:
+    """A part of the list."""
+
+    conversations: list[Conversation]
+    next: str | None = None
+    """Where the next page begins; none after the last."""
+
+
+@frozen(kw_only=True)
+class ConversationGet:
+    """A conversation with its turns, oldest first."""
+
+    conversation: str = field(validator=client_name)
+    after: int = field(default=0, validator=between(0, 2**53))
+    """Turns with a higher number: `next` of the page before."""
+    limit: int = field(default=PAGE_ENTRIES, validator=between(1, PAGE_ENTRIES))
+
+
+@frozen(kw_only=True)
+class ConversationTurns:
+    """A conversation and a part of its turns: at most 512 KiB of them."""
+
+    conversation: Conversation
+    turns: list[Turn]
+    next: int | None = None
+    """Number that the next page begins behind; none after the last."""
+
+
+@frozen(kw_only=True)
+class ConversationDelete:
+    """Forget a conversation for good; its name cannot be used again."""
+
+    conversation: str = field(validator=client_name)
+
+
+@frozen(kw_only=True)
+class ConversationDeleted:
+    """It is gone."""
+
+    conversation: str
+    turns: int
+    """How many were deleted with it."""
+
+
+CONVERSATION_COMMANDS: dict[str, CommandType] = {
+    "conversation_list": CommandType(ConversationList),
+    "conversation_get": CommandType(ConversationGet),
+    "conversation_delete": CommandType(ConversationDelete, writes=True),
+}
 """Commands about conversations by their wire names."""

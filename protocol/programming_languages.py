@@ -1,0 +1,61 @@
+"""Languages that code can be said to be in, by the names that code fences use, with the endings of their files."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+__all__ = ["LANGUAGES", "language_of_file", "language_problem"]
+
+LANGUAGES: dict[str, tuple[str, ...]] = {
+    "bash": ("sh", "bash", "zsh"),
+    "c": ("c", "h"),
+    "clojure": ("clj", "cljs"),
+    "cpp": ("cc", "cpp", "cxx", "hh", "hpp"),
+    "csharp": ("cs",),
+    "css": ("css", "scss"),
+    "dart": ("dart",),
+    "elixir": ("ex", "exs"),
+    "erlang": ("erl", "hrl"),
+    "go": ("go",),
+    "haskell": ("hs",),
+    "html": ("html", "htm"),
+    "java": ("java",),
+    "javascript": ("js", "cjs", "mjs", "jsx"),
+    "json": ("json",),
+    "julia": ("jl",),
+    "kotlin": ("kt", "kts"),
+    "lua": ("lua",),
+    "markdown": ("md",),
+    "objectivec": ("m", "mm"),
+    "ocaml": ("ml", "mli"),
+    "perl": ("pl", "pm"),
+    "php": ("php",),
+    "powershell": ("ps1",),
+    "python": ("py", "pyi"),
+    "r": ("r",),
+    "ruby": ("rb",),
+    "rust": ("rs",),
+    "scala": ("scala",),
+    "sql": ("sql",),
+    "swift": ("swift",),
+    "text": ("txt",),
+    "toml": ("toml",),
+    "typescript": ("ts", "tsx"),
+    "vue": ("vue",),
+    "xml": ("xml",),
+    "yaml": ("yaml", "yml"),
+    "zig": ("zig",),
+}
+"""Endings are in lower case, without the dot."""
+
+_BY_ENDING = {ending: name for name, endings in LANGUAGES.items() for ending in endings}
+
+
+def language_of_file(path: str) -> str | None:
+    """The language that a file's name speaks of; None where it says nothing. The file is never opened."""
+    return _BY_ENDING.get(PurePosixPath(path.replace("\\", "/")).suffix[1:].lower())
+
+
+def language_problem(name: str) -> str | None:
+    """What is wrong with a language's name, or None."""
+    return None if name in LANGUAGES else f"must be one of {', '.join(LANGUAGES)}, not {name[:40]!r}"
