@@ -30,9 +30,12 @@ from actors.inference.messages import (
     GenerationRefused,
     GenerationStarted,
     GenerationTokens,
+    IsGenerating,
     ListModels,
     LoadModel,
+    MeasurePrompt,
     ModelState,
+    PromptSize,
     ResumeFrom,
     StartGeneration,
     UnfollowStream,
@@ -64,6 +67,8 @@ InferenceMessage = (
     StartGeneration
     | CancelGeneration
     | Complete
+    | MeasurePrompt
+    | IsGenerating
     | FollowStream
     | UnfollowStream
     | DetachExpired
@@ -139,7 +144,10 @@ class Inference(Actor[InferenceMessage]):
                 return None
             case CancelGeneration(stream, reason):
                 return self._cancel(stream, reason)
-            case FollowStream() | UnfollowStream() | DetachExpired():
+            case MeasurePrompt(generate):
+                self.context.answer_later(self._measure, generate)
+                return None
+            case FollowStream() | UnfollowStream() | DetachExpired() | IsGenerating():
                 return self._handle_stream(message)
             case DescribeEngine():
                 return self._health()
@@ -157,8 +165,10 @@ class Inference(Actor[InferenceMessage]):
                     self.fail(generation, ErrorCode.DEADLINE_EXCEEDED, "the request's own deadline has passed")
         return None
 
-    def _handle_stream(self, message: FollowStream | UnfollowStream | DetachExpired) -> object:
+    def _handle_stream(self, message: FollowStream | UnfollowStream | DetachExpired | IsGenerating) -> object:
         match message:
+            case IsGenerating(stream):
+                return self._streams.is_running(stream)
             case FollowStream() if self._streams.must_settle(message.stream):
                 self.context.answer_later(self._follow_when_settled, message)
                 return None
@@ -234,6 +244,12 @@ class Inference(Actor[InferenceMessage]):
             fields = request.completion_fields
             generation.completion_fields = lambda done: fields(stream.text, done)
         self._begin(generation, first=request.resume is not None)
+
+    async def _measure(self, generate: Generate) -> PromptSize:
+        self._refuse_if_draining()
+        scheduler = self._models.current
+        prompt_ids = await self._prompts.encode(scheduler.text, generate)
+        return PromptSize(prompt_tokens=len(prompt_ids), context_tokens=scheduler.context_tokens)
 
     async def _complete(self, request: Complete) -> Completion:
         """A child task that follows its own generation; cancelled with the ask, it cancels it."""

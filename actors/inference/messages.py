@@ -30,11 +30,14 @@ __all__ = [
     "GenerationRefused",
     "GenerationStarted",
     "GenerationTokens",
+    "IsGenerating",
     "ListModels",
     "LoadModel",
+    "MeasurePrompt",
     "ModelChanged",
     "ModelRefused",
     "ModelState",
+    "PromptSize",
     "ResumeFrom",
     "StartGeneration",
     "StreamSnapshot",
@@ -170,6 +173,29 @@ class CancelGeneration(Request[bool]):
 
     stream: str
     reason: str = "cancelled"
+
+
+@frozen(kw_only=True)
+class PromptSize:
+    """What a prompt takes."""
+
+    prompt_tokens: int
+    context_tokens: int
+    """What prompt and answer together may have."""
+
+
+@frozen
+class MeasurePrompt(Request[PromptSize]):
+    """How long this would be as a prompt. Refused with `GenerationRefused` where the model's template takes it not."""
+
+    generate: Generate = field(repr=False)
+
+
+@frozen
+class IsGenerating(Request[bool]):
+    """Whether a generation of that name waits or runs."""
+
+    stream: str
 
 
 @frozen(kw_only=True)

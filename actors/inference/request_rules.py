@@ -19,10 +19,6 @@ def check_request(
     default_max_tokens: int,
 ) -> int:
     """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong."""
-    if generate.conversation is not None:
-        raise GenerationRefused(
-            ErrorCode.INVALID_FIELD, "conversation is not supported by this server yet", field="data.conversation"
-        )
     if generate.top_k is not None and generate.top_k > vocabulary_size:
         raise GenerationRefused(
             ErrorCode.INVALID_FIELD,

@@ -111,7 +111,7 @@ class StreamKeeper:
             tell=self._tell,
             model=model,
             key=request.key,
-            is_stored=self._rules.storage is not None and generate.on_disconnect is OnDisconnect.DETACH,
+            is_stored=self._rules.storage is not None and self._must_store(request),
             is_recovered=request.resume is not None,
         )
         for event in told:
@@ -179,8 +179,8 @@ class StreamKeeper:
 
     async def _record(self, request: StartGeneration, seed: int, prompt_tokens: int) -> GenerationStarted | None:
         generate = attrs.evolve(request.generate, seed=seed)
-        is_detachable = generate.on_disconnect is OnDisconnect.DETACH
-        if self._rules.storage is None or not (request.key is not None or is_detachable):
+        must_store = self._must_store(request)
+        if self._rules.storage is None or not (request.key is not None or must_store):
             return None
         recorded = RecordedGeneration(stream=request.stream, seed=seed, prompt_tokens=prompt_tokens)
         committed = await self._rules.storage.transact(
@@ -190,7 +190,7 @@ class StreamKeeper:
                 client_id=request.client_id,
                 domain=request.domain,
                 key=request.key,
-                generate=generate if is_detachable else None,
+                generate=generate if must_store else None,
             ),
             client_id=request.client_id,
             key=request.key,
@@ -202,6 +202,11 @@ class StreamKeeper:
             await self._recording[first.stream].over.wait()
         await self.settle(first.stream)
         return self._repeated(request, first)
+
+    @staticmethod
+    def _must_store(request: StartGeneration) -> bool:
+        """Whether this room starts it again after a restart of the server; an observer does so for what it asked for."""
+        return request.generate.on_disconnect is OnDisconnect.DETACH and request.observer is None
 
     def _repeated(self, request: StartGeneration, first: RecordedGeneration) -> GenerationStarted:
         stream = self._streams.find(first.stream, request.client_id)

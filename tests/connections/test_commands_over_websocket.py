@@ -221,7 +221,7 @@ async def test_p2_an_id_with_other_data_is_a_conflict(tmp_path: Path) -> None:
         ({"prompt": "x", "max_tokens": "5"}, "invalid_field", "data.max_tokens", ["a string"]),
         ({"prompt": "x", "logit_bias": {"257": 1}}, "invalid_field", "data.logit_bias.257", ["257"]),
         ({"prompt": "x", "response_schema": {}}, "invalid_field", "data.response_schema", []),
-        ({"prompt": "x", "conversation": "c"}, "invalid_field", "data.conversation", ["not supported"]),
+        ({"prompt": "x", "conversation": "c"}, "invalid_field", "data.prompt", ["messages"]),
         ({"prompt": "x", "colour": 1}, "invalid_field", "data.colour", []),
         ({}, "invalid_field", "data.messages", []),
     ],

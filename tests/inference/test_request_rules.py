@@ -31,17 +31,6 @@ def refusal_of(prompt_tokens: int = 10, **fields: Any) -> GenerationRefused:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    ("fields", "name"),
-    [
-        ({"conversation": "c"}, "data.conversation"),
-    ],
-)
-def test_what_is_not_supported_yet_is_refused_by_name(fields: dict[str, Any], name: str) -> None:
-    refusal = refusal_of(**fields)
-    assert (refusal.code, refusal.field) == (ErrorCode.INVALID_FIELD, name)
-
-
 def test_top_k_beyond_the_vocabulary_names_both_numbers() -> None:
     refusal = refusal_of(top_k=VOCABULARY + 1)
     assert (refusal.code, refusal.field) == (ErrorCode.INVALID_FIELD, "data.top_k")
