@@ -15,6 +15,9 @@ from actors.access.access import Access, AccessSettings
 from actors.access.rules import is_loopback
 from actors.access.store import OPERATIONS as ACCESS_OPERATIONS
 from actors.access.store import QUERIES as ACCESS_QUERIES
+from actors.assistant import store as assistant_store
+from actors.assistant.assistant import Assistant
+from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
 from actors.connections.client_stream import EventLog
 from actors.connections.connection import Connection, ConnectionRooms, ConnectionSettings
 from actors.connections.directory import Directory
@@ -53,7 +56,7 @@ from actors.tasks.messages import TASK_REQUESTS
 from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
 from actors.tasks.store import QUERIES as TASK_QUERIES
 from actors.tasks.tasks import Tasks
-from protocol.commands import MAXIMUM_FRAME_BYTES, Generate
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate
 from protocol.events import Limits
 from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 from runtime.inspection import readiness
@@ -68,6 +71,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *CONNECTIONS_OPERATIONS,
     *INFERENCE_OPERATIONS,
     *TASK_OPERATIONS,
+    *assistant_store.OPERATIONS,
 )
 """Every write that a room may ask of storage."""
 QUERIES: tuple[Query[Any, Any], ...] = (
@@ -76,6 +80,7 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     *CONNECTIONS_QUERIES,
     *INFERENCE_QUERIES,
     *TASK_QUERIES,
+    *assistant_store.QUERIES,
 )
 """Every read."""
 PRUNERS = (prune_log, prune_outcomes, prune_generations, prune_acknowledgements)
@@ -129,8 +134,14 @@ def make_tree(
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/planner"),
     )
+    turns = StreamRoute(room=rooms.assistant, message=StartTurn)
     routes: dict[type, CommandRoute | StreamRoute] = {
-        Generate: generation_route(inference),
+        Generate: generation_route(inference, turns),
+        Assist: turns,
+        **{
+            wanted: CommandRoute(room=rooms.assistant, message=message)
+            for wanted, message in CONVERSATION_REQUESTS.items()
+        },
         # As long as the longest wait for an analysis, and for the largest bulk.
         **{
             wanted: CommandRoute(room=rooms.tasks, message=message, timeout_seconds=75.0)
@@ -243,6 +254,7 @@ def make_tree(
                     ),
                 ),
             ),
+            ChildSpec(id="assistant", start=lambda: Assistant(inference, storage)),
             ChildSpec(id="tasks", start=lambda: Tasks(storage, inference)),
             ChildSpec(
                 id="connections",

@@ -312,6 +312,8 @@ class Connection(Actor[ConnectionMessage]):
     ) -> None:
         assert command.id is not None
         data: Generate | Assist = command.data
+        if data.conversation is not None and route.of_conversation is not None:
+            route = route.of_conversation
         if isinstance(data, Generate) and data.seed is None:
             # Drawn here, so that whoever has to make the answer again draws the same tokens.
             data = attrs.evolve(data, seed=secrets.randbits(SEED_BITS))

@@ -35,11 +35,13 @@ class StreamRoute:
 
     The room passes `stream`, `follower`, `key` and `domain` on in its `StartGeneration` and gives its answer back.
     """
+    of_conversation: StreamRoute | None = None
+    """Where a command that names a conversation goes instead."""
 
 
-def generation_route(inference: ActorRef[Any]) -> StreamRoute:
-    """How `generate` reaches the inference room."""
-    return StreamRoute(room=inference, message=_start_generation)
+def generation_route(inference: ActorRef[Any], of_conversation: StreamRoute | None = None) -> StreamRoute:
+    """How `generate` reaches the inference room, and as a turn of a conversation the room that keeps those."""
+    return StreamRoute(room=inference, message=_start_generation, of_conversation=of_conversation)
 
 
 def _start_generation(*, device_id: str, data: Generate, **fields: Any) -> StartGeneration:

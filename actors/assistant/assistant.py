@@ -1,0 +1,388 @@
+"""The assistant: makes prompts of commands, keeps conversations, and tells every device what was answered.
+
+It stands beside the way of the tokens and not in it: inference tells them to the connection that asked, and tells the
+assistant only how the answer ended.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from actors.assistant.assist_store import (
+    BEGIN_ASSIST,
+    END_ASSIST,
+    READ_WINDOW,
+    RUNNING_ASSISTS,
+    BeginAssist,
+    BegunAssist,
+    ConversationWindow,
+    EndAssist,
+    Restart,
+    RunningAssist,
+    WindowWanted,
+)
+from actors.assistant.conversation_store import DELETE_CONVERSATION, GET_CONVERSATION, LIST_CONVERSATIONS, Owned
+from actors.assistant.fitting import Draft, answer_room, draft_of, shrink
+from actors.assistant.messages import (
+    AnswerTurn,
+    DeleteConversation,
+    GetConversation,
+    ListConversations,
+    StartTurn,
+    TurnAnswer,
+)
+from actors.inference.messages import (
+    CancelGeneration,
+    GenerationEnded,
+    GenerationStarted,
+    IsGenerating,
+    MeasurePrompt,
+    StartGeneration,
+)
+from actors.refusals import CommandRefused
+from actors.storage.messages import IdempotencyKey, Query, Storage
+from protocol.commands import Assist, Generate, OnDisconnect
+from protocol.conversations import ConversationDeleted
+from protocol.errors import ErrorCode
+from runtime import Actor, ActorDead, ActorRef, AskDeadline, Down, MailboxFull, reject
+
+__all__ = ["Assistant", "AssistantMessage", "SettleLost"]
+
+Reply = TypeVar("Reply")
+
+_log = structlog.get_logger("assistant")
+
+INFERENCE_SECONDS = 40.0
+SHRINKING_STEPS = 24
+"""A prompt that does not fit after so many is refused; each leaves out what should do."""
+RECOVERY_SECONDS = 35.0
+"""How long the followers of a lost inference actor have to ask its successor to go on."""
+RETRY_SECONDS = 1.0
+
+
+@frozen
+class SettleLost:
+    """Commands whose inference actor was lost: those that nobody took up again are over."""
+
+    streams: frozenset[str]
+
+
+AssistantMessage = (
+    StartTurn | AnswerTurn | ListConversations | GetConversation | DeleteConversation | GenerationEnded | SettleLost
+)
+
+
+@define(eq=False)
+class Running:
+    """One command that is being answered."""
+
+    client_id: str
+    has_follower: bool
+    """A connection that sees to it that the answer goes on should the inference actor be lost."""
+    is_begun: bool = False
+    """True once it is on disk."""
+    ended: GenerationEnded | None = None
+    settled: trio.Event = field(factory=trio.Event)
+    """Set once its end is on disk."""
+
+
+class Assistant(Actor[AssistantMessage]):
+    """Remembers only which answers are being made; all else is on disk."""
+
+    mailbox = reject(4096)
+
+    def __init__(self, inference: ActorRef[Any], storage: Storage) -> None:
+        self._inference = inference
+        self._storage = storage
+        self._running: dict[str, Running] = {}
+        self._idle = trio.Event()
+        self._is_draining = False
+
+    async def started(self) -> None:
+        """Take up what the last server, or the last incarnation, was answering."""
+        left = await self._storage.read(RUNNING_ASSISTS, None)
+        for one in left:
+            self._running[one.stream] = Running(one.client_id, has_follower=False, is_begun=True)
+            self.context.spawn(self._take_up, one)
+        self.context.monitor(self._inference)
+
+    async def handle(self, message: AssistantMessage) -> object:
+        match message:
+            case StartTurn():
+                self.context.answer_later(self._start, message)
+            case AnswerTurn():
+                self.context.answer_later(self._answer, message)
+            case ListConversations(client_id=client_id, data=data):
+                self.context.answer_later(self._read, LIST_CONVERSATIONS, Owned(client_id=client_id, data=data))
+            case GetConversation(client_id=client_id, data=data):
+                self.context.answer_later(self._read, GET_CONVERSATION, Owned(client_id=client_id, data=data))
+            case DeleteConversation():
+                self.context.answer_later(self._delete, message)
+            case GenerationEnded():
+                self._generation_ended(message)
+            case SettleLost(streams):
+                self.context.spawn(self._settle_lost, streams)
+        return None
+
+    async def down(self, down: Down) -> None:
+        """Inference is lost: what a connection follows is taken up by it, what nobody follows is over."""
+        for stream, running in self._running.items():
+            if running.is_begun and not running.has_follower and running.ended is None:
+                self._generation_ended(_lost(stream, running.client_id))
+        self.context.after(RECOVERY_SECONDS, SettleLost(frozenset(self._running)))
+
+    async def draining(self) -> None:
+        """Done when every answer that was begun is on disk."""
+        self._is_draining = True
+        if self._running:
+            await self._idle.wait()
+
+    def snapshot(self) -> dict[str, object]:
+        """Counts only."""
+        return {"running": len(self._running)}
+
+    # --- beginning --------------------------------------------------------------------------------
+
+    async def _start(self, message: StartTurn) -> GenerationStarted:
+        """A child task: fit the prompt, begin the answer, put it on disk. Refused, it leaves nothing."""
+        with _neighbours_told():
+            draft, window = await self._fit(message.client_id, message.data, None)
+            return await self._begin(
+                message.stream,
+                message.client_id,
+                message.domain,
+                message.command_id,
+                draft,
+                window,
+                key=message.key,
+                follower=message.follower,
+            )
+
+    async def _answer(self, message: AnswerTurn) -> TurnAnswer:
+        """A child task that waits for the answer's end; cancelled with the ask, it cancels the answer."""
+        stream = f"ai-{secrets.token_hex(12)}"
+        with _neighbours_told():
+            draft, window = await self._fit(message.client_id, message.data, message.max_tokens)
+            await self._begin(
+                stream, message.client_id, message.domain, stream, draft, window, max_tokens=message.max_tokens
+            )
+        running = self._running.get(stream)
+        assert running is not None
+        try:
+            await running.settled.wait()
+        finally:
+            if running.ended is None:
+                self._cancel(stream)
+        ended = running.ended
+        assert ended is not None
+        if ended.done is None:
+            raise CommandRefused(ended.code or ErrorCode.UNAVAILABLE, ended.message or "the answer was cancelled")
+        return TurnAnswer(text=ended.text, done=ended.done, fields=draft.rule()(ended.text, ended.done))
+
+    async def _fit(
+        self, client_id: str, data: Assist | Generate, max_tokens: int | None
+    ) -> tuple[Draft, ConversationWindow]:
+        """The prompt, with as much of conversation and code as the context holds."""
+        window = ConversationWindow(turns=(), last_turn=0, turns_before=0)
+        if data.conversation is not None:
+            window = await self._storage.read(READ_WINDOW, WindowWanted(client_id=client_id, name=data.conversation))
+        draft = draft_of(data, window.turns, window.turns_before)
+        if isinstance(data, Generate):
+            max_tokens = data.max_tokens
+        for _ in range(SHRINKING_STEPS):
+            size = await self._inference.ask(MeasurePrompt(draft.generate(max_tokens)), timeout=INFERENCE_SECONDS)
+            room = size.context_tokens - answer_room(size.context_tokens, max_tokens)
+            if size.prompt_tokens <= room:
+                return draft, window
+            draft = shrink(draft, size.prompt_tokens, room, size.context_tokens)
+        raise CommandRefused(
+            ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+            f"the prompt could not be made to fit; the model's context holds {size.context_tokens} tokens",
+            field="data.content",
+        )
+
+    async def _begin(
+        self,
+        stream: str,
+        client_id: str,
+        domain: str,
+        command_id: str,
+        draft: Draft,
+        window: ConversationWindow,
+        *,
+        key: IdempotencyKey | None = None,
+        follower: ActorRef[Any] | None = None,
+        max_tokens: int | None = None,
+    ) -> GenerationStarted:
+        generate, rule = draft.generate(max_tokens), draft.rule()
+        running = self._running[stream] = Running(client_id, has_follower=follower is not None)
+        try:
+            started = await self._inference.ask(
+                StartGeneration(
+                    client_id=client_id,
+                    stream=stream,
+                    generate=generate,
+                    follower=follower,
+                    domain=domain,
+                    observer=self.context.me,
+                    completion_fields=rule,
+                ),
+                timeout=INFERENCE_SECONDS,
+            )
+        except BaseException:
+            self._forget(stream)
+            raise
+        begin = BeginAssist(
+            begun=BegunAssist(stream=stream, seed=started.seed, prompt_tokens=started.prompt_tokens),
+            client_id=client_id,
+            domain=domain,
+            command_id=command_id,
+            intent=None if draft.intent is None else draft.intent.value,
+            conversation=draft.source.conversation,
+            expected_last_turn=window.last_turn,
+            window_start=draft.turns[0].number if draft.turns else window.last_turn + 1,
+            content=draft.content,
+            prompt=draft.message if draft.message != draft.content else None,
+            restart=Restart(generate=generate, rule=rule) if generate.on_disconnect is OnDisconnect.DETACH else None,
+        )
+        try:
+            committed = await self._storage.transact(BEGIN_ASSIST, begin, client_id=client_id, key=key)
+        except CommandRefused:
+            self._cancel(stream)
+            self._forget(stream)
+            raise
+        except BaseException:
+            # Whether it was written is unknown; its end is written behind it and makes that the same.
+            self._cancel(stream)
+            running.is_begun = True
+            self._generation_ended(_lost(stream, client_id))
+            raise
+        if committed.is_repeat:
+            self._cancel(stream)
+            self._forget(stream)
+            first = committed.value
+            return GenerationStarted(
+                stream=first.stream, seed=first.seed, prompt_tokens=first.prompt_tokens, is_repeat=True
+            )
+        running.is_begun = True
+        if running.ended is not None:
+            self.context.spawn(self._settle, stream, running, running.ended)
+        return started
+
+    async def _take_up(self, one: RunningAssist) -> None:
+        """Go on with an answer that a restart has cut: made again where it was detached, over where it was not."""
+        if one.restart is None:
+            self._cancel(one.stream)
+            self._generation_ended(_lost(one.stream, one.client_id))
+            return
+        try:
+            await self._inference.ask(
+                StartGeneration(
+                    client_id=one.client_id,
+                    stream=one.stream,
+                    generate=one.restart.generate,
+                    follower=None,
+                    domain=one.domain,
+                    observer=self.context.me,
+                    completion_fields=one.restart.rule,
+                ),
+                timeout=INFERENCE_SECONDS,
+            )
+        except CommandRefused as refusal:
+            # A conflict means that it runs still: only this actor was started again.
+            if refusal.code is not ErrorCode.CONFLICT:
+                self._generation_ended(_lost(one.stream, one.client_id))
+        except (ActorDead, AskDeadline, MailboxFull):
+            self._generation_ended(_lost(one.stream, one.client_id))
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    def _generation_ended(self, ended: GenerationEnded) -> None:
+        running = self._running.get(ended.stream)
+        if running is None or running.ended is not None:
+            return
+        running.ended = ended
+        if running.is_begun:
+            self.context.spawn(self._settle, ended.stream, running, ended)
+
+    async def _settle(self, stream: str, running: Running, ended: GenerationEnded) -> None:
+        """Put the end on disk, however long the disk is away."""
+        end = EndAssist(stream=stream, text=ended.text, is_complete=ended.done is not None)
+        while True:
+            try:
+                await self._storage.transact(END_ASSIST, end, client_id=running.client_id)
+                break
+            except (CommandRefused, AskDeadline, ActorDead, MailboxFull) as error:
+                _log.warning("an answer waits for the database", stream=stream, error=str(error))
+                await trio.sleep(RETRY_SECONDS)
+        running.settled.set()
+        self._forget(stream)
+
+    async def _settle_lost(self, streams: frozenset[str]) -> None:
+        """After the time that followers had: what inference does not make is over."""
+        for stream in streams:
+            running = self._running.get(stream)
+            if running is None or running.ended is not None or not running.is_begun:
+                continue
+            try:
+                is_known = await self._inference.ask(IsGenerating(stream), timeout=INFERENCE_SECONDS)
+            except (ActorDead, AskDeadline, MailboxFull):
+                is_known = False
+            if not is_known:
+                self._generation_ended(_lost(stream, running.client_id))
+        self.context.monitor(self._inference)
+
+    def _cancel(self, stream: str) -> None:
+        try:
+            self._inference.tell_nowait(CancelGeneration(stream))
+        except MailboxFull:
+            _log.warning("an answer that nobody wants goes on", stream=stream)
+
+    def _forget(self, stream: str) -> None:
+        self._running.pop(stream, None)
+        if self._is_draining and not self._running:
+            self._idle.set()
+
+    async def _delete(self, message: DeleteConversation) -> ConversationDeleted:
+        owned = Owned(client_id=message.client_id, data=message.data)
+        with _neighbours_told():
+            committed = await self._storage.transact(
+                DELETE_CONVERSATION, owned, client_id=message.client_id, key=message.key
+            )
+        return committed.value
+
+    async def _read(self, query: Query[Owned, Reply], owned: Owned) -> Reply:
+        with _neighbours_told():
+            return await self._storage.read(query, owned)
+
+
+def _lost(stream: str, client_id: str) -> GenerationEnded:
+    """The end of an answer that was lost with whoever made it."""
+    return GenerationEnded(
+        stream=stream,
+        client_id=client_id,
+        text="",
+        done=None,
+        code=ErrorCode.UNAVAILABLE,
+        message="the answer was lost with a restart",
+    )
+
+
+@contextmanager
+def _neighbours_told() -> Iterator[None]:
+    """A room that this one depends on and that cannot answer is the asker's to know, and no fault in here."""
+    try:
+        yield
+    except ActorDead as error:
+        raise CommandRefused(ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=1000) from None
+    except AskDeadline as error:
+        raise CommandRefused(ErrorCode.DEADLINE_EXCEEDED, f"{error.path} did not answer in time") from None
+    except MailboxFull as error:
+        raise CommandRefused(ErrorCode.OVERLOADED, f"{error.path} has too much to do", retry_after_ms=1000) from None

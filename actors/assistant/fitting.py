@@ -1,0 +1,144 @@
+"""From a command to a prompt that the model's context holds: what to leave out next, decided step by step. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from attrs import field, frozen
+
+from actors.assistant.code_window import CodeWindow, window_around
+from actors.assistant.completion import CompletionRule, Dropped
+from actors.assistant.conversation_rules import StoredTurn, half_window, history_of
+from actors.assistant.prompts import SYSTEM, language_of, user_text, with_history
+from actors.refusals import CommandRefused
+from protocol.commands import Assist, Generate, Intent, Role
+from protocol.errors import ErrorCode
+
+__all__ = ["Draft", "answer_room", "draft_of", "shrink"]
+
+ANSWER_TOKENS = 1024
+"""So much of the context is kept free for the answer, or a quarter of it where that is less."""
+NEAR_CHARACTERS = 2000
+"""Code so near to the cursor stays until the older turns have gone."""
+
+
+@frozen(kw_only=True)
+class Draft:
+    """A prompt in the making."""
+
+    source: Assist | Generate = field(repr=False)
+    turns: Sequence[StoredTurn] = field(default=(), repr=False)
+    """Of the conversation, as many as the model is shown."""
+    code: CodeWindow = field(repr=False)
+    turns_before: int = 0
+    """How many older ones are not shown."""
+
+    @property
+    def intent(self) -> Intent | None:
+        """Of `assist`."""
+        return self.source.intent if isinstance(self.source, Assist) else None
+
+    @property
+    def content(self) -> str:
+        """What the user said, as it is kept."""
+        if isinstance(self.source, Assist):
+            return self.source.content
+        assert self.source.messages is not None
+        return self.source.messages[-1].content
+
+    @property
+    def message(self) -> str:
+        """What the model is sent for it."""
+        return user_text(self.source, self.code) if isinstance(self.source, Assist) else self.content
+
+    def generate(self, max_tokens: int | None = None) -> Generate:
+        """The request to the engine."""
+        history = history_of(self.turns)
+        if isinstance(self.source, Assist):
+            return Generate(
+                messages=with_history(SYSTEM, history, self.message),
+                max_tokens=max_tokens,
+                # The likeliest answer, the same each time: code is no place for chance.
+                temperature=0.0,
+                seed=0,
+                on_disconnect=self.source.on_disconnect,
+            )
+        first = self.source.messages[0] if self.source.messages else None
+        system = first.content if first is not None and first.role is Role.SYSTEM else None
+        return attrs.evolve(self.source, messages=with_history(system, history, self.message), conversation=None)
+
+    def rule(self) -> CompletionRule:
+        """What makes the last fields of `done`."""
+        dropped = Dropped(
+            lines_before=self.code.lines_before, lines_after=self.code.lines_after, turns=self.turns_before
+        )
+        if isinstance(self.source, Assist):
+            return CompletionRule(
+                intent=self.source.intent,
+                content=self.source.content,
+                language=language_of(self.source),
+                dropped=dropped,
+            )
+        return CompletionRule(dropped=dropped)
+
+
+def draft_of(source: Assist | Generate, turns: Sequence[StoredTurn] = (), turns_before: int = 0) -> Draft:
+    """The whole of it. Raises `CommandRefused` for a `generate` that is no turn of a conversation."""
+    if isinstance(source, Generate):
+        _check_turn(source)
+        code = CodeWindow(text="", lines_before=0, lines_after=0, cursor=None)
+    else:
+        code = CodeWindow(text=source.content, lines_before=0, lines_after=0, cursor=source.cursor)
+    return Draft(source=source, turns=turns, code=code, turns_before=turns_before)
+
+
+def _check_turn(generate: Generate) -> None:
+    if generate.messages is None:
+        raise CommandRefused(ErrorCode.INVALID_FIELD, "a conversation takes messages, not prompt", field="data.prompt")
+    roles = [one.role for one in generate.messages]
+    if roles not in ([Role.USER], [Role.SYSTEM, Role.USER]):
+        raise CommandRefused(
+            ErrorCode.INVALID_FIELD,
+            "a turn of a conversation is one message of the user, with a system message before it or not; "
+            "what was said before is kept here",
+            field="data.messages",
+        )
+    if not generate.messages[-1].content.strip():
+        at = f"data.messages[{len(roles) - 1}].content"
+        raise CommandRefused(ErrorCode.INVALID_FIELD, f"{at} must not be empty", field=at)
+
+
+def answer_room(context_tokens: int, max_tokens: int | None) -> int:
+    """Tokens of the context that a prompt must leave to the answer."""
+    return min(ANSWER_TOKENS, context_tokens // 4) if max_tokens is None else max_tokens
+
+
+def shrink(draft: Draft, prompt_tokens: int, room_tokens: int, context_tokens: int) -> Draft:
+    """A smaller draft: far-away code goes first, then the older half of the turns, then the nearer code.
+
+    ``prompt_tokens`` is what the draft takes and ``room_tokens`` what it may. Raises `CommandRefused` with both
+    numbers where nothing is left that may be left out.
+    """
+    if draft.intent is not None and draft.intent is not Intent.ASK:
+        assert isinstance(draft.source, Assist)
+        # As many characters as the tokens too many are likely to be, and a little more.
+        whole = sum(len(one.content) for one in draft.generate().messages or ())
+        too_many = int((prompt_tokens - room_tokens) * whole / prompt_tokens * 1.05) + 1
+        wanted = len(draft.code.text) - too_many
+        if draft.turns:
+            wanted = max(wanted, NEAR_CHARACTERS)
+        if 0 < wanted < len(draft.code.text):
+            smaller = window_around(draft.source.content, draft.source.cursor, wanted)
+            if smaller is not None and len(smaller.text) < len(draft.code.text):
+                return attrs.evolve(draft, code=smaller)
+    if draft.turns:
+        kept = half_window(draft.turns)
+        return attrs.evolve(draft, turns=kept, turns_before=draft.turns_before + len(draft.turns) - len(kept))
+    field_name = "data.content" if isinstance(draft.source, Assist) else "data.messages"
+    raise CommandRefused(
+        ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+        f"the prompt has {prompt_tokens} tokens and nothing in it can be left out; the model's context holds "
+        f"{context_tokens}, of which {context_tokens - room_tokens} are for the answer",
+        field=field_name,
+    )

@@ -1,0 +1,332 @@
+"""`assist` and conversations over a real socket, a real database and the worker process of the mock engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.storage.log import LOG_PAGE, LogPageWanted
+from actors.storage.messages import Storage
+from runtime.testing import crash
+from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
+
+pytestmark = [pytest.mark.integration, pytest.mark.websocket]
+
+
+async def told(server: RunningServer, client_id: str = "tester") -> list[tuple[str, dict[str, Any]]]:
+    """All events of a client's log."""
+    storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
+    page = await storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=0))
+    return [(one.type, json.loads(one.data)) for one in page.events]
+
+
+async def answered(server: RunningServer, count: int = 1, client_id: str = "tester") -> list[dict[str, Any]]:
+    """The data of this many `ai_response`s, once they are there; and no more."""
+
+    async def enough() -> bool:
+        return len(await told(server, client_id)) >= count
+
+    await eventually(enough, what="ai_response")
+    found = await told(server, client_id)
+    assert [kind for kind, _ in found] == ["ai_response"] * count
+    return [data for _, data in found]
+
+
+async def accepted_stream(peer: Peer, kind: str, command_id: str, **data: Any) -> list[dict[str, Any]]:
+    """All events of a streaming command."""
+    accepted = await peer.ask(kind, command_id, data)
+    assert accepted["type"] == "accepted", accepted
+    return await peer.stream(command_id)
+
+
+async def assist(peer: Peer, command_id: str, **data: Any) -> list[dict[str, Any]]:
+    return await accepted_stream(peer, "assist", command_id, **{"intent": "ask", **data})
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    return "".join(one["data"]["text"] for one in events if one["type"] == "token")
+
+
+async def turns(peer: Peer, name: str = "c", command_id: str = "get") -> list[tuple[int, str, str]]:
+    answer = await peer.ask("conversation_get", command_id, {"conversation": name})
+    assert answer["type"] == "result", answer
+    return [(one["number"], one["role"], one["content"]) for one in answer["data"]["turns"]]
+
+
+# --- answers ------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_streams_and_done_says_what_is_in_it(server: RunningServer) -> None:
+    question = "say\n```python\nx = 1\n```"
+    async with server.peer() as peer:
+        events = await assist(peer, "a", content=question)
+    assert text_of(events) == f"You said: {question}"
+    done = events[-1]
+    assert done["type"] == "done"
+    assert done["data"]["intent"] == "ask"
+    assert done["data"]["suggestions"] == [{"language": "python", "code": "x = 1\n", "is_complete": True}]
+    assert done["data"]["requires_review"] is False
+    assert done["data"]["usage"]["completion_tokens"] == len(text_of(events))
+    assert (await answered(server)) == [
+        {
+            "command": "a",
+            "analysis": text_of(events),
+            "intent": "ask",
+            **{name: (await told(server))[0][1][name] for name in ("event_id", "channel", "priority")},
+        }
+    ]
+
+
+async def test_a_plain_generate_is_told_to_nobody_else(server: RunningServer) -> None:
+    async with server.peer() as peer:
+        await peer.generate("g", "count to 3")
+        await assist(peer, "a", content="count to 4")
+    assert [one["command"] for one in await answered(server)] == ["a"]
+
+
+async def test_the_code_is_in_the_prompt(server: RunningServer) -> None:
+    async with server.peer() as peer:
+        events = await assist(peer, "a", intent="refactor", content="y=1", file_path="y.rb")
+    # The mock says what it was asked.
+    assert "```ruby\ny=1\n```" in text_of(events)
+    assert events[-1]["data"]["suggestions"][0] == {"language": "ruby", "code": "y=1\n", "is_complete": True}
+
+
+async def test_code_that_is_too_long_is_cut_around_the_cursor_and_that_is_told(server: RunningServer) -> None:
+    content = "".join(f"x{number} = {number}\n" for number in range(2000))
+    async with server.peer() as peer:
+        events = await assist(peer, "a", intent="explain", content=content, cursor=content.index("x1000"))
+    dropped = events[-1]["data"]["dropped"]
+    assert dropped["lines_before"] > 100
+    assert dropped["lines_after"] > 100
+    assert dropped["turns"] == 0
+    # The mock's answer repeats the prompt; both together fill the context, and the cut answer wants a look.
+    assert events[-1]["data"]["requires_review"] is True
+    assert events[-1]["data"]["usage"]["prompt_tokens"] <= 8192 - 1024
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "field"),
+    [
+        ({"content": ""}, "invalid_field", "data.content"),
+        ({"content": "\x00\x01"}, "invalid_field", "data.content"),
+        ({"content": "x", "cursor": 5}, "invalid_field", "data.cursor"),
+        ({"content": "x", "language": "klingon"}, "invalid_field", "data.language"),
+        ({"content": "why? " * 2000}, "context_length_exceeded", "data.content"),
+        ({"content": "x" * 1024 * 1024}, "too_large", None),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else None,
+)
+async def test_bad_input_is_refused_and_nothing_is_stored(
+    engineless_server: RunningServer, data: dict[str, Any], code: str, field: str | None
+) -> None:
+    async with engineless_server.peer() as peer:
+        frame = {"intent": "ask", "conversation": "c", **data}
+        if code == "too_large":
+            await peer.websocket.send(json.dumps({"type": "assist", "id": "a", "data": frame}))
+            assert await peer.close_code() == 1009
+        else:
+            answer = await peer.ask("assist", "a", frame)
+            assert (answer["type"], answer["data"]["code"]) == ("error", code)
+            assert answer["data"].get("field") == field
+    async with engineless_server.peer() as peer:
+        assert (await peer.ask("conversation_list", "l"))["data"] == {"conversations": []}
+    assert await told(engineless_server) == []
+
+
+# --- conversations ------------------------------------------------------------------------------------
+
+
+async def test_a_conversation_is_kept_turn_by_turn(server: RunningServer) -> None:
+    async with server.peer() as peer:
+        await assist(peer, "a", content="count to 3", conversation="c")
+        await answered(server, 1)
+        events = await accepted_stream(
+            peer, "generate", "b", messages=[{"role": "user", "content": "and you?"}], conversation="c"
+        )
+        assert "intent" not in events[-1]["data"]
+        last = await answered(server, 2)
+        assert (last[1]["command"], last[1]["conversation"], last[1]["analysis"]) == ("b", "c", "You said: and you?")
+        assert await turns(peer) == [
+            (1, "user", "count to 3"),
+            (2, "assistant", "1 2 3"),
+            (3, "user", "and you?"),
+            (4, "assistant", "You said: and you?"),
+        ]
+        listed = (await peer.ask("conversation_list", "l"))["data"]["conversations"]
+        assert [(one["conversation"], one["turns"], one["forgotten_turns"]) for one in listed] == [("c", 4, 0)]
+        assert "running" not in listed[0]
+
+
+async def test_the_users_turn_is_on_disk_when_it_is_accepted_and_one_turn_runs_at_a_time(tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.005) as server,
+        server.peer() as peer,
+        server.peer() as other,
+    ):
+        accepted = await peer.ask("assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
+        assert accepted["type"] == "accepted"
+        assert await turns(other) == [(1, "user", "count to 900")]
+        assert (await other.ask("conversation_list", "l"))["data"]["conversations"][0]["running"] == "a"
+        for kind, data in (
+            ("assist", {"intent": "ask", "content": "x"}),
+            ("generate", {"messages": [{"role": "user", "content": "x"}]}),
+            ("conversation_delete", {}),
+        ):
+            refused = await other.ask(kind, f"late-{kind}", {**data, "conversation": "c"})
+            assert (refused["type"], refused["data"]["code"]) == ("error", "conflict")
+            assert refused["data"]["current"] == {"command": "a"}
+            assert refused["data"]["field"] == "data.conversation"
+        # Another conversation is none of its business.
+        assert text_of(await assist(other, "d", content="count to 2", conversation="d")) == "1 2"
+        assert await turns(other, command_id="g2") == [(1, "user", "count to 900")]
+
+
+async def test_what_was_cancelled_is_kept_as_a_part_and_the_conversation_goes_on(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.peer() as peer:
+        await peer.send("assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
+        assert (await peer.receive())["type"] == "accepted"
+        assert (await peer.receive())["type"] == "token"
+        await peer.send("cancel", "x", {"target": "a"})
+        events = await peer.stream("a")
+        assert events[-1]["type"] == "cancelled"
+        assert (await peer.receive())["re"] == "x"
+        page = await eventually(lambda: _when_free(peer), what="the end on disk")
+        assert [one["role"] for one in page["turns"]] == ["user", "assistant"]
+        assert page["turns"][1]["is_partial"] is True
+        assert page["turns"][1]["content"]
+        assert count_to(900).startswith(page["turns"][1]["content"])
+        assert await told(server) == []
+        assert text_of(await assist(peer, "b", content="count to 2", conversation="c")) == "1 2"
+        assert [one["command"] for one in await answered(server)] == ["b"]
+
+
+async def _when_free(peer: Peer, name: str = "c") -> dict[str, Any] | None:
+    _when_free.count += 1  # type: ignore[attr-defined]
+    answer = await peer.ask("conversation_get", f"poll-{_when_free.count}", {"conversation": name})  # type: ignore[attr-defined]
+    data: dict[str, Any] = answer["data"]
+    return None if "running" in data["conversation"] else data
+
+
+_when_free.count = 0  # type: ignore[attr-defined]
+
+
+async def test_a_client_that_leaves_ends_its_turn(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.005) as server:
+        async with server.peer() as peer:
+            await peer.send("assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
+            assert (await peer.receive())["type"] == "accepted"
+            assert (await peer.receive())["type"] == "token"
+        await server.until_no_row_is_taken()
+        async with server.peer() as peer:
+            page = await eventually(lambda: _when_free(peer))
+            assert page["turns"][1]["is_partial"] is True
+
+
+async def test_a_deleted_conversation_is_gone_for_good(server: RunningServer) -> None:
+    async with server.peer() as peer:
+        await assist(peer, "a", content="count to 3", conversation="c")
+        await answered(server)
+        deleted = await peer.ask("conversation_delete", "d", {"conversation": "c"})
+        assert deleted["data"] == {"conversation": "c", "turns": 2}
+        assert (await peer.ask("conversation_list", "l"))["data"] == {"conversations": []}
+        for kind, data in (
+            ("conversation_get", {}),
+            ("conversation_delete", {}),
+            ("assist", {"intent": "ask", "content": "x"}),
+        ):
+            refused = await peer.ask(kind, f"after-{kind}", {**data, "conversation": "c"})
+            assert (refused["data"]["code"], refused["data"]["field"]) == ("not_found", "data.conversation")
+            assert "deleted" in refused["data"]["message"]
+        # The same command again has the same outcome.
+        assert (await peer.ask("conversation_delete", "d", {"conversation": "c"}))["data"] == deleted["data"]
+
+
+async def test_another_clients_conversation_is_not_there(server: RunningServer) -> None:
+    async with server.peer() as peer, server.peer(client_id="stranger") as stranger:
+        await assist(peer, "a", content="count to 3", conversation="c")
+        await answered(server)
+        refused = await stranger.ask("conversation_get", "g", {"conversation": "c"})
+        assert (refused["data"]["code"], refused["data"]["field"]) == ("not_found", "data.conversation")
+        # The name is theirs to use.
+        await assist(stranger, "a", content="count to 2", conversation="c")
+        await answered(server, client_id="stranger")
+        assert await turns(stranger) == [(1, "user", "count to 2"), (2, "assistant", "1 2")]
+        assert await turns(peer) == [(1, "user", "count to 3"), (2, "assistant", "1 2 3")]
+
+
+async def test_long_answers_are_told_cut_and_marked(server: RunningServer) -> None:
+    async with server.peer() as peer:
+        # One byte, six of JSON: cut by what it takes encoded.
+        events = await assist(peer, "a", content="\x1b" * 3900)
+        assert len(text_of(events)) == 1024
+        await accepted_stream(
+            peer,
+            "generate",
+            "b",
+            messages=[{"role": "user", "content": "\x1b" * 3900}],
+            max_tokens=3900,
+            conversation="c",
+        )
+    short, long = await answered(server, 2)
+    assert "truncated" not in short
+    assert long["truncated"] is True
+    assert 16000 < len(json.dumps(long["analysis"])) <= 16384
+
+
+# --- what dies ----------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_dies_costs_the_conversation_nothing(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.003) as server, server.peer() as peer:
+        await peer.send("assist", "a", {"intent": "ask", "content": "count to 100", "conversation": "c"})
+        assert (await peer.receive())["type"] == "accepted"
+        assert (await peer.receive())["type"] == "token"
+        crash(server.system, "inference/engine", RuntimeError("on purpose"))
+        await peer.stream("a")
+        await answered(server)
+        assert (await turns(peer))[1] == (2, "assistant", count_to(100))
+
+
+async def test_an_assistant_that_crashes_leaves_no_conversation_locked(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.peer() as peer:
+        await peer.send("assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
+        assert (await peer.receive())["type"] == "accepted"
+        crash(server.system, "assistant", RuntimeError("on purpose"))
+        events = await peer.stream("a")
+        assert events[-1]["type"] == "cancelled"
+        await eventually(lambda: server.system.reference("assistant").incarnation == 2)
+        await eventually(lambda: _when_free(peer))
+        assert text_of(await assist(peer, "b", content="count to 2", conversation="c")) == "1 2"
+
+
+async def test_a_lost_inference_actor_is_made_good(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.003) as server, server.peer() as peer:
+        await peer.send("assist", "a", {"intent": "ask", "content": "count to 100", "conversation": "c"})
+        assert (await peer.receive())["type"] == "accepted"
+        assert (await peer.receive())["type"] == "token"
+        crash(server.system, "inference/inference", RuntimeError("on purpose"))
+        events = await peer.stream("a")
+        assert events[-1]["type"] == "done", events[-1]
+        assert events[-1]["data"]["intent"] == "ask"
+        await answered(server)
+        assert (await turns(peer))[1] == (2, "assistant", count_to(100))
+
+
+async def test_while_inference_is_away_an_assist_is_unavailable_for_a_moment(
+    engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors.inference.inference import Inference
+
+    async def broken(self: Inference) -> None:
+        raise RuntimeError("on purpose")
+
+    async with engineless_server.peer() as peer:
+        monkeypatch.setattr(Inference, "started", broken)
+        crash(engineless_server.system, "inference/inference", RuntimeError("on purpose"))
+        refused = await peer.ask("assist", "a", {"intent": "ask", "content": "x", "conversation": "c"})
+        assert (refused["data"]["code"], refused["data"]["temporary"]) == ("unavailable", True)
+        monkeypatch.undo()
