@@ -40,6 +40,8 @@ from actors.inference.stream_keeper import StreamRules
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.rest.application import make_application
+from actors.rest.assistant import register_assistant
+from actors.rest.conversations import register_conversations
 from actors.rest.openai import register_openai
 from actors.rest.rest import Rest
 from actors.rest.rooms import Rooms
@@ -291,7 +293,7 @@ def make_tree(
                         registry=registry,
                         readiness=lambda: readiness(system),
                         about={"service": "leanvibe", "version": VERSION},
-                        parts=(register_openai, register_tasks),
+                        parts=(register_assistant, register_conversations, register_openai, register_tasks),
                     ),
                     listening.tls,
                 ),

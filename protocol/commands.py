@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import re
 from typing import Any
 
 from attrs import Attribute, field, frozen
@@ -13,9 +12,9 @@ from protocol.command_type import KIBIBYTE, MAXIMUM_FRAME_BYTES, CommandType
 from protocol.conversations import CONVERSATION_COMMANDS
 from protocol.events import Priority
 from protocol.notifications import NOTIFICATION_COMMANDS
-from protocol.programming_languages import language_problem
+from protocol.programming_languages import known_language
 from protocol.tasks import TASK_COMMANDS
-from protocol.validation import FieldFault, between, client_name, each, length
+from protocol.validation import FieldFault, between, client_name, each, length, readable_text
 
 __all__ = [
     "CHANNELS",
@@ -190,33 +189,16 @@ class Intent(enum.Enum):
     ASK = "ask"
 
 
-def _known_language(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    problem = None if value is None else language_problem(value)
-    if problem is not None:
-        raise FieldFault(attribute.name, problem)
-
-
-def _readable_text(_: object, attribute: Attribute[Any], value: str) -> None:
-    if not value.strip():
-        raise FieldFault(attribute.name, "must not be empty")
-    if _NO_TEXT.search(value):
-        raise FieldFault(attribute.name, "must be text: it has control characters that no text has")
-
-
-_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-"""Control characters other than white space and escape, which coloured logs have."""
-
-
 @frozen(kw_only=True)
 class Assist:
     """Help with code that the client sends. Answered by `accepted` and a stream as `generate`'s."""
 
     intent: Intent
-    content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), _readable_text], repr=False)
+    content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
     """The code, or the question for `ask`."""
     file_path: str | None = field(default=None, validator=length(1, 1024, "characters"))
     """A name to show to the model; the server never opens it."""
-    language: str | None = field(default=None, validator=_known_language)
+    language: str | None = field(default=None, validator=known_language)
     """Of the code; by default what the file's name says."""
     cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
     """Offset in `content`, characters."""

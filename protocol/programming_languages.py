@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Any
 
-__all__ = ["LANGUAGES", "language_of_file", "language_problem"]
+from attrs import Attribute
+
+from protocol.validation import FieldFault
+
+__all__ = ["LANGUAGES", "known_language", "language_of_file"]
 
 LANGUAGES: dict[str, tuple[str, ...]] = {
     "bash": ("sh", "bash", "zsh"),
@@ -56,6 +61,7 @@ def language_of_file(path: str) -> str | None:
     return _BY_ENDING.get(PurePosixPath(path.replace("\\", "/")).suffix[1:].lower())
 
 
-def language_problem(name: str) -> str | None:
-    """What is wrong with a language's name, or None."""
-    return None if name in LANGUAGES else f"must be one of {', '.join(LANGUAGES)}, not {name[:40]!r}"
+def known_language(_: object, attribute: Attribute[Any], value: str | None) -> None:
+    """Validator: one of `LANGUAGES`; None passes."""
+    if value is not None and value not in LANGUAGES:
+        raise FieldFault(attribute.name, f"must be one of {', '.join(LANGUAGES)}, not {value[:40]!r}")

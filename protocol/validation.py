@@ -17,12 +17,14 @@ __all__ = [
     "length",
     "one_of",
     "printable_ascii",
+    "readable_text",
     "schema_words",
 ]
 
 Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 _SCHEMA_WORDS: dict[Validator, dict[str, Any]] = {}
 
@@ -115,6 +117,16 @@ _SCHEMA_WORDS[client_name] = {"pattern": f"^{CLIENT_NAME.pattern}$"}
 def is_client_name(value: str) -> bool:
     """Whether a client or device may be called so."""
     return CLIENT_NAME.fullmatch(value) is not None
+
+
+def readable_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
+    """Text that has something in it, and no control characters but white space and escape; None passes."""
+    if value is None:
+        return
+    if not value.strip():
+        raise FieldFault(attribute.name, "must not be empty")
+    if _NO_TEXT.search(value):
+        raise FieldFault(attribute.name, "must be text: it has control characters that no text has")
 
 
 def printable_ascii(value: str) -> bool:

@@ -6,26 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
-from attrs import field, frozen
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from actors.inference.messages import Complete, Completion, DescribeEngine, EngineHealth
+from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
 from actors.rest.entry import register_entry
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.models import register_models
 from actors.rest.problems import problem
-from actors.rest.rooms import Rooms, identity
+from actors.rest.rooms import Rooms
 from actors.rest.try_page import register_try_page
 from actors.storage.messages import DescribeStorage, StorageHealth
-from protocol.codec import structure, unstructure
-from protocol.commands import MAXIMUM_FRAME_BYTES, ChatMessage, Generate, Role
+from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import ErrorCode, ProtocolFault
-from protocol.json_text import parse_object
-from protocol.validation import between, length, one_of
 from runtime import ActorDead, AskDeadline, MailboxFull, RuntimeFault
 from runtime.inspection import Readiness
 
@@ -36,20 +32,6 @@ _log = structlog.get_logger("rest")
 HEALTH_SECONDS = 1.0
 BODY_SECONDS = 20.0
 """For the whole body; its connection is cut a little later."""
-ANSWER_SECONDS = 600.0
-"""Longest a whole answer may take; a client that wants less closes its connection."""
-
-
-@frozen(kw_only=True)
-class ProcessRequest:
-    """Body of `POST /ai/process`."""
-
-    type: str = field(validator=one_of("message"))
-    """`message` is the one kind so far."""
-    content: str = field(validator=length(1, MAXIMUM_FRAME_BYTES, "characters"))
-    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
-    temperature: float = field(default=0.0, validator=between(0, 5))
-    seed: int | None = field(default=None, validator=between(0, 2**53))
 
 
 def make_application(
@@ -112,21 +94,6 @@ def make_application(
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-
-    @app.post("/ai/process")
-    async def process() -> Any:
-        who = await identity(rooms)
-        wanted: ProcessRequest = structure(parse_object(await request.get_data()), ProcessRequest, prefix="body")
-        generate = Generate(
-            messages=[ChatMessage(Role.USER, wanted.content)],
-            max_tokens=wanted.max_tokens,
-            temperature=wanted.temperature,
-            seed=wanted.seed,
-        )
-        completion: Completion = await inference.ask(
-            Complete(client_id=who.client_id, domain=who.domain, generate=generate), timeout=ANSWER_SECONDS
-        )
-        return jsonify({"type": "message", "content": completion.text, **unstructure(completion.done)})
 
     register_models(app, inference)
     for register in parts:

@@ -16,7 +16,7 @@ from protocol.json_text import parse_object
 from protocol.validation import is_client_name, printable_ascii
 from runtime import ActorRef
 
-__all__ = ["Rooms", "bearer_token", "body_as", "idempotency_key", "identity"]
+__all__ = ["REST_DEVICE", "Rooms", "bearer_token", "body_as", "idempotency_key", "identity"]
 
 ACCESS_SECONDS = 5.0
 REST_DEVICE = ":rest"

@@ -8,31 +8,11 @@ from typing import Any
 
 import pytest
 
-from actors.storage.log import LOG_PAGE, LogPageWanted
-from actors.storage.messages import Storage
 from runtime.testing import crash
+from tests.assistant.kit import answered, told
 from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.websocket]
-
-
-async def told(server: RunningServer, client_id: str = "tester") -> list[tuple[str, dict[str, Any]]]:
-    """All events of a client's log."""
-    storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
-    page = await storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=0))
-    return [(one.type, json.loads(one.data)) for one in page.events]
-
-
-async def answered(server: RunningServer, count: int = 1, client_id: str = "tester") -> list[dict[str, Any]]:
-    """The data of this many `ai_response`s, once they are there; and no more."""
-
-    async def enough() -> bool:
-        return len(await told(server, client_id)) >= count
-
-    await eventually(enough, what="ai_response")
-    found = await told(server, client_id)
-    assert [kind for kind, _ in found] == ["ai_response"] * count
-    return [data for _, data in found]
 
 
 async def accepted_stream(peer: Peer, kind: str, command_id: str, **data: Any) -> list[dict[str, Any]]:

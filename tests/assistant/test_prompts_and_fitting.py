@@ -177,10 +177,8 @@ def test_then_the_older_half_of_the_turns_and_then_the_nearer_code() -> None:
 
 def test_a_conversation_goes_half_a_window_at_a_time() -> None:
     draft = draft_of(Generate(messages=[ChatMessage(Role.USER, "z" * 50)], conversation="c"), turns(20))
-    sizes = []
-    for room in range(2100, 100, -50):
-        sizes.append(len(fit(draft, room).turns))
-    assert sorted(set(sizes), reverse=True) == [20, 10, 4, 2, 0]
+    sizes = {len(fit(draft, room).turns) for room in range(2100, 100, -50)}
+    assert sorted(sizes, reverse=True) == [20, 10, 4, 2, 0]
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ async def test_max_tokens_ends_the_answer(server: RunningServer) -> None:
         ({"type": "message", "content": "x", "max_tokens": "5"}, 422, "invalid_field", "body.max_tokens"),
         ({"type": "message", "content": "x", "temperature": 9}, 422, "invalid_field", "body.temperature"),
         ({"type": "message", "content": "x", "seed": 1.5}, 422, "invalid_field", "body.seed"),
-        ({"type": "message", "content": "x" * 9000}, 400, "context_length_exceeded", "data.messages"),
+        ({"type": "message", "content": "x" * 9000}, 400, "context_length_exceeded", "body.content"),
         (b"", 400, "bad_message", None),
         (b"nonsense", 400, "bad_message", None),
         (b"[]", 400, "bad_message", None),
@@ -251,7 +251,7 @@ async def test_a_client_that_leaves_frees_its_row(tmp_path: Path) -> None:
                 await http.post("/ai/process", json={"type": "message", "content": "count to 900"})
         assert not scope.cancelled_caught
         await server.until_no_row_is_taken()
-        assert (await server.snapshot("inference/inference"))["finished"] == {"abandoned": 1}
+        assert (await server.snapshot("inference/inference"))["finished"] == {"cancelled": 1}
 
 
 async def _runs(server: RunningServer) -> bool:

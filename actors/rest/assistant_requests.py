@@ -1,0 +1,103 @@
+"""Bodies of `/ai/process` and `/ai/complete`, and what they mean to the assistant. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
+from protocol.errors import InvalidField
+from protocol.programming_languages import known_language
+from protocol.validation import FieldFault, between, client_name, length, one_of, readable_text
+
+__all__ = ["CompleteRequest", "ProcessRequest", "assist_of", "command_of", "rest_field"]
+
+COMMAND_FIELDS = ("intent", "file_path", "language", "cursor")
+MESSAGE_FIELDS = ("temperature", "seed")
+
+
+@frozen(kw_only=True)
+class ProcessRequest:
+    """Body of `POST /ai/process`."""
+
+    type: str = field(validator=one_of("message", "command"))
+    """`message` is something to answer as it stands, `command` an intent on code."""
+    content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
+    intent: Intent | None = None
+    """Of a command."""
+    file_path: str | None = field(default=None, validator=length(1, 1024, "characters"))
+    """Of a command; a name to show to the model, never opened."""
+    language: str | None = field(default=None, validator=known_language)
+    """Of a command."""
+    cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
+    """Of a command; offset in `content`, characters."""
+    conversation: str | None = field(default=None, validator=client_name)
+    """Continue a stored conversation, or begin one of this name."""
+    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
+    temperature: float | None = field(default=None, validator=between(0, 5))
+    """Of a message; 0 by default."""
+    seed: int | None = field(default=None, validator=between(0, 2**53))
+    """Of a message."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.type == "command" and self.intent is None:
+            raise FieldFault("intent", "is missing: a command has one")
+        for name in COMMAND_FIELDS if self.type == "message" else MESSAGE_FIELDS:
+            if getattr(self, name) is not None:
+                raise FieldFault(name, f"is not a field of a {self.type}")
+
+
+@frozen(kw_only=True)
+class CompleteRequest:
+    """Body of `POST /ai/complete`: code, and where in it something is wanted."""
+
+    content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
+    cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
+    """Offset in `content`, characters; its end by default."""
+    file_path: str | None = field(default=None, validator=length(1, 1024, "characters"))
+    language: str | None = field(default=None, validator=known_language)
+    intent: Intent = Intent.SUGGEST
+    conversation: str | None = field(default=None, validator=client_name)
+    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
+
+
+def command_of(request: ProcessRequest) -> Assist | Generate:
+    """What the assistant is asked. Raises `InvalidField`."""
+    if request.type == "command":
+        assert request.intent is not None
+        return _assist(request, request.intent, request.cursor)
+    return Generate(
+        messages=[ChatMessage(Role.USER, request.content)],
+        max_tokens=request.max_tokens,
+        temperature=request.temperature or 0.0,
+        seed=request.seed,
+        conversation=request.conversation,
+    )
+
+
+def assist_of(request: CompleteRequest) -> Assist:
+    """What the assistant is asked. Raises `InvalidField`."""
+    cursor = request.cursor
+    if cursor is None and request.intent is Intent.SUGGEST:
+        cursor = len(request.content)
+    return _assist(request, request.intent, cursor)
+
+
+def rest_field(name: str | None) -> str | None:
+    """A field of the assistant's command as the body of the request has it."""
+    if name is None or not name.startswith("data."):
+        return name
+    path = name.removeprefix("data.")
+    # The one message, or the prompt, is the body's content.
+    return "body.content" if path.partition("[")[0] in ("messages", "prompt") else f"body.{path}"
+
+
+def _assist(request: Any, intent: Intent, cursor: int | None) -> Assist:
+    names = {one.name for one in attrs.fields(Assist)} & {one.name for one in attrs.fields(type(request))}
+    fields = {name: getattr(request, name) for name in names}
+    try:
+        return Assist(**{**fields, "intent": intent, "cursor": cursor})
+    except FieldFault as fault:
+        raise InvalidField(f"body.{fault.path} {fault.problem}", field=f"body.{fault.path}") from None

@@ -1,0 +1,90 @@
+"""Routes of conversations: to list, read, export and delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Response, jsonify, request
+from quart_trio import QuartTrio
+
+from actors.access.messages import Identity
+from actors.assistant.messages import DeleteConversation, GetConversation, ListConversations
+from actors.refusals import CommandRefused
+from actors.rest.conversation_export import as_markdown
+from actors.rest.rooms import REST_DEVICE, Rooms, idempotency_key, identity
+from protocol.codec import structure, unstructure
+from protocol.conversations import ConversationDelete, ConversationGet, ConversationList, ConversationTurns, Turn
+from protocol.errors import ErrorCode
+
+__all__ = ["register_conversations"]
+
+ROOM_SECONDS = 10.0
+
+
+def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
+    """Register `/conversations`."""
+
+    @app.get("/conversations/<client_id>")
+    async def list_conversations(client_id: str) -> Any:
+        who = await identity(rooms, client_id)
+        data: ConversationList = structure(_query(("after",), ("limit",)), ConversationList, prefix="query")
+        listing = ListConversations(client_id=who.client_id, device_id=REST_DEVICE, data=data)
+        return jsonify(unstructure(await rooms.assistant.ask(listing, timeout=ROOM_SECONDS)))
+
+    @app.get("/conversations/<client_id>/<name>")
+    async def get_conversation(client_id: str, name: str) -> Any:
+        who = await identity(rooms, client_id)
+        given = {"conversation": name, **_query((), ("after", "limit"))}
+        data: ConversationGet = structure(given, ConversationGet, prefix="query")
+        return jsonify(unstructure(await _page(rooms, who, data)))
+
+    @app.delete("/conversations/<client_id>/<name>")
+    async def delete_conversation(client_id: str, name: str) -> Any:
+        who = await identity(rooms, client_id)
+        data: ConversationDelete = structure({"conversation": name}, ConversationDelete, prefix="path")
+        key = await idempotency_key(who, "conversation_delete")
+        deletion = DeleteConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data, key=key)
+        return jsonify(unstructure(await rooms.assistant.ask(deletion, timeout=ROOM_SECONDS)))
+
+    @app.get("/conversations/<client_id>/<name>/export")
+    async def export_conversation(client_id: str, name: str) -> Any:
+        who = await identity(rooms, client_id)
+        kind = request.args.get("format", "json")
+        if kind not in ("json", "markdown"):
+            raise CommandRefused(ErrorCode.INVALID_FIELD, "format must be json or markdown", field="query.format")
+        turns: list[Turn] = []
+        after: int | None = 0
+        while after is not None:
+            data: ConversationGet = structure({"conversation": name, "after": after}, ConversationGet, prefix="path")
+            page = await _page(rooms, who, data)
+            turns += page.turns
+            after = page.next
+        ending = "md" if kind == "markdown" else "json"
+        whole = ConversationTurns(conversation=page.conversation, turns=turns)
+        response: Response
+        if kind == "markdown":
+            response = Response(as_markdown(whole), content_type="text/markdown; charset=utf-8")
+        else:
+            response = jsonify(unstructure(whole))
+        # The name has passed its validator: letters, digits, dots, dashes and underscores.
+        response.headers["Content-Disposition"] = f'attachment; filename="{name}.{ending}"'
+        return response
+
+
+async def _page(rooms: Rooms, who: Identity, data: ConversationGet) -> ConversationTurns:
+    return await rooms.assistant.ask(
+        GetConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data), timeout=ROOM_SECONDS
+    )
+
+
+def _query(names: tuple[str, ...], numbers: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The query's parameters, those of ``numbers`` as whole numbers. Raises `CommandRefused` for any other."""
+    parameters: dict[str, Any] = {}
+    for name, value in request.args.items():
+        if name not in names + numbers:
+            path = f"query.{name[:64]}"
+            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{path} is not a parameter of this route", field=path)
+        is_number = name in numbers and value.isascii() and value.isdigit()
+        # What is no number stays a text, which the codec refuses by name.
+        parameters[name] = int(value[:20]) if is_number else value
+    return parameters
