@@ -127,8 +127,8 @@ class ConversationDeleted:
 
 
 CONVERSATION_COMMANDS: dict[str, CommandType] = {
-    "conversation_list": CommandType(ConversationList),
-    "conversation_get": CommandType(ConversationGet),
-    "conversation_delete": CommandType(ConversationDelete, writes=True),
+    "conversation_list": CommandType(ConversationList, result=ConversationPage),
+    "conversation_get": CommandType(ConversationGet, result=ConversationTurns),
+    "conversation_delete": CommandType(ConversationDelete, writes=True, result=ConversationDeleted),
 }
 """Commands about conversations by their wire names."""

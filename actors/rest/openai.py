@@ -76,7 +76,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
         return jsonify({"object": "list", "data": [models((await engine()).model, started_at)]})
 
     @app.get("/v1/models/<path:name>")
-    async def get_model(name: str) -> Any:
+    async def openai_model(name: str) -> Any:
         await identity(rooms)
         return jsonify(models(await check_model(name, "model"), started_at))
 

@@ -64,6 +64,7 @@ export interface Assist {
   content: string;
   /** A name to show to the model; the server never opens it. */
   file_path?: string | null;
+  /** Of the code; by default what the file's name says. */
   language?: string | null;
   /** Offset in `content`, characters. */
   cursor?: number | null;
@@ -172,6 +173,65 @@ export interface ColumnLimits {
   in_progress?: number | null;
   testing?: number | null;
   done?: number | null;
+}
+
+/** What is known of a conversation without its turns. */
+export interface Conversation {
+  /** Its name. */
+  conversation: string;
+  /** RFC 3339 in UTC, as all times here. */
+  created: string;
+  updated: string;
+  /** How many are kept. */
+  turns: number;
+  /** How many older ones are not kept any more. */
+  forgotten_turns: number;
+  /** Of the kept turns, UTF-8. */
+  bytes: number;
+  /** Id of the command that is being answered. */
+  running?: string;
+}
+
+/** Forget a conversation for good; its name cannot be used again. */
+export interface ConversationDelete {
+  conversation: string;
+}
+
+/** It is gone. */
+export interface ConversationDeleted {
+  conversation: string;
+  /** How many were deleted with it. */
+  turns: number;
+}
+
+/** A conversation with its turns, oldest first. */
+export interface ConversationGet {
+  conversation: string;
+  /** Turns with a higher number: `next` of the page before. */
+  after?: number;
+  limit?: number;
+}
+
+/** The client's conversations by name. */
+export interface ConversationList {
+  /** Those behind this name: `next` of the page before. */
+  after?: string | null;
+  limit?: number;
+}
+
+/** A part of the list. */
+export interface ConversationPage {
+  conversations: Array<Conversation>;
+  /** Where the next page begins; none after the last. */
+  next?: string;
+}
+
+/** A conversation and a part of its turns: at most 512 KiB of them. */
+export interface ConversationTurns {
+  conversation: Conversation;
+  turns: Array<Turn>;
+  /** Number that the next page begins behind; none after the last. */
+  next?: number;
 }
 
 /** A task is no more. */
@@ -357,6 +417,9 @@ export interface ResumeResult {
 
 /** Who says a chat message. */
 export type Role = "system" | "user" | "assistant";
+
+/** Who says a turn. */
+export type Speaker = "user" | "assistant";
 
 /** Which durable events this device wants, and how fast; kept for client id and device. */
 export interface Subscribe {
@@ -698,6 +761,21 @@ export interface Token {
   logprobs?: Array<{ [key: string]: Json }>;
 }
 
+/** One thing that was said. */
+export interface Turn {
+  /** From 1, rising; a turn keeps its number when older ones are forgotten. */
+  number: number;
+  role: Speaker;
+  /** As it was said; what was sent to the model with it is not kept. */
+  content: string;
+  /** RFC 3339 in UTC. */
+  time: string;
+  /** Of a turn of `assist`. */
+  intent?: string;
+  /** True of an answer that was cancelled or failed after it had begun. */
+  is_partial: boolean;
+}
+
 /** Tokens that a request cost. */
 export interface Usage {
   prompt_tokens: number;
@@ -724,6 +802,9 @@ export interface CommandData {
   ack: Ack;
   assist: Assist;
   cancel: Cancel;
+  conversation_delete: ConversationDelete;
+  conversation_get: ConversationGet;
+  conversation_list: ConversationList;
   generate: Generate;
   hello: Hello;
   ping: Json;
@@ -749,6 +830,9 @@ export interface ResultData {
   ack: Json;
   assist: Json;
   cancel: Json;
+  conversation_delete: ConversationDeleted;
+  conversation_get: ConversationTurns;
+  conversation_list: ConversationPage;
   generate: Json;
   hello: Json;
   ping: Json;

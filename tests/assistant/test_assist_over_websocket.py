@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +175,6 @@ async def test_what_was_cancelled_is_kept_as_a_part_and_the_conversation_goes_on
         await peer.send("cancel", "x", {"target": "a"})
         events = await peer.stream("a")
         assert events[-1]["type"] == "cancelled"
-        assert (await peer.receive())["re"] == "x"
         page = await eventually(lambda: _when_free(peer), what="the end on disk")
         assert [one["role"] for one in page["turns"]] == ["user", "assistant"]
         assert page["turns"][1]["is_partial"] is True
@@ -186,7 +187,11 @@ async def test_what_was_cancelled_is_kept_as_a_part_and_the_conversation_goes_on
 
 async def _when_free(peer: Peer, name: str = "c") -> dict[str, Any] | None:
     _when_free.count += 1  # type: ignore[attr-defined]
-    answer = await peer.ask("conversation_get", f"poll-{_when_free.count}", {"conversation": name})  # type: ignore[attr-defined]
+    command_id = f"poll-{_when_free.count}"  # type: ignore[attr-defined]
+    await peer.send("conversation_get", command_id, {"conversation": name})
+    # What else was asked may be answered first.
+    while (answer := await peer.receive()).get("re") != command_id:
+        pass
     data: dict[str, Any] = answer["data"]
     return None if "running" in data["conversation"] else data
 
@@ -265,8 +270,11 @@ async def test_a_worker_that_dies_costs_the_conversation_nothing(tmp_path: Path)
         await peer.send("assist", "a", {"intent": "ask", "content": "count to 100", "conversation": "c"})
         assert (await peer.receive())["type"] == "accepted"
         assert (await peer.receive())["type"] == "token"
-        crash(server.system, "inference/engine", RuntimeError("on purpose"))
-        await peer.stream("a")
+        worker = (await server.engine()).worker_pid
+        assert worker is not None
+        os.kill(worker, signal.SIGKILL)
+        events = await peer.stream("a")
+        assert events[-1]["data"]["engine_restarts"] == 1
         await answered(server)
         assert (await turns(peer))[1] == (2, "assistant", count_to(100))
 
