@@ -1,22 +1,23 @@
-"""`leanvibe chat`: a conversation in the terminal."""
+"""`leanvibe chat`: a conversation in the terminal, kept by the server."""
 
 from __future__ import annotations
 
+import datetime
 import signal
 from pathlib import Path
 
 import click
 import trio
 from rich.console import Console
-from rich.live import Live
-from rich.markdown import Markdown
 
-from actors.command_line.ask import run_until_interrupted, stream_answer
+from actors.command_line.ask import run_until_interrupted
 from actors.command_line.borrowed_server import server_for
+from actors.command_line.chat_input import BadCommand, LineCollector, parse_slash
+from actors.command_line.chat_session import ChatSession
 from actors.command_line.credentials import Credentials, credentials_here
-from actors.command_line.options import client_name_default, data_dir_option, settings_from
-from protocol.client import Client, CommandFailed, connect
-from protocol.commands import ChatMessage, Generate, Role
+from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
+from protocol.client import connect
+from protocol.validation import is_client_name
 
 __all__ = ["chat"]
 
@@ -24,61 +25,96 @@ __all__ = ["chat"]
 @click.command()
 @data_dir_option
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started where none runs.")
-@click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
-@click.option("--temperature", type=float, default=0.0, show_default=True)
-def chat(data_dir: Path | None, engine: str | None, max_tokens: int | None, temperature: float) -> None:
-    """Talk with the model. An empty line or Ctrl-D leaves; Ctrl-C ends the answer, not the program."""
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
+@click.option("--temperature", type=click.FloatRange(0, 5), default=0.0, show_default=True)
+@click.option("--conversation", help="Go on with a stored conversation; by default a new one begins.")
+def chat(
+    data_dir: Path | None, engine: str | None, max_tokens: int | None, temperature: float, conversation: str | None
+) -> None:
+    """Talk with the model. /help shows more; Ctrl-C ends the answer, Ctrl-D the program."""
     settings = settings_from(data_dir=data_dir, engine=engine)
+    if conversation is not None and not is_client_name(conversation):
+        fail("--conversation takes 1 to 64 letters, digits, dots, dashes and underscores", status=2)
     console = Console()
 
-    async def talk(url: str, credentials: Credentials) -> None:
+    async def talk(websocket_url: str, rest_url: str, credentials: Credentials) -> None:
         async with connect(
-            url,
+            websocket_url,
             client_id=client_name_default(),
             agent="leanvibe chat",
             token=credentials.token,
             ssl_context=credentials.tls,
         ) as client:
-            console.print(f"[bold]{client.welcome['model']}[/bold] on {client.welcome['server']}. Ctrl-D leaves.")
-            turns: list[ChatMessage] = []
-            while (question := await trio.to_thread.run_sync(_read_line, console, abandon_on_cancel=True)) is not None:
-                turns.append(ChatMessage(Role.USER, question))
-                generate = Generate(messages=list(turns), max_tokens=max_tokens, temperature=temperature)
-                turns.append(ChatMessage(Role.ASSISTANT, await _answer(client, generate, console)))
+            console.print(
+                f"[bold]{client.welcome['model']}[/bold] on {client.welcome['server']}. /help shows more, Ctrl-D leaves."
+            )
+            session = ChatSession(
+                client=client,
+                console=console,
+                rest_url=rest_url,
+                headers={**credentials.headers, "X-Client-Id": client_name_default()},
+                tls=credentials.tls,
+                conversation=conversation or new_conversation(),
+                max_tokens=max_tokens,
+                temperature=temperature,
+            )
+            await converse(session, console)
 
     with server_for(settings) as server:
         credentials = credentials_here(settings, server)
-        run_until_interrupted(lambda: talk(server.websocket_url, credentials))
+        run_until_interrupted(lambda: talk(server.websocket_url, server.rest_url, credentials))
 
 
-def _read_line(console: Console) -> str | None:
+def new_conversation() -> str:
+    """A name that says when it began."""
+    return f"chat-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+async def converse(session: ChatSession, console: Console) -> None:
+    """Read, answer, read. Ctrl-C cancels what is being done, or what is being typed."""
+    collector = LineCollector()
+    async with trio.open_nursery() as nursery:
+        running: list[trio.CancelScope] = []
+
+        async def watch() -> None:
+            with trio.open_signal_receiver(signal.SIGINT) as signals:
+                async for _ in signals:
+                    if running:
+                        running[0].cancel(reason="interrupted")
+                    else:
+                        collector.clear()
+                        console.print("\n[dim]Ctrl-D leaves[/dim]")
+
+        nursery.start_soon(watch)
+        while (
+            line := await trio.to_thread.run_sync(_read_line, collector.is_open, abandon_on_cancel=True)
+        ) is not None:
+            text = collector.add(line)
+            if text is None or not text.strip():
+                continue
+            with trio.CancelScope() as scope:
+                running.append(scope)
+                await _carry_out(session, text, console)
+            running.clear()
+            if scope.cancelled_caught:
+                console.print("[dim]cancelled[/dim]")
+            if session.wants_another:
+                session.conversation, session.wants_another = new_conversation(), False
+        nursery.cancel_scope.cancel(reason="left")
+
+
+async def _carry_out(session: ChatSession, text: str, console: Console) -> None:
     try:
-        return console.input("[bold cyan]> [/bold cyan]").strip() or None
+        slash = parse_slash(text)
+    except BadCommand as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        return
+    await (session.say(text) if slash is None else session.carry_out(slash))
+
+
+def _read_line(goes_on: bool) -> str | None:
+    """One line, without rich: its prompt would be drawn over by what readline knows of the line."""
+    try:
+        return input("… " if goes_on else "> ")
     except (EOFError, KeyboardInterrupt):
         return None
-
-
-async def _answer(client: Client, generate: Generate, console: Console) -> str:
-    """Show the answer as Markdown while it comes; Ctrl-C keeps what there is of it."""
-    text = ""
-    with Live(Markdown(""), console=console, auto_refresh=False) as live:
-
-        def show(piece: str) -> None:
-            nonlocal text
-            text += piece
-            live.update(Markdown(text), refresh=True)
-
-        async with trio.open_nursery() as nursery:
-
-            async def watch() -> None:
-                with trio.open_signal_receiver(signal.SIGINT) as signals:
-                    async for _ in signals:
-                        nursery.cancel_scope.cancel(reason="interrupted")
-
-            nursery.start_soon(watch)
-            try:
-                await stream_answer(client, generate, show)
-            except CommandFailed as error:
-                console.print(f"[red]{error}[/red]")
-            nursery.cancel_scope.cancel(reason="answered")
-    return text

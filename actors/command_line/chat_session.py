@@ -1,0 +1,274 @@
+"""One session of `leanvibe chat`: what is said, and what the slash commands do. Files are read and written here alone."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+from attrs import define, field
+from rich.console import Console
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.table import Table
+
+from actors.command_line.chat_input import COMMANDS, Slash
+from protocol.client import Client, CommandFailed
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
+from protocol.programming_languages import language_of_file
+from protocol.validation import FieldFault
+
+__all__ = ["ChatSession", "FileProblem", "read_source"]
+
+REST_SECONDS = 120.0
+
+
+class FileProblem(Exception):
+    """A file cannot be read or written; the text says which and why."""
+
+
+@define(kw_only=True)
+class ChatSession:
+    """The conversation that is open, and the way to the server."""
+
+    client: Client
+    console: Console
+    rest_url: str
+    headers: dict[str, str] = field(factory=dict, repr=False)
+    """What REST is sent with every request."""
+    tls: ssl.SSLContext | None = None
+    """None where the server's addresses are plain."""
+    conversation: str
+    """Its name; the server keeps its turns."""
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    wants_another: bool = False
+    """True once a new conversation was asked for."""
+    _board: list[dict[str, Any]] = field(factory=list)
+    """Tasks as they were last shown; their numbers begin at 1."""
+
+    async def say(self, text: str) -> None:
+        """Say something and show the answer while it comes."""
+        try:
+            generate = Generate(
+                messages=[ChatMessage(Role.USER, text)],
+                max_tokens=self.max_tokens,
+                temperature=self.temperature,
+                conversation=self.conversation,
+            )
+        except FieldFault as fault:
+            self._problem(f"{fault.path} {fault.problem}")
+            return
+        await self._answer(generate)
+
+    async def carry_out(self, slash: Slash) -> None:
+        """Do what a slash command says; what goes wrong is a line for a person."""
+        actions: dict[str, Callable[[str], Awaitable[None]]] = {
+            "help": self._help,
+            "status": self._status,
+            "model": self._model,
+            "tasks": self._tasks,
+            "task": self._task,
+            "history": self._history,
+            "reset": self._reset,
+            "save": self._save,
+        }
+        try:
+            if slash.name in actions:
+                await actions[slash.name](slash.argument)
+            else:
+                await self._assist(Intent(slash.name), slash.argument)
+        except CommandFailed as error:
+            self._problem(str(error))
+        except (FileProblem, OSError) as error:
+            self._problem(str(error))
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    async def _assist(self, intent: Intent, name: str) -> None:
+        content = await trio.to_thread.run_sync(read_source, name)
+        try:
+            assist = Assist(
+                intent=intent,
+                content=content,
+                file_path=name,
+                language=language_of_file(name),
+                conversation=self.conversation,
+            )
+        except FieldFault as fault:
+            raise FileProblem(f"{name}: {fault.path} {fault.problem}") from None
+        await self._answer(assist)
+
+    async def _answer(self, command: Generate | Assist) -> None:
+        """Show the answer as Markdown while it comes; cancelled, what there is of it stays."""
+        text = ""
+        try:
+            with Live(Markdown(""), console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
+                async with self.client.generate(command) as answer:
+                    async for piece in answer:
+                        text += piece
+                        live.update(Markdown(text), refresh=True)
+        except CommandFailed as error:
+            self._problem(str(error))
+            return
+        self._tell_dropped(answer.done or {})
+
+    def _tell_dropped(self, done: dict[str, Any]) -> None:
+        dropped = done.get("dropped") or {}
+        lines = dropped.get("lines_before", 0) + dropped.get("lines_after", 0)
+        if lines:
+            self.console.print(f"[yellow]{lines} lines far from the cursor did not fit and were left out[/yellow]")
+        if dropped.get("turns"):
+            self.console.print(f"[dim]the {dropped['turns']} oldest turns were left out[/dim]")
+
+    # --- what is there ----------------------------------------------------------------------------
+
+    async def _help(self, _: str) -> None:
+        table = Table(show_header=False, box=None)
+        for command in COMMANDS.values():
+            table.add_row(f"[bold]{escape(command.usage)}[/bold]", command.help)
+        table.add_row("[bold]\\\\[/bold] at a line's end", "the next line belongs to it")
+        table.add_row('[bold]"""[/bold] alone on a line', "begins and ends a text of many lines")
+        self.console.print(table)
+
+    async def _status(self, _: str) -> None:
+        health = await self._rest("GET", "/health")
+        engine = health["engine"]
+        self.console.print(
+            f"[bold]{health['status']}[/bold]: {engine['model']}, {engine['running']} running, "
+            f"{engine['queue_depth']} waiting, {engine['restarts']} restarts, conversation {self.conversation}",
+            highlight=False,
+        )
+        for reason in health["reasons"]:
+            self.console.print(f"[yellow]{escape(reason)}[/yellow]")
+
+    async def _model(self, name: str) -> None:
+        if name:
+            await self._rest("POST", f"/models/{urllib.parse.quote(name)}/load")
+        health = await self._rest("GET", "/health")
+        self.console.print(f"[bold]{health['engine']['model']}[/bold] ({health['engine']['status']})", highlight=False)
+
+    async def _rest(self, method: str, path: str) -> dict[str, Any]:
+        return await trio.to_thread.run_sync(
+            _ask_rest, method, self.rest_url + path, self.headers, self.tls, abandon_on_cancel=True
+        )
+
+    # --- tasks ------------------------------------------------------------------------------------
+
+    async def _tasks(self, _: str) -> None:
+        board = (await self.client.command("task_board", {}))["data"]
+        self._board = [task for column in board["columns"] for task in column["tasks"]]
+        if not self._board:
+            self.console.print("no tasks; /task TITLE makes one")
+            return
+        table = Table()
+        for heading in ("", "column", "title", "priority"):
+            table.add_column(heading)
+        for number, task in enumerate(self._board, start=1):
+            table.add_row(str(number), task["status"], escape(task["title"]), task["priority"])
+        self.console.print(table)
+
+    async def _task(self, argument: str) -> None:
+        words = argument.split()
+        if words[0] == "move" and len(words) == 3 and words[1].isdigit():
+            task = self._numbered(words[1])
+            data = {"task_id": task["id"], "version": task["version"], "status": words[2]}
+            moved = (await self.client.command("task_move", data))["data"]
+            self.console.print(f"{escape(moved['title'])}: {moved['status']}", highlight=False)
+            await self._tasks("")
+        elif words[0] == "show" and len(words) == 2 and words[1].isdigit():
+            task = (await self.client.command("task_get", {"task_id": self._numbered(words[1])["id"]}))["data"]
+            self.console.print(Markdown(f"**{task['title']}** ({task['status']})\n\n{task.get('description') or ''}"))
+        else:
+            made = (await self.client.command("task_create", {"title": argument}))["data"]
+            self.console.print(f"made: {escape(made['title'])} ({made['status']})", highlight=False)
+
+    def _numbered(self, number: str) -> dict[str, Any]:
+        if not 1 <= int(number) <= len(self._board):
+            raise FileProblem(f"no task has the number {number}; /tasks shows them")
+        return self._board[int(number) - 1]
+
+    # --- the conversation -------------------------------------------------------------------------
+
+    async def _turns(self) -> list[dict[str, Any]]:
+        turns: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            asked = {"conversation": self.conversation, "after": after}
+            page = (await self.client.command("conversation_get", asked))["data"]
+            turns += page["turns"]
+            after = page.get("next")
+        return turns
+
+    async def _history(self, _: str) -> None:
+        for turn in await self._turns():
+            self.console.print(f"[bold]{'you' if turn['role'] == 'user' else 'model'}[/bold]", highlight=False)
+            self.console.print(Markdown(turn["content"]))
+
+    async def _reset(self, _: str) -> None:
+        self.wants_another = True
+        self.console.print(f"[dim]{self.conversation} stays stored; another conversation begins[/dim]", highlight=False)
+
+    async def _save(self, name: str) -> None:
+        parts = [
+            f"## {'You' if turn['role'] == 'user' else 'LeanVibe'} ({turn['time']})\n\n{turn['content']}\n"
+            for turn in await self._turns()
+        ]
+        path = await trio.to_thread.run_sync(_write_new, name, "\n".join([f"# {self.conversation}\n", *parts]))
+        self.console.print(f"saved to {path}", highlight=False)
+
+    def _problem(self, text: str) -> None:
+        self.console.print(f"[red]{escape(text)}[/red]", highlight=False)
+
+
+def read_source(name: str) -> str:
+    """A file of the person's as text, in this process and never on the server. Blocking. Raises `FileProblem`."""
+    path = Path(name).expanduser()
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAXIMUM_FRAME_BYTES + 1)
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > MAXIMUM_FRAME_BYTES:
+        raise FileProblem(f"{path} is larger than {MAXIMUM_FRAME_BYTES} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise FileProblem(f"{path} is not UTF-8 text") from None
+
+
+def _write_new(name: str, text: str) -> Path:
+    path = Path(name).expanduser()
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+            return path
+    except FileExistsError:
+        raise FileProblem(f"{path} is there already; choose another name") from None
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _ask_rest(method: str, url: str, headers: dict[str, str], tls: ssl.SSLContext | None) -> dict[str, Any]:
+    # The environment's proxy is for the world; this address is on this machine.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls))
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310  the server's own address
+    try:
+        with direct.open(request, timeout=REST_SECONDS) as response:
+            found: dict[str, Any] = json.load(response)
+    except urllib.error.HTTPError as error:
+        try:
+            told = json.load(error)
+        except ValueError:
+            told = {}
+        if "engine" in told:
+            return dict(told)  # health of a server that is not well is an answer too
+        raise OSError(told.get("detail") or f"{url} answered {error.code}") from None
+    return found
