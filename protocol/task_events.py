@@ -54,6 +54,10 @@ class AIResponse:
     """What the model said; at most 16 KiB of it."""
     intent: str | None = None
     """Of an `assist`."""
+    id: str | None = None
+    """Id of the command that was answered; over REST the answer's own."""
+    conversation: str | None = None
+    """Of a turn of a conversation."""
     task_id: str | None = None
     """Of the analysis of a task."""
     truncated: bool | None = None

@@ -115,6 +115,7 @@ class RunningAssist:
     stream: str
     client_id: str
     domain: str
+    conversation: str | None
     restart: Restart | None = field(repr=False)
     """What starts it again; None where its end was the client's leaving."""
 
@@ -241,7 +242,11 @@ def _end(connection: Connection, command: EndAssist) -> Outcome[bool]:
 
 def _ai_response(command_id: str, intent: str | None, conversation: str | None, text: str) -> LogEvent:
     analysis, is_cut = cut_analysis(text)
-    data: dict[str, Any] = {"command": command_id, "analysis": analysis}
+    data: dict[str, Any] = {
+        "command": "generate" if intent is None else "assist",
+        "id": command_id,
+        "analysis": analysis,
+    }
     if intent is not None:
         data["intent"] = intent
     if conversation is not None:
@@ -258,6 +263,7 @@ def _running(connection: Connection, _: None) -> tuple[RunningAssist, ...]:
             stream=row.stream,
             client_id=row.client_id,
             domain=row.domain,
+            conversation=row.conversation,
             restart=None
             if row.restart is None
             else structure(msgspec.json.decode(row.restart), Restart, prefix="restart"),

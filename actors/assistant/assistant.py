@@ -49,7 +49,7 @@ from actors.inference.messages import (
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey, Query, Storage
 from protocol.commands import Assist, Generate, OnDisconnect
-from protocol.conversations import ConversationDeleted
+from protocol.conversations import ConversationDeleted, ConversationTurns
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorDead, ActorRef, AskDeadline, Down, MailboxFull, reject
 
@@ -65,6 +65,7 @@ SHRINKING_STEPS = 24
 RECOVERY_SECONDS = 35.0
 """How long the followers of a lost inference actor have to ask its successor to go on."""
 RETRY_SECONDS = 1.0
+SETTLING_SECONDS = 5.0
 
 
 @frozen
@@ -79,11 +80,12 @@ AssistantMessage = (
 )
 
 
-@define(eq=False)
+@define(eq=False, kw_only=True)
 class Running:
     """One command that is being answered."""
 
     client_id: str
+    conversation: str | None = None
     has_follower: bool
     """A connection that sees to it that the answer goes on should the inference actor be lost."""
     is_begun: bool = False
@@ -109,7 +111,9 @@ class Assistant(Actor[AssistantMessage]):
         """Take up what the last server, or the last incarnation, was answering."""
         left = await self._storage.read(RUNNING_ASSISTS, None)
         for one in left:
-            self._running[one.stream] = Running(one.client_id, has_follower=False, is_begun=True)
+            self._running[one.stream] = Running(
+                client_id=one.client_id, conversation=one.conversation, has_follower=False, is_begun=True
+            )
             self.context.spawn(self._take_up, one)
         self.context.monitor(self._inference)
 
@@ -121,8 +125,8 @@ class Assistant(Actor[AssistantMessage]):
                 self.context.answer_later(self._answer, message)
             case ListConversations(client_id=client_id, data=data):
                 self.context.answer_later(self._read, LIST_CONVERSATIONS, Owned(client_id=client_id, data=data))
-            case GetConversation(client_id=client_id, data=data):
-                self.context.answer_later(self._read, GET_CONVERSATION, Owned(client_id=client_id, data=data))
+            case GetConversation():
+                self.context.answer_later(self._get, message)
             case DeleteConversation():
                 self.context.answer_later(self._delete, message)
             case GenerationEnded():
@@ -192,6 +196,7 @@ class Assistant(Actor[AssistantMessage]):
         """The prompt, with as much of conversation and code as the context holds."""
         window = ConversationWindow(turns=(), last_turn=0, turns_before=0)
         if data.conversation is not None:
+            await self._until_settled(client_id, data.conversation)
             window = await self._storage.read(READ_WINDOW, WindowWanted(client_id=client_id, name=data.conversation))
         draft = draft_of(data, window.turns, window.turns_before)
         if isinstance(data, Generate):
@@ -222,7 +227,9 @@ class Assistant(Actor[AssistantMessage]):
         max_tokens: int | None = None,
     ) -> GenerationStarted:
         generate, rule = draft.generate(max_tokens), draft.rule()
-        running = self._running[stream] = Running(client_id, has_follower=follower is not None)
+        running = self._running[stream] = Running(
+            client_id=client_id, conversation=draft.source.conversation, has_follower=follower is not None
+        )
         try:
             started = await self._inference.ask(
                 StartGeneration(
@@ -339,6 +346,13 @@ class Assistant(Actor[AssistantMessage]):
                 self._generation_ended(_lost(stream, running.client_id))
         self.context.monitor(self._inference)
 
+    async def _until_settled(self, client_id: str, conversation: str) -> None:
+        """Who has been told the end of an answer may go on at once, and need not know that it is still being stored."""
+        for running in list(self._running.values()):
+            if (running.client_id, running.conversation) == (client_id, conversation) and running.ended is not None:
+                with trio.move_on_after(SETTLING_SECONDS):
+                    await running.settled.wait()
+
     def _cancel(self, stream: str) -> None:
         try:
             self._inference.tell_nowait(CancelGeneration(stream))
@@ -352,11 +366,16 @@ class Assistant(Actor[AssistantMessage]):
 
     async def _delete(self, message: DeleteConversation) -> ConversationDeleted:
         owned = Owned(client_id=message.client_id, data=message.data)
+        await self._until_settled(message.client_id, message.data.conversation)
         with _neighbours_told():
             committed = await self._storage.transact(
                 DELETE_CONVERSATION, owned, client_id=message.client_id, key=message.key
             )
         return committed.value
+
+    async def _get(self, message: GetConversation) -> ConversationTurns:
+        await self._until_settled(message.client_id, message.data.conversation)
+        return await self._read(GET_CONVERSATION, Owned(client_id=message.client_id, data=message.data))
 
     async def _read(self, query: Query[Owned, Reply], owned: Owned) -> Reply:
         with _neighbours_told():

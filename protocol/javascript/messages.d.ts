@@ -17,6 +17,10 @@ export interface AIResponse {
   analysis: string;
   /** Of an `assist`. */
   intent?: string;
+  /** Id of the command that was answered; over REST the answer's own. */
+  id?: string;
+  /** Of a turn of a conversation. */
+  conversation?: string;
   /** Of the analysis of a task. */
   task_id?: string;
   /** True where the answer was longer than what is told here. */

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from runtime.testing import crash
 from tests.assistant.kit import answered, told
@@ -54,7 +55,8 @@ async def test_an_answer_streams_and_done_says_what_is_in_it(server: RunningServ
     assert done["data"]["usage"]["completion_tokens"] == len(text_of(events))
     assert (await answered(server)) == [
         {
-            "command": "a",
+            "command": "assist",
+            "id": "a",
             "analysis": text_of(events),
             "intent": "ask",
             **{name: (await told(server))[0][1][name] for name in ("event_id", "channel", "priority")},
@@ -66,7 +68,7 @@ async def test_a_plain_generate_is_told_to_nobody_else(server: RunningServer) ->
     async with server.peer() as peer:
         await peer.generate("g", "count to 3")
         await assist(peer, "a", content="count to 4")
-    assert [one["command"] for one in await answered(server)] == ["a"]
+    assert [one["id"] for one in await answered(server)] == ["a"]
 
 
 async def test_the_code_is_in_the_prompt(server: RunningServer) -> None:
@@ -131,7 +133,12 @@ async def test_a_conversation_is_kept_turn_by_turn(server: RunningServer) -> Non
         )
         assert "intent" not in events[-1]["data"]
         last = await answered(server, 2)
-        assert (last[1]["command"], last[1]["conversation"], last[1]["analysis"]) == ("b", "c", "You said: and you?")
+        assert [last[1][name] for name in ("command", "id", "conversation", "analysis")] == [
+            "generate",
+            "b",
+            "c",
+            "You said: and you?",
+        ]
         assert await turns(peer) == [
             (1, "user", "count to 3"),
             (2, "assistant", "1 2 3"),
@@ -141,6 +148,26 @@ async def test_a_conversation_is_kept_turn_by_turn(server: RunningServer) -> Non
         listed = (await peer.ask("conversation_list", "l"))["data"]["conversations"]
         assert [(one["conversation"], one["turns"], one["forgotten_turns"]) for one in listed] == [("c", 4, 0)]
         assert "running" not in listed[0]
+
+
+async def test_who_was_told_the_end_may_go_on_at_once(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regression: the next turn came before the answer was on disk and was refused as a second one."""
+    from actors.assistant.assistant import Assistant
+
+    settle = Assistant._settle
+
+    async def later(self: Assistant, *arguments: Any) -> None:
+        await trio.sleep(0.2)
+        await settle(self, *arguments)
+
+    monkeypatch.setattr(Assistant, "_settle", later)
+    async with server.peer() as peer:
+        for number in range(2, 5):
+            events = await assist(peer, f"a{number}", content=f"count to {number}", conversation="c")
+            assert text_of(events) == count_to(number)
+        assert len(await turns(peer)) == 6
+        deleted = await peer.ask("conversation_delete", "d", {"conversation": "c"})
+        assert deleted["data"] == {"conversation": "c", "turns": 6}
 
 
 async def test_the_users_turn_is_on_disk_when_it_is_accepted_and_one_turn_runs_at_a_time(tmp_path: Path) -> None:
@@ -182,7 +209,7 @@ async def test_what_was_cancelled_is_kept_as_a_part_and_the_conversation_goes_on
         assert count_to(900).startswith(page["turns"][1]["content"])
         assert await told(server) == []
         assert text_of(await assist(peer, "b", content="count to 2", conversation="c")) == "1 2"
-        assert [one["command"] for one in await answered(server)] == ["b"]
+        assert [one["id"] for one in await answered(server)] == ["b"]
 
 
 async def _when_free(peer: Peer, name: str = "c") -> dict[str, Any] | None:
