@@ -48,6 +48,8 @@ class WindowWanted:
 
     client_id: str
     name: str
+    command_id: str
+    """Who asks; the same command again is not one more turn."""
 
 
 @frozen(kw_only=True)
@@ -125,7 +127,8 @@ def _window(connection: Connection, wanted: WindowWanted) -> ConversationWindow:
     if row is None:
         return ConversationWindow(turns=(), last_turn=0, turns_before=0)
     find_conversation(connection, wanted.client_id, wanted.name)
-    _refuse_running(row)
+    if row.running_command != wanted.command_id:
+        _refuse_running(row)
     rows = connection.execute(
         select(turns)
         .where(_turns_of(wanted.client_id, wanted.name), turns.c.number >= row.window_start)

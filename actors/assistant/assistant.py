@@ -156,13 +156,14 @@ class Assistant(Actor[AssistantMessage]):
 
     async def _start(self, message: StartTurn) -> GenerationStarted:
         """A child task: fit the prompt, begin the answer, put it on disk. Refused, it leaves nothing."""
+        command_id = message.key.command_id
         with _neighbours_told():
-            draft, window = await self._fit(message.client_id, message.data, None)
+            draft, window = await self._fit(message.client_id, message.data, None, command_id)
             return await self._begin(
                 message.stream,
                 message.client_id,
                 message.domain,
-                message.command_id,
+                command_id,
                 draft,
                 window,
                 key=message.key,
@@ -173,7 +174,7 @@ class Assistant(Actor[AssistantMessage]):
         """A child task that waits for the answer's end; cancelled with the ask, it cancels the answer."""
         stream = f"ai-{secrets.token_hex(12)}"
         with _neighbours_told():
-            draft, window = await self._fit(message.client_id, message.data, message.max_tokens)
+            draft, window = await self._fit(message.client_id, message.data, message.max_tokens, stream)
             await self._begin(
                 stream, message.client_id, message.domain, stream, draft, window, max_tokens=message.max_tokens
             )
@@ -191,13 +192,14 @@ class Assistant(Actor[AssistantMessage]):
         return TurnAnswer(text=ended.text, done=ended.done, fields=draft.rule()(ended.text, ended.done))
 
     async def _fit(
-        self, client_id: str, data: Assist | Generate, max_tokens: int | None
+        self, client_id: str, data: Assist | Generate, max_tokens: int | None, command_id: str
     ) -> tuple[Draft, ConversationWindow]:
         """The prompt, with as much of conversation and code as the context holds."""
         window = ConversationWindow(turns=(), last_turn=0, turns_before=0)
         if data.conversation is not None:
             await self._until_settled(client_id, data.conversation)
-            window = await self._storage.read(READ_WINDOW, WindowWanted(client_id=client_id, name=data.conversation))
+            wanted = WindowWanted(client_id=client_id, name=data.conversation, command_id=command_id)
+            window = await self._storage.read(READ_WINDOW, wanted)
         draft = draft_of(data, window.turns, window.turns_before)
         if isinstance(data, Generate):
             max_tokens = data.max_tokens
@@ -240,12 +242,17 @@ class Assistant(Actor[AssistantMessage]):
                     domain=domain,
                     observer=self.context.me,
                     completion_fields=rule,
+                    key=key,
                 ),
                 timeout=INFERENCE_SECONDS,
             )
         except BaseException:
             self._forget(stream)
             raise
+        if started.is_repeat:
+            # The same command again: its first outcome is told, and nothing is begun.
+            self._forget(stream)
+            return started
         begin = BeginAssist(
             begun=BegunAssist(stream=stream, seed=started.seed, prompt_tokens=started.prompt_tokens),
             client_id=client_id,
@@ -260,7 +267,7 @@ class Assistant(Actor[AssistantMessage]):
             restart=Restart(generate=generate, rule=rule) if generate.on_disconnect is OnDisconnect.DETACH else None,
         )
         try:
-            committed = await self._storage.transact(BEGIN_ASSIST, begin, client_id=client_id, key=key)
+            await self._storage.transact(BEGIN_ASSIST, begin, client_id=client_id)
         except CommandRefused:
             self._cancel(stream)
             self._forget(stream)
@@ -271,13 +278,6 @@ class Assistant(Actor[AssistantMessage]):
             running.is_begun = True
             self._generation_ended(_lost(stream, client_id))
             raise
-        if committed.is_repeat:
-            self._cancel(stream)
-            self._forget(stream)
-            first = committed.value
-            return GenerationStarted(
-                stream=first.stream, seed=first.seed, prompt_tokens=first.prompt_tokens, is_repeat=True
-            )
         running.is_begun = True
         if running.ended is not None:
             self.context.spawn(self._settle, stream, running, running.ended)

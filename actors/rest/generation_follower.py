@@ -52,7 +52,13 @@ class GenerationFollower:
         at_end: contextlib.ExitStack = request.scope[AT_END]  # type: ignore[literal-required]
         at_end.callback(self._leave)
         await self._inference.ask(
-            StartGeneration(client_id=who.client_id, stream=self.stream, generate=generate, follower=self._deliver),
+            StartGeneration(
+                client_id=who.client_id,
+                domain=who.domain,
+                stream=self.stream,
+                generate=generate,
+                follower=self._deliver,
+            ),
             timeout=START_SECONDS,
         )
 

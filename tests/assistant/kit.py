@@ -7,9 +7,9 @@ from typing import Any
 
 from actors.storage.log import LOG_PAGE, LogPageWanted
 from actors.storage.messages import Storage
-from tests.server_fixture import RunningServer, eventually
+from tests.server_fixture import Peer, RunningServer, eventually
 
-__all__ = ["answered", "told"]
+__all__ = ["answered", "ask", "told"]
 
 
 async def told(server: RunningServer, client_id: str = "tester") -> list[tuple[str, dict[str, Any]]]:
@@ -29,3 +29,11 @@ async def answered(server: RunningServer, count: int = 1, client_id: str = "test
     found = await told(server, client_id)
     assert [kind for kind, _ in found] == ["ai_response"] * count
     return [data for _, data in found]
+
+
+async def ask(peer: Peer, kind: str, command_id: str, data: Any = None) -> dict[str, Any]:
+    """Send a command and return its answer; what comes unasked meanwhile is passed over."""
+    await peer.send(kind, command_id, data)
+    while (answer := await peer.receive()).get("re") != command_id or "stream" in answer:
+        pass
+    return answer

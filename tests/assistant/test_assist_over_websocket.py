@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from runtime.testing import crash
-from tests.assistant.kit import answered, told
+from tests.assistant.kit import answered, ask, told
 from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.websocket]
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.websocket]
 
 async def accepted_stream(peer: Peer, kind: str, command_id: str, **data: Any) -> list[dict[str, Any]]:
     """All events of a streaming command."""
-    accepted = await peer.ask(kind, command_id, data)
+    accepted = await ask(peer, kind, command_id, data)
     assert accepted["type"] == "accepted", accepted
     return await peer.stream(command_id)
 
@@ -34,7 +34,7 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 async def turns(peer: Peer, name: str = "c", command_id: str = "get") -> list[tuple[int, str, str]]:
-    answer = await peer.ask("conversation_get", command_id, {"conversation": name})
+    answer = await ask(peer, "conversation_get", command_id, {"conversation": name})
     assert answer["type"] == "result", answer
     return [(one["number"], one["role"], one["content"]) for one in answer["data"]["turns"]]
 
@@ -62,6 +62,39 @@ async def test_an_answer_streams_and_done_says_what_is_in_it(server: RunningServ
             **{name: (await told(server))[0][1][name] for name in ("event_id", "channel", "priority")},
         }
     ]
+
+
+async def test_every_device_of_the_client_gets_the_answer_and_no_other_client(server: RunningServer) -> None:
+    async with server.peer() as peer, server.peer() as other, server.peer(client_id="stranger") as stranger:
+        await peer.send("assist", "a", {"intent": "ask", "content": "count to 3"})
+        for one in (peer, other):
+            while (message := await one.receive())["type"] != "ai_response":
+                pass
+            assert message["stream"] == "client"
+            assert (message["data"]["id"], message["data"]["analysis"]) == ("a", "1 2 3")
+        # The stranger hears nothing before the answer to its own question.
+        assert (await stranger.ask("ping", "p", 1))["type"] == "pong"
+
+
+async def test_the_same_command_again_joins_the_first(tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.003) as server,
+        server.peer() as peer,
+        server.peer() as other,
+    ):
+        data = {"intent": "ask", "content": "count to 60", "conversation": "c"}
+        first = await ask(peer, "assist", "a", data)
+        assert (await peer.receive())["type"] == "token"
+        again = await ask(other, "assist", "a", data)
+        assert again["data"] == first["data"]
+        assert text_of(await other.stream("a")) == count_to(60)
+        await answered(server)
+        # And once more when it is over; only one turn was taken.
+        assert (await ask(other, "assist", "a", data))["data"] == first["data"]
+        assert text_of(await other.stream("a")) == count_to(60)
+        assert await turns(other) == [(1, "user", "count to 60"), (2, "assistant", count_to(60))]
+        refused = await ask(other, "assist", "a", {**data, "content": "count to 61"})
+        assert (refused["data"]["code"], refused["data"]["field"]) == ("conflict", "id")
 
 
 async def test_a_plain_generate_is_told_to_nobody_else(server: RunningServer) -> None:
@@ -113,11 +146,11 @@ async def test_bad_input_is_refused_and_nothing_is_stored(
             await peer.websocket.send(json.dumps({"type": "assist", "id": "a", "data": frame}))
             assert await peer.close_code() == 1009
         else:
-            answer = await peer.ask("assist", "a", frame)
+            answer = await ask(peer, "assist", "a", frame)
             assert (answer["type"], answer["data"]["code"]) == ("error", code)
             assert answer["data"].get("field") == field
     async with engineless_server.peer() as peer:
-        assert (await peer.ask("conversation_list", "l"))["data"] == {"conversations": []}
+        assert (await ask(peer, "conversation_list", "l"))["data"] == {"conversations": []}
     assert await told(engineless_server) == []
 
 
@@ -145,7 +178,7 @@ async def test_a_conversation_is_kept_turn_by_turn(server: RunningServer) -> Non
             (3, "user", "and you?"),
             (4, "assistant", "You said: and you?"),
         ]
-        listed = (await peer.ask("conversation_list", "l"))["data"]["conversations"]
+        listed = (await ask(peer, "conversation_list", "l"))["data"]["conversations"]
         assert [(one["conversation"], one["turns"], one["forgotten_turns"]) for one in listed] == [("c", 4, 0)]
         assert "running" not in listed[0]
 
@@ -166,7 +199,7 @@ async def test_who_was_told_the_end_may_go_on_at_once(server: RunningServer, mon
             events = await assist(peer, f"a{number}", content=f"count to {number}", conversation="c")
             assert text_of(events) == count_to(number)
         assert len(await turns(peer)) == 6
-        deleted = await peer.ask("conversation_delete", "d", {"conversation": "c"})
+        deleted = await ask(peer, "conversation_delete", "d", {"conversation": "c"})
         assert deleted["data"] == {"conversation": "c", "turns": 6}
 
 
@@ -176,16 +209,16 @@ async def test_the_users_turn_is_on_disk_when_it_is_accepted_and_one_turn_runs_a
         server.peer() as peer,
         server.peer() as other,
     ):
-        accepted = await peer.ask("assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
+        accepted = await ask(peer, "assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
         assert accepted["type"] == "accepted"
         assert await turns(other) == [(1, "user", "count to 900")]
-        assert (await other.ask("conversation_list", "l"))["data"]["conversations"][0]["running"] == "a"
+        assert (await ask(other, "conversation_list", "l"))["data"]["conversations"][0]["running"] == "a"
         for kind, data in (
             ("assist", {"intent": "ask", "content": "x"}),
             ("generate", {"messages": [{"role": "user", "content": "x"}]}),
             ("conversation_delete", {}),
         ):
-            refused = await other.ask(kind, f"late-{kind}", {**data, "conversation": "c"})
+            refused = await ask(other, kind, f"late-{kind}", {**data, "conversation": "c"})
             assert (refused["type"], refused["data"]["code"]) == ("error", "conflict")
             assert refused["data"]["current"] == {"command": "a"}
             assert refused["data"]["field"] == "data.conversation"
@@ -215,10 +248,7 @@ async def test_what_was_cancelled_is_kept_as_a_part_and_the_conversation_goes_on
 async def _when_free(peer: Peer, name: str = "c") -> dict[str, Any] | None:
     _when_free.count += 1  # type: ignore[attr-defined]
     command_id = f"poll-{_when_free.count}"  # type: ignore[attr-defined]
-    await peer.send("conversation_get", command_id, {"conversation": name})
-    # What else was asked may be answered first.
-    while (answer := await peer.receive()).get("re") != command_id:
-        pass
+    answer = await ask(peer, "conversation_get", command_id, {"conversation": name})
     data: dict[str, Any] = answer["data"]
     return None if "running" in data["conversation"] else data
 
@@ -242,26 +272,26 @@ async def test_a_deleted_conversation_is_gone_for_good(server: RunningServer) ->
     async with server.peer() as peer:
         await assist(peer, "a", content="count to 3", conversation="c")
         await answered(server)
-        deleted = await peer.ask("conversation_delete", "d", {"conversation": "c"})
+        deleted = await ask(peer, "conversation_delete", "d", {"conversation": "c"})
         assert deleted["data"] == {"conversation": "c", "turns": 2}
-        assert (await peer.ask("conversation_list", "l"))["data"] == {"conversations": []}
+        assert (await ask(peer, "conversation_list", "l"))["data"] == {"conversations": []}
         for kind, data in (
             ("conversation_get", {}),
             ("conversation_delete", {}),
             ("assist", {"intent": "ask", "content": "x"}),
         ):
-            refused = await peer.ask(kind, f"after-{kind}", {**data, "conversation": "c"})
+            refused = await ask(peer, kind, f"after-{kind}", {**data, "conversation": "c"})
             assert (refused["data"]["code"], refused["data"]["field"]) == ("not_found", "data.conversation")
             assert "deleted" in refused["data"]["message"]
         # The same command again has the same outcome.
-        assert (await peer.ask("conversation_delete", "d", {"conversation": "c"}))["data"] == deleted["data"]
+        assert (await ask(peer, "conversation_delete", "d", {"conversation": "c"}))["data"] == deleted["data"]
 
 
 async def test_another_clients_conversation_is_not_there(server: RunningServer) -> None:
     async with server.peer() as peer, server.peer(client_id="stranger") as stranger:
         await assist(peer, "a", content="count to 3", conversation="c")
         await answered(server)
-        refused = await stranger.ask("conversation_get", "g", {"conversation": "c"})
+        refused = await ask(stranger, "conversation_get", "g", {"conversation": "c"})
         assert (refused["data"]["code"], refused["data"]["field"]) == ("not_found", "data.conversation")
         # The name is theirs to use.
         await assist(stranger, "a", content="count to 2", conversation="c")
@@ -342,6 +372,6 @@ async def test_while_inference_is_away_an_assist_is_unavailable_for_a_moment(
     async with engineless_server.peer() as peer:
         monkeypatch.setattr(Inference, "started", broken)
         crash(engineless_server.system, "inference/inference", RuntimeError("on purpose"))
-        refused = await peer.ask("assist", "a", {"intent": "ask", "content": "x", "conversation": "c"})
+        refused = await ask(peer, "assist", "a", {"intent": "ask", "content": "x", "conversation": "c"})
         assert (refused["data"]["code"], refused["data"]["temporary"]) == ("unavailable", True)
         monkeypatch.undo()

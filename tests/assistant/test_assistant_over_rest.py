@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from protocol.commands import MAXIMUM_FRAME_BYTES
-from tests.assistant.kit import answered, told
+from tests.assistant.kit import answered, ask, told
 from tests.server_fixture import RunningServer, eventually, running_server
 
 pytestmark = pytest.mark.integration
@@ -126,7 +126,7 @@ async def test_one_turn_at_a_time_also_over_rest(tmp_path: Path) -> None:
         server.peer(client_id="local") as peer,
         server.http() as http,
     ):
-        accepted = await peer.ask("assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
+        accepted = await ask(peer, "assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
         assert accepted["type"] == "accepted"
         refused = await http.post("/ai/process", json={"type": "message", "content": "x", "conversation": "c"})
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict")

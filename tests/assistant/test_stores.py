@@ -65,7 +65,7 @@ def get(connection: Connection, **fields: Any) -> Any:
 
 
 def window(connection: Connection) -> Any:
-    return READ_WINDOW.function(connection, WindowWanted(client_id="me", name="c"))
+    return READ_WINDOW.function(connection, WindowWanted(client_id="me", name="c", command_id="new"))
 
 
 def test_an_end_comes_once(connection: Connection) -> None:
