@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 
 from attrs import field, frozen
 
@@ -18,6 +19,7 @@ __all__ = ["TOKEN_VARIABLE", "Credentials", "credentials_elsewhere", "credential
 
 TOKEN_VARIABLE = "LEANVIBE_TOKEN"  # noqa: S105  a name; an option would show the token to everybody who lists processes
 LOCAL_SECONDS = 3.0
+PAUSE_SECONDS = 0.05
 
 
 @frozen(kw_only=True)
@@ -40,9 +42,14 @@ def credentials_here(settings: Settings, server: ServerFile) -> Credentials:
     token = read_local_token(settings.data_dir)
     if token is None:
         # Deleted, or readable by others: the server makes it anew, if it has tokens at all.
-        answer = quiet_answer(server, {"command": "token_local"}, seconds=LOCAL_SECONDS)
-        if answer is not None and answer.get("has_tokens"):
-            token = read_local_token(settings.data_dir)
+        deadline = time.monotonic() + LOCAL_SECONDS
+        while True:
+            answer = quiet_answer(server, {"command": "token_local"}, seconds=LOCAL_SECONDS)
+            if answer is None or "error" not in answer or time.monotonic() > deadline:
+                break
+            # A server that has just started answers here before its other rooms are there.
+            time.sleep(PAUSE_SECONDS)
+        token = read_local_token(settings.data_dir)
     return Credentials(token=token, tls=None if server.certificate is None else pinned_context(server.certificate))
 
 
