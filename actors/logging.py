@@ -7,6 +7,7 @@ import sys
 
 import structlog
 
+from actors.access.tokens import hide_tokens
 from runtime import ChildEnded, ChildRestarting, ChildStarted, Event, StuckReport, SystemStopping
 
 __all__ = ["configure_logging", "log_event"]
@@ -37,7 +38,7 @@ def configure_logging(level: str) -> None:
     if not sys.stderr.isatty():
         processors.append(structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=[*processors, renderer, _hide_tokens],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
@@ -47,6 +48,11 @@ def configure_logging(level: str) -> None:
     root.setLevel(number)
     for noisy in ("hypercorn", "quart", "trio-websocket", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
+
+
+def _hide_tokens(_: object, __: str, line: str) -> str:
+    """The last look at a line: a library's or a stack's words may hold an address in which somebody put a token."""
+    return hide_tokens(line)
 
 
 def log_event(event: Event) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from actors.access.tokens import new_token
 from actors.logging import configure_logging, log_event
 from runtime import ChildEnded, ChildRestarting, ChildStarted, DownReason, StuckReport, SystemStopping
 
@@ -124,3 +125,13 @@ def test_what_happens_in_the_tree_is_logged(monkeypatch: pytest.MonkeyPatch) -> 
     assert events[0]["cause"] == ["ValueError: outer", "OSError: inner"]
     assert events[0]["uptime_seconds"] == 1.235
     assert events[4]["stack"] == ["a", "b"]
+
+
+def test_a_token_that_gets_into_a_line_is_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    token_id, token = new_token()
+    configure_logging("debug")
+    structlog.get_logger("x").info("asked", address=f"/health?token={token}")
+    logging.getLogger("a.library").warning("GET /%s", token)
+    written = capsys.readouterr().err
+    assert written.count(token_id) == 2
+    assert token.split("_", 2)[2] not in written
