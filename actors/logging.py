@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -50,9 +51,9 @@ def configure_logging(level: str) -> None:
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
 
 
-def _hide_tokens(_: object, __: str, line: str) -> str:
+def _hide_tokens(_: object, __: str, line: Any) -> str:
     """The last look at a line: a library's or a stack's words may hold an address in which somebody put a token."""
-    return hide_tokens(line)
+    return hide_tokens(str(line))
 
 
 def log_event(event: Event) -> None:

@@ -108,6 +108,23 @@ async def acknowledge_anothers(house: House) -> None:
     await house.owner.send("cancel", "end", {"target": "mine"})
 
 
+async def read_anothers_conversation(house: House, kind: str) -> None:
+    """The owner has a conversation; the stranger names it, or asks for a list."""
+    await house.owner.send("assist", "mine", {"intent": "ask", "content": SECRET, "conversation": "one"})
+    while (await house.owner.receive())["type"] != "done":
+        pass
+    answer = await attempt(house, kind, VALID[kind])
+    if kind == "conversation_list":
+        assert answer["type"] == "result", answer
+        assert '"one"' not in json.dumps(answer)
+    else:
+        assert answer["data"]["code"] == "not_found", answer
+    await house.owner.send("conversation_get", "kept", {"conversation": "one"})
+    while (kept := await house.owner.receive()).get("re") != "kept":
+        pass
+    assert SECRET in json.dumps(kept), kept
+
+
 async def say_hello_as_another(house: House) -> None:
     async with house.server.peer(hello=False) as peer:
         answer = await peer.ask("hello", "1", {"client_id": "owner", "token": house.stranger_token.token})
@@ -169,6 +186,10 @@ COMMAND_ATTEMPTS: dict[str, Attempt] = {
     "cancel": cancel_anothers,
     "resume": resume_anothers,
     "ack": acknowledge_anothers,
+    **{
+        kind: partial(read_anothers_conversation, kind=kind)
+        for kind in ("conversation_list", "conversation_get", "conversation_delete")
+    },
     **{
         kind: partial(name_anothers, kind=kind)
         for kind in (
