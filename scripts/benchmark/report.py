@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-__all__ = ["Figures", "Verdict", "judge", "plot", "print_json", "print_table"]
+__all__ = ["LOOP", "RATE", "Figures", "Verdict", "judge", "plot", "print_json", "print_table"]
 
 OURS, LOOP = "leanvibe", "BatchGenerator"
 RATE = "tokens/s"
