@@ -90,9 +90,9 @@ async def answers(server: ServingProcess) -> tuple[str, list[str]]:
             await websocket.send(json.dumps({"type": "generate", "id": str(number), "data": data}))
             text = ""
             while (message := await receive())["type"] != "done":
-                assert message["type"] in ("accepted", "token", "ping"), message
-                if message["type"] == "token":
-                    text += message["data"]["text"]
+                if message.get("re") == str(number):
+                    assert message["type"] in ("accepted", "token"), message
+                    text += message["data"].get("text", "")
             texts.append(text)
     return welcome["data"]["model"], texts
 
