@@ -154,7 +154,7 @@ async def test_a_server_that_goes_away_says_so_and_raises(tmp_path: Path) -> Non
             server.system.request_stop("test")
             with pytest.raises(Disconnected) as caught:
                 await answer.text()
-        assert client.going_away == {"retry_after_ms": 1000}
+        assert 500 <= client.going_away["retry_after_ms"] <= 1500
         assert caught.value.code == 1012
         with pytest.raises(Disconnected) as caught:
             await client.ping()
