@@ -45,6 +45,7 @@ from actors.rest.conversations import register_conversations
 from actors.rest.openai import register_openai
 from actors.rest.rest import Rest
 from actors.rest.rooms import Rooms
+from actors.rest.subscriptions import register_subscriptions
 from actors.rest.tasks import register_tasks
 from actors.settings import Settings
 from actors.storage.database import database_url
@@ -135,6 +136,7 @@ def make_tree(
         assistant=system.reference("assistant"),
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/planner"),
+        directory=directory,
     )
     turns = StreamRoute(room=rooms.assistant, message=StartTurn)
     routes: dict[type, CommandRoute | StreamRoute] = {
@@ -293,7 +295,13 @@ def make_tree(
                         registry=registry,
                         readiness=lambda: readiness(system),
                         about={"service": "leanvibe", "version": VERSION},
-                        parts=(register_assistant, register_conversations, register_openai, register_tasks),
+                        parts=(
+                            register_assistant,
+                            register_conversations,
+                            register_openai,
+                            register_subscriptions,
+                            register_tasks,
+                        ),
                     ),
                     listening.tls,
                 ),

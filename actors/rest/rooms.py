@@ -33,6 +33,7 @@ class Rooms:
     assistant: ActorRef[Any]
     tasks: ActorRef[Any]
     notifications: ActorRef[Any]
+    directory: ActorRef[Any]
 
 
 async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:

@@ -234,3 +234,20 @@ async def test_p10_a_17th_connection_of_one_client_is_refused_with_4429(tmp_path
         await eventually(lambda: not server.connections())
         async with server.peer():
             await trio.lowlevel.checkpoint()
+
+
+async def test_a_subscription_set_over_rest_holds_at_once_and_is_read_back(server: RunningServer) -> None:
+    async with server.peer(client_id="local") as peer, server.http() as http:
+        answer = await http.put("/subscriptions/default", json={"channels": ["ai"]})
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"channels": ["ai"], "min_priority": "debug", "batch_ms": 0},
+        )
+        assert (await http.get("/subscriptions/default")).json() == answer.json()
+        assert (await http.get("/subscriptions/phone")).json() == {"min_priority": "debug", "batch_ms": 0}
+        await tell(server, event(1), event(2, channel="ai"), client_id="local")
+        frame = await peer.receive()
+        assert (frame["first_seq"], frame["seq"]) == (1, 2)
+        wrong = await http.put("/subscriptions/default", json={"channels": ["weather"]})
+        assert (wrong.status_code, wrong.json()["field"]) == (422, "body.channels[0]")
+        assert (await http.get("/subscriptions/-bad")).json()["field"] == "path.device_id"

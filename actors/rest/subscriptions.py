@@ -1,0 +1,44 @@
+"""Routes of subscriptions: what a device wants to be told over its WebSocket, read and set over REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import jsonify
+from quart_trio import QuartTrio
+
+from actors.connections.messages import ChangeSubscription, ReadSubscription
+from actors.refusals import CommandRefused
+from actors.rest.rooms import Rooms, body_as, idempotency_key, identity
+from protocol.codec import unstructure
+from protocol.commands import Subscribe
+from protocol.errors import ErrorCode
+from protocol.validation import is_client_name
+
+__all__ = ["register_subscriptions"]
+
+ROOM_SECONDS = 5.0
+
+
+def register_subscriptions(app: QuartTrio, rooms: Rooms) -> None:
+    """Register `/subscriptions/{device_id}`."""
+
+    @app.get("/subscriptions/<device_id>")
+    async def read_subscription(device_id: str) -> Any:
+        who = await identity(rooms)
+        reading = ReadSubscription(client_id=who.client_id, device_id=_device(device_id))
+        return jsonify(unstructure(await rooms.directory.ask(reading, timeout=ROOM_SECONDS)))
+
+    @app.put("/subscriptions/<device_id>")
+    async def change_subscription(device_id: str) -> Any:
+        who = await identity(rooms)
+        wanted: Subscribe = await body_as(Subscribe)
+        key = await idempotency_key(who, "subscribe")
+        change = ChangeSubscription(client_id=who.client_id, device_id=_device(device_id), data=wanted, key=key)
+        return jsonify(unstructure(await rooms.directory.ask(change, timeout=ROOM_SECONDS)))
+
+
+def _device(device_id: str) -> str:
+    if not is_client_name(device_id):
+        raise CommandRefused(ErrorCode.INVALID_FIELD, "is no name of a device", field="path.device_id")
+    return device_id

@@ -1,0 +1,162 @@
+"""Bookkeeping of the stream `client`: a model of a server's position and a client's, under every order of live and read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from actors.connections.client_log import ClientPosition, Next, can_resume, is_wanted
+from actors.connections.silence import SilenceWheel
+from actors.storage.messages import LogPage, StoredEvent
+from protocol.commands import Subscribe
+from protocol.events import Priority, ResumeResult
+from protocol.streams import Reception, StreamPosition, coverage_of
+
+CHANNELS = ("tasks", "ai")
+
+
+def stored(seq: int, channel: str = "tasks", priority: Priority = Priority.MEDIUM) -> StoredEvent:
+    return StoredEvent(
+        client_id="me", seq=seq, type="e", channel=channel, priority=priority, time_ms=0, data=b'{"n":%d}' % seq
+    )
+
+
+class ServerAndClient(RuleBasedStateMachine):
+    """A log, one connection's position in it, and a client that knows nothing but PROTOCOL's rule."""
+
+    @initialize(
+        channels=st.sampled_from([None, ["ai"], ["tasks"]]),
+        least=st.sampled_from(list(Priority)),
+        batch_ms=st.sampled_from([0, 0, 500]),
+    )
+    def begin(self, channels: list[str] | None, least: Priority, batch_ms: int) -> None:
+        self.log: list[StoredEvent] = []
+        self.oldest = 1
+        self.told: list[int] = []
+        self.subscription = Subscribe(channels=channels, min_priority=least, batch_ms=batch_ms)
+        self.position = ClientPosition(subscription=self.subscription)
+        self.position.begin("e", 0)
+        self.client = StreamPosition("client", "e", 0)
+        self.received: list[int] = []
+        self.lost_before = 0
+        self.is_connected = True
+
+    @rule(count=st.integers(1, 5), channel=st.sampled_from(CHANNELS), priority=st.sampled_from(list(Priority)))
+    def commit(self, count: int, channel: str, priority: Priority) -> None:
+        for _ in range(count):
+            self.log.append(stored(len(self.log) + 1, channel, priority))
+
+    @precondition(lambda self: bool(self.log))
+    @rule(data=st.data())
+    def tell_live(self, data: st.DataObject) -> None:
+        """Any event, also twice, also out of order: all that a relay and a directory could do wrong."""
+        seq = data.draw(st.integers(max(1, len(self.log) - 3), len(self.log)))
+        if not self.is_connected:
+            return
+        match self.position.judge(self.log[seq - 1]):
+            case Next.TELL:
+                self._receive(self.position.take(self.log[seq - 1]))
+            case Next.READ | Next.READ_LATER:
+                self.read_all(size=3)
+            case Next.NOTHING:
+                pass
+
+    @rule(size=st.integers(1, 4))
+    def read_all(self, size: int) -> None:
+        if not self.is_connected:
+            return
+        while self.position.seq < len(self.log):
+            if not can_resume(self._page(), "e", self.position.seq):
+                self.is_connected = False  # closed; the client comes back
+                return
+            events = self.log[self.position.seq : self.position.seq + size]
+            if self.position.is_paced:
+                self._receive(self.position.take_together(events))
+            else:
+                for event in events:
+                    self._receive(self.position.take(event))
+
+    @rule()
+    def cut(self) -> None:
+        self.is_connected = False
+
+    @precondition(lambda self: not self.is_connected)
+    @rule()
+    def come_back(self) -> None:
+        page = self._page()
+        point = self.client.resume_point()
+        self.position = ClientPosition(subscription=self.subscription)
+        if can_resume(page, point.epoch, point.seq):
+            self.position.begin("e", point.seq)
+            assert self.client.resumed(ResumeResult(stream="client", resumed=True, head=page.head))
+        else:
+            assert self.oldest - 1 > point.seq, "refused though the log has it all"
+            self.position.begin("e", page.head)
+            snapshot = {"seq": page.head, "unread": 0, "task_count": 0}
+            result = ResumeResult(stream="client", resumed=False, head=page.head, snapshot=snapshot)
+            assert not self.client.resumed(result)
+            self.lost_before = page.head  # the client reloads what is older
+        self.is_connected = True
+
+    @rule(count=st.integers(0, 5))
+    def prune(self, count: int) -> None:
+        self.oldest = min(len(self.log) + 1, self.oldest + count)
+
+    def _page(self) -> LogPage:
+        return LogPage(epoch="e", head=len(self.log), oldest=self.oldest, events=())
+
+    def _receive(self, frame: bytes | None) -> None:
+        if frame is None:
+            return
+        message: dict[str, Any] = json.loads(frame)
+        assert self.client.take(coverage_of(message)) is Reception.NEXT
+        events = message["data"]["events"] if message["type"] == "events" else [message]
+        self.received += [one["data"]["n"] for one in events]
+
+    @invariant()
+    def p4_nothing_is_lost_and_nothing_repeated(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        wanted = [
+            event.seq
+            for event in self.log[: self.client.seq]
+            if event.seq > self.lost_before and is_wanted(self.subscription, event)
+        ]
+        assert [seq for seq in self.received if seq > self.lost_before] == wanted
+        assert len(set(self.received)) == len(self.received)
+
+
+ServerAndClient.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestServerAndClient = ServerAndClient.TestCase
+
+
+def test_critical_is_urgent_only_where_it_is_wanted() -> None:
+    position = ClientPosition(subscription=Subscribe(channels=["ai"], batch_ms=500))
+    assert position.judge(stored(1, "tasks", Priority.CRITICAL)) is Next.READ_LATER
+    assert position.judge(stored(2, "ai", Priority.CRITICAL)) is Next.READ
+
+
+def test_a_rate_spaces_frames() -> None:
+    position = ClientPosition(subscription=Subscribe(max_events_per_second=4))
+    position.sent(10.0)
+    assert position.delay_seconds(10.1) == pytest.approx(0.15)
+    assert position.delay_seconds(11.0) == 0.0
+
+
+def test_p11_the_wheel_names_everybody_once_and_in_time() -> None:
+    wheel = SilenceWheel(slots=8)
+    wheel.put("a", 1)
+    wheel.put("b", 2.5)
+    wheel.put("c", 2)
+    wheel.put("c", 5)
+    wheel.put("gone", 1)
+    wheel.remove("gone")
+    assert [wheel.turn() for _ in range(6)] == [["a"], [], ["b"], [], ["c"], []]
+    assert len(wheel) == 0
+    wheel.put("far", 100)
+    assert [wheel.turn() for _ in range(7)][-1] == ["far"]
