@@ -18,6 +18,7 @@ __all__ = [
     "DEPENDENCIES",
     "EACH_NAME",
     "MOMENT",
+    "NAMES",
     "TAGS",
     "UUID_PATTERN",
     "AgentDecision",
@@ -179,6 +180,7 @@ DEPENDENCIES = [
     _without_doubles,
 ]
 ATTACHMENTS = length(0, MAXIMUM_LINKS, "entries")
+NAMES = [length(0, MAXIMUM_LINKS, "entries"), EACH_NAME, _without_doubles]
 MOMENT = [length(20, 40, "characters"), moment]
 
 

@@ -19,6 +19,7 @@ from protocol.task_model import (
     DEPENDENCIES,
     EACH_NAME,
     MOMENT,
+    NAMES,
     TAGS,
     Approval,
     Attachment,
@@ -304,7 +305,7 @@ class ImportedTask:
     """How long it took."""
     due: str | None = field(default=None, validator=MOMENT)
     """RFC 3339, with its offset."""
-    dependencies: list[str] = field(factory=list, validator=[length(0, 64, "entries"), EACH_NAME])
+    dependencies: list[str] = field(factory=list, validator=NAMES)
     """Ids of tasks of this import, or of tasks that are there."""
     attachments: list[Attachment] = field(factory=list, validator=ATTACHMENTS)
     """What belongs to it and is kept elsewhere."""

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from actors.refusals import CommandRefused
 from actors.storage.messages import Outcome
-from actors.tasks.asked import Asked, invalid
+from actors.tasks.asked import Asked, conflict, invalid
 from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
 from actors.tasks.journal import Journal
 from actors.tasks.tables import board_limits, tasks
@@ -103,7 +103,8 @@ def _creation(asked: Asked[ImportedTask], made: dict[str, str] | None, *, force:
     try:
         return asked.data.as_create(names, force=force)
     except FieldFault as fault:
-        raise invalid(asked, fault.path, fault.problem) from None
+        # All else was checked when the import came, so it is a name that stands for no task.
+        raise conflict(asked, fault.path, f"there is no such task: {fault.problem}") from None
 
 
 def clean_up(connection: Connection, asked: Asked[TaskCleanup]) -> Outcome[CleanedTasks]:

@@ -212,7 +212,8 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
                 problem = str(error)
             except CommandRefused as refusal:
                 if refusal.code is ErrorCode.SHUTTING_DOWN:
-                    return None
+                    # It heard of the end before this room did.
+                    self._is_draining = True
                 problem = refusal.message
                 if refusal.code not in RETRIED:
                     break

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
 
-from actors.storage.log import LOG_QUERIES
-from tests.server_fixture import Peer, RunningServer, running_server
+from actors.storage.log import LOG_PAGE, LogPageWanted
+from actors.storage.messages import Storage
+from tests.server_fixture import Peer, RunningServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.websocket]
 
@@ -82,19 +82,13 @@ async def test_an_analysis_answers_the_command_that_asked_for_it(server: Running
 
 async def logged(server: RunningServer, client_id: str) -> list[Any]:
     """The events of a client's log, oldest first."""
-    from actors.storage.log import LogPageWanted
-    from actors.storage.messages import Storage
-
     storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
-    query = next(one for one in LOG_QUERIES if "page" in one.name)
     wanted = LogPageWanted(client_id=client_id, after_seq=0, maximum_events=1000, maximum_bytes=10**7)
-    page = await storage.read(query, wanted)
+    page = await storage.read(LOG_PAGE, wanted)
     return list(page.events)
 
 
 async def test_a_finished_analysis_is_in_the_log_of_the_client_as_an_ai_response(server: RunningServer) -> None:
-    import json
-
     await server.until_engine_is("ready")
     async with server.peer() as peer:
         task = await result(peer, "task_create", "1", {"title": "Paint", "analyze_with_ai": True})
@@ -106,12 +100,3 @@ async def test_a_finished_analysis_is_in_the_log_of_the_client_as_an_ai_response
     assert told["command"] == "task_create"
     assert told["task_id"] == task["id"]
     assert json.loads(events[2].data)["task"] == task
-
-
-@pytest.fixture
-async def real_server(tmp_path: Path) -> AsyncIterator[RunningServer]:
-    """The whole tree on the real model."""
-    from tests.cache_folder import cache_folder_of_tests
-
-    async with running_server(tmp_path, engine="mlx", cache_dir=cache_folder_of_tests(), wait=False) as started:
-        yield started
