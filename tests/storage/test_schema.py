@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable, SchemaTooNew
 from actors.storage.schema import MIGRATIONS, NEWEST_REVISION, migrate, prepare_database
+from tests.postgresql_fixture import empty_postgresql_database
 
 ROOMS_WITH_TABLES = [path.parent.name for path in sorted(Path("actors").glob("*/tables.py"))]
 
@@ -91,3 +92,24 @@ def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
     assert prepare_database(url) == ""
     assert Path(str(url.database)).stat().st_mode & 0o777 == 0o600
     assert prepare_database(url) == NEWEST_REVISION
+
+
+@pytest.mark.integration
+def test_on_postgresql_every_step_goes_up_and_down_and_ends_at_the_tables() -> None:
+    url = empty_postgresql_database()
+    assert prepare_database(url) == ""
+    assert prepare_database(url) == NEWEST_REVISION
+    engine = open_engine(url, writes=True)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    steps = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), all_tables()) == []
+        connection.rollback()
+        for revision in [*steps[1:], ""]:
+            migrate(connection, revision)
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+        connection.rollback()
+        for revision in reversed(steps):
+            migrate(connection, revision)
+    engine.dispose()
