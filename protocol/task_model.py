@@ -40,7 +40,8 @@ APPROVAL_CONFIDENCE = 0.8
 MAXIMUM_LINKS = 64
 UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 PLAIN_PATTERN = r"^[^\u0000]*$"
-PRINTED_PATTERN = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+BLANK = " \t\r\n\u00a0\u3000"
+PRINTED_PATTERN = r"^[^\u0000]*[^ \t\r\n\u00a0\u3000\u0000][^\u0000]*$"
 # RFC 3339 in words that any JSON Schema reader checks, from 1970 on: days of each month, and leap days of leap years.
 MOMENT_PATTERN = (
     r"^((19[7-9]\d|[2-9]\d{3})-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
@@ -118,7 +119,7 @@ def printed_text(_: object, attribute: Attribute[Any], value: str | None) -> Non
 def _printed_problem(value: str) -> str | None:
     if "\0" in value:
         return "must not contain the character U+0000"
-    return None if value.strip() else "must not be blank"
+    return None if value.strip(BLANK) else "must not be blank"
 
 
 def uuid_text(_: object, attribute: Attribute[Any], value: str | None) -> None:

@@ -88,6 +88,8 @@ async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
             "Idempotency-Key must have 1 to 64 printable ASCII characters",
             field="Idempotency-Key",
         )
-    body = await request.get_data(as_text=True)
+    # Whatever the bytes are: what is no UTF-8 is refused when the body is read.
+    raw = await request.get_data()
+    body = raw if isinstance(raw, str) else raw.decode("latin-1")
     digest = command_digest(f"{kind} {request.method} {request.full_path}", body)
     return IdempotencyKey(client_id=who.client_id, device_id=REST_DEVICE, command_id=command_id, digest=digest)

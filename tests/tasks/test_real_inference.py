@@ -20,7 +20,7 @@ def test_create_with_analysis_carries_what_the_real_model_says(tmp_path: Path) -
         ) as server,
         httpx.Client(base_url=server.about["rest_url"], trust_env=False, timeout=120) as http,
     ):
-        wait_for(lambda: http.get("/health/ready").status_code == 200, seconds=120, what="the model")
+        wait_for(lambda: server.run("status").returncode == 0, seconds=150, what="the model")
         health = http.get("/health/mlx").json()
         assert health["has_pretrained_weights"] is True
         wanted = {"title": "Add a login page", "description": "With name and password.", "analyze_with_ai": True}
