@@ -16,6 +16,7 @@ from protocol.events import (
     Token,
     Welcome,
 )
+from protocol.notifications import NotificationEvent
 from protocol.task_events import AIResponse, TaskDeletedEvent, TaskEvent
 
 __all__ = ["SERVER_MESSAGES", "TERMINAL_TYPES", "MessageKind", "ServerMessageType"]
@@ -63,6 +64,7 @@ SERVER_MESSAGES: dict[str, ServerMessageType] = {
     "task_blocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task waits for another now."),
     "task_unblocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task waits for no other any more."),
     "task_deleted": ServerMessageType(TaskDeletedEvent, MessageKind.STREAM, "A task is no more."),
+    "notification": ServerMessageType(NotificationEvent, MessageKind.STREAM, "Something that a person shall know."),
     "ai_response": ServerMessageType(AIResponse, MessageKind.STREAM, "An answer of the model, told to every device."),
     "ping": ServerMessageType(None, MessageKind.UNASKED, "Is the client there? Answered by `pong`."),
     "going_away": ServerMessageType(GoingAway, MessageKind.UNASKED, "The server will close this connection."),

@@ -148,6 +148,9 @@ export interface CancelledData {
   reason: string;
 }
 
+/** A way to reach a person. */
+export type Channel = "in_app" | "web_push" | "apns" | "webhook";
+
 /** One turn of a chat. */
 export interface ChatMessage {
   role: Role;
@@ -244,6 +247,64 @@ export interface DeletedTask {
   task_id: string;
   /** The version that it had. */
   version: number;
+}
+
+/** A registered device. Secrets stay in the server. */
+export interface Device {
+  device_id: string;
+  platform: Platform;
+  /** Where pushes to it go: the host of its endpoint, never the endpoint itself, which is a secret. */
+  host: string;
+  environment?: string;
+  topic?: string;
+  app_version?: string;
+  device_model?: string;
+  timezone?: string;
+  locale?: string;
+  created_at: string;
+  updated_at: string;
+}
+
+/** List the client's devices. */
+export interface DeviceList {
+}
+
+/** A client's devices, by name. */
+export interface DeviceListed {
+  devices: Array<Device>;
+}
+
+/** Register a device, or update what is known of it. */
+export interface DeviceRegister {
+  /** By default the device that sends this. */
+  device_id?: string | null;
+  platform: Platform;
+  /** For `web`. */
+  subscription?: WebPushSubscription | null;
+  /** For `ios`: the device token, hexadecimal. */
+  token?: string | null;
+  /** For `ios`: `production` (default) or `sandbox`. */
+  environment?: string | null;
+  /** For `ios`: the app's bundle id; by default the server's setting. */
+  topic?: string | null;
+  /** For `webhook`. */
+  url?: string | null;
+  /** For `webhook`: signs what is sent. */
+  secret?: string | null;
+  app_version?: string | null;
+  device_model?: string | null;
+  timezone?: string | null;
+  locale?: string | null;
+}
+
+/** Forget a device; what waits for it is discarded. */
+export interface DeviceRemove {
+  device_id: string;
+}
+
+/** Whether there was such a device. */
+export interface DeviceRemoved {
+  removed: boolean;
 }
 
 /** The answer is complete; last event of its stream. */
@@ -378,8 +439,86 @@ export interface Limits {
   detach_seconds: number;
 }
 
+/** One notification as a client sees it. */
+export interface Notification {
+  /** Stable: every channel and every repeat of a delivery carries the same. */
+  notification_id: string;
+  /** Name of its template. */
+  kind: string;
+  priority: Priority;
+  title: string;
+  body: string;
+  /** What a program needs to open the thing, as `task_id`. */
+  data: { [key: string]: Json };
+  /** RFC 3339, UTC. */
+  created_at: string;
+  read_at?: string;
+}
+
+/** Data of the event `notification` on a client's durable stream. */
+export interface NotificationEvent {
+  /** The same however often this event is told; a notification that comes in two events keeps its own id. */
+  event_id: string;
+  channel: string;
+  priority: Priority;
+  notification: Notification;
+}
+
+/** List notifications, unread first. What is read between two pages may come a second time. */
+export interface NotificationList {
+  cursor?: string | null;
+  limit?: number;
+  unread_only?: boolean;
+}
+
+/** A part of a client's notifications, unread first, then newest first. */
+export interface NotificationPage {
+  notifications: Array<Notification>;
+  unread: number;
+  /** Cursor of the next page; absent at the end. */
+  next?: string;
+}
+
+/** Read the preferences, or replace them when they are given. */
+export interface NotificationPreferences {
+  preferences?: Preferences | null;
+  /** Those of a registered device; by default the client's. */
+  device_id?: string | null;
+}
+
+/** Mark notifications as read; those that are not there are left out of the count. */
+export interface NotificationRead {
+  notification_ids: Array<string>;
+  /** A person opened them, on this device. */
+  opened?: boolean;
+}
+
+/** Mark everything as read. */
+export interface NotificationReadAll {
+}
+
 /** What becomes of a generation when its last follower leaves. */
 export type OnDisconnect = "cancel" | "detach";
+
+/** What a registered device is. */
+export type Platform = "web" | "ios" | "webhook";
+
+/** What a client, or one of its devices, wants to be told. A device can only narrow what its client wants. */
+export interface Preferences {
+  /** Only these kinds; all by default. */
+  event_types?: Array<string> | null;
+  /** Only these ways; all by default. */
+  channels?: Array<Channel> | null;
+  /** Only what matters at least this much. */
+  min_priority?: Priority;
+  quiet_hours?: QuietHours | null;
+  /** For each device and way by itself; `critical` is not limited. */
+  rate_limit?: RateLimit | null;
+  /** Whether to tell what the assistant did. */
+  ai_notifications?: boolean;
+  /** Language of texts; a device's own wins. */
+  locale?: string | null;
+}
 
 /** How much an event matters, most first; `critical` is never delayed. */
 export type Priority = "critical" | "high" | "medium" | "low" | "debug";
@@ -394,6 +533,28 @@ export interface Proposal {
   confidence: number;
   /** Ask a person in any case; below a confidence of 0.8 one is always asked. */
   requires_approval?: boolean;
+}
+
+/** Hours of the day in which nothing but `critical` is told; what waits is told afterwards. */
+export interface QuietHours {
+  /** Local time of day, as `22:00`. */
+  start: string;
+  /** Local time of day, not included; before `start` it means the next morning. */
+  end: string;
+  /** IANA name; by default the device's, else UTC. */
+  timezone?: string | null;
+}
+
+/** Most notifications in a span of time; what is more comes later, as one digest. */
+export interface RateLimit {
+  count: number;
+  seconds: number;
+}
+
+/** How many became read, and how many remain. */
+export interface ReadResult {
+  changed: number;
+  unread: number;
 }
 
 /** Go on with a stream where the client left it. */
@@ -435,6 +596,12 @@ export interface Subscribe {
   max_events_per_second?: number | null;
   /** Wait this long for more before sending. */
   batch_ms?: number;
+}
+
+/** Keys of a browser's push subscription, base64url. */
+export interface SubscriptionKeys {
+  p256dh: string;
+  auth: string;
 }
 
 /** One task, whole. */
@@ -788,6 +955,14 @@ export interface Usage {
   cached_tokens: number;
 }
 
+/** What a browser's `PushSubscription.toJSON()` gives. */
+export interface WebPushSubscription {
+  endpoint: string;
+  /** Milliseconds; kept by nobody, the service says when it ended. */
+  expirationTime?: number | null;
+  keys: SubscriptionKeys;
+}
+
 /** Answers `hello`. */
 export interface Welcome {
   connection_id: string;
@@ -809,8 +984,15 @@ export interface CommandData {
   conversation_delete: ConversationDelete;
   conversation_get: ConversationGet;
   conversation_list: ConversationList;
+  device_list: DeviceList;
+  device_register: DeviceRegister;
+  device_remove: DeviceRemove;
   generate: Generate;
   hello: Hello;
+  notification_list: NotificationList;
+  notification_preferences: NotificationPreferences;
+  notification_read: NotificationRead;
+  notification_read_all: NotificationReadAll;
   ping: Json;
   pong: Json;
   resume: Resume;
@@ -837,8 +1019,15 @@ export interface ResultData {
   conversation_delete: ConversationDeleted;
   conversation_get: ConversationTurns;
   conversation_list: ConversationPage;
+  device_list: DeviceListed;
+  device_register: Device;
+  device_remove: DeviceRemoved;
   generate: Json;
   hello: Json;
+  notification_list: NotificationPage;
+  notification_preferences: Preferences;
+  notification_read: ReadResult;
+  notification_read_all: ReadResult;
   ping: Json;
   pong: Json;
   resume: Json;
@@ -867,6 +1056,7 @@ export interface MessageData {
   events: EventsData;
   failed: ErrorData;
   going_away: GoingAway;
+  notification: NotificationEvent;
   ping: Json;
   pong: Json;
   result: Json;
@@ -981,6 +1171,21 @@ export interface GoingAwayMessage {
   /** RFC 3339 in UTC, milliseconds at the finest. */
   time: string;
   data: GoingAway;
+}
+
+/** Something that a person shall know. */
+export interface NotificationMessage {
+  type: "notification";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: NotificationEvent;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
 }
 
 /** Is the client there? Answered by `pong`. */
@@ -1136,6 +1341,7 @@ export type ServerMessage =
   | EventsMessage
   | FailedMessage
   | GoingAwayMessage
+  | NotificationMessage
   | PingMessage
   | PongMessage
   | ResultMessage

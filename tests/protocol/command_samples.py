@@ -37,6 +37,9 @@ NEEDS_MORE: dict[str, dict[str, Any]] = {
     "task_decide": {**TASK, "version": 1, "decision": "approved"},
     "task_get": TASK,
     "task_history": TASK,
+    "notification_read": {"notification_ids": ["n"]},
+    "device_register": {"platform": "ios", "token": "ab" * 32},
+    "device_remove": {"device_id": "phone"},
     "task_bulk": {"items": [{"create": {"title": "one"}}]},
 }
 """What a command needs that its fields do not show one by one."""

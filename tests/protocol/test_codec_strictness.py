@@ -129,6 +129,68 @@ def test_data_that_is_no_object_is_refused(kind: str, sample: str) -> None:
         ("generate", {"prompt": "a", "conversation": "a b"}, "data.conversation"),
         ("generate", {"prompt": "a", "on_disconnect": "explode"}, "data.on_disconnect"),
         ("cancel", {"target": ""}, "data.target"),
+        ("notification_list", {"limit": 0}, "data.limit"),
+        ("notification_list", {"limit": 201}, "data.limit"),
+        ("notification_list", {"cursor": ""}, "data.cursor"),
+        ("notification_read", {"notification_ids": []}, "data.notification_ids"),
+        ("notification_read", {"notification_ids": ["n"] * 201}, "data.notification_ids"),
+        ("notification_preferences", {"device_id": "a b"}, "data.device_id"),
+        *(
+            ("notification_preferences", {"preferences": preferences}, f"data.preferences.{field}")
+            for preferences, field in (
+                ({"event_types": ["task_moved", "nonsense"]}, "event_types[1]"),
+                ({"channels": ["fax"]}, "channels[0]"),
+                ({"min_priority": "some"}, "min_priority"),
+                ({"quiet_hours": {"start": "24:00", "end": "07:00"}}, "quiet_hours.start"),
+                ({"quiet_hours": {"start": "22:00", "end": "7:00"}}, "quiet_hours.end"),
+                ({"quiet_hours": {"start": "22:00", "end": "22:00"}}, "quiet_hours.end"),
+                ({"quiet_hours": {"start": "22:00"}}, "quiet_hours.end"),
+                ({"quiet_hours": {"start": "1:00", "end": "2:00", "timezone": "UTC"}}, "quiet_hours.start"),
+                ({"quiet_hours": {"start": "01:00", "end": "02:00", "timezone": "Mars/Base"}}, "quiet_hours.timezone"),
+                ({"quiet_hours": {"start": "01:00", "end": "02:00", "timezone": "../etc"}}, "quiet_hours.timezone"),
+                ({"rate_limit": {"count": 0, "seconds": 1}}, "rate_limit.count"),
+                ({"rate_limit": {"count": 1, "seconds": 86_401}}, "rate_limit.seconds"),
+                ({"ai_notifications": 1}, "ai_notifications"),
+                ({"locale": "no language"}, "locale"),
+            )
+        ),
+        ("device_register", {"platform": "fax"}, "data.platform"),
+        ("device_register", {"platform": "ios"}, "data.token"),
+        ("device_register", {"platform": "ios", "token": "xyz"}, "data.token"),
+        ("device_register", {"platform": "ios", "token": "ab" * 32, "environment": "moon"}, "data.environment"),
+        ("device_register", {"platform": "ios", "token": "ab" * 32, "topic": "a b"}, "data.topic"),
+        ("device_register", {"platform": "ios", "token": "ab" * 32, "url": "https://a.example/"}, "data.url"),
+        ("device_register", {"platform": "webhook", "url": "https://a.example/"}, "data.secret"),
+        ("device_register", {"platform": "webhook", "url": "https://a.example/", "secret": "short"}, "data.secret"),
+        *(
+            ("device_register", {"platform": "webhook", "secret": "s" * 16, "url": url}, "data.url")
+            for url in (
+                "http://a.example/",
+                "https:///nothing",
+                "https://user@a.example/",
+                "https://a.example:port/",
+                "https://a.example/ x",
+                "https://ä.example/",
+                "file:///etc/passwd",
+                "https://[::1",
+            )
+        ),
+        (
+            "device_register",
+            {"platform": "webhook", "secret": "s" * 16, "url": "https://a.example/", "environment": "sandbox"},
+            "data.environment",
+        ),
+        ("device_register", {"platform": "web"}, "data.subscription"),
+        (
+            "device_register",
+            {
+                "platform": "web",
+                "subscription": {"endpoint": "https://a.example/", "keys": {"p256dh": "*" * 87, "auth": "a" * 22}},
+            },
+            "data.subscription.keys.p256dh",
+        ),
+        ("device_register", {"platform": "ios", "token": "ab" * 32, "timezone": "Mars/Base"}, "data.timezone"),
+        ("device_remove", {"device_id": ""}, "data.device_id"),
         ("cancel", {}, "data.target"),
     ],
 )

@@ -1,0 +1,163 @@
+"""Whether, and when, a notification goes one way to one device: pure rules over preferences and the clock."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from attrs import frozen
+
+from protocol.events import Priority
+from protocol.notification_templates import TEMPLATES
+from protocol.notifications import Channel, Preferences, QuietHours, RateLimit
+
+__all__ = ["HoldReason", "Subject", "Verdict", "decide", "hold", "limited_until", "quiet_until", "unwanted"]
+
+DAY = datetime.timedelta(days=1)
+
+
+class HoldReason(enum.Enum):
+    """Why a delivery waits."""
+
+    QUIET_HOURS = "quiet_hours"
+    RATE_LIMIT = "rate_limit"
+    """What waits for this is told as one digest."""
+    SEEN_ELSEWHERE = "seen_elsewhere"
+    """A device of the client is awake and may show it; the push goes out only if none does."""
+
+
+@frozen(kw_only=True)
+class Subject:
+    """What the rules know of a notification."""
+
+    kind: str
+    priority: Priority
+
+    @property
+    def is_ai(self) -> bool:
+        """Does it tell what the assistant did?"""
+        return TEMPLATES[self.kind].is_ai
+
+
+@frozen(kw_only=True)
+class Verdict:
+    """What shall become of a delivery. With neither field set it goes out now."""
+
+    discard: str | None = None
+    """Why it will never go out."""
+    hold: HoldReason | None = None
+    until_ms: int = 0
+    """When to look at it again, POSIX milliseconds."""
+
+
+def decide(
+    subject: Subject,
+    channel: Channel,
+    client: Preferences,
+    device: Preferences | None,
+    *,
+    timezone: str | None,
+    sent_ms: Sequence[int],
+    now_ms: int,
+) -> Verdict:
+    """The verdict of both the client's and the device's preferences.
+
+    ``sent_ms`` are the times at which this way to this device was used, ascending; ``timezone`` is the device's.
+    """
+    layers = [client] if device is None else [client, device]
+    for layer in layers:
+        reason = unwanted(layer, subject, channel)
+        if reason is not None:
+            return Verdict(discard=reason)
+    if subject.priority is Priority.CRITICAL:
+        return Verdict()
+    return hold(layers, timezone=timezone, sent_ms=sent_ms, now_ms=now_ms)
+
+
+def hold(layers: Sequence[Preferences], *, timezone: str | None, sent_ms: Sequence[int], now_ms: int) -> Verdict:
+    """Whether the hour or a rate limit of any layer makes it wait."""
+    quiet = [quiet_until(one.quiet_hours, timezone, now_ms) for one in layers if one.quiet_hours is not None]
+    if any(quiet):
+        return Verdict(hold=HoldReason.QUIET_HOURS, until_ms=max(one for one in quiet if one is not None))
+    limits = [limited_until(one.rate_limit, sent_ms, now_ms) for one in layers if one.rate_limit is not None]
+    if any(limits):
+        return Verdict(hold=HoldReason.RATE_LIMIT, until_ms=max(one for one in limits if one is not None))
+    return Verdict()
+
+
+def unwanted(preferences: Preferences, subject: Subject, channel: Channel) -> str | None:
+    """Why these preferences do not want it at all; None if they do."""
+    if preferences.event_types is not None and subject.kind not in preferences.event_types:
+        return "event_type"
+    if preferences.channels is not None and channel not in preferences.channels:
+        return "channel"
+    if subject.priority.rank > preferences.min_priority.rank:
+        return "min_priority"
+    if subject.is_ai and not preferences.ai_notifications:
+        return "ai_notifications"
+    return None
+
+
+def limited_until(limit: RateLimit, sent_ms: Sequence[int], now_ms: int) -> int | None:
+    """When one more may be sent, POSIX milliseconds; None for now."""
+    window = [one for one in sent_ms if one > now_ms - limit.seconds * 1000]
+    return window[-limit.count] + limit.seconds * 1000 if len(window) >= limit.count else None
+
+
+def quiet_until(quiet: QuietHours, timezone: str | None, now_ms: int) -> int | None:
+    """When the quiet hours end that hold at this moment, POSIX milliseconds; None if it is not quiet.
+
+    It is quiet while the wall clock shows a time in `[start, end)`. So an hour that a change of the clock skips is not
+    waited for, and one that comes twice is quiet twice.
+    """
+    zone = ZoneInfo(quiet.timezone or timezone or "UTC")
+    start, end = _minutes(quiet.start), _minutes(quiet.end)
+    now = datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC)
+
+    def is_quiet(moment: datetime.datetime) -> bool:
+        wall = moment.astimezone(zone)
+        minute = wall.hour * 60 + wall.minute
+        return start <= minute < end if start < end else minute >= start or minute < end
+
+    if not is_quiet(now):
+        return None
+    ends = min(
+        moment for moment in _moments(now.astimezone(zone).date(), end, zone) if moment > now and not is_quiet(moment)
+    )
+    changed = _offset_change(now, ends, zone)
+    if changed is not None and not is_quiet(changed):
+        ends = changed
+    return int(ends.timestamp() * 1000)
+
+
+def _moments(day: datetime.date, minutes: int, zone: ZoneInfo) -> list[datetime.datetime]:
+    """Moments at which a clock in the zone shows this time, on the day and the two after it; both where it comes twice."""
+    clock = datetime.time(minutes // 60, minutes % 60)
+    return [
+        datetime.datetime.combine(day + days * DAY, clock, zone).replace(fold=fold).astimezone(datetime.UTC)
+        for days in (0, 1, 2)
+        for fold in (0, 1)
+    ]
+
+
+def _offset_change(low: datetime.datetime, high: datetime.datetime, zone: ZoneInfo) -> datetime.datetime | None:
+    """The first moment of the newer offset between two moments at most two days apart; None where it stays the same."""
+    before = low.astimezone(zone).utcoffset()
+    if before == high.astimezone(zone).utcoffset():
+        return None
+    # Zones change their clock at whole minutes.
+    first, last = int(low.timestamp()) // 60, int(high.timestamp()) // 60
+    while last - first > 1:
+        middle = (first + last) // 2
+        moment = datetime.datetime.fromtimestamp(middle * 60, datetime.UTC)
+        if moment.astimezone(zone).utcoffset() == before:
+            first = middle
+        else:
+            last = middle
+    return datetime.datetime.fromtimestamp(last * 60, datetime.UTC)
+
+
+def _minutes(clock: str) -> int:
+    return int(clock[:2]) * 60 + int(clock[3:])
