@@ -1,0 +1,441 @@
+"""The outbox: what is due, what came of each attempt, what devices acknowledged. Synchronous, over a connection.
+
+Deliveries of one device go out in order, so a device waits as a whole: `devices.due_ms` is when its first pending
+delivery is to be tried.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import field, frozen
+from sqlalchemy import Connection, and_, column, delete, exists, func, insert, select, table, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from actors.notifications.delivery_rules import GIVEN_UP, SUBSCRIPTION_GONE, Attempt, RetrySchedule
+from actors.notifications.planning import IN_APP_DEVICE, now_milliseconds, release_held
+from actors.notifications.rows import unread_count
+from actors.notifications.tables import acknowledgements, deliveries, devices, notifications
+from actors.storage.messages import Operation, Outcome, Query, Trigger
+from protocol.events import Priority
+from protocol.notifications import Channel, DeliveryState
+
+__all__ = [
+    "ACKNOWLEDGE",
+    "LOOK",
+    "OUTBOX_OPERATIONS",
+    "OUTBOX_QUERIES",
+    "READ_LANE",
+    "RECORD",
+    "RELEASE",
+    "Acknowledged",
+    "Acknowledgements",
+    "Due",
+    "LanePage",
+    "LaneWanted",
+    "LookWanted",
+    "Outgoing",
+    "Recorded",
+    "ReleaseClient",
+    "Results",
+    "prune_notifications",
+]
+
+_S = DeliveryState
+LANES_AT_ONCE = 64
+LANE_PAGE = 16
+"""Deliveries read, sent and recorded together: as many may go out twice (with the same ids) after a crash."""
+KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
+PRUNE_ROWS = 500
+
+# Storage's log, read only: storage alone knows the sequence number that an event got.
+_events = table("events", column("client_id"), column("seq"), column("type"), column("data"))
+
+
+# --- looking ------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class LookWanted:
+    """What is due?"""
+
+    now_ms: int
+
+
+@frozen(kw_only=True)
+class Due:
+    """What is due, a bounded part of it, and when to look again."""
+
+    lanes: tuple[tuple[str, str, str], ...]
+    """(channel, client id, device id), those that wait longest first."""
+    clients: tuple[str, ...]
+    """Clients with held deliveries whose time has come."""
+    next_ms: int | None
+    """When the next of either is due; None where nothing waits."""
+
+
+def look(connection: Connection, wanted: LookWanted) -> Due:
+    """Devices to send to and clients whose held deliveries are due."""
+    lanes: list[tuple[str, str, str]] = []
+    for channel in (Channel.WEB_PUSH, Channel.APNS, Channel.WEBHOOK):
+        # Each channel has its own share, so that one that is down does not hide the others.
+        lanes += [
+            (channel.value, row.client_id, row.device_id)
+            for row in connection.execute(
+                select(devices.c.client_id, devices.c.device_id)
+                .where(devices.c.channel == channel.value, devices.c.due_ms <= wanted.now_ms)
+                .order_by(devices.c.due_ms)
+                .limit(LANES_AT_ONCE)
+            )
+        ]
+    held = and_(deliveries.c.state == _S.HELD.value, deliveries.c.due_ms <= wanted.now_ms)
+    clients = connection.execute(
+        select(deliveries.c.client_id).where(held).order_by(deliveries.c.due_ms).limit(LANES_AT_ONCE)
+    ).scalars()
+    later = [
+        connection.execute(select(func.min(devices.c.due_ms)).where(devices.c.due_ms > wanted.now_ms)).scalar(),
+        connection.execute(
+            select(func.min(deliveries.c.due_ms)).where(
+                deliveries.c.state == _S.HELD.value, deliveries.c.due_ms > wanted.now_ms
+            )
+        ).scalar(),
+    ]
+    return Due(
+        lanes=tuple(lanes),
+        clients=tuple(dict.fromkeys(clients)),
+        next_ms=min((one for one in later if one is not None), default=None),
+    )
+
+
+@frozen(kw_only=True)
+class LaneWanted:
+    """The next deliveries of one device."""
+
+    client_id: str
+    device_id: str
+    maximum: int = LANE_PAGE
+
+
+@frozen(kw_only=True)
+class Outgoing:
+    """One notification on its way to a device."""
+
+    notification_id: str
+    kind: str
+    priority: Priority
+    fields: dict[str, Any] = field(repr=False)
+    data: dict[str, Any] = field(repr=False)
+    created_ms: int
+    attempts: int
+    """How often it was tried before."""
+
+
+@frozen(kw_only=True)
+class LanePage:
+    """A device and what it shall get, in order."""
+
+    client_id: str
+    device_id: str
+    channel: Channel
+    address: str = field(repr=False)
+    secret: str = field(repr=False)
+    environment: str | None
+    topic: str | None
+    locale: str | None
+    badge: int
+    """Unread notifications of the client."""
+    items: tuple[Outgoing, ...]
+
+
+def read_lane(connection: Connection, wanted: LaneWanted) -> LanePage | None:
+    """The device and its first pending deliveries; None when the device is gone."""
+    device = connection.execute(
+        select(devices).where(devices.c.client_id == wanted.client_id, devices.c.device_id == wanted.device_id)
+    ).one_or_none()
+    if device is None:
+        return None
+    rows = connection.execute(
+        select(notifications, deliveries.c.attempts)
+        .join(deliveries, deliveries.c.notification_id == notifications.c.notification_id)
+        .where(_lane(wanted.client_id, wanted.device_id, device.channel, _S.PENDING))
+        .order_by(deliveries.c.number)
+        .limit(wanted.maximum)
+    )
+    return LanePage(
+        client_id=wanted.client_id,
+        device_id=wanted.device_id,
+        channel=Channel(device.channel),
+        address=device.address,
+        secret=device.secret,
+        environment=device.environment,
+        topic=device.topic,
+        locale=device.locale,
+        badge=unread_count(connection, wanted.client_id),
+        items=tuple(
+            Outgoing(
+                notification_id=row.notification_id,
+                kind=row.kind,
+                priority=Priority(row.priority),
+                fields=json.loads(row.fields),
+                data=json.loads(row.data),
+                created_ms=row.created_ms,
+                attempts=row.attempts,
+            )
+            for row in rows
+        ),
+    )
+
+
+# --- what came of it ----------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Results:
+    """What came of a page of deliveries, in order; a failure is the last."""
+
+    client_id: str
+    device_id: str
+    channel: Channel
+    address: str = field(repr=False)
+    """Where they were sent; a device that registered anew meanwhile is not removed for its old address."""
+    attempts: tuple[tuple[str, Attempt], ...]
+    """(notification id, what came of it)."""
+    schedule: RetrySchedule
+
+
+@frozen(kw_only=True)
+class Recorded:
+    """How the device stands after its results."""
+
+    due_ms: int | None
+    """When it is to be tried next."""
+
+
+def record(connection: Connection, results: Results) -> Outcome[Recorded]:
+    """Write down what came of the attempts; retries, gives up, removes a device that is gone and says so."""
+    now_ms = now_milliseconds()
+    due_ms: int | None = None
+    for notification_id, attempt in results.attempts:
+        where = and_(
+            deliveries.c.notification_id == notification_id,
+            deliveries.c.channel == results.channel.value,
+            deliveries.c.device_id == results.device_id,
+            # A device that was removed meanwhile, or registered again, has had its rows settled.
+            deliveries.c.state == _S.PENDING.value,
+        )
+        attempts = deliveries.c.attempts + 1
+        if attempt.is_gone and _forget(connection, results):
+            return Outcome(
+                value=Recorded(due_ms=None),
+                triggers=(
+                    Trigger(
+                        kind="device_removed",
+                        data={"fields": {"device_id": results.device_id, "detail": attempt.reason}},
+                    ),
+                ),
+            )
+        if attempt.is_gone:
+            due_ms = now_ms
+        elif attempt.is_sent:
+            connection.execute(
+                update(deliveries)
+                .where(where)
+                .values(state=_S.SENT.value, sent_ms=now_ms, reason=None, attempts=attempts)
+            )
+        elif attempt.is_final:
+            connection.execute(
+                update(deliveries).where(where).values(state=_S.DEAD.value, reason=attempt.reason, attempts=attempts)
+            )
+        else:
+            due_ms = _failed(connection, where, attempt, results.schedule, now_ms)
+    if due_ms is None:
+        waits = _lane(results.client_id, results.device_id, results.channel.value, _S.PENDING)
+        due_ms = now_ms if connection.execute(select(exists().where(waits))).scalar() else None
+    connection.execute(
+        update(devices)
+        .where(devices.c.client_id == results.client_id, devices.c.device_id == results.device_id)
+        .values(due_ms=due_ms)
+    )
+    return Outcome(value=Recorded(due_ms=due_ms))
+
+
+def _failed(
+    connection: Connection, where: ColumnElement[bool], attempt: Attempt, schedule: RetrySchedule, now_ms: int
+) -> int | None:
+    """Note a failure that may pass; returns when to try again, None if the delivery was given up."""
+    before = connection.execute(select(deliveries.c.attempts).where(where)).scalar()
+    if before is None:
+        return None
+    wait = schedule.next_attempt_seconds(before + 1, attempt.retry_after_seconds)
+    if wait is None:
+        reason = f"{GIVEN_UP} after {before + 1} attempts: {attempt.reason}"
+        connection.execute(
+            update(deliveries).where(where).values(state=_S.DISCARDED.value, reason=reason, attempts=before + 1)
+        )
+        return None
+    connection.execute(update(deliveries).where(where).values(reason=attempt.reason, attempts=before + 1))
+    return now_ms + int(wait * 1000)
+
+
+def _forget(connection: Connection, results: Results) -> bool:
+    """Remove the device if it still has the address that is gone; discard what waits for it."""
+    removed = connection.execute(
+        delete(devices).where(
+            devices.c.client_id == results.client_id,
+            devices.c.device_id == results.device_id,
+            devices.c.address == results.address,
+        )
+    ).rowcount
+    if removed:
+        discard_waiting(connection, results.client_id, results.device_id, SUBSCRIPTION_GONE)
+    return bool(removed)
+
+
+def discard_waiting(connection: Connection, client_id: str, device_id: str, reason: str) -> None:
+    """Discard what waits for a registered device."""
+    connection.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.client_id == client_id,
+            deliveries.c.device_id == device_id,
+            deliveries.c.channel != Channel.IN_APP.value,
+            deliveries.c.state.in_((_S.PENDING.value, _S.HELD.value)),
+        )
+        .values(state=_S.DISCARDED.value, reason=reason, due_ms=None)
+    )
+
+
+def _lane(client_id: str, device_id: str, channel: str, state: DeliveryState) -> ColumnElement[bool]:
+    return and_(
+        deliveries.c.client_id == client_id,
+        deliveries.c.device_id == device_id,
+        deliveries.c.channel == channel,
+        deliveries.c.state == state.value,
+    )
+
+
+# --- held and acknowledged ----------------------------------------------------------------------------
+
+
+@frozen
+class ReleaseClient:
+    """Look again at a client's held deliveries."""
+
+    client_id: str
+
+
+def release(connection: Connection, command: ReleaseClient) -> Outcome[int]:
+    """Let out what is due; answers how many in-app events that gave."""
+    events = release_held(connection, command.client_id, now_milliseconds())
+    return Outcome(value=len(events), events=events)
+
+
+@frozen
+class Acknowledged:
+    """A device has everything of its client's log up to a sequence number."""
+
+    client_id: str
+    device_id: str
+    seq: int
+    time_ms: int
+
+
+@frozen
+class Acknowledgements:
+    """Those of many devices, the newest of each."""
+
+    entries: tuple[Acknowledged, ...]
+
+
+def acknowledge(connection: Connection, command: Acknowledgements) -> Outcome[int]:
+    """Mark delivered what these devices have; answers how many deliveries that were."""
+    return Outcome(value=sum(_acknowledge(connection, one) for one in command.entries))
+
+
+def _acknowledge(connection: Connection, one: Acknowledged) -> int:
+    mine = and_(acknowledgements.c.client_id == one.client_id, acknowledgements.c.device_id == one.device_id)
+    before = connection.execute(select(acknowledgements.c.seq).where(mine)).scalar()
+    if before is None:
+        connection.execute(
+            insert(acknowledgements).values(
+                client_id=one.client_id, device_id=one.device_id, seq=one.seq, time_ms=one.time_ms
+            )
+        )
+    else:
+        connection.execute(update(acknowledgements).where(mine).values(seq=one.seq, time_ms=one.time_ms))
+    # A number that fell is that of a new log: sequence numbers rise within an epoch.
+    after = before if before is not None and before <= one.seq else 0
+    told = connection.execute(
+        select(_events.c.data).where(
+            _events.c.client_id == one.client_id,
+            _events.c.seq > after,
+            _events.c.seq <= one.seq,
+            _events.c.type == "notification",
+        )
+    ).scalars()
+    return sum(
+        mark_delivered(
+            connection, json.loads(data)["notification"]["notification_id"], one.client_id, one.device_id, one.time_ms
+        )
+        for data in told
+    )
+
+
+def mark_delivered(connection: Connection, notification_id: str, client_id: str, device_id: str, time_ms: int) -> int:
+    """A device has an in-app notification: it gets a row of its own, and the client's becomes delivered; 1 if it is news."""
+    in_app = and_(
+        deliveries.c.notification_id == notification_id,
+        deliveries.c.client_id == client_id,
+        deliveries.c.channel == Channel.IN_APP.value,
+    )
+    rows = {row.device_id: row for row in connection.execute(select(deliveries).where(in_app))}
+    told = rows.get(IN_APP_DEVICE)
+    if told is None or device_id in rows:
+        return 0
+    connection.execute(
+        insert(deliveries).values(
+            notification_id=notification_id,
+            channel=Channel.IN_APP.value,
+            device_id=device_id,
+            client_id=client_id,
+            number=told.number,
+            state=_S.DELIVERED.value,
+            attempts=0,
+            sent_ms=told.sent_ms,
+            delivered_ms=time_ms,
+        )
+    )
+    if told.state == _S.SENT.value:
+        connection.execute(
+            update(deliveries)
+            .where(in_app, deliveries.c.device_id == IN_APP_DEVICE)
+            .values(state=_S.DELIVERED.value, delivered_ms=time_ms)
+        )
+    return 1
+
+
+def prune_notifications(connection: Connection, now_ms: int) -> int:
+    """Forget what is older than 30 days, a bounded part of it."""
+    old = (
+        connection.execute(
+            select(notifications.c.notification_id)
+            .where(notifications.c.created_ms < now_ms - KEPT_MILLISECONDS)
+            .limit(PRUNE_ROWS)
+        )
+        .scalars()
+        .all()
+    )
+    if old:
+        connection.execute(delete(deliveries).where(deliveries.c.notification_id.in_(old)))
+        connection.execute(delete(notifications).where(notifications.c.notification_id.in_(old)))
+    return len(old)
+
+
+LOOK: Query[LookWanted, Due] = Query("notifications.look", look)
+READ_LANE: Query[LaneWanted, LanePage | None] = Query("notifications.read_lane", read_lane)
+RECORD: Operation[Results, Recorded] = Operation("notifications.record", record, Recorded)
+RELEASE: Operation[ReleaseClient, int] = Operation("notifications.release", release, int)
+ACKNOWLEDGE: Operation[Acknowledgements, int] = Operation("notifications.acknowledge", acknowledge, int)
+OUTBOX_OPERATIONS: tuple[Operation[Any, Any], ...] = (RECORD, RELEASE, ACKNOWLEDGE)
+OUTBOX_QUERIES: tuple[Query[Any, Any], ...] = (LOOK, READ_LANE)

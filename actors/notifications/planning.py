@@ -1,0 +1,437 @@
+"""Writing notifications and their deliveries in the transaction of what causes them, and letting out what was held."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from attrs import frozen
+from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+
+from actors.notifications.preference_rules import HoldReason, Subject, Verdict, decide, hold
+from actors.notifications.rows import (
+    as_notification,
+    json_text,
+    next_number,
+    preferences_of,
+    read_preferences,
+    wake_device,
+)
+from actors.notifications.tables import acknowledgements, deliveries, devices, notifications
+from actors.storage.messages import LogEvent, Trigger, TriggerHook
+from protocol.codec import unstructure
+from protocol.events import Priority
+from protocol.notification_templates import DEFAULT_LOCALE, TEMPLATES, checked_fields, cut, render
+from protocol.notifications import Channel, DeliveryState, Preferences
+from protocol.validation import FieldFault
+
+__all__ = ["IN_APP_DEVICE", "RELEASE_ROWS", "now_milliseconds", "release_held", "trigger_hook", "trigger_of_post"]
+
+_log = structlog.get_logger("notifications")
+
+IN_APP_DEVICE = ""
+"""Device of in-app deliveries: the client's log, which every device reads."""
+RELEASE_ROWS = 500
+"""Held deliveries that one transaction looks at."""
+DIGEST_TITLES = 5
+_S = DeliveryState
+
+
+def now_milliseconds() -> int:
+    """POSIX milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def trigger_of_post(
+    template: str, fields: Mapping[str, Any], priority: Priority | None, notification_id: str
+) -> Trigger:
+    """A trigger that says exactly what it wants, as a client's post does."""
+    return Trigger(
+        kind=template,
+        priority=priority or TEMPLATES[template].priority,
+        data={"fields": dict(fields), "notification_id": notification_id, "is_exact": True},
+    )
+
+
+def trigger_hook(push_hold_seconds: float) -> TriggerHook:
+    """The function that storage calls in the transaction of a cause.
+
+    ``push_hold_seconds``: pushes wait this long when a device of the client acknowledged something as recently.
+    """
+    push_hold_ms = int(push_hold_seconds * 1000)
+
+    def notify(connection: Connection, client_id: str, triggers: tuple[Trigger, ...]) -> tuple[LogEvent, ...]:
+        events: list[LogEvent] = []
+        for trigger in triggers:
+            try:
+                fields = _fields_of(trigger)
+            except (FieldFault, KeyError) as fault:
+                # The cause is worth more than telling of it: a trigger that makes no sense undoes nothing.
+                _log.error("trigger makes no notification", kind=trigger.kind, problem=str(fault))
+                continue
+            events += _Writing(connection, client_id, push_hold_ms, now_milliseconds()).notify(trigger, fields)
+        return tuple(events)
+
+    return notify
+
+
+def _fields_of(trigger: Trigger) -> dict[str, str | int]:
+    """The template's fields from what the trigger carries. Raises `FieldFault` or `KeyError`."""
+    template = TEMPLATES[trigger.kind]
+    given: dict[str, Any]
+    if "fields" in trigger.data:
+        given = dict(trigger.data["fields"])
+    else:
+        task = trigger.data.get("task", {})
+        given = {name: value for name, value in {**task, **trigger.data}.items() if name in template.fields}
+        if "task_id" in template.fields and "task_id" not in given and "id" in task:
+            given["task_id"] = task["id"]
+    for name, value in given.items():
+        wanted = template.fields.get(name)
+        if wanted is not None and isinstance(value, str):
+            given[name] = cut(value, wanted.maximum)
+    return checked_fields(trigger.kind, given)
+
+
+@frozen
+class _Lane:
+    """One way to one device, with all that decides over it."""
+
+    channel: Channel
+    device_id: str
+    preferences: Preferences | None
+    timezone: str | None
+
+
+class _Writing:
+    """Writes for one client in one transaction."""
+
+    def __init__(self, connection: Connection, client_id: str, push_hold_ms: int, now_ms: int) -> None:
+        self._connection = connection
+        self._client_id = client_id
+        self._push_hold_ms = push_hold_ms
+        self._now_ms = now_ms
+
+    def lanes(self) -> list[_Lane]:
+        """The client's log and each registered device."""
+        rows = self._connection.execute(
+            select(devices.c.channel, devices.c.device_id, devices.c.preferences, devices.c.timezone)
+            .where(devices.c.client_id == self._client_id)
+            .order_by(devices.c.device_id)
+        )
+        return [
+            _Lane(Channel.IN_APP, IN_APP_DEVICE, None, None),
+            *(
+                _Lane(
+                    Channel(row.channel),
+                    row.device_id,
+                    None if row.preferences is None else preferences_of(row.preferences),
+                    row.timezone,
+                )
+                for row in rows
+            ),
+        ]
+
+    def notify(self, trigger: Trigger, fields: dict[str, str | int]) -> list[LogEvent]:
+        """Write the notification and one delivery for each lane."""
+        template = TEMPLATES[trigger.kind]
+        # `medium` is what a trigger has that says nothing; then the template knows better.
+        says_nothing = trigger.priority is Priority.MEDIUM and not trigger.data.get("is_exact")
+        subject = Subject(kind=trigger.kind, priority=template.priority if says_nothing else trigger.priority)
+        client = next_number(self._connection, self._client_id)
+        verdicts = [(lane, self._verdict(subject, client.preferences, lane)) for lane in self.lanes()]
+        # What its own client does not want to be told of is kept for the history alone.
+        is_muted = verdicts[0][1].discard is not None
+        row = self.insert_notification(
+            str(trigger.data.get("notification_id") or uuid.uuid4()),
+            client.number,
+            subject,
+            fields,
+            client.preferences,
+            is_read=is_muted,
+        )
+        return [event for lane, verdict in verdicts for event in self.insert_delivery(row, subject, lane, verdict)]
+
+    def insert_notification(
+        self,
+        notification_id: str,
+        number: int,
+        subject: Subject,
+        fields: dict[str, str | int],
+        preferences: Preferences,
+        *,
+        is_read: bool = False,
+        is_digest: bool = False,
+    ) -> Row[Any]:
+        """One notification, with its text in the client's language."""
+        title, body = render(subject.kind, fields, preferences.locale or DEFAULT_LOCALE, Channel.IN_APP.value)
+        data = {name: fields[name] for name in TEMPLATES[subject.kind].data if fields[name] != ""}
+        return self._connection.execute(
+            insert(notifications)
+            .values(
+                notification_id=notification_id,
+                client_id=self._client_id,
+                number=number,
+                kind=subject.kind,
+                priority=subject.priority.value,
+                title=title,
+                body=body,
+                fields=json_text(fields),
+                data=json_text(data),
+                created_ms=self._now_ms,
+                read_ms=self._now_ms if is_read else None,
+                is_digest=is_digest,
+            )
+            .returning(*notifications.c)
+        ).one()
+
+    def insert_delivery(self, row: Row[Any], subject: Subject, lane: _Lane, verdict: Verdict) -> list[LogEvent]:
+        """One delivery, as the verdict says; in-app ones that go out now give their event."""
+        values: dict[str, Any] = {"state": _S.PENDING.value, "released_ms": self._now_ms}
+        events: list[LogEvent] = []
+        if verdict.discard is not None:
+            values = {"state": _S.DISCARDED.value, "reason": f"not wanted: {verdict.discard}"}
+        elif verdict.hold is not None:
+            values = {"state": _S.HELD.value, "reason": verdict.hold.value, "due_ms": verdict.until_ms}
+        elif lane.channel is Channel.IN_APP:
+            values = {**values, "state": _S.SENT.value, "sent_ms": self._now_ms}
+            events.append(event_of(row))
+        elif self._is_awake() and subject.priority is not Priority.CRITICAL:
+            values = {
+                "state": _S.HELD.value,
+                "reason": HoldReason.SEEN_ELSEWHERE.value,
+                "due_ms": self._now_ms + self._push_hold_ms,
+            }
+        else:
+            wake_device(self._connection, self._client_id, lane.device_id, self._now_ms)
+        self._connection.execute(
+            insert(deliveries).values(
+                notification_id=row.notification_id,
+                channel=lane.channel.value,
+                device_id=lane.device_id,
+                client_id=self._client_id,
+                number=row.number,
+                attempts=0,
+                **values,
+            )
+        )
+        return events
+
+    def _verdict(self, subject: Subject, client: Preferences, lane: _Lane) -> Verdict:
+        verdict = decide(
+            subject,
+            lane.channel,
+            client,
+            lane.preferences,
+            timezone=lane.timezone,
+            sent_ms=self.released(client, lane),
+            now_ms=self._now_ms,
+        )
+        if verdict.discard is None and verdict.hold is None and subject.priority is not Priority.CRITICAL:
+            # It may not overtake those that wait for their digest.
+            waiting = self._connection.execute(
+                select(deliveries.c.due_ms)
+                .where(_lane_rows(self._client_id, lane, _S.HELD), deliveries.c.reason == HoldReason.RATE_LIMIT.value)
+                .limit(1)
+            ).scalar()
+            if waiting is not None:
+                return Verdict(hold=HoldReason.RATE_LIMIT, until_ms=waiting)
+        return verdict
+
+    def released(self, client: Preferences, lane: _Lane) -> Sequence[int]:
+        """When this lane was used within the longest window of its rate limits, ascending."""
+        limits = [
+            one.rate_limit for one in (client, lane.preferences) if one is not None and one.rate_limit is not None
+        ]
+        if not limits:
+            return ()
+        since = self._now_ms - max(one.seconds for one in limits) * 1000
+        newest = self._connection.execute(
+            select(deliveries.c.released_ms)
+            .where(
+                deliveries.c.client_id == self._client_id,
+                deliveries.c.device_id == lane.device_id,
+                deliveries.c.channel == lane.channel.value,
+                deliveries.c.released_ms > since,
+            )
+            .order_by(deliveries.c.released_ms.desc())
+            .limit(max(one.count for one in limits))
+        ).scalars()
+        return sorted(newest)
+
+    def _is_awake(self) -> bool:
+        """Did a device of the client acknowledge something a moment ago?"""
+        if self._push_hold_ms == 0:
+            return False
+        return bool(
+            self._connection.execute(
+                select(
+                    exists().where(
+                        acknowledgements.c.client_id == self._client_id,
+                        acknowledgements.c.time_ms > self._now_ms - self._push_hold_ms,
+                    )
+                )
+            ).scalar()
+        )
+
+
+def event_of(row: Row[Any]) -> LogEvent:
+    """The event that tells every device of the client."""
+    return LogEvent(
+        type="notification",
+        channel="notifications",
+        priority=Priority(row.priority),
+        data={"notification": unstructure(as_notification(row))},
+    )
+
+
+def _lane_rows(client_id: str, lane: _Lane, state: DeliveryState) -> Any:
+    return and_(
+        deliveries.c.client_id == client_id,
+        deliveries.c.device_id == lane.device_id,
+        deliveries.c.channel == lane.channel.value,
+        deliveries.c.state == state.value,
+    )
+
+
+# --- what was held ------------------------------------------------------------------------------------
+
+
+def release_held(connection: Connection, client_id: str, now_ms: int) -> tuple[LogEvent, ...]:
+    """Look again at what was held and is due: send it, hold it longer, digest it or discard it.
+
+    At most `RELEASE_ROWS` of a lane; what remains is due still.
+    """
+    writing = _Writing(connection, client_id, 0, now_ms)
+    client = read_preferences(connection, client_id)
+    events: list[LogEvent] = []
+    for lane in writing.lanes():
+        rows = connection.execute(
+            select(deliveries, *(one for one in notifications.c if one.name not in deliveries.c))
+            .join(notifications, notifications.c.notification_id == deliveries.c.notification_id)
+            .where(_lane_rows(client_id, lane, _S.HELD), deliveries.c.due_ms <= now_ms)
+            .order_by(deliveries.c.number)
+            .limit(RELEASE_ROWS)
+        ).all()
+        if rows:
+            events += _release_lane(writing, connection, client_id, client, lane, rows, now_ms)
+    return tuple(events)
+
+
+def _release_lane(
+    writing: _Writing,
+    connection: Connection,
+    client_id: str,
+    client: Preferences,
+    lane: _Lane,
+    rows: Sequence[Row[Any]],
+    now_ms: int,
+) -> list[LogEvent]:
+    events: list[LogEvent] = []
+    limited = [row for row in rows if row.reason == HoldReason.RATE_LIMIT.value]
+    digested = {row.notification_id for row in limited} if len(limited) > 1 else set()
+    for row in rows:
+        if row.notification_id in digested:
+            continue
+        if row.reason == HoldReason.SEEN_ELSEWHERE.value and _was_seen(connection, row):
+            _change(connection, row, state=_S.DISCARDED.value, reason=HoldReason.SEEN_ELSEWHERE.value, due_ms=None)
+            continue
+        subject = Subject(kind=row.kind, priority=Priority(row.priority))
+        verdict = decide(
+            subject,
+            lane.channel,
+            client,
+            lane.preferences,
+            timezone=lane.timezone,
+            sent_ms=writing.released(client, lane),
+            now_ms=now_ms,
+        )
+        if verdict.discard is not None:
+            _change(connection, row, state=_S.DISCARDED.value, reason=f"not wanted: {verdict.discard}", due_ms=None)
+        elif verdict.hold is not None:
+            _change(connection, row, reason=verdict.hold.value, due_ms=verdict.until_ms)
+        else:
+            events += _let_out(connection, client_id, row, lane, now_ms)
+    if digested:
+        events += _digest(writing, connection, client_id, client, lane, limited, now_ms)
+    return events
+
+
+def _let_out(connection: Connection, client_id: str, row: Row[Any], lane: _Lane, now_ms: int) -> list[LogEvent]:
+    if lane.channel is Channel.IN_APP:
+        _change(connection, row, state=_S.SENT.value, reason=None, due_ms=None, released_ms=now_ms, sent_ms=now_ms)
+        return [event_of(row)]
+    _change(connection, row, state=_S.PENDING.value, reason=None, due_ms=None, released_ms=now_ms)
+    wake_device(connection, client_id, lane.device_id, now_ms)
+    return []
+
+
+def _digest(
+    writing: _Writing,
+    connection: Connection,
+    client_id: str,
+    client: Preferences,
+    lane: _Lane,
+    rows: Sequence[Row[Any]],
+    now_ms: int,
+) -> list[LogEvent]:
+    """One notification in place of many, if the hour and the rate allow it; else they wait on."""
+    layers = [client] if lane.preferences is None else [client, lane.preferences]
+    verdict = hold(layers, timezone=lane.timezone, sent_ms=writing.released(client, lane), now_ms=now_ms)
+    if verdict.hold is not None:
+        for row in rows:
+            _change(connection, row, due_ms=verdict.until_ms)
+        return []
+    priority = min((Priority(row.priority) for row in rows), key=lambda one: one.rank)
+    titles = " · ".join(row.title for row in rows[:DIGEST_TITLES]) + (" …" if len(rows) > DIGEST_TITLES else "")
+    subject = Subject(kind="digest", priority=priority)
+    number = next_number(connection, client_id).number
+    fields: dict[str, str | int] = {"count": len(rows), "titles": titles}
+    digest = writing.insert_notification(
+        str(uuid.uuid4()), number, subject, fields, client, is_read=True, is_digest=True
+    )
+    for row in rows:
+        _change(
+            connection,
+            row,
+            state=_S.DIGESTED.value,
+            reason=HoldReason.RATE_LIMIT.value,
+            due_ms=None,
+            digest_id=digest.notification_id,
+        )
+    return writing.insert_delivery(digest, subject, lane, Verdict())
+
+
+def _was_seen(connection: Connection, row: Row[Any]) -> bool:
+    """Did any device of the client get it, or did its person read it?"""
+    return bool(
+        connection.execute(
+            select(
+                or_(
+                    exists().where(
+                        deliveries.c.notification_id == row.notification_id,
+                        deliveries.c.channel == Channel.IN_APP.value,
+                        deliveries.c.state.in_((_S.DELIVERED.value, _S.OPENED.value)),
+                    ),
+                    exists().where(
+                        notifications.c.notification_id == row.notification_id, notifications.c.read_ms.is_not(None)
+                    ),
+                )
+            )
+        ).scalar()
+    )
+
+
+def _change(connection: Connection, row: Row[Any], **values: Any) -> None:
+    connection.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.notification_id == row.notification_id,
+            deliveries.c.channel == row.channel,
+            deliveries.c.device_id == row.device_id,
+        )
+        .values(**values)
+    )

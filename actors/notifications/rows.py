@@ -1,0 +1,162 @@
+"""Between rows and what the room speaks of: small reads and conversions that all of its store shares."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
+
+from actors.notifications.tables import clients, devices, notifications
+from protocol.codec import structure, unstructure, wire_time
+from protocol.events import Priority
+from protocol.notifications import Channel, Delivery, DeliveryState, Device, Notification, Platform, Preferences
+
+__all__ = [
+    "ClientRow",
+    "as_delivery",
+    "as_device",
+    "as_notification",
+    "json_text",
+    "next_number",
+    "preferences_of",
+    "preferences_text",
+    "read_preferences",
+    "unread_count",
+    "wake_device",
+    "wire_ms",
+]
+
+_PLATFORMS = {one.channel: one for one in Platform}
+
+
+@frozen(kw_only=True)
+class ClientRow:
+    """One client: its next order number and its preferences."""
+
+    number: int
+    preferences: Preferences
+
+
+def wire_ms(time_ms: int | None) -> str | None:
+    """RFC 3339 of POSIX milliseconds."""
+    return None if time_ms is None else wire_time(time_ms / 1000)
+
+
+def json_text(value: Any) -> str:
+    """JSON for a Text column."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@functools.lru_cache(maxsize=4096)
+def preferences_of(text: str | None) -> Preferences:
+    """Preferences from their column."""
+    if text is None:
+        return Preferences()
+    preferences: Preferences = structure(json.loads(text), Preferences)
+    return preferences
+
+
+def read_preferences(connection: Connection, client_id: str) -> Preferences:
+    """A client's preferences; the defaults where it has set none."""
+    return preferences_of(
+        connection.execute(select(clients.c.preferences).where(clients.c.client_id == client_id)).scalar()
+    )
+
+
+def preferences_text(preferences: Preferences) -> str:
+    """For their column."""
+    return json_text(unstructure(preferences))
+
+
+def next_number(connection: Connection, client_id: str) -> ClientRow:
+    """Take the client's next order number. In a write transaction."""
+    row = connection.execute(
+        update(clients)
+        .where(clients.c.client_id == client_id)
+        .values(last_number=clients.c.last_number + 1)
+        .returning(clients.c.last_number, clients.c.preferences)
+    ).one_or_none()
+    if row is None:
+        connection.execute(insert(clients).values(client_id=client_id, last_number=1, preferences=None))
+        return ClientRow(number=1, preferences=Preferences())
+    return ClientRow(number=row.last_number, preferences=preferences_of(row.preferences))
+
+
+def wake_device(connection: Connection, client_id: str, device_id: str, now_ms: int) -> None:
+    """Let an idle device be looked at now; one that waits for its next attempt keeps to it."""
+    connection.execute(
+        update(devices)
+        .where(
+            and_(devices.c.client_id == client_id, devices.c.device_id == device_id, devices.c.due_ms.is_(None)),
+        )
+        .values(due_ms=now_ms)
+    )
+
+
+def unread_count(connection: Connection, client_id: str) -> int:
+    """How many notifications are unread."""
+    return int(
+        connection.execute(
+            select(func.count())
+            .select_from(notifications)
+            .where(
+                and_(
+                    notifications.c.client_id == client_id,
+                    notifications.c.read_ms.is_(None),
+                    notifications.c.is_digest.is_(False),
+                )
+            )
+        ).scalar_one()
+    )
+
+
+def as_notification(row: Row[Any]) -> Notification:
+    """A notification from its row."""
+    return Notification(
+        notification_id=row.notification_id,
+        kind=row.kind,
+        priority=Priority(row.priority),
+        title=row.title,
+        body=row.body,
+        data=json.loads(row.data),
+        created_at=wire_time(row.created_ms / 1000),
+        read_at=wire_ms(row.read_ms),
+    )
+
+
+def as_delivery(row: Row[Any]) -> Delivery:
+    """A delivery from its row."""
+    return Delivery(
+        channel=Channel(row.channel),
+        device_id=row.device_id,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        reason=row.reason,
+        due_at=wire_ms(row.due_ms),
+        sent_at=wire_ms(row.sent_ms),
+        delivered_at=wire_ms(row.delivered_ms),
+        opened_at=wire_ms(row.opened_ms),
+        digest_id=row.digest_id,
+    )
+
+
+def as_device(row: Row[Any]) -> Device:
+    """A device without its secrets."""
+    channel = Channel(row.channel)
+    return Device(
+        device_id=row.device_id,
+        platform=_PLATFORMS[channel],
+        host="" if channel is Channel.APNS else urlsplit(row.address).hostname or "",
+        environment=row.environment,
+        topic=row.topic,
+        app_version=row.app_version,
+        device_model=row.device_model,
+        timezone=row.timezone,
+        locale=row.locale,
+        created_at=wire_time(row.created_ms / 1000),
+        updated_at=wire_time(row.updated_ms / 1000),
+    )
