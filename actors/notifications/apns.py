@@ -1,0 +1,166 @@
+"""Apple's push notification service: HTTP/2 with a provider token (JWT, ES256) that is used 20 to 60 minutes."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jwt
+import trio
+from attrs import frozen
+
+from actors.notifications.delivery_rules import Attempt
+from actors.notifications.outbox import LanePage
+from actors.notifications.outbox import Outgoing as OutgoingItem
+from actors.notifications.outgoing import Answer, Outgoing, OutgoingSettings
+from actors.notifications.sender import attempt_of, fitted, texts
+from protocol.events import Priority
+
+__all__ = ["ApnsCredentials", "ApnsSender", "ProviderToken"]
+
+HOSTS = {"production": "https://api.push.apple.com", "sandbox": "https://api.sandbox.push.apple.com"}
+TOKEN_SECONDS = 40 * 60
+"""Apple refuses tokens renewed more often than every 20 minutes, and those older than 60."""
+SHORTEST_TOKEN_SECONDS = 20 * 60
+PAYLOAD_BYTES = 4096
+EXPIRES_SECONDS = 24 * 3600
+IMMEDIATE, GENTLE = "10", "5"
+
+
+@frozen(kw_only=True)
+class ApnsCredentials:
+    """What Apple gave to the owner of the app."""
+
+    key_file: Path
+    """The signing key, `AuthKey_….p8`."""
+    key_id: str
+    team_id: str
+    topic: str
+    """The app's bundle id, for devices that name none."""
+    url: str | None = None
+    """In place of Apple's addresses."""
+
+
+class ProviderToken:
+    """The JWT that every request carries, made anew in time."""
+
+    def __init__(self, credentials: ApnsCredentials, key: str) -> None:
+        self._credentials = credentials
+        self._key = key
+        self._token = ""
+        self._made_seconds = float("-inf")
+
+    def value(self, now_seconds: float) -> str:
+        """The token, at most 40 minutes old."""
+        if now_seconds - self._made_seconds > TOKEN_SECONDS:
+            self._make(now_seconds)
+        return self._token
+
+    def refused(self, now_seconds: float) -> None:
+        """Apple says that it has expired: make another, if that is not too early."""
+        if now_seconds - self._made_seconds > SHORTEST_TOKEN_SECONDS:
+            self._make(now_seconds)
+
+    def _make(self, now_seconds: float) -> None:
+        self._token = jwt.encode(
+            {"iss": self._credentials.team_id, "iat": int(now_seconds)},
+            self._key,
+            algorithm="ES256",
+            headers={"kid": self._credentials.key_id},
+        )
+        self._made_seconds = now_seconds
+
+
+class ApnsSender:
+    """Sends to iPhones, iPads and Macs. Without credentials every delivery says so and is kept for later."""
+
+    def __init__(self, settings: OutgoingSettings, credentials: ApnsCredentials | None) -> None:
+        self._outgoing = Outgoing(settings, http2=True)
+        self._credentials = credentials
+        self._token: ProviderToken | None = None
+
+    async def __aenter__(self) -> ApnsSender:
+        await self._outgoing.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._outgoing.__aexit__(*error)
+
+    async def send(self, page: LanePage, item: OutgoingItem) -> Attempt:
+        """One notification to one device token."""
+        if self._credentials is None:
+            return Attempt(is_final=True, reason="this server has no APNs key")
+        now = time.time()
+        try:
+            token = (await self._provider_token(self._credentials)).value(now)
+        except (OSError, ValueError, jwt.PyJWTError):
+            # Its owner can mend the file while the server runs.
+            self._token = None
+            return Attempt(reason="the APNs key cannot be read")
+        title, body = texts(page, item)
+        is_urgent = item.priority in (Priority.CRITICAL, Priority.HIGH)
+        payload = fitted(
+            lambda text: {
+                "aps": {
+                    "alert": {"title": title, "body": text},
+                    "badge": page.badge,
+                    "sound": "default",
+                    "thread-id": item.kind,
+                    "interruption-level": "time-sensitive" if is_urgent else "active",
+                },
+                "notification_id": item.notification_id,
+                "kind": item.kind,
+                "data": item.data,
+            },
+            body,
+            PAYLOAD_BYTES,
+        )
+        host = self._credentials.url or HOSTS[page.environment or "production"]
+        answer = await self._outgoing.post(
+            f"{host}/3/device/{page.address}",
+            {
+                "authorization": f"bearer {token}",
+                "apns-topic": page.topic or self._credentials.topic,
+                "apns-push-type": "alert",
+                "apns-priority": GENTLE if item.priority in (Priority.LOW, Priority.DEBUG) else IMMEDIATE,
+                "apns-expiration": str(item.created_ms // 1000 + EXPIRES_SECONDS),
+                "apns-id": str(uuid.uuid5(uuid.NAMESPACE_URL, item.notification_id)),
+                "apns-collapse-id": item.notification_id[:64],
+                "content-type": "application/json",
+            },
+            payload,
+        )
+        return self._judged(answer, now)
+
+    async def _provider_token(self, credentials: ApnsCredentials) -> ProviderToken:
+        if self._token is None:
+            self._token = ProviderToken(credentials, await trio.Path(credentials.key_file).read_text())
+        return self._token
+
+    def _judged(self, answer: Answer, now_seconds: float) -> Attempt:
+        reason = _reason(answer.body)
+        if answer.status == 403 and reason == "ExpiredProviderToken" and self._token is not None:
+            self._token.refused(now_seconds)
+            return Attempt(reason="HTTP 403: ExpiredProviderToken")
+        attempt = attempt_of(answer, taken=(200,))
+        if attempt.is_sent or not reason:
+            return attempt
+        return Attempt(
+            is_gone=attempt.is_gone,
+            is_final=attempt.is_final,
+            reason=f"{attempt.reason}: {reason}",
+            retry_after_seconds=attempt.retry_after_seconds,
+        )
+
+
+def _reason(body: bytes) -> str:
+    """Apple's own word for what is wrong; empty without one."""
+    try:
+        told: Any = json.loads(body)
+    except ValueError:
+        return ""
+    reason = told.get("reason") if isinstance(told, dict) else None
+    return reason[:64] if isinstance(reason, str) and reason.isalnum() else ""

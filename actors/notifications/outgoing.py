@@ -1,0 +1,185 @@
+"""Requests to addresses that clients gave: https alone, to public addresses alone, without redirects, within bounds.
+
+The name is resolved here, every address that came is checked, and the connection goes to one of exactly these: there
+is no second look-up that an attacker's name server could answer differently (DNS rebinding). TLS still checks the
+certificate against the name.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import httpcore2
+import trio
+from attrs import frozen
+
+from actors.notifications.addresses import refusal
+from actors.notifications.delivery_rules import retry_after_seconds
+
+__all__ = ["AddressRefused", "Answer", "Outgoing", "OutgoingSettings", "RequestFailed"]
+
+REQUEST_SECONDS = 10.0
+"""Of one whole request, from resolving the name to the end of the answer."""
+CONNECTIONS = 32
+ANSWER_BYTES = 8 * 1024
+"""As much of an answer's body is read; nobody needs more than a reason."""
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+
+class RequestFailed(Exception):
+    """No answer came: the network, the peer or TLS is at fault, and another try may succeed."""
+
+
+class AddressRefused(Exception):
+    """The server will not send anything there; another try will not help."""
+
+
+@frozen(kw_only=True)
+class OutgoingSettings:
+    """What outgoing requests may do."""
+
+    allow_private: bool = False
+    """Addresses of the own network are allowed."""
+    ca_file: str | None = None
+    """A certificate authority to trust besides the usual ones, PEM."""
+    request_seconds: float = REQUEST_SECONDS
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What a peer answered."""
+
+    status: int
+    body: bytes
+    """Its first bytes."""
+    retry_after_seconds: float | None
+    """From `Retry-After`."""
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+class CheckedBackend(httpcore2.AsyncNetworkBackend):
+    """Connects to addresses that were checked, never to names."""
+
+    def __init__(self, *, allow_private: bool, resolve: Resolve = _resolve) -> None:
+        self._allow_private = allow_private
+        self._resolve = resolve
+        self._trio = httpcore2.TrioBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  the library's signature
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Resolve, check, connect. Raises `AddressRefused` if any of the host's addresses may not be used."""
+        try:
+            with trio.fail_after(float("inf") if timeout is None else timeout):
+                addresses = await self._resolve(host.strip("[]"), port)
+        except trio.TooSlowError as late:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from late
+        except OSError as error:
+            raise httpcore2.ConnectError("the name cannot be resolved") from error
+        for address in addresses:
+            problem = None if self._allow_private else refusal(address)
+            if problem is not None:
+                raise AddressRefused(f"{host} leads to an address that is refused: {problem}")
+        failure: Exception = httpcore2.ConnectError("the name has no address")
+        for address in addresses:
+            try:
+                return await self._trio.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Never: no address that a client gives leads to a file."""
+        raise AddressRefused("sockets in the file system are refused")
+
+    async def sleep(self, seconds: float) -> None:
+        """For the pool's own retries."""
+        await self._trio.sleep(seconds)
+
+
+class Outgoing:
+    """A client for one channel. Use it as an async context manager."""
+
+    def __init__(self, settings: OutgoingSettings, *, http2: bool = False, resolve: Resolve = _resolve) -> None:
+        context = ssl.create_default_context()
+        if settings.ca_file is not None:
+            context.load_verify_locations(settings.ca_file)
+        backend = CheckedBackend(allow_private=settings.allow_private, resolve=resolve)
+        self._seconds = settings.request_seconds
+        # httpx's own core, because only there the network backend is a parameter. It follows no redirect, keeps no
+        # cookie and reads no proxy from the environment, which is all that is wanted here.
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=CONNECTIONS,
+            keepalive_expiry=60.0,
+            http1=not http2,
+            http2=http2,
+            network_backend=backend,
+        )
+
+    async def __aenter__(self) -> Outgoing:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        with trio.CancelScope(shield=True), trio.move_on_after(1):
+            await self._pool.aclose()
+
+    async def post(self, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
+        """Post and return the answer, whatever its status. Raises `RequestFailed`, `AddressRefused`.
+
+        Cancelled, the connection is closed; whether the peer took the request is unknown.
+        """
+        if not url.startswith("https://"):
+            raise AddressRefused("only https addresses are allowed")
+        try:
+            with trio.fail_after(self._seconds):
+                return await self._post(url, {"user-agent": "leanvibe", **headers}, content)
+        except trio.TooSlowError:
+            raise RequestFailed(f"no answer within {self._seconds:g} seconds") from None
+        except (
+            httpcore2.NetworkError,
+            httpcore2.ProtocolError,
+            httpcore2.TimeoutException,
+            httpcore2.UnsupportedProtocol,
+        ) as error:
+            # The text may quote the address, which is a secret.
+            raise RequestFailed(type(error).__name__) from error
+
+    async def _post(self, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
+        async with self._pool.stream("POST", url, headers=list(headers.items()), content=content) as response:
+            body = b""
+            async with aclosing(aiter(response.stream)) as parts:  # type: ignore[arg-type,type-var]
+                async for part in parts:
+                    body += part
+                    if len(body) >= ANSWER_BYTES:
+                        break
+            named = {name.lower(): value for name, value in response.headers}
+            retry_after = named.get(b"retry-after")
+            return Answer(
+                status=response.status,
+                body=body[:ANSWER_BYTES],
+                retry_after_seconds=retry_after_seconds(
+                    None if retry_after is None else retry_after.decode("latin-1"), time.time()
+                ),
+            )

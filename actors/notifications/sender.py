@@ -1,0 +1,64 @@
+"""What a push channel gives to the actor that runs it: one try on one delivery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from actors.notifications.delivery_rules import Attempt
+from actors.notifications.outbox import LanePage, Outgoing
+from actors.notifications.outgoing import Answer
+from protocol.notification_templates import DEFAULT_LOCALE, cut, render
+
+__all__ = ["Sender", "attempt_of", "fitted", "texts"]
+
+GONE = (404, 410)
+TEMPORARY = (408, 425, 429)
+LATER = 500
+
+
+class Sender(Protocol):
+    """One way to send. Used as an async context manager for the life of its actor."""
+
+    async def __aenter__(self) -> Sender: ...
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+    async def send(self, page: LanePage, item: Outgoing) -> Attempt:
+        """Try once, within a deadline. Raises `RequestFailed`, `AddressRefused` as the client does."""
+        ...
+
+
+def attempt_of(answer: Answer, *, taken: tuple[int, ...], gone: tuple[int, ...] = GONE) -> Attempt:
+    """What an HTTP answer means for a delivery."""
+    status = answer.status
+    if status in taken:
+        return Attempt(is_sent=True)
+    reason = f"HTTP {status}"
+    if status in gone:
+        return Attempt(is_gone=True, reason=reason)
+    if status in TEMPORARY or status >= LATER:
+        return Attempt(reason=reason, retry_after_seconds=answer.retry_after_seconds)
+    if 300 <= status < 400:
+        return Attempt(is_final=True, reason=f"{reason}: redirects are not followed")
+    return Attempt(is_final=True, reason=reason)
+
+
+def texts(page: LanePage, item: Outgoing) -> tuple[str, str]:
+    """Title and body in the device's language, no longer than its channel shows."""
+    return render(item.kind, item.fields, page.locale or DEFAULT_LOCALE, page.channel.value)
+
+
+def fitted(make: Callable[[str], dict[str, Any]], body: str, maximum_bytes: int) -> bytes:
+    """JSON of what ``make`` makes of the body, which is cut until it fits. Raises `ValueError` if an empty one does not."""
+    while True:
+        encoded = json.dumps(make(body), ensure_ascii=False, separators=(",", ":")).encode()
+        over = len(encoded) - maximum_bytes
+        if over <= 0:
+            return encoded
+        if not body:
+            raise ValueError(f"{over} bytes too many without any text")
+        # As many characters as the bytes too many are worth on average in this text, so that few rounds are needed.
+        share = over * len(body) // len(json.dumps(body, ensure_ascii=False).encode())
+        body = cut(body, max(0, len(body) - share - 1)) if len(body) > 1 else ""

@@ -1,0 +1,79 @@
+"""The server's own key for Web Push (VAPID, RFC 8292): made at first need, kept in the data folder, 0600."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+__all__ = ["VapidKeys", "load_or_make_keys"]
+
+FILE_NAME = "vapid.pem"
+TOKEN_SECONDS = 12 * 3600
+"""A push service refuses tokens that live longer than 24 hours."""
+RENEW_SECONDS = 3600
+ORIGINS_KEPT = 256
+
+
+class VapidKeys:
+    """A key pair and the tokens signed by it, one for each push service."""
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey, contact: str) -> None:
+        self._private = private
+        self._contact = contact
+        point = private.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+        )
+        self.public_key = base64.urlsafe_b64encode(point).rstrip(b"=").decode()
+        """base64url, as a browser's `applicationServerKey` takes it."""
+        self._tokens: dict[str, tuple[float, str]] = {}
+
+    def authorization(self, endpoint: str, now_seconds: float | None = None) -> str:
+        """Value of the `Authorization` header for this endpoint."""
+        now = time.time() if now_seconds is None else now_seconds
+        parts = urlsplit(endpoint)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        expires, token = self._tokens.get(origin, (0.0, ""))
+        if expires - now < RENEW_SECONDS:
+            expires = now + TOKEN_SECONDS
+            token = jwt.encode(
+                {"aud": origin, "exp": int(expires), "sub": self._contact}, self._private, algorithm="ES256"
+            )
+            if len(self._tokens) >= ORIGINS_KEPT:
+                self._tokens.clear()
+            self._tokens[origin] = (expires, token)
+        return f"vapid t={token}, k={self.public_key}"
+
+
+def load_or_make_keys(folder: Path, contact: str) -> VapidKeys:
+    """The data folder's keys; made if there are none. Raises `OSError`, `ValueError` for a damaged file. Blocking.
+
+    A new file is complete before it has its name, and who came second uses what the first has made.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        made = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{FILE_NAME}.")  # 0600 by nature
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(made)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(name, path)
+        finally:
+            Path(name).unlink()
+    private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise ValueError(f"{path} does not hold a P-256 key")
+    return VapidKeys(private, contact)
