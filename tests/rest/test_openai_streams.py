@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trio
 
-from actors.rest import serving
+from actors.rest import http_connection
 from tests.server_fixture import RunningServer, count_to, eventually, running_server
 
 pytestmark = pytest.mark.integration
@@ -155,7 +155,7 @@ async def _refuses(server: RunningServer) -> bool:
 async def test_a_reader_that_takes_nothing_is_cut_at_the_write_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(http_connection, "WRITE_SECONDS", 0.3)
     async with (
         running_server(tmp_path, send_buffer_bytes=4096, mock_step_seconds=0.0005) as server,
         stalled_curl(server, tmp_path) as curl,
@@ -166,3 +166,18 @@ async def test_a_reader_that_takes_nothing_is_cut_at_the_write_deadline(
     # 18: the transfer ended before it was complete; 56: the connection was reset.
     assert status in (18, 56)
     assert b"[DONE]" not in (tmp_path / "curl.out").read_bytes()
+
+
+@pytest.mark.parametrize("is_streamed", [True, False], ids=["streamed", "whole"])
+async def test_an_answer_may_take_longer_than_a_client_may_be_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
+) -> None:
+    """A regression: whoever waited 30 seconds for an answer was cut as one who sends nothing."""
+    for name in ("HEAD_SECONDS", "BODY_SECONDS"):
+        monkeypatch.setattr(http_connection, name, 0.2)
+    async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.http() as http:
+        answer = await http.post("/v1/chat/completions", json=chat("count to 80", stream=is_streamed))
+        assert answer.status_code == 200
+        assert answer.text.rstrip().endswith("[DONE]") or answer.json()["choices"][0]["message"]["content"] == count_to(
+            80
+        )
