@@ -18,7 +18,7 @@ from actors.access.store import QUERIES as ACCESS_QUERIES
 from actors.assistant import store as assistant_store
 from actors.assistant.assistant import Assistant
 from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
-from actors.connections.client_stream import EventLog
+from actors.connections.client_stream import EventLog, no_counts
 from actors.connections.connection import Connection, ConnectionRooms, ConnectionSettings
 from actors.connections.directory import Directory
 from actors.connections.listener import Listener
@@ -39,10 +39,19 @@ from actors.inference.store import prune_generations
 from actors.inference.stream_keeper import StreamRules
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
+from actors.notifications.messages import NOTIFICATION_REQUESTS
+from actors.notifications.outbox import prune_notifications
+from actors.notifications.planning import trigger_hook
+from actors.notifications.store import COUNT as COUNT_UNREAD
+from actors.notifications.store import OPERATIONS as NOTIFICATION_OPERATIONS
+from actors.notifications.store import QUERIES as NOTIFICATION_QUERIES
+from actors.notifications.tree import notifications_tree
 from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
 from actors.rest.conversations import register_conversations
+from actors.rest.notifications import register_notifications
 from actors.rest.openai import register_openai
+from actors.rest.push import register_push
 from actors.rest.rest import Rest
 from actors.rest.rooms import Rooms
 from actors.rest.subscriptions import register_subscriptions
@@ -61,7 +70,7 @@ from actors.tasks.store import QUERIES as TASK_QUERIES
 from actors.tasks.tasks import Tasks
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate
 from protocol.events import Limits
-from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
+from runtime import ActorRef, ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 from runtime.inspection import readiness
 
 __all__ = ["VERSION", "Listening", "make_tree"]
@@ -75,6 +84,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *INFERENCE_OPERATIONS,
     *TASK_OPERATIONS,
     *assistant_store.OPERATIONS,
+    *NOTIFICATION_OPERATIONS,
 )
 """Every write that a room may ask of storage."""
 QUERIES: tuple[Query[Any, Any], ...] = (
@@ -84,9 +94,10 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     *INFERENCE_QUERIES,
     *TASK_QUERIES,
     *assistant_store.QUERIES,
+    *NOTIFICATION_QUERIES,
 )
 """Every read."""
-PRUNERS = (prune_log, prune_outcomes, prune_generations, prune_acknowledgements)
+PRUNERS = (prune_log, prune_outcomes, prune_generations, prune_acknowledgements, prune_notifications)
 """What forgets rows that are no longer kept."""
 MAXIMUM_ENGINES = 4
 """The one in use, one that is loaded to take over, and those that finish their last answers."""
@@ -102,7 +113,7 @@ class Listening:
     """What both speak; None is plain HTTP."""
 
 
-def event_log(storage: Storage) -> EventLog:
+def event_log(storage: Storage, notifications: ActorRef[Any]) -> EventLog:
     """What connections read of each client's log."""
 
     async def open_log(client_id: str) -> str:
@@ -111,7 +122,11 @@ def event_log(storage: Storage) -> EventLog:
     async def page(client_id: str, after_seq: int) -> LogPage:
         return await storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=after_seq))
 
-    return EventLog(storage=storage, open=open_log, page=page)
+    async def counts(client_id: str) -> dict[str, int]:
+        unread = await storage.read(COUNT_UNREAD, client_id)
+        return {**await no_counts(client_id), "unread": unread.unread}
+
+    return EventLog(storage=storage, open=open_log, page=page, counts=counts, ack_to=notifications)
 
 
 def make_tree(
@@ -150,6 +165,10 @@ def make_tree(
         **{
             wanted: CommandRoute(room=rooms.tasks, message=message, timeout_seconds=75.0)
             for wanted, message in TASK_REQUESTS.items()
+        },
+        **{
+            wanted: CommandRoute(room=rooms.notifications, message=message)
+            for wanted, message in NOTIFICATION_REQUESTS.items()
         },
     }
     registry = CollectorRegistry()
@@ -198,7 +217,7 @@ def make_tree(
         access=access,
         inference=inference,
         directory=directory,
-        log=event_log(storage),
+        log=event_log(storage, rooms.notifications),
         routes=routes,
     )
 
@@ -213,7 +232,12 @@ def make_tree(
                         ChildSpec(
                             id="writer",
                             start=lambda: Writer(
-                                WriterSettings(url=url, operations=OPERATIONS, pruners=PRUNERS),
+                                WriterSettings(
+                                    url=url,
+                                    operations=OPERATIONS,
+                                    hook=trigger_hook(settings.push_hold_seconds),
+                                    pruners=PRUNERS,
+                                ),
                                 system.reference("storage/relay"),
                             ),
                         ),
@@ -260,6 +284,7 @@ def make_tree(
             ),
             ChildSpec(id="assistant", start=lambda: Assistant(inference, storage)),
             ChildSpec(id="tasks", start=lambda: Tasks(storage, inference)),
+            ChildSpec(id="notifications", start=notifications_tree(system, settings, storage)),
             ChildSpec(
                 id="connections",
                 start=SupervisorSpec(
@@ -299,6 +324,8 @@ def make_tree(
                             register_assistant,
                             register_conversations,
                             register_openai,
+                            register_notifications,
+                            register_push,
                             register_subscriptions,
                             register_tasks,
                         ),

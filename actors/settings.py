@@ -100,6 +100,24 @@ class Settings:
     """Certificates, PEM, whose holders commands believe at an address elsewhere; None those of the system."""
     drain_seconds: float = field(default=10.0, validator=validators.ge(0))
     """How long running answers may go on when the server is told to stop."""
+    push_hold_seconds: float = field(default=10.0, validator=validators.ge(0))
+    """A push waits this long when a device of the same client acknowledged something as recently; 0 never waits."""
+    push_contact: str = "https://leanvibe.invalid"
+    """`mailto:` or `https:` address of whoever runs this server, told to push services; Apple's wants a real one."""
+    push_allow_private: bool = False
+    """Webhooks and push services may be on private addresses."""
+    push_ca_file: Path | None = None
+    """A certificate authority of webhooks and push services besides the usual ones, PEM."""
+    apns_key_file: Path | None = None
+    """Apple's signing key (`AuthKey_….p8`); without it, devices of Apple are told nothing."""
+    apns_key_id: str = ""
+    """Name of that key."""
+    apns_team_id: str = ""
+    """Team that the key belongs to."""
+    apns_topic: str = ""
+    """Bundle id of the app."""
+    apns_url: str | None = None
+    """In place of Apple's addresses."""
     log_level: str = field(default="info", validator=one_of("debug", "info", "warning", "error"))
     """Of the log on standard error."""
     mock_step_seconds: float = field(default=0.0, validator=validators.ge(0))

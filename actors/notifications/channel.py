@@ -1,0 +1,150 @@
+"""One push channel: takes a device at a time, sends what waits for it in order, writes down what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+import trio
+from attrs import field, frozen
+
+from actors.notifications.delivery_rules import Attempt, RetrySchedule
+from actors.notifications.outbox import READ_LANE, RECORD, LanePage, LaneWanted, Outgoing, Results
+from actors.notifications.outgoing import AddressRefused, RequestFailed
+from actors.notifications.sender import Sender
+from actors.refusals import CommandRefused
+from actors.storage.messages import Storage
+from protocol.notifications import Channel
+from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
+
+__all__ = ["ChannelSettings", "DeliverLane", "LaneDone", "PushChannel"]
+
+_log = structlog.get_logger("notifications")
+
+DEVICES_AT_ONCE = 8
+WAITING_DEVICES = 128
+Reach = Callable[[str], None]
+
+
+@frozen
+class DeliverLane:
+    """To a channel: something is due for this device."""
+
+    client_id: str
+    device_id: str
+
+
+@frozen
+class LaneDone:
+    """To the planner: the channel is through with this device for now."""
+
+    channel: Channel
+    client_id: str
+    device_id: str
+    is_recorded: bool
+    """False when storage could not be reached; the planner then waits before it tries again."""
+
+
+@frozen(kw_only=True)
+class ChannelSettings:
+    """How a channel works."""
+
+    channel: Channel
+    make_sender: Callable[[], Sender]
+    """Called once for each incarnation."""
+    schedule: RetrySchedule = field(factory=RetrySchedule)
+    reach: Reach = lambda _: None
+    """Called with the name of each step before it: where tests kill the process."""
+
+
+class PushChannel(Actor[DeliverLane]):
+    """At least once, in order for each device. A device that is slow or down holds up no other."""
+
+    mailbox = reject(WAITING_DEVICES)
+
+    def __init__(self, settings: ChannelSettings, storage: Storage, planner: ActorRef[LaneDone]) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._planner = planner
+        self._sender: Sender | None = None
+        self._closing = AsyncExitStack()
+        self._at_once = trio.CapacityLimiter(DEVICES_AT_ONCE)
+        self._taken = 0
+        self._failed = 0
+
+    async def started(self) -> None:
+        """Open the client; nothing is connected yet."""
+        self._sender = await self._closing.enter_async_context(self._settings.make_sender())
+
+    async def handle(self, message: DeliverLane) -> None:
+        self.context.spawn(self._deliver, message)
+
+    async def stopping(self) -> None:
+        """Close the connections."""
+        await self._closing.aclose()
+
+    def snapshot(self) -> dict[str, object]:
+        """Counts since this incarnation began."""
+        return {"devices_busy": self._at_once.borrowed_tokens, "taken": self._taken, "failed": self._failed}
+
+    async def _deliver(self, lane: DeliverLane) -> None:
+        """One page for one device. Cancelled, what was sent and not recorded is sent again with the same ids."""
+        is_recorded = False
+        try:
+            async with self._at_once:
+                is_recorded = await self._deliver_page(lane)
+        except (CommandRefused, RuntimeFault) as error:
+            _log.warning("storage not reached", channel=self._settings.channel.value, problem=str(error))
+        try:
+            self._planner.tell_nowait(
+                LaneDone(self._settings.channel, lane.client_id, lane.device_id, is_recorded=is_recorded)
+            )
+        except SendFault:
+            # The planner is starting again and knows of no device that is busy.
+            _log.debug("planner not told", channel=self._settings.channel.value)
+
+    async def _deliver_page(self, lane: DeliverLane) -> bool:
+        reach = self._settings.reach
+        reach("before reading")
+        page = await self._storage.read(READ_LANE, LaneWanted(client_id=lane.client_id, device_id=lane.device_id))
+        if page is None or page.channel is not self._settings.channel:
+            return True
+        attempts: list[tuple[str, Attempt]] = []
+        for item in page.items:
+            reach("before sending")
+            attempt = await self._send(page, item)
+            reach("after sending")
+            attempts.append((item.notification_id, attempt))
+            if not attempt.is_sent and not attempt.is_final:
+                # What comes after it waits with it: order is kept for each device.
+                break
+        reach("before recording")
+        await self._storage.transact(
+            RECORD,
+            Results(
+                client_id=page.client_id,
+                device_id=page.device_id,
+                channel=page.channel,
+                address=page.address,
+                attempts=tuple(attempts),
+                schedule=self._settings.schedule,
+            ),
+            client_id=page.client_id,
+        )
+        reach("after recording")
+        return True
+
+    async def _send(self, page: LanePage, item: Outgoing) -> Attempt:
+        assert self._sender is not None
+        try:
+            attempt = await self._sender.send(page, item)
+        except RequestFailed as failure:
+            attempt = Attempt(reason=str(failure))
+        except AddressRefused as refusal:
+            attempt = Attempt(is_final=True, reason=str(refusal))
+        if attempt.is_sent:
+            self._taken += 1
+        else:
+            self._failed += 1
+        return attempt

@@ -1,0 +1,305 @@
+"""The planner: answers what is asked of the room, and hands what is due to the channels."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+from attrs import frozen
+
+from actors.notifications.channel import DeliverLane, LaneDone
+from actors.notifications.history import (
+    DEAD_LETTERS,
+    HISTORY,
+    MARK,
+    RESEND,
+    STATISTICS,
+    DeliveryMark,
+    Page,
+    Resending,
+)
+from actors.notifications.in_app import ReleaseDone, ReleaseDue
+from actors.notifications.messages import (
+    AckNoted,
+    CountNotifications,
+    DescribePush,
+    ListDeadLetters,
+    ListDevices,
+    ListNotifications,
+    MarkDelivery,
+    NotificationRequest,
+    PostNotification,
+    PushKey,
+    ReadAllNotifications,
+    ReadHistory,
+    ReadNotifications,
+    ReadStatistics,
+    RegisterDevice,
+    RemoveDevice,
+    Resend,
+    TriggersCommitted,
+    UsePreferences,
+)
+from actors.notifications.outbox import LOOK, Due, LookWanted
+from actors.notifications.store import (
+    COUNT,
+    LIST,
+    LIST_DEVICES,
+    POST,
+    READ,
+    READ_PREFERENCES,
+    REGISTER,
+    REMOVE,
+    SET_PREFERENCES,
+    Listing,
+    Marking,
+    OfDevice,
+    Posting,
+    PreferencesSet,
+    Registering,
+)
+from actors.notifications.vapid import VapidKeys, load_or_make_keys
+from actors.refusals import CommandRefused
+from actors.storage.messages import Operation, Query, Storage
+from protocol.notifications import Channel
+from runtime import Actor, ActorRef, Down, RuntimeFault, SendFault, reject
+
+__all__ = ["Planner", "PlannerSettings", "vapid_keys"]
+
+_log = structlog.get_logger("notifications")
+
+LOOK_SECONDS = 15.0
+"""It looks this often even if nobody wakes it."""
+RETRY_SECONDS = 1.0
+LANES_IN_FLIGHT = 64
+"""Devices of one channel that are being served; the others wait in the database."""
+RELEASES_IN_FLIGHT = 64
+
+
+@frozen
+class Watch:
+    """Timer: a channel may run again."""
+
+    path: str
+
+
+@frozen(kw_only=True)
+class PlannerSettings:
+    """What the planner must know."""
+
+    data_folder: Path
+    """Where the key for Web Push is."""
+    push_contact: str
+    """`mailto:` or `https:` address in that key's tokens."""
+
+
+def vapid_keys(settings: PlannerSettings) -> Callable[[], Awaitable[VapidKeys]]:
+    """Loads the keys at first need, or makes them; each caller of this has a copy of its own."""
+    loaded: VapidKeys | None = None
+
+    async def keys() -> VapidKeys:
+        nonlocal loaded
+        if loaded is None:
+            loaded = await trio.to_thread.run_sync(load_or_make_keys, settings.data_folder, settings.push_contact)
+        return loaded
+
+    return keys
+
+
+class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | LaneDone | ReleaseDone | Watch]):
+    """Keeps nothing that is not in the database but which devices the channels are busy with."""
+
+    mailbox = reject(2048)
+
+    def __init__(
+        self,
+        settings: PlannerSettings,
+        storage: Storage,
+        in_app: ActorRef[Any],
+        channels: Mapping[Channel, ActorRef[Any]],
+    ) -> None:
+        self._storage = storage
+        self._in_app = in_app
+        self._channels = channels
+        self._keys = vapid_keys(settings)
+        self._busy: dict[Channel, set[tuple[str, str]]] = {channel: set() for channel in channels}
+        self._releasing: set[str] = set()
+        self._wake = trio.Event()
+        self._looks = 0
+
+    async def started(self) -> None:
+        """Whatever was due while no planner ran is found by the first look."""
+        for one in (self._in_app, *self._channels.values()):
+            self.context.monitor(one)
+        self.context.spawn(self._plan)
+
+    async def handle(self, message: Any) -> None:
+        match message:
+            case TriggersCommitted():
+                self._wake.set()
+            case AckNoted():
+                try:
+                    self._in_app.tell_nowait(message)
+                except SendFault:
+                    # Cumulative: the device's next one covers it.
+                    _log.debug("acknowledgement not noted", client_id=message.client_id)
+            case LaneDone(channel, client_id, device_id, is_recorded):
+                self._busy[channel].discard((client_id, device_id))
+                await self._wake_soon(is_good=is_recorded)
+            case ReleaseDone(client_id, is_recorded):
+                self._releasing.discard(client_id)
+                await self._wake_soon(is_good=is_recorded)
+            case Watch(path):
+                self.context.monitor(next(one for one in self._places() if one.path == path))
+                self._wake.set()
+            case _:
+                # A child task answers, so that no request waits for another's disk.
+                self.context.answer_later(self._carry_out, message)
+
+    async def down(self, down: Down) -> None:
+        """A channel ended: what it was busy with is due still."""
+        if down.path == self._in_app.path:
+            self._releasing.clear()
+        for channel, place in self._channels.items():
+            if place.path == down.path:
+                self._busy[channel].clear()
+        self.context.after(RETRY_SECONDS, Watch(down.path))
+
+    def snapshot(self) -> dict[str, object]:
+        """How many devices each channel is busy with."""
+        busy = {channel.value: len(devices) for channel, devices in self._busy.items()}
+        return {"busy": busy, "releasing": len(self._releasing), "looks": self._looks}
+
+    def _places(self) -> list[ActorRef[Any]]:
+        return [self._in_app, *self._channels.values()]
+
+    # --- what is due --------------------------------------------------------------------------------------
+
+    async def _wake_soon(self, *, is_good: bool) -> None:
+        if is_good:
+            self._wake.set()
+        else:
+            self.context.after(RETRY_SECONDS, TriggersCommitted())
+
+    async def _plan(self) -> None:
+        while True:
+            wait_seconds = LOOK_SECONDS
+            self._wake = trio.Event()
+            try:
+                due = await self._storage.read(LOOK, LookWanted(now_ms=_now_ms()))
+                self._looks += 1
+                self._hand_out(due)
+                if due.next_ms is not None:
+                    wait_seconds = min(LOOK_SECONDS, max(0.0, (due.next_ms - _now_ms()) / 1000))
+            except (CommandRefused, RuntimeFault) as error:
+                _log.warning("outbox not read", problem=str(error))
+                await trio.sleep(RETRY_SECONDS)
+            with trio.move_on_after(wait_seconds):
+                await self._wake.wait()
+
+    def _hand_out(self, due: Due) -> None:
+        for name, client_id, device_id in due.lanes:
+            channel = Channel(name)
+            busy = self._busy.get(channel)
+            if busy is None or (client_id, device_id) in busy or len(busy) >= LANES_IN_FLIGHT:
+                continue
+            if self._tell(self._channels[channel], DeliverLane(client_id, device_id)):
+                busy.add((client_id, device_id))
+        for client_id in due.clients:
+            if client_id in self._releasing or len(self._releasing) >= RELEASES_IN_FLIGHT:
+                continue
+            if self._tell(self._in_app, ReleaseDue(client_id)):
+                self._releasing.add(client_id)
+
+    def _tell(self, place: ActorRef[Any], message: object) -> bool:
+        try:
+            place.tell_nowait(message)
+        except SendFault as fault:
+            _log.debug("channel not reached", path=place.path, problem=type(fault).__name__)
+            return False
+        return True
+
+    # --- what is asked ------------------------------------------------------------------------------------
+
+    async def _carry_out(self, message: NotificationRequest) -> object:
+        if isinstance(message, DescribePush):
+            return PushKey(public_key=(await self._keys()).public_key)
+        call = _call_of(message)
+        if isinstance(call.what, Query):
+            return await self._storage.read(call.what, call.command)
+        key = getattr(message, "key", None)
+        committed = await self._storage.transact(call.what, call.command, client_id=message.client_id, key=key)
+        # A read mark, new preferences or a new address may have made something due, or superfluous.
+        self._wake.set()
+        return committed.value
+
+
+@frozen
+class _Call:
+    """A query or an operation with its command."""
+
+    what: Query[Any, Any] | Operation[Any, Any]
+    command: Any
+
+
+def _call_of(message: NotificationRequest) -> _Call:  # noqa: C901, PLR0912  a table of what carries out what
+    """What storage is asked for, for each request."""
+    match message:
+        case ListNotifications():
+            return _Call(LIST, Listing(client_id=message.client_id, data=message.data))
+        case ReadNotifications():
+            return _Call(
+                READ,
+                Marking(
+                    client_id=message.client_id,
+                    device_id=message.device_id,
+                    notification_ids=tuple(message.data.notification_ids),
+                    is_opened=message.data.opened,
+                ),
+            )
+        case ReadAllNotifications():
+            marking = Marking(client_id=message.client_id, device_id=message.device_id, notification_ids=None)
+            return _Call(READ, marking)
+        case UsePreferences(data=data):
+            if data.preferences is None:
+                return _Call(READ_PREFERENCES, OfDevice(client_id=message.client_id, device_id=data.device_id))
+            wanted = PreferencesSet(client_id=message.client_id, device_id=data.device_id, preferences=data.preferences)
+            return _Call(SET_PREFERENCES, wanted)
+        case RegisterDevice(data=data):
+            device_id = data.device_id or message.device_id
+            return _Call(REGISTER, Registering(client_id=message.client_id, device_id=device_id, data=data))
+        case ListDevices():
+            return _Call(LIST_DEVICES, message.client_id)
+        case RemoveDevice(data=data):
+            return _Call(REMOVE, OfDevice(client_id=message.client_id, device_id=data.device_id))
+        case PostNotification(data=data):
+            posting = Posting(client_id=message.client_id, notification_id=str(uuid.uuid4()), data=data)
+            return _Call(POST, posting)
+        case CountNotifications():
+            return _Call(COUNT, message.client_id)
+        case ReadHistory() | ListDeadLetters():
+            page = Page(client_id=message.client_id, cursor=message.cursor, limit=message.limit)
+            return _Call(HISTORY if isinstance(message, ReadHistory) else DEAD_LETTERS, page)
+        case ReadStatistics():
+            return _Call(STATISTICS, message.client_id)
+        case Resend():
+            resending = Resending(client_id=message.client_id, notification_id=message.notification_id)
+            return _Call(RESEND, resending)
+        case MarkDelivery():
+            mark = DeliveryMark(
+                client_id=message.client_id,
+                notification_id=message.notification_id,
+                device_id=message.device_id,
+                state=message.state,
+            )
+            return _Call(MARK, mark)
+    raise AssertionError(f"{type(message).__name__} is no request of this room")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

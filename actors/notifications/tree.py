@@ -1,0 +1,80 @@
+"""The room's part of the tree: a planner, a watch on the engine, and one child for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from actors.notifications.apns import ApnsCredentials, ApnsSender
+from actors.notifications.channel import ChannelSettings, PushChannel, Reach
+from actors.notifications.delivery_rules import RetrySchedule
+from actors.notifications.engine_watch import EngineWatch
+from actors.notifications.in_app import InApp
+from actors.notifications.outgoing import OutgoingSettings
+from actors.notifications.planner import Planner, PlannerSettings, vapid_keys
+from actors.notifications.sender import Sender
+from actors.notifications.web_push import WebPushSender
+from actors.notifications.webhook import WebhookSender
+from actors.settings import Settings
+from actors.storage.messages import Storage
+from protocol.notifications import Channel
+from runtime import ActorSystem, Backoff, ChildSpec, SupervisorSpec
+
+__all__ = ["notifications_tree"]
+
+
+def notifications_tree(
+    system: ActorSystem,
+    settings: Settings,
+    storage: Storage,
+    *,
+    schedule: RetrySchedule | None = None,
+    reach: Reach = lambda _: None,
+) -> SupervisorSpec:
+    """One for one: a channel that crashes again and again is started again and again, and the others go on."""
+    outgoing = OutgoingSettings(
+        allow_private=settings.push_allow_private,
+        ca_file=None if settings.push_ca_file is None else str(settings.push_ca_file),
+    )
+    planner_settings = PlannerSettings(data_folder=settings.data_dir, push_contact=settings.push_contact)
+    senders: dict[Channel, Callable[[], Sender]] = {
+        Channel.WEB_PUSH: lambda: WebPushSender(outgoing, vapid_keys(planner_settings)),
+        Channel.APNS: lambda: ApnsSender(outgoing, _credentials(settings)),
+        Channel.WEBHOOK: lambda: WebhookSender(outgoing),
+    }
+    planner = system.reference("notifications/planner")
+    in_app = system.reference("notifications/in_app")
+    places = {channel: system.reference(f"notifications/{channel.value}") for channel in senders}
+    inference = system.reference("inference/inference")
+
+    def push_channel(channel: Channel) -> ChildSpec:
+        channel_settings = ChannelSettings(
+            channel=channel, make_sender=senders[channel], schedule=schedule or RetrySchedule(), reach=reach
+        )
+        return ChildSpec(
+            id=channel.value,
+            start=lambda: PushChannel(channel_settings, storage, planner),
+            backoff=Backoff(base_seconds=0.25, maximum_seconds=10.0),
+        )
+
+    return SupervisorSpec(
+        # A wrong key file or a bug in one channel must not take the house down; back-off spaces its attempts.
+        intensity=None,
+        children=(
+            ChildSpec(id="in_app", start=lambda: InApp(storage, planner)),
+            *(push_channel(channel) for channel in senders),
+            ChildSpec(id="planner", start=lambda: Planner(planner_settings, storage, in_app, places)),
+            ChildSpec(id="engine_watch", start=lambda: EngineWatch(inference, storage)),
+        ),
+    )
+
+
+def _credentials(settings: Settings) -> ApnsCredentials | None:
+    if settings.apns_key_file is None:
+        return None
+    return ApnsCredentials(
+        key_file=settings.apns_key_file,
+        key_id=settings.apns_key_id,
+        team_id=settings.apns_team_id,
+        topic=settings.apns_topic,
+        url=settings.apns_url,
+    )

@@ -1,0 +1,58 @@
+"""A server of notifications in a process of its own, that dies at the step it is told; for tests of `kill -9`.
+
+Arguments: data folder, CA file, a step's name and at which of its times to die (or `never 0`), then how many notifications to post.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import trio
+
+from actors.notifications import outbox
+from actors.notifications.delivery_rules import RetrySchedule
+from tests.notifications.room_tree import running_room
+from tests.server_fixture import eventually
+
+SCHEDULE = RetrySchedule(base_seconds=0.05, maximum_seconds=0.2, maximum_attempts=1000)
+
+
+def main() -> None:
+    """Post, deliver, and say `idle` when nothing waits any more; or die on the way."""
+    folder, ca_file, step, times, posts = sys.argv[1:]
+    left = int(times)
+
+    def reach(name: str) -> None:
+        nonlocal left
+        if name == step:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if step == "inside recording":
+        original = outbox.record
+
+        def record(*arguments: object) -> object:
+            outcome = original(*arguments)  # type: ignore[arg-type]
+            reach("inside recording")
+            return outcome
+
+        object.__setattr__(outbox.RECORD, "function", record)
+
+    async def run() -> None:
+        async with running_room(Path(folder), push_ca_file=Path(ca_file), schedule=SCHEDULE, reach=reach) as room:
+            for number in range(int(posts)):
+                reach("before posting")
+                print("posted", await room.post(f"n{number}"), flush=True)
+            due = "SELECT 1 FROM notification_devices WHERE due_ms IS NOT NULL"
+            await eventually(lambda: not room.rows(due), seconds=50)
+            print("idle", flush=True)
+
+    trio.run(run)
+
+
+if __name__ == "__main__":
+    main()

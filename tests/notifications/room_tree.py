@@ -1,0 +1,194 @@
+"""Storage and the notifications room as a running tree, with probes where their neighbours would be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from attrs import define
+from sqlalchemy import create_engine, text
+
+from actors.application import OPERATIONS, QUERIES
+from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.notifications.delivery_rules import RetrySchedule
+from actors.notifications.messages import (
+    ListNotifications,
+    PostNotification,
+    ReadHistory,
+    RegisterDevice,
+    UsePreferences,
+)
+from actors.notifications.planning import trigger_hook
+from actors.notifications.tree import notifications_tree
+from actors.settings import Settings
+from actors.storage.database import FILE_NAME, database_url
+from actors.storage.messages import Storage
+from actors.storage.readers import Readers
+from actors.storage.relay import Relay
+from actors.storage.writer import Writer, WriterSettings
+from protocol.codec import structure
+from protocol.events import Priority
+from protocol.notifications import (
+    DeviceRegister,
+    NotificationList,
+    NotificationPage,
+    NotificationPost,
+    NotificationPreferences,
+)
+from runtime import ActorRef, ActorSystem, ChildSpec, SupervisorSpec
+from runtime.testing import Probe
+from tests.database_fixture import fresh_database
+
+__all__ = ["QUICK", "RunningRoom", "engine_health", "room_spec", "running_room"]
+
+QUICK = RetrySchedule(base_seconds=0.02, maximum_seconds=0.2, maximum_attempts=8)
+"""Retries that a test can wait for."""
+
+
+def engine_health(state: str = "ready", restarts: int = 0, problem: str | None = None) -> EngineHealth:
+    """What the inference room would say."""
+    return EngineHealth(
+        engine="mock",
+        state=state,
+        model="phi",
+        worker_pid=1,
+        restarts=restarts,
+        report={},
+        problem=problem,
+        queue_depth=0,
+        running=0,
+        tokens_per_second=None,
+        last_inference_ms=None,
+    )
+
+
+def room_spec(
+    system: ActorSystem,
+    settings: Settings,
+    directory: Probe,
+    inference: Probe,
+    *,
+    schedule: RetrySchedule = QUICK,
+    reach: Callable[[str], None] = lambda _: None,
+) -> SupervisorSpec:
+    """Storage, the room and its neighbours as a tree."""
+    url = database_url(settings.database, settings.data_dir)
+    storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
+    relay = system.reference("storage/relay")
+    writer = WriterSettings(url=url, operations=OPERATIONS, hook=trigger_hook(settings.push_hold_seconds))
+    return SupervisorSpec(
+        intensity=None,
+        children=(
+            ChildSpec(id="directory", start=directory.start),
+            ChildSpec(
+                id="storage",
+                start=SupervisorSpec(
+                    children=(
+                        ChildSpec(
+                            id="relay",
+                            start=lambda: Relay(
+                                system.reference("directory"), system.reference("notifications/planner")
+                            ),
+                        ),
+                        ChildSpec(id="writer", start=lambda: Writer(writer, relay)),
+                        ChildSpec(id="readers", start=lambda: Readers(url, QUERIES)),
+                    )
+                ),
+            ),
+            ChildSpec(
+                id="inference", start=SupervisorSpec(children=(ChildSpec(id="inference", start=inference.start),))
+            ),
+            ChildSpec(
+                id="notifications",
+                start=notifications_tree(system, settings, storage, schedule=schedule, reach=reach),
+            ),
+        ),
+    )
+
+
+@define
+class RunningRoom:
+    """A started tree and what a test asks of it."""
+
+    system: ActorSystem
+    settings: Settings
+    storage: Storage
+    directory: Probe
+    inference: Probe
+
+    @property
+    def planner(self) -> ActorRef[Any]:
+        """The room's face."""
+        return self.system.reference("notifications/planner")
+
+    async def register(self, device_id: str, client_id: str = "me", **fields: Any) -> Any:
+        """Register a device."""
+        data: DeviceRegister = structure({"device_id": device_id, **fields}, DeviceRegister)
+        return await self.planner.ask(RegisterDevice(client_id=client_id, device_id="cli", data=data), timeout=5)
+
+    async def post(
+        self, title: str, client_id: str = "me", body: str = "", priority: Priority = Priority.MEDIUM
+    ) -> str:
+        """Post an event; returns the notification's id."""
+        data = NotificationPost(template="message", fields={"title": title, "body": body}, priority=priority)
+        posted = await self.planner.ask(PostNotification(client_id=client_id, data=data), timeout=10)
+        return str(posted.notification_id)
+
+    async def prefer(self, client_id: str = "me", **fields: Any) -> None:
+        """Set the client's preferences."""
+        data: NotificationPreferences = structure({"preferences": fields}, NotificationPreferences)
+        await self.planner.ask(UsePreferences(client_id=client_id, device_id="cli", data=data), timeout=5)
+
+    async def list(self, client_id: str = "me") -> NotificationPage:
+        """The newest notifications."""
+        wanted = ListNotifications(client_id=client_id, device_id="cli", data=NotificationList(limit=200))
+        page: NotificationPage = await self.planner.ask(wanted, timeout=5)
+        return page
+
+    async def state(self, notification_id: str, device_id: str) -> str:
+        """State and reason of one delivery."""
+        page = await self.planner.ask(ReadHistory(client_id="me", limit=200), timeout=5)
+        for entry in page.entries:
+            for one in entry.deliveries:
+                if (entry.notification.notification_id, one.device_id) == (notification_id, device_id):
+                    return f"{one.state.value} ({one.reason})" if one.reason else one.state.value
+        raise AssertionError("there is no such delivery")
+
+    def rows(self, statement: str) -> list[Any]:
+        """Look into the database past the room."""
+        engine = create_engine(database_url(None, self.settings.data_dir))
+        with engine.connect() as connection:
+            found = [tuple(row) for row in connection.execute(text(statement))]
+        engine.dispose()
+        return found
+
+
+@asynccontextmanager
+async def running_room(
+    folder: Path,
+    *,
+    schedule: RetrySchedule = QUICK,
+    reach: Callable[[str], None] = lambda _: None,
+    health: Any = None,
+    **overrides: Any,
+) -> AsyncIterator[RunningRoom]:
+    """Run it for a block, on the folder's database."""
+    if not (folder / FILE_NAME).exists():
+        fresh_database(folder)
+    settings = Settings(
+        **{"data_dir": folder, "push_allow_private": True, "push_hold_seconds": 0.0, "engine": "mock", **overrides}
+    )
+    directory = Probe()
+    inference = Probe({DescribeEngine: health or engine_health()})
+    system = ActorSystem(watch_loop=False, drain_seconds=0.1)
+    storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
+    async with trio.open_nursery() as nursery:
+        spec = room_spec(system, settings, directory, inference, schedule=schedule, reach=reach)
+        await nursery.start(system.run, spec)
+        try:
+            yield RunningRoom(system, settings, storage, directory, inference)
+        finally:
+            system.request_stop("the test is over")

@@ -1,0 +1,235 @@
+"""The channels against real services: Web Push, APNs and webhooks over TLS, every answer that a service may give."""
+
+import hashlib
+import hmac
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.notifications.messages import AckNoted, DescribePush, ListDevices, Resend
+from protocol.events import Priority
+from protocol.notifications import DeviceList
+from runtime.testing import crash
+from tests.notifications.push_services import CUT, HANG, Later, PushServices, apple_key
+from tests.notifications.room_tree import RunningRoom, running_room
+from tests.server_fixture import eventually
+
+pytestmark = pytest.mark.integration
+SECRET = "a secret of sixteen or more"
+
+
+def settings(services: PushServices, folder: Path) -> dict[str, Any]:
+    key_file = folder / "apple.p8"
+    services.apple_public = apple_key(key_file).public_key()
+    return {
+        "push_ca_file": services.ca_file,
+        "apns_key_file": key_file,
+        "apns_key_id": "KEY1234567",
+        "apns_team_id": "TEAM123456",
+        "apns_topic": "org.example.app",
+        "apns_url": services.url,
+    }
+
+
+async def register_all(room: RunningRoom, services: PushServices) -> None:
+    await room.register("browser", platform="web", subscription=services.subscription("browser"))
+    await room.register("iphone", platform="ios", token="ab" * 32, locale="de")
+    await room.register("hook", platform="webhook", url=f"{services.url}/hook/mine", secret=SECRET)
+
+
+PATHS = {"browser": "/push/browser", "iphone": f"/3/device/{'ab' * 32}", "hook": "/hook/mine"}
+
+
+async def test_a_notification_reaches_browser_iphone_and_webhook(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        name = await room.post("Hello", body="wörld " * 600, priority=Priority.HIGH)
+        await eventually(lambda: len(services.received) == 3, seconds=20)
+        by_path = {one.path: one for one in services.received}
+        browser, iphone, hook = (by_path[path] for path in PATHS.values())
+        assert browser.payload["notification_id"] == hook.payload["notification_id"] == name
+        assert browser.payload["badge"] == 1
+        assert len(browser.payload["body"]) == 500
+        assert browser.headers["urgency"] == "high"
+        assert iphone.payload["notification_id"] == name
+        assert iphone.payload["aps"]["alert"]["title"] == "Hello"
+        assert iphone.payload["aps"]["interruption-level"] == "time-sensitive"
+        assert iphone.headers["apns-topic"] == "org.example.app"
+        signed = hook.headers["x-leanvibe-timestamp"].encode() + b"." + hook.raw
+        expected = "v1=" + hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+        assert hook.headers["x-leanvibe-signature"] == expected
+        assert abs(int(hook.headers["x-leanvibe-timestamp"]) - time.time()) < 60
+        for device_id in PATHS:
+            await eventually(lambda device_id=device_id: _is(room, name, device_id, "sent"))
+
+
+async def _is(room: RunningRoom, name: str, device_id: str, state: str) -> bool:
+    return await room.state(name, device_id) == state
+
+
+async def test_the_key_is_made_at_first_need_and_is_nobody_elses(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        assert not (tmp_path / "vapid.pem").exists()
+        key = (await room.planner.ask(DescribePush(), timeout=5)).public_key
+        assert stat.S_IMODE((tmp_path / "vapid.pem").stat().st_mode) == 0o600
+        assert len(key) == 87
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        assert (await room.planner.ask(DescribePush(), timeout=5)).public_key == key
+
+
+@pytest.mark.parametrize("device_id", list(PATHS))
+@pytest.mark.parametrize("trouble", [500, 503, CUT, Later("0")], ids=str)
+async def test_trouble_that_passes_is_tried_again_in_order_with_the_same_id(
+    tmp_path: Path, services: PushServices, device_id: str, trouble: Any
+) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        path = PATHS[device_id]
+        services.plans[path].extend([trouble, trouble])
+        names = [await room.post(f"n{number}") for number in range(3)]
+        await eventually(lambda: len(services.titles(path)) >= 3, seconds=20)
+        assert services.titles(path) == ["n0", "n1", "n2"]
+        assert services.requests.count(path) == 5
+        assert [one.payload["notification_id"] for one in services.received if one.path == path] == names
+
+
+async def test_a_service_that_asks_for_time_gets_it(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        services.plans["/push/browser"].append(Later("1"))
+        started = time.monotonic()
+        await room.post("n")
+        await eventually(lambda: services.titles("/push/browser"), seconds=20)
+        assert services.received[-1].time - started >= 1.0
+
+
+@pytest.mark.parametrize(("device_id", "status"), [("browser", 404), ("browser", 410), ("iphone", 410), ("hook", 410)])
+async def test_a_service_that_knows_the_device_no_more_ends_it_and_everyone_hears_of_it(
+    tmp_path: Path, services: PushServices, device_id: str, status: int
+) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        services.plans[PATHS[device_id]].append(status)
+        name = await room.post("n")
+
+        async def devices() -> list[str]:
+            listed = await room.planner.ask(ListDevices(client_id="me", device_id="cli", data=DeviceList()), timeout=5)
+            return [one.device_id for one in listed.devices]
+
+        async def is_removed() -> bool:
+            return device_id not in await devices()
+
+        await eventually(is_removed, seconds=20)
+        assert len(await devices()) == 2
+        assert await room.state(name, device_id) == "discarded (the subscription is gone)"
+        assert (await room.list()).notifications[0].title == f"Push to {device_id} has ended"
+        others = [one for one in PATHS if one != device_id]
+        await eventually(
+            lambda: all(len(services.titles(PATHS[one])) == 2 for one in others), seconds=20, what="the others told"
+        )
+
+
+@pytest.mark.parametrize("device_id", list(PATHS))
+@pytest.mark.parametrize("status", [400, 403, 413, 302])
+async def test_a_refusal_for_good_is_a_dead_letter_that_can_be_sent_again(
+    tmp_path: Path, services: PushServices, device_id: str, status: int
+) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        path = PATHS[device_id]
+        services.plans[path].append(status)
+        name = await room.post("refused")
+        await room.post("after")
+        await eventually(lambda: services.titles(path) == ["after"], seconds=20)
+        await eventually(lambda: _state_begins(room, name, device_id, f"dead (HTTP {status}"), seconds=20)
+        assert "/push/elsewhere" not in services.requests
+        assert (await room.planner.ask(Resend(client_id="me", notification_id=name), timeout=5)).resent == 1
+        await eventually(lambda: services.titles(path) == ["after", "refused"], seconds=20)
+
+
+async def _state_begins(room: RunningRoom, name: str, device_id: str, beginning: str) -> bool:
+    return (await room.state(name, device_id)).startswith(beginning)
+
+
+async def test_apples_reason_is_told_and_an_expired_token_is_tried_again(
+    tmp_path: Path, services: PushServices
+) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        path = PATHS["iphone"]
+        services.plans[path].extend([(403, {"reason": "ExpiredProviderToken"}), (400, {"reason": "BadTopic"})])
+        name = await room.post("n")
+        await eventually(lambda: _is(room, name, "iphone", "dead (HTTP 400: BadTopic)"), seconds=20)
+        assert services.requests.count(path) == 2
+
+
+async def test_without_a_key_of_apple_every_delivery_says_so(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
+        await room.register("iphone", platform="ios", token="ab" * 32)
+        name = await room.post("n")
+        await eventually(lambda: _is(room, name, "iphone", "dead (this server has no APNs key)"), seconds=20)
+
+
+async def test_a_service_that_hangs_holds_up_nobody_else(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        await room.register("second", platform="web", subscription=services.subscription("second"))
+        services.plans["/push/browser"].append(HANG)
+        await room.post("n")
+        await eventually(lambda: len(services.received) == 3, seconds=20)
+        assert services.titles("/push/second") == ["n"]
+
+
+async def test_a_channel_that_crashes_stops_no_other_and_loses_nothing(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        services.plans["/push/browser"].append(HANG)
+        await room.post("n")
+        await eventually(lambda: "/push/browser" in services.requests, seconds=20)
+        for _ in range(3):
+            place = room.system.reference("notifications/web_push")
+            await eventually(lambda place=place: place.current_incarnation() is not None, seconds=20)
+            crash(room.system, "notifications/web_push", RuntimeError("on purpose"))
+        await room.post("m")
+        for path in ("/hook/mine", PATHS["iphone"], "/push/browser"):
+            await eventually(lambda path=path: services.titles(path) == ["n", "m"], seconds=20, what=path)
+
+
+@pytest.mark.parametrize("content", [None, "no key"])
+async def test_a_wrong_key_file_of_apple_stops_only_that_channel(
+    tmp_path: Path, services: PushServices, content: str | None
+) -> None:
+    wrong = tmp_path / "wrong.p8"
+    if content is not None:
+        wrong.write_text(content)
+    async with running_room(tmp_path, **{**settings(services, tmp_path), "apns_key_file": wrong}) as room:
+        await register_all(room, services)
+        name = await room.post("n")
+        reason = "the APNs key cannot be read"
+        given_up = f"discarded (given up after 8 attempts: {reason})"
+        await eventually(lambda: _is(room, name, "iphone", given_up), seconds=20)
+        assert services.titles("/hook/mine") == services.titles("/push/browser") == ["n"]
+
+
+async def test_acknowledgements_reach_the_database_through_the_planner(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path) as room:
+        names = [await room.post(f"n{number}") for number in range(3)]
+        ack = AckNoted(client_id="me", device_id="laptop", seq=2)
+        room.planner.tell_nowait(ack)
+        await eventually(lambda: _is(room, names[1], "", "delivered"), seconds=20)
+        assert await room.state(names[1], "laptop") == "delivered"
+        assert await room.state(names[2], "") == "sent"
+
+
+async def test_what_quiet_hours_held_comes_when_they_end(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, **settings(services, tmp_path)) as room:
+        await register_all(room, services)
+        await room.prefer(rate_limit={"count": 1, "seconds": 1})
+        for number in range(4):
+            await room.post(f"n{number}")
+        for path in PATHS.values():
+            wanted = ["n0", "3 weitere Mitteilungen" if "device" in path else "3 more notifications"]
+            await eventually(lambda path=path, wanted=wanted: services.titles(path) == wanted, seconds=20, what=path)

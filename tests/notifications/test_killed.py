@@ -1,0 +1,65 @@
+"""`kill -9` at every step of a delivery: nothing is lost, nothing comes under two ids, and order is kept."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.database_fixture import fresh_database
+from tests.notifications.push_services import PushServices
+from tests.notifications.room_tree import running_room
+
+pytestmark = pytest.mark.integration
+POSTS = 20
+STEPS = (
+    ("before posting", 7),
+    ("before reading", 1),
+    ("before sending", 5),
+    ("after sending", 1),
+    ("after sending", 9),
+    ("before recording", 2),
+    ("inside recording", 1),
+    ("after recording", 1),
+)
+"""Each step of a delivery, and at which of its times the process dies."""
+
+
+async def process(folder: Path, services: PushServices, *arguments: str) -> tuple[int, Sequence[str]]:
+    """Run it to its end; its exit status and what it said."""
+    command = [sys.executable, "-m", "tests.notifications.delivery_process", str(folder), str(services.ca_file)]
+    with trio.fail_after(60):
+        ended = await trio.run_process(
+            [*command, *arguments], capture_stdout=True, stderr=subprocess.DEVNULL, check=False
+        )
+    return ended.returncode, ended.stdout.decode().splitlines()
+
+
+def without_repeats(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+@pytest.mark.parametrize(("step", "times"), STEPS)
+async def test_a_server_killed_at_any_step_delivers_everything_when_it_runs_again(
+    tmp_path: Path, services: PushServices, step: str, times: int
+) -> None:
+    fresh_database(tmp_path)
+    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
+        await room.register("browser", platform="web", subscription=services.subscription("browser"))
+        await room.register("hook", platform="webhook", url=f"{services.url}/hook/mine", secret="s" * 16)
+    status, said = await process(tmp_path, services, step, str(times), str(POSTS))
+    assert status == -9, said
+    status, said = await process(tmp_path, services, "never", "0", "1")
+    assert status == 0
+    assert said[-1] == "idle"
+    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
+        written = [str(row[0]) for row in room.rows("SELECT notification_id FROM notifications ORDER BY number")]
+        states = room.rows("SELECT DISTINCT state FROM notification_deliveries")
+    assert states == [("sent",)]
+    for path in ("/push/browser", "/hook/mine"):
+        arrived = [str(one.payload["notification_id"]) for one in services.received if one.path == path]
+        # What came twice came under the same id, and a repeat is of the page that the crash cut off.
+        assert without_repeats(arrived) == written, path
+        assert len(arrived) - len(written) <= 16
