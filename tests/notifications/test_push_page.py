@@ -1,0 +1,59 @@
+"""The page and the service worker in headless Chromium, as far as that goes without a public push service.
+
+A browser subscribes at its maker's service, which cannot be reached here, so the page's own answer to that is what is
+seen. The way of a message is proved in two halves: our server to a push service (a local one, which decrypts it), and
+exactly that decrypted message to our service worker in a real browser, which shows it and tells the server so.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from actors.inference.engine import EngineSettings
+from tests.javascript.tools import FOLDER, chromium, npm_file
+from tests.notifications.push_services import PushServices
+from tests.server_fixture import eventually, running_server
+
+pytestmark = pytest.mark.integration
+
+
+async def test_a_browser_shows_what_was_pushed_and_tells_the_server(
+    tmp_path: Path, services: PushServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    options: dict[str, Any] = {"push_ca_file": services.ca_file, "push_allow_private": True, "push_hold_seconds": 0.0}
+    npm_file("playwright-core")
+    async with running_server(tmp_path, wait=False, **options) as server, server.http() as http:
+        device = {"device_id": "browser", "platform": "web", "subscription": services.subscription("browser")}
+        assert (await http.post("/notifications/me/devices", json=device)).status_code == 201
+        posted = await http.post("/notifications/me", json={"template": "message", "fields": {"title": "Grüße"}})
+        name = posted.json()["notification_id"]
+        await eventually(lambda: services.titles("/push/browser"), seconds=20)
+
+        node = str(npm_file(".bin/node"))
+        message = json.dumps(services.received[0].payload)
+        command = [node, str(FOLDER / "push_page.mjs"), chromium(), server.about.rest_url, "me", message]
+        with trio.fail_after(120):
+            done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        seen = json.loads(done.stdout)
+        assert seen["shown"] == [{"title": "Grüße", "body": "", "tag": name}]
+        assert seen["afterwards"] == 1
+        # Without its maker's service the browser cannot subscribe, and the page says that and nothing else.
+        assert seen["subscribed"].startswith("The browser's push service failed: "), seen
+        assert seen["errors"] == []
+
+        async def deliveries() -> dict[str, Any]:
+            entries = (await http.get("/notifications/me/history")).json()["entries"]
+            first = next(one for one in entries if one["notification"]["notification_id"] == name)
+            return {one["channel"]: one["state"] for one in first["deliveries"]}
+
+        async def is_delivered() -> bool:
+            return (await deliveries())["web_push"] == "delivered"
+
+        await eventually(is_delivered, seconds=20)
+        titles = [one["title"] for one in (await http.get("/notifications/me")).json()["notifications"]]
+        assert titles == ["It works", "Grüße"]
