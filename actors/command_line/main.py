@@ -18,6 +18,7 @@ _COMMANDS = {
     "status": ("actors.command_line.status", "status", "Show how the server and its engine are."),
     "inspect": ("actors.command_line.inspect", "inspect", "Look into the live supervision tree."),
     "token": ("actors.command_line.token", "token", "Say who may enter: make, list and revoke tokens."),
+    "notify": ("actors.command_line.notify", "notify", "Hear of what happens and choose what to be told of."),
     "model": ("actors.command_line.model", "model", "Find and prepare models."),
 }
 

@@ -1,0 +1,303 @@
+"""`leanvibe notify`: hear of things as they happen, read what was told, say what to be told of."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+from attrs import frozen
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from actors.command_line.ask import run_until_interrupted
+from actors.command_line.desktop import DesktopMissing, desktop_program, show_on_desktop
+from actors.command_line.options import client_name_default, data_dir_option, fail, find_server, settings_from
+from actors.command_line.rest_call import RestFailed, rest_call
+from protocol.client import connect
+from protocol.client.streams import ClientEvent
+from protocol.events import Priority
+from protocol.notification_templates import TEMPLATES
+from protocol.notifications import Notification, NotificationEvent
+
+__all__ = ["notify"]
+
+TOLD_KEPT = 1024
+"""Ids of notifications that were shown: one that is delivered twice is shown once."""
+_COLOURS = {"critical": "bold red", "high": "yellow", "medium": "default", "low": "dim", "debug": "dim"}
+
+
+@frozen
+class _Place:
+    """Which server and whose notifications."""
+
+    rest_url: str
+    websocket_url: str
+    client_id: str
+    token: str | None
+
+    def call(self, method: str, path: str = "", body: Any = None, **query: Any) -> Any:
+        """Ask the server; ends the command with what it says is wrong."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        url = f"{self.rest_url}/notifications/{quote(self.client_id)}{path}" + (
+            f"?{urlencode(wanted)}" if wanted else ""
+        )
+        try:
+            return rest_call(method, url, body, token=self.token)
+        except RestFailed as failed:
+            fail(str(failed))
+
+
+@click.group()
+@data_dir_option
+@click.option("--client", "client_id", help="Whose notifications; by default yours.")
+@click.option("--token", envvar="LEANVIBE_TOKEN", help="Where the server has tokens (also LEANVIBE_TOKEN).")
+@click.pass_context
+def notify(context: click.Context, data_dir: Path | None, client_id: str | None, token: str | None) -> None:
+    """Hear of what happens, read what was told, and choose what to be told of."""
+    context.obj = (settings_from(data_dir=data_dir), client_id or client_name_default(), token)
+
+
+def _place(found: tuple[Any, str, str | None]) -> _Place:
+    settings, client_id, token = found
+    server = find_server(settings)
+    if server is None:
+        fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
+    return _Place(server.rest_url, server.websocket_url, client_id, token)
+
+
+@notify.command()
+@click.option("--device", default="desktop", show_default=True, help="What this machine is called.")
+@click.option("--desktop", is_flag=True, help="Show them with notify-send or osascript, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--count", type=click.IntRange(min=1), help="Leave after so many.")
+@click.pass_obj
+def listen(found: tuple[Any, str, str | None], device: str, desktop: bool, as_json: bool, count: int | None) -> None:
+    """Print notifications as they come, until Ctrl-C. What is printed counts as delivered to this device."""
+    place = _place(found)
+    if desktop:
+        try:
+            desktop_program()
+        except DesktopMissing as missing:
+            fail(str(missing))
+
+    async def follow() -> None:
+        told: dict[str, None] = {}
+        async with (
+            connect(
+                place.websocket_url,
+                client_id=place.client_id,
+                device_id=device,
+                agent="leanvibe notify",
+                token=place.token,
+                reconnect=True,
+                events=True,
+            ) as client,
+            client.events() as events,
+        ):
+            async for event in events:
+                notification = _notification_of(event)
+                if notification is None or notification.notification_id in told:
+                    continue
+                told[notification.notification_id] = None
+                if len(told) > TOLD_KEPT:
+                    del told[next(iter(told))]
+                _print(notification, as_json=as_json)
+                if desktop:
+                    await show_on_desktop(notification)
+                if len(told) == count:
+                    return
+
+    run_until_interrupted(follow)
+
+
+def _notification_of(event: object) -> Notification | None:
+    """The notification of an event; None for any other."""
+    if not isinstance(event, ClientEvent) or event.type != "notification":
+        return None
+    typed = event.typed
+    return typed.notification if isinstance(typed, NotificationEvent) else None
+
+
+def _print(notification: Notification, *, as_json: bool) -> None:
+    from protocol.codec import unstructure
+
+    if as_json:
+        click.echo(json.dumps(unstructure(notification)))
+        return
+    text = Text(f"{notification.created_at}  ", style="dim")
+    text.append(notification.title, style=_COLOURS[notification.priority.value])
+    if notification.body:
+        text.append(f"\n    {notification.body}")
+    Console().print(text)
+
+
+@notify.command(name="list")
+@click.option("--unread", is_flag=True, help="Only those that nobody has read.")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@click.option("--cursor", help="The next page, as the last one named it.")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_obj
+def list_(found: tuple[Any, str, str | None], unread: bool, limit: int, cursor: str | None, as_json: bool) -> None:
+    """List notifications, unread first."""
+    page = _place(found).call("GET", limit=limit, cursor=cursor, unread_only="true" if unread else None)
+    if as_json:
+        click.echo(json.dumps(page))
+        return
+    table = Table(title=f"{page['unread']} unread")
+    for name in ("", "when", "title", "id"):
+        table.add_column(name)
+    for one in page["notifications"]:
+        style = _COLOURS[one["priority"]]
+        mark = " " if "read_at" in one else "●"
+        table.add_row(mark, one["created_at"], Text(one["title"], style=style), one["notification_id"])
+    Console().print(table)
+    if "next" in page:
+        click.echo(f"more with --cursor {page['next']}")
+
+
+@notify.command()
+@click.argument("notification_ids", nargs=-1)
+@click.option("--all", "read_all", is_flag=True, help="Everything.")
+@click.pass_obj
+def read(found: tuple[Any, str, str | None], notification_ids: tuple[str, ...], read_all: bool) -> None:
+    """Mark notifications as read."""
+    if read_all == bool(notification_ids):
+        fail("name notifications, or give --all", status=2)
+    place = _place(found)
+    if read_all:
+        result = place.call("POST", "/read-all")
+    else:
+        result = place.call("POST", "/read", {"notification_ids": list(notification_ids)})
+    click.echo(f"{result['changed']} read, {result['unread']} unread")
+
+
+@notify.command()
+@click.argument("fields", nargs=-1, metavar="[FIELD=TEXT]...")
+@click.option(
+    "--template",
+    default="message",
+    show_default=True,
+    type=click.Choice([name for name, one in TEMPLATES.items() if one.may_be_posted]),
+)
+@click.option("--priority", type=click.Choice([one.value for one in Priority]), help="By default the template's.")
+@click.pass_obj
+def send(found: tuple[Any, str, str | None], fields: tuple[str, ...], template: str, priority: str | None) -> None:
+    """Tell all devices of an event, as `send title="It is done"` or `send --template build_failure source=CI`."""
+    given: dict[str, Any] = {}
+    for one in fields:
+        name, equals, value = one.partition("=")
+        if not equals:
+            fail(
+                f"{one!r} is not FIELD=TEXT; the template {template} has {', '.join(TEMPLATES[template].fields)}",
+                status=2,
+            )
+        given[name] = value
+    body: dict[str, Any] = {"template": template, "fields": given}
+    if priority is not None:
+        body["priority"] = priority
+    click.echo(_place(found).call("POST", "", body)["notification_id"])
+
+
+@notify.command()
+@click.option("--remove", "removed", metavar="DEVICE", help="Forget this device.")
+@click.option("--webhook", metavar="URL", help="Register a webhook at this https address; needs --secret.")
+@click.option("--name", default="webhook", show_default=True, help="What to call the webhook.")
+@click.option("--secret", envvar="LEANVIBE_WEBHOOK_SECRET", help="Signs what is sent (also LEANVIBE_WEBHOOK_SECRET).")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_obj
+def devices(
+    found: tuple[Any, str, str | None],
+    removed: str | None,
+    webhook: str | None,
+    name: str,
+    secret: str | None,
+    as_json: bool,
+) -> None:
+    """List the devices that pushes go to; register a webhook, or forget a device. Browsers register at /push."""
+    place = _place(found)
+    if removed is not None:
+        place.call("DELETE", f"/devices/{quote(removed, safe='')}")
+    if webhook is not None:
+        body = {"device_id": name, "platform": "webhook", "url": webhook, "secret": secret}
+        place.call("POST", "/devices", {key: value for key, value in body.items() if value is not None})
+    listed = place.call("GET", "/devices")
+    if as_json:
+        click.echo(json.dumps(listed))
+        return
+    table = Table()
+    for column in ("device", "platform", "host", "registered"):
+        table.add_column(column)
+    for one in listed["devices"]:
+        table.add_row(one["device_id"], one["platform"], one["host"] or "–", one["created_at"])
+    Console().print(table)
+
+
+@notify.command()
+@click.option("--device", help="Those of a registered device; by default the client's.")
+@click.option("--min-priority", type=click.Choice([one.value for one in Priority]))
+@click.option("--quiet", metavar="22:00-07:00", help="Hours in which only `critical` is told; `off` ends them.")
+@click.option("--timezone", help="Of the quiet hours, as Europe/Berlin.")
+@click.option("--rate", metavar="COUNT/SECONDS", help="Most in a time; the rest comes as a digest; `off` ends it.")
+@click.option("--ai/--no-ai", default=None, help="Whether to tell what the assistant did.")
+@click.option("--locale", help="Language, as en or de.")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_obj
+def prefs(
+    found: tuple[Any, str, str | None],
+    device: str | None,
+    min_priority: str | None,
+    quiet: str | None,
+    timezone: str | None,
+    rate: str | None,
+    ai: bool | None,
+    locale: str | None,
+    as_json: bool,
+) -> None:
+    """Show preferences, or change those that are given."""
+    place = _place(found)
+    preferences = place.call("GET", "/preferences", device_id=device)
+    wanted = dict(preferences)
+    if min_priority is not None:
+        wanted["min_priority"] = min_priority
+    if quiet is not None:
+        wanted["quiet_hours"] = None if quiet == "off" else _quiet_hours(quiet)
+    if timezone is not None:
+        if not wanted.get("quiet_hours"):
+            fail("--timezone is of quiet hours; give --quiet as well", status=2)
+        wanted["quiet_hours"] = {**wanted["quiet_hours"], "timezone": timezone}
+    if rate is not None:
+        wanted["rate_limit"] = None if rate == "off" else _rate_limit(rate)
+    if ai is not None:
+        wanted["ai_notifications"] = ai
+    if locale is not None:
+        wanted["locale"] = locale
+    if wanted != preferences:
+        preferences = place.call(
+            "PUT", "/preferences", {name: one for name, one in wanted.items() if one is not None}, device_id=device
+        )
+    if as_json:
+        click.echo(json.dumps(preferences))
+        return
+    table = Table(show_header=False)
+    for name, value in preferences.items():
+        table.add_row(name, json.dumps(value) if isinstance(value, dict | list) else str(value))
+    Console().print(table)
+
+
+def _quiet_hours(text: str) -> dict[str, str]:
+    start, _, end = text.partition("-")
+    if not end:
+        fail("--quiet is two times of day, as 22:00-07:00", status=2)
+    return {"start": start, "end": end}
+
+
+def _rate_limit(text: str) -> dict[str, int]:
+    match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+    if match is None:
+        fail("--rate is COUNT/SECONDS, as 10/60", status=2)
+    return {"count": int(match[1]), "seconds": int(match[2])}
