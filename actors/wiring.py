@@ -1,0 +1,197 @@
+"""What the rooms of the tree are given: operations of storage, routes of commands, and each room's part of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+
+from actors.access.access import AccessSettings
+from actors.access.rules import is_loopback
+from actors.access.store import OPERATIONS as ACCESS_OPERATIONS
+from actors.access.store import QUERIES as ACCESS_QUERIES
+from actors.assistant import store as assistant_store
+from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
+from actors.connections.client_stream import EventLog, no_counts
+from actors.connections.connection import ConnectionSettings
+from actors.connections.routes import CommandRoute, StreamRoute, generation_route
+from actors.connections.store import OPERATIONS as CONNECTIONS_OPERATIONS
+from actors.connections.store import QUERIES as CONNECTIONS_QUERIES
+from actors.connections.store import prune_acknowledgements
+from actors.inference.admission import AdmissionLimits
+from actors.inference.engine import EngineSettings
+from actors.inference.inference import InferenceSettings
+from actors.inference.shelf import CheckpointShelf, MockShelf, ServableModel, Shelf
+from actors.inference.store import OPERATIONS as INFERENCE_OPERATIONS
+from actors.inference.store import QUERIES as INFERENCE_QUERIES
+from actors.inference.store import prune_generations
+from actors.inference.stream_keeper import StreamRules
+from actors.notifications.messages import NOTIFICATION_REQUESTS
+from actors.notifications.outbox import prune_notifications
+from actors.notifications.planning import trigger_hook
+from actors.notifications.store import COUNT as COUNT_UNREAD
+from actors.notifications.store import OPERATIONS as NOTIFICATION_OPERATIONS
+from actors.notifications.store import QUERIES as NOTIFICATION_QUERIES
+from actors.rest.rooms import Rooms
+from actors.settings import Settings
+from actors.storage.idempotency import prune_outcomes
+from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageWanted, prune_log
+from actors.storage.messages import LogPage, Operation, Query, Storage
+from actors.storage.writer import WriterSettings
+from actors.tasks.messages import TASK_REQUESTS
+from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
+from actors.tasks.store import QUERIES as TASK_QUERIES
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate
+from protocol.events import Limits
+from runtime import ActorRef
+
+__all__ = [
+    "OPERATIONS",
+    "PRUNERS",
+    "QUERIES",
+    "VERSION",
+    "access_settings",
+    "command_routes",
+    "connection_settings",
+    "engine_settings",
+    "event_log",
+    "inference_settings",
+    "model_shelf",
+    "writer_settings",
+]
+
+VERSION = "0.1.0"
+MEBIBYTE = 1024 * 1024
+TASK_SECONDS = 75.0
+"""As long as the longest wait for an analysis, and for the largest bulk."""
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    *LOG_OPERATIONS,
+    *ACCESS_OPERATIONS,
+    *CONNECTIONS_OPERATIONS,
+    *INFERENCE_OPERATIONS,
+    *TASK_OPERATIONS,
+    *assistant_store.OPERATIONS,
+    *NOTIFICATION_OPERATIONS,
+)
+"""Every write that a room may ask of storage."""
+QUERIES: tuple[Query[Any, Any], ...] = (
+    *LOG_QUERIES,
+    *ACCESS_QUERIES,
+    *CONNECTIONS_QUERIES,
+    *INFERENCE_QUERIES,
+    *TASK_QUERIES,
+    *assistant_store.QUERIES,
+    *NOTIFICATION_QUERIES,
+)
+"""Every read."""
+PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
+    prune_log,
+    prune_outcomes,
+    prune_generations,
+    prune_acknowledgements,
+    prune_notifications,
+)
+"""What forgets rows that are no longer kept."""
+
+
+def command_routes(rooms: Rooms) -> dict[type, CommandRoute | StreamRoute]:
+    """Which room answers which command of the WebSocket."""
+    turns = StreamRoute(room=rooms.assistant, message=StartTurn)
+    routes: dict[type, CommandRoute | StreamRoute] = {Generate: generation_route(rooms.inference, turns), Assist: turns}
+    for wanted, message in CONVERSATION_REQUESTS.items():
+        routes[wanted] = CommandRoute(room=rooms.assistant, message=message)
+    for wanted, message in TASK_REQUESTS.items():
+        routes[wanted] = CommandRoute(room=rooms.tasks, message=message, timeout_seconds=TASK_SECONDS)
+    for wanted, message in NOTIFICATION_REQUESTS.items():
+        routes[wanted] = CommandRoute(room=rooms.notifications, message=message)
+    return routes
+
+
+def event_log(storage: Storage, notifications: ActorRef[Any]) -> EventLog:
+    """What connections read of each client's log."""
+
+    async def open_log(client_id: str) -> str:
+        return (await storage.transact(OPEN_LOG, client_id, client_id=client_id)).value
+
+    async def page(client_id: str, after_seq: int) -> LogPage:
+        return await storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=after_seq))
+
+    async def counts(client_id: str) -> dict[str, int]:
+        unread = await storage.read(COUNT_UNREAD, client_id)
+        return {**await no_counts(client_id), "unread": unread.unread}
+
+    return EventLog(storage=storage, open=open_log, page=page, counts=counts, ack_to=notifications)
+
+
+def writer_settings(settings: Settings, url: URL) -> WriterSettings:
+    """What may be done to the database."""
+    return WriterSettings(
+        url=url, operations=OPERATIONS, hook=trigger_hook(settings.push_hold_seconds), pruners=PRUNERS
+    )
+
+
+def access_settings(settings: Settings) -> AccessSettings:
+    """What decides who may enter, besides tokens."""
+    return AccessSettings(
+        data_folder=settings.data_dir,
+        allowed_hosts=frozenset(settings.allowed_hosts),
+        allowed_origins=frozenset(settings.allowed_origins),
+        is_loopback_only=is_loopback(settings.host),
+    )
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """How worker processes are started."""
+    return EngineSettings(
+        engine=settings.engine,
+        cache_folder=settings.cache_dir,
+        blas=settings.blas,
+        prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
+        mock_step_seconds=settings.mock_step_seconds,
+        faults=settings.worker_faults,
+    )
+
+
+def inference_settings(settings: Settings, storage: Storage) -> InferenceSettings:
+    """What is accepted, and how long streams are kept."""
+    return InferenceSettings(
+        engine=settings.engine,
+        limits=AdmissionLimits(
+            rows=settings.max_rows,
+            waiting_requests=settings.max_waiting,
+            kv_bytes=settings.kv_mebibytes * MEBIBYTE,
+        ),
+        default_max_tokens=settings.default_max_tokens,
+        idle_unload_seconds=settings.idle_unload_seconds,
+        model_memory_bytes=settings.model_memory_mebibytes * MEBIBYTE,
+        streams=StreamRules(storage=storage, detach_seconds=settings.detach_seconds),
+    )
+
+
+def model_shelf(settings: Settings, checkpoint: Path | None) -> Shelf:
+    """The models that may be served, and the one to start with."""
+    if settings.engine == "mock":
+        return MockShelf()
+    folder = None if checkpoint is None else checkpoint.resolve()
+    started_with = ServableModel(name=settings.model, folder=folder, adapter=settings.adapter)
+    return CheckpointShelf(started_with, settings.cache_dir)
+
+
+def connection_settings(settings: Settings) -> ConnectionSettings:
+    """What every connection is told and held to."""
+    return ConnectionSettings(
+        server=f"leanvibe/{VERSION}",
+        model="mock" if settings.engine == "mock" else settings.model,
+        limits=Limits(
+            frame_bytes=MAXIMUM_FRAME_BYTES,
+            commands_in_flight=settings.commands_in_flight,
+            streams=settings.streams_per_connection,
+            commands_per_second=settings.commands_per_second,
+            command_burst=settings.command_burst,
+            connections_per_client=settings.connections_per_client,
+            detach_seconds=settings.detach_seconds,
+        ),
+    )
