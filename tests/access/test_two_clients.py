@@ -125,6 +125,24 @@ async def read_anothers_conversation(house: House, kind: str) -> None:
     assert SECRET in json.dumps(kept), kept
 
 
+async def owner_asks(house: House, command_id: str, kind: str, data: Any) -> Any:
+    """Data of the owner's result."""
+    await house.owner.send(kind, command_id, data)
+    while (answer := await house.owner.receive()).get("re") != command_id:
+        pass
+    assert answer["type"] == "result", answer
+    return answer["data"]
+
+
+async def reach_for_anothers_notifications(house: House, kind: str) -> None:
+    """The owner has a device and perhaps notifications; the stranger names the same ones."""
+    await owner_asks(house, "device", "device_register", VALID["device_register"])
+    reads = ("notification_list", "device_list", "notification_preferences")
+    before = [await owner_asks(house, f"before-{one}", one, {}) for one in reads]
+    await attempt(house, kind, VALID[kind])
+    assert [await owner_asks(house, f"after-{one}", one, {}) for one in reads] == before
+
+
 async def say_hello_as_another(house: House) -> None:
     async with house.server.peer(hello=False) as peer:
         answer = await peer.ask("hello", "1", {"client_id": "owner", "token": house.stranger_token.token})
@@ -191,6 +209,18 @@ COMMAND_ATTEMPTS: dict[str, Attempt] = {
         for kind in ("conversation_list", "conversation_get", "conversation_delete")
     },
     **{
+        kind: partial(reach_for_anothers_notifications, kind=kind)
+        for kind in (
+            "notification_list",
+            "notification_read",
+            "notification_read_all",
+            "notification_preferences",
+            "device_register",
+            "device_list",
+            "device_remove",
+        )
+    },
+    **{
         kind: partial(name_anothers, kind=kind)
         for kind in (
             *sorted(NAMES_A_TASK),
@@ -210,9 +240,21 @@ PATH_PARTS: dict[str, Callable[[House], str]] = {
     "client_id": lambda _: "owner",
     "task_id": lambda house: house.task_id,
     "name": lambda _: "anything",
+    "notification_id": lambda house: house.task_id,
+    "device_id": lambda _: "phone",
 }
 """What stands in an address for each variable of the routes: what is the owner's, where it is somebody's."""
-SHARED_PREFIXES = ("/health", "/ai/", "/v1/", "/models", "/metrics", "/openapi.json", "/docs")
+SHARED_PREFIXES = (
+    "/health",
+    "/ai/",
+    "/v1/",
+    "/models",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/push",
+    "/subscriptions/",
+)
 """Routes that keep nothing of one client id, or take it from `X-Client-Id`. All others have it in their address."""
 
 
