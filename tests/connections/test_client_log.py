@@ -74,7 +74,8 @@ class ServerAndClient(RuleBasedStateMachine):
             if not can_resume(self._page(), "e", self.position.seq):
                 self.is_connected = False  # closed; the client comes back
                 return
-            events = self.log[self.position.seq : self.position.seq + size]
+            events = [one for one in self.log[self.position.seq :] if one.seq >= self.oldest][:size]
+            assert events
             if self.position.is_paced:
                 self._receive(self.position.take_together(events))
             else:
