@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,28 @@ async def test_a_watched_board_begins_with_all_its_tasks_and_takes_events_in(eng
     assert "To do (119)" in text
     assert "Done (1 / 2)" in text
     assert "task 119" in text
+
+
+@pytest.mark.integration
+def test_watch_tells_of_what_another_terminal_does(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        process = subprocess.Popen(
+            [*COMMAND, "task", "watch", "--json"],
+            env={**environment(tmp_path), "PYTHONUNBUFFERED": "1"}, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        guard = threading.Timer(60, process.kill)
+        guard.start()
+        assert process.stdout is not None
+        try:
+            # The first line says where the events begin.
+            assert json.loads(process.stdout.readline())["type"] == "snapshot"
+            added = ask(server, "add", "Paint")
+            told = json.loads(process.stdout.readline())
+            assert (told["type"], told["task"]) == ("task_created", added)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+            guard.cancel()
 
 
 def drawn(what: Any) -> str:

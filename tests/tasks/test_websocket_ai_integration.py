@@ -104,17 +104,20 @@ async def test_a_finished_analysis_is_in_the_log_of_the_client_as_an_ai_response
 
 async def test_every_device_hears_of_every_change_and_of_the_analysis(server: RunningServer) -> None:
     await server.until_engine_is("ready")
-    async with server.peer(client_id="me") as desk, server.peer(client_id="me") as phone:
-        async with server.peer(client_id="stranger") as stranger:
-            task = await result(desk, "task_create", "1", {"title": "Paint", "analyze_with_ai": True})
-            moved = await result(desk, "task_move", "2", {"task_id": task["id"], "version": 1, "status": "in_progress"})
-            heard = [await phone.receive() for _ in range(4)]
-            assert [one["type"] for one in heard] == ["task_created", "ai_response", "task_updated", "task_moved"]
-            assert [one["seq"] for one in heard] == [1, 2, 3, 4]
-            assert {one["stream"] for one in heard} == {"client"}
-            assert heard[1]["data"]["analysis"] == task["ai_analysis"]
-            assert heard[1]["data"]["channel"] == "ai"
-            assert heard[2]["data"]["task"] == task
-            assert heard[3]["data"]["task"] == moved
-            # Nobody else hears of it: the next thing that a stranger is told answers its own command.
-            assert (await stranger.ask("task_board", "1", {}))["data"]["count"] == 0
+    async with (
+        server.peer(client_id="me") as desk,
+        server.peer(client_id="me") as phone,
+        server.peer(client_id="stranger") as stranger,
+    ):
+        task = await result(desk, "task_create", "1", {"title": "Paint", "analyze_with_ai": True})
+        moved = await result(desk, "task_move", "2", {"task_id": task["id"], "version": 1, "status": "in_progress"})
+        heard = [await phone.receive() for _ in range(4)]
+        assert [one["type"] for one in heard] == ["task_created", "ai_response", "task_updated", "task_moved"]
+        assert [one["seq"] for one in heard] == [1, 2, 3, 4]
+        assert {one["stream"] for one in heard} == {"client"}
+        assert heard[1]["data"]["analysis"] == task["ai_analysis"]
+        assert heard[1]["data"]["channel"] == "ai"
+        assert heard[2]["data"]["task"] == task
+        assert heard[3]["data"]["task"] == moved
+        # Nobody else hears of it: the next thing that a stranger is told answers its own command.
+        assert (await stranger.ask("task_board", "1", {}))["data"]["count"] == 0
