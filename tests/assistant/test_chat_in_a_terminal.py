@@ -83,7 +83,6 @@ def _take_terminal() -> None:
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
     with start_server(tmp_path_factory.mktemp("chat"), LEANVIBE_MOCK_STEP_SECONDS="0.005") as server:
-        server.until_ready()
         yield server
 
 
