@@ -63,6 +63,9 @@ def ask(
             agent="leanvibe ask",
             token=credentials.token,
             ssl_context=credentials.tls,
+            # An answer goes on where it stood when the connection is cut, and when the server is started again.
+            reconnect=True,
+            detach=True,
         ) as client:
             text, done = await stream_answer(client, generate, (lambda _: None) if as_json else _print_piece)
             if as_json:

@@ -44,6 +44,8 @@ def chat(
             agent="leanvibe chat",
             token=credentials.token,
             ssl_context=credentials.tls,
+            reconnect=True,
+            detach=True,
         ) as client:
             console.print(
                 f"[bold]{client.welcome['model']}[/bold] on {client.welcome['server']}. /help shows more, Ctrl-D leaves."

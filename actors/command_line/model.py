@@ -71,7 +71,7 @@ def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) ->
     """Show the models of this machine, the names that are short to type, and which one is in use."""
     settings = settings_from(cache_dir=cache_dir, data_dir=data_dir)
     server = find_server(settings)
-    entries = inventory(settings.cache_dir, None if server is None else model_in_use(server))
+    entries = inventory(settings.cache_dir, None if server is None else model_in_use(settings, server))
     if as_json:
         click.echo(json.dumps([_plain(attrs.asdict(entry)) for entry in entries]))
     else:
@@ -180,7 +180,7 @@ def remove(name: str, yes: bool, cache_dir: Path | None, data_dir: Path | None, 
     server = find_server(settings)
     with _model_errors():
         if server is not None:
-            used = [entry for entry in inventory(settings.cache_dir, model_in_use(server)) if entry.is_in_use]
+            used = [entry for entry in inventory(settings.cache_dir, model_in_use(settings, server)) if entry.is_in_use]
             if any(name in (entry.name, entry.full_name) for entry in used):
                 raise ModelInUse(name=name, pid=server.pid)
         if not yes:

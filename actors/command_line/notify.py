@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.command_line.ask import run_until_interrupted
+from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.desktop import DesktopMissing, desktop_program, show_on_desktop
 from actors.command_line.options import client_name_default, data_dir_option, fail, find_server, settings_from
 from actors.command_line.rest_call import RestFailed, rest_call
+from actors.settings import Settings
 from protocol.client import connect
 from protocol.client.streams import ClientEvent
 from protocol.events import Priority
@@ -38,7 +40,7 @@ class _Place:
     rest_url: str
     websocket_url: str
     client_id: str
-    token: str | None
+    credentials: Credentials
 
     def call(self, method: str, path: str = "", body: Any = None, **query: Any) -> Any:
         """Ask the server; ends the command with what it says is wrong."""
@@ -47,7 +49,7 @@ class _Place:
             f"?{urlencode(wanted)}" if wanted else ""
         )
         try:
-            return rest_call(method, url, body, token=self.token)
+            return rest_call(method, url, body, credentials=self.credentials)
         except RestFailed as failed:
             fail(str(failed))
 
@@ -55,19 +57,18 @@ class _Place:
 @click.group()
 @data_dir_option
 @click.option("--client", "client_id", help="Whose notifications; by default yours.")
-@click.option("--token", envvar="LEANVIBE_TOKEN", help="Where the server has tokens (also LEANVIBE_TOKEN).")
 @click.pass_context
-def notify(context: click.Context, data_dir: Path | None, client_id: str | None, token: str | None) -> None:
+def notify(context: click.Context, data_dir: Path | None, client_id: str | None) -> None:
     """Hear of what happens, read what was told, and choose what to be told of."""
-    context.obj = (settings_from(data_dir=data_dir), client_id or client_name_default(), token)
+    context.obj = (settings_from(data_dir=data_dir), client_id or client_name_default())
 
 
-def _place(found: tuple[Any, str, str | None]) -> _Place:
-    settings, client_id, token = found
+def _place(found: tuple[Settings, str]) -> _Place:
+    settings, client_id = found
     server = find_server(settings)
     if server is None:
         fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
-    return _Place(server.rest_url, server.websocket_url, client_id, token)
+    return _Place(server.rest_url, server.websocket_url, client_id, credentials_here(settings, server))
 
 
 @notify.command()
@@ -76,7 +77,7 @@ def _place(found: tuple[Any, str, str | None]) -> _Place:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--count", type=click.IntRange(min=1), help="Leave after so many.")
 @click.pass_obj
-def listen(found: tuple[Any, str, str | None], device: str, desktop: bool, as_json: bool, count: int | None) -> None:
+def listen(found: tuple[Settings, str], device: str, desktop: bool, as_json: bool, count: int | None) -> None:
     """Print notifications as they come, until Ctrl-C. What is printed counts as delivered to this device."""
     place = _place(found)
     if desktop:
@@ -93,7 +94,8 @@ def listen(found: tuple[Any, str, str | None], device: str, desktop: bool, as_js
                 client_id=place.client_id,
                 device_id=device,
                 agent="leanvibe notify",
-                token=place.token,
+                token=place.credentials.token,
+                ssl_context=place.credentials.tls,
                 reconnect=True,
                 events=True,
             ) as client,
@@ -142,7 +144,7 @@ def _print(notification: Notification, *, as_json: bool) -> None:
 @click.option("--cursor", help="The next page, as the last one named it.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def list_(found: tuple[Any, str, str | None], unread: bool, limit: int, cursor: str | None, as_json: bool) -> None:
+def list_(found: tuple[Settings, str], unread: bool, limit: int, cursor: str | None, as_json: bool) -> None:
     """List notifications, unread first."""
     page = _place(found).call("GET", limit=limit, cursor=cursor, unread_only="true" if unread else None)
     if as_json:
@@ -164,7 +166,7 @@ def list_(found: tuple[Any, str, str | None], unread: bool, limit: int, cursor: 
 @click.argument("notification_ids", nargs=-1)
 @click.option("--all", "read_all", is_flag=True, help="Everything.")
 @click.pass_obj
-def read(found: tuple[Any, str, str | None], notification_ids: tuple[str, ...], read_all: bool) -> None:
+def read(found: tuple[Settings, str], notification_ids: tuple[str, ...], read_all: bool) -> None:
     """Mark notifications as read."""
     if read_all == bool(notification_ids):
         fail("name notifications, or give --all", status=2)
@@ -186,7 +188,7 @@ def read(found: tuple[Any, str, str | None], notification_ids: tuple[str, ...], 
 )
 @click.option("--priority", type=click.Choice([one.value for one in Priority]), help="By default the template's.")
 @click.pass_obj
-def send(found: tuple[Any, str, str | None], fields: tuple[str, ...], template: str, priority: str | None) -> None:
+def send(found: tuple[Settings, str], fields: tuple[str, ...], template: str, priority: str | None) -> None:
     """Tell all devices of an event, as `send title="It is done"` or `send --template build_failure source=CI`."""
     given: dict[str, Any] = {}
     for one in fields:
@@ -211,7 +213,7 @@ def send(found: tuple[Any, str, str | None], fields: tuple[str, ...], template: 
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 def devices(
-    found: tuple[Any, str, str | None],
+    found: tuple[Settings, str],
     removed: str | None,
     webhook: str | None,
     name: str,
@@ -248,7 +250,7 @@ def devices(
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 def prefs(
-    found: tuple[Any, str, str | None],
+    found: tuple[Settings, str],
     device: str | None,
     min_priority: str | None,
     quiet: str | None,

@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from actors.command_line.credentials import Credentials
+
 __all__ = ["RestFailed", "rest_call"]
 
 SECONDS = 15.0
@@ -16,15 +18,15 @@ class RestFailed(Exception):
     """The server refused or did not answer; the text is for a person."""
 
 
-def rest_call(method: str, url: str, body: Any = None, *, token: str | None = None) -> Any:
+def rest_call(method: str, url: str, body: Any = None, *, credentials: Credentials) -> Any:
     """The answer's JSON. Raises `RestFailed`. Blocking, with a deadline."""
-    headers = {"Content-Type": "application/json"}
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
+    headers = {"Content-Type": "application/json", **credentials.headers}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310  from server.json
     # The environment's proxy is for the world; this address is the server's own.
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=credentials.tls)
+    )
     try:
         with direct.open(request, timeout=SECONDS) as response:
             return json.load(response)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from actors.command_line.ask import run_until_interrupted
+from actors.command_line.credentials import credentials_elsewhere, credentials_here
 from actors.command_line.options import client_name_default, data_dir_option, fail, find_server, settings_from
 from actors.command_line.task_tables import board_table, history_table, task_panel, tasks_table
 from protocol.board import BoardMirror
@@ -53,6 +54,9 @@ def _run(
         if server is None:
             fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
         url = server.websocket_url
+        credentials = credentials_here(settings, server)
+    else:
+        credentials = credentials_elsewhere(settings_from(data_dir=data_dir), url)
     address = url
 
     async def connected() -> None:
@@ -61,6 +65,8 @@ def _run(
             client_id=client_name_default(),
             device_id="terminal",
             agent="leanvibe task",
+            token=credentials.token,
+            ssl_context=credentials.tls,
             reconnect=follows,
             events=follows,
         ) as client:
