@@ -11,7 +11,6 @@ import trio
 from attrs import define
 from sqlalchemy import create_engine, text
 
-from actors.application import OPERATIONS, QUERIES
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.notifications.delivery_rules import RetrySchedule
 from actors.notifications.messages import (
@@ -29,6 +28,7 @@ from actors.storage.messages import Storage
 from actors.storage.readers import Readers
 from actors.storage.relay import Relay
 from actors.storage.writer import Writer, WriterSettings
+from actors.wiring import OPERATIONS, QUERIES
 from protocol.codec import structure
 from protocol.events import Priority
 from protocol.notifications import (
