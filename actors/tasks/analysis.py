@@ -29,9 +29,10 @@ ANALYSIS_BYTES = 16 * 1024
 """JSON of the longest analysis; what is beyond is cut and marked."""
 ANALYSIS_TOKENS = 192
 PENDING_AT_ONCE = 16
-INSTRUCTIONS = (
-    "You are an experienced software engineer. Analyse the task that the user gives you in a few sentences: what has "
-    "to be done, in which steps, and what could go wrong."
+# With the task and not in a message of the system's: small models greet instead of answering when those stand apart.
+QUESTION = (
+    "Here is a task of a software project. Explain in a few sentences what has to be done, in which steps, and what "
+    "could go wrong."
 )
 
 
@@ -66,13 +67,10 @@ class AnalysisFound:
 
 def question(pending: PendingAnalysis) -> Generate:
     """What the model is asked."""
-    wanted = f"Title: {pending.title}"
+    wanted = f"{QUESTION}\n\nTask: {pending.title}"
     if pending.description:
-        wanted += f"\n\n{pending.description}"
-    return Generate(
-        messages=[ChatMessage(Role.SYSTEM, INSTRUCTIONS), ChatMessage(Role.USER, wanted)],
-        max_tokens=ANALYSIS_TOKENS,
-    )
+        wanted += f"\n{pending.description}"
+    return Generate(messages=[ChatMessage(Role.USER, wanted)], max_tokens=ANALYSIS_TOKENS)
 
 
 def find_pending(connection: Connection, wanted: PendingWanted) -> list[PendingAnalysis]:
