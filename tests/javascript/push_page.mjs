@@ -43,9 +43,12 @@ try {
     const ours = await navigator.serviceWorker.getRegistration("/push/");
     return (await ours.getNotifications()).map(({ title, body, tag }) => ({ title, body, tag }));
   });
-  await developer.send("ServiceWorker.deliverPushMessage", { origin, registrationId, data: message });
+  // The browser drops a message for a worker that it is just starting, so it is pushed until it shows.
   let shown = [];
-  for (const end = Date.now() + 30000; shown.length === 0 && Date.now() < end; ) shown = await notifications();
+  for (const end = Date.now() + 60000; shown.length === 0 && Date.now() < end; shown = await notifications()) {
+    await developer.send("ServiceWorker.deliverPushMessage", { origin, registrationId, data: message });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
   // A repeat replaces the first.
   await developer.send("ServiceWorker.deliverPushMessage", { origin, registrationId, data: message });
   await page.click("#test");

@@ -40,7 +40,7 @@ async def test_a_browser_shows_what_was_pushed_and_tells_the_server(
             done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         seen = json.loads(done.stdout)
-        assert seen["shown"] == [{"title": "Grüße", "body": "", "tag": name}]
+        assert seen["shown"] == [{"title": "Grüße", "body": "", "tag": name}], seen
         assert seen["afterwards"] == 1
         # Without its maker's service the browser cannot subscribe, and the page says that and nothing else.
         assert seen["subscribed"].startswith("The browser's push service failed: "), seen
