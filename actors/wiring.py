@@ -15,7 +15,7 @@ from actors.access.store import OPERATIONS as ACCESS_OPERATIONS
 from actors.access.store import QUERIES as ACCESS_QUERIES
 from actors.assistant import store as assistant_store
 from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
-from actors.connections.client_stream import EventLog, no_counts
+from actors.connections.client_stream import EventLog
 from actors.connections.connection import ConnectionSettings
 from actors.connections.routes import CommandRoute, StreamRoute, generation_route
 from actors.connections.store import OPERATIONS as CONNECTIONS_OPERATIONS
@@ -42,6 +42,7 @@ from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, 
 from actors.storage.messages import LogPage, Operation, Query, Storage
 from actors.storage.writer import WriterSettings
 from actors.tasks.messages import TASK_REQUESTS
+from actors.tasks.store import COUNT_TASKS
 from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
 from actors.tasks.store import QUERIES as TASK_QUERIES
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate
@@ -121,7 +122,7 @@ def event_log(storage: Storage, notifications: ActorRef[Any]) -> EventLog:
 
     async def counts(client_id: str) -> dict[str, int]:
         unread = await storage.read(COUNT_UNREAD, client_id)
-        return {**await no_counts(client_id), "unread": unread.unread}
+        return {"unread": unread.unread, "task_count": await storage.read(COUNT_TASKS, client_id)}
 
     return EventLog(storage=storage, open=open_log, page=page, counts=counts, ack_to=notifications)
 

@@ -213,3 +213,8 @@ def _fitting_entries(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
         if size > PAGE_BYTES and count:
             return list(entries[:count])
     return list(entries)
+
+
+def count_tasks(connection: Connection, client_id: str) -> int:
+    """How many tasks a client has, on all its boards."""
+    return sum(counts_by_status(connection, client_id, None).values())

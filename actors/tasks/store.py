@@ -13,7 +13,7 @@ from actors.tasks.asked import Asked
 from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
 from actors.tasks.due import announce_due, find_clients_with_due
 from actors.tasks.journal import Journal
-from actors.tasks.lists import get_task, list_tasks, read_board, read_history
+from actors.tasks.lists import count_tasks, get_task, list_tasks, read_board, read_history
 from actors.tasks.messages import (
     ChangeInBulk,
     CleanUpTasks,
@@ -40,6 +40,7 @@ from protocol.tasks import ColumnLimits
 __all__ = [
     "ANNOUNCE_DUE",
     "CLIENTS_WITH_DUE",
+    "COUNT_TASKS",
     "OPERATIONS",
     "PENDING_ANALYSES",
     "QUERIES",
@@ -85,6 +86,7 @@ RECORD_ANALYSIS = Operation("tasks.record_analysis", record_analysis, Task | Non
 ANNOUNCE_DUE = Operation("tasks.announce_due", announce_due, int)
 PENDING_ANALYSES = Query("tasks.pending_analyses", find_pending)
 CLIENTS_WITH_DUE = Query("tasks.clients_with_due", find_clients_with_due)
+COUNT_TASKS = Query("tasks.count", count_tasks)
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (*WRITES.values(), RECORD_ANALYSIS, ANNOUNCE_DUE)
-QUERIES: tuple[Query[Any, Any], ...] = (*READS.values(), PENDING_ANALYSES, CLIENTS_WITH_DUE)
+QUERIES: tuple[Query[Any, Any], ...] = (*READS.values(), PENDING_ANALYSES, CLIENTS_WITH_DUE, COUNT_TASKS)

@@ -9,7 +9,7 @@ import pytest
 import trio
 from sqlalchemy import Connection
 
-from actors import application
+from actors import wiring
 from actors.connections.store import READ_ACKNOWLEDGED, Device
 from actors.storage.messages import LogEvent, Operation, Outcome, Storage
 from protocol.events import Priority
@@ -32,7 +32,7 @@ def event(number: int, channel: str = "tasks", priority: Priority = Priority.MED
 
 @pytest.fixture(autouse=True)
 def _with_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "OPERATIONS", (*application.OPERATIONS, TELL))
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
 
 
 @pytest.fixture
@@ -53,6 +53,15 @@ async def numbers(peer: Peer, count: int) -> list[int]:
         assert frame["stream"] == "client", frame
         events = frame["data"]["events"] if frame["type"] == "events" else [frame]
         found += [one["data"]["number"] for one in events]
+    return found
+
+
+async def snapshot(peer: Peer) -> dict[str, Any]:
+    """What the server says of the stream to one that knows nothing of it."""
+    await peer.send("resume", "snapshot", {"stream": "client", "epoch": "another", "seq": 0})
+    while (answer := await peer.receive()).get("re") != "snapshot":
+        pass
+    found: dict[str, Any] = answer["data"]["snapshot"]
     return found
 
 
@@ -108,6 +117,26 @@ async def test_p4_what_cannot_be_resumed_gets_a_snapshot_and_goes_on_after_it(
         }
         await tell(server, event(3))
         assert await numbers(peer, 1) == [3]
+
+
+async def test_a_snapshot_counts_the_clients_own_tasks_and_unread_notifications(server: RunningServer) -> None:
+    async with server.peer(client_id="else", hello=False) as other:
+        await other.hello(client_id="else")
+        await other.ask("task_create", "t", {"title": "not theirs"})
+    async with server.peer(hello=False) as peer:
+        await peer.hello()
+        for number in ("1", "2"):
+            await peer.send("task_create", number, {"title": f"task {number}"})
+            while (await peer.receive()).get("re") != number:
+                pass
+        counted = await snapshot(peer)
+        assert counted["task_count"] == 2
+        unread = counted["unread"]
+        await peer.send("notification_read_all", "read")
+        while (await peer.receive()).get("re") != "read":
+            pass
+        assert unread > 0
+        assert (await snapshot(peer))["unread"] == 0
 
 
 async def test_p4_resume_on_the_same_connection_tells_again_from_there(server: RunningServer) -> None:

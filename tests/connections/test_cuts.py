@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import application
+from actors import wiring
 from tests.connections.cut_client import CutClient
 from tests.connections.test_client_stream import TELL, event, tell
 from tests.server_fixture import RunningServer, count_to, running_server
@@ -41,7 +41,7 @@ async def whole_session(server: RunningServer, number: int, epoch: str, seq: int
 async def test_p4_the_connection_is_cut_at_every_byte_of_a_session(
     tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application, "OPERATIONS", (*application.OPERATIONS, TELL))
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
     async with running_server(tmp_path) as server:
         async with server.peer(hello=False) as peer:
             epoch = (await peer.hello())["epoch"]
