@@ -120,30 +120,38 @@ class Outgoing:
     """A client for one channel. Use it as an async context manager."""
 
     def __init__(self, settings: OutgoingSettings, *, http2: bool = False, resolve: Resolve = _resolve) -> None:
-        context = ssl.create_default_context()
-        if settings.ca_file is not None:
-            context.load_verify_locations(settings.ca_file)
-        backend = CheckedBackend(allow_private=settings.allow_private, resolve=resolve)
+        self._settings = settings
+        self._http2 = http2
+        self._backend = CheckedBackend(allow_private=settings.allow_private, resolve=resolve)
         self._seconds = settings.request_seconds
-        # httpx's own core, because only there the network backend is a parameter. It follows no redirect, keeps no
-        # cookie and reads no proxy from the environment, which is all that is wanted here.
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=CONNECTIONS,
-            keepalive_expiry=60.0,
-            http1=not http2,
-            http2=http2,
-            network_backend=backend,
-        )
+        self._pool: httpcore2.AsyncConnectionPool | None = None
+        self._opening = trio.Lock()
 
     async def __aenter__(self) -> Outgoing:
-        await self._pool.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        with trio.CancelScope(shield=True), trio.move_on_after(1):
-            await self._pool.aclose()
+        if self._pool is not None:
+            with trio.CancelScope(shield=True), trio.move_on_after(1):
+                await self._pool.aclose()
+
+    async def _open_pool(self) -> httpcore2.AsyncConnectionPool:
+        """Made at the first request: reading the system's authorities takes long, and a start must not wait for it."""
+        async with self._opening:
+            if self._pool is None:
+                context = await trio.to_thread.run_sync(_trusting, self._settings.ca_file)
+                # httpx's own core, because only there the network backend is a parameter. It follows no redirect,
+                # keeps no cookie and reads no proxy from the environment, which is all that is wanted here.
+                self._pool = httpcore2.AsyncConnectionPool(
+                    ssl_context=context,
+                    max_connections=CONNECTIONS,
+                    max_keepalive_connections=CONNECTIONS,
+                    keepalive_expiry=60.0,
+                    http1=not self._http2,
+                    http2=self._http2,
+                    network_backend=self._backend,
+                )
+            return self._pool
 
     async def post(self, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
         """Post and return the answer, whatever its status. Raises `RequestFailed`, `AddressRefused`.
@@ -167,7 +175,8 @@ class Outgoing:
             raise RequestFailed(type(error).__name__) from error
 
     async def _post(self, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
-        async with self._pool.stream("POST", url, headers=list(headers.items()), content=content) as response:
+        pool = await self._open_pool()
+        async with pool.stream("POST", url, headers=list(headers.items()), content=content) as response:
             body = b""
             async with aclosing(aiter(response.stream)) as parts:  # type: ignore[arg-type,type-var]
                 async for part in parts:
@@ -183,3 +192,11 @@ class Outgoing:
                     None if retry_after is None else retry_after.decode("latin-1"), time.time()
                 ),
             )
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    """The system's authorities, and one more where the settings name it. Blocking."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import trio
 from quart import Response, jsonify, send_from_directory
 from quart_trio import QuartTrio
 
@@ -27,10 +29,13 @@ POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' d
 
 def register_try_page(app: QuartTrio, version: str) -> None:
     """Register `/openapi.json` and `/docs`."""
-    document = openapi(version)
+    # Made when it is first asked for, in a thread: it reads the source of every wire class.
+    document: dict[str, Any] = {}
 
     @app.get("/openapi.json")
     async def read_document() -> Response:
+        if not document:
+            document.update(await trio.to_thread.run_sync(openapi, version))
         response: Response = jsonify(document)
         return response
 

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from attrs import frozen
 
-from actors.storage.messages import CommitTold, PublishEvents, PublishHeads, TriggersCommitted
+from actors.storage.messages import CommitTold, PublishEvents, PublishHeads, StoredEvent, TriggersCommitted
 from runtime import Actor, ActorRef, SendFault, Timer, reject
 
 __all__ = ["Relay", "TryAgain"]
@@ -54,7 +54,16 @@ class Relay(Actor[CommitTold | TryAgain]):
         """How many events went out."""
         return {"published": self._published, "has_gap": self._has_gap}
 
-    def _publish(self, events: tuple[Any, ...]) -> None:
+    def _publish(self, events: tuple[StoredEvent, ...]) -> None:
+        if not self._tell(events):
+            self._has_gap = True
+            if self._retry is None:
+                self._retry = self.context.after(RETRY_SECONDS, TryAgain())
+
+    def _tell(self, events: tuple[StoredEvent, ...]) -> bool:
+        """Tell the directory, if it runs: it is started after storage."""
+        if not self._directory.is_running:
+            return False
         try:
             if self._has_gap:
                 self._directory.tell_nowait(PublishHeads())
@@ -63,11 +72,12 @@ class Relay(Actor[CommitTold | TryAgain]):
                 self._directory.tell_nowait(PublishEvents(events))
                 self._published += len(events)
         except SendFault:
-            self._has_gap = True
-            if self._retry is None:
-                self._retry = self.context.after(RETRY_SECONDS, TryAgain())
+            return False
+        return True
 
     def _wake_planner(self) -> None:
+        if not self._planner.is_running:
+            return  # it looks for itself when it starts
         try:
             self._planner.tell_nowait(TriggersCommitted())
         except SendFault:
