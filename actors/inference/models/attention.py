@@ -25,7 +25,7 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float,
     """Softmax attention: queries (rows, heads, length, width), keys and values (rows, key heads, positions, width).
 
     ``mask`` is what `mx.fast.scaled_dot_product_attention` takes: None, `"causal"`, booleans that keep, or numbers to add,
-    (rows or 1, 1, length, positions). Returns (rows, heads, length, width).
+    (rows or 1, 1, length, positions) or (length, positions). Returns (rows, heads, length, width).
     """
     rows, heads, length, width = queries.shape
     key_heads, positions = keys.shape[1], keys.shape[2]
@@ -37,7 +37,8 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float,
     scores = folded @ keys.swapaxes(-1, -2)
     if mask is not None:
         by_head = scores.reshape(rows, key_heads, heads // key_heads, length, positions)
-        wide = mask[:, :, None]
+        # A mask of two dimensions is the same for all rows and heads.
+        wide = mask if mask.ndim == 2 else mask[:, :, None]
         by_head = mx.where(wide, by_head, _LOWEST) if mask.dtype == mx.bool_ else by_head + wide
         scores = by_head.reshape(scores.shape)
     mx.eval(scores)

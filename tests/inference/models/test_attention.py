@@ -20,10 +20,10 @@ def masks(rows: int, length: int, positions: int) -> list[Any]:
     # The second row is padded on its left; its first queries see nothing at all.
     padding = mx.array([0] + [positions - length + 3] * (rows - 1))
     seen = causal[None, None] & (mx.arange(positions)[None, None, None] >= padding[:, None, None, None])
-    return [None, causal[None, None], seen, mx.where(seen, 0.0, -1e9), "causal"]
+    return [None, causal[None, None], seen, mx.where(seen, 0.0, -1e9), "causal", causal]
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(6))
 @pytest.mark.parametrize(("heads", "key_heads"), [(9, 3), (4, 4), (8, 1)])
 @pytest.mark.parametrize(("length", "positions"), [(1, 3000), (16, 700), (64, 64), (2, 5)])
 def test_attention_is_mlxs_own(which: int, heads: int, key_heads: int, length: int, positions: int) -> None:
