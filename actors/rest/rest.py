@@ -37,7 +37,9 @@ class Rest(Actor[_NoMessages]):
 
         async def serve() -> None:
             async with trio.open_nursery() as nursery:
-                await nursery.start(serve_http, self._make(), self._bound, self._tls)
+                # Compiling some ninety routes takes long enough to be noticed by who waits for a token.
+                application = await trio.to_thread.run_sync(self._make)
+                await nursery.start(serve_http, application, self._bound, self._tls)
                 is_serving.set()
 
         self.context.spawn(serve)
