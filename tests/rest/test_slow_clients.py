@@ -147,8 +147,9 @@ async def test_an_answer_takes_as_long_as_it_takes(mock_clock: MockClock, engine
         head = f"POST /ai/process HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         await stream.send_all(head.encode() + body)
         await eventually(waiting)
+        # Longer than silence may last, and shorter than a worker may take to say hello.
         for _ in range(4):
-            mock_clock.jump(10)
+            mock_clock.jump(4.5)
             await trio.testing.wait_all_tasks_blocked(0.01)
         assert await waiting() == 1
     await eventually(lambda: _is_nothing(waiting))
