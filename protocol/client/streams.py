@@ -17,6 +17,7 @@ from protocol.streams import EventIds, StreamPosition
 
 __all__ = ["Answer", "ClientEvent", "ClientEvents", "Snapshot"]
 
+LOST = "the server has lost this answer"
 WAITING = 4096
 """Events of one stream that may wait for its reader; a slower one makes the server merge tokens or close."""
 
@@ -32,6 +33,8 @@ class Answer:
         self.was_cancelled = False
         self._send, self._receive = trio.open_memory_channel[str | dict[str, Any]](WAITING)
         self._told: list[str] = []
+        self._behind = ""
+        """Told here before, and not yet made again by a server that began anew."""
         self._cause_of_end: Disconnected | None = None
         self._is_over = False
 
@@ -79,22 +82,36 @@ class Answer:
             text = message["data"]["text"]
             if not isinstance(text, str):
                 raise ValueError("its text is no string")
-            await self._put(text)
+            await self._put_what_is_new(text)
+        elif message["type"] == "done" and self._behind:
+            self.end(Disconnected(None, LOST))
         elif message["type"] in TERMINAL_TYPES:
             await self._put(message)
 
     async def take_snapshot(self, result: ResumeResult) -> None:
-        """Go on from the whole text so far: what was emitted never changes, so only its rest is new."""
+        """Go on from the whole text so far: what was emitted never changes, so only its rest is new.
+
+        A server that was restarted makes the answer again from its first token, so its text may be the shorter one.
+        """
         snapshot = result.snapshot
         text = None if snapshot is None else snapshot.get("text")
-        told = "".join(self._told)
-        if snapshot is None or not isinstance(text, str) or not text.startswith(told):
-            self.end(Disconnected(None, "the server has lost this answer"))
+        if snapshot is None or not isinstance(text, str):
+            self.end(Disconnected(None, LOST))
             return
-        if text != told:
-            await self._put(text[len(told) :])
+        self._behind = "".join(self._told)
+        await self._put_what_is_new(text)
         if snapshot.get("state") in TERMINAL_TYPES:
-            await self._put({"type": snapshot["state"], "data": snapshot.get("data", {})})
+            await self.take({"type": snapshot["state"], "data": snapshot.get("data", {})})
+
+    async def _put_what_is_new(self, text: str) -> None:
+        """Hand out what of the text was not told before; a text that differs is no longer this answer."""
+        again, new = text[: len(self._behind)], text[len(self._behind) :]
+        if not self._behind.startswith(again):
+            self.end(Disconnected(None, LOST))
+            return
+        self._behind = self._behind[len(again) :]
+        if new:
+            await self._put(new)
 
     def end(self, cause: Disconnected) -> None:
         """No more will come; what waits can still be read."""

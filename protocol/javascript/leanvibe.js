@@ -139,6 +139,8 @@ class Queue {
 export class Answer {
   #queue = new Queue();
   #told = "";
+  /** Told here before, and not yet made again by a server that began anew. */
+  #behind = "";
   #isOver = false;
   #cancel;
 
@@ -185,7 +187,9 @@ export class Answer {
   _take(message) {
     if (message.type === "token") {
       if (typeof message.data.text !== "string") throw new TypeError("its text is no string");
-      this.#put(message.data.text);
+      this.#putWhatIsNew(message.data.text);
+    } else if (message.type === "done" && this.#behind) {
+      this._end(new Disconnected(null, "the server has lost this answer"));
     } else if (TERMINAL.has(message.type)) {
       this.#queue.put(message);
     }
@@ -193,13 +197,26 @@ export class Answer {
 
   _takeSnapshot(result) {
     const { text, state, data } = result.snapshot ?? {};
-    if (typeof text !== "string" || !text.startsWith(this.#told)) {
+    if (typeof text !== "string") {
       this._end(new Disconnected(null, "the server has lost this answer"));
       return;
     }
-    // What was emitted never changes, so only the rest is new.
-    if (text !== this.#told) this.#put(text.slice(this.#told.length));
-    if (TERMINAL.has(state)) this.#queue.put({ type: state, data: data ?? {} });
+    // What was emitted never changes, so only the rest is new; a server that was restarted makes the answer again
+    // from its first token, so its text may be the shorter one.
+    this.#behind = this.#told;
+    this.#putWhatIsNew(text);
+    if (TERMINAL.has(state)) this._take({ type: state, data: data ?? {} });
+  }
+
+  #putWhatIsNew(text) {
+    const again = text.slice(0, this.#behind.length);
+    if (!this.#behind.startsWith(again)) {
+      this._end(new Disconnected(null, "the server has lost this answer"));
+      return;
+    }
+    const fresh = text.slice(this.#behind.length);
+    this.#behind = this.#behind.slice(again.length);
+    if (fresh) this.#put(fresh);
   }
 
   _end(failure) {

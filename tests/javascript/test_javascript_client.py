@@ -140,6 +140,26 @@ async def test_p4_an_answer_whose_events_are_gone_goes_on_from_the_snapshot() ->
     assert result["failed"] is None
 
 
+async def test_p4_an_answer_that_a_restarted_server_makes_again_is_not_told_twice() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.accept()
+        await peer.tokens("ab", "cd")
+        await peer.cut()
+
+    async def second(peer: Peer) -> None:
+        snapshot = {"seq": 1, "text": "a", "state": "running"}
+        await peer.welcome([{"stream": "g-1", "resumed": False, "head": 1, "snapshot": snapshot}])
+        await peer.tokens("b", "cde", after=1)
+        await peer.done(4)
+        await peer.linger()
+
+    async with scripted_listener(first, second) as (url, _):
+        result = await play("node", "oneAnswer", url)
+    assert result["told"] == ["ab", "cd", "e"]
+    assert result["failed"] is None
+
+
 async def test_p4_an_answer_that_the_server_has_lost_says_so() -> None:
     async def first(peer: Peer) -> None:
         await peer.welcome()

@@ -83,6 +83,55 @@ async def test_p4_an_answer_whose_events_are_gone_goes_on_from_the_snapshot(
         assert await answer.text() == "abcde"
 
 
+async def test_p4_an_answer_that_a_restarted_server_makes_again_is_not_told_twice(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.accept()
+        await peer.tokens("ab", "cd")
+        await peer.cut()
+
+    async def second(peer: Peer) -> None:
+        snapshot = {"seq": 1, "text": "a", "state": "running"}
+        await peer.welcome([{"stream": "g-1", "resumed": False, "head": 1, "snapshot": snapshot}])
+        await peer.tokens("b", "cde", after=1)
+        await peer.done(4)
+        await peer.linger()
+
+    async with (
+        scripted(monkeypatch, first, second),
+        connect(URL, client_id="me", reconnect=True) as client,
+        client.generate(Generate(prompt="x")) as answer,
+    ):
+        assert [piece async for piece in answer] == ["ab", "cd", "e"]
+
+
+async def test_p4_an_answer_that_a_restarted_server_makes_differently_is_lost(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.accept()
+        await peer.tokens("ab")
+        await peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome([{"stream": "g-1", "resumed": False, "head": 0, "snapshot": {"seq": 0, "text": ""}}])
+        await peer.tokens("a")
+        await peer.done(2)
+        await peer.linger()
+
+    async with (
+        scripted(monkeypatch, first, second),
+        connect(URL, client_id="me", reconnect=True) as client,
+        client.generate(Generate(prompt="x")) as answer,
+    ):
+        assert await anext(answer) == "ab"
+        with pytest.raises(Disconnected, match="has lost this answer"):
+            await anext(answer)
+
+
 @pytest.mark.parametrize("snapshot", [None, {"seq": 7, "text": "other", "state": "running"}, {"seq": 7}])
 async def test_p4_an_answer_that_the_server_has_lost_says_so(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, snapshot: dict[str, Any] | None
