@@ -30,9 +30,9 @@ from tests.system.serving_process import ServingProcess, start_server
 __all__ = [
     "CLIENT_ID",
     "QUICK",
-    "LooseEnds",
     "PlainWitness",
     "RestartingServer",
+    "Seen",
     "Witness",
     "make_tasks",
     "restarting_server",
@@ -114,7 +114,7 @@ async def restarting_server(folder: Path, **settings: str) -> AsyncIterator[Rest
 # --- what clients do ----------------------------------------------------------------------------------
 
 
-async def make_tasks(client: Client, name: str, acknowledged: list[str]) -> None:
+async def make_tasks(client: Client, name: str, acknowledged: list[str], *, pause_seconds: float = 0.0) -> None:
     """Make one task after another, for ever, and note each title that was acknowledged.
 
     A command that was sent when the server died is sent again by the client, under its id. A server that drains
@@ -132,10 +132,11 @@ async def make_tasks(client: Client, name: str, acknowledged: list[str]) -> None
             continue
         acknowledged.append(title)
         number += 1
+        await trio.sleep(pause_seconds)
 
 
 @define
-class LooseEnds:
+class Seen:
     """What was seen of a stream that is to have no hole and nothing twice."""
 
     seqs: list[int] = field(factory=list)
@@ -184,7 +185,7 @@ class LooseEnds:
 class Witness:
     """Follows the durable events with the Python client."""
 
-    seen: LooseEnds = field(factory=LooseEnds)
+    seen: Seen = field(factory=Seen)
     changes: list[Change] = field(factory=list)
 
     async def follow(self, client: Client) -> None:
@@ -202,10 +203,12 @@ class PlainWitness:
     """Follows the durable events with the `websockets` library; every frame must begin behind the one before."""
 
     url: str
-    seen: LooseEnds = field(factory=LooseEnds)
+    seen: Seen = field(factory=Seen)
     connections: int = 0
     faults: list[str] = field(factory=list)
     """Frames that did not begin where the last one had ended."""
+    follows: trio.Event = field(factory=trio.Event)
+    """Set with the first welcome: what happens from now on is to come here."""
     _epoch: str = ""
     _seq: int = 0
 
@@ -232,6 +235,7 @@ class PlainWitness:
                     self.seen.snapshots += 1
                     self.faults.append(f"not resumed behind {self._seq}")
                 self._epoch = message["data"]["epoch"]
+                self.follows.set()
             elif message["type"] == "ping":
                 await websocket.send(json.dumps({"type": "pong", "data": message.get("data")}))
             elif message.get("stream") == "client":

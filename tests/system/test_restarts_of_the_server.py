@@ -86,6 +86,7 @@ async def traffic(server: RestartingServer) -> AsyncIterator[Traffic]:
         ):
             nursery.start_soon(witness.follow, follower)
             nursery.start_soon(plain.follow)
+            await plain.follows.wait()
             making: list[trio.CancelScope] = []
 
             async def make(name: str) -> None:
