@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate
@@ -22,6 +23,7 @@ __all__ = [
     "EngineHealth",
     "FollowStream",
     "Followed",
+    "GenerateWithTools",
     "GenerationCancelled",
     "GenerationDone",
     "GenerationEnded",
@@ -41,6 +43,7 @@ __all__ = [
     "ResumeFrom",
     "StartGeneration",
     "StreamSnapshot",
+    "ToolCallFormat",
     "UnfollowStream",
     "UnloadModel",
 ]
@@ -318,6 +321,8 @@ class EngineHealth:
     """The model that is being loaded to take over."""
     change_stage: str | None = None
     """What that load is doing."""
+    tool_call_format: ToolCallFormat | None = None
+    """How the model in use writes calls of tools; None where its chat template has no tools."""
 
 
 @frozen

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from quart import Response, jsonify, request
@@ -18,13 +18,14 @@ from actors.inference.messages import DescribeEngine, EngineHealth, GenerationRe
 from actors.refusals import CommandRefused
 from actors.rest.event_stream import event_stream
 from actors.rest.generation_follower import GenerationFollower
+from actors.rest.openai_chunks import CallChunks, TextChunks, call_id
 from actors.rest.openai_errors import openai_error
 from actors.rest.openai_replies import (
     ReplyHead,
     chat_chunk,
     chat_completion,
+    chat_with_calls,
     completion,
-    completion_chunk,
     models,
     usage_chunk,
 )
@@ -36,8 +37,10 @@ from actors.rest.openai_requests import (
 )
 from actors.rest.problems import problem_of
 from actors.rest.rooms import Rooms, body_as, identity
+from actors.rest.tool_call_reader import ToolCallReader
 from protocol.codec import encode
 from protocol.errors import ErrorCode
+from protocol.events import Done
 
 __all__ = ["register_openai"]
 
@@ -52,13 +55,14 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
     async def engine() -> EngineHealth:
         return await rooms.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
 
-    async def check_model(wanted: str, field: str) -> str:
-        name = (await engine()).model
+    async def check_model(wanted: str, field: str) -> EngineHealth:
+        health = await engine()
+        name = health.model
         if wanted != name:
             raise CommandRefused(
                 ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not loaded, {name!r} is", field=field
             )
-        return name
+        return health
 
     @app.after_request
     async def take_openai_shape(response: Response) -> Response:
@@ -78,23 +82,35 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
     @app.get("/v1/models/<path:name>")
     async def openai_model(name: str) -> Any:
         await identity(rooms)
-        return jsonify(models(await check_model(name, "model"), started_at))
+        return jsonify(models((await check_model(name, "model")).model, started_at))
 
     @app.post("/v1/chat/completions")
     async def chat_completions() -> Any:
         wanted: ChatCompletionRequest = await body_as(ChatCompletionRequest)
         who = await identity(rooms)
+        health = await check_model(wanted.model, "body.model")
+        generate = generate_from_chat(wanted, health.tool_call_format)
         head = ReplyHead(
             id=f"chatcmpl-{secrets.token_hex(12)}",
-            model=await check_model(wanted.model, "body.model"),
+            model=health.model,
             created=int(time.time()),
             is_chat=True,
             includes_usage=wanted.includes_usage,
             has_logprobs=bool(wanted.logprobs),
         )
         follower = GenerationFollower(rooms.inference)
-        await follower.start(who, generate_from_chat(wanted))
-        return event_stream(_stream(head, follower)) if wanted.stream else jsonify(await _whole(head, follower))
+        await follower.start(who, generate)
+        if names := wanted.callable_names:
+            assert health.tool_call_format is not None
+            reader = ToolCallReader(health.tool_call_format, names)
+            if wanted.stream:
+                return event_stream(_stream(head, follower, CallChunks(head, reader)))
+            return jsonify(await _whole_with_calls(head, follower, reader))
+        return (
+            event_stream(_stream(head, follower, TextChunks(head)))
+            if wanted.stream
+            else jsonify(await _whole(head, follower))
+        )
 
     @app.post("/v1/completions")
     async def completions() -> Any:
@@ -102,7 +118,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
         who = await identity(rooms)
         head = ReplyHead(
             id=f"cmpl-{secrets.token_hex(12)}",
-            model=await check_model(wanted.model, "body.model"),
+            model=(await check_model(wanted.model, "body.model")).model,
             created=int(time.time()),
             is_chat=False,
             includes_usage=wanted.includes_usage,
@@ -110,44 +126,53 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
         )
         follower = GenerationFollower(rooms.inference)
         await follower.start(who, generate_from_prompt(wanted))
-        return event_stream(_stream(head, follower)) if wanted.stream else jsonify(await _whole(head, follower))
+        return (
+            event_stream(_stream(head, follower, TextChunks(head)))
+            if wanted.stream
+            else jsonify(await _whole(head, follower))
+        )
 
 
 async def _whole(head: ReplyHead, follower: GenerationFollower) -> dict[str, Any]:
+    tokens, done = await _all(follower)
+    make = chat_completion if head.is_chat else completion
+    return make(head, tokens, done)
+
+
+async def _whole_with_calls(head: ReplyHead, follower: GenerationFollower, reader: ToolCallReader) -> dict[str, Any]:
+    tokens, done = await _all(follower)
+    parts = reader.feed("".join(one.text for one in tokens)) + reader.finish()
+    return chat_with_calls(head, parts, done, make_id=call_id)
+
+
+async def _all(follower: GenerationFollower) -> tuple[list[GenerationTokens], Done]:
     tokens: list[GenerationTokens] = []
     while taken := await follower.take():
         tokens += taken
     assert follower.done is not None
-    make = chat_completion if head.is_chat else completion
-    return make(head, tokens, follower.done)
+    return tokens, follower.done
 
 
-async def _stream(head: ReplyHead, follower: GenerationFollower) -> AsyncGenerator[bytes, None]:
+async def _stream(
+    head: ReplyHead, follower: GenerationFollower, chunks: TextChunks | CallChunks
+) -> AsyncGenerator[bytes, None]:
     """The answer as events. A stream that has begun ends with `[DONE]` or with an error, never with silence."""
-    offset = 0
     if head.is_chat:
         yield _event(chat_chunk(head, (), is_first=True))
     try:
         while taken := await follower.take():
-            yield _event(_chunk(head, taken, offset))
-            offset += sum(len(one.text) for one in taken)
+            for chunk in chunks.take(taken):
+                yield _event(chunk)
     except GenerationRefused as refusal:
         body, _ = openai_error(problem_of(refusal.code, refusal.message, field=refusal.field))
         yield _event(body)
         return
     assert follower.done is not None
-    yield _event(_chunk(head, (), offset, finish_reason=follower.done.finish_reason.value))
+    for chunk in chunks.end(follower.done):
+        yield _event(chunk)
     if head.includes_usage:
         yield _event(usage_chunk(head, follower.done))
     yield b"data: [DONE]\n\n"
-
-
-def _chunk(
-    head: ReplyHead, tokens: Sequence[GenerationTokens], offset: int, *, finish_reason: str | None = None
-) -> dict[str, Any]:
-    if head.is_chat:
-        return chat_chunk(head, tokens, finish_reason=finish_reason)
-    return completion_chunk(head, tokens, offset=offset, finish_reason=finish_reason)
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
 
 from actors.inference.messages import GenerationTokens
-from protocol.events import Done
+from actors.rest.tool_call_reader import ToolCall
+from protocol.events import Done, FinishReason
 
 __all__ = [
     "ReplyHead",
     "chat_chunk",
     "chat_completion",
+    "chat_part_chunk",
+    "chat_with_calls",
     "completion",
     "completion_chunk",
+    "finish_reason_of",
     "models",
     "usage",
     "usage_chunk",
@@ -67,6 +71,43 @@ def chat_completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: D
         "finish_reason": done.finish_reason.value,
     }
     return {**head.part("chat.completion", [choice]), "usage": usage(done)}
+
+
+def chat_with_calls(
+    head: ReplyHead, parts: Sequence[str | ToolCall], done: Done, *, make_id: Callable[[], str]
+) -> dict[str, Any]:
+    """The whole answer of a chat with tools; ``make_id`` names a call."""
+    content = "".join(one for one in parts if isinstance(one, str))
+    calls = [{"id": make_id(), **_called(one)} for one in parts if isinstance(one, ToolCall)]
+    message: dict[str, Any] = {"role": "assistant", "content": None if calls and not content else content}
+    message |= {"refusal": None, **({"tool_calls": calls} if calls else {})}
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": finish_reason_of(done, has_calls=bool(calls)),
+    }
+    return {**head.part("chat.completion", [choice]), "usage": usage(done)}
+
+
+def finish_reason_of(done: Done, *, has_calls: bool) -> str:
+    """An answer that ended of itself after calls waits for their results."""
+    return "tool_calls" if has_calls and done.finish_reason is FinishReason.STOP else done.finish_reason.value
+
+
+def chat_part_chunk(head: ReplyHead, part: str | ToolCall, *, index: int, make_id: Callable[[], str]) -> dict[str, Any]:
+    """A text or a whole call of a streamed chat with tools; ``index`` counts the calls before."""
+    delta: dict[str, Any] = (
+        {"content": part}
+        if isinstance(part, str)
+        else {"tool_calls": [{"index": index, "id": make_id(), **_called(part)}]}
+    )
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+    return _chunk(head, "chat.completion.chunk", choice)
+
+
+def _called(call: ToolCall) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:

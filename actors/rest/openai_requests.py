@@ -6,10 +6,13 @@ is refused by name; what is listed is carried out, or takes only the value that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from actors.inference.messages import GenerateWithTools, ToolCallFormat
+from actors.rest.openai_tools import CalledTool, Tool, as_templates_know, turns_of
 from protocol.codec import structure
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import InvalidField
@@ -23,8 +26,8 @@ MAXIMUM_STOPS = 16
 
 
 def _text_or_parts(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """A string, or an array of `{"type": "text", "text": …}`."""
-    if isinstance(value, str):
+    """A string, or an array of `{"type": "text", "text": …}`; None is judged with the other fields."""
+    if value is None or isinstance(value, str):
         return
     if not isinstance(value, list) or not value:
         raise FieldFault(attribute.name, "must be a string or an array of text parts")
@@ -65,13 +68,29 @@ def _only(*allowed: Any, because: str) -> Any:
 class Message:
     """One turn as OpenAI's clients write it."""
 
-    role: str = field(validator=one_of("system", "developer", "user", "assistant"))
-    content: Any = field(validator=_text_or_parts, repr=False)
+    role: str = field(validator=one_of("system", "developer", "user", "assistant", "tool"))
+    content: Any = field(default=None, validator=_text_or_parts, repr=False)
+    """May be left out beside calls of tools."""
     name: str | None = field(default=None, validator=_only(because="names of speakers are not supported"))
+    refusal: str | None = field(default=None, validator=_only(because="must be null: this server's answers have none"))
+    tool_calls: list[CalledTool] | None = field(default=None, validator=length(1, 128, "entries"))
+    """What the assistant wanted called."""
+    tool_call_id: str | None = field(default=None, validator=length(1, 256, "characters"))
+    """Whose result a turn of the role tool is."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.content is None and not self.tool_calls:
+            raise FieldFault("content", "must be a string or an array of text parts")
+        if self.tool_calls and self.role != "assistant":
+            raise FieldFault("tool_calls", "may only be given with the role assistant")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise FieldFault("tool_call_id", "must be given with the role tool, and only with it")
 
     @property
     def text(self) -> str:
         """The content as one text."""
+        if self.content is None:
+            return ""
         if isinstance(self.content, str):
             return self.content
         return "".join(part["text"] for part in self.content)
@@ -163,7 +182,7 @@ class ChatCompletionRequest(_Sampling):
     logprobs: bool | None = None
     top_logprobs: int | None = field(default=None, validator=between(0, 20))
     response_format: ResponseFormat | None = None
-    tools: list[Any] | None = None
+    tools: list[Tool] | None = field(default=None, validator=length(0, 128, "entries"))
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
     store: bool | None = field(default=None, validator=_only(False, because="must be false: nothing is stored"))
@@ -174,10 +193,11 @@ class ChatCompletionRequest(_Sampling):
             raise FieldFault("top_logprobs", "may only be given with logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise FieldFault("max_completion_tokens", "and max_tokens are the same thing and must not differ")
-        for name in ("tools", "tool_choice", "parallel_tool_calls"):
-            # An empty list, and the wish for none, ask for nothing.
-            if getattr(self, name) not in (None, [], "none"):
-                raise FieldFault(name, "is not supported: the loaded model's chat template has no tools")
+
+    @property
+    def callable_names(self) -> list[str]:
+        """The functions that the answer may call."""
+        return [] if self.tool_choice == "none" else [one.function.name for one in self.tools or ()]
 
 
 @frozen(kw_only=True)
@@ -205,28 +225,79 @@ class CompletionRequest(_Sampling):
         return self.prompt if isinstance(self.prompt, str) else str(self.prompt[0])
 
 
-def generate_from_chat(request: ChatCompletionRequest) -> Generate:
-    """The engine's request for a chat completion. Raises `InvalidField`, named as the client wrote it."""
-    roles = {"developer": Role.SYSTEM}
+def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCallFormat | None) -> Generate:
+    """The engine's request for a chat completion, for a model that calls tools in that form, or has none.
+
+    Raises `InvalidField`, named as the client wrote it.
+    """
+    of_tools = next(_fields_of_tools(request), None)
+    if of_tools is None:
+        return _from_chat(request, Generate)
+    try:
+        if tool_call_format is None:
+            raise FieldFault(of_tools, "is not supported: the loaded model's chat template has no tools")
+        _check_tools(request)
+        turns = turns_of(request.messages)
+    except FieldFault as fault:
+        raise _as_written(fault) from None
+    tools = as_templates_know(request.tools or ()) if request.callable_names else None
+    return _from_chat(request, GenerateWithTools, turns=turns, tools=tools, tool_call_format=tool_call_format)
+
+
+def _fields_of_tools(request: ChatCompletionRequest) -> Iterator[str]:
+    """Paths of what only a model with tools can be given. An empty list, and the wish for none, ask for nothing."""
+    yield from (
+        name
+        for name in ("tools", "tool_choice", "parallel_tool_calls")
+        if getattr(request, name) not in (None, [], "none")
+    )
+    for index, one in enumerate(request.messages):
+        if one.role == "tool":
+            yield f"messages[{index}].role"
+        if one.tool_calls:
+            yield f"messages[{index}].tool_calls"
+
+
+def _check_tools(request: ChatCompletionRequest) -> None:
+    if request.tool_choice not in (None, "none", "auto"):
+        raise FieldFault("tool_choice", "must be none or auto: no call can be forced")
+    if request.parallel_tool_calls is False:
+        raise FieldFault("parallel_tool_calls", "must be true: the model may call as many as it likes")
+    names = [one.function.name for one in request.tools or ()]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise FieldFault(f"tools[{index}].function.name", "is there twice")
+    if request.tool_choice == "auto" and not names:
+        raise FieldFault("tool_choice", "may only be given with tools")
+    if request.callable_names and request.logprobs:
+        raise FieldFault("logprobs", "may not be given with tools: calls have no tokens of their own in the reply")
+    if request.callable_names and request.response_format is not None and request.response_format.schema is not None:
+        raise FieldFault("response_format", "may not be given with tools: a call does not follow the schema")
+
+
+def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: Any) -> Generate:
+    roles = {"developer": Role.SYSTEM, "tool": Role.USER}
     return _generate(
         request,
+        kind,
         messages=[
             ChatMessage(roles[one.role] if one.role in roles else Role(one.role), one.text) for one in request.messages
         ],
         max_tokens=request.max_completion_tokens or request.max_tokens,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         response_schema=None if request.response_format is None else request.response_format.schema,
+        **fields,
     )
 
 
 def generate_from_prompt(request: CompletionRequest) -> Generate:
     """The engine's request for a completion. Raises `InvalidField`, named as the client wrote it."""
-    return _generate(request, prompt=request.text, max_tokens=request.max_tokens, logprobs=request.logprobs)
+    return _generate(request, Generate, prompt=request.text, max_tokens=request.max_tokens, logprobs=request.logprobs)
 
 
-def _generate(request: _Sampling, **fields: Any) -> Generate:
+def _generate(request: _Sampling, kind: type[Generate], **fields: Any) -> Generate:
     try:
-        return Generate(
+        return kind(
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
             presence_penalty=request.presence_penalty or 0.0,
@@ -238,7 +309,11 @@ def _generate(request: _Sampling, **fields: Any) -> Generate:
             **fields,
         )
     except FieldFault as fault:
-        raise InvalidField(f"body.{fault.path} {fault.problem}", field=f"body.{fault.path}") from None
+        raise _as_written(fault) from None
+
+
+def _as_written(fault: FieldFault) -> InvalidField:
+    return InvalidField(f"body.{fault.path} {fault.problem}", field=f"body.{fault.path}")
 
 
 # Built when this module is imported, so that the first request costs no more than the next.

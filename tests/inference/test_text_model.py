@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
 from actors.inference.text.text_model import CheckpointText, MockText
+from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Generate, Role
 
 from .tiny_text import TEMPLATE, make_tokenizer, write_text_folder
@@ -189,3 +190,80 @@ def test_stop_tokens_come_from_both_configs(tmp_path: Path) -> None:
     folder = write_text_folder(tmp_path / "model")
     (folder / "generation_config.json").write_text('{"eos_token_id": [0, 2]}')
     assert CheckpointText(folder).stop_token_ids == {0, 2}
+
+
+# --- tools ------------------------------------------------------------------------------------------
+
+WITH_TOOLS = (
+    "{% for tool in tools %}<tools>{{ tool | tojson }}</tools>{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{% for call in message.tool_calls %}<tool_call>"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>'
+    "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+
+
+def with_tools(form: ToolCallFormat = ToolCallFormat.TAGGED) -> GenerateWithTools:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": {"place": "Bonn"}}}
+    return GenerateWithTools(
+        messages=[ChatMessage(Role.USER, "hello"), ChatMessage(Role.ASSISTANT, ""), ChatMessage(Role.USER, "rain")],
+        turns=[
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "rain", "tool_call_id": "c", "name": "look"},
+        ],
+        tools=[{"type": "function", "function": {"name": "look"}}],
+        tool_call_format=form,
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "form"),
+    [
+        (WITH_TOOLS, ToolCallFormat.TAGGED),
+        (WITH_TOOLS.replace("<tool_call>", "<|tool_call|>"), ToolCallFormat.BARRED),
+        ("{% if not tools is defined %}{% set tools = none %}{% endif %}" + WITH_TOOLS, ToolCallFormat.TAGGED),
+        (TEMPLATE, None),
+        (TEMPLATE + "{# tools <tool_call> #}", None),
+        (WITH_TOOLS.replace("<tool_call>", "[CALL]"), None),
+        (WITH_TOOLS + "{# <function=name> #}", None),
+    ],
+    ids=["tagged", "barred", "with a default", "none", "only mentioned", "another form", "XML"],
+)
+def test_the_form_of_tool_calls_is_read_from_the_template_promise_17(source: str, form: ToolCallFormat | None) -> None:
+    assert ChatTemplate(source, {}).tool_call_format is form
+
+
+def test_tools_calls_and_results_are_given_to_the_template() -> None:
+    text = ChatTemplate(WITH_TOOLS, {}).render_with_tools(with_tools())
+    assert '<tools>{"type": "function", "function": {"name": "look"}}</tools>' in text
+    assert '<tool_call>{"name": "look", "arguments": {"place": "Bonn"}}</tool_call>' in text
+    assert "<|im_start|>tool\nrain<|im_end|>" in text
+
+
+def test_a_template_without_tools_or_with_calls_of_another_form_refuses_them() -> None:
+    with pytest.raises(TemplateRefused, match="no tools"):
+        ChatTemplate(TEMPLATE, {}).render_with_tools(with_tools())
+    with pytest.raises(TemplateRefused, match="another form"):
+        ChatTemplate(WITH_TOOLS, {}).render_with_tools(with_tools(ToolCallFormat.BARRED))
+    with pytest.raises(TemplateRefused, match="leaves out the function look"):
+        ChatTemplate("{{ tools | length }}<tool_call>", {}).render_with_tools(with_tools())
+    with pytest.raises(TemplateRefused, match="no tools"):
+        MockText().encode(with_tools())
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, WITH_TOOLS], ids=["without", "with tools"])
+def test_marks_of_calls_that_are_special_tokens_are_seen_only_where_there_are_tools(
+    tmp_path: Path, template: str
+) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens(list(ToolCallFormat.TAGGED.value))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(template)
+    text = CheckpointText(folder)
+    detokenizer = text.detokenizer()
+    ids = text.encode(Generate(prompt="<tool_call>{}</tool_call>"))
+    seen = "".join(detokenizer.feed(one) for one in ids) + detokenizer.finish()
+    assert seen == ("{}" if template is TEMPLATE else "<tool_call>{}</tool_call>")
+    assert text.encode(with_tools()) if template is WITH_TOOLS else True

@@ -13,7 +13,8 @@ import jinja2
 
 from actors.inference.grammar import BadSchema, Grammars
 from actors.inference.models.stop_tokens import stop_token_ids
-from actors.inference.text.chat_template import ChatTemplate
+from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
+from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Generate
 
 __all__ = ["CheckpointText", "Detokenizer", "MockText", "TextModel"]
@@ -36,6 +37,8 @@ class TextModel(Protocol):
     context_tokens: int
     """Prompt and answer together fit in this."""
     stop_token_ids: frozenset[int]
+    tool_call_format: ToolCallFormat | None
+    """How the model writes calls of tools; None where its chat template has none."""
 
     def encode(self, request: Generate) -> list[int]:
         """Prompt token ids, the schema checked too. Blocking CPU work. Raises `TemplateRefused` or `BadSchema`."""
@@ -61,15 +64,16 @@ class CheckpointText:
         tokenizer_path = folder / "tokenizer.json"
         if not tokenizer_path.is_file():
             raise FileNotFoundError(f"{tokenizer_path.name} is missing in {folder}")
+        settings = _read_json(folder / "tokenizer_config.json", optional=True)
+        self._template = _template(folder, settings)
+        self.tool_call_format = self._template.tool_call_format
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_path))
+            self._tokenizer = _tokenizer(tokenizer_path, self.tool_call_format)
         except Exception as error:
             raise ValueError(f"{tokenizer_path.name} in {folder} is not a tokenizer: {error}") from error
         self._decoders = tokenizers.decoders
         self.vocabulary_size = _whole_number(folder, config, "vocab_size")
         self.context_tokens = _whole_number(folder, config, "max_position_embeddings")
-        settings = _read_json(folder / "tokenizer_config.json", optional=True)
-        self._template = _template(folder, settings)
         # Read for its errors alone: a damaged one would silently cost a stop token.
         _read_json(folder / "generation_config.json", optional=True)
         self.stop_token_ids = stop_token_ids(folder, config)
@@ -81,7 +85,9 @@ class CheckpointText:
         """Prompt token ids; blocking, releases the GIL. Raises `TemplateRefused` or `BadSchema`."""
         if request.response_schema is not None:
             self._check_schema(request.response_schema)
-        if request.messages is not None:
+        if isinstance(request, GenerateWithTools):
+            text, adds_special = self._template.render_with_tools(request), False
+        elif request.messages is not None:
             # The template writes the special tokens itself.
             text, adds_special = self._template.render(request.messages), False
         else:
@@ -136,6 +142,8 @@ class MockText:
     """Bytes as tokens, for the mock engine: 256 bytes and one token that ends the answer."""
 
     END = 256
+    tool_call_format: ToolCallFormat | None = None
+    """It has no template; a test may say otherwise."""
 
     def __init__(self, context_tokens: int = 8192) -> None:
         self.vocabulary_size = 257
@@ -143,7 +151,9 @@ class MockText:
         self.stop_token_ids = frozenset({self.END})
 
     def encode(self, request: Generate) -> list[int]:
-        """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`: it follows none."""
+        """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`: it follows none; `TemplateRefused` for tools."""
+        if isinstance(request, GenerateWithTools) and request.tool_call_format is not self.tool_call_format:
+            raise TemplateRefused("the mock engine has no tools")
         if request.response_schema is not None:
             raise BadSchema("the mock engine follows no schemas")
         messages: Sequence[ChatMessage] = request.messages or ()
@@ -183,6 +193,19 @@ def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} in {path.parent} is not a JSON object")
     return content
+
+
+def _tokenizer(path: Path, tool_call_format: ToolCallFormat | None) -> Any:
+    """The tokenizer, its marks of tool calls ordinary tokens: special ones would never be seen in the text."""
+    import tokenizers
+
+    if tool_call_format is None:
+        return tokenizers.Tokenizer.from_file(str(path))
+    content = _read_json(path)
+    for token in content.get("added_tokens") or ():
+        if token.get("content") in tool_call_format.value:
+            token["special"] = False
+    return tokenizers.Tokenizer.from_str(json.dumps(content))
 
 
 def _whole_number(folder: Path, config: dict[str, Any], name: str) -> int:

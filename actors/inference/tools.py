@@ -1,0 +1,49 @@
+"""A chat with tools as the inference room takes it: off the wire, for doors that know tools. Other rooms import it from `messages`."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from attrs import field, frozen
+
+from protocol.commands import Generate
+
+__all__ = ["GenerateWithTools", "ToolCallFormat"]
+
+
+class ToolCallFormat(enum.Enum):
+    """How a model writes the calls that it wants made: the mark before them and the mark behind.
+
+    Which one a model writes is read from its chat template, which writes past calls in the same way.
+    """
+
+    TAGGED = ("<tool_call>", "</tool_call>")
+    """One JSON object `{"name", "arguments"}` between two marks; the form of Hermes and Qwen."""
+    BARRED = ("<|tool_call|>", "<|/tool_call|>")
+    """A JSON array of such objects; the form of Phi-4-mini and Granite, which leaves the closing mark out."""
+
+    @property
+    def opening(self) -> str:
+        """The mark before a call."""
+        return self.value[0]
+
+    @property
+    def closing(self) -> str:
+        """The mark behind a call."""
+        return self.value[1]
+
+
+@frozen(kw_only=True)
+class GenerateWithTools(Generate):
+    """A chat whose turns may call tools and be their results.
+
+    ``messages`` has the same turns without what only the template knows, the results of tools as the user's.
+    """
+
+    turns: list[dict[str, Any]] = field(repr=False)
+    """As chat templates know them: `role`, `content`, `tool_calls` with arguments as objects, `tool_call_id`."""
+    tools: list[dict[str, Any]] | None = field(default=None, repr=False)
+    """Functions in OpenAI's form that the model may call; None where it shall call none."""
+    tool_call_format: ToolCallFormat
+    """What the asker reads; a model that writes another is refused."""

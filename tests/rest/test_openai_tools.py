@@ -1,0 +1,153 @@
+"""Serving promise 17 at `/v1`: tools with the official client, where the loaded model's template has them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+import trio
+
+from actors.inference.messages import ToolCallFormat
+from actors.inference.text.text_model import MockText
+from tests.server_fixture import RunningServer
+
+pytestmark = pytest.mark.integration
+
+TOOLS: list[Any] = [
+    {
+        "type": "function",
+        "function": {"name": "look", "description": "Look", "parameters": {"type": "object", "properties": {}}},
+    }
+]
+CALL = '<tool_call>{"name": "look", "arguments": {"place": "Bonn"}}</tool_call>'
+
+
+@pytest.fixture
+def _template_with_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mock engine repeats what it is told, so a test writes the model's answer itself."""
+    monkeypatch.setattr(MockText, "tool_call_format", ToolCallFormat.TAGGED)
+
+
+def said(text: str) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+async def chat(server: RunningServer, **fields: Any) -> Any:
+    def run() -> Any:
+        url = f"{server.about.rest_url}/v1"
+        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=10) as client:
+            made = client.chat.completions.create(**{"model": "mock", "tools": TOOLS, **fields})
+            return list(made) if fields.get("stream") else made
+
+    return await trio.to_thread.run_sync(run)
+
+
+@pytest.mark.usefixtures("_template_with_tools")
+@pytest.mark.parametrize(
+    ("text", "content", "arguments", "reason"),
+    [
+        (f"{CALL}\n{CALL}", "You said:", ['{"place": "Bonn"}'] * 2, "tool_calls"),
+        ("<tool_call>{broken</tool_call>", "You said: <tool_call>{broken</tool_call>", [], "stop"),
+        (CALL.replace("look", "other"), f"You said: {CALL.replace('look', 'other')}", [], "stop"),
+        ("nothing to call", "You said: nothing to call", [], "stop"),
+    ],
+    ids=["two calls", "malformed", "not offered", "text"],
+)
+async def test_a_streamed_reply_has_the_calls_of_the_whole_one_promise_17(
+    server: RunningServer, text: str, content: str, arguments: list[str], reason: str
+) -> None:
+    whole = (await chat(server, messages=said(text), tool_choice="auto")).choices[0]
+    assert whole.message.content == content
+    assert [one.function.arguments for one in whole.message.tool_calls or ()] == arguments
+    assert whole.finish_reason == reason
+    deltas = [one.choices[0] for one in await chat(server, messages=said(text), stream=True)]
+    assert "".join(one.delta.content or "" for one in deltas) == content
+    calls = [call for one in deltas for call in one.delta.tool_calls or ()]
+    assert [(one.index, one.function.name, one.function.arguments) for one in calls] == [
+        (index, "look", one) for index, one in enumerate(arguments)
+    ]
+    assert len({one.id for one in calls}) == len(calls)
+    assert deltas[-1].finish_reason == reason
+
+
+@pytest.mark.usefixtures("_template_with_tools")
+async def test_a_reply_with_calls_and_their_results_goes_back_as_the_next_turn(server: RunningServer) -> None:
+    message = (await chat(server, messages=said(CALL))).choices[0].message
+    history = [*said(CALL), message]
+    history += [{"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "Rain."}]
+    assert (await chat(server, messages=history)).choices[0].message.content == "You said: Rain."
+    assert (await chat(server, messages=history, tools=[])).choices[0].message.content == "You said: Rain."
+
+
+@pytest.mark.usefixtures("_template_with_tools")
+async def test_with_tool_choice_none_nothing_is_called(server: RunningServer) -> None:
+    answer = await chat(server, messages=said(CALL), tool_choice="none")
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (f"You said: {CALL}", "stop")
+    assert answer.choices[0].message.tool_calls is None
+
+
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "c", "content": "x"}
+
+
+@pytest.mark.usefixtures("_template_with_tools")
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "look"}}}, "tool_choice"),
+        ({"tool_choice": "auto", "tools": []}, "tool_choice"),
+        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"logprobs": True}, "logprobs"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": TOOLS * 2}, "tools[1].function.name"),
+        ({"tools": [{**TOOLS[0], "type": "shell"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools[0].function.strict"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "x": 1}}]}, "tools[0].function.x"),
+        ({"messages": [RESULT]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{**CALLED, "role": "user"}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "tool_calls": []}]}, "messages[0].tool_calls"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "[]"}}],
+                    }
+                ]
+            },
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:60],
+)
+async def test_what_of_tools_is_not_carried_out_is_refused_by_name(
+    engineless_server: RunningServer, options: dict[str, Any], parameter: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await chat(engineless_server, **{"messages": said("x"), **options})
+    assert refused.value.param == parameter
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({}, "tools"),
+        ({"tools": [], "messages": [CALLED]}, "messages[0].tool_calls"),
+        ({"tools": [], "messages": [RESULT]}, "messages[0].role"),
+    ],
+    ids=["tools", "calls", "results"],
+)
+async def test_without_tools_in_the_template_they_are_refused_by_name(
+    engineless_server: RunningServer, options: dict[str, Any], parameter: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="chat template has no tools") as refused:
+        await chat(engineless_server, **{"messages": said("x"), **options})
+    assert refused.value.param == parameter

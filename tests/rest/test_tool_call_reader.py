@@ -1,0 +1,139 @@
+"""Serving promise 17: calls of tools are read the same however the text is cut, and what is no call is text."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from actors.inference.messages import ToolCallFormat
+from actors.rest.tool_call_reader import ToolCall, ToolCallReader
+
+NAMES = ("look", "add")
+
+
+def read(pieces: list[str], form: ToolCallFormat = ToolCallFormat.TAGGED) -> tuple[str, list[ToolCall]]:
+    """Content and calls of an answer that comes in these pieces."""
+    reader = ToolCallReader(form, NAMES)
+    parts = [part for piece in pieces for part in reader.feed(piece)] + reader.finish()
+    assert all(parts), "nothing empty comes"
+    return "".join(one for one in parts if isinstance(one, str)), [one for one in parts if isinstance(one, ToolCall)]
+
+
+def tagged(name: str = "look", **arguments: Any) -> str:
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+MARKS = [mark for form in ToolCallFormat for mark in form.value]
+FRAGMENTS = st.sampled_from(
+    [
+        *MARKS,
+        *(mark[:5] for mark in MARKS),
+        tagged(place="Bonn"),
+        tagged("add", text="</tool_call> and <tool_call>", more='"\\'),
+        '<|tool_call|>[{"name": "add", "arguments": {"a": "<|/tool_call|>"}}]<|/tool_call|>',
+        '{"name": "look", "arguments": {}}',
+        '[{"name": "look"}, {"name": "add"}]',
+        '{"name": "unknown"}',
+        "{",
+        "[",
+        '"',
+        "\\",
+        " ",
+        "\n",
+        "Hello",
+        "<",
+        "é😀",
+    ]
+)
+
+
+@settings(max_examples=600)
+@given(
+    fragments=st.lists(FRAGMENTS, max_size=8),
+    cuts=st.lists(st.integers(0, 400), max_size=12),
+    form=st.sampled_from(ToolCallFormat),
+)
+@example(
+    fragments=["<tool_call>", " ", "<tool_call>", '{"name": "look"}', "</tool_call>"],
+    cuts=[],
+    form=ToolCallFormat.TAGGED,
+)
+def test_any_cutting_gives_the_content_and_the_calls_of_the_whole_text_promise_17(
+    fragments: list[str], cuts: list[int], form: ToolCallFormat
+) -> None:
+    text = "".join(fragments)
+    whole = read([text], form)
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [text[start:end] for start, end in itertools.pairwise(places)]
+    assert read(pieces, form) == whole
+    assert read(list(text), form) == whole
+    if not whole[1]:
+        assert whole[0] == text, "without a call nothing of the text is lost"
+
+
+def test_a_call_leaves_the_text_and_takes_the_white_space_round_it() -> None:
+    text = f"I look.\n{tagged(place='Bonn')}\n{tagged('add', a=1)}\n"
+    calls = [ToolCall("look", '{"place": "Bonn"}'), ToolCall("add", '{"a": 1}')]
+    assert read([text]) == ("I look.", calls)
+
+
+def test_text_is_passed_on_as_it_comes() -> None:
+    reader = ToolCallReader(ToolCallFormat.TAGGED, NAMES)
+    assert reader.feed("Hello wor") == ["Hello wor"]
+    assert reader.feed("ld <tool") == ["ld"]
+    assert reader.feed("box>") == [" <toolbox>"]
+    assert reader.feed("<tool_call>") == []
+    assert reader.feed(" is a mark") == ["<tool_call> is a mark"], "no JSON begins so"
+
+
+def test_an_array_of_calls_needs_no_closing_mark() -> None:
+    text = '<|tool_call|>[{"name": "look", "arguments": {"a": 1}}, {"name": "add", "parameters": {}}]'
+    expected = ("", [ToolCall("look", '{"a": 1}'), ToolCall("add", "{}")])
+    assert read([text], ToolCallFormat.BARRED) == expected
+    assert read([text + "<|/tool_call|>"], ToolCallFormat.BARRED) == expected
+
+
+def test_a_mark_inside_an_argument_is_an_argument() -> None:
+    content, calls = read([tagged("add", text='say "</tool_call>" <tool_call>')])
+    assert content == ""
+    assert json.loads(calls[0].arguments) == {"text": 'say "</tool_call>" <tool_call>'}
+
+
+def test_arguments_written_as_text_are_read() -> None:
+    assert read(['<tool_call>{"name": "look", "arguments": "{\\"a\\": 1}"}</tool_call>'])[1] == [
+        ToolCall("look", '{"a": 1}')
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{}",
+        "{",
+        "[]",
+        "null",
+        '{"name": "unknown", "arguments": {}}',
+        '{"name": ["look"], "arguments": {}}',
+        '{"name": "look", "arguments": [1]}',
+        '{"name": "look", "arguments": "x"}',
+        '{"name": "look", "arguments": {"a": NaN}}',
+        '{"name": "look", "arguments": {"a": "\\ud800"}}',
+        '{"name": "look"} {"name": "add"}',
+        '{"a": ' + "[" * 100_000,
+        '{"name": "look", "arguments": {"a": ' + "9" * 5000 + "}}",
+    ],
+    ids=lambda body: body[:40],
+)
+@pytest.mark.parametrize("closing", ["</tool_call>", ""])
+def test_what_is_no_call_stays_text_promise_17(body: str, closing: str) -> None:
+    text = f"So: <tool_call>{body}{closing} more"
+    assert read([text]) == (text, [])
+    content, calls = read([text + tagged()])
+    if closing:
+        assert (content, calls) == (text, [ToolCall("look", "{}")]), "and the next call is one"
