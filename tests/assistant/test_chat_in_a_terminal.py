@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -9,6 +10,8 @@ import select
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +19,15 @@ from pathlib import Path
 import pytest
 from attrs import define
 
-from tests.system.serving_process import COMMAND, REPOSITORY, ServingProcess, environment, start_server
+from tests.system.serving_process import (
+    COMMAND,
+    REPOSITORY,
+    ServingProcess,
+    environment,
+    leanvibe,
+    start_server,
+    wait_for,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -158,6 +169,138 @@ def test_a_conversation_with_commands_files_and_ctrl_c(serving: ServingProcess, 
     assert text.startswith("# tour\n")
     assert "1 2 3 4 5" in text
     assert "line one\nand two" in text
+
+
+def test_the_task_board_from_within_a_chat(serving: ServingProcess) -> None:
+    with chat(serving) as terminal:
+        terminal.until("> ")
+        terminal.type("/tasks\n")
+        terminal.until("no tasks; /task TITLE makes one")
+        terminal.until("> ")
+        # Markup of rich in a title is a title.
+        terminal.type("/task Water the [bold]plants\n")
+        terminal.until("made: Water the [bold]plants (todo)")
+        terminal.until("> ")
+        # Numbers are those of the board as it was last shown.
+        terminal.type("/task show 1\n")
+        terminal.until("no task has the number 1; /tasks shows them")
+        terminal.until("> ")
+        terminal.type("/tasks\n")
+        terminal.until("todo")
+        terminal.until("Water the [bold]plants")
+        terminal.until("> ")
+        terminal.type("/task show 1\n")
+        terminal.until("plants (todo)")
+        terminal.until("> ")
+        terminal.type("/task move 1 in_progress\n")
+        terminal.until("Water the [bold]plants: in_progress")
+        terminal.until("> ")
+        terminal.type("/task move 1 nowhere\n")
+        terminal.until("status")
+        terminal.until("> ")
+        # The board of the other doors is the same.
+        done = serving.run("task", "list", "--json")
+        assert [(one["title"], one["status"]) for one in json.loads(done.stdout)["tasks"]] == [
+            ("Water the [bold]plants", "in_progress")
+        ]
+        terminal.type("\x04")
+        assert terminal.process.wait(10) == 0
+
+
+@pytest.mark.parametrize(("command", "says"), [("refactor", "Rewrite this code"), ("debug", "Find the errors")], ids=["refactor", "debug"])
+def test_a_file_is_read_here_and_asked_about(serving: ServingProcess, tmp_path: Path, command: str, says: str) -> None:
+    source = tmp_path / "area.py"
+    source.write_text("def area(radius):\n    return 3 * radius * radius\n", encoding="utf-8")
+    with chat(serving) as terminal:
+        terminal.until("> ")
+        terminal.type(f"/{command}\n")
+        terminal.until(f"usage: /{command} FILE")
+        terminal.until("> ")
+        terminal.type(f"/{command} {source}\n")
+        # The mock repeats the prompt, which has the intent's words and the code.
+        terminal.until("You said: ")
+        answer = terminal.until("return 3 * radius * radius")
+        assert says in answer
+        terminal.until("> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(10) == 0
+
+
+def test_another_model_is_loaded_from_within_a_chat(tmp_path: Path) -> None:
+    with start_server(tmp_path / "data") as server, chat(server) as terminal:
+        terminal.until("> ")
+        terminal.type("/model nobody\n")
+        terminal.until("nobody")
+        terminal.until("> ")
+        terminal.type("/model mock-other\n")
+        terminal.until("mock-other (mock)")
+        terminal.until("> ")
+        terminal.type("which model\n")
+        terminal.until("mock-other")
+        terminal.until("> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(10) == 0
+
+
+def test_a_reset_begins_a_conversation_that_knows_nothing(serving: ServingProcess, tmp_path: Path) -> None:
+    with chat(serving, "--conversation", "before") as terminal:
+        terminal.until("> ")
+        terminal.type("count to 3\n")
+        terminal.until("1 2 3")
+        terminal.until("> ")
+        terminal.type("/reset\n")
+        terminal.until("before stays stored")
+        terminal.until("> ")
+        terminal.type("count to 2\n")
+        terminal.until("1 2")
+        terminal.until("> ")
+        terminal.type(f"/save {tmp_path / 'after.md'}\n")
+        terminal.until("saved to")
+        terminal.until("> ")
+        terminal.type(f"/save {tmp_path / 'no' / 'x'}\n")
+        terminal.until("cannot be written")
+        terminal.until("> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(10) == 0
+    after = (tmp_path / "after.md").read_text(encoding="utf-8")
+    assert "count to 2" in after
+    assert "count to 3" not in after
+    # The one before goes on where it was.
+    with chat(serving, "--conversation", "before") as terminal:
+        terminal.until("> ")
+        terminal.type("/history\n")
+        terminal.until("count to 3")
+        terminal.until("> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(10) == 0
+
+
+def test_a_chat_with_a_server_that_has_tokens(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    made = leanvibe(folder, "token", "create", "--client", "system-test", "--name", "laptop", "--json")
+    assert made.returncode == 0, made.stderr
+    with start_server(folder) as server:
+        wait_for((folder / "cli-token").exists)
+        with chat(server) as terminal:
+            terminal.until("> ")
+            # Over the WebSocket, and over REST.
+            terminal.type("count to 3\n")
+            terminal.until("1 2 3")
+            terminal.until("> ")
+            terminal.type("/status\n")
+            terminal.until("mock: mock, 0 running")
+            terminal.until("> ")
+            terminal.type("/model mock-other\n")
+            terminal.until("mock-other (mock)")
+            terminal.until("> ")
+            terminal.type("\x04")
+            assert terminal.process.wait(10) == 0
+        # The test shows something only if nobody enters without one.
+        request = urllib.request.Request(f"{server.about['rest_url']}/health")
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            direct.open(request, timeout=5)
+        assert refused.value.code == 401
 
 
 def test_a_stored_conversation_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
