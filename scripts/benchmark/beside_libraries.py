@@ -1,0 +1,113 @@
+"""What the parts of `scripts/bench_connections` share: rows, and servers in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+__all__ = ["Row", "Server", "child", "leanvibe_server", "rate_row"]
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTUP_SECONDS = 60.0
+UNLIMITED = dict.fromkeys(
+    (
+        "LEANVIBE_COMMANDS_PER_SECOND",
+        "LEANVIBE_COMMAND_BURST",
+        "LEANVIBE_CONNECTIONS_PER_CLIENT",
+        "LEANVIBE_MAX_CONNECTIONS",
+        "LEANVIBE_MAX_ENTERING",
+    ),
+    "1000000",
+)
+
+
+@frozen(kw_only=True)
+class Row:
+    """One thing measured, in the medians of all rounds."""
+
+    what: str
+    unit: str
+    bare: float
+    """The library alone."""
+    ours: float
+    ratio: float | None
+    """None where the library's cost is nothing."""
+    bound: str = ""
+    is_met: bool | None = None
+    """None where nothing is promised."""
+
+
+def rate_row(what: str, rounds: list[tuple[float, float]], at_least: float | None) -> Row:
+    """Of (bare, ours) rates, one pair a round."""
+    ratio = statistics.median(ours / bare for bare, ours in rounds)
+    return Row(
+        what=what,
+        unit="/s",
+        bare=statistics.median(bare for bare, _ in rounds),
+        ours=statistics.median(ours for _, ours in rounds),
+        ratio=ratio,
+        bound="" if at_least is None else f"≥ {at_least:g} × rate",
+        is_met=None if at_least is None else ratio >= at_least,
+    )
+
+
+@frozen
+class Server:
+    """One that runs."""
+
+    url: str
+    pid: int
+
+
+@contextmanager
+def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that is ended with the block."""
+    process = subprocess.Popen(command, cwd=ROOT, text=True, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@contextmanager
+def leanvibe_server(*program: str, **settings: str) -> Iterator[Server]:
+    """A real server with the mock engine and limits that no measurement reaches, perhaps within another program."""
+    with tempfile.TemporaryDirectory(prefix="leanvibe-bench-") as folder:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("LEANVIBE_")}
+        environment = {
+            **plain,
+            "LEANVIBE_DATA_DIR": folder,
+            "LEANVIBE_CACHE_DIR": folder,
+            "LEANVIBE_ENGINE": "mock",
+            "LEANVIBE_PORT": "0",
+            "LEANVIBE_WS_PORT": "0",
+            **UNLIMITED,
+            **settings,
+        }
+        command = [sys.executable, *(program or ("-m", "actors.command_line.main")), "serve"]
+        with child(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + STARTUP_SECONDS
+            about = Path(folder) / "server.json"
+            while not about.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit("the server did not start")
+                time.sleep(0.02)
+            yield Server(json.loads(about.read_text(encoding="utf-8"))["websocket_url"], process.pid)
