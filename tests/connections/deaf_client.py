@@ -23,13 +23,13 @@ class Deaf:
         self.stream = stream
         self.frames = WSConnection(ConnectionType.CLIENT)
 
-    async def open(self) -> None:
+    async def open(self, client_id: str) -> None:
         await self.stream.send_all(self.frames.send(Request(host="127.0.0.1", target="/ws")))
         accepted = False
         while not accepted:
             self.frames.receive_data(await self.stream.receive_some(1024))
             accepted = any(isinstance(event, AcceptConnection) for event in self.frames.events())
-        await self.say("hello", {"client_id": "deaf"})
+        await self.say("hello", {"client_id": client_id})
 
     async def say(self, kind: str, data: object, command_id: str = "1") -> None:
         text = json.dumps({"type": kind, "id": command_id, "data": data})
@@ -37,12 +37,12 @@ class Deaf:
 
 
 @asynccontextmanager
-async def deaf_client(server: RunningServer) -> AsyncIterator[Deaf]:
+async def deaf_client(server: RunningServer, client_id: str = "deaf") -> AsyncIterator[Deaf]:
     port = int(server.about.websocket_url.rsplit(":", 1)[1].split("/")[0])
     plain = trio.socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     await plain.connect(("127.0.0.1", port))
     async with trio.SocketStream(plain) as stream:
         client = Deaf(stream)
-        await client.open()
+        await client.open(client_id)
         yield client

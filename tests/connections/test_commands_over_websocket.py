@@ -138,7 +138,7 @@ async def test_several_streams_of_one_connection_run_side_by_side(tmp_path: Path
 # --- cancel -------------------------------------------------------------------------------------------
 
 
-async def test_a_running_stream_ends_with_cancelled(tmp_path: Path) -> None:
+async def test_p9_cancel_is_answered_and_ends_a_running_stream_with_cancelled(tmp_path: Path) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.002) as server, server.peer() as peer:
         await peer.send("generate", "g", {"prompt": "count to 900"})
         while (await peer.receive())["type"] != "token":
@@ -156,7 +156,7 @@ async def test_a_running_stream_ends_with_cancelled(tmp_path: Path) -> None:
         assert again["data"] == {"cancelled": False}
 
 
-async def test_cancel_of_a_finished_or_unknown_command_is_false(server: RunningServer) -> None:
+async def test_p9_cancel_of_a_finished_or_unknown_command_is_false(server: RunningServer) -> None:
     async with server.peer() as peer:
         await peer.generate("g", "hello")
         for target in ("g", "never"):

@@ -14,7 +14,7 @@ from tests.server_fixture import RunningServer, count_to, eventually, running_se
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
-async def test_clients_hear_that_the_server_goes_and_when_to_come_back(engineless_server: RunningServer) -> None:
+async def test_p16_clients_hear_that_the_server_goes_and_when_to_come_back(engineless_server: RunningServer) -> None:
     async with engineless_server.peer() as peer:
         engineless_server.system.request_stop("test")
         message = await peer.receive()
@@ -25,7 +25,7 @@ async def test_clients_hear_that_the_server_goes_and_when_to_come_back(engineles
     assert engineless_server.system.stuck == []
 
 
-async def test_a_running_answer_is_finished_within_the_drain(tmp_path: Path) -> None:
+async def test_p16_a_running_answer_is_finished_within_the_drain(tmp_path: Path) -> None:
     async with (
         running_server(tmp_path, mock_step_seconds=0.001, drain_seconds=5.0) as server,
         server.peer() as peer,
@@ -44,7 +44,7 @@ async def test_a_running_answer_is_finished_within_the_drain(tmp_path: Path) -> 
         assert await peer.close_code() == 1012
 
 
-async def test_an_answer_longer_than_the_drain_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+async def test_p16_an_answer_longer_than_the_drain_does_not_hold_up_the_stop(tmp_path: Path) -> None:
     began = trio.current_time()
     async with running_server(tmp_path, mock_step_seconds=0.005, drain_seconds=0.1) as server, server.peer() as peer:
         await peer.send("generate", "g", {"prompt": "count to 900"})

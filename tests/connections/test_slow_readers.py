@@ -6,15 +6,89 @@ from pathlib import Path
 
 import pytest
 import trio
+from wsproto.events import CloseConnection
 
+from actors import wiring
 from actors.connections import link
-from tests.connections.deaf_client import deaf_client
+from actors.inference.engine import EngineSettings
+from tests.connections.deaf_client import Deaf, deaf_client
+from tests.connections.test_client_stream import TELL, event, numbers, tell
 from tests.server_fixture import count_to, eventually, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
-async def test_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+CROWD = 199
+EVENTS = 30
+
+
+async def read_to_the_close(deaf: Deaf) -> tuple[int, int]:
+    """The code of the close frame, and the bytes that came up to it."""
+    received_bytes = 0
+    with trio.fail_after(5):
+        while True:
+            data = await deaf.stream.receive_some(65_536)
+            assert data, "closed without a close frame"
+            received_bytes += len(data)
+            deaf.frames.receive_data(data)
+            for one in deaf.frames.events():
+                if isinstance(one, CloseConnection):
+                    return one.code, received_bytes
+
+
+async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "WRITE_SECONDS", 60.0)
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
+    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    told: list[list[int]] = []
+    greeted: list[None] = []
+    entering = trio.CapacityLimiter(32)
+    all_are_there = trio.Event()
+
+    async def one_of_the_crowd() -> None:
+        async with entering:
+            connecting = server.peer()
+            peer = await connecting.__aenter__()
+        try:
+            greeted.append(None)
+            await all_are_there.wait()
+            told.append(await numbers(peer, EVENTS))
+        finally:
+            await connecting.__aexit__(None, None, None)
+
+    async with (
+        running_server(
+            tmp_path, send_buffer_bytes=4096, wait=False, connections_per_client=CROWD + 1, command_burst=100
+        ) as server,
+        deaf_client(server, "tester") as deaf,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(CROWD):
+            nursery.start_soon(one_of_the_crowd)
+        await eventually(lambda: len(greeted) == CROWD, seconds=60)
+        all_are_there.set()
+        stalled = server.connections()[0]
+        for number in range(EVENTS):
+            await tell(server, event(number))
+            # Its pongs fill what may wait for it, while events go to all.
+            if number < EVENTS // 2:
+                await deaf.say("ping", "x" * 60_000, str(number))
+                await deaf.say("ping", "x" * 60_000, f"{number} again")
+
+        async def is_given_up() -> bool:
+            return (await server.snapshot(stalled))["outbox_events"] == 0
+
+        await eventually(lambda: len(told) == CROWD, seconds=60)
+        await eventually(is_given_up)
+        code, _ = await read_to_the_close(deaf)
+        assert code == 4008
+        assert told == [list(range(EVENTS))] * CROWD
+        assert server.incarnations() == dict.fromkeys(server.incarnations(), 1)
+
+
+async def test_p7_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "WRITE_SECONDS", 0.3)
     async with (
         running_server(tmp_path, send_buffer_bytes=4096) as server,
@@ -31,7 +105,7 @@ async def test_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, monk
         assert server.incarnations() == dict.fromkeys(server.incarnations(), 1)
 
 
-async def test_a_reader_that_lags_by_more_than_the_outbox_holds_is_dropped_with_4008(
+async def test_p7_a_reader_that_lags_by_more_than_the_outbox_holds_is_dropped_with_4008(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "WRITE_SECONDS", 5.0)
@@ -50,21 +124,13 @@ async def test_a_reader_that_lags_by_more_than_the_outbox_holds_is_dropped_with_
 
         await eventually(is_closing, what="what waited for a client that is too slow thrown away")
         # As soon as it reads again it is told why, instead of being sent a mebibyte first.
-        closed: list[int] = []
-        received = 0
-        with trio.fail_after(5):
-            while not closed:
-                data = await deaf.stream.receive_some(65_536)
-                assert data, "closed without a close frame"
-                received += len(data)
-                deaf.frames.receive_data(data)
-                closed = [event.code for event in deaf.frames.events() if hasattr(event, "code")]
-        assert closed == [4008]
-        assert received < 300_000
+        code, received_bytes = await read_to_the_close(deaf)
+        assert code == 4008
+        assert received_bytes < 300_000
         assert (await other.ask("ping", "p", 1))["type"] == "pong"
 
 
-async def test_a_reader_that_is_only_slow_gets_the_whole_answer_in_larger_pieces(tmp_path: Path) -> None:
+async def test_p7_a_reader_that_is_only_slow_gets_the_whole_answer_in_larger_pieces(tmp_path: Path) -> None:
     async with running_server(tmp_path, send_buffer_bytes=4096) as server, server.peer(max_queue=1) as peer:
         await peer.send("generate", "g", {"prompt": "count to 500", "max_tokens": 4000})
         await server.until_engine_is("ready")
