@@ -207,7 +207,9 @@ def test_the_task_board_from_within_a_chat(serving: ServingProcess) -> None:
         assert terminal.process.wait(10) == 0
 
 
-@pytest.mark.parametrize(("command", "says"), [("refactor", "Rewrite this code"), ("debug", "Find the errors")], ids=["refactor", "debug"])
+@pytest.mark.parametrize(
+    ("command", "says"), [("refactor", "Rewrite this code"), ("debug", "Find the errors")], ids=["refactor", "debug"]
+)
 def test_a_file_is_read_here_and_asked_about(serving: ServingProcess, tmp_path: Path, command: str, says: str) -> None:
     source = tmp_path / "area.py"
     source.write_text("def area(radius):\n    return 3 * radius * radius\n", encoding="utf-8")
