@@ -38,6 +38,7 @@ from actors.assistant.messages import (
     StartTurn,
     TurnAnswer,
 )
+from actors.assistant.refused_commands import RefusedCommands
 from actors.inference.messages import (
     CancelGeneration,
     GenerationEnded,
@@ -104,6 +105,7 @@ class Assistant(Actor[AssistantMessage]):
         self._inference = inference
         self._storage = storage
         self._running: dict[str, Running] = {}
+        self._refused = RefusedCommands()
         self._idle = trio.Event()
         self._is_draining = False
 
@@ -157,6 +159,7 @@ class Assistant(Actor[AssistantMessage]):
     async def _start(self, message: StartTurn) -> GenerationStarted:
         """A child task: fit the prompt, begin the answer, put it on disk. Refused, it leaves nothing."""
         command_id = message.key.command_id
+        self._refused.check(message.key, trio.current_time())
         with _neighbours_told():
             draft, window = await self._fit(message.client_id, message.data, None, command_id)
             return await self._begin(
@@ -268,9 +271,12 @@ class Assistant(Actor[AssistantMessage]):
         )
         try:
             await self._storage.transact(BEGIN_ASSIST, begin, client_id=client_id)
-        except CommandRefused:
+        except CommandRefused as refusal:
             self._cancel(stream)
             self._forget(stream)
+            if key is not None:
+                # Inference has stored the id with a stream that is over before it began.
+                self._refused.keep(key, refusal, trio.current_time())
             raise
         except BaseException:
             # Whether it was written is unknown; its end is written behind it and makes that the same.

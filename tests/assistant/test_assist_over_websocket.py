@@ -227,6 +227,55 @@ async def test_the_users_turn_is_on_disk_when_it_is_accepted_and_one_turn_runs_a
         assert await turns(other, command_id="g2") == [(1, "user", "count to 900")]
 
 
+async def test_a_turn_that_came_at_the_same_moment_as_anothers_is_a_conflict_however_often_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A regression: the id was stored before the conflict was seen, so the same id again was accepted and cancelled."""
+    from actors.assistant.assistant import Assistant
+
+    begin = Assistant._begin
+    is_late_ready, is_first_accepted = trio.Event(), trio.Event()
+
+    async def after_the_first(
+        self: Assistant, stream: str, client: str, domain: str, name: str, *others: Any, **more: Any
+    ) -> Any:
+        if name == "late":
+            is_late_ready.set()
+            await is_first_accepted.wait()
+        return await begin(self, stream, client, domain, name, *others, **more)
+
+    monkeypatch.setattr(Assistant, "_begin", after_the_first)
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.005) as server,
+        server.peer() as peer,
+        server.peer() as other,
+    ):
+        turn = {"intent": "ask", "content": "count to 900", "conversation": "c"}
+        await other.send("assist", "late", turn)
+
+        # Its prompt is made while the conversation is still free.
+        with trio.fail_after(5):
+            await is_late_ready.wait()
+        assert (await ask(peer, "assist", "first", turn))["type"] == "accepted"
+        is_first_accepted.set()
+        refused = await other.receive()
+        while refused.get("re") != "late":
+            refused = await other.receive()
+        assert (refused["type"], refused["data"]["code"]) == ("error", "conflict")
+        again = await ask(other, "assist", "late", turn)
+        assert (again["type"], again["data"]["code"]) == ("error", "conflict")
+        assert await turns(other) == [(1, "user", "count to 900")]
+        # Also when the conversation is free again: one id has one outcome.
+        await peer.send("cancel", "x", {"target": "first"})
+        await peer.stream("first")
+        await eventually(lambda: _when_free(peer), what="the end on disk")
+        again = await ask(other, "assist", "late", turn)
+        assert (again["type"], again["data"]) == ("error", refused["data"])
+        # Another command under that id is what it always was.
+        changed = await ask(other, "assist", "late", {**turn, "content": "x"})
+        assert (changed["type"], changed["data"]["field"]) == ("error", "id")
+
+
 async def test_what_was_cancelled_is_kept_as_a_part_and_the_conversation_goes_on(tmp_path: Path) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.peer() as peer:
         await peer.send("assist", "a", {"intent": "ask", "content": "count to 900", "conversation": "c"})
