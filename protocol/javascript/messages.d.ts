@@ -307,7 +307,7 @@ export interface DeviceRemoved {
   removed: boolean;
 }
 
-/** The answer is complete; last event of its stream. */
+/** The answer is complete; last event of its stream. Of a turn of a conversation, and of `assist`, it is told as soon as the answer is whole: its row must not wait for a disk. `ai_response` says that the answer is stored. Whoever reads, continues or deletes the conversation after `done` waits for that. Only a server that is killed in between loses the answer: it keeps the question, and makes the answer again where it was detached. */
 export interface Done {
   finish_reason: FinishReason;
   usage: Usage;
