@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import signal
 import urllib.error
 import urllib.request
@@ -83,7 +84,9 @@ async def answers(server: ServingProcess) -> tuple[str, list[str]]:
                 message: dict[str, Any] = json.loads(await websocket.recv())
             return message
 
-        await websocket.send(json.dumps({"type": "hello", "id": "h", "data": {"client_id": "own"}}))
+        # A device of its own: the same command of the same device would be told its first outcome.
+        hello = {"client_id": "own", "device_id": secrets.token_hex(8)}
+        await websocket.send(json.dumps({"type": "hello", "id": "h", "data": hello}))
         welcome = await receive()
         for number, case in enumerate(CASES):
             data = {"messages": [{"role": "user", "content": case["question"]}], "max_tokens": 64}

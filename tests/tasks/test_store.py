@@ -520,7 +520,7 @@ def test_items_of_a_bulk_may_fail_alone(board: BoardStore) -> None:
     assert [None if one.error is None else (one.error["code"], one.error["field"]) for one in result.items] == [
         None,
         ("conflict", "data.items[1].update.version"),
-        ("invalid_field", "data.items[2].create.dependencies[0]"),
+        ("conflict", "data.items[2].create.dependencies[0]"),
         None,
     ]
     assert result.items[1].error["current"]["version"] == 2
@@ -551,7 +551,7 @@ def test_an_import_makes_all_tasks_in_their_order_with_their_dependencies(board:
     [
         ([{"title": "a"}, {"title": "b", "dependencies": ["nothing"]}], "conflict", "data.tasks[1].dependencies[0]"),
         ([{"title": "a"}, {"title": "b", "dependencies": [NOBODY]}], "conflict", "data.tasks[1].dependencies[0]"),
-        ([{"id": "a", "title": "a", "dependencies": ["a"]}], "invalid_field", "data.tasks[0].dependencies"),
+        ([{"id": "a", "title": "a", "dependencies": ["a"]}], "conflict", "data.tasks[0].dependencies"),
         ([{"id": "a", "title": "a"}, {"id": "a", "title": "b"}], "invalid_field", "data.tasks"),
         ([{"title": "a", "status": "testing"}, {"title": "b", "status": "testing"}], "conflict", "data.tasks[1].status"),
     ],
