@@ -14,6 +14,9 @@ from tests.server_fixture import RunningServer
 
 __all__ = ["CutClient"]
 
+CONNECTION_SECONDS = 30.0
+"""Many of them may be under way at once."""
+
 
 @define
 class CutClient:
@@ -24,6 +27,7 @@ class CutClient:
     prompt: str
     client_epoch: str
     client_seq: int
+    client_id: str = "tester"
     numbers: list[int] = field(factory=list)
     """Of the durable events."""
     accepted: dict[str, Any] | None = None
@@ -32,6 +36,8 @@ class CutClient:
     endings: list[str] = field(factory=list)
     bytes_received: int = 0
     bytes_sent: int = 0
+    handshake_bytes: tuple[int, int] = (0, 0)
+    """Received and sent up to the last `welcome`."""
     _part: str = ""
 
     async def connect(self, *, until: Any, receive_bytes: int | None = None, send_bytes: int | None = None) -> None:
@@ -50,7 +56,7 @@ class CutClient:
 
             if not await send(frames.send(Request(host="127.0.0.1", target="/ws"))):
                 return await trio.aclose_forcefully(stream)
-            with trio.fail_after(10):
+            with trio.fail_after(CONNECTION_SECONDS):
                 while not until():
                     most = 65_536 if receive_bytes is None else min(65_536, receive_bytes - self.bytes_received)
                     if most <= 0:
@@ -73,7 +79,7 @@ class CutClient:
                 points = [{"stream": "client", "epoch": self.client_epoch, "seq": self.client_seq}]
                 if self.accepted is not None:
                     points.append({**self.accepted, "seq": self.seq})
-                return [{"type": "hello", "id": "h", "data": {"client_id": "tester", "resume": points}}]
+                return [{"type": "hello", "id": "h", "data": {"client_id": self.client_id, "resume": points}}]
             case CloseConnection():
                 return []
             case TextMessage(data=data, message_finished=is_whole):
@@ -87,6 +93,7 @@ class CutClient:
     def _take_message(self, message: dict[str, Any]) -> list[dict[str, Any]]:
         kind = message["type"]
         if kind == "welcome":
+            self.handshake_bytes = (self.bytes_received, self.bytes_sent)
             assert all(one["resumed"] for one in message["data"]["resumed"]), message["data"]["resumed"]
             if self.accepted is None:
                 data = {"prompt": self.prompt, "on_disconnect": "detach"}

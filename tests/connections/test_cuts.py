@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
+from attrs import define
 
 from actors import wiring
 from tests.connections.cut_client import CutClient
@@ -14,27 +17,71 @@ from tests.server_fixture import RunningServer, count_to, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
-PROMPT = "count to 3"
-STRIDE = int(os.environ.get("LEANVIBE_CUT_STRIDE", "17"))
-"""Bytes from one cut to the next; 1 takes some minutes and is what P4 asks for. Prime, and frames differ in length."""
+PROMPT = "count to 1"
+TEXT = count_to(1)
+STRIDE = int(os.environ.get("LEANVIBE_CUT_STRIDE", "1"))
+"""Bytes from one cut to the next; only 1 is what P4 asks for."""
+BYTES = {"receive_bytes": "bytes_received", "send_bytes": "bytes_sent"}
+LONGER_BYTES = 40
+"""Later sessions have longer numbers in them than the one that is measured."""
+WORKERS = 16
+"""Clients, each with sessions of its own one after the other: what waits for the disk waits together."""
 
 
-async def whole_session(server: RunningServer, number: int, epoch: str, seq: int, **cut: int) -> CutClient:
-    """A session that is cut once and resumed; two durable events happen in it, one of them while it is away."""
-    client = CutClient(server, f"g-{number}", PROMPT, epoch, seq)
+@define
+class Sessions:
+    """Of one client id: each is cut once, and its durable events go on where those of the one before ended."""
 
-    def is_over() -> bool:
-        return bool(client.endings) and client.client_seq >= seq + 2
+    server: RunningServer
+    client_id: str
+    epoch: str = ""
+    seq: int = 0
 
-    await tell(server, event(2 * number))
-    await client.connect(until=lambda: bool(client.endings) and client.client_seq > seq, **cut)
-    await tell(server, event(2 * number + 1))
-    while not is_over():
-        await client.connect(until=is_over)
-    assert client.numbers == [2 * number, 2 * number + 1]
-    assert client.client_seq == seq + 2
-    assert (client.text, client.endings) == (count_to(3), ["done"])
-    return client
+    async def whole_session(self, number: int, direction: str, offset: int, early: list[int]) -> None:
+        """Cut at an offset and resumed; two durable events happen in it, one of them while the client is away.
+
+        ``early`` are offsets in the handshake: they are cut too, some before the session and some in its resumption.
+        """
+        client = CutClient(self.server, f"g-{number}", PROMPT, self.epoch, self.seq, self.client_id)
+
+        def is_begun() -> bool:
+            return bool(client.endings) and client.client_seq > self.seq
+
+        def is_over() -> bool:
+            return bool(client.endings) and client.client_seq >= self.seq + 2
+
+        async def cut(at: int, until: Callable[[], bool]) -> None:
+            await client.connect(until=until, **{direction: at})
+            assert until() or getattr(client, BYTES[direction]) == at
+
+        await tell(self.server, event(2 * number), client_id=self.client_id)
+        for one in early[::2]:
+            await cut(one, is_begun)
+            assert not client.numbers
+        await cut(offset, is_begun)
+        await tell(self.server, event(2 * number + 1), client_id=self.client_id)
+        for one in early[1::2]:
+            await cut(one, is_over)
+            assert not is_over()
+        while not is_over():
+            await client.connect(until=is_over)
+        assert client.numbers == [2 * number, 2 * number + 1]
+        assert client.client_seq == self.seq + 2
+        assert (client.text, client.endings) == (TEXT, ["done"])
+        self.seq += 2
+
+    async def begin(self) -> None:
+        """Learn the epoch of the stream."""
+        async with self.server.peer(hello=False) as peer:
+            self.epoch = (await peer.hello(self.client_id))["epoch"]
+
+    async def length(self) -> CutClient:
+        """A session that is not cut: how many bytes there are."""
+        client = CutClient(self.server, "g-length", PROMPT, self.epoch, self.seq, self.client_id)
+        await tell(self.server, event(-1), client_id=self.client_id)
+        await client.connect(until=lambda: bool(client.endings) and client.client_seq > self.seq)
+        self.seq += 1
+        return client
 
 
 @pytest.mark.parametrize("direction", ["receive_bytes", "send_bytes"])
@@ -42,20 +89,30 @@ async def test_p4_the_connection_is_cut_at_every_byte_of_a_session(
     tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
-    async with running_server(tmp_path) as server:
-        async with server.peer(hello=False) as peer:
-            epoch = (await peer.hello())["epoch"]
-        seq = 0
-        # Uncut once, to know how many bytes there are.
-        client = CutClient(server, "g-length", PROMPT, epoch, 0)
-        await tell(server, event(-1))
-        await client.connect(until=lambda: bool(client.endings) and client.client_seq == 1)
-        total = client.bytes_received if direction == "receive_bytes" else client.bytes_sent
-        assert total > 300
-        seq = 1
-        for number, offset in enumerate(range(1, total + 1, STRIDE)):
-            await whole_session(server, number, epoch, seq, **{direction: offset})
-            seq += 2
+    async with running_server(tmp_path, max_rows=WORKERS) as server:
+        first = Sessions(server, "cut-xx")
+        await first.begin()
+        client = await first.length()
+        at = list(BYTES).index(direction)
+        handshake, total = client.handshake_bytes[at], (client.bytes_received, client.bytes_sent)[at] + LONGER_BYTES
+        assert 100 < handshake < total
+        early = list(range(1, handshake, STRIDE))
+        late = list(range(handshake, total + 1, STRIDE))
+        share = -(-len(early) // len(late))
+        sessions = iter([(n, one, early[n * share : (n + 1) * share]) for n, one in enumerate(late)])
+        done: list[int] = []
+
+        async def work(number: int) -> None:
+            mine = Sessions(server, f"cut-{number:02}")
+            await mine.begin()
+            for session, offset, before in sessions:
+                await mine.whole_session(session, direction, offset, before)
+                done.extend([offset, *before])
+
+        async with trio.open_nursery() as nursery:
+            for number in range(WORKERS):
+                nursery.start_soon(work, number)
+        assert sorted(done) == [*early, *late]
         finished = (await server.snapshot("inference/inference"))["finished"]
         # Each command was carried out once, however often it was sent.
-        assert finished["stop"] <= number + 2
+        assert finished["stop"] <= len(late) + 1
