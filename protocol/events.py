@@ -154,6 +154,8 @@ class Done:
     """The seed that was used, given or drawn."""
     engine_restarts: int = 0
     """How often the engine was started again while this answer was made."""
+    calibrated: float | None = None
+    """Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model."""
 
 
 @frozen

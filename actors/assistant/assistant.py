@@ -245,6 +245,7 @@ class Assistant(Actor[AssistantMessage]):
                     domain=domain,
                     observer=self.context.me,
                     completion_fields=rule,
+                    wants_calibrated=rule.intent is not None,
                     key=key,
                 ),
                 timeout=INFERENCE_SECONDS,
@@ -305,6 +306,7 @@ class Assistant(Actor[AssistantMessage]):
                     domain=one.domain,
                     observer=self.context.me,
                     completion_fields=one.restart.rule,
+                    wants_calibrated=one.restart.rule.intent is not None,
                 ),
                 timeout=INFERENCE_SECONDS,
             )

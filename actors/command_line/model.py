@@ -22,6 +22,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from actors.command_line.calibrate import calibrate
 from actors.command_line.model_tables import show_inventory, show_verification
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.running_models import load, model_in_use, unload
@@ -59,6 +60,7 @@ def model() -> None:
     """Find, fetch, convert and check models."""
 
 
+model.add_command(calibrate)
 model.add_command(load)
 model.add_command(unload)
 

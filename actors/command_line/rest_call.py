@@ -18,9 +18,19 @@ class RestFailed(Exception):
     """The server refused or did not answer; the text is for a person."""
 
 
-def rest_call(method: str, url: str, body: Any = None, *, credentials: Credentials) -> Any:
-    """The answer's JSON. Raises `RestFailed`. Blocking, with a deadline."""
+def rest_call(
+    method: str,
+    url: str,
+    body: Any = None,
+    *,
+    credentials: Credentials,
+    seconds: float = SECONDS,
+    client_id: str | None = None,
+) -> Any:
+    """The answer's JSON; ``client_id`` says who asks where the path does not. Raises `RestFailed`. Blocking, with a deadline."""
     headers = {"Content-Type": "application/json", **credentials.headers}
+    if client_id is not None:
+        headers["X-Client-Id"] = client_id
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310  from server.json
     # The environment's proxy is for the world; this address is the server's own.
@@ -28,7 +38,7 @@ def rest_call(method: str, url: str, body: Any = None, *, credentials: Credentia
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=credentials.tls)
     )
     try:
-        with direct.open(request, timeout=SECONDS) as response:
+        with direct.open(request, timeout=seconds) as response:
             return json.load(response)
     except urllib.error.HTTPError as refused:
         with refused:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from attrs import define, field
 
+from actors.inference.calibration import Calibration
 from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
 from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
@@ -44,6 +45,8 @@ class Generation:
     """Hands an event to its stream; never waits."""
     completion_fields: Callable[[Done], Mapping[str, Any]] | None = field(default=None, repr=False)
     """What its last event has besides."""
+    calibration: Calibration | None = field(default=None, repr=False)
+    """Of the model that answers it, where `done` shall tell what it says."""
     accepted_at: float
     """Trio clock, seconds."""
     token_text: Callable[[int], str] = field(default=str, repr=False)
@@ -125,7 +128,7 @@ class Generation:
     def move(self, scheduler: Scheduler, prompt_ids: list[int], max_tokens: int) -> None:
         """Let another model answer it, before any answered a word."""
         assert not self.emitted_ids
-        self.scheduler = scheduler
+        self.scheduler, self.calibration = scheduler, None
         self.prompt_ids, self.max_tokens = prompt_ids, max_tokens
         self.detokenizer, self.token_text = scheduler.text.detokenizer(), scheduler.text.token_text
 
@@ -179,6 +182,7 @@ class Generation:
         if count > 1 and self.first_token_at is not None and self.last_token_at is not None:
             elapsed = self.last_token_at - self.first_token_at
             rate = (count - 1) / elapsed if elapsed > 0 else None
+        confidence = math.exp(self.log_probability / count) if count else None
         done = Done(
             finish_reason=self._finish,
             usage=Usage(
@@ -190,9 +194,10 @@ class Generation:
                 total_ms=1000 * (now - self.accepted_at),
                 tokens_per_second=rate,
             ),
-            confidence=math.exp(self.log_probability / count) if count else None,
+            confidence=confidence,
             seed=self.seed,
             engine_restarts=self.deaths,
+            calibrated=None if self.calibration is None or confidence is None else self.calibration.rate(confidence),
         )
         fields = {} if completion_fields is None else completion_fields(done)
         self.seq += 1

@@ -216,11 +216,13 @@ class Inference(Actor[InferenceMessage]):
         """A child task: encode, check, keep the command, begin. Nothing is kept of a request that is refused."""
         if (again := self._streams.rejoin(request)) is not None:
             return again
+        calibration = await self._models.calibration_for(request)
         scheduler, prompt_ids = await self._encode(request.generate, request.resume)
         # Another follower of a stream that was lost may have been quicker meanwhile.
         if (again := self._streams.rejoin(request)) is not None:
             return again
         generation = self._prepare(scheduler, request, request.stream, prompt_ids, request.resume)
+        generation.calibration = calibration.get(scheduler.model)
         if request.resume is not None:
             self._follow_and_begin(request, generation)
             return self._streams.started(request.stream, len(prompt_ids))
@@ -350,6 +352,8 @@ class Inference(Actor[InferenceMessage]):
         if not generation.emitted_ids and scheduler is not current and scheduler.is_ending:
             # Another model took over while the command was being stored.
             generation.scheduler = current
+            if scheduler.model != current.model:
+                generation.calibration = None
             current.push(generation, first=first)
             self._models.need(current)
             return

@@ -108,6 +108,8 @@ class StartGeneration(Request[GenerationStarted]):
     """Is told one `GenerationEnded`; it does not count as a follower."""
     completion_fields: Callable[[str, Done], dict[str, Any]] | None = field(default=None, repr=False)
     """Pure: (whole text, done) → fields that the data of `done` has as well, JSON values."""
+    wants_calibrated: bool = False
+    """Whether `done` shall have `calibrated` where the model has a calibration."""
     key: IdempotencyKey | None = None
     """Kept before the answer, so that the same command is carried out once."""
     epoch: str | None = None

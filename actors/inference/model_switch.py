@@ -12,9 +12,18 @@ from typing import Any
 import structlog
 import trio
 
+from actors.inference.calibration import Calibration
 from actors.inference.engine_messages import Attach
 from actors.inference.memory_room import available_memory_bytes, fits_alone, fits_beside
-from actors.inference.messages import GenerationRefused, LoadModel, ModelChanged, ModelRefused, ResumeFrom, UnloadModel
+from actors.inference.messages import (
+    GenerationRefused,
+    LoadModel,
+    ModelChanged,
+    ModelRefused,
+    ResumeFrom,
+    StartGeneration,
+    UnloadModel,
+)
 from actors.inference.models.errors import ModelError, ModelNotFound
 from actors.inference.roster import Lineup, NoteLineup, ReadLineup
 from actors.inference.scheduler import Scheduler
@@ -414,6 +423,14 @@ class ModelSwitch:
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
             await self._changed.wait()
+
+    async def calibration_for(self, request: StartGeneration) -> dict[ServableModel, Calibration]:
+        """Of the model in use, if it has one; by its model, as another may have taken over before the answer begins."""
+        if not request.wants_calibrated:
+            return {}
+        model = self.scheduler_for(request.resume).model
+        found = await trio.to_thread.run_sync(self._shelf.calibration, model)
+        return {} if found is None else {model: found}
 
     async def _find(self, name: str) -> ServableModel:
         try:

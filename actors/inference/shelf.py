@@ -10,6 +10,8 @@ from typing import Protocol
 import attrs
 from attrs import frozen
 
+from actors.inference.calibration import Calibration
+from actors.inference.models.calibration_file import read_calibration
 from actors.inference.models.errors import ModelNotFound
 from actors.inference.models.inventory import InventoryEntry, inventory
 from actors.inference.models.loaded_size import loaded_bytes
@@ -48,6 +50,9 @@ class Shelf(Protocol):
 
     def text(self, model: ServableModel) -> TextModel:
         """Its tokenizer and template. Raises `OSError` or `ValueError` naming the file that is wrong."""
+
+    def calibration(self, model: ServableModel) -> Calibration | None:
+        """What was measured of how far its confidence is to be believed; None where nothing was."""
 
     def need_bytes(self, model: ServableModel, backend: str) -> int:
         """Memory of its weights once they are loaded on ``backend``. Raises `ModelError`."""
@@ -88,6 +93,12 @@ class CheckpointShelf:
         assert model.folder is not None
         return CheckpointText(model.folder)
 
+    def calibration(self, model: ServableModel) -> Calibration | None:
+        """From beside its manifest; an adapter makes another model of it, of which nothing was measured."""
+        if model.folder is None or model.adapter is not None:
+            return None
+        return read_calibration(model.folder)
+
     def need_bytes(self, model: ServableModel, backend: str) -> int:
         """From the headers of the weights' files. Raises `ModelError`."""
         assert model.folder is not None
@@ -122,6 +133,10 @@ class MockShelf:
     def text(self, model: ServableModel) -> TextModel:
         """Bytes."""
         return MockText()
+
+    def calibration(self, model: ServableModel) -> Calibration | None:
+        """None: there is nothing to measure."""
+        return None
 
     def need_bytes(self, model: ServableModel, backend: str) -> int:
         """As many as it was told."""

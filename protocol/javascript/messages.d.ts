@@ -318,6 +318,8 @@ export interface Done {
   seed: number;
   /** How often the engine was started again while this answer was made. */
   engine_restarts: number;
+  /** Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model. */
+  calibrated?: number;
 }
 
 /** Every value of `error.code`. */

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import trio
 
+from actors.inference.calibration import Calibration, Point
+from actors.inference.shelf import MockShelf
 from runtime.testing import crash
 from tests.assistant.kit import answered, ask, told
 from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
@@ -424,3 +426,21 @@ async def test_while_inference_is_away_an_assist_is_unavailable_for_a_moment(
         refused = await ask(peer, "assist", "a", {"intent": "ask", "content": "x", "conversation": "c"})
         assert (refused["data"]["code"], refused["data"]["temporary"]) == ("unavailable", True)
         monkeypatch.undo()
+
+
+async def test_done_is_calibrated_for_assist_alone_and_only_where_the_model_was_measured(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = Calibration(points=(Point(confidence=0.5, rate=0.25),), items=20)
+    async with server.peer() as peer, server.http(headers={"X-Client-Id": "tester"}) as http:
+        assert "calibrated" not in (await assist(peer, "a", content="count to 2"))[-1]["data"]
+        monkeypatch.setattr(MockShelf, "calibration", lambda *_: half)
+        done = (await assist(peer, "b", content="count to 2"))[-1]["data"]
+        assert (done["confidence"], done["calibrated"]) == (1.0, 0.25)
+        accepted = await ask(peer, "generate", "g", {"prompt": "count to 2"})
+        assert accepted["type"] == "accepted"
+        assert "calibrated" not in (await peer.stream("g"))[-1]["data"]
+        command = {"type": "command", "intent": "explain", "content": "x = 1"}
+        assert (await http.post("/ai/process", json=command)).json()["calibrated"] == 0.25
+        message = {"type": "message", "content": "count to 2"}
+        assert "calibrated" not in (await http.post("/ai/process", json=message)).json()

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from attrs import define
+from attrs import define, field
 from prometheus_client import CollectorRegistry
 from sqlalchemy.engine import URL
 
 from actors.inference.admission import AdmissionLimits
+from actors.inference.calibration import Calibration
 from actors.inference.engine import Engine, EngineSettings
 from actors.inference.inference import Inference, InferenceSettings
 from actors.inference.messages import (
@@ -57,7 +58,7 @@ PATIENCE_SECONDS = 20.0
 """Far more than anything with the mock engine takes; only a failure waits for it."""
 
 
-REQUEST_FIELDS = ("observer", "completion_fields", "key", "epoch")
+REQUEST_FIELDS = ("observer", "completion_fields", "wants_calibrated", "key", "epoch")
 """Of `StartGeneration`; `Room.start` takes them besides the fields of `Generate`."""
 
 
@@ -70,6 +71,8 @@ class RoomShelf:
     names: Sequence[str] = ("mock", "other", "third")
     unreadable: Sequence[str] = ()
     weights_bytes: int = 0
+    calibrations: dict[str, Calibration] = field(factory=dict)
+    """By the model's name."""
 
     def start(self) -> ServableModel:
         return self.find(self.names[0])
@@ -85,6 +88,9 @@ class RoomShelf:
         if model.name in self.unreadable:
             raise ValueError("tokenizer.json is damaged on purpose")
         return self.load_text()
+
+    def calibration(self, model: ServableModel) -> Calibration | None:
+        return self.calibrations.get(model.name)
 
     def need_bytes(self, model: ServableModel, backend: str) -> int:
         return self.weights_bytes
