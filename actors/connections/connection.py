@@ -119,6 +119,7 @@ class Connection(Actor[ConnectionMessage]):
         )
         self._client = ClientStream(self._link, self._replayer, rooms.log, self._spawn)
         self._hello: Hello | None = None
+        self._greeting: trio.CancelScope | None = None
         self._identity: Identity | None = None
         # Not set while a hello is being answered.
         self._welcomed = trio.Event()
@@ -193,7 +194,7 @@ class Connection(Actor[ConnectionMessage]):
             self.context.stop()
 
     def _opened(self) -> None:
-        self.context.spawn(self._expect_hello)
+        self._greeting = self.context.spawn(self._expect_hello)
         self.context.spawn(self._replayer.run)
 
     async def _accept(self, request: Any) -> Any:
@@ -400,6 +401,9 @@ class Connection(Actor[ConnectionMessage]):
             resumed=resumed,
         )
         self._hello = hello
+        if self._greeting is not None:
+            # Two thousand sleepers would each keep their stack for ten seconds.
+            self._greeting.cancel(reason="the hello has come")
         self._answers.answer(command_id, "welcome", unstructure(welcome))
         self._client.subscribe(entered.subscription)
         self._client.open()
