@@ -159,15 +159,20 @@ export async function plainWebSocket(_, url) {
     new Promise((resolve) => {
       const socket = new WebSocket(url, protocols);
       const found = { protocol: null, types: [], data: [] };
+      const send = (some) => {
+        for (const one of some) socket.send(typeof one === "string" || one instanceof ArrayBuffer ? one : JSON.stringify(one));
+      };
       socket.binaryType = "arraybuffer";
       socket.onopen = () => {
         found.protocol = socket.protocol;
-        for (const one of frames) socket.send(typeof one === "string" || one instanceof ArrayBuffer ? one : JSON.stringify(one));
+        // What follows a hello waits for its welcome, so that a close cannot overtake that.
+        send(frames.slice(0, frames[0] === hello ? 1 : frames.length));
         if (close !== undefined && frames.length === 0) socket.close(...close);
       };
       socket.onmessage = (event) => {
         const message = JSON.parse(event.data);
         found.types.push(message.type);
+        if (found.types.length === 1 && frames[0] === hello) send(frames.slice(1));
         if (message.type !== "welcome") found.data.push(message.data?.code ?? message.data);
         if (close !== undefined && found.types.length === frames.length) socket.close(...close);
       };

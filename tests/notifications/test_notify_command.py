@@ -151,9 +151,13 @@ async def test_listening_prints_each_notification_once_and_leaves_after_so_many(
             ended = await trio.run_process(command, capture_stdout=True)
         said.extend(ended.stdout.decode().splitlines())
 
+    async def has_said_hello() -> bool:
+        # From then on it is told everything; what is sent before its hello is no news to it.
+        return any([(await server.snapshot(path))["client_id"] for path in server.connections()])
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)
-        await eventually(server.connections, seconds=30)
+        await eventually(has_said_hello, seconds=30)
         await run(server, "send", "title=one")
         await run(server, "send", "title=two")
     assert [json.loads(one)["title"] for one in said] == ["one", "two"]
