@@ -7,6 +7,7 @@ with a reason, and none may have come under two ids.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import random
@@ -14,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ async def _post_on(server: _Server, posted: list[str]) -> None:
                     _call, server.at, "POST", f"/notifications/{CLIENT}", body, abandon_on_cancel=True
                 )
                 posted.append(answer["notification_id"])
-            except (OSError, ValueError, urllib.error.URLError):
+            except (OSError, ValueError, http.client.HTTPException):
                 # Whether that one was written is unknown; the database will tell.
                 pass
             number += 1
@@ -171,7 +171,7 @@ async def _kill_on(server: _Server, draw: random.Random, kills: dict[str, int]) 
                 health = await trio.to_thread.run_sync(_call, server.at, "GET", "/health", abandon_on_cancel=True)
                 os.kill(health["engine"]["worker_pid"], signal.SIGKILL)
                 kills["worker"] += 1
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
                 # It is being started just now.
                 continue
         else:
