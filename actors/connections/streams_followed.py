@@ -131,6 +131,7 @@ class StreamsFollowed:
     ) -> tuple[ResumeResult, Callable[[], None]]:
         """Go on with a stream after ``seq``. The second value is to be called when the answer was sent."""
         # Known before the ask, because live events may come before its answer does.
+        was_followed = stream in self._streams
         following = self._streams.setdefault(stream, Following(stream=stream))
         following.is_ready = False
         self._monitor()
@@ -140,7 +141,11 @@ class StreamsFollowed:
                 timeout=FOLLOW_SECONDS,
             )
         except BaseException:
-            self._streams.pop(stream, None)
+            if was_followed:
+                # It goes on as if nobody had asked; what came meanwhile was kept.
+                self._make_ready(following)
+            else:
+                self._streams.pop(stream, None)
             raise
         snapshot: dict[str, Any] | None = None
         if followed.snapshot is not None:

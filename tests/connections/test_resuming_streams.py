@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors.connections import streams_followed
 from tests.server_fixture import Peer, count_to, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
@@ -48,6 +49,22 @@ async def test_p4_a_detached_stream_goes_on_on_another_connection(tmp_path: Path
             answer = await peer.ask("resume", "r2", {**accepted, "seq": answer["data"]["head"]})
             assert answer["data"]["resumed"] is True
             assert (await peer.ask("ping", "p"))["type"] == "pong"
+
+
+async def test_a_resume_that_fails_leaves_a_stream_that_is_followed_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the connection forgot the stream, and the client heard no more of it."""
+    async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.peer() as peer:
+        accepted, events = await begin(peer, 60, events=3)
+        monkeypatch.setattr(streams_followed, "FOLLOW_SECONDS", 0.0)
+        await peer.send("resume", "r", {**accepted, "seq": events[-1]["seq"]})
+        answers = []
+        while events[-1]["type"] != "done":
+            message = await peer.receive()
+            (events if "stream" in message else answers).append(message)
+        assert [one["data"]["code"] for one in answers] == ["deadline_exceeded"]
+        assert_whole(events, 60)
 
 
 async def test_without_detach_the_row_is_freed_when_the_last_follower_leaves(tmp_path: Path) -> None:
