@@ -136,7 +136,7 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         batches = [members[at : at + GOING_BATCH] for at in range(0, len(members), GOING_BATCH)]
         for number, batch in enumerate(batches):
             if number:
-                await trio.sleep(2 * random.random() * GOING_SECONDS / 2 / len(batches))  # noqa: S311  no secret
+                await trio.sleep(random.random() * GOING_SECONDS / len(batches))  # noqa: S311  no secret
             for member in batch:
                 self._tell(member, GoAway(random.randint(*RETRY_MS)))  # noqa: S311  no secret
 

@@ -8,10 +8,13 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
-__all__ = ["AdmissionLimits", "FairQueue", "fits", "most_positions"]
+__all__ = ["AdmissionLimits", "FairQueue", "fits", "may_wait", "most_positions", "worth_trying_after_ms"]
 
 Item = TypeVar("Item")
 
+TYPICAL_ANSWER_MS = 1000.0
+"""What an answer is reckoned to take before one was measured."""
+RETRY_MS = (250, 60_000)
 KV_STEP_TOKENS = 256
 """mlx-lm's caches grow by this many positions at once, from wherever they end: so far may one reach beyond its rows."""
 
@@ -44,6 +47,17 @@ def most_positions(limits: AdmissionLimits, kv_bytes_per_token: int) -> int | No
     if kv_bytes_per_token == 0:
         return None
     return limits.kv_bytes // kv_bytes_per_token - KV_STEP_TOKENS
+
+
+def may_wait(limits: AdmissionLimits, waiting_requests: int, waiting_tokens: int, prompt_tokens: int) -> bool:
+    """Whether the waiting room, which holds so many requests and prompt tokens, takes one more of ``prompt_tokens``."""
+    return waiting_requests < limits.waiting_requests and waiting_tokens + prompt_tokens <= limits.waiting_prompt_tokens
+
+
+def worth_trying_after_ms(limits: AdmissionLimits, waiting_requests: int, last_answer_ms: float | None) -> int:
+    """When one who found no room should come again: when those who wait now have been answered, within bounds."""
+    wanted = int((last_answer_ms or TYPICAL_ANSWER_MS) * (1 + waiting_requests) / limits.rows)
+    return max(RETRY_MS[0], min(RETRY_MS[1], wanted))
 
 
 class FairQueue(Generic[Item]):

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 import trio
 
+from actors.inference.admission import may_wait, worth_trying_after_ms
 from actors.inference.descriptions import describe_engine, describe_models
 from actors.inference.engine_messages import EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
@@ -24,12 +25,9 @@ from actors.inference.messages import (
     Followed,
     FollowStream,
     GenerationCancelled,
-    GenerationDone,
-    GenerationEvent,
     GenerationFailed,
     GenerationRefused,
     GenerationStarted,
-    GenerationTokens,
     IsGenerating,
     ListModels,
     LoadModel,
@@ -50,6 +48,7 @@ from actors.inference.scheduler import Scheduler
 from actors.inference.shelf import ServableModel, Shelf
 from actors.inference.stream_keeper import DetachExpired, StreamKeeper
 from actors.inference.text.text_model import TextModel
+from actors.inference.whole_answer import WholeAnswer
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, Down, DynamicRef, Timer, block
@@ -130,7 +129,9 @@ class Inference(Actor[InferenceMessage]):
         idle_seconds = self._settings.idle_unload_seconds
         if idle_seconds:
             self.context.every(min(IDLE_CHECK_SECONDS, idle_seconds / 4), IdleCheck())
-        self._keeper = StreamKeeper(self.context, self._settings.streams, self._abandon)
+        self._keeper = StreamKeeper(
+            self.context, self._settings.streams, lambda stream, reason: self._cancel(stream, reason, "abandoned")
+        )
         grace_seconds = GRACE_SECONDS if self.context.incarnation > 1 else 0.0
         self.context.spawn(partial(self._keeper.start_stored, self._start_stored, grace_seconds=grace_seconds))
 
@@ -256,32 +257,16 @@ class Inference(Actor[InferenceMessage]):
     async def _complete(self, request: Complete) -> Completion:
         """A child task that follows its own generation; cancelled with the ask, it cancels it."""
         scheduler, prompt_ids = await self._encode(request.generate, None)
-        text: list[str] = []
-        ended = trio.Event()
-        last: GenerationEvent | None = None
-
-        def deliver(event: GenerationEvent) -> None:
-            nonlocal last
-            if isinstance(event, GenerationTokens):
-                text.append(event.text)
-            else:
-                last = event
-                ended.set()
-
         stream = f"complete-{secrets.token_hex(8)}"
         generation = self._prepare(scheduler, request, stream, prompt_ids, None)
-        generation.deliver = deliver
+        answer = WholeAnswer()
+        generation.deliver = answer.deliver
         self._begin(generation, first=False)
         try:
-            await ended.wait()
+            return await answer.completion()
         finally:
             if stream in self._generations:
                 self._end(generation, "abandoned")
-        if isinstance(last, GenerationDone):
-            return Completion(text="".join(text), done=last.done)
-        if isinstance(last, GenerationFailed):
-            raise GenerationRefused(last.code, last.message)
-        raise GenerationRefused(ErrorCode.UNAVAILABLE, "the generation was cancelled")
 
     async def _encode(
         self, generate: Generate, resume: ResumeFrom | None, *, was_accepted: bool = False
@@ -393,21 +378,16 @@ class Inference(Actor[InferenceMessage]):
             raise GenerationRefused(ErrorCode.SHUTTING_DOWN, "the server is shutting down")
 
     def _check_room(self, scheduler: Scheduler, prompt_tokens: int) -> None:
-        limits, queue = self._settings.limits, scheduler.queue
-        requests, tokens = self._streams.reserved
-        if (
-            len(queue) + requests >= limits.waiting_requests
-            or queue.tokens + tokens + prompt_tokens > limits.waiting_prompt_tokens
-            # Those whose prompts are not encoded yet wait as well.
-            or self._prompts.waiting >= limits.waiting_requests
-        ):
+        queue, (requests, tokens) = scheduler.queue, self._streams.reserved
+        has_room = may_wait(self._settings.limits, len(queue) + requests, queue.tokens + tokens, prompt_tokens)
+        # Those whose prompts are not encoded yet wait as well.
+        if not has_room or self._prompts.waiting >= self._settings.limits.waiting_requests:
             raise self._overloaded(scheduler, "too many requests are waiting")
 
     def _overloaded(self, scheduler: Scheduler, message: str) -> GenerationRefused:
         self._metrics.refused()
-        typical = self._last_inference_ms or 1000.0
-        wanted = int(typical * (1 + len(scheduler.queue)) / self._settings.limits.rows)
-        return GenerationRefused(ErrorCode.OVERLOADED, message, retry_after_ms=max(250, min(60_000, wanted)))
+        retry_after_ms = worth_trying_after_ms(self._settings.limits, len(scheduler.queue), self._last_inference_ms)
+        return GenerationRefused(ErrorCode.OVERLOADED, message, retry_after_ms=retry_after_ms)
 
     # --- ending -----------------------------------------------------------------------------------
 
@@ -422,22 +402,15 @@ class Inference(Actor[InferenceMessage]):
         self._last_inference_ms = done.timings.total_ms
         self._forget(generation, done.finish_reason.value, still_in_worker=still_in_worker)
 
-    def _cancel(self, stream: str, reason: str) -> bool:
+    def _cancel(self, stream: str, reason: str, outcome: str = "cancelled") -> bool:
+        """End a generation before its time; whether it was still running."""
         generation = self._generations.get(stream)
         if generation is None:
             return False
         generation.seq += 1
         generation.deliver(GenerationCancelled(stream=stream, seq=generation.seq, reason=reason))
-        self._end(generation, "cancelled")
+        self._end(generation, outcome)
         return True
-
-    def _abandon(self, stream: str, reason: str) -> None:
-        """Nobody follows it any more."""
-        generation = self._generations.get(stream)
-        if generation is not None:
-            generation.seq += 1
-            generation.deliver(GenerationCancelled(stream=stream, seq=generation.seq, reason=reason))
-            self._end(generation, "abandoned")
 
     def fail(self, generation: Generation, code: ErrorCode, message: str) -> None:
         """It cannot go on: tell its follower why."""

@@ -77,7 +77,7 @@ class StreamRules:
 class StreamKeeper:
     """All streams of the room. Synchronous but for what goes to disk; only the inference actor calls it."""
 
-    def __init__(self, context: Context, rules: StreamRules, end: Callable[[str, str], None]) -> None:
+    def __init__(self, context: Context, rules: StreamRules, end: Callable[[str, str], object]) -> None:
         """``end`` cancels a generation: its stream and the reason."""
         self._context = context
         self._rules = rules
