@@ -264,10 +264,11 @@ def _ask_rest(method: str, url: str, headers: dict[str, str], tls: ssl.SSLContex
         with direct.open(request, timeout=REST_SECONDS) as response:
             found: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
-        try:
-            told = json.load(error)
-        except ValueError:
-            told = {}
+        with error:
+            try:
+                told = json.load(error)
+            except ValueError:
+                told = {}
         if "engine" in told:
             return dict(told)  # health of a server that is not well is an answer too
         raise OSError(told.get("detail") or f"{url} answered {error.code}") from None

@@ -98,7 +98,8 @@ def _stage(server: ServerFile, credentials: Credentials) -> str | None:
 def _reason(error: urllib.error.HTTPError) -> str:
     """What the problem document says."""
     try:
-        body = json.load(error)
+        with error:
+            body = json.load(error)
         return str(body.get("detail") or body.get("message") or body.get("title") or error)
     except ValueError:
         return str(error)

@@ -99,20 +99,21 @@ class Journal:
         came = old is None or old.status is not task.status
         done_now = came and old is not None and task.status is TaskStatus.DONE
         connection.execute(
-            insert(history).values(
-                client_id=task.client_id,
-                task_id=task.id,
-                project=task.project,
-                version=task.version,
-                kind=kind,
-                time_ms=asked.now_ms,
-                device_id=asked.device_id,
-                from_status=old.status.value if left and old is not None else None,
-                to_status=task.status.value if came else None,
-                stay_ms=asked.now_ms - before.entered_ms if left and before is not None else None,
-                cycle_ms=asked.now_ms - after.started_ms if done_now and after.started_ms is not None else None,
-                changes=encode(changes_between(old, task)).decode(),
-            )
+            insert(history),
+            {
+                "client_id": task.client_id,
+                "task_id": task.id,
+                "project": task.project,
+                "version": task.version,
+                "kind": kind,
+                "time_ms": asked.now_ms,
+                "device_id": asked.device_id,
+                "from_status": old.status.value if left and old is not None else None,
+                "to_status": task.status.value if came else None,
+                "stay_ms": asked.now_ms - before.entered_ms if left and before is not None else None,
+                "cycle_ms": asked.now_ms - after.started_ms if done_now and after.started_ms is not None else None,
+                "changes": encode(changes_between(old, task)).decode(),
+            },
         )
 
 

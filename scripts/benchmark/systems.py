@@ -49,7 +49,8 @@ class OurServer:
             with urllib.request.urlopen(f"{self._rest_url}/health/mlx", timeout=30) as response:
                 body: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
-            body = json.load(error)
+            with error:
+                body = json.load(error)
         return body
 
     def close(self) -> None:

@@ -302,7 +302,8 @@ def test_a_chat_with_a_server_that_has_tokens(tmp_path: Path) -> None:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with pytest.raises(urllib.error.HTTPError) as refused:
             direct.open(request, timeout=5)
-        assert refused.value.code == 401
+        with refused.value:
+            assert refused.value.code == 401
 
 
 def test_a_stored_conversation_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:

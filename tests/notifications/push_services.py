@@ -110,6 +110,9 @@ class PushServices:
         body = b""
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                # Whoever sent it died in the middle: half a request is no request.
+                return
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break

@@ -60,7 +60,8 @@ def get(server: ServingProcess, path: str) -> dict[str, Any]:
         with urllib.request.urlopen(server.about["rest_url"] + path, timeout=10) as response:
             return dict(json.load(response))
     except urllib.error.HTTPError as error:
-        return dict(json.load(error))
+        with error:
+            return dict(json.load(error))
 
 
 def until_ready(server: ServingProcess) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def status_of(server: ServingProcess, path: str, token: str | None = None) -> in
         with direct.open(request, timeout=5) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def test_tokens_are_made_listed_and_revoked_without_a_server_and_with_one(tmp_path: Path) -> None:
