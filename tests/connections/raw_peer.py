@@ -12,7 +12,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from tests.server_fixture import RunningServer
+from tests.server_fixture import PATIENCE_SECONDS, RunningServer
 
 __all__ = ["BINARY", "CLOSE", "CONTINUATION", "PING", "PONG", "TEXT", "RawPeer", "frame", "raw_peer"]
 
@@ -68,8 +68,8 @@ class RawPeer:
         await self.send(frame(TEXT, json.dumps({"type": kind, "id": command_id, "data": data}).encode()))
 
     async def receive(self) -> Frame | None:
-        """The next frame, None at the end of the stream; within 5 seconds."""
-        with trio.fail_after(5):
+        """The next frame, None at the end of the stream; within `PATIENCE_SECONDS`."""
+        with trio.fail_after(PATIENCE_SECONDS):
             while not self._received:
                 try:
                     data = await self.stream.receive_some(65_536)
@@ -110,7 +110,7 @@ async def raw_peer(server: RunningServer, client_id: str = "raw") -> AsyncIterat
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         reader.send_request(reader.connect())
         await stream.send_all(b"".join(reader.data_to_send()))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while not reader.events_received():
                 reader.receive_data(bytes(await stream.receive_some()))
         peer = RawPeer(stream, reader)

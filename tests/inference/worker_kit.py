@@ -16,7 +16,7 @@ from actors.inference.frames import FrameReader, pack
 from actors.inference.sampling import Sampling
 from actors.inference.text.text_model import MockText
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 30.0
 """Far more than anything here takes; only a failure waits for it."""
 
 

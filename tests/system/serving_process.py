@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "actors.command_line.main"]
 REPOSITORY = Path(__file__).parents[2]
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 10.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "") -> Any:
     """Poll until ``condition`` is truthy and return its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -61,7 +61,7 @@ def environment(data_folder: Path, **settings: str) -> dict[str, str]:
 
 
 def leanvibe(
-    data_folder: Path, *arguments: str, seconds: float = 30.0, **settings: str
+    data_folder: Path, *arguments: str, seconds: float = 90.0, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
@@ -137,7 +137,7 @@ def start_server(data_folder: Path, *arguments: str, **settings: str) -> Iterato
             # A killed server's file may still lie there.
             return path.exists() and json.loads(path.read_text(encoding="utf-8"))["pid"] == process.pid
 
-        wait_for(lambda: is_up() or process.poll() is not None, seconds=20, what="server.json")
+        wait_for(lambda: is_up() or process.poll() is not None, seconds=60, what="server.json")
         assert process.poll() is None, log.read_text(encoding="utf-8")
         yield ServingProcess(process, data_folder, log, time.monotonic() - began)
     finally:

@@ -209,6 +209,17 @@ def test_md21_an_adapter_that_does_not_fit_is_refused_in_words(data: Path, tmp_p
         assert "self_attn.o_proj" in problem
     nothing = tmp_path / "nothing"
     nothing.mkdir()
-    done = leanvibe(data, "serve", "--adapter", str(nothing), LEANVIBE_ENGINE="mlx", LEANVIBE_MODEL="tiny-float32")
+    done = leanvibe(
+        data,
+        "serve",
+        "--port",
+        "0",
+        "--ws-port",
+        "0",
+        "--adapter",
+        str(nothing),
+        LEANVIBE_ENGINE="mlx",
+        LEANVIBE_MODEL="tiny-float32",
+    )
     assert done.returncode == 2
     assert "it has no adapter_config.json and no adapters.safetensors" in done.stderr

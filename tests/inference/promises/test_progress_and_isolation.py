@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+import trio
 
 from actors.inference import engine
 from actors.inference.admission import AdmissionLimits
@@ -40,9 +41,16 @@ async def test_p01_load_and_warm_up_have_deadlines_of_their_own(monkeypatch: pyt
         monkeypatch.setattr(engine, "WARM_UP_STAGE", "none of its stages")
     plan = [{"fault": "hang", "stage": "warming up"}]
     with structlog.testing.capture_logs() as logged:
-        async with inference_room(faults=plan, faulty_lives=1) as room:
-            assert await room.answer(await room.start("count to 9")) == count_to(9)
-    assert any("did not load its model in time" in one.get("error", "") for one in logged)
+
+        async def relent() -> None:
+            # On a busy machine a sound worker may need longer than this too.
+            await eventually(lambda: any("did not load its model in time" in one.get("error", "") for one in logged))
+            monkeypatch.undo()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relent)
+            async with inference_room(faults=plan, faulty_lives=1) as room:
+                assert await room.answer(await room.start("count to 9")) == count_to(9)
 
 
 @pytest.mark.parametrize("fault", ["raise", "hang", "abort", "exit"])
