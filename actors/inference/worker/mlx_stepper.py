@@ -17,11 +17,13 @@ from mlx_lm.models.cache import BatchKVCache
 
 from actors.inference.grammar import Grammars, Matcher
 from actors.inference.models.load import LoadedModel
+from actors.inference.worker.blas_threads import blas_threads
 from actors.inference.worker.prefill_budget import PrefillBudget
 from actors.inference.worker.prefix_cache import PrefixCache
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.sampler import check_token_ids, sample
 from actors.inference.worker.stepper import Emitted, Row, StepResult
+from actors.inference.worker.thread_ladder import ThreadLadder
 
 __all__ = ["MlxStepper"]
 
@@ -65,6 +67,8 @@ class MlxStepper:
         self._kept = PrefixCache(prefix_bytes)
         self._keeps_prefixes = prefix_bytes > 0
         self._budget = PrefillBudget()
+        self._blas = blas_threads()
+        self._ladder = ThreadLadder(1 if self._blas is None else self._blas.most)
 
     def report(self) -> dict[str, Any]:
         """What was loaded and how it was checked."""
@@ -106,6 +110,15 @@ class MlxStepper:
     def step(self) -> StepResult:
         """One token for each row in the batch, then at most one chunk of prefill."""
         self._check_thread()
+        decoding_rows, began, processor_began = len(self._rows), time.perf_counter(), time.process_time()
+        result = self._step()
+        taken = time.perf_counter() - began
+        self._ladder.stepped((decoding_rows, result.prefilled_tokens), taken, time.process_time() - processor_began)
+        if self._blas is not None:
+            self._blas.use(self._ladder.threads)
+        return result
+
+    def _step(self) -> StepResult:
         result = StepResult()
         if self._rows:
             began = time.perf_counter()
