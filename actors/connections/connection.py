@@ -106,10 +106,10 @@ class Connection(Actor[ConnectionMessage]):
         self._name = name
         self._settings = settings
         self._rooms = rooms
-        self._link = Link(name, stream)
+        self._link = Link(name, stream, self._spawn)
         self._answers = Answers(self._link)
         self._intake = Intake(self._link, self._answers, settings.limits)
-        self._replayer = Replayer(self._link)
+        self._replayer = Replayer(self._link, self._spawn)
         self._streams = StreamsFollowed(
             self._link,
             self._replayer,
@@ -121,9 +121,8 @@ class Connection(Actor[ConnectionMessage]):
         self._hello: Hello | None = None
         self._greeting: trio.CancelScope | None = None
         self._identity: Identity | None = None
-        # Not set while a hello is being answered.
-        self._welcomed = trio.Event()
-        self._welcomed.set()
+        self._welcomed: trio.Event | None = None
+        """Set when the hello that came is answered."""
         self._in_flight = 0
 
     def _spawn(self, function: Callable[..., Awaitable[object]], *arguments: Any) -> trio.CancelScope:
@@ -195,7 +194,6 @@ class Connection(Actor[ConnectionMessage]):
 
     def _opened(self) -> None:
         self._greeting = self.context.spawn(self._expect_hello)
-        self.context.spawn(self._replayer.run)
 
     async def _accept(self, request: Any) -> Any:
         """HTTP upgrade under our rules; None when it was refused."""
@@ -263,7 +261,9 @@ class Connection(Actor[ConnectionMessage]):
         self._in_flight += 1
         self.context.spawn(self._carry_out, command, name=command.type)
         # Whatever a client sends on after its hello belongs to the session that the hello opens.
-        await self._welcomed.wait()
+        if self._welcomed is not None:
+            await self._welcomed.wait()
+            self._welcomed = None
 
     async def _carry_out(self, command: ReceivedCommand) -> None:
         """One command, as a child task: exactly one answer, whatever happens."""
@@ -284,7 +284,8 @@ class Connection(Actor[ConnectionMessage]):
             self._answers.failure(command.id, command.type, error)
         finally:
             self._in_flight -= 1
-            self._welcomed.set()
+            if isinstance(command.data, Hello) and self._welcomed is not None:
+                self._welcomed.set()
 
     async def _pass_to_room(self, command: ReceivedCommand) -> None:
         assert command.id is not None

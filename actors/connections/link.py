@@ -7,17 +7,13 @@ from typing import Any
 
 import structlog
 import trio
-import trio_websocket
 from trio_websocket import ConnectionClosed, HandshakeError
-from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection
 
 from actors.connections.outbox import Outbox, OutboxFull
-from actors.connections.websocket_library import HandshakeTasks, KeptStream
-from protocol.commands import MAXIMUM_FRAME_BYTES
+from actors.connections.websocket_library import ServedWebSocket, text_frame
 from protocol.errors import CloseCode
 
-__all__ = ["Link"]
+__all__ = ["Link", "Spawn"]
 
 _log = structlog.get_logger("connection")
 
@@ -25,27 +21,42 @@ HANDSHAKE_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 LINGER_SECONDS = 1.0
+FRAMES_BETWEEN_CHECKPOINTS = 16
+"""A peer that sends many small frames at once lets the others run this often."""
+
+_LOST = (HandshakeError, ConnectionClosed, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+Spawn = Callable[..., trio.CancelScope]
+"""Starts a child task of the connection's actor."""
 
 
 class Link:
-    """Owns the stream. Everybody else puts into its outbox; what the peer does ends `serve`, not the actor."""
+    """Owns the stream. Everybody else puts into its outbox; what the peer does ends `serve`, not the actor.
 
-    def __init__(self, name: str, stream: Any) -> None:
+    What is put goes to the socket at once where that takes it. Where it does not, or somebody is writing already, a
+    task is spawned that writes until nothing waits; at rest there is none.
+    """
+
+    def __init__(self, name: str, stream: Any, spawn: Spawn) -> None:
         self.name = name
         self.outbox = Outbox()
         self.last_heard = trio.current_time()
         """Trio clock: when the peer's last frame came."""
         self.pinged_at: float | None = None
         """When it was asked for a sign of life and has not given one yet."""
-        self.is_open = False
-        """True from the end of the handshake."""
-        self.closed = trio.Event()
-        """Set when the socket is gone."""
         self._stream = stream
+        self._spawn = spawn
+        self._is_open = False
+        self._websocket: ServedWebSocket | None = None
+        """From the end of the handshake until nothing more may be written."""
+        self._life: trio.CancelScope | None = None
         self._close: tuple[CloseCode, str] | None = None
-        self._has_output = trio.Event()
-        self._replay_taken = trio.Event()
-        self._written = trio.Event()
+        self._writer: trio.CancelScope | None = None
+        self._frames_taken = 0
+        # Made by whoever waits: most connections are idle.
+        self._replay_taken: trio.Event | None = None
+        self._written: trio.Event | None = None
+        self._closed: trio.Event | None = None
 
     # --- what is sent -----------------------------------------------------------------------------
 
@@ -60,7 +71,8 @@ class Link:
             # The stream has a gap from here on, so what waits is of no use; a slow reader is told at once.
             self.outbox.clear()
             self.close_soon(CloseCode.TOO_SLOW, "too slow")
-        self._has_output.set()
+            return
+        self._flush()
 
     def send(self, message: dict[str, Any]) -> None:
         """Queue a message as it is."""
@@ -81,20 +93,22 @@ class Link:
         """Close after what is queued."""
         if self._close is None:
             self._close = (code, reason)
-            self._has_output.set()
-            self._replay_taken.set()
+            self._tell_replay_taken()
+            if self._websocket is not None:
+                self._start_writer()
 
     def drop_all(self) -> None:
         """Forget what waits."""
         self.outbox.clear()
-        self._replay_taken.set()
+        self._tell_replay_taken()
 
     async def close_in_order(self) -> None:
         """Wait for the close frame to be written, and for the peer's."""
-        if not self.is_open:
+        if not self._is_open:
             return  # a peer that has not even shaken hands is owed no good-bye
+        self._closed = trio.Event()
         with trio.move_on_after(CLOSE_SECONDS + LINGER_SECONDS):
-            await self.closed.wait()
+            await self._closed.wait()
 
     # --- the socket's life ------------------------------------------------------------------------
 
@@ -105,88 +119,104 @@ class Link:
         take: Callable[[str | bytes], Awaitable[None]],
     ) -> None:
         """The whole life of the socket: ``accept`` answers the HTTP request, ``take`` each frame."""
+
+        async def shake_hands(request: Any) -> bool:
+            accepted = await accept(request)
+            if accepted is None:
+                return False
+            self._websocket, self._is_open = websocket, True
+            life.deadline = float("inf")
+            opened()
+            return True
+
+        websocket = ServedWebSocket(self._stream, shake_hands, lambda frame: self._take(frame, take))
         try:
-            async with trio.open_nursery() as nursery:
-                with trio.fail_after(HANDSHAKE_SECONDS):
-                    websocket = await self._handshake(nursery, accept)
-                if websocket is not None:
-                    self.is_open = True
-                    nursery.start_soon(self._write, websocket)
-                    opened()
-                    await self._read(websocket, take)
-                    if self._close is not None:
-                        await self._written.wait()
-                    else:
-                        await self._tell_parse_failure(websocket)
-                nursery.cancel_scope.cancel(reason="the connection is over")
+            with trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_SECONDS) as life:
+                self._life = life
+                await websocket.read()
+            if life.cancelled_caught and self._close is None:
+                return  # no handshake in time
+            await self._end_writing(websocket)
             await self._linger()
-        except* (
-            HandshakeError,
-            ConnectionClosed,
-            trio.TooSlowError,
-            OSError,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-        ) as group:
-            _log.debug("connection ended", connection=self.name, errors=[repr(one) for one in group.exceptions])
+        except _LOST as error:
+            _log.debug("connection ended", connection=self.name, error=repr(error))
         finally:
-            self.closed.set()
+            self._websocket, self._is_open = None, False
+            if self._closed is not None:
+                self._closed.set()
             await trio.aclose_forcefully(self._stream)
 
-    async def _handshake(self, nursery: trio.Nursery, accept: Callable[[Any], Awaitable[Any]]) -> Any:
-        """HTTP upgrade; None when there was none."""
-        request: Any = None
-        with trio.CancelScope() as waiting:
-            tasks: Any = HandshakeTasks(nursery, waiting)
-            request = await trio_websocket.wrap_server_stream(
-                tasks, KeptStream(self._stream), max_message_size=MAXIMUM_FRAME_BYTES, receive_buffer_size=65_536
-            )
-        return None if request is None else await accept(request)
+    async def _take(self, frame: str | bytes, take: Callable[[str | bytes], Awaitable[None]]) -> None:
+        self.last_heard = trio.current_time()
+        self.pinged_at = None
+        if self._close is None:
+            await take(frame)
+        self._frames_taken += 1
+        if self._frames_taken % FRAMES_BETWEEN_CHECKPOINTS == 0:
+            await trio.lowlevel.checkpoint()
 
-    async def _read(self, websocket: Any, take: Callable[[str | bytes], Awaitable[None]]) -> None:
-        """Read until the peer is gone or we have closed."""
-        while True:
-            try:
-                frame = await websocket.get_message()
-            except ConnectionClosed:
-                return
-            self.last_heard = trio.current_time()
-            self.pinged_at = None
+    async def _end_writing(self, websocket: ServedWebSocket) -> None:
+        """Nobody is read any more: let the writer say its last words if it has any, and nobody write after it."""
+        self._websocket = None
+        if self._writer is not None:
             if self._close is None:
-                await take(frame)
+                self._writer.cancel(reason="the connection is over")
+            self._written = trio.Event()
+            await self._written.wait()
+        if self._is_open and self._close is None:
+            with trio.move_on_after(CLOSE_SECONDS):
+                await websocket.tell_parse_failure()
 
-    async def _write(self, websocket: Any) -> None:
-        """The one writer. A write is never cancelled while the connection lives on: too slow means gone."""
+    def _flush(self) -> None:
+        """Let the socket have what it takes at once; the rest is for a writer that can wait."""
+        websocket = self._websocket
+        if websocket is None or self._writer is not None or websocket.closed is not None:
+            return
+        if websocket.is_being_written:
+            self._start_writer()
+            return
+        while (frame := self.outbox.take()) is not None:
+            if not websocket.write_now(text_frame(frame)):
+                self._start_writer()
+                return
+        self._tell_replay_taken()
+
+    def _start_writer(self) -> None:
+        if self._writer is None:
+            assert self._websocket is not None
+            self._writer = self._spawn(self._write, self._websocket)
+
+    async def _write(self, websocket: ServedWebSocket) -> None:
+        """The one writer while it lives. A write is never cancelled while the connection lives on: too slow means gone."""
+        frame: bytes | None = b""  # what the socket did not take goes with it
         try:
-            while True:
+            while frame is not None:
+                with trio.fail_after(WRITE_SECONDS):
+                    await websocket.write(frame and text_frame(frame))
                 frame = self.outbox.take()
-                if frame is not None:
-                    if not self.outbox.replayed:
-                        self._replay_taken.set()
-                    with trio.fail_after(WRITE_SECONDS):
-                        await websocket.send_message(frame.decode())
-                    continue
-                if self._close is not None:
-                    code, reason = self._close
-                    with trio.move_on_after(CLOSE_SECONDS):
-                        await websocket.aclose(int(code), reason)
-                    return
-                self._has_output = trio.Event()
-                await self._has_output.wait()
+                if not self.outbox.replayed:
+                    self._tell_replay_taken()
+            if self._close is not None:
+                code, reason = self._close
+                with trio.move_on_after(CLOSE_SECONDS):
+                    await websocket.aclose(int(code), reason)
+                if self._life is not None:
+                    self._life.cancel(reason="the connection is closed")
         except trio.TooSlowError:
             _log.info("reader too slow", connection=self.name, close=int(CloseCode.TOO_SLOW))
             # A half-written frame must not be followed by another, not even by a close frame.
             await trio.aclose_forcefully(self._stream)
-        except ConnectionClosed:
-            pass
+        except _LOST as error:
+            _log.debug("nothing more is written", connection=self.name, error=repr(error))
         finally:
-            self._written.set()
+            self._writer = None
+            if self._written is not None:
+                self._written.set()
 
-    async def _tell_parse_failure(self, websocket: Any) -> None:
-        """Say why, where the peer's bytes were no WebSocket frames or no UTF-8: trio-websocket says nothing."""
-        if websocket._wsproto.state is ConnectionState.OPEN and websocket.closed is not None:
-            with trio.move_on_after(CLOSE_SECONDS):
-                await websocket._send(CloseConnection(code=websocket.closed.code, reason=websocket.closed.reason))
+    def _tell_replay_taken(self) -> None:
+        if self._replay_taken is not None:
+            self._replay_taken.set()
+            self._replay_taken = None
 
     async def _linger(self) -> None:
         """Let the peer read our last words: closing over its unread bytes would reset the connection (RFC 6455, 7.1.1)."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-import trio
-
-from actors.connections.link import Link
+from actors.connections.link import Link, Spawn
 
 __all__ = ["Replayer"]
 
@@ -17,15 +14,18 @@ Pull = Callable[[], Awaitable[bool]]
 class Replayer:
     """Fetches a page only when the last one is with the writer: the client's pace, and never two pages in memory."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, spawn: Spawn) -> None:
         self._link = link
-        self._wanted: OrderedDict[str, Pull] = OrderedDict()
-        self._has_work = trio.Event()
+        self._spawn = spawn
+        self._wanted: dict[str, Pull] = {}
+        self._is_running = False
 
     def want(self, stream: str, pull: Pull) -> None:
         """Have pages of a stream fetched: ``pull`` fetches one and says whether there is more."""
         self._wanted[stream] = pull
-        self._has_work.set()
+        if not self._is_running:
+            self._is_running = True
+            self._spawn(self._run)
 
     def forget(self, stream: str) -> None:
         """Fetch no more of it."""
@@ -35,15 +35,16 @@ class Replayer:
         """Whether pages of it are still to be fetched."""
         return stream in self._wanted
 
-    async def run(self) -> None:
-        """For as long as the connection lives. Streams take turns."""
-        while True:
-            await self._has_work.wait()
+    async def _run(self) -> None:
+        """Until nothing is wanted any more. Streams take turns."""
+        try:
             while self._wanted:
                 await self._link.replay_taken()
                 if self._link.is_closing:
                     return
-                stream, pull = self._wanted.popitem(last=False)
+                stream = next(iter(self._wanted))
+                pull = self._wanted.pop(stream)
                 if await pull():
                     self._wanted.setdefault(stream, pull)
-            self._has_work = trio.Event()
+        finally:
+            self._is_running = False

@@ -1,49 +1,207 @@
-"""What stands between trio-websocket and our sockets, so that its reader's end is not the end of our task or stream."""
+"""What stands between trio-websocket and our sockets: its protocol on our terms, with one task where it has two.
+
+trio-websocket's reader passes the handshake and every message over channels to another task. Here it hands them
+straight on, so that a connection costs the reader alone. What the library writes (the handshake, pongs, close
+frames) and what we write go through one stream and under one lock, so that no frame is ever within another.
+"""
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import trio
-from attrs import frozen
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Request, TextMessage
 
-__all__ = ["HandshakeTasks", "KeptStream"]
+from protocol.commands import MAXIMUM_FRAME_BYTES
+
+__all__ = ["KeptStream", "ServedWebSocket", "text_frame"]
+
+Answer = TypeVar("Answer")
+
+RECEIVE_BYTES = 65_536
+
+_TEXT = 0x81
+"""One whole message of text (RFC 6455, 5.2)."""
 
 
-@frozen
-class HandshakeTasks:
-    """Stands for the nursery in which trio-websocket starts its reader, and notices when that ends.
+def text_frame(payload: bytes) -> bytes:
+    """A server's text message as one frame, which is not masked: the same bytes for every peer."""
+    size = len(payload)
+    if size < 126:
+        return b"%c%c%b" % (_TEXT, size, payload)
+    if size < 65_536:
+        return struct.pack("!BBH", _TEXT, 126, size) + payload
+    return struct.pack("!BBQ", _TEXT, 127, size) + payload
 
-    After a request that is no handshake trio-websocket answers, ends its reader, and lets us wait for a request.
-    """
 
-    nursery: trio.Nursery
-    waiting: trio.CancelScope
-
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        """Called once, with the reader."""
-        self.nursery.start_soon(self._read, reader)
-
-    async def _read(self, reader: Callable[[], Awaitable[None]]) -> None:
-        await reader()
-        self.waiting.cancel(reason="the peer left before its handshake")
+class _ReadEnough(Exception):
+    """Nothing more is to be read. Ends trio-websocket's reader at once, which would wait for the peer's end."""
 
 
 class KeptStream(trio.abc.Stream):
-    """The socket for trio-websocket, which would close it while our last words are still on their way."""
+    """The socket for trio-websocket, which would close it while our last words are still on their way.
+
+    What the socket did not take at once goes before whatever is sent next, by whomever.
+    """
+
+    __slots__ = ("_rest", "_stream", "has_read_enough")
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._rest = b""
+        self.has_read_enough = False
+
+    def send_now(self, data: bytes) -> bool:
+        """Have the socket take what it can without waiting; False where a rest is left. Nobody may be sending."""
+        if not self._rest and isinstance(self._stream, trio.SocketStream):
+            try:
+                # Trio's sockets do not block, and are to be had without a wait only by their number.
+                taken = os.write(self._stream.socket.fileno(), data)
+            except OSError:
+                taken = 0  # full or gone; which of them, `send_all` says
+            if taken == len(data):
+                return True
+            data = data[taken:]
+        self._rest += data
+        return False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """What comes. Raises `_ReadEnough` once the library would be reading on for nothing."""
+        if self.has_read_enough:
+            raise _ReadEnough
         return await self._stream.receive_some(max_bytes)
 
     async def aclose(self) -> None:
-        """Nothing: its connection closes it."""
+        """Only the reading ends: its connection closes it."""
+        self.has_read_enough = True
         await trio.lowlevel.checkpoint()
+
+
+async def _unmistakable(ours: Awaitable[Answer]) -> Answer:
+    """Errors of ours must not look like those that trio-websocket's reader takes for its own, and swallows."""
+    try:
+        return await ours
+    except (KeyError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
+        raise RuntimeError("what came could not be taken") from error
+
+
+class _HandedOn:
+    """Stands for the channel between trio-websocket's reader and a task of ours: each message is taken at once."""
+
+    __slots__ = ("_take",)
+
+    def __init__(self, take: Callable[[str | bytes], Awaitable[None]]) -> None:
+        self._take = take
+
+    async def send(self, message: str | bytes) -> None:
+        await _unmistakable(self._take(message))
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def __aenter__(self) -> _HandedOn:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class _NoMoreHandshake:
+    """Stands for wsproto's handshake once it is over, which would keep its HTTP parser and headers for good."""
+
+    def events(self) -> tuple[()]:
+        return ()
+
+
+_NO_MORE_HANDSHAKE: Any = _NoMoreHandshake()
+
+
+class ServedWebSocket(WebSocketConnection):
+    """A server's end of one WebSocket. Its reader is the caller of `read`."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        accept: Callable[[WebSocketRequest], Awaitable[bool]],
+        take: Callable[[str | bytes], Awaitable[None]],
+    ) -> None:
+        """``accept`` answers the HTTP request and says whether a WebSocket came of it; ``take`` gets each message."""
+        self._kept = KeptStream(stream)
+        super().__init__(
+            self._kept,
+            WSConnection(ConnectionType.SERVER),
+            max_message_size=MAXIMUM_FRAME_BYTES,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        self._answer = accept
+        channel: Any = _HandedOn(take)
+        self._send_channel = self._recv_channel = channel
+        self._connection_proposal = None
+
+    async def read(self) -> None:
+        """Shake hands and take messages, until either end has closed or the peer is gone.
+
+        A request that is no handshake is answered by wsproto. Raises `ConnectionClosed` where an answer cannot be
+        sent, and what ``accept`` and ``take`` raise. Cancelled, whatever was being written is cut off: close the
+        stream then.
+        """
+        with suppress(_ReadEnough):
+            await self._reader_task()
+
+    async def _handle_request_event(self, event: Request) -> None:
+        if await _unmistakable(self._answer(WebSocketRequest(self, event))):
+            self._wsproto.handshake = _NO_MORE_HANDSHAKE
+        else:
+            self._kept.has_read_enough = True
+
+    async def _handle_message_event(self, event: BytesMessage | TextMessage) -> None:
+        await super()._handle_message_event(event)
+        if not self._reader_running:  # the message was too large
+            self._kept.has_read_enough = True
+
+    @property
+    def is_being_written(self) -> bool:
+        """Whether somebody waits for the socket to take something."""
+        return self._stream_lock.locked()
+
+    def write_now(self, frame: bytes) -> bool:
+        """Give the socket a whole frame. False where `write` must be awaited for the rest of it to go out.
+
+        To be called only while nothing is being written and nothing is left of an earlier frame.
+        """
+        return self._kept.send_now(frame)
+
+    async def write(self, frame: bytes) -> None:
+        """Send what was left and a whole frame. Raises `ConnectionClosed`.
+
+        A cancelled write leaves half a frame on the wire: abort the stream then.
+        """
+        async with self._stream_lock:
+            if self._close_reason is not None:
+                raise ConnectionClosed(self._close_reason)
+            try:
+                await self._kept.send_all(frame)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._abort_web_socket()
+                assert self._close_reason is not None
+                raise ConnectionClosed(self._close_reason) from None
+
+    async def tell_parse_failure(self) -> None:
+        """Say why, where the peer's bytes were no WebSocket frames or no UTF-8: trio-websocket says nothing."""
+        if self._wsproto.state is ConnectionState.OPEN and self._close_reason is not None:
+            await self._send(CloseConnection(code=self._close_reason.code, reason=self._close_reason.reason))
