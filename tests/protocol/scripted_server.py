@@ -15,7 +15,7 @@ from trio.testing import memory_stream_pair
 
 from protocol.client import connection as connection_module
 
-__all__ = ["Peer", "Script", "ScriptedServer", "scripted", "scripted_listener"]
+__all__ = ["Peer", "Script", "ScriptedServer", "echoes", "scripted", "scripted_listener"]
 
 TIME = "2026-01-01T00:00:00.000Z"
 
@@ -174,3 +174,11 @@ async def scripted_listener(*scripts: Script | None) -> AsyncIterator[tuple[str,
         listeners = await nursery.start(partial(trio.serve_tcp, server.accept, 0, host="127.0.0.1"))
         yield f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}/ws", server
         nursery.cancel_scope.cancel()
+
+
+async def echoes(peer: Peer) -> None:
+    """A server that answers pings for ever."""
+    await peer.welcome()
+    while True:
+        message = await peer.receive()
+        await peer.say(type="pong", re=message["id"], data=message.get("data"))
