@@ -492,9 +492,16 @@ export class Client {
       if (socket === this.#socket) this.#sayHello(socket, first);
     });
     socket.addEventListener("message", (event) => this.#received(socket, event.data));
-    socket.addEventListener("close", (event) => this.#lost(socket, event.code, event.reason));
-    // A close event follows at once; but in Node not where nobody listened.
-    socket.addEventListener("error", () => setTimeout(() => this.#lost(socket, 1006, "no connection"), 0));
+    // Neither browsers nor Node tell a program why there is no connection, so all that it may be is said.
+    const isSecured = socket.url.startsWith("wss:");
+    const noConnection = isSecured ? "no connection, or a certificate that is not believed" : "no connection";
+    let fault = "";
+    socket.addEventListener("close", (event) => this.#lost(socket, event.code, event.reason || fault));
+    socket.addEventListener("error", () => {
+      if (!this.#isWelcome) fault = noConnection;
+      // A close event follows at once; but in Node not where nobody listened.
+      setTimeout(() => this.#lost(socket, 1006, fault || "no connection"), 0);
+    });
   }
 
   #expectSound(socket) {

@@ -45,6 +45,17 @@ export async function refusedHello({ connect }, url) {
   return failure(() => connect(url, { clientId: "js", token: "sesame" }));
 }
 
+/** A ping and an answer, or why there was no session. */
+export async function overTls({ connect }, url) {
+  let result = null;
+  const failed = await failure(async () => {
+    const client = await connect(url, { clientId: "js" });
+    result = { ping: await client.ping("é"), text: await (await client.generate({ prompt: "count to 9" })).text() };
+    await client.close();
+  });
+  return { result, failed };
+}
+
 export async function nobody({ connect }) {
   return failure(() => connect("ws://127.0.0.1:9/ws", { clientId: "js" }));
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from protocol.errors import CLOSE_CODES
 from tests.cutting_proxy import cutting_proxy
@@ -21,8 +23,8 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 PLATFORMS = ["node", "chromium"]
 
 
-async def play(platform: str, scenario: str, *arguments: Any) -> Any:
-    """Run one scenario to its end and return what it returned."""
+async def play(platform: str, scenario: str, *arguments: Any, **settings: str) -> Any:
+    """Run one scenario to its end and return what it returned; ``settings`` join the program's environment."""
     given = [scenario, *(json.dumps(one) for one in arguments)]
     node = str(npm_file(".bin/node"))
     if platform == "node":
@@ -31,7 +33,9 @@ async def play(platform: str, scenario: str, *arguments: Any) -> Any:
         npm_file("playwright-core")
         command = [node, str(FOLDER / "run_in_chromium.mjs"), chromium(), *given]
     with trio.fail_after(60):
-        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+        done = await trio.run_process(
+            command, capture_stdout=True, capture_stderr=True, check=False, env={**os.environ, **settings}
+        )
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
@@ -83,6 +87,29 @@ async def test_p4_a_generation_loses_and_repeats_nothing_across_cuts(tmp_path: P
 async def test_a_refused_hello_says_what_the_server_said(engineless_server: RunningServer) -> None:
     refusal = await play("node", "refusedHello", engineless_server.about.websocket_url)
     assert (refusal["name"], refusal["code"]) == ("CommandFailed", "unauthorized")
+
+
+async def test_a_server_with_tls_is_believed_by_whoever_knows_its_authority_and_by_nobody_else(tmp_path: Path) -> None:
+    """Node takes further authorities from a file that its environment names, and checks issuer and name itself."""
+    authorities = []
+    for name in ("right", "wrong"):
+        authority = trustme.CA()
+        authorities.append(tmp_path / f"{name}.pem")
+        authority.cert_pem.write_to_path(str(authorities[-1]))
+        if name == "right":
+            authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    right, wrong = map(str, authorities)
+    async with running_server(tmp_path, tls_certificate=tmp_path / "server.pem") as server:
+        url = server.about.websocket_url
+        assert url.startswith("wss://127.0.0.1:")
+        believed = await play("node", "overTls", url, NODE_EXTRA_CA_CERTS=right)
+        assert believed == {"result": {"ping": "é", "text": count_to(9)}, "failed": None}
+        other_name = await play("node", "overTls", url.replace("127.0.0.1", "localhost"), NODE_EXTRA_CA_CERTS=right)
+        for refused in (await play("node", "overTls", url, NODE_EXTRA_CA_CERTS=wrong), other_name):
+            assert refused["result"] is None
+            assert refused["failed"]["name"] == "Disconnected"
+            assert "a certificate that is not believed" in refused["failed"]["message"]
+        assert not server.connections()
 
 
 async def test_nobody_listening_is_a_failure_and_not_a_wait() -> None:
