@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,21 @@ def test_p14_every_message_is_protected_by_the_baseline() -> None:
     baseline = json.loads((FOLDER / "baselines" / f"version_{VERSION}.json").read_text(encoding="utf-8"))
     missing = {name for name in DOCUMENT["$defs"] if "." in name} - set(baseline["$defs"])
     assert missing == set(), "run ./scripts/generate_schemas --publish and commit what it writes"
+
+
+def test_p14_a_baseline_is_renewed_only_where_nothing_breaks(tmp_path: Path) -> None:
+    copied = shutil.copytree(FOLDER, tmp_path / "protocol")
+    script = tmp_path / "scripts" / "generate_schemas"
+    script.parent.mkdir()
+    shutil.copy(FOLDER.parent / "scripts" / "generate_schemas", script)
+    baseline = copied / "baselines" / f"version_{VERSION}.json"
+    smaller, broken = changed("", **{"command.ping": None}), changed("Token/properties", colour=STRING)
+    for document, status, expected in ((smaller, 0, DOCUMENT), (broken, 1, broken)):
+        baseline.write_text(json.dumps(document), encoding="utf-8")
+        done = subprocess.run([sys.executable, script, "--publish"], capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        assert json.loads(baseline.read_text(encoding="utf-8")) == expected
+    assert done.stdout == "message.token.data.colour was removed\n"
 
 
 def test_p14_every_message_and_nothing_else_has_an_envelope() -> None:
