@@ -135,7 +135,8 @@ class Link:
                 self._life = life
                 await websocket.read()
             if life.cancelled_caught and self._close is None:
-                return  # no handshake in time
+                _log.debug("connection ended", connection=self.name, error="no handshake in time")
+                return
             await self._end_writing(websocket)
             await self._linger()
         except _LOST as error:

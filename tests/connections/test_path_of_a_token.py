@@ -59,7 +59,7 @@ async def messages_of(server: RunningServer, peer: Peer, name: str, number: int)
 async def test_p8_a_token_passes_two_mailboxes_and_nothing_else_is_sent_for_it(
     mock_clock: MockClock, tmp_path: Path
 ) -> None:
-    """From the pipe to the inference actor, from there to the connection; the third hop is from there to its writer."""
+    """From the pipe to the inference actor, from there to the connection; the third hop is from there to its socket."""
     async with running_server(tmp_path) as server, server.peer() as peer:
         (connection,) = server.connections()
         short = await messages_of(server, peer, "short", SHORT)
