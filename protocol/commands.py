@@ -244,6 +244,10 @@ class Subscribe:
     batch_ms: int = field(default=0, validator=between(0, 60_000))
     """Wait this long for more before sending."""
 
+    def wants(self, channel: str, priority: Priority) -> bool:
+        """Whether it lets such an event through; `critical` ones of a wanted channel always matter enough."""
+        return (self.channels is None or channel in self.channels) and priority.rank <= self.min_priority.rank
+
 
 COMMANDS: dict[str, CommandType] = {
     "hello": CommandType(Hello),

@@ -17,7 +17,10 @@ from protocol.codec import wire_time
 from protocol.commands import Subscribe
 from protocol.events import Priority
 
-__all__ = ["ClientPosition", "Next", "can_resume", "is_wanted"]
+__all__ = ["ClientPosition", "Next", "can_resume"]
+
+LEFT_OUT_KEPT = 1000
+"""As many events as a log keeps: nobody asks what became of older ones."""
 
 
 class Next(enum.Enum):
@@ -31,13 +34,6 @@ class Next(enum.Enum):
     """The log must be read, now."""
     READ_LATER = "read later"
     """The log is to be read when the subscription's pace allows."""
-
-
-def is_wanted(subscription: Subscribe, event: StoredEvent) -> bool:
-    """Whether a subscription lets an event through; `critical` ones of a wanted channel always matter enough."""
-    if subscription.channels is not None and event.channel not in subscription.channels:
-        return False
-    return event.priority.rank <= subscription.min_priority.rank
 
 
 def can_resume(page: LogPage, epoch: str, seq: int) -> bool:
@@ -54,6 +50,10 @@ class ClientPosition:
     """Last event passed on or passed over."""
     covered: int = 0
     """Last event that a frame covered; what was passed over since is covered by the next frame."""
+    begun: int = 0
+    """Where this connection began, or was resumed: what came before, others sent."""
+    left_out: tuple[int, ...] = ()
+    """Events since then that the subscription left out, the newest of them."""
     is_reading: bool = False
     """Pages are being read; live events only say that there is more."""
     is_stale: bool = False
@@ -65,6 +65,7 @@ class ClientPosition:
     def begin(self, epoch: str, seq: int) -> None:
         """Stand behind ``seq``, which the client has."""
         self.epoch, self.seq, self.covered = epoch, seq, seq
+        self.begun, self.left_out = seq, ()
 
     @property
     def is_paced(self) -> bool:
@@ -80,7 +81,7 @@ class ClientPosition:
             return Next.NOTHING
         if self.is_paced:
             self.is_stale = True
-            is_urgent = event.priority is Priority.CRITICAL and is_wanted(self.subscription, event)
+            is_urgent = event.priority is Priority.CRITICAL and self._wants(event)
             return Next.READ if is_urgent else Next.READ_LATER
         if event.seq != self.seq + 1:
             self.is_stale = True
@@ -99,14 +100,16 @@ class ClientPosition:
     def take(self, event: StoredEvent) -> bytes | None:
         """Pass over or pass on the next event: its frame, or None if the subscription leaves it out."""
         self.seq = event.seq
-        if not is_wanted(self.subscription, event):
+        if not self._wants(event):
+            self._leave_out(event.seq)
             return None
         first, self.covered = self.covered + 1, event.seq
         return _frame(event, first)
 
     def take_together(self, events: Sequence[StoredEvent]) -> bytes | None:
         """Several events, the next ones, as one frame; None if the subscription leaves all out."""
-        wanted = [one for one in events if is_wanted(self.subscription, one)]
+        wanted = [one for one in events if self._wants(one)]
+        self._leave_out(*(one.seq for one in events if not self._wants(one)))
         self.seq = events[-1].seq
         if not wanted:
             return None
@@ -117,6 +120,12 @@ class ClientPosition:
         head = b'{"type":"events","stream":"client",%s"seq":%d,"time":"%s","data":{"events":['
         envelopes = b",".join(_frame(one, one.seq) for one in wanted)
         return head % (covers, self.covered, wire_time(wanted[-1].time_ms / 1000).encode()) + envelopes + b"]}}"
+
+    def _wants(self, event: StoredEvent) -> bool:
+        return self.subscription.wants(event.channel, event.priority)
+
+    def _leave_out(self, *seqs: int) -> None:
+        self.left_out = (*self.left_out, *seqs)[-LEFT_OUT_KEPT:]
 
 
 def _frame(event: StoredEvent, first_seq: int) -> bytes:

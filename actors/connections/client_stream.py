@@ -11,7 +11,7 @@ from attrs import frozen
 
 from actors.connections.client_log import ClientPosition, Next, can_resume
 from actors.connections.link import Link
-from actors.connections.messages import AckNoted
+from actors.connections.messages import AckNoted, DeviceBegan
 from actors.connections.replay import Replayer
 from actors.connections.store import STORE_ACKNOWLEDGEMENT, Acknowledge, Device
 from actors.refusals import CommandRefused
@@ -50,7 +50,7 @@ class EventLog:
     counts: Counts = no_counts
     """Client id → `unread` and `task_count` for a snapshot."""
     ack_to: ActorRef[Any] | None = None
-    """Is told of every acknowledgement that is on disk."""
+    """Is told of every acknowledgement that is on disk, and of devices that begin at the head."""
 
 
 class ClientStream:
@@ -64,6 +64,7 @@ class ClientStream:
         self._device = Device(client_id="", device_id="")
         self.position = ClientPosition()
         self._is_open = False
+        self._is_alone = False
         self._later: trio.CancelScope | None = None
         self._acked = 0
         self._acked_stored = 0
@@ -72,19 +73,22 @@ class ClientStream:
 
     # --- beginning and resuming -------------------------------------------------------------------
 
-    async def begin(self, client_id: str, device_id: str, point: tuple[str, int] | None) -> ResumeResult | None:
+    async def begin(
+        self, client_id: str, device_id: str, point: tuple[str, int] | None, *, is_alone: bool
+    ) -> ResumeResult | None:
         """Stand at the log's head, or where the client left it. Raises `CommandRefused`, `RuntimeFault`.
 
-        Nothing is passed on before `open`.
+        Nothing is passed on before `open`. ``is_alone``: the device has no other connection.
         """
         self._device = Device(client_id=client_id, device_id=device_id)
+        self._is_alone = is_alone
         page = await self._log.page(client_id, 0 if point is None else point[1])
         if not page.epoch:
             epoch = await self._log.open(client_id)
             page = await self._log.page(client_id, 0)
             assert page.epoch == epoch
         if point is None:
-            self.position.begin(page.epoch, page.head)
+            self._stand_at_head(page)
             return None
         return await self._stand(page, *point)
 
@@ -102,9 +106,15 @@ class ClientStream:
             self.position.begin(page.epoch, seq)
             return ResumeResult(stream=CLIENT_STREAM, resumed=True, head=page.head)
         counts = await self._log.counts(self._device.client_id)
-        self.position.begin(page.epoch, page.head)
+        self._stand_at_head(page)
         snapshot = {"epoch": page.epoch, "seq": page.head, **counts}
         return ResumeResult(stream=CLIENT_STREAM, resumed=False, head=page.head, snapshot=snapshot)
+
+    def _stand_at_head(self, page: LogPage) -> None:
+        self.position.begin(page.epoch, page.head)
+        if self._is_alone and page.head:
+            device = self._device
+            self._tell(DeviceBegan(client_id=device.client_id, device_id=device.device_id, seq=page.head))
 
     def open(self) -> None:
         """The answer was sent: whatever the log has after the position follows."""
@@ -236,9 +246,19 @@ class ClientStream:
             _log.warning("acknowledgement not stored", connection=self._link.name, error=str(error))
             return
         self._acked_stored = max(self._acked_stored, seq)
+        noted = AckNoted(
+            client_id=self._device.client_id,
+            device_id=self._device.device_id,
+            seq=seq,
+            after=self.position.begun,
+            left_out=self.position.left_out,
+            subscription=self.position.subscription,
+        )
+        self._tell(noted)
+
+    def _tell(self, message: AckNoted | DeviceBegan) -> None:
         if self._log.ack_to is not None:
-            noted = AckNoted(client_id=self._device.client_id, device_id=self._device.device_id, seq=seq)
             try:
-                self._log.ack_to.tell_nowait(noted)
+                self._log.ack_to.tell_nowait(message)
             except SendFault as error:
                 _log.debug("acknowledgement not told", error=str(error))

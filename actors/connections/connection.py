@@ -384,7 +384,10 @@ class Connection(Actor[ConnectionMessage]):
         points = {one.stream: one for one in hello.resume}
         client_point = points.pop(CLIENT_STREAM, None)
         client_result = await self._client.begin(
-            hello.client_id, hello.device_id, None if client_point is None else (client_point.epoch, client_point.seq)
+            hello.client_id,
+            hello.device_id,
+            None if client_point is None else (client_point.epoch, client_point.seq),
+            is_alone=entered.is_alone,
         )
         resumed, going_on = await self._resume_all(hello, points)
         if client_result is not None:

@@ -157,6 +157,7 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
                 f"more than {self._connections_per_client} connections of one client id",
                 retry_after_ms=1000,
             )
+        is_alone = all(one.device_id != request.device_id for one in others.values())
         others[path] = self._members[path] = member
         self.context.monitor(request.connection)
         self._somebody.set()
@@ -165,6 +166,7 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         return Entered(
             state={"agent_status": self._status, "devices": self._devices(request.client_id)},
             subscription=subscription,
+            is_alone=is_alone,
         )
 
     def _devices(self, client_id: str) -> bytes:

@@ -15,6 +15,7 @@ __all__ = [
     "ChangeSubscription",
     "CheckSilence",
     "ClientEvents",
+    "DeviceBegan",
     "Enter",
     "Entered",
     "GoAway",
@@ -29,6 +30,24 @@ __all__ = [
 @frozen(kw_only=True)
 class AckNoted:
     """To the notifications room: a device has confirmed its client's events up to a number, and that is on disk."""
+
+    client_id: str
+    device_id: str
+    seq: int
+    after: int = 0
+    """Where the connection began that says so: what came since, it has sent itself."""
+    left_out: tuple[int, ...] = ()
+    """Of that, what the device's subscription left out."""
+    subscription: Subscribe = field(factory=Subscribe)
+    """What the device wants: the best that is known of what it was sent before."""
+
+
+@frozen(kw_only=True)
+class DeviceBegan:
+    """To the notifications room: a device stands at the head of its client's log, and was not sent what came before.
+
+    Told where no other connection of the device is there and none was resumed.
+    """
 
     client_id: str
     device_id: str
@@ -60,6 +79,8 @@ class Entered:
     state: Mapping[str, bytes] = field(repr=False)
     """First value of each state, encoded."""
     subscription: Subscribe
+    is_alone: bool
+    """No other connection of its device is there."""
 
 
 @frozen(kw_only=True)

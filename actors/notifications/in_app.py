@@ -12,8 +12,9 @@ import structlog
 import trio
 from attrs import frozen
 
-from actors.notifications.messages import AckNoted
-from actors.notifications.outbox import ACKNOWLEDGE, RELEASE, Acknowledged, Acknowledgements, ReleaseClient
+from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements, Begun
+from actors.notifications.messages import AckNoted, DeviceBegan
+from actors.notifications.outbox import RELEASE, ReleaseClient
 from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
 from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
@@ -26,6 +27,8 @@ AT_ONCE = 128
 """Acknowledgements of as many devices go into one transaction."""
 DEVICES_KEPT = 16_384
 """Devices whose newest acknowledgement may wait; beyond, the oldest goes: the next one covers it."""
+ENTRIES_KEPT = 16
+"""Of one device that wait: it would have to come and go as often while nothing can be written."""
 RETRY_SECONDS = 0.5
 
 
@@ -44,7 +47,7 @@ class ReleaseDone:
     is_recorded: bool
 
 
-class InApp(Actor[ReleaseDue | AckNoted]):
+class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
     """Writes for many clients, a few at a time."""
 
     mailbox = reject(4096)
@@ -52,7 +55,7 @@ class InApp(Actor[ReleaseDue | AckNoted]):
     def __init__(self, storage: Storage, planner: ActorRef[ReleaseDone]) -> None:
         self._storage = storage
         self._planner = planner
-        self._acknowledged: OrderedDict[tuple[str, str], Acknowledged] = OrderedDict()
+        self._acknowledged: OrderedDict[tuple[str, str], tuple[Acknowledged | Begun, ...]] = OrderedDict()
         self._releases: deque[str] = deque()
         self._has_work = trio.Event()
         self._noted = 0
@@ -61,16 +64,22 @@ class InApp(Actor[ReleaseDue | AckNoted]):
         """Nothing waits yet; what a former incarnation had not written is acknowledged again by a later `ack`."""
         self.context.spawn(self._work)
 
-    async def handle(self, message: ReleaseDue | AckNoted) -> None:
+    async def handle(self, message: ReleaseDue | AckNoted | DeviceBegan) -> None:
         match message:
             case AckNoted():
-                key = (message.client_id, message.device_id)
-                self._acknowledged.pop(key, None)
-                self._acknowledged[key] = Acknowledged(
-                    message.client_id, message.device_id, message.seq, time.time_ns() // 1_000_000
+                self._note(
+                    Acknowledged(
+                        message.client_id,
+                        message.device_id,
+                        message.seq,
+                        time.time_ns() // 1_000_000,
+                        message.after,
+                        message.left_out,
+                        message.subscription,
+                    )
                 )
-                if len(self._acknowledged) > DEVICES_KEPT:
-                    self._acknowledged.popitem(last=False)
+            case DeviceBegan(client_id=client_id, device_id=device_id, seq=seq):
+                self._note(Begun(client_id, device_id, seq))
             case ReleaseDue(client_id):
                 # Bounded by the planner, which names each client once until it hears of it.
                 self._releases.append(client_id)
@@ -79,6 +88,19 @@ class InApp(Actor[ReleaseDue | AckNoted]):
     def snapshot(self) -> dict[str, object]:
         """What waits to be written, and how many deliveries were noted."""
         return {"acknowledgements": len(self._acknowledged), "releases": len(self._releases), "noted": self._noted}
+
+    def _note(self, *new: Acknowledged | Begun) -> None:
+        """Let these wait, all of one device, after what waits of it already; the newest `ack` in a row says it all."""
+        key = (new[0].client_id, new[0].device_id)
+        waiting = self._acknowledged.pop(key, ())
+        for one in new:
+            if waiting and type(waiting[-1]) is type(one):
+                waiting = (*waiting[:-1], max(waiting[-1], one, key=lambda each: each.seq))
+            else:
+                waiting = (*waiting, one)
+        self._acknowledged[key] = waiting[-ENTRIES_KEPT:]
+        if len(self._acknowledged) > DEVICES_KEPT:
+            self._acknowledged.popitem(last=False)
 
     async def _work(self) -> None:
         while True:
@@ -91,16 +113,18 @@ class InApp(Actor[ReleaseDue | AckNoted]):
                     await trio.sleep(RETRY_SECONDS)
 
     async def _acknowledge(self) -> bool:
-        batch = [self._acknowledged.popitem(last=False) for _ in range(min(AT_ONCE, len(self._acknowledged)))]
+        batch = [self._acknowledged.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._acknowledged)))]
         try:
             committed = await self._storage.transact(
-                ACKNOWLEDGE, Acknowledgements(tuple(one for _, one in batch)), client_id=batch[0][1].client_id
+                ACKNOWLEDGE,
+                Acknowledgements(tuple(one for entries in batch for one in entries)),
+                client_id=batch[0][0].client_id,
             )
         except (CommandRefused, RuntimeFault) as error:
             _log.warning("acknowledgements wait", problem=str(error))
-            for key, one in batch:
-                # One that came meanwhile says more.
-                self._acknowledged.setdefault(key, one)
+            for entries in batch:
+                # Before what came meanwhile.
+                self._note(*entries, *self._acknowledged.pop((entries[0].client_id, entries[0].device_id), ()))
             return False
         self._noted += committed.value
         return True

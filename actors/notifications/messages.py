@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from actors.connections.messages import AckNoted
+from actors.connections.messages import AckNoted, DeviceBegan
 from actors.storage.messages import IdempotencyKey, TriggersCommitted
 from protocol.notifications import (
     Counts,
@@ -35,6 +35,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterPage",
     "DescribePush",
+    "DeviceBegan",
     "ListDeadLetters",
     "ListDevices",
     "ListNotifications",

@@ -1,4 +1,4 @@
-"""The outbox: what is due, what came of each attempt, what devices acknowledged. Synchronous, over a connection.
+"""The outbox: what is due, and what came of each attempt. Synchronous, over a connection.
 
 Deliveries of one device go out in order, so a device waits as a whole: `devices.due_ms` is when its first pending
 delivery is to be tried.
@@ -10,27 +10,25 @@ import json
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, and_, column, delete, exists, func, insert, select, table, update
+from sqlalchemy import Connection, and_, delete, exists, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from actors.notifications.acknowledging import ACKNOWLEDGE
 from actors.notifications.delivery_rules import GIVEN_UP, SUBSCRIPTION_GONE, Attempt, RetrySchedule
-from actors.notifications.planning import IN_APP_DEVICE, now_milliseconds, release_held
+from actors.notifications.planning import now_milliseconds, release_held
 from actors.notifications.rows import unread_count
-from actors.notifications.tables import acknowledgements, deliveries, devices, notifications
+from actors.notifications.tables import deliveries, devices, notifications
 from actors.storage.messages import Operation, Outcome, Query, Trigger
 from protocol.events import Priority
 from protocol.notifications import Channel, DeliveryState
 
 __all__ = [
-    "ACKNOWLEDGE",
     "LOOK",
     "OUTBOX_OPERATIONS",
     "OUTBOX_QUERIES",
     "READ_LANE",
     "RECORD",
     "RELEASE",
-    "Acknowledged",
-    "Acknowledgements",
     "Due",
     "LanePage",
     "LaneWanted",
@@ -48,9 +46,6 @@ LANE_PAGE = 16
 """Deliveries read, sent and recorded together: as many may go out twice (with the same ids) after a crash."""
 KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
 PRUNE_ROWS = 500
-
-# Storage's log, read only: storage alone knows the sequence number that an event got.
-_events = table("events", column("client_id"), column("seq"), column("type"), column("data"))
 
 
 # --- looking ------------------------------------------------------------------------------------------
@@ -315,7 +310,7 @@ def _lane(client_id: str, device_id: str, channel: str, state: DeliveryState) ->
     )
 
 
-# --- held and acknowledged ----------------------------------------------------------------------------
+# --- held ---------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -329,90 +324,6 @@ def release(connection: Connection, command: ReleaseClient) -> Outcome[int]:
     """Let out what is due; answers how many in-app events that gave."""
     events = release_held(connection, command.client_id, now_milliseconds())
     return Outcome(value=len(events), events=events)
-
-
-@frozen
-class Acknowledged:
-    """A device has everything of its client's log up to a sequence number."""
-
-    client_id: str
-    device_id: str
-    seq: int
-    time_ms: int
-
-
-@frozen
-class Acknowledgements:
-    """Those of many devices, the newest of each."""
-
-    entries: tuple[Acknowledged, ...]
-
-
-def acknowledge(connection: Connection, command: Acknowledgements) -> Outcome[int]:
-    """Mark delivered what these devices have; answers how many deliveries that were."""
-    return Outcome(value=sum(_acknowledge(connection, one) for one in command.entries))
-
-
-def _acknowledge(connection: Connection, one: Acknowledged) -> int:
-    mine = and_(acknowledgements.c.client_id == one.client_id, acknowledgements.c.device_id == one.device_id)
-    before = connection.execute(select(acknowledgements.c.seq).where(mine)).scalar()
-    if before is None:
-        connection.execute(
-            insert(acknowledgements).values(
-                client_id=one.client_id, device_id=one.device_id, seq=one.seq, time_ms=one.time_ms
-            )
-        )
-    else:
-        connection.execute(update(acknowledgements).where(mine).values(seq=one.seq, time_ms=one.time_ms))
-    # A number that fell is that of a new log: sequence numbers rise within an epoch.
-    after = before if before is not None and before <= one.seq else 0
-    told = connection.execute(
-        select(_events.c.data).where(
-            _events.c.client_id == one.client_id,
-            _events.c.seq > after,
-            _events.c.seq <= one.seq,
-            _events.c.type == "notification",
-        )
-    ).scalars()
-    return sum(
-        mark_delivered(
-            connection, json.loads(data)["notification"]["notification_id"], one.client_id, one.device_id, one.time_ms
-        )
-        for data in told
-    )
-
-
-def mark_delivered(connection: Connection, notification_id: str, client_id: str, device_id: str, time_ms: int) -> int:
-    """A device has an in-app notification: it gets a row of its own, and the client's becomes delivered; 1 if it is news."""
-    in_app = and_(
-        deliveries.c.notification_id == notification_id,
-        deliveries.c.client_id == client_id,
-        deliveries.c.channel == Channel.IN_APP.value,
-    )
-    rows = {row.device_id: row for row in connection.execute(select(deliveries).where(in_app))}
-    told = rows.get(IN_APP_DEVICE)
-    if told is None or device_id in rows:
-        return 0
-    connection.execute(
-        insert(deliveries).values(
-            notification_id=notification_id,
-            channel=Channel.IN_APP.value,
-            device_id=device_id,
-            client_id=client_id,
-            number=told.number,
-            state=_S.DELIVERED.value,
-            attempts=0,
-            sent_ms=told.sent_ms,
-            delivered_ms=time_ms,
-        )
-    )
-    if told.state == _S.SENT.value:
-        connection.execute(
-            update(deliveries)
-            .where(in_app, deliveries.c.device_id == IN_APP_DEVICE)
-            .values(state=_S.DELIVERED.value, delivered_ms=time_ms)
-        )
-    return 1
 
 
 def prune_notifications(connection: Connection, now_ms: int) -> int:
@@ -436,6 +347,5 @@ LOOK: Query[LookWanted, Due] = Query("notifications.look", look)
 READ_LANE: Query[LaneWanted, LanePage | None] = Query("notifications.read_lane", read_lane)
 RECORD: Operation[Results, Recorded] = Operation("notifications.record", record, Recorded)
 RELEASE: Operation[ReleaseClient, int] = Operation("notifications.release", release, int)
-ACKNOWLEDGE: Operation[Acknowledgements, int] = Operation("notifications.acknowledge", acknowledge, int)
 OUTBOX_OPERATIONS: tuple[Operation[Any, Any], ...] = (RECORD, RELEASE, ACKNOWLEDGE)
 OUTBOX_QUERIES: tuple[Query[Any, Any], ...] = (LOOK, READ_LANE)

@@ -28,6 +28,7 @@ from actors.notifications.messages import (
     AckNoted,
     CountNotifications,
     DescribePush,
+    DeviceBegan,
     ListDeadLetters,
     ListDevices,
     ListNotifications,
@@ -111,7 +112,7 @@ def vapid_keys(settings: PlannerSettings) -> Callable[[], Awaitable[VapidKeys]]:
     return keys
 
 
-class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | LaneDone | ReleaseDone | Watch]):
+class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceBegan | LaneDone | ReleaseDone | Watch]):
     """Keeps nothing that is not in the database but which devices the channels are busy with."""
 
     mailbox = reject(2048)
@@ -142,7 +143,7 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | LaneDon
         match message:
             case TriggersCommitted():
                 self._wake.set()
-            case AckNoted():
+            case AckNoted() | DeviceBegan():
                 try:
                     self._in_app.tell_nowait(message)
                 except SendFault:

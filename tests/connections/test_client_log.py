@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.connections.client_log import ClientPosition, Next, can_resume, is_wanted
+from actors.connections.client_log import ClientPosition, Next, can_resume
 from actors.connections.silence import SilenceWheel
 from actors.storage.messages import LogPage, StoredEvent
 from protocol.commands import Subscribe
@@ -126,7 +126,7 @@ class ServerAndClient(RuleBasedStateMachine):
         wanted = [
             event.seq
             for event in self.log[: self.client.seq]
-            if event.seq > self.lost_before and is_wanted(self.subscription, event)
+            if event.seq > self.lost_before and self.subscription.wants(event.channel, event.priority)
         ]
         assert [seq for seq in self.received if seq > self.lost_before] == wanted
         assert len(set(self.received)) == len(self.received)

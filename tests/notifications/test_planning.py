@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from actors.notifications.outbox import ACKNOWLEDGE, RELEASE, Acknowledged, Acknowledgements, ReleaseClient
+from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements
+from actors.notifications.outbox import RELEASE, ReleaseClient
 from actors.notifications.store import COUNT, LIST, Listing
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Trigger

@@ -2,9 +2,10 @@
 
 import pytest
 
+from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
 from actors.notifications.history import HISTORY, MARK, STATISTICS, DeliveryMark, Page, percentiles
-from actors.notifications.outbox import ACKNOWLEDGE, RECORD, Acknowledged, Acknowledgements, Results
+from actors.notifications.outbox import RECORD, Results
 from actors.notifications.store import (
     ANNOUNCE,
     COUNT,

@@ -1,0 +1,170 @@
+"""What devices said they have: only what was sent to a device is delivered by its `ack`. Synchronous, over a connection.
+
+Each device has one number, up to which its client's log is settled: acknowledged, or told before the device came. What
+an `ack` covers beyond it was sent to the device, by this connection or another, but for what its subscription left out.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import field, frozen
+from sqlalchemy import Connection, bindparam, column, insert, select, table, update
+
+from actors.notifications.planning import IN_APP_DEVICE
+from actors.notifications.tables import acknowledgements, deliveries
+from actors.storage.messages import Operation, Outcome
+from protocol.commands import Subscribe
+from protocol.events import Priority
+from protocol.notifications import Channel, DeliveryState
+
+__all__ = ["ACKNOWLEDGE", "Acknowledged", "Acknowledgements", "Begun"]
+
+# Storage's log, read only: storage alone knows the sequence number that an event got.
+_events = table(
+    "events", column("client_id"), column("seq"), column("type"), column("channel"), column("priority"), column("data")
+)
+_logs = table("client_logs", column("client_id"), column("head"))
+
+
+@frozen
+class Acknowledged:
+    """A device has everything of its client's log, up to a sequence number, that it was sent."""
+
+    client_id: str
+    device_id: str
+    seq: int
+    time_ms: int
+    after: int = 0
+    """What came since then, the connection that says so has sent, but for ``left_out``."""
+    left_out: tuple[int, ...] = ()
+    subscription: Subscribe = field(factory=Subscribe)
+    """Decides over what came before ``after``."""
+
+
+@frozen
+class Begun:
+    """A device begins at this number; what came before it was not sent."""
+
+    client_id: str
+    device_id: str
+    seq: int
+
+
+@frozen
+class Acknowledgements:
+    """Those of many devices; of each device, in the order in which they came."""
+
+    entries: tuple[Acknowledged | Begun, ...]
+
+
+# Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
+_MINE = (
+    acknowledgements.c.client_id == bindparam("of_client"),
+    acknowledgements.c.device_id == bindparam("of_device"),
+)
+_SETTLED = select(acknowledgements.c.seq).where(*_MINE)
+_SETTLE = update(acknowledgements).where(*_MINE).values(seq=bindparam("new_seq"))
+_SETTLE_NOW = update(acknowledgements).where(*_MINE).values(seq=bindparam("new_seq"), time_ms=bindparam("now_ms"))
+_FIRST = insert(acknowledgements)
+_HEAD = select(_logs.c.head).where(_logs.c.client_id == bindparam("of_client"))
+_TOLD = (
+    select(_events.c.seq, _events.c.channel, _events.c.priority, _events.c.data)
+    .where(
+        _events.c.client_id == bindparam("of_client"),
+        _events.c.seq > bindparam("settled"),
+        _events.c.seq <= bindparam("last"),
+        _events.c.type == "notification",
+    )
+    .order_by(_events.c.seq)
+)
+_IN_APP = (
+    deliveries.c.notification_id == bindparam("of_notification"),
+    deliveries.c.client_id == bindparam("of_client"),
+    deliveries.c.channel == Channel.IN_APP.value,
+)
+_IN_APP_DELIVERIES = select(
+    deliveries.c.device_id, deliveries.c.number, deliveries.c.state, deliveries.c.sent_ms
+).where(*_IN_APP)
+_DELIVERED_TO = insert(deliveries)
+_DELIVERED = (
+    update(deliveries)
+    .where(*_IN_APP, deliveries.c.device_id == IN_APP_DEVICE)
+    .values(state=DeliveryState.DELIVERED.value, delivered_ms=bindparam("now_ms"))
+)
+
+
+def acknowledge(connection: Connection, command: Acknowledgements) -> Outcome[int]:
+    """Mark delivered what these devices have; answers how many deliveries that were."""
+    count = 0
+    for one in command.entries:
+        if isinstance(one, Begun):
+            _begin(connection, one)
+        else:
+            count += _acknowledge(connection, one)
+    return Outcome(value=count)
+
+
+def _begin(connection: Connection, one: Begun) -> None:
+    mine = {"of_client": one.client_id, "of_device": one.device_id}
+    before = connection.execute(_SETTLED, mine).scalar()
+    if before is None:
+        # No time: it has acknowledged nothing, so nobody is known to look at it.
+        row = {"client_id": one.client_id, "device_id": one.device_id, "seq": one.seq, "time_ms": 0}
+        connection.execute(_FIRST, row)
+    elif before != one.seq:
+        connection.execute(_SETTLE, {**mine, "new_seq": one.seq})
+
+
+def _acknowledge(connection: Connection, one: Acknowledged) -> int:
+    mine = {"of_client": one.client_id, "of_device": one.device_id}
+    settled = connection.execute(_SETTLED, mine).scalar()
+    if settled is None:
+        settled = 0
+        row = {"client_id": one.client_id, "device_id": one.device_id, "seq": one.seq, "time_ms": one.time_ms}
+        connection.execute(_FIRST, row)
+    else:
+        if settled > one.seq and settled > (connection.execute(_HEAD, mine).scalar() or 0):
+            settled = 0  # the log was lost and begun anew
+        connection.execute(_SETTLE_NOW, {**mine, "new_seq": max(settled, one.seq), "now_ms": one.time_ms})
+    if settled >= one.seq:
+        return 0
+    told = connection.execute(_TOLD, {"of_client": one.client_id, "settled": settled, "last": one.seq}).all()
+    return sum(_mark_delivered(connection, one, row.data) for row in told if _was_sent(one, row))
+
+
+def _was_sent(one: Acknowledged, event: Any) -> bool:
+    if event.seq > one.after:
+        return event.seq not in one.left_out
+    return one.subscription.wants(event.channel, Priority(event.priority))
+
+
+def _mark_delivered(connection: Connection, one: Acknowledged, data: str) -> int:
+    """It gets a row of the device's own, and the client's becomes delivered; 1 if that is news."""
+    notification_id = json.loads(data)["notification"]["notification_id"]
+    which = {"of_notification": notification_id, "of_client": one.client_id}
+    rows = {row.device_id: row for row in connection.execute(_IN_APP_DELIVERIES, which)}
+    told = rows.get(IN_APP_DEVICE)
+    if told is None or one.device_id in rows:
+        return 0
+    connection.execute(
+        _DELIVERED_TO,
+        {
+            "notification_id": notification_id,
+            "channel": Channel.IN_APP.value,
+            "device_id": one.device_id,
+            "client_id": one.client_id,
+            "number": told.number,
+            "state": DeliveryState.DELIVERED.value,
+            "attempts": 0,
+            "sent_ms": told.sent_ms,
+            "delivered_ms": one.time_ms,
+        },
+    )
+    if told.state == DeliveryState.SENT.value:
+        connection.execute(_DELIVERED, {**which, "now_ms": one.time_ms})
+    return 1
+
+
+ACKNOWLEDGE: Operation[Acknowledgements, int] = Operation("notifications.acknowledge", acknowledge, int)
