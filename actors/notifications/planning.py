@@ -9,10 +9,11 @@ from typing import Any
 
 import structlog
 from attrs import frozen
-from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, or_, select, update
 
 from actors.notifications.preference_rules import HoldReason, Subject, Verdict, decide, hold
 from actors.notifications.rows import (
+    NotificationRow,
     as_notification,
     json_text,
     next_number,
@@ -38,6 +39,45 @@ RELEASE_ROWS = 500
 """Held deliveries that one transaction looks at."""
 DIGEST_TITLES = 5
 _S = DeliveryState
+
+# Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
+_LANES = (
+    select(devices.c.channel, devices.c.device_id, devices.c.preferences, devices.c.timezone)
+    .where(devices.c.client_id == bindparam("of_client"))
+    .order_by(devices.c.device_id)
+)
+_OF_LANE = (
+    deliveries.c.client_id == bindparam("of_client"),
+    deliveries.c.device_id == bindparam("of_device"),
+    deliveries.c.channel == bindparam("of_channel"),
+)
+_RATE_LIMITED_UNTIL = (
+    select(deliveries.c.due_ms)
+    .where(*_OF_LANE, deliveries.c.state == _S.HELD.value, deliveries.c.reason == HoldReason.RATE_LIMIT.value)
+    .limit(1)
+)
+_RELEASED = (
+    select(deliveries.c.released_ms)
+    .where(*_OF_LANE, deliveries.c.released_ms > bindparam("since_ms"))
+    .order_by(deliveries.c.released_ms.desc())
+    .limit(bindparam("maximum"))
+)
+_IS_AWAKE = select(
+    exists().where(
+        acknowledgements.c.client_id == bindparam("of_client"), acknowledgements.c.time_ms > bindparam("since_ms")
+    )
+)
+_DUE = (
+    select(deliveries, *(one for one in notifications.c if one.name not in deliveries.c))
+    .join(notifications, notifications.c.notification_id == deliveries.c.notification_id)
+    .where(*_OF_LANE, deliveries.c.state == _S.HELD.value, deliveries.c.due_ms <= bindparam("now_ms"))
+    .order_by(deliveries.c.number)
+    .limit(RELEASE_ROWS)
+)
+_NEW_NOTIFICATION = insert(notifications)
+_NEW_DELIVERY = insert(deliveries)
+_UNUSED: dict[str, Any] = dict.fromkeys(("reason", "due_ms", "released_ms", "sent_ms"))
+"""Every insert names the same columns, so that it is one statement."""
 
 
 def now_milliseconds() -> int:
@@ -117,11 +157,7 @@ class _Writing:
 
     def lanes(self) -> list[_Lane]:
         """The client's log and each registered device."""
-        rows = self._connection.execute(
-            select(devices.c.channel, devices.c.device_id, devices.c.preferences, devices.c.timezone)
-            .where(devices.c.client_id == self._client_id)
-            .order_by(devices.c.device_id)
-        )
+        rows = self._connection.execute(_LANES, {"of_client": self._client_id})
         return [
             _Lane(Channel.IN_APP, IN_APP_DEVICE, None, None),
             *(
@@ -165,30 +201,28 @@ class _Writing:
         *,
         is_read: bool = False,
         is_digest: bool = False,
-    ) -> Row[Any]:
+    ) -> NotificationRow:
         """One notification, with its text in the client's language."""
         title, body = render(subject.kind, fields, preferences.locale or DEFAULT_LOCALE, Channel.IN_APP.value)
         data = {name: fields[name] for name in TEMPLATES[subject.kind].data if fields[name] != ""}
-        return self._connection.execute(
-            insert(notifications)
-            .values(
-                notification_id=notification_id,
-                client_id=self._client_id,
-                number=number,
-                kind=subject.kind,
-                priority=subject.priority.value,
-                title=title,
-                body=body,
-                fields=json_text(fields),
-                data=json_text(data),
-                created_ms=self._now_ms,
-                read_ms=self._now_ms if is_read else None,
-                is_digest=is_digest,
-            )
-            .returning(*notifications.c)
-        ).one()
+        row = NotificationRow(
+            notification_id=notification_id,
+            client_id=self._client_id,
+            number=number,
+            kind=subject.kind,
+            priority=subject.priority.value,
+            title=title,
+            body=body,
+            fields=json_text(fields),
+            data=json_text(data),
+            created_ms=self._now_ms,
+            read_ms=self._now_ms if is_read else None,
+            is_digest=is_digest,
+        )
+        self._connection.execute(_NEW_NOTIFICATION, row._asdict())
+        return row
 
-    def insert_delivery(self, row: Row[Any], subject: Subject, lane: _Lane, verdict: Verdict) -> list[LogEvent]:
+    def insert_delivery(self, row: NotificationRow, subject: Subject, lane: _Lane, verdict: Verdict) -> list[LogEvent]:
         """One delivery, as the verdict says; in-app ones that go out now give their event."""
         values: dict[str, Any] = {"state": _S.PENDING.value, "released_ms": self._now_ms}
         events: list[LogEvent] = []
@@ -208,15 +242,17 @@ class _Writing:
         else:
             wake_device(self._connection, self._client_id, lane.device_id, self._now_ms)
         self._connection.execute(
-            insert(deliveries).values(
-                notification_id=row.notification_id,
-                channel=lane.channel.value,
-                device_id=lane.device_id,
-                client_id=self._client_id,
-                number=row.number,
-                attempts=0,
+            _NEW_DELIVERY,
+            {
+                "notification_id": row.notification_id,
+                "channel": lane.channel.value,
+                "device_id": lane.device_id,
+                "client_id": self._client_id,
+                "number": row.number,
+                "attempts": 0,
+                **_UNUSED,
                 **values,
-            )
+            },
         )
         return events
 
@@ -232,11 +268,7 @@ class _Writing:
         )
         if verdict.discard is None and verdict.hold is None and subject.priority is not Priority.CRITICAL:
             # It may not overtake those that wait for their digest.
-            waiting = self._connection.execute(
-                select(deliveries.c.due_ms)
-                .where(_lane_rows(self._client_id, lane, _S.HELD), deliveries.c.reason == HoldReason.RATE_LIMIT.value)
-                .limit(1)
-            ).scalar()
+            waiting = self._connection.execute(_RATE_LIMITED_UNTIL, self._of(lane)).scalar()
             if waiting is not None:
                 return Verdict(hold=HoldReason.RATE_LIMIT, until_ms=waiting)
         return verdict
@@ -249,51 +281,32 @@ class _Writing:
         if not limits:
             return ()
         since = self._now_ms - max(one.seconds for one in limits) * 1000
-        newest = self._connection.execute(
-            select(deliveries.c.released_ms)
-            .where(
-                deliveries.c.client_id == self._client_id,
-                deliveries.c.device_id == lane.device_id,
-                deliveries.c.channel == lane.channel.value,
-                deliveries.c.released_ms > since,
-            )
-            .order_by(deliveries.c.released_ms.desc())
-            .limit(max(one.count for one in limits))
-        ).scalars()
-        return sorted(newest)
+        maximum = max(one.count for one in limits)
+        wanted = {**self._of(lane), "since_ms": since, "maximum": maximum}
+        return sorted(self._connection.execute(_RELEASED, wanted).scalars())
+
+    def due(self, lane: _Lane) -> Sequence[Row[Any]]:
+        """What was held of it and is due, with its notifications, in order; a bounded part."""
+        return self._connection.execute(_DUE, {**self._of(lane), "now_ms": self._now_ms}).all()
+
+    def _of(self, lane: _Lane) -> dict[str, str]:
+        return {"of_client": self._client_id, "of_device": lane.device_id, "of_channel": lane.channel.value}
 
     def _is_awake(self) -> bool:
         """Did a device of the client acknowledge something a moment ago?"""
         if self._push_hold_ms == 0:
             return False
-        return bool(
-            self._connection.execute(
-                select(
-                    exists().where(
-                        acknowledgements.c.client_id == self._client_id,
-                        acknowledgements.c.time_ms > self._now_ms - self._push_hold_ms,
-                    )
-                )
-            ).scalar()
-        )
+        wanted = {"of_client": self._client_id, "since_ms": self._now_ms - self._push_hold_ms}
+        return bool(self._connection.execute(_IS_AWAKE, wanted).scalar())
 
 
-def event_of(row: Row[Any]) -> LogEvent:
+def event_of(row: Row[Any] | NotificationRow) -> LogEvent:
     """The event that tells every device of the client."""
     return LogEvent(
         type="notification",
         channel="notifications",
         priority=Priority(row.priority),
         data={"notification": unstructure(as_notification(row))},
-    )
-
-
-def _lane_rows(client_id: str, lane: _Lane, state: DeliveryState) -> Any:
-    return and_(
-        deliveries.c.client_id == client_id,
-        deliveries.c.device_id == lane.device_id,
-        deliveries.c.channel == lane.channel.value,
-        deliveries.c.state == state.value,
     )
 
 
@@ -309,13 +322,7 @@ def release_held(connection: Connection, client_id: str, now_ms: int) -> tuple[L
     client = read_preferences(connection, client_id)
     events: list[LogEvent] = []
     for lane in writing.lanes():
-        rows = connection.execute(
-            select(deliveries, *(one for one in notifications.c if one.name not in deliveries.c))
-            .join(notifications, notifications.c.notification_id == deliveries.c.notification_id)
-            .where(_lane_rows(client_id, lane, _S.HELD), deliveries.c.due_ms <= now_ms)
-            .order_by(deliveries.c.number)
-            .limit(RELEASE_ROWS)
-        ).all()
+        rows = writing.due(lane)
         if rows:
             events += _release_lane(writing, connection, client_id, client, lane, rows, now_ms)
     return tuple(events)

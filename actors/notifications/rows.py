@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from actors.notifications.tables import clients, devices, notifications
 from protocol.codec import structure, unstructure, wire_time
@@ -17,6 +17,7 @@ from protocol.notifications import Channel, Delivery, DeliveryState, Device, Not
 
 __all__ = [
     "ClientRow",
+    "NotificationRow",
     "as_delivery",
     "as_device",
     "as_notification",
@@ -31,6 +32,51 @@ __all__ = [
 ]
 
 _PLATFORMS = {one.channel: one for one in Platform}
+
+# Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
+_NEXT_NUMBER = (
+    update(clients)
+    .where(clients.c.client_id == bindparam("of_client"))
+    .values(last_number=clients.c.last_number + 1)
+    .returning(clients.c.last_number, clients.c.preferences)
+)
+_NEW_CLIENT = insert(clients)
+_PREFERENCES = select(clients.c.preferences).where(clients.c.client_id == bindparam("of_client"))
+_WAKE = (
+    update(devices)
+    .where(
+        devices.c.client_id == bindparam("of_client"),
+        devices.c.device_id == bindparam("of_device"),
+        devices.c.due_ms.is_(None),
+    )
+    .values(due_ms=bindparam("now_ms"))
+)
+_UNREAD = (
+    select(func.count())
+    .select_from(notifications)
+    .where(
+        notifications.c.client_id == bindparam("of_client"),
+        notifications.c.read_ms.is_(None),
+        notifications.c.is_digest.is_(False),
+    )
+)
+
+
+class NotificationRow(NamedTuple):
+    """One notification as its table has it."""
+
+    notification_id: str
+    client_id: str
+    number: int
+    kind: str
+    priority: str
+    title: str
+    body: str
+    fields: str
+    data: str
+    created_ms: int
+    read_ms: int | None
+    is_digest: bool
 
 
 @frozen(kw_only=True)
@@ -62,9 +108,7 @@ def preferences_of(text: str | None) -> Preferences:
 
 def read_preferences(connection: Connection, client_id: str) -> Preferences:
     """A client's preferences; the defaults where it has set none."""
-    return preferences_of(
-        connection.execute(select(clients.c.preferences).where(clients.c.client_id == client_id)).scalar()
-    )
+    return preferences_of(connection.execute(_PREFERENCES, {"of_client": client_id}).scalar())
 
 
 def preferences_text(preferences: Preferences) -> str:
@@ -74,47 +118,24 @@ def preferences_text(preferences: Preferences) -> str:
 
 def next_number(connection: Connection, client_id: str) -> ClientRow:
     """Take the client's next order number. In a write transaction."""
-    row = connection.execute(
-        update(clients)
-        .where(clients.c.client_id == client_id)
-        .values(last_number=clients.c.last_number + 1)
-        .returning(clients.c.last_number, clients.c.preferences)
-    ).one_or_none()
+    row = connection.execute(_NEXT_NUMBER, {"of_client": client_id}).one_or_none()
     if row is None:
-        connection.execute(insert(clients).values(client_id=client_id, last_number=1, preferences=None))
+        connection.execute(_NEW_CLIENT, {"client_id": client_id, "last_number": 1, "preferences": None})
         return ClientRow(number=1, preferences=Preferences())
     return ClientRow(number=row.last_number, preferences=preferences_of(row.preferences))
 
 
 def wake_device(connection: Connection, client_id: str, device_id: str, now_ms: int) -> None:
     """Let an idle device be looked at now; one that waits for its next attempt keeps to it."""
-    connection.execute(
-        update(devices)
-        .where(
-            and_(devices.c.client_id == client_id, devices.c.device_id == device_id, devices.c.due_ms.is_(None)),
-        )
-        .values(due_ms=now_ms)
-    )
+    connection.execute(_WAKE, {"of_client": client_id, "of_device": device_id, "now_ms": now_ms})
 
 
 def unread_count(connection: Connection, client_id: str) -> int:
     """How many notifications are unread."""
-    return int(
-        connection.execute(
-            select(func.count())
-            .select_from(notifications)
-            .where(
-                and_(
-                    notifications.c.client_id == client_id,
-                    notifications.c.read_ms.is_(None),
-                    notifications.c.is_digest.is_(False),
-                )
-            )
-        ).scalar_one()
-    )
+    return int(connection.execute(_UNREAD, {"of_client": client_id}).scalar_one())
 
 
-def as_notification(row: Row[Any]) -> Notification:
+def as_notification(row: Row[Any] | NotificationRow) -> Notification:
     """A notification from its row."""
     return Notification(
         notification_id=row.notification_id,
