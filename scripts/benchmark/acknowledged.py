@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import trio
 import trio_websocket
+from attrs import frozen
 from sqlalchemy import Engine, text
 
 import protocol
@@ -41,6 +42,14 @@ ANSWER_SECONDS = 60.0
 FIELDS = {"title": "Build finished", "body": "All 1,284 tests passed in 94 s."}
 
 
+@frozen
+class _Span:
+    """What a round took, of the clock and of this process's processors."""
+
+    seconds: float
+    processor_seconds: float
+
+
 class _Acknowledgements:
     """Counts them; one for each client ends a round."""
 
@@ -48,31 +57,38 @@ class _Acknowledgements:
         self._wanted = wanted
         self._missing = 0
         self._all_came = trio.Event()
-        self.last = 0.0
+        self._began = _Span(0.0, 0.0)
+        self._took = _Span(0.0, 0.0)
 
-    def begin(self) -> float:
-        """A new round; the time."""
+    def begin(self) -> None:
+        """A new round."""
         self._missing = self._wanted
         self._all_came = trio.Event()
-        return time.perf_counter()
+        self._began = _Span(time.perf_counter(), time.process_time())
 
     def came(self) -> None:
         """One."""
         self._missing -= 1
         if self._missing == 0:
-            self.last = time.perf_counter()
+            self._took = self.so_far()
             self._all_came.set()
 
-    async def all(self) -> float:
-        """When the last one came."""
+    def so_far(self) -> _Span:
+        """Since the round began."""
+        return _Span(time.perf_counter() - self._began.seconds, time.process_time() - self._began.processor_seconds)
+
+    async def all(self) -> _Span:
+        """Until the last one came."""
         with trio.fail_after(ANSWER_SECONDS):
             await self._all_came.wait()
-        return self.last
+        return self._took
 
 
 async def measure_acknowledged(clients: int, rounds: int) -> dict[str, Any]:
     """Rounds of both, one after the other; the first of each is not counted."""
-    ours, marked, bare = [], [], []
+    ours: list[_Span] = []
+    marked: list[_Span] = []
+    bare: list[_Span] = []
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         async with _our_server(Path(one), clients) as our, _bare_server(Path(other), clients) as bare_one:
             for number in range(rounds + 1):
@@ -82,17 +98,26 @@ async def measure_acknowledged(clients: int, rounds: int) -> dict[str, Any]:
                     bare.append(alone)
                     ours.append(its)
                     marked.append(until_marked)
-    ratio = statistics.median(its / alone for its, alone in zip(ours, bare, strict=True))
+    ratio = statistics.median(its.seconds / alone.seconds for its, alone in zip(ours, bare, strict=True))
+    ours_ms, bare_ms, marked_ms = (_median_ms(one.seconds for one in spans) for spans in (ours, bare, marked))
     return {
         "clients": clients,
-        "ours_ms": round(statistics.median(ours) * 1000, 1),
-        "bare_commit_and_send_ms": round(statistics.median(bare) * 1000, 1),
+        "ours_ms": ours_ms,
+        "bare_commit_and_send_ms": bare_ms,
         "ratio": round(ratio, 2),
         "bound": RATIO_BOUND,
-        "within_the_old_budget_of_ms": f"{OLD_BUDGET_MS}: {statistics.median(ours) * 1000 <= OLD_BUDGET_MS}",
-        "until_all_are_marked_delivered_ms": round(statistics.median(marked) * 1000, 1),
+        "within_the_old_budget_of_ms": f"{OLD_BUDGET_MS}: {ours_ms <= OLD_BUDGET_MS}",
+        # What a busy machine does not change: the time of the processors, clients left out.
+        "ours_processor_ms": _median_ms(one.processor_seconds for one in ours),
+        "bare_processor_ms": _median_ms(one.processor_seconds for one in bare),
+        # A connection keeps what is acknowledged within a second, so that many `ack`s are one write.
+        "until_all_are_marked_delivered_ms": marked_ms,
         "is_good": ratio <= RATIO_BOUND,
     }
+
+
+def _median_ms(seconds: Iterable[float]) -> float:
+    return round(statistics.median(seconds) * 1000, 1)
 
 
 @asynccontextmanager
@@ -117,16 +142,16 @@ class _Ours:
         self._acknowledgements = acknowledgements
         self._noted = 0
 
-    async def round(self) -> tuple[float, float]:
-        """Seconds from before the first post to the last `ack`, and until all are marked delivered on disk."""
-        began = self._acknowledgements.begin()
+    async def round(self) -> tuple[_Span, _Span]:
+        """From before the first post to the last `ack`, and until all are marked delivered on disk."""
+        self._acknowledgements.begin()
         async with trio.open_nursery() as nursery:
             for number in range(self._clients):
                 nursery.start_soon(self._post, client_name(number))
-        last = await self._acknowledgements.all()
+        until_last = await self._acknowledgements.all()
         self._noted += self._clients
         await eventually(self._are_noted, seconds=ANSWER_SECONDS, what="all marked delivered")
-        return last - began, time.perf_counter() - began
+        return until_last, self._acknowledgements.so_far()
 
     async def _post(self, client_id: str) -> None:
         data = NotificationPost(template="message", fields=FIELDS, priority=Priority.MEDIUM)
@@ -179,17 +204,17 @@ class _Bare:
         """Wait until each has said which one it is."""
         await eventually(lambda: len(self._sockets) == self._clients, what="all connected")
 
-    async def round(self) -> float:
-        """Seconds from before the first commit to the last `ack`."""
+    async def round(self) -> _Span:
+        """From before the first commit to the last `ack`."""
         self._seq += 1
-        began = self._acknowledgements.begin()
+        self._acknowledgements.begin()
         for number in sorted(self._sockets):
             data = {"notification": {"notification_id": f"{number}-{self._seq}", "kind": "message", **FIELDS}}
             message = {"type": "notification", "stream": CLIENT_STREAM, "seq": self._seq, "data": data}
             body = encode(message).decode()
             await trio.to_thread.run_sync(self._commit, client_name(number), body)
             await self._sockets[number].send_message(body)
-        return await self._acknowledgements.all() - began
+        return await self._acknowledgements.all()
 
     def _commit(self, client_id: str, body: str) -> None:
         with self._engine.begin() as connection:
