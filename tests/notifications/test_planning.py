@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements
+from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements, Begun
 from actors.notifications.outbox import RELEASE, ReleaseClient
 from actors.notifications.store import COUNT, LIST, Listing
 from actors.refusals import CommandRefused
@@ -190,6 +190,16 @@ def test_a_push_waits_while_another_device_is_awake_and_goes_out_if_that_does_no
     assert room.state(unseen) == "pending"
     room.now_ms += 60_000
     assert room.state(room.post("asleep")) == "pending"
+
+
+def test_a_device_that_only_came_is_not_taken_for_one_that_is_looked_at(room: Room) -> None:
+    room.push_hold_seconds = 10
+    room.register()
+    first = room.post("before")
+    room.transact(ACKNOWLEDGE, Acknowledgements((Begun("me", "laptop", 1),)))
+    assert room.state(room.post("n")) == "pending"
+    assert acknowledge(room, 2) == 1
+    assert room.state(first, "") == "sent"
 
 
 def test_reading_a_notification_makes_its_held_push_superfluous(room: Room) -> None:
