@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, and_, delete, exists, func, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from actors.notifications.acknowledging import ACKNOWLEDGE
@@ -47,6 +47,58 @@ LANE_PAGE = 16
 KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
 PRUNE_ROWS = 500
 
+# Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
+_DUE_LANES = (
+    select(devices.c.client_id, devices.c.device_id)
+    .where(devices.c.channel == bindparam("of_channel"), devices.c.due_ms <= bindparam("now_ms"))
+    .order_by(devices.c.due_ms)
+    .limit(LANES_AT_ONCE)
+)
+_DUE_CLIENTS = (
+    select(deliveries.c.client_id)
+    .where(deliveries.c.state == _S.HELD.value, deliveries.c.due_ms <= bindparam("now_ms"))
+    .order_by(deliveries.c.due_ms)
+    .limit(LANES_AT_ONCE)
+)
+_LATER = (
+    select(func.min(devices.c.due_ms)).where(devices.c.due_ms > bindparam("now_ms")),
+    select(func.min(deliveries.c.due_ms)).where(
+        deliveries.c.state == _S.HELD.value, deliveries.c.due_ms > bindparam("now_ms")
+    ),
+)
+_DEVICE = select(devices).where(
+    devices.c.client_id == bindparam("of_client"), devices.c.device_id == bindparam("of_device")
+)
+_PENDING = (
+    deliveries.c.client_id == bindparam("of_client"),
+    deliveries.c.device_id == bindparam("of_device"),
+    deliveries.c.channel == bindparam("of_channel"),
+    deliveries.c.state == _S.PENDING.value,
+)
+_NEXT = (
+    select(notifications, deliveries.c.attempts)
+    .join(deliveries, deliveries.c.notification_id == notifications.c.notification_id)
+    .where(*_PENDING)
+    .order_by(deliveries.c.number)
+    .limit(bindparam("maximum"))
+)
+_WAITS = select(exists().where(*_PENDING))
+_SENT = (
+    update(deliveries)
+    .where(
+        deliveries.c.notification_id == bindparam("of_notification"),
+        deliveries.c.channel == bindparam("of_channel"),
+        deliveries.c.device_id == bindparam("of_device"),
+        deliveries.c.state == _S.PENDING.value,
+    )
+    .values(state=_S.SENT.value, sent_ms=bindparam("now_ms"), reason=None, attempts=deliveries.c.attempts + 1)
+)
+_DEVICE_DUE = (
+    update(devices)
+    .where(devices.c.client_id == bindparam("of_client"), devices.c.device_id == bindparam("of_device"))
+    .values(due_ms=bindparam("next_ms"))
+)
+
 
 # --- looking ------------------------------------------------------------------------------------------
 
@@ -77,25 +129,10 @@ def look(connection: Connection, wanted: LookWanted) -> Due:
         # Each channel has its own share, so that one that is down does not hide the others.
         lanes += [
             (channel.value, row.client_id, row.device_id)
-            for row in connection.execute(
-                select(devices.c.client_id, devices.c.device_id)
-                .where(devices.c.channel == channel.value, devices.c.due_ms <= wanted.now_ms)
-                .order_by(devices.c.due_ms)
-                .limit(LANES_AT_ONCE)
-            )
+            for row in connection.execute(_DUE_LANES, {"of_channel": channel.value, "now_ms": wanted.now_ms})
         ]
-    held = and_(deliveries.c.state == _S.HELD.value, deliveries.c.due_ms <= wanted.now_ms)
-    clients = connection.execute(
-        select(deliveries.c.client_id).where(held).order_by(deliveries.c.due_ms).limit(LANES_AT_ONCE)
-    ).scalars()
-    later = [
-        connection.execute(select(func.min(devices.c.due_ms)).where(devices.c.due_ms > wanted.now_ms)).scalar(),
-        connection.execute(
-            select(func.min(deliveries.c.due_ms)).where(
-                deliveries.c.state == _S.HELD.value, deliveries.c.due_ms > wanted.now_ms
-            )
-        ).scalar(),
-    ]
+    clients = connection.execute(_DUE_CLIENTS, {"now_ms": wanted.now_ms}).scalars()
+    later = [connection.execute(one, {"now_ms": wanted.now_ms}).scalar() for one in _LATER]
     return Due(
         lanes=tuple(lanes),
         clients=tuple(dict.fromkeys(clients)),
@@ -145,18 +182,11 @@ class LanePage:
 
 def read_lane(connection: Connection, wanted: LaneWanted) -> LanePage | None:
     """The device and its first pending deliveries; None when the device is gone."""
-    device = connection.execute(
-        select(devices).where(devices.c.client_id == wanted.client_id, devices.c.device_id == wanted.device_id)
-    ).one_or_none()
+    mine = {"of_client": wanted.client_id, "of_device": wanted.device_id}
+    device = connection.execute(_DEVICE, mine).one_or_none()
     if device is None:
         return None
-    rows = connection.execute(
-        select(notifications, deliveries.c.attempts)
-        .join(deliveries, deliveries.c.notification_id == notifications.c.notification_id)
-        .where(_lane(wanted.client_id, wanted.device_id, device.channel, _S.PENDING))
-        .order_by(deliveries.c.number)
-        .limit(wanted.maximum)
-    )
+    rows = connection.execute(_NEXT, {**mine, "of_channel": device.channel, "maximum": wanted.maximum})
     return LanePage(
         client_id=wanted.client_id,
         device_id=wanted.device_id,
@@ -211,6 +241,8 @@ def record(connection: Connection, results: Results) -> Outcome[Recorded]:
     """Write down what came of the attempts; retries, gives up, removes a device that is gone and says so."""
     now_ms = now_milliseconds()
     due_ms: int | None = None
+    mine = {"of_client": results.client_id, "of_device": results.device_id}
+    lane = {"of_device": results.device_id, "of_channel": results.channel.value}
     for notification_id, attempt in results.attempts:
         where = and_(
             deliveries.c.notification_id == notification_id,
@@ -233,11 +265,7 @@ def record(connection: Connection, results: Results) -> Outcome[Recorded]:
         if attempt.is_gone:
             due_ms = now_ms
         elif attempt.is_sent:
-            connection.execute(
-                update(deliveries)
-                .where(where)
-                .values(state=_S.SENT.value, sent_ms=now_ms, reason=None, attempts=attempts)
-            )
+            connection.execute(_SENT, {**lane, "of_notification": notification_id, "now_ms": now_ms})
         elif attempt.is_final:
             connection.execute(
                 update(deliveries).where(where).values(state=_S.DEAD.value, reason=attempt.reason, attempts=attempts)
@@ -245,13 +273,8 @@ def record(connection: Connection, results: Results) -> Outcome[Recorded]:
         else:
             due_ms = _failed(connection, where, attempt, results.schedule, now_ms)
     if due_ms is None:
-        waits = _lane(results.client_id, results.device_id, results.channel.value, _S.PENDING)
-        due_ms = now_ms if connection.execute(select(exists().where(waits))).scalar() else None
-    connection.execute(
-        update(devices)
-        .where(devices.c.client_id == results.client_id, devices.c.device_id == results.device_id)
-        .values(due_ms=due_ms)
-    )
+        due_ms = now_ms if connection.execute(_WAITS, {**mine, **lane}).scalar() else None
+    connection.execute(_DEVICE_DUE, {**mine, "next_ms": due_ms})
     return Outcome(value=Recorded(due_ms=due_ms))
 
 
@@ -298,15 +321,6 @@ def discard_waiting(connection: Connection, client_id: str, device_id: str, reas
             deliveries.c.state.in_((_S.PENDING.value, _S.HELD.value)),
         )
         .values(state=_S.DISCARDED.value, reason=reason, due_ms=None)
-    )
-
-
-def _lane(client_id: str, device_id: str, channel: str, state: DeliveryState) -> ColumnElement[bool]:
-    return and_(
-        deliveries.c.client_id == client_id,
-        deliveries.c.device_id == device_id,
-        deliveries.c.channel == channel,
-        deliveries.c.state == state.value,
     )
 
 
