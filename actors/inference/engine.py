@@ -187,6 +187,7 @@ class Engine(Actor[EngineMessage]):
                         "sampling": message.sampling.as_data(),
                         "domain": message.domain,
                         "response_schema": message.response_schema,
+                        "call_rule": None if message.call_rule is None else message.call_rule.as_data(),
                         "alternatives": message.alternatives,
                     },
                 )

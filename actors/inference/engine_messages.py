@@ -7,6 +7,7 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.inference.sampling import Sampling
+from actors.inference.tools import CallRule
 
 __all__ = ["AdmitRow", "Attach", "CancelRow", "EngineLoading", "EngineMessage", "EngineReady", "EngineStep"]
 
@@ -27,6 +28,7 @@ class AdmitRow:
     domain: str = ""
     """Security domain of kept keys and values."""
     response_schema: dict[str, Any] | None = field(default=None, repr=False)
+    call_rule: CallRule | None = field(default=None, repr=False)
     alternatives: int | None = None
     """How many likeliest tokens to report beside each emitted one."""
 

@@ -1,4 +1,4 @@
-"""JSON Schemas as token masks, by llguidance: which tokens may come next so that the answer stays valid.
+"""JSON Schemas and calls of tools as token masks, by llguidance: which tokens may come next so that the answer stays valid.
 
 llguidance was chosen because it is written in Rust, needs no PyTorch, takes about a millisecond a mask, and
 leaves the mask in numpy, where plain MLX can apply it on every backend (its own Metal kernel runs on one).
@@ -14,6 +14,9 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from actors.inference.call_grammar import NotAnObject, arguments_schema, call_grammar
+from actors.inference.tools import CallRule
+
 __all__ = ["BadSchema", "Grammars", "Matcher"]
 
 MAXIMUM_SCHEMA_CHARACTERS = 64 * 1024
@@ -23,6 +26,11 @@ COMPACT: Any = {"whitespace_flexible": False}
 
 class BadSchema(ValueError):
     """The schema cannot be followed; the text says why."""
+
+    def __init__(self, problem: str, *, field: str = "response_schema") -> None:
+        """``field`` is what the asker calls it."""
+        super().__init__(problem)
+        self.field = field
 
 
 class Grammars:
@@ -49,13 +57,27 @@ class Grammars:
 
     def check(self, schema: dict[str, Any]) -> None:
         """Blocking. Raises `BadSchema` for one that is wrong, too large or uses what is not supported."""
-        problem = self._library.LLMatcher.validate_grammar(self._grammar(schema), self._tokenizer, limits=self._limits)
-        if problem:
-            raise BadSchema(" ".join(problem.split())[:300])
+        self._validate(self._grammar(schema))
 
-    def matcher(self, schema: dict[str, Any], emitted_ids: Sequence[int]) -> Matcher:
-        """A matcher that stands after these tokens. Raises `BadSchema`."""
-        inner = self._library.LLMatcher(self._tokenizer, self._grammar(schema), limits=self._limits)
+    def check_calls(self, rule: CallRule) -> None:
+        """The same for the parameters of functions. Blocking. Raises `BadSchema` that names which of them is wrong."""
+        length = 0
+        for function in rule.functions:
+            try:
+                schema = arguments_schema(function)
+                self.check(schema)
+            except (NotAnObject, BadSchema) as error:
+                raise BadSchema(str(error), field=function.path) from None
+            length += len(json.dumps(schema))
+        if length > MAXIMUM_SCHEMA_CHARACTERS:
+            problem = f"all parameters together have {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}"
+            raise BadSchema(problem, field="tools")
+        self._validate(call_grammar(rule, self._mark), field="tools")
+
+    def matcher(self, followed: dict[str, Any] | CallRule, emitted_ids: Sequence[int]) -> Matcher:
+        """A matcher of a schema or of calls that stands after these tokens. Raises `BadSchema`."""
+        grammar = call_grammar(followed, self._mark) if isinstance(followed, CallRule) else self._grammar(followed)
+        inner = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
         matcher = Matcher(inner, self._vocabulary_size)
         for token_id in emitted_ids:
             matcher.take(token_id)
@@ -70,6 +92,18 @@ class Grammars:
         except ValueError as error:
             raise BadSchema(str(error)[:300]) from error
         return grammar
+
+    def _validate(self, grammar: str, *, field: str = "response_schema") -> None:
+        problem = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer, limits=self._limits)
+        if problem:
+            raise BadSchema(" ".join(problem.split())[:300], field=field)
+
+    def _mark(self, text: str) -> str:
+        """A mark as a terminal. A model that has a token for it learned that one, and its pieces would be another text."""
+        ids: list[int] = self._tokenizer.tokenize_str(text)
+        if len(ids) == 1 and self._tokenizer.is_special_token(ids[0]):
+            return f"<[{ids[0]}]>"
+        return json.dumps(text)
 
 
 class Matcher:

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from actors.inference.tools import GenerateWithTools, ToolCallFormat
+from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate
@@ -16,6 +16,8 @@ from protocol.events import Done
 from runtime import ActorRef, Request
 
 __all__ = [
+    "CallRule",
+    "CallableFunction",
     "CancelGeneration",
     "Complete",
     "Completion",

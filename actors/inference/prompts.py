@@ -41,7 +41,7 @@ class PromptEncoder:
             ) from None
         except BadSchema as error:
             raise GenerationRefused(
-                ErrorCode.INVALID_FIELD, f"data.response_schema: {error}", field="data.response_schema"
+                ErrorCode.INVALID_FIELD, f"data.{error.field}: {error}", field=f"data.{error.field}"
             ) from None
         except trio.TooSlowError:
             raise GenerationRefused(

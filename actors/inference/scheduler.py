@@ -16,6 +16,7 @@ from actors.inference.metrics import InferenceMetrics
 from actors.inference.request_rules import sampling_of
 from actors.inference.shelf import ServableModel
 from actors.inference.text.text_model import TextModel
+from actors.inference.tools import GenerateWithTools
 from protocol.errors import ErrorCode
 from runtime import ActorRef, Down, DownReason
 
@@ -163,6 +164,7 @@ class Scheduler:
                 sampling=sampling_of(generation.generate, generation.seed),
                 domain=generation.domain,
                 response_schema=generation.generate.response_schema,
+                call_rule=generation.generate.call_rule if isinstance(generation.generate, GenerateWithTools) else None,
                 alternatives=generation.generate.logprobs,
             )
         )

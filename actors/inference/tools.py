@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+import attrs
 from attrs import field, frozen
 
 from protocol.commands import Generate
 
-__all__ = ["GenerateWithTools", "ToolCallFormat"]
+__all__ = ["CallRule", "CallableFunction", "GenerateWithTools", "ToolCallFormat"]
 
 
 class ToolCallFormat(enum.Enum):
@@ -35,6 +36,48 @@ class ToolCallFormat(enum.Enum):
 
 
 @frozen(kw_only=True)
+class CallableFunction:
+    """A function that an answer may call."""
+
+    name: str
+    """Letters, digits, dashes and underscores."""
+    parameters: dict[str, Any] | None = field(default=None, repr=False)
+    """JSON Schema of its arguments; None where it takes none."""
+    path: str
+    """What the asker calls the parameters, for errors: `tools[0].function.parameters`."""
+
+
+@frozen(kw_only=True)
+class CallRule:
+    """What calls an answer is held to. Whatever it calls has arguments that its parameters allow."""
+
+    tool_call_format: ToolCallFormat
+    functions: tuple[CallableFunction, ...]
+    """What may be called; at least one."""
+    is_required: bool
+    """Whether the answer is calls and nothing else; otherwise it may be text, and may end in calls."""
+    most_calls: int
+    """How many there may be; at least 1."""
+    asked_by: str
+    """The field that asks for this, for errors: `tool_choice`."""
+
+    def as_data(self) -> dict[str, Any]:
+        """For a frame to the worker."""
+        return {**attrs.asdict(self), "tool_call_format": self.tool_call_format.name}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> CallRule:
+        """From what `as_data` made."""
+        return cls(
+            **{
+                **data,
+                "tool_call_format": ToolCallFormat[data["tool_call_format"]],
+                "functions": tuple(CallableFunction(**one) for one in data["functions"]),
+            }
+        )
+
+
+@frozen(kw_only=True)
 class GenerateWithTools(Generate):
     """A chat whose turns may call tools and be their results.
 
@@ -47,3 +90,5 @@ class GenerateWithTools(Generate):
     """Functions in OpenAI's form that the model may call; None where it shall call none."""
     tool_call_format: ToolCallFormat
     """What the asker reads; a model that writes another is refused."""
+    call_rule: CallRule | None = field(default=None, repr=False)
+    """What its calls are held to; None leaves the model free."""

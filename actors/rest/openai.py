@@ -97,6 +97,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             is_chat=True,
             includes_usage=wanted.includes_usage,
             has_logprobs=bool(wanted.logprobs),
+            names_function=wanted.names_function,
         )
         follower = GenerationFollower(rooms.inference)
         await follower.start(who, generate)

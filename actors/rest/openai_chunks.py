@@ -56,7 +56,7 @@ class CallChunks:
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
         """What was held back, and the last, which says why it ended."""
         yield from self._made_of(self._reader.finish())
-        yield chat_chunk(self._head, (), finish_reason=finish_reason_of(done, has_calls=self._calls > 0))
+        yield chat_chunk(self._head, (), finish_reason=finish_reason_of(self._head, done, has_calls=self._calls > 0))
 
     def _made_of(self, parts: Sequence[str | ToolCall]) -> Iterator[dict[str, Any]]:
         for part in parts:

@@ -40,6 +40,8 @@ class ReplyHead:
     includes_usage: bool = False
     """True where each chunk of the stream has a `usage`, null but in the last."""
     has_logprobs: bool = False
+    names_function: bool = False
+    """True where the client said which function to call."""
 
     def part(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         """One object with these choices."""
@@ -85,14 +87,19 @@ def chat_with_calls(
         "index": 0,
         "message": message,
         "logprobs": None,
-        "finish_reason": finish_reason_of(done, has_calls=bool(calls)),
+        "finish_reason": finish_reason_of(head, done, has_calls=bool(calls)),
     }
     return {**head.part("chat.completion", [choice]), "usage": usage(done)}
 
 
-def finish_reason_of(done: Done, *, has_calls: bool) -> str:
-    """An answer that ended of itself after calls waits for their results."""
-    return "tool_calls" if has_calls and done.finish_reason is FinishReason.STOP else done.finish_reason.value
+def finish_reason_of(head: ReplyHead, done: Done, *, has_calls: bool) -> str:
+    """An answer that ended of itself after calls waits for their results.
+
+    Where the client named the function, OpenAI says `stop` (its guide to function calling calls it an edge case), and so
+    do servers that its clients know.
+    """
+    waits = has_calls and done.finish_reason is FinishReason.STOP and not head.names_function
+    return "tool_calls" if waits else done.finish_reason.value
 
 
 def chat_part_chunk(head: ReplyHead, part: str | ToolCall, *, index: int, make_id: Callable[[], str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import Attribute, field, frozen
 
 from actors.inference.messages import GenerateWithTools, ToolCallFormat
+from actors.rest.openai_tool_choice import call_rule, callable_names, check_choice, is_tool_choice, named_function
 from actors.rest.openai_tools import CalledTool, Tool, as_templates_know, turns_of
 from protocol.codec import structure
 from protocol.commands import ChatMessage, Generate, Role
@@ -183,8 +184,10 @@ class ChatCompletionRequest(_Sampling):
     top_logprobs: int | None = field(default=None, validator=between(0, 20))
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = field(default=None, validator=length(0, 128, "entries"))
-    tool_choice: Any = None
+    tool_choice: Any = field(default=None, validator=is_tool_choice)
+    """`none`, `auto`, `required`, or the one function to call."""
     parallel_tool_calls: bool | None = None
+    """False: one call at most."""
     store: bool | None = field(default=None, validator=_only(False, because="must be false: nothing is stored"))
 
     def __attrs_post_init__(self) -> None:
@@ -197,7 +200,12 @@ class ChatCompletionRequest(_Sampling):
     @property
     def callable_names(self) -> list[str]:
         """The functions that the answer may call."""
-        return [] if self.tool_choice == "none" else [one.function.name for one in self.tools or ()]
+        return callable_names(self.tools or (), self.tool_choice)
+
+    @property
+    def names_function(self) -> bool:
+        """Whether it says which function to call."""
+        return named_function(self.tool_choice) is not None
 
 
 @frozen(kw_only=True)
@@ -240,8 +248,14 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
         turns = turns_of(request.messages)
     except FieldFault as fault:
         raise _as_written(fault) from None
-    tools = as_templates_know(request.tools or ()) if request.callable_names else None
-    return _from_chat(request, GenerateWithTools, turns=turns, tools=tools, tool_call_format=tool_call_format)
+    return _from_chat(
+        request,
+        GenerateWithTools,
+        turns=turns,
+        tools=as_templates_know(request.tools or ()) if request.callable_names else None,
+        tool_call_format=tool_call_format,
+        call_rule=call_rule(request.tools or (), request.tool_choice, request.parallel_tool_calls, tool_call_format),
+    )
 
 
 def _fields_of_tools(request: ChatCompletionRequest) -> Iterator[str]:
@@ -259,16 +273,7 @@ def _fields_of_tools(request: ChatCompletionRequest) -> Iterator[str]:
 
 
 def _check_tools(request: ChatCompletionRequest) -> None:
-    if request.tool_choice not in (None, "none", "auto"):
-        raise FieldFault("tool_choice", "must be none or auto: no call can be forced")
-    if request.parallel_tool_calls is False:
-        raise FieldFault("parallel_tool_calls", "must be true: the model may call as many as it likes")
-    names = [one.function.name for one in request.tools or ()]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise FieldFault(f"tools[{index}].function.name", "is there twice")
-    if request.tool_choice == "auto" and not names:
-        raise FieldFault("tool_choice", "may only be given with tools")
+    check_choice(request.tools or (), request.tool_choice, request.parallel_tool_calls)
     if request.callable_names and request.logprobs:
         raise FieldFault("logprobs", "may not be given with tools: calls have no tokens of their own in the reply")
     if request.callable_names and request.response_format is not None and request.response_format.schema is not None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from protocol.codec import unstructure
 from protocol.validation import FieldFault, length, one_of
@@ -34,11 +34,6 @@ def _json_object(_: object, attribute: Attribute[Any], value: str) -> None:
         raise FieldFault(attribute.name, "must be the text of a JSON object")
 
 
-def _not_strict(_: object, attribute: Attribute[Any], value: bool | None) -> None:
-    if value:
-        raise FieldFault(attribute.name, "must be false: calls are not forced into their schema")
-
-
 @frozen(kw_only=True)
 class Function:
     """A function that the model may call."""
@@ -46,8 +41,9 @@ class Function:
     name: str = field(validator=_function_name)
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    """JSON Schema of its arguments; the model reads it, and nothing enforces it."""
-    strict: bool | None = field(default=None, validator=_not_strict)
+    """JSON Schema of its arguments; the model reads it, and a call that must be made, or is strict, follows it."""
+    strict: bool | None = None
+    """Whether calls are held to the parameters where the model is free to call or not."""
 
 
 @frozen(kw_only=True)
@@ -101,5 +97,5 @@ def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def as_templates_know(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The functions, without what was not given."""
-    return [unstructure(one) for one in tools]
+    """The functions, without what was not given, and without `strict`, which is a word to us and not to the model."""
+    return [unstructure(evolve(one, function=evolve(one.function, strict=None))) for one in tools]

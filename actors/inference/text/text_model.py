@@ -84,8 +84,10 @@ class CheckpointText:
     def encode(self, request: Generate) -> list[int]:
         """Prompt token ids; blocking, releases the GIL. Raises `TemplateRefused` or `BadSchema`."""
         if request.response_schema is not None:
-            self._check_schema(request.response_schema)
+            self._made_grammars("response_schema").check(request.response_schema)
         if isinstance(request, GenerateWithTools):
+            if request.call_rule is not None:
+                self._made_grammars(request.call_rule.asked_by).check_calls(request.call_rule)
             text, adds_special = self._template.render_with_tools(request), False
         elif request.messages is not None:
             # The template writes the special tokens itself.
@@ -103,12 +105,18 @@ class CheckpointText:
         """The text of one token alone; an incomplete character is U+FFFD."""
         return self.decode([token_id])
 
-    def _check_schema(self, schema: dict[str, Any]) -> None:
+    def _made_grammars(self, asked_by: str) -> Grammars:
+        """Raises `BadSchema` for a tokenizer that the library of grammars cannot read."""
         # Several encoding threads may come first at once, and making it costs a fifth of a second.
         with self._grammars_lock:
             if self._grammars is None:
-                self._grammars = Grammars(self._tokenizer_path, self.vocabulary_size, sorted(self.stop_token_ids))
-        self._grammars.check(schema)
+                stop_ids = sorted(self.stop_token_ids)
+                try:
+                    self._grammars = Grammars(self._tokenizer_path, self.vocabulary_size, stop_ids)
+                except ValueError as error:
+                    problem = f"this model's answers cannot be held to a form, its tokenizer is not known ({error})"
+                    raise BadSchema(problem, field=asked_by) from error
+            return self._grammars
 
     def decode(self, ids: Sequence[int]) -> str:
         """The whole text of an answer."""
@@ -154,6 +162,8 @@ class MockText:
         """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`: it follows none; `TemplateRefused` for tools."""
         if isinstance(request, GenerateWithTools) and request.tool_call_format is not self.tool_call_format:
             raise TemplateRefused("the mock engine has no tools")
+        if isinstance(request, GenerateWithTools) and request.call_rule is not None:
+            raise BadSchema("the mock engine forces no calls into a form", field=request.call_rule.asked_by)
         if request.response_schema is not None:
             raise BadSchema("the mock engine follows no schemas")
         messages: Sequence[ChatMessage] = request.messages or ()

@@ -80,10 +80,11 @@ class MlxStepper:
         if not row.prompt_ids:
             raise ValueError("an empty prompt")
         check_token_ids(_ids(row), self._vocabulary_size)
-        if row.response_schema is not None:
+        followed = row.response_schema if row.call_rule is None else row.call_rule
+        if followed is not None:
             if self._grammars is None:
                 raise ValueError("this model cannot follow schemas")
-            self._matchers[row.row] = self._grammars.matcher(row.response_schema, row.emitted_ids)
+            self._matchers[row.row] = self._grammars.matcher(followed, row.emitted_ids)
         self._waiting.append(row)
 
     def cancel(self, row: int) -> None:

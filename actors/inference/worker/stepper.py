@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from attrs import define, field, frozen
 
 from actors.inference.sampling import Sampling
+from actors.inference.tools import CallRule
 
 __all__ = ["Emitted", "Row", "StepResult", "Stepper"]
 
@@ -25,6 +26,8 @@ class Row:
     """Security domain: only rows of one domain share kept keys and values."""
     response_schema: dict[str, Any] | None = None
     """A JSON Schema that the answer must follow."""
+    call_rule: CallRule | None = None
+    """What its calls of tools must follow."""
     alternatives: int | None = None
     """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
 
@@ -33,6 +36,7 @@ class Row:
         """From the data of an `admit` frame."""
         sampling = dict(data["sampling"])
         sampling["logit_bias"] = {int(token): bias for token, bias in sampling["logit_bias"].items()}
+        call_rule = data.get("call_rule")
         return cls(
             row=data["row"],
             prompt_ids=list(data["prompt_ids"]),
@@ -42,6 +46,7 @@ class Row:
             sampling=Sampling(**sampling),
             domain=data.get("domain", ""),
             response_schema=data.get("response_schema"),
+            call_rule=None if call_rule is None else CallRule.from_data(call_rule),
             alternatives=data.get("alternatives"),
         )
 
