@@ -135,7 +135,7 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(RequestEntityTooLarge)
     async def too_large(error: RequestEntityTooLarge) -> Response:
-        return problem(ErrorCode.TOO_LARGE, f"a body may have {MAXIMUM_FRAME_BYTES} bytes")
+        return problem(ErrorCode.TOO_LARGE, f"a body may have {MAXIMUM_FRAME_BYTES} bytes", field="body")
 
     @app.errorhandler(HTTPException)
     async def http(error: HTTPException) -> Response:

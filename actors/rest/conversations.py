@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from quart import Response, jsonify, request
@@ -34,6 +36,7 @@ def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
     @app.get("/conversations/<client_id>/<name>")
     async def get_conversation(client_id: str, name: str) -> Any:
         who = await identity(rooms, client_id)
+        structure({"conversation": name}, ConversationGet, prefix="path")
         given = {"conversation": name, **_query((), ("after", "limit"))}
         data: ConversationGet = structure(given, ConversationGet, prefix="query")
         return jsonify(unstructure(await _page(rooms, who, data)))
@@ -44,7 +47,8 @@ def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
         data: ConversationDelete = structure({"conversation": name}, ConversationDelete, prefix="path")
         key = await idempotency_key(who, "conversation_delete")
         deletion = DeleteConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data, key=key)
-        return jsonify(unstructure(await rooms.assistant.ask(deletion, timeout=ROOM_SECONDS)))
+        with _named_by_path():
+            return jsonify(unstructure(await rooms.assistant.ask(deletion, timeout=ROOM_SECONDS)))
 
     @app.get("/conversations/<client_id>/<name>/export")
     async def export_conversation(client_id: str, name: str) -> Any:
@@ -72,9 +76,20 @@ def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
 
 
 async def _page(rooms: Rooms, who: Identity, data: ConversationGet) -> ConversationTurns:
-    return await rooms.assistant.ask(
-        GetConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data), timeout=ROOM_SECONDS
-    )
+    reading = GetConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data)
+    with _named_by_path():
+        return await rooms.assistant.ask(reading, timeout=ROOM_SECONDS)
+
+
+@contextmanager
+def _named_by_path() -> Iterator[None]:
+    """A refusal names the conversation where this client wrote it."""
+    try:
+        yield
+    except CommandRefused as refusal:
+        if refusal.field == "data.conversation":
+            refusal.field = "path.conversation"
+        raise
 
 
 def _query(names: tuple[str, ...], numbers: tuple[str, ...] = ()) -> dict[str, Any]:

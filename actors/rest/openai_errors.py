@@ -33,7 +33,8 @@ def openai_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 def _parameter(field: str | None) -> str | None:
     """`body.messages[0].role` is `messages[0].role` to the client."""
-    if field is None:
+    if field in (None, "body"):
+        # All of it has no name among OpenAI's parameters.
         return None
     path = field.removeprefix("body.").removeprefix("data.")
     name, dot, rest = path.partition(".")

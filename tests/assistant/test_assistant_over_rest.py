@@ -96,7 +96,7 @@ async def test_code_is_completed_at_the_cursor(server: RunningServer) -> None:
         ("complete", {"content": "x", "intent": "sing"}, 422, "invalid_field", "body.intent"),
         ("complete", {"content": "x", "colour": 1}, 422, "invalid_field", "body.colour"),
         ("complete", {"content": "x" * 9000}, 400, "context_length_exceeded", "body.content"),
-        ("complete", {"content": "x" * 10 * MAXIMUM_FRAME_BYTES}, 413, "too_large", None),
+        ("complete", {"content": "x" * 10 * MAXIMUM_FRAME_BYTES}, 413, "too_large", "body"),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else None,
 )
@@ -195,8 +195,8 @@ async def test_conversations_are_listed_in_pages_exported_and_deleted(server: Ru
 @pytest.mark.parametrize(
     ("path", "status", "field"),
     [
-        ("/conversations/local/never", 404, "data.conversation"),
-        ("/conversations/local/a%20b", 422, "query.conversation"),
+        ("/conversations/local/never", 404, "path.conversation"),
+        ("/conversations/local/a%20b", 422, "path.conversation"),
         ("/conversations/local?colour=1", 422, "query.colour"),
         ("/conversations/local?limit=0", 422, "query.limit"),
         ("/conversations/local?limit=many", 422, "query.limit"),

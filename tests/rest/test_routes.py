@@ -224,7 +224,7 @@ async def test_max_tokens_ends_the_answer(server: RunningServer) -> None:
         (b'{"type":"message","content":"x","temperature":NaN}', 400, "bad_message", None),
         (b'{"type":"message","content":"x","content":"y"}', 400, "bad_message", None),
         (b'{"type":"message","content":"\\ud800"}', 400, "bad_message", None),
-        (b'{"type":"message","content":"' + b"a" * 2 * MAXIMUM_FRAME_BYTES + b'"}', 413, "too_large", None),
+        (b'{"type":"message","content":"' + b"a" * 2 * MAXIMUM_FRAME_BYTES + b'"}', 413, "too_large", "body"),
     ],
     ids=lambda value: repr(value)[:50] if isinstance(value, dict | bytes) else None,
 )
