@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, insert, or_, select
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select
 
 from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, IdempotencyKey
@@ -18,15 +18,27 @@ __all__ = ["KEPT_MILLISECONDS", "find_outcome", "keep_outcome", "prune_outcomes"
 KEPT_MILLISECONDS = 10 * 60 * 1000
 PRUNE_ROWS = 500
 
+# Made once: a statement that is built anew for each write costs more than running it.
+_OF_KEY = and_(
+    idempotency.c.client_id == bindparam("of_client"),
+    idempotency.c.device_id == bindparam("of_device"),
+    idempotency.c.command_id == bindparam("of_command"),
+)
+_FIND = select(idempotency.c.digest, idempotency.c.outcome, idempotency.c.head, idempotency.c.time_ms).where(_OF_KEY)
+_FORGET = delete(idempotency).where(_OF_KEY)
+_KEEP = insert(idempotency)
+
 
 def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_ms: int) -> Committed[Any] | None:
-    """The first outcome of this command, or None. Raises `CommandRefused` where the id stands for another command."""
-    row = connection.execute(
-        select(idempotency.c.digest, idempotency.c.outcome, idempotency.c.head).where(
-            _is(key), idempotency.c.time_ms > now_ms - KEPT_MILLISECONDS
-        )
-    ).first()
+    """The first outcome of this command, or None; one that has expired is forgotten, so that another can be kept.
+
+    Raises `CommandRefused` where the id stands for another command.
+    """
+    row = connection.execute(_FIND, _named(key)).first()
     if row is None:
+        return None
+    if row.time_ms <= now_ms - KEPT_MILLISECONDS:
+        connection.execute(_FORGET, _named(key))
         return None
     if row.digest != key.digest:
         raise CommandRefused(
@@ -39,19 +51,18 @@ def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_m
 
 
 def keep_outcome(connection: Connection, key: IdempotencyKey, value: Any, head: int | None, now_ms: int) -> None:
-    """Keep an outcome in the transaction that made it."""
-    # One that has expired may still be there.
-    connection.execute(delete(idempotency).where(_is(key)))
+    """Keep an outcome in the transaction that made it, after `find_outcome` has found none."""
     connection.execute(
-        insert(idempotency).values(
-            client_id=key.client_id,
-            device_id=key.device_id,
-            command_id=key.command_id,
-            digest=key.digest,
-            outcome=encode(unstructure(value)).decode(),
-            head=head,
-            time_ms=now_ms,
-        )
+        _KEEP,
+        {
+            "client_id": key.client_id,
+            "device_id": key.device_id,
+            "command_id": key.command_id,
+            "digest": key.digest,
+            "outcome": encode(unstructure(value)).decode(),
+            "head": head,
+            "time_ms": now_ms,
+        },
     )
 
 
@@ -80,9 +91,5 @@ def prune_outcomes(connection: Connection, now_ms: int) -> int:
     return len(rows)
 
 
-def _is(key: IdempotencyKey) -> Any:
-    return and_(
-        idempotency.c.client_id == key.client_id,
-        idempotency.c.device_id == key.device_id,
-        idempotency.c.command_id == key.command_id,
-    )
+def _named(key: IdempotencyKey) -> dict[str, str]:
+    return {"of_client": key.client_id, "of_device": key.device_id, "of_command": key.command_id}

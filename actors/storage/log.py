@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable
 
 from attrs import frozen
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from actors.storage.messages import LogEvent, LogPage, Operation, Outcome, Query, StoredEvent
 from actors.storage.tables import client_logs, events
@@ -37,6 +37,15 @@ KEPT_EVENTS = 1000
 KEPT_MILLISECONDS = 24 * 60 * 60 * 1000
 PRUNE_ROWS = 500
 """Deleted in one go, so that no write waits long for it."""
+
+# Made once: a statement that is built anew for each write costs more than running it.
+_ADVANCE = (
+    update(client_logs)
+    .where(client_logs.c.client_id == bindparam("of_client"))
+    .values(head=client_logs.c.head + bindparam("more"))
+    .returning(client_logs.c.head)
+)
+_APPEND = insert(events)
 
 
 class EventTooLarge(ValueError):
@@ -86,7 +95,7 @@ def append_events(
             )
         )
     connection.execute(
-        insert(events),
+        _APPEND,
         [
             {
                 "client_id": one.client_id,
@@ -106,16 +115,11 @@ def append_events(
 
 def _advance(connection: Connection, client_id: str, count: int) -> int:
     """The log's head after ``count`` more events; the row is made if it is missing."""
-    advance = (
-        update(client_logs)
-        .where(client_logs.c.client_id == client_id)
-        .values(head=client_logs.c.head + count)
-        .returning(client_logs.c.head)
-    )
-    head = connection.execute(advance).scalar()
+    advance = {"of_client": client_id, "more": count}
+    head = connection.execute(_ADVANCE, advance).scalar()
     if head is None:
         _open_log(connection, client_id)
-        head = connection.execute(advance).scalar_one()
+        head = connection.execute(_ADVANCE, advance).scalar_one()
     return int(head)
 
 
