@@ -1,4 +1,4 @@
-"""A batch of writes as one transaction: each in a savepoint of its own, all on disk together. Synchronous.
+"""A batch of writes as one transaction: several each in a savepoint of its own, all on disk together. Synchronous.
 
 Writes that wait while another is being synced are committed together (group commit), so that twenty clients cost
 little more disk than one. What one of them raises undoes that one alone.
@@ -51,17 +51,18 @@ def carry_out_batch(
     Raises what the database raises (`SQLAlchemyError`) when nothing could be committed; then nothing was.
     """
     result = BatchResult([], [])
-    with engine.connect() as connection, connection.begin():
+    with engine.connect() as connection, connection.begin() as transaction:
         for one in batch:
-            savepoint = connection.begin_nested()
+            # Alone it needs no savepoint: what undoes the transaction undoes it.
+            extent = connection.begin_nested() if len(batch) > 1 else transaction
             try:
                 committed, events, has_triggers = _carry_out(connection, operations[one.operation], hook, one, now_ms())
-                savepoint.commit()
+                extent.commit()
             except OperationalError:
                 # The database itself is in trouble (full, gone, locked), and SQLite may have undone everything.
                 raise
             except Exception as error:  # noqa: BLE001  isolation border: what one write raises is its outcome alone
-                savepoint.rollback()
+                extent.rollback()
                 result.writes.append(WriteResult(error=error))
             else:
                 result.writes.append(WriteResult(committed=committed))
