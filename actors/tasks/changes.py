@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 from attrs import evolve
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from actors.refusals import CommandRefused
 from actors.tasks.asked import Asked, conflict, invalid, task_of_version
-from actors.tasks.columns import Column, check_room, last_position, position_beside
+from actors.tasks.columns import Column, check_room, end_of_column, position_beside
 from actors.tasks.journal import Journal
-from actors.tasks.rows import StoredTask, dependency_edges, find_task, insert_task, replace_task
+from actors.tasks.rows import StoredTask, dependency_edges, dependents_of, find_task, insert_task, replace_task
 from actors.tasks.rules import (
     DECISIONS,
     find_cycle,
@@ -22,8 +21,8 @@ from actors.tasks.rules import (
     started_at,
     transition_problem,
 )
-from actors.tasks.tables import task_dependencies, tasks
-from protocol.codec import encode, unstructure, wire_time
+from actors.tasks.tables import tasks
+from protocol.codec import encode, wire_time
 from protocol.errors import ErrorCode
 from protocol.task_answers import DeletedTask
 from protocol.task_model import AgentDecision, AnalysisStatus, Approval, Proposal, Task, TaskStatus, parse_moment_ms
@@ -33,6 +32,11 @@ __all__ = ["change_task", "create_task", "decide_task", "delete_task", "move_tas
 
 TASK_BYTES = 15 * 1024
 """JSON of a task without its analysis: with the longest one, an event stays within its 32 KiB."""
+# Made once: a statement that is built anew for each change costs more than running it.
+_STATES = select(tasks.c.id, tasks.c.status).where(
+    tasks.c.client_id == bindparam("client_id"), tasks.c.id.in_(bindparam("wanted", expanding=True))
+)
+_DELETE = delete(tasks).where(tasks.c.id == bindparam("task_id"))
 LISTS = frozenset({"tags", "dependencies", "attachments"})
 PLAIN_FIELDS = (
     "title", "description", "project", "status", "priority", "tags", "assignee", "estimate_hours", "actual_hours",
@@ -45,7 +49,7 @@ def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journ
     data = asked.data
     column = Column(asked.client_id, data.project, data.status)
     states = _known_dependencies(connection, asked, data.dependencies)
-    check_room(connection, asked, column, force=data.force, current=None)
+    position = end_of_column(connection, asked, column, force=data.force, current=None)
     decision = None if data.agent_decision is None else _open_decision(data.agent_decision)
     now = wire_time(asked.now_ms / 1000)
     task = Task(
@@ -56,7 +60,7 @@ def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journ
         description=data.description,
         status=data.status,
         priority=data.priority,
-        position=last_position(connection, column),
+        position=position,
         tags=data.tags,
         assignee=data.assignee,
         estimate_hours=data.estimate_hours,
@@ -73,7 +77,7 @@ def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journ
         created=now,
         updated=now,
     )
-    _check_size(asked, task)
+    _check_size(asked, task, journal)
     stored = StoredTask(
         task=task,
         created_ms=asked.now_ms,
@@ -111,8 +115,9 @@ def change_task(connection: Connection, asked: Asked[TaskUpdate], journal: Journ
     has_moved = (after.status, after.project) != (before.task.status, before.task.project)
     if has_moved:
         column = Column(asked.client_id, after.project, after.status)
-        _check_move(connection, asked, before.task, column)
-        after = evolve(after, position=last_position(connection, column, after.id))
+        _check_transition(asked, before.task, column)
+        position = end_of_column(connection, asked, column, force=data.force, current=before.task, moved=before.task.id)
+        after = evolve(after, position=position)
     return _keep(connection, asked, journal, before, after, kind="moved" if has_moved else "updated")
 
 
@@ -121,7 +126,8 @@ def move_task(connection: Connection, asked: Asked[TaskMove], journal: Journal) 
     before = task_of_version(connection, asked)
     column = Column(asked.client_id, before.task.project, asked.data.status)
     if column.status is not before.task.status:
-        _check_move(connection, asked, before.task, column)
+        _check_transition(asked, before.task, column)
+        check_room(connection, asked, column, force=asked.data.force, current=before.task)
     position = position_beside(connection, asked, column, journal, before.task.id, before.task)
     after = evolve(before.task, status=column.status, position=position)
     return _keep(connection, asked, journal, before, after, kind="moved")
@@ -152,11 +158,7 @@ def decide_task(connection: Connection, asked: Asked[TaskDecide], journal: Journ
 def delete_task(connection: Connection, asked: Asked[TaskDelete], journal: Journal) -> DeletedTask:
     """Delete a task. Those that depend on it refuse that, or lose the dependency by force."""
     stored = task_of_version(connection, asked)
-    dependents: Sequence[str] = connection.scalars(
-        select(task_dependencies.c.task_id)
-        .where(task_dependencies.c.depends_on == stored.task.id)
-        .order_by(task_dependencies.c.task_id)
-    ).all()
+    dependents = dependents_of(connection, stored.task.id)
     if dependents and not asked.data.force:
         named = ", ".join(dependents[:5]) + (" …" if len(dependents) > 5 else "")
         raise conflict(
@@ -170,7 +172,7 @@ def delete_task(connection: Connection, asked: Asked[TaskDelete], journal: Journ
         after = evolve(before.task, dependencies=left, is_blocked=is_blocked(states))
         _keep(connection, asked, journal, before, after, kind="updated")
     journal.write_history(connection, asked, "deleted", stored, stored)
-    connection.execute(delete(tasks).where(tasks.c.id == stored.task.id))
+    connection.execute(_DELETE, {"task_id": stored.task.id})
     journal.deleted(stored.task)
     return DeletedTask(task_id=stored.task.id, version=stored.task.version)
 
@@ -186,7 +188,7 @@ def _keep(
         updated=wire_time(asked.now_ms / 1000),
         requires_approval=requires_approval(after.confidence, after.agent_decision),
     )
-    _check_size(asked, task)
+    _check_size(asked, task, journal)
     has_left = status is not before.task.status
     stored = evolve(
         before,
@@ -207,20 +209,17 @@ def _keep(
     return task
 
 
-def _check_move(connection: Connection, asked: Asked[Any], task: Task, column: Column) -> None:
+def _check_transition(asked: Asked[Any], task: Task, column: Column) -> None:
     problem = transition_problem(task.status, column.status)
     if problem is not None:
         raise invalid(asked, "status", problem)
-    check_room(connection, asked, column, force=asked.data.force, current=task)
 
 
 def _known_dependencies(connection: Connection, asked: Asked[Any], wanted: list[str]) -> list[TaskStatus]:
     """The status of each dependency. Raises `CommandRefused` where one is no task of this client."""
     if not wanted:
         return []
-    rows = connection.execute(
-        select(tasks.c.id, tasks.c.status).where(tasks.c.client_id == asked.client_id, tasks.c.id.in_(wanted))
-    )
+    rows = connection.execute(_STATES, {"client_id": asked.client_id, "wanted": wanted})
     states = {row.id: TaskStatus(row.status) for row in rows}
     for index, one in enumerate(wanted):
         if one not in states:
@@ -244,8 +243,9 @@ def _canonical(due: str | None) -> str | None:
     return None if milliseconds is None else wire_time(milliseconds / 1000)
 
 
-def _check_size(asked: Asked[Any], task: Task) -> None:
-    size = len(encode(unstructure(evolve(task, ai_analysis=None))))
+def _check_size(asked: Asked[Any], task: Task, journal: Journal) -> None:
+    plain = journal.plain(task)
+    size = len(encode({name: value for name, value in plain.items() if name != "ai_analysis"}))
     if size > TASK_BYTES:
         raise CommandRefused(
             ErrorCode.TOO_LARGE,

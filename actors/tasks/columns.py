@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
 
 from actors.tasks.asked import Asked, conflict
 from actors.tasks.journal import Journal
@@ -16,9 +16,33 @@ from actors.tasks.rules import has_room
 from actors.tasks.tables import board_limits, tasks
 from protocol.task_model import Task, TaskStatus
 
-__all__ = ["Column", "check_room", "last_position", "limits_of", "position_beside"]
+__all__ = ["Column", "check_room", "end_of_column", "last_position", "limits_of", "position_beside"]
 
 WINDOW = 32
+
+# Made once, with parameters: a statement that is built anew for each question costs more than asking it.
+_HERE = and_(
+    tasks.c.client_id == bindparam("client_id"),
+    tasks.c.project == bindparam("project"),
+    tasks.c.status == bindparam("status"),
+)
+_BUT = tasks.c.id != bindparam("but")
+_place = tasks.c.position
+_COUNT = select(func.count()).select_from(tasks).where(_HERE)
+_LAST = select(_place).where(_HERE, _BUT).order_by(_place.desc()).limit(1)
+_LIMITS = select(board_limits.c.status, board_limits.c.most).where(
+    board_limits.c.client_id == bindparam("client_id"), board_limits.c.project == bindparam("project")
+)
+_LIMIT = select(board_limits.c.most).where(
+    board_limits.c.client_id == bindparam("client_id"),
+    board_limits.c.project == bindparam("project"),
+    board_limits.c.status == bindparam("status"),
+)
+_LIMIT_AND_LAST = select(_LIMIT.scalar_subquery(), _LAST.scalar_subquery())
+_ANCHOR = select(tasks.c.id, _place).where(_HERE, tasks.c.id == bindparam("anchor"))
+_ABOVE = select(_place).where(_HERE, _BUT, _place < bindparam("position")).order_by(_place.desc()).limit(1)
+_BELOW = select(_place).where(_HERE, _BUT, _place > bindparam("position")).order_by(_place).limit(1)
+_MOVE_TO = update(tasks).where(tasks.c.id == bindparam("task_id")).values(position=bindparam("key"))
 
 
 @frozen
@@ -29,32 +53,46 @@ class Column:
     project: str
     status: TaskStatus
 
-    def condition(self, but: str | None = None) -> Any:
-        """Its tasks, without the one of the id ``but``."""
-        here = and_(
-            tasks.c.client_id == self.client_id,
-            tasks.c.project == self.project,
-            tasks.c.status == self.status.value,
-        )
-        return here if but is None else and_(here, tasks.c.id != but)
+    def parameters(self, but: str = "", **more: str) -> dict[str, str]:
+        """What statements about it are given; ``but`` is the id of a task that is left out."""
+        return {
+            "client_id": self.client_id,
+            "project": self.project,
+            "status": self.status.value,
+            "but": but,
+            **more,
+        }
 
 
 def limits_of(connection: Connection, client_id: str, project: str) -> dict[TaskStatus, int]:
     """The limits of a board's columns, of those that have one."""
-    rows = connection.execute(
-        select(board_limits.c.status, board_limits.c.most).where(
-            board_limits.c.client_id == client_id, board_limits.c.project == project
-        )
-    )
+    rows = connection.execute(_LIMITS, {"client_id": client_id, "project": project})
     return {TaskStatus(row.status): row.most for row in rows}
 
 
 def check_room(connection: Connection, asked: Asked[Any], column: Column, *, force: bool, current: Task | None) -> None:
     """Refuse with `conflict` where one more task would be over the column's limit."""
-    most = limits_of(connection, column.client_id, column.project).get(column.status)
-    if force or most is None:
+    if not force:
+        most = connection.scalar(_LIMIT, column.parameters())
+        _check_limit(connection, asked, column, most, current)
+
+
+def end_of_column(
+    connection: Connection, asked: Asked[Any], column: Column, *, force: bool, current: Task | None, moved: str = ""
+) -> str:
+    """`check_room` and `last_position` with one question."""
+    most, last = connection.execute(_LIMIT_AND_LAST, column.parameters(moved)).one()
+    if not force:
+        _check_limit(connection, asked, column, most, current)
+    return key_between(last, None)
+
+
+def _check_limit(
+    connection: Connection, asked: Asked[Any], column: Column, most: int | None, current: Task | None
+) -> None:
+    if most is None:
         return
-    count = connection.execute(select(func.count()).select_from(tasks).where(column.condition())).scalar_one()
+    count = connection.execute(_COUNT, column.parameters()).scalar_one()
     if not has_room(count, most):
         raise conflict(
             asked,
@@ -65,12 +103,9 @@ def check_room(connection: Connection, asked: Asked[Any], column: Column, *, for
         )
 
 
-def last_position(connection: Connection, column: Column, but: str | None = None) -> str:
-    """A key below all others of the column."""
-    last = connection.scalar(
-        select(tasks.c.position).where(column.condition(but)).order_by(tasks.c.position.desc()).limit(1)
-    )
-    return key_between(last, None)
+def last_position(connection: Connection, column: Column, moved: str) -> str:
+    """A key below all of the column but the task that is moved."""
+    return key_between(connection.scalar(_LAST, column.parameters(moved)), None)
 
 
 def position_beside(
@@ -83,27 +118,18 @@ def position_beside(
         return last_position(connection, column, moved)
     name = "before" if before is not None else "after"
     for _ in range(2):
-        anchor = connection.execute(
-            select(tasks.c.id, tasks.c.position).where(column.condition(moved), tasks.c.id == anchor_id)
-        ).first()
+        anchor = None
+        if anchor_id != moved:
+            anchor = connection.execute(_ANCHOR, column.parameters(anchor=anchor_id)).first()
         if anchor is None:
             raise conflict(asked, name, f"this task is not in the column {column.status.value}", current)
-        neighbour = _neighbour(connection, column, anchor, moved, above=before is not None)
+        beyond = _ABOVE if before is not None else _BELOW
+        neighbour = connection.scalar(beyond, column.parameters(moved, position=anchor.position))
         key = key_between(neighbour, anchor.position) if before else key_between(anchor.position, neighbour)
         if len(key) <= LONGEST:
             return key
         _deal_out(connection, column, anchor, journal, moved)
     raise AssertionError("keys that were dealt out anew leave room")
-
-
-def _neighbour(connection: Connection, column: Column, anchor: Row[Any, Any], moved: str, *, above: bool) -> str | None:
-    """Position of the task next to the anchor; None at the column's end."""
-    place = tasks.c.position
-    beyond = place < anchor.position if above else place > anchor.position
-    neighbour: str | None = connection.scalar(
-        select(place).where(column.condition(moved), beyond).order_by(place.desc() if above else place).limit(1)
-    )
-    return neighbour
 
 
 def _deal_out(connection: Connection, column: Column, anchor: Row[Any, Any], journal: Journal, moved: str) -> None:
@@ -120,8 +146,7 @@ def _deal_out(connection: Connection, column: Column, anchor: Row[Any, Any], jou
         if max(map(len, keys)) <= SHORT or (low is None and high is None):
             break
         size *= 2
-    for row, key in zip(rows, keys, strict=True):
-        connection.execute(update(tasks).where(tasks.c.id == row.id).values(position=key))
+    connection.execute(_MOVE_TO, [{"task_id": row.id, "key": key} for row, key in zip(rows, keys, strict=True)])
     for row in rows:
         stored = find_task(connection, column.client_id, row.id)
         assert stored is not None
@@ -132,15 +157,14 @@ def _side(
     connection: Connection, column: Column, anchor: Row[Any, Any], moved: str, size: int, *, is_above: bool
 ) -> tuple[Sequence[Row[Any, Any]], str | None]:
     """Up to ``size`` tasks next to the anchor, nearest first, and the position of the one beyond them."""
-    place = tasks.c.position
     beyond = (
-        or_(place < anchor.position, and_(place == anchor.position, tasks.c.id < anchor.id))
+        or_(_place < anchor.position, and_(_place == anchor.position, tasks.c.id < anchor.id))
         if is_above
-        else or_(place > anchor.position, and_(place == anchor.position, tasks.c.id > anchor.id))
+        else or_(_place > anchor.position, and_(_place == anchor.position, tasks.c.id > anchor.id))
     )
-    order = (place.desc(), tasks.c.id.desc()) if is_above else (place, tasks.c.id)
+    order = (_place.desc(), tasks.c.id.desc()) if is_above else (_place, tasks.c.id)
     rows = connection.execute(
-        select(tasks.c.id, place).where(column.condition(moved), beyond).order_by(*order).limit(size + 1)
+        select(tasks.c.id, _place).where(_HERE, _BUT, beyond).order_by(*order).limit(size + 1), column.parameters(moved)
     ).all()
     bound: str | None = rows[size].position if len(rows) > size else None
     return rows[:size], bound

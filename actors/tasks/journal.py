@@ -6,13 +6,13 @@ from typing import Any
 
 import attrs
 from attrs import define, field
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert
 
 from actors.storage.messages import LogEvent, Outcome, Trigger
 from actors.tasks.asked import Asked
-from actors.tasks.rows import StoredTask, dependencies_of, find_task
+from actors.tasks.rows import StoredTask, dependencies_of, dependents_of, find_task
 from actors.tasks.rules import is_blocked
-from actors.tasks.tables import history, task_dependencies
+from actors.tasks.tables import history
 from protocol.codec import encode, unstructure
 from protocol.events import Priority
 from protocol.task_model import Task, TaskPriority, TaskStatus
@@ -26,6 +26,11 @@ PRIORITIES = {
     TaskPriority.URGENT: Priority.HIGH,
 }
 DERIVED = frozenset({"id", "client_id", "version", "created", "updated", "is_blocked", "requires_approval"})
+TOLD = tuple(one.name for one in attrs.fields(Task) if one.name not in DERIVED)
+"""Fields whose changes history tells."""
+
+# Made once: a statement that is built anew for each change costs more than running it.
+_INSERT = insert(history)
 
 
 @define
@@ -34,15 +39,22 @@ class Journal:
 
     events: list[LogEvent] = field(factory=list)
     triggers: list[Trigger] = field(factory=list)
+    _newest: tuple[Task, dict[str, Any]] | None = field(default=None, init=False)
 
     def outcome(self, value: Any) -> Outcome[Any]:
         """The operation's outcome."""
         return Outcome(value=value, events=tuple(self.events), triggers=tuple(self.triggers))
 
+    def plain(self, task: Task) -> dict[str, Any]:
+        """The task as JSON values, which nobody changes: made once for all that carries it."""
+        if self._newest is None or self._newest[0] is not task:
+            self._newest = (task, unstructure(task))
+        return self._newest[1]
+
     def tell(self, kind: str, task: Task) -> None:
         """An event that carries the whole task."""
         self.events.append(
-            LogEvent(type=kind, channel="tasks", priority=PRIORITIES[task.priority], data={"task": unstructure(task)})
+            LogEvent(type=kind, channel="tasks", priority=PRIORITIES[task.priority], data={"task": self.plain(task)})
         )
 
     def deleted(self, task: Task) -> None:
@@ -56,7 +68,7 @@ class Journal:
     def trigger(self, kind: str, task: Task, **data: Any) -> None:
         """Something that the notifications room may want to tell."""
         self.triggers.append(
-            Trigger(kind=kind, priority=PRIORITIES[task.priority], data={"task": unstructure(task), **data})
+            Trigger(kind=kind, priority=PRIORITIES[task.priority], data={"task": self.plain(task), **data})
         )
 
     def told_of(self, before: Task | None, after: Task) -> None:
@@ -73,11 +85,7 @@ class Journal:
         was_open, is_open = is_blocked([before.status]), is_blocked([after.status])
         if was_open == is_open:
             return
-        for task_id in connection.scalars(
-            select(task_dependencies.c.task_id)
-            .where(task_dependencies.c.depends_on == after.id)
-            .order_by(task_dependencies.c.task_id)
-        ).all():
+        for task_id in dependents_of(connection, after.id):
             stored = find_task(connection, after.client_id, task_id)
             assert stored is not None, "a dependency belongs to a task of the same client"
             if not stored.task.is_blocked:
@@ -98,8 +106,9 @@ class Journal:
         left = before is not None and (before.task.status is not task.status or kind == "deleted")
         came = old is None or old.status is not task.status
         done_now = came and old is not None and task.status is TaskStatus.DONE
+        changes = changes_between(None if old is None else unstructure(old), self.plain(task))
         connection.execute(
-            insert(history),
+            _INSERT,
             {
                 "client_id": task.client_id,
                 "task_id": task.id,
@@ -112,7 +121,7 @@ class Journal:
                 "to_status": task.status.value if came else None,
                 "stay_ms": asked.now_ms - before.entered_ms if left and before is not None else None,
                 "cycle_ms": asked.now_ms - after.started_ms if done_now and after.started_ms is not None else None,
-                "changes": encode(changes_between(old, task)).decode(),
+                "changes": encode(changes).decode(),
             },
         )
 
@@ -123,15 +132,14 @@ def _waits_for_one_only(connection: Connection, task: Task) -> bool:
     return sum(1 for status in states.values() if is_blocked([status])) == 1
 
 
-def changes_between(before: Task | None, after: Task) -> dict[str, dict[str, Any]]:
-    """By field: what it was and what it is; an absent one was empty."""
-    old = {} if before is None else unstructure(before)
-    new = unstructure(after)
+def changes_between(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By field: what it was and what it is, of a task's JSON values; an absent one was empty."""
+    if before is None:
+        return {name: {"after": after[name]} for name in TOLD if after.get(name)}
     changed: dict[str, dict[str, Any]] = {}
-    for name in (one.name for one in attrs.fields(Task)):
-        if name in DERIVED or old.get(name) == new.get(name) or (before is None and not new.get(name)):
-            continue
-        changed[name] = {
-            side: values[name] for side, values in (("before", old), ("after", new)) if values.get(name) is not None
-        }
+    for name in TOLD:
+        if before.get(name) != after.get(name):
+            changed[name] = {
+                side: values[name] for side, values in (("before", before), ("after", after)) if name in values
+            }
     return changed

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from attrs import frozen
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from actors.tasks.rules import is_blocked, requires_approval
 from actors.tasks.tables import task_dependencies, task_tags, tasks
@@ -27,6 +27,7 @@ __all__ = [
     "StoredTask",
     "dependencies_of",
     "dependency_edges",
+    "dependents_of",
     "find_task",
     "insert_task",
     "read_tasks",
@@ -38,6 +39,26 @@ PRIORITIES = tuple(TaskPriority)
 _STATUS = {one.value: one for one in TaskStatus}
 _ANALYSIS = {one.value: one for one in AnalysisStatus}
 IDS_AT_ONCE = 500
+
+# Made once: a statement that is built anew for each row costs more than running it.
+_FIND = select(tasks).where(tasks.c.id == bindparam("task_id"), tasks.c.client_id == bindparam("client_id"))
+_DEPENDENCIES = (
+    select(task_dependencies.c.task_id, task_dependencies.c.depends_on, tasks.c.status)
+    .join(tasks, tasks.c.id == task_dependencies.c.depends_on)
+    .where(task_dependencies.c.task_id.in_(bindparam("task_ids", expanding=True)))
+    .order_by(task_dependencies.c.task_id, task_dependencies.c.place)
+)
+_DEPENDENTS = (
+    select(task_dependencies.c.task_id)
+    .where(task_dependencies.c.depends_on == bindparam("task_id"))
+    .order_by(task_dependencies.c.task_id)
+)
+_INSERT = insert(tasks)
+_REPLACE = update(tasks).where(tasks.c.id == bindparam("task_id"))
+_INSERT_TAGS = insert(task_tags)
+_DELETE_TAGS = delete(task_tags).where(task_tags.c.task_id == bindparam("of_task"))
+_INSERT_DEPENDENCIES = insert(task_dependencies)
+_DELETE_DEPENDENCIES = delete(task_dependencies).where(task_dependencies.c.task_id == bindparam("of_task"))
 
 
 @frozen
@@ -55,7 +76,7 @@ class StoredTask:
 
 def find_task(connection: Connection, client_id: str, task_id: str) -> StoredTask | None:
     """One task of a client, or None."""
-    row = connection.execute(select(tasks).where(tasks.c.id == task_id, tasks.c.client_id == client_id)).first()
+    row = connection.execute(_FIND, {"task_id": task_id, "client_id": client_id}).first()
     return None if row is None else _stored(row, dependencies_of(connection, [task_id]).get(task_id, {}))
 
 
@@ -69,12 +90,7 @@ def dependencies_of(connection: Connection, task_ids: Sequence[str]) -> dict[str
     """By task: its dependencies in order, each with its status."""
     found: dict[str, dict[str, TaskStatus]] = {}
     for start in range(0, len(task_ids), IDS_AT_ONCE):
-        for row in connection.execute(
-            select(task_dependencies.c.task_id, task_dependencies.c.depends_on, tasks.c.status)
-            .join(tasks, tasks.c.id == task_dependencies.c.depends_on)
-            .where(task_dependencies.c.task_id.in_(task_ids[start : start + IDS_AT_ONCE]))
-            .order_by(task_dependencies.c.task_id, task_dependencies.c.place)
-        ):
+        for row in connection.execute(_DEPENDENCIES, {"task_ids": task_ids[start : start + IDS_AT_ONCE]}):
             found.setdefault(row.task_id, {})[row.depends_on] = _STATUS[row.status]
     return found
 
@@ -84,10 +100,15 @@ def dependency_edges(connection: Connection, task_ids: Collection[str]) -> dict[
     return {one: list(on) for one, on in dependencies_of(connection, list(task_ids)).items()}
 
 
+def dependents_of(connection: Connection, task_id: str) -> Sequence[str]:
+    """Ids of the tasks that depend on one, in order."""
+    found: Sequence[str] = connection.scalars(_DEPENDENTS, {"task_id": task_id}).all()
+    return found
+
+
 def insert_task(connection: Connection, stored: StoredTask) -> None:
     """Keep a new task with its tags and dependencies."""
-    # As parameters: a statement that holds its values is built anew for each row, at three times the cost.
-    connection.execute(insert(tasks), {"id": stored.task.id, **_columns(stored)})
+    connection.execute(_INSERT, {"id": stored.task.id, **_columns(stored)})
     _insert_tags(connection, stored.task)
     _insert_dependencies(connection, stored.task)
 
@@ -95,12 +116,12 @@ def insert_task(connection: Connection, stored: StoredTask) -> None:
 def replace_task(connection: Connection, before: Task, stored: StoredTask) -> None:
     """Keep a task that has changed."""
     task = stored.task
-    connection.execute(update(tasks).where(tasks.c.id == task.id).values(**_columns(stored)))
+    connection.execute(_REPLACE, {"task_id": task.id, **_columns(stored)})
     if before.tags != task.tags:
-        connection.execute(delete(task_tags).where(task_tags.c.task_id == task.id))
+        connection.execute(_DELETE_TAGS, {"of_task": task.id})
         _insert_tags(connection, task)
     if before.dependencies != task.dependencies:
-        connection.execute(delete(task_dependencies).where(task_dependencies.c.task_id == task.id))
+        connection.execute(_DELETE_DEPENDENCIES, {"of_task": task.id})
         _insert_dependencies(connection, task)
 
 
@@ -111,13 +132,13 @@ def search_text(title: str, description: str | None, tags: Iterable[str]) -> str
 
 def _insert_tags(connection: Connection, task: Task) -> None:
     if task.tags:
-        connection.execute(insert(task_tags), [{"task_id": task.id, "tag": tag} for tag in task.tags])
+        connection.execute(_INSERT_TAGS, [{"task_id": task.id, "tag": tag} for tag in task.tags])
 
 
 def _insert_dependencies(connection: Connection, task: Task) -> None:
     if task.dependencies:
         connection.execute(
-            insert(task_dependencies),
+            _INSERT_DEPENDENCIES,
             [{"task_id": task.id, "depends_on": one, "place": place} for place, one in enumerate(task.dependencies)],
         )
 
