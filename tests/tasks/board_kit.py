@@ -6,20 +6,26 @@ import itertools
 from typing import Any
 
 from attrs import define, field
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from actors.refusals import CommandRefused
 from actors.storage.messages import LogEvent, Outcome, Trigger
 from actors.tasks.asked import Asked
 from actors.tasks.messages import TASK_REQUESTS, CleanUpTasks, ImportTasks
 from actors.tasks.store import READS, WRITES
+from actors.tasks.tables import history, task_dependencies, task_tags, tasks
 from protocol.codec import structure, unstructure
+from protocol.errors import ErrorCode
 from protocol.task_model import Task, TaskStatus
 from protocol.tasks import TASK_COMMANDS, TaskBoard, TaskCleanup, TaskImport
 
-__all__ = ["START_MS", "BoardStore", "refusal_of"]
+__all__ = ["DAY_MS", "HOUR_MS", "NOBODY", "START_MS", "BoardStore", "everything", "refusal_of", "refuse"]
 
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 START_MS = 1_790_000_000_000
+NOBODY = "00000000-0000-4000-8000-000000000000"
+"""A task id that no task has."""
 REQUESTS = {**TASK_REQUESTS, TaskImport: ImportTasks, TaskCleanup: CleanUpTasks}
 COMMANDS = {name: one.data for name, one in TASK_COMMANDS.items()} | {
     "task_import": TaskImport,
@@ -110,3 +116,20 @@ def refusal_of(store: BoardStore, kind: str, **data: Any) -> CommandRefused:
     except CommandRefused as refusal:
         return refusal
     raise AssertionError(f"{kind} was carried out")
+
+
+def everything(board: BoardStore) -> list[object]:
+    """All rows of the room, to see that a refusal left nothing."""
+    return [
+        board.connection.execute(select(table).order_by(*table.primary_key)).all()
+        for table in (tasks, task_tags, task_dependencies, history)
+    ]
+
+
+def refuse(board: BoardStore, code: ErrorCode, field: str, kind: str, **data: object) -> CommandRefused:
+    """The command is refused so, and changes nothing."""
+    before = everything(board)
+    refusal = refusal_of(board, kind, **data)
+    assert (refusal.code, refusal.field) == (code, field)
+    assert everything(board) == before
+    return refusal

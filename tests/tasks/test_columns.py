@@ -1,0 +1,91 @@
+"""Columns on both databases: where tasks stand, where they may go, and how many there may be."""
+
+from __future__ import annotations
+
+from actors.tasks.positions import LONGEST
+from protocol.codec import unstructure
+from protocol.errors import ErrorCode
+from protocol.task_model import TaskStatus
+from tests.tasks.board_kit import BoardStore, refuse
+
+
+def test_tasks_stand_where_they_were_put(board: BoardStore) -> None:
+    a, b, c, d = (board.create(title) for title in "abcd")
+    assert board.column("todo") == ["a", "b", "c", "d"]
+    board.move(d, before=a.id)
+    board.move(a, after=c.id)
+    assert board.column("todo") == ["d", "b", "c", "a"]
+    board.move(b)
+    assert board.column("todo") == ["d", "c", "a", "b"]
+    board.move(c, "in_progress")
+    board.move(b, "in_progress", before=c.id)
+    assert (board.column("todo"), board.column("in_progress")) == (["d", "a"], ["b", "c"])
+
+
+def test_a_place_beside_a_task_of_another_column_is_a_conflict(board: BoardStore) -> None:
+    a, b = board.create(), board.create(status="in_progress")
+    for name in ("before", "after"):
+        refusal = refuse(
+            board, ErrorCode.CONFLICT, f"data.{name}",
+            "task_move", task_id=a.id, version=1, status="todo", **{name: b.id},
+        )  # fmt: skip
+        assert refusal.current == unstructure(a)
+
+
+def test_keys_that_became_long_are_dealt_out_anew_and_all_devices_are_told(board: BoardStore) -> None:
+    a, b = board.create("a"), board.create("b")
+    others = [board.create(f"n{number}") for number in range(40)]
+    expected = ["a", "b", *(one.title for one in others)]
+    for number in range(400):
+        moved = others[number % len(others)]
+        board.move(moved, after=a.id)
+        expected.remove(moved.title)
+        expected.insert(1, moved.title)
+    assert board.column("todo") == expected
+    positions = [one.position for one in board.do("task_list", sort="position", order="ascending", limit=100).tasks]
+    assert max(map(len, positions)) <= LONGEST
+    assert len(set(positions)) == len(positions) == 42
+    # A client that only follows the events has every task where the server has it.
+    mirror = {one.data["task"]["id"]: one.data["task"] for one in board.events}
+    assert [one["title"] for one in sorted(mirror.values(), key=lambda one: one["position"])] == expected
+    assert len([one for one in board.events if one.type == "task_moved"]) > 400
+    assert board.get(b).version == 1
+
+
+def test_a_move_that_is_not_allowed_is_refused_with_what_is(board: BoardStore) -> None:
+    made = board.create(status="done")
+    for kind in ("task_move", "task_update"):
+        refusal = refuse(
+            board, ErrorCode.INVALID_FIELD, "data.status", kind, task_id=made.id, version=1, status="backlog"
+        )
+        assert "from done it can go to todo, in_progress, testing" in refusal.message
+
+
+def test_a_full_column_takes_no_more_but_by_force(board: BoardStore) -> None:
+    board.do("task_limits", project="default", limits={"in_progress": 1})
+    first = board.create(status="in_progress")
+    second = board.create()
+    for kind, data in (
+        ("task_create", {"title": "x", "status": "in_progress"}),
+        ("task_move", {"task_id": second.id, "version": 1, "status": "in_progress"}),
+        ("task_update", {"task_id": second.id, "version": 1, "status": "in_progress"}),
+    ):
+        refusal = refuse(board, ErrorCode.CONFLICT, "data.status", kind, **data)
+        assert "in_progress of 'default' may have 1 tasks and has 1" in refusal.message
+    # Within the column nothing becomes more, and another project has limits of its own.
+    board.move(first)
+    board.create(status="in_progress", project="other")
+    assert board.move(second, "in_progress", force=True).status is TaskStatus.IN_PROGRESS
+    columns = {one.status.value: one for one in board.do("task_board").columns}
+    assert (columns["in_progress"].count, columns["in_progress"].limit, columns["todo"].limit) == (2, 1, None)
+    board.do("task_limits", project="default", limits={})
+    board.create(status="in_progress")
+
+
+def test_a_new_status_or_project_by_update_is_a_move_to_the_end(board: BoardStore) -> None:
+    a, b = board.create("a"), board.create("b", status="in_progress")
+    board.told()
+    assert board.update(a, status="in_progress", title="a2").position > b.position
+    board.update(b, project="other")
+    assert board.told() == ["task_moved", "task_moved"]
+    assert (board.column("in_progress"), board.column("in_progress", "other")) == (["a2"], ["b"])
