@@ -30,7 +30,7 @@ from cattrs.errors import (
 
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ping, Pong
 from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
-from protocol.json_text import json_type, parse_object
+from protocol.json_text import MAXIMUM_INTEGER, json_type, parse_object
 from protocol.server_messages import SERVER_MESSAGES
 from protocol.validation import FieldFault, printable_ascii
 
@@ -69,6 +69,9 @@ class _WrongType(ValueError):
 def _strict_integer(value: Any, _: type) -> int:
     if type(value) is int:
         return value
+    # To JSON Schema, by which our documents say `integer`, 3.0 is one as well (draft 2020-12, validation 6.1.1).
+    if type(value) is float and value.is_integer() and abs(value) <= MAXIMUM_INTEGER:
+        return int(value)
     raise _WrongType("an integer", value)
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from protocol.errors import BadMessage
 
-__all__ = ["json_type", "parse_object"]
+__all__ = ["MAXIMUM_INTEGER", "json_type", "parse_object"]
 
 MAXIMUM_NESTING = 64
 MAXIMUM_INTEGER = 2**53

@@ -9,12 +9,14 @@ import msgspec
 from attrs import evolve, frozen
 from sqlalchemy import ColumnElement, Connection, exists, func, select, tuple_
 
-from actors.tasks.asked import Asked, existing_task, invalid, not_found
+from actors.refusals import CommandRefused
+from actors.tasks.asked import Asked, existing_task, not_found
 from actors.tasks.columns import limits_of
 from actors.tasks.cursors import Cursor, read_cursor, write_cursor
 from actors.tasks.rows import read_tasks
 from actors.tasks.tables import history, task_dependencies, task_tags, tasks
 from protocol.codec import encode, unstructure, wire_time
+from protocol.errors import ErrorCode
 from protocol.task_answers import Board, BoardColumn, HistoryEntry, HistoryPage, TaskPage
 from protocol.task_model import Task, TaskStatus, parse_moment_ms
 from protocol.tasks import TaskBoard, TaskFilter, TaskGet, TaskHistory, TaskList
@@ -63,7 +65,10 @@ def list_tasks(connection: Connection, asked: Asked[TaskList]) -> TaskPage:
     if data.cursor is not None:
         cursor = read_cursor(data.cursor, listing, order.kind)
         if cursor is None:
-            raise invalid(asked, "cursor", "is none of this listing")
+            # As an id that names no task: only the server makes cursors.
+            raise CommandRefused(
+                ErrorCode.NOT_FOUND, "there is no such page of this listing", field=f"{asked.path}.cursor"
+            )
         reached = tuple_(cursor.value, cursor.task_id)
         conditions.append(place > reached if is_ascending else place < reached)
     ordered = (order.key, tasks.c.id) if is_ascending else (order.key.desc(), tasks.c.id.desc())

@@ -216,6 +216,20 @@ def test_what_is_right_is_taken_as_it_is() -> None:
     assert decode_command(frame("cancel", {"target": "x"})).data == Cancel("x")
 
 
+def test_an_integer_may_be_written_with_a_point_as_json_schema_has_it() -> None:
+    written = decode_command(frame("generate", {"prompt": "x", "max_tokens": 3.0, "seed": float(2**53)})).data
+    assert isinstance(written, Generate)
+    assert (written.max_tokens, written.seed) == (3, 2**53)
+    assert type(written.max_tokens) is int
+
+
+@pytest.mark.parametrize("value", [3.5, 2.0**53 + 2, 1e300])
+def test_what_is_no_whole_number_within_bounds_is_no_integer(value: float) -> None:
+    with pytest.raises(InvalidField, match="must be an integer, not a number") as caught:
+        decode_command(frame("generate", {"prompt": "x", "seed": value}))
+    assert caught.value.field == "data.seed"
+
+
 @pytest.mark.parametrize("sample", sorted(SAMPLES))
 def test_a_ping_may_carry_anything(sample: str) -> None:
     received = decode_command(json.dumps({"type": "ping", "id": "p", "data": SAMPLES[sample]}))

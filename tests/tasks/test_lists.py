@@ -73,15 +73,15 @@ def test_filters_mean_what_they_say(board: BoardStore) -> None:
 
 @pytest.mark.parametrize("cursor", ["x", "W10", "WyJhIiwxLCJiIl0", "é", "////", "W251bGxd"])
 def test_a_cursor_that_is_none_is_refused(board: BoardStore, cursor: str) -> None:
-    refuse(board, ErrorCode.INVALID_FIELD, "data.cursor", "task_list", cursor=cursor)
+    refuse(board, ErrorCode.NOT_FOUND, "data.cursor", "task_list", cursor=cursor)
 
 
 def test_a_cursor_of_another_listing_is_refused(board: BoardStore) -> None:
     board.create()
     board.create()
     cursor = board.do("task_list", limit=1).next_cursor
-    refuse(board, ErrorCode.INVALID_FIELD, "data.cursor", "task_list", limit=1, cursor=cursor, sort="due")
-    refuse(board, ErrorCode.INVALID_FIELD, "data.cursor", "task_list", limit=1, cursor=cursor, search="x")
+    refuse(board, ErrorCode.NOT_FOUND, "data.cursor", "task_list", limit=1, cursor=cursor, sort="due")
+    refuse(board, ErrorCode.NOT_FOUND, "data.cursor", "task_list", limit=1, cursor=cursor, search="x")
     assert len(board.do("task_list", limit=7, cursor=cursor).tasks) == 1
 
 

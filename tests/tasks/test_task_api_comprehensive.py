@@ -242,7 +242,7 @@ BAD = [
     ("GET", "/tasks/me?limit=1&limit=2", {}, 422, "invalid_field", "query.limit"),
     ("GET", "/tasks/me?status=later", {}, 422, "invalid_field", "query.status[0]"),
     ("GET", "/tasks/me?sort=title", {}, 422, "invalid_field", "query.sort"),
-    ("GET", "/tasks/me?cursor=x", {}, 422, "invalid_field", "query.cursor"),
+    ("GET", "/tasks/me?cursor=x", {}, 404, "not_found", "query.cursor"),
     ("GET", "/tasks/me?is_blocked=maybe", {}, 422, "invalid_field", "query.is_blocked"),
     ("GET", "/tasks/me?colour=red", {}, 422, "invalid_field", "query.colour"),
     ("GET", "/tasks/me/board?project=%00", {}, 422, "invalid_field", "query.project"),
