@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -153,10 +154,7 @@ def _register_single(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.patch("/tasks/<client_id>/<uuid:task_id>")
     async def update_task(client_id: str, task_id: UUID) -> Any:
-        who = await _owner(rooms, client_id)
-        body = _as_update(parse_object(await request.get_data()))
-        data = structure(_with_version(body, task_id), TaskUpdate, prefix="body")
-        return _task(await _ask(rooms, UpdateTask(**await _write(who), data=data), "body"))
+        return await _change(rooms, client_id, task_id, UpdateTask, TaskUpdate, read_body=_as_update)
 
     @app.delete("/tasks/<client_id>/<uuid:task_id>")
     async def delete_task(client_id: str, task_id: UUID) -> Any:
@@ -166,23 +164,33 @@ def _register_single(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.post("/tasks/<client_id>/<uuid:task_id>/move")
     async def move_task(client_id: str, task_id: UUID) -> Any:
-        who = await _owner(rooms, client_id)
-        body = parse_object(await request.get_data())
-        data = structure(_with_version(body, task_id), TaskMove, prefix="body")
-        return _task(await _ask(rooms, MoveTask(**await _write(who), data=data), "body"))
+        return await _change(rooms, client_id, task_id, MoveTask, TaskMove)
 
     @app.post("/tasks/<client_id>/<uuid:task_id>/decision")
     async def decide_task(client_id: str, task_id: UUID) -> Any:
-        who = await _owner(rooms, client_id)
-        body = parse_object(await request.get_data())
-        data = structure(_with_version(body, task_id), TaskDecide, prefix="body")
-        return _task(await _ask(rooms, DecideTask(**await _write(who), data=data), "body"))
+        return await _change(rooms, client_id, task_id, DecideTask, TaskDecide)
 
     @app.get("/tasks/<client_id>/<uuid:task_id>/history")
     async def read_history(client_id: str, task_id: UUID) -> Any:
         who = await _owner(rooms, client_id)
         data = query_as(TaskHistory, task_id=str(task_id))
         return _json(await _ask(rooms, ReadHistory(**_read(who), data=data), "query"))
+
+
+async def _change(
+    rooms: Rooms,
+    client_id: str,
+    task_id: UUID,
+    message: type[TaskRequest[Task]],
+    wanted: type,
+    *,
+    read_body: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: body,
+) -> Response:
+    """Carry out the change of a task that the body describes; path and header say of which task and version."""
+    who = await _owner(rooms, client_id)
+    body = read_body(parse_object(await request.get_data()))
+    data = structure(_with_version(body, task_id), wanted, prefix="body")
+    return _task(await _ask(rooms, message(**await _write(who), data=data), "body"))
 
 
 async def _owner(rooms: Rooms, client_id: str) -> Identity:
