@@ -118,9 +118,7 @@ def position_beside(
         return last_position(connection, column, moved)
     name = "before" if before is not None else "after"
     for _ in range(2):
-        anchor = None
-        if anchor_id != moved:
-            anchor = connection.execute(_ANCHOR, column.parameters(anchor=anchor_id)).first()
+        anchor = connection.execute(_ANCHOR, column.parameters(anchor=anchor_id)).first()
         if anchor is None:
             raise conflict(asked, name, f"this task is not in the column {column.status.value}", current)
         beyond = _ABOVE if before is not None else _BELOW

@@ -5,7 +5,7 @@ from __future__ import annotations
 from actors.tasks.positions import LONGEST
 from protocol.codec import unstructure
 from protocol.errors import ErrorCode
-from protocol.task_model import TaskStatus
+from protocol.task_model import Task, TaskStatus
 from tests.tasks.board_kit import BoardStore, refuse
 
 
@@ -50,6 +50,31 @@ def test_keys_that_became_long_are_dealt_out_anew_and_all_devices_are_told(board
     assert [one["title"] for one in sorted(mirror.values(), key=lambda one: one["position"])] == expected
     assert len([one for one in board.events if one.type == "task_moved"]) > 400
     assert board.get(b).version == 1
+
+
+def test_long_keys_on_both_sides_are_dealt_out_anew_as_far_as_they_reach(board: BoardStore) -> None:
+    above, below = board.create("above"), board.create("below")
+    expected = [above.title, below.title]
+    told: list[int] = []
+    for number in range(330):
+        one = board.create(f"n{number}")
+        board.told()
+        # Between the two that were put last, so that each key goes one step deeper than all others.
+        board.move(one, after=above.id)
+        told.append(len(board.told()))
+        expected.insert(expected.index(above.title) + 1, one.title)
+        above, below = (one, below) if number % 2 else (above, one)
+    found: list[Task] = []
+    cursor: dict[str, str] = {}
+    while not found or cursor:
+        page = board.do("task_list", sort="position", order="ascending", limit=100, **cursor)
+        found += page.tasks
+        cursor = {} if page.next_cursor is None else {"cursor": page.next_cursor}
+    assert [one.title for one in found] == expected
+    assert max(len(one.position) for one in found) <= LONGEST
+    # Keys of the nearest 32 on each side would have stayed long: more were dealt out, once and for all.
+    (dealt_out,) = (one for one in told if one > 1)
+    assert dealt_out > 2 * 64
 
 
 def test_a_move_that_is_not_allowed_is_refused_with_what_is(board: BoardStore) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.codec import wire_time
+from protocol.codec import encode, unstructure, wire_time
 from protocol.task_model import TaskStatus
 from tests.tasks.board_kit import DAY_MS, HOUR_MS, START_MS, BoardStore
 
@@ -22,6 +22,18 @@ def test_history_says_who_changed_what_and_when(board: BoardStore) -> None:
     assert [one.kind for one in rest.entries] == ["created"]
     assert rest.next_before is None
     assert board.do("task_history", task_id=made.id, before=1).entries == []
+
+
+def test_a_page_of_history_is_no_larger_than_a_frame(board: BoardStore) -> None:
+    made = board.create()
+    for number in range(60):
+        board.update(made, description=f"{number}" + "x" * 9_000)
+    page = board.do("task_history", task_id=made.id, limit=100)
+    assert len(encode(unstructure(page))) < 2**20
+    rest = board.do("task_history", task_id=made.id, limit=100, before=page.next_before)
+    assert rest.next_before is None
+    assert [one.version for one in (*page.entries, *rest.entries)] == list(range(61, 0, -1))
+    assert len(page.entries) > len(rest.entries)
 
 
 def test_figures_are_computed_from_history(board: BoardStore) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
+from sqlalchemy import Connection
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 
 from actors.inference.messages import Complete, Completion, GenerationRefused
-from actors.storage.messages import Read, Storage
+from actors.refusals import CommandRefused
+from actors.storage.messages import Committed, Query, Read, Storage, Transact
 from actors.tasks.messages import CreateTask, GetTask, ListTasks, TaskRequest, UpdateTask
-from actors.tasks.store import OPERATIONS, QUERIES
-from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, Tasks
+from actors.tasks.store import CLIENTS_WITH_DUE, OPERATIONS, PENDING_ANALYSES, QUERIES
+from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, LookForDue, Tasks
 from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason, Timings, Usage
 from protocol.task_model import AnalysisStatus, Task
@@ -44,7 +47,12 @@ def said(**what: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def tasks_room(
-    database: URL, answers: list[object], *, clock: Callable[[], float] = lambda: NOW, **hooks: Any
+    database: URL,
+    answers: list[object],
+    *,
+    clock: Callable[[], float] = lambda: NOW,
+    queries: Iterable[Query[Any, Any]] = QUERIES,
+    **hooks: Any,
 ) -> AsyncIterator[StorageRoom]:
     """The room on real storage, with a model that gives these answers, one after the other."""
 
@@ -62,7 +70,7 @@ async def tasks_room(
             ChildSpec(id="tasks", start=lambda: Tasks(storage, system.reference("model"), clock_seconds=clock)),
         ]
 
-    async with storage_room(database, operations=OPERATIONS, queries=QUERIES, children=children, **hooks) as room:
+    async with storage_room(database, operations=OPERATIONS, queries=queries, children=children, **hooks) as room:
         yield room
 
 
@@ -179,3 +187,77 @@ async def test_due_dates_that_are_near_are_triggered_at_start(database: URL) -> 
             )
             task = again if again.version > task.version else task
     assert told.count("me:due_soon") == 1
+
+
+DISK_FULL = OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+async def test_an_analysis_that_cannot_be_kept_yet_is_kept_when_the_database_takes_it(
+    database: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.tasks.tasks.LONGEST_RETRY_SECONDS", 0.01)
+    full = [DISK_FULL, DISK_FULL]
+
+    def hook(_: Any, __: str, triggers: tuple[Any, ...]) -> tuple[Any, ...]:
+        if full and any(one.kind == "analysis_done" for one in triggers):
+            raise full.pop()
+        return ()
+
+    # The model answers once: what it said is not thrown away.
+    async with tasks_room(database, [completion("said once")], hook=hook) as room:
+        task = await create(room)
+    assert (task.ai_analysis, full) == ("said once", [])
+
+
+async def test_what_waits_for_an_analysis_is_found_once_the_database_can_be_read(
+    database: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.tasks.tasks.LONGEST_RETRY_SECONDS", 0.01)
+    failures = [DISK_FULL, DISK_FULL]
+
+    def failing_at_first(connection: Connection, wanted: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return PENDING_ANALYSES.function(connection, wanted)
+
+    queries = [Query(one.name, failing_at_first) if one is PENDING_ANALYSES else one for one in QUERIES]
+    async with tasks_room(database, [completion("found")], queries=queries) as room:
+        assert (await create(room)).ai_analysis == "found"
+    assert failures == []
+
+
+async def test_due_dates_are_looked_for_again_after_the_database_could_not_be_read() -> None:
+    readers = RecordingRef("storage/readers", {Read: CommandRefused(ErrorCode.UNAVAILABLE, "no disk")})
+    actor = Tasks(Storage(RecordingRef("storage/writer"), readers), RecordingRef("model"))
+    for _ in range(2):
+        assert (await run_handler(actor, LookForDue(), run_spawned=True)).error is None
+    assert [one.message.query for one in readers.asked] == [CLIENTS_WITH_DUE.name] * 2
+    # While one look lasts, no second one begins.
+    assert len((await run_handler(actor, LookForDue())).spawned) == 1
+    assert (await run_handler(actor, LookForDue())).spawned == []
+
+
+async def test_a_task_is_told_as_it_was_made_where_it_cannot_be_read_again(database: URL) -> None:
+    async with tasks_room(database, []) as room:
+        made = await create(room, analyze_with_ai=False)
+    writer = RecordingRef("storage/writer", {Transact: Committed(value=made)})
+    readers = RecordingRef("storage/readers", {Read: ActorDead("storage/readers", 1, "crashed")})
+    actor = Tasks(Storage(writer, readers), RecordingRef("model"))
+    effects = await run_handler(
+        actor,
+        CreateTask(**said(data=TaskCreate(title="t", analyze_with_ai=True, ai_timeout_seconds=0))),
+        run_spawned=True,
+    )
+    assert (effects.error, effects.reply) == (None, made)
+
+
+async def test_a_model_that_is_never_there_fails_the_analysis_in_the_end(
+    database: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.tasks.tasks.ANALYSIS_SECONDS", 0.05)
+    monkeypatch.setattr("actors.tasks.tasks.RETRY_SECONDS", 0.001)
+    answers: list[object] = [ActorDead("model", 1, "crashed") for _ in range(100)]
+    async with tasks_room(database, answers) as room:
+        task = await create(room)
+    assert (task.ai_analysis_status, task.ai_analysis) == (AnalysisStatus.FAILED, None)
+    assert len(answers) < 100
