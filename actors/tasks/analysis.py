@@ -13,6 +13,7 @@ from actors.tasks.tables import tasks
 from protocol.codec import encode
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.task_model import AnalysisStatus, Task
+from protocol.tasks import TaskBulk, TaskCreate
 
 __all__ = [
     "ANALYSIS_BYTES",
@@ -23,6 +24,7 @@ __all__ = [
     "find_pending",
     "question",
     "record_analysis",
+    "wants_analysis",
 ]
 
 ANALYSIS_BYTES = 16 * 1024
@@ -63,6 +65,16 @@ class AnalysisFound:
     """What the model said; None where it failed."""
     confidence: float | None
     """Measured, with the text."""
+
+
+def wants_analysis(data: object) -> bool:
+    """Does this command make a task that waits for an analysis?"""
+    match data:
+        case TaskCreate():
+            return data.analyze_with_ai
+        case TaskBulk():
+            return any(item.create is not None and item.create.analyze_with_ai for item in data.items)
+    return False
 
 
 def question(pending: PendingAnalysis) -> Generate:

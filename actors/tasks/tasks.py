@@ -13,7 +13,7 @@ from attrs import frozen
 from actors.inference.messages import Complete, Completion
 from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
-from actors.tasks.analysis import AnalysisFound, PendingAnalysis, PendingWanted, question
+from actors.tasks.analysis import AnalysisFound, PendingAnalysis, PendingWanted, question, wants_analysis
 from actors.tasks.asked import Asked
 from actors.tasks.due import DueWanted
 from actors.tasks.messages import ChangeInBulk, CleanUpTasks, CreateTask, GetTask, ImportTasks, TaskRequest
@@ -87,6 +87,8 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
                 self._requests += 1
                 self.context.answer_later(self._answer, message)
             case LookForDue():
+                # A write that was not answered in time may have made a task that waits for its analysis.
+                self._has_pending.set()
                 if not self._is_looking_for_due:
                     self._is_looking_for_due = True
                     self.context.spawn(self._look_for_due)
@@ -129,7 +131,8 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
             key=request.key,
             timeout=MANY_WRITES_SECONDS if has_many else WRITE_SECONDS,
         )
-        self._has_pending.set()
+        if wants_analysis(request.data):
+            self._has_pending.set()
         if isinstance(request, CreateTask) and request.data.analyze_with_ai:
             return await self._with_analysis(request, committed.value)
         return committed.value

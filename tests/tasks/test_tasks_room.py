@@ -15,13 +15,15 @@ from sqlalchemy.exc import OperationalError
 from actors.inference.messages import Complete, Completion, GenerationRefused
 from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, Query, Read, Storage, Transact
-from actors.tasks.messages import CreateTask, GetTask, ListTasks, TaskRequest, UpdateTask
-from actors.tasks.store import CLIENTS_WITH_DUE, OPERATIONS, PENDING_ANALYSES, QUERIES
+from actors.tasks.analysis import wants_analysis
+from actors.tasks.asked import Asked
+from actors.tasks.messages import ChangeInBulk, CreateTask, GetTask, ListTasks, TaskRequest, UpdateTask
+from actors.tasks.store import CLIENTS_WITH_DUE, OPERATIONS, PENDING_ANALYSES, QUERIES, WRITES
 from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, LookForDue, Tasks
 from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason, Timings, Usage
 from protocol.task_model import AnalysisStatus, Task
-from protocol.tasks import TaskCreate, TaskGet, TaskList, TaskUpdate
+from protocol.tasks import BulkItem, TaskBulk, TaskCreate, TaskGet, TaskList, TaskUpdate
 from runtime import ActorDead, AskDeadline, ChildSpec, MailboxFull
 from runtime.testing import Probe, RecordingRef, run_handler
 from tests.server_fixture import eventually
@@ -160,12 +162,7 @@ async def test_a_server_that_is_about_to_end_leaves_the_analysis_for_its_next_st
         task = await create(room)
         assert task.ai_analysis_status is AnalysisStatus.PENDING
     async with tasks_room(database, [completion("after all")]) as room:
-
-        async def done() -> bool:
-            now = await ask(room, GetTask(**said(data=TaskGet(task_id=task.id))))
-            return bool(now.ai_analysis == "after all")
-
-        await eventually(done)
+        await until_analysed(room, task.id, "after all")
 
 
 async def test_due_dates_that_are_near_are_triggered_at_start(database: URL) -> None:
@@ -261,3 +258,43 @@ async def test_a_model_that_is_never_there_fails_the_analysis_in_the_end(
         task = await create(room)
     assert (task.ai_analysis_status, task.ai_analysis) == (AnalysisStatus.FAILED, None)
     assert len(answers) < 100
+
+
+async def until_analysed(room: StorageRoom, task_id: str, text: str) -> None:
+    async def is_analysed() -> bool:
+        now = await ask(room, GetTask(**said(data=TaskGet(task_id=task_id))))
+        return bool(now.ai_analysis == text)
+
+    await eventually(is_analysed)
+
+
+@pytest.mark.parametrize(
+    ("data", "is_wanted"),
+    [
+        (TaskCreate(title="a", analyze_with_ai=True), True),
+        (TaskCreate(title="a"), False),
+        (TaskBulk(items=[BulkItem(create=TaskCreate(title=one, analyze_with_ai=one == "b")) for one in "ab"]), True),
+        (TaskBulk(items=[BulkItem(create=TaskCreate(title="a"))]), False),
+        (TaskUpdate(task_id="00000000-0000-4000-8000-000000000000", version=1), False),
+    ],
+)
+def test_only_commands_that_ask_for_an_analysis_have_those_that_wait_looked_for(data: object, is_wanted: bool) -> None:
+    assert wants_analysis(data) is is_wanted
+
+
+async def test_a_task_that_is_made_with_others_gets_its_analysis(database: URL) -> None:
+    items = [BulkItem(create=TaskCreate(title="a")), BulkItem(create=TaskCreate(title="b", analyze_with_ai=True))]
+    async with tasks_room(database, [completion("of b")]) as room:
+        made = await ask(room, ChangeInBulk(**said(data=TaskBulk(items=items))))
+        assert made.items[1].task is not None
+        await until_analysed(room, made.items[1].task.id, "of b")
+
+
+async def test_a_task_that_was_made_after_its_asker_had_given_up_gets_its_analysis(database: URL) -> None:
+    async with tasks_room(database, [completion("all the same")]) as room:
+        await create(room, analyze_with_ai=False)
+        wanted = TaskCreate(title="t", analyze_with_ai=True)
+        asked = Asked(client_id="me", device_id="desk", data=wanted, now_ms=int(NOW * 1000))
+        made = await room.storage.transact(WRITES[CreateTask], asked, client_id="me")
+        room.system.reference("tasks").tell_nowait(LookForDue())
+        await until_analysed(room, made.value.id, "all the same")
