@@ -30,7 +30,7 @@ async def test_schemathesis_finds_nothing(server: RunningServer, tmp_path: Path)
     await server.until_engine_is("ready")
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(Path(__file__).with_name("schemathesis.toml")), "run", f"{server.about.rest_url}/openapi.json",
-        "--phases", "examples,coverage,fuzzing", "--max-examples", "8", "--seed", "7",
+        "--phases", "examples,coverage,fuzzing", "--max-examples", "16", "--seed", "7",
         "--generation-deterministic", "--request-timeout", "20",
     ]  # fmt: skip
     result = await trio.run_process(
