@@ -74,7 +74,6 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
 
     async def started(self) -> None:
         """Take up the analyses that an earlier life left, and look for due dates."""
-        self._has_pending.set()
         self.context.spawn(self._work_on_analyses)
         self.context.after(0, LookForDue())
         self.context.every(DUE_SECONDS, LookForDue())
