@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import click
 
 from actors.command_line.options import fail, find_server
-from actors.command_line.serve import ensure_checkpoint
 from actors.inspection.server_file import ServerFile, is_locked
 from actors.settings import Settings
 
@@ -34,6 +33,9 @@ def server_for(settings: Settings) -> Iterator[ServerFile]:
         yield running
         return
     if settings.engine == "mlx":
+        # It brings the database with it, a third of a second that no command beside a running server needs.
+        from actors.command_line.serve import ensure_checkpoint
+
         ensure_checkpoint(settings)
     click.secho("No server is running; starting one for this question …", fg="yellow", err=True)
     environment = {
