@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -87,16 +86,15 @@ def test_an_exception_is_logged_with_its_stack_but_without_its_variables(
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_thousand_failures_do_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
-    configured(monkeypatch, "info", terminal=terminal)
-    began = time.perf_counter()
-    for _ in range(1000):
-        try:
-            raise_with_secret()
-        except ZeroDivisionError:
-            logging.getLogger("runtime").exception("failed")
-    # With tracebacks drawn by rich this took 18 seconds.
-    assert time.perf_counter() - began < 5
+def test_a_stack_is_plain_text(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """A regression: a thousand failures held up the loop for 18 seconds, while rich drew frames round their stacks."""
+    stream = configured(monkeypatch, "info", terminal=terminal)
+    try:
+        raise_with_secret()
+    except ZeroDivisionError:
+        logging.getLogger("runtime").exception("failed")
+    assert "Traceback (most recent call last)" in stream.getvalue()
+    assert stream.getvalue().isascii()
 
 
 RESTARTING = {
