@@ -90,6 +90,9 @@ def _change(found: tuple[ServerFile, Credentials], name: str, change: str, as_js
 def _stage(server: ServerFile, credentials: Credentials) -> str | None:
     try:
         stage = _ask(server, credentials, "/health", SECONDS)["engine"]["change_stage"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        return None
     except (OSError, ValueError, KeyError):
         return None
     return None if stage is None else str(stage)

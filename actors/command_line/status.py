@@ -39,7 +39,9 @@ def status(data_dir: Path | None, as_json: bool) -> None:
         request = urllib.request.Request(f"{server.rest_url}/health", headers=credentials.headers)  # noqa: S310
         with direct.open(request, timeout=SECONDS) as response:
             health: dict[str, Any] = json.load(response)
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         fail(f"the server (process {server.pid}) does not answer at {server.rest_url}: {error}")
     if as_json:
         click.echo(json.dumps({**health, "pid": server.pid, "websocket_url": server.websocket_url}))
