@@ -93,7 +93,10 @@ async def stream_answer(client: Client, generate: Generate, piece: Callable[[str
 
 
 def run_until_interrupted(work: Callable[[], Any]) -> None:
-    """Run it; Ctrl-C cancels it in order, and whatever goes wrong is one line for a person."""
+    """Run it; Ctrl-C cancels it in order, and whatever goes wrong is one line for a person.
+
+    Raises `SystemExit`, also where the work calls `fail`.
+    """
 
     async def run() -> bool:
         interrupted = False
@@ -115,6 +118,12 @@ def run_until_interrupted(work: Callable[[], Any]) -> None:
     try:
         if trio.run(run):
             sys.exit(INTERRUPTED)
+    except* SystemExit as group:
+        ended: BaseException = group
+        while isinstance(ended, BaseExceptionGroup):
+            ended = ended.exceptions[0]
+        # Out of its groups: Python would show their stacks to the person.
+        raise ended from None
     except* CommandFailed as group:
         fail("; ".join(str(one) for one in group.exceptions))
     except* (OSError, Disconnected) as group:

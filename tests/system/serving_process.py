@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define
+from click.testing import CliRunner
+
+from actors.command_line.main import leanvibe as program
 
 __all__ = ["ServingProcess", "is_alive", "leanvibe", "start_server", "wait_for"]
 
@@ -54,6 +57,9 @@ def environment(data_folder: Path, **settings: str) -> dict[str, str]:
         "LEANVIBE_CACHE_DIR": str(data_folder / "cache"),
         # No test here may start the real engine by accident: it would fetch a model first.
         "LEANVIBE_ENGINE": "mock",
+        # Nor may one meet a server that the person runs.
+        "LEANVIBE_PORT": "0",
+        "LEANVIBE_WS_PORT": "0",
         "LEANVIBE_CLIENT_ID": "system-test",
         "COLUMNS": "200",
         **settings,
@@ -99,8 +105,17 @@ class ServingProcess:
         return found
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a command against this server."""
-        return leanvibe(self.data_folder, *arguments, **settings)
+        """Run a command against this server, without a process of its own: that would be all imports (`leanvibe` is one)."""
+        wanted = environment(self.data_folder, **settings)
+        # What is None is taken out of the environment for that time.
+        done = CliRunner().invoke(
+            program,
+            arguments,
+            env={**dict.fromkeys(os.environ), **wanted},
+            prog_name="leanvibe",
+            catch_exceptions=False,
+        )
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     def inspect_json(self, *arguments: str) -> Any:
         """What an inspect command answers as JSON."""

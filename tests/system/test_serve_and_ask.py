@@ -27,7 +27,7 @@ TEST_QUESTION = "count to 30"
 def test_a_question_is_answered_on_standard_output_alone(tmp_path: Path) -> None:
     with start_server(tmp_path) as server:
         print(f"server.json after {server.ready_seconds:.2f} s")
-        done = server.run("ask", TEST_QUESTION)
+        done = leanvibe(tmp_path, "ask", TEST_QUESTION)
         assert (done.returncode, done.stdout, done.stderr) == (0, count_to(30) + "\n", "")
         done = server.run("ask", "--json", "héllo", "--seed", "7")
         answer = json.loads(done.stdout)
