@@ -37,6 +37,7 @@ from runtime.inspection import actor_snapshot
 from tests.database_fixture import fresh_database
 
 __all__ = [
+    "PATIENCE_SECONDS",
     "Peer",
     "RunningServer",
     "count_to",
@@ -137,7 +138,7 @@ class Peer:
 
     async def close_code(self) -> int:
         """Read to the end and return the code of the close frame (1006 where there was none)."""
-        with trio.fail_after(10), suppress(ConnectionClosed):
+        with trio.fail_after(PATIENCE_SECONDS), suppress(ConnectionClosed):
             while True:
                 await self.websocket.recv()
         code = self.websocket.close_code
@@ -176,7 +177,9 @@ class RunningServer:
 
     def http(self, **arguments: Any) -> httpx.AsyncClient:
         """An HTTP client for the REST address."""
-        return httpx.AsyncClient(base_url=self.about.rest_url, trust_env=False, verify=False, timeout=10, **arguments)
+        return httpx.AsyncClient(
+            base_url=self.about.rest_url, trust_env=False, verify=False, timeout=PATIENCE_SECONDS, **arguments
+        )
 
     async def engine(self) -> EngineHealth:
         """The engine as the inference actor sees it."""
@@ -219,7 +222,7 @@ class RunningServer:
     async def inspect(self, request: object) -> list[dict[str, Any]]:
         """All lines that the inspection socket answers with; a request that is bytes is sent as it is."""
         data = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with await trio.open_unix_socket(self.about.inspection_socket) as stream:
                 await stream.send_all(data)
                 received = b""

@@ -13,7 +13,7 @@ from actors.connections import link
 from actors.inference.engine import EngineSettings
 from tests.connections.deaf_client import Deaf, deaf_client
 from tests.connections.test_client_stream import TELL, event, numbers, tell
-from tests.server_fixture import count_to, eventually, running_server
+from tests.server_fixture import PATIENCE_SECONDS, count_to, eventually, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
@@ -25,7 +25,7 @@ EVENTS = 30
 async def read_to_the_close(deaf: Deaf) -> tuple[int, int]:
     """The code of the close frame, and the bytes that came up to it."""
     received_bytes = 0
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         while True:
             data = await deaf.stream.receive_some(65_536)
             assert data, "closed without a close frame"
