@@ -58,9 +58,11 @@ class BoardMachine(RuleBasedStateMachine):
         self.engine.dispose()
         shutil.rmtree(self.folder)
 
-    @initialize()
-    def limit(self) -> None:
+    @initialize(target=known)
+    def begin(self) -> Any:
+        """A limit, and a column with enough tasks to move among."""
         self.store.do("task_limits", project="default", limits={"testing": LIMIT})
+        return multiple(*(self.create(TaskStatus.TODO, []) for _ in range(4)))
 
     def attempt(self, kind: str, **data: Any) -> tuple[Any, CommandRefused | None]:
         """What the command answers, or why it is refused."""
@@ -83,6 +85,13 @@ class BoardMachine(RuleBasedStateMachine):
         self.waits_for[task.id] = set(wanted)
         self.versions[task.id] = 1
         return task.id
+
+    @rule(task_id=known, place=st.integers(0, 9), is_before=st.booleans())
+    def move_within_its_column(self, task_id: str, place: int, is_before: bool) -> None:
+        if task_id in self.versions:
+            status = self.status_of(task_id)
+            column = self.order[status]
+            self.move(task_id, status, column[place % len(column)], is_before, False)
 
     @rule(task_id=known, status=STATUSES, beside=known, is_before=st.booleans(), is_stale=st.booleans())
     def move(self, task_id: str, status: TaskStatus, beside: str, is_before: bool, is_stale: bool) -> None:
