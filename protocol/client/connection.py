@@ -35,6 +35,7 @@ class Connection:
         self._websocket = websocket
         self._received = received
         self._send, self._outgoing = trio.open_memory_channel[bytes](64)
+        self._closing = trio.Lock()
         self.has_ended = trio.Event()
         self.cause: Disconnected | None = None
         """Why it ended."""
@@ -49,7 +50,9 @@ class Connection:
     async def close(self) -> None:
         """Say good-bye, and wait a moment for the server's."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
-            await self._websocket.aclose()
+            # trio-websocket: a second aclose() returns at once, and its caller would end the reader that the first waits for.
+            async with self._closing:
+                await self._websocket.aclose()
 
     async def read(self) -> None:
         """Hand over messages until the connection ends."""

@@ -420,3 +420,15 @@ async def test_an_unread_answer_does_not_hold_up_other_commands(server: RunningS
         for number in range(20):
             assert await client.ping(number) == number
         assert await unread.text() == count_to(300)
+
+
+async def test_who_leaves_waits_for_the_good_bye_of_the_server_and_no_longer(
+    engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A regression: whatever was asked from the command line ended two seconds late."""
+    monkeypatch.setattr(connection_module, "CLOSE_SECONDS", 60.0)
+    async with connect(engineless_server.about.websocket_url, client_id="me") as client:
+        await client.command("task_list", {})
+        began = trio.current_time()
+    # Far more than a good-bye takes, and less than the whole time that one who says none is given.
+    assert trio.current_time() - began < 30
