@@ -22,6 +22,7 @@ from rich.table import Table
 from actors.command_line.chat_input import COMMANDS, Slash
 from protocol.client import Client, CommandFailed
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
+from protocol.errors import ErrorCode
 from protocol.programming_languages import language_of_file
 from protocol.validation import FieldFault
 
@@ -187,7 +188,9 @@ class ChatSession:
             task = (await self.client.command("task_get", {"task_id": self._numbered(words[1])["id"]}))["data"]
             self.console.print(Markdown(f"**{task['title']}** ({task['status']})\n\n{task.get('description') or ''}"))
         else:
-            made = (await self.client.command("task_create", {"title": argument}))["data"]
+            # As `leanvibe task add TITLE` has it, for fingers that are used to it.
+            title = argument.removeprefix("add ").strip() or argument
+            made = (await self.client.command("task_create", {"title": title}))["data"]
             self.console.print(f"made: {escape(made['title'])} ({made['status']})", highlight=False)
 
     def _numbered(self, number: str) -> dict[str, Any]:
@@ -208,7 +211,14 @@ class ChatSession:
         return turns
 
     async def _history(self, _: str) -> None:
-        for turn in await self._turns():
+        try:
+            turns = await self._turns()
+        except CommandFailed as error:
+            if error.code != ErrorCode.NOT_FOUND.value:
+                raise
+            self.console.print("nothing said yet")
+            return
+        for turn in turns:
             self.console.print(f"[bold]{'you' if turn['role'] == 'user' else 'model'}[/bold]", highlight=False)
             self.console.print(Markdown(turn["content"]))
 

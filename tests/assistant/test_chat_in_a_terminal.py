@@ -104,6 +104,9 @@ def test_a_conversation_with_commands_files_and_ctrl_c(serving: ServingProcess, 
     with chat(serving, "--conversation", "tour") as terminal:
         terminal.until("/help shows more")
         terminal.until("> ")
+        terminal.type("/history\n")
+        terminal.until("nothing said yet")
+        terminal.until("> ")
         terminal.type("count to 5\n")
         terminal.until("1 2 3 4 5")
         terminal.until("> ")
@@ -155,7 +158,7 @@ def test_a_conversation_with_commands_files_and_ctrl_c(serving: ServingProcess, 
         terminal.until("tour stays stored")
         terminal.until("> ")
         terminal.type("/history\n")
-        terminal.until("not_found")
+        terminal.until("nothing said yet")
         terminal.until("> ")
         # Ctrl-C at the prompt leaves nothing and nobody.
         terminal.type("\x03")
