@@ -234,7 +234,7 @@ BAD = [
     ("POST", "/tasks/me", {"content": b"[]"}, 400, "bad_message", None),
     ("POST", "/tasks/me", {"content": b'{"title":"a","title":"b"}'}, 400, "bad_message", None),
     ("POST", "/tasks/me", {"content": b'{"title": NaN}'}, 400, "bad_message", None),
-    ("POST", "/tasks/me", {"content": b" " * (MAXIMUM_FRAME_BYTES + 1)}, 413, "too_large", None),
+    ("POST", "/tasks/me", {"content": b" " * (MAXIMUM_FRAME_BYTES + 1)}, 413, "too_large", "body"),
     ("POST", "/tasks/me", {"json": {"title": "x"}, "headers": {"Idempotency-Key": "x" * 65}}, 422, "invalid_field", "Idempotency-Key"),
     ("POST", "/tasks/-me", {"json": {"title": "x"}}, 422, "invalid_field", "client_id"),
     ("GET", "/tasks/me?limit=0", {}, 422, "invalid_field", "query.limit"),
