@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from actors.inference.worker.prefill_budget import LEAST_TOKENS, MOST_TOKENS, PrefillBudget
+from actors.inference.worker.prefill_budget import (
+    FIRST_CHUNKS,
+    FIRST_TOKENS,
+    LEAST_TOKENS,
+    MOST_TOKENS,
+    YOUNG_SECONDS,
+    PrefillBudget,
+)
 
 
 def measured(decode_seconds: float, token_seconds: float) -> PrefillBudget:
@@ -35,3 +42,11 @@ def test_a_prompt_makes_progress_however_dear_reading_is() -> None:
 
 def test_before_anything_was_measured_a_small_chunk_is_tried() -> None:
     assert 0 < PrefillBudget().tokens(decoding_rows=3, reading_rows=1) < MOST_TOKENS
+
+
+def test_a_prompt_takes_its_first_two_steps_soon_while_the_process_is_young() -> None:
+    budget = PrefillBudget()
+    sizes = [budget.tokens(decoding_rows=0, reading_rows=1, chunks_read=chunks) for chunks in range(FIRST_CHUNKS + 1)]
+    assert sizes == [FIRST_TOKENS] * FIRST_CHUNKS + [MOST_TOKENS]
+    budget.read(YOUNG_SECONDS, MOST_TOKENS)
+    assert budget.tokens(decoding_rows=0, reading_rows=1, chunks_read=0) == MOST_TOKENS

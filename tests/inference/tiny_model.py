@@ -65,7 +65,7 @@ class FixedBudget:
 
     size: int
 
-    def tokens(self, *, decoding_rows: int, reading_rows: int) -> int:
+    def tokens(self, *, decoding_rows: int, reading_rows: int, chunks_read: int) -> int:
         return self.size
 
     def decoded(self, seconds: float) -> None:

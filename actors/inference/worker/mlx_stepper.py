@@ -44,6 +44,7 @@ class _Prefill:
     known: int = 0
     """Tokens of the one row's prompt that were kept from before."""
     done: int = 0
+    chunks: int = 0
 
 
 class MlxStepper:
@@ -188,12 +189,15 @@ class MlxStepper:
         began = time.perf_counter()
         length = prefill.tokens.shape[1]
         reading = len(prefill.rows)
-        budget = self._budget.tokens(decoding_rows=len(self._rows), reading_rows=reading + len(self._waiting))
+        budget = self._budget.tokens(
+            decoding_rows=len(self._rows), reading_rows=reading + len(self._waiting), chunks_read=prefill.chunks
+        )
         end = min(length, prefill.done + max(1, budget // reading))
         result.rows.extend(row.row for row in prefill.rows)
         inputs = prefill.tokens[:, prefill.done : end]
         hidden = self._model.model(inputs, cache=prefill.cache)
         prefill.done = end
+        prefill.chunks += 1
         if end < length:
             mx.eval([(one.keys, one.values) for one in prefill.cache])
         else:

@@ -11,6 +11,12 @@ LEAST_TOKENS = 8
 SHARE = 1.25
 """Reading may take this many times what the decoding of the step takes; with it the gap stays below three times."""
 SMOOTHING = 0.2
+YOUNG_SECONDS = 6.0
+"""Of steps, those of the warm-up among them."""
+FIRST_CHUNKS = 2
+FIRST_TOKENS = 64
+"""In a young process a prompt begins with this little. Whoever kills workers soon after their start would otherwise
+find the same prompt in its first step each time, and a prompt found there thrice is taken for the killer."""
 
 
 class PrefillBudget:
@@ -19,28 +25,32 @@ class PrefillBudget:
     def __init__(self) -> None:
         self._decode_seconds: float | None = None
         self._token_seconds: float | None = None
+        self._stepped_seconds = 0.0
 
     def decoded(self, seconds: float) -> None:
         """The decoding part of a step took this long."""
+        self._stepped_seconds += seconds
         old = self._decode_seconds
         self._decode_seconds = seconds if old is None else old + SMOOTHING * (seconds - old)
 
     def read(self, seconds: float, tokens: int) -> None:
         """Reading this many tokens took this long."""
+        self._stepped_seconds += seconds
         rate = seconds / tokens
         old = self._token_seconds
         self._token_seconds = rate if old is None else old + SMOOTHING * (rate - old)
 
-    def tokens(self, *, decoding_rows: int, reading_rows: int) -> int:
-        """Most prompt tokens for the next step.
+    def tokens(self, *, decoding_rows: int, reading_rows: int, chunks_read: int = FIRST_CHUNKS) -> int:
+        """Most prompt tokens for the next step, for prompts of which so many chunks were read.
 
         The more prompts wait beside the rows that decode, the larger is their share: twenty people who see
         nothing yet weigh more than one who sees his text pause.
         """
+        most = FIRST_TOKENS if self._stepped_seconds < YOUNG_SECONDS and chunks_read < FIRST_CHUNKS else MOST_TOKENS
         if decoding_rows == 0:
-            return MOST_TOKENS
+            return most
         if self._decode_seconds is None or self._token_seconds is None:
             return LEAST_TOKENS * 2
         share = SHARE * max(1.0, reading_rows / decoding_rows)
         wanted = share * self._decode_seconds / self._token_seconds
-        return max(LEAST_TOKENS, min(MOST_TOKENS, int(wanted)))
+        return max(LEAST_TOKENS, min(most, int(wanted)))
