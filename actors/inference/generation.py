@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "Generation"]
 
 MAXIMUM_CHARGES = 3
-"""A request is charged with a worker's death when it had completed fewer than two steps; the third ends it."""
+"""A request is charged with a worker's death when it had completed fewer than two steps; the third ends it. One that
+makes two steps after a charge, alone, has shown that it does no harm, and begins anew."""
 MAXIMUM_DEATHS = 20
 """No request outlives more worker deaths than this, whoever is to blame."""
 STEPS_TO_ACQUIT = 2
@@ -208,9 +209,13 @@ class Generation:
         """Note that its worker died under it; True when it must not be tried again."""
         self.row = None
         self.deaths += 1
-        self.is_suspect = self.steps_since_admission < STEPS_TO_ACQUIT
-        if self.is_suspect:
+        if self.steps_since_admission < STEPS_TO_ACQUIT:
+            self.is_suspect = True
             self.charges += 1
+        else:
+            # Alone it made its two steps, so what it was charged with was somebody else's doing.
+            self.is_suspect = False
+            self.charges = 0
         return self.charges >= MAXIMUM_CHARGES or self.deaths >= MAXIMUM_DEATHS
 
     @property

@@ -206,4 +206,14 @@ def test_a_charged_request_runs_alone_until_two_steps_acquit_it() -> None:
     generation.worker_died()
     steps(generation, 0)
     assert not generation.must_run_alone, "the newest death was not charged to it"
-    assert generation.charges == 1
+    assert generation.charges == 0
+
+
+def test_somebody_who_kills_workers_again_and_again_poisons_no_request() -> None:
+    generation = Follower().generation
+    for _ in range(MAXIMUM_CHARGES + 1):
+        # Behind others it comes to no step in time; then, alone, it does.
+        steps(generation, 0)
+        assert not generation.worker_died()
+        steps(generation, STEPS_TO_ACQUIT)
+        assert not generation.worker_died()
