@@ -66,6 +66,37 @@ async def _resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
+class _ClosedWhenCancelled(httpcore2.AsyncNetworkStream):
+    """A connection whose socket is closed also where its TLS handshake is cancelled: the library forgets it then."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore2.AsyncNetworkStream:
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self._stream.aclose()  # a plain socket's: closes at once, even when cancelled
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
 class CheckedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to addresses that were checked, never to names."""
 
@@ -97,7 +128,8 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         failure: Exception = httpcore2.ConnectError("the name has no address")
         for address in addresses:
             try:
-                return await self._trio.connect_tcp(address, port, timeout, local_address, socket_options)
+                connected = await self._trio.connect_tcp(address, port, timeout, local_address, socket_options)
+                return _ClosedWhenCancelled(connected)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure
