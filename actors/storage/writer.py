@@ -73,6 +73,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         self._thread = trio.CapacityLimiter(1)
         self._prune_due = False
         self._problem: str | None = None
+        self._writing = 0
         self._transactions = 0
         self._relay_missed = False
 
@@ -118,7 +119,12 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
 
     def snapshot(self) -> dict[str, object]:
         """Counts and the last problem."""
-        return {"waiting": len(self._waiting), "transactions": self._transactions, "problem": self._problem}
+        return {
+            "waiting": len(self._waiting),
+            "writing": self._writing,
+            "transactions": self._transactions,
+            "problem": self._problem,
+        }
 
     async def _work(self) -> None:
         while True:
@@ -159,6 +165,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         """One transaction. Raises what the database raised, after a single write was answered with it."""
         assert self._engine is not None
         requests = [request for request, _ in batch]
+        self._writing = len(batch)
         try:
             result: BatchResult = await trio.to_thread.run_sync(
                 carry_out_batch,
@@ -173,6 +180,8 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
             if len(batch) == 1:
                 self._fail(batch[0][1], requests[0], error)
             raise
+        finally:
+            self._writing = 0
         self._problem = None
         self._transactions += 1
         # Published before the askers hear of it, so that nobody can act on what the log's readers do not know.
