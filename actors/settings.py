@@ -102,6 +102,9 @@ class Settings:
     """How long running answers may go on when the server is told to stop."""
     push_hold_seconds: float = field(default=10.0, validator=validators.ge(0))
     """A push waits this long when a device of the same client acknowledged something as recently; 0 never waits."""
+    push_longest_retry_seconds: float = field(default=3600.0, validator=validators.ge(1))
+    """A push that failed is tried again after 2, 4, 8 … seconds, and never later than this after its last try, unless
+    the service asks for more time."""
     push_contact: str = "https://leanvibe.invalid"
     """`mailto:` or `https:` address of whoever runs this server, told to push services; Apple's wants a real one."""
     push_allow_private: bool = False

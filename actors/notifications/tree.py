@@ -31,6 +31,7 @@ def notifications_tree(
     reach: Reach = lambda _: None,
 ) -> SupervisorSpec:
     """One for one: a channel that crashes again and again is started again and again, and the others go on."""
+    schedule = schedule or RetrySchedule(maximum_seconds=settings.push_longest_retry_seconds)
     outgoing = OutgoingSettings(
         allow_private=settings.push_allow_private,
         ca_file=None if settings.push_ca_file is None else str(settings.push_ca_file),
@@ -48,7 +49,7 @@ def notifications_tree(
 
     def push_channel(channel: Channel) -> ChildSpec:
         channel_settings = ChannelSettings(
-            channel=channel, make_sender=senders[channel], schedule=schedule or RetrySchedule(), reach=reach
+            channel=channel, make_sender=senders[channel], schedule=schedule, reach=reach
         )
         return ChildSpec(
             id=channel.value,

@@ -71,7 +71,7 @@ def room_spec(
     directory: Probe,
     inference: Probe,
     *,
-    schedule: RetrySchedule = QUICK,
+    schedule: RetrySchedule | None = QUICK,
     reach: Callable[[str], None] = lambda _: None,
 ) -> SupervisorSpec:
     """Storage, the room and its neighbours as a tree."""
@@ -170,12 +170,12 @@ class RunningRoom:
 async def running_room(
     folder: Path,
     *,
-    schedule: RetrySchedule = QUICK,
+    schedule: RetrySchedule | None = QUICK,
     reach: Callable[[str], None] = lambda _: None,
     health: Any = None,
     **overrides: Any,
 ) -> AsyncIterator[RunningRoom]:
-    """Run it for a block, on the folder's database."""
+    """Run it for a block, on the folder's database; without a ``schedule`` the settings' own is kept."""
     if not (folder / FILE_NAME).exists():
         fresh_database(folder)
     settings = Settings(

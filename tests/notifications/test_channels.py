@@ -66,6 +66,20 @@ async def test_a_notification_reaches_browser_iphone_and_webhook(tmp_path: Path,
             await eventually(lambda device_id=device_id: _is(room, name, device_id, "sent"))
 
 
+async def test_no_wait_between_two_tries_is_longer_than_the_setting_says(tmp_path: Path, services: PushServices) -> None:
+    services.plans[PATHS["hook"]].extend([500, 500])
+    options = {**settings(services, tmp_path), "push_longest_retry_seconds": 1.0}
+    async with running_room(tmp_path, schedule=None, **options) as room:
+        await room.register("hook", platform="webhook", url=f"{services.url}{PATHS['hook']}", secret=SECRET)
+        name = await room.post("Hello")
+        tries = "SELECT attempts FROM notification_deliveries WHERE device_id = 'hook' AND state = 'pending'"
+        await eventually(lambda: room.rows(tries) == [(2,)])
+        ((due_ms,),) = room.rows("SELECT due_ms FROM notification_devices WHERE device_id = 'hook'")
+        # Without the setting it would be four seconds, give or take a fifth.
+        assert due_ms - 1000 * time.time() <= 1200
+        await eventually(lambda: _is(room, name, "hook", "sent"))
+
+
 async def _is(room: RunningRoom, name: str, device_id: str, state: str) -> bool:
     return await room.state(name, device_id) == state
 
