@@ -66,7 +66,9 @@ async def test_a_notification_reaches_browser_iphone_and_webhook(tmp_path: Path,
             await eventually(lambda device_id=device_id: _is(room, name, device_id, "sent"))
 
 
-async def test_no_wait_between_two_tries_is_longer_than_the_setting_says(tmp_path: Path, services: PushServices) -> None:
+async def test_no_wait_between_two_tries_is_longer_than_the_setting_says(
+    tmp_path: Path, services: PushServices
+) -> None:
     services.plans[PATHS["hook"]].extend([500, 500])
     options = {**settings(services, tmp_path), "push_longest_retry_seconds": 1.0}
     async with running_room(tmp_path, schedule=None, **options) as room:
