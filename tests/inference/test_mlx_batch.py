@@ -391,38 +391,3 @@ def test_p19_only_the_thread_that_made_it_may_use_it(tiny: LoadedModel) -> None:
     thread.start()
     thread.join()
     assert len(caught) == 4
-
-
-# --- what was read before ---------------------------------------------------------------------------
-
-
-def test_p13_a_prompt_that_was_read_before_is_not_read_again_and_answers_alike(tiny: LoadedModel) -> None:
-    stepper = make_stepper(tiny, prefix_bytes=10**8)
-    first = make_row(1, prompt(1, 80))
-    answer = run(stepper, [copy_of(first)]).ids[1]
-    longer = make_row(2, first.prompt_ids + answer + prompt(2, 9))
-    middle = make_row(3, first.prompt_ids[:40] + prompt(3, 20))
-    for row, known in ((make_row(4, first.prompt_ids), 79), (longer, 80 + len(answer) - 1), (middle, 40)):
-        answers = run(stepper, [copy_of(row)])
-        assert answers.cached == {row.row: known}
-        assert_solo(tiny, [row], answers)
-
-
-def test_p13_another_domain_does_not_see_what_was_read(tiny: LoadedModel) -> None:
-    stepper = make_stepper(tiny, prefix_bytes=10**8)
-    run(stepper, [make_row(1, prompt(1, 80), domain="one")])
-    assert run(stepper, [make_row(2, prompt(1, 80), domain="two")]).cached == {}
-    assert run(stepper, [make_row(3, prompt(1, 80), domain="one")]).cached == {3: 79}
-
-
-def test_p13_what_was_read_of_a_cancelled_prompt_is_kept(tiny: LoadedModel) -> None:
-    stepper = make_stepper(tiny, chunk_tokens=50, prefix_bytes=10**8)
-    row = make_row(1, prompt(1, 120))
-    stepper.admit(copy_of(row))
-    stepper.step()
-    stepper.cancel(1)
-    assert not stepper.has_work()
-    again = make_row(2, row.prompt_ids)
-    answers = run(stepper, [copy_of(again)])
-    assert answers.cached == {2: 50}
-    assert_solo(tiny, [again], answers)

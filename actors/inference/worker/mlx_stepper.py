@@ -12,13 +12,14 @@ from collections import deque
 from typing import Any
 
 import mlx.core as mx
-from attrs import define
 from mlx_lm.models.cache import BatchKVCache
 
 from actors.inference.grammar import Grammars, Matcher
 from actors.inference.models.load import LoadedModel
 from actors.inference.worker.blas_threads import blas_threads
+from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids
 from actors.inference.worker.prefill_budget import PrefillBudget
+from actors.inference.worker.prefill_groups import Waiting, read_together
 from actors.inference.worker.prefix_cache import PrefixCache
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.sampler import check_token_ids, sample
@@ -27,24 +28,8 @@ from actors.inference.worker.thread_ladder import ThreadLadder
 
 __all__ = ["MlxStepper"]
 
-PREFILL_ROWS = 8
-"""Prompts prefilled side by side at most."""
-SIMILAR_LENGTH = 0.7
-"""Prompts are prefilled together when the shortest has at least this share of the longest's length."""
-
-
-@define
-class _Prefill:
-    """Prompts that are being read: several of similar length, left-padded, or one that goes on after a kept beginning."""
-
-    rows: list[Row]
-    tokens: mx.array
-    """(rows, length) still to be read at the start; the padding is token 0."""
-    cache: list[BatchKVCache]
-    known: int = 0
-    """Tokens of the one row's prompt that were kept from before."""
-    done: int = 0
-    chunks: int = 0
+LOOKED_AT = 64
+"""Of the waiting rows, those that may be read beside the first."""
 
 
 class MlxStepper:
@@ -61,7 +46,7 @@ class MlxStepper:
         self._grammars = grammars
         self._owner = threading.get_ident()
         self._waiting: deque[Row] = deque()
-        self._prefill: _Prefill | None = None
+        self._prefill: Prefill | None = None
         self._rows: list[Row] = []
         self._cache: list[BatchKVCache] = []
         self._matchers: dict[int, Matcher] = {}
@@ -80,7 +65,7 @@ class MlxStepper:
         self._check_thread()
         if not row.prompt_ids:
             raise ValueError("an empty prompt")
-        check_token_ids(_ids(row), self._vocabulary_size)
+        check_token_ids(row_ids(row), self._vocabulary_size)
         followed = row.response_schema if row.call_rule is None else row.call_rule
         if followed is not None:
             if self._grammars is None:
@@ -148,46 +133,29 @@ class MlxStepper:
 
     def _caches(self) -> list[BatchKVCache]:
         """Of the batch, and of the prompts that are being read."""
-        reading = [] if self._prefill is None or self._prefill.done == 0 else self._prefill.cache
+        reading = [] if self._prefill is None else self._prefill.cache
         return [one for one in [*self._cache, *reading] if one.keys is not None]
 
     # --- prefill ----------------------------------------------------------------------------------
 
     def _begin_prefill(self, result: StepResult) -> None:
-        """Take the next prompt: after its kept beginning, or with others of similar length beside it."""
-        first = self._waiting.popleft()
-        found = self._kept.find(first.domain, _ids(first)) if self._keeps_prefixes else None
-        if found is not None:
-            cache, known = found
-            result.cached.append((first.row, known))
-            self._prefill = _Prefill([first], mx.array([_ids(first)[known:]]), cache, known)
-            return
-        group = self._similar_rows(first)
-        longest = max(_length(row) for row in group)
-        padding = [longest - _length(row) for row in group]
-        tokens = [[0] * pad + _ids(row) for pad, row in zip(padding, group, strict=True)]
-        self._prefill = _Prefill(group, mx.array(tokens), [BatchKVCache(padding) for _ in range(self._layers)])
+        """Take the next prompt, and beside it others that have about as much to read, each after what is kept of it."""
+        looked_at = [self._waiting.popleft() for _ in range(min(LOOKED_AT, len(self._waiting)))]
+        group = read_together([Waiting(len(row_ids(row)), self._known(row)) for row in looked_at])
+        rows = [looked_at[index] for index in group]
+        left = set(range(len(looked_at))) - set(group)
+        self._waiting.extendleft(looked_at[index] for index in sorted(left, reverse=True))
+        kept = [self._kept.find(row.domain, row_ids(row)) if self._keeps_prefixes else None for row in rows]
+        self._prefill = begin_prefill(rows, kept, self._layers)
+        result.cached.extend((row.row, known) for row, known in zip(rows, self._prefill.known, strict=True) if known)
 
-    def _similar_rows(self, first: Row) -> list[Row]:
-        """Waiting rows of similar length, first come first; padding costs as much as tokens do."""
-        group = [first]
-        longest = shortest = _length(first)
-        others: deque[Row] = deque()
-        while self._waiting and len(group) < PREFILL_ROWS:
-            row = self._waiting.popleft()
-            length = _length(row)
-            if min(shortest, length) >= SIMILAR_LENGTH * max(longest, length):
-                group.append(row)
-                longest, shortest = max(longest, length), min(shortest, length)
-            else:
-                others.append(row)
-        self._waiting = others + self._waiting
-        return group
+    def _known(self, row: Row) -> int:
+        return self._kept.known(row.domain, row_ids(row)) if self._keeps_prefixes else 0
 
-    def _advance_prefill(self, prefill: _Prefill, result: StepResult) -> None:
+    def _advance_prefill(self, prefill: Prefill, result: StepResult) -> None:
         """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
         began = time.perf_counter()
-        length = prefill.tokens.shape[1]
+        length = prefill.columns
         reading = len(prefill.rows)
         budget = self._budget.tokens(
             decoding_rows=len(self._rows), reading_rows=reading + len(self._waiting), chunks_read=prefill.chunks
@@ -208,25 +176,17 @@ class MlxStepper:
         result.prefilled_tokens = reading * inputs.shape[1]
         self._budget.read(time.perf_counter() - began, result.prefilled_tokens)
 
-    def _shrink_prefill(self, prefill: _Prefill, wanted: list[bool]) -> None:
+    def _shrink_prefill(self, prefill: Prefill, wanted: list[bool]) -> None:
         """Take rows out of a prefill that is under way, and the padding that only they needed."""
         indexes = [index for index, keep in enumerate(wanted) if keep]
         for index, keep in enumerate(wanted):
-            if not keep and prefill.done > 0:
+            if not keep:
                 self._keep_prefix(prefill.rows[index], prefill.cache, index)
-        prefill.rows = [prefill.rows[index] for index in indexes]
         if not indexes:
             self._prefill = None
-            return
-        padding = prefill.tokens.shape[1] - max(_length(row) for row in prefill.rows)
-        if prefill.done <= padding:
-            # Nothing of the others was read yet, and an empty cache cannot be filtered: begin again.
+        elif not drop_rows(prefill, indexes):
             self._waiting.extendleft(reversed(prefill.rows))
             self._prefill = None
-            return
-        _filter(prefill.cache, indexes)  # drops the common padding from the cache by itself
-        prefill.tokens = prefill.tokens[mx.array(indexes)][:, padding:]
-        prefill.done -= padding
 
     def _head(self, hidden: mx.array) -> Any:
         model = self._model
@@ -234,8 +194,10 @@ class MlxStepper:
             return model.model.embed_tokens.as_linear(hidden)
         return model.lm_head(hidden)
 
-    def _join(self, prefill: _Prefill, indexes: list[int]) -> None:
-        """Rows whose prompt is read join the batch."""
+    def _join(self, prefill: Prefill, indexes: list[int]) -> None:
+        """Rows whose prompt is read join the batch; of those that ended with their first token the prompt is kept."""
+        for index in set(range(len(prefill.rows))) - set(indexes):
+            self._keep_prefix(prefill.rows[index], prefill.cache, index)
         if not indexes:
             return
         if len(indexes) < len(prefill.rows):
@@ -307,19 +269,11 @@ class MlxStepper:
         """Keep what was computed of a row for prompts that begin like it."""
         if self._keeps_prefixes and cache and cache[0].keys is not None:
             length = int(cache[0].offset[index].item())
-            self._kept.keep(row.domain, _ids(row), cache, index, length)
+            self._kept.keep(row.domain, row_ids(row), cache, index, length)
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._owner:
             raise RuntimeError("MLX objects belong to the thread that made them")
-
-
-def _ids(row: Row) -> list[int]:
-    return row.prompt_ids + row.emitted_ids
-
-
-def _length(row: Row) -> int:
-    return len(row.prompt_ids) + len(row.emitted_ids)
 
 
 def _filter(cache: list[BatchKVCache], indexes: list[int]) -> None:

@@ -20,31 +20,27 @@ class PrefixCache:
 
     def __init__(self, maximum_bytes: int) -> None:
         self._index: PrefixIndex[mx.array] = PrefixIndex(maximum_bytes, size_of=lambda one: one.nbytes, cut=_cut)
-        self.hit_tokens = 0
-        self.asked_tokens = 0
 
     @property
     def bytes(self) -> int:
         """Bytes that are really held: every piece was evaluated when it was kept, so none pins a batch."""
         return self._index.bytes
 
-    def find(self, domain: str, tokens: Sequence[int]) -> tuple[list[BatchKVCache], int] | None:
-        """Caches for the longest known beginning, always short of the last token; None when too little is known."""
-        self.asked_tokens += len(tokens)
+    def known(self, domain: str, tokens: Sequence[int]) -> int:
+        """Tokens of the longest known beginning as `find` would give it; 0 when too little is known."""
+        length = self._index.known(domain, tokens, len(tokens) - 1)
+        return 0 if length < MINIMUM_TOKENS else length
+
+    def find(self, domain: str, tokens: Sequence[int]) -> mx.array | None:
+        """The longest known beginning, always short of the last token: (2 × layers, heads, tokens, width).
+
+        The first half of the first axis holds the keys of each layer, the second the values. None when too little
+        is known.
+        """
         pieces, length = self._index.find(domain, tokens, len(tokens) - 1)
         if length < MINIMUM_TOKENS:
             return None
-        self.hit_tokens += length
-        whole = mx.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
-        layers = whole.shape[0] // 2
-        caches = []
-        for layer in range(layers):
-            cache = BatchKVCache([0])
-            cache.keys, cache.values = whole[layer][None], whole[layers + layer][None]
-            cache.offset = mx.array([length])
-            cache._idx = length
-            caches.append(cache)
-        return caches, length
+        return mx.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
 
     def keep(self, domain: str, tokens: Sequence[int], caches: list[BatchKVCache], row: int, length: int) -> None:
         """Keep the first ``length`` positions of one row of a batch, of which ``tokens`` are the ids."""

@@ -64,6 +64,10 @@ class PrefixIndex(Generic[Piece]):
         self._touch(path)
         return pieces, matched
 
+    def known(self, domain: str, tokens: Sequence[int], limit: int) -> int:
+        """How many tokens of ``tokens[:limit]`` `find` would cover. Nothing is touched."""
+        return self._walk(domain, tokens, limit)[1]
+
     def insert(self, domain: str, tokens: Sequence[int], make: Callable[[int, int], Piece]) -> int:
         """Keep a sequence; ``make(start, stop)`` gives the piece of a part that is not known yet.
 
