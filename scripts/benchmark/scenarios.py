@@ -27,6 +27,7 @@ __all__ = [
     "gaps_beside_a_long_prompt",
     "lookup_milliseconds",
     "many_at_once",
+    "questions",
     "second_turn",
 ]
 
@@ -55,9 +56,14 @@ def _text(number: int, tokens: int) -> str:
     )
 
 
-def many_at_once(system: OurServer | ChatServer, count: int, tokens: int) -> Asked:
+def questions(number: int, count: int) -> list[str]:
+    """So many questions, of which none was asked under another ``number``: what was kept of those helps nobody."""
+    return [f"Note {number * 1000 + index}: {QUESTIONS[index % len(QUESTIONS)]}" for index in range(count)]
+
+
+def many_at_once(system: OurServer | ChatServer, number: int, count: int, tokens: int) -> Asked:
     """So many clients ask at the same moment."""
-    requests = [chat(QUESTIONS[number % len(QUESTIONS)], tokens=tokens) for number in range(count)]
+    requests = [chat(question, tokens=tokens) for question in questions(number, count)]
     if isinstance(system, ChatServer):
         return trio.run(ask_chat, system.port, requests)
     asked = trio.run(_ours, system.websocket_url, requests, count)

@@ -125,10 +125,10 @@ class Loop:
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.blas: str = self._read()["blas"]
 
-    def run(self, count: int, tokens: int) -> tuple[float, float]:
-        """Tokens per second for ``count`` prompts at once: from the start, and once all prompts are read."""
+    def run(self, questions: list[str], tokens: int) -> tuple[float, float]:
+        """Tokens per second for these prompts at once: from the start, and once all prompts are read."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([count, tokens]) + "\n")
+        self._process.stdin.write(json.dumps([questions, tokens]) + "\n")
         self._process.stdin.flush()
         made = self._read()
         return made["rate"], made["decode"]
@@ -150,7 +150,7 @@ class Loop:
 # --- what runs in those processes -------------------------------------------------------------------
 
 
-def run_loop(blas: str, model_name: str, questions: tuple[str, ...]) -> int:
+def run_loop(blas: str, model_name: str) -> int:
     """The bare equivalent: mlx-lm's own batched generation over the same weights and prompts, nothing around it."""
     folder, report = _prepare(blas, model_name)
     from mlx_lm.generate import BatchGenerator
@@ -161,15 +161,16 @@ def run_loop(blas: str, model_name: str, questions: tuple[str, ...]) -> int:
 
     model = load_checkpoint(folder, available_device()).model
     text = CheckpointText(folder)
-    prompts = [text.encode(Generate(messages=[ChatMessage(Role.USER, one)])) for one in questions]
     print(json.dumps({"blas": report}), flush=True)
     for line in sys.stdin:
-        count, tokens = json.loads(line)
+        questions, tokens = json.loads(line)
+        prompts = [text.encode(Generate(messages=[ChatMessage(Role.USER, one)])) for one in questions]
+        count = len(prompts)
         began = time.perf_counter()
         generator = BatchGenerator(
             model, max_tokens=tokens, completion_batch_size=count, prefill_batch_size=min(count, 8)
         )
-        generator.insert([prompts[number % len(prompts)] for number in range(count)])
+        generator.insert(prompts)
         made = first_made = 0
         first_at = began
         while responses := generator.next_generated():
