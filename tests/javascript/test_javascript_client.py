@@ -14,7 +14,7 @@ import trustme
 from protocol.errors import CLOSE_CODES
 from tests.cutting_proxy import cutting_proxy
 from tests.javascript.tools import FOLDER, chromium, npm_file
-from tests.protocol.scripted_server import Peer, Script, scripted_listener
+from tests.protocol.scripted_server import Peer, Script, cut_after, goes_on_from, scripted_listener
 from tests.protocol.transcripts import TRANSCRIPTS, replaying
 from tests.server_fixture import RunningServer, count_to, running_server
 
@@ -148,57 +148,29 @@ async def test_p4_an_answer_goes_on_where_it_was_cut(platform: str) -> None:
 
 
 async def test_p4_an_answer_whose_events_are_gone_goes_on_from_the_snapshot() -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("a", "b")
-        await peer.cut()
-
-    async def second(peer: Peer) -> None:
-        snapshot = {"seq": 7, "text": "abcd", "state": "running"}
-        await peer.welcome([{"stream": "g-1", "resumed": False, "head": 7, "snapshot": snapshot}])
-        await peer.tokens("e", after=7)
-        await peer.done(9)
-        await peer.linger()
-
-    async with scripted_listener(first, second) as (url, _):
+    async with scripted_listener(
+        cut_after("a", "b"), goes_on_from({"seq": 7, "text": "abcd", "state": "running"}, "e")
+    ) as (url, _):
         result = await play("node", "oneAnswer", url)
     assert result["told"] == ["a", "b", "cd", "e"]
     assert result["failed"] is None
 
 
 async def test_p4_an_answer_that_a_restarted_server_makes_again_is_not_told_twice() -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("ab", "cd")
-        await peer.cut()
-
-    async def second(peer: Peer) -> None:
-        snapshot = {"seq": 1, "text": "a", "state": "running"}
-        await peer.welcome([{"stream": "g-1", "resumed": False, "head": 1, "snapshot": snapshot}])
-        await peer.tokens("b", "cde", after=1)
-        await peer.done(4)
-        await peer.linger()
-
-    async with scripted_listener(first, second) as (url, _):
+    async with scripted_listener(
+        cut_after("ab", "cd"), goes_on_from({"seq": 1, "text": "a", "state": "running"}, "b", "cde")
+    ) as (url, _):
         result = await play("node", "oneAnswer", url)
     assert result["told"] == ["ab", "cd", "e"]
     assert result["failed"] is None
 
 
 async def test_p4_an_answer_that_the_server_has_lost_says_so() -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("a")
-        await peer.cut()
-
     async def second(peer: Peer) -> None:
         await peer.welcome([])
         await peer.linger()
 
-    async with scripted_listener(first, second) as (url, _):
+    async with scripted_listener(cut_after("a"), second) as (url, _):
         result = await play("node", "oneAnswer", url)
     assert result["told"] == ["a"]
     assert result["failed"]["name"] == "Disconnected"

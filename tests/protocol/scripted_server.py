@@ -15,7 +15,7 @@ from trio.testing import memory_stream_pair
 
 from protocol.client import connection as connection_module
 
-__all__ = ["Peer", "Script", "ScriptedServer", "echoes", "scripted", "scripted_listener"]
+__all__ = ["Peer", "Script", "ScriptedServer", "cut_after", "echoes", "goes_on_from", "scripted", "scripted_listener"]
 
 TIME = "2026-01-01T00:00:00.000Z"
 
@@ -78,6 +78,31 @@ class Peer:
 
 
 Script = Callable[[Peer], Awaitable[None]]
+
+
+def cut_after(*pieces: str) -> Script:
+    """Begins an answer with these pieces and cuts the connection."""
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.accept()
+        await peer.tokens(*pieces)
+        await peer.cut()
+
+    return script
+
+
+def goes_on_from(snapshot: dict[str, Any], *pieces: str) -> Script:
+    """Has nothing of the answer but this snapshot, goes on with these pieces, ends it and stays."""
+    head = snapshot["seq"]
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome([{"stream": "g-1", "resumed": False, "head": head, "snapshot": snapshot}])
+        await peer.tokens(*pieces, after=head)
+        await peer.done(head + len(pieces) + 1)
+        await peer.linger()
+
+    return script
 
 
 class BudgetStream(trio.abc.Stream):

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from protocol.client import Disconnected, connect
 from protocol.commands import Generate
-from tests.protocol.scripted_server import Peer, scripted
+from tests.protocol.scripted_server import Peer, cut_after, goes_on_from, scripted
 
 URL = "ws://scripted/ws"
 
@@ -17,12 +17,6 @@ URL = "ws://scripted/ws"
 async def test_p4_an_answer_goes_on_where_it_was_cut(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("a", "b")
-        await peer.cut()
-
     async def second(peer: Peer) -> None:
         hello = await peer.welcome()
         assert hello["resume"] == [{"stream": "g-1", "epoch": "e-1", "seq": 2}]
@@ -31,7 +25,7 @@ async def test_p4_an_answer_goes_on_where_it_was_cut(
         await peer.linger()
 
     async with (
-        scripted(monkeypatch, first, second) as server,
+        scripted(monkeypatch, cut_after("a", "b"), second) as server,
         connect(URL, client_id="me", reconnect=True) as client,
         client.generate(Generate(prompt="x")) as answer,
     ):
@@ -43,21 +37,8 @@ async def test_p4_an_answer_goes_on_where_it_was_cut(
 async def test_p4_an_answer_whose_events_are_gone_goes_on_from_the_snapshot(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("a", "b")
-        await peer.cut()
-
-    async def second(peer: Peer) -> None:
-        snapshot = {"seq": 7, "text": "abcd", "state": "running"}
-        await peer.welcome([{"stream": "g-1", "resumed": False, "head": 7, "snapshot": snapshot}])
-        await peer.tokens("e", after=7)
-        await peer.done(9)
-        await peer.linger()
-
     async with (
-        scripted(monkeypatch, first, second),
+        scripted(monkeypatch, cut_after("a", "b"), goes_on_from({"seq": 7, "text": "abcd", "state": "running"}, "e")),
         connect(URL, client_id="me", reconnect=True) as client,
         client.generate(Generate(prompt="x")) as answer,
     ):
@@ -67,21 +48,10 @@ async def test_p4_an_answer_whose_events_are_gone_goes_on_from_the_snapshot(
 async def test_p4_an_answer_that_a_restarted_server_makes_again_is_not_told_twice(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("ab", "cd")
-        await peer.cut()
-
-    async def second(peer: Peer) -> None:
-        snapshot = {"seq": 1, "text": "a", "state": "running"}
-        await peer.welcome([{"stream": "g-1", "resumed": False, "head": 1, "snapshot": snapshot}])
-        await peer.tokens("b", "cde", after=1)
-        await peer.done(4)
-        await peer.linger()
-
     async with (
-        scripted(monkeypatch, first, second),
+        scripted(
+            monkeypatch, cut_after("ab", "cd"), goes_on_from({"seq": 1, "text": "a", "state": "running"}, "b", "cde")
+        ),
         connect(URL, client_id="me", reconnect=True) as client,
         client.generate(Generate(prompt="x")) as answer,
     ):
@@ -91,12 +61,6 @@ async def test_p4_an_answer_that_a_restarted_server_makes_again_is_not_told_twic
 async def test_p4_an_answer_that_a_restarted_server_makes_differently_is_lost(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("ab")
-        await peer.cut()
-
     async def second(peer: Peer) -> None:
         await peer.welcome([{"stream": "g-1", "resumed": False, "head": 0, "snapshot": {"seq": 0, "text": ""}}])
         await peer.tokens("a")
@@ -104,7 +68,7 @@ async def test_p4_an_answer_that_a_restarted_server_makes_differently_is_lost(
         await peer.linger()
 
     async with (
-        scripted(monkeypatch, first, second),
+        scripted(monkeypatch, cut_after("ab"), second),
         connect(URL, client_id="me", reconnect=True) as client,
         client.generate(Generate(prompt="x")) as answer,
     ):
@@ -117,19 +81,13 @@ async def test_p4_an_answer_that_a_restarted_server_makes_differently_is_lost(
 async def test_p4_an_answer_that_the_server_has_lost_says_so(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, snapshot: dict[str, Any] | None
 ) -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("a", "b")
-        await peer.cut()
-
     async def second(peer: Peer) -> None:
         told = {"stream": "g-1", "resumed": False, "head": 0}
         await peer.welcome([told if snapshot is None else {**told, "snapshot": snapshot}])
         await peer.linger()
 
     async with (
-        scripted(monkeypatch, first, second),
+        scripted(monkeypatch, cut_after("a", "b"), second),
         connect(URL, client_id="me", reconnect=True) as client,
         client.generate(Generate(prompt="x")) as answer,
     ):

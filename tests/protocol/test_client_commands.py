@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from protocol.client import connect
 from protocol.commands import Assist, Cancel, Generate, Intent
-from tests.protocol.scripted_server import Peer, scripted
+from tests.protocol.scripted_server import Peer, cut_after, scripted
 
 URL = "ws://scripted/ws"
 
@@ -125,13 +125,7 @@ async def test_detach_is_asked_for_where_the_program_wants_it(
 async def test_leaving_while_nothing_answers_takes_two_seconds_at_most(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def first(peer: Peer) -> None:
-        await peer.welcome()
-        await peer.accept()
-        await peer.tokens("a")
-        await peer.cut()
-
-    async with scripted(monkeypatch, first, None), connect(URL, client_id="me", reconnect=True) as client:
+    async with scripted(monkeypatch, cut_after("a"), None), connect(URL, client_id="me", reconnect=True) as client:
         async with client.generate(Generate(prompt="x")) as answer:
             assert await anext(answer) == "a"
             left_at = trio.current_time()
