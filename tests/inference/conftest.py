@@ -36,3 +36,11 @@ def loaded_model(embedded_model: Path) -> "LoadedModel":
     from actors.inference.models.load import load_checkpoint
 
     return load_checkpoint(embedded_model, "cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> "LoadedModel":
+    """A synthetic Phi-3 of two layers; tests must not change its parameters."""
+    from tests.inference.tiny_model import load_tiny_phi3
+
+    return load_tiny_phi3(tmp_path_factory.mktemp("tiny"))

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-
 import pytest
 
 from actors.inference.models.load import LoadedModel
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.stepper import Row
-from tests.inference.tiny_model import VOCABULARY, Answers, copy_of, load_tiny_phi3, make_row, make_stepper, run, solo
+from tests.inference.tiny_model import Answers, assert_solo, copy_of, make_row, make_stepper, prompt, run
 
 pytestmark = pytest.mark.mlx_real_inference
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load_tiny_phi3(tmp_path_factory.mktemp("tiny"))
-
-
-def prompt(number: int, length: int) -> list[int]:
-    draw = random.Random(number)
-    return [draw.randrange(VOCABULARY) for _ in range(length)]
-
-
-def assert_solo(tiny: LoadedModel, rows: Sequence[Row], answers: Answers) -> None:
-    for row in rows:
-        assert answers.ids[row.row] == solo(tiny, row), row.row
 
 
 def test_p13_a_prompt_that_was_read_before_is_not_read_again_and_answers_alike(tiny: LoadedModel) -> None:

@@ -1,8 +1,6 @@
 """Rows in one batch do not notice each other, on a synthetic Phi-3 of two layers (promises 2, 10, 11 and 12)."""
 
-import random
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -17,22 +15,21 @@ from actors.inference.worker import sampler
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.sampler import sample
 from actors.inference.worker.stepper import Row
-
-from .tiny_model import VOCABULARY, Answers, copy_of, load_tiny_phi3, make_row, make_stepper, run, solo
+from tests.inference.tiny_model import (
+    VOCABULARY,
+    Answers,
+    assert_solo,
+    copy_of,
+    make_row,
+    make_stepper,
+    prompt,
+    run,
+    solo,
+)
 
 pytestmark = pytest.mark.mlx_real_inference
 
 HOT: dict[str, Any] = {"temperature": 1.0}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load_tiny_phi3(tmp_path_factory.mktemp("tiny"))
-
-
-def prompt(number: int, length: int) -> list[int]:
-    draw = random.Random(number)
-    return [draw.randrange(VOCABULARY) for _ in range(length)]
 
 
 def ragged_rows(**settings: Any) -> list[Row]:
@@ -40,11 +37,6 @@ def ragged_rows(**settings: Any) -> list[Row]:
 
 
 RAGGED = [3, 40, 41, 30, 90, 64, 1, 75]
-
-
-def assert_solo(tiny: LoadedModel, rows: Sequence[Row], answers: Answers) -> None:
-    for row in rows:
-        assert answers.ids[row.row] == solo(tiny, row), f"row {row.row}"
 
 
 # --- batches ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A synthetic Phi-3 of two layers, for batch logic where no text is wanted, and ways to run rows on it."""
 
 import json
+import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,15 @@ def solo(loaded: LoadedModel, row: Row) -> list[int]:
     if key not in _solo:
         _solo[key] = run(make_stepper(loaded, chunk_tokens=1024), [copy_of(row)]).ids[row.row]
     return _solo[key]
+
+
+def prompt(number: int, length: int) -> list[int]:
+    """Token ids that are like no other number's."""
+    draw = random.Random(number)
+    return [draw.randrange(VOCABULARY) for _ in range(length)]
+
+
+def assert_solo(loaded: LoadedModel, rows: Sequence[Row], answers: Answers) -> None:
+    """Each of these rows emitted what it emits alone."""
+    for row in rows:
+        assert answers.ids[row.row] == solo(loaded, row), f"row {row.row}"

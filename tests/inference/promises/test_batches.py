@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 
 import mlx.core as mx
 import pytest
@@ -11,19 +10,9 @@ import pytest
 from actors.inference.models.load import LoadedModel
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.prefill_budget import PrefillBudget
-from tests.inference.tiny_model import VOCABULARY, Answers, copy_of, load_tiny_phi3, make_row, make_stepper, run, solo
+from tests.inference.tiny_model import Answers, copy_of, make_row, make_stepper, prompt, run, solo
 
 pytestmark = pytest.mark.mlx_real_inference
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load_tiny_phi3(tmp_path_factory.mktemp("tiny"))
-
-
-def prompt(number: int, length: int) -> list[int]:
-    draw = random.Random(number)
-    return [draw.randrange(VOCABULARY) for _ in range(length)]
 
 
 def active_bytes() -> int:
