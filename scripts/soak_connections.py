@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import trio
+from soak_progress import progress, seconds_progress
 
 from protocol.client import connect
 from protocol.tasks import TaskCreate
@@ -91,11 +92,15 @@ async def soak_connections(kills: int, seconds: float | None = None, *, seed: in
                 for name in MAKERS:
                     nursery.start_soon(make, name)
                 deadline = None if seconds is None else trio.current_time() + seconds
+                shown = (
+                    progress("kills", kills, lambda: done) if seconds is None else seconds_progress("kills", seconds)
+                )
                 try:
-                    while done < kills if deadline is None else trio.current_time() < deadline:
-                        with trio.fail_after(STEP_SECONDS):
-                            await _one_life(server, witness, plain, draw)
-                        done += 1
+                    with shown:
+                        while done < kills if deadline is None else trio.current_time() < deadline:
+                            with trio.fail_after(STEP_SECONDS):
+                                await _one_life(server, witness, plain, draw)
+                            done += 1
                     with trio.fail_after(STEP_SECONDS):
                         for scope in making:
                             scope.cancel()

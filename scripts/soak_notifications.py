@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import trio
+from soak_progress import progress, seconds_progress
 from sqlalchemy import create_engine, text
 
 from actors.inspection.server_file import ServerFile, read_server_file
@@ -113,7 +114,7 @@ async def soak_notifications(seconds: float, *, seed: int = 1) -> dict[str, Any]
             await server.start()
             try:
                 await _register(server, services)
-                with trio.move_on_after(seconds):
+                with trio.move_on_after(seconds), seconds_progress("faults", seconds):
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(_post_on, server, posted)
                         nursery.start_soon(_flap, services, draw)
@@ -186,12 +187,12 @@ async def _kill_on(server: _Server, draw: random.Random, kills: dict[str, int]) 
 
 async def _settle(folder: Path) -> int:
     """Wait until nothing waits to be sent; how many still do at the end of the patience."""
-    left = -1
-    with trio.move_on_after(SETTLE_SECONDS):
+    waiting = "SELECT count(*) FROM notification_deliveries WHERE state IN ('pending', 'held')"
+    most = left = int(_rows(folder, waiting)[0][0])
+    with trio.move_on_after(SETTLE_SECONDS), progress("deliveries", most, lambda: most - left):
         while left != 0:
-            waiting = "SELECT count(*) FROM notification_deliveries WHERE state IN ('pending', 'held')"
-            left = int(_rows(folder, waiting)[0][0])
             await trio.sleep(0.2)
+            left = int(_rows(folder, waiting)[0][0])
     return left
 
 
