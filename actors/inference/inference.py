@@ -191,6 +191,8 @@ class Inference(Actor[InferenceMessage]):
             scheduler.engine_down(down)
             self._models.wake_waiters()
             return
+        # It may be an engine that was ended, and was counted until now with what it held.
+        self.occupancy_changed()
         self._streams.left(down.path)
 
     async def draining(self) -> None:
@@ -484,6 +486,8 @@ class Inference(Actor[InferenceMessage]):
         )
 
     def occupancy_changed(self) -> None:
-        """Set the gauges."""
+        """Set the gauges: who runs, who waits, and what the workers hold for it."""
         schedulers = self._models.all
         self._metrics.occupancy(sum(len(one.rows) for one in schedulers), sum(len(one.queue) for one in schedulers))
+        kinds = {kind for one in schedulers for kind in one.memory}
+        self._metrics.memory({kind: sum(one.memory.get(kind, 0.0) for one in schedulers) for kind in kinds})

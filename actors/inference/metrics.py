@@ -48,8 +48,9 @@ class InferenceMetrics:
             "leanvibe_prefix_cache_hits", "Prompt tokens found among kept prefixes", registry=registry
         )
         self._memory = Gauge(
-            "leanvibe_engine_memory_bytes", "What the worker holds, by kind", ["kind"], registry=registry
+            "leanvibe_engine_memory_bytes", "What the workers hold together, by kind", ["kind"], registry=registry
         )
+        self._memory_kinds: set[str] = set()
         self._restarts = Counter("leanvibe_engine_restarts", "Workers lost", registry=registry)
         self._running = Gauge("leanvibe_num_requests_running", "Rows in the worker", registry=registry)
         self._waiting = Gauge("leanvibe_num_requests_waiting", "Requests that wait for a row", registry=registry)
@@ -96,6 +97,7 @@ class InferenceMetrics:
         self._prefix_hits.inc(tokens)
 
     def memory(self, held: Mapping[str, float]) -> None:
-        """The worker's newest memory figures, bytes by what holds them."""
-        for kind, value in held.items():
-            self._memory.labels(kind).set(value)
+        """The newest memory figures of all workers, bytes by what holds them; what nobody holds any more is zero."""
+        self._memory_kinds.update(held)
+        for kind in self._memory_kinds:
+            self._memory.labels(kind).set(held.get(kind, 0.0))

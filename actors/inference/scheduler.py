@@ -37,7 +37,7 @@ class Endings(Protocol):
         """It cannot go on."""
 
     def occupancy_changed(self) -> None:
-        """Someone has a row or waits for one who did not before, or the other way round."""
+        """Someone has a row or waits for one who did not before, or the other way round; or a worker holds other memory."""
 
 
 class Scheduler:
@@ -69,6 +69,7 @@ class Scheduler:
         self.report: dict[str, Any] = {}
         """What the worker said of its model when it was ready."""
         self.memory: dict[str, float] = {}
+        """The newest figures of the worker that lives, bytes by what holds them."""
         self.incarnation = 0
         """Of the engine actor that speaks now."""
         self.was_ready = False
@@ -179,7 +180,6 @@ class Scheduler:
         now = trio.current_time()
         if frame["memory"]:
             self.memory = frame["memory"]
-            self._metrics.memory(self.memory)
         emitted = frame["emitted"]
         if emitted:
             self._steps.append((len(emitted), frame["seconds"]))
@@ -284,7 +284,7 @@ class Scheduler:
             self.state, self.stage = "loading", f"restarting after: {cause}"
             if not self.was_ready and self.load_problem is None:
                 self.load_problem = f"its worker was lost: {cause}"
-        self.worker_pid = None
+        self.worker_pid, self.memory = None, {}
         if down.reason is not DownReason.STOPPED:
             self._metrics.engine_restart()
             _log.warning("engine down", reason=down.reason.value, error=str(down.error), rows=len(self.rows))
