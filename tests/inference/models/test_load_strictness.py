@@ -100,11 +100,21 @@ def test_a_manifest_finds_missing_truncated_and_changed_files(tiny_checkpoint: M
         load_checkpoint(folder, "cpu")
 
 
-@pytest.mark.parametrize("model_type", ["no_such_model", "../phi3", "os.path"])
-def test_a_model_type_without_a_class_is_unsupported(tiny_checkpoint: MakeCheckpoint, model_type: str) -> None:
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("no_such_model", "mlx_lm has no model_type 'no_such_model'"),
+        ("../phi3", "model_type '../phi3' is not a name"),
+        ("os.path", "model_type 'os.path' is not a name"),
+    ],
+)
+def test_a_model_type_without_a_class_is_unsupported(
+    tiny_checkpoint: MakeCheckpoint, model_type: str, reason: str
+) -> None:
     folder = tiny_checkpoint(model_type=model_type)
-    with pytest.raises(UnsupportedModel, match="model_type"):
+    with pytest.raises(UnsupportedModel) as caught:
         load_checkpoint(folder, "cpu")
+    assert caught.value.reason == reason
 
 
 def test_a_configuration_that_is_not_json_is_named(tiny_checkpoint: MakeCheckpoint) -> None:
