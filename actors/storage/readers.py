@@ -54,9 +54,11 @@ class Readers(Actor[Read]):
         self.context.answer_later(self._read, message)
 
     async def stopping(self) -> None:
-        """Close what is not in use; a query in a thread closes its own at its end."""
+        """Close all connections, each after the query that still uses it: a thread cannot be left alone with one."""
+        for _ in range(READER_THREADS):
+            await self._threads.acquire_on_behalf_of(object())
         if self._engine is not None:
-            await trio.to_thread.run_sync(self._engine.dispose, limiter=self._threads)
+            await trio.to_thread.run_sync(self._engine.dispose)
 
     def snapshot(self) -> dict[str, object]:
         """How many queries run or wait for a thread."""
