@@ -86,6 +86,8 @@ class Settings:
     """Bound on keys and values of running answers, MiB."""
     prefix_mebibytes: int = field(default=512, validator=validators.ge(0))
     """What may be kept of finished answers for prompts that begin like them, MiB; 0 keeps nothing."""
+    drafts: bool = True
+    """An answer that is made alone may go on by several tokens in one step where it repeats what came before."""
     default_max_tokens: int = field(default=1024, validator=validators.ge(1))
     """Length of answers that name none."""
     allowed_hosts: list[str] = field(factory=list)

@@ -151,6 +151,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         cache_folder=settings.cache_dir,
         blas=settings.blas,
         prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
+        drafts=settings.drafts,
         mock_step_seconds=settings.mock_step_seconds,
         faults=settings.worker_faults,
     )

@@ -67,6 +67,8 @@ class EngineSettings:
     blas: str = "auto"
     prefix_bytes: int = 0
     """What the worker may hold of finished rows for prompts that begin like them."""
+    drafts: bool = False
+    """Whether the worker may guess what comes next from what a row has, and judge several tokens in one step."""
     mock_step_seconds: float = 0.0
     faults: str = ""
     """A fault plan for tests, as JSON."""
@@ -82,6 +84,7 @@ class EngineSettings:
             "model_name": self.model.name,
             "adapter": None if self.model.adapter is None else str(self.model.adapter),
             "prefix_bytes": self.prefix_bytes,
+            "drafts": self.drafts,
             "faults": self.faults,
         }
 
@@ -100,6 +103,8 @@ class EngineSettings:
         if self.model.adapter is not None:
             words += ["--adapter", str(self.model.adapter)]
         words += ["--prefix-bytes", str(self.prefix_bytes)]
+        if self.drafts:
+            words.append("--drafts")
         if self.mock_step_seconds:
             words += ["--mock-step-seconds", str(self.mock_step_seconds)]
         if self.faults:
@@ -137,6 +142,8 @@ class Engine(Actor[EngineMessage]):
         self._last_frame_at = 0.0
         self._load_deadline = 0.0
         self._clock = StepClock()
+        self._draft_tokens = 0
+        """Most that the worker guesses in a step of one row."""
 
     async def started(self) -> None:
         """Start the process. Its load goes on in the background and is told to the inference actor."""
@@ -269,6 +276,7 @@ class Engine(Actor[EngineMessage]):
                 # What the warm-up took is what the first step of a request is held to.
                 for seconds, decoded, prefilled in content.get("warm_steps", ()):
                     self._clock.measured(seconds, decoded, prefilled)
+                self._draft_tokens = content.get("draft_tokens", 0)
                 self._ready = EngineReady(
                     engine=self.context.path,
                     incarnation=self.context.incarnation,
@@ -289,8 +297,9 @@ class Engine(Actor[EngineMessage]):
                         self._forget(row)
                 for row, _ in content["failed"]:
                     self._forget(row)
-                decoded = len(content["emitted"])
-                self._clock.measured(content["seconds"], decoded, content["prefilled_tokens"])
+                self._clock.measured(
+                    content["seconds"], len(content["emitted"]), content["prefilled_tokens"], content["drafted_tokens"]
+                )
                 if not self._awaiting_clear:
                     await self._inference.tell(
                         EngineStep(engine=self.context.path, incarnation=self.context.incarnation, frame=content)
@@ -318,7 +327,9 @@ class Engine(Actor[EngineMessage]):
         clear itself may be in the middle of any step.
         """
         unread = PREFILL_TOKENS_PER_STEP if self._awaiting_clear else sum(self._unread.values())
-        return self._clock.deadline_seconds(min(PREFILL_TOKENS_PER_STEP, unread))
+        # Only a row that is alone and has been read gets drafts.
+        drafted = self._draft_tokens if len(self._rows) == 1 and not unread else 0
+        return self._clock.deadline_seconds(min(PREFILL_TOKENS_PER_STEP, unread), drafted)
 
     def _ask_for_spare(self, now: float) -> None:
         """Once, and only when it no longer slows what the first requests wait for."""

@@ -41,6 +41,12 @@ class InferenceMetrics:
         self._prefilled = Counter(
             "leanvibe_prefilled_tokens", "Prompt tokens computed, padding included", registry=registry
         )
+        self._drafted = Counter(
+            "leanvibe_spec_decode_num_draft_tokens", "Tokens guessed and judged in a step", registry=registry
+        )
+        self._accepted = Counter(
+            "leanvibe_spec_decode_num_accepted_tokens", "Of these, those that were the answer's", registry=registry
+        )
         self._prefix_queries = Counter(
             "leanvibe_prefix_cache_queries", "Prompt tokens looked up among kept prefixes", registry=registry
         )
@@ -68,6 +74,11 @@ class InferenceMetrics:
         self._steps.inc()
         self._step_seconds.inc(seconds)
         self._prefilled.inc(prefilled_tokens)
+
+    def drafts(self, drafted_tokens: int, accepted_tokens: int) -> None:
+        """A step judged so many guessed tokens, and so many of them were emitted."""
+        self._drafted.inc(drafted_tokens)
+        self._accepted.inc(accepted_tokens)
 
     def occupancy(self, running: int, waiting: int) -> None:
         """How many requests have a row now, and how many wait for one."""

@@ -21,25 +21,45 @@ class StepClock:
         # Sums that fade, so that a chunk of three tokens, which costs nearly what one of fifty does, weighs little.
         self._prefill_seconds = 0.0
         self._prefill_tokens = 0.0
+        self._drafted_seconds: float | None = None
 
-    def measured(self, seconds: float, decoded_rows: int, prefilled_tokens: int) -> None:
-        """One step took this long. Steps that did both are charged to the prefill, the larger part."""
+    def measured(self, seconds: float, decoded_rows: int, prefilled_tokens: int, drafted_tokens: int = 0) -> None:
+        """One step took this long. Steps that did both are charged to the prefill, the larger part.
+
+        One that judged drafted tokens teaches nothing but how long those take.
+        """
         if prefilled_tokens > 0:
             self._prefill_seconds += seconds - SMOOTHING * self._prefill_seconds
             self._prefill_tokens += prefilled_tokens - SMOOTHING * self._prefill_tokens
+        elif drafted_tokens > 0:
+            self._drafted_seconds = _smoothed(self._drafted_seconds, seconds)
         elif decoded_rows > 0:
             # A step of one row costs nearly what one of eight does, so the whole step is what is learned.
-            old = self._decode_seconds
-            self._decode_seconds = seconds if old is None else old + SMOOTHING * (seconds - old)
+            self._decode_seconds = _smoothed(self._decode_seconds, seconds)
 
-    def deadline_seconds(self, prefill_tokens: int) -> float:
-        """Longest acceptable step when up to ``prefill_tokens`` of prompts may be read in it."""
+    def deadline_seconds(self, prefill_tokens: int, drafted_tokens: int = 0) -> float:
+        """Longest acceptable step when up to ``prefill_tokens`` of prompts may be read, or so many drafted ones judged."""
         if self._decode_seconds is None or (prefill_tokens and not self._prefill_tokens):
             return FIRST_STEP_SECONDS
         predicted = self._decode_seconds
         if prefill_tokens:
             predicted += prefill_tokens * self._prefill_seconds / self._prefill_tokens
+        elif drafted_tokens:
+            predicted = max(predicted, self._predicted_drafted_seconds(drafted_tokens))
         return max(MINIMUM_SECONDS, TIMES_PREDICTED * predicted)
+
+    def _predicted_drafted_seconds(self, drafted_tokens: int) -> float:
+        """As measured; before that as if the drafted tokens were read like those of a prompt."""
+        assert self._decode_seconds is not None
+        if self._drafted_seconds is not None:
+            return self._drafted_seconds
+        if not self._prefill_tokens:
+            return self._decode_seconds
+        return self._decode_seconds + drafted_tokens * self._prefill_seconds / self._prefill_tokens
+
+
+def _smoothed(old: float | None, seconds: float) -> float:
+    return seconds if old is None else old + SMOOTHING * (seconds - old)
 
 
 def may_stand_by(ready_seconds: float, *, is_idle: bool) -> bool:

@@ -184,6 +184,7 @@ class Scheduler:
         if emitted:
             self._steps.append((len(emitted), frame["seconds"]))
         self._metrics.step(frame["prefilled_tokens"], frame["seconds"])
+        self._metrics.drafts(frame["drafted_tokens"], frame["accepted_tokens"])
         for row in frame["rows"]:
             generation = self.rows.get(row)
             if generation is not None:

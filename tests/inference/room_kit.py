@@ -303,6 +303,7 @@ async def inference_room(
     cache_folder: Path | None = None,
     blas: str = "auto",
     prefix_bytes: int = 0,
+    drafts: bool = False,
     load_text: Callable[[], TextModel] = MockText,
     shelf: RoomShelf | None = None,
     model_memory_bytes: int = 0,
@@ -331,6 +332,7 @@ async def inference_room(
             cache_folder=cache_folder or cache_folder_of_tests(),
             blas=blas,
             prefix_bytes=prefix_bytes,
+            drafts=drafts,
             mock_step_seconds=step_seconds,
             faults=plan,
         )

@@ -45,3 +45,22 @@ def test_an_empty_frame_teaches_nothing() -> None:
     clock = StepClock()
     clock.measured(0.0, 0, 0)
     assert clock.deadline_seconds(0) == FIRST_STEP_SECONDS
+
+
+def test_a_step_that_judges_drafts_is_predicted_as_reading_them_until_one_was_measured() -> None:
+    clock = StepClock()
+    clock.measured(0.5, 1, 0)
+    clock.measured(2.0, 0, 100)
+    assert clock.deadline_seconds(0, 7) == pytest.approx(TIMES_PREDICTED * (0.5 + 7 * 0.02))
+    clock.measured(0.9, 8, 0, 7)
+    assert clock.deadline_seconds(0, 7) == pytest.approx(TIMES_PREDICTED * 0.9)
+    assert clock.deadline_seconds(0) == pytest.approx(TIMES_PREDICTED * 0.5), "plain steps are held to what they take"
+    assert clock.deadline_seconds(50, 7) == pytest.approx(TIMES_PREDICTED * (0.5 + 50 * 0.02)), "nobody drafts then"
+
+
+def test_where_judging_costs_nothing_plain_steps_are_what_is_predicted() -> None:
+    clock = StepClock()
+    clock.measured(0.5, 1, 0)
+    assert clock.deadline_seconds(0, 7) == pytest.approx(TIMES_PREDICTED * 0.5), "no prompt was measured yet"
+    clock.measured(0.4, 8, 0, 7)
+    assert clock.deadline_seconds(0, 7) == pytest.approx(TIMES_PREDICTED * 0.5)

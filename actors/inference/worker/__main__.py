@@ -82,6 +82,7 @@ def _load(arguments: argparse.Namespace, blas: Any, stage: Callable[[str], None]
         blas,
         stage,
         prefix_bytes=arguments.prefix_bytes,
+        drafts=arguments.drafts,
         adapter=None if arguments.adapter is None else Path(arguments.adapter),
     )
 
@@ -96,6 +97,7 @@ def _arguments() -> Any:
     parser.add_argument("--blas", default="auto")
     parser.add_argument("--cache-folder", default=".")
     parser.add_argument("--prefix-bytes", type=int, default=0)
+    parser.add_argument("--drafts", action="store_true")
     parser.add_argument("--mock-step-seconds", type=float, default=0.0)
     parser.add_argument("--faults", default="")
     parser.add_argument("--standby", action="store_true")

@@ -82,6 +82,8 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
                 "failed": result.failed,
                 "rows": result.rows,
                 "prefilled_tokens": result.prefilled_tokens,
+                "drafted_tokens": result.drafted_tokens,
+                "accepted_tokens": result.accepted_tokens,
                 "memory": stepper.memory(),
             },
         )
@@ -138,6 +140,8 @@ def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, data: dict[str, Any]
                 "failed": failed,
                 "rows": [],
                 "prefilled_tokens": 0,
+                "drafted_tokens": 0,
+                "accepted_tokens": 0,
                 "memory": {},
             },
         )

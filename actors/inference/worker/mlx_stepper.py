@@ -17,6 +17,7 @@ from mlx_lm.models.cache import BatchKVCache
 from actors.inference.grammar import Grammars, Matcher
 from actors.inference.models.load import LoadedModel
 from actors.inference.worker.blas_threads import blas_threads
+from actors.inference.worker.drafter import Drafter, judged
 from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids
 from actors.inference.worker.prefill_budget import PrefillBudget
 from actors.inference.worker.prefill_groups import Waiting, read_together
@@ -36,9 +37,18 @@ class MlxStepper:
     """Owns model, caches and rows. Every call must come from the thread that made it."""
 
     def __init__(
-        self, loaded: LoadedModel, report: dict[str, Any], grammars: Grammars | None, *, prefix_bytes: int
+        self,
+        loaded: LoadedModel,
+        report: dict[str, Any],
+        grammars: Grammars | None,
+        *,
+        prefix_bytes: int,
+        drafter: Drafter | None = None,
     ) -> None:
-        """``grammars`` may be None for a model without a tokenizer; ``prefix_bytes`` 0 keeps nothing."""
+        """``grammars`` may be None for a model without a tokenizer; ``prefix_bytes`` 0 keeps nothing.
+
+        Without a ``drafter`` each step brings each row one token.
+        """
         self._model = loaded.model
         self._layers = len(loaded.model.layers)
         self._vocabulary_size = loaded.vocabulary_size
@@ -53,6 +63,7 @@ class MlxStepper:
         self._kept = PrefixCache(prefix_bytes)
         self._keeps_prefixes = prefix_bytes > 0
         self._budget = PrefillBudget()
+        self._drafter = drafter
         self._blas = blas_threads()
         self._ladder = ThreadLadder(1 if self._blas is None else self._blas.most)
 
@@ -95,12 +106,13 @@ class MlxStepper:
         return bool(self._rows or self._waiting or self._prefill)
 
     def step(self) -> StepResult:
-        """One token for each row in the batch, then at most one chunk of prefill."""
+        """One token for each row in the batch, several where drafts were right, then at most one chunk of prefill."""
         self._check_thread()
         decoding_rows, began, processor_began = len(self._rows), time.perf_counter(), time.process_time()
         result = self._step()
         taken = time.perf_counter() - began
-        self._ladder.stepped((decoding_rows, result.prefilled_tokens), taken, time.process_time() - processor_began)
+        shape = (decoding_rows, result.prefilled_tokens + result.drafted_tokens)
+        self._ladder.stepped(shape, taken, time.process_time() - processor_began)
         if self._blas is not None:
             self._blas.use(self._ladder.threads)
         return result
@@ -108,17 +120,33 @@ class MlxStepper:
     def _step(self) -> StepResult:
         result = StepResult()
         if self._rows:
-            began = time.perf_counter()
             result.rows.extend(row.row for row in self._rows)
-            last = mx.array([[row.emitted_ids[-1]] for row in self._rows])
-            logits = self._model(last, cache=self._cache)[:, -1]
-            self._go_on_with(self._emit(logits, self._rows, result))
-            self._budget.decoded(time.perf_counter() - began)
+            self._decode(result)
         if self._prefill is None and self._waiting:
             self._begin_prefill(result)
         if self._prefill is not None:
             self._advance_prefill(self._prefill, result)
         return result
+
+    def _decode(self, result: StepResult) -> None:
+        is_alone = len(self._rows) == 1 and self._prefill is None and not self._waiting
+        draft = self._drafter.draft(self._rows[0]) if self._drafter is not None and is_alone else []
+        began = time.perf_counter()
+        # Only a row that is alone has a draft.
+        logits = self._model(mx.array([[row.emitted_ids[-1], *draft] for row in self._rows]), cache=self._cache)
+        if draft:
+            going_on = self._emit_drafted(logits[0], draft, result)
+        else:
+            going_on = self._emit(logits[:, -1], self._rows, result)
+        self._go_on_with(going_on)
+        seconds = time.perf_counter() - began
+        if not draft:
+            # What a step with a draft takes says nothing of how long others wait beside a prompt.
+            self._budget.decoded(seconds)
+        if self._drafter is not None and draft:
+            self._drafter.gate.drafted(seconds, len(result.emitted))
+        elif self._drafter is not None and is_alone:
+            self._drafter.gate.plain(seconds)
 
     def memory(self) -> dict[str, float]:
         """Bytes by what holds them."""
@@ -233,6 +261,27 @@ class MlxStepper:
             self._matchers.pop(row.row, None)
         return going_on
 
+    def _emit_drafted(self, logits: mx.array, draft: list[int], result: StepResult) -> list[int]:
+        """Emit of the one row what the model chose behind its last token and the drafted ones: (1 + drafted, vocabulary).
+
+        Each log-probability is that of its own position, as if the tokens had been computed one by one.
+        """
+        (row,) = self._rows
+        following = judged(logits, draft, row)
+        finish: str | ValueError | None = None
+        for token, own in following:
+            finish = self._take(row, token)
+            assert not isinstance(finish, ValueError), "a row that follows a schema has no draft"
+            result.emitted.append(Emitted(row.row, token, own, finish))
+            if finish is not None:
+                break
+        emitted = len(result.emitted)
+        # Of what was read, the last token before and all that was emitted but the last belong into the cache.
+        for one in self._cache:
+            one.trim(1 + len(draft) - emitted)
+        result.drafted_tokens, result.accepted_tokens = len(draft), min(emitted, len(following) - 1)
+        return [0] if finish is None else []
+
     def _take(self, row: Row, token: int) -> str | ValueError | None:
         """Note a row's token; why the row ends, an error of its schema, or None."""
         row.emitted_ids.append(token)
@@ -259,6 +308,8 @@ class MlxStepper:
             _filter(self._cache, indexes)
         else:
             self._cache = []
+            if self._drafter is not None:
+                self._drafter.forget()
 
     def forget_prefixes(self) -> None:
         """Give back what is kept for prompts to come."""

@@ -16,6 +16,7 @@ from actors.inference.models.proof import prove
 from actors.inference.models.provenance import examine_files
 from actors.inference.models.stamp import write_stamp
 from actors.inference.worker.blas import BlasReport
+from actors.inference.worker.drafter import DRAFT_TOKENS, Drafter
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.warm_up import warm_up
 
@@ -32,6 +33,7 @@ def load_stepper(
     stage: Callable[[str], None],
     *,
     prefix_bytes: int,
+    drafts: bool = False,
     adapter: Path | None = None,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
@@ -82,12 +84,13 @@ def load_stepper(
         "kv_bytes_per_token": _kv_bytes_per_token(loaded),
         "pool_bytes": POOL_BYTES,
         "prefix_bytes": prefix_bytes,
+        "draft_tokens": DRAFT_TOKENS if drafts else 0,
         "single_row_products": loaded.has_single_row_products,
         "warnings": [*([blas.warning] if blas.warning else []), *warnings],
     }
     grammars = _grammars(folder, loaded, report["warnings"])
     stage("warming up")
-    stepper = MlxStepper(loaded, report, grammars, prefix_bytes=prefix_bytes)
+    stepper = MlxStepper(loaded, report, grammars, prefix_bytes=prefix_bytes, drafter=Drafter() if drafts else None)
     warm_up(stepper, [1, 2, 3])  # the first products of a process are far slower than all that follow
     measured = warm_up(stepper, [1, 2, 3] * min(8, served // 6))
     stepper.forget_prefixes()

@@ -70,11 +70,16 @@ class StepResult:
     """What one step did."""
 
     emitted: list[Emitted] = field(factory=list)
+    """At most one token of each row, in the order of its answer several where a draft was right."""
     failed: list[tuple[int, str]] = field(factory=list)
     """Rows that were dropped because something of theirs raised, with the reason."""
     rows: list[int] = field(factory=list)
     """Every row that this step computed for, prefill included."""
     prefilled_tokens: int = 0
+    drafted_tokens: int = 0
+    """Tokens that were guessed and judged in this step."""
+    accepted_tokens: int = 0
+    """Of these, how many are among the emitted ones."""
     cached: list[tuple[int, int]] = field(factory=list)
     """Rows whose prompt began in kept keys and values, and how many tokens of it did."""
 
@@ -98,7 +103,7 @@ class Stepper(Protocol):
         """Whether a step would do anything."""
 
     def step(self) -> StepResult:
-        """One decode step for all rows, and at most one chunk of prefill."""
+        """One decode step for all rows, of which a row that is alone may get several tokens, and at most one chunk of prefill."""
 
     def memory(self) -> dict[str, float]:
         """Bytes by what holds them."""

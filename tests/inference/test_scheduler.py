@@ -1,0 +1,173 @@
+"""Steps that bring one row several tokens: what its answer takes of them, and what it does not (promises 2 and 16)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import pytest
+from attrs import define, field
+from prometheus_client import CollectorRegistry
+
+from actors.inference.admission import AdmissionLimits
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineReady, EngineStep
+from actors.inference.generation import Generation
+from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens
+from actors.inference.metrics import InferenceMetrics
+from actors.inference.scheduler import Scheduler
+from actors.inference.shelf import MOCK_MODEL
+from actors.inference.text.text_model import MockText
+from protocol.commands import Generate
+from protocol.errors import ErrorCode
+from protocol.events import FinishReason
+from runtime import ActorRef, Down, DownReason
+
+ENGINE = "inference/engines/1"
+EMPTY_FRAME: dict[str, Any] = {
+    "step": 1,
+    "seconds": 0.08,
+    "emitted": [],
+    "cached": [],
+    "failed": [],
+    "rows": [],
+    "prefilled_tokens": 0,
+    "drafted_tokens": 0,
+    "accepted_tokens": 0,
+    "memory": {},
+}
+
+
+@define
+class Engine:
+    """Writes down what it is told."""
+
+    path: str = ENGINE
+    is_running: bool = True
+    told: list[Any] = field(factory=list)
+
+    def tell_nowait(self, message: Any) -> None:
+        self.told.append(message)
+
+
+@define
+class Room:
+    """One scheduler, and what the inference actor does for it when an answer ends."""
+
+    engine: Engine = field(factory=Engine)
+    registry: CollectorRegistry = field(factory=CollectorRegistry)
+    events: list[GenerationEvent] = field(factory=list)
+    failed: list[ErrorCode] = field(factory=list)
+    scheduler: Scheduler = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.scheduler = Scheduler(
+            MOCK_MODEL,
+            MockText(),
+            cast("ActorRef[Any]", self.engine),
+            AdmissionLimits(),
+            InferenceMetrics(self.registry),
+            self,
+            iter(range(1, 100)).__next__,
+        )
+        self.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=1, worker_pid=1, report={}))
+
+    def finish(self, generation: Generation, now: float, *, still_in_worker: bool) -> None:
+        generation.complete(now)
+        self.scheduler.release(generation, still_in_worker=still_in_worker)
+
+    def fail(self, generation: Generation, code: ErrorCode, message: str) -> None:
+        self.failed.append(code)
+        self.scheduler.release(generation, still_in_worker=True)
+
+    def occupancy_changed(self) -> None:
+        pass
+
+    def start(self, *stops: str) -> Generation:
+        generation = Generation(
+            stream="s",
+            client_id="c",
+            generate=Generate(prompt="x", stop=list(stops)),
+            seed=1,
+            prompt_ids=[1, 2, 3],
+            max_tokens=100,
+            detokenizer=MockText().detokenizer(),
+            deliver=self.events.append,
+            accepted_at=0.0,
+        )
+        self.scheduler.push(generation, first=False)
+        return generation
+
+    def step(self, row: int, text: str, finish: str | None = None) -> None:
+        """A step that emits these bytes for one row; the last of them ends it where ``finish`` says so."""
+        ids = list(text.encode())
+        emitted = [(row, one, -0.5, finish if at == len(ids) - 1 else None, None) for at, one in enumerate(ids)]
+        frame = {**EMPTY_FRAME, "emitted": emitted, "rows": [row], "drafted_tokens": 7, "accepted_tokens": len(ids) - 1}
+        self.scheduler.take_step(EngineStep(engine=ENGINE, incarnation=1, frame=frame))
+
+    @property
+    def text(self) -> str:
+        return "".join(one.text for one in self.events if isinstance(one, GenerationTokens))
+
+    @property
+    def done(self) -> Any:
+        last = self.events[-1]
+        assert isinstance(last, GenerationDone)
+        return last.done
+
+    def figure(self, name: str) -> float | None:
+        return self.registry.get_sample_value(f"leanvibe_{name}")
+
+
+async def test_p16_what_a_step_brings_behind_a_stop_text_is_neither_told_nor_counted() -> None:
+    room = Room()
+    generation = room.start("END")
+    row = cast("int", generation.row)
+    room.step(row, "a")
+    room.step(row, "bcEND of it")
+    assert room.text == "abc"
+    assert room.done.finish_reason is FinishReason.STOP
+    assert room.done.usage.completion_tokens == len("abcEND")
+    assert generation.emitted_ids == list(b"abcEND")
+    assert [one for one in room.engine.told if isinstance(one, CancelRow)] == [CancelRow(row)], "it still computes it"
+    assert room.scheduler.is_empty
+    assert room.failed == []
+    room.step(row, "late words")
+    assert isinstance(room.events[-1], GenerationDone)
+
+
+async def test_p16_a_stop_text_before_the_workers_own_end_in_one_step_is_what_ends_the_answer() -> None:
+    room = Room()
+    row = cast("int", room.start("cd").row)
+    room.step(row, "abcdefg", finish="length")
+    assert (room.text, room.done.finish_reason) == ("ab", FinishReason.STOP)
+    assert room.done.usage.completion_tokens == 4
+    assert room.done.confidence == pytest.approx(math.exp(-0.5))
+
+
+async def test_all_tokens_of_a_step_are_the_answers_and_the_step_counts_as_one() -> None:
+    room = Room()
+    generation = room.start()
+    row = cast("int", generation.row)
+    room.step(row, "a")
+    room.step(row, "bcdefgh")
+    assert generation.steps_since_admission == 2
+    assert generation.emitted_ids == list(b"abcdefgh")
+    room.step(row, "ij", finish="length")
+    assert (room.text, room.done.finish_reason) == ("abcdefghij", FinishReason.LENGTH)
+    assert not [one for one in room.engine.told if isinstance(one, CancelRow)], "the worker has dropped it"
+    gaps = room.figure("inter_token_latency_seconds_count")
+    assert (room.figure("time_to_first_token_seconds_count"), gaps) == (1, 9)
+    assert room.figure("spec_decode_num_draft_tokens_total") == 21
+    assert room.figure("spec_decode_num_accepted_tokens_total") == 0 + 6 + 1
+
+
+async def test_p02_a_death_after_one_step_of_many_tokens_is_charged_and_nothing_of_it_is_lost() -> None:
+    room = Room()
+    generation = room.start()
+    room.step(cast("int", generation.row), "abcdefgh")
+    room.scheduler.engine_down(Down(path=ENGINE, incarnation=1, reason=DownReason.CRASHED))
+    assert (generation.charges, generation.deaths) == (1, 1)
+    room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=2, worker_pid=2, report={}))
+    again = room.engine.told[-1]
+    assert isinstance(again, AdmitRow)
+    assert again.emitted_ids == list(b"abcdefgh")
