@@ -10,9 +10,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-__all__ = ["LOOP", "RATE", "Figures", "Verdict", "judge", "plot", "print_json", "print_table"]
+__all__ = ["DRAFTS", "LOOP", "NO_DRAFTS", "RATE", "Figures", "Verdict", "judge", "plot", "print_json", "print_table"]
 
 OURS, LOOP = "leanvibe", "BatchGenerator"
+DRAFTS, NO_DRAFTS = "leanvibe, drafts", "leanvibe, no drafts"
 RATE = "tokens/s"
 _COLOURS = ("#1b6ca8", "#8fb8d8", "#c75c2e", "#e3a47f", "#5b8c3a", "#999999")
 
@@ -89,6 +90,7 @@ def judge(figures: Figures) -> list[Verdict]:
     add("p99 token gap beside a long prompt / idle", figures.median("gap ratio", OURS), 3.0, is_floor=False)
     add("first token of a second turn: new / kept", figures.median("turn ratio", OURS), 5.0, is_floor=True)
     add("seconds from a crash to the next token", figures.median("crash s", OURS), 3.0, is_floor=False)
+    add("tokens/s of a plain question: drafts / none", figures.median("plain ratio", OURS), 0.97, is_floor=True)
     add("ms to look up 32k tokens among 100 prefixes", figures.median("lookup ms", OURS), 5.0, is_floor=False)
     return verdicts
 

@@ -25,13 +25,14 @@ class OurServer:
 
     name = "leanvibe"
 
-    def __init__(self, engine: str, model: str) -> None:
+    def __init__(self, engine: str, model: str, *, drafts: bool = True) -> None:
         from actors.inspection.server_file import read_server_file
 
         self._folder = tempfile.TemporaryDirectory(prefix="leanvibe-bench-")
         words = [str(Path(sys.prefix) / "bin/leanvibe"), "serve", "--port", "0", "--ws-port", "0"]
         words += ["--data-dir", self._folder.name, "--engine", engine, "--model", model, "--log-level", "error"]
-        self._process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        environment = {**os.environ, "LEANVIBE_DRAFTS": str(drafts).lower()}
+        self._process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
         while (found := read_server_file(Path(self._folder.name))) is None:
             if self._process.poll() is not None:
                 sys.exit("the server did not start; try ./scripts/run")
