@@ -12,10 +12,13 @@ import pytest
 
 from actors.inference.models.load import LoadedModel
 from actors.inference.text.text_model import CheckpointText
+from actors.inference.worker.drafter import DRAFT_TOKENS
+from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.stepper import Row
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.events import FinishReason
 
+from .drafters import EagerDrafter
 from .room_kit import inference_room
 from .tiny_model import Answers, copy_of, make_row, make_stepper, run
 
@@ -71,6 +74,30 @@ def assert_same(loaded_model: LoadedModel) -> Callable[[Row, Sequence[int], Sequ
                 return
 
     return check
+
+
+# --- several tokens in one step ---------------------------------------------------------------------
+
+REPEAT = """Give this code again as it stands.
+
+```python
+def total_value(items, prices):
+    total = 0
+    for name in items:
+        total = total + items[name] * prices[name]
+    return total
+```"""
+
+
+def test_p12_a_real_answer_that_repeats_its_prompt_is_the_same_with_drafts(
+    loaded_model: LoadedModel, text: CheckpointText, assert_same: Callable[[Row, Sequence[int], Sequence[int]], None]
+) -> None:
+    row = make_row(1, text.encode(Generate(messages=[ChatMessage(Role.USER, REPEAT)])), 48)
+    drafter = EagerDrafter()
+    stepper = MlxStepper(loaded_model, {}, None, prefix_bytes=0, drafter=drafter)
+    got = run(stepper, [copy_of(row)]).ids[1]
+    assert max(drafter.gate.brought) == DRAFT_TOKENS + 1, "it repeated, and was foretold"
+    assert_same(row, got, run(make_stepper(loaded_model, chunk_tokens=512), [copy_of(row)]).ids[1])
 
 
 # --- through the actors -----------------------------------------------------------------------------
