@@ -8,7 +8,8 @@ say() { printf 'leanvibe: %s\n' "$*" >&2; }
 
 find_python() {
     local name
-    for name in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
+    # First the one that everything is tested with.
+    for name in "${PYTHON:-}" python3.11 python3.12 python3.13 python3 python; do
         [ -n "$name" ] || continue
         if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             printf '%s\n' "$name"
