@@ -18,6 +18,7 @@ __all__ = ["Asked", "Question", "ask", "plain", "refactoring", "settle"]
 CODE_TOKENS = 200
 PLAIN_TOKENS = 80
 SETTLE_SECONDS = 12.0
+"""A spare has no sign that it has imported all; on two cores it takes some eight seconds, and they spoil the first answers."""
 
 INVENTORY = """class Inventory:
     def __init__(self):

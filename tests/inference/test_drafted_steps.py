@@ -34,6 +34,7 @@ pytestmark = pytest.mark.mlx_real_inference
 
 def drafting(tiny: LoadedModel, drafter: Drafter, *, chunk_tokens: int = 64, prefix_bytes: int = 0) -> MlxStepper:
     stepper = MlxStepper(tiny, {}, None, prefix_bytes=prefix_bytes, drafter=drafter)
+    # It has the budget's methods and none of its figures.
     stepper._budget = FixedBudget(chunk_tokens)  # type: ignore[assignment]
     return stepper
 
