@@ -13,12 +13,13 @@ from typing import Any
 
 import mlx.core as mx
 import numpy
+from numpy.typing import NDArray
 
 __all__ = ["attend"]
 
 WORTHWHILE = 16_384
 """Exponentials; below this many the evaluation in between costs as much as the exponentials."""
-_LOWEST = float(numpy.finfo(numpy.float32).min)
+_LOWEST = numpy.finfo(numpy.float32).min
 
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: Any) -> mx.array:
@@ -35,19 +36,22 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float,
     # Query heads that share a key head are rows of one product.
     folded = (queries * scale).reshape(rows, key_heads, -1, width)
     scores = folded @ keys.swapaxes(-1, -2)
-    if mask is not None:
-        by_head = scores.reshape(rows, key_heads, heads // key_heads, length, positions)
-        # A mask of two dimensions is the same for all rows and heads.
-        wide = mask if mask.ndim == 2 else mask[:, :, None]
-        by_head = mx.where(wide, by_head, _LOWEST) if mask.dtype == mx.bool_ else by_head + wide
-        scores = by_head.reshape(scores.shape)
-    mx.eval(scores)
+    mx.eval(scores, *([] if mask is None else [mask]))
     likelihoods = numpy.asarray(scores)
+    if mask is not None:
+        _apply(numpy.asarray(mask), likelihoods.reshape(rows, key_heads, heads // key_heads, length, positions))
     likelihoods -= likelihoods.max(axis=-1, keepdims=True)
     numpy.exp(likelihoods, out=likelihoods)
-    sums = mx.array(likelihoods.sum(axis=-1, keepdims=True))
-    mixed: mx.array = ((scores @ values) / sums).reshape(rows, heads, length, width)
+    likelihoods /= likelihoods.sum(axis=-1, keepdims=True)
+    mixed: mx.array = (scores @ values).reshape(rows, heads, length, width)
     return mixed
+
+
+def _apply(mask: NDArray[Any], scores: NDArray[numpy.float32]) -> None:
+    """Booleans that keep, or numbers to add, on scores (rows, key heads, heads of each, length, positions)."""
+    # A mask of two dimensions is the same for all rows and heads.
+    added = numpy.where(mask, numpy.float32(0), _LOWEST) if mask.dtype == numpy.bool_ else mask
+    scores += added if added.ndim == 2 else added[:, :, None]
 
 
 def _is_worthwhile(array: mx.array, exponentials: int) -> bool:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from actors.inference.models.errors import UnsupportedModel
 from actors.inference.models.load import LoadedModel, load_checkpoint
-from actors.inference.models.phi3 import LongContextSwitch
 from actors.inference.models.phi3_config import Phi3Arguments
+from actors.inference.models.rotation import LongContextSwitch
 from tests.inference.golden.phi3_shapes import (
     NEW_TOKENS,
     SHAPES,
