@@ -35,6 +35,7 @@ from protocol.server_messages import SERVER_MESSAGES
 from protocol.validation import FieldFault, printable_ascii
 
 __all__ = [
+    "UNKNOWN_FIELD",
     "ReceivedCommand",
     "command_digest",
     "decode_command",
@@ -47,6 +48,7 @@ __all__ = [
 
 NAME_CHARACTERS = 64
 """As much of a name that the client chose is told back."""
+UNKNOWN_FIELD = "is not a field of this command"
 
 
 @attrs.frozen
@@ -257,7 +259,7 @@ def _first_problem(error: BaseException, path: str) -> tuple[str, str]:
                 return _first_problem(first, f"{path}{index}")
         return _first_problem(first, path)
     if isinstance(error, ForbiddenExtraKeysError):
-        return f"{path}.{min(error.extra_fields)[:NAME_CHARACTERS]}", "is not a field of this command"
+        return f"{path}.{min(error.extra_fields)[:NAME_CHARACTERS]}", UNKNOWN_FIELD
     if isinstance(error, FieldFault):
         return f"{path}.{error.path}", error.problem
     if isinstance(error, KeyError):

@@ -19,7 +19,7 @@ from actors.refusals import CommandRefused
 from actors.rest.event_stream import event_stream
 from actors.rest.generation_follower import GenerationFollower
 from actors.rest.openai_chunks import CallChunks, TextChunks, call_id
-from actors.rest.openai_errors import openai_error
+from actors.rest.openai_errors import no_such_route, openai_error
 from actors.rest.openai_replies import (
     ReplyHead,
     chat_chunk,
@@ -46,6 +46,7 @@ __all__ = ["register_openai"]
 
 PREFIX = "/v1/"
 HEALTH_SECONDS = 1.0
+NO_ROUTE = 404
 
 
 def register_openai(app: QuartTrio, rooms: Rooms) -> None:
@@ -68,7 +69,10 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
     async def take_openai_shape(response: Response) -> Response:
         if not request.path.startswith(PREFIX) or response.content_type != "application/problem+json":
             return response
-        body, status = openai_error(json.loads(await response.get_data()))
+        problem = json.loads(await response.get_data())
+        if response.status_code == NO_ROUTE and request.url_rule is None:
+            problem = no_such_route(problem, request.method, request.path)
+        body, status = openai_error(problem)
         response.set_data(json.dumps(body))
         response.status_code = status
         response.content_type = "application/json"

@@ -24,6 +24,10 @@ __all__ = ["ChatCompletionRequest", "CompletionRequest", "StreamOptions", "gener
 ANSWER_MILLISECONDS = 600_000
 """Longest that one answer may take."""
 MAXIMUM_STOPS = 16
+NO_TOOLS = (
+    "is not supported: the loaded model's chat template has no tools; turn tools (agent mode) off in the editor, or load a "
+    "model that has them"
+)
 
 
 def _text_or_parts(_: object, attribute: Attribute[Any], value: Any) -> None:
@@ -78,6 +82,8 @@ class Message:
     """What the assistant wanted called."""
     tool_call_id: str | None = field(default=None, validator=length(1, 256, "characters"))
     """Whose result a turn of the role tool is."""
+    audio: Any = field(default=None, validator=_only(because="must be null: this server's answers have none"))
+    function_call: Any = field(default=None, validator=_only(because="must be null: calls are written as tool_calls"))
 
     def __attrs_post_init__(self) -> None:
         if self.content is None and not self.tool_calls:
@@ -86,6 +92,9 @@ class Message:
             raise FieldFault("tool_calls", "may only be given with the role assistant")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise FieldFault("tool_call_id", "must be given with the role tool, and only with it")
+        # Clients send system turns that were left empty, and answers and results of calls may have no text; a question has.
+        if self.role == "user" and not self.text:
+            raise FieldFault("content", "must not be empty")
 
     @property
     def text(self) -> str:
@@ -189,6 +198,29 @@ class ChatCompletionRequest(_Sampling):
     parallel_tool_calls: bool | None = None
     """False: one call at most."""
     store: bool | None = field(default=None, validator=_only(False, because="must be false: nothing is stored"))
+    metadata: Any = field(default=None, validator=_only({}, because="must be empty: nothing is stored under it"))
+    service_tier: str | None = field(
+        default=None,
+        validator=_only("auto", "default", because="must be auto or default: there is one way to be served"),
+    )
+    modalities: Any = field(default=None, validator=_only(["text"], because='must be ["text"]: answers are text'))
+    reasoning_effort: str | None = field(
+        default=None,
+        validator=_only("none", because="must be none or left out: how much a model thinks is not set here"),
+    )
+    verbosity: str | None = field(
+        default=None, validator=_only("medium", because="must be medium or left out: ask for short answers in words")
+    )
+    safety_identifier: str | None = field(default=None, validator=length(0, 512, "characters"))
+    """The newer name of `user`."""
+    prompt_cache_key: str | None = field(default=None, validator=length(0, 512, "characters"))
+    """A hint that is not needed: prompts that begin alike share what was computed for them."""
+    prompt_cache_retention: str | None = field(
+        default=None, validator=_only(because="must be null: how long prompts are kept is the server's affair")
+    )
+    prediction: Any = field(default=None, validator=_only(because="must be null: answers are not predicted by clients"))
+    audio: Any = field(default=None, validator=_only(because="must be null: answers are text"))
+    moderation: Any = field(default=None, validator=_only(because="must be null: there is none"))
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -243,7 +275,7 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
         return _from_chat(request, Generate)
     try:
         if tool_call_format is None:
-            raise FieldFault(of_tools, "is not supported: the loaded model's chat template has no tools")
+            raise FieldFault(of_tools, NO_TOOLS)
         _check_tools(request)
         turns = turns_of(request.messages)
     except FieldFault as fault:
