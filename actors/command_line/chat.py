@@ -16,6 +16,7 @@ from actors.command_line.chat_input import BadCommand, LineCollector, parse_slas
 from actors.command_line.chat_session import ChatSession
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
+from actors.command_line.terminal_echo import no_echo_of_control_keys
 from protocol.client import connect
 from protocol.validation import is_client_name
 
@@ -94,7 +95,7 @@ async def converse(session: ChatSession, console: Console) -> None:
             text = collector.add(line)
             if text is None or not text.strip():
                 continue
-            with trio.CancelScope() as scope:
+            with no_echo_of_control_keys(), trio.CancelScope() as scope:
                 running.append(scope)
                 await _carry_out(session, text, console)
             running.clear()

@@ -97,6 +97,19 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess
         yield server
 
 
+def test_ctrl_c_is_not_drawn_into_the_answer(serving: ServingProcess) -> None:
+    with chat(serving) as terminal:
+        terminal.until("> ")
+        terminal.type("count to 900\n")
+        terminal.until("1 2 3")
+        terminal.type("\x03")
+        # The echo of Ctrl-C moved the cursor, and the line that it stood in was drawn twice.
+        assert "^C" not in terminal.until("cancelled")
+        terminal.until("> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(10) == 0
+
+
 def test_a_conversation_with_commands_files_and_ctrl_c(serving: ServingProcess, tmp_path: Path) -> None:
     source = tmp_path / "sum.py"
     source.write_text("def add(a, b):\n    return a + b\n", encoding="utf-8")
