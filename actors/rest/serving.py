@@ -21,6 +21,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from actors.rest import http_connection
 from actors.rest.http_connection import DeadlineTCPServer
+from protocol.commands import MAXIMUM_FRAME_BYTES
 
 __all__ = ["AT_END", "serve_http"]
 
@@ -39,19 +40,40 @@ class Exchange:
     """One request and its response: nothing is answered before the request's body has come to its end.
 
     After an early answer hypercorn neither reads on nor closes, and a close over unread bytes would reset the
-    connection before the client has read the answer. quart reads on and forgets what is over its limit.
+    connection before the client has read the answer. So the body is read on, and what is over the limit is forgotten.
     """
 
-    def __init__(self, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+        body_bytes: int = MAXIMUM_FRAME_BYTES,
+    ) -> None:
         self._receive = receive
         self._send = send
         self._body_ended = trio.Event()
+        self._body_bytes = body_bytes
+        self._received_bytes = 0
 
     async def receive(self) -> Any:
-        """The next message, for the application."""
-        message = await self._receive()
-        if message["type"] != "http.request" or not message.get("more_body"):
-            self._body_ended.set()
+        """The next message, for the application, which keeps what it is given.
+
+        quart 0.23 judges the length of a body only once it has all of it; so the part that takes a body over the
+        limit is handed on as its last, and the application refuses what is too long.
+        """
+        is_over = self._received_bytes > self._body_bytes
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                self._body_ended.set()
+                return message
+            if not message.get("more_body"):
+                self._body_ended.set()
+            if not is_over:
+                break
+        self._received_bytes += len(message.get("body", b""))
+        if self._received_bytes > self._body_bytes:
+            return {**message, "more_body": False}
         return message
 
     async def send(self, message: Any) -> None:
