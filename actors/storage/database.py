@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
+import trio
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
 from actors.storage.errors import DatabaseUnusable
 
-__all__ = ["FILE_NAME", "database_url", "open_engine"]
+__all__ = ["FILE_NAME", "database_url", "dispose_at_end", "open_engine"]
 
 FILE_NAME = "leanvibe.sqlite3"
 BUSY_SECONDS = 5.0
@@ -88,3 +89,19 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+async def dispose_at_end(engine: Engine, threads: trio.CapacityLimiter) -> None:
+    """Close the engine's connections when cancelled; a child task of the actor that owns both.
+
+    It ends with its actor, also where that crashes or is cancelled and says no good-bye, and waits for the threads that
+    still use a connection: one that came back to a disposed pool would be left to the collector.
+    """
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            for _ in range(int(threads.total_tokens)):
+                # Never given back: nothing of this actor comes after.
+                await threads.acquire_on_behalf_of(object())
+            await trio.to_thread.run_sync(engine.dispose)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from actors.refusals import CommandRefused
-from actors.storage.database import open_engine
+from actors.storage.database import dispose_at_end, open_engine
 from actors.storage.messages import Query, Read
 from protocol.errors import ErrorCode
 from runtime import Actor, reject
@@ -40,10 +40,12 @@ class Readers(Actor[Read]):
         self._engine: Engine | None = None
         self._threads = trio.CapacityLimiter(READER_THREADS)
         self._running = 0
+        self._is_settled = trio.Event()
 
     async def started(self) -> None:
         """Open the database for reading."""
         self._engine = open_engine(self._url, writes=False, connections=READER_THREADS)
+        self.context.spawn(dispose_at_end, self._engine, self._threads)
 
     async def handle(self, message: Read) -> None:
         if message.query not in self._queries:
@@ -54,11 +56,10 @@ class Readers(Actor[Read]):
         self.context.answer_later(self._read, message)
 
     async def stopping(self) -> None:
-        """Close all connections, each after the query that still uses it: a thread cannot be left alone with one."""
-        for _ in range(READER_THREADS):
-            await self._threads.acquire_on_behalf_of(object())
-        if self._engine is not None:
-            await trio.to_thread.run_sync(self._engine.dispose)
+        """What was begun is answered."""
+        while self._running:
+            self._is_settled = trio.Event()
+            await self._is_settled.wait()
 
     def snapshot(self) -> dict[str, object]:
         """How many queries run or wait for a thread."""
@@ -78,6 +79,8 @@ class Readers(Actor[Read]):
             ) from error
         finally:
             self._running -= 1
+            if not self._running:
+                self._is_settled.set()
 
 
 def _run(engine: Engine, query: Query[Any, Any], command: Any) -> Any:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from actors.refusals import CommandRefused
-from actors.storage.database import open_engine
+from actors.storage.database import dispose_at_end, open_engine
 from actors.storage.idempotency import prune_outcomes
 from actors.storage.log import prune_log
 from actors.storage.messages import CommitTold, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
@@ -74,12 +74,14 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         self._prune_due = False
         self._problem: str | None = None
         self._writing = 0
+        self._has_written = trio.Event()
         self._transactions = 0
         self._relay_missed = False
 
     async def started(self) -> None:
         """Open the database; nothing is written before the first request."""
         self._engine = open_engine(self._settings.url, writes=True)
+        self.context.spawn(dispose_at_end, self._engine, self._thread)
         self.context.spawn(self._work)
         self.context.every(PRUNE_SECONDS, Prune())
 
@@ -110,12 +112,13 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         return None
 
     async def stopping(self) -> None:
-        """What was accepted is written before the database is closed."""
-        while self._waiting:
-            await self._write_batch()
-        if self._engine is not None:
-            # Waits for a batch that is being written: the thread cannot be left alone with it.
-            await trio.to_thread.run_sync(self._engine.dispose, limiter=self._thread)
+        """What was accepted is written and answered before the database is closed."""
+        while self._waiting or self._writing:
+            if self._waiting:
+                await self._write_batch()
+            else:
+                self._has_written = trio.Event()
+                await self._has_written.wait()
 
     def snapshot(self) -> dict[str, object]:
         """Counts and the last problem."""
@@ -182,6 +185,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
             raise
         finally:
             self._writing = 0
+            self._has_written.set()
         self._problem = None
         self._transactions += 1
         # Published before the askers hear of it, so that nobody can act on what the log's readers do not know.
