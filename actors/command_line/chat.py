@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import signal
+import sys
 from pathlib import Path
 
 import click
@@ -117,7 +118,12 @@ async def _carry_out(session: ChatSession, text: str, console: Console) -> None:
 
 def _read_line(goes_on: bool) -> str | None:
     """One line, without rich: its prompt would be drawn over by what readline knows of the line."""
+    prompt = "… " if goes_on else "> "
+    if not sys.stdout.isatty():
+        # `input` says nothing of a prompt that nobody can read.
+        click.echo(prompt, nl=False)
+        prompt = ""
     try:
-        return input("… " if goes_on else "> ")
+        return input(prompt)
     except (EOFError, KeyboardInterrupt):
         return None

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from actors.command_line.output import end_when_nobody_reads, go_on_when_nobody_reads
+
 __all__ = ["main"]
 
 _COMMANDS = {
@@ -49,6 +51,10 @@ def leanvibe() -> None:
 
 def main() -> Any:
     """Entry point of the console script."""
+    if sys.argv[1:2] == ["serve"]:
+        go_on_when_nobody_reads()
+    else:
+        end_when_nobody_reads()
     try:
         return leanvibe(standalone_mode=True)
     except KeyboardInterrupt:
