@@ -73,7 +73,8 @@ class Server:
 @contextmanager
 def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A process that is ended with the block."""
-    process = subprocess.Popen(command, cwd=ROOT, text=True, **options)
+    # A session of its own: Ctrl-C in a terminal ends the measurement, and that ends its servers.
+    process = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **options)
     try:
         yield process
     finally:

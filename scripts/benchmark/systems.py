@@ -11,13 +11,29 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = ["ChatServer", "Loop", "OurServer", "llama_server", "mlx_lm_server", "run_loop", "run_mlx_lm_server"]
 
 TOP = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+@contextmanager
+def _closed_unless_started(system: _Closable) -> Iterator[None]:
+    """Whoever starts one can end it only once it has it."""
+    try:
+        yield
+    except BaseException:
+        system.close()
+        raise
 
 
 class OurServer:
@@ -32,17 +48,18 @@ class OurServer:
         words = [str(Path(sys.prefix) / "bin/leanvibe"), "serve", "--port", "0", "--ws-port", "0"]
         words += ["--data-dir", self._folder.name, "--engine", engine, "--model", model, "--log-level", "error"]
         environment = {**os.environ, "LEANVIBE_DRAFTS": str(drafts).lower()}
-        self._process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
-        while (found := read_server_file(Path(self._folder.name))) is None:
-            if self._process.poll() is not None:
-                sys.exit("the server did not start; try ./scripts/run")
-            time.sleep(0.05)
-        self.websocket_url, self._rest_url = found.websocket_url, found.rest_url
-        deadline = time.monotonic() + START_SECONDS
-        while not self.health()["inference_ready"]:
-            if time.monotonic() > deadline:
-                sys.exit(f"the server did not become ready: {self.health()['problem']}")
-            time.sleep(0.1)
+        self._process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+        with _closed_unless_started(self):
+            while (found := read_server_file(Path(self._folder.name))) is None:
+                if self._process.poll() is not None:
+                    sys.exit("the server did not start; try ./scripts/run")
+                time.sleep(0.05)
+            self.websocket_url, self._rest_url = found.websocket_url, found.rest_url
+            deadline = time.monotonic() + START_SECONDS
+            while not self.health()["inference_ready"]:
+                if time.monotonic() > deadline:
+                    sys.exit(f"the server did not become ready: {self.health()['problem']}")
+                time.sleep(0.1)
 
     def health(self) -> dict[str, Any]:
         """Body of `/health/mlx`, whatever its status."""
@@ -67,13 +84,16 @@ class ChatServer:
         self.name = name
         self.port = port
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the server
-        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+        )
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._log.seek(0)
-                sys.exit(f"{name} did not start: {self._log.read()[-2000:].decode(errors='replace')}")
-            time.sleep(0.2)
+        with _closed_unless_started(self):
+            while not self._answers():
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self._log.seek(0)
+                    sys.exit(f"{name} did not start: {self._log.read()[-2000:].decode(errors='replace')}")
+                time.sleep(0.2)
 
     @property
     def is_alive(self) -> bool:
@@ -123,8 +143,11 @@ class Loop:
 
     def __init__(self, blas: str, model: str) -> None:
         words = [sys.executable, str(TOP / "scripts/bench_inference"), "--loop", blas, "--model", model]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.blas: str = self._read()["blas"]
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        with _closed_unless_started(self):
+            self.blas: str = self._read()["blas"]
 
     def run(self, questions: list[str], tokens: int) -> tuple[float, float]:
         """Tokens per second for these prompts at once: from the start, and once all prompts are read."""
