@@ -84,6 +84,7 @@ class StreamKeeper:
         self._end = end
         self._streams = Streams()
         self._detached: dict[str, Timer] = {}
+        self._overrun: set[str] = set()
         self._recording: dict[str, _Recording] = {}
         self._pending: dict[str, StoredGeneration] = {}
         self._settled: dict[str, trio.Event] = {}
@@ -268,6 +269,7 @@ class StreamKeeper:
 
     def left(self, path: str) -> None:
         """A follower has ended."""
+        self._overrun.discard(path)
         for stream in self._streams.left(path):
             self._nobody_follows(stream)
 
@@ -289,7 +291,12 @@ class StreamKeeper:
             follower.tell_nowait(event)
         except SendFault:
             # It does not even take messages from its mailbox; it sees the gap and asks for what it lacks.
-            _log.warning("follower overrun", follower=follower.path, stream=event.stream)
+            if follower.path not in self._overrun:
+                # Once: it may lack thousands.
+                self._overrun.add(follower.path)
+                _log.warning("follower overrun", follower=follower.path, stream=event.stream)
+        else:
+            self._overrun.discard(follower.path)
 
     # --- ending -----------------------------------------------------------------------------------
 

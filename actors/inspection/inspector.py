@@ -76,7 +76,11 @@ class Inspector(Actor[NoteWorker]):
         try:
             async with limit, stream:
                 with trio.fail_after(REQUEST_SECONDS):
-                    request = await _read_request(stream)
+                    try:
+                        request = await _read_request(stream)
+                    except (ValueError, RecursionError) as error:
+                        await stream.send_all(json.dumps({"error": f"no request: {error}"}).encode() + b"\n")
+                        return
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_wait_for_end, stream, nursery.cancel_scope)
                     await self._answer(stream, request)

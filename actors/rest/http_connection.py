@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from urllib.parse import urlsplit
 
 import h11
 import structlog
@@ -119,6 +120,22 @@ class DeadlineTCPServer(TCPServer):
         await self.idle_task.stop()
 
 
+def _check_target(request: h11.Request) -> None:
+    """Refuse a request's target (RFC 9112, 3.2) that is no path, and one whose host is not that of the header.
+
+    quart takes both apart before anything of ours sees them, and fails at what it cannot read.
+    """
+    if request.target.startswith(b"/") or request.target == b"*":
+        return
+    try:
+        target = urlsplit(request.target.decode("ascii"))
+    except ValueError:
+        target = urlsplit("")
+    host = dict(request.headers).get(b"host", b"").decode("latin-1")
+    if target.scheme not in ("http", "https") or target.netloc.lower() != host.lower():
+        raise h11.RemoteProtocolError("no target of this server", error_status_hint=400)
+
+
 async def _stay_with_http_1(request: h11.Request) -> None:
     """In place of hypercorn's `_check_protocol`: an offer of h2c is left unanswered (RFC 9110, 7.8), HTTP/2 is refused."""
     if request.http_version not in (b"1.0", b"1.1"):
@@ -126,4 +143,5 @@ async def _stay_with_http_1(request: h11.Request) -> None:
     # h11's own limit is on heads that are not whole yet; one read may bring a larger one.
     if len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers) > HEAD_BYTES:
         raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+    _check_target(request)
     await trio.lowlevel.checkpoint()

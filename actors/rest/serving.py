@@ -117,7 +117,12 @@ async def serve_http(
         # code of the response ever runs again.
         with ExitStack() as at_end:
             scope[AT_END] = at_end
-            await wrapped(scope, exchange.receive, exchange.send, *others)
+            try:
+                await wrapped(scope, exchange.receive, exchange.send, *others)
+            except Exception as error:
+                # hypercorn answers 500 and says nothing; every way to fail that is foreseen has an answer by now.
+                _log.error("request failed", path=scope.get("path"), exc_info=error)
+                raise
 
     async def serve_connection(stream: trio.SocketStream) -> None:
         if len(servers) >= CONNECTIONS and not make_room():

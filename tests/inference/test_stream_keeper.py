@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from sqlalchemy.engine import URL
 
@@ -24,6 +25,7 @@ from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate, OnDisconnect
 from protocol.errors import ErrorCode
 from protocol.events import Done
+from runtime.inspection import suspend
 from runtime.testing import crash
 from tests.inference.room_kit import Room, inference_room
 
@@ -319,3 +321,14 @@ async def test_a_detached_generation_that_nobody_comes_back_for_after_a_restart_
         with trio.fail_after(20):
             while room.outcomes() != {"abandoned": 1}:  # noqa: ASYNC110  figures are asked for, never told
                 await trio.sleep(0.02)
+
+
+async def test_a_follower_that_takes_nothing_is_complained_of_once() -> None:
+    async with inference_room() as room:
+        deaf = await room.new_follower("deaf")
+        suspend(room.system, deaf.path, suspended=True)
+        with structlog.testing.capture_logs() as lines:
+            await ask_to_start(room, "s", "count to 900", max_tokens=4000, follower=deaf)
+            await room.until_health(lambda health: health.running == 0)
+        said = [line for line in lines if line["event"] == "follower overrun"]
+        assert [(line["follower"], line["stream"]) for line in said] == [(deaf.path, "s")]

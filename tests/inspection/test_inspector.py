@@ -364,6 +364,14 @@ async def test_garbage_is_refused_and_harms_nobody(
     assert engineless_server.system.place("inspection").incarnation == 1
 
 
+@pytest.mark.parametrize("request_bytes", [b"hello\n", b"[1]\n", b"null\n", b"\xff\xfe\n", b"[" * 20_000 + b"\n"])
+async def test_a_line_that_is_no_request_is_answered_with_an_error(
+    engineless_server: RunningServer, request_bytes: bytes
+) -> None:
+    (answer,) = await engineless_server.inspect(request_bytes)
+    assert answer["error"].startswith("no request: ")
+
+
 async def test_a_killed_inspector_comes_back_on_the_same_socket(engineless_server: RunningServer) -> None:
     crash(engineless_server.system, "inspection", RuntimeError("x"))
     await eventually(lambda: engineless_server.system.place("inspection").incarnation == 2)

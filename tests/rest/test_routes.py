@@ -404,6 +404,33 @@ async def test_garbage_is_no_harm(engineless_server: RunningServer) -> None:
     assert engineless_server.system.place("rest").incarnation == 1
 
 
+@pytest.mark.parametrize(
+    "target", [b"?", b"health/live", b"http://[::1", b"http://elsewhere/health/live", b"ftp://localhost/"]
+)
+async def test_a_target_that_is_no_path_of_this_server_is_a_bad_request(
+    engineless_server: RunningServer, target: bytes
+) -> None:
+    """RFC 9112, 3.2: the framework failed at the first and the third."""
+    assert b" 400 " in await status_line(engineless_server, target)
+
+
+async def test_a_target_in_absolute_form_is_taken_where_it_names_the_host_of_the_header(
+    engineless_server: RunningServer,
+) -> None:
+    assert b" 200 " in await status_line(engineless_server, b"http://LocalHost/health/live")
+
+
+async def status_line(server: RunningServer, target: bytes) -> bytes:
+    port = int(server.about.rest_url.rsplit(":", 1)[1])
+    received = b""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        with trio.fail_after(10):
+            async for chunk in stream:
+                received += chunk
+    return received.split(b"\r\n")[0]
+
+
 async def test_a_connection_that_its_client_closes_is_closed_here_too(engineless_server: RunningServer) -> None:
     port = int(engineless_server.about.rest_url.rsplit(":", 1)[1])
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
