@@ -29,6 +29,7 @@ from actors.inference.store import OPERATIONS as INFERENCE_OPERATIONS
 from actors.inference.store import QUERIES as INFERENCE_QUERIES
 from actors.inference.store import prune_generations
 from actors.inference.stream_keeper import StreamRules
+from actors.notifications.acknowledging import prune_settled
 from actors.notifications.messages import NOTIFICATION_REQUESTS
 from actors.notifications.outbox import prune_notifications
 from actors.notifications.planning import trigger_hook
@@ -94,6 +95,7 @@ PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
     prune_generations,
     prune_acknowledgements,
     prune_notifications,
+    prune_settled,
 )
 """What forgets rows that are no longer kept."""
 

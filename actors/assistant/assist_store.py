@@ -366,7 +366,7 @@ def _turns_of(client_id: str, name: str) -> Any:
 
 READ_WINDOW: Query[WindowWanted, ConversationWindow] = Query("read_conversation_window", _window)
 RUNNING_ASSISTS: Query[None, tuple[RunningAssist, ...]] = Query("running_assists", _running)
-BEGIN_ASSIST: Operation[BeginAssist, BegunAssist] = Operation("begin_assist", _begin, BegunAssist)
+BEGIN_ASSIST: Operation[BeginAssist, BegunAssist] = Operation("begin_assist", _begin, BegunAssist, begins_client=True)
 END_ASSIST: Operation[EndAssist, bool] = Operation("end_assist", _end, bool)
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (BEGIN_ASSIST, END_ASSIST, DELETE_CONVERSATION)

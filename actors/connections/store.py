@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 from attrs import frozen
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from actors.connections.tables import acknowledgements, subscriptions
+from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query
 from protocol.codec import encode
 from protocol.commands import Subscribe
+from protocol.errors import ErrorCode
 from protocol.events import Priority
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
 KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
 """An acknowledgement means nothing long after the log has forgotten its event."""
 PRUNE_ROWS = 500
+MAXIMUM_DEVICES = 256
+"""Of one client: so many may have a subscription, and of so many it is kept how far they have confirmed."""
 
 
 @frozen(kw_only=True)
@@ -66,6 +70,15 @@ def _is(table: Any, device: Device) -> Any:
 def _store_subscription(connection: Connection, command: StoreSubscription) -> Outcome[Subscribe]:
     wanted = command.subscription
     connection.execute(delete(subscriptions).where(_is(subscriptions, command.device)))
+    if wanted == Subscribe():
+        # What is not there reads the same.
+        return Outcome(value=wanted)
+    mine = subscriptions.c.client_id == command.device.client_id
+    if connection.execute(select(func.count()).select_from(subscriptions).where(mine)).scalar_one() >= MAXIMUM_DEVICES:
+        raise CommandRefused(
+            ErrorCode.CONFLICT,
+            f"{MAXIMUM_DEVICES} devices of this client have a subscription already; give one the default again first",
+        )
     connection.execute(
         insert(subscriptions).values(
             client_id=command.device.client_id,
@@ -98,6 +111,8 @@ def _acknowledge(connection: Connection, command: Acknowledge) -> Outcome[int]:
     if row is not None and row.epoch == command.epoch:
         seq = max(seq, int(row.seq))
     connection.execute(delete(acknowledgements).where(where))
+    if row is None:
+        _make_room(connection, command.device.client_id)
     connection.execute(
         insert(acknowledgements).values(
             client_id=command.device.client_id,
@@ -109,6 +124,20 @@ def _acknowledge(connection: Connection, command: Acknowledge) -> Outcome[int]:
         )
     )
     return Outcome(value=seq)
+
+
+def _make_room(connection: Connection, client_id: str) -> None:
+    """For one more device: those that have been silent longest are forgotten, as after thirty days."""
+    table = acknowledgements
+    surplus = connection.execute(
+        select(table.c.device_id, table.c.stream)
+        .where(table.c.client_id == client_id)
+        .order_by(table.c.time_ms.desc(), table.c.device_id)
+        .offset(MAXIMUM_DEVICES - 1)
+    ).all()
+    for row in surplus:
+        device = Device(client_id=client_id, device_id=row.device_id)
+        connection.execute(delete(table).where(_is(table, device) & (table.c.stream == row.stream)))
 
 
 def _read_acknowledged(connection: Connection, device: Device) -> int | None:
@@ -132,7 +161,7 @@ def prune_acknowledgements(connection: Connection, now_ms: int) -> int:
 
 
 STORE_SUBSCRIPTION: Operation[StoreSubscription, Subscribe] = Operation(
-    "store_subscription", _store_subscription, Subscribe
+    "store_subscription", _store_subscription, Subscribe, begins_client=True
 )
 STORE_ACKNOWLEDGEMENT: Operation[Acknowledge, int] = Operation("store_acknowledgement", _acknowledge, int)
 READ_SUBSCRIPTION: Query[Device, Subscribe] = Query("read_subscription", _read_subscription)

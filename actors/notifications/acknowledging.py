@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, bindparam, column, insert, select, table, update
+from sqlalchemy import Connection, bindparam, column, delete, exists, insert, select, table, update
 
 from actors.notifications.planning import IN_APP_DEVICE
 from actors.notifications.tables import acknowledgements, deliveries
@@ -19,7 +19,7 @@ from protocol.commands import Subscribe
 from protocol.events import Priority
 from protocol.notifications import Channel, DeliveryState
 
-__all__ = ["ACKNOWLEDGE", "Acknowledged", "Acknowledgements", "Begun"]
+__all__ = ["ACKNOWLEDGE", "Acknowledged", "Acknowledgements", "Begun", "prune_settled"]
 
 # Storage's log, read only: storage alone knows the sequence number that an event got.
 _events = table(
@@ -58,6 +58,12 @@ class Acknowledgements:
 
     entries: tuple[Acknowledged | Begun, ...]
 
+
+KEPT_MILLISECONDS = 60 * 60 * 1000
+"""Whether somebody is looking is asked of the last seconds alone."""
+MAXIMUM_DEVICES = 256
+"""Of one client whose settled numbers are kept, and of which it is kept that a notification was delivered to them."""
+PRUNE_ROWS = 500
 
 # Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
 _MINE = (
@@ -111,6 +117,7 @@ def _begin(connection: Connection, one: Begun) -> None:
     before = connection.execute(_SETTLED, mine).scalar()
     if before is None:
         # No time: it has acknowledged nothing, so nobody is known to look at it.
+        _make_room(connection, one.client_id)
         row = {"client_id": one.client_id, "device_id": one.device_id, "seq": one.seq, "time_ms": 0}
         connection.execute(_FIRST, row)
     elif before != one.seq:
@@ -122,6 +129,7 @@ def _acknowledge(connection: Connection, one: Acknowledged) -> int:
     settled = connection.execute(_SETTLED, mine).scalar()
     if settled is None:
         settled = 0
+        _make_room(connection, one.client_id)
         row = {"client_id": one.client_id, "device_id": one.device_id, "seq": one.seq, "time_ms": one.time_ms}
         connection.execute(_FIRST, row)
     else:
@@ -132,6 +140,44 @@ def _acknowledge(connection: Connection, one: Acknowledged) -> int:
         return 0
     told = connection.execute(_TOLD, {"of_client": one.client_id, "settled": settled, "last": one.seq}).all()
     return sum(_mark_delivered(connection, one, row.data) for row in told if _was_sent(one, row))
+
+
+def _make_room(connection: Connection, client_id: str) -> None:
+    """For one more device: those that have been silent longest are forgotten."""
+    surplus = connection.execute(
+        select(acknowledgements.c.device_id)
+        .where(acknowledgements.c.client_id == client_id)
+        .order_by(acknowledgements.c.time_ms.desc(), acknowledgements.c.seq.desc(), acknowledgements.c.device_id)
+        .offset(MAXIMUM_DEVICES - 1)
+    ).scalars()
+    for device_id in surplus.all():
+        connection.execute(
+            delete(acknowledgements).where(
+                acknowledgements.c.client_id == client_id, acknowledgements.c.device_id == device_id
+            )
+        )
+
+
+def prune_settled(connection: Connection, now_ms: int) -> int:
+    """Forget numbers up to which nothing is left in the client's log, at most `PRUNE_ROWS`; returns how many went.
+
+    A device that is not known has settled nothing, and of a log that has nothing up to its number that is the same.
+    """
+    is_left = exists().where(
+        _events.c.client_id == acknowledgements.c.client_id, _events.c.seq <= acknowledgements.c.seq
+    )
+    rows = connection.execute(
+        select(acknowledgements.c.client_id, acknowledgements.c.device_id)
+        .where(acknowledgements.c.time_ms < now_ms - KEPT_MILLISECONDS, ~is_left)
+        .limit(PRUNE_ROWS)
+    ).all()
+    for row in rows:
+        connection.execute(
+            delete(acknowledgements).where(
+                acknowledgements.c.client_id == row.client_id, acknowledgements.c.device_id == row.device_id
+            )
+        )
+    return len(rows)
 
 
 def _was_sent(one: Acknowledged, event: Any) -> bool:
@@ -148,20 +194,21 @@ def _mark_delivered(connection: Connection, one: Acknowledged, data: str) -> int
     told = rows.get(IN_APP_DEVICE)
     if told is None or one.device_id in rows:
         return 0
-    connection.execute(
-        _DELIVERED_TO,
-        {
-            "notification_id": notification_id,
-            "channel": Channel.IN_APP.value,
-            "device_id": one.device_id,
-            "client_id": one.client_id,
-            "number": told.number,
-            "state": DeliveryState.DELIVERED.value,
-            "attempts": 0,
-            "sent_ms": told.sent_ms,
-            "delivered_ms": one.time_ms,
-        },
-    )
+    if len(rows) <= MAXIMUM_DEVICES:
+        connection.execute(
+            _DELIVERED_TO,
+            {
+                "notification_id": notification_id,
+                "channel": Channel.IN_APP.value,
+                "device_id": one.device_id,
+                "client_id": one.client_id,
+                "number": told.number,
+                "state": DeliveryState.DELIVERED.value,
+                "attempts": 0,
+                "sent_ms": told.sent_ms,
+                "delivered_ms": one.time_ms,
+            },
+        )
     if told.state == DeliveryState.SENT.value:
         connection.execute(_DELIVERED, {**which, "now_ms": one.time_ms})
     return 1

@@ -378,9 +378,9 @@ COUNT: Query[str, Counts] = Query("notifications.count", count)
 READ: Operation[Marking, ReadResult] = Operation("notifications.read", read, ReadResult)
 READ_PREFERENCES: Query[OfDevice, Preferences] = Query("notifications.preferences", get_preferences)
 SET_PREFERENCES: Operation[PreferencesSet, Preferences] = Operation(
-    "notifications.set_preferences", set_preferences, Preferences
+    "notifications.set_preferences", set_preferences, Preferences, begins_client=True
 )
-REGISTER: Operation[Registering, Device] = Operation("notifications.register", register, Device)
+REGISTER: Operation[Registering, Device] = Operation("notifications.register", register, Device, begins_client=True)
 LIST_DEVICES: Query[str, DeviceListed] = Query("notifications.devices", list_devices)
 REMOVE: Operation[OfDevice, DeviceRemoved] = Operation("notifications.remove", remove, DeviceRemoved)
 POST: Operation[Posting, Posted] = Operation("notifications.post", post, Posted)

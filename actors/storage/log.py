@@ -6,6 +6,7 @@ hole. What is no longer kept is gone from the front only.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import uuid
 from collections.abc import Iterable
@@ -13,9 +14,11 @@ from collections.abc import Iterable
 from attrs import frozen
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from actors.refusals import CommandRefused
 from actors.storage.messages import LogEvent, LogPage, Operation, Outcome, Query, StoredEvent
 from actors.storage.tables import client_logs, events
 from protocol.codec import encode
+from protocol.errors import ErrorCode
 from protocol.events import Priority
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "EventTooLarge",
     "LogPageWanted",
     "append_events",
+    "begin_client",
     "prune_log",
     "read_page",
 ]
@@ -37,6 +41,10 @@ KEPT_EVENTS = 1000
 KEPT_MILLISECONDS = 24 * 60 * 60 * 1000
 PRUNE_ROWS = 500
 """Deleted in one go, so that no write waits long for it."""
+MAXIMUM_CLIENTS = 10_000
+"""Of which anything is kept for good: whoever may invent client ids must not fill the disk with them."""
+NOBODY = ""
+"""No client is called so; its row holds what the epochs of logs are made of that were not begun."""
 
 # Made once: a statement that is built anew for each write costs more than running it.
 _ADVANCE = (
@@ -46,6 +54,7 @@ _ADVANCE = (
     .returning(client_logs.c.head)
 )
 _APPEND = insert(events)
+_EPOCH = select(client_logs.c.epoch).where(client_logs.c.client_id == bindparam("of_client"))
 
 
 class EventTooLarge(ValueError):
@@ -118,28 +127,59 @@ def _advance(connection: Connection, client_id: str, count: int) -> int:
     advance = {"of_client": client_id, "more": count}
     head = connection.execute(_ADVANCE, advance).scalar()
     if head is None:
-        _open_log(connection, client_id)
+        begin_client(connection, client_id)
         head = connection.execute(_ADVANCE, advance).scalar_one()
     return int(head)
 
 
+def begin_client(connection: Connection, client_id: str) -> None:
+    """Begin the client's log if there is none. Refused with `conflict` where too many clients have one."""
+    if _stored_epoch(connection, client_id) is not None:
+        return
+    epoch = _open_log(connection, client_id).value
+    others = client_logs.c.client_id != NOBODY
+    count = connection.execute(select(func.count()).select_from(client_logs).where(others)).scalar_one()
+    if count >= MAXIMUM_CLIENTS:
+        raise CommandRefused(
+            ErrorCode.CONFLICT, f"this server keeps things of {MAXIMUM_CLIENTS} clients already and takes no other"
+        )
+    connection.execute(insert(client_logs).values(client_id=client_id, epoch=epoch, head=0))
+
+
 def _open_log(connection: Connection, client_id: str) -> Outcome[str]:
-    """The epoch of a client's log, which is begun if there is none."""
-    wanted = select(client_logs.c.epoch).where(client_logs.c.client_id == client_id)
-    epoch = connection.execute(wanted).scalar()
+    """The epoch of a client's log, or the one that it will have; nothing is kept of a client for being here."""
+    epoch = _stored_epoch(connection, client_id)
     if epoch is None:
-        epoch = secrets.token_hex(8)
-        connection.execute(insert(client_logs).values(client_id=client_id, epoch=epoch, head=0))
-    return Outcome(value=str(epoch))
+        seed = _stored_epoch(connection, NOBODY)
+        if seed is None:
+            seed = secrets.token_hex(16)
+            connection.execute(insert(client_logs).values(client_id=NOBODY, epoch=seed, head=0))
+        epoch = _epoch_to_be(seed, client_id)
+    return Outcome(value=epoch)
+
+
+def _stored_epoch(connection: Connection, client_id: str) -> str | None:
+    epoch = connection.execute(_EPOCH, {"of_client": client_id}).scalar()
+    return None if epoch is None else str(epoch)
+
+
+def _epoch_to_be(seed: str, client_id: str) -> str:
+    """The same whenever it is asked for, and another in another database."""
+    return hashlib.blake2b(client_id.encode(), key=seed.encode(), digest_size=8).hexdigest()
 
 
 def read_page(connection: Connection, wanted: LogPageWanted) -> LogPage:
-    """Events after a sequence number, oldest first, and where the log stands. A log never begun has epoch ``""``."""
+    """Events after a sequence number, oldest first, and where the log stands.
+
+    Its epoch is ``""`` where `OPEN_LOG` has never been carried out in this database.
+    """
     row = connection.execute(
         select(client_logs.c.epoch, client_logs.c.head).where(client_logs.c.client_id == wanted.client_id)
     ).first()
     if row is None:
-        return LogPage(epoch="", head=0, oldest=1, events=())
+        seed = _stored_epoch(connection, NOBODY)
+        epoch = "" if seed is None else _epoch_to_be(seed, wanted.client_id)
+        return LogPage(epoch=epoch, head=0, oldest=1, events=())
     oldest = connection.execute(select(func.min(events.c.seq)).where(events.c.client_id == wanted.client_id)).scalar()
     rows = connection.execute(
         select(events)

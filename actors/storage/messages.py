@@ -91,6 +91,8 @@ class Operation(Generic[Command, Reply]):
     function: Callable[[Connection, Command], Outcome[Reply]]
     result: Any
     """Class of the answer (anything the protocol's codec structures), read back when a command comes again."""
+    begins_client: bool = False
+    """It keeps something for good that no event tells of, so the client counts as one of which something is kept."""
 
 
 @frozen

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from actors.storage.idempotency import find_outcome, keep_outcome
-from actors.storage.log import append_events
+from actors.storage.log import append_events, begin_client
 from actors.storage.messages import Committed, Operation, Outcome, StoredEvent, Transact, TriggerHook
 
 __all__ = ["BatchResult", "WriteResult", "carry_out_batch"]
@@ -83,6 +83,8 @@ def _carry_out(
         repeat = find_outcome(connection, write.key, operation.result, now_ms)
         if repeat is not None:
             return repeat, (), False
+    if operation.begins_client:
+        begin_client(connection, write.client_id)
     outcome: Outcome[Any] = operation.function(connection, write.command)
     wanted = outcome.events
     if outcome.triggers and hook is not None:

@@ -11,6 +11,7 @@ from actors.tasks.changes import change_task, create_task, decide_task, delete_t
 from actors.tasks.journal import Journal
 from actors.tasks.tables import board_limits, tasks
 from protocol.codec import unstructure
+from protocol.errors import ErrorCode
 from protocol.events import ErrorData
 from protocol.task_answers import BulkOutcome, BulkResult, CleanedTasks, ImportedTasks
 from protocol.task_model import TaskStatus
@@ -31,6 +32,8 @@ from protocol.validation import FieldFault
 __all__ = ["change_in_bulk", "clean_up", "import_tasks", "set_limits"]
 
 CLEANED_AT_ONCE = 500
+MAXIMUM_LIMITED_BOARDS = 1000
+"""Boards of one client whose columns have limits."""
 DAY_MS = 86_400_000
 
 
@@ -145,6 +148,15 @@ def set_limits(connection: Connection, asked: Asked[TaskLimits]) -> Outcome[Colu
         for status, most in unstructure(limits).items()
     ]
     if rows:
+        others = select(func.count(board_limits.c.project.distinct())).where(
+            board_limits.c.client_id == asked.client_id
+        )
+        if connection.execute(others).scalar_one() >= MAXIMUM_LIMITED_BOARDS:
+            raise CommandRefused(
+                ErrorCode.CONFLICT,
+                f"{MAXIMUM_LIMITED_BOARDS} boards have limits already; take those of one away first",
+                field="data.project",
+            )
         connection.execute(insert(board_limits), rows)
     return Outcome(value=limits)
 

@@ -67,7 +67,7 @@ WRITES: dict[type[TaskRequest[Any]], Operation[Asked[Any], Any]] = {
     DeleteTask: Operation("tasks.delete", _single(delete_task), DeletedTask),
     DecideTask: Operation("tasks.decide", _single(decide_task), Task),
     ChangeInBulk: Operation("tasks.bulk", change_in_bulk, BulkResult),
-    SetLimits: Operation("tasks.limits", set_limits, ColumnLimits),
+    SetLimits: Operation("tasks.limits", set_limits, ColumnLimits, begins_client=True),
     ImportTasks: Operation("tasks.import", import_tasks, ImportedTasks),
     CleanUpTasks: Operation("tasks.clean_up", clean_up, CleanedTasks),
 }

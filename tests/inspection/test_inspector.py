@@ -374,8 +374,12 @@ async def test_a_line_that_is_no_request_is_answered_with_an_error(
 
 async def test_a_killed_inspector_comes_back_on_the_same_socket(engineless_server: RunningServer) -> None:
     crash(engineless_server.system, "inspection", RuntimeError("x"))
-    await eventually(lambda: engineless_server.system.place("inspection").incarnation == 2)
-    await eventually(lambda: engineless_server.system.place("inspection").life is not None)
+
+    def is_back() -> bool:
+        place = engineless_server.system.place("inspection")
+        return place.incarnation == 2 and place.life is not None and place.life.is_ready
+
+    await eventually(is_back)
     (answer,) = await engineless_server.inspect({"command": "state", "path": "access"})
     assert answer["snapshot"]["tokens"] == 0
     assert (engineless_server.settings.data_dir / "server.json").exists()

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements, Begun
+from actors.notifications import acknowledging
+from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements, Begun, prune_settled
 from actors.notifications.outbox import RELEASE, ReleaseClient
 from actors.notifications.store import COUNT, LIST, Listing
 from actors.refusals import CommandRefused
@@ -231,6 +232,63 @@ def test_an_acknowledgement_marks_everything_up_to_it_for_that_device_alone(room
     fresh = room.post("fresh")
     assert acknowledge(room, 1, "laptop") == 1
     assert room.state(fresh, "laptop") == "delivered"
+
+
+def known_devices(room: Room) -> list[str]:
+    with room.engine.begin() as connection:
+        named = connection.execute(text("SELECT device_id FROM notification_acknowledgements ORDER BY device_id"))
+        return [row.device_id for row in named]
+
+
+def prune(room: Room) -> int:
+    with room.engine.begin() as connection:
+        return prune_settled(connection, room.now_ms)
+
+
+def test_a_device_is_forgotten_once_nothing_is_left_up_to_what_it_has(room: Room) -> None:
+    names = [room.post(f"n{number}") for number in range(3)]
+    acknowledge(room, 1, "one")
+    acknowledge(room, 2, "two")
+    room.transact(ACKNOWLEDGE, Acknowledgements((Begun("me", "came", 1),)))
+    room.now_ms += 3 * 3_600_000
+    assert prune(room) == 0
+    with room.engine.begin() as connection:
+        connection.execute(text("DELETE FROM events WHERE seq <= 1"))
+    assert prune(room) == 2
+    assert known_devices(room) == ["two"]
+    # What comes of an `ack` is what came of it before.
+    assert acknowledge(room, 3, "one") == 2
+    assert [room.state(name, "one") for name in names] == ["delivered"] * 3
+
+
+def test_a_device_that_acknowledged_just_now_is_not_forgotten(room: Room) -> None:
+    room.push_hold_seconds = 10
+    room.register()
+    room.post("before")
+    acknowledge(room, 1)
+    with room.engine.begin() as connection:
+        connection.execute(text("DELETE FROM events"))
+    room.now_ms += 5_000
+    assert prune(room) == 0
+    # Somebody is looking at it.
+    assert room.state(room.post("n")) == "held (seen_elsewhere)"
+
+
+def test_of_too_many_devices_those_that_were_silent_longest_are_forgotten(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acknowledging, "MAXIMUM_DEVICES", 3)
+    name = room.post("n")
+    room.transact(ACKNOWLEDGE, Acknowledgements((Begun("me", "came", 1),)))
+    for number in range(5):
+        room.now_ms += 1000
+        acknowledge(room, 1, f"d{number}")
+    assert known_devices(room) == ["d2", "d3", "d4"]
+    # Nor is it kept of more of them that they have it.
+    with room.engine.begin() as connection:
+        told = connection.execute(text("SELECT device_id FROM notification_deliveries ORDER BY device_id")).scalars()
+        assert told.all() == ["", "d0", "d1", "d2"]
+    assert room.state(name, "") == "delivered"
 
 
 def test_clients_do_not_see_each_other(room: Room) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from actors.tasks import several
 from actors.tasks.positions import LONGEST
 from protocol.codec import unstructure
 from protocol.errors import ErrorCode
@@ -114,3 +117,13 @@ def test_a_new_status_or_project_by_update_is_a_move_to_the_end(board: BoardStor
     board.update(b, project="other")
     assert board.told() == ["task_moved", "task_moved"]
     assert (board.column("in_progress"), board.column("in_progress", "other")) == (["a2"], ["b"])
+
+
+def test_so_many_boards_of_a_client_have_limits(board: BoardStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several, "MAXIMUM_LIMITED_BOARDS", 2)
+    for project in ("one", "two"):
+        board.do("task_limits", project=project, limits={"in_progress": 1, "testing": 2})
+    refuse(board, ErrorCode.CONFLICT, "data.project", "task_limits", project="three", limits={"in_progress": 1})
+    board.do("task_limits", project="two", limits={"in_progress": 3})
+    board.do("task_limits", project="one", limits={})
+    board.do("task_limits", project="three", limits={"in_progress": 1})

@@ -1,0 +1,87 @@
+"""What is kept of devices, whose names a client may invent: so many of each client and no more."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from actors.connections import store
+from actors.connections.store import (
+    READ_ACKNOWLEDGED,
+    READ_SUBSCRIPTION,
+    STORE_ACKNOWLEDGEMENT,
+    STORE_SUBSCRIPTION,
+    Acknowledge,
+    Device,
+    StoreSubscription,
+)
+from actors.connections.tables import acknowledgements, subscriptions
+from actors.refusals import CommandRefused
+from protocol.commands import Subscribe
+from protocol.errors import ErrorCode
+from tests.database_fixture import connection, database, database_engine
+
+__all__ = ["connection", "database", "database_engine"]
+
+WANTED = Subscribe(channels=["tasks"])
+
+
+def device(number: int, client_id: str = "me") -> Device:
+    return Device(client_id=client_id, device_id=f"d{number}")
+
+
+def subscribe(connection: Connection, number: int, wanted: Subscribe, client_id: str = "me") -> None:
+    STORE_SUBSCRIPTION.function(connection, StoreSubscription(device=device(number, client_id), subscription=wanted))
+
+
+def count(connection: Connection, table: object) -> int:
+    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())  # type: ignore[arg-type]
+
+
+def test_a_default_subscription_is_not_kept_and_takes_the_place_of_one_that_was(connection: Connection) -> None:
+    subscribe(connection, 1, Subscribe())
+    assert count(connection, subscriptions) == 0
+    subscribe(connection, 1, WANTED)
+    assert READ_SUBSCRIPTION.function(connection, device(1)) == WANTED
+    subscribe(connection, 1, Subscribe())
+    assert READ_SUBSCRIPTION.function(connection, device(1)) == Subscribe()
+    assert count(connection, subscriptions) == 0
+
+
+def test_so_many_devices_of_a_client_have_a_subscription(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAXIMUM_DEVICES", 3)
+    for number in range(3):
+        subscribe(connection, number, WANTED)
+    with pytest.raises(CommandRefused) as refused, connection.begin_nested():
+        subscribe(connection, 3, WANTED)
+    assert refused.value.code is ErrorCode.CONFLICT
+    # Its own may be changed, and another client has places of its own.
+    subscribe(connection, 2, Subscribe(channels=["ai"]))
+    subscribe(connection, 3, WANTED, client_id="you")
+    subscribe(connection, 0, Subscribe())
+    subscribe(connection, 3, WANTED)
+    assert READ_SUBSCRIPTION.function(connection, device(3)) == WANTED
+
+
+def test_of_too_many_devices_the_one_that_was_silent_longest_is_forgotten(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAXIMUM_DEVICES", 3)
+
+    def acknowledge(number: int, now_ms: int, client_id: str = "me") -> None:
+        monkeypatch.setattr(store.time, "time_ns", lambda: now_ms * 1_000_000)
+        command = Acknowledge(device=device(number, client_id), stream="client", epoch="e", seq=7)
+        STORE_ACKNOWLEDGEMENT.function(connection, command)
+
+    for number in range(3):
+        acknowledge(number, 1000 + number)
+    acknowledge(0, 2000)
+    acknowledge(9, 500, client_id="you")
+    acknowledge(3, 3000)
+    acknowledge(4, 4000)
+    known = [number for number in range(5) if READ_ACKNOWLEDGED.function(connection, device(number)) == 7]
+    assert known == [0, 3, 4]
+    assert READ_ACKNOWLEDGED.function(connection, device(9, "you")) == 7
+    assert count(connection, acknowledgements) == 4

@@ -1,0 +1,88 @@
+"""What is kept of clients of whom nothing is to be kept: whoever may invent client ids fills no disk with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from actors.refusals import CommandRefused
+from actors.storage import log
+from actors.storage.log import OPEN_LOG, LogPageWanted, append_events, begin_client, read_page
+from actors.storage.messages import LogEvent, Operation, Outcome
+from actors.storage.tables import client_logs
+from protocol.errors import ErrorCode
+from tests.database_fixture import fresh_database
+from tests.storage_room import storage_room
+
+NOW_MS = 1_800_000_000_000
+EVENT = LogEvent(type="noted", channel="tasks", data={"text": "x"})
+
+
+def epoch_read(connection: Connection, client_id: str) -> str:
+    page = read_page(connection, LogPageWanted(client_id=client_id, after_seq=0))
+    assert (page.head, page.oldest, page.events) == (0, 1, ())
+    return page.epoch
+
+
+def rows(connection: Connection) -> int:
+    return int(connection.execute(select(func.count()).select_from(client_logs)).scalar_one())
+
+
+def test_a_client_that_was_only_here_leaves_nothing(connection: Connection) -> None:
+    assert epoch_read(connection, "me") == ""
+    names = [f"invented-{number}" for number in range(1000)]
+    told = [OPEN_LOG.function(connection, name).value for name in names]
+    # One, of which all their epochs are made.
+    assert rows(connection) == 1
+    assert [epoch_read(connection, name) for name in names] == told
+    assert len(set(told)) == len(names)
+
+
+def test_a_log_begins_with_the_epoch_that_was_told_before(connection: Connection) -> None:
+    told = OPEN_LOG.function(connection, "me").value
+    append_events(connection, "me", [EVENT], NOW_MS)
+    page = read_page(connection, LogPageWanted(client_id="me", after_seq=0))
+    assert (page.epoch, page.head) == (told, 1)
+    assert OPEN_LOG.function(connection, "me").value == told
+    assert rows(connection) == 2
+
+
+def test_another_database_has_other_epochs(connection: Connection) -> None:
+    told = OPEN_LOG.function(connection, "me").value
+    connection.execute(client_logs.delete())
+    assert OPEN_LOG.function(connection, "me").value != told
+
+
+def test_the_clients_of_which_anything_is_kept_are_so_many_and_no_more(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 3)
+    for name in ("a", "b"):
+        append_events(connection, name, [EVENT], NOW_MS)
+    begin_client(connection, "c")
+    with pytest.raises(CommandRefused) as refused:
+        append_events(connection, "d", [EVENT], NOW_MS)
+    assert refused.value.code is ErrorCode.CONFLICT
+    with pytest.raises(CommandRefused):
+        begin_client(connection, "d")
+    # Those that are known go on.
+    begin_client(connection, "a")
+    assert append_events(connection, "c", [EVENT], NOW_MS)[0].seq == 1
+    assert rows(connection) == 4
+
+
+async def test_an_operation_that_keeps_something_counts_its_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 1)
+    keeping: Operation[None, str] = Operation("keeping", lambda *_: Outcome(value="kept"), str, begins_client=True)
+    passing: Operation[None, str] = Operation("passing", lambda *_: Outcome(value="passed"), str)
+    url = fresh_database(tmp_path)
+    async with storage_room(url, operations=[keeping, passing]) as room:
+        for _ in range(2):
+            assert (await room.storage.transact(keeping, None, client_id="first")).value == "kept"
+        with pytest.raises(CommandRefused, match="takes no other"):
+            await room.storage.transact(keeping, None, client_id="second")
+        assert (await room.storage.transact(passing, None, client_id="second")).value == "passed"
