@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
+from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, WebSocketRequest
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Request, TextMessage
@@ -26,6 +26,9 @@ __all__ = ["KeptStream", "ServedWebSocket", "text_frame"]
 Answer = TypeVar("Answer")
 
 RECEIVE_BYTES = 65_536
+SMALL_BYTES = 64
+SMALL_PIECES = 1024
+"""Of one message that may be smaller than that: a limit on its size alone lets it have empty fragments for ever."""
 
 _TEXT = 0x81
 """One whole message of text (RFC 6455, 5.2)."""
@@ -152,6 +155,7 @@ class ServedWebSocket(WebSocketConnection):
         channel: Any = _HandedOn(take)
         self._send_channel = self._recv_channel = channel
         self._connection_proposal = None
+        self._small_pieces = 0
 
     async def read(self) -> None:
         """Shake hands and take messages, until either end has closed or the peer is gone.
@@ -170,6 +174,16 @@ class ServedWebSocket(WebSocketConnection):
             self._kept.has_read_enough = True
 
     async def _handle_message_event(self, event: BytesMessage | TextMessage) -> None:
+        if event.message_finished:
+            self._small_pieces = 0
+        elif len(event.data) < SMALL_BYTES:
+            self._small_pieces += 1
+            if self._small_pieces > SMALL_PIECES:
+                self._message_parts = []
+                self._close_reason = CloseReason(1009, "too many fragments")
+                await self._send(CloseConnection(code=1009, reason="too many fragments"))
+                # What came with it is not looked at: tens of thousands of frames, perhaps.
+                raise _ReadEnough
         await super()._handle_message_event(event)
         if not self._reader_running:  # the message was too large
             self._kept.has_read_enough = True

@@ -292,11 +292,9 @@ class StreamKeeper:
         except SendFault:
             # It does not even take messages from its mailbox; it sees the gap and asks for what it lacks.
             if follower.path not in self._overrun:
-                # Once: it may lack thousands.
+                # Once in its life: it may lack thousands, a few at a time.
                 self._overrun.add(follower.path)
                 _log.warning("follower overrun", follower=follower.path, stream=event.stream)
-        else:
-            self._overrun.discard(follower.path)
 
     # --- ending -----------------------------------------------------------------------------------
 

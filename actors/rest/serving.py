@@ -80,6 +80,8 @@ class Exchange:
         """Pass on a part of the response."""
         with trio.move_on_after(UNREAD_BODY_SECONDS):
             await self._body_ended.wait()
+        # Of a body that does not end the other parts of the response do not wait again.
+        self._body_ended.set()
         await self._send(message)
 
 

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from attrs import evolve
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, literal, select
 
 from actors.refusals import CommandRefused
 from actors.tasks.asked import Asked, conflict, invalid, task_of_version
@@ -36,6 +36,10 @@ TASK_BYTES = 15 * 1024
 _STATES = select(tasks.c.id, tasks.c.status).where(
     tasks.c.client_id == bindparam("client_id"), tasks.c.id.in_(bindparam("wanted", expanding=True))
 )
+MAXIMUM_TASKS = 100_000
+"""Of one client."""
+# Steps over as many entries of an index as there are tasks, so that few cost nothing; nobody has to keep a count true.
+_IS_FULL = select(literal(1)).where(tasks.c.client_id == bindparam("client_id")).limit(1).offset(bindparam("others"))
 _DELETE = delete(tasks).where(tasks.c.id == bindparam("task_id"))
 LISTS = frozenset({"tags", "dependencies", "attachments"})
 PLAIN_FIELDS = (
@@ -47,6 +51,8 @@ PLAIN_FIELDS = (
 def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journal) -> Task:
     """Make a task, last in its column."""
     data = asked.data
+    if connection.scalar(_IS_FULL, {"client_id": asked.client_id, "others": MAXIMUM_TASKS - 1}) is not None:
+        raise CommandRefused(ErrorCode.CONFLICT, f"{MAXIMUM_TASKS} tasks are there already; delete some first")
     column = Column(asked.client_id, data.project, data.status)
     states = _known_dependencies(connection, asked, data.dependencies)
     position = end_of_column(connection, asked, column, force=data.force, current=None)

@@ -276,6 +276,24 @@ async def test_p15_what_is_over_a_mebibyte_closes_with_1009(engineless_server: R
     await assert_closes(engineless_server, cases, {1009})
 
 
+async def test_p15_a_message_of_fragments_without_end_closes_with_1009(engineless_server: RunningServer) -> None:
+    for piece in (b"", b" "):
+        cases = {"small": (frame(TEXT, b"{", is_final=False), frame(CONTINUATION, piece, is_final=False) * 5000)}
+        await assert_closes(engineless_server, cases, {1009})
+
+
+async def test_p15_a_message_may_come_letter_by_letter(engineless_server: RunningServer) -> None:
+    async with raw_peer(engineless_server) as peer:
+        for _ in range(2):
+            letters = [bytes([one]) for one in PING_COMMAND + b" " * 900]
+            await peer.send(
+                frame(TEXT, letters[0], is_final=False),
+                *[frame(CONTINUATION, one, is_final=False) for one in letters[1:]],
+                frame(CONTINUATION),
+            )
+            await assert_pong(peer)
+
+
 async def test_p15_binary_messages_are_not_this_protocol(engineless_server: RunningServer) -> None:
     cases = {
         "whole": (frame(BINARY, b"\xff"),),

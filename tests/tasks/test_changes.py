@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from actors.tasks import changes
 from protocol.codec import unstructure, wire_time
 from protocol.errors import ErrorCode
 from protocol.task_model import Approval
@@ -154,3 +155,11 @@ def test_a_person_decides_about_an_unsure_task_without_a_proposal(board: BoardSt
     assert decided.agent_decision.recommendation == ""
     assert not decided.requires_approval
     refuse(board, ErrorCode.CONFLICT, "data.decision", "task_decide", task_id=sure.id, version=1, decision="approved")
+
+
+def test_so_many_tasks_of_a_client_are_kept(board: BoardStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MAXIMUM_TASKS", 3)
+    made = [board.create() for _ in range(3)]
+    refuse(board, ErrorCode.CONFLICT, None, "task_create", title="x")
+    board.do("task_delete", task_id=made[0].id, version=1)
+    board.create()
