@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,8 @@ def until_told_to_end() -> Iterator[Ending]:
         told.append(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
 
+    # The interruption may come between the making of a coroutine and its await, of which Python would tell the person.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     before: Any = signal.signal(signal.SIGTERM, pass_on)
     try:
         yield ending
