@@ -13,6 +13,7 @@ import jinja2
 
 from actors.inference.grammar import BadSchema, Grammars
 from actors.inference.models.stop_tokens import stop_token_ids
+from actors.inference.text.byte_fallback import ByteFallback, ByteFallbackDetokenizer
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
 from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Generate
@@ -72,6 +73,7 @@ class CheckpointText:
         except Exception as error:
             raise ValueError(f"{tokenizer_path.name} in {folder} is not a tokenizer: {error}") from error
         self._decoders = tokenizers.decoders
+        self._byte_fallback = ByteFallback.of(self._tokenizer)
         self.vocabulary_size = _whole_number(folder, config, "vocab_size")
         self.context_tokens = _whole_number(folder, config, "max_position_embeddings")
         # Read for its errors alone: a damaged one would silently cost a stop token.
@@ -99,6 +101,8 @@ class CheckpointText:
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one for each answer."""
+        if self._byte_fallback is not None:
+            return ByteFallbackDetokenizer(self._byte_fallback, self._decoders.DecodeStream(skip_special_tokens=True))
         return _StreamDetokenizer(self)
 
     def token_text(self, token_id: int) -> str:
@@ -135,7 +139,11 @@ class _StreamDetokenizer:
 
     def feed(self, token_id: int) -> str:
         self._ids.append(token_id)
-        piece: str | None = self._stream.step(self._text._tokenizer, token_id)
+        try:
+            piece: str | None = self._stream.step(self._text._tokenizer, token_id)
+        except Exception:  # noqa: BLE001  tokenizers raises nothing else where a token changes what was decoded before it
+            piece = self._text.decode(self._ids)[self._emitted :]
+            self._stream = self._text._decoders.DecodeStream(ids=self._ids, skip_special_tokens=True)
         if piece is None:
             return ""
         self._emitted += len(piece)
