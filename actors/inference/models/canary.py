@@ -12,7 +12,7 @@ cannot, such as a wrong base of the rotary positions, which hardly shows among n
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,14 @@ def long_canary_token_ids(folder: Path, context_length_tokens: int) -> list[int]
     return _token_ids(folder, text)[: min(LONG_CANARY_TOKENS + 1, context_length_tokens)]
 
 
-def canary_negative_log_likelihood(model: Any, token_ids: Sequence[int]) -> float:
+def canary_negative_log_likelihood(
+    model: Any, token_ids: Sequence[int], progress: Callable[[float], None] = lambda _fraction: None
+) -> float:
     """Mean negative log-likelihood of the tokens after the first, in nats per token, under teacher forcing.
 
     `model` is called with ids `(1, length)` and gives logits `(1, length, vocabulary)`. Up to 128 tokens it is one
     forward pass; more are read in chunks over a key-value cache, as in serving, so that the logits of a thousand tokens
-    never lie in memory together. NaN, from broken weights, comes back as infinity, so that comparing is always right.
+    never lie in memory together, and `progress` is told the fraction read. NaN, from broken weights, comes back as infinity, so that comparing is always right.
     """
     if len(token_ids) < 2:
         raise ValueError("at least two tokens are needed to predict one")
@@ -68,6 +70,7 @@ def canary_negative_log_likelihood(model: Any, token_ids: Sequence[int]) -> floa
         part = slice(start, start + _CHUNK_TOKENS)
         logits = model(inputs[:, part], cache=cache) if cache is not None else model(inputs)
         total_nats += nn.losses.cross_entropy(logits.astype(mx.float32), targets[:, part], reduction="sum").item()
+        progress(min(1.0, (start + _CHUNK_TOKENS) / length))
     nats = total_nats / length
     return float("inf") if math.isnan(nats) else float(nats)
 

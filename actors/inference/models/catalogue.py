@@ -21,9 +21,6 @@ class Canaries:
     """On the text of a thousand tokens."""
 
 
-KNOWN_CANARIES = {EMBEDDED_MODEL_NAME: Canaries(short=3.9295, long=3.0251)}
-"""Values that ship with the code, for models that it names: a manifest of such a model cannot say otherwise."""
-
 _EMBEDDED_ALIASES = frozenset({"", "embedded", EMBEDDED_MODEL_NAME})
 _PHI3_MINI = "mlx-community/Phi-3-mini-4k-instruct-4bit"
 _SHORT_NAMES = {"phi3-mini": _PHI3_MINI, "phi-3-mini": _PHI3_MINI}

@@ -1,6 +1,7 @@
 """Turn a checkpoint of someone else's into one for here: PyTorch-layout safetensors, or a Llama GGUF.
 
 A sharded checkpoint is read and written shard by shard, lazily: memory is bounded by the largest shard before and after.
+Only the proof at the end loads the whole result, as serving does; where there is no memory for that, nothing is begun.
 All headers are read first, so that a missing, unknown or misshapen tensor is told, with all others of its kind, before
 anything is written. Nothing of the source is executed: pickle files are refused, and its programs are not copied.
 The output comes into being under another name and is renamed when it is whole and was loaded once.
@@ -8,6 +9,7 @@ The output comes into being under another name and is renamed when it is whole a
 
 import errno
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,7 +19,6 @@ from typing import Any, Literal, cast
 import attrs
 import mlx.core as mx
 
-from actors.inference.models.catalogue import Canaries
 from actors.inference.models.conversion_table import ConversionTable, Shape, phi3_table
 from actors.inference.models.errors import (
     CheckpointMismatch,
@@ -33,10 +34,13 @@ from actors.inference.models.gguf_header import check_gguf
 from actors.inference.models.gguf_repack import repack_gguf
 from actors.inference.models.gguf_tokenizer import write_tokenizer
 from actors.inference.models.hub import CHECKPOINT_FILES
-from actors.inference.models.load import available_device, load_checkpoint
+from actors.inference.models.load import available_device, check_memory, load_checkpoint
+from actors.inference.models.loaded_size import FLOAT32_BYTES
 from actors.inference.models.manifest import (
     MANIFEST_NAME,
     file_sha256,
+    fraction_hashed,
+    listed_bytes,
     read_manifest,
     safetensors_shapes,
     verify_files,
@@ -44,12 +48,15 @@ from actors.inference.models.manifest import (
     write_manifest,
 )
 from actors.inference.models.proof import prove
-from actors.inference.models.provenance import provenance_of
+from actors.inference.models.provenance import NOTHING_EXPECTED, provenance_of
 from actors.inference.models.stamp import write_stamp
 from actors.inference.models.verify import canary_fields
 
 INDEX_NAME = "model.safetensors.index.json"
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+# Shares of the whole at which the stages end, about as the time goes.
+_HASHED, _CONVERTED = 0.15, 0.7
 
 Progress = Callable[[str, float], None]
 """Called with the stage and the fraction of the whole, 0 to 1, never falling."""
@@ -72,8 +79,8 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
 
     The output's manifest says verified only where the source's files are those of a verified manifest. Raises
     `OutputExists`, `PickleRefused`, `UnsupportedModel`, `ModelSourceMismatch`, `ModelFileMissing`, `ModelFileTruncated`,
-    `ModelFileCorrupt`, `CheckpointMismatch` with every tensor at fault, `DegenerateTensors`, `CanaryFailed` or
-    `ModelDiskFull`; then, and when interrupted, there is no folder `to`.
+    `ModelFileCorrupt`, `CheckpointMismatch` with every tensor at fault, `DegenerateTensors`, `CanaryFailed`,
+    `ModelTooLarge` or `ModelDiskFull`; then, and when interrupted, there is no folder `to`.
     """
     if to.exists():
         raise OutputExists(folder=to)
@@ -87,9 +94,12 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
             made.mkdir()
             describe = _from_gguf if source.is_file() else _from_folder
             description = describe(source, made, options, progress)
-            progress("verify", 0.9)
+            progress("verify", _CONVERTED)
             loaded = load_checkpoint(made, available_device())
-            proof = prove(loaded, made, Canaries(), is_known=False, with_long=True)
+            proof = prove(
+                loaded, made, NOTHING_EXPECTED, is_known=False, with_long=True,
+                progress=lambda part: progress("verify", _CONVERTED + (1 - _CONVERTED) * part),
+            )  # fmt: skip
             manifest = {
                 "name": to.name, **description, "conversion": attrs.asdict(options),
                 "parameter_count": loaded.parameter_count, **canary_fields(proof.canaries),
@@ -134,14 +144,21 @@ def _from_folder(source: Path, made: Path, options: Options, progress: Progress)
     _check_group_size(source, table, options)
     if not (source / "tokenizer.json").is_file():
         raise ModelFileMissing(path=source / "tokenizer.json")
-    is_vouched_for = _is_vouched_for(source)
+    _check_memory(source, table)
+    is_vouched_for, hashes = _hash_source(source, shards, progress)
     written: dict[str, str] = {}
+    converted_count = 0
+
+    def count() -> None:
+        nonlocal converted_count
+        converted_count += 1
+        progress("convert", _HASHED + (_CONVERTED - _HASHED) * converted_count / len(where))
+
     for number, shard in enumerate(shards, start=1):
-        progress("convert", 0.9 * (number - 1) / len(shards))
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         wanted = {tensor: target for tensor, target in where.items() if target[0] == shard}
         for tensor in _convert_shard(
-            shard, made / name, {old: new for old, (_, new) in wanted.items()}, table, options
+            shard, made / name, {old: new for old, (_, new) in wanted.items()}, table, options, count
         ):
             written[tensor] = name
     if len(shards) > 1:
@@ -151,11 +168,17 @@ def _from_folder(source: Path, made: Path, options: Options, progress: Progress)
     for name in CHECKPOINT_FILES:
         if name not in ("config.json", INDEX_NAME) and (source / name).is_file():
             shutil.copyfile(source / name, made / name)
-    hashes = {shard.name: file_sha256(shard) for shard in shards}
     return {
         "source": _describe_source(source) | {"weights_sha256": hashes},
         "provenance": "verified" if is_vouched_for else "unverified",
     }
+
+
+def _check_memory(source: Path, table: ConversionTable) -> None:
+    """The result is loaded once, and on a CPU that takes more than the files do."""
+    device = available_device()
+    if device == "cpu":
+        check_memory(source, FLOAT32_BYTES * sum(math.prod(shape) for shape in table.shapes.values()), device)
 
 
 def _read_config(source: Path) -> dict[str, Any]:
@@ -234,7 +257,12 @@ def _check_group_size(source: Path, table: ConversionTable, options: Options) ->
 
 
 def _convert_shard(
-    source: Path, target: Path, names: Mapping[str, str], table: ConversionTable, options: Options
+    source: Path,
+    target: Path,
+    names: Mapping[str, str],
+    table: ConversionTable,
+    options: Options,
+    count: Callable[[], None],
 ) -> list[str]:
     """Write one shard; returns the names written."""
     try:
@@ -259,6 +287,7 @@ def _convert_shard(
             for part, array in zip(("weight", "scales", "biases"), parts, strict=True):
                 result[f"{module}.{part}"] = array
         mx.eval([result[name] for name in result if name.startswith(new.removesuffix(".weight"))])
+        count()
     if bad:
         raise DegenerateTensors(folder=source.parent, names=tuple(sorted(bad)))
     _save(target, result)
@@ -287,12 +316,16 @@ def _write_config(made: Path, config: Mapping[str, Any], options: Options) -> No
     (made / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _is_vouched_for(source: Path) -> bool:
-    """Whether the source's files are, now, those of a verified manifest. Raises what a wrong file raises."""
-    if not (source / MANIFEST_NAME).exists():
-        return False
-    verify_files(source, with_hashes=True)
-    return provenance_of(read_manifest(source)) == "verified"
+def _hash_source(source: Path, shards: list[Path], progress: Progress) -> tuple[bool, dict[str, str]]:
+    """Whether the files are, now, those of a verified manifest, and the shards' hashes. Raises what a wrong file raises."""
+    manifest = read_manifest(source) if (source / MANIFEST_NAME).exists() else None
+    total_bytes = sum(shard.stat().st_size for shard in shards) if manifest is None else listed_bytes(manifest)
+    count = fraction_hashed(total_bytes, lambda part: progress("hash", _HASHED * part))
+    if manifest is None:
+        return False, {shard.name: file_sha256(shard, count) for shard in shards}
+    verify_files(source, with_hashes=True, hashed=count)
+    listed = {entry["name"]: entry["sha256"] for entry in manifest["files"]}
+    return provenance_of(manifest) == "verified", {shard.name: listed[shard.name] for shard in shards}
 
 
 def _describe_source(source: Path) -> dict[str, Any]:

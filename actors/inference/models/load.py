@@ -16,12 +16,15 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
+from actors.inference.memory_room import available_memory_bytes
 from actors.inference.models.errors import (
     CheckpointMismatch,
     ModelFileCorrupt,
     ModelFileMissing,
+    ModelTooLarge,
     UnsupportedModel,
 )
+from actors.inference.models.loaded_size import loaded_bytes
 from actors.inference.models.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
 from actors.inference.models.single_row import use_single_row_products
 from actors.inference.models.stop_tokens import stop_token_ids
@@ -29,6 +32,7 @@ from actors.inference.models.stop_tokens import stop_token_ids
 Device = Literal["cpu", "metal", "cuda"]
 
 _DEQUANTIZING_STREAMS = min(4, os.cpu_count() or 1)
+_AT_ONCE_BYTES = 128 * 1024 * 1024
 
 _OWN_CLASSES = {"phi3": "actors.inference.models.phi3"}
 """Model types for which mlx-lm's class differs from the reference, and where ours is."""
@@ -70,13 +74,14 @@ def available_device() -> Device:
 def load_checkpoint(folder: Path, device: Device, *, adapter: Path | None = None) -> LoadedModel:
     """Load the checkpoint in `folder`, with the adapter in `adapter` if there is one, and make `device` MLX's default.
 
-    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `UnsupportedModel`, or `CheckpointMismatch` with
+    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `ModelTooLarge`, `UnsupportedModel`, or `CheckpointMismatch` with
     the tensors that are missing, unexpected or of the wrong shape. Call it in the thread that will step the model.
     """
     mx.set_default_device(mx.cpu if device == "cpu" else mx.gpu)
     if (folder / MANIFEST_NAME).exists():
         verify_files(folder)
     config = _read_json(folder / "config.json")
+    check_memory(folder, loaded_bytes(folder, as_float32=device == "cpu"), device)
     tensors = _read_tensors(folder)
     model = _build_model(folder, config)
     if hasattr(model, "sanitize"):
@@ -113,6 +118,14 @@ def load_checkpoint(folder: Path, device: Device, *, adapter: Path | None = None
         stop_token_ids=stop_token_ids(folder, config),
         has_single_row_products=has_single_row_products,
     )
+
+
+def check_memory(folder: Path, weights_bytes: int, device: Device) -> None:
+    """Raises `ModelTooLarge` where weights of that size cannot be held, before a system without memory ends the process."""
+    # What a graphics card of its own has free is not in the system's figures.
+    free_bytes = None if device == "cuda" else available_memory_bytes(0)
+    if free_bytes is not None and weights_bytes > free_bytes:
+        raise ModelTooLarge(folder=folder, weights_bytes=weights_bytes, free_bytes=free_bytes, device=device)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -208,25 +221,36 @@ def _quantized_modules(tensors: Iterable[str]) -> list[str]:
     return [name.removesuffix(".scales") for name in tensors if name.endswith(".scales")]
 
 
-def _as_float32(tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> dict[str, mx.array]:
-    """Every tensor as float32, computed on several streams at once: dequantizing is most of the time to load."""
-    result = {name: tensor for name, tensor in tensors.items() if not name.endswith((".scales", ".biases"))}
+def _as_float32(tensors: dict[str, mx.array], quantization: Mapping[str, Any]) -> dict[str, mx.array]:
+    """Every tensor as float32, computed on several streams at once: dequantizing is most of the time to load.
+
+    Takes the tensors out of `tensors`, so that what was read goes as what was made comes: beside the result there is never
+    more than some `_AT_ONCE_BYTES` and the largest tensor.
+    """
+    result: dict[str, mx.array] = {}
     quantized = set(_quantized_modules(tensors))
     streams = itertools.cycle([mx.new_stream(mx.cpu) for _ in range(_DEQUANTIZING_STREAMS)])
-    for name, stored in result.items():
-        module = name.removesuffix(".weight")
+    pending: list[mx.array] = []
+    for name in [name for name in tensors if not name.endswith((".scales", ".biases"))]:
+        module, stored = name.removesuffix(".weight"), tensors.pop(name)
         with mx.stream(next(streams)):
             if module in quantized:
                 group_size, bits = _group_size_and_bits(quantization, module)
-                scales, biases = tensors[f"{module}.scales"], tensors[f"{module}.biases"]
+                scales, biases = tensors.pop(f"{module}.scales"), tensors.pop(f"{module}.biases")
                 # In float32 throughout: the product of a half-precision scale would be rounded to half precision.
                 result[name] = mx.dequantize(
                     stored, scales.astype(mx.float32), biases.astype(mx.float32),
                     group_size=group_size, bits=bits,
                 )  # fmt: skip
+                del scales, biases
             else:
                 result[name] = stored.astype(mx.float32)
-    mx.eval(result)
+        del stored
+        pending.append(result[name])
+        if sum(tensor.nbytes for tensor in pending) >= _AT_ONCE_BYTES:
+            mx.eval(pending)
+            pending.clear()
+    mx.eval(pending)
     return result
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,18 +12,25 @@ MANIFEST_NAME = "manifest.json"
 FORMAT = 1
 """Raised when the meaning of a field changes."""
 
+Hashed = Callable[[int], None]
+"""Called with the number of bytes that were hashed since the last call."""
+
 _SAFETENSORS_LENGTH_BYTES = 8
 _BLOCK_BYTES = 1 << 20
 
 
-def write_manifest(folder: Path, description: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, description: Mapping[str, Any], known_sha256: Mapping[str, str] | None = None) -> None:
     """Write `manifest.json` over all other files of `folder`, with `description`'s keys (source, canary …) in front.
 
-    Hidden files and folders are of tools and of ours (the stamp), and no part of the checkpoint. The file is renamed into
+    `known_sha256` has the hashes of files that were just computed; they are not computed again. Hidden files and folders are of tools and of ours (the stamp), and no part of the checkpoint. The file is renamed into
     place, so that a reader sees all of it or the one before.
     """
     files = [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        {
+            "name": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": (known_sha256 or {}).get(path.name) or file_sha256(path),
+        }
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != MANIFEST_NAME and not path.name.startswith(".")
     ]
@@ -57,17 +64,17 @@ def _is_entry(entry: Any) -> bool:
     return is_inside and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
 
 
-def verify_files(folder: Path, *, with_hashes: bool = False) -> None:
+def verify_files(folder: Path, *, with_hashes: bool = False, hashed: Hashed = lambda _bytes: None) -> None:
     """Check that every file of the manifest is there in its right size; with hashes also in its right content.
 
     Sizes take no measurable time and are checked at every load; hashes read everything (0.1 s for the embedded model).
     Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`, each with the path of the first bad file.
     """
-    for problem in file_problems(folder, with_hashes=with_hashes):
+    for problem in file_problems(folder, with_hashes=with_hashes, hashed=hashed):
         raise problem
 
 
-def file_problems(folder: Path, *, with_hashes: bool) -> Iterator[ModelError]:
+def file_problems(folder: Path, *, with_hashes: bool, hashed: Hashed = lambda _bytes: None) -> Iterator[ModelError]:
     """What `verify_files` would raise, for every file that is not as the manifest says, and for weights not in it.
 
     Raises `ModelFileMissing` or `ModelFileCorrupt` for the manifest itself.
@@ -81,7 +88,7 @@ def file_problems(folder: Path, *, with_hashes: bool) -> Iterator[ModelError]:
         found_bytes = path.stat().st_size
         if found_bytes != entry["bytes"]:
             yield ModelFileTruncated(path=path, expected_bytes=entry["bytes"], found_bytes=found_bytes)
-        elif with_hashes and (found := file_sha256(path)) != entry["sha256"]:
+        elif with_hashes and (found := file_sha256(path, hashed)) != entry["sha256"]:
             yield ModelFileCorrupt(path=path, reason=f"SHA-256 is {found}, expected {entry['sha256']}")
     listed = {entry["name"] for entry in entries}
     for path in sorted(folder.glob("model*.safetensors")):
@@ -140,10 +147,28 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, start
 
 
-def file_sha256(path: Path) -> str:
+def listed_bytes(manifest: Mapping[str, Any]) -> int:
+    """Size of all files of a manifest together."""
+    return sum(int(entry["bytes"]) for entry in manifest["files"])
+
+
+def fraction_hashed(total_bytes: int, progress: Callable[[float], None]) -> Hashed:
+    """What tells `progress` the fraction of `total_bytes` that was hashed, 0 to 1."""
+    hashed_bytes = 0
+
+    def count(more_bytes: int) -> None:
+        nonlocal hashed_bytes
+        hashed_bytes += more_bytes
+        progress(min(1.0, hashed_bytes / total_bytes))
+
+    return count
+
+
+def file_sha256(path: Path, hashed: Hashed = lambda _bytes: None) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
+            hashed(len(block))
     return digest.hexdigest()

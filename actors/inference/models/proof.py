@@ -1,8 +1,9 @@
 """Prove that a loaded model is the trained one: coverage, tensors, canary texts."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import mlx.core as mx
@@ -24,7 +25,7 @@ from actors.inference.models.errors import (
     ModelFileMissing,
 )
 from actors.inference.models.load import LoadedModel
-from actors.inference.models.provenance import Check
+from actors.inference.models.provenance import Check, ExpectedCanaries
 
 
 @attrs.frozen(kw_only=True)
@@ -37,11 +38,20 @@ class Proof:
     """What was looked at."""
 
 
-def prove(loaded: LoadedModel, folder: Path, expected: Canaries, *, is_known: bool, with_long: bool) -> Proof:
+def prove(
+    loaded: LoadedModel,
+    folder: Path,
+    expected: ExpectedCanaries,
+    *,
+    is_known: bool,
+    with_long: bool,
+    progress: Callable[[float], None] = lambda _fraction: None,
+) -> Proof:
     """Check a loaded model, cheapest first.
 
     `is_known` says that these very files passed before: their tensors are then not read again. `with_long` adds the text
-    of a thousand tokens, some seconds for a small model and minutes for a large one on a CPU. Raises `ModelFileMissing`
+    of a thousand tokens, some seconds for a small model and minutes for a large one on a CPU; `progress` is told its
+    fraction. Raises `ModelFileMissing`
     or `ModelFileCorrupt` for the tokenizer, `DegenerateTensors`, `CanaryFailed` or `CanaryDrifted`. Call it in the thread
     that loaded the model.
     """
@@ -56,12 +66,12 @@ def prove(loaded: LoadedModel, folder: Path, expected: Canaries, *, is_known: bo
     short = canary_negative_log_likelihood(loaded.model, _read_canary(folder))
     if not short < CANARY_CEILING_NATS:
         raise CanaryFailed(folder=folder, nats_per_token=short, ceiling_nats=CANARY_CEILING_NATS)
-    checks.append(_check_value(folder, "short", short, expected.short))
+    checks.append(_check_value(folder, "short", short, expected))
     long = None
     if with_long:
         ids = long_canary_token_ids(folder, loaded.context_length_tokens)
-        long = canary_negative_log_likelihood(loaded.model, ids)
-        checks.append(_check_value(folder, "long", long, expected.long))
+        long = canary_negative_log_likelihood(loaded.model, ids, progress)
+        checks.append(_check_value(folder, "long", long, expected))
     return Proof(canaries=Canaries(short, long), checks=tuple(checks))
 
 
@@ -84,15 +94,19 @@ def degenerate_tensors(loaded: LoadedModel) -> tuple[str, ...]:
     )
 
 
-def _check_value(folder: Path, text: str, nats: float, expected: float | None) -> Check:
-    name = f"canary_{text}"
-    if expected is None:
-        return Check(name=name, passed=True, detail=f"{nats:.4f} nats per token; no recorded value to compare with")
-    if not abs(nats - expected) <= CANARY_TOLERANCE_NATS:
+def _check_value(folder: Path, text: Literal["short", "long"], nats: float, expected: ExpectedCanaries) -> Check:
+    name, value = f"canary_{text}", expected.short if text == "short" else expected.long
+    found = f"{nats:.4f} nats per token"
+    if value is None:
+        # The ceiling is one of the short text.
+        under = f", under the {CANARY_CEILING_NATS:g} of a trained model" if text == "short" else ""
+        return Check(name=name, passed=True, detail=f"{found}{under}; {expected.lack}", action=expected.action)
+    if not abs(nats - value) <= CANARY_TOLERANCE_NATS:
         raise CanaryDrifted(
-            folder=folder, text=text, nats_per_token=nats, expected_nats=expected, tolerance_nats=CANARY_TOLERANCE_NATS
+            folder=folder, text=text, nats_per_token=nats, expected_nats=value, tolerance_nats=CANARY_TOLERANCE_NATS
         )
-    return Check(name=name, passed=True, detail=f"{nats:.4f} nats per token, recorded {expected:.4f}")
+    detail = f"{found}, expected {value:.4f} ± {CANARY_TOLERANCE_NATS:g} ({expected.basis})"
+    return Check(name=name, passed=True, detail=detail, action=expected.action)
 
 
 def _read_canary(folder: Path) -> list[int]:

@@ -11,13 +11,20 @@ from typing import Any, Literal
 
 import attrs
 
-from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, KNOWN_CANARIES, Canaries
+from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, short_names
 from actors.inference.models.errors import ModelFileCorrupt
 from actors.inference.models.fetch import GGUF_SHA256
 from actors.inference.models.manifest import MANIFEST_NAME, read_manifest, verify_files
+from actors.inference.models.shipped_canaries import shipped_canaries
 from actors.inference.models.stamp import stamp_is_current
 
 Provenance = Literal["verified", "unverified"]
+
+RECORD_VALUES = "`leanvibe model verify` records what it measures, so that later changes show"
+NO_SHIPPED_VALUES = (
+    "nothing has to be done to use it; who works on this project makes the values that are to ship with "
+    "`leanvibe model measure`"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +42,26 @@ class Check:
 
 
 @attrs.frozen(kw_only=True)
+class ExpectedCanaries:
+    """What the canary texts have to measure, and what that proves."""
+
+    short: float | None = None
+    """Nats per token of the short text; None where it is not known."""
+    long: float | None = None
+    """The same for the long text."""
+    basis: str = ""
+    """Who says so, and what that proves."""
+    lack: str = "no recorded value to compare with"
+    """What to say of a value that is not known."""
+    action: str = ""
+    """What a person can do for a better proof; empty where there is nothing."""
+
+
+NOTHING_EXPECTED = ExpectedCanaries(lack="recorded now, so that later changes show")
+"""Where values are measured to be recorded."""
+
+
+@attrs.frozen(kw_only=True)
 class FileFindings:
     """What is known of a checkpoint before anything of it is loaded."""
 
@@ -42,7 +69,7 @@ class FileFindings:
     """Whether someone vouches for the content."""
     checks: tuple[Check, ...]
     """What was looked at."""
-    expected: Canaries
+    expected: ExpectedCanaries
     """Values that the canary texts must have."""
     has_manifest: bool
     """Whether there is a manifest, whoever vouches for it."""
@@ -62,8 +89,9 @@ def examine_files(folder: Path, name: str) -> FileFindings:
             source_check(name, "unverified", "nothing says what the files should be"),
         )
         return FileFindings(
-            provenance="unverified", checks=checks, expected=Canaries(), has_manifest=False, is_stamped=False
-        )
+            provenance="unverified", checks=checks, expected=expected_canaries(folder, {}), has_manifest=False,
+            is_stamped=False,
+        )  # fmt: skip
     is_stamped = stamp_is_current(folder)
     verify_files(folder, with_hashes=not is_stamped)
     manifest = read_manifest(folder)
@@ -89,18 +117,37 @@ def provenance_of(manifest: Mapping[str, Any]) -> Provenance:
     return "verified" if said == "verified" else "unverified"
 
 
-def expected_canaries(folder: Path, manifest: Mapping[str, Any]) -> Canaries:
-    """The values of the code for a model that it names, else those of the manifest.
+def expected_canaries(folder: Path, manifest: Mapping[str, Any]) -> ExpectedCanaries:
+    """The values that ship for the model that a manifest names, at its commit; else those of the manifest.
 
     Raises `ModelFileCorrupt` for a value that is no number.
     """
-    name = manifest.get("name")
-    if isinstance(name, str) and name in KNOWN_CANARIES:
-        return KNOWN_CANARIES[name]
+    name, revision = manifest.get("name"), _source_of(manifest).get("revision")
+    shipped = shipped_canaries().get(name) if isinstance(name, str) else None
+    if shipped is not None and shipped.revision in (None, revision):
+        return ExpectedCanaries(
+            short=shipped.canaries.short, long=shipped.canaries.long, basis="shipped with this version"
+        )
     values = [manifest.get("canary_nats_per_token"), manifest.get("long_canary_nats_per_token")]
     if not all(value is None or isinstance(value, int | float) for value in values):
         raise ModelFileCorrupt(path=folder / MANIFEST_NAME, reason="has a canary value that is not a number")
-    return Canaries(*values)
+    measured = manifest.get("canary_measured")
+    when = f" on {measured}" if isinstance(measured, str) else ""
+    expected = ExpectedCanaries(
+        short=values[0], long=values[1], basis=f"recorded{when}, so that changes since then show",
+        action=RECORD_VALUES if manifest and values[0] is None else "",
+    )  # fmt: skip
+    if shipped is not None:
+        return _without_shipped(expected, f"the values of this version are for commit {str(shipped.revision)[:12]}")
+    if name in short_names().values():
+        why = "this version ships none for this model, so the hashes of its source are what proves it"
+        return _without_shipped(expected, why)
+    return expected
+
+
+def _without_shipped(expected: ExpectedCanaries, why: str) -> ExpectedCanaries:
+    action = expected.action or NO_SHIPPED_VALUES
+    return attrs.evolve(expected, basis=f"{expected.basis}; {why}", lack=f"{expected.lack}; {why}", action=action)
 
 
 def describe_source(manifest: Mapping[str, Any]) -> str:

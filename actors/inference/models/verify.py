@@ -1,6 +1,7 @@
 """Look at everything that can be wrong with a checkpoint, and record what a person accepts."""
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,23 @@ from actors.inference.models.errors import (
     CheckpointMismatch,
     DegenerateTensors,
     ModelError,
+    ModelTooLarge,
 )
 from actors.inference.models.load import available_device, load_checkpoint
-from actors.inference.models.manifest import MANIFEST_NAME, file_problems, read_manifest, write_manifest
+from actors.inference.models.manifest import (
+    MANIFEST_NAME,
+    file_problems,
+    fraction_hashed,
+    listed_bytes,
+    read_manifest,
+    write_manifest,
+)
 from actors.inference.models.proof import prove
 from actors.inference.models.provenance import (
+    NO_SHIPPED_VALUES,
+    NOTHING_EXPECTED,
     Check,
+    ExpectedCanaries,
     Provenance,
     describe_source,
     examine_files,
@@ -28,6 +40,12 @@ from actors.inference.models.provenance import (
     source_check,
 )
 from actors.inference.models.stamp import STAMP_NAME, write_stamp
+
+Progress = Callable[[str, float], None]
+"""Called with the stage and the fraction of the whole, 0 to 1, never falling."""
+
+# Shares of the whole at which the stages end, about as the time goes.
+_HASHED, _LOADED = 0.15, 0.3
 
 _CHECK_OF_ERROR: tuple[tuple[type[ModelError], str], ...] = (
     (CheckpointMismatch, "coverage"),
@@ -55,7 +73,14 @@ class Verification:
         return all(check.passed for check in self.checks if check.name != "source")
 
 
-def verify_model(folder: Path, name: str, *, accept: bool, adapter: Path | None = None) -> Verification:
+def verify_model(
+    folder: Path,
+    name: str,
+    *,
+    accept: bool,
+    adapter: Path | None = None,
+    progress: Progress = lambda _stage, _fraction: None,
+) -> Verification:
     """Hash every file, load the model, measure both canary texts.
 
     With `adapter` it is the adapter's folder that is looked at and recorded, on the model in `folder`, which has to be fit
@@ -64,7 +89,7 @@ def verify_model(folder: Path, name: str, *, accept: bool, adapter: Path | None 
     With `accept` a checkpoint that passes and that nobody vouches for is recorded as it is: manifest, hashes, values. A
     passing checkpoint whose manifest has no values gets them. A failing one loses its stamp and is never recorded. Takes
     some seconds for the embedded model, minutes for a large one on a CPU. Raises `ModelFileMissing` or
-    `ModelFileCorrupt` where the manifest itself cannot be read; all else is in the result.
+    `ModelFileCorrupt` where the manifest itself cannot be read, and `ModelTooLarge`; all else is in the result.
     """
     base = folder
     unlisted: dict[str, Any] = {"name": name, "source": {"path": folder.name}}
@@ -75,13 +100,26 @@ def verify_model(folder: Path, name: str, *, accept: bool, adapter: Path | None 
     has_manifest = (folder / MANIFEST_NAME).exists()
     manifest = read_manifest(folder) if has_manifest else unlisted
     provenance = provenance_of(manifest) if has_manifest else "unverified"
-    checks = _file_checks(folder, manifest) if has_manifest else [_no_manifest()]
+    checks = _file_checks(folder, manifest, progress) if has_manifest else [_no_manifest()]
     expected = expected_canaries(folder, manifest)
+    records_values = (has_manifest or accept) and expected.long is None
+    if records_values:
+        lack = expected.lack.replace(ExpectedCanaries().lack, NOTHING_EXPECTED.lack)
+        action = NO_SHIPPED_VALUES if lack != NOTHING_EXPECTED.lack else ""
+        expected = attrs.evolve(expected, lack=lack, action=action)
     measured = None
     if all(check.passed for check in checks):
         try:
+            progress("load", _HASHED)
             loaded = load_checkpoint(base, available_device(), adapter=adapter)
-            proof = prove(loaded, base, expected, is_known=False, with_long=True)
+            progress("verify", _LOADED)
+            proof = prove(
+                loaded, base, expected, is_known=False, with_long=True,
+                progress=lambda part: progress("verify", _LOADED + (1 - _LOADED) * part),
+            )  # fmt: skip
+        except ModelTooLarge:
+            # Says nothing of the checkpoint.
+            raise
         except ModelError as error:
             checks.append(Check(name=_check_name(error), passed=False, detail=str(error), action=RENEW))
         else:
@@ -94,7 +132,7 @@ def verify_model(folder: Path, name: str, *, accept: bool, adapter: Path | None 
             provenance = "verified"
             now = datetime.datetime.now(tz=datetime.UTC)
             _record(folder, {**manifest, "provenance": "verified", "accepted": now.date().isoformat()}, measured)
-        elif has_manifest and expected.long is None:
+        elif records_values:
             _record(folder, manifest, measured)
         if (folder / MANIFEST_NAME).exists():
             write_stamp(folder)
@@ -105,14 +143,15 @@ def verify_model(folder: Path, name: str, *, accept: bool, adapter: Path | None 
     return Verification(name=name, folder=folder, provenance=vouched, checks=tuple(checks))
 
 
-def _file_checks(folder: Path, manifest: dict[str, Any]) -> list[Check]:
+def _file_checks(folder: Path, manifest: dict[str, Any], progress: Progress) -> list[Check]:
+    count = fraction_hashed(listed_bytes(manifest), lambda part: progress("hash", _HASHED * part))
     problems = [
         Check(name="files", passed=False, detail=str(problem), action=RENEW)
-        for problem in file_problems(folder, with_hashes=True)
+        for problem in file_problems(folder, with_hashes=True, hashed=count)
     ]
-    count = len(manifest["files"])
+    number = len(manifest["files"])
     return problems or [
-        Check(name="files", passed=True, detail=f"{count} files are those of the manifest (hashed now)")
+        Check(name="files", passed=True, detail=f"{number} files are those of the manifest (hashed now)")
     ]
 
 
@@ -131,9 +170,10 @@ def _record(folder: Path, manifest: dict[str, Any], measured: Canaries) -> None:
     write_manifest(folder, {**kept, **canary_fields(measured)})
 
 
-def canary_fields(measured: Canaries) -> dict[str, float | None]:
+def canary_fields(measured: Canaries) -> dict[str, float | str | None]:
     """The values as a manifest holds them."""
     return {
         "canary_nats_per_token": None if measured.short is None else round(measured.short, 4),
         "long_canary_nats_per_token": None if measured.long is None else round(measured.long, 4),
+        "canary_measured": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }

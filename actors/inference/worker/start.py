@@ -65,7 +65,9 @@ def load_stepper(
         if part.has_manifest and not part.is_stamped:
             write_stamp(where)
     checks = (*(check for part, _folder in parts for check in part.checks), *proof.checks)
-    warnings = [f"{check.detail}: {check.action}" for check in checks if not check.passed]
+    # A check that passed and has advice proves less than it could.
+    told = {check.action: check for check in reversed(checks) if check.action}
+    warnings = [f"{check.detail}: {action}" for action, check in reversed(told.items())]
     if served < positions:
         warnings.append(f"served up to {served:,} of {positions:,} tokens: beyond, its positions are measured anew")
     report: dict[str, Any] = {

@@ -14,6 +14,7 @@ import pytest
 
 from actors.inference.models import hub as hub_module
 from actors.inference.models.errors import (
+    HubCommitDiffers,
     HubDownloadBroken,
     HubFileCorrupt,
     HubModelGated,
@@ -21,7 +22,6 @@ from actors.inference.models.errors import (
     HubUnreachable,
     ModelDiskFull,
     ModelFileMissing,
-    OutputExists,
     PickleRefused,
 )
 from actors.inference.models.hub import pull
@@ -110,7 +110,9 @@ def test_a_model_that_is_there_is_not_fetched_again_and_needs_no_network_offline
 def test_another_commit_of_a_model_that_is_there_is_refused(hub: Hub, tmp_path: Path) -> None:
     _pull(tmp_path)
     hub.commit = "d" * 40
-    with pytest.raises(OutputExists, match="remove it first"):
+    with pytest.raises(
+        HubCommitDiffers, match=r"at commit c{12}, and commit d{12} .*`leanvibe model remove someone/small`"
+    ):
         _pull(tmp_path)
 
 
