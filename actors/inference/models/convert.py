@@ -21,6 +21,7 @@ import mlx.core as mx
 
 from actors.inference.models.conversion_table import ConversionTable, Shape, phi3_table
 from actors.inference.models.errors import (
+    CanaryFailed,
     CheckpointMismatch,
     DegenerateTensors,
     ModelDiskFull,
@@ -52,6 +53,7 @@ from actors.inference.models.provenance import NOTHING_EXPECTED, provenance_of
 from actors.inference.models.stamp import write_stamp
 from actors.inference.models.verify import canary_fields
 
+NOTHING_WRITTEN = "nothing was written: look for another copy of the model"
 INDEX_NAME = "model.safetensors.index.json"
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
@@ -96,10 +98,14 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
             description = describe(source, made, options, progress)
             progress("verify", _CONVERTED)
             loaded = load_checkpoint(made, available_device())
-            proof = prove(
-                loaded, made, NOTHING_EXPECTED, is_known=False, with_long=True,
-                progress=lambda part: progress("verify", _CONVERTED + (1 - _CONVERTED) * part),
-            )  # fmt: skip
+            try:
+                proof = prove(
+                    loaded, made, NOTHING_EXPECTED, is_known=False, with_long=True,
+                    progress=lambda part: progress("verify", _CONVERTED + (1 - _CONVERTED) * part),
+                )  # fmt: skip
+            except (CanaryFailed, DegenerateTensors) as error:
+                # The result is gone by now, and what is wrong with it was wrong before.
+                raise attrs.evolve(error, folder=source, remedy=NOTHING_WRITTEN) from error
             manifest = {
                 "name": to.name, **description, "conversion": attrs.asdict(options),
                 "parameter_count": loaded.parameter_count, **canary_fields(proof.canaries),
@@ -289,7 +295,7 @@ def _convert_shard(
         mx.eval([result[name] for name in result if name.startswith(new.removesuffix(".weight"))])
         count()
     if bad:
-        raise DegenerateTensors(folder=source.parent, names=tuple(sorted(bad)))
+        raise DegenerateTensors(folder=source.parent, names=tuple(sorted(bad)), remedy=NOTHING_WRITTEN)
     _save(target, result)
     written = list(result)
     del stored, result

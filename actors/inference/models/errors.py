@@ -233,12 +233,14 @@ class CanaryFailed(ModelError):
     """Mean negative log-likelihood of the canary paragraph."""
     ceiling_nats: float
     """The most that a pretrained model may have."""
+    remedy: str = REMEDY
+    """What to do."""
 
     def __str__(self) -> str:
         return (
             f"the model in {self.folder} gives the canary paragraph {self.nats_per_token:.2f} nats per token "
             f"(at most {self.ceiling_nats:.1f} for a pretrained model): its weights or its tokenizer are not what the model "
-            f"was trained with; {REMEDY}"
+            f"was trained with; {self.remedy}"
         )
 
 
@@ -273,9 +275,11 @@ class DegenerateTensors(ModelError):
     """The checkpoint's folder."""
     names: tuple[str, ...]
     """The parameters at fault."""
+    remedy: str = REMEDY
+    """What to do."""
 
     def __str__(self) -> str:
-        return f"tensors in {self.folder} are all zero or not finite: {', '.join(self.names)}; {REMEDY}"
+        return f"tensors in {self.folder} are all zero or not finite: {', '.join(self.names)}; {self.remedy}"
 
 
 @attrs.frozen(kw_only=True, eq=False)
