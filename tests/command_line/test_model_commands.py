@@ -20,7 +20,7 @@ from actors.inference.models.load import load_checkpoint
 from actors.inspection.server_file import ServerFile, lock_data_folder
 from tests.inference.golden.phi3_shapes import prompts
 from tests.inference.models.local_hub import Hub, serving
-from tests.inference.models.small_checkpoints import write_small
+from tests.inference.models.small_checkpoints import rewrite_tensors, write_small
 
 Run = Callable[..., Result]
 GOLDEN = Path(__file__).parents[1] / "inference" / "golden" / "phi3_reference.npz"
@@ -113,6 +113,7 @@ def test_a_folder_that_nobody_vouches_for_is_verified_by_accepting_it(run: Run, 
     assert "provenance: verified" in accepted.stdout
     assert _listed(run)["mine"]["provenance"] == "verified"
     weights = cache / "models" / "mine" / "model.safetensors"
+    intact = weights.read_bytes()
     weights.write_bytes(weights.read_bytes()[:-8] + bytes(8))
     damaged = run("verify", "mine", "--json")
     assert damaged.exit_code == 1
@@ -120,6 +121,32 @@ def test_a_folder_that_nobody_vouches_for_is_verified_by_accepting_it(run: Run, 
     assert failed["name"] == "files"
     assert "SHA-256" in failed["detail"]
     assert failed["action"]
+    assert _listed(run)["mine"]["provenance"] == "failed files", "nobody vouches for what it is now"
+    weights.write_bytes(intact)
+    assert run("verify", "mine").exit_code == 0
+    assert _listed(run)["mine"]["provenance"] == "verified"
+
+
+def test_weights_that_know_nothing_are_refused_whoever_publishes_them_and_are_listed_as_failed(
+    run: Run, hub: Hub, tmp_path: Path
+) -> None:
+    name = "model-00001-of-00003.safetensors"
+    loud = tmp_path / name
+    loud.write_bytes(hub.files[name])
+    rewrite_tensors(loud, lambda tensors: tensors.update({one: 40 * tensors[one] for one in tensors}))
+    hub.files[name] = loud.read_bytes()
+    pulled = run("pull", "someone/small", "--json")
+    assert pulled.exit_code == 1
+    outcome = json.loads(pulled.stdout)
+    assert (outcome["provenance"], outcome["is_fit"]) == ("unverified", False)
+    (failed,) = [check for check in outcome["checks"] if not check["passed"]]
+    assert failed["name"] == "canary_short"
+    assert _listed(run)["someone/small"]["provenance"] == "failed canary_short"
+    refused = run("convert", "someone/small", "--to", tmp_path / "made", "--quantize", "8", "--group-size", "32")
+    assert refused.exit_code == 1
+    assert "someone--small gives the canary paragraph" in refused.stderr.replace("\n", "")
+    assert "nothing was written" in refused.stderr
+    assert not (tmp_path / "made").exists()
 
 
 def test_the_list_shows_short_names_that_are_not_here_with_what_to_type(run: Run) -> None:

@@ -27,6 +27,7 @@ from actors.inference.models.errors import (
     ModelDiskFull,
     ModelFileCorrupt,
     ModelFileMissing,
+    ModelSourceMismatch,
     OutputExists,
     PickleRefused,
     UnsupportedModel,
@@ -54,6 +55,10 @@ from actors.inference.models.stamp import write_stamp
 from actors.inference.models.verify import canary_fields
 
 NOTHING_WRITTEN = "nothing was written: look for another copy of the model"
+GGUF_HINT = (
+    "Of GGUF files those of Llama's architecture with a byte-level tokenizer can be converted, as F32, F16, Q4_0, Q4_1 or Q8_0; "
+    "other models are taken from their .safetensors files, which `leanvibe model pull OWNER/NAME` fetches"
+)
 INDEX_NAME = "model.safetensors.index.json"
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
@@ -352,10 +357,16 @@ def _disk_full(folder: Path, needed_bytes: int) -> ModelDiskFull:
 def _from_gguf(source: Path, made: Path, options: Options, progress: Progress) -> dict[str, Any]:
     if options.bits is not None or options.dtype is not None:
         raise UnsupportedModel(folder=source, reason="a GGUF is rearranged as it is: no --quantize and no --dtype")
-    check_gguf(source)
-    progress("convert", 0.0)
-    repacked = repack_gguf(source)
+    try:
+        check_gguf(source)
+        progress("convert", 0.0)
+        repacked = repack_gguf(source)
+    except ModelSourceMismatch as error:
+        raise attrs.evolve(error, hint=GGUF_HINT) from error
     (made / "config.json").write_text(json.dumps(repacked.config, indent=2) + "\n", encoding="utf-8")
     _save(made / "model.safetensors", repacked.tensors)
-    write_tokenizer(made, repacked.metadata, source)
+    try:
+        write_tokenizer(made, repacked.metadata, source)
+    except ModelSourceMismatch as error:
+        raise attrs.evolve(error, hint=GGUF_HINT) from error
     return {"source": {"path": source.name, "sha256": file_sha256(source)}, "provenance": "unverified"}

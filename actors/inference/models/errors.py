@@ -140,9 +140,11 @@ class ModelSourceMismatch(ModelError):
     """The file that was looked at."""
     reason: str
     """What differs, with both values where there are two."""
+    hint: str = HAND_IN_HINT
+    """What to do."""
 
     def __str__(self) -> str:
-        return f"{self.path.name} is not the expected model source: {self.reason}. {HAND_IN_HINT}"
+        return f"{self.path.name} is not the expected model source: {self.reason}. {self.hint}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

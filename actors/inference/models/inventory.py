@@ -21,6 +21,7 @@ from actors.inference.models.catalogue import (
 from actors.inference.models.errors import ModelError, ModelNotFound
 from actors.inference.models.manifest import MANIFEST_NAME, read_manifest
 from actors.inference.models.provenance import describe_source, provenance_of
+from actors.inference.models.stamp import failed_check
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +43,8 @@ class InventoryEntry:
     quantization: str
     """Bits and group of packed weights, or empty."""
     provenance: str
-    """`verified`, `unverified`, `damaged manifest`, or empty for one that is not there."""
+    """`verified`, `unverified`, `damaged manifest`, `failed CHECK` of when it was last verified, or empty for one that is not
+    there."""
     source: str
     """Where it came from."""
     folder: Path | None
@@ -119,6 +121,9 @@ def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: 
             provenance, source = provenance_of(manifest), describe_source(manifest)
         except ModelError:
             provenance = "damaged manifest"
+    failed = failed_check(found.folder)
+    if failed is not None:
+        provenance = f"failed {failed}"
     config = _config_of(found.folder)
     return InventoryEntry(
         name=shortest.get(found.name, found.name),

@@ -14,6 +14,8 @@ from typing import Any
 from actors.inference.models.manifest import MANIFEST_NAME, file_sha256, read_manifest
 
 STAMP_NAME = ".verified.json"
+FAILURE_NAME = ".failed.json"
+"""Says which check the checkpoint failed when it was last verified: good hashes alone make no trained model."""
 
 
 def write_stamp(folder: Path) -> None:
@@ -34,6 +36,30 @@ def stamp_is_current(folder: Path) -> bool:
         return bool(stamp == _looks(folder))
     except (OSError, ValueError):
         return False
+
+
+def write_failure(folder: Path, check: str) -> None:
+    """Note that `folder` failed a check, and take its stamp away."""
+    (folder / STAMP_NAME).unlink(missing_ok=True)
+    making = folder / f"{FAILURE_NAME}.making"
+    with contextlib.suppress(OSError):
+        making.write_text(json.dumps({"check": check}) + "\n", encoding="utf-8")
+        making.replace(folder / FAILURE_NAME)
+
+
+def clear_failure(folder: Path) -> None:
+    """Note that `folder` passed all checks."""
+    with contextlib.suppress(OSError):
+        (folder / FAILURE_NAME).unlink(missing_ok=True)
+
+
+def failed_check(folder: Path) -> str | None:
+    """The check that `folder` failed when it was last verified; None where there is none."""
+    try:
+        check = json.loads((folder / FAILURE_NAME).read_text(encoding="utf-8"))["check"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return check if isinstance(check, str) else None
 
 
 def _looks(folder: Path) -> dict[str, Any]:

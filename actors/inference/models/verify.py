@@ -39,7 +39,7 @@ from actors.inference.models.provenance import (
     provenance_of,
     source_check,
 )
-from actors.inference.models.stamp import STAMP_NAME, write_stamp
+from actors.inference.models.stamp import clear_failure, write_failure, write_stamp
 
 Progress = Callable[[str, float], None]
 """Called with the stage and the fraction of the whole, 0 to 1, never falling."""
@@ -87,7 +87,7 @@ def verify_model(
     itself.
 
     With `accept` a checkpoint that passes and that nobody vouches for is recorded as it is: manifest, hashes, values. A
-    passing checkpoint whose manifest has no values gets them. A failing one loses its stamp and is never recorded. Takes
+    passing checkpoint whose manifest has no values gets them. A failing one loses its stamp, is noted as failed for `leanvibe model list`, and is never recorded. Takes
     some seconds for the embedded model, minutes for a large one on a CPU. Raises `ModelFileMissing` or
     `ModelFileCorrupt` where the manifest itself cannot be read, and `ModelTooLarge`; all else is in the result.
     """
@@ -126,8 +126,9 @@ def verify_model(
             checks.extend(proof.checks)
             measured = proof.canaries
     if measured is None:
-        (folder / STAMP_NAME).unlink(missing_ok=True)
+        write_failure(folder, next(check.name for check in checks if not check.passed))
     else:
+        clear_failure(folder)
         if provenance == "unverified" and accept:
             provenance = "verified"
             now = datetime.datetime.now(tz=datetime.UTC)

@@ -8,15 +8,19 @@ import mlx.core as mx
 import numpy
 import pytest
 
+from actors.inference.models import load as load_module
 from actors.inference.models.errors import (
     CheckpointMismatch,
     ModelFileCorrupt,
     ModelFileMissing,
     ModelFileTruncated,
+    ModelTooLarge,
     UnsupportedModel,
 )
 from actors.inference.models.load import load_checkpoint
+from actors.inference.models.loaded_size import loaded_bytes
 from actors.inference.models.manifest import verify_files, write_manifest
+from actors.inference.models.proof import degenerate_tensors
 
 MakeCheckpoint = Callable[..., Path]
 DOWN = "model.layers.0.mlp.down_proj.weight"
@@ -153,3 +157,43 @@ def load_checkpoint_packed_on_the_cpu(folder: Path):  # type: ignore[no-untyped-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mx, "set_default_device", lambda _device: None)
         return load_checkpoint(folder, "metal")
+
+
+def test_a_model_is_in_memory_once_while_it_is_loaded_and_looked_at(
+    tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = 24
+
+    def deep(tensors: dict[str, mx.array]) -> None:
+        for name, tensor in list(tensors.items()):
+            if ".layers.0." in name:
+                for layer in range(layers):
+                    wide = mx.random.normal((8192, 64) if "gate_up" in name else (64, 4096), key=mx.random.key(layer))
+                    is_wide = "mlp" in name
+                    tensors[name.replace("layers.0", f"layers.{layer}")] = (wide if is_wide else tensor).astype(
+                        mx.bfloat16
+                    )
+
+    folder = tiny_checkpoint(deep, num_hidden_layers=layers, intermediate_size=4096)
+    monkeypatch.setattr(load_module, "_AT_ONCE_BYTES", 1)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    loaded = load_checkpoint(folder, "cpu")
+    assert degenerate_tensors(loaded) == ()
+    peak_bytes = mx.get_peak_memory() - before
+    assert loaded.parameter_bytes > 70_000_000
+    assert peak_bytes < 1.2 * loaded.parameter_bytes
+
+
+def test_what_does_not_fit_into_memory_is_told_with_need_and_have_before_it_is_read(
+    tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_checkpoint()
+    need = loaded_bytes(folder, as_float32=True)
+    monkeypatch.setattr(load_module, "available_memory_bytes", lambda _held: need)
+    assert load_checkpoint(folder, "cpu").parameter_bytes == need
+    monkeypatch.setattr(load_module, "available_memory_bytes", lambda _held: need - 1)
+    monkeypatch.setattr(load_module, "_read_tensors", lambda _folder: pytest.fail("it was read"))
+    with pytest.raises(ModelTooLarge, match=r"as float32.* MB are free: close other programs"):
+        load_checkpoint(folder, "cpu")
