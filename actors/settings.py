@@ -88,6 +88,10 @@ class Settings:
     """What may be kept of finished answers for prompts that begin like them, MiB; 0 keeps nothing."""
     drafts: bool = True
     """An answer that is made alone may go on by several tokens in one step where it repeats what came before."""
+    long_context: bool = False
+    """Serves models with longrope (Phi-3-128k, 3.5) to their full length, their factors for long sequences taken at every length,
+    as vLLM does. Text up to the length they were trained at is then another than transformers'; without it they are served up
+    to that length."""
     default_max_tokens: int = field(default=1024, validator=validators.ge(1))
     """Length of answers that name none."""
     allowed_hosts: list[str] = field(factory=list)

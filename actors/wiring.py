@@ -154,6 +154,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         blas=settings.blas,
         prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
         drafts=settings.drafts,
+        long_context=settings.long_context,
         mock_step_seconds=settings.mock_step_seconds,
         faults=settings.worker_faults,
     )

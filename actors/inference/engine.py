@@ -69,6 +69,8 @@ class EngineSettings:
     """What the worker may hold of finished rows for prompts that begin like them."""
     drafts: bool = False
     """Whether the worker may guess what comes next from what a row has, and judge several tokens in one step."""
+    long_context: bool = False
+    """Whether a longrope model takes its long factors at every length, and is served to its full length."""
     mock_step_seconds: float = 0.0
     faults: str = ""
     """A fault plan for tests, as JSON."""
@@ -85,6 +87,7 @@ class EngineSettings:
             "adapter": None if self.model.adapter is None else str(self.model.adapter),
             "prefix_bytes": self.prefix_bytes,
             "drafts": self.drafts,
+            "long_context": self.long_context,
             "faults": self.faults,
         }
 
@@ -105,6 +108,8 @@ class EngineSettings:
         words += ["--prefix-bytes", str(self.prefix_bytes)]
         if self.drafts:
             words.append("--drafts")
+        if self.long_context:
+            words.append("--long-context")
         if self.mock_step_seconds:
             words += ["--mock-step-seconds", str(self.mock_step_seconds)]
         if self.faults:

@@ -55,7 +55,8 @@ class LoadedModel:
     every_parameter_from_checkpoint: bool
     """Whether each array in the model, before the adapter, is one that was read from the checkpoint."""
     context_length_tokens: int
-    """The most tokens, prompt and answer together, for which the model's text is that of the reference."""
+    """The most tokens of prompt and answer together. The model's text is that of the reference for as many, but after
+    `serve_long_context`."""
     vocabulary_size: int
     """Number of logits."""
     stop_token_ids: frozenset[int]
@@ -118,6 +119,19 @@ def load_checkpoint(folder: Path, device: Device, *, adapter: Path | None = None
         stop_token_ids=stop_token_ids(folder, config),
         has_single_row_products=has_single_row_products,
     )
+
+
+def serve_long_context(loaded: LoadedModel) -> LoadedModel:
+    """The same model with its long factors at every length, served as long as its configuration says.
+
+    Only longrope has such factors; any other model comes back as it is. The text of sequences up to the trained length is
+    then not the reference's: who serves it has to say so.
+    """
+    rotary = getattr(loaded.model.args, "rotary", None)
+    if rotary is None or not rotary.is_longrope:
+        return loaded
+    loaded.model.take_long_factors()
+    return attrs.evolve(loaded, context_length_tokens=int(loaded.config["max_position_embeddings"]))
 
 
 def check_memory(folder: Path, weights_bytes: int, device: Device) -> None:

@@ -46,6 +46,10 @@ class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         """The blocks, of which each wants a cache."""
         return self.model.layers
 
+    def take_long_factors(self) -> None:
+        """From now on at every length. Keys that a cache holds already were made otherwise: call it before there are any."""
+        self.model.take_long_factors()
+
 
 class Phi3Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     """Phi-3 without its head: ids `(rows, length)` to normalized states `(rows, length, width)`."""
@@ -70,6 +74,10 @@ class Phi3Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
             hidden = layer(hidden, mask, one, turn)
         normalized: mx.array = self.norm(hidden)
         return normalized
+
+    def take_long_factors(self) -> None:
+        """See `Model.take_long_factors`."""
+        self._rotation.is_always_long = True
 
 
 class _Block(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped

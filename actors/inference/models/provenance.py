@@ -32,7 +32,8 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    """`files`, `source`, `coverage`, `tensors`, `canary_short` or `canary_long`."""
+    """`files`, `source`, `coverage`, `tensors`, `canary_short`, `canary_long`, or `canary_long_context`: the short text as the
+    setting `long_context` has it read."""
     passed: bool
     """Whether it is as it should be."""
     detail: str

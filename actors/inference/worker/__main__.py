@@ -7,7 +7,7 @@ import importlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ EXIT_MODEL = 3
 
 def main() -> int:
     """Load, report, step until the server goes. With ``--standby`` the model to load comes later, in a frame."""
-    arguments = _arguments()
+    arguments = read_arguments()
     pipe = Pipe(socket.socket(fileno=arguments.pipe))
     pipe.send("hello", {"pid": os.getpid()})
 
@@ -84,10 +84,12 @@ def _load(arguments: argparse.Namespace, blas: Any, stage: Callable[[str], None]
         prefix_bytes=arguments.prefix_bytes,
         drafts=arguments.drafts,
         adapter=None if arguments.adapter is None else Path(arguments.adapter),
+        long_context=arguments.long_context,
     )
 
 
-def _arguments() -> Any:
+def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, or `words` in place of it."""
     parser = argparse.ArgumentParser(prog="leanvibe-worker")
     parser.add_argument("--pipe", type=int, required=True)
     parser.add_argument("--engine", choices=("mlx", "mock"), required=True)
@@ -98,10 +100,11 @@ def _arguments() -> Any:
     parser.add_argument("--cache-folder", default=".")
     parser.add_argument("--prefix-bytes", type=int, default=0)
     parser.add_argument("--drafts", action="store_true")
+    parser.add_argument("--long-context", action="store_true")
     parser.add_argument("--mock-step-seconds", type=float, default=0.0)
     parser.add_argument("--faults", default="")
     parser.add_argument("--standby", action="store_true")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import attrs
 import mlx.core as mx
 
 from actors.inference.grammar import Grammars
-from actors.inference.models.load import LoadedModel, available_device, load_checkpoint
-from actors.inference.models.proof import prove
-from actors.inference.models.provenance import examine_files
+from actors.inference.models.load import LoadedModel, available_device, load_checkpoint, serve_long_context
+from actors.inference.models.proof import prove, prove_short
+from actors.inference.models.provenance import Check, examine_files
 from actors.inference.models.stamp import write_stamp
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.drafter import DRAFT_TOKENS, Drafter
@@ -35,11 +35,13 @@ def load_stepper(
     prefix_bytes: int,
     drafts: bool = False,
     adapter: Path | None = None,
+    long_context: bool = False,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
 
     A checkpoint that nobody vouches for is served all the same, with `provenance: unverified` and without the claim of
-    pretrained weights. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
+    pretrained weights. With `long_context` a longrope model takes its long factors at every length, after its recorded values
+    were found with the factors that they were recorded with. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
     """
     started = time.perf_counter()
     backend = available_device()
@@ -58,18 +60,30 @@ def load_stepper(
         expected, is_known = added.expected, found.is_stamped and added.is_stamped
     proof = prove(loaded, folder, expected, is_known=is_known, with_long=False)
     parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
-    positions = int(loaded.config["max_position_embeddings"])
+    positions, faithful = int(loaded.config["max_position_embeddings"]), loaded.context_length_tokens
+    long_checks: tuple[Check, ...] = ()
+    if long_context and faithful < positions:
+        loaded = serve_long_context(loaded)
+        long_checks = (prove_short(loaded, folder, "canary_long_context"),)
     served = loaded.context_length_tokens
     is_verified = all(part.provenance == "verified" for part, _folder in parts)
     for part, where in parts:
         if part.has_manifest and not part.is_stamped:
             write_stamp(where)
-    checks = (*(check for part, _folder in parts for check in part.checks), *proof.checks)
+    checks = (*(check for part, _folder in parts for check in part.checks), *proof.checks, *long_checks)
     # A check that passed and has advice proves less than it could.
     told = {check.action: check for check in reversed(checks) if check.action}
     warnings = [f"{check.detail}: {action}" for action, check in reversed(told.items())]
     if served < positions:
-        warnings.append(f"served up to {served:,} of {positions:,} tokens: beyond, its positions are measured anew")
+        warnings.append(
+            f"served up to {served:,} of {positions:,} tokens: beyond, its positions are measured anew; the setting "
+            "long_context serves them all"
+        )
+    if long_checks:
+        warnings.append(
+            f"long_context: served to {served:,} tokens with the factors of long sequences at every length; up to {faithful:,} "
+            "tokens its text is another than that of the reference"
+        )
     report: dict[str, Any] = {
         "model": name,
         "backend": backend,

@@ -12,7 +12,7 @@ from mlx_lm.models.cache import BatchKVCache, KVCache
 from numpy.typing import NDArray
 
 from actors.inference.models.errors import UnsupportedModel
-from actors.inference.models.load import LoadedModel, load_checkpoint
+from actors.inference.models.load import LoadedModel, load_checkpoint, serve_long_context
 from actors.inference.models.phi3_config import Phi3Arguments
 from actors.inference.models.rotation import LongContextSwitch
 from tests.inference.golden.phi3_shapes import (
@@ -155,6 +155,46 @@ def test_greedy_ids_across_the_switch_equal_the_reference_when_read_anew(
         assert sequence[len(ids) :] == REFERENCE[f"{shape}/{number}/greedy"].tolist()
         crosses = len(ids) <= TRAINED_LENGTH < len(ids) + NEW_TOKENS - 1
         assert switches == ([(TRAINED_LENGTH, TRAINED_LENGTH + 1)] if crosses else [])
+
+
+def _always_long(folder: Path, shape: str) -> LoadedModel:
+    return serve_long_context(load_checkpoint(write_checkpoint(folder / shape, shape), "cpu"))
+
+
+@pytest.mark.parametrize("shape", LONGROPE)
+def test_served_to_its_full_length_long_sequences_equal_the_reference(shape: str, tmp_path: Path) -> None:
+    loaded = _always_long(tmp_path, shape)
+    assert loaded.context_length_tokens == 96
+    ids = prompts(shape)[0]
+    assert len(ids) > TRAINED_LENGTH
+    assert_equal(loaded.model(mx.array([ids]))[0], REFERENCE[f"{shape}/0/logits"])
+    # Token by token over its own keys from the first on, across the length at which the reference makes them anew.
+    cache = [BatchKVCache([0]) for _ in loaded.model.layers]
+    parts = [loaded.model(mx.array([[one]]), cache)[0] for one in ids]
+    assert_equal(mx.concatenate(parts), REFERENCE[f"{shape}/0/logits"])
+    sequence = list(ids)
+    for _ in range(NEW_TOKENS):
+        logits = loaded.model(mx.array([sequence[-1:]]), cache) if sequence != ids else mx.concatenate(parts)[None]
+        sequence.append(int(logits[0, -1].argmax().item()))
+    assert sequence[len(ids) :] == REFERENCE[f"{shape}/0/greedy"].tolist()
+
+
+@pytest.mark.parametrize("shape", LONGROPE)
+def test_served_to_its_full_length_short_sequences_take_the_long_factors_and_differ(shape: str, tmp_path: Path) -> None:
+    loaded = _always_long(tmp_path, shape)
+    config = configuration(shape)
+    scaling = {**config["rope_scaling"], "short_factor": config["rope_scaling"]["long_factor"]}
+    folder = write_checkpoint(tmp_path / "both", shape, rope_scaling=scaling)
+    both_long = load_checkpoint(folder, "cpu").model
+    for number, ids in enumerate(prompts(shape)[1:], start=1):
+        found = loaded.model(mx.array([ids]))[0]
+        expected = numpy.asarray(both_long(mx.array([ids]))[0])
+        assert_equal(found, expected)
+        assert numpy.abs(expected - REFERENCE[f"{shape}/{number}/logits"]).max() > 0.01, "it has to be told"
+
+
+def test_models_without_longrope_are_served_as_they_are(load: Callable[[str], LoadedModel]) -> None:
+    assert serve_long_context(load("plain")) is load("plain")
 
 
 def test_the_shapes_differ_where_they_should(load: Callable[[str], LoadedModel]) -> None:

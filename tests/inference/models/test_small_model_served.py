@@ -40,3 +40,34 @@ def test_rows_of_a_ragged_batch_emit_what_the_reference_does(shape: str, tmp_pat
     assert len(wanted) == (1 if is_longrope else 3)
     assert report["context_tokens"] == (TRAINED_LENGTH if is_longrope else 128)
     assert any("served up to 24 of 96 tokens" in warning for warning in report["warnings"]) == is_longrope
+
+
+def test_a_longrope_model_can_be_served_to_its_full_length_and_says_at_what_price(tmp_path: Path) -> None:
+    shape = "longrope"
+    folder = write_small(tmp_path / shape, shape=shape)
+    stepper = load_stepper(folder, shape, BLAS, lambda _stage: None, prefix_bytes=0, long_context=True)
+    report = stepper.report()
+    assert report["context_tokens"] == 96
+    (told,) = [warning for warning in report["warnings"] if "long_context" in warning]
+    assert "up to 24 tokens its text is another than that of the reference" in told
+    checks = {check["name"]: check for check in report["checks"]}
+    assert checks["canary_long_context"]["passed"]
+    assert checks["canary_long_context"]["detail"] != checks["canary_short"]["detail"]
+    ids = prompts(shape)[0]
+    stepper.admit(
+        Row(
+            row=0, prompt_ids=ids, emitted_ids=[], max_tokens=NEW_TOKENS, stop_ids=frozenset(), sampling=Sampling(),
+        )
+    )  # fmt: skip
+    emitted: list[int] = []
+    while stepper.has_work():
+        emitted += [one.token_id for one in stepper.step().emitted]
+    assert emitted == REFERENCE[f"{shape}/0/greedy"].tolist()
+
+
+def test_a_model_without_longrope_has_no_word_of_it(tmp_path: Path) -> None:
+    folder = write_small(tmp_path / "plain", shape="plain")
+    report = load_stepper(folder, "plain", BLAS, lambda _stage: None, prefix_bytes=0, long_context=True).report()
+    assert report["context_tokens"] == 128
+    assert not [warning for warning in report["warnings"] if "long_context" in warning]
+    assert "canary_long_context" not in {check["name"] for check in report["checks"]}
