@@ -141,6 +141,7 @@ def test_weights_that_know_nothing_are_refused_whoever_publishes_them_and_are_li
     assert (outcome["provenance"], outcome["is_fit"]) == ("unverified", False)
     (failed,) = [check for check in outcome["checks"] if not check["passed"]]
     assert failed["name"] == "canary_short"
+    assert not [check for check in outcome["checks"] if "--accept" in check["action"]], "it could not be accepted"
     assert _listed(run)["someone/small"]["provenance"] == "failed canary_short"
     refused = run("convert", "someone/small", "--to", tmp_path / "made", "--quantize", "8", "--group-size", "32")
     assert refused.exit_code == 1

@@ -91,7 +91,7 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
     """
     if to.exists():
         raise OutputExists(folder=to)
-    needed_bytes = sum(path.stat().st_size for path in _source_files(source))
+    needed_bytes = _needed_bytes(source, options)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(to.parent).free < needed_bytes:
@@ -125,6 +125,15 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
     write_stamp(to)
     progress("ready", 1.0)
     return to
+
+
+def _needed_bytes(source: Path, options: Options) -> int:
+    """Room that the result takes, at most."""
+    files = _source_files(source)
+    if source.is_file() or options.bits is not None or options.dtype is None:
+        return sum(path.stat().st_size for path in files)
+    numbers = sum(math.prod(shape) for path in files for shape in safetensors_shapes(path).values())
+    return numbers * DTYPES[options.dtype].size
 
 
 def _source_files(source: Path) -> list[Path]:

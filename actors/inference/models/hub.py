@@ -220,7 +220,11 @@ def _hash_like(path: Path, expected: str) -> str:
 def _check_room(listing: HubListing, folder: Path) -> None:
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if shutil.disk_usage(folder).free < listing.size_bytes - there + _SPARE_BYTES:
-        raise _disk_full(listing, folder)
+        error = _disk_full(listing, folder)
+        with contextlib.suppress(OSError):
+            # Unless something of an earlier try is in it.
+            folder.rmdir()
+        raise error
 
 
 def _disk_full(listing: HubListing, folder: Path) -> ModelDiskFull:

@@ -138,7 +138,9 @@ def verify_model(
         if (folder / MANIFEST_NAME).exists():
             write_stamp(folder)
     manifest = read_manifest(folder) if (folder / MANIFEST_NAME).exists() else manifest
-    checks.append(source_check(name, provenance, describe_source(manifest)))
+    source = source_check(name, provenance, describe_source(manifest))
+    # What failed cannot be accepted, and is not served.
+    checks.append(attrs.evolve(source, action="") if measured is None else source)
     # Whoever vouches for the manifest does not vouch for files that are not as it says.
     vouched: Provenance = "unverified" if measured is None else provenance
     return Verification(name=name, folder=folder, provenance=vouched, checks=tuple(checks))

@@ -253,6 +253,18 @@ def test_too_little_room_is_told_before_anything_is_written(
     assert _nothing_is_left(tmp_path, "source")
 
 
+def test_room_is_asked_for_in_the_type_that_is_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: _Usage(10, 10, 0))
+    needed: dict[str, int] = {}
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(ModelDiskFull) as caught:
+            _convert(source, tmp_path / "made", Options(dtype=dtype))
+        needed[dtype] = caught.value.needed_bytes
+    assert needed["float32"] == 2 * needed["bfloat16"] > 0
+
+
 def test_a_gguf_of_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     mx.save_gguf(str(path), {"a.weight": mx.zeros((32,))}, {"general.architecture": "mamba"})

@@ -133,6 +133,7 @@ def test_accepting_never_blesses_what_fails(tmp_path: Path) -> None:
     _zero_a_tensor(folder)
     result = verify_model(folder, "small", accept=True)
     assert (result.is_fit, result.provenance) == (False, "unverified")
+    assert not any("--accept" in check.action for check in result.checks), "no advice that cannot be followed"
     assert not (folder / MANIFEST_NAME).exists()
     with pytest.raises(DegenerateTensors, match="down_proj"):
         _load(folder)

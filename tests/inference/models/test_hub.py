@@ -194,6 +194,7 @@ def test_too_little_room_is_told_before_the_first_byte_with_need_and_have(
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: _Usage(10, 10, 12_000_000))
     with pytest.raises(ModelDiskFull, match=r"50 MB wanted, 12 MB free"):
         _pull(tmp_path)
+    assert _left(tmp_path) == []
     assert [path for _method, path, _range in hub.asked if "/resolve/" in path] == []
 
 
