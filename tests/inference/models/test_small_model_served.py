@@ -52,7 +52,6 @@ def test_a_longrope_model_can_be_served_to_its_full_length_and_says_at_what_pric
     assert "up to 24 tokens its text is another than that of the reference" in told
     checks = {check["name"]: check for check in report["checks"]}
     assert checks["canary_long_context"]["passed"]
-    assert checks["canary_long_context"]["detail"] != checks["canary_short"]["detail"]
     ids = prompts(shape)[0]
     stepper.admit(
         Row(
