@@ -22,8 +22,7 @@ Provenance = Literal["verified", "unverified"]
 
 RECORD_VALUES = "`leanvibe model verify` records what it measures, so that later changes show"
 NO_SHIPPED_VALUES = (
-    "nothing has to be done to use it; who works on this project makes the values that are to ship with "
-    "`leanvibe model measure`"
+    "nothing, it can be used as it is; the values that are to ship are made in a checkout with `leanvibe model measure`"
 )
 
 
