@@ -42,7 +42,13 @@ def data(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Path:
     """A data folder whose cache has the model as pulled, in float32, and in 8 bits."""
     folder = tmp_path_factory.mktemp("own")
     models = folder / "cache" / "models"
-    network = {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    network = {
+        "HF_ENDPOINT": hub.url,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        # Nothing that an earlier download of the person has left.
+        "HF_HOME": str(folder / "hugging-face"),
+    }
     for words in (
         ("pull", "someone/tiny"),
         ("convert", "someone/tiny", "--to", str(models / "tiny-float32"), "--dtype", "float32"),
@@ -134,6 +140,14 @@ def test_md20_a_checkpoint_of_transformers_is_pulled_converted_quantized_verifie
         assert server.run("model", "unload", "tiny-8bit").stdout == "tiny-8bit is unloaded\n"
         assert get(server, "/health/mlx")["status"] == "unloaded"
         assert trio.run(answers, server) == ("tiny-8bit", GREEDY)
+
+
+def test_md20_the_hub_is_asked_for_the_model_and_for_nothing_else(data: Path, hub: Hub) -> None:
+    asked = {path for _method, path, _range in hub.asked}
+    assert asked
+    assert {
+        path for path in asked if not path.startswith(("/api/models/someone/tiny", "/someone/tiny/resolve/"))
+    } == set()
 
 
 def test_md20_the_pulled_checkpoint_serves_as_it_is(data: Path) -> None:

@@ -119,6 +119,8 @@ def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing
     """Ask the hub what a model consists of. Raises what `pull` raises before the first byte."""
     if offline:
         raise HubUnreachable(model=model, reason="offline mode is on (--offline or HF_HUB_OFFLINE)")
+    # Otherwise the client asks for a list of programs, and tells the hub which of them it was started by.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import HfApi
 
     with _hub_errors(model, revision):
