@@ -5,6 +5,7 @@ from __future__ import annotations
 from actors.inference.worker.prefill_budget import (
     FIRST_CHUNKS,
     FIRST_TOKENS,
+    LARGE_TOKENS,
     LEAST_TOKENS,
     MOST_TOKENS,
     YOUNG_SECONDS,
@@ -50,3 +51,13 @@ def test_a_prompt_takes_its_first_two_steps_soon_while_the_process_is_young() ->
     assert sizes == [FIRST_TOKENS] * FIRST_CHUNKS + [MOST_TOKENS]
     budget.read(YOUNG_SECONDS, MOST_TOKENS)
     assert budget.tokens(decoding_rows=0, reading_rows=1, chunks_read=0) == MOST_TOKENS
+
+
+def test_what_a_token_costs_in_large_chunks_is_not_forgotten_while_only_small_ones_are_read() -> None:
+    budget = PrefillBudget()
+    assert budget.large_chunk_token_seconds is None
+    budget.read(0.1, 10)
+    assert budget.large_chunk_token_seconds == 0.01
+    budget.read(LARGE_TOKENS * 0.001, LARGE_TOKENS)
+    budget.read(0.1, 10)
+    assert budget.large_chunk_token_seconds == 0.001

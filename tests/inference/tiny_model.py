@@ -65,6 +65,8 @@ class FixedBudget:
     """A prefill budget that does not depend on how fast this machine happens to be."""
 
     size: int
+    large_chunk_token_seconds = None
+    """Nobody pauses for others."""
 
     def tokens(self, *, decoding_rows: int, reading_rows: int, chunks_read: int) -> int:
         return self.size

@@ -17,8 +17,9 @@ from mlx_lm.models.cache import BatchKVCache
 from actors.inference.grammar import Grammars, Matcher
 from actors.inference.models.load import LoadedModel
 from actors.inference.worker.blas_threads import blas_threads
+from actors.inference.worker.burst import Burst
 from actors.inference.worker.drafter import Drafter, judged
-from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids
+from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids, row_length
 from actors.inference.worker.prefill_budget import PrefillBudget
 from actors.inference.worker.prefill_groups import Waiting, read_together
 from actors.inference.worker.prefix_cache import PrefixCache
@@ -63,6 +64,9 @@ class MlxStepper:
         self._kept = PrefixCache(prefix_bytes)
         self._keeps_prefixes = prefix_bytes > 0
         self._budget = PrefillBudget()
+        self._burst = Burst()
+        self._just_began: set[int] = set()
+        """Rows that emitted nothing since they joined the batch with their first token."""
         self._drafter = drafter
         self._blas = blas_threads()
         self._ladder = ThreadLadder(1 if self._blas is None else self._blas.most)
@@ -98,6 +102,7 @@ class MlxStepper:
         self._check_thread()
         self._waiting.clear()
         self._matchers.clear()
+        self._just_began.clear()
         self._prefill = None
         self._go_on_with([])
 
@@ -106,29 +111,51 @@ class MlxStepper:
         return bool(self._rows or self._waiting or self._prefill)
 
     def step(self) -> StepResult:
-        """One token for each row in the batch, several where drafts were right, then at most one chunk of prefill."""
+        """One token for each row in the batch, several where drafts were right, then at most one chunk of prefill.
+
+        The rows of a burst that has not been read to its end sit out (`burst.py`).
+        """
         self._check_thread()
-        decoding_rows, began, processor_began = len(self._rows), time.perf_counter(), time.process_time()
-        result = self._step()
+        began, processor_began = time.perf_counter(), time.process_time()
+        is_pause = self._is_pause()
+        decoding_rows = 0 if is_pause else len(self._rows)
+        result = self._step(decoding_rows)
         taken = time.perf_counter() - began
+        if is_pause:
+            self._burst.waited(taken)
         shape = (decoding_rows, result.prefilled_tokens + result.drafted_tokens)
         self._ladder.stepped(shape, taken, time.process_time() - processor_began)
         if self._blas is not None:
             self._blas.use(self._ladder.threads)
         return result
 
-    def _step(self) -> StepResult:
+    def _is_pause(self) -> bool:
+        all_just_began = bool(self._rows) and all(row.row in self._just_began for row in self._rows)
+        return self._burst.waits(
+            all_just_began=all_just_began,
+            unread_tokens=self._unread_tokens() if all_just_began else 0,
+            token_seconds=self._budget.large_chunk_token_seconds,
+        )
+
+    def _unread_tokens(self) -> int:
+        """Of all prompts that wait or are being read."""
+        reading = self._prefill
+        unread = 0 if reading is None else len(reading.rows) * (reading.columns - reading.done)
+        return unread + sum(row_length(row) - self._known(row) for row in self._waiting)
+
+    def _step(self, decoding_rows: int) -> StepResult:
         result = StepResult()
-        if self._rows:
+        if decoding_rows:
             result.rows.extend(row.row for row in self._rows)
             self._decode(result)
         if self._prefill is None and self._waiting:
             self._begin_prefill(result)
         if self._prefill is not None:
-            self._advance_prefill(self._prefill, result)
+            self._advance_prefill(self._prefill, result, decoding_rows=min(decoding_rows, len(self._rows)))
         return result
 
     def _decode(self, result: StepResult) -> None:
+        self._just_began.clear()
         is_alone = len(self._rows) == 1 and self._prefill is None and not self._waiting
         draft = self._drafter.draft(self._rows[0]) if self._drafter is not None and is_alone else []
         began = time.perf_counter()
@@ -180,13 +207,13 @@ class MlxStepper:
     def _known(self, row: Row) -> int:
         return self._kept.known(row.domain, row_ids(row)) if self._keeps_prefixes else 0
 
-    def _advance_prefill(self, prefill: Prefill, result: StepResult) -> None:
+    def _advance_prefill(self, prefill: Prefill, result: StepResult, *, decoding_rows: int) -> None:
         """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
         began = time.perf_counter()
         length = prefill.columns
         reading = len(prefill.rows)
         budget = self._budget.tokens(
-            decoding_rows=len(self._rows), reading_rows=reading + len(self._waiting), chunks_read=prefill.chunks
+            decoding_rows=decoding_rows, reading_rows=reading + len(self._waiting), chunks_read=prefill.chunks
         )
         end = min(length, prefill.done + max(1, budget // reading))
         result.rows.extend(row.row for row in prefill.rows)
@@ -236,6 +263,7 @@ class MlxStepper:
         else:
             self._cache = prefill.cache
         self._rows.extend(prefill.rows[index] for index in indexes)
+        self._just_began.update(prefill.rows[index].row for index in indexes)
 
     # --- rows -------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ SHARE = 1.25
 SMOOTHING = 0.2
 YOUNG_SECONDS = 6.0
 """Of steps, those of the warm-up among them."""
+LARGE_TOKENS = 128
+"""Chunks of at least this many show what reading costs where it is not held back."""
 FIRST_CHUNKS = 2
 FIRST_TOKENS = 64
 """In a young process a prompt begins with this little. Whoever kills workers soon after their start would otherwise
@@ -25,20 +27,26 @@ class PrefillBudget:
     def __init__(self) -> None:
         self._decode_seconds: float | None = None
         self._token_seconds: float | None = None
+        self._large_token_seconds: float | None = None
         self._stepped_seconds = 0.0
 
     def decoded(self, seconds: float) -> None:
         """The decoding part of a step took this long."""
         self._stepped_seconds += seconds
-        old = self._decode_seconds
-        self._decode_seconds = seconds if old is None else old + SMOOTHING * (seconds - old)
+        self._decode_seconds = _smoothed(self._decode_seconds, seconds)
 
     def read(self, seconds: float, tokens: int) -> None:
         """Reading this many tokens took this long."""
         self._stepped_seconds += seconds
         rate = seconds / tokens
-        old = self._token_seconds
-        self._token_seconds = rate if old is None else old + SMOOTHING * (rate - old)
+        self._token_seconds = _smoothed(self._token_seconds, rate)
+        if tokens >= LARGE_TOKENS:
+            self._large_token_seconds = _smoothed(self._large_token_seconds, rate)
+
+    @property
+    def large_chunk_token_seconds(self) -> float | None:
+        """What a token takes in large chunks, or in any as long as none was large; None before the first."""
+        return self._token_seconds if self._large_token_seconds is None else self._large_token_seconds
 
     def tokens(self, *, decoding_rows: int, reading_rows: int, chunks_read: int = FIRST_CHUNKS) -> int:
         """Most prompt tokens for the next step, for prompts of which so many chunks were read.
@@ -54,3 +62,7 @@ class PrefillBudget:
         share = SHARE * max(1.0, reading_rows / decoding_rows)
         wanted = share * self._decode_seconds / self._token_seconds
         return max(LEAST_TOKENS, min(most, int(wanted)))
+
+
+def _smoothed(old: float | None, new: float) -> float:
+    return new if old is None else old + SMOOTHING * (new - old)

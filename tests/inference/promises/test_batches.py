@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 
 from actors.inference.models.load import LoadedModel
+from actors.inference.worker.burst import LONGEST_PAUSE_SECONDS
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.prefill_budget import PrefillBudget
 from tests.inference.tiny_model import Answers, copy_of, make_row, make_stepper, prompt, run, solo
@@ -80,6 +81,54 @@ def test_p08_a_burst_of_prompts_is_read_side_by_side(tiny: LoadedModel) -> None:
     for number in range(8):
         stepper.admit(make_row(number, prompt(number, 40 + number), 5))
     assert sorted(one.row for one in stepper.step().emitted) == list(range(8))
+
+
+class ReadingCosts(PrefillBudget):
+    """A machine on which reading takes so many seconds a token, whatever this one does."""
+
+    def __init__(self, token_seconds: float) -> None:
+        super().__init__()
+        self._token = token_seconds
+
+    def read(self, seconds: float, tokens: int) -> None:
+        super().read(self._token * tokens, tokens)
+
+
+def burst_of(tiny: LoadedModel, count: int, *, token_seconds: float) -> MlxStepper:
+    """So many prompts of 60 tokens wait; the first of them are read already, and their costs known."""
+    stepper = MlxStepper(tiny, {}, None, prefix_bytes=0)
+    stepper._budget = ReadingCosts(token_seconds)
+    for number in range(count):
+        stepper.admit(make_row(number, prompt(number, 60), 6))
+    while not stepper._rows:
+        stepper.step()
+    return stepper
+
+
+def test_p08_a_burst_is_read_to_its_end_and_then_all_go_on_together(tiny: LoadedModel) -> None:
+    stepper = burst_of(tiny, 24, token_seconds=0.001)
+    begun = {row.row for row in stepper._rows}
+    assert 0 < len(begun) < 24
+    while len(begun) < 24:
+        emitted = [one.row for one in stepper.step().emitted]
+        assert not begun & set(emitted), "who has begun waits for the others"
+        begun |= set(emitted)
+    assert [len(stepper.step().emitted) for _ in range(5)] == [24] * 5
+    assert not stepper.has_work(), "all end together"
+
+
+def test_p08_nobody_waits_for_a_burst_that_takes_long_to_read(tiny: LoadedModel) -> None:
+    stepper = burst_of(tiny, 24, token_seconds=LONGEST_PAUSE_SECONDS / 600)
+    begun = [row.row for row in stepper._rows]
+    assert [one.row for one in stepper.step().emitted][: len(begun)] == begun
+
+
+def test_p08_rows_in_flow_do_not_wait_for_a_burst(tiny: LoadedModel) -> None:
+    stepper = burst_of(tiny, 1, token_seconds=0.001)
+    stepper.step()
+    for number in range(10, 30):
+        stepper.admit(make_row(number, prompt(number, 60), 6))
+    assert 0 in [one.row for one in stepper.step().emitted]
 
 
 @pytest.mark.parametrize("offset", [16, 17, 63, 64, 65, 100, 128, 199])
