@@ -24,6 +24,7 @@ from actors.inference.engine_messages import (
     EngineReady,
     EngineStep,
 )
+from actors.inference.processor_wait import ProcessorWait
 from actors.inference.progress import StepClock, may_stand_by
 from actors.inference.shelf import MOCK_MODEL, ServableModel
 from actors.inference.spare_messages import SpareTaken, StandBy, TakeSpare
@@ -311,7 +312,11 @@ class Engine(Actor[EngineMessage]):
                     )
 
     async def _watch_progress(self) -> None:
-        """Judge progress, not life: with rows to compute, a step must come in time."""
+        """Judge progress, not life: with rows to compute, a step must come in time.
+
+        While other programs keep the processors, what the worker waited for one is not held against its step.
+        """
+        wait, counted_from = ProcessorWait(self._pid), -1.0
         while True:
             await trio.sleep(0.25)
             now = trio.current_time()
@@ -322,7 +327,11 @@ class Engine(Actor[EngineMessage]):
             self._ask_for_spare(now)
             if not self._rows and not self._awaiting_clear:
                 continue
-            if now - self._last_frame_at > self._step_deadline_seconds():
+            if counted_from != self._last_frame_at:
+                counted_from = self._last_frame_at
+                wait.begin()
+            deadline = self._step_deadline_seconds()
+            if now - self._last_frame_at > deadline and now - self._last_frame_at > deadline + wait.seconds():
                 raise WorkerDied(f"worker {self._pid} made no step for {now - self._last_frame_at:.1f} s")
 
     def _step_deadline_seconds(self) -> float:
