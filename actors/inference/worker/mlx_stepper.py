@@ -66,7 +66,7 @@ class MlxStepper:
         self._budget = PrefillBudget()
         self._burst = Burst()
         self._just_began: set[int] = set()
-        """Rows that emitted nothing since they joined the batch with their first token."""
+        """Rows whose first token is all they emitted."""
         self._drafter = drafter
         self._blas = blas_threads()
         self._ladder = ThreadLadder(1 if self._blas is None else self._blas.most)
@@ -263,7 +263,9 @@ class MlxStepper:
         else:
             self._cache = prefill.cache
         self._rows.extend(prefill.rows[index] for index in indexes)
-        self._just_began.update(prefill.rows[index].row for index in indexes)
+        joined = (prefill.rows[index] for index in indexes)
+        # One that goes on after its worker's death was in flow before.
+        self._just_began.update(row.row for row in joined if len(row.emitted_ids) == 1)
 
     # --- rows -------------------------------------------------------------------------------------
 

@@ -123,6 +123,19 @@ def test_p08_nobody_waits_for_a_burst_that_takes_long_to_read(tiny: LoadedModel)
     assert [one.row for one in stepper.step().emitted][: len(begun)] == begun
 
 
+def test_p08_rows_that_go_on_after_a_death_do_not_wait_for_a_burst(tiny: LoadedModel) -> None:
+    stepper = burst_of(tiny, 1, token_seconds=0.001)
+    stepper.clear()
+    for number in range(24):
+        row = make_row(number, prompt(number, 60), 9)
+        row.emitted_ids.extend([3, 4, 5])
+        stepper.admit(row)
+    while not stepper._rows:
+        stepper.step()
+    assert stepper._waiting
+    assert stepper._rows[0].row in [one.row for one in stepper.step().emitted]
+
+
 def test_p08_rows_in_flow_do_not_wait_for_a_burst(tiny: LoadedModel) -> None:
     stepper = burst_of(tiny, 1, token_seconds=0.001)
     stepper.step()
