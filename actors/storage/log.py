@@ -44,7 +44,10 @@ PRUNE_ROWS = 500
 MAXIMUM_CLIENTS = 10_000
 """Of which anything is kept for good: whoever may invent client ids must not fill the disk with them."""
 NOBODY = ""
-"""No client is called so; its row holds what the epochs of logs are made of that were not begun."""
+"""No client is called so; its row holds a part of what the epochs of logs are made of that were not begun."""
+_THIS_START = secrets.token_hex(16)
+"""The other part, of which nothing is on disk: a database that was put back from a copy is served by another start of
+the server, and must not tell an epoch under which it has told of events since that it knows nothing of."""
 
 # Made once: a statement that is built anew for each write costs more than running it.
 _ADVANCE = (
@@ -164,8 +167,8 @@ def _stored_epoch(connection: Connection, client_id: str) -> str | None:
 
 
 def _epoch_to_be(seed: str, client_id: str) -> str:
-    """The same whenever it is asked for, and another in another database."""
-    return hashlib.blake2b(client_id.encode(), key=seed.encode(), digest_size=8).hexdigest()
+    """The same whenever it is asked for, another in another database and after the next start of the server."""
+    return hashlib.blake2b(client_id.encode(), key=(seed + _THIS_START).encode(), digest_size=8).hexdigest()
 
 
 def read_page(connection: Connection, wanted: LogPageWanted) -> LogPage:

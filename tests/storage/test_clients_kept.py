@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, select
 
+from actors.connections.client_log import can_resume
 from actors.refusals import CommandRefused
 from actors.storage import log
 from actors.storage.log import OPEN_LOG, LogPageWanted, append_events, begin_client, read_page
 from actors.storage.messages import LogEvent, Operation, Outcome
-from actors.storage.tables import client_logs
+from actors.storage.tables import client_logs, events
 from protocol.errors import ErrorCode
 from tests.database_fixture import fresh_database
 from tests.storage_room import storage_room
@@ -53,6 +56,41 @@ def test_another_database_has_other_epochs(connection: Connection) -> None:
     told = OPEN_LOG.function(connection, "me").value
     connection.execute(client_logs.delete())
     assert OPEN_LOG.function(connection, "me").value != told
+
+
+def test_a_copy_from_before_a_log_began_gives_it_another_epoch(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OPEN_LOG.function(connection, "me")
+    copy = connection.execute(client_logs.select()).mappings().all()
+    append_events(connection, "me", [EVENT] * 5, NOW_MS)
+    point = read_page(connection, LogPageWanted(client_id="me", after_seq=0)).epoch, 5
+    # The copy is put back and the server started anew; other events come, and the client resumes where it was.
+    connection.execute(client_logs.delete())
+    connection.execute(events.delete())
+    connection.execute(client_logs.insert(), [dict(row) for row in copy])
+    monkeypatch.setattr(log, "_THIS_START", "another start")
+    append_events(connection, "me", [EVENT] * 5, NOW_MS)
+    page = read_page(connection, LogPageWanted(client_id="me", after_seq=5))
+    assert page.head == 5
+    assert not can_resume(page, *point)
+
+
+def test_a_log_keeps_its_epoch_over_a_start_of_the_server(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_events(connection, "me", [EVENT] * 5, NOW_MS)
+    epoch = read_page(connection, LogPageWanted(client_id="me", after_seq=0)).epoch
+    monkeypatch.setattr(log, "_THIS_START", "another start")
+    assert can_resume(read_page(connection, LogPageWanted(client_id="me", after_seq=5)), epoch, 5)
+    assert OPEN_LOG.function(connection, "me").value == epoch
+
+
+def test_each_start_of_the_server_draws_its_own_part_of_the_epochs() -> None:
+    tell = "from actors.storage import log; print(log._THIS_START)"
+    told = [subprocess.run([sys.executable, "-c", tell], capture_output=True, check=True).stdout for _ in range(2)]
+    assert told[0] != told[1]
+    assert all(len(one.strip()) == 32 for one in told)
 
 
 def test_the_clients_of_which_anything_is_kept_are_so_many_and_no_more(
