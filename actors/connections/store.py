@@ -72,7 +72,7 @@ def _store_subscription(connection: Connection, command: StoreSubscription) -> O
     connection.execute(delete(subscriptions).where(_is(subscriptions, command.device)))
     if wanted == Subscribe():
         # What is not there reads the same.
-        return Outcome(value=wanted)
+        return Outcome(value=wanted, keeps_nothing=True)
     mine = subscriptions.c.client_id == command.device.client_id
     if connection.execute(select(func.count()).select_from(subscriptions).where(mine)).scalar_one() >= MAXIMUM_DEVICES:
         raise CommandRefused(

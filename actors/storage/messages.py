@@ -77,6 +77,8 @@ class Outcome(Generic[Reply]):
     value: Reply
     events: tuple[LogEvent, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    keeps_nothing: bool = False
+    """This time the operation left no row behind, so that it is no reason to count its client (`begins_client`)."""
 
 
 TriggerHook = Callable[[Connection, str, tuple[Trigger, ...]], tuple[LogEvent, ...]]

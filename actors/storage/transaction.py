@@ -83,9 +83,9 @@ def _carry_out(
         repeat = find_outcome(connection, write.key, operation.result, now_ms)
         if repeat is not None:
             return repeat, (), False
-    if operation.begins_client:
-        begin_client(connection, write.client_id)
     outcome: Outcome[Any] = operation.function(connection, write.command)
+    if operation.begins_client and not outcome.keeps_nothing:
+        begin_client(connection, write.client_id)
     wanted = outcome.events
     if outcome.triggers and hook is not None:
         wanted += hook(connection, write.client_id, outcome.triggers)

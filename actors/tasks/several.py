@@ -158,7 +158,7 @@ def set_limits(connection: Connection, asked: Asked[TaskLimits]) -> Outcome[Colu
                 field="data.project",
             )
         connection.execute(insert(board_limits), rows)
-    return Outcome(value=limits)
+    return Outcome(value=limits, keeps_nothing=not rows)
 
 
 def _change(

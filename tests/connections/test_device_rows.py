@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import Connection, func, select
 
@@ -17,9 +19,11 @@ from actors.connections.store import (
 )
 from actors.connections.tables import acknowledgements, subscriptions
 from actors.refusals import CommandRefused
+from actors.storage import log
 from protocol.commands import Subscribe
 from protocol.errors import ErrorCode
-from tests.database_fixture import connection, database, database_engine
+from tests.database_fixture import connection, database, database_engine, fresh_database
+from tests.storage_room import storage_room
 
 __all__ = ["connection", "database", "database_engine"]
 
@@ -63,6 +67,22 @@ def test_so_many_devices_of_a_client_have_a_subscription(
     subscribe(connection, 0, Subscribe())
     subscribe(connection, 3, WANTED)
     assert READ_SUBSCRIPTION.function(connection, device(3)) == WANTED
+
+
+async def test_what_keeps_nothing_of_a_client_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 1)
+    async with storage_room(fresh_database(tmp_path), operations=[STORE_SUBSCRIPTION]) as room:
+
+        async def subscribe(client_id: str, wanted: Subscribe) -> None:
+            command = StoreSubscription(device=device(1, client_id), subscription=wanted)
+            await room.storage.transact(STORE_SUBSCRIPTION, command, client_id=client_id)
+
+        for name in ("a", "b"):
+            await subscribe(name, Subscribe())
+        await subscribe("me", WANTED)
+        await subscribe("c", Subscribe())
+        with pytest.raises(CommandRefused, match="takes no other"):
+            await subscribe("c", WANTED)
 
 
 def test_of_too_many_devices_the_one_that_was_silent_longest_is_forgotten(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from actors.refusals import CommandRefused
+from actors.storage import log
 from actors.tasks import several
+from actors.tasks.asked import Asked
+from actors.tasks.messages import SetLimits
 from actors.tasks.positions import LONGEST
-from protocol.codec import unstructure
+from actors.tasks.store import WRITES
+from protocol.codec import structure, unstructure
 from protocol.errors import ErrorCode
 from protocol.task_model import Task, TaskStatus
-from tests.tasks.board_kit import BoardStore, refuse
+from protocol.tasks import TaskLimits
+from tests.database_fixture import fresh_database
+from tests.storage_room import storage_room
+from tests.tasks.board_kit import START_MS, BoardStore, refuse
 
 
 def test_tasks_stand_where_they_were_put(board: BoardStore) -> None:
@@ -127,3 +137,21 @@ def test_so_many_boards_of_a_client_have_limits(board: BoardStore, monkeypatch: 
     board.do("task_limits", project="two", limits={"in_progress": 3})
     board.do("task_limits", project="one", limits={})
     board.do("task_limits", project="three", limits={"in_progress": 1})
+
+
+async def test_a_board_without_limits_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 1)
+    operation = WRITES[SetLimits]
+    async with storage_room(fresh_database(tmp_path), operations=[operation]) as room:
+
+        async def limit(client_id: str, **limits: int) -> None:
+            data = structure({"project": "one", "limits": limits}, TaskLimits)
+            asked: Asked[TaskLimits] = Asked(client_id=client_id, device_id="desk", data=data, now_ms=START_MS)
+            await room.storage.transact(operation, asked, client_id=client_id)
+
+        for name in ("a", "b"):
+            await limit(name)
+        await limit("me", in_progress=1)
+        await limit("c")
+        with pytest.raises(CommandRefused, match="takes no other"):
+            await limit("c", in_progress=1)
