@@ -6,21 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.engine import URL
 
 from actors.access.access import AccessSettings
 from actors.access.rules import is_loopback
 from actors.access.store import OPERATIONS as ACCESS_OPERATIONS
 from actors.access.store import QUERIES as ACCESS_QUERIES
+from actors.access.store import clients_of_tokens
 from actors.assistant import store as assistant_store
+from actors.assistant import tables as assistant_tables
 from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
+from actors.connections import tables as connection_tables
 from actors.connections.client_stream import EventLog
 from actors.connections.connection import ConnectionSettings
 from actors.connections.routes import CommandRoute, StreamRoute, generation_route
 from actors.connections.store import OPERATIONS as CONNECTIONS_OPERATIONS
 from actors.connections.store import QUERIES as CONNECTIONS_QUERIES
 from actors.connections.store import prune_acknowledgements
+from actors.inference import tables as inference_tables
 from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import EngineSettings
 from actors.inference.inference import InferenceSettings
@@ -29,6 +33,7 @@ from actors.inference.store import OPERATIONS as INFERENCE_OPERATIONS
 from actors.inference.store import QUERIES as INFERENCE_QUERIES
 from actors.inference.store import prune_generations
 from actors.inference.stream_keeper import StreamRules
+from actors.notifications import tables as notification_tables
 from actors.notifications.acknowledging import prune_settled
 from actors.notifications.messages import NOTIFICATION_REQUESTS
 from actors.notifications.outbox import prune_notifications
@@ -38,10 +43,13 @@ from actors.notifications.store import OPERATIONS as NOTIFICATION_OPERATIONS
 from actors.notifications.store import QUERIES as NOTIFICATION_QUERIES
 from actors.rest.rooms import Rooms
 from actors.settings import Settings
+from actors.storage import tables as storage_tables
+from actors.storage.forgotten_clients import client_pruner
 from actors.storage.idempotency import prune_outcomes
 from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageWanted, prune_log
 from actors.storage.messages import LogPage, Operation, Query, Storage
 from actors.storage.writer import WriterSettings
+from actors.tasks import tables as task_tables
 from actors.tasks.messages import TASK_REQUESTS
 from actors.tasks.store import COUNT_TASKS
 from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
@@ -54,6 +62,7 @@ __all__ = [
     "OPERATIONS",
     "PRUNERS",
     "QUERIES",
+    "TABLES_OF_CLIENTS",
     "VERSION",
     "access_settings",
     "command_routes",
@@ -89,6 +98,20 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     *NOTIFICATION_QUERIES,
 )
 """Every read."""
+TABLES_OF_CLIENTS: tuple[Table, ...] = tuple(
+    table
+    for room in (
+        storage_tables,
+        connection_tables,
+        inference_tables,
+        task_tables,
+        assistant_tables,
+        notification_tables,
+    )
+    for table in room.metadata.sorted_tables
+    if "client_id" in table.c and table is not storage_tables.client_logs
+)
+"""Whoever has a row in one of them has a log."""
 PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
     prune_log,
     prune_outcomes,
@@ -96,6 +119,7 @@ PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
     prune_acknowledgements,
     prune_notifications,
     prune_settled,
+    client_pruner(TABLES_OF_CLIENTS, clients_of_tokens),
 )
 """What forgets rows that are no longer kept."""
 

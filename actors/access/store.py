@@ -21,6 +21,7 @@ __all__ = [
     "REVOKE_TOKEN",
     "SAVE_TOKEN",
     "RevokeStored",
+    "clients_of_tokens",
     "forget_tokens",
     "load_tokens",
     "revoke_token",
@@ -64,6 +65,12 @@ def save_token(connection: Connection, token: StoredToken) -> Outcome[str]:
         )
     )
     return Outcome(value=token.token_id)
+
+
+def clients_of_tokens(connection: Connection) -> frozenset[str]:
+    """Those that tokens were made for."""
+    lists = connection.execute(select(access_tokens.c.client_ids).where(access_tokens.c.client_ids.is_not(None)))
+    return frozenset(client_id for names in lists.scalars() for client_id in json.loads(names))
 
 
 def revoke_token(connection: Connection, command: RevokeStored) -> Outcome[str]:

@@ -84,9 +84,9 @@ class ClientStream:
         self._is_alone = is_alone
         page = await self._log.page(client_id, 0 if point is None else point[1])
         if not page.epoch:
-            epoch = await self._log.open(client_id)
+            await self._log.open(client_id)
             page = await self._log.page(client_id, 0)
-            assert page.epoch == epoch
+            assert page.epoch
         if point is None:
             self._stand_at_head(page)
             return None
@@ -112,7 +112,7 @@ class ClientStream:
 
     def _stand_at_head(self, page: LogPage) -> None:
         self.position.begin(page.epoch, page.head)
-        if self._is_alone and page.head:
+        if self._is_alone and page.oldest <= page.head:
             device = self._device
             self._tell(DeviceBegan(client_id=device.client_id, device_id=device.device_id, seq=page.head))
 

@@ -26,7 +26,9 @@ __all__ = [
     "LOG_PAGE",
     "LOG_QUERIES",
     "MAXIMUM_EVENT_BYTES",
+    "NOBODY",
     "OPEN_LOG",
+    "PRUNE_ROWS",
     "EventTooLarge",
     "LogPageWanted",
     "append_events",
@@ -44,7 +46,7 @@ PRUNE_ROWS = 500
 MAXIMUM_CLIENTS = 10_000
 """Of which anything is kept for good: whoever may invent client ids must not fill the disk with them."""
 NOBODY = ""
-"""No client is called so; its row holds a part of what the epochs of logs are made of that were not begun."""
+"""No client is called so; its row holds a part of what the epochs of logs are made of that were not begun, and their head."""
 _THIS_START = secrets.token_hex(16)
 """The other part, of which nothing is on disk: a database that was put back from a copy is served by another start of
 the server, and must not tell an epoch under which it has told of events since that it knows nothing of."""
@@ -57,6 +59,7 @@ _ADVANCE = (
     .returning(client_logs.c.head)
 )
 _APPEND = insert(events)
+_LOG = select(client_logs.c.epoch, client_logs.c.head).where(client_logs.c.client_id == bindparam("of_client"))
 _EPOCH = select(client_logs.c.epoch).where(client_logs.c.client_id == bindparam("of_client"))
 
 
@@ -146,7 +149,8 @@ def begin_client(connection: Connection, client_id: str) -> None:
         raise CommandRefused(
             ErrorCode.CONFLICT, f"this server keeps things of {MAXIMUM_CLIENTS} clients already and takes no other"
         )
-    connection.execute(insert(client_logs).values(client_id=client_id, epoch=epoch, head=0))
+    floor = connection.execute(select(client_logs.c.head).where(client_logs.c.client_id == NOBODY)).scalar() or 0
+    connection.execute(insert(client_logs).values(client_id=client_id, epoch=epoch, head=floor))
 
 
 def _open_log(connection: Connection, client_id: str) -> Outcome[str]:
@@ -176,13 +180,13 @@ def read_page(connection: Connection, wanted: LogPageWanted) -> LogPage:
 
     Its epoch is ``""`` where `OPEN_LOG` has never been carried out in this database.
     """
-    row = connection.execute(
-        select(client_logs.c.epoch, client_logs.c.head).where(client_logs.c.client_id == wanted.client_id)
-    ).first()
+    row = connection.execute(_LOG, {"of_client": wanted.client_id}).first()
     if row is None:
-        seed = _stored_epoch(connection, NOBODY)
-        epoch = "" if seed is None else _epoch_to_be(seed, wanted.client_id)
-        return LogPage(epoch=epoch, head=0, oldest=1, events=())
+        nobody = connection.execute(_LOG, {"of_client": NOBODY}).first()
+        if nobody is None:
+            return LogPage(epoch="", head=0, oldest=1, events=())
+        epoch = _epoch_to_be(nobody.epoch, wanted.client_id)
+        return LogPage(epoch=epoch, head=nobody.head, oldest=nobody.head + 1, events=())
     oldest = connection.execute(select(func.min(events.c.seq)).where(events.c.client_id == wanted.client_id)).scalar()
     rows = connection.execute(
         select(events)
