@@ -16,7 +16,7 @@ from actors.inference.models.errors import ModelFileCorrupt
 from actors.inference.models.fetch import GGUF_SHA256
 from actors.inference.models.manifest import MANIFEST_NAME, read_manifest, verify_files
 from actors.inference.models.shipped_canaries import shipped_canaries
-from actors.inference.models.stamp import stamp_is_current
+from actors.inference.models.stamp import failed_check, stamp_is_current
 
 Provenance = Literal["verified", "unverified"]
 
@@ -75,6 +75,8 @@ class FileFindings:
     """Whether there is a manifest, whoever vouches for it."""
     is_stamped: bool
     """Whether the hashes were found right before and nothing was written since."""
+    failed: str | None
+    """The check that it failed when it was last verified; None where there is none."""
 
 
 def examine_files(folder: Path, name: str) -> FileFindings:
@@ -83,6 +85,7 @@ def examine_files(folder: Path, name: str) -> FileFindings:
     `name` is what the person calls the model, for the advice. Raises `ModelFileMissing`, `ModelFileTruncated` or
     `ModelFileCorrupt` for the first file that is not as its manifest says.
     """
+    failed = failed_check(folder)
     if not (folder / MANIFEST_NAME).exists():
         checks = (
             Check(name="files", passed=True, detail="there is no manifest to hold them against"),
@@ -90,9 +93,9 @@ def examine_files(folder: Path, name: str) -> FileFindings:
         )
         return FileFindings(
             provenance="unverified", checks=checks, expected=expected_canaries(folder, {}), has_manifest=False,
-            is_stamped=False,
+            is_stamped=False, failed=failed,
         )  # fmt: skip
-    is_stamped = stamp_is_current(folder)
+    is_stamped = failed is None and stamp_is_current(folder)
     verify_files(folder, with_hashes=not is_stamped)
     manifest = read_manifest(folder)
     provenance = provenance_of(manifest)
@@ -104,7 +107,7 @@ def examine_files(folder: Path, name: str) -> FileFindings:
     )
     return FileFindings(
         provenance=provenance, checks=checks, expected=expected_canaries(folder, manifest), has_manifest=True,
-        is_stamped=is_stamped,
+        is_stamped=is_stamped, failed=failed,
     )  # fmt: skip
 
 

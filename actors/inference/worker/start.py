@@ -14,7 +14,7 @@ from actors.inference.grammar import Grammars
 from actors.inference.models.load import LoadedModel, available_device, load_checkpoint, serve_long_context
 from actors.inference.models.proof import prove, prove_short
 from actors.inference.models.provenance import Check, examine_files
-from actors.inference.models.stamp import write_stamp
+from actors.inference.models.stamp import clear_failure, write_stamp
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.drafter import DRAFT_TOKENS, Drafter
 from actors.inference.worker.mlx_stepper import MlxStepper
@@ -42,6 +42,7 @@ def load_stepper(
     A checkpoint that nobody vouches for is served all the same, with `provenance: unverified` and without the claim of
     pretrained weights. With `long_context` a longrope model takes its long factors at every length, after its recorded values
     were found with the factors that they were recorded with. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
+    What failed when it was last verified has to pass all that verifying asks before it is served as verified again.
     """
     started = time.perf_counter()
     backend = available_device()
@@ -52,28 +53,44 @@ def load_stepper(
     stage("loading weights")
     loaded = load_checkpoint(folder, backend, adapter=adapter)
     stage("canary")
-    # The long text takes a minute on a busy machine and its place is where a model comes in or is verified; here the
-    # hashes say that nothing changed since.
-    expected, is_known = found.expected, found.is_stamped
-    if added is not None:
-        # What the texts measure with the adapter stands in its own manifest.
-        expected, is_known = added.expected, found.is_stamped and added.is_stamped
-    proof = prove(loaded, folder, expected, is_known=is_known, with_long=False)
     parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
+    # What the texts measure with the adapter stands in its own manifest, the last of them.
+    proven, proven_folder = parts[-1]
+    proof = prove(
+        loaded,
+        folder,
+        proven.expected,
+        is_known=all(part.is_stamped for part, _folder in parts),
+        # The long text takes a minute on a busy machine and its place is where a model comes in or is verified; here the
+        # hashes say that nothing changed since. They are no answer to a check that failed with these very hashes.
+        with_long=any(part.failed for part, _folder in parts),
+        progress=lambda _fraction: stage("canary"),
+    )
+    if proven.failed:
+        clear_failure(proven_folder)
+        parts[-1] = (attrs.evolve(proven, failed=None), proven_folder)
     positions, faithful = int(loaded.config["max_position_embeddings"]), loaded.context_length_tokens
     long_checks: tuple[Check, ...] = ()
     if long_context and faithful < positions:
         loaded = serve_long_context(loaded)
         long_checks = (prove_short(loaded, folder, "canary_long_context"),)
     served = loaded.context_length_tokens
-    is_verified = all(part.provenance == "verified" for part, _folder in parts)
+    is_verified = all(part.provenance == "verified" for part, _folder in parts) and not any(
+        part.failed for part, _folder in parts
+    )
     for part, where in parts:
-        if part.has_manifest and not part.is_stamped:
+        if part.has_manifest and not part.is_stamped and not part.failed:
             write_stamp(where)
     checks = (*(check for part, _folder in parts for check in part.checks), *proof.checks, *long_checks)
     # A check that passed and has advice proves less than it could.
     told = {check.action: check for check in reversed(checks) if check.action}
     warnings = [f"{check.detail}: {action}" for action, check in reversed(told.items())]
+    if found.failed and added is not None:
+        # The values that were compared are those of both together.
+        warnings.append(
+            f"{name} failed {found.failed} when it was last verified without its adapter: served as unverified until "
+            f"`leanvibe model verify {name}` passes"
+        )
     if served < positions:
         warnings.append(
             f"served up to {served:,} of {positions:,} tokens: beyond, its positions are measured anew; the setting "

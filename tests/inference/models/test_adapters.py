@@ -18,6 +18,7 @@ from actors.inference.models.errors import (
 )
 from actors.inference.models.load import load_checkpoint
 from actors.inference.models.manifest import read_manifest
+from actors.inference.models.stamp import failed_check, stamp_is_current, write_failure
 from actors.inference.models.verify import verify_model
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.start import load_stepper
@@ -112,6 +113,26 @@ def test_missing_and_truncated_files_are_named(base: Path, tmp_path: Path) -> No
     (adapter / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelFileCorrupt, match="num_layers"):
         load_checkpoint(base, "cpu", adapter=adapter)
+
+
+def test_with_an_adapter_each_folder_answers_for_its_own_failure(base: Path, tmp_path: Path) -> None:
+    adapter = _write(tmp_path / "adapter")
+    verify_model(base, "base", accept=True)
+    verify_model(base, "base", accept=True, adapter=adapter)
+    blas = BlasReport(name="test", choice="shipped", warning=None)
+
+    def report() -> dict[str, Any]:
+        return load_stepper(base, "base", blas, lambda _stage: None, prefix_bytes=0, adapter=adapter).report()
+
+    write_failure(adapter, "canary_long")
+    assert report()["provenance"] == "verified"
+    assert failed_check(adapter) is None
+    write_failure(base, "canary_long")
+    found = report()
+    assert (found["provenance"], found["has_pretrained_weights"]) == ("unverified", False)
+    assert any("base failed canary_long" in warning for warning in found["warnings"])
+    assert failed_check(base) == "canary_long", "nothing was measured without the adapter"
+    assert not stamp_is_current(base)
 
 
 def test_an_adapter_is_vouched_for_apart_from_its_base(base: Path, tmp_path: Path) -> None:

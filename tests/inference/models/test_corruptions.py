@@ -18,7 +18,7 @@ from actors.inference.models.errors import (
 )
 from actors.inference.models.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from actors.inference.models.provenance import examine_files
-from actors.inference.models.stamp import STAMP_NAME, stamp_is_current, write_stamp
+from actors.inference.models.stamp import STAMP_NAME, failed_check, stamp_is_current, write_failure, write_stamp
 from actors.inference.models.verify import verify_model
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.mlx_stepper import MlxStepper
@@ -157,6 +157,30 @@ def test_a_folder_without_a_manifest_is_served_as_unverified_until_it_is_accepte
     assert {entry["name"] for entry in manifest["files"]} == {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
     }  # fmt: skip
+
+
+def test_what_is_known_to_have_failed_is_not_served_until_it_passes_what_it_failed(accepted: Path) -> None:
+    # The short text still measures what was recorded, so that only the long one shows it.
+    recorded = {key: value for key, value in read_manifest(accepted).items() if key not in ("files", "format")}
+    write_manifest(accepted, recorded | {"long_canary_nats_per_token": recorded["long_canary_nats_per_token"] + 1})
+    assert not verify_model(accepted, "small", accept=False).is_fit
+    for is_stamped_all_the_same in (False, True):
+        if is_stamped_all_the_same:
+            write_stamp(accepted)
+        with pytest.raises(CanaryDrifted, match="long"):
+            _load(accepted)
+        assert failed_check(accepted) == "canary_long"
+        assert not examine_files(accepted, "small").is_stamped
+
+
+def test_a_failure_that_is_mended_is_forgotten_once_the_long_text_passes(accepted: Path) -> None:
+    write_failure(accepted, "canary_long")
+    report = _load(accepted).report()
+    assert "canary_long" in [check["name"] for check in report["checks"]]
+    assert (report["provenance"], report["has_pretrained_weights"]) == ("verified", True)
+    assert failed_check(accepted) is None
+    assert stamp_is_current(accepted)
+    assert "canary_long" not in [check["name"] for check in _load(accepted).report()["checks"]]
 
 
 def test_a_second_load_hashes_nothing_and_a_touched_file_is_hashed_again(accepted: Path) -> None:
