@@ -179,6 +179,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
         drafts=settings.drafts,
         long_context=settings.long_context,
+        memory_bounded=settings.model_memory_mebibytes > 0,
         mock_step_seconds=settings.mock_step_seconds,
         faults=settings.worker_faults,
     )

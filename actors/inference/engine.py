@@ -72,6 +72,8 @@ class EngineSettings:
     """Whether the worker may guess what comes next from what a row has, and judge several tokens in one step."""
     long_context: bool = False
     """Whether a longrope model takes its long factors at every length, and is served to its full length."""
+    memory_bounded: bool = False
+    """Whether a setting bounds the weights, so that the worker does not ask what the system has free."""
     mock_step_seconds: float = 0.0
     faults: str = ""
     """A fault plan for tests, as JSON."""
@@ -89,6 +91,7 @@ class EngineSettings:
             "prefix_bytes": self.prefix_bytes,
             "drafts": self.drafts,
             "long_context": self.long_context,
+            "memory_bounded": self.memory_bounded,
             "faults": self.faults,
         }
 
@@ -111,6 +114,8 @@ class EngineSettings:
             words.append("--drafts")
         if self.long_context:
             words.append("--long-context")
+        if self.memory_bounded:
+            words.append("--memory-bounded")
         if self.mock_step_seconds:
             words += ["--mock-step-seconds", str(self.mock_step_seconds)]
         if self.faults:

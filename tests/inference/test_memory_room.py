@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.inference.memory_room import available_memory_bytes, fits_alone, fits_beside, working_bytes
+from actors.inference.memory_room import (
+    available_memory_bytes,
+    fits_alone,
+    fits_beside,
+    measured_free_bytes,
+    working_bytes,
+)
 from actors.inference.models.errors import ModelFileCorrupt, ModelFileMissing
 from actors.inference.models.load import load_checkpoint
 from actors.inference.models.loaded_size import loaded_bytes
@@ -34,10 +40,28 @@ def test_md6_without_a_bound_what_is_free_decides_and_unknown_means_yes() -> Non
 def test_what_is_free_is_the_kernels_own_estimate(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable:    40 kB\n")
-    assert available_memory_bytes(7, meminfo) == 40 * 1024
-    elsewhere = available_memory_bytes(0, tmp_path / "nothing")
+    nothing = tmp_path / "nothing"
+    assert available_memory_bytes(7, meminfo, nothing) == 40 * 1024
+    elsewhere = available_memory_bytes(0, nothing)
     assert elsewhere is not None
-    assert available_memory_bytes(4096, tmp_path / "nothing") == elsewhere - 4096
+    assert available_memory_bytes(4096, nothing) == elsewhere - 4096
+    assert (measured_free_bytes(meminfo, nothing), measured_free_bytes(nothing)) == (40 * 1024, None)
+
+
+def test_a_containers_limit_bounds_what_is_free_and_pages_of_files_are_given_back(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable:    40 kB\n")
+
+    def free(limit: str, current: int) -> int | None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{current}\n")
+        return available_memory_bytes(0, meminfo, tmp_path)
+
+    (tmp_path / "memory.stat").write_text("anon 9\ninactive_file 700\nactive_file 300\n")
+    assert free("9000", 3000) == 7000
+    assert free("9000", 500) == 9000
+    assert free("9000", 99000) == 0
+    assert free("max", 3000) == free("900000", 3000) == 40 * 1024
 
 
 @pytest.mark.parametrize("quantized", [False, True])

@@ -101,19 +101,24 @@ class ModelTooLarge(ModelError):
 
     folder: Path
     """The checkpoint's folder."""
-    weights_bytes: int
-    """What the weights take once they are loaded."""
+    needed_bytes: int
+    """What loading them takes at most."""
     free_bytes: int
-    """What the system says is free."""
+    """What the system says is free, or the share of its memory that models may take."""
     device: str
     """What they are loaded for: on the `cpu` they are spread to float32."""
+    is_measured: bool
+    """Whether `free_bytes` is what is free, so that other programs which end leave more."""
 
     def __str__(self) -> str:
         how = " (as float32, the fastest type on a CPU)" if self.device == "cpu" else ""
-        return (
-            f"the model in {self.folder} takes {self.weights_bytes / 1e6:,.0f} MB of memory once it is loaded{how}, and "
+        have = (
             f"{self.free_bytes / 1e6:,.0f} MB are free: close other programs, or take a smaller model"
+            if self.is_measured
+            else f"models may take {self.free_bytes / 1e6:,.0f} MB of this machine's memory: take a smaller model; "
+            "a server goes by the setting model_memory_mebibytes instead, where there is one"
         )
+        return f"loading the model in {self.folder} takes up to {self.needed_bytes / 1e6:,.0f} MB of memory{how}, and {have}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -16,7 +16,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from actors.inference.memory_room import available_memory_bytes
+from actors.inference.memory_room import available_memory_bytes, loading_bytes, measured_free_bytes
 from actors.inference.models.errors import (
     CheckpointMismatch,
     ModelFileCorrupt,
@@ -72,8 +72,12 @@ def available_device() -> Device:
     return "cuda" if mx.cuda.is_available() else "cpu"
 
 
-def load_checkpoint(folder: Path, device: Device, *, adapter: Path | None = None) -> LoadedModel:
+def load_checkpoint(
+    folder: Path, device: Device, *, adapter: Path | None = None, is_memory_bounded: bool = False
+) -> LoadedModel:
     """Load the checkpoint in `folder`, with the adapter in `adapter` if there is one, and make `device` MLX's default.
+
+    With `is_memory_bounded` a person has set what models may take, and what the system says is free is not asked.
 
     Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `ModelTooLarge`, `UnsupportedModel`, or `CheckpointMismatch` with
     the tensors that are missing, unexpected or of the wrong shape. Call it in the thread that will step the model.
@@ -82,7 +86,9 @@ def load_checkpoint(folder: Path, device: Device, *, adapter: Path | None = None
     if (folder / MANIFEST_NAME).exists():
         verify_files(folder)
     config = _read_json(folder / "config.json")
-    check_memory(folder, loaded_bytes(folder, as_float32=device == "cpu"), device)
+    weights_bytes = loaded_bytes(folder, as_float32=device == "cpu")
+    if not is_memory_bounded:
+        check_memory(folder, weights_bytes, device)
     tensors = _read_tensors(folder)
     model = _build_model(folder, config)
     if hasattr(model, "sanitize"):
@@ -135,11 +141,16 @@ def serve_long_context(loaded: LoadedModel) -> LoadedModel:
 
 
 def check_memory(folder: Path, weights_bytes: int, device: Device) -> None:
-    """Raises `ModelTooLarge` where weights of that size cannot be held, before a system without memory ends the process."""
+    """Raises `ModelTooLarge` where weights of that size cannot be loaded, before a system without memory ends the process."""
     # What a graphics card of its own has free is not in the system's figures.
     free_bytes = None if device == "cuda" else available_memory_bytes(0)
-    if free_bytes is not None and weights_bytes > free_bytes:
-        raise ModelTooLarge(folder=folder, weights_bytes=weights_bytes, free_bytes=free_bytes, device=device)
+    # Elsewhere nothing is spread: the weights are held as they are read.
+    needed_bytes = loading_bytes(weights_bytes) if device == "cpu" else weights_bytes
+    if free_bytes is not None and needed_bytes > free_bytes:
+        raise ModelTooLarge(
+            folder=folder, needed_bytes=needed_bytes, free_bytes=free_bytes, device=device,
+            is_measured=measured_free_bytes() is not None,
+        )  # fmt: skip
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def _load(arguments: argparse.Namespace, blas: Any, stage: Callable[[str], None]
         drafts=arguments.drafts,
         adapter=None if arguments.adapter is None else Path(arguments.adapter),
         long_context=arguments.long_context,
+        is_memory_bounded=arguments.memory_bounded,
     )
 
 
@@ -101,6 +102,7 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prefix-bytes", type=int, default=0)
     parser.add_argument("--drafts", action="store_true")
     parser.add_argument("--long-context", action="store_true")
+    parser.add_argument("--memory-bounded", action="store_true")
     parser.add_argument("--mock-step-seconds", type=float, default=0.0)
     parser.add_argument("--faults", default="")
     parser.add_argument("--standby", action="store_true")

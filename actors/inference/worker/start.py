@@ -36,6 +36,7 @@ def load_stepper(
     drafts: bool = False,
     adapter: Path | None = None,
     long_context: bool = False,
+    is_memory_bounded: bool = False,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
 
@@ -51,7 +52,7 @@ def load_stepper(
     found = examine_files(folder, name)
     added = None if adapter is None else examine_files(adapter, f"{name} --adapter {adapter}")
     stage("loading weights")
-    loaded = load_checkpoint(folder, backend, adapter=adapter)
+    loaded = load_checkpoint(folder, backend, adapter=adapter, is_memory_bounded=is_memory_bounded)
     stage("canary")
     parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
     # What the texts measure with the adapter stands in its own manifest, the last of them.

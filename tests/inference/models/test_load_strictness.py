@@ -190,10 +190,17 @@ def test_what_does_not_fit_into_memory_is_told_with_need_and_have_before_it_is_r
     tiny_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tiny_checkpoint()
-    need = loaded_bytes(folder, as_float32=True)
+    weights = loaded_bytes(folder, as_float32=True)
+    need = int(1.2 * weights)
     monkeypatch.setattr(load_module, "available_memory_bytes", lambda _held: need)
-    assert load_checkpoint(folder, "cpu").parameter_bytes == need
+    assert load_checkpoint(folder, "cpu").parameter_bytes == weights
     monkeypatch.setattr(load_module, "available_memory_bytes", lambda _held: need - 1)
+    assert load_checkpoint(folder, "cpu", is_memory_bounded=True).parameter_bytes == weights
     monkeypatch.setattr(load_module, "_read_tensors", lambda _folder: pytest.fail("it was read"))
+    monkeypatch.setattr(load_module, "measured_free_bytes", lambda: need - 1)
     with pytest.raises(ModelTooLarge, match=r"as float32.* MB are free: close other programs"):
         load_checkpoint(folder, "cpu")
+    monkeypatch.setattr(load_module, "measured_free_bytes", lambda: None)
+    with pytest.raises(ModelTooLarge, match=r"models may take .*model_memory_mebibytes") as caught:
+        load_checkpoint(folder, "cpu")
+    assert "close other programs" not in str(caught.value), "that would change nothing"
