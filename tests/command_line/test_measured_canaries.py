@@ -1,6 +1,7 @@
 """Canary values that ship: who makes them, what they prove, and what is said where there are none."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -205,12 +206,26 @@ def test_no_value_is_made_of_weights_that_know_nothing(
     assert table.read_text() == before
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"name": "x"}]'])
+ENTRY = {
+    "name": "x", "revision": None, "canary_nats_per_token": 4, "long_canary_nats_per_token": 3.5, "measured": "cpu",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", '""', "null", "[1]", '[{"name": "x"}]', json.dumps(ENTRY)]
+    + [
+        json.dumps([ENTRY | changed])
+        for changed in (
+            {"name": None}, {"revision": 7}, {"canary_nats_per_token": "4"}, {"long_canary_nats_per_token": True},
+            {"measured": {}},
+        )
+    ],
+)  # fmt: skip
 def test_a_damaged_table_is_told_with_its_path(tmp_path: Path, content: str) -> None:
     path = tmp_path / "table.json"
+    path.write_text(json.dumps([ENTRY]))
+    assert shipped_canaries(path)["x"].canaries == Canaries(4.0, 3.5)
     path.write_text(content)
-    if content == "{}":
-        assert shipped_canaries(path) == {}
-        return
-    with pytest.raises(ModelFileCorrupt, match="no table of canary values"):
+    with pytest.raises(ModelFileCorrupt, match=f"{re.escape(str(path))}.*no table of canary values"):
         shipped_canaries(path)

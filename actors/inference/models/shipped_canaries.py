@@ -7,6 +7,7 @@ it is the hub's hashes alone, and every check says so.
 
 import json
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import attrs
@@ -35,7 +36,10 @@ def shipped_canaries(table: Path | None = None) -> dict[str, ShippedCanaries]:
     """The table by name. Raises `ModelFileCorrupt`."""
     path = table or TABLE
     try:
-        entries = [_entry(one) for one in json.loads(path.read_text(encoding="utf-8"))]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, list):
+            raise TypeError("it is not an array")  # an object or text would be gone through as well
+        entries = [_entry(one) for one in content]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileCorrupt(path=path, reason=f"is no table of canary values: {error}") from error
     return {entry.name: entry for entry in entries}
@@ -61,11 +65,20 @@ def write_shipped(entry: ShippedCanaries, table: Path | None = None) -> None:
 
 
 def _entry(content: Any) -> ShippedCanaries:
-    short, long = (float(content[key]) for key in ("canary_nats_per_token", "long_canary_nats_per_token"))
-    revision = content["revision"]
     return ShippedCanaries(
-        name=str(content["name"]),
-        revision=None if revision is None else str(revision),
-        canaries=Canaries(short, long),
-        measured=str(content["measured"]),
+        name=_value(content, "name", str),
+        revision=_value(content, "revision", str | None),
+        canaries=Canaries(
+            float(_value(content, "canary_nats_per_token", int | float)),
+            float(_value(content, "long_canary_nats_per_token", int | float)),
+        ),
+        measured=_value(content, "measured", str),
     )
+
+
+def _value(content: Any, key: str, kind: type | UnionType) -> Any:
+    """Raises `KeyError` where it is missing and `TypeError` where it is of another kind."""
+    value = content[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{key} is {value!r}")
+    return value
