@@ -49,6 +49,9 @@ def until_told_to_end() -> Iterator[Ending]:
 
     # The interruption may come between the making of a coroutine and its await, of which Python would tell the person.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    # Where SIGINT is ignored (a shell's job in the background, `nohup`) it would be raised in vain, and Trio puts its own
+    # handler in the place of this one alone.
+    interrupted_before: Any = signal.signal(signal.SIGINT, signal.default_int_handler)
     before: Any = signal.signal(signal.SIGTERM, pass_on)
     try:
         yield ending
@@ -58,6 +61,7 @@ def until_told_to_end() -> Iterator[Ending]:
         ending.told_by = told[0] if told else signal.SIGINT
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupted_before)
 
 
 def _holds_interrupt(error: BaseException) -> bool:

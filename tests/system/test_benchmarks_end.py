@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,16 @@ from tests.system.serving_process import REPOSITORY, is_alive, wait_for
 pytestmark = pytest.mark.integration
 
 
-def started(script: str, *arguments: str, folder: Path) -> subprocess.Popen[str]:
+IGNORING_SIGINT = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a shell's jobs in the background, `nohup` and some runners of tests start a program."""
+
+
+@contextmanager
+def started(script: str, *arguments: str, folder: Path, by: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    """A benchmark that runs; neither it nor a server of its own is there afterwards."""
     # By this Python, as the script itself would have it by that of `.venv`.
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "scripts" / script), *arguments],
+    process = subprocess.Popen(
+        [*by, sys.executable, str(REPOSITORY / "scripts" / script), *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "TMPDIR": str(folder)},
         stdin=subprocess.DEVNULL,
@@ -29,6 +37,25 @@ def started(script: str, *arguments: str, folder: Path) -> subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        # Of a benchmark that ended by itself there is none any more.
+        servers = servers_of(process, folder)
+        process.kill()
+        process.communicate()
+        for pid in servers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def servers_of(process: subprocess.Popen[str], folder: Path) -> set[int]:
+    """Process ids of what a benchmark runs: as the system knows them, where it says so, and as they say of themselves."""
+    pids = {json.loads(file.read_text(encoding="utf-8"))["pid"] for file in folder.rglob("server.json")}
+    with suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
+        pids.update(int(pid) for pid in children.split())
+    return pids
 
 
 def server_of(folder: Path) -> dict[str, Any]:
@@ -44,17 +71,17 @@ def has_answered(about: dict[str, Any], count: int) -> bool:
     return sum(float(line.rsplit(" ", 1)[1]) for line in ended) >= count
 
 
+@pytest.mark.parametrize("by", [(), IGNORING_SIGINT], ids=["at-a-terminal", "SIGINT-ignored"])
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_a_benchmark_that_is_told_to_end_amid_answers_shows_what_came(tmp_path: Path, told: signal.Signals) -> None:
-    process = started("bench_api", "--clients", "4", "--rate", "40", "--seconds", "100", "--json", folder=tmp_path)
-    try:
+def test_a_benchmark_that_is_told_to_end_amid_answers_shows_what_came(
+    tmp_path: Path, told: signal.Signals, by: tuple[str, ...]
+) -> None:
+    arguments = ("--clients", "4", "--rate", "40", "--seconds", "100", "--json")
+    with started("bench_api", *arguments, folder=tmp_path, by=by) as process:
         about = server_of(tmp_path)
         wait_for(lambda: has_answered(about, 20), what="answers")
         process.send_signal(told)
         printed, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == 128 + told, said
     assert said.startswith(f"told to end by {told.name}: ")
     assert said.count("\n") == 1
@@ -68,16 +95,11 @@ def test_a_benchmark_that_is_told_to_end_amid_answers_shows_what_came(tmp_path: 
 
 
 def test_parts_that_were_measured_are_shown_and_the_others_named(tmp_path: Path) -> None:
-    process = started(
-        "bench_connections", "--only", "codec", "--only", "ping", "--rounds", "1", "--count", "20000", folder=tmp_path
-    )
-    try:
+    arguments = ("--only", "codec", "--only", "ping", "--rounds", "1", "--count", "20000")
+    with started("bench_connections", *arguments, folder=tmp_path) as process:
         about = server_of(tmp_path)
         process.send_signal(signal.SIGTERM)
         printed, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
     assert (process.returncode, said) == (128 + signal.SIGTERM, "told to end by SIGTERM: not measured: ping\n")
     assert "all of these" in printed
     assert not is_alive(about["pid"])
