@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
 from actors.rest.entry import register_entry
+from actors.rest.framework_connection import FrameworkConnection
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.models import register_models
 from actors.rest.problems import problem
@@ -49,6 +50,7 @@ def make_application(
     inference = rooms.inference
     # quart would serve a folder of files otherwise.
     app = QuartTrio("leanvibe", static_folder=None)
+    app.asgi_http_class = FrameworkConnection
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
     # quart would end a response after 60 seconds without a word; our own deadlines answer with an error.

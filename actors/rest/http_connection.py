@@ -123,7 +123,8 @@ class DeadlineTCPServer(TCPServer):
 def _check_target(request: h11.Request) -> None:
     """Refuse a request's target (RFC 9112, 3.2) that is no path, and one whose host is not that of the header.
 
-    quart takes both apart before anything of ours sees them, and fails at what it cannot read.
+    quart takes both apart before anything of ours sees them, and fails at what it cannot read. It sees them unquoted:
+    a host that would be another then is none of ours, as no name and no address of this machine has a `%`.
     """
     if request.target.startswith(b"/") or request.target == b"*":
         return
@@ -132,7 +133,7 @@ def _check_target(request: h11.Request) -> None:
     except ValueError:
         target = urlsplit("")
     host = dict(request.headers).get(b"host", b"").decode("latin-1")
-    if target.scheme not in ("http", "https") or target.netloc.lower() != host.lower():
+    if target.scheme not in ("http", "https") or "%" in target.netloc or target.netloc.lower() != host.lower():
         raise h11.RemoteProtocolError("no target of this server", error_status_hint=400)
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from runtime.testing import crash
@@ -414,17 +415,39 @@ async def test_a_target_that_is_no_path_of_this_server_is_a_bad_request(
     assert b" 400 " in await status_line(engineless_server, target)
 
 
+@pytest.mark.parametrize(
+    "host", [b"a%5Bx", b"a%5B::1%5D", b"localhost%EF%BC%8F", b"local%68ost", b"%2F", b"localhost%"]
+)
+async def test_a_host_that_would_become_another_is_a_bad_request(engineless_server: RunningServer, host: bytes) -> None:
+    """What the framework made of it before it took it apart was, for some, no address: a 500, and the address logged."""
+    with capture_logs() as logged:
+        assert b" 400 " in await status_line(engineless_server, b"http://" + host + b"/", host)
+    assert logged == []
+
+
+@pytest.mark.parametrize("target", [b"http://a%5Bx/", b"http://localhost%EF%BC%8F/"])
+async def test_what_the_framework_cannot_read_is_a_bad_request_and_not_logged(
+    engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch, target: bytes
+) -> None:
+    from actors.rest import http_connection
+
+    monkeypatch.setattr(http_connection, "_check_target", lambda request: None)
+    with capture_logs() as logged:
+        assert b" 400 " in await status_line(engineless_server, target)
+    assert logged == [{"event": "request unreadable", "reason": "ValueError", "log_level": "info"}]
+
+
 async def test_a_target_in_absolute_form_is_taken_where_it_names_the_host_of_the_header(
     engineless_server: RunningServer,
 ) -> None:
     assert b" 200 " in await status_line(engineless_server, b"http://LocalHost/health/live")
 
 
-async def status_line(server: RunningServer, target: bytes) -> bytes:
+async def status_line(server: RunningServer, target: bytes, host: bytes = b"localhost") -> bytes:
     port = int(server.about.rest_url.rsplit(":", 1)[1])
     received = b""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await stream.send_all(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
         with trio.fail_after(10):
             async for chunk in stream:
                 received += chunk
