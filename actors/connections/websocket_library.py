@@ -27,8 +27,12 @@ Answer = TypeVar("Answer")
 
 RECEIVE_BYTES = 65_536
 SMALL_BYTES = 64
-SMALL_PIECES = 1024
-"""Of one message that may be smaller than that: a limit on its size alone lets it have empty fragments for ever."""
+SMALL_PIECES = 256
+"""Fragments that may be smaller than that: a limit on a message's size alone lets it have empty ones for ever.
+
+Of a connection, not of a message, of which there is always another. Every `SMALL_BYTES` of payload allow one again. The
+first and the last frame of a message may be of any size and are not counted; nor is what the network makes of a frame.
+"""
 
 _TEXT = 0x81
 """One whole message of text (RFC 6455, 5.2)."""
@@ -155,7 +159,9 @@ class ServedWebSocket(WebSocketConnection):
         channel: Any = _HandedOn(take)
         self._send_channel = self._recv_channel = channel
         self._connection_proposal = None
-        self._small_pieces = 0
+        self._frame_length = 0
+        self._is_within_message = False
+        self._small_pieces_left: float = SMALL_PIECES
 
     async def read(self) -> None:
         """Shake hands and take messages, until either end has closed or the peer is gone.
@@ -174,11 +180,15 @@ class ServedWebSocket(WebSocketConnection):
             self._kept.has_read_enough = True
 
     async def _handle_message_event(self, event: BytesMessage | TextMessage) -> None:
-        if event.message_finished:
-            self._small_pieces = 0
-        elif len(event.data) < SMALL_BYTES:
-            self._small_pieces += 1
-            if self._small_pieces > SMALL_PIECES:
+        # Of text in characters, of which no fragment has more than bytes.
+        self._frame_length += len(event.data)
+        if event.frame_finished:
+            self._small_pieces_left = min(SMALL_PIECES, self._small_pieces_left + self._frame_length / SMALL_BYTES)
+            if self._frame_length < SMALL_BYTES and self._is_within_message and not event.message_finished:
+                self._small_pieces_left -= 1
+            self._frame_length = 0
+            self._is_within_message = not event.message_finished
+            if self._small_pieces_left < 0:
                 self._message_parts = []
                 self._close_reason = CloseReason(1009, "too many fragments")
                 await self._send(CloseConnection(code=1009, reason="too many fragments"))

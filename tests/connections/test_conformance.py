@@ -282,15 +282,37 @@ async def test_p15_a_message_of_fragments_without_end_closes_with_1009(engineles
         await assert_closes(engineless_server, cases, {1009})
 
 
+async def test_p15_messages_in_small_fragments_without_end_close_with_1009(engineless_server: RunningServer) -> None:
+    """Each of them ends, and a pong counts against no rate."""
+    nothing = frame(CONTINUATION, b"", is_final=False)
+    pong = frame(TEXT, b'{"type":', is_final=False) + nothing * 100 + frame(CONTINUATION, b'"pong"}')
+    await assert_closes(engineless_server, {"pongs": (pong * 10,)}, {1009})
+
+
 async def test_p15_a_message_may_come_letter_by_letter(engineless_server: RunningServer) -> None:
     async with raw_peer(engineless_server) as peer:
-        for _ in range(2):
-            letters = [bytes([one]) for one in PING_COMMAND + b" " * 900]
+        letters = [bytes([one]) for one in PING_COMMAND + b" " * 200]
+        for _ in range(3):
             await peer.send(
                 frame(TEXT, letters[0], is_final=False),
                 *[frame(CONTINUATION, one, is_final=False) for one in letters[1:]],
                 frame(CONTINUATION),
             )
+            await assert_pong(peer)
+            # What comes in pieces of a decent size makes good for it.
+            half = PING_COMMAND + b" " * 8192
+            await peer.send(frame(TEXT, half, is_final=False), frame(CONTINUATION, b" " * 8192))
+            await assert_pong(peer)
+
+
+async def test_p15_small_messages_are_no_small_fragments(engineless_server: RunningServer) -> None:
+    """Neither as they are, nor in the two frames of a writer that is closed."""
+    written = frame(TEXT, b'{"type":"pong"}', is_final=False) + frame(CONTINUATION)
+    async with raw_peer(engineless_server) as peer:
+        for _ in range(12):
+            await peer.send(*[frame(TEXT, b'{"type":"pong"}')] * 100)
+            await peer.send(*[written] * 100)
+            await peer.send(frame(TEXT, PING_COMMAND))
             await assert_pong(peer)
 
 

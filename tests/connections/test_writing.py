@@ -97,6 +97,26 @@ async def test_an_error_of_ours_is_never_taken_for_one_of_the_library(error: Exc
             nursery.start_soon(served, ours, take)
 
 
+async def test_what_the_network_cuts_is_no_small_fragment() -> None:
+    ours, theirs = memory_stream_pair()
+    client = WSConnection(ConnectionType.CLIENT)
+    taken: list[str | bytes] = []
+
+    async def take(message: str | bytes) -> None:
+        taken.append(message)
+        await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(served, ours, take)
+        await theirs.send_all(client.send(Request(host="here", target="/")))
+        client.receive_data(bytes(await theirs.receive_some(65_536)))
+        for byte in client.send(TextMessage("x" * 600)):
+            await theirs.send_all(bytes([byte]))
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert taken == ["x" * 600]
+
+
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=20))
 def test_a_message_in_fragments_is_taken_whole(sizes: list[int]) -> None:
     text = "".join(chr(97 + number % 26) * size for number, size in enumerate(sizes))
