@@ -179,6 +179,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
         drafts=settings.drafts,
         long_context=settings.long_context,
+        compiled=settings.compiled,
         memory_bounded=settings.model_memory_mebibytes > 0,
         mock_step_seconds=settings.mock_step_seconds,
         faults=settings.worker_faults,
@@ -207,7 +208,7 @@ def model_shelf(settings: Settings, checkpoint: Path | None) -> Shelf:
         return MockShelf()
     folder = None if checkpoint is None else checkpoint.resolve()
     started_with = ServableModel(name=settings.model, folder=folder, adapter=settings.adapter)
-    return CheckpointShelf(started_with, settings.cache_dir)
+    return CheckpointShelf(started_with, settings.cache_dir, settings.compiled)
 
 
 def connection_settings(settings: Settings) -> ConnectionSettings:

@@ -71,8 +71,10 @@ def pulled(settings: Settings, hub_id: str, *, revision: str | None, offline: bo
 
 def load_blas(settings: Settings) -> None:
     """Before anything imports MLX, which takes the BLAS that it finds then and no other."""
+    from actors.inference.models.compiled.choice import keep_machine_code
     from actors.inference.worker.blas import load_blas as load
 
+    keep_machine_code(settings.cache_dir)
     load(settings.blas, settings.cache_dir)
 
 

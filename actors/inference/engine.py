@@ -72,6 +72,8 @@ class EngineSettings:
     """Whether the worker may guess what comes next from what a row has, and judge several tokens in one step."""
     long_context: bool = False
     """Whether a longrope model takes its long factors at every length, and is served to its full length."""
+    compiled: bool = True
+    """Whether a Phi-3 on a CPU is computed by compiled code."""
     memory_bounded: bool = False
     """Whether a setting bounds the weights, so that the worker does not ask what the system has free."""
     mock_step_seconds: float = 0.0
@@ -92,6 +94,7 @@ class EngineSettings:
             "drafts": self.drafts,
             "long_context": self.long_context,
             "memory_bounded": self.memory_bounded,
+            "compiled": self.compiled,
             "faults": self.faults,
         }
 
@@ -99,6 +102,7 @@ class EngineSettings:
         """The command line of a worker that imports everything and waits for a model."""
         words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe), "--engine", self.engine]
         words += ["--blas", self.blas, "--cache-folder", str(self.cache_folder), "--standby"]
+        words += ["--compiled"] if self.compiled else []
         return [*words, "--mock-step-seconds", str(self.mock_step_seconds)]
 
     def command(self, pipe: int) -> list[str]:
@@ -116,6 +120,8 @@ class EngineSettings:
             words.append("--long-context")
         if self.memory_bounded:
             words.append("--memory-bounded")
+        if self.compiled:
+            words.append("--compiled")
         if self.mock_step_seconds:
             words += ["--mock-step-seconds", str(self.mock_step_seconds)]
         if self.faults:

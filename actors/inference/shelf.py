@@ -65,6 +65,8 @@ class CheckpointShelf:
     started_with: ServableModel
     """Its folder without links."""
     cache_folder: Path
+    may_compile: bool = False
+    """Whether workers compute with compiled code on a CPU, where they can."""
 
     def start(self) -> ServableModel:
         """The model that the server was started with."""
@@ -102,7 +104,8 @@ class CheckpointShelf:
     def need_bytes(self, model: ServableModel, backend: str) -> int:
         """From the headers of the weights' files. Raises `ModelError`."""
         assert model.folder is not None
-        return loaded_bytes(model.folder, as_float32=backend == "cpu")
+        may_stay_packed = self.may_compile and model.adapter is None
+        return loaded_bytes(model.folder, as_float32=backend == "cpu", may_stay_packed=may_stay_packed)
 
 
 @frozen

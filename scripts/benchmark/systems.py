@@ -183,7 +183,7 @@ def run_loop(blas: str, model_name: str) -> int:
     from actors.inference.text.text_model import CheckpointText
     from protocol.commands import ChatMessage, Generate, Role
 
-    model = load_checkpoint(folder, available_device()).model
+    model = load_checkpoint(folder, available_device(), may_compile=False).model
     text = CheckpointText(folder)
     print(json.dumps({"blas": report}), flush=True)
     for line in sys.stdin:

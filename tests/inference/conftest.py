@@ -32,7 +32,7 @@ def embedded_model(cache_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def loaded_model(embedded_model: Path) -> "LoadedModel":
-    """The embedded model in float32; tests must not change its parameters."""
+    """The embedded model as it is served; tests must not change its parameters."""
     from actors.inference.models.load import load_checkpoint
 
     return load_checkpoint(embedded_model, "cpu")

@@ -117,7 +117,7 @@ async def test_the_server_answers_real_questions_and_says_what_it_serves(
         health = await room.health()
         assert health.report["has_pretrained_weights"] is True
         assert health.report["canary_nll"] < 6
-        assert health.report["dtype"] == "float32"
+        assert health.report["dtype"] == "4-bit float32"
         assert health.report["kv_bytes_per_token"] == 46_080
         assert (health.state, health.restarts) == ("ready", 0)
         code = await room.start(QUESTIONS[0], max_tokens=60)

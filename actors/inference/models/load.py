@@ -1,6 +1,7 @@
 """Make a model of `mlx_lm` out of a checkpoint folder, with every parameter from the checkpoint or not at all.
 
-On the CPU the weights are dequantized to float32, the fastest type there; on Metal and CUDA they stay as they are.
+On the CPU everything is computed in float32, the fastest type there: compiled code reads packed weights as they are, for
+MLX they are dequantized. On Metal and CUDA they stay as they are.
 """
 
 import importlib
@@ -17,6 +18,8 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from actors.inference.memory_room import available_memory_bytes, loading_bytes, measured_free_bytes
+from actors.inference.models.compiled.choice import import_compiled, use_compiled
+from actors.inference.models.compiled.team import Team
 from actors.inference.models.errors import (
     CheckpointMismatch,
     ModelFileCorrupt,
@@ -24,7 +27,7 @@ from actors.inference.models.errors import (
     ModelTooLarge,
     UnsupportedModel,
 )
-from actors.inference.models.loaded_size import loaded_bytes
+from actors.inference.models.loaded_size import loaded_bytes, stays_packed
 from actors.inference.models.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
 from actors.inference.models.single_row import use_single_row_products
 from actors.inference.models.stop_tokens import stop_token_ids
@@ -63,6 +66,10 @@ class LoadedModel:
     """Tokens that end an answer."""
     has_single_row_products: bool
     """Whether decoding for one client goes through `single_row.py`."""
+    threads: Team | None
+    """Those that compute layers and head in compiled code; None where MLX does it."""
+    uncompiled: str | None
+    """Why it does not, where it could be expected; None where it does, or nobody would expect it."""
 
 
 def available_device() -> Device:
@@ -73,11 +80,17 @@ def available_device() -> Device:
 
 
 def load_checkpoint(
-    folder: Path, device: Device, *, adapter: Path | None = None, is_memory_bounded: bool = False
+    folder: Path,
+    device: Device,
+    *,
+    adapter: Path | None = None,
+    is_memory_bounded: bool = False,
+    may_compile: bool = True,
 ) -> LoadedModel:
     """Load the checkpoint in `folder`, with the adapter in `adapter` if there is one, and make `device` MLX's default.
 
-    With `is_memory_bounded` a person has set what models may take, and what the system says is free is not asked.
+    With `is_memory_bounded` a person has set what models may take, and what the system says is free is not asked. Where
+    `may_compile`, a Phi-3 on a CPU is computed by compiled code (`compiled/`).
 
     Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `ModelTooLarge`, `UnsupportedModel`, or `CheckpointMismatch` with
     the tensors that are missing, unexpected or of the wrong shape. Call it in the thread that will step the model.
@@ -86,7 +99,9 @@ def load_checkpoint(
     if (folder / MANIFEST_NAME).exists():
         verify_files(folder)
     config = _read_json(folder / "config.json")
-    weights_bytes = loaded_bytes(folder, as_float32=device == "cpu")
+    # With an adapter they are spread, since taking it in would round packed ones away.
+    stay_packed = device == "cpu" and may_compile and adapter is None and stays_packed(config) and not import_compiled()
+    weights_bytes = loaded_bytes(folder, as_float32=device == "cpu", may_stay_packed=stay_packed)
     if not is_memory_bounded:
         check_memory(folder, weights_bytes, device)
     tensors = _read_tensors(folder)
@@ -95,7 +110,10 @@ def load_checkpoint(
         tensors = model.sanitize(tensors)
     quantization = _quantization(folder, config)
     parameter_count = _parameter_count(tensors, quantization)
-    if device == "cpu":
+    if stay_packed:
+        tensors = _as_packed(tensors)
+        _quantize_like(model, tensors, quantization)
+    elif device == "cpu":
         tensors = _as_float32(tensors, quantization)
     else:
         tensors = _as_one_type(tensors, config)
@@ -112,7 +130,8 @@ def load_checkpoint(
 
         apply_adapter(model, adapter)
         parameters = dict(tree_flatten(model.parameters()))
-    has_single_row_products = device == "cpu" and use_single_row_products(model)
+    threads, uncompiled = use_compiled(model) if device == "cpu" and may_compile else (None, None)
+    has_single_row_products = device == "cpu" and threads is None and use_single_row_products(model)
     return LoadedModel(
         model=model,
         config=config,
@@ -124,6 +143,8 @@ def load_checkpoint(
         vocabulary_size=int(config["vocab_size"]),
         stop_token_ids=stop_token_ids(folder, config),
         has_single_row_products=has_single_row_products,
+        threads=threads,
+        uncompiled=uncompiled,
     )
 
 
@@ -277,6 +298,14 @@ def _as_float32(tensors: dict[str, mx.array], quantization: Mapping[str, Any]) -
             pending.clear()
     mx.eval(pending)
     return result
+
+
+def _as_packed(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """Packed weights as they are, everything else as float32: the products are made in it."""
+    return {
+        name: tensor.astype(mx.float32) if mx.issubdtype(tensor.dtype, mx.floating) else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _as_one_type(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> dict[str, mx.array]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,37 @@ _WIDTH_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF1
 """Bytes of one number by its name in the file; all others take one."""
 FLOAT32_BYTES = 4
 PACKED_BITS = 32
+PACKED_FORMS = (4, 8)
+"""Bits of a packed weight,"""
+SMALLEST_GROUP = 32
+"""and what divides the weights to a scale, where compiled code can read them."""
 
 
-def loaded_bytes(folder: Path, *, as_float32: bool) -> int:
-    """Bytes of all parameters: as they are in the files, or as `load_checkpoint` spreads them on a CPU.
+def stays_packed(config: Mapping[str, Any]) -> bool:
+    """Whether the packed weights of a checkpoint are of a form that compiled code computes with as they are (`compiled/`)."""
+    if config.get("model_type") != "phi3":
+        return False
+    quantization = config.get("quantization")
+    if not isinstance(quantization, dict):
+        return False
+    forms = [quantization, *(entry for entry in quantization.values() if isinstance(entry, dict))]
+    return quantization.get("mode", "affine") == "affine" and all(
+        form.get("bits") in PACKED_FORMS and form.get("group_size", 0) % SMALLEST_GROUP == 0 for form in forms
+    )
 
-    There every weight becomes a float32, and packed ones are unpacked. Raises `ModelFileMissing`, `ModelFileTruncated` or
-    `ModelFileCorrupt`.
+
+def loaded_bytes(folder: Path, *, as_float32: bool, may_stay_packed: bool = False) -> int:
+    """Bytes of all parameters: as they are in the files, or as `load_checkpoint` has them on a CPU.
+
+    There every weight becomes a float32. Packed ones are unpacked, or, where they `may_stay_packed` and have the form for it,
+    get scales and biases of float32. Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`.
     """
     paths = sorted(folder.glob("model*.safetensors"))
     if not paths:
         raise ModelFileMissing(path=folder / "model.safetensors")
-    quantization = _quantization(folder)
+    config = _config(folder)
+    quantization = _quantization(config)
+    stay_packed = may_stay_packed and stays_packed(config)
     total = 0
     for path in paths:
         tensors = safetensors_tensors(path)
@@ -33,8 +53,10 @@ def loaded_bytes(folder: Path, *, as_float32: bool) -> int:
             module, _, part = name.rpartition(".")
             if not as_float32:
                 total += count * _WIDTH_BYTES.get(kind, 1)
-            elif module not in packed:
+            elif module not in packed or (stay_packed and part != "weight"):
                 total += count * FLOAT32_BYTES
+            elif stay_packed:
+                total += count * _WIDTH_BYTES.get(kind, 1)
             elif part == "weight":
                 total += count * PACKED_BITS // _bits(quantization, module) * FLOAT32_BYTES
     return total
@@ -46,7 +68,7 @@ def _bits(quantization: dict[str, Any], module: str) -> int:
     return int(chosen.get("bits", 4))
 
 
-def _quantization(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -54,5 +76,9 @@ def _quantization(folder: Path) -> dict[str, Any]:
         raise ModelFileMissing(path=path) from error
     except ValueError as error:
         raise ModelFileCorrupt(path=path, reason="is not JSON") from error
-    quantization = config.get("quantization") if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+    quantization = config.get("quantization")
     return quantization if isinstance(quantization, dict) else {}

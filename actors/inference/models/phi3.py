@@ -2,11 +2,12 @@
 
 mlx-lm 0.32's phi3 takes `long_factor` for every length, ignores `sliding_window`, and does not read `rope_parameters`.
 This one does all three as transformers' `Phi3ForCausalLM` does, and keeps mlx-lm's names of modules and parameters, so
-that its checkpoints, quantization and adapters fit. Positions, with longrope's two sets of factors, are in `rotation.py`.
+that its checkpoints, quantization and adapters fit. Positions, with longrope's two sets of factors, are in `rotation.py`. On
+the CPU all layers can be computed by compiled code in one call (`compiled/`), on the same parameters and caches.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 from mlx import nn
@@ -19,6 +20,19 @@ from actors.inference.models.rotation import Rotation, Turn
 
 ModelArgs = Phi3Arguments
 """The name under which mlx-lm's modules have theirs."""
+
+
+class CompiledPass(Protocol):
+    """What computes the layers and the head in their place (`compiled/forward.py`)."""
+
+    def takes(self, cache: Any) -> bool:
+        """Whether it can write into caches of this kind."""
+
+    def states(self, inputs: mx.array, cache: Any, turn: Turn) -> mx.array:
+        """As `Phi3Model` gives them; the caches grow as they do there."""
+
+    def logits(self, states: mx.array) -> mx.array:
+        """As the head gives them."""
 
 
 class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
@@ -36,7 +50,12 @@ class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         self, inputs: mx.array, cache: Any = None, *, sequence_lengths: Sequence[int] | None = None
     ) -> mx.array:
         """Logits. `cache` is one cache a layer, or None; `sequence_lengths` as `rotation.py` says. May raise `LongContextSwitch`."""
-        hidden = self.model(inputs, cache, sequence_lengths=sequence_lengths)
+        return self.project(self.model(inputs, cache, sequence_lengths=sequence_lengths))
+
+    def project(self, hidden: mx.array) -> mx.array:
+        """The head alone: normalized states (…, width) to logits (…, vocabulary)."""
+        if self.model.compiled is not None:
+            return self.model.compiled.logits(hidden)
         is_tied = self.args.tie_word_embeddings
         logits: mx.array = self.model.embed_tokens.as_linear(hidden) if is_tied else self.lm_head(hidden)
         return logits
@@ -61,15 +80,18 @@ class Phi3Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         self.norm = nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
         self._window = args.sliding_window
         self._rotation = Rotation(args.rotary)
+        self.compiled: CompiledPass | None = None
 
     def __call__(
         self, inputs: mx.array, cache: Any = None, *, sequence_lengths: Sequence[int] | None = None
     ) -> mx.array:
         """The states, before the head. May raise `LongContextSwitch`."""
-        hidden = self.embed_tokens(inputs)
         caches = [None] * len(self.layers) if cache is None else cache
-        mask = create_attention_mask(hidden, caches[0], window_size=self._window)
         turn = self._rotation.for_rows(caches[0], inputs, sequence_lengths)
+        if self.compiled is not None and self.compiled.takes(cache):
+            return self.compiled.states(inputs, cache, turn)
+        hidden = self.embed_tokens(inputs)
+        mask = create_attention_mask(hidden, caches[0], window_size=self._window)
         for layer, one in zip(self.layers, caches, strict=True):
             hidden = layer(hidden, mask, one, turn)
         normalized: mx.array = self.norm(hidden)

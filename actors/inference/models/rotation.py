@@ -22,7 +22,7 @@ import mlx.core as mx
 
 from actors.inference.models.phi3_config import Rotary
 
-__all__ = ["LongContextSwitch", "Rotation", "Turn"]
+__all__ = ["LongContextSwitch", "Rotation", "TableTurn", "Turn"]
 
 
 class LongContextSwitch(ValueError):
@@ -54,7 +54,7 @@ class Rotation:
         self._short = mx.array(rotary.short_factor) * self._plain if rotary.is_longrope else self._plain
         self._long = mx.array(rotary.long_factor) * self._plain if rotary.is_longrope else self._plain
 
-    def for_rows(self, cache: Any, inputs: mx.array, sequence_lengths: Sequence[int] | None) -> Turn:
+    def for_rows(self, cache: Any, inputs: mx.array, sequence_lengths: Sequence[int] | None) -> "Turn | TableTurn":
         """How to turn the queries and keys of one call: ids (rows, length) after what `cache` holds. See the module.
 
         Raises `LongContextSwitch`.
@@ -63,7 +63,7 @@ class Rotation:
         offset = 0 if cache is None else cache.offset
         if mx.default_device() == mx.Device(mx.cpu):
             wavelengths = mx.where(mx.array(is_long)[:, None], self._long, self._short)
-            return _TableTurn(self._rotary, wavelengths, offset, inputs.shape[1])
+            return TableTurn(self._rotary, wavelengths, offset, inputs.shape[1])
         if not self._rotary.is_longrope:
             return _FusedTurn(self._rotary, offset, None)
         if all(is_long):
@@ -86,21 +86,21 @@ class Rotation:
         return [before + length > trained for before in known]
 
 
-class _TableTurn:
+class TableTurn:
     """By sines and cosines of its own (rows or 1, 1, length, width / 2)."""
 
     def __init__(self, rotary: Rotary, wavelengths: mx.array, offset: Any, length: int) -> None:
         positions = mx.array(offset).reshape(-1, 1) + mx.arange(length)
         # As the reference has it: a product with the reciprocal, in float32.
         angles = (positions * rotary.position_scale)[:, None, :, None] * (1.0 / wavelengths)[:, None, None, :]
-        self._cosines = mx.cos(angles) * rotary.attention_factor
-        self._sines = mx.sin(angles) * rotary.attention_factor
+        self.cosines = mx.cos(angles) * rotary.attention_factor
+        self.sines = mx.sin(angles) * rotary.attention_factor
         self._width = rotary.width
 
     def __call__(self, heads: mx.array) -> mx.array:
         half = self._width // 2
         first, second = heads[..., :half], heads[..., half : self._width]
-        parts = [first * self._cosines - second * self._sines, second * self._cosines + first * self._sines]
+        parts = [first * self.cosines - second * self.sines, second * self.cosines + first * self.sines]
         if heads.shape[-1] > self._width:
             parts.append(heads[..., self._width :])
         return mx.concatenate(parts, axis=-1)

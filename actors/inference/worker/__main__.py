@@ -55,12 +55,17 @@ def _import_everything(arguments: argparse.Namespace, stage: Callable[[str], Non
         return importlib.import_module("actors.inference.worker.mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")
+    from actors.inference.models.compiled.choice import import_compiled, keep_machine_code
     from actors.inference.worker.blas import load_blas
 
+    keep_machine_code(Path(arguments.cache_folder))
     blas = load_blas(arguments.blas, Path(arguments.cache_folder))
     stage("importing mlx")
     for name in ("actors.inference.worker.start", "actors.inference.models.phi3"):
         importlib.import_module(name)
+    if arguments.compiled:
+        stage("compiling")
+        import_compiled()
     return blas
 
 
@@ -86,6 +91,7 @@ def _load(arguments: argparse.Namespace, blas: Any, stage: Callable[[str], None]
         adapter=None if arguments.adapter is None else Path(arguments.adapter),
         long_context=arguments.long_context,
         is_memory_bounded=arguments.memory_bounded,
+        may_compile=arguments.compiled,
     )
 
 
@@ -103,6 +109,7 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--drafts", action="store_true")
     parser.add_argument("--long-context", action="store_true")
     parser.add_argument("--memory-bounded", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--mock-step-seconds", type=float, default=0.0)
     parser.add_argument("--faults", default="")
     parser.add_argument("--standby", action="store_true")

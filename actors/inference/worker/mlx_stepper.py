@@ -68,7 +68,8 @@ class MlxStepper:
         self._just_began: set[int] = set()
         """Rows whose first token is all they emitted."""
         self._drafter = drafter
-        self._blas = blas_threads()
+        # The threads of compiled code do not wait for one that comes late, so all of them are right at any time.
+        self._blas = blas_threads() if loaded.threads is None else None
         self._ladder = ThreadLadder(1 if self._blas is None else self._blas.most)
 
     def report(self) -> dict[str, Any]:
@@ -245,6 +246,8 @@ class MlxStepper:
 
     def _head(self, hidden: mx.array) -> Any:
         model = self._model
+        if hasattr(model, "project"):
+            return model.project(hidden)
         if model.args.tie_word_embeddings:
             return model.model.embed_tokens.as_linear(hidden)
         return model.lm_head(hidden)

@@ -37,6 +37,7 @@ def load_stepper(
     adapter: Path | None = None,
     long_context: bool = False,
     is_memory_bounded: bool = False,
+    may_compile: bool = True,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
 
@@ -52,7 +53,9 @@ def load_stepper(
     found = examine_files(folder, name)
     added = None if adapter is None else examine_files(adapter, f"{name} --adapter {adapter}")
     stage("loading weights")
-    loaded = load_checkpoint(folder, backend, adapter=adapter, is_memory_bounded=is_memory_bounded)
+    loaded = load_checkpoint(
+        folder, backend, adapter=adapter, is_memory_bounded=is_memory_bounded, may_compile=may_compile
+    )
     stage("canary")
     parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
     # What the texts measure with the adapter stands in its own manifest, the last of them.
@@ -86,6 +89,8 @@ def load_stepper(
     # A check that passed and has advice proves less than it could.
     told = {check.action: check for check in reversed(checks) if check.action}
     warnings = [f"{check.detail}: {action}" for action, check in reversed(told.items())]
+    if loaded.uncompiled is not None:
+        warnings.append(f"computed several times slower than by compiled code ({loaded.uncompiled})")
     if found.failed and added is not None:
         # The values that were compared are those of both together.
         warnings.append(
@@ -119,6 +124,7 @@ def load_stepper(
         "pool_bytes": POOL_BYTES,
         "prefix_bytes": prefix_bytes,
         "draft_tokens": DRAFT_TOKENS if drafts else 0,
+        "compiled": loaded.threads is not None,
         "single_row_products": loaded.has_single_row_products,
         "warnings": [*([blas.warning] if blas.warning else []), *warnings],
     }

@@ -7,11 +7,12 @@ from typing import Any, BinaryIO
 import mlx.core as mx
 import numpy
 import pytest
+from mlx import nn
 from mlx.utils import tree_flatten
 
 from actors.inference.models.errors import ModelSourceMismatch
 from actors.inference.models.gguf_repack import repack_gguf, undo_rotary_interleaving
-from actors.inference.models.load import LoadedModel
+from actors.inference.models.load import LoadedModel, load_checkpoint
 
 Array = numpy.ndarray[Any, numpy.dtype[numpy.float32]]
 
@@ -77,6 +78,18 @@ def _halves(rows: Array, heads: int) -> Array:
     return rows[order]
 
 
+def _as_numbers(loaded: LoadedModel) -> dict[str, mx.array]:
+    """All parameters, those that are packed as the numbers that they stand for."""
+    parameters = dict(tree_flatten(loaded.model.parameters()))
+    for path, module in loaded.model.named_modules():
+        if isinstance(module, (nn.QuantizedLinear, nn.QuantizedEmbedding)):
+            scales, biases = parameters.pop(f"{path}.scales"), parameters.pop(f"{path}.biases")
+            parameters[f"{path}.weight"] = mx.dequantize(
+                parameters[f"{path}.weight"], scales, biases, group_size=module.group_size, bits=module.bits
+            )
+    return parameters
+
+
 def test_interleaved_rows_are_brought_to_halves() -> None:
     rows = mx.arange(8 * 3).reshape(8, 3)
     assert undo_rotary_interleaving(rows, 2)[:, 0].tolist() == [0, 6, 3, 9, 12, 18, 15, 21]
@@ -97,9 +110,12 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.mlx_real_inference
-def test_every_loaded_parameter_is_that_of_the_gguf(source_gguf: Path, loaded_model: LoadedModel) -> None:
+@pytest.mark.parametrize("may_compile", [False, True])
+def test_every_loaded_parameter_is_that_of_the_gguf(
+    source_gguf: Path, embedded_model: Path, *, may_compile: bool
+) -> None:
     source = read_gguf(source_gguf)
-    parameters = dict(tree_flatten(loaded_model.model.parameters()))
+    parameters = _as_numbers(load_checkpoint(embedded_model, "cpu", may_compile=may_compile))
 
     def check(name: str, *expected: Array) -> None:
         numpy.testing.assert_array_equal(numpy.asarray(parameters.pop(f"{name}.weight")), numpy.concatenate(expected))

@@ -47,13 +47,18 @@ def write_checkpoint(folder: Path, shape: str, **changes: Any) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], LoadedModel]]:
+@pytest.fixture(scope="module", params=["compiled", "mlx"])
+def load(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], LoadedModel]]:
     kept: dict[str, LoadedModel] = {}
+    may_compile = request.param == "compiled"
 
     def get(shape: str) -> LoadedModel:
         if shape not in kept:
-            kept[shape] = load_checkpoint(write_checkpoint(tmp_path_factory.mktemp(shape), shape), "cpu")
+            folder = write_checkpoint(tmp_path_factory.mktemp(shape), shape)
+            kept[shape] = load_checkpoint(folder, "cpu", may_compile=may_compile)
+            assert (kept[shape].threads is not None) is may_compile
         return kept[shape]
 
     yield get

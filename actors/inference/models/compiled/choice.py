@@ -1,0 +1,53 @@
+"""Whether a model is computed by compiled code, and where that code is kept between starts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+from actors.inference.models.compiled.team import Team
+
+__all__ = ["import_compiled", "keep_machine_code", "use_compiled"]
+
+
+def keep_machine_code(cache_folder: Path) -> None:
+    """Say where compiled code is kept, which takes some ten seconds to make once. Before it is first imported."""
+    os.environ["NUMBA_CACHE_DIR"] = str(cache_folder / "machine-code")
+
+
+def import_compiled() -> str | None:
+    """Import compiled code, or make it where this processor has none yet; why it cannot be had, or None."""
+    try:
+        importlib.import_module("actors.inference.models.compiled.forward")
+    except Exception as error:  # noqa: BLE001  border: a compiler that does not work here, in whatever way
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def use_compiled(model: Any) -> tuple[Team | None, str | None]:
+    """Let compiled code compute the layers and the head of a loaded model on the CPU.
+
+    Returns the threads that do, or None and, for a Phi-3, the reason. Whatever keeps the compiler from working costs
+    speed and nothing else.
+    """
+    if not hasattr(model, "project"):
+        return None, None
+    reason = import_compiled()
+    if reason is not None:
+        return None, reason
+    from actors.inference.models.compiled.forward import CompiledForward, can_compile
+
+    if not can_compile(model):
+        return None, "its weights have a form that compiled code does not know"
+    team = Team(_processors())
+    model.model.compiled = CompiledForward(model, team)
+    return team, None
+
+
+def _processors() -> int:
+    """Those that this process may use, or fewer where the usual variable for threads of products says so."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(usable, int(wanted))) if wanted.isdecimal() else usable

@@ -1,0 +1,274 @@
+"""The compiled forward pass in the place of MLX's graph: what lies where, for one call, on MLX's own buffers.
+
+MLX stays the owner of weights and caches. Their buffers are lent to compiled code for the time of a call, as numpy sees
+them; keys and values are written in place, where the batch's cache has room for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy
+from mlx import nn
+from mlx_lm.models.cache import BatchKVCache
+from numpy.typing import NDArray
+
+from actors.inference.models.compiled import attention, layers, products, tables
+from actors.inference.models.compiled.machine_code import COLUMNS
+from actors.inference.models.compiled.team import Team
+from actors.inference.models.rotation import TableTurn
+
+__all__ = ["CompiledForward", "can_compile"]
+
+_Floats = NDArray[numpy.float32]
+_Integers = NDArray[numpy.int64]
+
+
+def can_compile(model: Any) -> bool:
+    """Whether every product of a loaded `phi3.Model` can be made by compiled code."""
+    modules = [model.model.embed_tokens, *([] if model.args.tie_word_embeddings else [model.lm_head])]
+    for layer in model.layers:
+        modules += [layer.self_attn.qkv_proj, layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj]
+    return model.args.head_dim % 4 == 0 and all(_can_multiply(module) for module in modules)
+
+
+def _can_multiply(module: nn.Module) -> bool:
+    weight = module.weight
+    if "bias" in module or weight.ndim != 2:
+        return False
+    outputs = weight.shape[0]
+    if type(module) in (nn.Linear, nn.Embedding):
+        return bool(weight.dtype == mx.float32 and outputs % 4 == 0)
+    if type(module) in (nn.QuantizedLinear, nn.QuantizedEmbedding):
+        return bool(
+            module.bits in (4, 8)
+            and module.group_size % 32 == 0
+            and module.mode == "affine"
+            and module.scales.dtype == mx.float32
+            and outputs % 4 == 0
+        )
+    return False
+
+
+class _Projection:
+    """Addresses and form of one module's weights, which it keeps alive."""
+
+    def __init__(self, module: nn.Module) -> None:
+        is_packed = isinstance(module, (nn.QuantizedLinear, nn.QuantizedEmbedding))
+        arrays = [module.weight, module.scales, module.biases] if is_packed else [module.weight]
+        mx.eval(arrays)
+        self._views = [_contiguous(array) for array in arrays]
+        fields = numpy.zeros(products.PROJECTION_FIELDS, numpy.int64)
+        fields[[products.WEIGHT, products.SCALES, products.BIASES][: len(arrays)]] = [_at(one) for one in self._views]
+        if is_packed:
+            fields[products.BITS], fields[products.GROUP] = module.bits, module.group_size
+        self.fields: _Integers = fields
+        self.outputs = int(arrays[0].shape[0])
+
+
+class CompiledForward:
+    """All layers of one model, and its head. Belongs to the thread that steps the model."""
+
+    def __init__(self, model: Any, team: Team) -> None:
+        """``model`` is a `phi3.Model`, loaded, of which `can_compile` is true."""
+        arguments = model.args
+        self._team = team
+        self._arguments = arguments
+        self._embedding = model.model.embed_tokens
+        self._window = arguments.sliding_window or 0
+        self._epsilon = numpy.float32(arguments.rms_norm_eps)
+        self._scale = numpy.float32(arguments.head_dim**-0.5)
+        self._norm = _contiguous(model.model.norm.weight)
+        self._head = _Projection(self._embedding if arguments.tie_word_embeddings else model.lm_head)
+        self._kept: list[Any] = []
+        self._table = numpy.zeros((arguments.num_hidden_layers, tables.LAYER_FIELDS), numpy.int64)
+        for row, layer in zip(self._table, model.layers, strict=True):
+            attention, feed_forward = layer.self_attn, layer.mlp
+            modules = (attention.qkv_proj, attention.o_proj, feed_forward.gate_up_proj, feed_forward.down_proj)
+            projections = [_Projection(module) for module in modules]
+            norms = [_contiguous(layer.input_layernorm.weight), _contiguous(layer.post_attention_layernorm.weight)]
+            row[: tables.NORM_BEFORE] = numpy.concatenate([one.fields for one in projections])
+            row[tables.NORM_BEFORE], row[tables.NORM_AFTER] = (_at(one) for one in norms)
+            self._kept += [projections, norms]
+        self._arena = numpy.empty(0, numpy.float32)
+        self._scratch: list[_Floats] = [numpy.empty(0, numpy.float32) for _ in range(team.threads)]
+
+    def takes(self, cache: Sequence[Any] | None) -> bool:
+        """Whether keys and values can be written in place: without a cache, or into that of a batch."""
+        return cache is None or all(type(one) is BatchKVCache and one._right_padding is None for one in cache)
+
+    def states(self, inputs: mx.array, cache: Sequence[BatchKVCache] | None, turn: TableTurn) -> mx.array:
+        """Normalized states (rows, length, hidden) of ids (rows, length) after what the cache holds, which grows by them."""
+        rows, length = inputs.shape
+        tokens = rows * length
+        arguments = self._arguments
+        known = 0 if cache is None else cache[0]._idx
+        embedded = numpy.ascontiguousarray(numpy.asarray(self._embedding(inputs))).reshape(tokens, -1)
+        target = numpy.empty((tokens, arguments.hidden_size), numpy.float32)
+        table = self._table.copy()
+        temporary = self._point_to_cache(table, cache, rows, length)
+        first_valid = (
+            numpy.zeros(rows, numpy.int64)
+            if cache is None
+            else numpy.asarray(cache[0].left_padding).astype(numpy.int64)
+        )
+        sizes = numpy.zeros(tables.SIZE_FIELDS, numpy.int64)
+        width, half = arguments.head_dim, arguments.rotary.width // 2
+        sizes[: tables.SOURCE] = (
+            tokens, rows, length, len(table), arguments.hidden_size, arguments.num_attention_heads,
+            arguments.num_key_value_heads, width, arguments.intermediate_size, half, known, self._window,
+        )  # fmt: skip
+        sizes[[tables.SOURCE, tables.TARGET, tables.FINAL_NORM]] = _at(embedded), _at(target), _at(self._norm)
+        arena = self._divide_arena(sizes, tokens)
+        _to_tiles(arena[tables.COSINES], turn.cosines, tokens)
+        _to_tiles(arena[tables.SINES], turn.sines, tokens)
+        group = arguments.num_attention_heads // arguments.num_key_value_heads
+        scratch = self._scratch_of(attention.scratch_bytes(known + length, width, group))
+        progress = _progress(layers.PHASES_OF_A_LAYER * len(table) + 2)
+        self._team.run(
+            layers.forward,
+            [
+                (_at(progress), _at(one), self._team.threads, table, sizes, first_valid, self._epsilon, self._scale)
+                for one in scratch
+            ],
+            (progress,),
+        )
+        del temporary
+        if cache is not None:
+            offset = cache[0].offset + length
+            for one in cache:
+                one._idx += length
+                one.offset = offset
+        return mx.array(target).reshape(rows, length, -1)
+
+    def logits(self, states: mx.array) -> mx.array:
+        """States (…, hidden) times the head: (…, vocabulary)."""
+        source = numpy.ascontiguousarray(numpy.asarray(states)).reshape(-1, states.shape[-1])
+        tokens, inputs = source.shape
+        target = numpy.empty((tokens, self._head.outputs), numpy.float32)
+        columns = numpy.empty(COLUMNS * -(-tokens // COLUMNS) * inputs, numpy.float32)
+        made_bytes = 4 * products.BLOCK_ROWS * COLUMNS * -(-tokens // COLUMNS)
+        progress = _progress(2)
+        self._team.run(
+            products.project,
+            [
+                (_at(progress), _at(one), _at(source), _at(columns), _at(target), tokens, inputs, self._head.outputs,
+                 self._head.fields)
+                for one in self._scratch_of(products.BLOCK_BYTES + made_bytes)
+            ],
+            (progress,),
+        )  # fmt: skip
+        return mx.array(target).reshape(*states.shape[:-1], -1)
+
+    def _point_to_cache(
+        self, table: _Integers, cache: Sequence[BatchKVCache] | None, rows: int, length: int
+    ) -> list[_Floats]:
+        """Say in the table where keys and values go; what has to live until the call ends."""
+        arguments = self._arguments
+        shape = (rows, arguments.num_key_value_heads, length, arguments.head_dim)
+        if cache is None:
+            # Nothing is read again once its layer is done.
+            views = [numpy.empty(shape, numpy.float32), numpy.empty(shape, numpy.float32)]
+            for row in table:
+                _describe(row, views)
+            return views
+        kept = []
+        for row, one in zip(table, cache, strict=True):
+            _make_room(one, shape)
+            views = [numpy.asarray(one.keys), numpy.asarray(one.values)]
+            _describe(row, views)
+            kept += views
+        return kept
+
+    def _divide_arena(self, sizes: _Integers, tokens: int) -> dict[int, _Floats]:
+        """Room for everything between the layers; the parts by their field, each noted in ``sizes``."""
+        arguments = self._arguments
+        padded = tokens if tokens == 1 else COLUMNS * -(-tokens // COLUMNS)
+        width = arguments.head_dim
+        heads, key_heads = arguments.num_attention_heads, arguments.num_key_value_heads
+        features = {
+            tables.STATES: arguments.hidden_size,
+            tables.NORMED: arguments.hidden_size,
+            tables.QKV: (heads + 2 * key_heads) * width,
+            tables.MIXED: heads * width,
+            tables.GATE: arguments.intermediate_size,
+            tables.UP: arguments.intermediate_size,
+            tables.COSINES: arguments.rotary.width // 2,
+            tables.SINES: arguments.rotary.width // 2,
+        }
+        needed = padded * sum(features.values())
+        if len(self._arena) < needed:
+            # Room for a padded column is read in the last tile, and must hold numbers.
+            self._arena = numpy.zeros(needed, numpy.float32)
+        parts, start = {}, 0
+        for field, count in features.items():
+            parts[field] = self._arena[start : start + padded * count]
+            sizes[field] = _at(parts[field])
+            start += padded * count
+        return parts
+
+    def _scratch_of(self, needed_bytes: int) -> list[_Floats]:
+        for index, one in enumerate(self._scratch):
+            if one.nbytes < needed_bytes:
+                self._scratch[index] = numpy.empty(needed_bytes // 4 + 1, numpy.float32)
+        return self._scratch
+
+
+def _at(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _contiguous(array: mx.array) -> NDArray[Any]:
+    """As numpy sees MLX's buffer."""
+    mx.eval(array)
+    view = numpy.asarray(array)
+    if not view.flags.c_contiguous:
+        raise ValueError("weights must be row-contiguous")
+    return view
+
+
+def _progress(phases: int) -> _Integers:
+    return numpy.zeros(phases * products.PHASE_BYTES // 8, numpy.int64)
+
+
+def _describe(row: _Integers, views: Sequence[_Floats]) -> None:
+    """Address and steps of keys and values (rows, heads, positions, width)."""
+    for place, view in zip((tables.KEYS, tables.VALUES), views, strict=True):
+        assert view.strides[3] == 4, "what belongs to one position has to lie together"
+        row[place : place + 4] = (_at(view), *view.strides[:3])
+
+
+def _make_room(cache: BatchKVCache, shape: tuple[int, int, int, int]) -> None:
+    """Let a layer's cache hold so many more positions, as `BatchKVCache.update_and_fetch` would."""
+    rows, heads, length, width = shape
+    needed = cache._idx + length
+    if cache.keys is not None and cache.keys.shape[2] >= needed:
+        return
+    capacity = -(-needed // cache.step) * cache.step
+    grown = [mx.zeros((rows, heads, capacity, width), mx.float32) for _ in range(2)]
+    mx.eval(grown)
+    if cache.keys is not None:
+        for new, old in zip(grown, (cache.keys, cache.values), strict=True):
+            numpy.asarray(new)[:, :, : cache._idx] = numpy.asarray(old)[:, :, : cache._idx]
+    cache.keys, cache.values = grown
+
+
+def _to_tiles(out: _Floats, table: mx.array, tokens: int) -> None:
+    """(rows or 1, 1, length, features) as tiles of all tokens."""
+    source = numpy.asarray(table)[:, 0]
+    rows = tokens // source.shape[1]
+    flat = numpy.broadcast_to(source, (rows, *source.shape[1:])).reshape(tokens, -1)
+    features = flat.shape[1]
+    if tokens == 1:
+        out[:features] = flat[0]
+        return
+    for tile in range(-(-tokens // COLUMNS)):
+        part = flat[COLUMNS * tile : COLUMNS * (tile + 1)]
+        left = tokens - COLUMNS * tile
+        columns = COLUMNS if left > 16 else 16 if left > 8 else 8
+        room = out[COLUMNS * tile * features :][: features * columns].reshape(features, columns)
+        room[:, : len(part)] = part.T
+        room[:, len(part) :] = 0
