@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy
+from attrs import frozen
 from mlx import nn
 from mlx_lm.models.cache import BatchKVCache
 from numpy.typing import NDArray
@@ -108,7 +109,7 @@ class CompiledForward:
         embedded = numpy.ascontiguousarray(numpy.asarray(self._embedding(inputs))).reshape(tokens, -1)
         target = numpy.empty((tokens, arguments.hidden_size), numpy.float32)
         table = self._table.copy()
-        temporary = self._point_to_cache(table, cache, rows, length)
+        kept = self._point_to_cache(table, cache, rows, length)
         first_valid = (
             numpy.zeros(rows, numpy.int64)
             if cache is None
@@ -133,9 +134,8 @@ class CompiledForward:
                 (_at(progress), _at(one), self._team.threads, table, sizes, first_valid, self._epsilon, self._scale)
                 for one in scratch
             ],
-            (progress,),
+            (progress, kept),
         )
-        del temporary
         if cache is not None:
             offset = cache[0].offset + length
             for one in cache:
@@ -164,23 +164,19 @@ class CompiledForward:
 
     def _point_to_cache(
         self, table: _Integers, cache: Sequence[BatchKVCache] | None, rows: int, length: int
-    ) -> list[_Floats]:
+    ) -> list[Any]:
         """Say in the table where keys and values go; what has to live until the call ends."""
         arguments = self._arguments
         shape = (rows, arguments.num_key_value_heads, length, arguments.head_dim)
         if cache is None:
             # Nothing is read again once its layer is done.
             views = [numpy.empty(shape, numpy.float32), numpy.empty(shape, numpy.float32)]
-            for row in table:
-                _describe(row, views)
+            table[:, tables.KEYS :] = _fields_of(views)
             return views
-        kept = []
         for row, one in zip(table, cache, strict=True):
             _make_room(one, shape)
-            views = [numpy.asarray(one.keys), numpy.asarray(one.values)]
-            _describe(row, views)
-            kept += views
-        return kept
+            row[tables.KEYS :] = _place_of(one).fields
+        return []
 
     def _divide_arena(self, sizes: _Integers, tokens: int) -> dict[int, _Floats]:
         """Room for everything between the layers; the parts by their field, each noted in ``sizes``."""
@@ -234,11 +230,31 @@ def _progress(phases: int) -> _Integers:
     return numpy.zeros(phases * products.PHASE_BYTES // 8, numpy.int64)
 
 
-def _describe(row: _Integers, views: Sequence[_Floats]) -> None:
-    """Address and steps of keys and values (rows, heads, positions, width)."""
-    for place, view in zip((tables.KEYS, tables.VALUES), views, strict=True):
+def _fields_of(views: Sequence[_Floats]) -> _Integers:
+    """Address and steps of keys and of values (rows, heads, positions, width), as a layer's row has them."""
+    fields = []
+    for view in views:
         assert view.strides[3] == 4, "what belongs to one position has to lie together"
-        row[place : place + 4] = (_at(view), *view.strides[:3])
+        fields += [_at(view), *view.strides[:3]]
+    return numpy.array(fields, numpy.int64)
+
+
+@frozen(eq=False)
+class _Place:
+    """Where the keys and values of a cache lie. Asking MLX for it takes longer than the rest of a call's preparation."""
+
+    keys: mx.array
+    values: mx.array
+    fields: _Integers
+
+
+def _place_of(cache: BatchKVCache) -> _Place:
+    """Looked up once for each pair of arrays, and kept with the cache, so that it keeps nothing alive for longer."""
+    place: _Place | None = getattr(cache, "_place", None)
+    if place is None or place.keys is not cache.keys or place.values is not cache.values:
+        views = [numpy.asarray(cache.keys), numpy.asarray(cache.values)]
+        place = cache._place = _Place(cache.keys, cache.values, _fields_of(views))
+    return place
 
 
 def _make_room(cache: BatchKVCache, shape: tuple[int, int, int, int]) -> None:
