@@ -13,7 +13,7 @@ import pytest
 from mlx_lm.models.cache import BatchKVCache
 from numpy.typing import NDArray
 
-from actors.inference.models.compiled import choice, products
+from actors.inference.models.compiled import choice, products, tables
 from actors.inference.models.compiled.machine_code import COLUMNS
 from actors.inference.models.compiled.team import Team
 from actors.inference.models.load import LoadedModel, load_checkpoint
@@ -22,7 +22,7 @@ from tests.inference.models.small_checkpoints import write_small
 pytestmark = pytest.mark.mlx_real_inference
 
 Floats = NDArray[numpy.float32]
-TOKENS = (1, 2, 8, 9, COLUMNS, COLUMNS + 1, 2 * COLUMNS + 9, 3 * COLUMNS + 17)
+TOKENS = (1, 2, 3, 4, 5, 8, 9, COLUMNS, COLUMNS + 1, 2 * COLUMNS + 9, 3 * COLUMNS + 17)
 INPUTS, OUTPUTS = 320, 148
 """More than one block of inputs, and outputs that are no whole number of tiles."""
 
@@ -34,10 +34,10 @@ def _at(array: NDArray[Any]) -> int:
 
 def _projection(weight: mx.array, bits: int, group: int) -> tuple[NDArray[numpy.int64], Floats, list[Any]]:
     """Fields of a projection, the weights that it stands for, and what it points to."""
-    fields = numpy.zeros(products.PROJECTION_FIELDS, numpy.int64)
+    fields = numpy.zeros(tables.PROJECTION_FIELDS, numpy.int64)
     if not bits:
         kept = [numpy.asarray(weight)]
-        fields[products.WEIGHT] = _at(kept[0])
+        fields[tables.WEIGHT] = _at(kept[0])
         return fields, kept[0], kept
     packed, scales, biases = mx.quantize(weight, group_size=group, bits=bits)
     kept = [numpy.asarray(one) for one in (packed, scales, biases)]

@@ -10,9 +10,10 @@ from typing import Any
 import numba
 import numpy
 
+from actors.inference.models.compiled.compiling import Integers, compiled
 from actors.inference.models.compiled.exponential import exponential
 from actors.inference.models.compiled.machine_code import COLUMNS, floats_at
-from actors.inference.models.compiled.products import BLOCK_BYTES, Integers, columns_of, compiled, tile_product
+from actors.inference.models.compiled.products import BLOCK_BYTES, columns_of, step_of, tile_product
 from actors.inference.models.compiled.tables import (
     HEAD_WIDTH,
     HEADS,
@@ -45,8 +46,8 @@ def attend_token(
     tokens, width, heads, key_heads = sizes[TOKENS], sizes[HEAD_WIDTH], sizes[HEADS], sizes[KEY_HEADS]
     group, features = heads // key_heads, (heads + 2 * key_heads) * width
     row, key_head = piece // key_heads, piece % key_heads
-    tile = row // COLUMNS
-    columns, lane = columns_of(tile, tokens), row % COLUMNS
+    tile = row // step_of(tokens)
+    columns, lane = columns_of(tile, tokens), row % step_of(tokens)
     end = sizes[KNOWN] + 1
     begin = first_valid[row]
     if sizes[WINDOW]:
@@ -54,7 +55,7 @@ def attend_token(
     positions = end - begin
     query = floats_at(scratch, group * width)
     scores = floats_at(scratch + 4 * group * width, 1)
-    source = floats_at(sizes[QKV] + 4 * COLUMNS * tile * features, 1)
+    source = floats_at(sizes[QKV] + 4 * step_of(tokens) * tile * features, 1)
     for index in range(group * width):
         query[index] = source[(key_head * group * width + index) * columns + lane] * scale
     keys = layer[KEYS] + row * layer[KEYS + 1] + key_head * layer[KEYS + 2]
@@ -76,7 +77,7 @@ def attend_token(
             likelihood = scores[one * positions + position]
             for feature in range(width):
                 query[one * width + feature] += likelihood * value[feature]
-    out = floats_at(sizes[MIXED] + 4 * COLUMNS * tile * heads * width, 1)
+    out = floats_at(sizes[MIXED] + 4 * step_of(tokens) * tile * heads * width, 1)
     for index in range(group * width):
         out[(key_head * group * width + index) * columns + lane] = query[index]
 
@@ -121,9 +122,11 @@ def attend_tokens(
     scores = floats_at(scores_at, 1)
     for lane in range(columns):
         token = min(row * length + start + lane, tokens - 1)
-        tile = token // COLUMNS
+        tile = token // step_of(tokens)
         wide = columns_of(tile, tokens)
-        source = floats_at(sizes[QKV] + 4 * (COLUMNS * tile * features + head * width * wide + token % COLUMNS), 1)
+        source = floats_at(
+            sizes[QKV] + 4 * (step_of(tokens) * tile * features + head * width * wide + token % step_of(tokens)), 1
+        )
         for feature in range(width):
             query[feature * columns + lane] = source[feature * wide] * scale
     key_head = head // (heads // key_heads)
@@ -135,9 +138,12 @@ def attend_tokens(
     tile_product(scores_at, values, 4, layer[VALUES + 3], scratch + 4 * COLUMNS * width, positions, width, columns, 0)
     for lane in range(count):
         token = row * length + start + lane
-        tile = token // COLUMNS
+        tile = token // step_of(tokens)
         wide = columns_of(tile, tokens)
-        out = floats_at(sizes[MIXED] + 4 * (COLUMNS * tile * heads * width + head * width * wide + token % COLUMNS), 1)
+        out = floats_at(
+            sizes[MIXED] + 4 * (step_of(tokens) * tile * heads * width + head * width * wide + token % step_of(tokens)),
+            1,
+        )
         for feature in range(width):
             out[feature * wide] = mixed[feature * columns + lane]
 

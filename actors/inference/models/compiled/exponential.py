@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numba
 
+from actors.inference.models.compiled.compiling import compiled_strictly
 from actors.inference.models.compiled.machine_code import power_of_two
-from actors.inference.models.compiled.products import compiled_strictly
 
 __all__ = ["exponential"]
 

@@ -16,7 +16,7 @@ from mlx import nn
 from mlx_lm.models.cache import BatchKVCache
 from numpy.typing import NDArray
 
-from actors.inference.models.compiled import attention, layers, products, tables
+from actors.inference.models.compiled import attention, few_tokens, layers, products, tables
 from actors.inference.models.compiled.machine_code import COLUMNS
 from actors.inference.models.compiled.team import Team
 from actors.inference.models.rotation import TableTurn
@@ -61,10 +61,10 @@ class _Projection:
         arrays = [module.weight, module.scales, module.biases] if is_packed else [module.weight]
         mx.eval(arrays)
         self._views = [_contiguous(array) for array in arrays]
-        fields = numpy.zeros(products.PROJECTION_FIELDS, numpy.int64)
-        fields[[products.WEIGHT, products.SCALES, products.BIASES][: len(arrays)]] = [_at(one) for one in self._views]
+        fields = numpy.zeros(tables.PROJECTION_FIELDS, numpy.int64)
+        fields[[tables.WEIGHT, tables.SCALES, tables.BIASES][: len(arrays)]] = [_at(one) for one in self._views]
         if is_packed:
-            fields[products.BITS], fields[products.GROUP] = module.bits, module.group_size
+            fields[tables.BITS], fields[tables.GROUP] = module.bits, module.group_size
         self.fields: _Integers = fields
         self.outputs = int(arrays[0].shape[0])
 
@@ -181,7 +181,7 @@ class CompiledForward:
     def _divide_arena(self, sizes: _Integers, tokens: int) -> dict[int, _Floats]:
         """Room for everything between the layers; the parts by their field, each noted in ``sizes``."""
         arguments = self._arguments
-        padded = tokens if tokens == 1 else COLUMNS * -(-tokens // COLUMNS)
+        padded = tokens if tokens <= few_tokens.FEW else COLUMNS * -(-tokens // COLUMNS)
         width = arguments.head_dim
         heads, key_heads = arguments.num_attention_heads, arguments.num_key_value_heads
         features = {
@@ -278,8 +278,8 @@ def _to_tiles(out: _Floats, table: mx.array, tokens: int) -> None:
     rows = tokens // source.shape[1]
     flat = numpy.broadcast_to(source, (rows, *source.shape[1:])).reshape(tokens, -1)
     features = flat.shape[1]
-    if tokens == 1:
-        out[:features] = flat[0]
+    if tokens <= few_tokens.FEW:
+        out[: flat.size] = flat.reshape(-1)
         return
     for tile in range(-(-tokens // COLUMNS)):
         part = flat[COLUMNS * tile : COLUMNS * (tile + 1)]

@@ -10,18 +10,16 @@ import numba
 import numpy
 
 from actors.inference.models.compiled.attention import attend_token, attend_tokens
+from actors.inference.models.compiled.compiling import Integers, compiled, compiled_for_python, inlined
 from actors.inference.models.compiled.exponential import exponential
 from actors.inference.models.compiled.machine_code import COLUMNS, floats_at
 from actors.inference.models.compiled.products import (
-    PROJECTION_FIELDS,
-    Integers,
     columns_of,
-    compiled,
-    compiled_for_python,
     finish,
-    inlined,
     multiply,
+    step_of,
     take,
+    tiles_of,
     to_tiles,
 )
 from actors.inference.models.compiled.tables import (
@@ -45,6 +43,7 @@ from actors.inference.models.compiled.tables import (
     NORM_BEFORE,
     NORMED,
     OUTPUT_PROJECTION,
+    PROJECTION_FIELDS,
     QKV,
     QKV_PROJECTION,
     ROWS,
@@ -69,8 +68,8 @@ def _normalize(
     """One tile divided by the root mean square of each column, times a weight for each feature."""
     columns = columns_of(tile, tokens)
     here, there = (
-        floats_at(source + 4 * COLUMNS * tile * features, 1),
-        floats_at(out + 4 * COLUMNS * tile * features, 1),
+        floats_at(source + 4 * step_of(tokens) * tile * features, 1),
+        floats_at(out + 4 * step_of(tokens) * tile * features, 1),
     )
     weights, sums = floats_at(weight, 1), floats_at(scratch, COLUMNS)
     for lane in range(columns):
@@ -113,8 +112,8 @@ def _keep(layer: Integers, place: int, sizes: Integers, head: int, source: int, 
     """Put one head of one tile into the cache: keys or values, as ``place`` says."""
     tokens, length, width = sizes[TOKENS], sizes[LENGTH], sizes[HEAD_WIDTH]
     values = floats_at(source, 1)
-    for lane in range(min(columns, tokens - COLUMNS * tile)):
-        token = COLUMNS * tile + lane
+    for lane in range(min(columns, tokens - step_of(tokens) * tile)):
+        token = step_of(tokens) * tile + lane
         row, position = token // length, sizes[KNOWN] + token % length
         out = floats_at(
             layer[place] + row * layer[place + 1] + head * layer[place + 2] + position * layer[place + 3], 1
@@ -134,17 +133,17 @@ def _qkv_of_head(layer: Integers, sizes: Integers, head: int, scratch: int) -> N
         scratch, 0,
     )  # fmt: skip
     if head < heads + key_heads:
-        for tile in range((tokens + COLUMNS - 1) // COLUMNS):
+        for tile in range(tiles_of(tokens)):
             columns = columns_of(tile, tokens)
             _turn(
-                sizes[QKV] + 4 * (COLUMNS * tile * features + head * width * columns),
-                sizes[COSINES] + 4 * COLUMNS * tile * half, sizes[SINES] + 4 * COLUMNS * tile * half, half, columns,
+                sizes[QKV] + 4 * (step_of(tokens) * tile * features + head * width * columns),
+                sizes[COSINES] + 4 * step_of(tokens) * tile * half, sizes[SINES] + 4 * step_of(tokens) * tile * half, half, columns,
             )  # fmt: skip
     if head >= heads:
         place, number = (KEYS, head - heads) if head < heads + key_heads else (VALUES, head - heads - key_heads)
-        for tile in range((tokens + COLUMNS - 1) // COLUMNS):
+        for tile in range(tiles_of(tokens)):
             columns = columns_of(tile, tokens)
-            source = sizes[QKV] + 4 * (COLUMNS * tile * features + head * width * columns)
+            source = sizes[QKV] + 4 * (step_of(tokens) * tile * features + head * width * columns)
             _keep(layer, place, sizes, number, source, tile, columns)
 
 
@@ -158,9 +157,9 @@ def _gate_rows(layer: Integers, sizes: Integers, first: int, count: int, scratch
         sizes[NORMED], sizes[UP], sizes[HIDDEN], features, features + first, count, first, tokens, projection,
         scratch, 0,
     )  # fmt: skip
-    for tile in range((tokens + COLUMNS - 1) // COLUMNS):
+    for tile in range(tiles_of(tokens)):
         columns = columns_of(tile, tokens)
-        at = 4 * (COLUMNS * tile * features + first * columns)
+        at = 4 * (step_of(tokens) * tile * features + first * columns)
         gate, up = floats_at(sizes[GATE] + at, 1), floats_at(sizes[UP] + at, 1)
         for index in range(count * columns):
             value = gate[index]
@@ -184,7 +183,7 @@ def _pieces_of(step: int, sizes: Integers, rows_each: int) -> int:
     if rows_each:
         outputs = sizes[INTERMEDIATE] if step == _GATED else sizes[HIDDEN]
         return int((outputs + rows_each - 1) // rows_each)
-    return int((sizes[TOKENS] + COLUMNS - 1) // COLUMNS)
+    return int(tiles_of(sizes[TOKENS]))
 
 
 @inlined
@@ -232,9 +231,9 @@ def _do_piece(
 def _from_tiles(source: int, out: int, tokens: int, features: int, tile: int) -> None:
     """One tile to where it lies row by row, (tokens, features)."""
     columns = columns_of(tile, tokens)
-    here = floats_at(source + 4 * COLUMNS * tile * features, 1)
-    for lane in range(min(columns, tokens - COLUMNS * tile)):
-        there = floats_at(out + 4 * (COLUMNS * tile + lane) * features, 1)
+    here = floats_at(source + 4 * step_of(tokens) * tile * features, 1)
+    for lane in range(min(columns, tokens - step_of(tokens) * tile)):
+        there = floats_at(out + 4 * (step_of(tokens) * tile + lane) * features, 1)
         for feature in range(features):
             there[feature] = here[feature * columns + lane]
 

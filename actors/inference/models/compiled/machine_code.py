@@ -24,8 +24,14 @@ __all__ = [
     "COLUMNS",
     "TILE_ROWS",
     "count_up",
-    "dot_packed_4",
-    "dot_packed_8",
+    "dot_4_by_1",
+    "dot_4_by_2",
+    "dot_4_by_4",
+    "dot_4_by_8",
+    "dot_8_by_1",
+    "dot_8_by_2",
+    "dot_8_by_4",
+    "dot_8_by_8",
     "floats_at",
     "power_of_two",
     "read_count",
@@ -52,8 +58,6 @@ _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatT
 _instructions = cast("Callable[[Callable[..., Any]], Any]", intrinsic)
 _inlined = cast("Callable[[Callable[..., Any]], Any]", numba.njit(inline="always"))
 _EIGHT_FLOATS, _EIGHT_INTEGERS = ir.VectorType(_F32, 8), ir.VectorType(_I32, 8)
-_ROWS_AT_ONCE = 4
-"""Of weights, in a product with a single column."""
 
 _has_wide_registers = bool(binding.get_host_cpu_features().get("avx512f"))
 COLUMNS = 32 if _has_wide_registers else 16
@@ -202,55 +206,72 @@ def _unpack(bits: int) -> Any:
 unpack_4, unpack_8 = _unpack(4), _unpack(8)
 
 
-def _dot_packed(bits: int) -> Any:
+def _dot_packed(bits: int, rows: int, columns: int) -> Any:
+    """An intrinsic for a product of packed weights with few columns: along the inputs, eight at a time."""
+
     @_instructions
-    def dot(_typing: Any, _x: Any, _words: Any, _scales: Any, _biases: Any, _groups: Any, _parts: Any, _y: Any) -> Any:
-        """y[row] of four rows of packed weights with one column x. ``groups`` of each row, of ``parts`` times 32 weights."""
+    def dot(
+        _typing: Any, _x: Any, _step: Any, _last: Any, _words: Any, _scales: Any, _biases: Any, _groups: Any,
+        _parts: Any, _y: Any,
+    ) -> Any:  # fmt: skip
+        """y[row, column] of packed weights, ``groups`` to a row of ``parts`` times 32, with columns ``step`` bytes apart.
+
+        Columns behind the ``last`` that there is are that one again.
+        """
 
         def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            x, words, scales, biases, groups, parts, y = arguments
+            x, step, last, words, scales, biases, groups, parts, y = arguments
             group_bytes = builder.mul(parts, _I64(4 * bits))
             row_bytes = builder.mul(group_bytes, groups)
             scale_bytes = builder.mul(groups, _I64(4))
-            rows = range(_ROWS_AT_ONCE)
+            starts = []
+            for column in range(columns):
+                is_there = builder.icmp_signed("<", _I64(column), last)
+                starts.append(builder.add(x, builder.mul(step, builder.select(is_there, _I64(column), last))))
 
             def each_group(group: Any, sums: Sequence[Any]) -> list[Any]:
                 fours = builder.mul(group, _I64(4))
-                at = [builder.add(builder.mul(scale_bytes, _I64(row)), fours) for row in rows]
+                at = [builder.add(builder.mul(scale_bytes, _I64(row)), fours) for row in range(rows)]
                 scale = [_everywhere(builder, _load(builder, builder.add(scales, one), _F32), 8) for one in at]
                 bias = [_everywhere(builder, _load(builder, builder.add(biases, one), _F32), 8) for one in at]
                 start = builder.add(words, builder.mul(group, group_bytes))
-                column = builder.add(x, builder.mul(group, builder.mul(parts, _I64(128))))
+                along = builder.mul(group, builder.mul(parts, _I64(128)))
 
                 def each_part(index: Any, totals: Sequence[Any]) -> list[Any]:
                     made = list(totals)
                     for eight in range(4):
-                        place = builder.add(builder.mul(index, _I64(128)), _I64(32 * eight))
-                        numbers = _load(builder, builder.add(column, place), _EIGHT_FLOATS)
+                        place = builder.add(along, builder.add(builder.mul(index, _I64(128)), _I64(32 * eight)))
                         here = builder.add(start, builder.add(builder.mul(index, _I64(4 * bits)), _I64(bits * eight)))
-                        for row in rows:
+                        numbers = [_load(builder, builder.add(one, place), _EIGHT_FLOATS) for one in starts]
+                        for row in range(rows):
                             packed = _unpacked(builder, builder.add(here, builder.mul(row_bytes, _I64(row))), bits)
                             weights = _times_plus(builder, packed, scale[row], bias[row])
-                            made[row] = _times_plus(builder, weights, numbers, made[row])
+                            for column, one in enumerate(numbers):
+                                total = row * columns + column
+                                made[total] = _times_plus(builder, weights, one, made[total])
                     return made
 
                 return _loop(builder, parts, sums, each_part)
 
             nothing = ir.Constant(_EIGHT_FLOATS, None)
-            for row, total in zip(rows, _loop(builder, groups, [nothing] * _ROWS_AT_ONCE, each_group), strict=True):
+            for place, total in enumerate(_loop(builder, groups, [nothing] * (rows * columns), each_group)):
                 lanes = [builder.extract_element(total, _I32(index)) for index in range(8)]
                 while len(lanes) > 1:
                     lanes = [builder.fadd(lanes[index], lanes[index + 1]) for index in range(0, len(lanes), 2)]
-                _store(builder, lanes[0], builder.add(y, _I64(4 * row)))
+                _store(builder, lanes[0], builder.add(y, _I64(4 * place)))
             return context.get_dummy_value()
 
         whole = types.int64
-        return types.void(whole, whole, whole, whole, whole, whole, whole), code
+        return types.void(*[whole] * 9), code
 
     return dot
 
 
-dot_packed_4, dot_packed_8 = _dot_packed(4), _dot_packed(8)
+dot_4_by_1, dot_8_by_1 = _dot_packed(4, 4, 1), _dot_packed(8, 4, 1)
+dot_4_by_2, dot_8_by_2 = _dot_packed(4, 2, 2), _dot_packed(8, 2, 2)
+dot_4_by_4, dot_8_by_4 = _dot_packed(4, 2, 4), _dot_packed(8, 2, 4)
+dot_4_by_8, dot_8_by_8 = _dot_packed(4, 1, 8), _dot_packed(8, 1, 8)
+"""Weights of 4 or 8 bits by columns; of rows four, two, two and one."""
 
 
 @_instructions

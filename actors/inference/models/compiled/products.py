@@ -2,8 +2,8 @@
 
 **Layout.** Activations of ``tokens`` columns and ``features`` rows lie in tiles of up to `COLUMNS` columns: all of a tile is
 contiguous, ``(features, columns)``. What a product writes is then laid out as the next one reads it, and everything that is done
-to single features runs along columns. `columns_of` says how wide a tile is, the last 8 or 16 where that is enough; a
-single token has a width of one.
+to single features runs along columns. `columns_of` says how wide a tile is, the last 8 or 16 where that is enough; up to
+`FEW` tokens are each a tile of their own.
 
 **Weights** are ``(outputs, inputs)`` row by row: float32, or MLX's own packed form of 4 or 8 bits with a scale and a bias for each
 group of inputs. Packed ones are spread to float32 a few rows at a time, in a core's cache, so that memory is read once and
@@ -15,19 +15,14 @@ all are done. A thread that comes late, or never, finds nothing to do and holds 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numba
-import numpy
-from numpy.typing import NDArray
 
+from actors.inference.models.compiled.compiling import Integers, compiled, compiled_as, compiled_for_python, inlined
+from actors.inference.models.compiled.few_tokens import FEW, multiply_few
 from actors.inference.models.compiled.machine_code import (
     COLUMNS,
     TILE_ROWS,
     count_up,
-    dot_packed_4,
-    dot_packed_8,
     floats_at,
     read_count,
     tile_1,
@@ -41,34 +36,23 @@ from actors.inference.models.compiled.machine_code import (
     unpack_8,
     yield_processor,
 )
+from actors.inference.models.compiled.tables import BIASES, BITS, GROUP, SCALES, WEIGHT
 
 __all__ = [
-    "BIASES",
-    "BITS",
     "BLOCK_BYTES",
     "BLOCK_ROWS",
-    "GROUP",
     "PHASE_BYTES",
-    "PROJECTION_FIELDS",
-    "SCALES",
-    "WEIGHT",
-    "Integers",
     "columns_of",
-    "compiled",
-    "compiled_as",
-    "compiled_for_python",
-    "compiled_strictly",
     "finish",
-    "inlined",
     "multiply",
     "project",
+    "step_of",
     "take",
     "tile_product",
+    "tiles_of",
     "to_tiles",
 ]
 
-WEIGHT, SCALES, BIASES, BITS, GROUP, PROJECTION_FIELDS = range(6)
-"""Of a projection: addresses, bits of a packed weight (0 for float32), and inputs to a scale."""
 PHASE_BYTES = 64
 """The two counters of a phase have a cache line of their own."""
 BLOCK_ROWS = 96
@@ -79,42 +63,6 @@ BLOCK_BYTES = 4 * BLOCK_ROWS * DEPTH + 4096
 _ROWS_8, _ROWS_16, _ROWS_32 = TILE_ROWS[8], TILE_ROWS[16], TILE_ROWS[32]
 _SPINS = 20_000
 """Looks at a counter before the processor is given to somebody else; some fifty microseconds."""
-_LOOSE = {"reassoc", "nsz", "contract"}
-"""Sums may be made in another order, as any BLAS does it. Infinities and the like keep their meaning."""
-
-Integers = NDArray[numpy.int64]
-_Compiled = TypeVar("_Compiled", bound=Callable[..., Any])
-
-
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
-_WITHOUT_PYTHON = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-
-def compiled(function: _Compiled) -> _Compiled:
-    """Compile a function that other compiled ones call, for what they call it with."""
-    return cast("_Compiled", numba.njit(fastmath=_LOOSE, **_OPTIONS, **_WITHOUT_PYTHON)(function))
-
-
-def compiled_as(signature: str) -> Callable[[_Compiled], _Compiled]:
-    """The same for one signature: otherwise each constant among the arguments makes one more function to be compiled."""
-    make = numba.njit(signature, fastmath=_LOOSE, **_OPTIONS, **_WITHOUT_PYTHON)
-    return cast("Callable[[_Compiled], _Compiled]", make)
-
-
-def inlined(function: _Compiled) -> _Compiled:
-    """Make a function part of the compiled ones that call it. Each level of calls is compiled with all that is below it."""
-    return cast("_Compiled", numba.njit(inline="always", error_model="numpy")(function))
-
-
-def compiled_strictly(function: _Compiled) -> _Compiled:
-    """As `compiled`, for one whose sums must be made as they are written."""
-    return cast("_Compiled", numba.njit(fastmath={"contract"}, **_OPTIONS, **_WITHOUT_PYTHON)(function))
-
-
-def compiled_for_python(signature: str) -> Callable[[_Compiled], _Compiled]:
-    """Compile a function that Python calls, at once: threads that call it hold no lock of Python's, nor ever compile."""
-    make = numba.njit(signature, fastmath=_LOOSE, **_OPTIONS)
-    return cast("Callable[[_Compiled], _Compiled]", make)
 
 
 @compiled
@@ -136,10 +84,22 @@ def finish(progress: int, phase: int, pieces: int, mine: int) -> None:
             yield_processor()
 
 
+@inlined
+def step_of(tokens: int) -> int:
+    """Tokens from one tile to the next."""
+    return 1 if tokens <= FEW else COLUMNS
+
+
+@inlined
+def tiles_of(tokens: int) -> int:
+    """How many tiles there are."""
+    return tokens if tokens <= FEW else (tokens + COLUMNS - 1) // COLUMNS
+
+
 @compiled_as("int64(int64, int64)")
 def columns_of(tile: int, tokens: int) -> int:
     """Width of a tile."""
-    if tokens == 1:
+    if tokens <= FEW:
         return 1
     left = tokens - COLUMNS * tile
     if left > 16:
@@ -200,46 +160,6 @@ def _unpack_rows(projection: Integers, inputs: int, first: int, rows: int, start
                     unpack_8(here + 8 * part, there + 32 * part, scale, bias)
 
 
-@inlined
-def _dot_rows(x: int, w: int, inputs: int, y: int) -> None:
-    """y[row] of four rows of float32 weights with one column."""
-    column, zero = floats_at(x, 1), floats_at(w, 1)
-    one, two, three = floats_at(w + 4 * inputs, 1), floats_at(w + 8 * inputs, 1), floats_at(w + 12 * inputs, 1)
-    a = b = c = d = numba.float32(0)
-    for k in range(inputs):
-        number = column[k]
-        a += number * zero[k]
-        b += number * one[k]
-        c += number * two[k]
-        d += number * three[k]
-    out = floats_at(y, 4)
-    out[0], out[1], out[2], out[3] = a, b, c, d
-
-
-@inlined
-def _multiply_column(
-    x: int, y: int, inputs: int, first: int, count: int, projection: Integers, scratch: int, adds: int
-) -> None:
-    """As `multiply`, for a single token."""
-    bits = projection[BITS]
-    for row in range(0, count, 4):
-        if bits == 0:
-            _dot_rows(x, projection[WEIGHT] + 4 * (first + row) * inputs, inputs, scratch)
-        else:
-            group = projection[GROUP]
-            groups = inputs // group
-            words = projection[WEIGHT] + (first + row) * (inputs // 8) * bits
-            scales = projection[SCALES] + 4 * (first + row) * groups
-            biases = projection[BIASES] + 4 * (first + row) * groups
-            if bits == 4:
-                dot_packed_4(x, words, scales, biases, groups, group // 32, scratch)
-            else:
-                dot_packed_8(x, words, scales, biases, groups, group // 32, scratch)
-        made, out = floats_at(scratch, 4), floats_at(y + 4 * row, 4)
-        for index in range(4):
-            out[index] = made[index] + out[index] if adds else made[index]
-
-
 @compiled_as("void(int64, int64, int64, int64, int64, int64, int64, int64, int64[::1], int64, int64)")
 def multiply(
     x: int, y: int, inputs: int, outputs: int, first: int, count: int, y_first: int, tokens: int, projection: Integers,
@@ -250,11 +170,11 @@ def multiply(
     x (inputs, tokens) and y (outputs, tokens) are tiles at addresses; the rows go to ``y_first`` and on. ``count`` is a
     multiple of four. ``adds`` is 1 to add to what is there. ``scratch`` is `BLOCK_BYTES` of this thread's own.
     """
-    if tokens == 1:
-        _multiply_column(x, y + 4 * y_first, inputs, first, count, projection, scratch, adds)
+    if tokens <= FEW:
+        multiply_few(x, y, inputs, outputs, first, count, y_first, tokens, projection, scratch, adds)
         return
     is_packed = projection[BITS] != 0
-    tiles = (tokens + COLUMNS - 1) // COLUMNS
+    tiles = tiles_of(tokens)
     for start in range(0, count, BLOCK_ROWS):
         rows = min(BLOCK_ROWS, count - start)
         for begin in range(0, inputs, DEPTH):
@@ -276,10 +196,10 @@ def multiply(
 @compiled
 def to_tiles(source: int, out: int, tokens: int, features: int, tile: int) -> None:
     """One tile of what lies row by row, (tokens, features); columns without a token are zero."""
-    columns = columns_of(tile, tokens)
-    there = floats_at(out + 4 * COLUMNS * tile * features, 1)
+    columns, step = columns_of(tile, tokens), step_of(tokens)
+    there = floats_at(out + 4 * step * tile * features, 1)
     for lane in range(columns):
-        token = COLUMNS * tile + lane
+        token = step * tile + lane
         if token < tokens:
             here = floats_at(source + 4 * token * features, 1)
             for feature in range(features):
@@ -298,7 +218,7 @@ def project(
 
     ``columns`` is room for the source as tiles.
     """
-    tiles = (tokens + COLUMNS - 1) // COLUMNS
+    tiles = tiles_of(tokens)
     pieces, mine = tiles, 0
     piece = take(progress, 0)
     while piece < pieces:
@@ -313,8 +233,9 @@ def project(
     while piece < pieces:
         first = piece * rows_each
         count = min(rows_each, outputs - first)
-        if tokens == 1:
-            multiply(columns, out, inputs, outputs, first, count, first, 1, projection, scratch, 0)
+        if tokens <= FEW:
+            # A tile to each token: that is row by row.
+            multiply(columns, out, inputs, outputs, first, count, first, tokens, projection, scratch, 0)
         else:
             multiply(columns, made, inputs, rows_each, first, count, 0, tokens, projection, scratch, 0)
             for tile in range(tiles):

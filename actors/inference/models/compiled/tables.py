@@ -1,13 +1,14 @@
 """What compiled code is told of a model and of a call: places in tables of integers, since only addresses and sizes cross the border."""
 
-from actors.inference.models.compiled.products import PROJECTION_FIELDS
-
 __all__ = [
+    "BIASES",
+    "BITS",
     "COSINES",
     "DOWN_PROJECTION",
     "FINAL_NORM",
     "GATE",
     "GATE_UP_PROJECTION",
+    "GROUP",
     "HALF_TURNED",
     "HEADS",
     "HEAD_WIDTH",
@@ -24,9 +25,11 @@ __all__ = [
     "NORM_AFTER",
     "NORM_BEFORE",
     "OUTPUT_PROJECTION",
+    "PROJECTION_FIELDS",
     "QKV",
     "QKV_PROJECTION",
     "ROWS",
+    "SCALES",
     "SINES",
     "SIZE_FIELDS",
     "SOURCE",
@@ -35,9 +38,12 @@ __all__ = [
     "TOKENS",
     "UP",
     "VALUES",
+    "WEIGHT",
     "WINDOW",
 ]
 
+WEIGHT, SCALES, BIASES, BITS, GROUP, PROJECTION_FIELDS = range(6)
+"""Of a projection: addresses, bits of a packed weight (0 for float32), and inputs to a scale."""
 QKV_PROJECTION, OUTPUT_PROJECTION, GATE_UP_PROJECTION, DOWN_PROJECTION = (
     PROJECTION_FIELDS * place for place in range(4)
 )
