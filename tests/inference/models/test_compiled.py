@@ -195,7 +195,11 @@ def test_threads_are_as_many_as_processors_or_fewer_where_the_usual_variable_say
 def test_machine_code_is_kept_where_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", "")
     choice.keep_machine_code(tmp_path)
-    assert choice.os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "machine-code")
+    folder = tmp_path / "machine-code"
+    assert choice.os.environ["NUMBA_CACHE_DIR"] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700, "what lies there is run"
+    choice.keep_machine_code(tmp_path / "other")
+    assert choice.os.environ["NUMBA_CACHE_DIR"] == str(folder), "who has set it keeps it"
 
 
 def test_half_precision_and_biases_are_left_to_mlx() -> None:

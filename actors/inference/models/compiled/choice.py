@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,20 @@ from actors.inference.models.compiled.team import Team
 
 __all__ = ["import_compiled", "keep_machine_code", "use_compiled"]
 
+_VARIABLE = "NUMBA_CACHE_DIR"
+
 
 def keep_machine_code(cache_folder: Path) -> None:
-    """Say where compiled code is kept, which takes some ten seconds to make once. Before it is first imported."""
-    os.environ["NUMBA_CACHE_DIR"] = str(cache_folder / "machine-code")
+    """Say where compiled code is kept, which takes some ten seconds to make once. Before it is first imported.
+
+    Where numba's own variable names a folder already, that one. What lies there is run, so ours is for its owner alone.
+    """
+    if os.environ.get(_VARIABLE):
+        return
+    folder = cache_folder / "machine-code"
+    with suppress(OSError):  # then the compiler finds no place either, and says so
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ[_VARIABLE] = str(folder)
 
 
 def import_compiled() -> str | None:
