@@ -9,7 +9,7 @@ import trio
 from wsproto.events import CloseConnection
 
 from actors import wiring
-from actors.connections import link
+from actors.connections import connection, link
 from actors.inference.engine import EngineSettings
 from tests.connections.deaf_client import Deaf, deaf_client
 from tests.connections.test_client_stream import TELL, event, numbers, tell
@@ -40,6 +40,8 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "WRITE_SECONDS", 60.0)
+    # Those who came first wait in silence for the last, which on a busy machine takes longer than a ping leaves them.
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 600.0)
     monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
     monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
     told: list[list[int]] = []
