@@ -28,6 +28,9 @@ class CompiledPass(Protocol):
     def takes(self, cache: Any) -> bool:
         """Whether it can write into caches of this kind."""
 
+    def reserve(self, cache: Any, rows: int, positions: int) -> None:
+        """Make room in caches for what is known to come."""
+
     def states(self, inputs: mx.array, cache: Any, turn: Turn) -> mx.array:
         """As `Phi3Model` gives them; the caches grow as they do there."""
 
@@ -59,6 +62,11 @@ class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         is_tied = self.args.tie_word_embeddings
         logits: mx.array = self.model.embed_tokens.as_linear(hidden) if is_tied else self.lm_head(hidden)
         return logits
+
+    def reserve(self, cache: Any, rows: int, positions: int) -> None:
+        """Make room in these caches for so many more positions of each row; MLX's own way grows by itself."""
+        if self.model.compiled is not None:
+            self.model.compiled.reserve(cache, rows, positions)
 
     @property
     def layers(self) -> Any:

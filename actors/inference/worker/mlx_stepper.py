@@ -203,6 +203,8 @@ class MlxStepper:
         self._waiting.extendleft(looked_at[index] for index in sorted(left, reverse=True))
         kept = [self._kept.find(row.domain, row_ids(row)) if self._keeps_prefixes else None for row in rows]
         self._prefill = begin_prefill(rows, kept, self._layers)
+        if hasattr(self._model, "reserve"):
+            self._model.reserve(self._prefill.cache, len(rows), self._prefill.columns)
         result.cached.extend((row.row, known) for row, known in zip(rows, self._prefill.known, strict=True) if known)
 
     def _known(self, row: Row) -> int:

@@ -8,7 +8,7 @@ MOST_TOKENS = 512
 """Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
 LEAST_TOKENS = 8
 """A prompt makes progress in every step, whatever the others do."""
-SHARE = 1.25
+SHARE = 0.5
 """Reading may take this many times what the decoding of the step takes; with it the gap stays below three times."""
 SMOOTHING = 0.2
 YOUNG_SECONDS = 6.0

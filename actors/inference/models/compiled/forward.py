@@ -100,6 +100,11 @@ class CompiledForward:
         """Whether keys and values can be written in place: without a cache, or into that of a batch."""
         return cache is None or all(type(one) is BatchKVCache and one._right_padding is None for one in cache)
 
+    def reserve(self, cache: Sequence[BatchKVCache], rows: int, positions: int) -> None:
+        """Make room for so many more positions at once: growing by steps copies all that is there at each of them."""
+        for one in cache:
+            _make_room(one, (rows, self._arguments.num_key_value_heads, positions, self._arguments.head_dim))
+
     def states(self, inputs: mx.array, cache: Sequence[BatchKVCache] | None, turn: TableTurn) -> mx.array:
         """Normalized states (rows, length, hidden) of ids (rows, length) after what the cache holds, which grows by them."""
         rows, length = inputs.shape
