@@ -8,8 +8,8 @@ MOST_TOKENS = 512
 """Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
 LEAST_TOKENS = 8
 """A prompt makes progress in every step, whatever the others do."""
-SHARE = 0.5
-"""Reading may take this many times what the decoding of the step takes; with it the gap stays below three times."""
+SHARE = 0.7
+"""Reading may take this many times what the decoding of the step takes; with it the gap stays at about three times."""
 SMOOTHING = 0.2
 YOUNG_SECONDS = 6.0
 """Of steps, those of the warm-up among them."""
