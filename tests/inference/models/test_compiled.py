@@ -17,6 +17,7 @@ from actors.inference.models.compiled import choice, products, tables
 from actors.inference.models.compiled.machine_code import COLUMNS
 from actors.inference.models.compiled.team import Team
 from actors.inference.models.load import LoadedModel, load_checkpoint
+from tests.inference.golden.phi3_shapes import configuration
 from tests.inference.models.small_checkpoints import write_small
 
 pytestmark = pytest.mark.mlx_real_inference
@@ -215,3 +216,13 @@ def test_half_precision_and_biases_are_left_to_mlx() -> None:
     assert not _can_multiply(nn.Linear(64, 30, bias=False))
     assert _can_multiply(nn.QuantizedLinear(64, 32, bias=False, group_size=32, bits=4))
     assert not _can_multiply(nn.QuantizedLinear(64, 32, bias=False, group_size=32, bits=3))
+
+
+def test_a_gate_that_is_no_multiple_of_four_is_left_to_mlx() -> None:
+    from actors.inference.models.compiled.forward import can_compile
+    from actors.inference.models.phi3 import Model
+    from actors.inference.models.phi3_config import Phi3Arguments
+
+    for width, expected in ((96, True), (98, False)):
+        arguments = Phi3Arguments.from_dict({**configuration("plain"), "intermediate_size": width})
+        assert can_compile(Model(arguments)) is expected

@@ -32,7 +32,9 @@ def can_compile(model: Any) -> bool:
     modules = [model.model.embed_tokens, *([] if model.args.tie_word_embeddings else [model.lm_head])]
     for layer in model.layers:
         modules += [layer.self_attn.qkv_proj, layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj]
-    return model.args.head_dim % 4 == 0 and all(_can_multiply(module) for module in modules)
+    # Rows are made in fours: also those of one head, and of gate and up apart.
+    parts = (model.args.head_dim, model.args.intermediate_size)
+    return all(part % 4 == 0 for part in parts) and all(_can_multiply(module) for module in modules)
 
 
 def _can_multiply(module: nn.Module) -> bool:
@@ -254,7 +256,7 @@ class _Place:
 
 
 def _place_of(cache: BatchKVCache) -> _Place:
-    """Looked up once for each pair of arrays, and kept with the cache, so that it keeps nothing alive for longer."""
+    """Looked up once for each pair of arrays, and kept with the cache: arrays that were replaced live until the next look."""
     place: _Place | None = getattr(cache, "_place", None)
     if place is None or place.keys is not cache.keys or place.values is not cache.values:
         views = [numpy.asarray(cache.keys), numpy.asarray(cache.values)]
