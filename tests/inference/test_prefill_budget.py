@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from actors.inference.worker.prefill_budget import (
+    ALIKE,
     FIRST_CHUNKS,
     FIRST_TOKENS,
     LARGE_TOKENS,
     LEAST_TOKENS,
+    MEASURED_EVERY,
     MOST_TOKENS,
     YOUNG_SECONDS,
     PrefillBudget,
@@ -16,7 +18,7 @@ from actors.inference.worker.prefill_budget import (
 def measured(decode_seconds: float, token_seconds: float) -> PrefillBudget:
     budget = PrefillBudget()
     for _ in range(50):
-        budget.decoded(decode_seconds)
+        budget.decoded(decode_seconds, 4)
         budget.read(token_seconds * 100, 100)
     return budget
 
@@ -61,3 +63,42 @@ def test_what_a_token_costs_in_large_chunks_is_not_forgotten_while_only_small_on
     budget.read(LARGE_TOKENS * 0.001, LARGE_TOKENS)
     budget.read(0.1, 10)
     assert budget.large_chunk_token_seconds == 0.001
+
+
+def test_of_a_pass_that_reads_and_decodes_only_what_decoding_does_not_take_is_readings() -> None:
+    apart, together = PrefillBudget(), PrefillBudget()
+    apart.decoded(0.05, 4)
+    apart.read(0.08, 20)
+    together.decoded(0.05, 4)
+    together.read_beside(0.13, 20)
+    assert together.tokens(decoding_rows=4, reading_rows=1) == apart.tokens(decoding_rows=4, reading_rows=1) == 15
+
+
+def test_a_pass_that_seems_to_have_read_for_nothing_does_not_set_reading_free() -> None:
+    budget = PrefillBudget()
+    budget.decoded(0.05, 4)
+    for _ in range(100):
+        budget.read_beside(0.04, 20)
+    assert budget.tokens(decoding_rows=4, reading_rows=1) <= MOST_TOKENS
+
+
+def test_what_decoding_takes_is_known_for_a_while_and_for_about_as_many_rows() -> None:
+    budget = PrefillBudget()
+    assert not budget.knows_decoding_of(4)
+    budget.decoded(0.05, 8)
+    assert [rows for rows in range(1, 20) if budget.knows_decoding_of(rows)] == [6, 7, 8, 9, 10]
+    assert ALIKE == 0.25
+    for _ in range(MEASURED_EVERY):
+        assert budget.knows_decoding_of(8)
+        budget.read_beside(0.1, 10)
+    assert not budget.knows_decoding_of(8)
+    budget.decoded(0.05, 8)
+    assert budget.knows_decoding_of(8)
+
+
+def test_what_other_rows_took_is_forgotten_at_once() -> None:
+    budget = PrefillBudget()
+    budget.decoded(0.4, 32)
+    budget.decoded(0.05, 4)
+    budget.read(0.004 * 100, 100)
+    assert budget.tokens(decoding_rows=4, reading_rows=1) == int(1.2 * 0.05 / 0.004)

@@ -71,10 +71,16 @@ class FixedBudget:
     def tokens(self, *, decoding_rows: int, reading_rows: int, chunks_read: int) -> int:
         return self.size
 
-    def decoded(self, seconds: float) -> None:
+    def knows_decoding_of(self, rows: int) -> bool:
+        return True
+
+    def decoded(self, seconds: float, rows: int) -> None:
         pass
 
     def read(self, seconds: float, tokens: int) -> None:
+        pass
+
+    def read_beside(self, seconds: float, tokens: int) -> None:
         pass
 
 

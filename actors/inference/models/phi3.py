@@ -34,6 +34,9 @@ class CompiledPass(Protocol):
     def states(self, inputs: mx.array, cache: Any, turn: Turn) -> mx.array:
         """As `Phi3Model` gives them; the caches grow as they do there."""
 
+    def states_of_all(self, parts: Sequence[tuple[mx.array, Any, Turn]]) -> list[mx.array]:
+        """The same of two parts with caches of their own."""
+
     def logits(self, states: mx.array) -> mx.array:
         """As the head gives them."""
 
@@ -67,6 +70,13 @@ class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         """Make room in these caches for so many more positions of each row; MLX's own way grows by itself."""
         if self.model.compiled is not None:
             self.model.compiled.reserve(cache, rows, positions)
+
+    def states_of_both(self, first: tuple[mx.array, Any], second: tuple[mx.array, Any]) -> tuple[mx.array, mx.array]:
+        """States of ids after two caches in one pass, where compiled code computes them.
+
+        What has to be fetched for both is fetched once, which is most of what a pass with few tokens costs.
+        """
+        return self.model.states_of_both(first, second)
 
     @property
     def layers(self) -> Any:
@@ -104,6 +114,15 @@ class Phi3Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
             hidden = layer(hidden, mask, one, turn)
         normalized: mx.array = self.norm(hidden)
         return normalized
+
+    def states_of_both(self, first: tuple[mx.array, Any], second: tuple[mx.array, Any]) -> tuple[mx.array, mx.array]:
+        """See `Model.states_of_both`. May raise `LongContextSwitch`."""
+        compiled = self.compiled
+        if compiled is None or not all(compiled.takes(cache) for _, cache in (first, second)):
+            raise ValueError("two passes in one need compiled code and caches of a batch")
+        turns = [self._rotation.for_rows(cache[0], inputs, None) for inputs, cache in (first, second)]
+        one, other = compiled.states_of_all([(*first, turns[0]), (*second, turns[1])])
+        return one, other
 
     def take_long_factors(self) -> None:
         """See `Model.take_long_factors`."""

@@ -65,6 +65,8 @@ class MlxStepper:
         self._keeps_prefixes = prefix_bytes > 0
         self._budget = PrefillBudget()
         self._burst = Burst()
+        self._reads_beside = loaded.threads is not None
+        """Prompts are read and rows decode in one pass, where compiled code computes both."""
         self._just_began: set[int] = set()
         """Rows whose first token is all they emitted."""
         self._drafter = drafter
@@ -112,7 +114,7 @@ class MlxStepper:
         return bool(self._rows or self._waiting or self._prefill)
 
     def step(self) -> StepResult:
-        """One token for each row in the batch, several where drafts were right, then at most one chunk of prefill.
+        """One token for each row in the batch, several where drafts were right, and at most one chunk of prefill.
 
         The rows of a burst that has not been read to its end sit out (`burst.py`).
         """
@@ -148,18 +150,26 @@ class MlxStepper:
         result = StepResult()
         if decoding_rows:
             result.rows.extend(row.row for row in self._rows)
-            self._decode(result)
         if self._prefill is None and self._waiting:
             self._begin_prefill(result)
-        if self._prefill is not None:
-            self._advance_prefill(self._prefill, result, decoding_rows=min(decoding_rows, len(self._rows)))
+        prefill = self._prefill
+        if decoding_rows and prefill is not None and self._reads_beside:
+            if self._budget.knows_decoding_of(decoding_rows):
+                self._read_and_decode(prefill, result)
+            else:
+                self._decode(result)
+            return result
+        if decoding_rows:
+            self._decode(result)
+        if prefill is not None:
+            self._read(prefill, result, decoding_rows=min(decoding_rows, len(self._rows)))
         return result
 
     def _decode(self, result: StepResult) -> None:
         self._just_began.clear()
         is_alone = len(self._rows) == 1 and self._prefill is None and not self._waiting
         draft = self._drafter.draft(self._rows[0]) if self._drafter is not None and is_alone else []
-        began = time.perf_counter()
+        began, decoding_rows = time.perf_counter(), len(self._rows)
         # Only a row that is alone has a draft.
         logits = self._model(mx.array([[row.emitted_ids[-1], *draft] for row in self._rows]), cache=self._cache)
         if draft:
@@ -170,7 +180,7 @@ class MlxStepper:
         seconds = time.perf_counter() - began
         if not draft:
             # What a step with a draft takes says nothing of how long others wait beside a prompt.
-            self._budget.decoded(seconds)
+            self._budget.decoded(seconds, decoding_rows)
         if self._drafter is not None and draft:
             self._drafter.gate.drafted(seconds, len(result.emitted))
         elif self._drafter is not None and is_alone:
@@ -210,29 +220,50 @@ class MlxStepper:
     def _known(self, row: Row) -> int:
         return self._kept.known(row.domain, row_ids(row)) if self._keeps_prefixes else 0
 
-    def _advance_prefill(self, prefill: Prefill, result: StepResult, *, decoding_rows: int) -> None:
-        """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
-        began = time.perf_counter()
-        length = prefill.columns
+    def _chunk(self, prefill: Prefill, result: StepResult, *, decoding_rows: int) -> mx.array:
+        """The tokens (rows, length) that this step reads, by now taken as read."""
         reading = len(prefill.rows)
         budget = self._budget.tokens(
             decoding_rows=decoding_rows, reading_rows=reading + len(self._waiting), chunks_read=prefill.chunks
         )
-        end = min(length, prefill.done + max(1, budget // reading))
-        result.rows.extend(row.row for row in prefill.rows)
-        inputs = prefill.tokens[:, prefill.done : end]
-        hidden = self._model.model(inputs, cache=prefill.cache)
+        end = min(prefill.columns, prefill.done + max(1, budget // reading))
+        chunk = prefill.tokens[:, prefill.done : end]
         prefill.done = end
         prefill.chunks += 1
-        if end < length:
+        result.rows.extend(row.row for row in prefill.rows)
+        result.prefilled_tokens = chunk.size
+        return chunk
+
+    def _read(self, prefill: Prefill, result: StepResult, *, decoding_rows: int) -> None:
+        """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
+        began = time.perf_counter()
+        hidden = self._model.model(self._chunk(prefill, result, decoding_rows=decoding_rows), cache=prefill.cache)
+        if prefill.done < prefill.columns:
             mx.eval([(one.keys, one.values) for one in prefill.cache])
         else:
-            self._prefill = None
             # Only the last position's scores are wanted, and the head costs more than a layer.
-            logits = self._head(hidden[:, -1:])[:, -1]
-            self._join(prefill, self._emit(logits, prefill.rows, result))
-        result.prefilled_tokens = reading * inputs.shape[1]
+            self._begin_rows(prefill, self._head(hidden[:, -1:])[:, -1], result)
         self._budget.read(time.perf_counter() - began, result.prefilled_tokens)
+
+    def _read_and_decode(self, prefill: Prefill, result: StepResult) -> None:
+        """The same and a token for each row of the batch, in one pass."""
+        self._just_began.clear()
+        began, decoding_rows = time.perf_counter(), len(self._rows)
+        chunk = self._chunk(prefill, result, decoding_rows=decoding_rows)
+        last = mx.array([[row.emitted_ids[-1]] for row in self._rows])
+        read, decoded = self._model.states_of_both((chunk, prefill.cache), (last, self._cache))
+        is_read = prefill.done == prefill.columns
+        wanted = [decoded[:, -1], read[:, -1]] if is_read else [decoded[:, -1]]
+        logits = self._head(mx.concatenate(wanted))
+        self._go_on_with(self._emit(logits[:decoding_rows], self._rows, result))
+        if is_read:
+            self._begin_rows(prefill, logits[decoding_rows:], result)
+        self._budget.read_beside(time.perf_counter() - began, result.prefilled_tokens)
+
+    def _begin_rows(self, prefill: Prefill, logits: mx.array, result: StepResult) -> None:
+        """Prompts that are read to their end: what is likely behind each, (rows, vocabulary), gives its first token."""
+        self._prefill = None
+        self._join(prefill, self._emit(logits, prefill.rows, result))
 
     def _shrink_prefill(self, prefill: Prefill, wanted: list[bool]) -> None:
         """Take rows out of a prefill that is under way, and the padding that only they needed."""

@@ -8,13 +8,17 @@ MOST_TOKENS = 512
 """Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
 LEAST_TOKENS = 8
 """A prompt makes progress in every step, whatever the others do."""
-SHARE = 0.7
-"""Reading may take this many times what the decoding of the step takes; with it the gap stays at about three times."""
+SHARE = 1.2
+"""Reading may make a step longer by this many times what the decoding alone takes; with it the gap stays below three times."""
 SMOOTHING = 0.2
 YOUNG_SECONDS = 6.0
 """Of steps, those of the warm-up among them."""
 LARGE_TOKENS = 128
 """Chunks of at least this many show what reading costs where it is not held back."""
+MEASURED_EVERY = 32
+"""Steps that read and decode in one pass say nothing of decoding alone: after so many, one decodes alone and is measured."""
+ALIKE = 0.25
+"""What so much fewer or more rows take is not measured anew."""
 FIRST_CHUNKS = 2
 FIRST_TOKENS = 64
 """In a young process a prompt begins with this little. Whoever kills workers soon after their start would otherwise
@@ -26,19 +30,40 @@ class PrefillBudget:
 
     def __init__(self) -> None:
         self._decode_seconds: float | None = None
+        self._decoded_rows = 0
+        self._since_measured = 0
         self._token_seconds: float | None = None
         self._large_token_seconds: float | None = None
         self._stepped_seconds = 0.0
 
-    def decoded(self, seconds: float) -> None:
-        """The decoding part of a step took this long."""
+    def decoded(self, seconds: float, rows: int) -> None:
+        """A token for each of so many rows, and nothing else, took this long."""
         self._stepped_seconds += seconds
-        self._decode_seconds = _smoothed(self._decode_seconds, seconds)
+        is_alike = self._are_alike(rows)
+        self._decode_seconds = _smoothed(self._decode_seconds if is_alike else None, seconds)
+        self._decoded_rows, self._since_measured = rows, 0
 
     def read(self, seconds: float, tokens: int) -> None:
-        """Reading this many tokens took this long."""
+        """Reading this many tokens, and nothing else, took this long."""
         self._stepped_seconds += seconds
-        rate = seconds / tokens
+        self._note_rate(seconds / tokens, tokens)
+
+    def read_beside(self, seconds: float, tokens: int) -> None:
+        """Reading this many tokens and decoding took this long together."""
+        self._stepped_seconds += seconds
+        self._since_measured += 1
+        decoding = self._decode_seconds or 0.0
+        # Never nothing, whatever noise there is: the next chunk is sized by it.
+        self._note_rate(max(seconds - decoding, 0.1 * seconds) / tokens, tokens)
+
+    def knows_decoding_of(self, rows: int) -> bool:
+        """Whether it was measured of late what so many rows take; else the next step has to decode alone."""
+        return self._since_measured < MEASURED_EVERY and self._are_alike(rows)
+
+    def _are_alike(self, rows: int) -> bool:
+        return abs(rows - self._decoded_rows) <= ALIKE * self._decoded_rows and self._decode_seconds is not None
+
+    def _note_rate(self, rate: float, tokens: int) -> None:
         self._token_seconds = _smoothed(self._token_seconds, rate)
         if tokens >= LARGE_TOKENS:
             self._large_token_seconds = _smoothed(self._large_token_seconds, rate)

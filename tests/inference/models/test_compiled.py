@@ -14,6 +14,7 @@ from mlx_lm.models.cache import BatchKVCache
 from numpy.typing import NDArray
 
 from actors.inference.models.compiled import choice, products, tables
+from actors.inference.models.compiled.attention import POSITIONS
 from actors.inference.models.compiled.machine_code import COLUMNS
 from actors.inference.models.compiled.team import Team
 from actors.inference.models.load import LoadedModel, load_checkpoint
@@ -110,6 +111,53 @@ def test_steps_of_a_ragged_batch_equal_mlxs(pair: tuple[LoadedModel, LoadedModel
                 numpy.asarray(theirs.keys_and_values()[1][row, :, pad:]),
                 rtol=1e-3, atol=1e-4,
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["grouped_heads", "one_key_value_head", "sliding_window"])
+def test_more_positions_than_a_block_are_attended_as_mlx_does(tmp_path: Path, shape: str) -> None:
+    folder = write_small(tmp_path / "small", shape=shape)
+    pair = load_checkpoint(folder, "cpu"), load_checkpoint(folder, "cpu", may_compile=False)
+    assert pair[0].threads is not None
+    draw = numpy.random.default_rng(7)
+    # Of the second row the first block is padding, and some of the next.
+    padding = [0, POSITIONS + 9]
+    caches = [[BatchKVCache(padding) for _ in loaded.model.layers] for loaded in pair]
+    for length in (POSITIONS + 40, 2 * POSITIONS, 7, 1):
+        ids = mx.array(draw.integers(3, 90, (2, length)))
+        found, expected = (numpy.asarray(one.model(ids, cache)) for one, cache in zip(pair, caches, strict=True))
+        real = numpy.ones((2, length), bool)
+        if length == POSITIONS + 40:
+            real[1, : padding[1]] = False
+        numpy.testing.assert_allclose(found[real], expected[real], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reading", "decoding"), [((1, 7), 1), ((1, 3), 2), ((3, 1), 1), ((2, 13), 5), ((1, 2 * COLUMNS), COLUMNS)]
+)
+def test_two_parts_in_one_pass_equal_each_by_itself(
+    pair: tuple[LoadedModel, LoadedModel], reading: tuple[int, int], decoding: int
+) -> None:
+    fast, slow = pair
+    draw = numpy.random.default_rng(decoding)
+    padding = [[0] * reading[0], [int(one) for one in draw.integers(0, 9, decoding)]]
+    padding[0][-1] = 2
+    ours, theirs = ([[BatchKVCache(pad) for _ in one.model.layers] for pad in padding] for one in pair)
+    for cache in (ours, theirs):
+        model = (fast if cache is ours else slow).model
+        for part, (rows, length) in enumerate(((reading[0], 6), (decoding, 17))):
+            model(mx.array(numpy.random.default_rng(part).integers(3, 90, (rows, length))), cache[part])
+    for _ in range(2):
+        ids = [mx.array(draw.integers(3, 90, shape)) for shape in (reading, (decoding, 1))]
+        both = fast.model.states_of_both((ids[0], ours[0]), (ids[1], ours[1]))
+        for found, one, cache in zip(both, ids, theirs, strict=True):
+            numpy.testing.assert_allclose(
+                numpy.asarray(found), numpy.asarray(slow.model.model(one, cache)), rtol=1e-3, atol=1e-3
+            )
+    for mine, other in zip(ours, theirs, strict=True):
+        assert [one._idx for one in mine] == [one._idx for one in other]
+        assert [one.offset.tolist() for one in mine] == [one.offset.tolist() for one in other]
+    with pytest.raises(ValueError, match="need compiled code"):
+        slow.model.states_of_both((ids[0], theirs[0]), (ids[1], theirs[1]))
 
 
 def test_a_cache_grows_in_steps_and_keeps_what_it_held(pair: tuple[LoadedModel, LoadedModel]) -> None:

@@ -49,11 +49,14 @@ def test_p08_running_rows_emit_in_every_step_while_a_long_prompt_is_read_under_t
     class Costs(PrefillBudget):
         """A machine on which decoding takes 50 ms and reading 2 ms a token, whatever this one does."""
 
-        def decoded(self, seconds: float) -> None:
-            super().decoded(0.05)
+        def decoded(self, seconds: float, rows: int) -> None:
+            super().decoded(0.05, rows)
 
         def read(self, seconds: float, tokens: int) -> None:
             super().read(0.002 * tokens, tokens)
+
+        def read_beside(self, seconds: float, tokens: int) -> None:
+            super().read_beside(0.05 + 0.002 * tokens, tokens)
 
     stepper = MlxStepper(tiny, {}, None, prefix_bytes=0)
     stepper._budget = Costs()

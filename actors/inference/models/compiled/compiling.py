@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy
+import platformdirs
 from numpy.typing import NDArray
 
-__all__ = ["Integers", "compiled", "compiled_as", "compiled_for_python", "compiled_strictly", "inlined"]
+__all__ = ["Integers", "Table", "compiled", "compiled_as", "compiled_for_python", "compiled_strictly", "inlined"]
+
+# What is compiled is kept by numba for the file of a function alone, not for those that it calls.
+_sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+numba.config.CACHE_DIR = str(
+    Path(numba.config.CACHE_DIR or platformdirs.user_cache_path("leanvibe") / "machine-code")
+    / hashlib.sha256(_sources).hexdigest()[:16]
+)
 
 _LOOSE = {"reassoc", "nsz", "contract"}
 """Sums may be made in another order, as any BLAS does it. Infinities and the like keep their meaning."""
 
 Integers = NDArray[numpy.int64]
+Table = NDArray[numpy.int64]
+"""Rows of them."""
 _Compiled = TypeVar("_Compiled", bound=Callable[..., Any])
 
 

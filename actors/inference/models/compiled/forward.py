@@ -27,6 +27,10 @@ _Floats = NDArray[numpy.float32]
 _Integers = NDArray[numpy.int64]
 
 
+Part = tuple[mx.array, Sequence[BatchKVCache] | None, TableTurn]
+"""Ids (rows, length), their caches or none, and the turning of their positions."""
+
+
 def can_compile(model: Any) -> bool:
     """Whether every product of a loaded `phi3.Model` can be made by compiled code."""
     modules = [model.model.embed_tokens, *([] if model.args.tie_word_embeddings else [model.lm_head])]
@@ -109,46 +113,66 @@ class CompiledForward:
 
     def states(self, inputs: mx.array, cache: Sequence[BatchKVCache] | None, turn: TableTurn) -> mx.array:
         """Normalized states (rows, length, hidden) of ids (rows, length) after what the cache holds, which grows by them."""
-        rows, length = inputs.shape
-        tokens = rows * length
+        return self.states_of_all([(inputs, cache, turn)])[0]
+
+    def states_of_all(self, parts: Sequence[Part]) -> list[mx.array]:
+        """The same of up to `tables.PARTS` parts that are not alike, in one call: so weights are fetched once for all."""
+        shapes = [inputs.shape for inputs, _, _ in parts]
+        counts = [rows * length for rows, length in shapes]
+        tokens = sum(counts)
         arguments = self._arguments
-        known = 0 if cache is None else cache[0]._idx
-        embedded = numpy.ascontiguousarray(numpy.asarray(self._embedding(inputs))).reshape(tokens, -1)
+        embedded = _together([numpy.asarray(self._embedding(inputs)) for inputs, _, _ in parts], tokens)
         target = numpy.empty((tokens, arguments.hidden_size), numpy.float32)
         table = self._table.copy()
-        kept = self._point_to_cache(table, cache, rows, length)
-        first_valid = (
-            numpy.zeros(rows, numpy.int64)
-            if cache is None
-            else numpy.asarray(cache[0].left_padding).astype(numpy.int64)
-        )
+        places = numpy.zeros((len(parts), tables.PART_FIELDS), numpy.int64)
+        first_valid, kept, longest = [], [], 0
+        first_token = first_row = 0
+        for number, ((_, cache, _), (rows, length)) in enumerate(zip(parts, shapes, strict=True)):
+            known = 0 if cache is None else cache[0]._idx
+            places[number] = first_token, first_row, rows, length, known
+            first_token, first_row, longest = (
+                first_token + rows * length,
+                first_row + rows,
+                max(longest, known + length),
+            )
+            start = tables.CACHES + tables.CACHE_FIELDS * number
+            kept += self._point_to_cache(table[:, start : start + tables.CACHE_FIELDS], cache, rows, length)
+            first_valid.append(
+                numpy.zeros(rows, numpy.int64)
+                if cache is None
+                else numpy.asarray(cache[0].left_padding).astype(numpy.int64)
+            )
         sizes = numpy.zeros(tables.SIZE_FIELDS, numpy.int64)
         width, half = arguments.head_dim, arguments.rotary.width // 2
         sizes[: tables.SOURCE] = (
-            tokens, rows, length, len(table), arguments.hidden_size, arguments.num_attention_heads,
-            arguments.num_key_value_heads, width, arguments.intermediate_size, half, known, self._window,
+            tokens, len(table), arguments.hidden_size, arguments.num_attention_heads, arguments.num_key_value_heads,
+            width, arguments.intermediate_size, half, self._window,
         )  # fmt: skip
         sizes[[tables.SOURCE, tables.TARGET, tables.FINAL_NORM]] = _at(embedded), _at(target), _at(self._norm)
         arena = self._divide_arena(sizes, tokens)
-        _to_tiles(arena[tables.COSINES], turn.cosines, tokens)
-        _to_tiles(arena[tables.SINES], turn.sines, tokens)
+        for field in (tables.COSINES, tables.SINES):
+            angles = [turn.cosines if field == tables.COSINES else turn.sines for _, _, turn in parts]
+            per_token = [_for_each_token(one, count) for one, count in zip(angles, counts, strict=True)]
+            _to_tiles(arena[field], _together(per_token, tokens), tokens)
         group = arguments.num_attention_heads // arguments.num_key_value_heads
-        scratch = self._scratch_of(attention.scratch_bytes(known + length, width, group))
+        scratch = self._scratch_of(attention.scratch_bytes(longest, width, group))
         progress = _progress(layers.PHASES_OF_A_LAYER * len(table) + 2)
+        valid = numpy.concatenate(first_valid)
         self._team.run(
             layers.forward,
             [
-                (_at(progress), _at(one), self._team.threads, table, sizes, first_valid, self._epsilon, self._scale)
+                (_at(progress), _at(one), self._team.threads, table, places, sizes, valid, self._epsilon, self._scale)
                 for one in scratch
             ],
             (progress, kept),
         )
-        if cache is not None:
-            offset = cache[0].offset + length
-            for one in cache:
-                one._idx += length
-                one.offset = offset
-        return mx.array(target).reshape(rows, length, -1)
+        for (_, cache, _), (_, length) in zip(parts, shapes, strict=True):
+            _grow(cache, length)
+        ends = numpy.cumsum(counts)
+        return [
+            mx.array(target[end - count : end]).reshape(*shape, -1)
+            for end, count, shape in zip(ends, counts, shapes, strict=True)
+        ]
 
     def logits(self, states: mx.array) -> mx.array:
         """States (…, hidden) times the head: (…, vocabulary)."""
@@ -170,19 +194,19 @@ class CompiledForward:
         return mx.array(target).reshape(*states.shape[:-1], -1)
 
     def _point_to_cache(
-        self, table: _Integers, cache: Sequence[BatchKVCache] | None, rows: int, length: int
+        self, fields: _Integers, cache: Sequence[BatchKVCache] | None, rows: int, length: int
     ) -> list[Any]:
-        """Say in the table where keys and values go; what has to live until the call ends."""
+        """Say in (layers, `tables.CACHE_FIELDS`) where keys and values go; what has to live until the call ends."""
         arguments = self._arguments
         shape = (rows, arguments.num_key_value_heads, length, arguments.head_dim)
         if cache is None:
             # Nothing is read again once its layer is done.
             views = [numpy.empty(shape, numpy.float32), numpy.empty(shape, numpy.float32)]
-            table[:, tables.KEYS :] = _fields_of(views)
+            fields[:] = _fields_of(views)
             return views
-        for row, one in zip(table, cache, strict=True):
+        for row, one in zip(fields, cache, strict=True):
             _make_room(one, shape)
-            row[tables.KEYS :] = _place_of(one).fields
+            row[:] = _place_of(one).fields
         return []
 
     def _divide_arena(self, sizes: _Integers, tokens: int) -> dict[int, _Floats]:
@@ -279,11 +303,31 @@ def _make_room(cache: BatchKVCache, shape: tuple[int, int, int, int]) -> None:
     cache.keys, cache.values = grown
 
 
-def _to_tiles(out: _Floats, table: mx.array, tokens: int) -> None:
-    """(rows or 1, 1, length, features) as tiles of all tokens."""
+def _grow(cache: Sequence[BatchKVCache] | None, length: int) -> None:
+    """Note in the caches what was written behind their ends."""
+    if cache is None:
+        return
+    offset = cache[0].offset + length
+    for one in cache:
+        one._idx += length
+        one.offset = offset
+
+
+def _together(arrays: Sequence[_Floats], tokens: int) -> _Floats:
+    """Whatever comes before the last axis is tokens, in the order of the arrays."""
+    flat = [one.reshape(-1, one.shape[-1]) for one in arrays]
+    return numpy.ascontiguousarray(flat[0] if len(flat) == 1 else numpy.concatenate(flat)).reshape(tokens, -1)
+
+
+def _for_each_token(table: mx.array, tokens: int) -> _Floats:
+    """Angles (rows or 1, 1, length, features) as (tokens, features)."""
     source = numpy.asarray(table)[:, 0]
     rows = tokens // source.shape[1]
-    flat = numpy.broadcast_to(source, (rows, *source.shape[1:])).reshape(tokens, -1)
+    return numpy.broadcast_to(source, (rows, *source.shape[1:])).reshape(tokens, -1)
+
+
+def _to_tiles(out: _Floats, flat: _Floats, tokens: int) -> None:
+    """(tokens, features) as tiles."""
     features = flat.shape[1]
     if tokens <= few_tokens.FEW:
         out[: flat.size] = flat.reshape(-1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numba
 import numpy
 
-from actors.inference.models.compiled.attention import attend_token, attend_tokens
-from actors.inference.models.compiled.compiling import Integers, compiled, compiled_for_python, inlined
+from actors.inference.models.compiled.attention import attend_token, attend_tokens, attentions_of
+from actors.inference.models.compiled.compiling import Integers, Table, compiled, compiled_for_python, inlined
 from actors.inference.models.compiled.exponential import exponential
 from actors.inference.models.compiled.machine_code import COLUMNS, floats_at
 from actors.inference.models.compiled.products import (
@@ -23,6 +23,8 @@ from actors.inference.models.compiled.products import (
     to_tiles,
 )
 from actors.inference.models.compiled.tables import (
+    CACHE_FIELDS,
+    CACHES,
     COSINES,
     DOWN_PROJECTION,
     FINAL_NORM,
@@ -35,18 +37,18 @@ from actors.inference.models.compiled.tables import (
     INTERMEDIATE,
     KEY_HEADS,
     KEYS,
-    KNOWN,
     LAYERS,
-    LENGTH,
     MIXED,
     NORM_AFTER,
     NORM_BEFORE,
     NORMED,
     OUTPUT_PROJECTION,
+    PART_FIRST_TOKEN,
+    PART_KNOWN,
+    PART_LENGTH,
     PROJECTION_FIELDS,
     QKV,
     QKV_PROJECTION,
-    ROWS,
     SINES,
     SOURCE,
     STATES,
@@ -108,22 +110,28 @@ def _turn(head: int, cosines: int, sines: int, half: int, columns: int) -> None:
 
 
 @inlined
-def _keep(layer: Integers, place: int, sizes: Integers, head: int, source: int, tile: int, columns: int) -> None:
-    """Put one head of one tile into the cache: keys or values, as ``place`` says."""
-    tokens, length, width = sizes[TOKENS], sizes[LENGTH], sizes[HEAD_WIDTH]
+def _keep(layer: Integers, parts: Table, place: int, sizes: Integers, head: int, source: int, tile: int) -> None:
+    """Put one head of one tile into the caches: keys or values, as ``place`` says."""
+    tokens, width = sizes[TOKENS], sizes[HEAD_WIDTH]
+    columns = columns_of(tile, tokens)
     values = floats_at(source, 1)
     for lane in range(min(columns, tokens - step_of(tokens) * tile)):
         token = step_of(tokens) * tile + lane
-        row, position = token // length, sizes[KNOWN] + token % length
+        part = 0
+        while part + 1 < len(parts) and token >= parts[part + 1, PART_FIRST_TOKEN]:
+            part += 1
+        fields = CACHES + CACHE_FIELDS * part + place
+        within, length = token - parts[part, PART_FIRST_TOKEN], parts[part, PART_LENGTH]
+        row, position = within // length, parts[part, PART_KNOWN] + within % length
         out = floats_at(
-            layer[place] + row * layer[place + 1] + head * layer[place + 2] + position * layer[place + 3], 1
+            layer[fields] + row * layer[fields + 1] + head * layer[fields + 2] + position * layer[fields + 3], 1
         )
         for feature in range(width):
             out[feature] = values[feature * columns + lane]
 
 
 @inlined
-def _qkv_of_head(layer: Integers, sizes: Integers, head: int, scratch: int) -> None:
+def _qkv_of_head(layer: Integers, parts: Table, sizes: Integers, head: int, scratch: int) -> None:
     """One head of queries, keys or values: its product, its turning, its place in the cache."""
     tokens, width, heads, key_heads = sizes[TOKENS], sizes[HEAD_WIDTH], sizes[HEADS], sizes[KEY_HEADS]
     features, half = (heads + 2 * key_heads) * width, sizes[HALF_TURNED]
@@ -142,9 +150,8 @@ def _qkv_of_head(layer: Integers, sizes: Integers, head: int, scratch: int) -> N
     if head >= heads:
         place, number = (KEYS, head - heads) if head < heads + key_heads else (VALUES, head - heads - key_heads)
         for tile in range(tiles_of(tokens)):
-            columns = columns_of(tile, tokens)
-            source = sizes[QKV] + 4 * (step_of(tokens) * tile * features + head * width * columns)
-            _keep(layer, place, sizes, number, source, tile, columns)
+            source = sizes[QKV] + 4 * (step_of(tokens) * tile * features + head * width * columns_of(tile, tokens))
+            _keep(layer, parts, place, sizes, number, source, tile)
 
 
 @inlined
@@ -172,14 +179,33 @@ _BEFORE, _HEADS, _ATTENTION, _AFTER_ATTENTION, _BETWEEN, _GATED, _AFTER_GATE = r
 
 
 @inlined
-def _pieces_of(step: int, sizes: Integers, rows_each: int) -> int:
+def _attend(
+    layer: Integers, parts: Table, sizes: Integers, first_valid: Integers, scale: float, piece: int, scratch: int
+) -> None:
+    """One piece of attention; those of the first part come first."""
+    part = 0
+    pieces = attentions_of(parts[0], sizes)
+    while piece >= pieces:
+        piece -= pieces
+        part += 1
+        pieces = attentions_of(parts[part], sizes)
+    cache = layer[CACHES + CACHE_FIELDS * part : CACHES + CACHE_FIELDS * (part + 1)]
+    if parts[part, PART_LENGTH] == 1:
+        attend_token(cache, parts[part], sizes, first_valid, scale, piece, scratch)
+    else:
+        attend_tokens(cache, parts[part], sizes, first_valid, scale, piece, scratch)
+
+
+@inlined
+def _pieces_of(step: int, parts: Table, sizes: Integers, rows_each: int) -> int:
     """How many pieces a step is shared out in."""
     if step == _HEADS:
         return int(sizes[HEADS] + 2 * sizes[KEY_HEADS])
     if step == _ATTENTION:
-        if sizes[LENGTH] == 1:
-            return int(sizes[ROWS] * sizes[KEY_HEADS])
-        return int(sizes[ROWS] * sizes[HEADS] * ((sizes[LENGTH] + COLUMNS - 1) // COLUMNS))
+        pieces = 0
+        for part in range(len(parts)):
+            pieces += attentions_of(parts[part], sizes)
+        return pieces
     if rows_each:
         outputs = sizes[INTERMEDIATE] if step == _GATED else sizes[HIDDEN]
         return int((outputs + rows_each - 1) // rows_each)
@@ -197,7 +223,7 @@ def _rows_each(step: int, sizes: Integers, threads: int) -> int:
 
 @inlined
 def _do_piece(
-    step: int, piece: int, rows_each: int, layer: Integers, sizes: Integers, first_valid: Integers,
+    step: int, piece: int, rows_each: int, layer: Integers, parts: Table, sizes: Integers, first_valid: Integers,
     epsilon: float, scale: float, scratch: int,
 ) -> None:  # fmt: skip
     tokens, hidden = sizes[TOKENS], sizes[HIDDEN]
@@ -209,12 +235,9 @@ def _do_piece(
         if step == _LEAVE:
             _from_tiles(sizes[NORMED], sizes[TARGET], tokens, hidden, piece)
     elif step == _HEADS:
-        _qkv_of_head(layer, sizes, piece, scratch)
+        _qkv_of_head(layer, parts, sizes, piece, scratch)
     elif step == _ATTENTION:
-        if sizes[LENGTH] == 1:
-            attend_token(layer, sizes, first_valid, scale, piece, scratch)
-        else:
-            attend_tokens(layer, sizes, first_valid, scale, piece, scratch)
+        _attend(layer, parts, sizes, first_valid, scale, piece, scratch)
     elif step == _GATED:
         _gate_rows(layer, sizes, first, count, scratch)
     elif step == _ENTER:
@@ -240,26 +263,28 @@ def _from_tiles(source: int, out: int, tokens: int, features: int, tile: int) ->
 
 @inlined
 def _share(
-    progress: int, phase: int, step: int, threads: int, layer: Integers, sizes: Integers, first_valid: Integers,
-    epsilon: float, scale: float, scratch: int,
+    progress: int, phase: int, step: int, threads: int, layer: Integers, parts: Table, sizes: Integers,
+    first_valid: Integers, epsilon: float, scale: float, scratch: int,
 ) -> None:  # fmt: skip
     """This thread's part in one step."""
     rows_each = _rows_each(step, sizes, threads)
-    pieces, mine = _pieces_of(step, sizes, rows_each), 0
+    pieces, mine = _pieces_of(step, parts, sizes, rows_each), 0
     piece = take(progress, phase)
     while piece < pieces:
-        _do_piece(step, piece, rows_each, layer, sizes, first_valid, epsilon, scale, scratch)
+        _do_piece(step, piece, rows_each, layer, parts, sizes, first_valid, epsilon, scale, scratch)
         mine += 1
         piece = take(progress, phase)
     finish(progress, phase, pieces, mine)
 
 
-@compiled_for_python("void(int64, int64, int64, int64[:, ::1], int64[::1], int64[::1], float32, float32)")
+@compiled_for_python(
+    "void(int64, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], float32, float32)"
+)
 def forward(
-    progress: int, scratch: int, threads: int, layers: Integers, sizes: Integers, first_valid: Integers,
+    progress: int, scratch: int, threads: int, layers: Table, parts: Table, sizes: Integers, first_valid: Integers,
     epsilon: float, scale: float,
 ) -> None:  # fmt: skip
-    """Embedded tokens (rows x length, hidden) to normalized states of the same shape; run by every thread.
+    """Embedded tokens of all parts, (tokens, hidden), to normalized states of the same shape; run by every thread.
 
     ``progress`` is the address of zeroed counters, `PHASES_OF_A_LAYER` phases for each layer and two more; ``scratch`` is this
     thread's own. Of each row the positions from ``first_valid`` on are no padding. The caches have room for what comes.
@@ -271,4 +296,4 @@ def forward(
             number, step = 0, _ENTER
         elif phase == last:
             number, step = 0, _LEAVE
-        _share(progress, phase, step, threads, layers[number], sizes, first_valid, epsilon, scale, scratch)
+        _share(progress, phase, step, threads, layers[number], parts, sizes, first_valid, epsilon, scale, scratch)

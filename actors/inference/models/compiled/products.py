@@ -29,6 +29,7 @@ from actors.inference.models.compiled.machine_code import (
     tile_8,
     tile_8_one,
     tile_16,
+    tile_16_four,
     tile_16_one,
     tile_32,
     tile_32_one,
@@ -124,6 +125,9 @@ def tile_product(
         while row + _ROWS_16 <= rows:
             tile_16(x, w + row * row_step, row_step, step, y + 64 * row, depth, adds)
             row += _ROWS_16
+        while row + 4 <= rows:
+            tile_16_four(x, w + row * row_step, row_step, step, y + 64 * row, depth, adds)
+            row += 4
         while row < rows:
             tile_16_one(x, w + row * row_step, row_step, step, y + 64 * row, depth, adds)
             row += 1
@@ -145,19 +149,25 @@ def _unpack_rows(projection: Integers, inputs: int, first: int, rows: int, start
     bits, group = projection[BITS], projection[GROUP]
     groups = inputs // group
     scales, biases = floats_at(projection[SCALES], 1), floats_at(projection[BIASES], 1)
+    # Where a row of a block begins in its group; counted on from there, since dividing takes longer than unpacking.
+    first_group, first_left = start // group, group - start % group
     for row in range(rows):
-        words = projection[WEIGHT] + (first + row) * (inputs // 8) * bits
-        for k in range(start, start + depth, 32):
-            place = (first + row) * groups + k // group
+        words = projection[WEIGHT] + ((first + row) * inputs + start) // 8 * bits
+        place, left = (first + row) * groups + first_group, first_left
+        there = out + 4 * row * depth
+        for _ in range(depth // 32):
             scale, bias = scales[place], biases[place]
-            here = words + (k // 8) * bits
-            there = out + 4 * (row * depth + k - start)
             if bits == 4:
                 for part in range(4):
-                    unpack_4(here + 4 * part, there + 32 * part, scale, bias)
+                    unpack_4(words + 4 * part, there + 32 * part, scale, bias)
             else:
                 for part in range(4):
-                    unpack_8(here + 8 * part, there + 32 * part, scale, bias)
+                    unpack_8(words + 8 * part, there + 32 * part, scale, bias)
+            words += 4 * bits
+            there += 128
+            left -= 32
+            if left == 0:
+                place, left = place + 1, group
 
 
 @compiled_as("void(int64, int64, int64, int64, int64, int64, int64, int64, int64[::1], int64, int64)")

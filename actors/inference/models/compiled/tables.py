@@ -3,6 +3,8 @@
 __all__ = [
     "BIASES",
     "BITS",
+    "CACHES",
+    "CACHE_FIELDS",
     "COSINES",
     "DOWN_PROJECTION",
     "FINAL_NORM",
@@ -16,19 +18,23 @@ __all__ = [
     "INTERMEDIATE",
     "KEYS",
     "KEY_HEADS",
-    "KNOWN",
     "LAYERS",
     "LAYER_FIELDS",
-    "LENGTH",
     "MIXED",
     "NORMED",
     "NORM_AFTER",
     "NORM_BEFORE",
     "OUTPUT_PROJECTION",
+    "PARTS",
+    "PART_FIELDS",
+    "PART_FIRST_ROW",
+    "PART_FIRST_TOKEN",
+    "PART_KNOWN",
+    "PART_LENGTH",
+    "PART_ROWS",
     "PROJECTION_FIELDS",
     "QKV",
     "QKV_PROJECTION",
-    "ROWS",
     "SCALES",
     "SINES",
     "SIZE_FIELDS",
@@ -50,14 +56,21 @@ QKV_PROJECTION, OUTPUT_PROJECTION, GATE_UP_PROJECTION, DOWN_PROJECTION = (
 """Their fields come first in a layer's row."""
 NORM_BEFORE = 4 * PROJECTION_FIELDS
 NORM_AFTER = NORM_BEFORE + 1
-KEYS = NORM_AFTER + 1
-"""Address, and steps in bytes from row to row, from head to head and from position to position."""
-VALUES = KEYS + 4
-LAYER_FIELDS = VALUES + 4
+CACHES = NORM_AFTER + 1
+"""Then those of each part's cache."""
+PARTS = 2
+"""Rows that follow each other in one call although they are not alike: prompts that are read, and rows that decode."""
+KEYS, VALUES, CACHE_FIELDS = 0, 4, 8
+"""Of a part's cache in a layer: address, and steps in bytes from row to row, from head to head and from position to position."""
+LAYER_FIELDS = CACHES + PARTS * CACHE_FIELDS
+
+PART_FIRST_TOKEN, PART_FIRST_ROW, PART_ROWS, PART_LENGTH, PART_KNOWN, PART_FIELDS = range(6)
+"""Of a part: its place among all tokens and among all rows, its rows and their common length, and positions in its cache before
+the call."""
 
 (
-    TOKENS, ROWS, LENGTH, LAYERS, HIDDEN, HEADS, KEY_HEADS, HEAD_WIDTH, INTERMEDIATE, HALF_TURNED, KNOWN, WINDOW,
+    TOKENS, LAYERS, HIDDEN, HEADS, KEY_HEADS, HEAD_WIDTH, INTERMEDIATE, HALF_TURNED, WINDOW,
     SOURCE, TARGET, FINAL_NORM, STATES, NORMED, QKV, MIXED, GATE, UP, COSINES, SINES, SIZE_FIELDS,
-) = range(24)  # fmt: skip
-"""Sizes: tokens are rows times length; ``KNOWN`` positions are in the cache before the call; ``WINDOW`` is 0 for none.
-The rest are addresses: embedded tokens and normalized states row by row, and tiles in between."""
+) = range(21)  # fmt: skip
+"""Sizes, of all parts together; ``WINDOW`` is 0 for none. From ``SOURCE`` on they are addresses: embedded tokens and normalized
+states row by row, and tiles in between."""
