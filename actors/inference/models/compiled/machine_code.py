@@ -32,6 +32,7 @@ from actors.inference.models.compiled.vectors import (
 
 __all__ = [
     "COLUMNS",
+    "DOT_ROWS",
     "TILE_ROWS",
     "count_up",
     "dot_4_by_1",
@@ -42,6 +43,7 @@ __all__ = [
     "dot_8_by_2",
     "dot_8_by_4",
     "dot_8_by_8",
+    "fetch_soon",
     "floats_at",
     "power_of_two",
     "read_count",
@@ -213,11 +215,13 @@ def _dot_packed(bits: int, rows: int, columns: int) -> Any:
     return dot
 
 
-dot_4_by_1, dot_8_by_1 = _dot_packed(4, 4, 1), _dot_packed(8, 4, 1)
-dot_4_by_2, dot_8_by_2 = _dot_packed(4, 2, 2), _dot_packed(8, 2, 2)
-dot_4_by_4, dot_8_by_4 = _dot_packed(4, 2, 4), _dot_packed(8, 2, 4)
-dot_4_by_8, dot_8_by_8 = _dot_packed(4, 1, 8), _dot_packed(8, 1, 8)
-"""Weights of 4 or 8 bits by columns; of rows four, two, two and one."""
+DOT_ROWS = {1: 4, 2: 4, 4: 4, 8: 2} if _has_wide_registers else {1: 4, 2: 2, 4: 2, 8: 1}
+"""Rows of packed weights in a product with so many columns: as many sums as there are registers for. AVX-512 has 32."""
+dot_4_by_1, dot_8_by_1 = _dot_packed(4, DOT_ROWS[1], 1), _dot_packed(8, DOT_ROWS[1], 1)
+dot_4_by_2, dot_8_by_2 = _dot_packed(4, DOT_ROWS[2], 2), _dot_packed(8, DOT_ROWS[2], 2)
+dot_4_by_4, dot_8_by_4 = _dot_packed(4, DOT_ROWS[4], 4), _dot_packed(8, DOT_ROWS[4], 4)
+dot_4_by_8, dot_8_by_8 = _dot_packed(4, DOT_ROWS[8], 8), _dot_packed(8, DOT_ROWS[8], 8)
+"""Weights of 4 or 8 bits by columns."""
 
 
 @instructions
@@ -263,6 +267,20 @@ def read_count(_typing: Any, _address: Any) -> Any:
         return builder.load_atomic(pointer(builder, arguments[0], I64), "acquire", 8)
 
     return types.int64(types.int64), code
+
+
+@instructions
+def fetch_soon(_typing: Any, _address: Any) -> Any:
+    """Have the 64 bytes about an address brought nearer, without waiting for them; any address will do."""
+
+    def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        where = pointer(builder, arguments[0], I8)
+        signature = ir.FunctionType(ir.VoidType(), [where.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+        builder.call(function, [where, I32(0), I32(3), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
 
 
 @instructions
