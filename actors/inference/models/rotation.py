@@ -16,9 +16,12 @@ On a GPU `mx.fast.rope` is one kernel.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import mlx.core as mx
+import numpy
+from numpy.typing import NDArray
 
 from actors.inference.models.phi3_config import Rotary
 
@@ -62,7 +65,8 @@ class Rotation:
         is_long = self._are_long(cache, inputs, sequence_lengths) if self._rotary.is_longrope else [False]
         offset = 0 if cache is None else cache.offset
         if mx.default_device() == mx.Device(mx.cpu):
-            wavelengths = mx.where(mx.array(is_long)[:, None], self._long, self._short)
+            short, long = self._for_numpy
+            wavelengths = numpy.where(numpy.array(is_long)[:, None], long, short)
             return TableTurn(self._rotary, wavelengths, offset, inputs.shape[1])
         if not self._rotary.is_longrope:
             return _FusedTurn(self._rotary, offset, None)
@@ -71,6 +75,11 @@ class Rotation:
         if not any(is_long):
             return _FusedTurn(self._rotary, offset, self._short)
         return _FusedTurn(self._rotary, offset, self._short, self._long, mx.array(is_long)[:, None, None, None])
+
+    @cached_property
+    def _for_numpy(self) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]:
+        """The short wavelengths and the long ones."""
+        return numpy.array(self._short), numpy.array(self._long)
 
     def _are_long(self, cache: Any, inputs: mx.array, sequence_lengths: Sequence[int] | None) -> list[bool]:
         rows, length = inputs.shape
@@ -87,20 +96,26 @@ class Rotation:
 
 
 class TableTurn:
-    """By sines and cosines of its own (rows or 1, 1, length, width / 2)."""
+    """By sines and cosines of its own (rows or 1, 1, length, width / 2), which numpy computes: that waits for no thread of MLX's."""
 
-    def __init__(self, rotary: Rotary, wavelengths: mx.array, offset: Any, length: int) -> None:
-        positions = mx.array(offset).reshape(-1, 1) + mx.arange(length)
+    def __init__(self, rotary: Rotary, wavelengths: NDArray[numpy.float32], offset: Any, length: int) -> None:
+        positions = numpy.asarray(offset).reshape(-1, 1) + numpy.arange(length)
         # As the reference has it: a product with the reciprocal, in float32.
-        angles = (positions * rotary.position_scale)[:, None, :, None] * (1.0 / wavelengths)[:, None, None, :]
-        self.cosines = mx.cos(angles) * rotary.attention_factor
-        self.sines = mx.sin(angles) * rotary.attention_factor
+        scaled = positions.astype(numpy.float32) * numpy.float32(rotary.position_scale)
+        angles = scaled[:, None, :, None] * (numpy.float32(1) / wavelengths)[:, None, None, :]
+        self.cosines = numpy.cos(angles) * numpy.float32(rotary.attention_factor)
+        self.sines = numpy.sin(angles) * numpy.float32(rotary.attention_factor)
         self._width = rotary.width
 
+    @cached_property
+    def _of_mlx(self) -> tuple[mx.array, mx.array]:
+        return mx.array(self.cosines), mx.array(self.sines)
+
     def __call__(self, heads: mx.array) -> mx.array:
+        cosines, sines = self._of_mlx
         half = self._width // 2
         first, second = heads[..., :half], heads[..., half : self._width]
-        parts = [first * self.cosines - second * self.sines, second * self.cosines + first * self.sines]
+        parts = [first * cosines - second * sines, second * cosines + first * sines]
         if heads.shape[-1] > self._width:
             parts.append(heads[..., self._width :])
         return mx.concatenate(parts, axis=-1)

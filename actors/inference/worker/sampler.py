@@ -37,18 +37,18 @@ class Sampled:
 def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]) -> Sampled:
     """Choose the next token of each row. ``logits`` is (rows, vocabulary); ``matchers`` are by row number."""
     logits = logits.astype(mx.float32)
+    library = _array_library()
     normalizer = _normalizers(logits)
     scores, failed = _adjusted(logits, rows, matchers)
     is_cold = all(row.sampling.temperature == 0 for row in rows)
-    chosen = _likeliest_of_all(scores) if is_cold else _drawn(scores, rows)
-    own = mx.take_along_axis(logits, chosen[:, None], axis=-1)[:, 0] - normalizer
-    mx.eval(chosen, own)
+    chosen = library.asarray(_likeliest_of_all(scores) if is_cold else _drawn(scores, rows))
+    own = library.take_along_axis(library.asarray(logits), chosen[:, None], axis=-1)[:, 0] - normalizer
     alternatives = [
-        None if row.alternatives is None else _likeliest(logits[index] - normalizer[index], row.alternatives)
+        None if row.alternatives is None else _likeliest(logits[index] - float(normalizer[index]), row.alternatives)
         for index, row in enumerate(rows)
     ]
-    token_ids: list[int] = chosen.tolist()  # type: ignore[assignment]
-    log_probabilities: list[float] = own.tolist()  # type: ignore[assignment]
+    token_ids: list[int] = chosen.tolist()
+    log_probabilities: list[float] = own.tolist()
     return Sampled(token_ids, log_probabilities, alternatives, failed)
 
 
@@ -60,12 +60,12 @@ def _array_library() -> Any:
     return numpy if mx.default_device() == mx.Device(mx.cpu) else mx
 
 
-def _normalizers(logits: mx.array) -> mx.array:
-    """The logarithm of the sum of exponentials, row by row."""
+def _normalizers(logits: mx.array) -> Any:
+    """The logarithm of the sum of exponentials, row by row, as `_array_library` has it."""
     if _array_library() is mx:
         return mx.logsumexp(logits, axis=-1)
     # Row by row, so that the exponentials stay in the cache.
-    return mx.array([_normalizer(scores) for scores in numpy.asarray(logits)])
+    return numpy.array([_normalizer(scores) for scores in numpy.asarray(logits)], numpy.float32)
 
 
 def _normalizer(scores: NDArray[numpy.float32]) -> float:
@@ -73,10 +73,10 @@ def _normalizer(scores: NDArray[numpy.float32]) -> float:
     return float(numpy.log(numpy.exp(scores - peak).sum()) + peak)
 
 
-def _likeliest_of_all(scores: mx.array) -> mx.array:
+def _likeliest_of_all(scores: mx.array) -> Any:
     """The likeliest token of each row, the first of equals."""
     library = _array_library()
-    return mx.array(library.argmax(library.asarray(scores), axis=-1))
+    return library.argmax(library.asarray(scores), axis=-1)
 
 
 def _likeliest(log_probabilities: mx.array, count: int) -> list[tuple[int, float]]:

@@ -17,6 +17,7 @@ from actors.inference.models.canary import (
     canary_negative_log_likelihood,
     canary_token_ids,
 )
+from actors.inference.models.compiled.choice import use_compiled
 from actors.inference.models.load import LoadedModel, load_checkpoint
 
 pytestmark = pytest.mark.mlx_real_inference
@@ -120,4 +121,6 @@ def test_the_same_weights_shuffled_fail_the_canary(embedded_model: Path) -> None
         if tensor.ndim == 2
     ]
     model.load_weights(shuffled, strict=False)
+    # Compiled code keeps the addresses of the weights that there were.
+    assert use_compiled(model)[1] is None
     assert canary_negative_log_likelihood(model, canary_token_ids(embedded_model)) > CANARY_CEILING_NATS

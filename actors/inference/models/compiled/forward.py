@@ -75,6 +75,27 @@ class _Projection:
         self.outputs = int(arrays[0].shape[0])
 
 
+class _Embedding:
+    """Rows of the table of tokens, as numpy reads them in place: that waits for no thread of MLX's."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._weight = _contiguous(module.weight)
+        self._bits = 0
+        if isinstance(module, nn.QuantizedEmbedding):
+            self._bits, self._scales, self._biases = module.bits, _contiguous(module.scales), _contiguous(module.biases)
+            self._shifts = numpy.arange(0, 32, self._bits, dtype=numpy.uint32)
+
+    def of(self, ids: NDArray[Any]) -> _Floats:
+        """Ids of any shape as (…, width)."""
+        rows: NDArray[Any] = self._weight[ids]
+        if not self._bits:
+            return rows
+        numbers = ((rows[..., None] >> self._shifts) & numpy.uint32(2**self._bits - 1)).astype(numpy.float32)
+        scales, biases = self._scales[ids], self._biases[ids]
+        grouped: _Floats = numbers.reshape(*scales.shape, -1) * scales[..., None] + biases[..., None]
+        return grouped.reshape(*ids.shape, -1)
+
+
 class CompiledForward:
     """All layers of one model, and its head. Belongs to the thread that steps the model."""
 
@@ -83,12 +104,12 @@ class CompiledForward:
         arguments = model.args
         self._team = team
         self._arguments = arguments
-        self._embedding = model.model.embed_tokens
+        self._embedding = _Embedding(model.model.embed_tokens)
         self._window = arguments.sliding_window or 0
         self._epsilon = numpy.float32(arguments.rms_norm_eps)
         self._scale = numpy.float32(arguments.head_dim**-0.5)
         self._norm = _contiguous(model.model.norm.weight)
-        self._head = _Projection(self._embedding if arguments.tie_word_embeddings else model.lm_head)
+        self._head = _Projection(model.model.embed_tokens if arguments.tie_word_embeddings else model.lm_head)
         self._kept: list[Any] = []
         self._table = numpy.zeros((arguments.num_hidden_layers, tables.LAYER_FIELDS), numpy.int64)
         for row, layer in zip(self._table, model.layers, strict=True):
@@ -121,7 +142,7 @@ class CompiledForward:
         counts = [rows * length for rows, length in shapes]
         tokens = sum(counts)
         arguments = self._arguments
-        embedded = _together([numpy.asarray(self._embedding(inputs)) for inputs, _, _ in parts], tokens)
+        embedded = _together([self._embedding.of(numpy.asarray(inputs)) for inputs, _, _ in parts], tokens)
         target = numpy.empty((tokens, arguments.hidden_size), numpy.float32)
         table = self._table.copy()
         places = numpy.zeros((len(parts), tables.PART_FIELDS), numpy.int64)
@@ -307,7 +328,8 @@ def _grow(cache: Sequence[BatchKVCache] | None, length: int) -> None:
     """Note in the caches what was written behind their ends."""
     if cache is None:
         return
-    offset = cache[0].offset + length
+    # A value instead of a sum that MLX has yet to make: the next call asks for it.
+    offset = mx.array(numpy.asarray(cache[0].offset) + numpy.int32(length))
     for one in cache:
         one._idx += length
         one.offset = offset
@@ -319,9 +341,9 @@ def _together(arrays: Sequence[_Floats], tokens: int) -> _Floats:
     return numpy.ascontiguousarray(flat[0] if len(flat) == 1 else numpy.concatenate(flat)).reshape(tokens, -1)
 
 
-def _for_each_token(table: mx.array, tokens: int) -> _Floats:
-    """Angles (rows or 1, 1, length, features) as (tokens, features)."""
-    source = numpy.asarray(table)[:, 0]
+def _for_each_token(table: _Floats, tokens: int) -> _Floats:
+    """Sines or cosines (rows or 1, 1, length, features) as (tokens, features)."""
+    source = table[:, 0]
     rows = tokens // source.shape[1]
     return numpy.broadcast_to(source, (rows, *source.shape[1:])).reshape(tokens, -1)
 
