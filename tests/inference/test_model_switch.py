@@ -313,9 +313,11 @@ async def test_md8_a_request_that_comes_while_it_is_unloaded_waits_for_the_next_
 
 
 async def test_md9_a_model_that_nobody_uses_is_unloaded_by_the_setting() -> None:
-    async with inference_room(step_seconds=0.005, idle_unload_seconds=0.4) as room:
+    # Not seen ready before: who looks late finds it unloaded already.
+    async with inference_room(step_seconds=0.005, idle_unload_seconds=0.4, is_ready=False) as room:
+        running = await room.start("count to 400")
+        await room.tokens(running)
         pid = (await room.health()).worker_pid
-        running = await room.start("count to 60")
         await room.until_health(lambda one: one.state == "unloaded")
         assert isinstance(room.events[running][-1], GenerationDone), "it was in use until then"
         assert pid is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +251,20 @@ def test_machine_code_is_kept_where_it_is_said(monkeypatch: pytest.MonkeyPatch, 
     assert folder.stat().st_mode & 0o777 == 0o700, "what lies there is run"
     choice.keep_machine_code(tmp_path / "other")
     assert choice.os.environ["NUMBA_CACHE_DIR"] == str(folder), "who has set it keeps it"
+
+
+def test_code_that_nobody_used_for_a_month_is_removed(tmp_path: Path) -> None:
+    own, lately, old = (tmp_path / name for name in ("own", "lately", "old"))
+    for folder in (own, lately, old):
+        (folder / "layers").mkdir(parents=True)
+        (folder / "layers" / "forward.nbc").write_bytes(b"code")
+    long_ago = time.time() - 31 * 86_400
+    for folder in (own, old):
+        os.utime(folder, (long_ago, long_ago))
+    choice.forget_unused(own)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lately", "own"]
+    assert own.stat().st_mtime > long_ago + 86_400, "it was used now"
+    choice.forget_unused(tmp_path / "nowhere" / "own")
 
 
 def test_half_precision_and_biases_are_left_to_mlx() -> None:

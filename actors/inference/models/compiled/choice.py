@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from actors.inference.models.compiled.team import Team
 
-__all__ = ["import_compiled", "keep_machine_code", "use_compiled"]
+__all__ = ["forget_unused", "import_compiled", "keep_machine_code", "use_compiled"]
 
 _VARIABLE = "NUMBA_CACHE_DIR"
+_FOLDER = "machine-code"
+_UNUSED_SECONDS = 30 * 86_400.0
 
 
 def keep_machine_code(cache_folder: Path) -> None:
@@ -22,7 +26,7 @@ def keep_machine_code(cache_folder: Path) -> None:
     """
     if os.environ.get(_VARIABLE):
         return
-    folder = cache_folder / "machine-code"
+    folder = cache_folder / _FOLDER
     with suppress(OSError):  # then the compiler finds no place either, and says so
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ[_VARIABLE] = str(folder)
@@ -32,9 +36,24 @@ def import_compiled() -> str | None:
     """Import compiled code, or make it where this processor has none yet; why it cannot be had, or None."""
     try:
         importlib.import_module("actors.inference.models.compiled.forward")
+        compiling = importlib.import_module("actors.inference.models.compiled.compiling")
     except Exception as error:  # noqa: BLE001  border: a compiler that does not work here, in whatever way
         return f"{type(error).__name__}: {error}"
+    if compiling.CODE_FOLDER.parent.name == _FOLDER:
+        forget_unused(compiling.CODE_FOLDER)
     return None
+
+
+def forget_unused(folder: Path) -> None:
+    """Note that what is in a folder is used, and remove what lies beside it and was not used for a month.
+
+    Each change of the sources makes a folder of its own beside the others.
+    """
+    with suppress(OSError):  # somebody else's, or gone meanwhile
+        os.utime(folder)
+        for other in folder.parent.iterdir():
+            if other != folder and time.time() - other.stat().st_mtime > _UNUSED_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def use_compiled(model: Any) -> tuple[Team | None, str | None]:

@@ -12,14 +12,24 @@ import numpy
 import platformdirs
 from numpy.typing import NDArray
 
-__all__ = ["Integers", "Table", "compiled", "compiled_as", "compiled_for_python", "compiled_strictly", "inlined"]
+__all__ = [
+    "CODE_FOLDER",
+    "Integers",
+    "Table",
+    "compiled",
+    "compiled_as",
+    "compiled_for_python",
+    "compiled_strictly",
+    "inlined",
+]
 
 # What is compiled is kept by numba for the file of a function alone, not for those that it calls.
 _sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-numba.config.CACHE_DIR = str(
+CODE_FOLDER = (
     Path(numba.config.CACHE_DIR or platformdirs.user_cache_path("leanvibe") / "machine-code")
     / hashlib.sha256(_sources).hexdigest()[:16]
 )
+numba.config.CACHE_DIR = str(CODE_FOLDER)
 
 _LOOSE = {"reassoc", "nsz", "contract"}
 """Sums may be made in another order, as any BLAS does it. Infinities and the like keep their meaning."""
