@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy
 import pytest
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import BatchKVCache
 from tokenizers import Tokenizer
 
 from actors.inference.models.canary import (
@@ -29,8 +29,8 @@ TIE = 1e-3
 
 
 def greedy_steps(model: Any, prompt_ids: list[int]) -> Iterator[tuple[int, Any]]:
-    """The best token and all logits, step after step, one row at a time with a key-value cache."""
-    cache = make_prompt_cache(model)
+    """The best token and all logits, step after step, of one row in a batch's cache: so as it is served."""
+    cache = [BatchKVCache([0]) for _ in model.layers]
     ids = mx.array([prompt_ids])
     while True:
         logits = model(ids, cache=cache)[0, -1]
