@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors.inference.worker.prefill_budget import (
     ALIKE,
+    COMPUTED_BY,
     FIRST_CHUNKS,
     FIRST_TOKENS,
     LARGE_TOKENS,
@@ -71,7 +72,7 @@ def test_of_a_pass_that_reads_and_decodes_only_what_decoding_does_not_take_is_re
     apart.read(0.08, 20)
     together.decoded(0.05, 4)
     together.read_beside(0.13, 20)
-    assert together.tokens(decoding_rows=4, reading_rows=1) == apart.tokens(decoding_rows=4, reading_rows=1) == 15
+    assert together.tokens(decoding_rows=4, reading_rows=1) == apart.tokens(decoding_rows=4, reading_rows=1) == 12
 
 
 def test_a_pass_that_seems_to_have_read_for_nothing_does_not_set_reading_free() -> None:
@@ -101,4 +102,12 @@ def test_what_other_rows_took_is_forgotten_at_once() -> None:
     budget.decoded(0.4, 32)
     budget.decoded(0.05, 4)
     budget.read(0.004 * 100, 100)
-    assert budget.tokens(decoding_rows=4, reading_rows=1) == int(1.2 * 0.05 / 0.004)
+    assert budget.tokens(decoding_rows=4, reading_rows=1) == 12
+
+
+def test_a_pass_is_made_as_wide_as_it_costs() -> None:
+    budget = measured(0.05, 0.004)
+    for rows in range(1, 30):
+        tokens = budget.tokens(decoding_rows=rows, reading_rows=1)
+        assert (tokens + rows) % COMPUTED_BY == 0
+        assert abs(tokens - 0.05 / 0.004) <= COMPUTED_BY / 2

@@ -6,15 +6,18 @@ __all__ = ["PrefillBudget"]
 
 MOST_TOKENS = 512
 """Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
-LEAST_TOKENS = 8
-"""A prompt makes progress in every step, whatever the others do."""
-SHARE = 1.2
-"""Reading may make a step longer by this many times what the decoding alone takes; with it the gap stays below three times."""
+LEAST_TOKENS = 4
+"""A prompt makes progress in every step that reads, whatever the others do."""
+SHARE = 1.0
+"""Reading may make a step longer by this many times what the decoding alone takes, and by half as much again where the pass is
+rounded up; with it the gap stays below three times."""
 SMOOTHING = 0.2
 YOUNG_SECONDS = 6.0
 """Of steps, those of the warm-up among them."""
 LARGE_TOKENS = 128
 """Chunks of at least this many show what reading costs where it is not held back."""
+COMPUTED_BY = 8
+"""Tokens of a pass, those of decoding rows among them, cost as much as the next multiple of this."""
 MEASURED_EVERY = 32
 """Steps that read and decode in one pass say nothing of decoding alone: after so many, one decodes alone and is measured."""
 ALIKE = 0.25
@@ -86,7 +89,8 @@ class PrefillBudget:
             return LEAST_TOKENS * 2
         share = SHARE * max(1.0, reading_rows / decoding_rows)
         wanted = share * self._decode_seconds / self._token_seconds
-        return max(LEAST_TOKENS, min(most, int(wanted)))
+        together = COMPUTED_BY * int((wanted + decoding_rows) / COMPUTED_BY + 0.5)
+        return max(LEAST_TOKENS, min(most, together - decoding_rows))
 
 
 def _smoothed(old: float | None, new: float) -> float:
