@@ -6,11 +6,13 @@ cut: one is the Python client, the other knows nothing but PROTOCOL's rule and c
 
 from __future__ import annotations
 
+import itertools
 import json
-import random
+import os
+import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,26 @@ CLIENT_ID = "storm"
 QUICK = Backoff(base_seconds=0.05, cap_seconds=0.2)
 """Between attempts of a client whose server is killed all the time."""
 NOBODY_THERE = (OSError, ConnectionClosed, InvalidHandshake, InvalidMessage, EOFError, trio.BrokenResourceError)
-PORTS = (20_000, 32_000)
-"""Below those that Linux gives to outgoing connections: a client must not sit on the port of a server that is away."""
+FIRST_PORT, PORTS_EACH = 20_000, 3_000
+"""Below those that Linux gives to outgoing connections: a client must not sit on the port of a server that is away. Each of the
+processes that test at the same time has ports of its own: between looking for one and listening on it a server has to start."""
 STOP_SECONDS = 25.0
+
+
+def _numbers() -> Iterator[int]:
+    """Ports of this process, none twice before all were there; begun anywhere, for the case of two runs on one machine."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    start = secrets.randbelow(PORTS_EACH)
+    for number in itertools.count(start):
+        yield FIRST_PORT + process * PORTS_EACH + number % PORTS_EACH
+
+
+_ports = _numbers()
 
 
 def _free_port() -> int:
     while True:
-        port = random.randint(*PORTS)
+        port = next(_ports)
         with socket.socket() as bound, suppress(OSError):
             bound.bind(("127.0.0.1", port))
             return port

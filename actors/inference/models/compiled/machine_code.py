@@ -63,7 +63,16 @@ __all__ = [
 _inlined = cast("Callable[[Callable[..., Any]], Any]", numba.njit(inline="always"))
 _EIGHT_FLOATS, _EIGHT_INTEGERS = ir.VectorType(F32, 8), ir.VectorType(I32, 8)
 
-_has_wide_registers = bool(binding.get_host_cpu_features().get("avx512f"))
+
+def _compiles_for_wide_registers() -> bool:
+    """Whether there is AVX-512, here or where numba's own variable says what to compile for."""
+    wanted = numba.config.CPU_FEATURES
+    if wanted is not None:
+        return "+avx512f" in wanted.split(",")
+    return bool(binding.get_host_cpu_features().get("avx512f"))
+
+
+_has_wide_registers = _compiles_for_wide_registers()
 COLUMNS = 32 if _has_wide_registers else 16
 """Of a tile of activations, at most."""
 TILE_ROWS = {8: 8, 16: 8, 32: 8} if _has_wide_registers else {8: 8, 16: 6, 32: 4}
