@@ -71,6 +71,15 @@ async def eventually(condition: Callable[[], Any], *, seconds: float = PATIENCE_
         await trio.to_thread.run_sync(time.sleep, POLL_SECONDS)
 
 
+def _read_on(websocket: ClientConnection) -> None:
+    """Let a client that reads slowly see the answer to its close, which it waits for without end while it has paused."""
+    messages = websocket.recv_messages
+    messages.high = None
+    if messages.paused:
+        messages.paused = False
+        messages.resume()
+
+
 def free_socket(*, send_buffer_bytes: int | None = None) -> socket.socket:
     """A listening socket on a free port; accepted sockets inherit the buffer size."""
     bound = socket.socket()
@@ -173,7 +182,10 @@ class RunningServer:
             peer = Peer(websocket)
             if hello:
                 await peer.hello(client_id)
-            yield peer
+            try:
+                yield peer
+            finally:
+                _read_on(websocket)
 
     def http(self, **arguments: Any) -> httpx.AsyncClient:
         """An HTTP client for the REST address."""
