@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from actors.inference.worker.prefill_budget import (
-    ALIKE,
     COMPUTED_BY,
     FIRST_CHUNKS,
     FIRST_TOKENS,
@@ -80,7 +79,8 @@ def test_a_pass_that_seems_to_have_read_for_nothing_does_not_set_reading_free() 
     budget.decoded(0.05, 4)
     for _ in range(100):
         budget.read_beside(0.04, 20)
-    assert budget.tokens(decoding_rows=4, reading_rows=1) <= MOST_TOKENS
+    # A tenth of the pass is taken for reading's: 0.2 ms a token.
+    assert budget.tokens(decoding_rows=4, reading_rows=1) == 252
 
 
 def test_what_decoding_takes_is_known_for_a_while_and_for_about_as_many_rows() -> None:
@@ -88,7 +88,6 @@ def test_what_decoding_takes_is_known_for_a_while_and_for_about_as_many_rows() -
     assert not budget.knows_decoding_of(4)
     budget.decoded(0.05, 8)
     assert [rows for rows in range(1, 20) if budget.knows_decoding_of(rows)] == [6, 7, 8, 9, 10]
-    assert ALIKE == 0.25
     for _ in range(MEASURED_EVERY):
         assert budget.knows_decoding_of(8)
         budget.read_beside(0.1, 10)

@@ -25,13 +25,6 @@ from tests.inference.tiny_model import (
 pytestmark = pytest.mark.mlx_real_inference
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    loaded = load_checkpoint(write_tiny_phi3(tmp_path_factory.mktemp("tiny")), "cpu")
-    assert loaded.threads is not None, "compiled"
-    return loaded
-
-
 def decoding(stepper: MlxStepper, rows: list[Row]) -> Answers:
     """Rows that have begun to answer."""
     answers = Answers()

@@ -17,7 +17,7 @@ YOUNG_SECONDS = 6.0
 LARGE_TOKENS = 128
 """Chunks of at least this many show what reading costs where it is not held back."""
 COMPUTED_BY = 8
-"""Tokens of a pass, those of decoding rows among them, cost as much as the next multiple of this."""
+"""Tokens of a pass, those of decoding rows among them, cost about as much as the next multiple of this."""
 MEASURED_EVERY = 32
 """Steps that read and decode in one pass say nothing of decoding alone: after so many, one decodes alone and is measured."""
 ALIKE = 0.25

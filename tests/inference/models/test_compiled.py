@@ -254,15 +254,15 @@ def test_machine_code_is_kept_where_it_is_said(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_code_that_nobody_used_for_a_month_is_removed(tmp_path: Path) -> None:
-    own, lately, old = (tmp_path / name for name in ("own", "lately", "old"))
-    for folder in (own, lately, old):
+    own, lately, old, foreign = (tmp_path / name for name in ("a" * 16, "b" * 16, "c" * 16, "somebody_elses"))
+    for folder in (own, lately, old, foreign):
         (folder / "layers").mkdir(parents=True)
         (folder / "layers" / "forward.nbc").write_bytes(b"code")
     long_ago = time.time() - 31 * 86_400
-    for folder in (own, old):
+    for folder in (own, old, foreign):
         os.utime(folder, (long_ago, long_ago))
     choice.forget_unused(own)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lately", "own"]
+    assert set(tmp_path.iterdir()) == {own, lately, foreign}
     assert own.stat().st_mtime > long_ago + 86_400, "it was used now"
     choice.forget_unused(tmp_path / "nowhere" / "own")
 

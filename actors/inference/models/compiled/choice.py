@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -15,7 +16,6 @@ from actors.inference.models.compiled.team import Team
 __all__ = ["forget_unused", "import_compiled", "keep_machine_code", "use_compiled"]
 
 _VARIABLE = "NUMBA_CACHE_DIR"
-_FOLDER = "machine-code"
 _UNUSED_SECONDS = 30 * 86_400.0
 
 
@@ -26,7 +26,7 @@ def keep_machine_code(cache_folder: Path) -> None:
     """
     if os.environ.get(_VARIABLE):
         return
-    folder = cache_folder / _FOLDER
+    folder = cache_folder / "machine-code"
     with suppress(OSError):  # then the compiler finds no place either, and says so
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ[_VARIABLE] = str(folder)
@@ -39,20 +39,21 @@ def import_compiled() -> str | None:
         compiling = importlib.import_module("actors.inference.models.compiled.compiling")
     except Exception as error:  # noqa: BLE001  border: a compiler that does not work here, in whatever way
         return f"{type(error).__name__}: {error}"
-    if compiling.CODE_FOLDER.parent.name == _FOLDER:
-        forget_unused(compiling.CODE_FOLDER)
+    forget_unused(compiling.CODE_FOLDER)
     return None
 
 
 def forget_unused(folder: Path) -> None:
-    """Note that what is in a folder is used, and remove what lies beside it and was not used for a month.
+    """Note that a folder of compiled code is used, and remove those beside it that were not for a month.
 
-    Each change of the sources makes a folder of its own beside the others.
+    Each change of the sources makes a folder of its own, named by their digest. Whatever has another name is not ours:
+    where numba's own variable is set, others keep theirs there too.
     """
     with suppress(OSError):  # somebody else's, or gone meanwhile
         os.utime(folder)
         for other in folder.parent.iterdir():
-            if other != folder and time.time() - other.stat().st_mtime > _UNUSED_SECONDS:
+            is_ours = re.fullmatch("[0-9a-f]{16}", other.name) is not None
+            if is_ours and other != folder and time.time() - other.stat().st_mtime > _UNUSED_SECONDS:
                 shutil.rmtree(other, ignore_errors=True)
 
 

@@ -146,16 +146,15 @@ class CompiledForward:
         target = numpy.empty((tokens, arguments.hidden_size), numpy.float32)
         table = self._table.copy()
         places = numpy.zeros((len(parts), tables.PART_FIELDS), numpy.int64)
-        first_valid, kept, longest = [], [], 0
-        first_token = first_row = 0
+        first_valid: list[_Integers] = []
+        kept: list[Any] = []
+        first_token = first_row = longest = 0
         for number, ((_, cache, _), (rows, length)) in enumerate(zip(parts, shapes, strict=True)):
             known = 0 if cache is None else cache[0]._idx
             places[number] = first_token, first_row, rows, length, known
-            first_token, first_row, longest = (
-                first_token + rows * length,
-                first_row + rows,
-                max(longest, known + length),
-            )
+            first_token += rows * length
+            first_row += rows
+            longest = max(longest, known + length)
             start = tables.CACHES + tables.CACHE_FIELDS * number
             kept += self._point_to_cache(table[:, start : start + tables.CACHE_FIELDS], cache, rows, length)
             first_valid.append(
@@ -171,10 +170,11 @@ class CompiledForward:
         )  # fmt: skip
         sizes[[tables.SOURCE, tables.TARGET, tables.FINAL_NORM]] = _at(embedded), _at(target), _at(self._norm)
         arena = self._divide_arena(sizes, tokens)
-        for field in (tables.COSINES, tables.SINES):
-            angles = [turn.cosines if field == tables.COSINES else turn.sines for _, _, turn in parts]
-            per_token = [_for_each_token(one, count) for one, count in zip(angles, counts, strict=True)]
-            _to_tiles(arena[field], _together(per_token, tokens), tokens)
+        turns = [(turn, count) for (_, _, turn), count in zip(parts, counts, strict=True)]
+        cosines = [_for_each_token(turn.cosines, count) for turn, count in turns]
+        sines = [_for_each_token(turn.sines, count) for turn, count in turns]
+        _to_tiles(arena[tables.COSINES], _together(cosines, tokens), tokens)
+        _to_tiles(arena[tables.SINES], _together(sines, tokens), tokens)
         group = arguments.num_attention_heads // arguments.num_key_value_heads
         scratch = self._scratch_of(attention.scratch_bytes(longest, width, group))
         progress = _progress(layers.PHASES_OF_A_LAYER * len(table) + 2)

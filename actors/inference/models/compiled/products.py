@@ -149,7 +149,7 @@ def _unpack_rows(projection: Integers, inputs: int, first: int, rows: int, start
     bits, group = projection[BITS], projection[GROUP]
     groups = inputs // group
     scales, biases = floats_at(projection[SCALES], 1), floats_at(projection[BIASES], 1)
-    # Where a row of a block begins in its group; counted on from there, since dividing takes longer than unpacking.
+    # Where a row of a block begins in its group; counted on from there instead of dividing for each.
     first_group, first_left = start // group, group - start % group
     for row in range(rows):
         words = projection[WEIGHT] + ((first + row) * inputs + start) // 8 * bits
