@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from benchmark.clients import ANSWER_SECONDS
 from benchmark.scenarios import QUESTIONS
 from benchmark.systems import OurServer
+from benchmark.told_to_end import run_until_told
 from protocol.client import connect
 from protocol.commands import ChatMessage, Generate, Role
 
@@ -114,7 +115,7 @@ def settle(systems: list[OurServer]) -> None:
 
 def ask(system: OurServer, question: Question, asked: Asked) -> None:
     """Ask one question and add what came of it."""
-    trio.run(_ask, system.websocket_url, question, asked)
+    run_until_told(_ask, system.websocket_url, question, asked)
 
 
 async def _ask(url: str, question: Question, asked: Asked) -> None:

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from benchmark.clients import Asked, ask_chat, at_once, chat, over_websocket
 from benchmark.systems import ChatServer, OurServer
+from benchmark.told_to_end import run_until_told
 from protocol.client import Client, connect
 from protocol.commands import Generate
 
@@ -65,8 +66,8 @@ def many_at_once(system: OurServer | ChatServer, number: int, count: int, tokens
     """So many clients ask at the same moment."""
     requests = [chat(question, tokens=tokens) for question in questions(number, count)]
     if isinstance(system, ChatServer):
-        return trio.run(ask_chat, system.port, requests)
-    asked = trio.run(_ours, system.websocket_url, requests, count)
+        return run_until_told(ask_chat, system.port, requests)
+    asked = run_until_told(_ours, system.websocket_url, requests, count)
     assert asked.failed or asked.tokens == count * tokens, f"{asked.tokens} tokens came, not {count * tokens}"
     return asked
 
@@ -75,8 +76,8 @@ def flood(system: OurServer | ChatServer, count: int) -> Asked:
     """Far more short requests at once than anybody has rows for."""
     requests = [chat(f"Say {number}.", tokens=FLOOD_TOKENS) for number in range(count)]
     if isinstance(system, ChatServer):
-        return trio.run(ask_chat, system.port, requests)
-    return trio.run(_ours, system.websocket_url, requests, min(count, FLOOD_CONNECTIONS))
+        return run_until_told(ask_chat, system.port, requests)
+    return run_until_told(_ours, system.websocket_url, requests, min(count, FLOOD_CONNECTIONS))
 
 
 async def _ours(url: str, requests: list[Generate], connections: int) -> Asked:
@@ -85,7 +86,7 @@ async def _ours(url: str, requests: list[Generate], connections: int) -> Asked:
 
 def fifty_tokens(system: OurServer) -> float:
     """Seconds for 50 tokens of one client."""
-    return trio.run(_ours, system.websocket_url, [chat(QUESTIONS[1], tokens=50)], 1).elapsed_seconds
+    return run_until_told(_ours, system.websocket_url, [chat(QUESTIONS[1], tokens=50)], 1).elapsed_seconds
 
 
 # --- a long prompt beside running streams -----------------------------------------------------------
@@ -104,7 +105,7 @@ class Gaps:
 
 def gaps_beside_a_long_prompt(system: OurServer, number: int, *, prompt_tokens: int, idle_tokens: int) -> Gaps:
     """Token gaps of running streams, first alone and then while a long prompt is read."""
-    return trio.run(_gaps, system.websocket_url, number, prompt_tokens, idle_tokens)
+    return run_until_told(_gaps, system.websocket_url, number, prompt_tokens, idle_tokens)
 
 
 async def _gaps(url: str, number: int, prompt_tokens: int, idle_tokens: int) -> Gaps:
@@ -165,7 +166,7 @@ class Turns:
 
 def second_turn(system: OurServer, number: int, *, tokens: int) -> Turns:
     """The second turn of a conversation of so many tokens, with what the first turn left and without."""
-    return trio.run(_second_turn, system.websocket_url, number, tokens)
+    return run_until_told(_second_turn, system.websocket_url, number, tokens)
 
 
 async def _second_turn(url: str, number: int, tokens: int) -> Turns:
@@ -196,7 +197,7 @@ async def _first_token(client: Client, generate: Generate) -> tuple[float, dict[
 
 def crash_to_next_token(system: OurServer) -> float:
     """Seconds from the worker's kill to the next token of the stream that it worked on."""
-    return trio.run(_crash, system)
+    return run_until_told(_crash, system)
 
 
 async def _crash(system: OurServer) -> float:

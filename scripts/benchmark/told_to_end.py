@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import signal
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
+import trio
 from attrs import define
 
-__all__ = ["Ending", "until_told_to_end"]
+__all__ = ["Ending", "run_until_told", "until_told_to_end"]
+
+Result = TypeVar("Result")
 
 
 @define
@@ -37,35 +39,61 @@ class Ending:
 
 @contextmanager
 def until_told_to_end() -> Iterator[Ending]:
-    """Leave the block, without an error, when a signal says so; once out of it nobody has said anything."""
+    """Leave the block, without an error, when a signal says so; once out of it nobody has said anything.
+
+    What is async in it runs by `run_until_told`; everything else is interrupted where it is.
+    """
     ending = Ending()
-    told: list[signal.Signals] = []
 
-    def pass_on(*_: object) -> None:
-        # Trio raises KeyboardInterrupt where its own state stays whole, and for SIGINT alone.
+    def interrupt(number: int, _: object) -> None:
+        # What was started is ended now; only a person who presses Ctrl-C once more may cut that short.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        told.append(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
+        ending.told_by = ending.told_by or signal.Signals(number)
+        raise KeyboardInterrupt
 
-    # The interruption may come between the making of a coroutine and its await, of which Python would tell the person.
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    # Where SIGINT is ignored (a shell's job in the background, `nohup`) it would be raised in vain, and Trio puts its own
-    # handler in the place of this one alone.
-    interrupted_before: Any = signal.signal(signal.SIGINT, signal.default_int_handler)
-    before: Any = signal.signal(signal.SIGTERM, pass_on)
+    # SIGINT too: in a shell's job in the background, or under `nohup`, it is ignored.
+    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield ending
-    except BaseException as error:
-        if not _holds_interrupt(error):
+    except KeyboardInterrupt:
+        if ending.told_by is None:
             raise
-        ending.told_by = told[0] if told else signal.SIGINT
     finally:
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGINT, interrupted_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _holds_interrupt(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        # What else is in it came of the interruption: connections that were cut, waits that were cancelled.
-        return any(_holds_interrupt(one) for one in error.exceptions)
-    return isinstance(error, KeyboardInterrupt)
+def run_until_told(work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
+    """`trio.run` for the block of `until_told_to_end`: a signal cancels ``work`` and then ends the block.
+
+    Python's own way is to raise KeyboardInterrupt wherever the program happens to be. In a nursery's opening, or in a
+    library that has just opened one, that leaves tasks which nobody waits for, and Trio ends by an internal error.
+    """
+    told: list[int] = []
+    results: list[Result] = []
+    tokens: list[trio.lowlevel.TrioToken] = []
+    scope = trio.CancelScope()
+
+    def cancel(number: int, _: object) -> None:
+        told.append(number)
+        for token in tokens:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(scope.cancel)
+
+    async def run() -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
+        with scope:
+            if told:
+                return
+            results.append(await work(*arguments))
+
+    before: dict[int, Any] = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        trio.run(run)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if told:
+            # Also where the cancelled work failed instead: that came of the signal.
+            signal.raise_signal(told[0])
+    return results[0]

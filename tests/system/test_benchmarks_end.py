@@ -94,6 +94,42 @@ def test_a_benchmark_that_is_told_to_end_amid_answers_shows_what_came(
     assert list(tmp_path.iterdir()) == []
 
 
+TOLD_AMID_A_LINE = """
+import signal, sys
+import trio
+from benchmark.told_to_end import run_until_told, until_told_to_end
+
+async def work(told):
+    try:
+        signal.raise_signal(told)
+        print("not interrupted", flush=True)
+        await trio.sleep_forever()
+    except trio.Cancelled:
+        print("cancelled", flush=True)
+        raise OSError("what was cut") from None
+
+with until_told_to_end() as ending:
+    run_until_told(work, signal.Signals[sys.argv[1]])
+    print("ran on", flush=True)
+ending.say("nothing")
+"""
+
+
+@pytest.mark.parametrize("by", [(), IGNORING_SIGINT], ids=["at-a-terminal", "SIGINT-ignored"])
+@pytest.mark.parametrize("told", ["SIGTERM", "SIGINT"])
+def test_a_signal_interrupts_no_line_under_trio_but_cancels_it(told: str, by: tuple[str, ...]) -> None:
+    ran = subprocess.run(
+        [*by, sys.executable, "-c", TOLD_AMID_A_LINE, told],
+        check=False,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.stdout, ran.stderr) == ("not interrupted\ncancelled\n", f"told to end by {told}: nothing\n")
+
+
 def test_parts_that_were_measured_are_shown_and_the_others_named(tmp_path: Path) -> None:
     arguments = ("--only", "codec", "--only", "ping", "--rounds", "1", "--count", "20000")
     with started("bench_connections", *arguments, folder=tmp_path) as process:
