@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actors.inference.text.stop_matcher import StopMatcher
@@ -28,6 +28,9 @@ def pieces_of(text: str, cuts: set[int]) -> list[str]:
 
 
 @given(text=_TEXTS, stops=_STOPS, cuts=st.sets(st.integers(0, 23)))
+@example(text="aaab", stops=["aab"], cuts=set())
+@example(text="ababac", stops=["abac", "b" * 5], cuts={3})
+@example(text="xab", stops=["ab", "xab", "b"], cuts={1, 2})
 def test_p16_for_every_chunking_the_output_is_the_text_before_the_earliest_stop(
     text: str, stops: list[str], cuts: set[int]
 ) -> None:
@@ -79,3 +82,13 @@ def test_nothing_is_passed_after_a_stop() -> None:
     assert matcher.feed("one. two") == "one"
     assert matcher.feed(" three") == ""
     assert matcher.flush() == ""
+
+
+def test_p16_long_stop_texts_that_nearly_match_cost_no_more_than_the_text() -> None:
+    # Comparing each end of what is held with each stop text would take hours here.
+    stops = ["a" * (200_000 + number) for number in range(16)]
+    matcher = StopMatcher(stops)
+    for _ in range(20_000):
+        assert matcher.feed("a") == ""
+    assert matcher.feed("b") == "a" * 20_000 + "b"
+    assert not matcher.has_stopped

@@ -17,7 +17,7 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[str]) -> None:
         """``stops`` are non-empty; an empty sequence holds nothing back."""
-        self._stops = tuple(stops)
+        self._stops = tuple(_Progress(stop) for stop in stops)
         self._held = ""
         self.has_stopped = False
         """True once a stop text was seen; from then on nothing is passed."""
@@ -29,26 +29,54 @@ class StopMatcher:
         if not self._stops:
             return piece
         text = self._held + piece
-        # The earliest is the one that is complete first: what comes after it must not matter, however it is cut.
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
-            self.has_stopped = True
-            self._held = ""
-            return text[: min(found)[1]]
-        keep = self._possible_beginning(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        for at, character in enumerate(piece, start=len(self._held) + 1):
+            # The first that is complete counts: what comes after it must not matter, however it is cut.
+            complete = [len(stop.text) for stop in self._stops if stop.takes(character)]
+            if complete:
+                self.has_stopped = True
+                self._held = ""
+                return text[: at - max(complete)]
+        certain = len(text) - max(stop.matched for stop in self._stops)
+        self._held = text[certain:]
+        return text[:certain]
 
     def flush(self) -> str:
         """What was held back, once no more text can come."""
         held, self._held = self._held, ""
         return "" if self.has_stopped else held
 
-    def _possible_beginning(self, text: str) -> int:
-        """Length of the longest end of ``text`` that begins some stop text."""
-        longest = max(len(stop) for stop in self._stops) - 1
-        for length in range(min(longest, len(text)), 0, -1):
-            end = text[-length:]
-            if any(stop.startswith(end) for stop in self._stops):
-                return length
-        return 0
+
+class _Progress:
+    """How much of one stop text the text so far ends with (Knuth, Morris and Pratt, 1977).
+
+    What it costs is linear in the text that comes. The table is made no further than the text has ever matched, so that a
+    stop text of a million characters costs nothing while nobody writes it.
+    """
+
+    __slots__ = ("_borders", "matched", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.matched = 0
+        """Characters of the stop text with which the text so far ends."""
+        self._borders = [0]
+        """Of each beginning of ``text``, from length 1 on: the length of the longest shorter beginning that it ends with."""
+
+    def takes(self, character: str) -> bool:
+        """Go on by one character; whether the stop text is complete with it."""
+        while self.matched and self.text[self.matched] != character:
+            self.matched = self._borders[self.matched - 1]
+        if self.text[self.matched] == character:
+            self.matched += 1
+        if self.matched == len(self.text):
+            return True
+        if self.matched > len(self._borders):
+            self._borders.append(self._next_border())
+        return False
+
+    def _next_border(self) -> int:
+        """Of the beginning that is one longer than those in the table."""
+        last, border = self.text[len(self._borders)], self._borders[-1]
+        while border and self.text[border] != last:
+            border = self._borders[border - 1]
+        return border + 1 if self.text[border] == last else 0
