@@ -135,3 +135,29 @@ def _common(one: list[int], other: list[int]) -> int:
     while length < min(len(one), len(other)) and one[length] == other[length]:
         length += 1
     return length
+
+
+def test_p05_room_is_made_piece_by_piece_so_that_no_more_than_one_is_ever_held_beyond_the_bound() -> None:
+    index = make_index(1000)
+    for number in range(4):
+        keep(index, [number] * 250)
+    held: list[int] = []
+
+    def make(start: int, stop: int) -> tuple[int, ...]:
+        held.append(index.bytes)
+        return tuple(range(10_000 + start, 10_000 + stop))
+
+    index.insert("", list(range(10_000, 15_000)), make)
+    assert max(held) <= 1000
+    assert 1000 - SPAN < index.bytes <= 1000
+    assert found(index, list(range(10_000, 15_000))) == list(range(10_000, 10_000 + index.bytes)), "its beginning"
+    assert len(held) < 20, "what would not stay is not made"
+
+
+def test_p05_the_beginning_that_a_new_sequence_goes_on_from_is_not_what_makes_room_for_it() -> None:
+    index = make_index(300)
+    keep(index, list(range(100)))
+    keep(index, list(range(1000, 1200)))
+    keep(index, list(range(200)))
+    assert found(index, list(range(200))) == list(range(200))
+    assert index.bytes <= 300

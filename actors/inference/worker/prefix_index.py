@@ -76,6 +76,8 @@ class PrefixIndex(Generic[Piece]):
         path, matched, inside = self._walk(domain, tokens, len(tokens))
         if inside is not None:
             path = [*path, self._split(*inside)]
+        # From here on its ends are the first to go only when there is nothing else.
+        self._touch(path)
         parent = path[-1]
         for start in range(matched, len(tokens), SPAN):
             stop = min(start + SPAN, len(tokens))
@@ -85,7 +87,11 @@ class PrefixIndex(Generic[Piece]):
             self.bytes += node.size
             self._recent[node] = None
             parent = node
-            path = [*path, node]
+            path.append(node)
+            # After each piece, so that no more than one is ever held beyond the bound.
+            self._evict()
+            if node not in self._recent:
+                break
         self._touch(path)
         self._evict()
         return len(tokens) - matched
