@@ -20,6 +20,12 @@ from actors.inference.tools import CallRule
 __all__ = ["BadSchema", "Grammars", "Matcher"]
 
 MAXIMUM_SCHEMA_CHARACTERS = 64 * 1024
+MAXIMUM_GRAMMAR_SIZE = 10_000
+"""Symbols of the rules that a schema comes to: four for an optional property with an integer. Here a matcher is made in a tenth
+of a second and its dearest mask in some 30 ms, which is what other rows have to wait for at most."""
+MAXIMUM_ITEMS_IN_ROW = 2 * MAXIMUM_GRAMMAR_SIZE
+"""What the parser may have in hand at one place in the answer. It had at most the grammar's size in every schema tried
+(thousands of optional properties, unions of objects, nested arrays), so that what is accepted does not fail on the way."""
 COMPACT: Any = {"whitespace_flexible": False}
 """No white space between JSON tokens: a model that is allowed some may emit it for ever."""
 
@@ -47,12 +53,12 @@ class Grammars:
         )
         # The library compiles by row items and states; these bounds keep one schema from taking the thread.
         self._limits = llguidance.LLParserLimits(
-            max_items_in_row=2000,
+            max_items_in_row=MAXIMUM_ITEMS_IN_ROW,
             initial_lexer_fuel=1_000_000,
             step_lexer_fuel=200_000,
             step_max_items=50_000,
             max_lexer_states=50_000,
-            max_grammar_size=100_000,
+            max_grammar_size=MAXIMUM_GRAMMAR_SIZE,
         )
 
     def check(self, schema: dict[str, Any]) -> None:
@@ -97,6 +103,13 @@ class Grammars:
         problem = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer, limits=self._limits)
         if problem:
             raise BadSchema(" ".join(problem.split())[:300], field=field)
+        try:
+            # Some limits strike no sooner than when the first token is chosen.
+            Matcher(
+                self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits), self._vocabulary_size
+            ).mask()
+        except BadSchema as error:
+            raise BadSchema(str(error), field=field) from None
 
     def _mark(self, text: str) -> str:
         """A mark as a terminal. A model that has a token for it learned that one, and its pieces would be another text."""

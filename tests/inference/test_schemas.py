@@ -28,6 +28,12 @@ PERSON: dict[str, Any] = {
 }
 
 
+def _optional(count: int, prefix: str = "p") -> dict[str, Any]:
+    """An object with so many properties, none of which must be there."""
+    properties = {f"{prefix}{number}": {"type": "integer"} for number in range(count)}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
 @pytest.fixture(scope="module")
 def grammars(embedded_model: Path) -> Grammars:
     text = CheckpointText(embedded_model)
@@ -42,11 +48,46 @@ def grammars(embedded_model: Path) -> Grammars:
         {"$ref": "http://example.org/elsewhere.json"},
         {"type": "object", "unevaluatedProperties": False},
         {"enum": ["x" * 70_000]},
+        _optional(1300),
+        {"anyOf": [_optional(400), {"type": "object", "properties": {"deep": _optional(900)}}]},
     ],
 )
 def test_p14_a_bad_or_huge_schema_is_refused_with_its_reason(grammars: Grammars, schema: dict[str, Any]) -> None:
     with pytest.raises(BadSchema, match=r"\w"):
         grammars.check(schema)
+
+
+@pytest.mark.mlx_real_inference
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"anyOf": [_optional(20, f"o{number}_") for number in range(30)]}, '{"o7_3":-12,"o7_9":4}'),
+        ({"anyOf": [_optional(10, f"o{number}_") for number in range(60)]}, '{"o59_0":1}'),
+        (_optional(1200), '{"p3":1,"p700":22}'),
+        ({"type": "array", "items": _optional(600)}, '[{},{"p599":1},{"p1":5,"p2":6}]'),
+        (
+            {
+                "anyOf": [
+                    {"type": "array", "items": {"anyOf": [{"const": one}, {"type": "array"}]}} for one in range(600)
+                ]
+            },
+            "[7,[]]",
+        ),
+    ],
+    ids=["thirty-objects", "sixty-objects", "1200-optional", "array-of-optional", "600-arrays"],
+)
+def test_p14_what_is_accepted_can_be_followed_to_its_end(
+    grammars: Grammars, embedded_model: Path, schema: dict[str, Any], text: str
+) -> None:
+    import tokenizers
+
+    grammars.check(schema)
+    tokenizer = tokenizers.Tokenizer.from_file(str(embedded_model / "tokenizer.json"))
+    matcher = grammars.matcher(schema, [])
+    for token_id in tokenizer.encode(text, add_special_tokens=False).ids:
+        assert matcher.mask()[token_id // 32] >> (token_id % 32) & 1
+        matcher.take(token_id)
+    matcher.mask()
 
 
 @pytest.mark.mlx_real_inference
@@ -93,6 +134,27 @@ async def test_p14_every_reply_is_valid_or_ends_with_length_while_batched_with_o
         assert (await room.done(short)).finish_reason is FinishReason.LENGTH
         together = await room.answer(free)
         assert together == (await room.complete("The capital of France is", max_tokens=24)).text
+
+
+@pytest.mark.mlx_real_inference
+async def test_p14_a_pattern_that_outgrows_its_limits_on_the_way_ends_its_row_as_its_askers_fault(
+    embedded_model: Path, cache_folder: Path
+) -> None:
+    # What an answer may come to is more than admission can look at: here, after some forty tokens of noise.
+    pattern = {"type": "string", "pattern": "^(.*a.{10}b.*|.*c.{11}d.*|.*e.{12}f)$"}
+    async with inference_room(
+        engine="mlx",
+        checkpoint=embedded_model,
+        cache_folder=cache_folder,
+        load_text=lambda: CheckpointText(embedded_model),
+        patience_seconds=120,
+    ) as room:
+        free = await room.start("The capital of France is", max_tokens=24)
+        noise = await room.start("x", response_schema=pattern, temperature=2.0, seed=1, max_tokens=400)
+        failure = await room.failure(noise)
+        assert failure.code is ErrorCode.INVALID_FIELD
+        assert failure.message.startswith("data.response_schema cannot be followed any further: lexer error")
+        assert await room.answer(free) == (await room.complete("The capital of France is", max_tokens=24)).text
 
 
 @pytest.mark.mlx_real_inference

@@ -124,7 +124,7 @@ class Answers:
             self.log_probabilities.setdefault(one.row, []).append(one.log_probability)
             if one.finish is not None:
                 self.finished[one.row] = one.finish
-        self.failed.update(dict(result.failed))
+        self.failed.update((row, failure.reason) for row, failure in result.failed)
         self.cached.update(dict(result.cached))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.worker.faults import FaultPlan
-from actors.inference.worker.stepper import Row, Stepper
+from actors.inference.worker.stepper import Row, RowFailure, Stepper
 
 __all__ = ["Pipe", "serve"]
 
@@ -79,7 +79,7 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
                     (one.row, one.token_id, one.log_probability, one.finish, one.alternatives) for one in result.emitted
                 ],
                 "cached": result.cached,
-                "failed": result.failed,
+                "failed": [(row, failure.reason, failure.code) for row, failure in result.failed],
                 "rows": result.rows,
                 "prefilled_tokens": result.prefilled_tokens,
                 "drafted_tokens": result.drafted_tokens,
@@ -129,7 +129,7 @@ def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, data: dict[str, Any]
         stepper.admit(row)
         faults.admitted(row)
     except Exception as error:  # noqa: BLE001  isolation border between rows
-        failed = [(data["row"], f"{type(error).__name__}: {error}")]
+        failure = RowFailure.of(error)
         pipe.send(
             "step",
             {
@@ -137,7 +137,7 @@ def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, data: dict[str, Any]
                 "seconds": 0.0,
                 "emitted": [],
                 "cached": [],
-                "failed": failed,
+                "failed": [(data["row"], failure.reason, failure.code)],
                 "rows": [],
                 "prefilled_tokens": 0,
                 "drafted_tokens": 0,

@@ -25,7 +25,7 @@ from actors.inference.worker.prefill_groups import Waiting, read_together
 from actors.inference.worker.prefix_cache import PrefixCache
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.sampler import check_token_ids, sample
-from actors.inference.worker.stepper import Emitted, Row, StepResult
+from actors.inference.worker.stepper import Emitted, Row, RowFailure, StepResult
 from actors.inference.worker.thread_ladder import ThreadLadder
 
 __all__ = ["MlxStepper"]
@@ -315,7 +315,7 @@ class MlxStepper:
                 token = sampled.token_ids[index]
                 finish = self._take(row, token)
                 if isinstance(finish, ValueError):
-                    reason = str(finish)
+                    reason = RowFailure.of(finish)
                 else:
                     own, others = sampled.log_probabilities[index], sampled.alternatives[index]
                     result.emitted.append(Emitted(row.row, token, own, finish, others))

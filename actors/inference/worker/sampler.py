@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from actors.inference.grammar import Matcher
 from actors.inference.sampling import Sampling, position_key
-from actors.inference.worker.stepper import Row
+from actors.inference.worker.stepper import Row, RowFailure
 
 __all__ = ["Sampled", "check_token_ids", "sample"]
 
@@ -30,7 +30,7 @@ class Sampled:
     """Under the model's own distribution, before temperature, penalties and masks."""
     alternatives: list[list[tuple[int, float]] | None]
     """Likeliest tokens with their log-probabilities, for rows that asked."""
-    failed: dict[int, str]
+    failed: dict[int, RowFailure]
     """Indexes of rows whose settings raised, with the reason; their token must not be used."""
 
 
@@ -97,9 +97,11 @@ def check_token_ids(ids: Collection[int], vocabulary: int) -> None:
         raise ValueError(f"token id {wrong} is not in the vocabulary of {vocabulary}")
 
 
-def _adjusted(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]) -> tuple[mx.array, dict[int, str]]:
+def _adjusted(
+    logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]
+) -> tuple[mx.array, dict[int, RowFailure]]:
     """Penalties, biases and masks, on the rows that have them; each row's trouble stays its own."""
-    failed: dict[int, str] = {}
+    failed: dict[int, RowFailure] = {}
     changed: dict[int, mx.array] = {}
     for index, row in enumerate(rows):
         matcher = matchers.get(row.row)
@@ -111,7 +113,7 @@ def _adjusted(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]
                 scores = _penalized(scores, row, row.sampling)
             changed[index] = scores if matcher is None else _masked(scores, matcher)
         except Exception as error:  # noqa: BLE001  isolation border between rows
-            failed[index] = f"{type(error).__name__}: {error}"
+            failed[index] = RowFailure.of(error)
     if not changed:
         return logits, failed
     return mx.stack([changed.get(index, logits[index]) for index in range(len(rows))]), failed

@@ -6,10 +6,12 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
+from actors.inference.grammar import BadSchema
 from actors.inference.sampling import Sampling
 from actors.inference.tools import CallRule
+from protocol.errors import ErrorCode
 
-__all__ = ["Emitted", "Row", "StepResult", "Stepper"]
+__all__ = ["Emitted", "Row", "RowFailure", "StepResult", "Stepper"]
 
 
 @define(kw_only=True)
@@ -65,13 +67,29 @@ class Emitted:
     """Likeliest tokens at this position with their log-probabilities, for rows that asked."""
 
 
+@frozen
+class RowFailure:
+    """Why a row was dropped."""
+
+    reason: str
+    code: str = ErrorCode.ENGINE_FAILED.value
+    """Of the failure as its asker is told."""
+
+    @classmethod
+    def of(cls, error: Exception) -> RowFailure:
+        """A schema that cannot be followed any further is its asker's; everything else is the engine's."""
+        if isinstance(error, BadSchema):
+            return cls(str(error), ErrorCode.INVALID_FIELD.value)
+        return cls(f"{type(error).__name__}: {error}")
+
+
 @define(kw_only=True)
 class StepResult:
     """What one step did."""
 
     emitted: list[Emitted] = field(factory=list)
     """At most one token of each row, in the order of its answer several where a draft was right."""
-    failed: list[tuple[int, str]] = field(factory=list)
+    failed: list[tuple[int, RowFailure]] = field(factory=list)
     """Rows that were dropped because something of theirs raised, with the reason."""
     rows: list[int] = field(factory=list)
     """Every row that this step computed for, prefill included."""
