@@ -170,6 +170,7 @@ class Connection(Actor[ConnectionMessage]):
     async def stopping(self) -> None:
         """Close in order: what is queued first, then the close frame."""
         await self._client.store_acknowledged()
+        self._streams.end_all()
         self._link.close_soon(CloseCode.RESTARTING, "the server restarts")
         await self._link.close_in_order()
 

@@ -6,6 +6,7 @@ import attrs
 from attrs import define, field
 
 from actors.inference.messages import (
+    FirstTimes,
     GenerationEvent,
     GenerationFailed,
     GenerationRefused,
@@ -13,6 +14,7 @@ from actors.inference.messages import (
     ResumeFrom,
     StartGeneration,
 )
+from protocol.commands import OnDisconnect
 from protocol.errors import ErrorCode
 from runtime import ActorRef
 
@@ -38,7 +40,14 @@ class Following:
     log_probability: float = 0.0
     model: str | None = None
     """The model that answers it."""
+    first_times: FirstTimes | None = None
+    """What was measured of its beginning."""
     _early: list[GenerationEvent] = field(factory=list, repr=False)
+
+    @property
+    def ends_with_server(self) -> bool:
+        """Whether it was accepted, and has nobody who would make it again after a restart of the server."""
+        return self.recovery is not None and self.recovery.generate.on_disconnect is not OnDisconnect.DETACH
 
     def keep_early(self, event: GenerationEvent) -> None:
         """Keep an event that came before it may be passed on."""
@@ -54,7 +63,7 @@ class Following:
         self.seq = seq
         if behind is not None:
             self.token_ids, self.log_probability = list(behind.token_ids), behind.log_probability
-            self.model = behind.model
+            self.model, self.first_times = behind.model, behind.first_times
 
     def take(self, event: GenerationEvent) -> bool:
         """Note an event; False if it is not the next one and must not be passed on."""
@@ -65,6 +74,7 @@ class Following:
         if isinstance(event, GenerationTokens):
             self.token_ids.extend(event.token_ids)
             self.log_probability += event.log_probability
+            self.first_times = self.first_times or event.first_times
         return True
 
     def is_gap(self, event: GenerationEvent) -> bool:
@@ -82,6 +92,7 @@ class Following:
             log_probability=self.log_probability,
             seed=self.recovery.generate.seed,
             model=self.model,
+            first_times=self.first_times,
         )
         return attrs.evolve(self.recovery, follower=follower, resume=point, epoch=self.epoch)
 

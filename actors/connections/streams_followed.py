@@ -23,6 +23,7 @@ from actors.inference.messages import (
     GenerationTokens,
 )
 from protocol.codec import encode, unstructure, wire_time
+from protocol.errors import ErrorCode
 from protocol.events import CancelledData, ErrorData, ResumeResult
 from runtime import ActorDead, ActorRef, Request, RuntimeFault
 
@@ -261,6 +262,15 @@ class StreamsFollowed:
         if not isinstance(event, GenerationTokens):
             self._streams.pop(event.stream, None)
             self._replayer.forget(event.stream)
+
+    def end_all(self) -> None:
+        """The server stops: say so of each answer that no server after this one goes on with. It is the last event here."""
+        stopped = GenerationRefused(
+            ErrorCode.SHUTTING_DOWN, "the server is shutting down, and the answer is not finished"
+        )
+        for following in list(self._streams.values()):
+            if following.ends_with_server:
+                self._put(following, following.failure(stopped), is_replayed=False)
 
     # --- a lost owner -----------------------------------------------------------------------------
 

@@ -10,10 +10,13 @@ from typing import Any, NoReturn
 import trio
 from attrs import frozen
 
-from actors.rest.serving import serve_http
+from actors.rest.serving import Exchanges, serve_http
 from runtime import Actor, reject
 
 __all__ = ["Rest"]
+
+LAST_ANSWERS_SECONDS = 1.0
+"""After the drain: answers that could not be finished end with an error that says so, and not with a cut."""
 
 
 @frozen
@@ -31,6 +34,7 @@ class Rest(Actor[_NoMessages]):
         self._tls = tls
         self._bound = bound
         self._make = make
+        self._exchanges = Exchanges()
 
     async def started(self) -> None:
         is_serving = trio.Event()
@@ -39,11 +43,16 @@ class Rest(Actor[_NoMessages]):
             async with trio.open_nursery() as nursery:
                 # Compiling some ninety routes takes long enough to be noticed by who waits for a token.
                 application = await trio.to_thread.run_sync(self._make)
-                await nursery.start(serve_http, application, self._bound, self._tls)
+                await nursery.start(serve_http, application, self._bound, self._tls, self._exchanges)
                 is_serving.set()
 
         self.context.spawn(serve)
         await is_serving.wait()
+
+    async def stopping(self) -> None:
+        """Let those who are being answered have their last word."""
+        with trio.move_on_after(LAST_ANSWERS_SECONDS):
+            await self._exchanges.until_none()
 
     async def handle(self, message: _NoMessages) -> NoReturn:
         raise AssertionError("unreachable: nothing sends this")

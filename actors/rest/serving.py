@@ -23,7 +23,7 @@ from actors.rest import http_connection
 from actors.rest.http_connection import DeadlineTCPServer
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
-__all__ = ["AT_END", "serve_http"]
+__all__ = ["AT_END", "Exchanges", "serve_http"]
 
 _log = structlog.get_logger("rest")
 
@@ -34,6 +34,29 @@ CONNECTIONS = 512
 """At once; one more takes the place of the oldest that has no whole request."""
 UNREAD_BODY_SECONDS = 5.0
 """A client may go on sending a body that nobody wants for this long; then its connection is cut."""
+
+
+class Exchanges:
+    """How many requests are being answered now."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = trio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        if self._count == 0:
+            self._none = trio.Event()
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._none.set()
+
+    async def until_none(self) -> None:
+        """Wait for a moment in which no request is being answered."""
+        await self._none.wait()
 
 
 class Exchange:
@@ -103,10 +126,15 @@ async def serve_http(
     app: Any,
     bound: socket.socket,
     tls: ssl.SSLContext | None = None,
+    exchanges: Exchanges | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted."""
+    """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted.
+
+    ``exchanges`` counts the requests that are being answered.
+    """
+    in_flight = exchanges or Exchanges()
     config = http_config()
     wrapped = ASGIWrapper(app)
     context = WorkerContext(None)
@@ -117,7 +145,7 @@ async def serve_http(
         exchange = Exchange(receive, send)
         # What a response has begun must be given back also when the client leaves before its first byte, where no
         # code of the response ever runs again.
-        with ExitStack() as at_end:
+        with in_flight, ExitStack() as at_end:
             scope[AT_END] = at_end
             try:
                 await wrapped(scope, exchange.receive, exchange.send, *others)

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from actors.connections import link
+from actors.inference.inference import Inference
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import RunningServer, count_to, eventually, running_server
 
@@ -48,10 +49,32 @@ async def test_p16_an_answer_longer_than_the_drain_does_not_hold_up_the_stop(tmp
     began = trio.current_time()
     async with running_server(tmp_path, mock_step_seconds=0.005, drain_seconds=0.1) as server, server.peer() as peer:
         await peer.send("generate", "g", {"prompt": "count to 900"})
+        assert (await peer.receive())["type"] == "accepted"
         server.system.request_stop("test")
+        *texts, last = await peer.stream("g")
+        assert (last["type"], last["data"]["code"], last["data"]["temporary"]) == ("failed", "shutting_down", True)
+        assert [one["seq"] for one in texts] == sorted({one["seq"] for one in texts})
+        assert last["seq"] == 1 + max((one["seq"] for one in texts), default=0)
         assert await peer.close_code() == 1012
     assert trio.current_time() - began < 5
     assert server.system.stuck == []
+
+
+async def test_p16_an_answer_is_told_to_be_unfinished_also_when_its_room_has_no_word_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_: Inference) -> None:
+        pass
+
+    monkeypatch.setattr(Inference, "draining", nothing)
+    async with running_server(tmp_path, mock_step_seconds=0.005, drain_seconds=0.1) as server, server.peer() as peer:
+        await peer.send("generate", "g", {"prompt": "count to 900"})
+        await peer.send("generate", "d", {"prompt": "count to 900", "on_disconnect": "detach"})
+        await peer.receive()
+        server.system.request_stop("test")
+        last = (await peer.stream("g"))[-1]
+        assert (last["type"], last["data"]["code"]) == ("failed", "shutting_down")
+        assert await peer.close_code() == 1012, "the other goes on after the restart, and is not told to have ended"
 
 
 async def test_a_peer_that_has_not_shaken_hands_holds_nothing_up(tmp_path: Path) -> None:
