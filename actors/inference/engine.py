@@ -19,13 +19,14 @@ from actors.inference.engine_messages import (
     AdmitRow,
     Attach,
     CancelRow,
+    EngineIdle,
     EngineLoading,
     EngineMessage,
     EngineReady,
     EngineStep,
 )
 from actors.inference.processor_wait import ProcessorWait
-from actors.inference.progress import StepClock, may_stand_by
+from actors.inference.progress import PREFILL_TOKENS_PER_STEP, StepClock, WorkAhead, may_stand_by
 from actors.inference.shelf import MOCK_MODEL, ServableModel
 from actors.inference.spare_messages import SpareTaken, StandBy, TakeSpare
 from actors.inference.worker_process import WorkerProcess
@@ -47,8 +48,8 @@ WRITE_SECONDS = 5.0
 """The worker's pipe thread reads at once, whatever the step loop does."""
 LAST_WORDS_SECONDS = 1.0
 """What an ended worker left in its pipes is there already; a process that it started may hold them open."""
-PREFILL_TOKENS_PER_STEP = 512
-"""The worker reads no more in one step (`PrefillBudget`)."""
+WATCH_SECONDS = 0.25
+"""How often progress is judged."""
 SPARE_SECONDS = 1.0
 """Handing a process over takes no time; a spare actor that is late is done without."""
 
@@ -151,10 +152,12 @@ class Engine(Actor[EngineMessage]):
         self._pid = 0
         self._ready_at = 0.0
         self._ready: EngineReady | None = None
-        self._rows: set[int] = set()
-        self._unread: dict[int, int] = {}
-        """Rows without a token so far, and how many tokens of theirs the next step may have to read."""
+        self._ahead = WorkAhead()
         self._awaiting_clear = False
+        self._is_telling = False
+        """True while the inference actor has no room for what the worker said, so that no more of it is read."""
+        self._idle_memory: dict[str, float] = {}
+        """What the worker held when it last said that it has nothing to do."""
         self._has_read_all = trio.Event()
         self._last_frame_at = 0.0
         self._load_deadline = 0.0
@@ -195,11 +198,10 @@ class Engine(Actor[EngineMessage]):
         """Pass admissions and cancellations on to the worker."""
         match message:
             case AdmitRow():
-                if not self._rows:
+                if not self._ahead.rows:
                     # Progress is owed from now on; while idle there was nothing to be late with.
                     self._last_frame_at = trio.current_time()
-                self._rows.add(message.row)
-                self._unread[message.row] = len(message.prompt_ids) + len(message.emitted_ids)
+                self._ahead.admitted(message.row, len(message.prompt_ids) + len(message.emitted_ids))
                 await self._write(
                     "admit",
                     {
@@ -216,11 +218,10 @@ class Engine(Actor[EngineMessage]):
                     },
                 )
             case CancelRow(row):
-                self._forget(row)
+                self._ahead.dropped(row)
                 await self._write("cancel", {"row": row})
             case Attach():
-                self._rows.clear()
-                self._unread.clear()
+                self._ahead.cleared()
                 if self._ready is None:
                     await self._tell_loading("loading")
                 else:
@@ -239,8 +240,8 @@ class Engine(Actor[EngineMessage]):
         return {
             "worker_pid": self._pid,
             "is_ready": self._ready is not None,
-            "rows": len(self._rows),
-            "unread_rows": len(self._unread),
+            "rows": len(self._ahead.rows),
+            "unread_rows": self._ahead.unread_rows,
             "step_deadline_seconds": self._step_deadline_seconds(),
         }
 
@@ -275,7 +276,10 @@ class Engine(Actor[EngineMessage]):
         assert self._worker is not None
         while frames := await self._worker.receive():
             for name, content in frames:
+                self._is_telling = True
                 await self._take_frame(name, content)
+                self._is_telling = False
+                self._last_frame_at = trio.current_time()
         self._has_read_all.set()  # `_own_process` says how it ended
 
     async def _take_frame(self, name: str, content: dict[str, Any]) -> None:
@@ -308,35 +312,57 @@ class Engine(Actor[EngineMessage]):
                 assert self._ready is not None
                 await self._inference.tell(self._ready)
             case "step":
-                for row, _, _, finish, *_ in content["emitted"]:
-                    self._unread.pop(row, None)
-                    if finish is not None:
-                        self._forget(row)
-                for row, _ in content["failed"]:
-                    self._forget(row)
-                self._clock.measured(
-                    content["seconds"], len(content["emitted"]), content["prefilled_tokens"], content["drafted_tokens"]
-                )
-                if not self._awaiting_clear:
-                    await self._inference.tell(
-                        EngineStep(engine=self.context.path, incarnation=self.context.incarnation, frame=content)
-                    )
+                self._ahead.frame_came()
+                await self._take_step(content)
+            case "idle":
+                self._ahead.frame_came()
+                await self._take_idle(content["memory"])
+
+    async def _take_step(self, content: dict[str, Any]) -> None:
+        self._idle_memory = {}
+        for row, _, _, finish, *_ in content["emitted"]:
+            self._ahead.emitted(row, is_last=finish is not None)
+        for row, *_ in content["failed"]:
+            self._ahead.failed(row)
+        self._clock.measured(
+            content["seconds"], len(content["emitted"]), content["prefilled_tokens"], content["drafted_tokens"]
+        )
+        if not self._awaiting_clear:
+            await self._inference.tell(
+                EngineStep(engine=self.context.path, incarnation=self.context.incarnation, frame=content)
+            )
+
+    async def _take_idle(self, memory: dict[str, float]) -> None:
+        """Once a second, and what it holds is news after its last row has gone."""
+        if memory != self._idle_memory:
+            self._idle_memory = memory
+            idle = EngineIdle(engine=self.context.path, incarnation=self.context.incarnation, memory=memory)
+            await self._inference.tell(idle)
 
     async def _watch_progress(self) -> None:
         """Judge progress, not life: with rows to compute, a step must come in time.
 
-        While other programs keep the processors, what the worker waited for one is not held against its step.
+        While other programs keep the processors, what the worker waited for one is not held against its step. Nor is the
+        time in which this process stood still itself, or could not hand on what the worker had said.
         """
         wait, counted_from = ProcessorWait(self._pid), -1.0
         while True:
-            await trio.sleep(0.25)
+            due = trio.current_time() + WATCH_SECONDS
+            await trio.sleep_until(due)
             now = trio.current_time()
+            if now - due > WATCH_SECONDS:
+                # Stopped, swapped out or starved: frames may have come, and are read before this is asked again.
+                self._last_frame_at += now - due
+                self._load_deadline += now - due
+                continue
+            if self._is_telling:
+                continue
             if self._ready is None:
                 if now > self._load_deadline:
                     raise WorkerDied(f"worker {self._pid} did not load its model in time")
                 continue
             self._ask_for_spare(now)
-            if not self._rows and not self._awaiting_clear:
+            if not self._ahead.rows and not self._awaiting_clear:
                 continue
             if counted_from != self._last_frame_at:
                 counted_from = self._last_frame_at
@@ -351,25 +377,21 @@ class Engine(Actor[EngineMessage]):
         Rows whose prompts are read already owe a decode step, which is a much shorter promise. A worker that shall
         clear itself may be in the middle of any step.
         """
-        unread = PREFILL_TOKENS_PER_STEP if self._awaiting_clear else sum(self._unread.values())
+        unread = PREFILL_TOKENS_PER_STEP if self._awaiting_clear else self._ahead.unread_tokens
         # Only a row that is alone and has been read gets drafts.
-        drafted = self._draft_tokens if len(self._rows) == 1 and not unread else 0
-        return self._clock.deadline_seconds(min(PREFILL_TOKENS_PER_STEP, unread), drafted)
+        drafted = self._draft_tokens if len(self._ahead.rows) == 1 and not unread else 0
+        return self._clock.deadline_seconds(unread, drafted)
 
     def _ask_for_spare(self, now: float) -> None:
         """Once, and only when it no longer slows what the first requests wait for."""
         if (
             self._spare is not None
             and not self._has_asked_for_spare
-            and may_stand_by(now - self._ready_at, is_idle=not self._rows)
+            and may_stand_by(now - self._ready_at, is_idle=not self._ahead.rows)
         ):
             self._has_asked_for_spare = True
             if self._spare.is_running:
                 self._spare.tell_nowait(StandBy())
-
-    def _forget(self, row: int) -> None:
-        self._rows.discard(row)
-        self._unread.pop(row, None)
 
     async def _tell_loading(self, stage: str) -> None:
         await self._inference.tell(

@@ -9,7 +9,16 @@ from attrs import field, frozen
 from actors.inference.sampling import Sampling
 from actors.inference.tools import CallRule
 
-__all__ = ["AdmitRow", "Attach", "CancelRow", "EngineLoading", "EngineMessage", "EngineReady", "EngineStep"]
+__all__ = [
+    "AdmitRow",
+    "Attach",
+    "CancelRow",
+    "EngineIdle",
+    "EngineLoading",
+    "EngineMessage",
+    "EngineReady",
+    "EngineStep",
+]
 
 
 @frozen(kw_only=True)
@@ -78,3 +87,14 @@ class EngineStep:
     """Path of the engine actor."""
     incarnation: int
     frame: dict[str, Any]
+
+
+@frozen(kw_only=True)
+class EngineIdle:
+    """The worker has nothing to do and holds this; told when it differs from what it held when last idle."""
+
+    engine: str
+    """Path of the engine actor."""
+    incarnation: int
+    memory: dict[str, float]
+    """Bytes by what holds them."""

@@ -10,7 +10,7 @@ import attrs
 from attrs import define, field
 
 from actors.inference.calibration import Calibration
-from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
+from actors.inference.messages import FirstTimes, GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
 from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
 from protocol.commands import Generate
@@ -50,6 +50,8 @@ class Generation:
     """Of the model that answers it, where `done` shall tell what it says."""
     accepted_at: float
     """Trio clock, seconds."""
+    asked_at: float | None = None
+    """When its deadline began to count, where that was before."""
     token_text: Callable[[int], str] = field(default=str, repr=False)
     """The text of one token alone, for log-probabilities."""
     cached_tokens: int | None = None
@@ -73,6 +75,7 @@ class Generation:
     _unsent_ids: list[int] = field(factory=list, repr=False)
     _unsent_log_probability: float = 0.0
     _unsent_logprobs: list[dict[str, Any]] = field(factory=list, repr=False)
+    _first_times: FirstTimes | None = field(default=None, repr=False)
     _finish: FinishReason | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -97,6 +100,7 @@ class Generation:
                     index=index,
                     token_ids=tuple(unsent),
                     log_probability=each * len(unsent),
+                    first_times=point.first_times,
                 )
             )
             unsent.clear()
@@ -110,6 +114,10 @@ class Generation:
         self.emitted_ids = list(point.token_ids)
         self.log_probability = point.log_probability
         self.seq = point.seq
+        if point.first_times is not None:
+            self._first_times = times = point.first_times
+            self.accepted_at, self.admitted_at = times.accepted_at, times.admitted_at
+            self.first_token_at, self.cached_tokens = times.first_token_at, times.cached_tokens
         # It may have received everything but the last event. One event more than its tokens made is the text that
         # was held back until the model said stop.
         if self.matcher.has_stopped:
@@ -228,6 +236,13 @@ class Generation:
 
     def _deliver_text(self, text: str) -> None:
         self.seq += 1
+        if self._first_times is None:
+            self._first_times = FirstTimes(
+                accepted_at=self.accepted_at,
+                admitted_at=self.admitted_at,
+                first_token_at=self.first_token_at,
+                cached_tokens=self.cached_tokens,
+            )
         self.deliver(
             GenerationTokens(
                 stream=self.stream,
@@ -237,6 +252,7 @@ class Generation:
                 token_ids=tuple(self._unsent_ids),
                 log_probability=self._unsent_log_probability,
                 logprobs=list(self._unsent_logprobs) if self.generate.logprobs is not None else None,
+                first_times=self._first_times,
             )
         )
         self._unsent_logprobs.clear()

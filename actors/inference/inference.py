@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 import secrets
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import attrs
 import structlog
 import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
 from actors.inference.descriptions import describe_engine, describe_models
-from actors.inference.engine_messages import EngineLoading, EngineReady, EngineStep
+from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
 from actors.inference.messages import (
     CancelGeneration,
@@ -41,8 +43,8 @@ from actors.inference.messages import (
 )
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_switch import ModelSwitch
-from actors.inference.prompts import PromptEncoder
-from actors.inference.request_rules import check_request
+from actors.inference.prompts import DEADLINE_PASSED, PromptEncoder
+from actors.inference.request_rules import check_request, deadline_of
 from actors.inference.room_settings import DeadlinePassed, IdleCheck, InferenceSettings
 from actors.inference.scheduler import Scheduler
 from actors.inference.shelf import ServableModel, Shelf
@@ -58,10 +60,9 @@ __all__ = ["DeadlinePassed", "Inference", "InferenceMessage", "InferenceSettings
 _log = structlog.get_logger("inference")
 
 IDLE_CHECK_SECONDS = 5.0
+UNFINISHED = "the server is shutting down, and the answer is not finished"
 GRACE_SECONDS = 2.0
 """In which followers of a lost inference actor may go on with their streams before any starts from its beginning."""
-
-
 InferenceMessage = (
     StartGeneration
     | CancelGeneration
@@ -79,6 +80,7 @@ InferenceMessage = (
     | EngineLoading
     | EngineReady
     | EngineStep
+    | EngineIdle
     | DeadlinePassed
 )
 
@@ -152,7 +154,7 @@ class Inference(Actor[InferenceMessage]):
                 return self._handle_stream(message)
             case DescribeEngine():
                 return self._health()
-            case EngineStep() | EngineLoading() | EngineReady():
+            case EngineStep() | EngineIdle() | EngineLoading() | EngineReady():
                 self._engine_tells(message)
             case ListModels():
                 self.context.answer_later(self._list_models)
@@ -163,7 +165,7 @@ class Inference(Actor[InferenceMessage]):
             case DeadlinePassed(stream):
                 generation = self._generations.get(stream)
                 if generation is not None:
-                    self.fail(generation, ErrorCode.DEADLINE_EXCEEDED, "the request's own deadline has passed")
+                    self.fail(generation, ErrorCode.DEADLINE_EXCEEDED, DEADLINE_PASSED)
         return None
 
     def _handle_stream(self, message: FollowStream | UnfollowStream | DetachExpired | IsGenerating) -> object:
@@ -198,8 +200,15 @@ class Inference(Actor[InferenceMessage]):
     async def draining(self) -> None:
         """Accept no more; done when nothing runs."""
         self._is_draining = True
-        if self._generations:
+        if not self._generations:
+            return
+        try:
             await self._idle.wait()
+        finally:
+            # Where the time for it is over: who still waits, and cannot come back for it, is told so.
+            for generation in list(self._generations.values()):
+                if self._streams.ends_with_server(generation.stream):
+                    self.fail(generation, ErrorCode.SHUTTING_DOWN, UNFINISHED)
 
     def snapshot(self) -> dict[str, object]:
         """Counts only; prompts are nobody's business."""
@@ -219,8 +228,10 @@ class Inference(Actor[InferenceMessage]):
         """A child task: encode, check, keep the command, begin. Nothing is kept of a request that is refused."""
         if (again := self._streams.rejoin(request)) is not None:
             return again
+        if request.asked_at is None:
+            request = attrs.evolve(request, asked_at=trio.current_time())
         calibration = await self._models.calibration_for(request)
-        scheduler, prompt_ids = await self._encode(request.generate, request.resume)
+        scheduler, prompt_ids = await self._encode(request.generate, request.resume, request.asked_at)
         # Another follower of a stream that was lost may have been quicker meanwhile.
         if (again := self._streams.rejoin(request)) is not None:
             return again
@@ -235,7 +246,7 @@ class Inference(Actor[InferenceMessage]):
 
     async def _start_stored(self, request: StartGeneration) -> None:
         """A detached generation of a server, or inference actor, before this one: from its beginning, with its seed."""
-        scheduler, prompt_ids = await self._encode(request.generate, None, was_accepted=True)
+        scheduler, prompt_ids = await self._encode(request.generate, None, request.asked_at, was_accepted=True)
         if not self._streams.is_running(request.stream):
             generation = self._prepare(scheduler, request, request.stream, prompt_ids, None, was_accepted=True)
             self._follow_and_begin(request, generation)
@@ -258,9 +269,11 @@ class Inference(Actor[InferenceMessage]):
 
     async def _complete(self, request: Complete) -> Completion:
         """A child task that follows its own generation; cancelled with the ask, it cancels it."""
-        scheduler, prompt_ids = await self._encode(request.generate, None)
+        asked_at = trio.current_time()
+        scheduler, prompt_ids = await self._encode(request.generate, None, asked_at)
         stream = f"complete-{secrets.token_hex(8)}"
         generation = self._prepare(scheduler, request, stream, prompt_ids, None)
+        generation.asked_at = asked_at
         answer = WholeAnswer()
         generation.deliver = answer.deliver
         self._begin(generation, first=False)
@@ -271,16 +284,17 @@ class Inference(Actor[InferenceMessage]):
                 self._end(generation, "abandoned")
 
     async def _encode(
-        self, generate: Generate, resume: ResumeFrom | None, *, was_accepted: bool = False
+        self, generate: Generate, resume: ResumeFrom | None, asked_at: float | None, *, was_accepted: bool = False
     ) -> tuple[Scheduler, list[int]]:
         """Who answers, and the prompt as its token ids."""
+        deadline_at = deadline_of(generate, asked_at, trio.current_time())
         while True:
             # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
             self._refuse_if_draining()
             scheduler = self._models.scheduler_for(resume)
             if resume is None and not was_accepted:
                 self._check_room(scheduler, 0)
-            prompt_ids = await self._prompts.encode(scheduler.text, generate)
+            prompt_ids = await self._prompts.encode(scheduler.text, generate, deadline_at)
             # Another model may have taken over meanwhile, and it reads other tokens.
             if scheduler is self._models.scheduler_for(resume):
                 return scheduler, prompt_ids
@@ -320,20 +334,23 @@ class Inference(Actor[InferenceMessage]):
             max_tokens=max_tokens,
             detokenizer=scheduler.text.detokenizer(),
             accepted_at=trio.current_time(),
+            asked_at=request.asked_at if isinstance(request, StartGeneration) else None,
             token_text=scheduler.text.token_text,
         )
 
     def _begin(self, generation: Generation, *, first: bool) -> None:
         """Keep the generation and let it wait for a row, behind its client's others or before them."""
-        stream, deadline_ms = generation.stream, generation.generate.deadline_ms
+        stream = generation.stream
+        now = trio.current_time()
+        deadline_at = deadline_of(generation.generate, generation.asked_at, now)
         scheduler = generation.scheduler
         assert scheduler is not None
         self._generations[stream] = generation
-        self._last_active_at = trio.current_time()
-        if deadline_ms is not None:
-            self._deadlines[stream] = self.context.after(deadline_ms / 1000, DeadlinePassed(stream))
+        self._last_active_at = now
+        if deadline_at < math.inf:
+            self._deadlines[stream] = self.context.after(max(0.0, deadline_at - now), DeadlinePassed(stream))
         if generation.has_finished:
-            self.finish(generation, trio.current_time(), still_in_worker=False)
+            self.finish(generation, now, still_in_worker=False)
             return
         current = self._models.current
         if not generation.emitted_ids and scheduler is not current and scheduler.is_ending:
@@ -453,13 +470,16 @@ class Inference(Actor[InferenceMessage]):
     def _new_scheduler(self, model: ServableModel, text: TextModel, engine: ActorRef[Any]) -> Scheduler:
         return Scheduler(model, text, engine, self._settings.limits, self._metrics, self, self._new_row)
 
-    def _engine_tells(self, message: EngineStep | EngineLoading | EngineReady) -> None:
+    def _engine_tells(self, message: EngineStep | EngineIdle | EngineLoading | EngineReady) -> None:
         scheduler = self._models.by_engine(message.engine)
         if scheduler is None:
             return  # it has been ended; these are its last words
         match message:
             case EngineStep():
                 scheduler.take_step(message)
+                return
+            case EngineIdle():
+                scheduler.take_idle(message)
                 return
             case EngineReady():
                 scheduler.engine_ready(message)

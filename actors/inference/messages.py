@@ -23,6 +23,7 @@ __all__ = [
     "Completion",
     "DescribeEngine",
     "EngineHealth",
+    "FirstTimes",
     "FollowStream",
     "Followed",
     "GenerateWithTools",
@@ -56,6 +57,16 @@ class GenerationRefused(CommandRefused):
 
 
 @frozen(kw_only=True)
+class FirstTimes:
+    """What was measured of an answer up to its first token, on Trio's clock; told with its tokens so that it is not lost."""
+
+    accepted_at: float
+    admitted_at: float | None
+    first_token_at: float | None
+    cached_tokens: int | None
+
+
+@frozen(kw_only=True)
 class ResumeFrom:
     """Where a follower was when the inference actor was lost: enough to go on with the same answer."""
 
@@ -68,6 +79,8 @@ class ResumeFrom:
     seed: int
     model: str | None = None
     """The model that began it, as `GenerationStarted` told; another model's token ids mean other text."""
+    first_times: FirstTimes | None = None
+    """Of its beginning; None where no token was received."""
 
 
 @frozen(kw_only=True)
@@ -115,6 +128,8 @@ class StartGeneration(Request[GenerationStarted]):
     key: IdempotencyKey | None = None
     """Kept before the answer, so that the same command is carried out once."""
     epoch: str | None = None
+    asked_at: float | None = None
+    """When it was asked for the first time, on Trio's clock; its deadline counts from then. None is now."""
 
 
 @frozen(kw_only=True)
@@ -237,6 +252,8 @@ class GenerationTokens:
     """Sum over these ids."""
     logprobs: list[dict[str, Any]] | None = None
     """For requests that asked: each token's text, id and log-probability, with the likeliest alternatives."""
+    first_times: FirstTimes | None = field(default=None, repr=False)
+    """Kept by the follower, as the ids are."""
     first_seq: int = field()
     """First of the events that were merged into this one."""
 

@@ -1,14 +1,19 @@
-"""How long a worker's step may take before it counts as a hang: a pure rule over measured steps."""
+"""How long a worker's step may take before it counts as a hang: pure rules over measured steps and what the next may have to do."""
 
 from __future__ import annotations
 
-__all__ = ["StepClock", "may_stand_by"]
+__all__ = ["PREFILL_TOKENS_PER_STEP", "StepClock", "WorkAhead", "may_stand_by"]
 
 MINIMUM_SECONDS = 1.0
 TIMES_PREDICTED = 8.0
 FIRST_STEP_SECONDS = 15.0
 """Allowed while nothing comparable was measured yet."""
 SMOOTHING = 0.2
+PREFILL_TOKENS_PER_STEP = 512
+"""The worker reads no more in one step (`PrefillBudget`)."""
+FRAMES_UNTIL_LEFT = 2
+"""A row that the worker is told to drop may be in the step whose frame comes next, and where that one is on its way
+already, in the one after it."""
 SETTLED_IDLE_SECONDS = 2.0
 SETTLED_BUSY_SECONDS = 10.0
 
@@ -56,6 +61,57 @@ class StepClock:
         if not self._prefill_tokens:
             return self._decode_seconds
         return self._decode_seconds + drafted_tokens * self._prefill_seconds / self._prefill_tokens
+
+
+class WorkAhead:
+    """The rows that a worker has, and how many tokens of theirs the step under way may have to read."""
+
+    def __init__(self) -> None:
+        self.rows: set[int] = set()
+        self._unread: dict[int, int] = {}
+        self._dropped: list[tuple[int, int]] = []
+        """Of rows that were told to leave while unread: tokens, and how many frames until no step computes them."""
+
+    @property
+    def unread_rows(self) -> int:
+        """Rows without a token so far."""
+        return len(self._unread)
+
+    @property
+    def unread_tokens(self) -> int:
+        """Most prompt tokens that one step may read now."""
+        return min(PREFILL_TOKENS_PER_STEP, sum(self._unread.values()) + sum(tokens for tokens, _ in self._dropped))
+
+    def admitted(self, row: int, tokens: int) -> None:
+        """The worker was given a row with so many tokens to read."""
+        self.rows.add(row)
+        self._unread[row] = tokens
+
+    def dropped(self, row: int) -> None:
+        """The worker was told to drop a row; the step under way may still be reading it."""
+        self.rows.discard(row)
+        if tokens := self._unread.pop(row, 0):
+            self._dropped.append((tokens, FRAMES_UNTIL_LEFT))
+
+    def emitted(self, row: int, *, is_last: bool) -> None:
+        """A step gave a token of a row, so that row is read."""
+        self._unread.pop(row, None)
+        if is_last:
+            self.rows.discard(row)
+
+    def failed(self, row: int) -> None:
+        """A step ended a row by an error."""
+        self.emitted(row, is_last=True)
+
+    def frame_came(self) -> None:
+        """A step was over, or there was none."""
+        self._dropped = [(tokens, frames - 1) for tokens, frames in self._dropped if frames > 1]
+
+    def cleared(self) -> None:
+        """The worker was told to drop all rows."""
+        self.rows.clear()
+        self._unread.clear()
+        self._dropped.clear()
 
 
 def _smoothed(old: float | None, seconds: float) -> float:

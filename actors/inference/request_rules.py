@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 from actors.inference.messages import GenerationRefused
 from actors.inference.sampling import Sampling
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 
-__all__ = ["check_request", "sampling_of"]
+__all__ = ["check_request", "deadline_of", "sampling_of"]
+
+
+def deadline_of(generate: Generate, asked_at: float | None, now: float) -> float:
+    """Until when the answer is of use to its asker, on the clock of the other two; infinite where no deadline was given.
+
+    It counts from when it was asked first, whatever was lost and begun again since.
+    """
+    if generate.deadline_ms is None:
+        return math.inf
+    return (now if asked_at is None else asked_at) + generate.deadline_ms / 1000
 
 
 def check_request(

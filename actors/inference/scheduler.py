@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from actors.inference.admission import AdmissionLimits, FairQueue, fits, most_positions
-from actors.inference.engine_messages import AdmitRow, CancelRow, EngineLoading, EngineReady, EngineStep
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.request_rules import sampling_of
@@ -153,8 +153,9 @@ class Scheduler:
         generation.steps_since_admission = 0
         if generation.admitted_at is None:
             generation.admitted_at = trio.current_time()
+            # Once, as what is found of it: a worker that was lost makes no second question of it.
+            self._metrics.prefix_query(len(generation.prompt_ids))
         self.rows[generation.row] = generation
-        self._metrics.prefix_query(len(generation.prompt_ids))
         self.engine.tell_nowait(
             AdmitRow(
                 row=generation.row,
@@ -189,10 +190,10 @@ class Scheduler:
             generation = self.rows.get(row)
             if generation is not None:
                 generation.steps_since_admission += 1
-        for row, reason in frame["failed"]:
+        for row, reason, code in frame["failed"]:
             generation = self.rows.get(row)
             if generation is not None:
-                self._endings.fail(generation, ErrorCode.ENGINE_FAILED, f"this request failed in the engine: {reason}")
+                self._endings.fail(generation, ErrorCode(code), _why_failed(generation, reason, code))
         for row, cached_tokens in frame["cached"]:
             generation = self.rows.get(row)
             # A recovery may find its own earlier keys and values; what the request saved is what counted at first.
@@ -214,7 +215,7 @@ class Scheduler:
         now: float,
         alternatives: list[tuple[int, float]] | None,
     ) -> None:
-        count, before = len(generation.emitted_ids), generation.last_token_at
+        count, before, had_token = len(generation.emitted_ids), generation.last_token_at, bool(generation.emitted_ids)
         try:
             generation.advance(token_id, log_probability, finish, now, alternatives)
         except Exception as error:  # noqa: BLE001  isolation border: one row's text must not stop its neighbours
@@ -223,12 +224,19 @@ class Scheduler:
             return
         # The model's stop token is none of the answer's.
         if len(generation.emitted_ids) > count:
-            if before is None:
+            if not had_token:
                 self._metrics.first_token(now - generation.accepted_at)
-            else:
+            elif before is not None:
+                # None where an inference actor was lost, and with it when it had told the token before.
                 self._metrics.token_gap(now - before)
         if generation.has_finished:
             self._endings.finish(generation, now, still_in_worker=finish is None)
+
+    def take_idle(self, idle: EngineIdle) -> None:
+        """The worker has no row any more, and holds what is told."""
+        if idle.incarnation == self.incarnation:
+            self.memory = idle.memory
+            self._endings.occupancy_changed()
 
     # --- the engine's life ------------------------------------------------------------------------
 
@@ -301,3 +309,11 @@ class Scheduler:
             else:
                 self.queue.push(generation.client_id, generation, first=True)
         self._endings.occupancy_changed()
+
+
+def _why_failed(generation: Generation, reason: str, code: str) -> str:
+    if code != ErrorCode.INVALID_FIELD.value:
+        return f"this request failed in the engine: {reason}"
+    generate = generation.generate
+    rule = generate.call_rule if isinstance(generate, GenerateWithTools) else None
+    return f"data.{'response_schema' if rule is None else rule.asked_by} cannot be followed any further: {reason}"

@@ -76,6 +76,8 @@ class StoredGeneration:
     domain: str
     key: IdempotencyKey | None
     generate: Generate = field(repr=False)
+    started_ms: int
+    """When it was stored, milliseconds since 1970."""
     text: str | None = field(repr=False)
     """Of one that has ended."""
     last: GenerationEvent | None
@@ -137,6 +139,7 @@ def _from_row(row: Any) -> StoredGeneration:
         domain=row.domain,
         key=key,
         generate=generate,
+        started_ms=row.started_ms,
         text=row.text,
         last=None if row.last is None else _event_from_json(row.stream, msgspec.json.decode(row.last)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -130,6 +131,11 @@ class StreamKeeper:
         """Whether a stream of that name has not ended."""
         stream = self._streams.get(name)
         return stream is not None and stream.last is None
+
+    def ends_with_server(self, name: str) -> bool:
+        """Whether somebody follows, or may follow, a stream that no server after this one goes on with."""
+        stream = self._streams.get(name)
+        return stream is not None and not stream.is_detachable
 
     def rejoin(self, request: StartGeneration) -> GenerationStarted | None:
         """For a follower whose inference actor was lost: the stream, if another follower was quicker to start it again."""
@@ -404,10 +410,13 @@ class StreamKeeper:
 
 def request_of(stored: StoredGeneration) -> StartGeneration:
     """What starts a stored generation again, under a new epoch."""
+    # The wall clock is all that two servers have in common; one that was set back meanwhile gives no time away.
+    age_seconds = max(0.0, time.time() - stored.started_ms / 1000)
     return StartGeneration(
         client_id=stored.client_id,
         stream=stored.recorded.stream,
         generate=stored.generate,
         domain=stored.domain,
         key=stored.key,
+        asked_at=trio.current_time() - age_seconds,
     )

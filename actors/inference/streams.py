@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field
 
 from actors.inference.messages import (
+    FirstTimes,
     Followed,
     GenerationCancelled,
     GenerationDone,
@@ -83,6 +84,7 @@ class Stream:
     _token_ids: array[int] = field(factory=lambda: array("Q"), repr=False)
     _log_probabilities: array[float] = field(factory=lambda: array("d"), repr=False)
     _logprobs: list[list[dict[str, Any]] | None] = field(factory=list, repr=False)
+    _first_times: FirstTimes | None = field(default=None, repr=False)
 
     @property
     def seq(self) -> int:
@@ -145,6 +147,7 @@ class Stream:
         self._token_ends.append(len(self._token_ids))
         self._log_probabilities.append(event.log_probability)
         self._logprobs.append(event.logprobs)
+        self._first_times = self._first_times or event.first_times
 
     def after(self, seq: int) -> GenerationEvent | None:
         """What comes after ``seq``: text, as many events of it as make a page in one, or the last event; None at the head."""
@@ -167,6 +170,7 @@ class Stream:
             token_ids=tuple(self._token_ids[token_began:token_end]),
             log_probability=sum(self._log_probabilities[seq:end]),
             logprobs=logprobs if self.recovery.generate.logprobs is not None else None,
+            first_times=self._first_times,
         )
 
     def point(self, seq: int) -> ResumeFrom:
@@ -180,6 +184,7 @@ class Stream:
             log_probability=sum(self._log_probabilities[:events]),
             seed=seed,
             model=self.model or None,
+            first_times=self._first_times if events else None,
         )
 
     def ended(self) -> GenerationEnded:

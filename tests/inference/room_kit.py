@@ -58,7 +58,7 @@ PATIENCE_SECONDS = 30.0
 """Far more than anything with the mock engine takes; only a failure waits for it."""
 
 
-REQUEST_FIELDS = ("observer", "completion_fields", "wants_calibrated", "key", "epoch")
+REQUEST_FIELDS = ("observer", "completion_fields", "wants_calibrated", "key", "epoch", "asked_at")
 """Of `StartGeneration`; `Room.start` takes them besides the fields of `Generate`."""
 
 

@@ -75,7 +75,11 @@ class Follower:
 def as_told(events: Sequence[GenerationEvent]) -> list[GenerationEvent]:
     """Events without what a recovery may change: times."""
     return [
-        attrs.evolve(one, done=attrs.evolve(one.done, timings=None)) if isinstance(one, GenerationDone) else one
+        attrs.evolve(one, done=attrs.evolve(one.done, timings=None))
+        if isinstance(one, GenerationDone)
+        else attrs.evolve(one, first_times=None)
+        if isinstance(one, GenerationTokens)
+        else one
         for one in events
     ]
 
@@ -217,3 +221,26 @@ def test_somebody_who_kills_workers_again_and_again_poisons_no_request() -> None
         assert not generation.worker_died()
         steps(generation, STEPS_TO_ACQUIT)
         assert not generation.worker_died()
+
+
+def test_times_and_what_was_cached_outlive_the_owner_of_a_stream() -> None:
+    undisturbed = Follower()
+    undisturbed.generation.admitted_at, undisturbed.generation.cached_tokens = 100.25, 2
+    done = undisturbed.take(worker_tokens(b"abcdef", 100))
+    heard = undisturbed.texts[:2]
+    point = ResumeFrom(
+        seq=2,
+        token_ids=tuple(token_id for one in heard for token_id in one.token_ids),
+        log_probability=sum(one.log_probability for one in heard),
+        seed=SEED,
+        first_times=heard[-1].first_times,
+    )
+    resumed = Follower()
+    resumed.generation.accepted_at = 102.5
+    assert all(one.first_times == point.first_times for one in resumed.generation.resume(point))
+    resumed.generation.admitted_at = resumed.generation.admitted_at or 102.75
+    for number, token in enumerate(worker_tokens(b"abcdef", 100, after=2)):
+        resumed.generation.advance(token.token_id, token.log_probability, token.finish, 103.0 + number)
+    again = resumed.generation.complete(200.0)
+    assert (again.timings, again.usage) == (done.timings, done.usage)
+    assert resumed.texts[-1].first_times == point.first_times

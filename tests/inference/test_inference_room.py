@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pytest
 import trio
 
 from actors.inference.admission import AdmissionLimits
-from actors.inference.messages import Complete, GenerationCancelled, GenerationRefused, GenerationTokens
+from actors.inference.messages import (
+    Complete,
+    GenerationCancelled,
+    GenerationRefused,
+    GenerationTokens,
+    ResumeFrom,
+    StartGeneration,
+)
+from actors.inference.store import RecordedGeneration, StoredGeneration
+from actors.inference.stream_keeper import request_of
 from actors.inference.text.text_model import CheckpointText, MockText
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode
@@ -243,6 +253,60 @@ async def test_a_deadline_is_kept_while_it_waits_and_while_it_runs() -> None:
         assert len(room.events[waiting]) == 1
         assert await room.answer(await room.start("hello")) == "You said: hello", "the row is free"
         assert room.outcomes() == {"deadline_exceeded": 2, "stop": 1}
+
+
+async def test_p03_a_deadline_counts_from_the_question_and_ends_the_reading_of_a_prompt() -> None:
+    may_go_on = threading.Event()
+
+    class SlowText(MockText):
+        def encode(self, request: Generate) -> list[int]:
+            may_go_on.wait(PATIENCE_SECONDS)
+            return super().encode(request)
+
+    async with inference_room(load_text=SlowText) as room:
+        try:
+            for ask in (room.start, room.complete):
+                with pytest.raises(GenerationRefused) as refused:
+                    await ask("hello", deadline_ms=50)
+                assert refused.value.code is ErrorCode.DEADLINE_EXCEEDED
+        finally:
+            may_go_on.set()
+        assert room.outcomes() == {}
+
+
+async def test_p03_a_deadline_does_not_begin_again_when_its_inference_actor_is_lost() -> None:
+    async with inference_room(step_seconds=0.01) as room:
+        asked_at = trio.current_time() - 100
+        resume = ResumeFrom(seq=1, token_ids=(49,), log_probability=0.0, seed=1)
+        lost = await room.start("count to 5000", resume=resume, asked_at=asked_at, deadline_ms=101_000)
+        assert (await room.failure(lost)).code is ErrorCode.DEADLINE_EXCEEDED
+        with pytest.raises(GenerationRefused) as refused:
+            await room.start("count to 5000", resume=resume, asked_at=asked_at, deadline_ms=99_000)
+        assert refused.value.code is ErrorCode.DEADLINE_EXCEEDED
+        request = StartGeneration(
+            client_id="c", stream="s", generate=Generate(prompt="hi", deadline_ms=90_000), follower=room.follower
+        )
+        started = await room.inference.ask(request, timeout=PATIENCE_SECONDS)
+        assert asked_at + 100 <= started.recovery.asked_at <= trio.current_time(), "what is asked of the next one"
+
+
+def test_p03_the_deadline_of_a_stored_answer_counts_from_when_it_was_stored() -> None:
+    async def age() -> float:
+        stored = StoredGeneration(
+            recorded=RecordedGeneration(stream="s", seed=1, prompt_tokens=1),
+            client_id="c",
+            domain="",
+            key=None,
+            generate=Generate(prompt="x"),
+            started_ms=int(time.time() * 1000) - 90_000,
+            text=None,
+            last=None,
+        )
+        asked_at = request_of(stored).asked_at
+        assert asked_at is not None
+        return trio.current_time() - asked_at
+
+    assert 90 <= trio.run(age) < 150
 
 
 async def test_a_deadline_that_is_kept_leaves_no_trace() -> None:

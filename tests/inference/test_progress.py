@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.inference.progress import FIRST_STEP_SECONDS, MINIMUM_SECONDS, TIMES_PREDICTED, StepClock
+from actors.inference.progress import (
+    FIRST_STEP_SECONDS,
+    MINIMUM_SECONDS,
+    PREFILL_TOKENS_PER_STEP,
+    TIMES_PREDICTED,
+    StepClock,
+    WorkAhead,
+)
 
 
 def test_before_anything_was_measured_the_first_step_has_its_own_bound() -> None:
@@ -64,3 +71,36 @@ def test_where_judging_costs_nothing_plain_steps_are_what_is_predicted() -> None
     assert clock.deadline_seconds(0, 7) == pytest.approx(TIMES_PREDICTED * 0.5), "no prompt was measured yet"
     clock.measured(0.4, 8, 0, 7)
     assert clock.deadline_seconds(0, 7) == pytest.approx(TIMES_PREDICTED * 0.5)
+
+
+def test_p01_what_a_step_may_read_are_the_prompts_of_rows_without_a_token() -> None:
+    ahead = WorkAhead()
+    ahead.admitted(1, 100)
+    ahead.admitted(2, 30)
+    assert (ahead.rows, ahead.unread_rows, ahead.unread_tokens) == ({1, 2}, 2, 130)
+    ahead.emitted(1, is_last=False)
+    assert (ahead.rows, ahead.unread_tokens) == ({1, 2}, 30)
+    ahead.admitted(3, 10_000)
+    assert ahead.unread_tokens == PREFILL_TOKENS_PER_STEP
+    ahead.failed(3)
+    ahead.emitted(2, is_last=True)
+    assert (ahead.rows, ahead.unread_rows, ahead.unread_tokens) == ({1}, 0, 0)
+
+
+def test_p01_a_row_that_was_dropped_may_be_in_the_step_under_way_and_in_one_whose_frame_was_on_its_way() -> None:
+    ahead = WorkAhead()
+    ahead.admitted(1, 400)
+    ahead.dropped(1)
+    assert (ahead.rows, ahead.unread_rows) == (set(), 0)
+    ahead.admitted(2, 10)
+    assert ahead.unread_tokens == 410
+    ahead.frame_came()
+    assert ahead.unread_tokens == 410
+    ahead.frame_came()
+    assert ahead.unread_tokens == 10
+    ahead.admitted(3, 50)
+    ahead.emitted(3, is_last=False)
+    ahead.dropped(3)
+    assert ahead.unread_tokens == 10, "it was read"
+    ahead.cleared()
+    assert (ahead.rows, ahead.unread_tokens) == (set(), 0)

@@ -10,9 +10,9 @@ from attrs import define, field
 from prometheus_client import CollectorRegistry
 
 from actors.inference.admission import AdmissionLimits
-from actors.inference.engine_messages import AdmitRow, CancelRow, EngineReady, EngineStep
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineReady, EngineStep
 from actors.inference.generation import Generation
-from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens
+from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.scheduler import Scheduler
 from actors.inference.shelf import MOCK_MODEL
@@ -57,6 +57,8 @@ class Room:
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     events: list[GenerationEvent] = field(factory=list)
     failed: list[ErrorCode] = field(factory=list)
+    messages: list[str] = field(factory=list)
+    """Of these."""
     scheduler: Scheduler = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -77,6 +79,7 @@ class Room:
 
     def fail(self, generation: Generation, code: ErrorCode, message: str) -> None:
         self.failed.append(code)
+        self.messages.append(message)
         self.scheduler.release(generation, still_in_worker=True)
 
     def occupancy_changed(self) -> None:
@@ -171,3 +174,43 @@ async def test_p02_a_death_after_one_step_of_many_tokens_is_charged_and_nothing_
     again = room.engine.told[-1]
     assert isinstance(again, AdmitRow)
     assert again.emitted_ids == list(b"abcdefgh")
+
+
+async def test_p13_a_prompt_is_looked_up_once_however_many_workers_it_outlives() -> None:
+    room = Room()
+    room.start()
+    for incarnation in (2, 3):
+        room.scheduler.engine_down(Down(path=ENGINE, incarnation=incarnation - 1, reason=DownReason.CRASHED))
+        room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=incarnation, worker_pid=2, report={}))
+    assert room.figure("prefix_cache_queries_total") == 3, "its prompt has three tokens"
+
+
+async def test_the_first_token_of_an_answer_that_goes_on_is_not_measured_again() -> None:
+    room = Room()
+    generation = room.start()
+    generation.resume(ResumeFrom(seq=2, token_ids=(97, 98), log_probability=-1.0, seed=1))
+    room.step(cast("int", generation.row), "cd")
+    assert room.figure("time_to_first_token_seconds_count") == 0
+    assert room.figure("inter_token_latency_seconds_count") == 1, "when the token before came is not known any more"
+
+
+async def test_what_an_idle_worker_holds_is_that_of_the_worker_that_lives() -> None:
+    room = Room()
+    room.scheduler.take_idle(EngineIdle(engine=ENGINE, incarnation=1, memory={"kv": 5.0}))
+    room.scheduler.take_idle(EngineIdle(engine=ENGINE, incarnation=0, memory={"kv": 7.0}))
+    assert room.scheduler.memory == {"kv": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("engine_failed", "this request failed in the engine: why"),
+        ("invalid_field", "data.response_schema cannot be followed any further: why"),
+    ],
+)
+async def test_p14_a_schema_that_cannot_be_followed_further_is_its_askers(code: str, message: str) -> None:
+    room = Room()
+    row = cast("int", room.start().row)
+    frame = {**EMPTY_FRAME, "failed": [(row, "why", code)], "rows": [row]}
+    room.scheduler.take_step(EngineStep(engine=ENGINE, incarnation=1, frame=frame))
+    assert (room.failed, room.messages) == ([ErrorCode(code)], [message])

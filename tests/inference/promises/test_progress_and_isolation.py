@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -11,10 +13,15 @@ import trio
 
 from actors.inference import engine
 from actors.inference.admission import AdmissionLimits
+from actors.inference.engine import Engine, EngineSettings
+from actors.inference.engine_messages import AdmitRow, EngineReady, EngineStep
 from actors.inference.messages import GenerationRefused
 from actors.inference.progress import FIRST_STEP_SECONDS, MINIMUM_SECONDS
+from actors.inference.sampling import Sampling
 from protocol.errors import ErrorCode
+from runtime import Actor, ActorSystem, ChildSpec, SupervisorSpec, block
 from runtime.inspection import actor_snapshot
+from runtime.testing import Probe, running
 from tests.inference.promises.served_phi3 import served_phi3
 from tests.inference.room_kit import inference_room
 from tests.server_fixture import count_to, eventually, running_server
@@ -31,6 +38,76 @@ async def test_p01_a_workers_first_step_is_held_to_what_its_warm_up_took() -> No
         (reason,) = (one["error"] for one in logged if one["event"] == "engine down")
         waited = float(reason.split("made no step for ")[1].split(" s")[0])
         assert MINIMUM_SECONDS <= waited < FIRST_STEP_SECONDS
+
+
+async def test_p01_a_worker_that_still_reads_a_cancelled_prompt_is_not_taken_for_hanging() -> None:
+    # As an editor does that asks anew while it is typed: the short prompt alone would be owed in a second or two.
+    plan = [{"fault": "slow", "prompt": "long", "seconds": 3.0}]
+    async with inference_room(step_seconds=0.05, faults=plan) as room:
+        given_up = await room.start("long " * 120)
+
+        async def owed_seconds() -> Any:
+            engine_now = await actor_snapshot(room.system, "inference/engines/1")
+            return engine_now["unread_rows"] and engine_now["step_deadline_seconds"]
+
+        assert await eventually(owed_seconds) > 3.0, "the whole prompt"
+        await room.cancel(given_up)
+        assert (await room.done(await room.start("count to 3"))).engine_restarts == 0
+        assert (await room.health()).restarts == 0
+
+
+async def test_p01_while_the_server_itself_stands_still_no_worker_is_late() -> None:
+    async with inference_room(step_seconds=0.02) as room:
+        stream = await room.start("count to 5000", max_tokens=2000)
+        for _ in range(6):
+            await room.tokens(stream, len(room.events[stream]) + 1)
+            # Suspended, swapped out, starved: the worker goes on, and what it says is not read.
+            time.sleep(MINIMUM_SECONDS + 0.4)
+        await room.tokens(stream, len(room.events[stream]) + 5)
+        assert (await room.health()).restarts == 0
+
+
+class Deaf(Actor[Any]):
+    """An inference actor that takes one message at a time, and for one step of the worker far too long."""
+
+    mailbox = block(1)
+
+    def __init__(self) -> None:
+        self.is_ready = trio.Event()
+        self.steps = 0
+
+    async def handle(self, message: Any) -> None:
+        match message:
+            case EngineReady():
+                self.is_ready.set()
+            case EngineStep():
+                self.steps += 1
+                if self.steps == 2:
+                    await trio.sleep(MINIMUM_SECONDS + 1.5)
+
+
+async def test_p01_a_worker_whose_words_find_no_room_is_not_taken_for_hanging(tmp_path: Path) -> None:
+    deaf = Deaf()
+    settings = EngineSettings(engine="mock", cache_folder=tmp_path, mock_step_seconds=0.01)
+
+    def tree(system: ActorSystem) -> SupervisorSpec:
+        inference, inspection = system.reference("inference"), system.reference("inspection")
+        return SupervisorSpec(
+            children=(
+                ChildSpec(id="inspection", start=Probe().start),
+                ChildSpec(id="inference", start=lambda: deaf),
+                ChildSpec(id="engine", start=lambda: Engine(settings, inference, inspection)),
+            )
+        )
+
+    prompt_ids = list(b"count to 999")
+    row = AdmitRow(row=1, prompt_ids=prompt_ids, emitted_ids=[], max_tokens=900, stop_ids=[], sampling=Sampling())
+    async with running(tree) as system:
+        engine_actor = system.reference("engine")
+        await deaf.is_ready.wait()
+        engine_actor.tell_nowait(row)
+        await eventually(lambda: deaf.steps > 20, seconds=30)
+        assert engine_actor.incarnation == 1
 
 
 @pytest.mark.parametrize("bound", ["LOAD_SECONDS", "WARM_UP_SECONDS"])
@@ -131,6 +208,16 @@ async def test_p05_rows_prefixes_and_pool_stay_within_their_bounds_through_mixed
             one.labels["kind"] for metric in room.registry.collect() for one in metric.samples if "kind" in one.labels
         }
         assert {"resident", "weights", "mlx_active", "mlx_pool", "kv", "prefixes"} <= told
+
+
+async def test_p05_what_a_worker_holds_is_told_also_when_its_last_row_was_cancelled(tmp_path: Path) -> None:
+    async with served_phi3(tmp_path) as room:
+        stream = await room.start("x" * 100, max_tokens=1800)
+        await room.tokens(stream)
+        await room.until_health(lambda one: one.memory.get("kv", 0) > 0)
+        await room.cancel(stream)
+        await room.until_health(lambda one: one.memory.get("kv") == 0)
+        assert room.registry.get_sample_value("leanvibe_engine_memory_bytes", {"kind": "kv"}) == 0
 
 
 async def test_p22_a_request_that_kills_its_worker_ends_with_a_typed_event_and_its_connection_lives(
