@@ -16,7 +16,7 @@ from actors.command_line.calibration_set import BadSet, Item, parse_set
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.rest_call import RestFailed, rest_call
-from actors.command_line.running_models import model_in_use
+from actors.command_line.running_models import folders_in_use
 from actors.inference.calibration import MINIMUM_ITEMS, Calibration, fit
 from actors.inference.models.calibration_file import manifest_sha256, write_calibration
 from actors.inference.models.errors import ModelError
@@ -114,7 +114,7 @@ def _in_use(settings: Settings, server: ServerFile, name: str) -> Path:
     entry: InventoryEntry | None = next(
         (
             one
-            for one in inventory(settings.cache_dir, model_in_use(settings, server))
+            for one in inventory(settings.cache_dir, folders_in_use(settings, server).serving)
             if name in (one.name, one.full_name)
         ),
         None,

@@ -14,10 +14,10 @@ from actors.command_line.measure import measure
 from actors.command_line.model_tables import show_inventory, show_verification
 from actors.command_line.model_work import cache_dir_option, json_option, load_blas, model_errors, pulled, staged
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
-from actors.command_line.running_models import load, model_in_use, unload
+from actors.command_line.running_models import folders_in_use, load, unload
 from actors.inference.models.catalogue import find_checkpoint, full_name
 from actors.inference.models.errors import ModelInUse
-from actors.inference.models.inventory import inventory, remove_model
+from actors.inference.models.inventory import inventory, removable_folder, remove_model
 from actors.inference.models.shipped_canaries import shipped_canaries
 from actors.settings import Settings
 
@@ -43,7 +43,7 @@ def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) ->
     """Show the models of this machine, the names that are short to type, and which one is in use."""
     settings = settings_from(cache_dir=cache_dir, data_dir=data_dir)
     server = find_server(settings)
-    entries = inventory(settings.cache_dir, None if server is None else model_in_use(settings, server))
+    entries = inventory(settings.cache_dir, None if server is None else folders_in_use(settings, server).serving)
     if as_json:
         click.echo(json.dumps([_plain(attrs.asdict(entry)) for entry in entries]))
     else:
@@ -146,10 +146,9 @@ def remove(name: str, yes: bool, cache_dir: Path | None, data_dir: Path | None, 
     settings = settings_from(cache_dir=cache_dir, data_dir=data_dir)
     server = find_server(settings)
     with model_errors():
-        if server is not None:
-            used = [entry for entry in inventory(settings.cache_dir, model_in_use(settings, server)) if entry.is_in_use]
-            if any(name in (entry.name, entry.full_name) for entry in used):
-                raise ModelInUse(name=name, pid=server.pid)
+        folder = removable_folder(name, settings.cache_dir)
+        if server is not None and folder in folders_in_use(settings, server):
+            raise ModelInUse(name=name, pid=server.pid)
         if not yes:
             click.confirm(f"Remove {name} from {settings.cache_dir}?", abort=True)
         freed_bytes = remove_model(name, settings.cache_dir)

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import frozen
 from rich.console import Console
 
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.inference.models.catalogue import checkpoint_folder, full_name
 from actors.inspection.server_file import ServerFile
 from actors.settings import Settings
 
-__all__ = ["load", "model_in_use", "unload"]
+__all__ = ["folders_in_use", "load", "unload"]
 
 SECONDS = 5.0
+HELD_STATES = frozenset({"loading", "loaded", "draining", "unloading"})
 CHANGE_SECONDS = 900.0
 PROGRESS_SECONDS = 0.5
 
@@ -43,13 +46,40 @@ def unload(name: str, data_dir: Path | None, as_json: bool) -> None:
     _change(_server(data_dir), name, "unload", as_json)
 
 
-def model_in_use(settings: Settings, server: ServerFile) -> str:
-    """What the server has in use now; what it was started with where it does not say."""
+@frozen
+class FoldersInUse:
+    """What of this machine's models a server holds. Without links; none of the mock engine."""
+
+    serving: Path | None
+    """That which new requests go to."""
+    others: frozenset[Path] = frozenset()
+    """Those that are being loaded, or still answer what they began."""
+
+    def __contains__(self, folder: Path) -> bool:
+        return folder.resolve() in {self.serving, *self.others}
+
+
+def folders_in_use(settings: Settings, server: ServerFile) -> FoldersInUse:
+    """What the server holds now; what it was started with where it does not say."""
+    started = None if server.model_folder is None else Path(server.model_folder)
     try:
         listed = _ask(server, credentials_here(settings, server), "/models", SECONDS)["models"]
-    except (OSError, ValueError, KeyError):
-        return server.model
-    return next((str(one["full_name"]) for one in listed if one["is_in_use"]), server.model)
+        serving = next((one["full_name"] for one in listed if one["is_in_use"]), None)
+        others = [one["full_name"] for one in listed if one["state"] in HELD_STATES and not one["is_in_use"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return FoldersInUse(started)
+
+    def folder_of(name: str) -> Path | None:
+        """The server tells names and no paths: that of the model named at the start, or of a folder of the cache."""
+        if started is not None and name in (started.name, full_name(server.model)):
+            return started
+        folder = checkpoint_folder(name, settings.cache_dir)
+        return folder.resolve() if folder.is_dir() else None
+
+    held = [folder_of(str(name)) for name in others]
+    return FoldersInUse(
+        started if serving is None else folder_of(str(serving)), frozenset(one for one in held if one is not None)
+    )
 
 
 def _server(data_dir: Path | None) -> tuple[ServerFile, Credentials]:

@@ -196,6 +196,7 @@ def _run(
         inspection_socket=str(inspection_socket_path(settings.data_dir)),
         engine=settings.engine,
         model="mock" if settings.engine == "mock" else settings.model,
+        model_folder=None if checkpoint is None else str(checkpoint.resolve()),
         certificate=None if settings.tls_certificate is None else first_certificate(settings.tls_certificate),
     )
     system = ActorSystem(

@@ -76,7 +76,7 @@ class CheckpointShelf:
         """The inventory, its folders without links, so that two names of one folder compare equal."""
         return [
             attrs.evolve(one, folder=None if one.folder is None else one.folder.resolve())
-            for one in inventory(self.cache_folder, self.started_with.name)
+            for one in inventory(self.cache_folder, self.started_with.folder)
         ]
 
     def find(self, name: str) -> ServableModel:

@@ -46,6 +46,9 @@ class ServerFile:
     inspection_socket: str
     engine: str
     model: str
+    """As it was named at the start."""
+    model_folder: str | None = None
+    """Where that one lies, without links; None for the mock engine."""
     worker_pid: int | None = None
     certificate: str | None = None
     """The server's own certificate, PEM, where it speaks TLS; commands of this machine believe no other."""

@@ -2,8 +2,10 @@
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from actors.command_line import model as command_module
 from actors.command_line import model_work
 from actors.command_line.main import leanvibe
 from actors.inference.models.load import load_checkpoint
+from actors.inference.shelf import CheckpointShelf, ServableModel
 from actors.inspection.server_file import ServerFile, lock_data_folder
 from tests.inference.golden.phi3_shapes import prompts
 from tests.inference.models.local_hub import Hub, serving
@@ -159,28 +162,27 @@ def test_the_list_shows_short_names_that_are_not_here_with_what_to_type(run: Run
 
 
 @pytest.fixture
-def running_server(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+def running_server(tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Look like a server that runs a model; the lock on the data folder is what makes it one."""
     import os
 
     folder = tmp_path / "data"
     descriptor = lock_data_folder(folder)
 
-    def write(model: str) -> None:
+    def write(model: str, model_folder: Path | None = None, rest_url: str = "http://127.0.0.1:1") -> None:
         ServerFile(
-            pid=os.getpid(), started_at="2026-01-01T00:00:00Z", rest_url="http://127.0.0.1:1",
+            pid=os.getpid(), started_at="2026-01-01T00:00:00Z", rest_url=rest_url,
             websocket_url="ws://127.0.0.1:2", inspection_socket="", engine="mlx", model=model,
+            model_folder=None if model_folder is None else str(model_folder.resolve()),
         ).write(folder)  # fmt: skip
 
     yield write
     os.close(descriptor)
 
 
-def test_the_model_in_use_is_shown_and_not_removed(
-    run: Run, cache: Path, running_server: Callable[[str], None]
-) -> None:
+def test_the_model_in_use_is_shown_and_not_removed(run: Run, cache: Path, running_server: Callable[..., None]) -> None:
     folder = write_small(cache / "models" / "mine")
-    running_server("mine")
+    running_server("mine", folder)
     assert _listed(run)["mine"]["is_in_use"]
     refused = run("remove", "mine", "--yes")
     assert refused.exit_code == 1
@@ -193,12 +195,71 @@ def test_the_model_in_use_is_shown_and_not_removed(
 
 
 def test_a_model_in_use_that_lies_elsewhere_is_listed_too(
-    run: Run, tmp_path: Path, running_server: Callable[[str], None]
+    run: Run, tmp_path: Path, running_server: Callable[..., None]
 ) -> None:
     folder = write_small(tmp_path / "elsewhere")
-    running_server(str(folder))
+    running_server("../elsewhere", folder)
     entry = _listed(run)["elsewhere"]
     assert (entry["is_in_use"], entry["folder"]) == (True, str(folder))
+
+
+def test_what_the_server_holds_besides_is_not_removed_either(
+    run: Run, tmp_path: Path, cache: Path, running_server: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, draining, free = (
+        write_small(one) for one in (tmp_path / "elsewhere", cache / "models" / "mine", cache / "models" / "free")
+    )
+    listed = [
+        {"full_name": "elsewhere", "is_in_use": True, "state": "loaded"},
+        {"full_name": "mine", "is_in_use": False, "state": "draining"},
+        {"full_name": "free", "is_in_use": False, "state": "available"},
+    ]
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"models": listed}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running_server("elsewhere", elsewhere, f"http://127.0.0.1:{server.server_address[1]}")
+        # Where a path relative to this folder would lead nowhere.
+        monkeypatch.chdir(tmp_path / "data")
+        assert {name for name, one in _listed(run).items() if one["is_in_use"]} == {"elsewhere"}
+        assert "in use by the server" in run("remove", "mine", "--yes").stderr
+        assert run("remove", "free", "--yes").exit_code == 0
+        server.shutdown()
+    assert draining.is_dir()
+    assert not free.exists()
+
+
+def test_the_server_lists_the_model_that_it_was_started_with_wherever_it_lies(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_small(tmp_path / "elsewhere")
+    shelf = CheckpointShelf(ServableModel(name="elsewhere", folder=folder.resolve()), cache)
+    monkeypatch.chdir("/")
+    assert [one.folder for one in shelf.entries() if one.is_present] == [folder.resolve()]
+
+
+@pytest.mark.parametrize(
+    "name", ["phi-3-mini", "phi3-mini", "Phi-3-Mini", "PHI-3-MINI", "mlx-community--Phi-3-mini-4k-instruct-4bit"]
+)
+def test_the_model_in_use_is_not_removed_by_any_of_its_names(
+    run: Run, cache: Path, running_server: Callable[..., None], name: str
+) -> None:
+    folder = write_small(cache / "models" / "mlx-community--Phi-3-mini-4k-instruct-4bit")
+    running_server("phi-3-mini", folder)
+    refused = run("remove", name, "--yes")
+    assert refused.exit_code == 1
+    assert "in use by the server" in refused.stderr
+    assert folder.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ from actors.inference.models.stamp import write_stamp
 from actors.inference.models.verify import canary_fields
 
 NOTHING_WRITTEN = "nothing was written: look for another copy of the model"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 GGUF_HINT = (
     "Of GGUF files those of Llama's architecture with a byte-level tokenizer can be converted, as F32, F16, Q4_0, Q4_1 or Q8_0; "
     "other models are taken from their .safetensors files, which `leanvibe model pull OWNER/NAME` fetches"
@@ -138,10 +139,15 @@ def _needed_bytes(source: Path, options: Options) -> int:
 
 def _source_files(source: Path) -> list[Path]:
     if source.is_file():
+        if source.suffix in PICKLE_SUFFIXES:
+            raise PickleRefused(source=str(source.parent), files=(source.name,))
+        if source.suffix == ".safetensors":
+            reason = "is the weights alone, without their configuration and tokenizer: name the folder that holds all of them"
+            raise UnsupportedModel(folder=source, reason=reason)
         return [source]
     shards = sorted(source.glob("model*.safetensors"))
     if not shards:
-        pickles = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in source.glob(kind))
+        pickles = sorted(path.name for suffix in PICKLE_SUFFIXES for path in source.glob(f"*{suffix}"))
         if pickles:
             raise PickleRefused(source=str(source), files=tuple(pickles))
         raise ModelFileMissing(path=source / "model.safetensors")

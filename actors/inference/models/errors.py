@@ -20,6 +20,7 @@ ModelError
 ├─ HubUnreachable           no network, or the hub is away
 ├─ HubModelNotFound         the hub has no such model or revision
 ├─ HubModelGated            the model's owner wants an agreement or a token first
+├─ HubModelUnusable         the hub has it in no form that can be used here
 ├─ HubCommitDiffers         another commit of the model is here
 ├─ HubDownloadBroken        the download stopped and could not be gone on with
 ├─ HubFileCorrupt           a downloaded file is not the one that the hub lists
@@ -347,6 +348,25 @@ class HubModelGated(ModelError):
             f"{self.model} is gated: accept its terms on the model's page with your account, log in with `hf auth login` "
             "(or set HF_TOKEN), and pull again"
         )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HubModelUnusable(ModelError):
+    """The hub's repository lacks a file without which nothing can be done; nothing was fetched."""
+
+    model: str
+    """The hub id."""
+    lacks: str
+    """The file or files that it does not have."""
+    has: tuple[str, ...]
+    """Kinds of files that it has instead, as far as they tell a person anything."""
+
+    def __str__(self) -> str:
+        instead = f" (it has {', '.join(self.has)})" if self.has else ""
+        remedy = "Look for a copy of the model with .safetensors files"
+        if "*.gguf" in self.has:
+            remedy += ", or download one .gguf file by hand and convert it: `leanvibe model convert FILE --to FOLDER`"
+        return f"{self.model} has no {self.lacks} on the hub{instead}. {remedy}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

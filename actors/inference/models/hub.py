@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from actors.inference.models.errors import (
     HubFileCorrupt,
     HubModelGated,
     HubModelNotFound,
+    HubModelUnusable,
     HubUnreachable,
     ModelDiskFull,
-    ModelFileMissing,
     PickleRefused,
 )
 from actors.inference.models.manifest import MANIFEST_NAME, file_sha256, read_manifest, write_manifest
@@ -41,6 +41,8 @@ CHECKPOINT_FILES = (
 
 _WEIGHTS = re.compile(r"model[A-Za-z0-9._-]*\.safetensors")
 _PICKLE = re.compile(r".*\.(bin|pt|pth|ckpt)")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_TOLD_SUFFIXES = (".gguf", ".onnx", ".h5", ".msgpack", ".npz", ".safetensors")
 _SPARE_BYTES = 50_000_000
 _BLOCK_BYTES = 1 << 20
 
@@ -85,15 +87,18 @@ class HubListing:
 def pull(model: str, cache_folder: Path, *, revision: str | None, offline: bool, progress: Progress) -> Path:
     """Fetch a model at a revision (a branch, tag or commit; None is the main branch) and return its folder.
 
-    A model that is there at the wanted commit is returned as it is; offline, one that is there at all. Blocks for the
+    A model that is there at the wanted commit is returned as it is; offline, one that is there at all where no revision is
+    named, since only the hub knows which commit a branch or a tag is. Blocks for the
     download. When interrupted it leaves no model, and what came so far. Raises `HubUnreachable`, `HubModelNotFound`,
     `HubModelGated`, `HubDownloadBroken`, `HubFileCorrupt`, `ModelDiskFull`, `PickleRefused`, `HubCommitDiffers` for another
-    commit of the same model, or `ModelFileMissing` for one without a configuration or weights.
+    commit of the same model, or `HubModelUnusable` for one without a configuration or weights.
     """
     folder = checkpoint_folder(model, cache_folder)
     present = _commit_of(folder)
-    if present is not None and (offline or revision == present):
+    if present is not None and (revision == present or (offline and revision is None)):
         return folder
+    if present is not None and offline and _COMMIT.fullmatch(revision or ""):
+        raise HubCommitDiffers(model=model, present=present, wanted=str(revision))
     listing = list_files(model, revision, offline=offline)
     if present == listing.commit:
         return folder
@@ -132,9 +137,9 @@ def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing
         pickles = tuple(sorted(one.rfilename for one in siblings if _PICKLE.fullmatch(one.rfilename)))
         if pickles:
             raise PickleRefused(source=model, files=pickles)
-        raise ModelFileMissing(path=Path(model) / "model.safetensors")
+        raise HubModelUnusable(model=model, lacks="model*.safetensors", has=_kinds(siblings))
     if "config.json" not in names:
-        raise ModelFileMissing(path=Path(model) / "config.json")
+        raise HubModelUnusable(model=model, lacks="config.json", has=_kinds(siblings))
     files = tuple(
         HubFile(
             name=one.rfilename,
@@ -145,6 +150,12 @@ def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing
         for one in sorted(wanted, key=lambda one: one.size or 0)
     )
     return HubListing(model=model, commit=str(info.sha), files=files)
+
+
+def _kinds(siblings: Iterable[Any]) -> tuple[str, ...]:
+    """What a repository has instead, a word for each kind of file."""
+    suffixes = {Path(one.rfilename).suffix for one in siblings}
+    return tuple(sorted(f"*{suffix}" for suffix in suffixes if suffix in _TOLD_SUFFIXES))
 
 
 def _endpoint() -> str | None:

@@ -51,14 +51,14 @@ class InventoryEntry:
     """Where it lies."""
 
 
-def inventory(cache_folder: Path, in_use: str | None) -> list[InventoryEntry]:
-    """Every model under the cache folder and every short name. `in_use` is what the running server calls its model."""
-    used_folder = _folder_of(in_use, cache_folder)
+def inventory(cache_folder: Path, in_use: Path | None) -> list[InventoryEntry]:
+    """Every model under the cache folder and every short name. `in_use` is the folder of what the running server uses."""
+    used_folder = None if in_use is None else in_use.resolve()
     shortest = {full: short for short, full in short_names().items()}
     entries = [_entry(found, shortest, used_folder) for found in list_checkpoints(cache_folder)]
-    if used_folder is not None and all(entry.folder != used_folder for entry in entries):
+    if used_folder is not None and not any(entry.is_in_use for entry in entries) and used_folder.is_dir():
         # The server may well run a model from some other folder.
-        entries.append(_entry(find_checkpoint(in_use or "", cache_folder), shortest, used_folder))
+        entries.append(_entry(find_checkpoint(str(used_folder), cache_folder), shortest, used_folder))
     present = {entry.full_name for entry in entries}
     entries += [
         InventoryEntry(
@@ -71,17 +71,23 @@ def inventory(cache_folder: Path, in_use: str | None) -> list[InventoryEntry]:
     return entries
 
 
+def removable_folder(name: str, cache_folder: Path) -> Path:
+    """Where a model of the cache folder lies, or would lie, by any of its names. Raises `ModelNotFound` for what is elsewhere."""
+    full = short_names().get(name.lower(), full_name(name))
+    folder = checkpoint_folder(full, cache_folder)
+    models = models_folder(cache_folder)
+    if folder.parent != models or folder.name.startswith("."):
+        raise ModelNotFound(name_or_path=name, searched=(models,))
+    return folder
+
+
 def remove_model(name: str, cache_folder: Path) -> int:
     """Remove a model of the cache folder and what an interrupted download of it left; returns the bytes freed.
 
     A folder elsewhere is its owner's and is never touched. Raises `ModelNotFound` where the cache folder has neither. The
     folder vanishes under its name at once; when interrupted after that, the next removal clears the rest.
     """
-    full = short_names().get(name.lower(), full_name(name))
-    folder = checkpoint_folder(full, cache_folder)
-    models = models_folder(cache_folder)
-    if folder.parent != models or folder.name.startswith("."):
-        raise ModelNotFound(name_or_path=name, searched=(models,))
+    folder, models = removable_folder(name, cache_folder), models_folder(cache_folder)
     partial = sorted(models.glob(f".pulling-{folder.name}-*"))
     if not folder.is_dir() and not partial:
         raise ModelNotFound(name_or_path=name, searched=(folder,))
@@ -137,16 +143,6 @@ def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: 
         source=source,
         folder=found.folder,
     )
-
-
-def _folder_of(name: str | None, cache_folder: Path) -> Path | None:
-    if name is None or name == "mock":
-        return None
-    try:
-        found = find_checkpoint(name, cache_folder)
-    except ModelNotFound:
-        return None
-    return found.folder.resolve() if found.is_present else None
 
 
 def _config_of(folder: Path) -> dict[str, Any]:

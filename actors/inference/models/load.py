@@ -8,7 +8,7 @@ import importlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,6 +29,7 @@ from actors.inference.models.errors import (
 )
 from actors.inference.models.loaded_size import loaded_bytes, stays_packed
 from actors.inference.models.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
+from actors.inference.models.packed import check_packed, group_size_and_bits, quantized_modules
 from actors.inference.models.single_row import use_single_row_products
 from actors.inference.models.stop_tokens import stop_token_ids
 
@@ -109,6 +110,7 @@ def load_checkpoint(
     if hasattr(model, "sanitize"):
         tensors = model.sanitize(tensors)
     quantization = _quantization(folder, config)
+    check_packed(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, quantization)
     parameter_count = _parameter_count(tensors, quantization)
     if stay_packed:
         tensors = _as_packed(tensors)
@@ -194,9 +196,15 @@ def _read_tensors(folder: Path) -> dict[str, mx.array]:
     for path in paths:
         verify_safetensors_size(path)
         try:
-            tensors.update(cast("dict[str, mx.array]", mx.load(str(path))))
+            read = cast("dict[str, mx.array]", mx.load(str(path)))
         except (RuntimeError, ValueError) as error:
             raise ModelFileCorrupt(path=path, reason=str(error)) from error
+        if again := sorted(tensors.keys() & read.keys()):
+            # Which of the two would count is nobody's choice.
+            raise CheckpointMismatch(
+                folder=folder, unexpected=tuple(f"{name} (again, in {path.name})" for name in again)
+            )
+        tensors.update(read)
     return tensors
 
 
@@ -250,21 +258,13 @@ def _context_length_tokens(model: Any, config: Mapping[str, Any]) -> int:
 
 
 def _quantization(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    quantization = dict(config.get("quantization") or {})
+    given = config.get("quantization") or {}
+    if not isinstance(given, Mapping):
+        raise UnsupportedModel(folder=folder, reason="quantization in config.json is not an object")
+    quantization = dict(given)
     if quantization.get("mode", "affine") != "affine":
         raise UnsupportedModel(folder=folder, reason=f"quantization mode {quantization['mode']!r} is not affine")
     return quantization
-
-
-def _group_size_and_bits(quantization: Mapping[str, Any], module: str) -> tuple[int, int]:
-    """How `module` is quantized: its own entry where it has one, else the default."""
-    entry = quantization.get(module)
-    chosen = entry if isinstance(entry, dict) else quantization
-    return int(chosen["group_size"]), int(chosen["bits"])
-
-
-def _quantized_modules(tensors: Iterable[str]) -> list[str]:
-    return [name.removesuffix(".scales") for name in tensors if name.endswith(".scales")]
 
 
 def _as_float32(tensors: dict[str, mx.array], quantization: Mapping[str, Any]) -> dict[str, mx.array]:
@@ -274,14 +274,14 @@ def _as_float32(tensors: dict[str, mx.array], quantization: Mapping[str, Any]) -
     more than some `_AT_ONCE_BYTES` and the largest tensor.
     """
     result: dict[str, mx.array] = {}
-    quantized = set(_quantized_modules(tensors))
+    quantized = set(quantized_modules(tensors))
     streams = itertools.cycle([mx.new_stream(mx.cpu) for _ in range(_DEQUANTIZING_STREAMS)])
     pending: list[mx.array] = []
     for name in [name for name in tensors if not name.endswith((".scales", ".biases"))]:
         module, stored = name.removesuffix(".weight"), tensors.pop(name)
         with mx.stream(next(streams)):
             if module in quantized:
-                group_size, bits = _group_size_and_bits(quantization, module)
+                group_size, bits = group_size_and_bits(quantization, module)
                 scales, biases = tensors.pop(f"{module}.scales"), tensors.pop(f"{module}.biases")
                 # In float32 throughout: the product of a half-precision scale would be rounded to half precision.
                 result[name] = mx.dequantize(
@@ -327,14 +327,14 @@ def _as_one_type(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> 
 
 def _quantize_like(model: Any, tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> None:
     """Turn the modules whose tensors are quantized into quantized modules of the same form."""
-    modules = set(_quantized_modules(tensors))
+    modules = set(quantized_modules(tensors))
     if not modules:
         return
 
     def form(path: str, _module: nn.Module) -> bool | dict[str, Any]:
         if path not in modules:
             return False
-        group_size, bits = _group_size_and_bits(quantization, path)
+        group_size, bits = group_size_and_bits(quantization, path)
         return {"group_size": group_size, "bits": bits}
 
     nn.quantize(model, class_predicate=form)
@@ -354,12 +354,12 @@ def _check_fit(folder: Path, model: Any, tensors: Mapping[str, mx.array]) -> Non
 
 
 def _parameter_count(tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> int:
-    quantized = set(_quantized_modules(tensors))
+    quantized = set(quantized_modules(tensors))
     count = 0
     for name, tensor in tensors.items():
         module, _, part = name.rpartition(".")
         if module in quantized and part == "weight":
-            count += tensor.size * 32 // _group_size_and_bits(quantization, module)[1]
+            count += tensor.size * 32 // group_size_and_bits(quantization, module)[1]
         elif module not in quantized or part not in ("scales", "biases"):
             count += tensor.size
     return count

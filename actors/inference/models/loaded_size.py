@@ -28,7 +28,10 @@ def stays_packed(config: Mapping[str, Any]) -> bool:
         return False
     forms = [quantization, *(entry for entry in quantization.values() if isinstance(entry, dict))]
     return quantization.get("mode", "affine") == "affine" and all(
-        form.get("bits") in PACKED_FORMS and form.get("group_size", 0) % SMALLEST_GROUP == 0 for form in forms
+        form.get("bits") in PACKED_FORMS
+        and isinstance(form.get("group_size"), int)
+        and form["group_size"] % SMALLEST_GROUP == 0
+        for form in forms
     )
 
 
@@ -65,7 +68,9 @@ def loaded_bytes(folder: Path, *, as_float32: bool, may_stay_packed: bool = Fals
 def _bits(quantization: dict[str, Any], module: str) -> int:
     entry = quantization.get(module)
     chosen = entry if isinstance(entry, dict) else quantization
-    return int(chosen.get("bits", 4))
+    bits = chosen.get("bits")
+    # What is none is refused with its name where the weights are read.
+    return bits if isinstance(bits, int) and bits > 0 else 4
 
 
 def _config(folder: Path) -> dict[str, Any]:

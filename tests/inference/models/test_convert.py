@@ -191,6 +191,18 @@ def test_pickles_are_refused_with_the_reason(tmp_path: Path) -> None:
         _convert(source, tmp_path / "made")
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.ckpt"])
+def test_a_pickle_named_by_its_path_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"pickle")
+    with pytest.raises(PickleRefused, match=rf"{name}.*runs whatever code"):
+        _convert(tmp_path / name, tmp_path / "made")
+
+
+def test_weights_alone_are_no_model(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="name the folder"):
+        _convert(next(source.glob("*.safetensors")), tmp_path / "made")
+
+
 def test_programs_of_the_source_are_neither_copied_nor_named(tmp_path: Path) -> None:
     source = write_small(tmp_path / "source", auto_map={"AutoModel": "modeling.Model"})
     (source / "modeling.py").write_text("raise SystemExit('remote code')")

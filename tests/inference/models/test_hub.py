@@ -19,9 +19,9 @@ from actors.inference.models.errors import (
     HubFileCorrupt,
     HubModelGated,
     HubModelNotFound,
+    HubModelUnusable,
     HubUnreachable,
     ModelDiskFull,
-    ModelFileMissing,
     PickleRefused,
 )
 from actors.inference.models.hub import pull
@@ -105,6 +105,15 @@ def test_a_model_that_is_there_is_not_fetched_again_and_needs_no_network_offline
     assert _pull(tmp_path, offline=True) == folder
     assert _pull(tmp_path, revision=hub.commit) == folder
     assert hub.asked == []
+
+
+def test_offline_only_the_commit_that_is_there_can_be_had(hub: Hub, tmp_path: Path) -> None:
+    _pull(tmp_path)
+    with pytest.raises(HubCommitDiffers, match=r"at commit c{12}, and commit d{12}"):
+        _pull(tmp_path, revision="d" * 40, offline=True)
+    with pytest.raises(HubUnreachable, match="offline mode"):
+        _pull(tmp_path, revision="main", offline=True)
+    assert _pull(tmp_path, revision=hub.commit, offline=True) == tmp_path / "models" / "someone--small"
 
 
 def test_another_commit_of_a_model_that_is_there_is_refused(hub: Hub, tmp_path: Path) -> None:
@@ -215,9 +224,20 @@ def test_pickles_alone_are_refused_with_the_reason(hub: Hub, tmp_path: Path) -> 
         _pull(tmp_path)
 
 
+def test_a_repository_of_gguf_files_is_refused_with_what_can_be_done(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"config.json": b"{}", "small-q4.gguf": b"GGUF", "README.md": b"# small"}
+    with pytest.raises(
+        HubModelUnusable, match=r"no model\*\.safetensors on the hub \(it has \*\.gguf\).*model convert FILE"
+    ):
+        _pull(tmp_path)
+    assert not (tmp_path / "models").exists()
+
+
 def test_a_model_without_a_configuration_is_refused(hub: Hub, tmp_path: Path) -> None:
     del hub.files["config.json"]
-    with pytest.raises(ModelFileMissing, match=r"config\.json"):
+    with pytest.raises(
+        HubModelUnusable, match=r"someone/small has no config\.json on the hub \(it has \*\.safetensors\)"
+    ):
         _pull(tmp_path)
 
 

@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 from actors.inference.models import load as load_module
+from actors.inference.models.convert import Options, convert
 from actors.inference.models.errors import (
     CheckpointMismatch,
     ModelFileCorrupt,
@@ -19,8 +20,9 @@ from actors.inference.models.errors import (
 )
 from actors.inference.models.load import load_checkpoint
 from actors.inference.models.loaded_size import loaded_bytes
-from actors.inference.models.manifest import verify_files, write_manifest
+from actors.inference.models.manifest import MANIFEST_NAME, verify_files, write_manifest
 from actors.inference.models.proof import degenerate_tensors
+from tests.inference.models.small_checkpoints import rewrite_tensors, write_small
 
 MakeCheckpoint = Callable[..., Path]
 DOWN = "model.layers.0.mlp.down_proj.weight"
@@ -204,3 +206,70 @@ def test_what_does_not_fit_into_memory_is_told_with_need_and_have_before_it_is_r
     with pytest.raises(ModelTooLarge, match=r"models may take .*model_memory_mebibytes") as caught:
         load_checkpoint(folder, "cpu")
     assert "close other programs" not in str(caught.value), "that would change nothing"
+
+
+# --- packed weights ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """Four bits in groups of 32, and no manifest that would notice a change before the loader does."""
+    options = Options(bits=4, group_size=32, dtype=None)
+    folder = convert(write_small(tmp_path / "source"), tmp_path / "packed", options, lambda _stage, _part: None)
+    (folder / MANIFEST_NAME).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("may_compile", [True, False])
+@pytest.mark.parametrize(
+    ("quantization", "said"),
+    [
+        (None, "has no group_size"),
+        ({"group_size": 32}, "has no bits"),
+        ({"group_size": "many", "bits": 4}, "no group_size and bits as numbers"),
+        ({"group_size": 32, "bits": None}, "no group_size and bits as numbers"),
+        ({"group_size": 32, "bits": 0}, "wrong shape"),
+        ([4, 32], "not an object"),
+    ],
+)
+def test_packed_weights_whose_form_is_not_told_are_refused(
+    packed: Path, quantization: object, said: str, may_compile: bool
+) -> None:
+    config = json.loads((packed / "config.json").read_text())
+    config.pop("quantization_config", None)
+    config["quantization"] = quantization
+    (packed / "config.json").write_text(json.dumps(config))
+    with pytest.raises((UnsupportedModel, CheckpointMismatch), match=said):
+        load_checkpoint(packed, "cpu", may_compile=may_compile)
+
+
+@pytest.mark.parametrize("may_compile", [True, False])
+@pytest.mark.parametrize("part", ["weight", "scales", "biases"])
+def test_each_part_of_packed_weights_must_be_there(packed: Path, part: str, may_compile: bool) -> None:
+    module = DOWN.removesuffix(".weight")
+    rewrite_tensors(packed / "model.safetensors", lambda tensors: tensors.pop(f"{module}.{part}"))
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_checkpoint(packed, "cpu", may_compile=may_compile)
+    # Without scales nothing says that the other two belong together.
+    assert (caught.value.missing, caught.value.unexpected) == (
+        ((), (f"{module}.biases",)) if part == "scales" else ((f"{module}.{part}",), ())
+    )
+
+
+@pytest.mark.parametrize("may_compile", [True, False])
+def test_parts_of_packed_weights_that_do_not_fit_each_other_are_named(packed: Path, may_compile: bool) -> None:
+    name = f"{DOWN.removesuffix('.weight')}.scales"
+    rewrite_tensors(packed / "model.safetensors", lambda tensors: tensors.update({name: tensors[name][:, :1]}))
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_checkpoint(packed, "cpu", may_compile=may_compile)
+    (misshapen,) = caught.value.misshapen
+    assert misshapen.startswith(f"{name}: ")
+    assert misshapen.endswith("for 4 bits in groups of 32")
+
+
+def test_a_tensor_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    folder = write_small(tmp_path / "twice")
+    mx.save_safetensors(str(folder / "model-old.safetensors"), {"model.norm.weight": mx.ones((64,))})
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_checkpoint(folder, "cpu")
+    assert [one.partition(" (again, in ")[0] for one in caught.value.unexpected] == ["model.norm.weight"]
