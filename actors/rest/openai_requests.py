@@ -24,6 +24,9 @@ __all__ = ["ChatCompletionRequest", "CompletionRequest", "StreamOptions", "gener
 ANSWER_MILLISECONDS = 600_000
 """Longest that one answer may take."""
 MAXIMUM_STOPS = 16
+LEAST_TOP_P = 1e-6
+"""With so little, the likeliest token is all there is."""
+SEEDS = 2**53
 NO_TOOLS = (
     "is not supported: the loaded model's chat template has no tools; turn tools (agent mode) off in the editor, or load a "
     "model that has them"
@@ -84,12 +87,18 @@ class Message:
     """Whose result a turn of the role tool is."""
     audio: Any = field(default=None, validator=_only(because="must be null: this server's answers have none"))
     function_call: Any = field(default=None, validator=_only(because="must be null: calls are written as tool_calls"))
+    annotations: Any = field(
+        default=None, validator=_only([], because="must be null or empty: this server's answers have none")
+    )
+    parsed: Any = field(default=None, repr=False)
+    """What a client made of an answer, and sends back with it; nothing depends on it."""
 
     def __attrs_post_init__(self) -> None:
         if self.content is None and not self.tool_calls:
             raise FieldFault("content", "must be a string or an array of text parts")
-        if self.tool_calls and self.role != "assistant":
-            raise FieldFault("tool_calls", "may only be given with the role assistant")
+        for name, value in (("tool_calls", self.tool_calls), ("parsed", self.parsed)):
+            if value and self.role != "assistant":
+                raise FieldFault(name, "may only be given with the role assistant")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise FieldFault("tool_call_id", "must be given with the role tool, and only with it")
         # Clients send system turns that were left empty, and answers and results of calls may have no text; a question has.
@@ -155,11 +164,13 @@ class _Sampling:
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
     temperature: float | None = field(default=None, validator=between(0, 2))
     """OpenAI's default is 1."""
-    top_p: float | None = field(default=None, validator=between(1e-6, 1))
+    top_p: float | None = field(default=None, validator=between(0, 1))
+    """0 leaves the likeliest token alone, as at OpenAI."""
     presence_penalty: float | None = field(default=None, validator=between(-2, 2))
     frequency_penalty: float | None = field(default=None, validator=between(-2, 2))
     logit_bias: dict[str, float] | None = None
-    seed: int | None = field(default=None, validator=between(0, 2**53))
+    seed: int | None = field(default=None, validator=between(-SEEDS, SEEDS))
+    """Of a negative one the rest of a division by 2^53 counts; larger ones no JSON number of ours holds."""
     stop: Any = field(default=None, validator=_stops)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -336,11 +347,11 @@ def _generate(request: _Sampling, kind: type[Generate], **fields: Any) -> Genera
     try:
         return kind(
             temperature=1.0 if request.temperature is None else request.temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
+            top_p=1.0 if request.top_p is None else max(request.top_p, LEAST_TOP_P),
             presence_penalty=request.presence_penalty or 0.0,
             frequency_penalty=request.frequency_penalty or 0.0,
             logit_bias=request.logit_bias,
-            seed=request.seed,
+            seed=request.seed if request.seed is None or request.seed >= 0 else request.seed % SEEDS,
             stop=request.stops,
             deadline_ms=ANSWER_MILLISECONDS,
             **fields,

@@ -60,6 +60,8 @@ class CalledFunction:
 
     name: str = field(validator=_function_name)
     arguments: str = field(validator=_json_object, repr=False)
+    parsed_arguments: Any = field(default=None, repr=False)
+    """What a client made of these, and sends back with them; nothing depends on it."""
 
 
 @frozen(kw_only=True)
@@ -69,6 +71,8 @@ class CalledTool:
     id: str = field(validator=length(1, 256, "characters"))
     type: str = field(validator=one_of("function"))
     function: CalledFunction
+    index: int | None = None
+    """Its place in a streamed answer, which clients send back; the place in the list counts."""
 
 
 def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:

@@ -103,6 +103,9 @@ async def test_a_streamed_chat_is_the_same_as_the_whole_one(server: RunningServe
         ({"temperature": 0, "top_p": 0.5, "presence_penalty": 1, "frequency_penalty": -1}, count_to(12), "stop"),
         ({"logit_bias": {"65": -100}, "seed": 1, "user": "someone", "n": 1, "store": False}, count_to(12), "stop"),
         ({"response_format": {"type": "text"}, "tools": [], "tool_choice": "none"}, count_to(12), "stop"),
+        ({"top_p": 0, "seed": -(2**53)}, count_to(12), "stop"),
+        ({"seed": 2**53, "temperature": 1}, count_to(12), "stop"),
+        ({"seed": -1}, count_to(12), "stop"),
     ],
     ids=str,
 )
@@ -196,6 +199,9 @@ async def test_a_prompt_is_completed_whole_and_streamed(server: RunningServer) -
         ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
         ({"store": True}, "store"),
         ({"seed": 1.5}, "seed"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"messages": [{"role": "user", "content": "x", "parsed": {"a": 1}}]}, "messages[0].parsed"),
+        ({"messages": [{"role": "assistant", "content": "x", "annotations": [1]}]}, "messages[0].annotations"),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -290,3 +296,39 @@ async def test_a_failure_in_mid_stream_is_an_error_event(tmp_path: Path) -> None
                 await call(server, read)
         assert failed.value.code == "unavailable"
         assert "".join(seen)
+
+
+def _whole(client: openai.OpenAI, messages: list[Any]) -> Any:
+    return client.chat.completions.create(model="mock", messages=messages).choices[0].message
+
+
+def _streamed(client: openai.OpenAI, messages: list[Any]) -> Any:
+    with client.chat.completions.stream(model="mock", messages=messages) as stream:
+        stream.until_done()
+        return stream.get_final_completion().choices[0].message
+
+
+def _parsed(client: openai.OpenAI, messages: list[Any]) -> Any:
+    return client.chat.completions.parse(model="mock", messages=messages).choices[0].message
+
+
+@pytest.mark.parametrize("ask", [_whole, _streamed, _parsed])
+@pytest.mark.parametrize(
+    "as_kept",
+    [
+        lambda message: message,
+        lambda message: message.model_dump(),
+        # What it would hold of a schema, which the mock engine cannot follow.
+        lambda message: {**message.model_dump(), "parsed": {"counted": 12}},
+    ],
+    ids=["object", "dump", "parsed"],
+)
+async def test_whatever_the_client_makes_of_an_answer_is_taken_back_as_a_turn(
+    server: RunningServer, ask: Callable[[openai.OpenAI, list[Any]], Any], as_kept: Callable[[Any], Any]
+) -> None:
+    def two_turns(client: openai.OpenAI) -> tuple[str, str]:
+        first = ask(client, MESSAGES)
+        second = ask(client, [*MESSAGES, as_kept(first), {"role": "user", "content": "count to 3"}])
+        return first.content, second.content
+
+    assert await call(server, two_turns) == (count_to(12), count_to(3))

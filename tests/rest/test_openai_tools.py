@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -79,6 +80,25 @@ async def test_a_reply_with_calls_and_their_results_goes_back_as_the_next_turn(s
     history += [{"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "Rain."}]
     assert (await chat(server, messages=history)).choices[0].message.content == "You said: Rain."
     assert (await chat(server, messages=history, tools=[])).choices[0].message.content == "You said: Rain."
+
+
+@pytest.mark.usefixtures("_template_with_tools")
+@pytest.mark.parametrize("as_kept", [lambda message: message, lambda message: message.model_dump()])
+async def test_a_streamed_call_as_the_client_keeps_it_goes_back_as_the_next_turn(
+    server: RunningServer, as_kept: Callable[[Any], Any]
+) -> None:
+    def two_turns() -> Any:
+        url = f"{server.about.rest_url}/v1"
+        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=10) as client:
+            with client.chat.completions.stream(model="mock", tools=TOOLS, messages=said(CALL)) as stream:
+                stream.until_done()
+                message = stream.get_final_completion().choices[0].message
+            assert message.tool_calls
+            result: Any = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "Rain."}
+            history: list[Any] = [*said(CALL), as_kept(message), result]
+            return client.chat.completions.create(model="mock", tools=TOOLS, messages=history)
+
+    assert (await trio.to_thread.run_sync(two_turns)).choices[0].message.content == "You said: Rain."
 
 
 @pytest.mark.usefixtures("_template_with_tools")
