@@ -120,6 +120,8 @@ class Usage:
     completion_tokens: int
     cached_tokens: int = 0
     """Prompt tokens that were not computed again."""
+    dropped_turns: int | None = None
+    """Older turns of its conversation for which the context had no room; left out where there were none."""
 
 
 @frozen(kw_only=True)

@@ -19,6 +19,7 @@ __all__ = [
     "printable_ascii",
     "readable_text",
     "schema_words",
+    "text_problem",
 ]
 
 Validator = Callable[[Any, "Attribute[Any]", Any], None]
@@ -121,12 +122,16 @@ def is_client_name(value: str) -> bool:
 
 def readable_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
     """Text that has something in it, and no control characters but white space and escape; None passes."""
-    if value is None:
-        return
+    problem = None if value is None else text_problem(value)
+    if problem is not None:
+        raise FieldFault(attribute.name, problem)
+
+
+def text_problem(value: str) -> str | None:
+    """What `readable_text` has against a text; None where it is one."""
     if not value.strip():
-        raise FieldFault(attribute.name, "must not be empty")
-    if _NO_TEXT.search(value):
-        raise FieldFault(attribute.name, "must be text: it has control characters that no text has")
+        return "must not be empty"
+    return "must be text: it has control characters that no text has" if _NO_TEXT.search(value) else None
 
 
 def printable_ascii(value: str) -> bool:

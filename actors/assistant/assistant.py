@@ -162,16 +162,20 @@ class Assistant(Actor[AssistantMessage]):
         self._refused.check(message.key, trio.current_time())
         with _neighbours_told():
             draft, window = await self._fit(message.client_id, message.data, None, command_id)
-            return await self._begin(
-                message.stream,
-                message.client_id,
-                message.domain,
-                command_id,
-                draft,
-                window,
-                key=message.key,
-                follower=message.follower,
-            )
+            # Not cancelled with its asker: inference begins what it has put on disk, and whoever asks again is told of
+            # that, so the turn has to be there too. Both asks have deadlines.
+            with trio.CancelScope(shield=True):
+                started = await self._begin(
+                    message.stream,
+                    message.client_id,
+                    message.domain,
+                    command_id,
+                    draft,
+                    window,
+                    key=message.key,
+                    follower=message.follower,
+                )
+            return started  # noqa: RET504  a cancel scope may swallow, so its block is no place to return from
 
     async def _answer(self, message: AnswerTurn) -> TurnAnswer:
         """A child task that waits for the answer's end; cancelled with the ask, it cancels the answer."""
@@ -208,6 +212,12 @@ class Assistant(Actor[AssistantMessage]):
             max_tokens = data.max_tokens
         for _ in range(SHRINKING_STEPS):
             size = await self._inference.ask(MeasurePrompt(draft.generate(max_tokens)), timeout=INFERENCE_SECONDS)
+            if max_tokens is not None and max_tokens >= size.context_tokens:
+                raise CommandRefused(
+                    ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+                    f"{max_tokens} tokens of answer were asked for; the model's context here holds {size.context_tokens}",
+                    field="data.max_tokens",
+                )
             room = size.context_tokens - answer_room(size.context_tokens, max_tokens)
             if size.prompt_tokens <= room:
                 return draft, window

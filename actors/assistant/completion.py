@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import attrs
 from attrs import field, frozen
 
 from actors.assistant.prompts import CHANGING_INTENTS
-from protocol.codec import encode
+from protocol.codec import encode, unstructure
 from protocol.commands import Intent
 from protocol.events import Done, FinishReason
 
@@ -60,6 +61,8 @@ class CompletionRule:
                 "suggestions": blocks,
                 "requires_review": self._requires_review(blocks, done),
             }
+        if self.dropped.turns:
+            fields["usage"] = unstructure(attrs.evolve(done.usage, dropped_turns=self.dropped.turns))
         dropped = self.dropped.as_data()
         return fields if dropped is None else {**fields, "dropped": dropped}
 

@@ -14,6 +14,7 @@ from actors.assistant.prompts import SYSTEM, language_of, user_text, with_histor
 from actors.refusals import CommandRefused
 from protocol.commands import Assist, Generate, Intent, Role
 from protocol.errors import ErrorCode
+from protocol.validation import text_problem
 
 __all__ = ["Draft", "answer_room", "draft_of", "shrink"]
 
@@ -104,9 +105,12 @@ def _check_turn(generate: Generate) -> None:
             "what was said before is kept here",
             field="data.messages",
         )
-    if not generate.messages[-1].content.strip():
-        at = f"data.messages[{len(roles) - 1}].content"
-        raise CommandRefused(ErrorCode.INVALID_FIELD, f"{at} must not be empty", field=at)
+    for index, one in enumerate(generate.messages):
+        # A system message may be left empty; a question has something in it.
+        problem = text_problem(one.content) if one.role is Role.USER or one.content.strip() else None
+        if problem is not None:
+            at = f"data.messages[{index}].content"
+            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{at} {problem}", field=at)
 
 
 def answer_room(context_tokens: int, max_tokens: int | None) -> int:

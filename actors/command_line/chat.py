@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -70,8 +71,8 @@ def chat(
 
 
 def new_conversation() -> str:
-    """A name that says when it began."""
-    return f"chat-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    """A name that says when it began, and is no other's that began in the same second."""
+    return f"chat-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 async def converse(session: ChatSession, console: Console) -> None:

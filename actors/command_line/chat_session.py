@@ -29,6 +29,8 @@ from protocol.validation import FieldFault
 __all__ = ["ChatSession", "FileProblem", "read_source"]
 
 REST_SECONDS = 120.0
+CHANGE_SECONDS = 900.0
+"""A change of models drains the answers that run, and loads gigabytes."""
 
 
 class FileProblem(Exception):
@@ -152,13 +154,13 @@ class ChatSession:
 
     async def _model(self, name: str) -> None:
         if name:
-            await self._rest("POST", f"/models/{urllib.parse.quote(name)}/load")
+            await self._rest("POST", f"/models/{urllib.parse.quote(name)}/load", CHANGE_SECONDS)
         health = await self._rest("GET", "/health")
         self.console.print(f"[bold]{health['engine']['model']}[/bold] ({health['engine']['status']})", highlight=False)
 
-    async def _rest(self, method: str, path: str) -> dict[str, Any]:
+    async def _rest(self, method: str, path: str, seconds: float = REST_SECONDS) -> dict[str, Any]:
         return await trio.to_thread.run_sync(
-            _ask_rest, method, self.rest_url + path, self.headers, self.tls, abandon_on_cancel=True
+            _ask_rest, method, self.rest_url + path, self.headers, self.tls, seconds, abandon_on_cancel=True
         )
 
     # --- tasks ------------------------------------------------------------------------------------
@@ -240,7 +242,7 @@ class ChatSession:
 
 def read_source(name: str) -> str:
     """A file of the person's as text, in this process and never on the server. Blocking. Raises `FileProblem`."""
-    path = Path(name).expanduser()
+    path = _own_path(name)
     try:
         with path.open("rb") as file:
             content = file.read(MAXIMUM_FRAME_BYTES + 1)
@@ -254,8 +256,15 @@ def read_source(name: str) -> str:
         raise FileProblem(f"{path} is not UTF-8 text") from None
 
 
+def _own_path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise FileProblem(f"{name}: there is no such user, or no home folder") from None
+
+
 def _write_new(name: str, text: str) -> Path:
-    path = Path(name).expanduser()
+    path = _own_path(name)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -266,12 +275,14 @@ def _write_new(name: str, text: str) -> Path:
         raise FileProblem(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _ask_rest(method: str, url: str, headers: dict[str, str], tls: ssl.SSLContext | None) -> dict[str, Any]:
+def _ask_rest(
+    method: str, url: str, headers: dict[str, str], tls: ssl.SSLContext | None, seconds: float
+) -> dict[str, Any]:
     # The environment's proxy is for the world; this address is on this machine.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls))
     request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310  the server's own address
     try:
-        with direct.open(request, timeout=REST_SECONDS) as response:
+        with direct.open(request, timeout=seconds) as response:
             found: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
         with error:

@@ -20,8 +20,9 @@ from protocol.client.connection import Connection, open_connection
 from protocol.client.errors import CommandFailed, Disconnected
 from protocol.client.reconnecting import Backoff, comes_back
 from protocol.client.streams import Answer, ClientEvents
-from protocol.codec import unstructure
-from protocol.commands import Assist, Generate, Hello, OnDisconnect
+from protocol.codec import encode, unstructure
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate, Hello, OnDisconnect
+from protocol.errors import ErrorCode
 from protocol.events import ResumeResult
 from protocol.reading import kind_of_command, read_result
 from protocol.server_messages import SERVER_MESSAGES
@@ -207,6 +208,15 @@ class Client:
             raise self._ended
         command_id = command_id or next(self._ids)
         pending = _Pending({"type": kind, "id": command_id, "data": data}, on_answer=on_answer)
+        if (size := len(encode(pending.message))) > MAXIMUM_FRAME_BYTES:
+            # Sent, it would close the connection for good, and with it everything else that is under way.
+            raise CommandFailed(
+                {
+                    "code": ErrorCode.TOO_LARGE.value,
+                    "message": f"a frame may have {MAXIMUM_FRAME_BYTES} bytes, this one has {size}; nothing was sent",
+                    "temporary": False,
+                }
+            )
         self._pending[command_id] = pending
         try:
             with trio.fail_after(ANSWER_SECONDS):

@@ -25,6 +25,7 @@ const CANCEL_MS = 2_000;
 const ACKNOWLEDGE_MS = 1_000;
 const GIVE_UP_MS = 120_000;
 const EVENT_IDS = 4096;
+const FRAME_BYTES = 1024 * 1024;
 const CLIENT_STREAM = "client";
 const UNKNOWN_EPOCH = "none";
 /** Messages whose data is an object; what others carry is theirs to say. */
@@ -391,6 +392,14 @@ export class Client {
         else resolve(message);
       };
       const text = JSON.stringify({ type, id, data });
+      // Sent, a frame that is too large would close the connection for good. A character has three bytes at most.
+      const size = 3 * text.length > FRAME_BYTES ? new TextEncoder().encode(text).length : 0;
+      if (size > FRAME_BYTES) {
+        const message = `a frame may have ${FRAME_BYTES} bytes, this one has ${size}; nothing was sent`;
+        clearTimeout(timer);
+        reject(new CommandFailed({ code: "too_large", message, temporary: false }));
+        return;
+      }
       this.#pending.set(id, { text, isResent, onAnswer, settle });
       if (this.#isWelcome || type === "hello") this.#socket?.send(text);
     });

@@ -955,6 +955,8 @@ export interface Usage {
   completion_tokens: number;
   /** Prompt tokens that were not computed again. */
   cached_tokens: number;
+  /** Older turns of its conversation for which the context had no room; left out where there were none. */
+  dropped_turns?: number;
 }
 
 /** What a browser's `PushSubscription.toJSON()` gives. */

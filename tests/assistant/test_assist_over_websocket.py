@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import trio
 
 from actors.inference.calibration import Calibration, Point
 from actors.inference.shelf import MockShelf
+from actors.storage.database import FILE_NAME
 from runtime.testing import crash
 from tests.assistant.kit import answered, ask, told
 from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
@@ -127,6 +129,19 @@ async def test_code_that_is_too_long_is_cut_around_the_cursor_and_that_is_told(s
     assert events[-1]["data"]["usage"]["prompt_tokens"] <= 8192 - 1024
 
 
+@pytest.mark.parametrize("content", ["\x00\x01\x02\x7fELF", "a\x00b", "  ", ""])
+@pytest.mark.parametrize("before", [[], [{"role": "system", "content": "Be brief."}]])
+async def test_a_turn_that_is_no_text_is_refused_and_nothing_is_stored(
+    engineless_server: RunningServer, content: str, before: list[dict[str, str]]
+) -> None:
+    async with engineless_server.peer() as peer:
+        messages = [*before, {"role": "user", "content": content}]
+        answer = await ask(peer, "generate", "a", {"messages": messages, "conversation": "c"})
+        assert (answer["type"], answer["data"]["code"]) == ("error", "invalid_field")
+        assert answer["data"]["field"] == f"data.messages[{len(before)}].content"
+        assert (await ask(peer, "conversation_list", "l"))["data"] == {"conversations": []}
+
+
 @pytest.mark.parametrize(
     ("data", "code", "field"),
     [
@@ -157,6 +172,33 @@ async def test_bad_input_is_refused_and_nothing_is_stored(
 
 
 # --- conversations ------------------------------------------------------------------------------------
+
+
+async def test_a_turn_whose_client_is_cut_while_it_is_accepted_is_kept_with_its_answer(server: RunningServer) -> None:
+    data = {"messages": [{"role": "user", "content": "count to 9"}], "conversation": "c", "on_disconnect": "detach"}
+    disk = sqlite3.connect(server.settings.data_dir / FILE_NAME, isolation_level=None)
+    async with server.peer(hello=False) as peer:
+        await peer.hello(device_id="desk")
+        disk.execute("BEGIN IMMEDIATE")
+
+        async def is_being_stored() -> bool:
+            return (await server.snapshot("assistant"))["running"] == 1 and (await server.snapshot("storage/writer"))[
+                "writing"
+            ] > 0
+
+        await peer.send("generate", "a", data)
+        await eventually(is_being_stored)
+        await trio.aclose_forcefully(peer.websocket.stream)
+        await eventually(lambda: not server.connections())
+    disk.execute("ROLLBACK")
+    disk.close()
+    async with server.peer(hello=False) as again:
+        await again.hello(device_id="desk")
+        accepted = await ask(again, "generate", "a", data)
+        assert accepted["type"] == "accepted", accepted
+        assert text_of(await again.stream("a")) == count_to(9)
+        assert [one["analysis"] for one in await answered(server)] == [count_to(9)]
+        assert await turns(again) == [(1, "user", "count to 9"), (2, "assistant", count_to(9))]
 
 
 async def test_a_conversation_is_kept_turn_by_turn(server: RunningServer) -> None:

@@ -85,7 +85,7 @@ async def test_code_is_completed_at_the_cursor(server: RunningServer) -> None:
             {"type": "message", "content": "x", "max_tokens": 9000},
             400,
             "context_length_exceeded",
-            "body.content",
+            "body.max_tokens",
         ),
         ("complete", {}, 422, "invalid_field", "body.content"),
         ("complete", {"content": ""}, 422, "invalid_field", "body.content"),

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from actors.command_line.chat import new_conversation
 from actors.command_line.chat_input import COMMANDS, BadCommand, LineCollector, Slash, parse_slash
-from actors.command_line.chat_session import FileProblem, read_source
+from actors.command_line.chat_session import FileProblem, _write_new, read_source
+from protocol.validation import is_client_name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -58,3 +60,16 @@ def test_files_are_read_as_text_or_named_as_what_they_are(tmp_path: Path) -> Non
     ):
         with pytest.raises(FileProblem, match=problem):
             read_source(str(path))
+
+
+def test_a_home_folder_of_nobody_is_a_file_problem() -> None:
+    with pytest.raises(FileProblem, match="no such user"):
+        read_source("~nobody-of-that-name/x.py")
+    with pytest.raises(FileProblem, match="no such user"):
+        _write_new("~nobody-of-that-name/x.md", "x")
+
+
+def test_conversations_that_begin_in_the_same_second_have_names_of_their_own() -> None:
+    names = {new_conversation() for _ in range(20)}
+    assert len(names) == 20
+    assert all(is_client_name(one) for one in names)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.assistant.completion import CompletionRule, Dropped, code_blocks, cut_analysis
-from protocol.codec import encode
+from protocol.codec import encode, unstructure
 from protocol.commands import Intent
 from protocol.events import Done, FinishReason, Timings, Usage
 
@@ -81,7 +81,12 @@ def test_a_person_should_look_where_the_rule_says(
 
 def test_what_was_dropped_is_told() -> None:
     rule = CompletionRule(intent=Intent.ASK, dropped=Dropped(lines_after=3))
-    assert rule("x", DONE)["dropped"] == {"lines_before": 0, "lines_after": 3, "turns": 0}
+    fields = rule("x", DONE)
+    assert fields["dropped"] == {"lines_before": 0, "lines_after": 3, "turns": 0}
+    assert "usage" not in fields
+    fields = CompletionRule(dropped=Dropped(turns=4))("x", DONE)
+    assert fields["dropped"]["turns"] == fields["usage"]["dropped_turns"] == 4
+    assert fields["usage"] == {**unstructure(DONE.usage), "dropped_turns": 4}
 
 
 @given(st.text(max_size=200), st.integers(10, 300))

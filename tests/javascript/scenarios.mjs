@@ -31,10 +31,11 @@ export async function basics({ connect }, url) {
   const left = await client.generate({ prompt: "count to 900" });
   for await (const _ of left) break;
   const refused = await failure(() => client.generate({ prompt: "x", top_k: 300 }));
+  const tooLarge = await failure(() => client.generate({ prompt: "é".repeat(524_270) }));
   const both = await Promise.all(["one", "two"].map(async (prompt) => (await client.generate({ prompt })).text()));
   const result = {
     welcome: client.welcome, pings, text: told.join(""), count: told.length, done: answer.done,
-    wasCancelled: long.wasCancelled, cancelled: cancelled.join(""), refused, both,
+    wasCancelled: long.wasCancelled, cancelled: cancelled.join(""), refused, tooLarge, both,
   };
   await client.close();
   result.afterwards = await failure(() => client.ping());

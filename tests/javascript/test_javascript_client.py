@@ -62,6 +62,7 @@ async def test_p1_hello_ping_generate_and_cancel(tmp_path: Path, platform: str) 
         "field": "data.top_k",
         "message": result["refused"]["message"],
     }
+    assert (result["tooLarge"]["name"], result["tooLarge"]["code"]) == ("CommandFailed", "too_large")
     assert result["both"] == ["You said: one", "You said: two"]
     assert result["afterwards"]["name"] == "Disconnected"
     assert finished["cancelled"] == 2

@@ -107,6 +107,18 @@ async def test_a_refused_command_raises_what_the_server_said(server: RunningServ
         assert await client.ping("still") == "still"
 
 
+async def test_p7_a_command_that_is_too_large_is_refused_before_it_would_close_the_connection(
+    server: RunningServer,
+) -> None:
+    async with connect(server.about.websocket_url, client_id="me") as client:
+        with pytest.raises(CommandFailed) as caught:
+            async with client.generate(Generate(prompt="é" * 524_270)):
+                pass
+        assert caught.value.code == "too_large"
+        async with client.generate(Generate(prompt="count to 3")) as answer:
+            assert await answer.text() == "1 2 3"
+
+
 async def test_a_refused_hello_raises_what_the_server_said(engineless_server: RunningServer) -> None:
     with pytest.raises(CommandFailed) as caught:
         async with connect(engineless_server.about.websocket_url, client_id="me", token="sesame"):
@@ -152,10 +164,10 @@ async def test_a_server_that_goes_away_says_so_and_raises(tmp_path: Path) -> Non
         ):
             assert await anext(answer)
             server.system.request_stop("test")
-            with pytest.raises(Disconnected) as caught:
+            with pytest.raises(CommandFailed) as failed:
                 await answer.text()
+        assert (failed.value.code, failed.value.data["temporary"]) == ("shutting_down", True)
         assert 500 <= client.going_away["retry_after_ms"] <= 1500
-        assert caught.value.code == 1012
         with pytest.raises(Disconnected) as caught:
             await client.ping()
         assert caught.value.code == 1012
