@@ -157,19 +157,24 @@ async def test_a_cancelled_stream_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_goes_away_says_so_and_raises(tmp_path: Path) -> None:
-    async with running_server(tmp_path, mock_step_seconds=0.005) as server:
-        async with (
-            connect(server.about.websocket_url, client_id="me") as client,
-            client.generate(Generate(prompt="count to 1000")) as answer,
-        ):
-            assert await anext(answer)
-            server.system.request_stop("test")
-            with pytest.raises(CommandFailed) as failed:
-                await answer.text()
+    async with (
+        running_server(tmp_path, mock_step_seconds=0.005) as server,
+        connect(server.about.websocket_url, client_id="me") as client,
+        client.generate(Generate(prompt="count to 1000")) as answer,
+    ):
+
+        async def ping_until_it_closes() -> None:
+            while True:
+                await client.ping()
+
+        assert await anext(answer)
+        server.system.request_stop("test")
+        with pytest.raises(CommandFailed) as failed:
+            await answer.text()
         assert (failed.value.code, failed.value.data["temporary"]) == ("shutting_down", True)
         assert 500 <= client.going_away["retry_after_ms"] <= 1500
         with pytest.raises(Disconnected) as caught:
-            await client.ping()
+            await ping_until_it_closes()
         assert caught.value.code == 1012
 
 
