@@ -162,6 +162,8 @@ class Engine(Actor[EngineMessage]):
         self._last_frame_at = 0.0
         self._load_deadline = 0.0
         self._clock = StepClock()
+        self._held_bytes = 0.0
+        """Of keys and values, after the newest step."""
         self._draft_tokens = 0
         """Most that the worker guesses in a step of one row."""
 
@@ -297,6 +299,7 @@ class Engine(Actor[EngineMessage]):
                 # What the warm-up took is what the first step of a request is held to.
                 for seconds, decoded, prefilled in content.get("warm_steps", ()):
                     self._clock.measured(seconds, decoded, prefilled)
+                self._clock.fresh_bytes_per_second = content.get("fresh_bytes_per_second")
                 self._draft_tokens = content.get("draft_tokens", 0)
                 self._ready = EngineReady(
                     engine=self.context.path,
@@ -320,6 +323,7 @@ class Engine(Actor[EngineMessage]):
 
     async def _take_step(self, content: dict[str, Any]) -> None:
         self._idle_memory = {}
+        self._held_bytes = content["memory"].get("kv", self._held_bytes)
         for row, _, _, finish, *_ in content["emitted"]:
             self._ahead.emitted(row, is_last=finish is not None)
         for row, *_ in content["failed"]:
@@ -380,7 +384,7 @@ class Engine(Actor[EngineMessage]):
         unread = PREFILL_TOKENS_PER_STEP if self._awaiting_clear else self._ahead.unread_tokens
         # Only a row that is alone and has been read gets drafts.
         drafted = self._draft_tokens if len(self._ahead.rows) == 1 and not unread else 0
-        return self._clock.deadline_seconds(unread, drafted)
+        return self._clock.deadline_seconds(unread, drafted, self._held_bytes)
 
     def _ask_for_spare(self, now: float) -> None:
         """Once, and only when it no longer slows what the first requests wait for."""

@@ -27,6 +27,8 @@ class StepClock:
         self._prefill_seconds = 0.0
         self._prefill_tokens = 0.0
         self._drafted_seconds: float | None = None
+        self.fresh_bytes_per_second: float | None = None
+        """How fast the worker was found to get memory that was not in use before; None where nobody looked."""
 
     def measured(self, seconds: float, decoded_rows: int, prefilled_tokens: int, drafted_tokens: int = 0) -> None:
         """One step took this long. Steps that did both are charged to the prefill, the larger part.
@@ -42,8 +44,11 @@ class StepClock:
             # A step of one row costs nearly what one of eight does, so the whole step is what is learned.
             self._decode_seconds = _smoothed(self._decode_seconds, seconds)
 
-    def deadline_seconds(self, prefill_tokens: int, drafted_tokens: int = 0) -> float:
-        """Longest acceptable step when up to ``prefill_tokens`` of prompts may be read, or so many drafted ones judged."""
+    def deadline_seconds(self, prefill_tokens: int, drafted_tokens: int = 0, held_bytes: float = 0.0) -> float:
+        """Longest acceptable step when up to ``prefill_tokens`` of prompts may be read, or so many drafted ones judged.
+
+        ``held_bytes`` are those of keys and values, all of which a step may have to move.
+        """
         if self._decode_seconds is None or (prefill_tokens and not self._prefill_tokens):
             return FIRST_STEP_SECONDS
         predicted = self._decode_seconds
@@ -51,6 +56,9 @@ class StepClock:
             predicted += prefill_tokens * self._prefill_seconds / self._prefill_tokens
         elif drafted_tokens:
             predicted = max(predicted, self._predicted_drafted_seconds(drafted_tokens))
+        if self.fresh_bytes_per_second:
+            # A step in which rows come or go moves all of it, which with a large model takes many times what computing does.
+            predicted += held_bytes / self.fresh_bytes_per_second
         return max(MINIMUM_SECONDS, TIMES_PREDICTED * predicted)
 
     def _predicted_drafted_seconds(self, drafted_tokens: int) -> float:

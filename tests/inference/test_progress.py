@@ -104,3 +104,13 @@ def test_p01_a_row_that_was_dropped_may_be_in_the_step_under_way_and_in_one_whos
     assert ahead.unread_tokens == 10, "it was read"
     ahead.cleared()
     assert (ahead.rows, ahead.unread_tokens) == (set(), 0)
+
+
+def test_p01_a_step_may_have_to_move_all_keys_and_values() -> None:
+    clock = StepClock()
+    clock.measured(0.5, 8, 0)
+    assert clock.deadline_seconds(0, 0, 3e9) == pytest.approx(TIMES_PREDICTED * 0.5), "nobody measured how fast"
+    clock.fresh_bytes_per_second = 2e9
+    assert clock.deadline_seconds(0, 0, 3e9) == pytest.approx(TIMES_PREDICTED * (0.5 + 1.5))
+    clock.measured(2.0, 0, 100)
+    assert clock.deadline_seconds(50, 0, 1e9) == pytest.approx(TIMES_PREDICTED * (0.5 + 50 * 0.02 + 0.5))

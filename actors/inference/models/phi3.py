@@ -31,6 +31,9 @@ class CompiledPass(Protocol):
     def reserve(self, cache: Any, rows: int, positions: int) -> None:
         """Make room in caches for what is known to come."""
 
+    def grow_ahead(self, cache: Any, to_come: int, step_positions: int) -> None:
+        """Make some of the room that will soon be needed."""
+
     def states(self, inputs: mx.array, cache: Any, turn: Turn) -> mx.array:
         """As `Phi3Model` gives them; the caches grow as they do there."""
 
@@ -70,6 +73,14 @@ class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         """Make room in these caches for so many more positions of each row; MLX's own way grows by itself."""
         if self.model.compiled is not None:
             self.model.compiled.reserve(cache, rows, positions)
+
+    def grow_ahead(self, cache: Any, to_come: int, step_positions: int) -> None:
+        """Between two steps: make some of the room for what is to come, so that no step has to make all of it.
+
+        ``to_come`` is how many positions may still be written, and ``step_positions`` how many of them in one step.
+        """
+        if self.model.compiled is not None:
+            self.model.compiled.grow_ahead(cache, to_come, step_positions)
 
     def states_of_both(self, first: tuple[mx.array, Any], second: tuple[mx.array, Any]) -> tuple[mx.array, mx.array]:
         """States of ids after two caches in one pass, where compiled code computes them.

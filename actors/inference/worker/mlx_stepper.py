@@ -18,7 +18,7 @@ from actors.inference.grammar import Grammars, Matcher
 from actors.inference.models.load import LoadedModel
 from actors.inference.worker.blas_threads import blas_threads
 from actors.inference.worker.burst import Burst
-from actors.inference.worker.drafter import Drafter, judged
+from actors.inference.worker.drafter import DRAFT_TOKENS, Drafter, judged
 from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids, row_length
 from actors.inference.worker.prefill_budget import PrefillBudget
 from actors.inference.worker.prefill_groups import Waiting, read_together
@@ -123,6 +123,7 @@ class MlxStepper:
         is_pause = self._is_pause()
         decoding_rows = 0 if is_pause else len(self._rows)
         result = self._step(decoding_rows)
+        self._grow_ahead()
         taken = time.perf_counter() - began
         if is_pause:
             self._burst.waited(taken)
@@ -164,6 +165,11 @@ class MlxStepper:
         if prefill is not None:
             self._read(prefill, result, decoding_rows=min(decoding_rows, len(self._rows)))
         return result
+
+    def _grow_ahead(self) -> None:
+        if self._rows and self._cache[0].keys is not None and hasattr(self._model, "grow_ahead"):
+            to_come = max(row.max_tokens - len(row.emitted_ids) for row in self._rows)
+            self._model.grow_ahead(self._cache, to_come, 1 + DRAFT_TOKENS if len(self._rows) == 1 else 1)
 
     def _decode(self, result: StepResult) -> None:
         self._just_began.clear()

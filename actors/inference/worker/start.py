@@ -17,6 +17,7 @@ from actors.inference.models.provenance import Check, examine_files
 from actors.inference.models.stamp import clear_failure, write_stamp
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.drafter import DRAFT_TOKENS, Drafter
+from actors.inference.worker.fresh_memory import fresh_bytes_per_second
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.warm_up import warm_up
 
@@ -136,6 +137,7 @@ def load_stepper(
     stepper.forget_prefixes()
     # A GPU compiles kernels when a shape first needs them, so there a warm-up says too little of the first requests.
     report["warm_steps"] = measured if backend == "cpu" else []
+    report["fresh_bytes_per_second"] = fresh_bytes_per_second() if backend == "cpu" else None
     report["load_seconds"] = time.perf_counter() - started
     return stepper
 
