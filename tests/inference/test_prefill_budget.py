@@ -9,7 +9,9 @@ from actors.inference.worker.prefill_budget import (
     LARGE_TOKENS,
     LEAST_TOKENS,
     MEASURED_EVERY,
+    MOST_SECONDS,
     MOST_TOKENS,
+    SMALL_TOKENS,
     YOUNG_SECONDS,
     PrefillBudget,
 )
@@ -25,6 +27,15 @@ def measured(decode_seconds: float, token_seconds: float) -> PrefillBudget:
 
 def test_a_prompt_alone_is_read_in_the_largest_chunks() -> None:
     assert measured(0.05, 0.004).tokens(decoding_rows=0, reading_rows=1) == MOST_TOKENS
+
+
+def test_p03_a_slow_models_chunks_are_no_longer_than_a_cancellation_may_wait() -> None:
+    for token_seconds in (0.0001, 0.004, 0.006, 0.02, 0.04, 0.5):
+        tokens = measured(0.2, token_seconds).tokens(decoding_rows=0, reading_rows=1)
+        assert SMALL_TOKENS <= tokens <= MOST_TOKENS
+        assert tokens * token_seconds <= MOST_SECONDS or tokens == SMALL_TOKENS
+        # Nor any smaller than that asks for.
+        assert tokens == MOST_TOKENS or (tokens + SMALL_TOKENS) * token_seconds > MOST_SECONDS
 
 
 def test_p08_reading_one_long_prompt_keeps_the_gap_of_the_others_below_three_times_their_idle_one() -> None:
@@ -51,7 +62,8 @@ def test_a_prompt_takes_its_first_two_steps_soon_while_the_process_is_young() ->
     budget = PrefillBudget()
     sizes = [budget.tokens(decoding_rows=0, reading_rows=1, chunks_read=chunks) for chunks in range(FIRST_CHUNKS + 1)]
     assert sizes == [FIRST_TOKENS] * FIRST_CHUNKS + [MOST_TOKENS]
-    budget.read(YOUNG_SECONDS, MOST_TOKENS)
+    for _ in range(6):
+        budget.read(YOUNG_SECONDS / 6, MOST_TOKENS)
     assert budget.tokens(decoding_rows=0, reading_rows=1, chunks_read=0) == MOST_TOKENS
 
 

@@ -6,6 +6,8 @@ __all__ = ["PrefillBudget"]
 
 MOST_TOKENS = 512
 """Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
+MOST_SECONDS = 3.0
+"""A chunk that would take longer is made smaller: with a large model a cancelled prompt would hold up the next for longer."""
 LEAST_TOKENS = 4
 """A prompt makes progress in every step that reads, whatever the others do."""
 SHARE = 1.0
@@ -23,7 +25,9 @@ MEASURED_EVERY = 32
 ALIKE = 0.25
 """What so much fewer or more rows take is not measured anew."""
 FIRST_CHUNKS = 2
-FIRST_TOKENS = 64
+SMALL_TOKENS = 64
+"""Chunks are made smaller by multiples of this, and no smaller: they would cost much more for each token."""
+FIRST_TOKENS = SMALL_TOKENS
 """In a young process a prompt begins with this little. Whoever kills workers soon after their start would otherwise
 find the same prompt in its first step each time, and a prompt found there thrice is taken for the killer."""
 
@@ -83,6 +87,9 @@ class PrefillBudget:
         nothing yet weigh more than one who sees his text pause.
         """
         most = FIRST_TOKENS if self._stepped_seconds < YOUNG_SECONDS and chunks_read < FIRST_CHUNKS else MOST_TOKENS
+        if self.large_chunk_token_seconds:
+            in_time = SMALL_TOKENS * int(MOST_SECONDS / self.large_chunk_token_seconds / SMALL_TOKENS)
+            most = min(most, max(SMALL_TOKENS, in_time))
         if decoding_rows == 0:
             return most
         if self._decode_seconds is None or self._token_seconds is None:
