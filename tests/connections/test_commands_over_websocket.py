@@ -262,7 +262,7 @@ async def test_a_prompt_of_nearly_a_mebibyte_is_read_and_refused_by_its_length(
 
 async def test_a_deadline_that_passes_ends_the_stream(tmp_path: Path) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.peer() as peer:
-        events = await peer.generate("g", "count to 900", deadline_ms=60)
+        events = await peer.generate("g", "count to 900", deadline_ms=1000)
         assert events[-1]["type"] == "failed"
         assert events[-1]["data"]["code"] == "deadline_exceeded"
         assert events[-1]["data"]["temporary"] is True

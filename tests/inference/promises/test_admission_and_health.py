@@ -159,7 +159,7 @@ async def test_p20_health_and_metrics_answer_while_a_step_is_under_way_and_every
         await peer.send("cancel", "x", {"target": "c"})
         assert (await peer.stream("c"))[-1]["type"] == "cancelled"
         async with server.peer(client_id="other") as other:
-            assert (await other.generate("d", "count to 1500", deadline_ms=1))[-1]["type"] == "failed"
+            assert (await other.generate("d", "count to 1500", deadline_ms=1500))[-1]["type"] == "failed"
         families = {one.name: one for one in text_string_to_metric_families((await http.get("/metrics")).text)}
     assert set(families) >= NAMES
     ended = {

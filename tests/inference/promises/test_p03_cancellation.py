@@ -136,7 +136,7 @@ async def test_p03_a_deadline_is_kept_in_every_phase(phase: str) -> None:
     async with inference_room(step_seconds=STEP_SECONDS, limits=AdmissionLimits(rows=1)) as room:
         streams = [await room.start("count to 900", client="other")] if phase == "queued" else []
         # Reading takes twelve steps of 50 ms at the least, so this deadline cannot come after it.
-        late = await room.start(PROMPTS[phase], deadline_ms=1500 if phase == "decode" else 200)
+        late = await room.start(PROMPTS[phase], deadline_ms=400 if phase == "prefill" else 1500)
         assert (await room.failure(late)).code is ErrorCode.DEADLINE_EXCEEDED
         has_text = any(isinstance(one, GenerationTokens) for one in room.events[late])
         assert has_text == (phase == "decode")
