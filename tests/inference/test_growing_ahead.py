@@ -45,7 +45,7 @@ def answered(stepper: MlxStepper, rows: list[Row]) -> tuple[Answers, list[int], 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_p08_no_step_makes_all_the_room_and_the_answers_stay_the_same(deep: LoadedModel, count: int) -> None:
-    rows = [make_row(number, prompt(number, ROOM - 40), 90) for number in range(count)]
+    rows = [make_row(number, prompt(number, ROOM - 100), 150) for number in range(count)]
     answers, grown, last = answered(make_stepper(deep), rows)
     assert last == [2 * ROOM] * LAYERS
     # A row that is alone may take many positions in one step.
