@@ -12,6 +12,7 @@ from actors.connections.following import Following
 from actors.connections.link import Link
 from actors.connections.replay import Replayer
 from actors.inference.messages import (
+    UNFINISHED,
     Followed,
     FollowStream,
     GenerationCancelled,
@@ -265,9 +266,7 @@ class StreamsFollowed:
 
     def end_all(self) -> None:
         """The server stops: say so of each answer that no server after this one goes on with. It is the last event here."""
-        stopped = GenerationRefused(
-            ErrorCode.SHUTTING_DOWN, "the server is shutting down, and the answer is not finished"
-        )
+        stopped = GenerationRefused(ErrorCode.SHUTTING_DOWN, UNFINISHED)
         for following in list(self._streams.values()):
             if following.ends_with_server:
                 self._put(following, following.failure(stopped), is_replayed=False)

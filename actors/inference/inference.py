@@ -18,7 +18,9 @@ from actors.inference.admission import may_wait, worth_trying_after_ms
 from actors.inference.descriptions import describe_engine, describe_models
 from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
+from actors.inference.inference_message import InferenceMessage
 from actors.inference.messages import (
+    UNFINISHED,
     CancelGeneration,
     Complete,
     Completion,
@@ -60,29 +62,8 @@ __all__ = ["DeadlinePassed", "Inference", "InferenceMessage", "InferenceSettings
 _log = structlog.get_logger("inference")
 
 IDLE_CHECK_SECONDS = 5.0
-UNFINISHED = "the server is shutting down, and the answer is not finished"
 GRACE_SECONDS = 2.0
 """In which followers of a lost inference actor may go on with their streams before any starts from its beginning."""
-InferenceMessage = (
-    StartGeneration
-    | CancelGeneration
-    | Complete
-    | MeasurePrompt
-    | IsGenerating
-    | FollowStream
-    | UnfollowStream
-    | DetachExpired
-    | DescribeEngine
-    | ListModels
-    | LoadModel
-    | UnloadModel
-    | IdleCheck
-    | EngineLoading
-    | EngineReady
-    | EngineStep
-    | EngineIdle
-    | DeadlinePassed
-)
 
 
 class Inference(Actor[InferenceMessage]):

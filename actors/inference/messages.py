@@ -16,6 +16,7 @@ from protocol.events import Done
 from runtime import ActorRef, Request
 
 __all__ = [
+    "UNFINISHED",
     "CallRule",
     "CallableFunction",
     "CancelGeneration",
@@ -50,6 +51,10 @@ __all__ = [
     "UnfollowStream",
     "UnloadModel",
 ]
+
+
+UNFINISHED = "the server is shutting down, and the answer is not finished"
+"""What followers are told with `ErrorCode.SHUTTING_DOWN`, by whichever room has the last word."""
 
 
 class GenerationRefused(CommandRefused):

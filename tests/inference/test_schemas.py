@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from actors.inference.messages import GenerationRefused, GenerationTokens
 from actors.inference.text.text_model import CheckpointText
 from protocol.errors import ErrorCode
 from protocol.events import FinishReason
-from tests.inference.room_kit import inference_room
+from tests.inference.room_kit import Room, inference_room
 
 PERSON: dict[str, Any] = {
     "type": "object",
@@ -32,6 +33,16 @@ def _optional(count: int, prefix: str = "p") -> dict[str, Any]:
     """An object with so many properties, none of which must be there."""
     properties = {f"{prefix}{number}": {"type": "integer"} for number in range(count)}
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def real_room(embedded_model: Path, cache_folder: Path) -> AbstractAsyncContextManager[Room]:
+    return inference_room(
+        engine="mlx",
+        checkpoint=embedded_model,
+        cache_folder=cache_folder,
+        load_text=lambda: CheckpointText(embedded_model),
+        patience_seconds=120,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +119,7 @@ def test_a_matcher_goes_on_after_what_was_emitted(grammars: Grammars, embedded_m
 async def test_p14_every_reply_is_valid_or_ends_with_length_while_batched_with_others(
     embedded_model: Path, cache_folder: Path
 ) -> None:
-    async with inference_room(
-        engine="mlx",
-        checkpoint=embedded_model,
-        cache_folder=cache_folder,
-        load_text=lambda: CheckpointText(embedded_model),
-        patience_seconds=120,
-    ) as room:
+    async with real_room(embedded_model, cache_folder) as room:
         with pytest.raises(GenerationRefused) as refused:
             await room.start("x", response_schema={"type": "nonsense"})
         assert (refused.value.code, refused.value.field) == (ErrorCode.INVALID_FIELD, "data.response_schema")
@@ -142,13 +147,7 @@ async def test_p14_a_pattern_that_outgrows_its_limits_on_the_way_ends_its_row_as
 ) -> None:
     # What an answer may come to is more than admission can look at: here, after some forty tokens of noise.
     pattern = {"type": "string", "pattern": "^(.*a.{10}b.*|.*c.{11}d.*|.*e.{12}f)$"}
-    async with inference_room(
-        engine="mlx",
-        checkpoint=embedded_model,
-        cache_folder=cache_folder,
-        load_text=lambda: CheckpointText(embedded_model),
-        patience_seconds=120,
-    ) as room:
+    async with real_room(embedded_model, cache_folder) as room:
         free = await room.start("The capital of France is", max_tokens=24)
         noise = await room.start("x", response_schema=pattern, temperature=2.0, seed=1, max_tokens=400)
         failure = await room.failure(noise)
@@ -159,13 +158,7 @@ async def test_p14_a_pattern_that_outgrows_its_limits_on_the_way_ends_its_row_as
 
 @pytest.mark.mlx_real_inference
 async def test_p15_logprobs_are_of_the_tokens_that_were_emitted(embedded_model: Path, cache_folder: Path) -> None:
-    async with inference_room(
-        engine="mlx",
-        checkpoint=embedded_model,
-        cache_folder=cache_folder,
-        load_text=lambda: CheckpointText(embedded_model),
-        patience_seconds=120,
-    ) as room:
+    async with real_room(embedded_model, cache_folder) as room:
         stream = await room.start("The capital of France is", max_tokens=4, logprobs=3)
         await room.done(stream)
         events = [one for one in room.events[stream] if isinstance(one, GenerationTokens)]

@@ -1,0 +1,43 @@
+"""Everything that the inference actor takes: from other rooms, from its engines, and from its own timers."""
+
+from __future__ import annotations
+
+from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
+from actors.inference.messages import (
+    CancelGeneration,
+    Complete,
+    DescribeEngine,
+    FollowStream,
+    IsGenerating,
+    ListModels,
+    LoadModel,
+    MeasurePrompt,
+    StartGeneration,
+    UnfollowStream,
+    UnloadModel,
+)
+from actors.inference.room_settings import DeadlinePassed, IdleCheck
+from actors.inference.stream_keeper import DetachExpired
+
+__all__ = ["InferenceMessage"]
+
+InferenceMessage = (
+    StartGeneration
+    | CancelGeneration
+    | Complete
+    | MeasurePrompt
+    | IsGenerating
+    | FollowStream
+    | UnfollowStream
+    | DetachExpired
+    | DescribeEngine
+    | ListModels
+    | LoadModel
+    | UnloadModel
+    | IdleCheck
+    | EngineLoading
+    | EngineReady
+    | EngineStep
+    | EngineIdle
+    | DeadlinePassed
+)
