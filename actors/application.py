@@ -27,7 +27,7 @@ from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
 from actors.rest.conversations import register_conversations
 from actors.rest.notifications import register_notifications
-from actors.rest.openai import register_openai
+from actors.rest.openai.routes import register_openai
 from actors.rest.push import register_push
 from actors.rest.rest import Rest
 from actors.rest.rooms import Rooms

@@ -13,7 +13,7 @@ import pytest
 from actors.inference.grammar import BadSchema, Grammars, Matcher
 from actors.inference.text.text_model import CheckpointText
 from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
-from actors.rest.tool_call_reader import ToolCall, ToolCallReader
+from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
 from protocol.commands import ChatMessage, Role
 
 from .test_text_model import WITH_TOOLS

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.rest.openai_requests import ChatCompletionRequest
+from actors.rest.openai.requests import ChatCompletionRequest
 from protocol.codec import structure
 from tests.server_fixture import RunningServer, count_to
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actors.inference.messages import ToolCallFormat
-from actors.rest.tool_call_reader import ToolCall, ToolCallReader
+from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
 
 NAMES = ("look", "add")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from actors.inference.messages import GenerationTokens
-from actors.rest.openai_replies import ReplyHead, chat_chunk, chat_part_chunk, completion_chunk, finish_reason_of
-from actors.rest.tool_call_reader import ToolCall, ToolCallReader
+from actors.rest.openai.replies import ReplyHead, chat_chunk, chat_part_chunk, completion_chunk, finish_reason_of
+from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
 from protocol.events import Done
 
 __all__ = ["CallChunks", "TextChunks", "call_id"]

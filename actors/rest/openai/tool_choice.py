@@ -13,7 +13,7 @@ from typing import Any
 from attrs import Attribute
 
 from actors.inference.messages import CallableFunction, CallRule, ToolCallFormat
-from actors.rest.openai_tools import Tool
+from actors.rest.openai.tools import Tool
 from protocol.validation import FieldFault
 
 __all__ = ["call_rule", "callable_names", "check_choice", "is_tool_choice", "named_function"]

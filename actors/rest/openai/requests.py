@@ -12,8 +12,8 @@ from typing import Any
 from attrs import Attribute, field, frozen
 
 from actors.inference.messages import GenerateWithTools, ToolCallFormat
-from actors.rest.openai_tool_choice import call_rule, callable_names, check_choice, is_tool_choice, named_function
-from actors.rest.openai_tools import CalledTool, Tool, as_templates_know, turns_of
+from actors.rest.openai.tool_choice import call_rule, callable_names, check_choice, is_tool_choice, named_function
+from actors.rest.openai.tools import CalledTool, Tool, as_templates_know, turns_of
 from protocol.codec import structure
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import InvalidField

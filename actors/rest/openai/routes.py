@@ -18,9 +18,9 @@ from actors.inference.messages import DescribeEngine, EngineHealth, GenerationRe
 from actors.refusals import CommandRefused
 from actors.rest.event_stream import event_stream
 from actors.rest.generation_follower import GenerationFollower
-from actors.rest.openai_chunks import CallChunks, TextChunks, call_id
-from actors.rest.openai_errors import no_such_route, openai_error
-from actors.rest.openai_replies import (
+from actors.rest.openai.chunks import CallChunks, TextChunks, call_id
+from actors.rest.openai.errors import no_such_route, openai_error
+from actors.rest.openai.replies import (
     ReplyHead,
     chat_chunk,
     chat_completion,
@@ -29,15 +29,15 @@ from actors.rest.openai_replies import (
     models,
     usage_chunk,
 )
-from actors.rest.openai_requests import (
+from actors.rest.openai.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     generate_from_chat,
     generate_from_prompt,
 )
+from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
 from actors.rest.rooms import Rooms, body_as, identity
-from actors.rest.tool_call_reader import ToolCallReader
 from protocol.codec import encode
 from protocol.errors import ErrorCode
 from protocol.events import Done

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from actors.inference.messages import GenerationTokens
-from actors.rest.tool_call_reader import ToolCall
+from actors.rest.openai.tool_call_reader import ToolCall
 from protocol.events import Done, FinishReason
 
 __all__ = [
