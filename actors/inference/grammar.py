@@ -15,6 +15,7 @@ import numpy
 from numpy.typing import NDArray
 
 from actors.inference.call_grammar import NotAnObject, arguments_schema, call_grammar
+from actors.inference.grammar_tokenizer import grammar_tokenizer
 from actors.inference.tools import CallRule
 
 __all__ = ["BadSchema", "Grammars", "Matcher"]
@@ -48,8 +49,10 @@ class Grammars:
 
         self._library = llguidance
         self._vocabulary_size = vocabulary_size
+        of_text = grammar_tokenizer(json.loads(tokenizer.read_bytes()))
+        self._mark_ids, self._changes_text = of_text.mark_ids, of_text.changes_text
         self._tokenizer = llguidance.LLTokenizer(
-            str(tokenizer), n_vocab=vocabulary_size, eos_token=sorted(stop_token_ids)
+            of_text.source, n_vocab=vocabulary_size, eos_token=sorted(stop_token_ids)
         )
         # The library compiles by row items and states; these bounds keep one schema from taking the thread.
         self._limits = llguidance.LLParserLimits(
@@ -78,11 +81,11 @@ class Grammars:
         if length > MAXIMUM_SCHEMA_CHARACTERS:
             problem = f"all parameters together have {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}"
             raise BadSchema(problem, field="tools")
-        self._validate(call_grammar(rule, self._mark), field="tools")
+        self._validate(self._grammar_of_calls(rule), field="tools")
 
     def matcher(self, followed: dict[str, Any] | CallRule, emitted_ids: Sequence[int]) -> Matcher:
         """A matcher of a schema or of calls that stands after these tokens. Raises `BadSchema`."""
-        grammar = call_grammar(followed, self._mark) if isinstance(followed, CallRule) else self._grammar(followed)
+        grammar = self._grammar_of_calls(followed) if isinstance(followed, CallRule) else self._grammar(followed)
         inner = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
         matcher = Matcher(inner, self._vocabulary_size)
         for token_id in emitted_ids:
@@ -93,11 +96,20 @@ class Grammars:
         text = json.dumps(schema)
         if len(text) > MAXIMUM_SCHEMA_CHARACTERS:
             raise BadSchema(f"the schema has {len(text)} characters, over {MAXIMUM_SCHEMA_CHARACTERS}")
-        try:
-            grammar: str = self._library.LLMatcher.grammar_from_json_schema(text, overrides=COMPACT)
-        except ValueError as error:
-            raise BadSchema(str(error)[:300]) from error
-        return grammar
+        return f"{self._options(schema)}start: %json {json.dumps({**schema, 'x-guidance': COMPACT})}\n"
+
+    def _grammar_of_calls(self, rule: CallRule) -> str:
+        return self._options([one.parameters for one in rule.functions]) + call_grammar(rule, self._mark)
+
+    def _options(self, fixed: Any) -> str:
+        """Fixed text is given in the tokenizer's own tokens, unless these would make another text of it."""
+        text = json.dumps(fixed, ensure_ascii=False)
+        # A pattern may name a character by its number.
+        has_numbers = self._changes_text and ("\\\\u" in text or "\\\\x" in text)
+        is_spelled = (
+            not has_numbers and self._tokenizer.decode_bytes(self._tokenizer.tokenize_str(text)) == text.encode()
+        )
+        return "" if is_spelled else '%llguidance {"no_forcing": true}\n'
 
     def _validate(self, grammar: str, *, field: str = "response_schema") -> None:
         problem = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer, limits=self._limits)
@@ -113,10 +125,8 @@ class Grammars:
 
     def _mark(self, text: str) -> str:
         """A mark as a terminal. A model that has a token for it learned that one, and its pieces would be another text."""
-        ids: list[int] = self._tokenizer.tokenize_str(text)
-        if len(ids) == 1 and self._tokenizer.is_special_token(ids[0]):
-            return f"<[{ids[0]}]>"
-        return json.dumps(text)
+        token_id = self._mark_ids.get(text)
+        return json.dumps(text) if token_id is None else f"<[{token_id}]>"
 
 
 class Matcher:
