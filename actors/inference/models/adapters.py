@@ -6,7 +6,6 @@ take it in at once, so that serving costs no more than without; quantized ones k
 would round it away.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from actors.inference.models.errors import (
     UnsupportedModel,
 )
 from actors.inference.models.manifest import verify_safetensors_size
+from actors.inference.models.reading import read_checkpoint_json
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapters.safetensors"
@@ -59,14 +59,7 @@ def apply_adapter(model: Any, folder: Path) -> None:
 
 def _check_config(folder: Path) -> None:
     path = folder / CONFIG_NAME
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelFileMissing(path=path) from error
-    except ValueError as error:
-        raise ModelFileCorrupt(path=path, reason="is not JSON") from error
-    if not isinstance(config, dict):
-        raise ModelFileCorrupt(path=path, reason="is not a JSON object")
+    config = read_checkpoint_json(path)
     if "peft_type" in config:
         reason = "it is an adapter of the PEFT library, and only those that mlx_lm.lora has trained can be loaded"
         raise UnsupportedModel(folder=folder, reason=reason)

@@ -13,6 +13,7 @@ import attrs
 from actors.inference.calibration import Calibration, Point
 from actors.inference.models.errors import ModelFileMissing
 from actors.inference.models.manifest import MANIFEST_NAME, file_sha256
+from actors.inference.models.reading import read_json
 
 __all__ = ["CALIBRATION_NAME", "manifest_sha256", "read_calibration", "write_calibration"]
 
@@ -40,10 +41,10 @@ def write_calibration(folder: Path, calibration: Calibration, manifest: str) -> 
 def read_calibration(folder: Path) -> Calibration | None:
     """The one that was measured on this checkpoint as it is; None where there is none that can be read."""
     try:
-        content = json.loads((folder / CALIBRATION_NAME).read_text(encoding="utf-8"))
+        content = read_json(folder / CALIBRATION_NAME)
         if content["manifest_sha256"] != file_sha256(folder / MANIFEST_NAME):
             return None
         points = tuple(Point(confidence=float(one["confidence"]), rate=float(one["rate"])) for one in content["points"])
         return Calibration(points=points, items=int(content["items"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -33,6 +33,7 @@ from actors.inference.models.errors import (
     UnsupportedModel,
 )
 from actors.inference.models.gguf_header import check_gguf
+from actors.inference.models.gguf_probe import probe_gguf
 from actors.inference.models.gguf_repack import repack_gguf
 from actors.inference.models.gguf_tokenizer import write_tokenizer
 from actors.inference.models.hub import CHECKPOINT_FILES
@@ -51,6 +52,7 @@ from actors.inference.models.manifest import (
 )
 from actors.inference.models.proof import prove
 from actors.inference.models.provenance import NOTHING_EXPECTED, provenance_of
+from actors.inference.models.reading import read_checkpoint_json
 from actors.inference.models.stamp import write_stamp
 from actors.inference.models.verify import canary_fields
 
@@ -208,15 +210,7 @@ def _check_memory(source: Path, table: ConversionTable) -> None:
 
 
 def _read_config(source: Path) -> dict[str, Any]:
-    path = source / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelFileMissing(path=path) from error
-    except ValueError as error:
-        raise ModelFileCorrupt(path=path, reason="is not JSON") from error
-    if not isinstance(config, dict):
-        raise ModelFileCorrupt(path=path, reason="is not a JSON object")
+    config = read_checkpoint_json(source / "config.json")
     kind = config.get("model_type")
     if kind != "phi3":
         raise UnsupportedModel(folder=source, reason=f"model_type is {kind!r}, and only 'phi3' can be converted")
@@ -224,7 +218,7 @@ def _read_config(source: Path) -> dict[str, Any]:
         raise UnsupportedModel(
             folder=source, reason="it is quantized already: convert the original, or use it as it is"
         )
-    return cast("dict[str, Any]", config)
+    return config
 
 
 def _account_for_all(source: Path, shards: list[Path], table: ConversionTable) -> dict[str, tuple[Path, str]]:
@@ -265,8 +259,8 @@ def _check_index(source: Path, shards: list[Path]) -> None:
     if not path.is_file():
         return
     try:
-        listed = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        listed = set(read_checkpoint_json(path)["weight_map"].values())
+    except (KeyError, AttributeError, TypeError) as error:
         raise ModelFileCorrupt(path=path, reason="has no weight_map") from error
     gone = sorted(str(name) for name in listed - {shard.name for shard in shards})
     if gone:
@@ -375,6 +369,7 @@ def _from_gguf(source: Path, made: Path, options: Options, progress: Progress) -
     try:
         check_gguf(source)
         progress("convert", 0.0)
+        probe_gguf(source)
         repacked = repack_gguf(source)
     except ModelSourceMismatch as error:
         raise attrs.evolve(error, hint=GGUF_HINT) from error

@@ -41,7 +41,8 @@ class RepackedCheckpoint:
 def repack_gguf(path: Path) -> RepackedCheckpoint:
     """Read a Llama GGUF and rearrange it into the Phi-3 layout.
 
-    Only for a file whose hash has been checked: MLX's reader ends the process by SIGSEGV on some damaged ones.
+    Only for a file whose hash has been checked, or that `check_gguf` and `probe_gguf` let pass: MLX's reader ends the
+    process by SIGSEGV on some damaged ones.
     Raises `ModelSourceMismatch` where the file is of another architecture or tensors are missing or left over.
     """
     try:
@@ -58,6 +59,9 @@ def repack_gguf(path: Path) -> RepackedCheckpoint:
         raise ModelSourceMismatch(path=path, reason=f"{error.args[0]} is not in the file") from error
     except _LeftOver as error:
         raise ModelSourceMismatch(path=path, reason=f"unknown tensors {error}") from error
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
+        # Counts of zero, texts in place of numbers, tensors of other shapes: whoever wrote the file chose them.
+        raise ModelSourceMismatch(path=path, reason=f"its values and tensors do not fit together ({error})") from error
     return RepackedCheckpoint(config=config, tensors=tensors, metadata=metadata)
 
 

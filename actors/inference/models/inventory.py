@@ -1,11 +1,10 @@
 """What the models of the cache folder are, without loading them. No MLX here."""
 
-import json
 import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
@@ -21,7 +20,10 @@ from actors.inference.models.catalogue import (
 from actors.inference.models.errors import ModelError, ModelNotFound
 from actors.inference.models.manifest import MANIFEST_NAME, read_manifest
 from actors.inference.models.provenance import describe_source, provenance_of
+from actors.inference.models.reading import UnreadableFile, read_json_object
 from actors.inference.models.stamp import failed_check
+
+_SHOWN_CHARACTERS = 64
 
 
 @attrs.frozen(kw_only=True)
@@ -43,8 +45,8 @@ class InventoryEntry:
     quantization: str
     """Bits and group of packed weights, or empty."""
     provenance: str
-    """`verified`, `unverified`, `damaged manifest`, `failed CHECK` of when it was last verified, or empty for one that is not
-    there."""
+    """`verified`, `unverified`, `damaged manifest`, `unreadable (…)`, `failed CHECK` of when it was last verified, or empty for
+    one that is not there."""
     source: str
     """Where it came from."""
     folder: Path | None
@@ -108,18 +110,34 @@ def weights_type(config: Mapping[str, Any]) -> str:
     """Model type and type of the weights in a few words, from `config.json`."""
     quantization = config.get("quantization")
     dtype = config.get("dtype", config.get("torch_dtype", ""))
-    weights = f"{quantization.get('bits')}-bit" if isinstance(quantization, dict) else str(dtype)
-    return f"{config.get('model_type', '?')} {weights}".strip()
+    weights = f"{_shown(quantization.get('bits'))}-bit" if isinstance(quantization, dict) else _shown(dtype)
+    return f"{_shown(config.get('model_type', '?'))} {weights}".strip()
+
+
+def _shown(value: Any) -> str:
+    """A word or a number of a configuration; `?` for what is neither, which nobody wants to see in a table."""
+    return str(value) if isinstance(value, str | int) and len(str(value)) <= _SHOWN_CHARACTERS else "?"
 
 
 def _quantization(config: Mapping[str, Any]) -> str:
     quantization = config.get("quantization")
     if not isinstance(quantization, dict):
         return ""
-    return f"{quantization.get('bits')} bits in groups of {quantization.get('group_size')}"
+    return f"{_shown(quantization.get('bits'))} bits in groups of {_shown(quantization.get('group_size'))}"
 
 
 def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: Path | None) -> InventoryEntry:
+    try:
+        return _read_entry(found, shortest, used_folder)
+    except Exception as error:  # noqa: BLE001  isolation boundary: no folder hides the others, whatever lies in it
+        return InventoryEntry(
+            name=shortest.get(found.name, found.name), full_name=found.name, is_present=True, is_in_use=False,
+            size_bytes=None, type="", quantization="", provenance=f"unreadable ({type(error).__name__})", source="unknown",
+            folder=found.folder,
+        )  # fmt: skip
+
+
+def _read_entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: Path | None) -> InventoryEntry:
     provenance, source = "unverified", "unknown"
     if (found.folder / MANIFEST_NAME).exists():
         try:
@@ -147,7 +165,6 @@ def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: 
 
 def _config_of(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(folder / "config.json")
+    except (OSError, UnreadableFile):
         return {}
-    return cast("dict[str, Any]", config) if isinstance(config, dict) else {}

@@ -6,7 +6,6 @@ MLX they are dequantized. On Metal and CUDA they stay as they are.
 
 import importlib
 import itertools
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +29,7 @@ from actors.inference.models.errors import (
 from actors.inference.models.loaded_size import loaded_bytes, stays_packed
 from actors.inference.models.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
 from actors.inference.models.packed import check_packed, group_size_and_bits, quantized_modules
+from actors.inference.models.reading import read_checkpoint_json
 from actors.inference.models.single_row import use_single_row_products
 from actors.inference.models.stop_tokens import stop_token_ids
 
@@ -99,7 +99,7 @@ def load_checkpoint(
     mx.set_default_device(mx.cpu if device == "cpu" else mx.gpu)
     if (folder / MANIFEST_NAME).exists():
         verify_files(folder)
-    config = _read_json(folder / "config.json")
+    config = read_checkpoint_json(folder / "config.json")
     # With an adapter they are spread, since taking it in would round packed ones away.
     stay_packed = device == "cpu" and may_compile and adapter is None and stays_packed(config) and not import_compiled()
     weights_bytes = loaded_bytes(folder, as_float32=device == "cpu", may_stay_packed=stay_packed)
@@ -174,18 +174,6 @@ def check_memory(folder: Path, weights_bytes: int, device: Device) -> None:
             folder=folder, needed_bytes=needed_bytes, free_bytes=free_bytes, device=device,
             is_measured=measured_free_bytes() is not None,
         )  # fmt: skip
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelFileMissing(path=path) from error
-    except ValueError as error:
-        raise ModelFileCorrupt(path=path, reason="is not JSON") from error
-    if not isinstance(content, dict):
-        raise ModelFileCorrupt(path=path, reason="is not a JSON object")
-    return cast("dict[str, Any]", content)
 
 
 def _read_tensors(folder: Path) -> dict[str, mx.array]:

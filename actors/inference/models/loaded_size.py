@@ -1,13 +1,15 @@
 """How much memory a checkpoint's weights take once they are loaded, from the headers of its files. No MLX here."""
 
-import json
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.inference.models.errors import ModelFileCorrupt, ModelFileMissing
+from actors.inference.models.config_claims import check_claims
+from actors.inference.models.errors import ModelFileMissing
 from actors.inference.models.manifest import safetensors_tensors
+from actors.inference.models.reading import read_checkpoint_json
 
 _WIDTH_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 """Bytes of one number by its name in the file; all others take one."""
@@ -39,17 +41,19 @@ def loaded_bytes(folder: Path, *, as_float32: bool, may_stay_packed: bool = Fals
     """Bytes of all parameters: as they are in the files, or as `load_checkpoint` has them on a CPU.
 
     There every weight becomes a float32. Packed ones are unpacked, or, where they `may_stay_packed` and have the form for it,
-    get scales and biases of float32. Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`.
+    get scales and biases of float32. Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, or
+    `UnsupportedModel` where `config.json` claims what the tensors do not answer to.
     """
     paths = sorted(folder.glob("model*.safetensors"))
     if not paths:
         raise ModelFileMissing(path=folder / "model.safetensors")
-    config = _config(folder)
+    config = read_checkpoint_json(folder / "config.json")
     quantization = _quantization(config)
     stay_packed = may_stay_packed and stays_packed(config)
     total = 0
-    for path in paths:
-        tensors = safetensors_tensors(path)
+    tensors_of = {path: safetensors_tensors(path) for path in paths}
+    check_claims(folder, config, itertools.chain.from_iterable(tensors_of.values()))
+    for tensors in tensors_of.values():
         packed = {name.removesuffix(".scales") for name in tensors if name.endswith(".scales")}
         for name, (kind, shape) in tensors.items():
             count = math.prod(shape)
@@ -71,17 +75,6 @@ def _bits(quantization: dict[str, Any], module: str) -> int:
     bits = chosen.get("bits")
     # What is none is refused with its name where the weights are read.
     return bits if isinstance(bits, int) and bits > 0 else 4
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelFileMissing(path=path) from error
-    except ValueError as error:
-        raise ModelFileCorrupt(path=path, reason="is not JSON") from error
-    return config if isinstance(config, dict) else {}
 
 
 def _quantization(config: Mapping[str, Any]) -> dict[str, Any]:

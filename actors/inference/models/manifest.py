@@ -2,11 +2,20 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
+
+import msgspec
 
 from actors.inference.models.errors import ModelError, ModelFileCorrupt, ModelFileMissing, ModelFileTruncated
+from actors.inference.models.reading import (
+    MAXIMUM_HEADER_BYTES,
+    UnreadableFile,
+    decode_json,
+    read_checkpoint_json,
+)
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
@@ -16,6 +25,13 @@ Hashed = Callable[[int], None]
 """Called with the number of bytes that were hashed since the last call."""
 
 _SAFETENSORS_LENGTH_BYTES = 8
+_MAXIMUM_RANK = 8
+"""Dimensions of a tensor. Those of language models have one to four."""
+_WIDTH_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
+_SHOWN_NAME_CHARACTERS = 100
 _BLOCK_BYTES = 1 << 20
 
 
@@ -43,17 +59,12 @@ def write_manifest(folder: Path, description: Mapping[str, Any], known_sha256: M
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest's content. Raises `ModelFileMissing` or `ModelFileCorrupt`."""
     path = folder / MANIFEST_NAME
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelFileMissing(path=path) from error
-    except ValueError as error:
-        raise ModelFileCorrupt(path=path, reason="is not JSON") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
+    manifest = read_checkpoint_json(path)
+    if not isinstance(manifest.get("files"), list):
         raise ModelFileCorrupt(path=path, reason="has no list of files")
     if not all(_is_entry(entry) for entry in manifest["files"]):
         raise ModelFileCorrupt(path=path, reason="has an entry that is no name, size and hash of a file of its folder")
-    return cast("dict[str, Any]", manifest)
+    return manifest
 
 
 def _is_entry(entry: Any) -> bool:
@@ -106,13 +117,15 @@ def verify_safetensors_size(path: Path) -> None:
     """
     found_bytes = path.stat().st_size
     header, start = _safetensors_header(path)
-    try:
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-    except (KeyError, TypeError, IndexError) as error:
-        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
-    expected_bytes = start + max(ends, default=0)
+    expected_bytes = start + max((entry.data_offsets[1] for entry in header.values()), default=0)
     if found_bytes != expected_bytes:
         raise ModelFileTruncated(path=path, expected_bytes=expected_bytes, found_bytes=found_bytes)
+    for name, entry in header.items():
+        width = _WIDTH_BYTES.get(entry.dtype)
+        begin, end = entry.data_offsets
+        if begin > end or (width is not None and end - begin != math.prod(entry.shape) * width):
+            reason = f"has a tensor whose type, shape and place do not agree: {name[:_SHOWN_NAME_CHARACTERS]}"
+            raise ModelFileCorrupt(path=path, reason=reason)
 
 
 def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -123,13 +136,21 @@ def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def safetensors_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each tensor, from the header alone. Raises as `verify_safetensors_size`."""
     header, _start = _safetensors_header(path)
-    try:
-        return {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()}
-    except (KeyError, TypeError) as error:
-        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
+    return {name: (entry.dtype, tuple(entry.shape)) for name, entry in header.items()}
 
 
-def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class _TensorEntry(msgspec.Struct):
+    """What a safetensors header says of one tensor."""
+
+    dtype: str
+    shape: Annotated[list[_Size], msgspec.Meta(max_length=_MAXIMUM_RANK)]
+    data_offsets: tuple[_Size, _Size]
+
+
+def _safetensors_header(path: Path) -> tuple[dict[str, _TensorEntry], int]:
     """What the header says of each tensor, and where the tensors begin."""
     found_bytes = path.stat().st_size
     with path.open("rb") as file:
@@ -137,14 +158,16 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
         start = _SAFETENSORS_LENGTH_BYTES + header_bytes
         if found_bytes < start:
             raise ModelFileTruncated(path=path, expected_bytes=start, found_bytes=found_bytes)
-        try:
-            header = json.loads(file.read(header_bytes))
-        except ValueError as error:
-            raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
-    if not isinstance(header, dict):
-        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header")
-    header.pop("__metadata__", None)
-    return header, start
+        if header_bytes > MAXIMUM_HEADER_BYTES:
+            reason = f"has a safetensors header of {header_bytes:,} bytes, over {MAXIMUM_HEADER_BYTES:,}"
+            raise ModelFileCorrupt(path=path, reason=reason)
+        content = file.read(header_bytes)
+    try:
+        parts = decode_json(content, dict[str, msgspec.Raw])
+        parts.pop("__metadata__", None)
+        return {name: decode_json(bytes(part), _TensorEntry) for name, part in parts.items()}, start
+    except UnreadableFile as error:
+        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
 
 
 def listed_bytes(manifest: Mapping[str, Any]) -> int:

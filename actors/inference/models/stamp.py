@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.inference.models.manifest import MANIFEST_NAME, file_sha256, read_manifest
+from actors.inference.models.reading import UnreadableFile, read_json
 
 STAMP_NAME = ".verified.json"
 FAILURE_NAME = ".failed.json"
@@ -32,9 +33,8 @@ def write_stamp(folder: Path) -> None:
 def stamp_is_current(folder: Path) -> bool:
     """Whether manifest and files are as they were when the stamp was written."""
     try:
-        stamp = json.loads((folder / STAMP_NAME).read_text(encoding="utf-8"))
-        return bool(stamp == _looks(folder))
-    except (OSError, ValueError):
+        return bool(read_json(folder / STAMP_NAME) == _looks(folder))
+    except (OSError, UnreadableFile):
         return False
 
 
@@ -56,8 +56,8 @@ def clear_failure(folder: Path) -> None:
 def failed_check(folder: Path) -> str | None:
     """The check that `folder` failed when it was last verified; None where there is none."""
     try:
-        check = json.loads((folder / FAILURE_NAME).read_text(encoding="utf-8"))["check"]
-    except (OSError, ValueError, KeyError, TypeError):
+        check = read_json(folder / FAILURE_NAME)["check"]
+    except (OSError, UnreadableFile, KeyError, TypeError):
         return None
     return check if isinstance(check, str) else None
 
