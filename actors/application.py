@@ -23,6 +23,7 @@ from actors.inference.spare import Spare
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.notifications.tree import notifications_tree
+from actors.process_metrics import ProcessMetrics
 from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
 from actors.rest.conversations import register_conversations
@@ -96,6 +97,7 @@ def make_tree(
         directory=directory,
     )
     registry = CollectorRegistry()
+    registry.register(ProcessMetrics())
     metrics = InferenceMetrics(registry)
 
     engine_of = engine_settings(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -24,6 +24,24 @@ class _Forward(logging.Handler):
         logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
 
 
+class _NamedLogger(structlog.PrintLogger):
+    """Prints, and knows what it was called; structlog's own printing logger forgets its name."""
+
+    def __init__(self, file: TextIO, name: str) -> None:
+        super().__init__(file)
+        self.name = name
+
+
+class _LoggersOf:
+    """Makes the loggers that write to one stream."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __call__(self, name: str = "root", *_: Any) -> _NamedLogger:
+        return _NamedLogger(self._file, name)
+
+
 def configure_logging(level: str) -> None:
     """Set up both kinds of logger for this process."""
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -32,6 +50,7 @@ def configure_logging(level: str) -> None:
     renderer = console if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -41,7 +60,7 @@ def configure_logging(level: str) -> None:
     structlog.configure(
         processors=[*processors, renderer, _hide_tokens],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=_LoggersOf(sys.stderr),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

@@ -41,6 +41,7 @@ from runtime.reference import ActorRef
 from runtime.specs import AutoShutdown, ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
 from runtime.system import ActorSystem
 from runtime.timers import Timer
+from runtime.watchdog import Watchdog
 
 __all__ = [
     "Actor",
@@ -88,6 +89,7 @@ __all__ = [
     "Timer",
     "UnknownPlace",
     "UnsafeIntensity",
+    "Watchdog",
     "WrongMessage",
     "block",
     "conflate",

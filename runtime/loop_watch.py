@@ -65,6 +65,7 @@ class LoopWatch(trio.abc.Instrument):
         self._clock = clock
         self._step: tuple[float, trio.lowlevel.Task] | None = None
         self._reported: tuple[float, trio.lowlevel.Task] | None = None
+        self._warned: tuple[float, trio.lowlevel.Task] | None = None
         self._last_held: tuple[float, str] | None = None
         self._loop_thread = 0
         self._stop = threading.Event()
@@ -124,7 +125,10 @@ class LoopWatch(trio.abc.Instrument):
             if step is None:
                 continue
             age = self._clock() - step[0]
-            self.unresponsive()  # takes note of whoever it finds
+            holder = self.unresponsive()  # takes note of whoever it finds
+            if holder is not None and step is not self._warned:
+                self._warned = step
+                _log.warning("%s has held the loop for %.1f s, so nobody is answered", holder, age)
             if age >= self.slow_seconds and step is not self._reported:
                 frame = sys._current_frames().get(self._loop_thread)
                 if frame is None or self._step is not step:
@@ -133,9 +137,12 @@ class LoopWatch(trio.abc.Instrument):
                 self._report(SlowStep(step[1].name, _path(step[1]), age, "".join(traceback.format_stack(frame))))
 
     def _report(self, slow: SlowStep) -> None:
-        _log.warning("%s has held the loop for %.0f ms:\n%s", slow.path or slow.task, slow.seconds * 1000, slow.stack)
         self.slow_count += 1
         self.slow_steps.append(slow)
+        holder = slow.path or slow.task
+        # One line for people; where it was is for whoever looks for it.
+        _log.info("%s has held the loop for %.0f ms (slow step %d)", holder, slow.seconds * 1000, self.slow_count)
+        _log.debug("slow step %d, %s:\n%s", self.slow_count, holder, slow.stack)
 
 
 def _path(task: trio.lowlevel.Task) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from runtime.specs import ChildSpec, SupervisorSpec, check_intensities
 from runtime.supervisor import Supervisor
 from runtime.timers import TimerService
 from runtime.tracing import Tap
+from runtime.watchdog import Watchdog
 
 __all__ = ["ActorSystem", "hard_exit"]
 
@@ -51,13 +53,14 @@ class ActorSystem:
         total_stop_seconds: float = 20.0,
         watch_loop: bool = True,
         handle_signals: bool = False,
+        watchdog: Watchdog | None = None,
         on_overdue: Callable[[str], None] = hard_exit,
         message_check: Callable[[object], None] | None = None,
     ) -> None:
         """
         ``drain_seconds`` bounds the first phase of a shutdown, ``total_stop_seconds`` the whole of it; past
         that ``on_overdue`` is called from a thread with a report of what is stuck, by default to end the
-        process. ``message_check`` is called with every message sent (test kits check frozenness there).
+        process. ``watchdog`` ends the process where not even that thread can run. ``message_check`` is called with every message sent (test kits check frozenness there).
         """
         self.drain_seconds = drain_seconds
         self.total_stop_seconds = total_stop_seconds
@@ -77,7 +80,9 @@ class ActorSystem:
         self._on_overdue = on_overdue
         self._places: dict[str, Place] = {}
         self._stop_requested = trio.Event()
-        self._watchdog: threading.Timer | None = None
+        self._watchdog = watchdog
+        self._must_end = threading.Event()
+        self._has_ended = threading.Event()
 
     # --- directory --------------------------------------------------------------------------------
 
@@ -136,8 +141,11 @@ class ActorSystem:
         self.root = Place("", ChildSpec(id="root", start=spec), None)
         root = Supervisor(self.root, spec, self)
         self.root.life, self.root.state, self.root.incarnation = root, State.STARTING, 1
+        # There from the beginning: when it is needed there may be no memory for it.
+        deadline = threading.Thread(target=self._end_in_time, name="stop-deadline", daemon=True)
+        deadline.start()
         if self.stopping_reason is not None:
-            self._start_watchdog()
+            self._must_end.set()
         failure: Exception | None = None
         async with trio.open_nursery() as service:
             # The tree's scope is shielded: whoever cancels us gets an orderly shutdown, not a massacre.
@@ -160,8 +168,9 @@ class ActorSystem:
                         self.root.life, self.root.state = None, State.STOPPED
                         if self.loop_watch is not None:
                             self.loop_watch.stop()
-                        if self._watchdog is not None:
-                            self._watchdog.cancel()
+                        self._has_ended.set()
+                        self._must_end.set()
+                        deadline.join(1.0)
                     helpers.cancel_scope.cancel(reason="the tree has stopped")
             service.cancel_scope.cancel(reason="the tree has stopped")
         if failure is not None:
@@ -169,31 +178,34 @@ class ActorSystem:
 
     def request_stop(self, reason: str) -> None:
         """Begin the shutdown. Idempotent; never waits."""
+        # Before anything that may fail for want of memory.
+        self._stop_requested.set()
         if self.stopping_reason is None:
             self.stopping_reason = reason
-            self.emit(SystemStopping(reason))
-            # Only a tree that runs can be late with its end: a watchdog for any other would end an innocent process.
+            # Only a tree that runs can be late with its end: a deadline for any other would end an innocent process.
             if self.root is not None and self.root.life is not None:
-                self._start_watchdog()
-        self._stop_requested.set()
+                self._must_end.set()
+                if self._watchdog is not None:
+                    self._watchdog.arm()
+            self.emit(SystemStopping(reason))
 
-    def _start_watchdog(self) -> None:
-        self._watchdog = threading.Timer(self.total_stop_seconds, self._overdue)
-        self._watchdog.daemon = True
-        self._watchdog.start()
-
-    def _overdue(self) -> None:
-        """The total deadline has passed (called in a thread: the loop itself may be what is stuck)."""
-        self._on_overdue(self.stuck_report())
+    def _end_in_time(self) -> None:
+        """The thread of the total deadline: the loop itself may be what is stuck."""
+        self._must_end.wait()
+        if not self._has_ended.wait(self.total_stop_seconds):
+            self._on_overdue(self.stuck_report())
 
     def stuck_report(self) -> str:
         """What still runs, one line a child with its await stack."""
         lines = [f"shutdown took longer than {self.total_stop_seconds:g} s; still running:"]
-        for place in self.places():
-            life = place.life
-            if isinstance(life, ActorIncarnation):
-                lines.append(f"  {place.path} ({place.state.value})")
-                lines += [f"    {line}" for line in life.stack()]
+        try:
+            for place in self.places():
+                life = place.life
+                if isinstance(life, ActorIncarnation):
+                    lines.append(f"  {place.path} ({place.state.value})")
+                    lines += [f"    {line}" for line in life.stack()]
+        except Exception as error:  # noqa: BLE001  border: a report that cannot be made must not prevent the end
+            lines.append(f"  and more that cannot be told: {error!r}")
         return "\n".join(lines)
 
     async def _announce(self, root: Supervisor, task_status: trio.TaskStatus[None]) -> None:
@@ -209,7 +221,10 @@ class ActorSystem:
                 self.request_stop("cancelled")
 
     async def _listen_for_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with contextlib.ExitStack() as handlers:
+            signals = handlers.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
+            if self._watchdog is not None:
+                handlers.enter_context(self._watchdog.hearing(signal.SIGINT, signal.SIGTERM))
             task_status.started()
             async for number in signals:
                 name = signal.Signals(number).name

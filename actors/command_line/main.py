@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from actors.command_line.output import end_when_nobody_reads, go_on_when_nobody_reads
+from actors.command_line.output import end_when_nobody_reads
+from actors.queued_output import open_missing_descriptors, queue_standard_output
 
 __all__ = ["main"]
 
@@ -52,8 +53,9 @@ def leanvibe() -> None:
 def main() -> Any:
     """Entry point of the console script."""
     if sys.argv[1:2] == ["serve"]:
-        go_on_when_nobody_reads()
+        queue_standard_output()
     else:
+        open_missing_descriptors()
         end_when_nobody_reads()
     try:
         return leanvibe(standalone_mode=True)

@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import IO, Any
 
-__all__ = ["OUTPUT_CLOSED", "end_when_nobody_reads", "go_on_when_nobody_reads"]
+__all__ = ["OUTPUT_CLOSED", "end_when_nobody_reads"]
 
 OUTPUT_CLOSED = 128 + signal.SIGPIPE
 """Status of a command whose reader has left: what a shell makes of the signal that ends programs in C then."""
@@ -33,26 +33,9 @@ class _EndingOutput(io.FileIO):
             raise SystemExit(OUTPUT_CLOSED) from None
 
 
-class _PatientOutput(io.FileIO):
-    """A descriptor that takes everything: what nobody reads, or what a full disk cannot hold, is lost and nothing else."""
-
-    def write(self, data: Any, /) -> Any:
-        try:
-            written = super().write(data)
-        except OSError:
-            written = None
-        # None is also what a descriptor says that does not wait and is full.
-        return len(data) if written is None else written
-
-
 def end_when_nobody_reads() -> None:
     """Let this process end with `OUTPUT_CLOSED` once it writes to a standard output or error that nobody reads."""
     sys.stdout, sys.stderr = _on(_EndingOutput, sys.stdout), _on(_EndingOutput, sys.stderr)
-
-
-def go_on_when_nobody_reads() -> None:
-    """Let no line of the log that cannot be written be an error anywhere: for a server."""
-    sys.stdout, sys.stderr = _on(_PatientOutput, sys.stdout), _on(_PatientOutput, sys.stderr)
 
 
 def _on(kind: type[io.FileIO], stream: IO[str] | None) -> Any:

@@ -20,6 +20,7 @@ from actors.command_line.options import data_dir_option, fail, settings_from
 from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
 from actors.inference.models.errors import ModelError
 from actors.inspection.server_file import DataFolderBusy, ServerFile, inspection_socket_path, lock_data_folder
+from actors.queued_output import finish_output
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
@@ -29,6 +30,14 @@ from actors.tls import CertificateFault, first_certificate, server_context
 __all__ = ["ensure_checkpoint", "serve"]
 
 BACKLOG = 256
+STOP_SECONDS = 9.0
+"""What the stop may take after the drain; then the process ends itself."""
+WATCHDOG_SECONDS = 1.0
+"""And after as much more it is ended from outside."""
+LAST_WORDS_SECONDS = 0.25
+"""What a hard exit waits for each stream's reader."""
+EXIT_SOFTWARE = 70
+"""Exit status of a hard exit (EX_SOFTWARE of sysexits.h)."""
 ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 
 
@@ -185,7 +194,7 @@ def _run(
     from actors.application import Listening, make_tree
     from actors.logging import configure_logging, log_event
     from protocol.codec import wire_time
-    from runtime import ActorSystem, RuntimeFault
+    from runtime import ActorSystem, RuntimeFault, Watchdog
 
     configure_logging(settings.log_level)
     about = ServerFile(
@@ -201,8 +210,10 @@ def _run(
     )
     system = ActorSystem(
         drain_seconds=settings.drain_seconds,
-        total_stop_seconds=settings.drain_seconds + 10.0,
+        total_stop_seconds=settings.drain_seconds + STOP_SECONDS,
         handle_signals=True,
+        watchdog=Watchdog.start(settings.drain_seconds + STOP_SECONDS + WATCHDOG_SECONDS),
+        on_overdue=_exit_at_once,
     )
     system.observers.append(log_event)
 
@@ -223,6 +234,15 @@ def _run(
                 for cause in _leaves(error.__cause__):
                     click.echo(f"  because of {type(cause).__name__}: {cause}", err=True)
         raise SystemExit(1) from None
+
+
+def _exit_at_once(report: str) -> None:
+    """A hard exit: say what is stuck, unless nobody reads, and go."""
+    try:
+        sys.stderr.write(report + "\n")
+        finish_output(LAST_WORDS_SECONDS)
+    finally:
+        os._exit(EXIT_SOFTWARE)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

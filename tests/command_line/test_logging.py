@@ -58,6 +58,19 @@ def test_the_standard_librarys_loggers_join(monkeypatch: pytest.MonkeyPatch) -> 
     assert (line["event"], line["level"]) == ("access is stuck", "warning")
 
 
+def test_every_line_names_its_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regression: structlog's printing logger forgets the name it was asked for by."""
+    stream = configured(monkeypatch, "info")
+    structlog.get_logger("storage").info("ours")
+    logging.getLogger("runtime.loop").info("the runtime's")
+    logging.getLogger("a.library").warning("a library's")
+    log_event(SystemStopping("SIGINT"))
+    assert [one["logger"] for one in lines(stream)] == ["storage", "runtime.loop", "a.library", "supervision"]
+    terminal = configured(monkeypatch, "info", terminal=True)
+    structlog.get_logger("storage").info("ours")
+    assert "storage" in terminal.getvalue()
+
+
 def test_a_message_below_the_level_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = configured(monkeypatch, "error")
     structlog.get_logger("x").warning("quiet")

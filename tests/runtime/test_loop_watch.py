@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 
 async def test_m11_a_handler_that_holds_the_loop_is_reported_while_it_still_does(caplog: Any) -> None:
+    caplog.set_level(logging.DEBUG, "runtime.loop")
     async with running(family([], "a"), watch_loop=True) as system:
         watch = system.loop_watch
         done = trio.Event()
@@ -48,11 +50,15 @@ async def test_m11_a_handler_that_holds_the_loop_is_reported_while_it_still_does
         (slow,) = mine()
         assert slow.path == "a"
         assert slow.seconds >= 0.050
-        assert "a has held the loop for" in caplog.text
-        assert "compute_for_long" in caplog.text
+    told = [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "runtime.loop"]
+    (line,) = [(level, text) for level, text in told if text.startswith("a has held the loop for")]
+    assert line[0] == "INFO"
+    assert "\n" not in line[1], "one line for people"
+    assert "(slow step " in line[1], "with a count"
+    assert [level for level, text in told if "compute_for_long" in text] == ["DEBUG"]
 
 
-async def test_m11_past_the_second_bound_the_actor_is_unresponsive() -> None:
+async def test_m11_past_the_second_bound_the_actor_is_unresponsive(caplog: Any) -> None:
     async with running(family([], "a"), watch_loop=True) as system:
         watch = system.loop_watch
         assert watch.unresponsive_seconds == 1.0
@@ -62,6 +68,7 @@ async def test_m11_past_the_second_bound_the_actor_is_unresponsive() -> None:
 
         def look_from_outside() -> None:
             wait_until(lambda: watch.unresponsive() is not None)
+            wait_until(lambda: "a has held the loop" in caplog.text)
             answers.append(watch.unresponsive())
 
         async def compute_for_long(_: Worker) -> None:
@@ -78,6 +85,8 @@ async def test_m11_past_the_second_bound_the_actor_is_unresponsive() -> None:
         assert watch.unresponsive() is None
         # Nobody could ask while it was held, so health goes on to name it for a while.
         assert readiness(system).reasons == ("a is unresponsive",)
+    warnings = [one.getMessage() for one in caplog.records if one.name == "runtime.loop"]
+    assert [one.partition(" for ")[0] for one in warnings] == ["a has held the loop"], "warned of, once"
 
 
 async def test_m11_an_actor_with_a_full_mailbox_lets_others_run(autojump_clock: Any) -> None:

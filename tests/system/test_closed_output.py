@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +169,33 @@ def test_a_server_goes_on_when_nobody_reads_its_log(tmp_path: Path) -> None:
 def test_a_server_goes_on_when_the_disk_of_its_log_is_full(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full, server_that_logs_to(full, tmp_path) as server:
         assert_serves(server)
+
+
+def test_op_a_server_goes_on_and_stops_when_the_reader_of_its_log_stands_still(tmp_path: Path) -> None:
+    """As after Ctrl-S: no line of it can be written, from the first one on."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"." * 4096)
+        os.set_blocking(writer, True)
+        with os.fdopen(writer, "w") as stuck, server_that_logs_to(stuck, tmp_path) as server:
+            assert_serves(server)
+    finally:
+        os.close(reader)
+
+
+def test_op_a_server_that_was_started_without_streams_serves(tmp_path: Path) -> None:
+    command = 'exec "$@" <&- >&- 2>&-'
+    words = [*COMMAND, "serve", "--engine", "mock", "--port", "0", "--ws-port", "0", "--log-level", "debug"]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", command, "sh", *words], env=environment(tmp_path), cwd=REPOSITORY, start_new_session=True
+    )
+    try:
+        wait_for(lambda: (tmp_path / "server.json").exists() or process.poll() is not None, what="server.json")
+        assert process.poll() is None
+        assert_serves(ServingProcess(process, tmp_path, tmp_path, 0.0))  # type: ignore[arg-type]
+    finally:
+        process.kill()
+        process.wait(10)

@@ -14,6 +14,7 @@ from typing import Any
 from actors.inference.worker.faults import FaultPlan
 from actors.inference.worker.loop import Pipe, serve
 from actors.inference.worker.stepper import Stepper
+from actors.queued_output import queue_standard_output
 
 EXIT_MODEL = 3
 """The model could not be loaded; the reason was told in a frame."""
@@ -21,6 +22,8 @@ EXIT_MODEL = 3
 
 def main() -> int:
     """Load, report, step until the server goes. With ``--standby`` the model to load comes later, in a frame."""
+    # The step loop must not wait for a server that does not read what a library prints.
+    queue_standard_output(is_private=True)
     arguments = read_arguments()
     pipe = Pipe(socket.socket(fileno=arguments.pipe))
     pipe.send("hello", {"pid": os.getpid()})
