@@ -101,7 +101,7 @@ def make_tree(
     metrics = InferenceMetrics(registry)
 
     engine_of = engine_settings(settings)
-    inference_of = inference_settings(settings, storage)
+    inference_of = inference_settings(settings, storage, access)
     shelf = model_shelf(settings, checkpoint)
     connection_of = connection_settings(settings)
     connection_rooms = ConnectionRooms(

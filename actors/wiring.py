@@ -186,7 +186,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def inference_settings(settings: Settings, storage: Storage) -> InferenceSettings:
+def inference_settings(settings: Settings, storage: Storage, access: ActorRef[Any]) -> InferenceSettings:
     """What is accepted, and how long streams are kept."""
     return InferenceSettings(
         engine=settings.engine,
@@ -198,7 +198,7 @@ def inference_settings(settings: Settings, storage: Storage) -> InferenceSetting
         default_max_tokens=settings.default_max_tokens,
         idle_unload_seconds=settings.idle_unload_seconds,
         model_memory_bytes=settings.model_memory_mebibytes * MEBIBYTE,
-        streams=StreamRules(storage=storage, detach_seconds=settings.detach_seconds),
+        streams=StreamRules(storage=storage, detach_seconds=settings.detach_seconds, access=access),
     )
 
 

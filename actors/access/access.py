@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from actors.access.messages import (
     CreateToken,
     EnsureLocalToken,
     EntryRefused,
+    FindEnded,
     ForgetTokens,
     Identity,
     IdentityWithdrawn,
@@ -39,7 +40,7 @@ __all__ = ["Access", "AccessSettings", "LookAtTokens", "ReloadTokens"]
 
 _log = structlog.get_logger("access")
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 """A connection outlives its token's end by this long at most."""
 RELOAD_SECONDS = 1.0
 
@@ -83,6 +84,7 @@ class Access(
     Actor[
         CheckDoor
         | CheckIdentity
+        | FindEnded
         | CreateToken
         | ListTokens
         | RevokeToken
@@ -115,6 +117,7 @@ class Access(
         self,
         message: CheckDoor
         | CheckIdentity
+        | FindEnded
         | CreateToken
         | ListTokens
         | RevokeToken
@@ -122,7 +125,7 @@ class Access(
         | EnsureLocalToken
         | LookAtTokens
         | ReloadTokens,
-    ) -> Identity | tuple[TokenDescription, ...] | None:
+    ) -> Identity | Mapping[str, str] | tuple[TokenDescription, ...] | None:
         match message:
             case CheckDoor():
                 problem = (
@@ -139,6 +142,9 @@ class Access(
                     raise EntryRefused(problem, is_forbidden=True)
             case CheckIdentity():
                 return self._identity(message)
+            case FindEnded(domains):
+                reasons = {one: self._end_of(one) for one in domains}
+                return {one: reason for one, reason in reasons.items() if reason is not None}
             case ListTokens():
                 return tuple(describe(one) for one in self._book.by_id.values())
             case CreateToken():
@@ -191,12 +197,8 @@ class Access(
 
     def _withdraw_ended(self) -> None:
         """Tell those who would not be let in any more."""
-        now_ms = self._settings.now_ms()
         for path, holder in list(self._holders.items()):
-            if holder.token_id is not None:
-                reason = self._book.end_of(holder.token_id, now_ms)
-            else:
-                reason = "a token is needed now" if len(self._book) else None
+            reason = self._end_of(holder.token_id)
             if reason is None:
                 continue
             del self._holders[path]
@@ -204,6 +206,12 @@ class Access(
                 holder.reference.tell_nowait(IdentityWithdrawn(reason))
             except RuntimeFault as error:
                 _log.warning("holder not told", holder=path, error=str(error))
+
+    def _end_of(self, token_id: str | None) -> str | None:
+        """Why whoever entered by this token may do nothing any more, or None; no token is that of a server without."""
+        if token_id:
+            return self._book.end_of(token_id, self._settings.now_ms())
+        return "a token is needed now" if len(self._book) else None
 
     # --- changes ----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -18,6 +19,7 @@ __all__ = [
     "CreateToken",
     "EnsureLocalToken",
     "EntryRefused",
+    "FindEnded",
     "ForgetTokens",
     "Identity",
     "IdentityWithdrawn",
@@ -90,6 +92,17 @@ class IdentityWithdrawn:
     """To a holder: your token opens nothing any more."""
 
     reason: str
+
+
+@frozen
+class FindEnded(Request[Mapping[str, str]]):
+    """Which of these security domains (`Identity.domain`) may do nothing any more, and why each.
+
+    For work that outlives the request or connection that began it: asked again and again, it needs no session that is kept,
+    and nothing is missed when either side is started again.
+    """
+
+    domains: frozenset[str]
 
 
 @frozen(kw_only=True)

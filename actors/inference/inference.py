@@ -52,6 +52,7 @@ from actors.inference.scheduler import Scheduler
 from actors.inference.shelf import ServableModel, Shelf
 from actors.inference.stream_keeper import DetachExpired, StreamKeeper
 from actors.inference.text.text_model import TextModel
+from actors.inference.token_watch import TokenWatch
 from actors.inference.whole_answer import WholeAnswer
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
@@ -117,6 +118,9 @@ class Inference(Actor[InferenceMessage]):
         )
         grace_seconds = GRACE_SECONDS if self.context.incarnation > 1 else 0.0
         self.context.spawn(partial(self._keeper.start_stored, self._start_stored, grace_seconds=grace_seconds))
+        if (access := self._settings.streams.access) is not None:
+            watch = TokenWatch(access, self._generations, self._keeper.is_running, self.fail)
+            self.context.spawn(watch.run)
 
     async def handle(self, message: InferenceMessage) -> object:
         match message:

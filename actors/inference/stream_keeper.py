@@ -73,6 +73,8 @@ class StreamRules:
     storage: Storage | None = None
     """Where commands and detached generations are kept; None keeps nothing over a restart."""
     detach_seconds: float = 60.0
+    access: ActorRef[Any] | None = None
+    """Is asked whose tokens have ended; None lets every generation run on."""
 
 
 class StreamKeeper:

@@ -1,0 +1,61 @@
+"""Ends generations whose token has ended, over whichever transport they were begun and also where nobody follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+import trio
+
+from actors.access.messages import FindEnded
+from actors.inference.generation import Generation
+from protocol.errors import ErrorCode
+from runtime import ActorRef, RuntimeFault
+
+__all__ = ["LOOK_SECONDS", "TokenWatch"]
+
+_log = structlog.get_logger("inference")
+
+LOOK_SECONDS = 0.5
+"""A generation outlives its token by this long, and the time of one ask."""
+ASK_SECONDS = 2.0
+
+
+class TokenWatch:
+    """Asks the access actor which tokens have ended, for as long as anything runs or waits that they began."""
+
+    def __init__(
+        self,
+        access: ActorRef[Any],
+        generations: Mapping[str, Generation],
+        is_stream: Callable[[str], bool],
+        fail: Callable[[Generation, ErrorCode, str], None],
+    ) -> None:
+        """``is_stream`` tells a client's stream from what other actors of the server ask for, which shows no token."""
+        self._access = access
+        self._generations = generations
+        self._is_stream = is_stream
+        self._fail = fail
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            begun_by = frozenset(
+                one.domain for one in self._generations.values() if one.domain or self._is_stream(one.stream)
+            )
+            if begun_by:
+                await self._look(begun_by)
+
+    async def _look(self, domains: frozenset[str]) -> None:
+        try:
+            ended: Mapping[str, str] = await self._access.ask(FindEnded(domains), timeout=ASK_SECONDS)
+        except RuntimeFault as error:
+            # It is being started again, and is asked anew in a moment.
+            _log.debug("tokens not looked at", error=str(error))
+            return
+        for generation in list(self._generations.values()):
+            reason = ended.get(generation.domain)
+            if reason is not None and (generation.domain or self._is_stream(generation.stream)):
+                self._fail(generation, ErrorCode.UNAUTHORIZED, reason)

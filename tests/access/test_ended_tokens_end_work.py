@@ -1,0 +1,153 @@
+"""What a token began ends with it: streamed and whole answers over REST, streams over the WebSocket, and what nobody follows."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from actors.access.access import Access, AccessSettings
+from actors.access.messages import CreateToken, FindEnded, ForgetTokens, MadeToken, RevokeToken
+from actors.inference.messages import Complete
+from actors.storage.messages import Storage
+from protocol.commands import Generate
+from runtime.testing import RecordingRef, crash, run_handler
+from tests.server_fixture import RunningServer, eventually, running_server
+
+pytestmark = pytest.mark.integration
+
+LONG = {"content": "count to 5000", "max_tokens": 1000}
+"""At the steps below it takes minutes; no test waits for its end."""
+STEP_SECONDS = 0.05
+
+
+async def make_token(server: RunningServer, **changes: Any) -> MadeToken:
+    made: MadeToken = await server.system.reference("access").ask(
+        CreateToken(**{"client_ids": ("me",), **changes}), timeout=5
+    )
+    return made
+
+
+async def begin_detached(server: RunningServer, token: MadeToken | None) -> None:
+    """Have an answer made for a client that has left since."""
+    async with server.peer(hello=False) as peer:
+        await peer.hello("me", **({} if token is None else {"token": token.token}))
+        question = {"prompt": LONG["content"], "max_tokens": LONG["max_tokens"], "on_disconnect": "detach"}
+        assert (await peer.ask("generate", f"g{await running(server)}", question))["type"] == "accepted"
+
+
+async def running(server: RunningServer) -> int:
+    inference = await server.snapshot("inference/inference")
+    return int(inference["running"] + inference["waiting"])
+
+
+async def read_events(server: RunningServer, token: MadeToken, lines: list[str]) -> None:
+    question = {
+        "model": "mock",
+        "stream": True,
+        "max_tokens": 1000,
+        "messages": [{"role": "user", "content": "count to 5000"}],
+    }
+    async with (
+        server.http(headers={"Authorization": f"Bearer {token.token}"}) as http,
+        http.stream("POST", "/v1/chat/completions", json=question) as response,
+    ):
+        assert response.status_code == 200
+        lines += [line async for line in response.aiter_lines()]
+
+
+async def read_whole(server: RunningServer, token: MadeToken, answers: list[tuple[int, str]]) -> None:
+    async with server.http(headers={"Authorization": f"Bearer {token.token}"}) as http:
+        answer = await http.post("/ai/process", json={"type": "message", **LONG})
+        answers.append((answer.status_code, answer.json()["code"]))
+
+
+async def test_a_revoked_token_ends_what_it_began_over_every_transport(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=STEP_SECONDS) as server:
+        mine, other = await make_token(server), await make_token(server)
+        lines: list[str] = []
+        answers: list[tuple[int, str]] = []
+        async with trio.open_nursery() as nursery:
+            await begin_detached(server, mine)
+            await begin_detached(server, other)
+            nursery.start_soon(read_events, server, mine, lines)
+            nursery.start_soon(read_whole, server, mine, answers)
+
+            async def all_run() -> bool:
+                return await running(server) == 4
+
+            await eventually(all_run)
+            await server.system.reference("access").ask(RevokeToken(mine.description.token_id), timeout=5)
+
+            async def only_the_others_runs() -> bool:
+                return await running(server) == 1
+
+            await eventually(only_the_others_runs)
+        assert answers == [(401, "unauthorized")]
+        assert any("the token was revoked" in line for line in lines), lines[-4:]
+        assert "data: [DONE]" not in lines
+
+
+@pytest.mark.parametrize("way", ["expired", "forgotten", "needed now"])
+async def test_a_detached_answer_ends_however_its_token_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    async with running_server(tmp_path, mock_step_seconds=STEP_SECONDS) as server:
+        token = None
+        if way != "needed now":
+            token = await make_token(server, expires_ms=int(time.time() * 1000) + 3_600_000)
+        await begin_detached(server, token)
+        assert await running(server) == 1
+        match way:
+            case "expired":
+                real = time.time
+                monkeypatch.setattr(time, "time", lambda: real() + 3_601)
+            case "forgotten":
+                await server.system.reference("access").ask(ForgetTokens(), timeout=5)
+            case _:
+                await make_token(server)
+
+        async def nothing_runs() -> bool:
+            return await running(server) == 0
+
+        await eventually(nothing_runs)
+
+
+async def test_it_ends_also_where_the_access_actor_or_the_inference_actor_was_lost(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=STEP_SECONDS) as server:
+        token = await make_token(server)
+        await begin_detached(server, token)
+        for path in ("access", "inference/inference"):
+            crash(server.system, path, RuntimeError("x"))
+            reference = server.system.reference(path)
+            await eventually(lambda reference=reference: reference.is_running and reference.incarnation == 2)
+
+        async def runs_again() -> bool:
+            return await running(server) == 1
+
+        await eventually(runs_again)
+        await server.system.reference("access").ask(RevokeToken(token.description.token_id), timeout=5)
+
+        async def nothing_runs() -> bool:
+            return await running(server) == 0
+
+        await eventually(nothing_runs)
+
+
+async def test_what_the_server_asks_of_itself_shows_no_token_and_goes_on(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.01) as server:
+        await make_token(server)
+        answer = await server.system.reference("inference/inference").ask(
+            Complete(client_id="me", generate=Generate(prompt="count to 100", max_tokens=400)), timeout=30
+        )
+        assert answer.text.endswith(" 100")
+
+
+async def test_without_tokens_no_domain_has_ended(tmp_path: Path) -> None:
+    nobody: RecordingRef = RecordingRef("storage")
+    access = Access(AccessSettings(data_folder=tmp_path), Storage(nobody, nobody))
+    asked = await run_handler(access, FindEnded(frozenset({"", "0123456789ab"})))
+    assert asked.reply == {"0123456789ab": "the token was revoked"}
