@@ -16,6 +16,7 @@ from actors.access.messages import CheckDoor, EntryRefused, Identity, IdentityWi
 from actors.connections.answers import Answers
 from actors.connections.client_stream import CLIENT_STREAM, ClientStream, EventLog
 from actors.connections.entry import enter, enter_again
+from actors.connections.handshake import Offer, Refusal
 from actors.connections.intake import Intake, Load
 from actors.connections.link import Link
 from actors.connections.messages import (
@@ -196,33 +197,22 @@ class Connection(Actor[ConnectionMessage]):
     def _opened(self) -> None:
         self._greeting = self.context.spawn(self._expect_hello)
 
-    async def _accept(self, request: Any) -> Any:
-        """HTTP upgrade under our rules; None when it was refused."""
-        headers = {name.lower(): value for name, value in request.headers}
-        origin = headers.get(b"origin")
-        path, _, query = request.path.partition("?")
-        door = CheckDoor(
-            # trio-websocket keeps the Host header on the event alone.
-            host=request._event.host,
-            origin=None if origin is None else origin.decode("latin-1"),
-            query=query,
-        )
+    async def _accept(self, offer: Offer) -> Refusal | str | None:
+        """Why this handshake is refused, or the subprotocol to answer it with."""
+        door = CheckDoor(host=offer.host, origin=offer.origin, query=offer.query)
         try:
             await self._rooms.access.ask(door, timeout=5)
         except EntryRefused as refusal:
-            await request.reject(403, body=str(refusal).encode())
-            return None
+            return Refusal(403, str(refusal))
         except RuntimeFault:
-            await request.reject(503, body=b"not ready", extra_headers=[(b"Retry-After", b"1")])
+            return Refusal(503, "not ready", (("Retry-After", "1"),))
+        if offer.path != protocol.PATH:
+            return Refusal(404, f"the path is {protocol.PATH}")
+        if not offer.subprotocols:
             return None
-        if path != protocol.PATH:
-            await request.reject(404, body=f"the path is {protocol.PATH}".encode())
-            return None
-        proposed = request.proposed_subprotocols
-        if proposed and protocol.SUBPROTOCOL not in proposed:
-            await request.reject(400, body=f"this server speaks {protocol.SUBPROTOCOL}".encode())
-            return None
-        return await request.accept(subprotocol=protocol.SUBPROTOCOL if proposed else None)
+        if protocol.SUBPROTOCOL not in offer.subprotocols:
+            return Refusal(400, f"this server speaks {protocol.SUBPROTOCOL}")
+        return protocol.SUBPROTOCOL
 
     async def _expect_hello(self) -> None:
         await trio.sleep(HELLO_SECONDS)

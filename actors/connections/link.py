@@ -7,8 +7,9 @@ from typing import Any
 
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError
+from trio_websocket import ConnectionClosed
 
+from actors.connections.handshake import HandshakeReader, Offer, Refusal, switching
 from actors.connections.outbox import Outbox, OutboxFull
 from actors.connections.websocket_library import ServedWebSocket, text_frame
 from protocol.errors import CloseCode
@@ -21,10 +22,11 @@ HANDSHAKE_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 LINGER_SECONDS = 1.0
+HEAD_PIECE_BYTES = 4096
 FRAMES_BETWEEN_CHECKPOINTS = 16
 """A peer that sends many small frames at once lets the others run this often."""
 
-_LOST = (HandshakeError, ConnectionClosed, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+_LOST = (ConnectionClosed, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 Spawn = Callable[..., trio.CancelScope]
 """Starts a child task of the connection's actor."""
@@ -114,31 +116,24 @@ class Link:
 
     async def serve(
         self,
-        accept: Callable[[Any], Awaitable[Any]],
+        accept: Callable[[Offer], Awaitable[Refusal | str | None]],
         opened: Callable[[], None],
         take: Callable[[str | bytes], Awaitable[None]],
     ) -> None:
-        """The whole life of the socket: ``accept`` answers the HTTP request, ``take`` each frame."""
+        """The whole life of the socket.
 
-        async def shake_hands(request: Any) -> bool:
-            accepted = await accept(request)
-            if accepted is None:
-                return False
-            self._websocket, self._is_open = websocket, True
-            life.deadline = float("inf")
-            opened()
-            return True
-
-        websocket = ServedWebSocket(self._stream, shake_hands, lambda frame: self._take(frame, take))
+        ``accept`` refuses a handshake or names the subprotocol that is spoken, if one was offered; ``take`` gets each frame.
+        """
         try:
-            with trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_SECONDS) as life:
-                self._life = life
-                await websocket.read()
-            if life.cancelled_caught and self._close is None:
-                _log.debug("connection ended", connection=self.name, error="no handshake in time")
-                return
-            await self._end_writing(websocket)
-            await self._linger()
+            received = await self._shake_hands(accept)
+            if received is not None:
+                websocket = ServedWebSocket(self._stream, lambda frame: self._take(frame, take), received)
+                self._websocket, self._is_open = websocket, True
+                opened()
+                with trio.CancelScope() as self._life:
+                    await websocket.read()
+                await self._end_writing(websocket)
+                await self._linger()
         except _LOST as error:
             _log.debug("connection ended", connection=self.name, error=repr(error))
         finally:
@@ -146,6 +141,32 @@ class Link:
             if self._closed is not None:
                 self._closed.set()
             await trio.aclose_forcefully(self._stream)
+
+    async def _shake_hands(self, accept: Callable[[Offer], Awaitable[Refusal | str | None]]) -> bytes | None:
+        """Read the head of the request and answer it: what came behind it, or None where there is no WebSocket."""
+        reader = HandshakeReader()
+        with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
+            verdict: Offer | Refusal | None = None
+            while verdict is None:
+                data = await self._stream.receive_some(HEAD_PIECE_BYTES)
+                if not data:
+                    return None
+                verdict = reader.receive(bytes(data))
+            answer = verdict if isinstance(verdict, Refusal) else await accept(verdict)
+            if isinstance(verdict, Offer) and not isinstance(answer, Refusal):
+                await self._stream.send_all(switching(verdict, answer))
+                return verdict.rest
+            assert isinstance(answer, Refusal)
+            await self._refuse(answer)
+        if scope.cancelled_caught and reader.has_begun:
+            await self._refuse(Refusal(408, f"the handshake must be over within {HANDSHAKE_SECONDS:g} seconds"))
+        return None
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        _log.debug("handshake refused", connection=self.name, status=refusal.status, reason=refusal.reason)
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self._stream.send_all(refusal.encode())
+            await self._linger()
 
     async def _take(self, frame: str | bytes, take: Callable[[str | bytes], Awaitable[None]]) -> None:
         self.last_heard = trio.current_time()

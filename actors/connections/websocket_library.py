@@ -1,8 +1,8 @@
 """What stands between trio-websocket and our sockets: its protocol on our terms, with one task where it has two.
 
-trio-websocket's reader passes the handshake and every message over channels to another task. Here it hands them
-straight on, so that a connection costs the reader alone. What the library writes (the handshake, pongs, close
-frames) and what we write go through one stream and under one lock, so that no frame is ever within another.
+trio-websocket's reader passes every message over a channel to another task. Here it hands them straight on, so that
+a connection costs the reader alone. What the library writes (pongs, close frames) and what we write go through one
+stream and under one lock, so that no frame is ever within another. The handshake is over before (`handshake.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import trio
-from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, WebSocketRequest
+from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
 from wsproto import ConnectionType, WSConnection
-from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Request, TextMessage
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
@@ -129,7 +129,7 @@ class _HandedOn:
 
 
 class _NoMoreHandshake:
-    """Stands for wsproto's handshake once it is over, which would keep its HTTP parser and headers for good."""
+    """Stands for wsproto's handshake, which would keep its HTTP parser and headers for good."""
 
     def events(self) -> tuple[()]:
         return ()
@@ -139,23 +139,22 @@ _NO_MORE_HANDSHAKE: Any = _NoMoreHandshake()
 
 
 class ServedWebSocket(WebSocketConnection):
-    """A server's end of one WebSocket. Its reader is the caller of `read`."""
+    """A server's end of one WebSocket, whose handshake is over. Its reader is the caller of `read`."""
 
     def __init__(
-        self,
-        stream: trio.abc.Stream,
-        accept: Callable[[WebSocketRequest], Awaitable[bool]],
-        take: Callable[[str | bytes], Awaitable[None]],
+        self, stream: trio.abc.Stream, take: Callable[[str | bytes], Awaitable[None]], received: bytes = b""
     ) -> None:
-        """``accept`` answers the HTTP request and says whether a WebSocket came of it; ``take`` gets each message."""
+        """``take`` gets each message; ``received`` is what came behind the handshake."""
         self._kept = KeptStream(stream)
+        protocol = WSConnection(ConnectionType.SERVER)
+        protocol.handshake = _NO_MORE_HANDSHAKE
+        protocol.connection = Connection(ConnectionType.SERVER, [], received)
         super().__init__(
             self._kept,
-            WSConnection(ConnectionType.SERVER),
+            protocol,
             max_message_size=MAXIMUM_FRAME_BYTES,
             receive_buffer_size=RECEIVE_BYTES,
         )
-        self._answer = accept
         channel: Any = _HandedOn(take)
         self._send_channel = self._recv_channel = channel
         self._connection_proposal = None
@@ -164,20 +163,13 @@ class ServedWebSocket(WebSocketConnection):
         self._small_pieces_left: float = SMALL_PIECES
 
     async def read(self) -> None:
-        """Shake hands and take messages, until either end has closed or the peer is gone.
+        """Take messages, until either end has closed or the peer is gone.
 
-        A request that is no handshake is answered by wsproto. Raises `ConnectionClosed` where an answer cannot be
-        sent, and what ``accept`` and ``take`` raise. Cancelled, whatever was being written is cut off: close the
-        stream then.
+        Raises `ConnectionClosed` where an answer cannot be sent, and what ``take`` raises. Cancelled, whatever was
+        being written is cut off: close the stream then.
         """
         with suppress(_ReadEnough):
             await self._reader_task()
-
-    async def _handle_request_event(self, event: Request) -> None:
-        if await _unmistakable(self._answer(WebSocketRequest(self, event))):
-            self._wsproto.handshake = _NO_MORE_HANDSHAKE
-        else:
-            self._kept.has_read_enough = True
 
     async def _handle_message_event(self, event: BytesMessage | TextMessage) -> None:
         # Of text in characters, of which no fragment has more than bytes.

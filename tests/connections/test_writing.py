@@ -19,6 +19,7 @@ from wsproto.connection import Connection
 from wsproto.events import AcceptConnection, Message, Ping, Pong, Request, TextMessage
 
 from actors.connections.connection import HELLO_SECONDS
+from actors.connections.handshake import HandshakeReader, Offer, switching
 from actors.connections.websocket_library import KeptStream, ServedWebSocket, text_frame
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import RunningServer, eventually, running_server
@@ -70,11 +71,12 @@ async def test_a_socket_that_is_gone_is_told_by_the_write_that_can_wait() -> Non
 
 
 async def served(stream: Any, take: Any) -> None:
-    async def accept(request: Any) -> bool:
-        await request.accept()
-        return True
-
-    await ServedWebSocket(stream, accept, take).read()
+    """As `Link` serves it: the handshake first."""
+    reader = HandshakeReader()
+    offer = reader.receive(bytes(await stream.receive_some(65_536)))
+    assert isinstance(offer, Offer), offer
+    await stream.send_all(switching(offer, None))
+    await ServedWebSocket(stream, take, offer.rest).read()
 
 
 @pytest.mark.parametrize("error", [KeyError("ours"), trio.ClosedResourceError(), ValueError("ours")])
