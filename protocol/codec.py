@@ -78,8 +78,13 @@ def _strict_integer(value: Any, _: type) -> int:
 
 
 def _strict_number(value: Any, _: type) -> float:
-    if type(value) is float or type(value) is int:
-        return float(value)
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("must be a number within the range of a double") from None
     raise _WrongType("a number", value)
 
 

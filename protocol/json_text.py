@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,8 @@ __all__ = ["MAXIMUM_INTEGER", "json_type", "parse_object"]
 
 MAXIMUM_NESTING = 64
 MAXIMUM_INTEGER = 2**53
+NAME_CHARACTERS = 64
+"""As much of a name that the client chose is told back."""
 
 
 def json_type(value: object) -> str:
@@ -38,8 +41,11 @@ def json_type(value: object) -> str:
 _decoder = msgspec.json.Decoder()
 
 
-def parse_object(text: str | bytes) -> dict[str, Any]:
+def parse_object(text: str | bytes, *, any_integers: bool = False, prefix: str = "") -> dict[str, Any]:
     """The object that ``text`` is. Raises `BadMessage`, also for duplicate keys, NaN and lone surrogates.
+
+    With ``any_integers`` integers beyond ±2^53 are taken, and are exact: for formats of others, whose readers know more
+    than doubles. What is wrong with a value is told with its path, which begins with ``prefix``.
 
     msgspec reads five times as fast as json, but keeps the last of two equal keys and says little of what is wrong.
     So what it reads counts only where no key can have been lost, and everything else is json's to judge.
@@ -48,14 +54,16 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         if isinstance(text, bytes):
             # json.loads would guess UTF-16 and UTF-32 too, and skip a byte order mark.
             text = text.decode("utf-8")
-        value = _read_fast(text)
+        value = _read_fast(text, any_integers, prefix)
         if value is None:
-            value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constants)
+            value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_Constant)
             if not isinstance(value, dict):
                 raise BadMessage(f"a message is an object, not {json_type(value)}")
-            _count_pairs_and_colons(value)
+            _count_pairs_and_colons(value, any_integers)
     except BadMessage:
         raise
+    except _Faulty as fault:
+        raise _named(value, fault, prefix) from None
     except RecursionError:
         raise BadMessage(f"nested deeper than {MAXIMUM_NESTING}") from None
     except ValueError as error:
@@ -63,7 +71,47 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     return value
 
 
-def _read_fast(text: str) -> dict[str, Any] | None:
+class _Constant:
+    """`NaN`, `Infinity` or `-Infinity`, kept so that the message can say where it stands."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class _Faulty(Exception):
+    """One value, somewhere in a message, that is not taken."""
+
+    def __init__(self, problem: str, is_it: Callable[[Any], bool]) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.is_it = is_it
+
+
+def _named(root: Any, fault: _Faulty, prefix: str) -> BadMessage:
+    """The fault with the path of the first value that has it; looked for only now, because paths cost time."""
+    # No recursion: what is nested too deep was told before.
+    waiting: list[tuple[str, Any]] = [(prefix, root)]
+    while waiting:
+        path, value = waiting.pop()
+        if fault.is_it(value):
+            return BadMessage(f"{path} {fault.problem}", field=path)
+        if type(value) is dict:
+            below = [(f"{path}.{_shown(key)}" if path else _shown(key), one) for key, one in value.items()]
+            wrong_key = next((name for (name, _), key in zip(below, value, strict=True) if fault.is_it(key)), None)
+            if wrong_key is not None:
+                return BadMessage(f"the name {wrong_key} {fault.problem}", field=path or None)
+            waiting += reversed(below)
+        elif type(value) is list:
+            waiting += [(f"{path}[{index}]", one) for index, one in reversed(list(enumerate(value)))]
+    raise AssertionError("the fault was found once before")
+
+
+def _shown(key: str) -> str:
+    """As much of a name as is told back."""
+    return key[:NAME_CHARACTERS].encode("utf-8", "replace").decode()
+
+
+def _read_fast(text: str, any_integers: bool, prefix: str) -> dict[str, Any] | None:
     """The object, or None where json has to look: at what is wrong, and at what may hold a key twice.
 
     Each colon of the text divides a pair or stands in a string. Where the pairs and the strings that were read hold as
@@ -75,7 +123,13 @@ def _read_fast(text: str) -> dict[str, Any] | None:
         value = _decoder.decode(text)
     except (ValueError, RecursionError):
         return None
-    if type(value) is not dict or _count_pairs_and_colons(value) != text.count(":"):
+    if type(value) is not dict:
+        return None
+    try:
+        count = _count_pairs_and_colons(value, any_integers)
+    except _Faulty as fault:
+        raise _named(value, fault, prefix) from None
+    if count != text.count(":"):
         return None
     return value
 
@@ -87,14 +141,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def _no_constants(name: str) -> NoReturn:
-    raise BadMessage(f"{name} is not JSON")
-
-
-def _count_pairs_and_colons(root: dict[str, Any]) -> int:
+def _count_pairs_and_colons(root: dict[str, Any], any_integers: bool) -> int:
     """Pairs of all objects and colons of all strings; refuses what other JSON readers would garble.
 
-    That is huge integers, lone surrogates, bottomless nesting.
+    That is huge integers, lone surrogates, bottomless nesting. Raises `BadMessage` or `_Faulty`.
     """
     containers: list[Any] = [root]
     depth = count = 0
@@ -117,24 +167,41 @@ def _count_pairs_and_colons(root: dict[str, Any]) -> int:
                 elif kind is dict or kind is list:
                     below.append(value)
                 else:
-                    _check_number(value)
+                    _check_number(value, any_integers)
         containers = below
     return count
 
 
-def _check_number(value: Any) -> None:
+def _check_number(value: Any, any_integers: bool) -> None:
     if type(value) is int:
-        if not -MAXIMUM_INTEGER <= value <= MAXIMUM_INTEGER:
-            raise BadMessage("an integer is beyond ±2^53")
+        if not any_integers and _is_huge(value):
+            raise _Faulty("is an integer beyond ±2^53", _is_huge)
     elif type(value) is float and not math.isfinite(value):
-        raise BadMessage("a number is beyond the range of a double")
+        raise _Faulty("is a number beyond the range of a double", _is_endless)
+    elif type(value) is _Constant:
+        raise _Faulty(f"is {value.name}, which is not JSON", lambda one: type(one) is _Constant)
+
+
+def _is_huge(value: Any) -> bool:
+    return type(value) is int and not -MAXIMUM_INTEGER <= value <= MAXIMUM_INTEGER
+
+
+def _is_endless(value: Any) -> bool:
+    return type(value) is float and not math.isfinite(value)
 
 
 def _checked_string(value: str) -> int:
     """How many colons it holds."""
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise BadMessage("a string holds a lone surrogate") from None
+    if not value.isascii() and _has_lone_surrogate(value):
+        raise _Faulty("holds a lone surrogate", _has_lone_surrogate)
     return value.count(":")
+
+
+def _has_lone_surrogate(value: Any) -> bool:
+    if type(value) is not str:
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -55,13 +55,21 @@ def between(low: float | None, high: float | None) -> Validator:
         if value is None:
             return
         if low is not None and value < low:
-            raise FieldFault(attribute.name, f"must be at least {low:g}, not {value:g}")
+            raise FieldFault(attribute.name, f"must be at least {low:g}, not {_shown(value)}")
         if high is not None and value > high:
-            raise FieldFault(attribute.name, f"must be at most {high:g}, not {value:g}")
+            raise FieldFault(attribute.name, f"must be at most {high:g}, not {_shown(value)}")
 
     bounds = {"minimum": low, "maximum": high}
     _SCHEMA_WORDS[validate] = {word: bound for word, bound in bounds.items() if bound is not None}
     return validate
+
+
+def _shown(value: float) -> str:
+    """A number in few characters; Python cannot write every integer as a double."""
+    try:
+        return f"{value:g}"
+    except OverflowError:
+        return "an integer beyond any double"
 
 
 def length(low: int, high: int, what: str) -> Validator:

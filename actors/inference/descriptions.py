@@ -35,6 +35,7 @@ def describe_engine(
         totals=dict(totals),
         changing_to=None if candidate is None else candidate.model.name,
         change_stage=None if candidate is None else candidate.stage,
+        context_tokens=current.context_tokens,
         tool_call_format=current.text.tool_call_format,
     )
 

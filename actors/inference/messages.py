@@ -347,6 +347,8 @@ class EngineHealth:
     """The model that is being loaded to take over."""
     change_stage: str | None = None
     """What that load is doing."""
+    context_tokens: int = 0
+    """What prompt and answer of one request may have together."""
     tool_call_format: ToolCallFormat | None = None
     """How the model in use writes calls of tools; None where its chat template has no tools."""
 

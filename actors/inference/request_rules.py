@@ -9,7 +9,7 @@ from actors.inference.sampling import Sampling
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 
-__all__ = ["check_request", "deadline_of", "sampling_of"]
+__all__ = ["check_request", "deadline_of", "sampling_of", "too_long"]
 
 
 def deadline_of(generate: Generate, asked_at: float | None, now: float) -> float:
@@ -49,13 +49,28 @@ def check_request(
     if prompt_tokens == 0:
         raise GenerationRefused(ErrorCode.INVALID_FIELD, "the prompt has no tokens", field="data.prompt")
     if room < 1 or (wanted is not None and wanted > room):
-        asked = f" and {wanted} tokens of answer were asked for" if wanted is not None and room >= 1 else ""
+        is_prompt = wanted is None or room < 1
         raise GenerationRefused(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-            f"the prompt has {prompt_tokens} tokens{asked}; the model's context here holds {context_tokens}",
-            field="data.max_tokens" if asked else ("data.messages" if generate.messages else "data.prompt"),
+            too_long(context_tokens, prompt_tokens, wanted, is_chat=generate.messages is not None),
+            field=f"data.{'messages' if generate.messages else 'prompt'}" if is_prompt else "data.max_tokens",
         )
     return min(default_max_tokens, room) if wanted is None else wanted
+
+
+def too_long(context_tokens: int, prompt_tokens: int, wanted_tokens: int | None, *, is_chat: bool) -> str:
+    """What a request beyond the context is told, in OpenAI's words: clients look for them to shorten a chat and ask again."""
+    prompt = "messages" if is_chat else "prompt"
+    start = f"This model's maximum context length is {context_tokens} tokens. However, "
+    if wanted_tokens is None:
+        return (
+            f"{start}your {prompt} resulted in {prompt_tokens} tokens, which leaves no room for an answer. "
+            f"Please reduce the length of the {prompt}."
+        )
+    return (
+        f"{start}you requested {prompt_tokens + wanted_tokens} tokens ({prompt_tokens} in the {prompt}, {wanted_tokens} in the "
+        f"completion). Please reduce the length of the {prompt} or completion."
+    )
 
 
 def sampling_of(generate: Generate, seed: int) -> Sampling:

@@ -13,7 +13,7 @@ from actors.inference.admission import AdmissionLimits, FairQueue, fits, most_po
 from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
 from actors.inference.metrics import InferenceMetrics
-from actors.inference.request_rules import sampling_of
+from actors.inference.request_rules import sampling_of, too_long
 from actors.inference.shelf import ServableModel
 from actors.inference.text.text_model import TextModel
 from actors.inference.tools import GenerateWithTools
@@ -282,8 +282,12 @@ class Scheduler:
                 self._endings.fail(
                     generation,
                     ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-                    f"the prompt has {len(generation.prompt_ids)} tokens and the answer may have "
-                    f"{generation.max_tokens}; the model's context here holds {self.context_tokens}",
+                    too_long(
+                        self.context_tokens,
+                        len(generation.prompt_ids),
+                        generation.max_tokens,
+                        is_chat=generation.generate.messages is not None,
+                    ),
                 )
 
     def engine_down(self, down: Down) -> None:

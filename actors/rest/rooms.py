@@ -74,7 +74,7 @@ def bearer_token() -> str | None:
 
 async def body_as(wanted: type, *, prefix: str = "body") -> Any:
     """The request's JSON body, checked by the codec that the WebSocket uses. Raises `ProtocolFault`."""
-    return structure(parse_object(await request.get_data()), wanted, prefix=prefix)
+    return structure(parse_object(await request.get_data(), prefix=prefix), wanted, prefix=prefix)
 
 
 async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:

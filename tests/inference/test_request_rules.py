@@ -50,7 +50,7 @@ def test_a_prompt_longer_than_the_context_names_both_numbers() -> None:
     refusal = refusal_of(prompt_tokens=CONTEXT)
     assert (refusal.code, refusal.field) == (ErrorCode.CONTEXT_LENGTH_EXCEEDED, "data.prompt")
     assert f"{CONTEXT} tokens" in refusal.message
-    assert f"holds {CONTEXT}" in refusal.message
+    assert f"maximum context length is {CONTEXT} tokens" in refusal.message
     chat = [ChatMessage(Role.USER, "x")]
     assert refusal_of(prompt_tokens=CONTEXT + 5, prompt=None, messages=chat).field == "data.messages"
 

@@ -47,7 +47,6 @@ for (const [name, options] of Object.entries({
   model: { model: "gpt-5" },
   n: { n: 2 },
   tools: { tools: [{ type: "function", function: { name: "f", parameters: {} } }] },
-  colour: { colour: "red" },
 })) {
   try {
     await client.chat.completions.create({ model: "mock", messages, ...options });

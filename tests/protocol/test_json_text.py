@@ -78,6 +78,40 @@ def test_an_integer_beyond_two_to_the_53_is_refused(digits: str) -> None:
             parse_object(text)
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, -(2**63), 2**64, -(10**40)])
+def test_where_any_integer_is_taken_it_is_exact(number: int) -> None:
+    text = f'{{"a":{{"b":[1,{number}]}}}}'
+    assert parse_object(text, any_integers=True) == {"a": {"b": [1, number]}}
+    # The slower reader, which an escaped colon asks for.
+    assert parse_object(text.replace("{", '{"\\u003a":0,', 1), any_integers=True)["a"] == {"b": [1, number]}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (str(2**53 + 1), "beyond ±2"),
+        ("1e400", "beyond the range of a double"),
+        ("NaN", "is NaN"),
+        ("-Infinity", "is -Infinity"),
+        (r'"\ud800"', "lone surrogate"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("text", "path"), [('{"b":%s}', "a.b"), ('{"x":[0,{"y":%s}],"z":1}', "a.x[1].y"), ('{"b":%s,"c":%s}', "a.b")]
+)
+def test_a_value_that_is_not_taken_is_told_with_its_path(value: str, says: str, text: str, path: str) -> None:
+    with pytest.raises(BadMessage, match=says) as refused:
+        parse_object(text.replace("%s", value), prefix="a")
+    assert refused.value.field == path
+    assert refused.value.message.startswith(path)
+
+
+def test_a_name_that_is_not_taken_is_told_too() -> None:
+    with pytest.raises(BadMessage, match="surrogate") as refused:
+        parse_object(r'{"a":{"\ud800":1}}')
+    assert refused.value.field == "a"
+
+
 def test_integers_up_to_two_to_the_53_are_taken() -> None:
     assert parse_object(f'{{"a":{BIG},"b":{-BIG}}}') == {"a": BIG, "b": -BIG}
 

@@ -80,20 +80,15 @@ async def test_what_asks_for_nothing_more_is_taken(server: RunningServer, fields
 @pytest.mark.parametrize(
     ("fields", "parameter", "words"),
     [
-        ({"service_tier": "priority"}, "service_tier", "auto"),
         ({"modalities": ["text", "audio"]}, "modalities", "text"),
-        ({"verbosity": "low"}, "verbosity", "medium"),
-        ({"reasoning_effort": "high"}, "reasoning_effort", "none"),
-        ({"metadata": {"editor": "x"}}, "metadata", "nothing is stored"),
-        ({"prediction": {"type": "content", "content": "x"}}, "prediction", "null"),
         ({"audio": {"voice": "ash", "format": "mp3"}}, "audio", "null"),
         ({"moderation": {"model": "x"}}, "moderation", "null"),
-        ({"prompt_cache_retention": "24h"}, "prompt_cache_retention", "null"),
         ({"safety_identifier": "x" * 513}, "safety_identifier", "512"),
         ({"prompt_cache_key": 7}, "prompt_cache_key", "string"),
-        ({"top_k": 5}, "top_k", "leave it out"),
-        ({"web_search_options": {}}, "web_search_options", "leave it out"),
-        ({"messages": [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "messages[0].audio", "null"),
+        ({"web_search_options": {}}, "web_search_options", "left out"),
+        ({"guided_json": {}}, "guided_json", "response_format"),
+        ({"response_format": {"type": "text", "x": 1}}, "response_format.x", "leave it out"),
+        ({"messages": [{**QUESTION, "images": ["x"]}]}, "messages[0].images", "text"),
         (
             {"messages": [{"role": "assistant", "content": "x", "function_call": {"name": "f", "arguments": "{}"}}]},
             "messages[0].function_call",
@@ -143,11 +138,29 @@ def test_a_call_and_its_result_may_be_without_content() -> None:
     assert [one.text for one in request.messages] == ["count to 3", "", ""]
 
 
-async def test_an_unknown_field_of_a_completion_says_what_to_do_too(engineless_server: RunningServer) -> None:
-    answer = await post(engineless_server, "/v1/completions", {"prompt": "x", "top_k": 5})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "top_k"
-    assert "leave it out" in answer.json()["error"]["message"]
+@pytest.mark.parametrize("stream", [False, True])
+async def test_fields_that_are_passed_over_are_named_in_a_header(server: RunningServer, stream: bool) -> None:
+    odd = {"colour": 1, "a b,\r\nc": 2, "service_tier": "priority", "store": True, "typical_p": 0.5, "ä" * 100: 3}
+    answer = await chat(server, **odd, stream=stream, messages=[{**QUESTION, "opts": 1, "id": 7}])
+    assert answer.status_code == 200, answer.text
+    named = answer.headers["LeanVibe-Ignored"].split(", ")
+    assert named[:5] == ["colour", "a%20b%2C%0D%0Ac", "service_tier", "store", "typical_p"]
+    assert "messages[].opts" in named
+    assert len(named) == 7
+    quiet = await chat(server, service_tier="auto", user="x", metadata={"a": "b"})
+    assert "LeanVibe-Ignored" not in quiet.headers
+    old = await post(server, "/v1/completions", {"prompt": "count to 3", "colour": 1, "top_k": 5})
+    assert (old.headers["LeanVibe-Ignored"], old.json()["choices"][0]["text"]) == ("colour", count_to(3))
+
+
+async def test_the_log_tells_of_a_passed_over_field_once_for_each_client(
+    server: RunningServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        await chat(server, colour=1)
+    seen = [line for line in capsys.readouterr().out.splitlines() if "fields ignored" in line]
+    assert len(seen) == 1
+    assert "colour" in seen[0]
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/v1/fim/completions", "/v1/", "/v1/v1/models"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from actors.inference.messages import GenerationTokens
+from actors.inference.messages import EngineHealth, GenerationTokens
 from actors.rest.openai.tool_call_reader import ToolCall
 from protocol.events import Done, FinishReason
 
@@ -48,9 +48,29 @@ class ReplyHead:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
 
 
-def models(name: str, created: int) -> dict[str, Any]:
-    """The one model that is loaded, as an entry of `GET /v1/models`."""
-    return {"id": name, "object": "model", "created": created, "owned_by": "leanvibe"}
+def models(engine: EngineHealth, created: int) -> dict[str, Any]:
+    """The one model that is loaded, as an entry of `GET /v1/models`: OpenAI's fields, and those that clients look for beside them."""
+    return {
+        "id": engine.model,
+        "object": "model",
+        "created": created,
+        "owned_by": "leanvibe",
+        # Three names of one number: llama.cpp's and OpenRouter's, vLLM's, and the longest answer, which ends there too.
+        "context_length": engine.context_tokens,
+        "max_model_len": engine.context_tokens,
+        "max_output_tokens": engine.context_tokens,
+        "state": engine.state,
+        "capabilities": {
+            "chat": True,
+            "completions": True,
+            "streaming": True,
+            "tools": engine.tool_call_format is not None,
+            "json_schema": engine.engine != "mock",
+            "logprobs": True,
+            "vision": False,
+            "audio": False,
+        },
+    }
 
 
 def usage(done: Done) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What OpenAI's clients send, field by field, and what it means to our engine. Pure.
 
-The shapes are those of OpenAI's API reference (chat completions and the older completions). What is not listed here
-is refused by name; what is listed is carried out, or takes only the value that changes nothing.
+The shapes are those of OpenAI's API reference (chat completions and the older completions). What is taken besides, and what
+is passed over or refused, is in the table of `fields.py`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,24 @@ from typing import Any
 from attrs import Attribute, field, frozen
 
 from actors.inference.messages import GenerateWithTools, ToolCallFormat
+from actors.rest.openai.fields import Endpoint, sort_fields
+from actors.rest.openai.messages import Message, readable_messages
 from actors.rest.openai.tool_choice import call_rule, callable_names, check_choice, is_tool_choice, named_function
-from actors.rest.openai.tools import CalledTool, Tool, as_templates_know, turns_of
+from actors.rest.openai.tools import Tool, as_templates_know, readable_tools, turns_of
 from protocol.codec import structure
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import InvalidField
 from protocol.validation import FieldFault, between, length, one_of
 
-__all__ = ["ChatCompletionRequest", "CompletionRequest", "StreamOptions", "generate_from_chat", "generate_from_prompt"]
+__all__ = [
+    "ChatCompletionRequest",
+    "CompletionRequest",
+    "StreamOptions",
+    "generate_from_chat",
+    "generate_from_prompt",
+    "read_chat",
+    "read_completion",
+]
 
 ANSWER_MILLISECONDS = 600_000
 """Longest that one answer may take."""
@@ -33,22 +43,9 @@ NO_TOOLS = (
 )
 
 
-def _text_or_parts(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """A string, or an array of `{"type": "text", "text": …}`; None is judged with the other fields."""
-    if value is None or isinstance(value, str):
-        return
-    if not isinstance(value, list) or not value:
-        raise FieldFault(attribute.name, "must be a string or an array of text parts")
-    for index, part in enumerate(value):
-        path = f"{attribute.name}[{index}]"
-        if not isinstance(part, dict):
-            raise FieldFault(path, "must be an object")
-        if part.get("type") != "text":
-            raise FieldFault(f"{path}.type", "must be text: this server reads no other kind of content")
-        if not isinstance(part.get("text"), str):
-            raise FieldFault(f"{path}.text", "must be a string")
-        for name in part.keys() - {"type", "text"}:
-            raise FieldFault(f"{path}.{name}", "is not a field of a text part")
+def _text_alone(_: object, attribute: Attribute[Any], value: Any) -> None:
+    if value not in (None, ["text"]):
+        raise FieldFault(attribute.name, 'must be ["text"]: answers are text')
 
 
 def _stops(_: object, attribute: Attribute[Any], value: Any) -> None:
@@ -61,69 +58,14 @@ def _stops(_: object, attribute: Attribute[Any], value: Any) -> None:
             raise FieldFault(f"{attribute.name}[{index}]", "must be a string that is not empty")
 
 
-def _only(*allowed: Any, because: str) -> Any:
-    """Takes only the values that change nothing, and says why no other."""
-
-    def validate(_: object, attribute: Attribute[Any], value: Any) -> None:
-        # 1 == True in Python, and JSON's 1 is not true.
-        if value is not None and not any(value == one and type(value) is type(one) for one in allowed):
-            raise FieldFault(attribute.name, because)
-
-    return validate
-
-
-@frozen(kw_only=True)
-class Message:
-    """One turn as OpenAI's clients write it."""
-
-    role: str = field(validator=one_of("system", "developer", "user", "assistant", "tool"))
-    content: Any = field(default=None, validator=_text_or_parts, repr=False)
-    """May be left out beside calls of tools."""
-    name: str | None = field(default=None, validator=_only(because="names of speakers are not supported"))
-    refusal: str | None = field(default=None, validator=_only(because="must be null: this server's answers have none"))
-    tool_calls: list[CalledTool] | None = field(default=None, validator=length(1, 128, "entries"))
-    """What the assistant wanted called."""
-    tool_call_id: str | None = field(default=None, validator=length(1, 256, "characters"))
-    """Whose result a turn of the role tool is."""
-    audio: Any = field(default=None, validator=_only(because="must be null: this server's answers have none"))
-    function_call: Any = field(default=None, validator=_only(because="must be null: calls are written as tool_calls"))
-    annotations: Any = field(
-        default=None, validator=_only([], because="must be null or empty: this server's answers have none")
-    )
-    parsed: Any = field(default=None, repr=False)
-    """What a client made of an answer, and sends back with it; nothing depends on it."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.content is None and not self.tool_calls:
-            raise FieldFault("content", "must be a string or an array of text parts")
-        for name, value in (("tool_calls", self.tool_calls), ("parsed", self.parsed)):
-            if value and self.role != "assistant":
-                raise FieldFault(name, "may only be given with the role assistant")
-        if (self.tool_call_id is not None) != (self.role == "tool"):
-            raise FieldFault("tool_call_id", "must be given with the role tool, and only with it")
-        # Clients send system turns that were left empty, and answers and results of calls may have no text; a question has.
-        if self.role == "user" and not self.text:
-            raise FieldFault("content", "must not be empty")
-
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        if self.content is None:
-            return ""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part["text"] for part in self.content)
-
-
 @frozen(kw_only=True)
 class StreamOptions:
     """What a stream shall carry besides the answer."""
 
     include_usage: bool | None = None
     """One more chunk with the whole `usage` before the end."""
-    include_obfuscation: bool | None = field(
-        default=None, validator=_only(False, because="must be false: this server pads nothing")
-    )
+    include_obfuscation: bool | None = None
+    """Whether chunks may be padded against listeners; ours never are."""
 
 
 @frozen(kw_only=True)
@@ -168,17 +110,34 @@ class _Sampling:
     """0 leaves the likeliest token alone, as at OpenAI."""
     presence_penalty: float | None = field(default=None, validator=between(-2, 2))
     frequency_penalty: float | None = field(default=None, validator=between(-2, 2))
+    top_k: int | None = field(default=None, validator=between(-1, 2**31))
+    """0 and -1 keep all, as elsewhere."""
+    min_p: float | None = field(default=None, validator=between(0, 1))
+    repetition_penalty: float | None = field(default=None, validator=between(0.1, 10))
+    repeat_penalty: float | None = field(default=None, validator=between(0.1, 10))
+    """What llama.cpp and Ollama call it."""
     logit_bias: dict[str, float] | None = None
-    seed: int | None = field(default=None, validator=between(-SEEDS, SEEDS))
-    """Of a negative one the rest of a division by 2^53 counts; larger ones no JSON number of ours holds."""
+    seed: int | None = field(default=None, validator=between(-(2**63), 2**63 - 1))
+    """The rest of a division by 2^53 counts of those beyond ±2^53, and of negative ones."""
     stop: Any = field(default=None, validator=_stops)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: int | None = field(default=None, validator=_only(1, because="must be 1: one answer is made for each request"))
+    n: int | None = field(default=None, validator=between(1, 1))
     user: str | None = field(default=None, validator=length(0, 512, "characters"))
     """A label of the caller's own users; nothing depends on it."""
+    metadata: dict[str, Any] | None = None
+    """Labels of the caller's own; nothing is stored under them."""
+    safety_identifier: str | None = field(default=None, validator=length(0, 512, "characters"))
+    """The newer name of `user`."""
+    prompt_cache_key: str | None = field(default=None, validator=length(0, 512, "characters"))
+    """A hint that is not needed: prompts that begin alike share what was computed for them."""
 
     def __attrs_post_init__(self) -> None:
+        if (
+            None not in (self.repetition_penalty, self.repeat_penalty)
+            and self.repetition_penalty != self.repeat_penalty
+        ):
+            raise FieldFault("repeat_penalty", "and repetition_penalty are the same thing and must not differ")
         if self.stream_options is not None and not self.stream:
             raise FieldFault("stream_options", "may only be given with stream")
 
@@ -208,30 +167,7 @@ class ChatCompletionRequest(_Sampling):
     """`none`, `auto`, `required`, or the one function to call."""
     parallel_tool_calls: bool | None = None
     """False: one call at most."""
-    store: bool | None = field(default=None, validator=_only(False, because="must be false: nothing is stored"))
-    metadata: Any = field(default=None, validator=_only({}, because="must be empty: nothing is stored under it"))
-    service_tier: str | None = field(
-        default=None,
-        validator=_only("auto", "default", because="must be auto or default: there is one way to be served"),
-    )
-    modalities: Any = field(default=None, validator=_only(["text"], because='must be ["text"]: answers are text'))
-    reasoning_effort: str | None = field(
-        default=None,
-        validator=_only("none", because="must be none or left out: how much a model thinks is not set here"),
-    )
-    verbosity: str | None = field(
-        default=None, validator=_only("medium", because="must be medium or left out: ask for short answers in words")
-    )
-    safety_identifier: str | None = field(default=None, validator=length(0, 512, "characters"))
-    """The newer name of `user`."""
-    prompt_cache_key: str | None = field(default=None, validator=length(0, 512, "characters"))
-    """A hint that is not needed: prompts that begin alike share what was computed for them."""
-    prompt_cache_retention: str | None = field(
-        default=None, validator=_only(because="must be null: how long prompts are kept is the server's affair")
-    )
-    prediction: Any = field(default=None, validator=_only(because="must be null: answers are not predicted by clients"))
-    audio: Any = field(default=None, validator=_only(because="must be null: answers are text"))
-    moderation: Any = field(default=None, validator=_only(because="must be null: there is none"))
+    modalities: Any = field(default=None, validator=_text_alone)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -258,12 +194,13 @@ class CompletionRequest(_Sampling):
     prompt: Any = field(repr=False)
     """A text, or an array with one text."""
     logprobs: int | None = field(default=None, validator=between(0, 5))
-    echo: bool | None = field(default=None, validator=_only(False, because="must be false"))
-    suffix: str | None = field(default=None, validator=_only("", because="is not supported: the model fills no gaps"))
-    best_of: int | None = field(default=None, validator=_only(1, because="must be 1"))
+    echo: bool | None = None
+    best_of: int | None = field(default=None, validator=between(1, 1))
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
+        if self.echo:
+            raise FieldFault("echo", "must be false")
         prompt = self.prompt
         if isinstance(prompt, list) and len(prompt) == 1:
             prompt = prompt[0]
@@ -274,6 +211,24 @@ class CompletionRequest(_Sampling):
     def text(self) -> str:
         """The one prompt."""
         return self.prompt if isinstance(self.prompt, str) else str(self.prompt[0])
+
+
+def read_chat(body: dict[str, Any]) -> tuple[ChatCompletionRequest, list[str]]:
+    """A body as JSON to the request, and the names of fields that were passed over. Raises `InvalidField`."""
+    taken, ignored = sort_fields(body, Endpoint.CHAT)
+    for name, read in (("messages", readable_messages), ("tools", readable_tools)):
+        if name in taken:
+            taken[name], inner = read(taken[name])
+            ignored += inner
+    request: ChatCompletionRequest = structure(taken, ChatCompletionRequest, prefix="body")
+    return request, ignored
+
+
+def read_completion(body: dict[str, Any]) -> tuple[CompletionRequest, list[str]]:
+    """The same for `POST /v1/completions`."""
+    taken, ignored = sort_fields(body, Endpoint.COMPLETIONS)
+    request: CompletionRequest = structure(taken, CompletionRequest, prefix="body")
+    return request, ignored
 
 
 def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCallFormat | None) -> Generate:
@@ -303,11 +258,10 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
 
 def _fields_of_tools(request: ChatCompletionRequest) -> Iterator[str]:
     """Paths of what only a model with tools can be given. An empty list, and the wish for none, ask for nothing."""
-    yield from (
-        name
-        for name in ("tools", "tool_choice", "parallel_tool_calls")
-        if getattr(request, name) not in (None, [], "none")
-    )
+    if request.tools:
+        yield "tools"
+    if request.tool_choice not in (None, "none", "auto"):
+        yield "tool_choice"
     for index, one in enumerate(request.messages):
         if one.role == "tool":
             yield f"messages[{index}].role"
@@ -316,7 +270,7 @@ def _fields_of_tools(request: ChatCompletionRequest) -> Iterator[str]:
 
 
 def _check_tools(request: ChatCompletionRequest) -> None:
-    check_choice(request.tools or (), request.tool_choice, request.parallel_tool_calls)
+    check_choice(request.tools or (), request.tool_choice)
     if request.callable_names and request.logprobs:
         raise FieldFault("logprobs", "may not be given with tools: calls have no tokens of their own in the reply")
     if request.callable_names and request.response_format is not None and request.response_format.schema is not None:
@@ -350,8 +304,11 @@ def _generate(request: _Sampling, kind: type[Generate], **fields: Any) -> Genera
             top_p=1.0 if request.top_p is None else max(request.top_p, LEAST_TOP_P),
             presence_penalty=request.presence_penalty or 0.0,
             frequency_penalty=request.frequency_penalty or 0.0,
+            repetition_penalty=request.repetition_penalty or request.repeat_penalty or 1.0,
+            min_p=request.min_p or 0.0,
+            top_k=request.top_k if request.top_k is not None and request.top_k > 0 else None,
             logit_bias=request.logit_bias,
-            seed=request.seed if request.seed is None or request.seed >= 0 else request.seed % SEEDS,
+            seed=request.seed if request.seed is None or 0 <= request.seed <= SEEDS else request.seed % SEEDS,
             stop=request.stops,
             deadline_ms=ANSWER_MILLISECONDS,
             **fields,

@@ -20,6 +20,7 @@ from actors.rest.event_stream import event_stream
 from actors.rest.generation_follower import GenerationFollower
 from actors.rest.openai.chunks import CallChunks, TextChunks, call_id
 from actors.rest.openai.errors import no_such_route, openai_error
+from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.replies import (
     ReplyHead,
     chat_chunk,
@@ -30,17 +31,18 @@ from actors.rest.openai.replies import (
     usage_chunk,
 )
 from actors.rest.openai.requests import (
-    ChatCompletionRequest,
-    CompletionRequest,
     generate_from_chat,
     generate_from_prompt,
+    read_chat,
+    read_completion,
 )
 from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
-from actors.rest.rooms import Rooms, body_as, identity
+from actors.rest.rooms import Rooms, identity
 from protocol.codec import encode
 from protocol.errors import ErrorCode
 from protocol.events import Done
+from protocol.json_text import parse_object
 
 __all__ = ["register_openai"]
 
@@ -52,6 +54,7 @@ NO_ROUTE = 404
 def register_openai(app: QuartTrio, rooms: Rooms) -> None:
     """Register `/v1/models`, `/v1/chat/completions` and `/v1/completions`; errors there take OpenAI's shape."""
     started_at = int(time.time())
+    ignored_fields = IgnoredFields(app)
 
     async def engine() -> EngineHealth:
         return await rooms.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
@@ -81,17 +84,18 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
     @app.get("/v1/models")
     async def openai_models() -> Any:
         await identity(rooms)
-        return jsonify({"object": "list", "data": [models((await engine()).model, started_at)]})
+        return jsonify({"object": "list", "data": [models(await engine(), started_at)]})
 
     @app.get("/v1/models/<path:name>")
     async def openai_model(name: str) -> Any:
         await identity(rooms)
-        return jsonify(models((await check_model(name, "model")).model, started_at))
+        return jsonify(models(await check_model(name, "model"), started_at))
 
     @app.post("/v1/chat/completions")
     async def chat_completions() -> Any:
-        wanted: ChatCompletionRequest = await body_as(ChatCompletionRequest)
+        wanted, ignored = read_chat(await _body())
         who = await identity(rooms)
+        ignored_fields.note(who.client_id, ignored)
         health = await check_model(wanted.model, "body.model")
         generate = generate_from_chat(wanted, health.tool_call_format)
         head = ReplyHead(
@@ -119,8 +123,9 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.post("/v1/completions")
     async def completions() -> Any:
-        wanted: CompletionRequest = await body_as(CompletionRequest)
+        wanted, ignored = read_completion(await _body())
         who = await identity(rooms)
+        ignored_fields.note(who.client_id, ignored)
         head = ReplyHead(
             id=f"cmpl-{secrets.token_hex(12)}",
             model=(await check_model(wanted.model, "body.model")).model,
@@ -136,6 +141,11 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             if wanted.stream
             else jsonify(await _whole(head, follower))
         )
+
+
+async def _body() -> dict[str, Any]:
+    """The request's JSON. OpenAI's numbers are Python's: an integer has no bound but where a field gives one."""
+    return parse_object(await request.get_data(), any_integers=True, prefix="body")
 
 
 async def _whole(head: ReplyHead, follower: GenerationFollower) -> dict[str, Any]:

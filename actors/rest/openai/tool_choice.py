@@ -55,17 +55,15 @@ def callable_names(tools: Sequence[Tool], choice: Any) -> list[str]:
     return [one.function.name for one in tools if named in (None, one.function.name)]
 
 
-def check_choice(tools: Sequence[Tool], choice: Any, parallel_tool_calls: bool | None) -> None:
+def check_choice(tools: Sequence[Tool], choice: Any) -> None:
     """Raises `FieldFault` where tools and choice do not go together."""
     names = [one.function.name for one in tools]
     for index, name in enumerate(names):
         if name in names[:index]:
             raise FieldFault(f"tools[{index}].function.name", "is there twice")
-    if not names:
-        if choice not in (None, "none"):
-            raise FieldFault("tool_choice", "may only be given with tools")
-        if parallel_tool_calls is not None:
-            raise FieldFault("parallel_tool_calls", "may only be given with tools")
+    # Clients send `auto` where they have no tools today.
+    if not names and choice not in (None, "none", "auto"):
+        raise FieldFault("tool_choice", "may only be given with tools")
     named = named_function(choice)
     if named is not None and named not in names:
         raise FieldFault("tool_choice.function.name", "must be one of the tools")

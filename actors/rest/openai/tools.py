@@ -14,7 +14,7 @@ from attrs import Attribute, evolve, field, frozen
 from protocol.codec import unstructure
 from protocol.validation import FieldFault, length, one_of
 
-__all__ = ["CalledTool", "Tool", "as_templates_know", "turns_of"]
+__all__ = ["CalledTool", "Tool", "as_templates_know", "readable_calls", "readable_tools", "turns_of"]
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -26,11 +26,12 @@ def _function_name(_: object, attribute: Attribute[Any], value: str) -> None:
 
 
 def _json_object(_: object, attribute: Attribute[Any], value: str) -> None:
+    """Text of an object, or what is no JSON at all: an answer that ended too early left it so, and is sent back."""
     try:
-        is_object = isinstance(json.loads(value), dict)
+        is_other = not isinstance(json.loads(value), dict)
     except (ValueError, RecursionError):
-        is_object = False
-    if not is_object:
+        is_other = False
+    if is_other:
         raise FieldFault(attribute.name, "must be the text of a JSON object")
 
 
@@ -59,9 +60,17 @@ class CalledFunction:
     """What the assistant wanted called."""
 
     name: str = field(validator=_function_name)
-    arguments: str = field(validator=_json_object, repr=False)
-    parsed_arguments: Any = field(default=None, repr=False)
-    """What a client made of these, and sends back with them; nothing depends on it."""
+    arguments: str = field(default="", validator=_json_object, repr=False)
+    """JSON of an object; nothing where it takes none, and part of it where the answer that called ended too early."""
+
+    @property
+    def value(self) -> Any:
+        """The object; what is none stays the text that the model once wrote."""
+        try:
+            value = json.loads(self.arguments) if self.arguments.strip() else {}
+        except (ValueError, RecursionError):
+            return self.arguments
+        return value if isinstance(value, dict) else self.arguments
 
 
 @frozen(kw_only=True)
@@ -69,10 +78,37 @@ class CalledTool:
     """A call in a turn of the assistant."""
 
     id: str = field(validator=length(1, 256, "characters"))
-    type: str = field(validator=one_of("function"))
+    type: str = field(default="function", validator=one_of("function"))
     function: CalledFunction
-    index: int | None = None
-    """Its place in a streamed answer, which clients send back; the place in the list counts."""
+
+
+def readable_calls(calls: list[Any]) -> list[Any]:
+    """Calls as a client sends them back, with the fields that are read: not its own and not those of other servers."""
+    return [_only(one, {"id", "type", "function"}, {"name", "arguments"}) for one in calls]
+
+
+def readable_tools(tools: Any) -> tuple[Any, list[str]]:
+    """Tools with the fields that are read, and paths of those that nobody knows."""
+    if not isinstance(tools, list):
+        return tools, []
+    outer, inner = {"type", "function"}, {"name", "description", "parameters", "strict"}
+    ignored: dict[str, None] = {}
+    for one in tools:
+        if isinstance(one, dict):
+            ignored |= {f"tools[].{name}": None for name in one.keys() - outer}
+            if isinstance(function := one.get("function"), dict):
+                ignored |= {f"tools[].function.{name}": None for name in function.keys() - inner}
+    return [_only(one, outer, inner) for one in tools], sorted(ignored)
+
+
+def _only(entry: Any, outer: set[str], inner: set[str]) -> Any:
+    """An entry with these fields, and its function with those."""
+    if not isinstance(entry, dict):
+        return entry
+    kept = {name: value for name, value in entry.items() if name in outer and not (name == "type" and value is None)}
+    if isinstance(function := kept.get("function"), dict):
+        kept["function"] = {name: value for name, value in function.items() if name in inner}
+    return kept
 
 
 def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
@@ -81,13 +117,15 @@ def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
     called: dict[str, str] = {}
     for index, one in enumerate(messages):
         turn: dict[str, Any] = {"role": "system" if one.role == "developer" else one.role, "content": one.text}
+        if one.name is not None:
+            turn["name"] = one.name
         if one.tool_calls:
             turn["tool_calls"] = [
                 {
                     "id": call.id,
                     "type": "function",
                     # As an object: templates write it as JSON themselves.
-                    "function": {"name": call.function.name, "arguments": json.loads(call.function.arguments)},
+                    "function": {"name": call.function.name, "arguments": call.function.value},
                 }
                 for call in one.tool_calls
             ]
