@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from typing import Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from attrs import Attribute, field, frozen
 
+from protocol.addresses import https_address
 from protocol.command_type import CommandType
 from protocol.events import Priority
 from protocol.notification_templates import LOCALES, TEMPLATES, checked_fields
@@ -123,20 +123,6 @@ def _locale(_: object, attribute: Attribute[Any], value: str | None) -> None:
 
 def _known_kind(one: Any) -> str | None:
     return None if one in TEMPLATES else f"must be one of {', '.join(TEMPLATES)}"
-
-
-def https_address(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """An https address with a host and without user information; None passes. Where it leads is checked when it is used."""
-    if value is None:
-        return
-    try:
-        parts = urlsplit(value)
-        is_good = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
-        parts.port  # noqa: B018  raises when it is no number
-    except ValueError:
-        is_good = False
-    if not is_good or not value.isascii() or any(one <= " " for one in value):
-        raise FieldFault(attribute.name, "must be an https address")
 
 
 @frozen(kw_only=True)

@@ -8,21 +8,54 @@ __all__ = ["refusal"]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that is handed out of IPv6 (RFC 4291, 2.4); site-local, unique local and what nobody was given lies outside."""
+_REFUSED: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
+    # Listed here, whatever the Python at hand knows of the registries of special addresses: they grow.
+    *(
+        ipaddress.IPv4Network(one)
+        for one in (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",
+            "100.64.0.0/10",  # shared by carriers (RFC 6598)
+            "127.0.0.0/8",
+            "169.254.0.0/16",  # link-local; metadata of clouds
+            "172.16.0.0/12",
+            "192.0.0.0/24",  # protocol assignments
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # relays of 6to4, given up (RFC 7526)
+            "192.168.0.0/16",
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/3",  # multicast, reserved, broadcast
+        )
+    ),
+    *(
+        ipaddress.IPv6Network(one)
+        for one in (
+            "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID
+            "2001:db8::/32",  # documentation
+            "3fff::/20",  # documentation (RFC 9637)
+        )
+    ),
+)
 
 
 def refusal(address: str) -> str | None:
     """Why nothing may be sent to this IP address; None if it is one of the public Internet.
 
-    Private, loopback, link-local (cloud metadata is there), shared (RFC 6598) and every other range that is not
-    globally reachable is refused. Where IPv6 carries an IPv4 address (NAT64, 6to4), that one is judged; mapped
-    addresses and Teredo are refused as such.
+    Private, loopback, link-local (cloud metadata is there), site-local, shared (RFC 6598), documentation and every
+    other range that is not globally reachable is refused. Where IPv6 carries an IPv4 address (NAT64, 6to4), that one
+    is judged; mapped addresses and Teredo are refused as such.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return "it is no IP address"
     found = _carried(found)
-    if not found.is_global or found.is_multicast or found.is_reserved or found.is_unspecified:
+    is_elsewhere = isinstance(found, ipaddress.IPv6Address) and found not in _GLOBAL_UNICAST
+    if is_elsewhere or not found.is_global or any(found in one for one in _REFUSED):
         return "it is not an address of the public Internet"
     return None
 

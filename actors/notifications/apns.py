@@ -27,6 +27,10 @@ TOKEN_SECONDS = 40 * 60
 SHORTEST_TOKEN_SECONDS = 20 * 60
 PAYLOAD_BYTES = 4096
 EXPIRES_SECONDS = 24 * 3600
+SHORTEST_EXPIRY_SECONDS = 3600
+"""However old a notification seems to be: a clock that ran ahead for a while must not let it expire on its way."""
+CLOCK_SLACK_SECONDS = 60.0
+"""Clocks are corrected by as much all the time."""
 IMMEDIATE, GENTLE = "10", "5"
 
 
@@ -54,15 +58,18 @@ class ProviderToken:
         self._made_seconds = float("-inf")
 
     def value(self, now_seconds: float) -> str:
-        """The token, at most 40 minutes old."""
-        if now_seconds - self._made_seconds > TOKEN_SECONDS:
+        """The token, at most 40 minutes old; one from a time that has not come yet is made anew."""
+        if self._is_outside(now_seconds, TOKEN_SECONDS):
             self._make(now_seconds)
         return self._token
 
     def refused(self, now_seconds: float) -> None:
         """Apple says that it has expired: make another, if that is not too early."""
-        if now_seconds - self._made_seconds > SHORTEST_TOKEN_SECONDS:
+        if self._is_outside(now_seconds, SHORTEST_TOKEN_SECONDS):
             self._make(now_seconds)
+
+    def _is_outside(self, now_seconds: float, longest_seconds: float) -> bool:
+        return not -CLOCK_SLACK_SECONDS <= now_seconds - self._made_seconds <= longest_seconds
 
     def _make(self, now_seconds: float) -> None:
         self._token = jwt.encode(
@@ -126,7 +133,7 @@ class ApnsSender:
                 "apns-topic": page.topic or self._credentials.topic,
                 "apns-push-type": "alert",
                 "apns-priority": GENTLE if item.priority in (Priority.LOW, Priority.DEBUG) else IMMEDIATE,
-                "apns-expiration": str(item.created_ms // 1000 + EXPIRES_SECONDS),
+                "apns-expiration": str(expiration(item.created_ms / 1000, now)),
                 "apns-id": str(uuid.uuid5(uuid.NAMESPACE_URL, item.notification_id)),
                 "apns-collapse-id": item.notification_id[:64],
                 "content-type": "application/json",
@@ -154,6 +161,12 @@ class ApnsSender:
             reason=f"{attempt.reason}: {reason}",
             retry_after_seconds=attempt.retry_after_seconds,
         )
+
+
+def expiration(created_seconds: float, now_seconds: float) -> int:
+    """Until when Apple shall keep it, POSIX seconds: a day after it was made, and always in a time that is to come."""
+    made = min(created_seconds, now_seconds)
+    return int(max(made + EXPIRES_SECONDS, now_seconds + SHORTEST_EXPIRY_SECONDS))
 
 
 def _reason(body: bytes) -> str:

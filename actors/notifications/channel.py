@@ -33,6 +33,8 @@ class DeliverLane:
 
     client_id: str
     device_id: str
+    turn: int
+    """Which handing out this is; told back, so that no other one is taken to be over."""
 
 
 @frozen
@@ -42,6 +44,7 @@ class LaneDone:
     channel: Channel
     client_id: str
     device_id: str
+    turn: int
     is_recorded: bool
     """False when storage could not be reached; the planner then waits before it tries again."""
 
@@ -98,7 +101,7 @@ class PushChannel(Actor[DeliverLane]):
             _log.warning("storage not reached", channel=self._settings.channel.value, problem=str(error))
         try:
             self._planner.tell_nowait(
-                LaneDone(self._settings.channel, lane.client_id, lane.device_id, is_recorded=is_recorded)
+                LaneDone(self._settings.channel, lane.client_id, lane.device_id, lane.turn, is_recorded=is_recorded)
             )
         except SendFault:
             # The planner is starting again and knows of no device that is busy.
@@ -143,6 +146,11 @@ class PushChannel(Actor[DeliverLane]):
             attempt = Attempt(reason=str(failure))
         except AddressRefused as refusal:
             attempt = Attempt(is_final=True, reason=str(refusal))
+        except Exception as error:  # noqa: BLE001  isolation border: what one device brings about is its delivery's end alone
+            # Neither text nor traceback: they may quote the address, which is a secret.
+            kind = type(error).__name__
+            _log.error("delivery failed unforeseen", channel=page.channel.value, client_id=page.client_id, problem=kind)
+            attempt = Attempt(reason=f"the server could not send it: {kind}")
         if attempt.is_sent:
             self._taken += 1
         else:

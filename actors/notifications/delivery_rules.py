@@ -74,6 +74,11 @@ class RetrySchedule:
     maximum_attempts: int = field(default=16, validator=validators.ge(1))
     """After this many the delivery is discarded; with the other defaults that is after some five hours."""
 
+    @property
+    def longest_seconds(self) -> float:
+        """No wait is longer, but where a service asks for more."""
+        return self.maximum_seconds * (1.0 + self.jitter)
+
     def next_attempt_seconds(
         self, attempts: int, retry_after_seconds: float | None, *, uniform: float | None = None
     ) -> float | None:
@@ -98,7 +103,7 @@ def retry_after_seconds(header: str | None, now_seconds: float) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        moment = email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - now_seconds)
+    return max(0.0, moment - now_seconds)

@@ -20,6 +20,7 @@ from attrs import frozen
 
 from actors.notifications.addresses import refusal
 from actors.notifications.delivery_rules import retry_after_seconds
+from protocol.addresses import address_problem
 
 __all__ = ["AddressRefused", "Answer", "Outgoing", "OutgoingSettings", "RequestFailed"]
 
@@ -28,6 +29,8 @@ REQUEST_SECONDS = 10.0
 CONNECTIONS = 32
 ANSWER_BYTES = 8 * 1024
 """As much of an answer's body is read; nobody needs more than a reason."""
+NAMES_AT_ONCE = 24
+"""Look-ups of names that one client for requests has under way; a thread that is given up still counts."""
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -61,9 +64,19 @@ class Answer:
     """From `Retry-After`."""
 
 
-async def _resolve(host: str, port: int) -> list[str]:
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
+class _Resolver:
+    """Asks the system for addresses, in threads of its own: names that nobody answers for must not take all others."""
+
+    def __init__(self) -> None:
+        self._threads = trio.CapacityLimiter(NAMES_AT_ONCE)
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        found = await trio.to_thread.run_sync(_look_up, host, port, abandon_on_cancel=True, limiter=self._threads)
+        return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP))
 
 
 class _ClosedWhenCancelled(httpcore2.AsyncNetworkStream):
@@ -100,9 +113,9 @@ class _ClosedWhenCancelled(httpcore2.AsyncNetworkStream):
 class CheckedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to addresses that were checked, never to names."""
 
-    def __init__(self, *, allow_private: bool, resolve: Resolve = _resolve) -> None:
+    def __init__(self, *, allow_private: bool, resolve: Resolve | None = None) -> None:
         self._allow_private = allow_private
-        self._resolve = resolve
+        self._resolve = resolve or _Resolver()
         self._trio = httpcore2.TrioBackend()
 
     async def connect_tcp(
@@ -119,6 +132,9 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
                 addresses = await self._resolve(host.strip("[]"), port)
         except trio.TooSlowError as late:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from late
+        except UnicodeError as error:
+            # Before it asks anybody the system encodes the name, and some it cannot.
+            raise AddressRefused(f"{host[:64]} cannot be the name of a host") from error
         except OSError as error:
             raise httpcore2.ConnectError("the name cannot be resolved") from error
         for address in addresses:
@@ -151,7 +167,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
 class Outgoing:
     """A client for one channel. Use it as an async context manager."""
 
-    def __init__(self, settings: OutgoingSettings, *, http2: bool = False, resolve: Resolve = _resolve) -> None:
+    def __init__(self, settings: OutgoingSettings, *, http2: bool = False, resolve: Resolve | None = None) -> None:
         self._settings = settings
         self._http2 = http2
         self._backend = CheckedBackend(allow_private=settings.allow_private, resolve=resolve)
@@ -171,7 +187,10 @@ class Outgoing:
         """Made at the first request: reading the system's authorities takes long, and a start must not wait for it."""
         async with self._opening:
             if self._pool is None:
-                context = await trio.to_thread.run_sync(_trusting, self._settings.ca_file)
+                try:
+                    context = await trio.to_thread.run_sync(_trusting, self._settings.ca_file)
+                except OSError as error:  # SSLError is one
+                    raise RequestFailed("the authorities to trust cannot be read") from error
                 # httpx's own core, because only there the network backend is a parameter. It follows no redirect,
                 # keeps no cookie and reads no proxy from the environment, which is all that is wanted here.
                 self._pool = httpcore2.AsyncConnectionPool(
@@ -190,8 +209,9 @@ class Outgoing:
 
         Cancelled, the connection is closed; whether the peer took the request is unknown.
         """
-        if not url.startswith("https://"):
-            raise AddressRefused("only https addresses are allowed")
+        if (problem := address_problem(url)) is not None:
+            # One that was registered before the rule, or that the settings name.
+            raise AddressRefused(f"the address {problem}")
         try:
             with trio.fail_after(self._seconds):
                 return await self._post(url, {"user-agent": "leanvibe", **headers}, content)

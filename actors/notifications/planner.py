@@ -10,9 +10,11 @@ from typing import Any
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from actors.notifications.channel import DeliverLane, LaneDone
+from actors.notifications.clock_watch import ClockWatch
+from actors.notifications.delivery_rules import RetrySchedule
 from actors.notifications.history import (
     DEAD_LETTERS,
     HISTORY,
@@ -47,6 +49,7 @@ from actors.notifications.messages import (
     UsePreferences,
 )
 from actors.notifications.outbox import LOOK, Due, LookWanted
+from actors.notifications.settling import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.store import (
     COUNT,
     LIST,
@@ -67,6 +70,7 @@ from actors.notifications.store import (
 from actors.notifications.vapid import VapidKeys, load_or_make_keys
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Query, Storage
+from protocol.errors import ErrorCode
 from protocol.notifications import Channel
 from runtime import Actor, ActorRef, Down, RuntimeFault, SendFault, reject
 
@@ -97,6 +101,10 @@ class PlannerSettings:
     """Where the key for Web Push is."""
     push_contact: str
     """`mailto:` or `https:` address in that key's tokens."""
+    schedule: RetrySchedule = field(factory=RetrySchedule)
+    """The channels'."""
+    push_hold_seconds: float = 0.0
+    """How long a push waits that a device may show anyway."""
 
 
 def vapid_keys(settings: PlannerSettings) -> Callable[[], Awaitable[VapidKeys]]:
@@ -110,6 +118,15 @@ def vapid_keys(settings: PlannerSettings) -> Callable[[], Awaitable[VapidKeys]]:
         return loaded
 
     return keys
+
+
+@frozen
+class _Turn:
+    """Something that was handed out, and to whom."""
+
+    number: int
+    incarnation: int
+    """Of the channel."""
 
 
 class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceBegan | LaneDone | ReleaseDone | Watch]):
@@ -128,8 +145,15 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
         self._in_app = in_app
         self._channels = channels
         self._keys = vapid_keys(settings)
-        self._busy: dict[Channel, set[tuple[str, str]]] = {channel: set() for channel in channels}
-        self._releasing: set[str] = set()
+        self._busy: dict[Channel, dict[tuple[str, str], _Turn]] = {channel: {} for channel in channels}
+        self._releasing: dict[str, _Turn] = {}
+        self._turns = 0
+        self._clock = ClockWatch(lambda: _now_ms() / 1000)
+        self._rules = ClockRules(
+            longest_wait_ms=round(settings.schedule.longest_seconds * 1000),
+            push_hold_ms=round(settings.push_hold_seconds * 1000),
+        )
+        self._is_settled = False
         self._wake = trio.Event()
         self._looks = 0
 
@@ -149,11 +173,13 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
                 except SendFault:
                     # Cumulative: the device's next one covers it.
                     _log.debug("acknowledgement not noted", client_id=message.client_id)
-            case LaneDone(channel, client_id, device_id, is_recorded):
-                self._busy[channel].discard((client_id, device_id))
+            case LaneDone(channel, client_id, device_id, number, is_recorded):
+                turn = self._busy[channel].get((client_id, device_id))
+                if turn is not None and turn.number == number:
+                    del self._busy[channel][client_id, device_id]
                 await self._wake_soon(is_good=is_recorded)
             case ReleaseDone(client_id, is_recorded):
-                self._releasing.discard(client_id)
+                self._releasing.pop(client_id, None)
                 await self._wake_soon(is_good=is_recorded)
             case Watch(path):
                 self.context.monitor(next(one for one in self._places() if one.path == path))
@@ -163,12 +189,7 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
                 self.context.answer_later(self._carry_out, message)
 
     async def down(self, down: Down) -> None:
-        """A channel ended: what it was busy with is due still."""
-        if down.path == self._in_app.path:
-            self._releasing.clear()
-        for channel, place in self._channels.items():
-            if place.path == down.path:
-                self._busy[channel].clear()
+        """A channel ended: what it was busy with is due still, and is taken back at the next look (`_take_back`)."""
         self.context.after(RETRY_SECONDS, Watch(down.path))
 
     def snapshot(self) -> dict[str, object]:
@@ -192,6 +213,7 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
             wait_seconds = LOOK_SECONDS
             self._wake = trio.Event()
             try:
+                await self._settle_clock()
                 due = await self._storage.read(LOOK, LookWanted(now_ms=_now_ms()))
                 self._looks += 1
                 self._hand_out(due)
@@ -203,21 +225,56 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
             with trio.move_on_after(wait_seconds):
                 await self._wake.wait()
 
+    async def _settle_clock(self) -> None:
+        """Hours that were written down by a clock that ran ahead are set right: at the start, and when it is set back.
+
+        Raises as storage does; then the next look tries again.
+        """
+        set_back_ms = self._clock.set_back_ms()
+        if set_back_ms:
+            _log.warning("the clock was set back", seconds=set_back_ms / 1000)
+            self._rules = evolve(self._rules, set_back_ms=self._rules.set_back_ms + set_back_ms)
+            self._is_settled = False
+        if self._is_settled:
+            return
+        if await self._storage.read(IS_AHEAD, self._rules):
+            await self._storage.transact(SETTLE, self._rules, client_id="")
+        self._rules = evolve(self._rules, set_back_ms=0)
+        self._is_settled = True
+
+    def _take_back(self) -> None:
+        """Forget what was handed to incarnations that are no more, however many of them ended in between."""
+        for channel, busy in self._busy.items():
+            current = self._channels[channel].incarnation
+            for lane in [lane for lane, turn in busy.items() if turn.incarnation != current]:
+                del busy[lane]
+        current = self._in_app.incarnation
+        for client_id in [one for one, turn in self._releasing.items() if turn.incarnation != current]:
+            del self._releasing[client_id]
+
     def _hand_out(self, due: Due) -> None:
+        self._take_back()
         for name, client_id, device_id in due.lanes:
             channel = Channel(name)
             busy = self._busy.get(channel)
             if busy is None or (client_id, device_id) in busy or len(busy) >= LANES_IN_FLIGHT:
                 continue
-            if self._tell(self._channels[channel], DeliverLane(client_id, device_id)):
-                busy.add((client_id, device_id))
+            place, turn = self._channels[channel], self._turn(self._channels[channel])
+            if self._tell(place, DeliverLane(client_id, device_id, turn.number)):
+                busy[client_id, device_id] = turn
         for client_id in due.clients:
             if client_id in self._releasing or len(self._releasing) >= RELEASES_IN_FLIGHT:
                 continue
             if self._tell(self._in_app, ReleaseDue(client_id)):
-                self._releasing.add(client_id)
+                self._releasing[client_id] = self._turn(self._in_app)
+
+    def _turn(self, place: ActorRef[Any]) -> _Turn:
+        self._turns += 1
+        return _Turn(self._turns, place.incarnation)
 
     def _tell(self, place: ActorRef[Any], message: object) -> bool:
+        if not place.is_running:
+            return False
         try:
             place.tell_nowait(message)
         except SendFault as fault:
@@ -229,7 +286,11 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
 
     async def _carry_out(self, message: NotificationRequest) -> object:
         if isinstance(message, DescribePush):
-            return PushKey(public_key=(await self._keys()).public_key)
+            try:
+                return PushKey(public_key=(await self._keys()).public_key)
+            except (OSError, ValueError) as error:
+                _log.error("the key for Web Push cannot be used", problem=type(error).__name__)
+                raise CommandRefused(ErrorCode.UNAVAILABLE, "this server's key for Web Push cannot be read") from error
         call = _call_of(message)
         if isinstance(call.what, Query):
             return await self._storage.read(call.what, call.command)

@@ -38,6 +38,8 @@ IN_APP_DEVICE = ""
 RELEASE_ROWS = 500
 """Held deliveries that one transaction looks at."""
 DIGEST_TITLES = 5
+LONGEST_LIMIT_MS = 86_400_000
+"""A rate limit's window has at most a day."""
 _S = DeliveryState
 
 # Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
@@ -58,13 +60,15 @@ _RATE_LIMITED_UNTIL = (
 )
 _RELEASED = (
     select(deliveries.c.released_ms)
-    .where(*_OF_LANE, deliveries.c.released_ms > bindparam("since_ms"))
+    .where(*_OF_LANE, deliveries.c.released_ms > bindparam("since_ms"), deliveries.c.released_ms <= bindparam("now_ms"))
     .order_by(deliveries.c.released_ms.desc())
     .limit(bindparam("maximum"))
 )
 _IS_AWAKE = select(
     exists().where(
-        acknowledgements.c.client_id == bindparam("of_client"), acknowledgements.c.time_ms > bindparam("since_ms")
+        acknowledgements.c.client_id == bindparam("of_client"),
+        acknowledgements.c.time_ms > bindparam("since_ms"),
+        acknowledgements.c.time_ms <= bindparam("now_ms"),
     )
 )
 _DUE = (
@@ -270,7 +274,7 @@ class _Writing:
             # It may not overtake those that wait for their digest.
             waiting = self._connection.execute(_RATE_LIMITED_UNTIL, self._of(lane)).scalar()
             if waiting is not None:
-                return Verdict(hold=HoldReason.RATE_LIMIT, until_ms=waiting)
+                return Verdict(hold=HoldReason.RATE_LIMIT, until_ms=min(waiting, self._now_ms + LONGEST_LIMIT_MS))
         return verdict
 
     def released(self, client: Preferences, lane: _Lane) -> Sequence[int]:
@@ -282,7 +286,7 @@ class _Writing:
             return ()
         since = self._now_ms - max(one.seconds for one in limits) * 1000
         maximum = max(one.count for one in limits)
-        wanted = {**self._of(lane), "since_ms": since, "maximum": maximum}
+        wanted = {**self._of(lane), "since_ms": since, "now_ms": self._now_ms, "maximum": maximum}
         return sorted(self._connection.execute(_RELEASED, wanted).scalars())
 
     def due(self, lane: _Lane) -> Sequence[Row[Any]]:
@@ -296,7 +300,8 @@ class _Writing:
         """Did a device of the client acknowledge something a moment ago?"""
         if self._push_hold_ms == 0:
             return False
-        wanted = {"of_client": self._client_id, "since_ms": self._now_ms - self._push_hold_ms}
+        since_ms = self._now_ms - self._push_hold_ms
+        wanted = {"of_client": self._client_id, "since_ms": since_ms, "now_ms": self._now_ms}
         return bool(self._connection.execute(_IS_AWAKE, wanted).scalar())
 
 

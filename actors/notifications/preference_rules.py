@@ -102,7 +102,8 @@ def unwanted(preferences: Preferences, subject: Subject, channel: Channel) -> st
 
 def limited_until(limit: RateLimit, sent_ms: Sequence[int], now_ms: int) -> int | None:
     """When one more may be sent, POSIX milliseconds; None for now."""
-    window = [one for one in sent_ms if one > now_ms - limit.seconds * 1000]
+    # What seems to have been sent in a time to come was sent by a clock that ran ahead: nobody knows when.
+    window = [one for one in sent_ms if now_ms - limit.seconds * 1000 < one <= now_ms]
     return window[-limit.count] + limit.seconds * 1000 if len(window) >= limit.count else None
 
 

@@ -20,6 +20,7 @@ from actors.notifications.rows import (
     read_preferences,
     unread_count,
 )
+from actors.notifications.settling import IS_AHEAD, SETTLE
 from actors.notifications.tables import clients, deliveries, devices, notifications
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query, Trigger
@@ -394,6 +395,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     REMOVE,
     POST,
     ANNOUNCE,
+    SETTLE,
     *OUTBOX_OPERATIONS,
     *HISTORY_OPERATIONS,
 )
@@ -404,6 +406,7 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     READ_PREFERENCES,
     LIST_DEVICES,
     KNOWN_CLIENTS,
+    IS_AHEAD,
     *OUTBOX_QUERIES,
     *HISTORY_QUERIES,
 )

@@ -36,7 +36,12 @@ def notifications_tree(
         allow_private=settings.push_allow_private,
         ca_file=None if settings.push_ca_file is None else str(settings.push_ca_file),
     )
-    planner_settings = PlannerSettings(data_folder=settings.data_dir, push_contact=settings.push_contact)
+    planner_settings = PlannerSettings(
+        data_folder=settings.data_dir,
+        push_contact=settings.push_contact,
+        schedule=schedule,
+        push_hold_seconds=settings.push_hold_seconds,
+    )
     senders: dict[Channel, Callable[[], Sender]] = {
         Channel.WEB_PUSH: lambda: WebPushSender(outgoing, vapid_keys(planner_settings)),
         Channel.APNS: lambda: ApnsSender(outgoing, _credentials(settings)),

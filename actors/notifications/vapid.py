@@ -39,10 +39,10 @@ class VapidKeys:
     def authorization(self, endpoint: str, now_seconds: float | None = None) -> str:
         """Value of the `Authorization` header for this endpoint."""
         now = time.time() if now_seconds is None else now_seconds
-        parts = urlsplit(endpoint)
-        origin = f"{parts.scheme}://{parts.netloc}"
+        origin = _origin(endpoint)
         expires, token = self._tokens.get(origin, (0.0, ""))
-        if expires - now < RENEW_SECONDS:
+        # Ahead of what one made now would have, it was made by a clock that has been set back since.
+        if not RENEW_SECONDS <= expires - now <= TOKEN_SECONDS:
             expires = now + TOKEN_SECONDS
             token = jwt.encode(
                 {"aud": origin, "exp": int(expires), "sub": self._contact}, self._private, algorithm="ES256"
@@ -51,6 +51,14 @@ class VapidKeys:
                 self._tokens.clear()
             self._tokens[origin] = (expires, token)
         return f"vapid t={token}, k={self.public_key}"
+
+
+def _origin(endpoint: str) -> str:
+    """As browsers and push services write an origin (RFC 6454, 6.2): small letters, no default port."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" + ("" if parts.port in (None, 443) else f":{parts.port}")
 
 
 def load_or_make_keys(folder: Path, contact: str) -> VapidKeys:

@@ -70,7 +70,11 @@ class WebPushSender:
             content = encrypted(payload, page.secret)
         except (ValueError, http_ece.ECEException):
             return Attempt(is_final=True, reason="the subscription's keys are no keys")
-        keys = await self._keys()
+        try:
+            keys = await self._keys()
+        except (OSError, ValueError):
+            # Its owner can mend the file while the server runs.
+            return Attempt(reason="the server's key for Web Push cannot be read")
         answer = await self._outgoing.post(
             page.address,
             {

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +9,20 @@ import sqlalchemy
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
+from actors.storage.columns import COLUMNS
 from actors.storage.database import open_engine
+from actors.storage.database_copy import copy_database
 from actors.storage.errors import DatabaseUnusable, SchemaTooNew
 
-__all__ = ["NEWEST_REVISION", "migrate", "prepare_database"]
+__all__ = ["NEWEST_REVISION", "migrate", "prepare_database", "schema_problem"]
 
 NEWEST_REVISION = "0006"
 """What this version of the program writes; a test compares it with the migrations."""
 MIGRATIONS = Path(__file__).parent / "migrations"
+WAY_OUT = (
+    "put back a copy of it (the server makes one, NAME.before-REVISION, before it changes the tables of a file), or "
+    "start with another data folder or another `database`"
+)
 
 
 def prepare_database(url: URL) -> str:
@@ -29,35 +32,76 @@ def prepare_database(url: URL) -> str:
     """
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         assert url.database is not None
-        path = Path(url.database)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():
-            path.touch(mode=0o600)
+        _make_file(Path(url.database))
     engine = open_engine(url, writes=True)
     try:
         with engine.connect() as connection:
-            had = _revision(connection)
-            connection.rollback()
-            if had == NEWEST_REVISION:
-                return had
-            if had > NEWEST_REVISION:
-                raise SchemaTooNew(
-                    f"the database is of revision {had}, this program knows {NEWEST_REVISION}; start the newer program, "
-                    "or use another data folder"
-                )
-            if had and url.get_backend_name() == "sqlite":
-                _copy(Path(str(url.database)), had)
-            migrate(connection, NEWEST_REVISION)
+            # For writing from the first statement on: nobody commits between a copy and what follows it.
+            with connection.begin():
+                had = _revision(connection)
+                problem = schema_problem(connection) if had == NEWEST_REVISION else _problem_of(connection, had)
+                if problem is not None:
+                    raise DatabaseUnusable(f"the database {url.render_as_string()} {problem}; {WAY_OUT}")
+                if had == NEWEST_REVISION:
+                    return had
+                if had and url.get_backend_name() == "sqlite":
+                    copy_database(Path(str(url.database)), f"before-{had}")
+                _migrate(connection, had, NEWEST_REVISION)
             return had
     except sqlalchemy.exc.SQLAlchemyError as error:
         cause = error.__cause__ or error
-        raise DatabaseUnusable(f"the database {url.render_as_string()} cannot be used: {cause}") from error
+        raise DatabaseUnusable(f"the database {url.render_as_string()} cannot be used: {cause}; {WAY_OUT}") from error
     finally:
         engine.dispose()
 
 
 def migrate(connection: Connection, revision: str) -> None:
     """Bring the schema to ``revision``, up or down, in one transaction. Blocking."""
+    with connection.begin():
+        _migrate(connection, _revision(connection), revision)
+
+
+def schema_problem(connection: Connection) -> str | None:
+    """What tables and columns lack of the newest revision, or have that is not in it; None where they agree. Blocking."""
+    inspector = inspect(connection)
+    there = inspector.get_multi_columns(filter_names=list(COLUMNS))
+    found = {key[1]: {str(one["name"]) for one in columns} for key, columns in there.items()}
+    for table, names in COLUMNS.items():
+        wanted = set(names.split())
+        if table not in found:
+            return f"says that it is of revision {NEWEST_REVISION}, and its table {table} is missing"
+        other = sorted(wanted ^ found[table])
+        if other:
+            verb = "lacks" if other[0] in wanted else "has an unknown"
+            return f"says that it is of revision {NEWEST_REVISION}, and its table {table} {verb} column {other[0]}"
+    return None
+
+
+def _problem_of(connection: Connection, revision: str) -> str | None:
+    """Why a database of another revision cannot be brought up to date; None where it can. Raises `SchemaTooNew`."""
+    known = {path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
+    if revision > NEWEST_REVISION:
+        raise SchemaTooNew(
+            f"the database is of revision {revision}, this program knows {NEWEST_REVISION}; start the newer program, "
+            "or use another data folder"
+        )
+    if not revision:
+        ours = sorted(COLUMNS.keys() & set(inspect(connection).get_table_names()))
+        return f"has the table {ours[0]} and says nothing of its revision" if ours else None
+    return None if revision in known else f"is of the revision {revision!r}, of which this program knows nothing"
+
+
+def _make_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            path.touch(mode=0o600)
+    except OSError as error:
+        raise DatabaseUnusable(f"the database {path} cannot be made: {error.strerror}") from error
+
+
+def _migrate(connection: Connection, now: str, revision: str) -> None:
+    """In the caller's transaction."""
     # Imported here: a server whose database is up to date never needs it.
     from alembic import command
     from alembic.config import Config
@@ -65,10 +109,8 @@ def migrate(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
-    with connection.begin():
-        now = _revision(connection)
-        step: Any = command.downgrade if revision < now else command.upgrade
-        step(config, "base" if revision == "" else revision)
+    step: Any = command.downgrade if revision < now else command.upgrade
+    step(config, "base" if revision == "" else revision)
 
 
 def _revision(connection: Connection) -> str:
@@ -76,14 +118,3 @@ def _revision(connection: Connection) -> str:
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
-
-
-def _copy(path: Path, revision: str) -> None:
-    """Copy the file with all that is committed in its log."""
-    target = path.with_name(f"{path.name}.before-{revision}")
-    try:
-        with closing(sqlite3.connect(path)) as source:
-            source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        shutil.copy2(path, target)
-    except OSError as error:
-        raise DatabaseUnusable(f"{path} could not be copied before its migration: {error.strerror}") from error

@@ -98,7 +98,7 @@ async def test_an_address_in_place_of_a_name_is_checked_as_well(url: str) -> Non
             await outgoing.post(url, {}, b"")
 
 
-@pytest.mark.parametrize("url", ["http://a.example/", "ftp://a.example/", "file:///etc/passwd", "HTTPS://a.example"])
+@pytest.mark.parametrize("url", ["http://a.example/", "ftp://a.example/", "file:///etc/passwd", "//a.example/"])
 async def test_nothing_but_https_is_spoken(url: str) -> None:
     async with Outgoing(OutgoingSettings(), resolve=Names()) as outgoing:
         with pytest.raises(AddressRefused, match="only https"):

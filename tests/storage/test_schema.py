@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, inspect, text
 from sqlalchemy.engine import URL
 
+from actors.storage.columns import COLUMNS
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable, SchemaTooNew
 from actors.storage.schema import MIGRATIONS, NEWEST_REVISION, migrate, prepare_database
@@ -113,3 +114,8 @@ def test_on_postgresql_every_step_goes_up_and_down_and_ends_at_the_tables() -> N
         for revision in reversed(steps):
             migrate(connection, revision)
     engine.dispose()
+
+
+def test_what_a_start_looks_for_is_what_the_rooms_describe() -> None:
+    described = {table.name: {column.name for column in table.columns} for table in all_tables().tables.values()}
+    assert {name: set(columns.split()) for name, columns in COLUMNS.items()} == described

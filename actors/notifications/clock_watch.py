@@ -1,0 +1,37 @@
+"""Notices that the wall clock was set back, by holding it against one that nobody sets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["ClockWatch"]
+
+SLACK_SECONDS = 1.0
+"""Clocks that are kept right are corrected by less at a time."""
+
+
+class ClockWatch:
+    """Both clocks as they stood at the last look."""
+
+    def __init__(
+        self, wall_seconds: Callable[[], float] = time.time, steady_seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._wall_seconds = wall_seconds
+        self._steady_seconds = steady_seconds
+        self._offset = wall_seconds() - steady_seconds()
+
+    def set_back_ms(self) -> int:
+        """By how many milliseconds the wall clock was set back since the last call; 0 where it was not.
+
+        Little by little counts as well: what was too little to be told stays for the next call.
+        """
+        offset = self._wall_seconds() - self._steady_seconds()
+        back_seconds = self._offset - offset
+        if back_seconds < 0:
+            # Ahead, by a hand or by a sleep in which the steady clock stood still: from here on this is right.
+            self._offset = offset
+        if back_seconds < SLACK_SECONDS:
+            return 0
+        self._offset = offset
+        return round(back_seconds * 1000)

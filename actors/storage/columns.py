@@ -1,0 +1,51 @@
+"""Tables and columns of the newest revision, so that a database that only claims to be of it is found out.
+
+The rooms' own tables stand in their folders, which storage knows nothing of; a test holds both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["COLUMNS"]
+
+COLUMNS: Mapping[str, str] = {
+    "access_tokens": "token_id name digest client_ids roles created_ms expires_ms revoked_ms is_local",
+    "acknowledgements": "client_id device_id stream epoch seq time_ms",
+    "assists": "stream client_id domain command_id conversation turn intent restart started_ms",
+    "board_limits": "client_id project status most",
+    "client_logs": "client_id epoch head",
+    "conversations": (
+        "client_id name created_ms updated_ms deleted_ms last_turn first_turn window_start bytes "
+        "running_command running_stream"
+    ),
+    "events": "client_id seq type channel priority time_ms data bytes",
+    "generations": (
+        "stream client_id device_id command_id digest domain request prompt_tokens started_ms ended_ms text last"
+    ),
+    "idempotency": "client_id device_id command_id digest outcome head time_ms",
+    "notification_acknowledgements": "client_id device_id seq time_ms",
+    "notification_clients": "client_id last_number preferences",
+    "notification_deliveries": (
+        "notification_id channel device_id client_id number state reason attempts due_ms released_ms sent_ms "
+        "delivered_ms opened_ms digest_id"
+    ),
+    "notification_devices": (
+        "client_id device_id channel address secret environment topic app_version device_model timezone "
+        "locale preferences created_ms updated_ms due_ms"
+    ),
+    "notifications": "notification_id client_id number kind priority title body fields data created_ms read_ms is_digest",
+    "subscriptions": "client_id device_id channels min_priority max_events_per_second batch_ms",
+    "task_dependencies": "task_id depends_on place",
+    "task_history": (
+        "number client_id task_id project version kind time_ms device_id from_status to_status stay_ms cycle_ms changes"
+    ),
+    "task_tags": "task_id tag",
+    "tasks": (
+        "id client_id project title description status priority position tags attachments agent_decision "
+        "assignee estimate_hours actual_hours due_ms confidence ai_analysis ai_analysis_status "
+        "ai_analysis_confidence version created_ms updated_ms entered_ms started_ms due_told_ms search_text"
+    ),
+    "turns": "client_id name number role content prompt intent is_partial bytes time_ms",
+}
+"""Names of each table's columns."""
