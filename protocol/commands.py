@@ -114,8 +114,8 @@ def _known_channel(one: Any) -> str | None:
 
 def _token_biases(_: object, attribute: Attribute[Any], value: dict[str, float] | None) -> None:
     for token, bias in (value or {}).items():
-        if not (token.isascii() and token.isdigit() and len(token) <= 9):
-            raise FieldFault(f"{attribute.name}.{token[:20]}", "must be a token id in decimal digits")
+        if not (token.isascii() and token.isdigit() and len(token) <= 9 and token == str(int(token))):
+            raise FieldFault(f"{attribute.name}.{token[:20]}", "must be a token id in decimal digits, 100 and not 0100")
         if not -100 <= bias <= 100:
             raise FieldFault(f"{attribute.name}.{token}", f"must be between -100 and 100, not {bias:g}")
 

@@ -11,7 +11,7 @@ import msgspec
 
 from protocol.errors import BadMessage
 
-__all__ = ["MAXIMUM_INTEGER", "json_type", "parse_object"]
+__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_NESTING", "json_type", "parse_object"]
 
 MAXIMUM_NESTING = 64
 MAXIMUM_INTEGER = 2**53

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from attrs import asdict, field, frozen
 
-__all__ = ["Sampling", "position_key"]
+__all__ = ["COLDEST", "Sampling", "position_key"]
 
+COLDEST = 1e-5
+"""Below this temperature the likeliest token is all there is, as in vLLM: what tells neighbours apart is rounding."""
 _MASK = (1 << 64) - 1
+
+
+def _cold_or_warm(temperature: float) -> float:
+    return temperature if temperature >= COLDEST else 0.0
 
 
 @frozen(kw_only=True)
 class Sampling:
     """Sampling settings of one row, already validated against the vocabulary."""
 
-    temperature: float = 0.0
+    temperature: float = field(default=0.0, converter=_cold_or_warm)
+    """0 takes the likeliest token, and so does what is below `COLDEST`."""
     top_p: float = 1.0
     top_k: int = 0
     """0 keeps all."""

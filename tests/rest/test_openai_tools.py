@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -11,7 +12,11 @@ import pytest
 import trio
 
 from actors.inference.messages import ToolCallFormat
-from actors.inference.text.text_model import MockText
+from actors.inference.text.text_model import CheckpointText, MockText
+from actors.rest.openai.requests import ChatCompletionRequest, generate_from_chat
+from protocol.codec import structure
+from tests.inference.test_text_model import WITH_TOOLS
+from tests.inference.tiny_text import write_text_folder
 from tests.server_fixture import RunningServer
 
 pytestmark = pytest.mark.integration
@@ -181,3 +186,33 @@ async def test_without_tools_in_the_template_they_are_refused_by_name(
     with pytest.raises(openai.BadRequestError, match="chat template has no tools") as refused:
         await chat(engineless_server, **{"messages": said("x"), **options})
     assert refused.value.param == parameter
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"a": "\\ud83d"}',
+        '{"a": "\\ude00\\ud83d"}',
+        '{"\\udfff": 1}',
+        '{"a": [{"b": "x\\ud800y"}]}',
+        '{"a": 1e999}',
+        '{"a": NaN}',
+        '{"a": ' + "[" * 100 + "]" * 100 + "}",
+        '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"a": ' + "9" * 5000 + "}",
+        '{"a": "half of an ans',
+        '{"a": "\\ud83d\\ude00", "b": 12345678901234567890, "c": [[1.5e300]]}',
+    ],
+    ids=lambda text: text[:24],
+)
+def test_past_arguments_are_shown_to_the_model_whatever_they_are(tmp_path: Path, arguments: str) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(WITH_TOOLS)
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    messages = [
+        *said("x"),
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "ok"},
+    ]
+    request = structure({"model": "m", "messages": messages, "tools": TOOLS}, ChatCompletionRequest)
+    assert CheckpointText(folder).encode(generate_from_chat(request, ToolCallFormat.TAGGED))

@@ -6,6 +6,7 @@ its noise comes from a key made of its seed and position. So a row draws the sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -19,6 +20,14 @@ from actors.inference.sampling import Sampling, position_key
 from actors.inference.worker.stepper import Row, RowFailure
 
 __all__ = ["Sampled", "check_token_ids", "sample"]
+
+LARGEST_SCORE = 1e30
+"""Scores stay within this, so that sums and differences of them are numbers."""
+LEAST_NOISE = -50.0
+"""A draw of 0 would make infinitely little of a token that may be all there is; it comes once in 2^32 draws or less."""
+LEAST_LOG_PROBABILITY = -9999.0
+"""Of what a model rules out, as OpenAI writes it: JSON has no infinity."""
+NO_NUMBERS = RowFailure("the model's scores are not numbers")
 
 
 @frozen
@@ -42,7 +51,9 @@ def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]) -
     scores, failed = _adjusted(logits, rows, matchers)
     is_cold = all(row.sampling.temperature == 0 for row in rows)
     chosen = library.asarray(_likeliest_of_all(scores) if is_cold else _drawn(scores, rows))
+    failed |= {index: NO_NUMBERS for index, one in enumerate(normalizer.tolist()) if not math.isfinite(one)}
     own = library.take_along_axis(library.asarray(logits), chosen[:, None], axis=-1)[:, 0] - normalizer
+    own = library.maximum(own, LEAST_LOG_PROBABILITY)
     alternatives = [
         None if row.alternatives is None else _likeliest(logits[index] - float(normalizer[index]), row.alternatives)
         for index, row in enumerate(rows)
@@ -70,7 +81,9 @@ def _normalizers(logits: mx.array) -> Any:
 
 def _normalizer(scores: NDArray[numpy.float32]) -> float:
     peak = scores.max()
-    return float(numpy.log(numpy.exp(scores - peak).sum()) + peak)
+    # What is beyond the range of numbers below the peak is nothing.
+    with numpy.errstate(over="ignore", invalid="ignore"):
+        return float(numpy.log(numpy.exp(scores - peak).sum()) + peak)
 
 
 def _likeliest_of_all(scores: mx.array) -> Any:
@@ -84,10 +97,10 @@ def _likeliest(log_probabilities: mx.array, count: int) -> list[tuple[int, float
     if count == 0:
         return []
     best = mx.argpartition(-log_probabilities, count - 1)[:count]
-    values = log_probabilities[best]
+    values = mx.maximum(log_probabilities[best], LEAST_LOG_PROBABILITY)
     mx.eval(best, values)
     pairs: list[tuple[int, float]] = list(zip(best.tolist(), values.tolist(), strict=True))  # type: ignore[arg-type]
-    return sorted(pairs, key=lambda pair: -pair[1])
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
 
 def check_token_ids(ids: Collection[int], vocabulary: int) -> None:
@@ -108,7 +121,7 @@ def _adjusted(
         if not row.sampling.changes_logits and matcher is None:
             continue
         try:
-            scores = logits[index]
+            scores = mx.clip(logits[index], -LARGEST_SCORE, LARGEST_SCORE)
             if row.sampling.changes_logits:
                 scores = _penalized(scores, row, row.sampling)
             changed[index] = scores if matcher is None else _masked(scores, matcher)
@@ -155,14 +168,13 @@ def _drawn(scores: mx.array, rows: list[Row]) -> mx.array:
     """Gumbel-max draws for hot rows, the likeliest token for cold ones."""
     settings = [row.sampling for row in rows]
     temperatures = mx.array([one.temperature if one.temperature > 0 else 1.0 for one in settings])
-    scaled = scores / temperatures[:, None]
+    # The likeliest is at 0 whatever the temperature makes of the rest.
+    scaled = (scores - mx.max(scores, axis=-1, keepdims=True)) / temperatures[:, None]
     truncated = [index for index, one in enumerate(settings) if one.truncates]
     if truncated:
         # Sorting a vocabulary costs more than anything else here, so only the rows that ask for it are sorted.
-        thresholds = mx.full((len(rows),), -mx.inf)
         indexes = mx.array(truncated)
-        thresholds[indexes] = _thresholds(scaled[indexes], [settings[index] for index in truncated])
-        scaled = mx.where(scaled >= thresholds[:, None], scaled, -mx.inf)
+        scaled[indexes] = _truncated(scaled[indexes], [settings[index] for index in truncated])
     hot = [index for index, one in enumerate(settings) if one.temperature > 0]
     noise = _noise([rows[index] for index in hot], scores.shape[-1])
     if len(hot) < len(rows):
@@ -177,16 +189,15 @@ def _noise(rows: list[Row], vocabulary: int) -> mx.array:
     keys = numpy.array([position_key(row.sampling.seed, len(row.emitted_ids)) for row in rows], dtype=numpy.uint64)
     halves = numpy.stack([keys >> 32, keys & 0xFFFFFFFF], axis=-1).astype(numpy.uint32)
     draw = mx.vmap(lambda key: mx.random.gumbel((vocabulary,), key=key))
-    drawn: mx.array = draw(mx.array(halves))
-    return drawn
+    return mx.maximum(draw(mx.array(halves)), LEAST_NOISE)
 
 
-def _thresholds(scaled: mx.array, settings: list[Sampling]) -> mx.array:
-    """The lowest score that each row keeps: top_k, top_p and min_p all keep a prefix of the sorted scores."""
+def _truncated(scaled: mx.array, settings: list[Sampling]) -> mx.array:
+    """Rows with only the tokens that they keep: top_k, top_p and min_p all keep a prefix of the sorted scores."""
     library = _array_library()
     vocabulary = scaled.shape[-1]
     ordered = -library.sort(-library.asarray(scaled), axis=-1)
-    likelihoods = library.exp(ordered - ordered[:, :1])
+    likelihoods = library.exp(ordered)
     probabilities = likelihoods / library.sum(likelihoods, axis=-1, keepdims=True)
     before = library.cumsum(probabilities, axis=-1) - probabilities
     # Rounding lets the sum of all reach 1 before the last token, and a row without top_p keeps even that one.
@@ -194,5 +205,12 @@ def _thresholds(scaled: mx.array, settings: list[Sampling]) -> mx.array:
     top_k = library.array([one.top_k or vocabulary for one in settings])[:, None]
     min_p = library.array([one.min_p for one in settings])[:, None]
     kept = (before < top_p) & (library.arange(vocabulary)[None] < top_k) & (likelihoods >= min_p)
-    last = library.maximum(library.sum(kept, axis=-1), 1) - 1
-    return mx.array(library.take_along_axis(ordered, last[:, None], axis=-1)[:, 0])
+    count = library.maximum(library.sum(kept, axis=-1), 1)[:, None]
+    lowest = library.take_along_axis(ordered, count - 1, axis=-1)
+    values = library.asarray(scaled)
+    is_kept = values >= lowest
+    if bool(library.any(library.sum(is_kept, axis=-1, keepdims=True) > count)):
+        # Of tokens as likely as the last that is kept, the first are kept: with a top_k of 1, one.
+        equal = values == lowest
+        is_kept &= ~equal | (library.cumsum(equal, axis=-1) <= count - library.sum(values > lowest, -1, keepdims=True))
+    return mx.where(mx.array(is_kept), scaled, -mx.inf)

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import Attribute, evolve, field, frozen
 
 from protocol.codec import unstructure
+from protocol.json_text import MAXIMUM_NESTING
 from protocol.validation import FieldFault, length, one_of
 
 __all__ = ["CalledTool", "Tool", "as_templates_know", "readable_calls", "readable_tools", "turns_of"]
@@ -28,11 +29,33 @@ def _function_name(_: object, attribute: Attribute[Any], value: str) -> None:
 def _json_object(_: object, attribute: Attribute[Any], value: str) -> None:
     """Text of an object, or what is no JSON at all: an answer that ended too early left it so, and is sent back."""
     try:
-        is_other = not isinstance(json.loads(value), dict)
+        is_other = not isinstance(_read(value), dict)
     except (ValueError, RecursionError):
         is_other = False
     if is_other:
         raise FieldFault(attribute.name, "must be the text of a JSON object")
+
+
+def _read(text: str) -> Any:
+    """The value of a JSON text that a template can write again. Raises `ValueError` or `RecursionError` for any other.
+
+    That leaves out infinities (1e999), half of a surrogate pair (an escape without its other half), and what is
+    nested so deep that it can be read and not written.
+    """
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    if _depth(value) > MAXIMUM_NESTING:
+        raise ValueError("nested too deep")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How deep arrays and objects are nested, up to one more than is allowed."""
+    depth, below = 0, [value]
+    while depth <= MAXIMUM_NESTING and (containers := [one for one in below if isinstance(one, (dict, list))]):
+        depth += 1
+        below = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 @frozen(kw_only=True)
@@ -67,7 +90,7 @@ class CalledFunction:
     def value(self) -> Any:
         """The object; what is none stays the text that the model once wrote."""
         try:
-            value = json.loads(self.arguments) if self.arguments.strip() else {}
+            value = _read(self.arguments) if self.arguments.strip() else {}
         except (ValueError, RecursionError):
             return self.arguments
         return value if isinstance(value, dict) else self.arguments
