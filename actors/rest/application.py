@@ -132,7 +132,7 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(RuntimeFault)
     async def fault(error: RuntimeFault) -> Response:
-        _log.error("request failed", path=request.path, exc_info=error)
+        _log.error("request failed", path=request.path, request_id=_request_id(), exc_info=error)
         return problem(ErrorCode.INTERNAL, "the server failed to carry this out")
 
     @app.errorhandler(RequestEntityTooLarge)
@@ -151,5 +151,11 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(Exception)
     async def unexpected(error: Exception) -> Response:
-        _log.error("request failed", path=request.path, exc_info=error)
+        _log.error("request failed", path=request.path, request_id=_request_id(), exc_info=error)
         return problem(ErrorCode.INTERNAL, "the server failed to carry this out")
+
+
+def _request_id() -> str | None:
+    """What the answer's `X-Request-Id` says."""
+    found: str | None = request.scope["state"].get("request_id")
+    return found

@@ -1,19 +1,40 @@
-"""The door of REST: one check before every route, so that a new route cannot forget it."""
+"""The door of REST: one check before every route, so that a new route cannot forget it, and what every answer says."""
 
 from __future__ import annotations
 
-from quart import request
+from quart import Response, g, request
+from quart.globals import request_ctx
 from quart_trio import QuartTrio
 
 from actors.access.messages import CheckDoor, EntryRefused
 from actors.refusals import CommandRefused
+from actors.rest.answers import empty_answer
+from actors.rest.cross_origin import answer_headers, preflight_headers
+from actors.rest.problems import problem
+from actors.rest.request_heads import METHODS
 from actors.rest.rooms import ACCESS_SECONDS, Rooms, identity
 from protocol.errors import ErrorCode
 
 __all__ = ["OPERATOR_PREFIXES", "PUBLIC_PATHS", "needs_operator", "register_entry"]
 
-PUBLIC_PATHS = frozenset({"/health/live", "/health/ready"})
-"""Asked by whatever watches over the process, which has no token."""
+PUBLIC_PATHS = frozenset(
+    {
+        # Asked by whatever watches over the process, which has no token.
+        "/health/live",
+        "/health/ready",
+        # Pages on which a token can be given, and what they are made of: the same for everybody, and no secret in it.
+        "/docs",
+        "/docs/start.js",
+        "/docs/swagger-ui-bundle.js",
+        "/docs/swagger-ui.css",
+        "/openapi.json",
+        "/push",
+        "/push/page.css",
+        "/push/page.js",
+        "/push/worker.js",
+    }
+)
+"""Answered without a token."""
 OPERATOR_PREFIXES = ("/models", "/metrics")
 """They change the server for everybody, or tell about everybody."""
 
@@ -25,9 +46,11 @@ def needs_operator(path: str) -> bool:
 
 def register_entry(app: QuartTrio, rooms: Rooms) -> None:
     """Check door, token and role of every request, those for routes that are not there too."""
+    # A path with an empty part, or with a slash too many, is another path: it is not there.
+    app.url_map.merge_slashes = False
 
     @app.before_request
-    async def check_entry() -> None:
+    async def check_entry() -> Response | None:
         try:
             await rooms.access.ask(
                 CheckDoor(
@@ -39,8 +62,50 @@ def register_entry(app: QuartTrio, rooms: Rooms) -> None:
             )
         except EntryRefused as refusal:
             raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal)) from None
+        g.allowed_origin = request.headers.get("Origin")
+        if request.method == "OPTIONS" and (answer := _options()) is not None:
+            return answer
         if request.path in PUBLIC_PATHS:
-            return
+            return None
         who = await identity(rooms, (request.view_args or {}).get("client_id"))
         if needs_operator(request.path) and not who.is_operator:
             raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator")
+        return _encoding_problem()
+
+    @app.after_request
+    async def say_to_pages(response: Response) -> Response:
+        if "Access-Control-Allow-Methods" not in response.headers:
+            for name, value in answer_headers(g.get("allowed_origin")).items():
+                response.headers.add(name, value)
+        return response
+
+
+def _options() -> Response | None:
+    """What is answered to everybody: a preflight, which no browser sends a token with, and the server as a whole."""
+    if request.scope["raw_path"] == b"*":
+        return empty_answer(204, {"Allow": ", ".join(METHODS)})
+    origin = request.headers.get("Origin")
+    if origin is None or "Access-Control-Request-Method" not in request.headers:
+        return None
+    adapter = request_ctx.url_adapter
+    methods = set() if adapter is None else set(adapter.allowed_methods())
+    headers = preflight_headers(
+        origin,
+        # Of a path that is not there the answer itself shall tell.
+        methods or METHODS,
+        request.headers.get("Access-Control-Request-Headers"),
+        asks_for_private_network=request.headers.get("Access-Control-Request-Private-Network") == "true",
+    )
+    return empty_answer(204, headers)
+
+
+def _encoding_problem() -> Response | None:
+    """Bodies are taken as they are: what is compressed could be a thousand times as large as what was sent."""
+    encodings = [one.strip().lower() for one in request.headers.get("Content-Encoding", "").split(",")]
+    if all(one in ("", "identity") for one in encodings):
+        return None
+    refusal = problem(
+        ErrorCode.BAD_MESSAGE, "bodies are taken as they are, without an encoding", field="Content-Encoding", status=415
+    )
+    refusal.headers["Accept-Encoding"] = "identity"
+    return refusal

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+import trio
 from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
@@ -16,6 +17,8 @@ from actors.rest.problems import problem
 from protocol.errors import ErrorCode
 
 __all__ = ["FrameworkConnection"]
+
+UNREAD_BODY_SECONDS = 1.0
 
 _log = structlog.get_logger("rest")
 
@@ -32,6 +35,9 @@ class FrameworkConnection(TrioASGIHTTPConnection):
             await super().__call__(receive, send)
         except _Unreadable as error:
             _log.info("request unreadable", reason=str(error))
+            # Its body is nobody's to read, and an answer waits for its end.
+            with trio.move_on_after(UNREAD_BODY_SECONDS):
+                await receive()
             await self._send_response(send, problem(ErrorCode.BAD_MESSAGE, "this is no request that can be read"))
 
     def _create_request_from_scope(self, send: Any) -> Request:

@@ -2,21 +2,25 @@
 
 hypercorn counts the time of each read alone, so that a client which sends a byte now and then keeps its connection for
 ever (slow loris); here the whole head and the whole body are counted. It also shields `send_all` without a deadline, so
-that one client which stops reading would make it deaf to shutdown. HTTP/1.1 alone is spoken: nothing here would hold
-for HTTP/2, which hypercorn takes up on a client's word.
+that one client which stops reading would make it deaf to shutdown. What ends ends in the order of RFC 9112, 9.6: our
+half first, then, for a short time, what the client still sends is read and forgotten. A close over unread bytes would
+reset the connection under an answer that the client has not read yet.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import socket
 from typing import Any
-from urllib.parse import urlsplit
 
 import h11
 import structlog
 import trio
 from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
+
+from actors.rest.http_protocol import RequestProtocol
 
 __all__ = ["DeadlineTCPServer"]
 
@@ -27,13 +31,22 @@ HEAD_SECONDS = 10.0
 """From a request's first byte, or from the connection, to the end of its head; with TLS, also from there to here."""
 BODY_SECONDS = 30.0
 """From the end of a request's head to the end of its body; the application gives up before, and says so."""
+LINGER_SECONDS = 5.0
+"""After our end a client may go on sending for this long; what comes is forgotten."""
+LINGER_BYTES = 16 * 1024 * 1024
+PROBE_SECONDS = 1.0
+"""After a client has ended its half, until it is looked whether it still reads; then twice as long each time."""
+LONGEST_PROBE_SECONDS = 8.0
+PROBE_ANSWER_SECONDS = 0.1
+"""For a reset to come back."""
 READ_BYTES = 65_536
-HEAD_BYTES = 16 * 1024
-"""Of one request: its address and all its headers."""
 
 
 class DeadlineTCPServer(TCPServer):
     """One HTTP connection whose reads and writes end, one way or the other, within their times."""
+
+    _is_closing = False
+    _is_reset = False
 
     async def run(self) -> None:
         """Serve until either side closes."""
@@ -43,6 +56,8 @@ class DeadlineTCPServer(TCPServer):
     @property
     def missing(self) -> str | None:
         """Which part of a request is still to come, `head` or `body`; None where the client waits for its answer."""
+        if self._is_closing:
+            return "head"
         protocol: Any = getattr(self, "protocol", None)
         state = h11.IDLE if protocol is None else protocol.protocol.connection.their_state
         return {h11.IDLE: "head", h11.SEND_BODY: "body"}.get(state)
@@ -53,7 +68,8 @@ class DeadlineTCPServer(TCPServer):
             # hypercorn comes here in the task of the application, whose end it has just brought about: without
             # the shield a client that asked for `Connection: close` would wait for that in vain.
             with trio.move_on_after(1, shield=True):
-                await super().protocol_send(event)
+                await self._end_our_half()
+                await self.protocol.handle(Closed())
             self._scope.cancel(reason="the connection is closed")
             return
         if not isinstance(event, RawData):
@@ -72,13 +88,14 @@ class DeadlineTCPServer(TCPServer):
                 return
             if scope.cancelled_caught:
                 _log.info("reader too slow, connection aborted")
+                self._is_reset = True
                 await trio.aclose_forcefully(self.stream)
                 await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
-        # Reached inside the wrapper, which would take up HTTP/2 where ours shall refuse it.
-        http: Any = self.protocol.protocol
-        http._check_protocol = _stay_with_http_1
+        # Put inside the wrapper, which would take up HTTP/2 and WebSocket.
+        http = RequestProtocol(self.protocol)
+        self.protocol.protocol = http
         head_began: float | None = trio.current_time()
         body_began: float | None = None
         while True:
@@ -102,9 +119,10 @@ class DeadlineTCPServer(TCPServer):
             try:
                 await http.handle(RawData(bytes(data)))
             except h11.RemoteProtocolError as error:
-                await http._send_error_response(error.error_status_hint)
+                await http.refuse(error)
                 break
             if not data:
+                await self._answer_half_closed(http)
                 break
             state = http.connection.their_state
             if state is not h11.SEND_BODY:
@@ -119,30 +137,47 @@ class DeadlineTCPServer(TCPServer):
         # hypercorn would keep what the client has closed for the whole keep-alive time.
         await self.idle_task.stop()
 
+    async def _answer_half_closed(self, http: RequestProtocol) -> None:
+        """Until the answer is through (which cancels this), or the client is found to read no more.
 
-def _check_target(request: h11.Request) -> None:
-    """Refuse a request's target (RFC 9112, 3.2) that is no path, and one whose host is not that of the header.
+        A client that has only ended its half looks like one that has gone. A word that means nothing tells them apart:
+        who has gone resets the connection.
+        """
+        stream = _transport(self.stream)
+        if not hasattr(self.stream, "socket"):
+            # TLS has no half-closed connections.
+            return
+        seconds = PROBE_SECONDS
+        while http.stream is not None:
+            await trio.sleep(seconds)
+            await http.probe()
+            await trio.sleep(PROBE_ANSWER_SECONDS)
+            if stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                break
+            seconds = min(2 * seconds, LONGEST_PROBE_SECONDS)
 
-    quart takes both apart before anything of ours sees them, and fails at what it cannot read. It sees them unquoted:
-    a host that would be another then is none of ours, as no name and no address of this machine has a `%`.
-    """
-    if request.target.startswith(b"/") or request.target == b"*":
-        return
-    try:
-        target = urlsplit(request.target.decode("ascii"))
-    except ValueError:
-        target = urlsplit("")
-    host = dict(request.headers).get(b"host", b"").decode("latin-1")
-    if target.scheme not in ("http", "https") or "%" in target.netloc or target.netloc.lower() != host.lower():
-        raise h11.RemoteProtocolError("no target of this server", error_status_hint=400)
+    async def _end_our_half(self) -> None:
+        """Nothing more will be written. Raises nothing."""
+        self._is_closing = True
+        try:
+            await _transport(self.stream).send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            # They are gone already, or stuck in a write that is being aborted.
+            self._is_reset = True
+
+    async def _close(self) -> None:
+        """In place of hypercorn's, which closes over what was not read."""
+        with trio.move_on_after(LINGER_SECONDS, shield=True):
+            if not self._is_closing:
+                await self._end_our_half()
+            left = 0 if self._is_reset else LINGER_BYTES
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while left > 0 and (forgotten := await _transport(self.stream).receive_some(READ_BYTES)):
+                    left -= len(forgotten)
+        await trio.aclose_forcefully(self.stream)
 
 
-async def _stay_with_http_1(request: h11.Request) -> None:
-    """In place of hypercorn's `_check_protocol`: an offer of h2c is left unanswered (RFC 9110, 7.8), HTTP/2 is refused."""
-    if request.http_version not in (b"1.0", b"1.1"):
-        raise h11.RemoteProtocolError("HTTP/1.1 is spoken here", error_status_hint=505)
-    # h11's own limit is on heads that are not whole yet; one read may bring a larger one.
-    if len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers) > HEAD_BYTES:
-        raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
-    _check_target(request)
-    await trio.lowlevel.checkpoint()
+def _transport(stream: Any) -> trio.SocketStream:
+    """The socket's stream, also under TLS: what is thrown away needs no decryption."""
+    found: trio.SocketStream = getattr(stream, "transport_stream", stream)
+    return found

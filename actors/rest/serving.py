@@ -21,6 +21,8 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from actors.rest import http_connection
 from actors.rest.http_connection import DeadlineTCPServer
+from actors.rest.open_connections import OpenConnections, address_of
+from actors.rest.request_heads import HEAD_BYTES
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
 __all__ = ["AT_END", "Exchanges", "serve_http"]
@@ -30,8 +32,6 @@ _log = structlog.get_logger("rest")
 AT_END = "leanvibe.at_end"
 """Key in a request's ASGI scope: an `ExitStack` that is unwound when the exchange ends, however it ends."""
 
-CONNECTIONS = 512
-"""At once; one more takes the place of the oldest that has no whole request."""
 UNREAD_BODY_SECONDS = 5.0
 """A client may go on sending a body that nobody wants for this long; then its connection is cut."""
 
@@ -60,10 +60,9 @@ class Exchanges:
 
 
 class Exchange:
-    """One request and its response: nothing is answered before the request's body has come to its end.
+    """One request and its response: an answer waits a little for the body's end, so that its connection can be kept.
 
-    After an early answer hypercorn neither reads on nor closes, and a close over unread bytes would reset the
-    connection before the client has read the answer. So the body is read on, and what is over the limit is forgotten.
+    A body that is over the limit is not waited for: it is refused at once, and its connection ends.
     """
 
     def __init__(
@@ -101,8 +100,9 @@ class Exchange:
 
     async def send(self, message: Any) -> None:
         """Pass on a part of the response."""
-        with trio.move_on_after(UNREAD_BODY_SECONDS):
-            await self._body_ended.wait()
+        if self._received_bytes <= self._body_bytes:
+            with trio.move_on_after(UNREAD_BODY_SECONDS):
+                await self._body_ended.wait()
         # Of a body that does not end the other parts of the response do not wait again.
         self._body_ended.set()
         await self._send(message)
@@ -118,7 +118,7 @@ def http_config() -> Config:
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = None
-    config.h11_max_incomplete_size = http_connection.HEAD_BYTES
+    config.h11_max_incomplete_size = HEAD_BYTES
     return config
 
 
@@ -138,8 +138,7 @@ async def serve_http(
     config = http_config()
     wrapped = ASGIWrapper(app)
     context = WorkerContext(None)
-    # Oldest first.
-    servers: dict[trio.SocketStream, DeadlineTCPServer] = {}
+    connections = OpenConnections()
 
     async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
         exchange = Exchange(receive, send)
@@ -155,39 +154,30 @@ async def serve_http(
                 raise
 
     async def serve_connection(stream: trio.SocketStream) -> None:
-        if len(servers) >= CONNECTIONS and not make_room():
+        address = address_of(stream)
+        if not connections.make_room(address):
+            _log.warning("connection refused", reason="all connections are being answered")
             await trio.aclose_forcefully(stream)
             return
         try:
             # Without a farewell of TLS: it could wait for a peer that takes nothing.
             secured = tls and trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
             # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
-            servers[stream] = DeadlineTCPServer(answer, config, context, {}, secured or stream)  # type: ignore[arg-type]
-            await servers[stream]
+            server = DeadlineTCPServer(answer, config, context, {}, secured or stream)  # type: ignore[arg-type]
+            connections.add(stream, server, address)
+            await server
         except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others
             _log.error("HTTP connection failed", exc_info=error)
         finally:
-            servers.pop(stream, None)
+            connections.remove(stream)
             await trio.aclose_forcefully(stream)
-
-    def make_room() -> bool:
-        """End the oldest connection without a whole request; False where all are being answered."""
-        for part in ("head", "body"):
-            for stream, server in servers.items():
-                if server.missing == part:
-                    del servers[stream]
-                    stream.socket.close()
-                    return True
-        _log.warning("connection refused", reason="all connections are being answered")
-        return False
 
     async def abort_when_cancelled() -> None:
         try:
             await trio.sleep_forever()
         finally:
             # A shielded write to a reader that stopped would hold up the shutdown; its socket ends it.
-            for stream in list(servers):
-                stream.socket.close()
+            connections.abort()
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound.dup()))
     async with trio.open_nursery() as nursery:

@@ -429,9 +429,9 @@ async def test_a_host_that_would_become_another_is_a_bad_request(engineless_serv
 async def test_what_the_framework_cannot_read_is_a_bad_request_and_not_logged(
     engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch, target: bytes
 ) -> None:
-    from actors.rest import http_connection
+    from actors.rest import request_heads
 
-    monkeypatch.setattr(http_connection, "_check_target", lambda request: None)
+    monkeypatch.setattr(request_heads, "check_target", lambda request: None)
     with capture_logs() as logged:
         assert b" 400 " in await status_line(engineless_server, target)
     assert logged == [{"event": "request unreadable", "reason": "ValueError", "log_level": "info"}]

@@ -14,7 +14,7 @@ function settings() {
   return {
     client: byId("client").value.trim(),
     device: byId("device").value.trim(),
-    token: byId("token").value,
+    token: byId("token").value.trim(),
   };
 }
 

@@ -1,0 +1,163 @@
+"""hypercorn's HTTP/1.1 on our terms: strict heads, no other protocol, refusals that say why and end the connection."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Any
+
+import h11
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Event, Response
+from hypercorn.protocol.h11 import H11Protocol
+
+from actors.rest.openai.errors import openai_error
+from actors.rest.problems import problem_of
+from actors.rest.request_heads import METHODS, HeadRefused, check_lines, check_request, incomplete_head_problem
+from protocol.errors import ErrorCode
+
+__all__ = ["RequestProtocol"]
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+"""As h11 finds it; which of the two line breaks are taken is `check_lines`' to say."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
+"""What a client may call its request, in answers and in our log."""
+_WORDS = {
+    400: (ErrorCode.BAD_MESSAGE, "this is no request that can be read"),
+    405: (ErrorCode.BAD_MESSAGE, "no path takes this method"),
+    408: (ErrorCode.DEADLINE_EXCEEDED, "the request did not come in time"),
+    413: (ErrorCode.TOO_LARGE, "the body is too large"),
+    414: (ErrorCode.TOO_LARGE, "the address is too long"),
+    417: (ErrorCode.BAD_MESSAGE, "this cannot be expected"),
+    431: (ErrorCode.TOO_LARGE, "the head is too large"),
+    500: (ErrorCode.INTERNAL, "the server failed to carry this out"),
+    501: (ErrorCode.BAD_MESSAGE, "Transfer-Encoding: chunked alone is taken"),
+    505: (ErrorCode.BAD_MESSAGE, "HTTP/1.1 is spoken here"),
+}
+
+
+class StrictConnection(h11.Connection):
+    """h11's connection, which reads no head that could be read in two ways."""
+
+    refusal: h11.RemoteProtocolError | None = None
+    """Why the last request was refused."""
+
+    def next_event(self) -> Any:
+        """h11's. Raises `h11.RemoteProtocolError`."""
+        try:
+            if self.their_state is h11.IDLE:
+                self._check_head()
+            return super().next_event()
+        except h11.RemoteProtocolError as error:
+            self.refusal = error
+            raise
+
+    def _check_head(self) -> None:
+        received = self.trailing_data[0]
+        if received.startswith(b"\r\n"):
+            # RFC 9112, 2.2: older clients end a body with a line break that they do not count.
+            self._receive_buffer.maybe_extract_at_most(2)
+            received = received[2:]
+        end = _HEAD_END.search(received)
+        if end is not None:
+            check_lines(received[: end.end()])
+        elif refusal := incomplete_head_problem(received):
+            raise refusal
+
+
+class RequestProtocol(H11Protocol):
+    """One connection's requests. HTTP/1.1 alone is spoken: nothing here would hold for HTTP/2 or WebSocket."""
+
+    connection: StrictConnection
+
+    def __init__(self, wrapper: ProtocolWrapper) -> None:
+        super().__init__(
+            wrapper.app,
+            wrapper.config,
+            wrapper.context,
+            wrapper.task_group,
+            wrapper.state,
+            wrapper.ssl,
+            wrapper.client,
+            wrapper.server,
+            wrapper.send,
+        )
+        self.connection = StrictConnection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+        self._request: h11.Request | None = None
+        self._request_id = _new_request_id()
+        self._is_event_stream = False
+
+    async def stream_send(self, event: Event) -> None:
+        """A part of an answer, on its way to the socket."""
+        if isinstance(event, Response):
+            headers = [*event.headers, (b"x-request-id", self._request_id)]
+            if not any(name.lower() == b"x-content-type-options" for name, _ in headers):
+                headers.append((b"x-content-type-options", b"nosniff"))
+            self._is_event_stream = any(
+                name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
+            )
+            if self.connection.their_state is h11.SEND_BODY:
+                # Answered before the body has come: what follows of it is no request.
+                headers.append((b"connection", b"close"))
+            event = Response(stream_id=event.stream_id, headers=headers, status_code=event.status_code)
+        await super().stream_send(event)
+
+    async def refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Answer a head that is not taken."""
+        self.connection.refusal = error
+        await self._send_error_response(error.error_status_hint)
+
+    async def probe(self) -> None:
+        """Send what means nothing: whoever has left for good answers it with a reset, whoever reads on does not mind."""
+        ours = self.connection.our_state
+        if ours is h11.SEND_RESPONSE and self.connection.their_http_version == b"1.1":
+            await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+        elif ours is h11.SEND_BODY and self._is_event_stream:
+            await self._send_h11_event(h11.Data(data=b":\n\n"))
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """In place of hypercorn's: an offer of h2c is left unanswered (RFC 9110, 7.8), HTTP/2 is refused."""
+        self._request = event
+        given = dict(event.headers).get(b"x-request-id", b"")
+        self._request_id = given if _REQUEST_ID.fullmatch(given) else _new_request_id()
+        # For the log lines of the application.
+        self.connection_state["request_id"] = self._request_id.decode()
+        check_request(event)
+
+    async def _maybe_recycle(self) -> None:
+        self._request = None
+        self._request_id = _new_request_id()
+        await super()._maybe_recycle()
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Say why, as every other answer does; hypercorn's would be empty. The connection ends."""
+        if self.connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        refusal, self.connection.refusal = self.connection.refusal, None
+        code, words = _WORDS.get(status_code, _WORDS[400])
+        field = None
+        if isinstance(refusal, HeadRefused):
+            words, field = refusal.message, refusal.field
+        problem = problem_of(code, words, field=field, status=status_code)
+        kind = b"application/problem+json"
+        if self._request is not None and self._request.target.startswith(b"/v1/"):
+            problem, kind = openai_error(problem)[0], b"application/json"
+        body = json.dumps(problem).encode()
+        headers = [
+            (b"content-type", kind),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-request-id", self._request_id),
+            *([(b"allow", ", ".join(METHODS).encode())] if status_code == 405 else []),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        if self._request is None or self._request.method != b"HEAD":
+            await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+def _new_request_id() -> bytes:
+    return secrets.token_hex(12).encode()
