@@ -19,6 +19,7 @@ from actors.inference.engine import Engine
 from actors.inference.inference import Inference
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.roster import Roster
+from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.spare import Spare
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
@@ -143,6 +144,7 @@ def make_tree(
                     children=(
                         ChildSpec(id="roster", start=Roster),
                         ChildSpec(id="spare", start=partial(Spare, engine_of.standby_command)),
+                        ChildSpec(id="sandbox", start=Sandbox),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
@@ -153,6 +155,7 @@ def make_tree(
                                 lambda model: partial(Engine, engine_of.serving(model), inference, inspection, spare),
                                 roster,
                                 metrics,
+                                system.reference("inference/sandbox"),
                             ),
                         ),
                     ),

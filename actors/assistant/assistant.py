@@ -211,7 +211,9 @@ class Assistant(Actor[AssistantMessage]):
         if isinstance(data, Generate):
             max_tokens = data.max_tokens
         for _ in range(SHRINKING_STEPS):
-            size = await self._inference.ask(MeasurePrompt(draft.generate(max_tokens)), timeout=INFERENCE_SECONDS)
+            size = await self._inference.ask(
+                MeasurePrompt(draft.generate(max_tokens), client_id), timeout=INFERENCE_SECONDS
+            )
             if max_tokens is not None and max_tokens >= size.context_tokens:
                 raise CommandRefused(
                     ErrorCode.CONTEXT_LENGTH_EXCEEDED,

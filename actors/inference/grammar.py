@@ -7,13 +7,14 @@ leaves the mask in numpy, where plain MLX can apply it on every backend (its own
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
+from actors.inference.bad_schema import BadSchema
 from actors.inference.call_grammar import NotAnObject, arguments_schema, call_grammar
 from actors.inference.grammar_tokenizer import grammar_tokenizer
 from actors.inference.tools import CallRule
@@ -29,15 +30,6 @@ MAXIMUM_ITEMS_IN_ROW = 2 * MAXIMUM_GRAMMAR_SIZE
 (thousands of optional properties, unions of objects, nested arrays), so that what is accepted does not fail on the way."""
 COMPACT: Any = {"whitespace_flexible": False}
 """No white space between JSON tokens: a model that is allowed some may emit it for ever."""
-
-
-class BadSchema(ValueError):
-    """The schema cannot be followed; the text says why."""
-
-    def __init__(self, problem: str, *, field: str = "response_schema") -> None:
-        """``field`` is what the asker calls it."""
-        super().__init__(problem)
-        self.field = field
 
 
 class Grammars:
@@ -68,10 +60,14 @@ class Grammars:
         """Blocking. Raises `BadSchema` for one that is wrong, too large or uses what is not supported."""
         self._validate(self._grammar(schema))
 
-    def check_calls(self, rule: CallRule) -> None:
-        """The same for the parameters of functions. Blocking. Raises `BadSchema` that names which of them is wrong."""
+    def check_calls(self, rule: CallRule, tell_field: Callable[[str], None] = lambda _: None) -> None:
+        """The same for the parameters of functions. Blocking. Raises `BadSchema` that names which of them is wrong.
+
+        ``tell_field`` hears that name before native code works on it.
+        """
         length = 0
         for function in rule.functions:
+            tell_field(function.path)
             try:
                 schema = arguments_schema(function)
                 self.check(schema)
@@ -81,6 +77,7 @@ class Grammars:
         if length > MAXIMUM_SCHEMA_CHARACTERS:
             problem = f"all parameters together have {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}"
             raise BadSchema(problem, field="tools")
+        tell_field("tools")
         self._validate(self._grammar_of_calls(rule), field="tools")
 
     def matcher(self, followed: dict[str, Any] | CallRule, emitted_ids: Sequence[int]) -> Matcher:

@@ -80,8 +80,12 @@ class Inference(Actor[InferenceMessage]):
         engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
         roster: ActorRef[Any],
         metrics: InferenceMetrics,
+        sandbox: ActorRef[Any] | None = None,
     ) -> None:
-        """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``."""
+        """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``.
+
+        ``sandbox`` runs templates and tokenizers of checkpoints; without it they run here, which only tests may want.
+        """
         self._settings = settings
         self._shelf = shelf
         self._metrics = metrics
@@ -94,8 +98,9 @@ class Inference(Actor[InferenceMessage]):
             move=self._move_waiting,
             context=lambda: self.context,
             memory_bound_bytes=settings.model_memory_bytes,
+            sandbox=sandbox,
         )
-        self._prompts = PromptEncoder()
+        self._prompts = PromptEncoder(sandbox)
         self._generations: dict[str, Generation] = {}
         # Row numbers begin anywhere, so that a late frame for a former owner's row matches none of ours.
         self._new_row = itertools.count(secrets.randbits(40)).__next__
@@ -132,8 +137,8 @@ class Inference(Actor[InferenceMessage]):
                 return None
             case CancelGeneration(stream, reason):
                 return self._cancel(stream, reason)
-            case MeasurePrompt(generate):
-                self.context.answer_later(self._measure, generate)
+            case MeasurePrompt():
+                self.context.answer_later(self._measure, message)
                 return None
             case FollowStream() | UnfollowStream() | DetachExpired() | IsGenerating():
                 return self._handle_stream(message)
@@ -216,7 +221,7 @@ class Inference(Actor[InferenceMessage]):
         if request.asked_at is None:
             request = attrs.evolve(request, asked_at=trio.current_time())
         calibration = await self._models.calibration_for(request)
-        scheduler, prompt_ids = await self._encode(request.generate, request.resume, request.asked_at)
+        scheduler, prompt_ids = await self._encode(request, request.resume, request.asked_at)
         # Another follower of a stream that was lost may have been quicker meanwhile.
         if (again := self._streams.rejoin(request)) is not None:
             return again
@@ -231,7 +236,7 @@ class Inference(Actor[InferenceMessage]):
 
     async def _start_stored(self, request: StartGeneration) -> None:
         """A detached generation of a server, or inference actor, before this one: from its beginning, with its seed."""
-        scheduler, prompt_ids = await self._encode(request.generate, None, request.asked_at, was_accepted=True)
+        scheduler, prompt_ids = await self._encode(request, None, request.asked_at, was_accepted=True)
         if not self._streams.is_running(request.stream):
             generation = self._prepare(scheduler, request, request.stream, prompt_ids, None, was_accepted=True)
             self._follow_and_begin(request, generation)
@@ -246,16 +251,16 @@ class Inference(Actor[InferenceMessage]):
             generation.completion_fields = lambda done: fields(stream.text, done)
         self._begin(generation, first=request.resume is not None)
 
-    async def _measure(self, generate: Generate) -> PromptSize:
+    async def _measure(self, message: MeasurePrompt) -> PromptSize:
         self._refuse_if_draining()
         scheduler = self._models.current
-        prompt_ids = await self._prompts.encode(scheduler.text, generate)
+        prompt_ids = await self._prompts.encode(scheduler.text, message.generate, client_id=message.client_id)
         return PromptSize(prompt_tokens=len(prompt_ids), context_tokens=scheduler.context_tokens)
 
     async def _complete(self, request: Complete) -> Completion:
         """A child task that follows its own generation; cancelled with the ask, it cancels it."""
         asked_at = trio.current_time()
-        scheduler, prompt_ids = await self._encode(request.generate, None, asked_at)
+        scheduler, prompt_ids = await self._encode(request, None, asked_at)
         stream = f"complete-{secrets.token_hex(8)}"
         generation = self._prepare(scheduler, request, stream, prompt_ids, None)
         generation.asked_at = asked_at
@@ -269,9 +274,15 @@ class Inference(Actor[InferenceMessage]):
                 self._end(generation, "abandoned")
 
     async def _encode(
-        self, generate: Generate, resume: ResumeFrom | None, asked_at: float | None, *, was_accepted: bool = False
+        self,
+        request: StartGeneration | Complete,
+        resume: ResumeFrom | None,
+        asked_at: float | None,
+        *,
+        was_accepted: bool = False,
     ) -> tuple[Scheduler, list[int]]:
         """Who answers, and the prompt as its token ids."""
+        generate = request.generate
         deadline_at = deadline_of(generate, asked_at, trio.current_time())
         while True:
             # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
@@ -279,7 +290,7 @@ class Inference(Actor[InferenceMessage]):
             scheduler = self._models.scheduler_for(resume)
             if resume is None and not was_accepted:
                 self._check_room(scheduler, 0)
-            prompt_ids = await self._prompts.encode(scheduler.text, generate, deadline_at)
+            prompt_ids = await self._prompts.encode(scheduler.text, generate, deadline_at, client_id=request.client_id)
             # Another model may have taken over meanwhile, and it reads other tokens.
             if scheduler is self._models.scheduler_for(resume):
                 return scheduler, prompt_ids
@@ -367,7 +378,7 @@ class Inference(Actor[InferenceMessage]):
             old.queue.remove(generation.client_id, generation)
             generation.scheduler = new
             try:
-                prompt_ids = await self._prompts.encode(new.text, generation.generate)
+                prompt_ids = await self._prompts.encode(new.text, generation.generate, client_id=generation.client_id)
                 max_tokens = self._checked(new, generation.generate, prompt_ids)
             except GenerationRefused as refusal:
                 if self._generations.get(generation.stream) is generation:

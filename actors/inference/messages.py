@@ -216,6 +216,8 @@ class MeasurePrompt(Request[PromptSize]):
     """How long this would be as a prompt. Refused with `GenerationRefused` where the model's template takes it not."""
 
     generate: Generate = field(repr=False)
+    client_id: str = ""
+    """Whose turn to be read it is."""
 
 
 @frozen

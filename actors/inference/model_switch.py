@@ -26,11 +26,13 @@ from actors.inference.messages import (
 )
 from actors.inference.models.errors import ModelError, ModelNotFound
 from actors.inference.roster import Lineup, NoteLineup, ReadLineup
+from actors.inference.sandbox_messages import OpenText, SetOpenTexts
 from actors.inference.scheduler import Scheduler
 from actors.inference.shelf import ServableModel, Shelf
+from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
 from protocol.errors import ErrorCode
-from runtime import Actor, ActorRef, Backoff, DynamicRef, Restart
+from runtime import Actor, ActorRef, Backoff, DynamicRef, Restart, RuntimeFault
 
 __all__ = ["ModelSwitch"]
 
@@ -42,6 +44,8 @@ START_AGAIN_SECONDS = 5.0
 SETTLE_SECONDS = 400.0
 """Longer than the engine's own deadlines, so that its reason is the one told."""
 BUSY_MS = 2000
+OPEN_TEXT_SECONDS = 150.0
+"""Longer than the sandbox's own deadlines, so that its reason is the one told."""
 ENGINE_BACKOFF = Backoff(base_seconds=0.25, maximum_seconds=10.0)
 
 MakeScheduler = Callable[[ServableModel, TextModel, ActorRef[Any]], Scheduler]
@@ -61,6 +65,7 @@ class ModelSwitch:
         move: Callable[[Scheduler, Scheduler], Awaitable[None]],
         context: Callable[[], Any],
         memory_bound_bytes: int,
+        sandbox: ActorRef[Any] | None = None,
     ) -> None:
         """``move`` lets what waits at one scheduler wait at another, whose model has another text side."""
         self._shelf = shelf
@@ -71,6 +76,7 @@ class ModelSwitch:
         self._move = move
         self._context = context
         self._memory_bound_bytes = memory_bound_bytes
+        self._sandbox = sandbox
         self._current: Scheduler | None = None
         self._in_use: ServableModel | None = None
         self._candidate: Scheduler | None = None
@@ -180,6 +186,11 @@ class ModelSwitch:
         )
         if self._roster.is_running:
             self._roster.tell_nowait(NoteLineup(lineup))
+        if self._sandbox is not None and self._sandbox.is_running:
+            candidates = () if self._candidate is None else (self._candidate.model,)
+            models = (*engines.values(), *candidates, self.in_use)
+            folders = frozenset(one.folder for one in models if one.folder is not None)
+            self._sandbox.tell_nowait(SetOpenTexts(folders))
         self.wake_waiters()
 
     def wake_waiters(self) -> None:
@@ -442,13 +453,27 @@ class ModelSwitch:
 
     async def _text(self, model: ServableModel) -> TextModel:
         try:
-            return await trio.to_thread.run_sync(self._shelf.text, model)
+            if self._sandbox is None or model.folder is None:
+                return await trio.to_thread.run_sync(self._shelf.text, model)
+            report = await self._sandbox.ask(OpenText(model.folder), timeout=OPEN_TEXT_SECONDS)
+            return await trio.to_thread.run_sync(SandboxedText, model.folder, report)
+        except RuntimeFault as error:
+            raise ModelRefused(
+                ErrorCode.UNAVAILABLE, f"{model.name} cannot be loaded now: {error}", retry_after_ms=BUSY_MS
+            ) from None
+        except ModelRefused as error:
+            if self._current is None:
+                raise
+            raise self._refusal_of_text(model, error) from None
         except (OSError, ValueError) as error:
             if self._current is None:
                 raise
-            raise ModelRefused(
-                ErrorCode.MODEL_UNAVAILABLE, f"{model.name} cannot be loaded: {error}; {self.in_use.name} serves on"
-            ) from None
+            raise self._refusal_of_text(model, error) from None
+
+    def _refusal_of_text(self, model: ServableModel, error: Exception) -> ModelRefused:
+        return ModelRefused(
+            ErrorCode.MODEL_UNAVAILABLE, f"{model.name} cannot be loaded: {error}; {self.in_use.name} serves on"
+        )
 
     def _refusal(self, candidate: Scheduler, problem: str, serving: str) -> ModelRefused:
         reason = problem.removeprefix("failed: ")

@@ -1,17 +1,21 @@
-"""Prompts to token ids, in a few threads and within a deadline."""
+"""Prompts to token ids, within a deadline: of checkpoints in the sandbox, of the mock engine in a few threads."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import trio
 
 from actors.inference.grammar import BadSchema
 from actors.inference.messages import GenerationRefused
+from actors.inference.sandbox_messages import EncodePrompt
 from actors.inference.text.chat_template import TemplateRefused
+from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
+from runtime import ActorDead, ActorRef, AskDeadline, RuntimeFault
 
 __all__ = ["DEADLINE_PASSED", "PromptEncoder"]
 
@@ -19,20 +23,27 @@ DEADLINE_PASSED = "the request's own deadline has passed"
 
 ENCODING_THREADS = 4
 ENCODING_SECONDS = 30.0
+SANDBOX_RESTART_SECONDS = 0.2
+"""Its first restart comes at once."""
 
 
 class PromptEncoder:
     """Encodes a bounded number of prompts at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, sandbox: ActorRef[Any] | None = None) -> None:
+        """``sandbox`` encodes what its own texts are asked for (`SandboxedText`)."""
+        self._sandbox = sandbox
+        self._in_sandbox = 0
         self._threads = trio.CapacityLimiter(ENCODING_THREADS)
 
     @property
     def waiting(self) -> int:
-        """Prompts that wait for a thread."""
-        return self._threads.statistics().tasks_waiting
+        """Prompts that are not encoded yet and had to wait for it."""
+        return self._threads.statistics().tasks_waiting + self._in_sandbox
 
-    async def encode(self, text: TextModel, generate: Generate, deadline_at: float = math.inf) -> list[int]:
+    async def encode(
+        self, text: TextModel, generate: Generate, deadline_at: float = math.inf, *, client_id: str = ""
+    ) -> list[int]:
         """The prompt as token ids. Raises `GenerationRefused`; cancelled, it leaves its thread to finish.
 
         ``deadline_at`` is the request's own, on Trio's clock.
@@ -40,6 +51,8 @@ class PromptEncoder:
         gives_up_at = trio.current_time() + ENCODING_SECONDS
         try:
             with trio.fail_at(min(gives_up_at, deadline_at)):
+                if isinstance(text, SandboxedText):
+                    return await self._encode_in_sandbox(text, client_id, generate)
                 return await trio.to_thread.run_sync(
                     text.encode, generate, limiter=self._threads, abandon_on_cancel=True
                 )
@@ -57,3 +70,28 @@ class PromptEncoder:
             raise GenerationRefused(
                 ErrorCode.OVERLOADED, "the prompt was not encoded in time", retry_after_ms=1000
             ) from None
+
+    async def _encode_in_sandbox(self, text: SandboxedText, client_id: str, generate: Generate) -> list[int]:
+        """Once more where the sandbox was lost under it. Raises `GenerationRefused`."""
+        assert self._sandbox is not None
+        message = EncodePrompt(folder=text.folder, client_id=client_id, generate=generate)
+        self._in_sandbox += 1
+        try:
+            for is_last in (False, True):
+                try:
+                    ids: list[int] = await self._sandbox.ask(message, timeout=ENCODING_SECONDS)
+                except AskDeadline:
+                    raise trio.TooSlowError from None
+                except ActorDead:
+                    if is_last:
+                        raise
+                    await trio.sleep(SANDBOX_RESTART_SECONDS)
+                else:
+                    return ids
+        except RuntimeFault:
+            raise GenerationRefused(
+                ErrorCode.UNAVAILABLE, "the sandbox that reads prompts is restarting", retry_after_ms=1000
+            ) from None
+        finally:
+            self._in_sandbox -= 1
+        raise AssertionError("returned or raised")

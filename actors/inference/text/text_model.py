@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +13,9 @@ import jinja2
 
 from actors.inference.grammar import BadSchema, Grammars
 from actors.inference.models.stop_tokens import stop_token_ids
-from actors.inference.text.byte_fallback import ByteFallback, ByteFallbackDetokenizer
+from actors.inference.schema_bounds import check_bounds
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
+from actors.inference.text.token_text import TokenText, decoding_json, without_panics
 from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Generate
 
@@ -51,16 +52,15 @@ class TextModel(Protocol):
         """A fresh one for each answer."""
 
 
-class CheckpointText:
+class CheckpointText(TokenText):
     """Text of a checkpoint folder: `tokenizer.json`, `config.json` and the chat template beside them.
 
-    Only the `tokenizers` library is used: transformers would cost seconds and hundreds of megabytes.
+    Only the `tokenizers` library is used: transformers would cost seconds and hundreds of megabytes. All of it is the
+    checkpoint's own program and may take for ever, so the server has one in a child process only (`sandbox/`).
     """
 
     def __init__(self, folder: Path) -> None:
         """Reads the files; blocking. Raises `OSError` or `ValueError` naming the file that is wrong."""
-        import tokenizers
-
         config = _read_json(folder / "config.json")
         tokenizer_path = folder / "tokenizer.json"
         if not tokenizer_path.is_file():
@@ -68,12 +68,11 @@ class CheckpointText:
         settings = _read_json(folder / "tokenizer_config.json", optional=True)
         self._template = _template(folder, settings)
         self.tool_call_format = self._template.tool_call_format
+        content = _tokenizer_content(tokenizer_path, self.tool_call_format)
         try:
-            self._tokenizer = _tokenizer(tokenizer_path, self.tool_call_format)
+            super().__init__(without_panics(_tokenizer, content))
         except Exception as error:
             raise ValueError(f"{tokenizer_path.name} in {folder} is not a tokenizer: {error}") from error
-        self._decoders = tokenizers.decoders
-        self._byte_fallback = ByteFallback.of(self._tokenizer)
         self.vocabulary_size = _whole_number(folder, config, "vocab_size")
         self.context_tokens = _whole_number(folder, config, "max_position_embeddings")
         # Read for its errors alone: a damaged one would silently cost a stop token.
@@ -84,74 +83,67 @@ class CheckpointText:
         self._grammars_lock = threading.Lock()
 
     def encode(self, request: Generate) -> list[int]:
-        """Prompt token ids; blocking, releases the GIL. Raises `TemplateRefused` or `BadSchema`."""
+        """Prompt token ids, the schema checked too; blocking. Raises `TemplateRefused` or `BadSchema`."""
+        self.check_form(request)
+        return self.encode_prompt(request)
+
+    def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> None:
+        """Check what the answer shall follow; blocking. Raises `BadSchema`.
+
+        ``tell_field`` hears the name of each part before native code works on it.
+        """
         if request.response_schema is not None:
-            self._made_grammars("response_schema").check(request.response_schema)
+            tell_field("response_schema")
+            check_bounds(request.response_schema)
+            self.load_grammars("response_schema").check(request.response_schema)
+        rule = request.call_rule if isinstance(request, GenerateWithTools) else None
+        if rule is not None:
+            for function in rule.functions:
+                check_bounds(function.parameters, field=function.path)
+            tell_field(rule.asked_by)
+            self.load_grammars(rule.asked_by).check_calls(rule, tell_field)
+
+    def encode_prompt(self, request: Generate, tell_step: Callable[[str], None] = lambda _: None) -> list[int]:
+        """Prompt token ids, the schema not looked at; blocking, releases the GIL. Raises `TemplateRefused`.
+
+        ``tell_step`` hears `template` and `tokenizer` before each begins.
+        """
         if isinstance(request, GenerateWithTools):
-            if request.call_rule is not None:
-                self._made_grammars(request.call_rule.asked_by).check_calls(request.call_rule)
+            tell_step("template")
             text, adds_special = self._template.render_with_tools(request), False
         elif request.messages is not None:
+            tell_step("template")
             # The template writes the special tokens itself.
             text, adds_special = self._template.render(request.messages), False
         else:
             text, adds_special = request.prompt or "", True
+        tell_step("tokenizer")
+        ids: list[int] = without_panics(self._encode_text, text, adds_special)
+        return ids
+
+    def _encode_text(self, text: str, adds_special: bool) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=adds_special).ids
         return ids
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh one for each answer."""
-        if self._byte_fallback is not None:
-            return ByteFallbackDetokenizer(self._byte_fallback, self._decoders.DecodeStream(skip_special_tokens=True))
-        return _StreamDetokenizer(self)
-
-    def token_text(self, token_id: int) -> str:
-        """The text of one token alone; an incomplete character is U+FFFD."""
-        return self.decode([token_id])
-
-    def _made_grammars(self, asked_by: str) -> Grammars:
-        """Raises `BadSchema` for a tokenizer that the library of grammars cannot read."""
+    def load_grammars(self, asked_by: str) -> Grammars:
+        """What checks schemas, made once. Raises `BadSchema` for a tokenizer that the library of grammars cannot read."""
         # Several encoding threads may come first at once, and making it costs a fifth of a second.
         with self._grammars_lock:
             if self._grammars is None:
                 stop_ids = sorted(self.stop_token_ids)
                 try:
-                    self._grammars = Grammars(self._tokenizer_path, self.vocabulary_size, stop_ids)
+                    self._grammars = without_panics(Grammars, self._tokenizer_path, self.vocabulary_size, stop_ids)
                 except ValueError as error:
                     problem = f"this model's answers cannot be held to a form, its tokenizer is not known ({error})"
                     raise BadSchema(problem, field=asked_by) from error
             return self._grammars
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The whole text of an answer."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
-
-
-class _StreamDetokenizer:
-    __slots__ = ("_emitted", "_ids", "_stream", "_text")
-
-    def __init__(self, text: CheckpointText) -> None:
-        self._text = text
-        self._stream = text._decoders.DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
-        self._emitted = 0
-
-    def feed(self, token_id: int) -> str:
-        self._ids.append(token_id)
+    def decoding_json(self) -> str:
+        """What `TokenText.of_json` makes the decoding half of. Raises `ValueError`."""
         try:
-            piece: str | None = self._stream.step(self._text._tokenizer, token_id)
-        except Exception:  # noqa: BLE001  tokenizers raises nothing else where a token changes what was decoded before it
-            piece = self._text.decode(self._ids)[self._emitted :]
-            self._stream = self._text._decoders.DecodeStream(ids=self._ids, skip_special_tokens=True)
-        if piece is None:
-            return ""
-        self._emitted += len(piece)
-        return piece
-
-    def finish(self) -> str:
-        # Bytes of an incomplete character never left the stream; the whole text ends in U+FFFD for them.
-        return self._text.decode(self._ids)[self._emitted :]
+            return decoding_json(_tokenizer_content(self._tokenizer_path, self.tool_call_format))
+        except ValueError as error:
+            raise ValueError(f"{self._tokenizer_path.name} in {self._tokenizer_path.parent}: {error}") from None
 
 
 class MockText:
@@ -213,16 +205,19 @@ def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return content
 
 
-def _tokenizer(path: Path, tool_call_format: ToolCallFormat | None) -> Any:
-    """The tokenizer, its marks of tool calls ordinary tokens: special ones would never be seen in the text."""
+def _tokenizer_content(path: Path, tool_call_format: ToolCallFormat | None) -> dict[str, Any]:
+    """`tokenizer.json`, its marks of tool calls ordinary tokens: special ones would never be seen in the text."""
+    content = _read_json(path)
+    if tool_call_format is not None:
+        for token in content.get("added_tokens") or ():
+            if token.get("content") in tool_call_format.value:
+                token["special"] = False
+    return content
+
+
+def _tokenizer(content: dict[str, Any]) -> Any:
     import tokenizers
 
-    if tool_call_format is None:
-        return tokenizers.Tokenizer.from_file(str(path))
-    content = _read_json(path)
-    for token in content.get("added_tokens") or ():
-        if token.get("content") in tool_call_format.value:
-            token["special"] = False
     return tokenizers.Tokenizer.from_str(json.dumps(content))
 
 

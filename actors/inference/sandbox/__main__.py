@@ -1,0 +1,162 @@
+"""The fork server of one model's text: ``python -m actors.inference.sandbox --pipe FD``. Started by the sandbox actor only.
+
+It reads the checkpoint once, runs none of it, and forks a process for every job slot that the server asks for: a few
+milliseconds each, on memory that all of them share. So it always answers, and what works on a client's input may die.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+from pathlib import Path
+from typing import Any, NoReturn
+
+from actors.inference.frames import FrameFault, FrameReader, pack
+from actors.inference.sandbox.jobs import serve_jobs, set_timers
+from actors.inference.sandbox.limits import OPEN_SECONDS, JobLimits
+from actors.inference.text.text_model import CheckpointText
+from actors.inference.text.token_text import NativePanic
+
+RECEIVE_BYTES = 65_536
+MAXIMUM_FDS = 16
+
+
+class ForkServer:
+    """One thread and no other: a fork copies only the thread that forks."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._reader = FrameReader()
+        self._sockets: list[int] = []
+        self._children: dict[int, int] = {}
+        """Slot numbers by process id."""
+        self._text: CheckpointText | None = None
+        self._woken, waker = socket.socketpair()
+        self._woken.setblocking(False)
+        waker.setblocking(False)
+        self._waker = waker
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+
+    def serve(self) -> NoReturn:
+        """Until the server goes."""
+        while True:
+            readable, _, _ = select.select([self._control, self._woken], [], [])
+            if self._woken in readable:
+                self._woken.recv(RECEIVE_BYTES)
+                self._tell_ended()
+            if self._control in readable:
+                data, sockets, _, _ = socket.recv_fds(self._control, RECEIVE_BYTES, MAXIMUM_FDS)
+                self._sockets.extend(sockets)
+                if not data:
+                    self._leave(0)
+                for name, content in self._reader.feed(data):
+                    self._take(name, content)
+
+    def _take(self, name: str, content: dict[str, Any]) -> None:
+        match name:
+            case "open":
+                self._open(Path(content["folder"]), content["processor_seconds"])
+            case "load_grammars":
+                self._load_grammars()
+            case "fork":
+                self._fork(content["slot"], JobLimits(**content["limits"]))
+            case "kill":
+                for pid, slot in self._children.items():
+                    if slot == content["slot"]:
+                        os.kill(pid, signal.SIGKILL)
+
+    def _open(self, folder: Path, processor_seconds: float) -> None:
+        """A template is compiled here, which computes its constants; so this has an end too, though the server be gone."""
+        set_timers(processor_seconds, OPEN_SECONDS)
+        try:
+            text = self._text = CheckpointText(folder)
+            self._send(
+                "opened",
+                {
+                    "vocabulary_size": text.vocabulary_size,
+                    "context_tokens": text.context_tokens,
+                    "stop_token_ids": sorted(text.stop_token_ids),
+                    "tool_call_format": None if text.tool_call_format is None else text.tool_call_format.name,
+                    "decoding": text.decoding_json(),
+                },
+            )
+        except (OSError, ValueError, RecursionError, MemoryError, NativePanic, FrameFault) as error:
+            self._send("open_failed", {"error": str(error) or type(error).__name__})
+        set_timers(0, 0)
+
+    def _load_grammars(self) -> None:
+        """For all that are forked from now on. Where the library cannot read this tokenizer, each job will say so."""
+        assert self._text is not None
+        set_timers(0, OPEN_SECONDS)
+        with contextlib.suppress(ValueError, MemoryError):
+            self._text.load_grammars("")
+        set_timers(0, 0)
+        # What is there now stays, so no collection needs to touch it and copy its pages.
+        gc.collect()
+        gc.freeze()
+        self._send("grammars_loaded", {})
+
+    def _fork(self, slot: int, limits: JobLimits) -> None:
+        connection = socket.socket(fileno=self._sockets.pop(0))
+        try:
+            pid = os.fork()
+        except OSError as error:
+            connection.close()
+            self._send("fork_failed", {"slot": slot, "error": str(error)})
+            return
+        if pid == 0:
+            try:
+                self._become_slot(connection, limits)
+            finally:
+                os._exit(70)
+        connection.close()
+        self._children[pid] = slot
+        self._send("forked", {"slot": slot, "pid": pid})
+
+    def _become_slot(self, connection: socket.socket, limits: JobLimits) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for one in (self._control, self._woken, self._waker):
+            one.close()
+        for number in self._sockets:
+            os.close(number)
+        assert self._text is not None
+        serve_jobs(connection, self._text, limits)
+
+    def _tell_ended(self) -> None:
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            slot = self._children.pop(pid)
+            self._send("ended", {"slot": slot, "status": os.waitstatus_to_exitcode(status)})
+
+    def _send(self, name: str, content: dict[str, Any]) -> None:
+        try:
+            self._control.sendall(pack(name, content))
+        except OSError:
+            self._leave(0)
+
+    def _leave(self, status: int) -> NoReturn:
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+        os._exit(status)
+
+
+def main() -> None:
+    """Serve the control socket named on the command line."""
+    parser = argparse.ArgumentParser(prog="leanvibe-sandbox")
+    parser.add_argument("--pipe", type=int, required=True)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ForkServer(socket.socket(fileno=parser.parse_args().pipe)).serve()
+
+
+if __name__ == "__main__":
+    main()

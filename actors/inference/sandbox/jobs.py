@@ -1,0 +1,102 @@
+"""What a forked process of the sandbox does: one job after another, each within limits that the kernel enforces."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from actors.inference.bad_schema import BadSchema
+from actors.inference.frames import FrameReader, pack
+from actors.inference.sandbox.limits import JobLimits
+from actors.inference.text.chat_template import TemplateRefused
+from actors.inference.text.text_model import CheckpointText
+from protocol.commands import ChatMessage, Generate, Role
+
+__all__ = ["serve_jobs", "set_timers"]
+
+RECEIVE_BYTES = 262_144
+MAXIMUM_PROMPT_TOKENS = 2**21
+"""A prompt with more fits no model; its ids would not fit a frame either."""
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
+_SAMPLE = "The quick brown fox, 3.14 and naïve café 東京 😀.\n\tdef f(x): return x\n" + "x" * 64
+
+
+def serve_jobs(connection: socket.socket, text: CheckpointText, limits: JobLimits) -> None:
+    """Until the server closes the connection. In a process of its own, just forked."""
+    _confine(limits)
+    reader = FrameReader()
+    while data := connection.recv(RECEIVE_BYTES):
+        for name, content in reader.feed(data):
+            set_timers(limits.processor_seconds, limits.wall_seconds)
+            answer, told = _answer(text, name, content, lambda step: connection.sendall(pack("step", {"name": step})))
+            connection.sendall(pack(answer, told))
+            set_timers(0, 0)
+            if answer == "died":
+                return
+
+
+def _answer(
+    text: CheckpointText, name: str, content: dict[str, Any], tell: Callable[[str], None]
+) -> tuple[str, dict[str, Any]]:
+    try:
+        return _carry_out(text, name, content, tell)
+    except BadSchema as error:
+        return "bad_schema", {"field": error.field, "problem": str(error)[:1000]}
+    except TemplateRefused as error:
+        return "template_refused", {"problem": str(error)[:1000]}
+    except MemoryError:
+        return "died", {"problem": "out of memory"}
+    except BaseException as error:  # noqa: BLE001  isolation border: a panic of native code is a `BaseException`
+        return "died", {"problem": f"{type(error).__name__}: {error}"[:200]}
+
+
+def _carry_out(
+    text: CheckpointText, name: str, content: dict[str, Any], tell: Callable[[str], None]
+) -> tuple[str, dict[str, Any]]:
+    if name == "probe":
+        # Whatever a template refuses, it ends; and a tokenizer that panics at this is good for nothing.
+        with contextlib.suppress(TemplateRefused):
+            text.encode_prompt(Generate(messages=[ChatMessage(Role.USER, "Hello")]), tell)
+        text.encode_prompt(Generate(prompt=_SAMPLE), tell)
+        return "probed", {}
+    # The server's own bytes: nobody else holds the other end of this socket.
+    request = pickle.loads(content["request"])  # noqa: S301
+    if name == "check":
+        text.check_form(request, tell)
+        return "checked", {}
+    ids = text.encode_prompt(request, tell)
+    if len(ids) > MAXIMUM_PROMPT_TOKENS:
+        return "too_long", {"tokens": len(ids)}
+    return "encoded", {"ids": array.array("I", ids).tobytes()}
+
+
+def _confine(limits: JobLimits) -> None:
+    """Give up what a job does not need; only what is forked here is touched."""
+    if sys.platform == "linux":
+        # The kernel ends this process with the fork server, also in the middle of native code.
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        bound = pages * resource.getpagesize() + limits.memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(limits.niceness)
+    with Path(os.devnull).open("r+b") as nowhere:
+        # What native code says of a client's input belongs into no log.
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+
+
+def set_timers(processor_seconds: float, wall_seconds: float) -> None:
+    """When one of them runs out the kernel ends this process: nobody handles these signals. 0 turns them off."""
+    signal.setitimer(signal.ITIMER_PROF, processor_seconds)
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds)

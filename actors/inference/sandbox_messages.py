@@ -1,0 +1,43 @@
+"""What the sandbox actor takes, from the inference actor alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import field, frozen
+
+from actors.inference.text.sandboxed_text import TextReport
+from protocol.commands import Generate
+from runtime import Request
+
+__all__ = ["EncodePrompt", "OpenText", "SandboxMessage", "SetOpenTexts"]
+
+
+@frozen
+class OpenText(Request[TextReport]):
+    """Read the text side of a checkpoint and try it. Refused with `ModelRefused` naming what is wrong with it."""
+
+    folder: Path
+
+
+@frozen(kw_only=True)
+class EncodePrompt(Request[list[int]]):
+    """Check the form of the answer and turn the prompt into token ids. Refused with `GenerationRefused`.
+
+    An asker that leaves ends the process that works for it.
+    """
+
+    folder: Path
+    client_id: str
+    """Whose turn it is decided by."""
+    generate: Generate = field(repr=False)
+
+
+@frozen
+class SetOpenTexts:
+    """These checkpoints are in use; the processes of all others may end. One that is needed again is opened again."""
+
+    folders: frozenset[Path]
+
+
+SandboxMessage = OpenText | EncodePrompt | SetOpenTexts

@@ -1,0 +1,151 @@
+"""Cheap bounds on JSON Schemas, checked before any native code sees one. Pure.
+
+Nothing that a real schema says is refused here. What merely might take long is left to the limits of the process that
+tries it (`sandbox/`); here is what is known to end the grammar engine, or what it could never follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from actors.inference.bad_schema import BadSchema
+
+__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_REFERENCES", "check_bounds"]
+
+MAXIMUM_INTEGER = 2**63 - 1
+"""Largest magnitude of an integer; the engine counts in 64 bits."""
+MAXIMUM_COUNT = 2**31 - 1
+"""Largest length of a string or an array that a schema may ask for."""
+MAXIMUM_REFERENCES = 500
+"""Longest chain of references: the engine goes down one stack frame or more for each."""
+_COUNTS = (
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "minContains",
+    "maxContains",
+)
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_DATA = frozenset({"const", "enum", "default", "examples", "example"})
+"""Keywords whose values are data and no schemas."""
+
+
+def check_bounds(schema: Any, *, field: str = "response_schema") -> None:
+    """Raise `BadSchema`, with ``field`` as its name, for a schema beyond the bounds. Takes time in proportion to its size."""
+    try:
+        for one in _schemas(schema):
+            _check_numbers(one)
+        _check_references(schema)
+    except BadSchema as error:
+        raise BadSchema(str(error), field=field) from None
+
+
+def _schemas(root: Any) -> Iterator[dict[str, Any]]:
+    """Every object that may be a schema: all but those inside data."""
+    waiting = [root]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield one
+            waiting.extend(value for key, value in one.items() if key not in _DATA)
+        elif isinstance(one, list):
+            waiting.extend(one)
+
+
+def _check_numbers(schema: dict[str, Any]) -> None:
+    for name in _COUNTS:
+        count = _number(schema.get(name))
+        if count is not None and not 0 <= count <= MAXIMUM_COUNT:
+            raise BadSchema(f"{name} must be between 0 and {MAXIMUM_COUNT}, not {count:g}")
+    divisor = _number(schema.get("multipleOf"))
+    if divisor is not None and not 0 < divisor <= MAXIMUM_INTEGER:
+        raise BadSchema(f"multipleOf must be above 0 and at most {MAXIMUM_INTEGER}, not {divisor:g}")
+    if not _allows_integers_alone(schema.get("type")):
+        return
+    for name in _BOUNDS:
+        _check_integer(name, schema.get(name))
+    _check_integer("const", schema.get("const"))
+    values = schema.get("enum")
+    for value in values if isinstance(values, list) else ():
+        _check_integer("enum", value)
+
+
+def _check_integer(name: str, value: Any) -> None:
+    number = _number(value)
+    if number is not None and abs(number) >= MAXIMUM_INTEGER:
+        raise BadSchema(f"{name} of an integer must lie within 64 bits, not at {number:g}")
+
+
+def _allows_integers_alone(kind: Any) -> bool:
+    return kind == "integer" or (isinstance(kind, list) and "integer" in kind)
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _check_references(root: Any) -> None:
+    """The longest chain from one reference to the next, through everything that lies below what they refer to."""
+    targets: dict[str, list[str]] = {}
+    waiting = _references_below(root)
+    while waiting:
+        reference = waiting.pop()
+        if reference not in targets:
+            targets[reference] = _references_below(_target(root, reference))
+            waiting.extend(targets[reference])
+    lengths: dict[str, int] = {}
+    for start in targets:
+        _measure_chain(start, targets, lengths)
+
+
+def _measure_chain(start: str, targets: dict[str, list[str]], lengths: dict[str, int]) -> None:
+    """Note the longest chain from each reference, depth first and without recursion. A cycle is gone around once."""
+    stack = [(start, iter(targets[start]))] if start not in lengths else []
+    entered = {start}
+    while stack:
+        name, below = stack[-1]
+        following = next((one for one in below if one not in lengths and one not in entered), None)
+        if following is not None:
+            entered.add(following)
+            stack.append((following, iter(targets[following])))
+            continue
+        stack.pop()
+        lengths[name] = 1 + max((lengths.get(one, 0) for one in targets[name]), default=0)
+        if lengths[name] > MAXIMUM_REFERENCES:
+            raise BadSchema(f"a chain of more than {MAXIMUM_REFERENCES} references")
+
+
+def _references_below(schema: Any) -> list[str]:
+    """Local references in a schema, those of definitions that lie in it left out: they count where they are referred to."""
+    found: list[str] = []
+    waiting = [schema]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            reference = one.get("$ref")
+            if isinstance(reference, str) and reference.startswith("#"):
+                found.append(reference)
+            waiting.extend(
+                value for key, value in one.items() if key not in _DATA and key not in ("$defs", "definitions")
+            )
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return found
+
+
+def _target(root: Any, reference: str) -> Any:
+    """What a local reference names; None where there is nothing."""
+    found = root
+    for part in reference.removeprefix("#").split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(key)
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            return None
+    return found

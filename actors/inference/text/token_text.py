@@ -1,0 +1,143 @@
+"""Turns token ids back into text: the half of a model's text side that runs in the server, once for each token.
+
+It needs a vocabulary and a decoder, and none of the rest of `tokenizer.json`. `decoding_tokenizer` cuts a tokenizer down to
+these two, so that no pattern, normalizer or merge rule of a checkpoint is ever compiled or run in the server process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from actors.inference.text.byte_fallback import ByteFallback, ByteFallbackDetokenizer
+
+__all__ = ["NativePanic", "TokenText", "decoding_json", "decoding_tokenizer", "without_panics"]
+
+Result = TypeVar("Result")
+
+PLAIN_DECODERS = frozenset(
+    {"BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Sequence", "Strip", "WordPiece"}
+)
+"""Decoders of `tokenizers` that take time in proportion to the text. `Replace` is one where its pattern is a plain string."""
+
+
+class NativePanic(ValueError):
+    """Native code gave up. What it worked on is to blame, and nothing else of the process is affected."""
+
+
+def without_panics(function: Callable[..., Result], *args: Any) -> Result:
+    """Call native code. Raises `NativePanic` where it panics: pyo3 raises a `BaseException` then, which would end the server."""
+    try:
+        return function(*args)
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise NativePanic(str(error)[:200]) from None
+        raise
+
+
+def decoding_tokenizer(content: dict[str, Any]) -> dict[str, Any]:
+    """The part of a `tokenizer.json` that decoding needs. Raises `ValueError` for a decoder that could take for ever."""
+    decoder, model = content.get("decoder"), content.get("model")
+    if decoder is not None:
+        _check_decoder(decoder)
+    if not isinstance(model, dict):
+        raise ValueError("it has no model")
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        # Decoding looks ids up and nothing more, so merges and scores are dead weight.
+        model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": content.get("added_tokens") or [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": model,
+    }
+
+
+def _check_decoder(decoder: Any) -> None:
+    kind = decoder.get("type") if isinstance(decoder, dict) else None
+    if kind == "Replace" and isinstance(decoder.get("pattern"), dict) and "String" in decoder["pattern"]:
+        return
+    if kind not in PLAIN_DECODERS:
+        raise ValueError(f"its decoder {str(kind)[:40]} is not supported")
+    for one in decoder.get("decoders") or ():
+        _check_decoder(one)
+
+
+class TokenText:
+    """Decodes the answers of one model."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """``tokenizer`` is a `tokenizers.Tokenizer`, whole or cut down by `decoding_tokenizer`."""
+        import tokenizers
+
+        self._tokenizer = tokenizer
+        self._decoders = tokenizers.decoders
+        self._byte_fallback = ByteFallback.of(tokenizer)
+
+    @staticmethod
+    def of_json(text: str) -> TokenText:
+        """From what `decoding_tokenizer` made. Blocking. Raises `ValueError`."""
+        import tokenizers
+
+        try:
+            return without_panics(lambda: TokenText(tokenizers.Tokenizer.from_str(text)))
+        except Exception as error:
+            raise ValueError(f"its vocabulary is damaged: {error}") from error
+
+    def detokenizer(self) -> ByteFallbackDetokenizer | _StreamDetokenizer:
+        """A fresh one for each answer. It raises `NativePanic` where the library panics."""
+        if self._byte_fallback is not None:
+            return ByteFallbackDetokenizer(self._byte_fallback, self._decoders.DecodeStream(skip_special_tokens=True))
+        return _StreamDetokenizer(self)
+
+    def token_text(self, token_id: int) -> str:
+        """The text of one token alone; an incomplete character is U+FFFD."""
+        return self.decode([token_id])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The whole text of an answer."""
+        return without_panics(self._decode, ids)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+
+class _StreamDetokenizer:
+    __slots__ = ("_emitted", "_ids", "_stream", "_text")
+
+    def __init__(self, text: TokenText) -> None:
+        self._text = text
+        self._stream = text._decoders.DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._emitted = 0
+
+    def feed(self, token_id: int) -> str:
+        self._ids.append(token_id)
+        try:
+            piece: str | None = without_panics(self._stream.step, self._text._tokenizer, token_id)
+        except NativePanic:
+            raise
+        except Exception:  # noqa: BLE001  tokenizers raises nothing else where a token changes what was decoded before it
+            piece = self._text.decode(self._ids)[self._emitted :]
+            self._stream = self._text._decoders.DecodeStream(ids=self._ids, skip_special_tokens=True)
+        if piece is None:
+            return ""
+        self._emitted += len(piece)
+        return piece
+
+    def finish(self) -> str:
+        # Bytes of an incomplete character never left the stream; the whole text ends in U+FFFD for them.
+        return self._text.decode(self._ids)[self._emitted :]
+
+
+def decoding_json(content: dict[str, Any]) -> str:
+    """`decoding_tokenizer` as `TokenText.of_json` takes it."""
+    return json.dumps(decoding_tokenizer(content), ensure_ascii=False)

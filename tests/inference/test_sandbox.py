@@ -1,0 +1,353 @@
+"""What a client or a checkpoint chose is run in a process that may be ended: real processes, a small tokenizer, no model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from actors.inference.messages import GenerationRefused, ModelRefused
+from actors.inference.prompts import PromptEncoder
+from actors.inference.sandbox.limits import JOB_LIMITS, JobKind, JobLimits
+from actors.inference.sandbox.sandbox import Sandbox
+from actors.inference.sandbox_messages import EncodePrompt, OpenText, SetOpenTexts
+from actors.inference.text.sandboxed_text import SandboxedText
+from actors.inference.text.text_model import CheckpointText
+from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
+from protocol.commands import ChatMessage, Generate, Role
+from protocol.errors import ErrorCode
+from runtime import ActorRef, ActorSystem, ChildSpec, SupervisorSpec
+from runtime.inspection import actor_snapshot
+from runtime.testing import crash, running
+
+from .test_text_model import WITH_TOOLS
+from .tiny_text import TEMPLATE, write_text_folder
+
+pytestmark = pytest.mark.integration
+
+PATIENCE_SECONDS = 60.0
+ENDLESS = {"type": "integer", "multipleOf": 999_983}
+"""Minutes of work for the grammar engine."""
+CRASHES = {"type": "integer", "allOf": [{"minimum": -1e308}, {"maximum": -1e308}]}
+"""The grammar engine ends by SIGSEGV or SIGABRT."""
+DEEP: dict[str, Any] = {"type": "integer"}
+for _ in range(3):
+    DEEP = {"type": "array", "items": DEEP}
+NASTY_WHEN_ASKED = (
+    "{% for message in messages %}{% if message['content'] == 'power' %}{% set n = 9 ** 9 %}{{ 9 ** n }}"
+    "{% elif message['content'] == 'loop' %}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    "{% elif message['content'] == 'memory' %}{{ [message] | tojson(indent=1500000000) }}{% endif %}{% endfor %}"
+    + TEMPLATE
+)
+
+
+def short_limits(**changes: Any) -> dict[JobKind, JobLimits]:
+    """The limits of the product with less processor time, so that what never ends costs a test little."""
+    return {kind: attrs.evolve(one, processor_seconds=0.4, **changes) for kind, one in JOB_LIMITS.items()}
+
+
+@asynccontextmanager
+async def sandbox_running(limits: dict[JobKind, JobLimits] | None = None) -> AsyncIterator[ActorSystem]:
+    spec = ChildSpec(id="sandbox", start=lambda: Sandbox(limits or short_limits(), open_processor_seconds=3.0))
+    async with running(SupervisorSpec(children=(spec,))) as system:
+        yield system
+
+
+def reference(system: ActorSystem) -> ActorRef[Any]:
+    return system.reference("sandbox")
+
+
+async def opened(system: ActorSystem, folder: Path) -> SandboxedText:
+    return SandboxedText(folder, await reference(system).ask(OpenText(folder), timeout=PATIENCE_SECONDS))
+
+
+async def encode(system: ActorSystem, folder: Path, client: str = "a", **fields: Any) -> list[int]:
+    message = EncodePrompt(folder=folder, client_id=client, generate=Generate(**fields))
+    ids: list[int] = await reference(system).ask(message, timeout=PATIENCE_SECONDS)
+    return ids
+
+
+async def refusal(system: ActorSystem, folder: Path, client: str = "a", **fields: Any) -> GenerationRefused:
+    with pytest.raises(GenerationRefused) as caught:
+        await encode(system, folder, client, **fields)
+    return caught.value
+
+
+def said(content: str) -> list[ChatMessage]:
+    return [ChatMessage(Role.USER, content)]
+
+
+async def figures(system: ActorSystem) -> Any:
+    return await actor_snapshot(system, "sandbox")
+
+
+async def processes(system: ActorSystem) -> dict[str, list[int]]:
+    """Process ids by kind, of the one fork server."""
+    (server,) = (await figures(system))["fork_servers"]
+    return {"server": [server["pid"]], **server["processes"]}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def until_gone(pids: list[int]) -> None:
+    with trio.fail_after(PATIENCE_SECONDS):
+        while any(is_alive(pid) for pid in pids):  # noqa: ASYNC110  a process tells nobody but its parent
+            await trio.sleep(0.02)
+
+
+# --- the same text as without -------------------------------------------------------------------------
+
+
+async def test_the_sandbox_encodes_and_the_server_decodes_what_the_checkpoint_says(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    whole = CheckpointText(folder)
+    async with sandbox_running() as system:
+        text = await opened(system, folder)
+        assert (text.vocabulary_size, text.context_tokens) == (whole.vocabulary_size, whole.context_tokens)
+        assert (text.stop_token_ids, text.tool_call_format) == (whole.stop_token_ids, whole.tool_call_format)
+        for fields in ({"prompt": "naïve café 😀 aaaa"}, {"messages": said("hello 東京")}):
+            ids = await encode(system, folder, **fields)
+            assert ids == whole.encode(Generate(**fields))
+            assert text.decode(ids) == whole.decode(ids)
+            streams = [one.detokenizer() for one in (text, whole)]
+            pieces = [[stream.feed(token_id) for token_id in ids] + [stream.finish()] for stream in streams]
+            assert pieces[0] == pieces[1]
+        too_wrong = await refusal(system, folder, prompt="x", response_schema={"type": "nonsense"})
+        assert (too_wrong.code, too_wrong.field) == (ErrorCode.INVALID_FIELD, "data.response_schema")
+
+
+async def test_jd1_no_pattern_of_a_checkpoint_reaches_the_server_process(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Replace", "pattern": {"Regex": "(z+z+)+y"}, "content": "z"}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    async with sandbox_running() as system:
+        report = await reference(system).ask(OpenText(folder), timeout=PATIENCE_SECONDS)
+        assert "Regex" not in report.decoding
+        assert "z+z+" not in report.decoding
+        # The regex library gives up with a panic after a while of going back and forth.
+        stuck = await refusal(system, folder, prompt="z" * 40)
+        assert (stuck.code, stuck.field) == (ErrorCode.INVALID_FIELD, "data.prompt")
+        assert "tokenizer" in stuck.message
+        assert await encode(system, folder, prompt="hello")
+    content["decoder"] = {"type": "Replace", "pattern": {"Regex": "(x+x+)+y"}, "content": "z"}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    async with sandbox_running() as system:
+        with pytest.raises(ModelRefused, match="decoder Replace is not supported"):
+            await opened(system, folder)
+
+
+# --- schemas ------------------------------------------------------------------------------------------
+
+
+async def test_jd2_a_schema_that_never_ends_or_kills_is_refused_by_name_and_costs_one_process_once(
+    tmp_path: Path,
+) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    async with sandbox_running() as system:
+        await opened(system, folder)
+        for schema in (ENDLESS, CRASHES):
+            first = await refusal(system, folder, prompt="x", response_schema=schema)
+            assert (first.code, first.field) == (ErrorCode.INVALID_FIELD, "data.response_schema"), first.message
+            ended = (await figures(system))["ended_jobs"]
+            again = await refusal(system, folder, "another", prompt="y", response_schema=schema)
+            assert again.message == first.message
+            assert (await figures(system))["ended_jobs"] == ended, "what is known is not tried again"
+        assert await encode(system, folder, prompt="x", response_schema=DEEP)
+
+
+async def test_jd2_parameters_of_tools_are_named_where_one_of_them_never_ends(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(WITH_TOOLS)
+    functions = [
+        CallableFunction(name=f"f{number}", parameters=parameters, path=f"tools[{number}].function.parameters")
+        for number, parameters in enumerate(({"type": "object"}, {"type": "object", "properties": {"n": ENDLESS}}))
+    ]
+    rule = CallRule(
+        tool_call_format=ToolCallFormat.TAGGED,
+        functions=tuple(functions),
+        is_required=True,
+        most_calls=1,
+        asked_by="tool_choice",
+    )
+    request = GenerateWithTools(
+        messages=said("x"),
+        turns=[{"role": "user", "content": "x"}],
+        tools=[{"type": "function", "function": {"name": one.name}} for one in functions],
+        tool_call_format=ToolCallFormat.TAGGED,
+        call_rule=rule,
+    )
+    async with sandbox_running() as system:
+        await opened(system, folder)
+        message = EncodePrompt(folder=folder, client_id="a", generate=request)
+        with pytest.raises(GenerationRefused) as caught:
+            await reference(system).ask(message, timeout=PATIENCE_SECONDS)
+        assert caught.value.field == "data.tools[1].function.parameters"
+
+
+async def test_jd3_one_clients_endless_schemas_delay_nobody_elses_and_no_prompt(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    limits = {kind: attrs.evolve(one, processor_seconds=30.0) for kind, one in JOB_LIMITS.items()}
+    async with sandbox_running(limits) as system, trio.open_nursery() as nursery:
+        await opened(system, folder)
+        await encode(system, folder, prompt="x", response_schema=DEEP)
+
+        async def endless(number: int) -> None:
+            schema = {**ENDLESS, "title": str(number)}
+            await encode(system, folder, "nasty", prompt="x", response_schema=schema)
+
+        for number in range(10):
+            nursery.start_soon(endless, number)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while (await figures(system))["running"]["schema"] < JOB_LIMITS[JobKind.SCHEMA].processes_of_client:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        # The ten take minutes: these come first or not at all.
+        assert await encode(system, folder, "nasty", prompt="its own prompt")
+        assert await encode(system, folder, "other", prompt="x", response_schema={"type": "boolean"})
+        told = await figures(system)
+        assert told["running"]["schema"] == JOB_LIMITS[JobKind.SCHEMA].processes_of_client
+        assert told["waiting"]["schema"] == 10 - JOB_LIMITS[JobKind.SCHEMA].processes_of_client, "nobody else waits"
+        nursery.cancel_scope.cancel()
+
+
+async def test_jd3_too_many_jobs_of_one_client_are_refused_and_not_kept(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    limits = short_limits(waiting_of_client=1, processes_of_client=1)
+    async with sandbox_running(limits) as system, trio.open_nursery() as nursery:
+        await opened(system, folder)
+        outcomes: list[ErrorCode] = []
+
+        async def ask(number: int) -> None:
+            schema = {**ENDLESS, "title": str(number)}
+            outcomes.append((await refusal(system, folder, prompt="x", response_schema=schema)).code)
+
+        for number in range(5):
+            nursery.start_soon(ask, number)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while len(outcomes) < 5:  # noqa: ASYNC110  nobody tells
+                await trio.sleep(0.01)
+    assert sorted(one.value for one in outcomes) == ["invalid_field"] * 2 + ["overloaded"] * 3
+
+
+# --- templates ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["power", "loop", "memory"])
+async def test_jd4_a_template_without_end_costs_its_own_question_alone(tmp_path: Path, content: str) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(NASTY_WHEN_ASKED)
+    async with sandbox_running() as system:
+        await opened(system, folder)
+        refused = await refusal(system, folder, messages=said(content))
+        assert (refused.code, refused.field) == (ErrorCode.INVALID_FIELD, "data.messages")
+        assert "chat template" in refused.message
+        assert await encode(system, folder, messages=said("hello"))
+
+
+@pytest.mark.parametrize("template", ["{% set n = 9**9 %}{{ 9**n }}", "{{ 9 ** (9 ** 9) }}"])
+async def test_jd4_a_checkpoint_whose_template_never_ends_is_not_opened(tmp_path: Path, template: str) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template)
+    async with sandbox_running() as system:
+        with pytest.raises(ModelRefused, match="template"):
+            await opened(system, folder)
+
+
+# --- lives --------------------------------------------------------------------------------------------
+
+
+async def test_jd5_what_kills_a_process_from_outside_costs_no_question(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    async with sandbox_running() as system:
+        text = await opened(system, folder)
+        expected = await encode(system, folder, prompt="hello")
+        for whom in ("prompt", "server"):
+            for pid in (await processes(system))[whom]:
+                os.kill(pid, signal.SIGKILL)
+            assert await encode(system, folder, prompt="hello") == expected
+        crash(system, "sandbox", RuntimeError("on purpose"))
+        assert await PromptEncoder(reference(system)).encode(text, Generate(prompt="hello")) == expected
+
+
+async def test_jd5_a_question_that_is_taken_back_ends_the_process_that_works_on_it(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    limits = {kind: attrs.evolve(one, processor_seconds=600.0, wall_seconds=600.0) for kind, one in JOB_LIMITS.items()}
+    async with sandbox_running(limits) as system:
+        await opened(system, folder)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: encode(system, folder, prompt="x", response_schema=ENDLESS))
+            with trio.fail_after(PATIENCE_SECONDS):
+                while not (pids := [one for one in (await processes(system))["schema"] if one]):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        await until_gone(pids)
+        assert await encode(system, folder, prompt="x", response_schema=DEEP)
+
+
+async def test_jd5_no_process_outlives_its_use_or_the_server(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    async with sandbox_running() as system:
+        await opened(system, folder)
+        pids = [pid for some in (await processes(system)).values() for pid in some]
+        await reference(system).tell(SetOpenTexts(frozenset()))
+        await until_gone(pids)
+        assert await encode(system, folder, prompt="hello"), "it is opened again where it is needed again"
+        last = [pid for some in (await processes(system)).values() for pid in some]
+    await until_gone(last)
+
+
+OWNER = """
+import sys, trio
+from pathlib import Path
+from actors.inference.sandbox_messages import EncodePrompt
+from protocol.commands import Generate
+from tests.inference import test_sandbox as kit
+
+async def main():
+    limits = {kind: kit.attrs.evolve(one, processor_seconds=600.0, wall_seconds=600.0) for kind, one in kit.JOB_LIMITS.items()}
+    async with kit.sandbox_running(limits) as system, trio.open_nursery() as nursery:
+        folder = Path(sys.argv[1])
+        await kit.opened(system, folder)
+        nursery.start_soon(lambda: kit.encode(system, folder, prompt="x", response_schema=kit.ENDLESS))
+        while not any((await kit.processes(system))["schema"]):
+            await trio.sleep(0.01)
+        print("processes", *[pid for some in (await kit.processes(system)).values() for pid in some], flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+async def test_jd5_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    command = [sys.executable, "-c", OWNER, str(folder)]
+    owner = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    with trio.fail_after(PATIENCE_SECONDS):
+        said_so_far = b""
+        while not (found := re.search(rb"processes ([0-9 ]+)\n", said_so_far)):
+            said_so_far += await owner.stdout.receive_some()
+        pids = [int(word) for word in found[1].split()]
+    assert len(pids) >= 3
+    assert all(is_alive(pid) for pid in pids)
+    owner.kill()
+    await owner.wait()
+    await until_gone(pids)
+    await owner.stdout.aclose()
