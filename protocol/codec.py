@@ -30,7 +30,7 @@ from cattrs.errors import (
 
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ping, Pong
 from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
-from protocol.json_text import MAXIMUM_INTEGER, json_type, parse_object
+from protocol.json_text import MAXIMUM_INTEGER, json_type, parse_object, refuse_nul
 from protocol.server_messages import SERVER_MESSAGES
 from protocol.validation import FieldFault, printable_ascii
 
@@ -277,9 +277,11 @@ def decode_command(text: str | bytes) -> ReceivedCommand:
     size = len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > MAXIMUM_FRAME_BYTES:
         raise TooLarge(f"a frame may have {MAXIMUM_FRAME_BYTES} bytes, this one has {size}")
-    envelope = parse_object(text)
+    # Looked for only below, where it is known which command to answer.
+    envelope = parse_object(text, takes_nul=True)
     command_id = _readable_id(envelope)
     try:
+        refuse_nul(envelope, text)
         return _read_envelope(envelope, command_id, size)
     except ProtocolFault as fault:
         fault.command_id = command_id

@@ -9,14 +9,17 @@ from typing import Any
 
 import msgspec
 
-from protocol.errors import BadMessage
+from protocol.errors import BadMessage, InvalidField
 
-__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_NESTING", "json_type", "parse_object"]
+__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_NESTING", "NO_NUL", "json_type", "parse_object", "refuse_nul"]
 
 MAXIMUM_NESTING = 64
 MAXIMUM_INTEGER = 2**53
 NAME_CHARACTERS = 64
 """As much of a name that the client chose is told back."""
+NO_NUL = "must not contain the character U+0000"
+_ESCAPED_NUL = "\\u0000"
+"""The only way in which JSON can write it (RFC 8259, 7)."""
 
 
 def json_type(value: object) -> str:
@@ -41,8 +44,13 @@ def json_type(value: object) -> str:
 _decoder = msgspec.json.Decoder()
 
 
-def parse_object(text: str | bytes, *, any_integers: bool = False, prefix: str = "") -> dict[str, Any]:
+def parse_object(
+    text: str | bytes, *, any_integers: bool = False, takes_nul: bool = False, prefix: str = ""
+) -> dict[str, Any]:
     """The object that ``text`` is. Raises `BadMessage`, also for duplicate keys, NaN and lone surrogates.
+
+    Raises `InvalidField` for the character U+0000, which not every database can keep (`refuse_nul`), unless the caller
+    ``takes_nul`` and looks for it later.
 
     With ``any_integers`` integers beyond ±2^53 are taken, and are exact: for formats of others, whose readers know more
     than doubles. What is wrong with a value is told with its path, which begins with ``prefix``.
@@ -68,7 +76,25 @@ def parse_object(text: str | bytes, *, any_integers: bool = False, prefix: str =
         raise BadMessage(f"nested deeper than {MAXIMUM_NESTING}") from None
     except ValueError as error:
         raise BadMessage(f"not JSON: {error}") from None
+    if not takes_nul:
+        refuse_nul(value, text, prefix)
     return value
+
+
+def refuse_nul(root: dict[str, Any], text: str | bytes, prefix: str = "") -> None:
+    """Raises `InvalidField` with the path of the first text, at any depth, that has the character U+0000.
+
+    ``text`` is the JSON that ``root`` was read from: the escape stands in hardly any, and then nothing is looked through.
+    """
+    if not (_ESCAPED_NUL.encode() in text if isinstance(text, bytes) else _ESCAPED_NUL in text):
+        return
+    path = _path_of(root, _has_nul, prefix)
+    if path is not None:
+        raise InvalidField(f"{path[0]} {NO_NUL}", field=path[1])
+
+
+def _has_nul(value: Any) -> bool:
+    return type(value) is str and "\0" in value
 
 
 class _Constant:
@@ -89,26 +115,33 @@ class _Faulty(Exception):
 
 def _named(root: Any, fault: _Faulty, prefix: str) -> BadMessage:
     """The fault with the path of the first value that has it; looked for only now, because paths cost time."""
+    path = _path_of(root, fault.is_it, prefix)
+    assert path is not None, "the fault was found once before"
+    return BadMessage(f"{path[0]} {fault.problem}", field=path[1])
+
+
+def _path_of(root: Any, is_it: Callable[[Any], bool], prefix: str) -> tuple[str, str | None] | None:
+    """What the first value or name that is meant is called, and its field; None where there is none."""
     # No recursion: what is nested too deep was told before.
     waiting: list[tuple[str, Any]] = [(prefix, root)]
     while waiting:
         path, value = waiting.pop()
-        if fault.is_it(value):
-            return BadMessage(f"{path} {fault.problem}", field=path)
+        if is_it(value):
+            return path, path
         if type(value) is dict:
             below = [(f"{path}.{_shown(key)}" if path else _shown(key), one) for key, one in value.items()]
-            wrong_key = next((name for (name, _), key in zip(below, value, strict=True) if fault.is_it(key)), None)
+            wrong_key = next((name for (name, _), key in zip(below, value, strict=True) if is_it(key)), None)
             if wrong_key is not None:
-                return BadMessage(f"the name {wrong_key} {fault.problem}", field=path or None)
+                return f"the name {wrong_key}", path or None
             waiting += reversed(below)
         elif type(value) is list:
             waiting += [(f"{path}[{index}]", one) for index, one in reversed(list(enumerate(value)))]
-    raise AssertionError("the fault was found once before")
+    return None
 
 
 def _shown(key: str) -> str:
     """As much of a name as is told back."""
-    return key[:NAME_CHARACTERS].encode("utf-8", "replace").decode()
+    return key[:NAME_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _read_fast(text: str, any_integers: bool, prefix: str) -> dict[str, Any] | None:

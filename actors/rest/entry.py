@@ -14,6 +14,7 @@ from actors.rest.problems import problem
 from actors.rest.request_heads import METHODS
 from actors.rest.rooms import ACCESS_SECONDS, Rooms, identity
 from protocol.errors import ErrorCode
+from protocol.json_text import NO_NUL
 
 __all__ = ["OPERATOR_PREFIXES", "PUBLIC_PATHS", "needs_operator", "register_entry"]
 
@@ -37,6 +38,8 @@ PUBLIC_PATHS = frozenset(
 """Answered without a token."""
 OPERATOR_PREFIXES = ("/models", "/metrics")
 """They change the server for everybody, or tell about everybody."""
+_PATH_FIELDS = {"client_id": "client_id", "name": "path.conversation"}
+"""What routes call parts of their path where they refuse them themselves."""
 
 
 def needs_operator(path: str) -> bool:
@@ -70,6 +73,7 @@ def register_entry(app: QuartTrio, rooms: Rooms) -> None:
         who = await identity(rooms, (request.view_args or {}).get("client_id"))
         if needs_operator(request.path) and not who.is_operator:
             raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator")
+        _refuse_nul()
         return _encoding_problem()
 
     @app.after_request
@@ -109,3 +113,13 @@ def _encoding_problem() -> Response | None:
     )
     refusal.headers["Accept-Encoding"] = "identity"
     return refusal
+
+
+def _refuse_nul() -> None:
+    """What the body may not hold (`protocol.json_text.refuse_nul`), path and query may not hold either."""
+    parts = [(_PATH_FIELDS.get(name, f"path.{name}"), str(value)) for name, value in (request.view_args or {}).items()]
+    parts += [(f"query.{name[:64]}", name + value) for name, value in request.args.items(multi=True)]
+    for field, value in parts:
+        if "\0" in value:
+            shown = field.replace("\0", "\ufffd")
+            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{shown} {NO_NUL}", field=shown)

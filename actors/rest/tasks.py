@@ -188,7 +188,7 @@ async def _change(
 ) -> Response:
     """Carry out the change of a task that the body describes; path and header say of which task and version."""
     who = await _owner(rooms, client_id)
-    body = read_body(parse_object(await request.get_data()))
+    body = read_body(parse_object(await request.get_data(), prefix="body"))
     data = structure(_with_version(body, task_id), wanted, prefix="body")
     return _task(await _ask(rooms, message(**await _write(who), data=data), "body"))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ FILE_NAME = "leanvibe.sqlite3"
 BUSY_SECONDS = 5.0
 STATEMENT_MILLISECONDS = 4000
 """PostgreSQL gives a statement up before the asker does, so that the outcome is known."""
+_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL keeps no U+0000 in a text, and neither driver encodes half of a surrogate pair."""
 
 
 def database_url(configured: str | None, data_folder: Path) -> URL:
@@ -44,7 +48,18 @@ def open_engine(url: URL, *, writes: bool, connections: int = 1) -> Engine:
     in the middle; a reader's sees one state of the database for as long as it lasts.
     """
     if url.get_backend_name() == "sqlite":
-        return _open_sqlite(url, writes=writes, connections=connections)
+        engine = _open_sqlite(url, writes=writes, connections=connections)
+    else:
+        engine = _open_postgresql(url, connections=connections)
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def keepable(_: Any, __: Any, statement: str, parameters: Any, ___: Any, is_many: bool) -> tuple[str, Any]:
+        return statement, [_keepable(one) for one in parameters] if is_many else _keepable(parameters)
+
+    return engine
+
+
+def _open_postgresql(url: URL, *, connections: int) -> Engine:
     try:
         return sqlalchemy.create_engine(
             url,
@@ -89,6 +104,28 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _keepable(parameters: Any) -> Any:
+    """Texts as every database can keep them, with U+FFFD for what none of them takes.
+
+    What clients send was refused before. What a model writes is not theirs to mend, and must not be lost for one character.
+    """
+    if isinstance(parameters, Mapping):
+        if any(_has_unkeepable(one) for one in parameters.values()):
+            return {name: _mended(one) for name, one in parameters.items()}
+    elif any(_has_unkeepable(one) for one in parameters):
+        return tuple(_mended(one) for one in parameters)
+    return parameters
+
+
+def _has_unkeepable(value: Any) -> bool:
+    # The expression alone would take ten times as long for a long text.
+    return type(value) is str and ("\0" in value or (not value.isascii() and bool(_UNKEEPABLE.search(value))))
+
+
+def _mended(value: Any) -> Any:
+    return _UNKEEPABLE.sub("\ufffd", value) if type(value) is str else value
 
 
 async def dispose_at_end(engine: Engine, threads: trio.CapacityLimiter) -> None:
