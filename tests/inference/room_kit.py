@@ -39,6 +39,7 @@ from actors.inference.messages import (
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.models.inventory import InventoryEntry
 from actors.inference.roster import Roster
+from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.shelf import MockShelf, ServableModel
 from actors.inference.spare import Spare
 from actors.inference.store import OPERATIONS, QUERIES
@@ -313,9 +314,13 @@ async def inference_room(
     database: URL | None = None,
     detach_seconds: float = 60.0,
     patience_seconds: float = PATIENCE_SECONDS,
+    has_sandbox: bool = False,
     **system_arguments: Any,
 ) -> AsyncIterator[Room]:
-    """The room, with one follower. ``faulty_lives`` is how many of the worker's lives follow the plan of faults."""
+    """The room, with one follower. ``faulty_lives`` is how many of the worker's lives follow the plan of faults.
+
+    With ``has_sandbox`` the text of ``checkpoint`` is read as in the product, and ``load_text`` is not called.
+    """
     registry = CollectorRegistry()
     metrics = InferenceMetrics(registry)
     lives = itertools.count()
@@ -359,6 +364,7 @@ async def inference_room(
                     children=(
                         ChildSpec(id="roster", start=Roster),
                         ChildSpec(id="spare", start=lambda: Spare(spare_settings.standby_command)),
+                        ChildSpec(id="sandbox", start=Sandbox),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=4, intensity=None)),
                         ChildSpec(
                             id="inference",
@@ -369,6 +375,7 @@ async def inference_room(
                                 lambda model: lambda: make_engine(model),
                                 system.reference("inference/roster"),
                                 metrics,
+                                system.reference("inference/sandbox") if has_sandbox else None,
                             ),
                         ),
                     ),

@@ -40,7 +40,7 @@ def real_room(embedded_model: Path, cache_folder: Path) -> AbstractAsyncContextM
         engine="mlx",
         checkpoint=embedded_model,
         cache_folder=cache_folder,
-        load_text=lambda: CheckpointText(embedded_model),
+        has_sandbox=True,
         patience_seconds=120,
     )
 

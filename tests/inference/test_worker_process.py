@@ -247,3 +247,48 @@ def test_a_model_that_cannot_be_loaded_is_told_in_words(cache_folder: Path, tmp_
         assert process.returncode == 3
     assert b"load_failed" in received
     assert b"config.json" in received
+
+
+PREPARES_WHEN_TOLD = """
+import sys, time
+from pathlib import Path
+from actors.inference.bad_schema import BadSchema
+from actors.inference.worker import __main__ as worker
+from actors.inference.worker.mock import MockStepper
+
+def prepare(self, row):
+    while not Path(row.response_schema["until"]).exists():
+        time.sleep(0.005)
+    if row.response_schema.get("is_bad"):
+        raise BadSchema("on purpose")
+
+MockStepper.prepare = prepare
+sys.exit(worker.main())
+"""
+
+
+def test_jd7_what_a_schema_takes_to_prepare_delays_its_own_row_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with worker(code=PREPARES_WHEN_TOLD) as one:
+        one.send("admit", admission(1, "hello", response_schema={"until": str(first)}))
+        one.send("admit", admission(2, "hello", response_schema={"until": str(second)}))
+        one.send("admit", admission(3, "hello"))
+        assert one.answer(3) == (HELLO, "stop"), "its neighbours are prepared, and it is answered"
+        # With nothing else to do it says that it lives, so that nobody takes it for hung.
+        assert one.next() == ("preparing", {})
+        first.touch()
+        while (frame := one.next())[0] == "preparing":
+            pass
+        assert frame[1]["rows"] == [1]
+        one.send("cancel", {"row": 2})
+        second.touch()
+        one.send("admit", admission(4, "hello", response_schema={"until": str(second), "is_bad": True}))
+        failed = []
+        while not failed:
+            name, content = one.next()
+            if name == "step":
+                assert 2 not in content["rows"], "it was taken back while it was prepared"
+                failed = content["failed"]
+        assert failed == [[4, "on purpose", "invalid_field"]]
+        one.send("admit", admission(5, "hello"))
+        assert one.answer(5) == (HELLO, "stop")

@@ -20,8 +20,12 @@ PATIENCE_SECONDS = 30.0
 """Far more than anything here takes; only a failure waits for it."""
 
 
-def worker_command(pipe: int, *, engine: str = "mock", step_seconds: float = 0.0, faults: Any = None) -> list[str]:
-    words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe), "--engine", engine]
+def worker_command(
+    pipe: int, *, engine: str = "mock", step_seconds: float = 0.0, faults: Any = None, code: str | None = None
+) -> list[str]:
+    """``code`` is run in place of the program, which it may start after changing something of it."""
+    program = ["-m", "actors.inference.worker"] if code is None else ["-c", code]
+    words = [sys.executable, *program, "--pipe", str(pipe), "--engine", engine]
     words += ["--mock-step-seconds", str(step_seconds)]
     return words if faults is None else [*words, "--faults", json.dumps(faults)]
 

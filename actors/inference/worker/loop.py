@@ -15,7 +15,8 @@ from typing import Any
 
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.worker.faults import FaultPlan
-from actors.inference.worker.stepper import Row, RowFailure, Stepper
+from actors.inference.worker.preparation import Preparation, Prepared
+from actors.inference.worker.stepper import Row, RowFailure, Stepper, StepResult
 
 __all__ = ["Pipe", "serve"]
 
@@ -25,6 +26,8 @@ BURST_TICK_SECONDS = 0.004
 """Requests of a burst follow each other faster than this."""
 BURST_SECONDS = 0.040
 """The first of a burst waits no longer than this for the others: less than its first token takes."""
+PREPARING_TICK_SECONDS = 0.25
+"""While rows are prepared and nothing else is to do, the worker says so this often; a step is due within a second."""
 IDLE_SECONDS = 1.0
 """An idle worker says that it lives, and how much memory it holds, this often."""
 
@@ -60,8 +63,9 @@ class Pipe:
 def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
     """Step until the process ends."""
     steps = 0
+    preparation = Preparation(stepper.prepare, lambda prepared: pipe.commands.put(("prepared", {"prepared": prepared})))
     while True:
-        _take_commands(pipe, stepper, faults)
+        _take_commands(pipe, stepper, faults, preparation)
         if not stepper.has_work():
             continue
         steps += 1
@@ -70,26 +74,11 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
         result = stepper.step()
         for row in [one.row for one in result.emitted if one.finish is not None] + [row for row, _ in result.failed]:
             faults.forget(row)
-        pipe.send(
-            "step",
-            {
-                "step": steps,
-                "seconds": time.perf_counter() - started,
-                "emitted": [
-                    (one.row, one.token_id, one.log_probability, one.finish, one.alternatives) for one in result.emitted
-                ],
-                "cached": result.cached,
-                "failed": [(row, failure.reason, failure.code) for row, failure in result.failed],
-                "rows": result.rows,
-                "prefilled_tokens": result.prefilled_tokens,
-                "drafted_tokens": result.drafted_tokens,
-                "accepted_tokens": result.accepted_tokens,
-                "memory": stepper.memory(),
-            },
-        )
+        seconds = time.perf_counter() - started
+        pipe.send("step", _step_frame(steps, seconds, result, stepper.memory()))
 
 
-def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
+def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Preparation) -> None:
     """Everything that waits; while there is no work, wait for the next.
 
     A worker that was idle waits for more for as long as more keeps coming, so that a burst is read side by side
@@ -99,49 +88,87 @@ def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
     burst_ends_at = float("inf")
     while True:
         if not stepper.has_work():
-            wait_seconds = IDLE_SECONDS
+            wait_seconds = PREPARING_TICK_SECONDS if len(preparation) else IDLE_SECONDS
         else:
             burst_ends_at = min(burst_ends_at, time.monotonic() + BURST_SECONDS)
             wait_seconds = BURST_TICK_SECONDS if was_idle and time.monotonic() < burst_ends_at else 0.0
+        for overdue in preparation.take_overdue():
+            _fail(pipe, overdue, RowFailure("what it asks for was not prepared in time"))
         try:
             name, data = pipe.commands.get(block=wait_seconds > 0, timeout=wait_seconds)
         except queue.Empty:
             if stepper.has_work():
                 return
-            pipe.send("idle", {"memory": stepper.memory()})
+            if len(preparation):
+                # Rows are owed a step, and it is no hang that none comes yet.
+                pipe.send("preparing", {})
+            else:
+                pipe.send("idle", {"memory": stepper.memory()})
             continue
         match name:
             case "admit":
-                _admit(pipe, stepper, faults, data)
+                _receive(pipe, stepper, faults, preparation, data)
+            case "prepared":
+                _take_prepared(pipe, stepper, faults, preparation, data["prepared"])
             case "cancel":
                 faults.forget(data["row"])
+                preparation.cancel(data["row"])
                 stepper.cancel(data["row"])
             case "clear":
+                preparation.clear()
                 stepper.clear()
                 faults.clear()
                 pipe.send("cleared", {})
 
 
-def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, data: dict[str, Any]) -> None:
+def _receive(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Preparation, data: dict[str, Any]) -> None:
     """A row whose admission raises is that row's failure, not its neighbours'."""
     try:
         row = Row.from_frame(data)
-        stepper.admit(row)
+    except Exception as error:  # noqa: BLE001  isolation border between rows
+        _fail(pipe, data["row"], RowFailure.of(error))
+        return
+    if row.must_be_prepared:
+        preparation.begin(row)
+    else:
+        _admit(pipe, stepper, faults, row, None)
+
+
+def _take_prepared(
+    pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Preparation, prepared: Prepared
+) -> None:
+    if not preparation.take(prepared):
+        return  # it was taken back meanwhile
+    if prepared.error is not None:
+        _fail(pipe, prepared.row.row, RowFailure.of(prepared.error))
+    else:
+        _admit(pipe, stepper, faults, prepared.row, prepared.needed)
+
+
+def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, row: Row, needed: Any) -> None:
+    try:
+        stepper.admit(row, needed)
         faults.admitted(row)
     except Exception as error:  # noqa: BLE001  isolation border between rows
-        failure = RowFailure.of(error)
-        pipe.send(
-            "step",
-            {
-                "step": 0,
-                "seconds": 0.0,
-                "emitted": [],
-                "cached": [],
-                "failed": [(data["row"], failure.reason, failure.code)],
-                "rows": [],
-                "prefilled_tokens": 0,
-                "drafted_tokens": 0,
-                "accepted_tokens": 0,
-                "memory": {},
-            },
-        )
+        _fail(pipe, row.row, RowFailure.of(error))
+
+
+def _fail(pipe: Pipe, row: int, failure: RowFailure) -> None:
+    pipe.send("step", _step_frame(0, 0.0, StepResult(failed=[(row, failure)]), {}))
+
+
+def _step_frame(step: int, seconds: float, result: StepResult, memory: dict[str, float]) -> dict[str, Any]:
+    return {
+        "step": step,
+        "seconds": seconds,
+        "emitted": [
+            (one.row, one.token_id, one.log_probability, one.finish, one.alternatives) for one in result.emitted
+        ],
+        "cached": result.cached,
+        "failed": [(row, failure.reason, failure.code) for row, failure in result.failed],
+        "rows": result.rows,
+        "prefilled_tokens": result.prefilled_tokens,
+        "drafted_tokens": result.drafted_tokens,
+        "accepted_tokens": result.accepted_tokens,
+        "memory": memory,
+    }

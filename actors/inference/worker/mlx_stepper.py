@@ -78,17 +78,23 @@ class MlxStepper:
         """What was loaded and how it was checked."""
         return self._report
 
-    def admit(self, row: Row) -> None:
-        """Take a row; it waits for its prefill. Raises `ValueError` for an empty prompt or a bad schema."""
+    def prepare(self, row: Row) -> Matcher | None:
+        """The matcher that a row needs, standing after what it emitted. In any thread. Raises `ValueError` for a bad schema."""
+        followed = row.response_schema if row.call_rule is None else row.call_rule
+        if followed is None:
+            return None
+        if self._grammars is None:
+            raise ValueError("this model cannot follow schemas")
+        return self._grammars.matcher(followed, row.emitted_ids)
+
+    def admit(self, row: Row, matcher: Matcher | None = None) -> None:
+        """Take a row with what `prepare` made for it; it waits for its prefill. Raises `ValueError` for an empty prompt."""
         self._check_thread()
         if not row.prompt_ids:
             raise ValueError("an empty prompt")
         check_token_ids(row_ids(row), self._vocabulary_size)
-        followed = row.response_schema if row.call_rule is None else row.call_rule
-        if followed is not None:
-            if self._grammars is None:
-                raise ValueError("this model cannot follow schemas")
-            self._matchers[row.row] = self._grammars.matcher(followed, row.emitted_ids)
+        if matcher is not None:
+            self._matchers[row.row] = matcher
         self._waiting.append(row)
 
     def cancel(self, row: int) -> None:

@@ -48,7 +48,10 @@ class MockStepper:
             "warnings": ["the mock engine echoes prompts; no model is loaded"],
         }
 
-    def admit(self, row: Row) -> None:
+    def prepare(self, row: Row) -> None:
+        """Nothing: it follows no schemas."""
+
+    def admit(self, row: Row, prepared: Any = None) -> None:
         """Take a row."""
         self._rows[row.row] = (row, _answer(bytes(row.prompt_ids), self._name))
         self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))

@@ -33,6 +33,11 @@ class Row:
     alternatives: int | None = None
     """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
 
+    @property
+    def must_be_prepared(self) -> bool:
+        """Whether it needs what `Stepper.prepare` makes."""
+        return self.response_schema is not None or self.call_rule is not None
+
     @classmethod
     def from_frame(cls, data: dict[str, Any]) -> Row:
         """From the data of an `admit` frame."""
@@ -108,8 +113,11 @@ class Stepper(Protocol):
     def report(self) -> dict[str, Any]:
         """What is loaded and how it was checked; told to the server when ready."""
 
-    def admit(self, row: Row) -> None:
-        """Take a row. It is computed from the next step on."""
+    def prepare(self, row: Row) -> Any:
+        """Make what a row needs besides, which may take long. The one method that may be called in any thread."""
+
+    def admit(self, row: Row, prepared: Any = None) -> None:
+        """Take a row, with what `prepare` made for it. It is computed from the next step on."""
 
     def cancel(self, row: int) -> None:
         """Drop a row, wherever it is; unknown rows are ignored."""
