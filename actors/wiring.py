@@ -45,7 +45,7 @@ from actors.rest.rooms import Rooms
 from actors.settings import Settings
 from actors.storage import tables as storage_tables
 from actors.storage.forgotten_clients import client_pruner
-from actors.storage.idempotency import prune_outcomes
+from actors.storage.idempotency import KEPT_MILLISECONDS
 from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageWanted, prune_log
 from actors.storage.messages import LogPage, Operation, Query, Storage
 from actors.storage.writer import WriterSettings
@@ -114,7 +114,6 @@ TABLES_OF_CLIENTS: tuple[Table, ...] = tuple(
 """Whoever has a row in one of them has a log."""
 PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
     prune_log,
-    prune_outcomes,
     prune_generations,
     prune_acknowledgements,
     prune_notifications,
@@ -224,5 +223,6 @@ def connection_settings(settings: Settings) -> ConnectionSettings:
             command_burst=settings.command_burst,
             connections_per_client=settings.connections_per_client,
             detach_seconds=settings.detach_seconds,
+            command_memory_seconds=KEPT_MILLISECONDS // 1000,
         ),
     )

@@ -67,6 +67,10 @@ class Limits:
     command_burst: int
     connections_per_client: int
     detach_seconds: int
+    command_memory_seconds: int = 600
+    """How long a command that changes something is answered the same when it comes again under its id, at least.
+    A client that was away for longer cannot tell whether it would be carried out twice.
+    """
 
 
 @frozen(kw_only=True)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from actors.storage.idempotency import find_outcome, keep_outcome
+from actors.storage.key_clock import KeyClock
 from actors.storage.log import append_events, begin_client
 from actors.storage.messages import Committed, Operation, Outcome, StoredEvent, Transact, TriggerHook
 
@@ -44,6 +45,7 @@ def carry_out_batch(
     hook: TriggerHook | None,
     batch: Sequence[Transact],
     *,
+    key_clock: KeyClock,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> BatchResult:
     """Carry out the writes in order and commit. Blocking.
@@ -56,7 +58,9 @@ def carry_out_batch(
             # Alone it needs no savepoint: what undoes the transaction undoes it.
             extent = connection.begin_nested() if len(batch) > 1 else transaction
             try:
-                committed, events, has_triggers = _carry_out(connection, operations[one.operation], hook, one, now_ms())
+                committed, events, has_triggers = _carry_out(
+                    connection, operations[one.operation], hook, one, now_ms(), key_clock
+                )
                 extent.commit()
             except OperationalError:
                 # The database itself is in trouble (full, gone, locked), and SQLite may have undone everything.
@@ -77,10 +81,11 @@ def _carry_out(
     hook: TriggerHook | None,
     write: Transact,
     now_ms: int,
+    key_clock: KeyClock,
 ) -> tuple[Committed[Any], tuple[StoredEvent, ...], bool]:
     """One write and all that belongs to it."""
     if write.key is not None:
-        repeat = find_outcome(connection, write.key, operation.result, now_ms)
+        repeat = find_outcome(connection, write.key, operation.result, key_clock.now_ms(connection))
         if repeat is not None:
             return repeat, (), False
     outcome: Outcome[Any] = operation.function(connection, write.command)
@@ -92,5 +97,5 @@ def _carry_out(
     events = append_events(connection, write.client_id, wanted, now_ms)
     head = events[-1].seq if events else None
     if write.key is not None:
-        keep_outcome(connection, write.key, outcome.value, head, now_ms)
+        keep_outcome(connection, write.key, outcome.value, head, key_clock.now_ms(connection))
     return Committed(value=outcome.value, head=head), events, bool(outcome.triggers)

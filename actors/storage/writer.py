@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import field, frozen
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -17,6 +18,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from actors.refusals import CommandRefused
 from actors.storage.database import dispose_at_end, open_engine
 from actors.storage.idempotency import prune_outcomes
+from actors.storage.key_clock import KeyClock
 from actors.storage.log import prune_log
 from actors.storage.messages import CommitTold, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
 from actors.storage.transaction import BatchResult, carry_out_batch
@@ -53,8 +55,10 @@ class WriterSettings:
     operations: tuple[Operation[Any, Any], ...]
     hook: TriggerHook | None = None
     """The notifications room's."""
-    pruners: tuple[Callable[[Connection, int], int], ...] = (prune_log, prune_outcomes)
+    pruners: tuple[Callable[[Connection, int], int], ...] = (prune_log,)
     """Called with a connection and the time, POSIX milliseconds; each deletes a bounded number of rows."""
+    key_clock: KeyClock = field(factory=KeyClock)
+    """Outlives the writer."""
 
 
 class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
@@ -171,7 +175,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         self._writing = len(batch)
         try:
             result: BatchResult = await trio.to_thread.run_sync(
-                carry_out_batch,
+                partial(carry_out_batch, key_clock=self._settings.key_clock),
                 self._engine,
                 self._operations,
                 self._settings.hook,
@@ -229,7 +233,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
     async def _prune(self) -> None:
         """Forget in small transactions, so that writes come in between."""
         assert self._engine is not None
-        for pruner in self._settings.pruners:
+        for pruner in (self._prune_outcomes, *self._settings.pruners):
             for _ in range(PRUNE_ROUNDS):
                 try:
                     gone = await trio.to_thread.run_sync(_prune_once, self._engine, pruner, limiter=self._thread)
@@ -240,6 +244,9 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
                     break
                 while self._waiting:
                     await self._write_batch()
+
+    def _prune_outcomes(self, connection: Connection, _: int) -> int:
+        return prune_outcomes(connection, self._settings.key_clock.now_ms(connection))
 
 
 def _prune_once(engine: Engine, pruner: Callable[[Connection, int], int]) -> int:

@@ -1,8 +1,9 @@
 """The Python client of the protocol, on Trio."""
 
-from protocol.client.client import Change, Client, connect
-from protocol.client.errors import CommandFailed, Disconnected
-from protocol.client.reconnecting import Backoff
+from protocol.client.client import Client
+from protocol.client.connecting import connect
+from protocol.client.errors import CommandFailed, Disconnected, OutcomeUnknown, Refused
+from protocol.client.reconnecting import Backoff, Change
 from protocol.client.streams import Answer, ClientEvent, ClientEvents, Snapshot
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "ClientEvents",
     "CommandFailed",
     "Disconnected",
+    "OutcomeUnknown",
+    "Refused",
     "Snapshot",
     "connect",
 ]

@@ -10,6 +10,7 @@ import itertools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from ssl import SSLContext
 from typing import Any
 
@@ -17,8 +18,10 @@ import attrs
 import trio
 
 from protocol.client.connection import Connection, open_connection
-from protocol.client.errors import CommandFailed, Disconnected
-from protocol.client.reconnecting import Backoff, comes_back
+from protocol.client.errors import CommandFailed, Disconnected, HandshakeRefused, alone, refusal
+from protocol.client.pending import Pending, PendingCommands, memory_seconds
+from protocol.client.reconnecting import Change, Retries, comes_back, hint_of
+from protocol.client.sleeping import read_marks, slept_seconds
 from protocol.client.streams import Answer, ClientEvents
 from protocol.codec import encode, unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate, Hello, OnDisconnect
@@ -28,39 +31,19 @@ from protocol.reading import kind_of_command, read_result
 from protocol.server_messages import SERVER_MESSAGES
 from protocol.streams import Positions, Reception, StreamPosition, coverage_of
 
-__all__ = ["Change", "Client", "connect"]
+__all__ = ["Client"]
 
 ANSWER_SECONDS = 40.0
 CANCEL_SECONDS = 2.0
-GIVE_UP_SECONDS = 120.0
 ACKNOWLEDGE_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""How often is looked whether the machine slept."""
+WAKE_SECONDS = 5.0
+"""After a sleep the server has to be heard within it, or another connection is made."""
 CLIENT_STREAM = "client"
 DATA_IS_AN_OBJECT = {kind for kind, message in SERVER_MESSAGES.items() if message.data is not None}
 UNKNOWN_EPOCH = "none"
 """A resume with it is answered with a snapshot: where the stream stands now."""
-
-
-@attrs.frozen(kw_only=True)
-class Change:
-    """What became of the connection, for programs that show it."""
-
-    state: str
-    """`connected`, `going_away`, `disconnected` (another attempt follows) or `ended`."""
-    delay_seconds: float | None = None
-    """Until the next attempt, or as the server said in `going_away`."""
-    cause: Exception | None = None
-
-
-@attrs.define(eq=False)
-class _Pending:
-    """A command that waits for its answer."""
-
-    message: dict[str, Any]
-    is_resent: bool = True
-    on_answer: Callable[[dict[str, Any]], Awaitable[None]] | None = None
-    """Called by the reader before anything that comes after the answer is read."""
-    answered: trio.Event = attrs.field(factory=trio.Event)
-    answer: dict[str, Any] | None = None
 
 
 class Client:
@@ -68,13 +51,13 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: Callable[[], str],
         hello: Hello,
         *,
         reconnect: bool,
         detach: bool,
         events: bool,
-        backoff: Backoff,
+        retries: Retries,
         on_change: Callable[[Change], None] | None,
         ssl_context: SSLContext | None,
     ) -> None:
@@ -84,12 +67,12 @@ class Client:
         self._reconnect = reconnect
         self._detach = detach
         self._wants_events = events
-        self._backoff = backoff
+        self._retries = retries
         self._on_change = on_change or (lambda _: None)
         # Ids must differ between the runs of a program: the server remembers them for minutes.
         self._ids = (f"{secrets.token_hex(4)}-{number}" for number in itertools.count(1))
         self._connection: Connection | None = None
-        self._pending: dict[str, _Pending] = {}
+        self._pending = PendingCommands()
         self._positions = Positions()
         self._streams: dict[str, Answer | ClientEvents] = {}
         self.welcome: dict[str, Any] = {}
@@ -98,13 +81,15 @@ class Client:
         """Data of `going_away`, once the server said so and until another connection stands."""
         self._hint_ms: float | None = None
         self._ended: Disconnected | None = None
+        self._is_connected = trio.Event()
+        self._has_woken = trio.Event()
 
     # --- for programs ---------------------------------------------------------------------------------
 
     async def command(self, kind: str, data: Any) -> dict[str, Any]:
         """Send a command and return its answer's envelope. Raises `CommandFailed` or `Disconnected`.
 
-        Cancelled, the answer is ignored when it comes; the server may have carried the command out.
+        `OutcomeUnknown`, a `Disconnected`, says that it may have been carried out. Cancelled, the answer is ignored when it comes; the server may have carried the command out.
         """
         return await self._ask(kind, data)
 
@@ -119,6 +104,13 @@ class Client:
     async def ping(self, payload: Any = None) -> Any:
         """A round trip; returns the payload as the server sent it back."""
         return (await self.command("ping", payload)).get("data")
+
+    async def until_connected(self) -> None:
+        """Wait while the server is away. Raises `Disconnected` once no connection will follow; cancel-safe."""
+        while self._connection is None and self._ended is None:
+            await self._is_connected.wait()
+        if self._ended is not None:
+            raise self._ended
 
     async def cancel(self, command_id: str) -> bool:
         """End a running command; whether it was still running."""
@@ -178,12 +170,15 @@ class Client:
         found = self._streams.get(CLIENT_STREAM)
         if not isinstance(found, ClientEvents):
             raise RuntimeError("connect(…, events=True) follows the events of this client")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._acknowledge, found)
-            try:
-                yield found
-            finally:
-                nursery.cancel_scope.cancel(reason="the program reads no more events")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._acknowledge, found)
+                try:
+                    yield found
+                finally:
+                    nursery.cancel_scope.cancel(reason="the program reads no more events")
+        except BaseExceptionGroup as group:
+            raise alone(group) from None
 
     async def _acknowledge(self, events: ClientEvents) -> None:
         while True:
@@ -207,7 +202,7 @@ class Client:
         if self._ended is not None:
             raise self._ended
         command_id = command_id or next(self._ids)
-        pending = _Pending({"type": kind, "id": command_id, "data": data}, on_answer=on_answer)
+        pending = Pending({"type": kind, "id": command_id, "data": data}, on_answer=on_answer)
         if (size := len(encode(pending.message))) > MAXIMUM_FRAME_BYTES:
             # Sent, it would close the connection for good, and with it everything else that is under way.
             raise CommandFailed(
@@ -217,31 +212,44 @@ class Client:
                     "temporary": False,
                 }
             )
-        self._pending[command_id] = pending
+        self._pending.add(pending)
         try:
             with trio.fail_after(ANSWER_SECONDS):
                 if self._connection is not None:
                     await self._send(self._connection, pending)
                 await pending.answered.wait()
         except trio.TooSlowError:
-            raise Disconnected(None, f"no answer to {kind} within {ANSWER_SECONDS:g} seconds") from None
+            cause = Disconnected(None, f"no answer to {kind} within {ANSWER_SECONDS:g} seconds")
+            raise pending.failure_for(cause) from None
         finally:
-            self._pending.pop(command_id, None)
+            self._pending.remove(pending)
         return self._answer_of(pending)
 
-    def _answer_of(self, pending: _Pending) -> dict[str, Any]:
+    def _answer_of(self, pending: Pending) -> dict[str, Any]:
         if pending.answer is None:
-            raise self._ended or Disconnected(None, None)
+            raise pending.failure or Disconnected(None, None)
         if pending.answer["type"] == "error":
             raise CommandFailed(pending.answer["data"])
         return pending.answer
 
-    async def _send(self, connection: Connection, pending: _Pending) -> None:
+    async def _send(self, connection: Connection, pending: Pending) -> None:
+        # Noted first: from here on it may reach the server, whatever is heard of it.
+        pending.note_sent(trio.current_time(), read_marks())
         try:
             await connection.send(pending.message)
-        except Disconnected:
+        except Disconnected as error:
             if not self._reconnect:
-                raise
+                raise pending.failure_for(error) from None
+
+    async def _send_again(self, connection: Connection) -> None:
+        """What the last connection left without an answer, but for what the server might carry out twice by now."""
+        for pending in self._pending:
+            if not pending.is_resent:
+                continue
+            if pending.may_be_repeated(trio.current_time(), read_marks(), memory_seconds(self.welcome)):
+                await self._send(connection, pending)
+            else:
+                pending.fail(Disconnected(None, "the server no longer remembers commands that are so old"))
 
     # --- what comes in: all of it runs in the reader of the connection --------------------------------
 
@@ -254,21 +262,28 @@ class Client:
                     await connection.send({"type": "pong", "data": message.get("data")})
             case "going_away":
                 self.going_away = message["data"]
-                self._hint_ms = _hint_of(message["data"])
+                self._hint_ms = hint_of(message["data"])
                 self._on_change(Change(state="going_away", delay_seconds=(self._hint_ms or 0) / 1000))
             case _ if "stream" in message:
                 await self._received_on_stream(connection, message)
-            case _ if (pending := self._pending.get(message.get("re", ""))) is not None:
+            case _ if (pending := self._pending.get(message.get("re"))) is not None:
                 if pending.on_answer is not None:
                     await pending.on_answer(message)
                 pending.answer = message
                 pending.answered.set()
+                self._pending.remove(pending)
+                if pending.kind != "hello" and not any(one.first_sent is not None for one in self._pending):
+                    self._retries.was_of_use()
             case "error":
-                self._hint_ms = _hint_of(message["data"])
+                self._hint_ms = hint_of(message["data"])
 
     async def _received_on_stream(self, connection: Connection, message: dict[str, Any]) -> None:
         stream, position = self._streams.get(message["stream"]), self._positions.get(message["stream"])
         if stream is None or position is None:
+            return
+        if isinstance(stream, ClientEvents) and stream.is_full and not position.is_recovering:
+            position.is_recovering = True
+            stream.leave_to_log(partial(self._ask_for_rest, position))
             return
         was_recovering, stood_at = position.is_recovering, position.seq
         try:
@@ -284,6 +299,11 @@ class Client:
         elif reception is Reception.LOSS and not was_recovering:
             await self._resume(connection, position)
 
+    async def _ask_for_rest(self, position: StreamPosition) -> None:
+        # Without a connection the next hello asks.
+        if self._connection is not None:
+            await self._resume(self._connection, position)
+
     async def _resume(self, connection: Connection, position: StreamPosition) -> None:
         """Ask for what is missing; the frames before the answer count for nothing."""
 
@@ -295,9 +315,9 @@ class Client:
 
         command_id = next(self._ids)
         point = attrs.asdict(position.resume_point())
-        pending = _Pending({"type": "resume", "id": command_id, "data": point}, is_resent=False, on_answer=go_on)
-        self._pending[command_id] = pending
-        with suppress(Disconnected):
+        pending = Pending({"type": "resume", "id": command_id, "data": point}, is_resent=False, on_answer=go_on)
+        with suppress(Disconnected, CommandFailed):
+            self._pending.add(pending)
             await connection.send(pending.message)
 
     async def _resumed(self, told: dict[str, Any], epoch: str | None = None) -> None:
@@ -317,47 +337,72 @@ class Client:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a connection until it may not come back. Raises only before the first `welcome`."""
-        attempt = 0
-        failing_since = trio.current_time()
         is_first = True
         while True:
             cause: Exception
             may_come_back = True
             try:
-                async with open_connection(self._url, self._received, self._ssl_context) as connection:
+                async with open_connection(self._url(), self._received, self._ssl_context) as connection:
                     await self._say_hello(connection)
-                    self._connection, self._hint_ms, self.going_away, attempt = connection, None, None, 0
+                    self._connection, self._hint_ms, self.going_away = connection, None, None
+                    self._retries.welcomed(trio.current_time())
+                    self._is_connected.set()
                     self._on_change(Change(state="connected"))
                     if is_first:
                         is_first = False
                         task_status.started()
-                    for pending in [one for one in self._pending.values() if one.is_resent]:
-                        await self._send(connection, pending)
+                    await self._send_again(connection)
                     await connection.has_ended.wait()
-                    failing_since = trio.current_time()
                 cause = connection.cause or Disconnected(None, None)
                 may_come_back = comes_back(connection.cause.code if connection.cause else None)
             except CommandFailed as error:
                 if is_first:
                     raise
                 cause, may_come_back = error, bool(error.data.get("temporary"))
-                self._hint_ms = _hint_of(error.data)
+                self._hint_ms = hint_of(error.data)
             except (OSError, Disconnected) as error:
                 if is_first:
                     raise
                 cause = error
-                may_come_back = not isinstance(error, Disconnected) or comes_back(error.code)
+                if isinstance(error, HandshakeRefused):
+                    may_come_back = not error.is_for_good
+                elif isinstance(error, Disconnected):
+                    may_come_back = comes_back(error.code)
             finally:
-                self._connection = None
-            delay_seconds = self._backoff.delay_seconds(attempt, self._hint_ms)
-            gives_up = trio.current_time() + delay_seconds - failing_since > GIVE_UP_SECONDS
-            if not self._reconnect or not may_come_back or gives_up:
-                self._end(cause)
+                self._connection, self._is_connected = None, trio.Event()
+                self._pending.forget_those_of_one_connection()
+            delay_seconds = self._retries.delay_seconds(trio.current_time(), self._hint_ms)
+            if not self._reconnect or not may_come_back or delay_seconds is None:
+                self._end(cause if may_come_back else refusal(cause))
                 return
-            self._on_change(Change(state="disconnected", delay_seconds=delay_seconds, cause=cause))
-            await trio.sleep(delay_seconds)
             # A hint counts once.
-            attempt, self._hint_ms = attempt + 1, None
+            self._hint_ms = None
+            self._on_change(Change(state="disconnected", delay_seconds=delay_seconds, cause=cause))
+            with trio.move_on_after(delay_seconds):
+                await self._has_woken.wait()
+                self._retries.begin_again()
+
+    async def watch_for_sleep(self) -> None:
+        """Have another try, or see whether the server is still there, as soon as the machine wakes."""
+        marks = read_marks()
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            before, marks = marks, read_marks()
+            if slept_seconds(before, marks) == 0.0:
+                continue
+            self._has_woken.set()
+            self._has_woken = trio.Event()
+            if (connection := self._connection) is not None:
+                await self._look_after_waking(connection)
+
+    async def _look_after_waking(self, connection: Connection) -> None:
+        """A connection that the network forgot during a sleep looks sound until something is sent on it."""
+        asked_at = trio.current_time()
+        with trio.move_on_after(WAKE_SECONDS), suppress(Disconnected):
+            await connection.send({"type": "ping", "id": next(self._ids), "data": None})
+        await trio.sleep_until(asked_at + WAKE_SECONDS)
+        if connection.heard_at < asked_at:
+            await connection.give_up("nothing heard since this machine woke")
 
     async def _say_hello(self, connection: Connection) -> None:
         """Open the session, and say where each stream stands."""
@@ -377,8 +422,8 @@ class Client:
 
         command_id = next(self._ids)
         data = {**unstructure(self._hello), "resume": points}
-        pending = _Pending({"type": "hello", "id": command_id, "data": data}, is_resent=False, on_answer=go_on)
-        self._pending[command_id] = pending
+        pending = Pending({"type": "hello", "id": command_id, "data": data}, is_resent=False, on_answer=go_on)
+        self._pending.add(pending)
         try:
             await connection.send(pending.message)
             with trio.move_on_after(ANSWER_SECONDS):
@@ -387,7 +432,7 @@ class Client:
                     await pending.answered.wait()
                     nursery.cancel_scope.cancel(reason="answered")
         finally:
-            del self._pending[command_id]
+            self._pending.remove(pending)
         if pending.answer is None:
             raise connection.cause or Disconnected(None, f"no answer to hello within {ANSWER_SECONDS:g} seconds")
         self._answer_of(pending)
@@ -404,64 +449,14 @@ class Client:
         if self._ended is not None:
             return
         self._ended = cause if isinstance(cause, Disconnected) else Disconnected(None, str(cause))
+        self._is_connected.set()
         for stream in self._streams.values():
             stream.end(self._ended)
-        for pending in self._pending.values():
-            pending.answered.set()
+        for pending in self._pending:
+            pending.fail(self._ended)
         self._on_change(Change(state="ended", cause=cause))
-
-
-def _hint_of(data: dict[str, Any]) -> float | None:
-    hint = data.get("retry_after_ms")
-    return hint if type(hint) is int or type(hint) is float else None
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel(reason="the connection ended")
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    *,
-    client_id: str,
-    device_id: str = "default",
-    agent: str | None = None,
-    token: str | None = None,
-    reconnect: bool = False,
-    detach: bool = False,
-    events: bool = False,
-    backoff: Backoff | None = None,
-    on_change: Callable[[Change], None] | None = None,
-    ssl_context: SSLContext | None = None,
-) -> AsyncIterator[Client]:
-    """Connect and say hello; leaving the block closes the connection.
-
-    With ``reconnect`` a cut is mended and streams go on; ``detach`` lets answers run on meanwhile; ``events`` follows
-    the durable events of this client id; ``ssl_context`` says whom a `wss://` address trusts. Raises `OSError` where nobody listens or no LeanVibe server answers,
-    `CommandFailed` where the hello is refused, `Disconnected`.
-    """
-    client = Client(
-        url,
-        Hello(client_id=client_id, device_id=device_id, agent=agent, token=token),
-        reconnect=reconnect,
-        detach=detach,
-        events=events,
-        backoff=backoff or Backoff(),
-        on_change=on_change,
-        ssl_context=ssl_context,
-    )
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(client.run)
-            try:
-                yield client
-            finally:
-                await client.leave()
-                nursery.cancel_scope.cancel(reason="the client leaves")
-    except BaseExceptionGroup as group:
-        # A caller sees its own exception, not the nursery that it never asked for.
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from None

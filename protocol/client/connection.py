@@ -13,7 +13,7 @@ import trio
 import trio_websocket
 
 import protocol
-from protocol.client.errors import Disconnected
+from protocol.client.errors import Disconnected, HandshakeRefused
 from protocol.codec import encode
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
@@ -39,6 +39,8 @@ class Connection:
         self.has_ended = trio.Event()
         self.cause: Disconnected | None = None
         """Why it ended."""
+        self.heard_at = trio.current_time()
+        """When the last message came."""
 
     async def send(self, message: dict[str, Any]) -> None:
         """Queue one message for the writer. Raises `Disconnected`; cancelled, nothing is sent."""
@@ -54,6 +56,11 @@ class Connection:
             async with self._closing:
                 await self._websocket.aclose()
 
+    async def give_up(self, reason: str) -> None:
+        """End it without a word to a server that does not answer any more."""
+        self._end(None, reason)
+        await trio.aclose_forcefully(self._websocket._stream)
+
     async def read(self) -> None:
         """Hand over messages until the connection ends."""
         try:
@@ -61,9 +68,9 @@ class Connection:
                 with trio.move_on_after(SILENCE_SECONDS) as waiting:
                     frame = await self._websocket.get_message()
                 if waiting.cancelled_caught:
-                    self._end(None, f"nothing heard for {SILENCE_SECONDS:g} seconds")
-                    await trio.aclose_forcefully(self._websocket._stream)
+                    await self.give_up(f"nothing heard for {SILENCE_SECONDS:g} seconds")
                     return
+                self.heard_at = trio.current_time()
                 try:
                     message = json.loads(frame)
                 except ValueError:
@@ -139,7 +146,8 @@ async def open_connection(
         error = group.exceptions[0]
         if isinstance(error, trio_websocket.HandshakeError):
             # Raised in the library's reader task, so it comes out of the nursery and not of the call above.
-            raise OSError(f"{url} is no LeanVibe server: {error!r}") from error
+            status = error.status_code if isinstance(error, trio_websocket.ConnectionRejected) else None
+            raise HandshakeRefused(f"{url} is no LeanVibe server: {error!r}", status) from error
         raise error from None
     finally:
         # trio-websocket leaves the socket open when the handshake fails.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import trio
 from attrs import frozen
@@ -19,7 +19,41 @@ __all__ = ["Answer", "ClientEvent", "ClientEvents", "Snapshot"]
 
 LOST = "the server has lost this answer"
 WAITING = 4096
-"""Events of one stream that may wait for its reader; a slower one makes the server merge tokens or close."""
+"""Items of one stream that may wait for their reader."""
+Item = TypeVar("Item")
+
+
+class Queue(Generic[Item]):
+    """What waits for one reader. The connection's reader never waits for it: the answer to a command that the program
+    sends in the middle of its loop has to get past what it has not read yet.
+    """
+
+    def __init__(self) -> None:
+        self.items: deque[Item] = deque()
+        self._changed = trio.Event()
+        self._cause_of_end: Disconnected | None = None
+        self._is_over = False
+
+    def put(self, item: Item) -> None:
+        """Behind all others; nothing once it has ended."""
+        if not self._is_over:
+            self.items.append(item)
+            self._changed.set()
+
+    def end(self, cause: Disconnected | None) -> None:
+        """No more will come; what waits can still be read."""
+        self._cause_of_end, self._is_over = self._cause_of_end or cause, True
+        self._changed.set()
+
+    async def take(self) -> Item:
+        """The oldest. Raises `Disconnected` when there is none and none will come; cancel-safe."""
+        await trio.lowlevel.checkpoint()
+        while not self.items:
+            if self._is_over:
+                raise self._cause_of_end or Disconnected(None, "the stream was cut")
+            self._changed = trio.Event()
+            await self._changed.wait()
+        return self.items.popleft()
 
 
 class Answer:
@@ -31,11 +65,10 @@ class Answer:
         self.done: dict[str, Any] | None = None
         """Data of `done`, once it came."""
         self.was_cancelled = False
-        self._send, self._receive = trio.open_memory_channel[str | dict[str, Any]](WAITING)
+        self._queue: Queue[str | dict[str, Any]] = Queue()
         self._told: list[str] = []
         self._behind = ""
         """Told here before, and not yet made again by a server that began anew."""
-        self._cause_of_end: Disconnected | None = None
         self._is_over = False
 
     @property
@@ -54,10 +87,7 @@ class Answer:
     async def __anext__(self) -> str:
         """The next piece of text. Raises `CommandFailed`, or `Disconnected`; cancel-safe."""
         while not self._is_over:
-            try:
-                item = await self._receive.receive()
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                raise self._cause_of_end or Disconnected(None, "the stream was cut") from None
+            item = await self._queue.take()
             if isinstance(item, str):
                 return item
             self._is_over = True
@@ -77,7 +107,7 @@ class Answer:
     # --- for the client's reader ----------------------------------------------------------------------
 
     async def take(self, message: dict[str, Any]) -> None:
-        """One event, the next of its stream. Waits for a slow program: that is what makes the server merge tokens."""
+        """One event, the next of its stream."""
         if message["type"] == "token":
             text = message["data"]["text"]
             if not isinstance(text, str):
@@ -115,18 +145,21 @@ class Answer:
 
     def end(self, cause: Disconnected) -> None:
         """No more will come; what waits can still be read."""
-        self._cause_of_end = cause
-        self._send.close()
+        self._queue.end(cause)
 
     def leave(self) -> None:
         """Nobody reads any more."""
-        self._receive.close()
+        self._queue.end(None)
 
     async def _put(self, item: str | dict[str, Any]) -> None:
+        waiting = self._queue.items
         if isinstance(item, str):
             self._told.append(item)
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._send.send(item)
+            if len(waiting) >= WAITING and isinstance(waiting[-1], str):
+                # A program that reads slowly gets longer pieces; all of an answer is no more than its text.
+                waiting[-1] += item
+                return
+        self._queue.put(item)
 
 
 @frozen(kw_only=True)
@@ -164,9 +197,9 @@ class ClientEvents:
 
     def __init__(self, position: StreamPosition) -> None:
         self._position = position
-        self._send, self._receive = trio.open_memory_channel[ClientEvent | Snapshot](WAITING)
+        self._queue: Queue[ClientEvent | Snapshot] = Queue()
         self._ids = EventIds()
-        self._cause_of_end: Disconnected | None = None
+        self._ask_again: Callable[[], Awaitable[None]] | None = None
         self.handed_out_seq = position.seq
         """The program has asked for more after this one."""
         self._current_seq = position.seq
@@ -179,14 +212,23 @@ class ClientEvents:
     async def __anext__(self) -> ClientEvent | Snapshot:
         """The next event; asking for it says that the one before is dealt with. Raises `Disconnected`; cancel-safe."""
         self.handed_out_seq = self._current_seq
-        try:
-            item = await self._receive.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise self._cause_of_end or Disconnected(None, "the stream was cut") from None
+        if self._ask_again is not None and len(self._queue.items) <= WAITING // 2:
+            await self._ask_again()
+            self._ask_again = None
+        item = await self._queue.take()
         self._current_seq = item.seq
         return item
 
     # --- for the client's reader ----------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """The program reads too slowly: what comes next is left to the server's log."""
+        return len(self._queue.items) >= WAITING
+
+    def leave_to_log(self, ask_again: Callable[[], Awaitable[None]]) -> None:
+        """Ask for what was not taken once the program has read half of what waits."""
+        self._ask_again = ask_again
 
     async def take(self, message: dict[str, Any]) -> None:
         """One frame, the next of the stream; a batch is taken apart. An event that was told before is left out."""
@@ -206,9 +248,7 @@ class ClientEvents:
 
     def end(self, cause: Disconnected) -> None:
         """No more will come; what waits can still be read."""
-        self._cause_of_end = cause
-        self._send.close()
+        self._queue.end(cause)
 
     async def _put(self, item: ClientEvent | Snapshot) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._send.send(item)
+        self._queue.put(item)

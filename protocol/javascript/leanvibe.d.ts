@@ -20,10 +20,25 @@ export declare class CommandFailed extends Error {
 
 /** The connection ended and no other follows, or an answer was lost with it. */
 export declare class Disconnected extends Error {
-  constructor(code: number | null | undefined, reason?: string);
+  constructor(code: number | null | undefined, reason?: string, message?: string);
   readonly code: number | null | undefined;
   readonly reason: string | undefined;
 }
+
+/** The server will not have this client, and would not the next time either. */
+export declare class Refused extends Disconnected {
+  constructor(reason: string, code?: number | null);
+}
+
+/** A command that changes something was sent and its answer did not come: it may have been carried out. */
+export declare class OutcomeUnknown extends Disconnected {
+  constructor(kind: string, commandId: string, cause: Disconnected);
+  readonly kind: string;
+  readonly commandId: string;
+}
+
+/** Commands that change nothing, so that they may be sent again at any time. */
+export declare const READS: ReadonlySet<string>;
 
 /** Whether a connection that ended with this close code may be opened again. */
 export declare function comesBack(code: number | null | undefined): boolean;
@@ -56,8 +71,10 @@ export interface Options {
   token?: string;
   /** Program name and version. */
   agent?: string;
-  /** Mend cuts; true by default. */
+  /** Mend cuts, for as long as it takes; true by default. */
   reconnect?: boolean;
+  /** Give up after so long without a connection that was of use, in time that the machine was awake. */
+  giveUpMs?: number;
   /** Let answers run on while the connection is gone. */
   detach?: boolean;
   /** Follow the durable events of this client id: `client.events`. */

@@ -5,8 +5,9 @@
  *   for await (const text of await client.generate({ prompt: "hello" })) console.log(text);
  *   await client.close();
  *
- * After a cut it comes back by itself: commands without an answer are sent again with the same id, which the server
- * carries out once, and streams go on where they stood or from a snapshot. Types are in leanvibe.d.ts.
+ * After a cut it comes back by itself, for as long as it takes: commands without an answer are sent again with the same
+ * id, which the server carries out once while it remembers them, and streams go on where they stood or from a snapshot.
+ * Types are in leanvibe.d.ts.
  */
 
 export const SUBPROTOCOL = "leanvibe.v1+json";
@@ -23,7 +24,23 @@ const ANSWER_MS = 40_000;
 const SILENCE_MS = 45_000;
 const CANCEL_MS = 2_000;
 const ACKNOWLEDGE_MS = 1_000;
-const GIVE_UP_MS = 120_000;
+/** A connection that lived so long was of use, even if nothing was asked on it. */
+const STEADY_MS = 10_000;
+const HINT_MS = 300_000;
+const LOOK_MS = 1_000;
+/** A look that comes so much too late: the machine slept, or the page was stopped. */
+const ASLEEP_MS = 2_000;
+const WAKE_MS = 5_000;
+const MEMORY_SECONDS = 600;
+/** Of the server's memory, what a command may take to be repeated in: it has to arrive in time, too. */
+const MARGIN = 0.9;
+const PENDING_COMMANDS = 1024;
+const WAITING = 4096;
+/** Commands that change nothing, so that they may be sent again at any time. */
+export const READS = new Set([
+  "hello", "ping", "pong", "cancel", "resume", "ack", "subscribe", "task_get", "task_list", "task_board",
+  "task_history", "task_stats", "notification_list", "device_list", "conversation_list", "conversation_get",
+]);
 const EVENT_IDS = 4096;
 const FRAME_BYTES = 1024 * 1024;
 const CLIENT_STREAM = "client";
@@ -46,23 +63,47 @@ export class CommandFailed extends Error {
 
 /** The connection ended and no other follows, or an answer was lost with it. */
 export class Disconnected extends Error {
-  constructor(code, reason) {
-    super(`the connection ended (${code ?? "no close frame"}${reason ? `: ${reason}` : ""})`);
+  constructor(code, reason, message) {
+    super(message ?? `the connection ended${code == null ? "" : ` (${code})`}${reason ? `: ${reason}` : ""}`);
     this.name = "Disconnected";
     this.code = code;
     this.reason = reason;
   }
 }
 
+/** The server will not have this client, and would not the next time either; `reason` is its sentence. */
+export class Refused extends Disconnected {
+  constructor(reason, code = null) {
+    super(code, reason, `the server refuses this client: ${reason}`);
+    this.name = "Refused";
+  }
+}
+
+/**
+ * A command that changes something was sent and its answer did not come, so nobody here knows what became of it. It is
+ * not sent again: past the time for which the server remembers commands it would be carried out twice.
+ */
+export class OutcomeUnknown extends Disconnected {
+  constructor(kind, commandId, cause) {
+    const { code, reason, message } = cause;
+    super(code, reason, `${kind} was sent and may have been carried out; look before you repeat it (${message})`);
+    this.name = "OutcomeUnknown";
+    this.kind = kind;
+    this.commandId = commandId;
+  }
+}
+
 /** Whether a connection that ended with this close code may be opened again. */
 export function comesBack(code) {
   if (code === null || code === undefined || code === 1005 || code === 1006) return true;
+  // Said by what stands between, while the server is away.
+  if (code === 1013 || code === 1014) return true;
   return (CLOSE_CODES[code] ?? "no") !== "no";
 }
 
-/** Milliseconds before attempt 0, 1, 2 …: full jitter; what the server said wins. */
+/** Milliseconds before attempt 0, 1, 2 …: full jitter; what the server said wins, up to five minutes. */
 export function delayMs(attempt, hintMs, random = Math.random) {
-  if (typeof hintMs === "number") return Math.max(0, hintMs);
+  if (typeof hintMs === "number") return Math.min(Math.max(0, hintMs), HINT_MS);
   return random() * Math.min(10_000, 250 * 2 ** Math.min(attempt, 64));
 }
 
@@ -111,9 +152,21 @@ class Queue {
   #waiting = null;
   #failure = undefined;
 
+  get length() {
+    return this.#items.length;
+  }
+
   put(item) {
+    if (this.#failure !== undefined) return;
     this.#items.push(item);
     this.#wake();
+  }
+
+  /** Text joins the text before it once many wait: all of an answer is no more than its text. */
+  putText(text) {
+    const last = this.#items.length - 1;
+    if (last + 1 >= WAITING && typeof this.#items[last] === "string") this.#items[last] += text;
+    else this.put(text);
   }
 
   /** No more will come: what waits can still be read, then the failure is thrown. */
@@ -226,7 +279,7 @@ export class Answer {
 
   #put(text) {
     this.#told += text;
-    this.#queue.put(text);
+    this.#queue.putText(text);
   }
 }
 
@@ -235,6 +288,7 @@ export class ClientEvents {
   #queue = new Queue();
   #ids = new Set();
   #position;
+  #askAgain = null;
 
   constructor(position) {
     this.#position = position;
@@ -244,11 +298,24 @@ export class ClientEvents {
 
   async *[Symbol.asyncIterator]() {
     while (true) {
+      if (this.#askAgain !== null && this.#queue.length <= WAITING / 2) {
+        this.#askAgain();
+        this.#askAgain = null;
+      }
       const item = await this.#queue.take();
       yield item;
       // Asking for the next one says that this one is dealt with.
       this.handedOutSeq = item.seq;
     }
+  }
+
+  /** The program reads too slowly: what comes next is left to the server's log, until half of what waits was read. */
+  get _isFull() {
+    return this.#queue.length >= WAITING;
+  }
+
+  _leaveToLog(askAgain) {
+    this.#askAgain = askAgain;
   }
 
   _take(message) {
@@ -290,7 +357,14 @@ export class Client {
   #ended = null;
   #isLeaving = false;
   #attempt = 0;
-  #failingSince = 0;
+  #welcomedAt = null;
+  #wasOfUse = false;
+  /** Milliseconds that this program was awake, and when that was looked at last. */
+  #awakeMs = 0;
+  #lookedAt = Date.now();
+  #failingSinceMs = 0;
+  #heardAt = 0;
+  #look = null;
   #silence = null;
   #retry = null;
   #acknowledging = null;
@@ -378,20 +452,26 @@ export class Client {
 
   #ask(type, data, { onAnswer = null, isResent = true, timeoutMs = ANSWER_MS } = {}) {
     if (this.#ended !== null) return Promise.reject(this.#ended);
+    if (this.#pending.size >= PENDING_COMMANDS && type !== "hello") {
+      const message = `${PENDING_COMMANDS} commands of this program wait for their answers; nothing was sent`;
+      return Promise.reject(new CommandFailed({ code: "overloaded", message, temporary: true }));
+    }
     const id = this.#nextId();
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#pending.delete(id);
-        reject(new Disconnected(null, `no answer to ${type} within ${timeoutMs / 1000} seconds`));
-      }, timeoutMs);
+      const timer = setTimeout(
+        () => settle(null, new Disconnected(null, `no answer to ${type} within ${timeoutMs / 1000} seconds`)),
+        timeoutMs,
+      );
       const settle = (message, failure) => {
         clearTimeout(timer);
         this.#pending.delete(id);
-        if (failure !== undefined) reject(failure);
+        const mayBeDone = pending.firstSentAt !== null && isResent && !READS.has(type);
+        if (failure !== undefined) reject(mayBeDone ? new OutcomeUnknown(type, id, failure) : failure);
         else if (message.type === "error") reject(new CommandFailed(message.data));
         else resolve(message);
       };
       const text = JSON.stringify({ type, id, data });
+      const pending = { type, text, isResent, onAnswer, settle, firstSentAt: null };
       // Sent, a frame that is too large would close the connection for good. A character has three bytes at most.
       const size = 3 * text.length > FRAME_BYTES ? new TextEncoder().encode(text).length : 0;
       if (size > FRAME_BYTES) {
@@ -400,15 +480,34 @@ export class Client {
         reject(new CommandFailed({ code: "too_large", message, temporary: false }));
         return;
       }
-      this.#pending.set(id, { text, isResent, onAnswer, settle });
-      if (this.#isWelcome || type === "hello") this.#socket?.send(text);
+      this.#pending.set(id, pending);
+      if (this.#isWelcome || type === "hello") this.#send(pending);
     });
+  }
+
+  #send(pending) {
+    // By the time of day, which runs on while the machine sleeps.
+    pending.firstSentAt ??= Date.now();
+    this.#socket.send(pending.text);
+  }
+
+  /** What the last connection left without an answer, but for what the server might carry out twice by now. */
+  #sendAgain() {
+    const told = this.welcome.limits?.command_memory_seconds;
+    const memoryMs = MARGIN * 1000 * (typeof told === "number" ? told : MEMORY_SECONDS);
+    for (const pending of [...this.#pending.values()]) {
+      if (!pending.isResent) continue;
+      const ageMs = pending.firstSentAt === null ? 0 : Date.now() - pending.firstSentAt;
+      if (ageMs < memoryMs || READS.has(pending.type)) this.#send(pending);
+      else pending.settle(null, new Disconnected(null, "the server no longer remembers commands that are so old"));
+    }
   }
 
   // --- what comes in --------------------------------------------------------------------------------
 
   #received(socket, text) {
     if (socket !== this.#socket) return;
+    this.#heardAt = Date.now();
     this.#expectSound(socket);
     let message;
     try {
@@ -442,6 +541,8 @@ export class Client {
       const pending = this.#pending.get(message.re);
       pending.onAnswer?.(message);
       pending.settle(message);
+      const waits = [...this.#pending.values()].some((one) => one.firstSentAt !== null);
+      if (pending.type !== "hello" && !waits) this.#wasOfUse = true;
     } else if (message.type === "error") {
       this.#hintMs = message.data.retry_after_ms;
     }
@@ -452,6 +553,12 @@ export class Client {
     const position = this.#positions.get(message.stream);
     if (stream === undefined) return;
     const wasRecovering = position.isRecovering;
+    if (stream._isFull && !wasRecovering) {
+      position.isRecovering = true;
+      // Without a connection the next hello asks.
+      stream._leaveToLog(() => this.#isWelcome && this.#resume(position));
+      return;
+    }
     let reception;
     try {
       reception = position.take(message);
@@ -482,10 +589,36 @@ export class Client {
 
   /** Resolves with the first welcome; what happens later is told by `onChange` and to those who wait. */
   _open() {
+    this.#look = setInterval(() => this.#lookWhetherItSlept(), LOOK_MS);
+    // What keeps a program running is its connection, or the timer of the next one.
+    this.#look.unref?.();
     return new Promise((resolve, reject) => this.#connect({ resolve, reject }));
   }
 
+  /** A timer that comes much too late: the machine slept. Then there is another try at once, or a look at the old one. */
+  #lookWhetherItSlept() {
+    const passed = Date.now() - this.#lookedAt;
+    this.#lookedAt += passed;
+    const slept = passed >= LOOK_MS + ASLEEP_MS;
+    this.#awakeMs += slept || passed < 0 ? LOOK_MS : passed;
+    if (!slept || this.#isLeaving || !this.#options.reconnect) return;
+    this.#attempt = 0;
+    const socket = this.#socket;
+    if (socket === null && this.#retry !== null) {
+      clearTimeout(this.#retry);
+      this.#retry = null;
+      this.#connect(null);
+    } else if (this.#isWelcome) {
+      const asked = this.#heardAt;
+      this.ping().catch(() => {});
+      setTimeout(() => {
+        if (this.#heardAt === asked) this.#lost(socket, null, "nothing heard since this machine woke");
+      }, WAKE_MS).unref?.();
+    }
+  }
+
   #connect(first) {
+    this.#retry = null;
     let socket;
     try {
       socket = new this.#WebSocket(this.#url, [SUBPROTOCOL]);
@@ -553,14 +686,15 @@ export class Client {
     this.welcome = welcome;
     this.goingAway = null;
     this.#hintMs = undefined;
-    this.#attempt = 0;
+    this.#welcomedAt = Date.now();
+    this.#wasOfUse = false;
     const told = new Map((welcome.resumed ?? []).map((one) => [one.stream, one]));
     for (const { stream } of points) {
       this.#resumed(told.get(stream) ?? { stream }, stream === CLIENT_STREAM ? welcome.epoch : undefined);
     }
     this.#isWelcome = true;
     this.#tell({ state: "connected" });
-    for (const pending of this.#pending.values()) if (pending.isResent) socket.send(pending.text);
+    this.#sendAgain();
   }
 
   #acknowledge() {
@@ -581,13 +715,18 @@ export class Client {
     for (const pending of [...this.#pending.values()]) {
       if (!pending.isResent) pending.settle(null, cause);
     }
-    if (wasWelcome) this.#failingSince = Date.now();
+    if (wasWelcome && (this.#wasOfUse || Date.now() - this.#welcomedAt >= STEADY_MS)) {
+      // A welcome alone is no success: a server that cuts after each would be asked again without a pause.
+      this.#attempt = 0;
+      this.#failingSinceMs = this.#awakeMs;
+    }
     const delay = delayMs(this.#attempt, this.#hintMs);
     const isFirst = first !== null && !wasWelcome;
-    const givesUp = Date.now() + delay - this.#failingSince > GIVE_UP_MS;
+    const givesUp = this.#awakeMs + delay - this.#failingSinceMs > (this.#options.giveUpMs ?? Infinity);
     if (isFirst || this.#isLeaving || !this.#options.reconnect || !mayComeBack || givesUp) {
-      first?.reject(cause);
-      this.#end(cause);
+      const final = mayComeBack || isFirst ? cause : refusal(cause);
+      first?.reject(final);
+      this.#end(final);
       return;
     }
     this.#attempt += 1;
@@ -601,6 +740,7 @@ export class Client {
     this.#ended = cause instanceof Disconnected ? cause : new Disconnected(null, cause.message);
     clearTimeout(this.#silence);
     clearTimeout(this.#retry);
+    clearInterval(this.#look);
     clearInterval(this.#acknowledging);
     for (const stream of this.#streams.values()) stream._end(this.#ended);
     for (const pending of [...this.#pending.values()]) pending.settle(null, this.#ended);
@@ -615,6 +755,13 @@ export class Client {
 /** Connects and says hello. Rejects with CommandFailed where the hello is refused, else with Disconnected. */
 export function connect(url, options) {
   return new Client(url, options)._open();
+}
+
+/** As a sentence, where the server said why it will not have this client. */
+function refusal(cause) {
+  if (cause instanceof CommandFailed) return new Refused(`${cause.data.message} (${cause.code})`);
+  if ([4400, 4401, 4403].includes(cause.code)) return new Refused(cause.reason || "it does not say why", cause.code);
+  return cause;
 }
 
 function pause(ms) {

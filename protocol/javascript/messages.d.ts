@@ -439,6 +439,8 @@ export interface Limits {
   command_burst: number;
   connections_per_client: number;
   detach_seconds: number;
+  /** How long a command that changes something is answered the same when it comes again under its id, at least. A client that was away for longer cannot tell whether it would be carried out twice. */
+  command_memory_seconds: number;
 }
 
 /** One notification as a client sees it. */

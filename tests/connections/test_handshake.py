@@ -156,6 +156,7 @@ async def test_hello_is_answered_with_welcome(engineless_server: RunningServer) 
             "command_burst": 60,
             "connections_per_client": 16,
             "detach_seconds": 60,
+            "command_memory_seconds": 600,
         }
 
 

@@ -216,3 +216,60 @@ export async function goldenTranscript({ connect }, url) {
   await client.close();
   return { ping, text, done: answer.done, refused: refused.code };
 }
+
+/** A wall clock that a scenario sets: it runs on while a machine sleeps, and timers do not. */
+function sleepingClock() {
+  const real = Date.now;
+  let sleptMs = 0;
+  Date.now = () => real() + sleptMs;
+  return { sleep: (ms) => (sleptMs = ms), wake: () => (Date.now = real) };
+}
+
+/** What a program sees of a server that sends its client away with a hint, while the machine sleeps. */
+export async function sleeps({ connect }, url, sleptMs, options = {}) {
+  const clock = sleepingClock();
+  const states = [];
+  const onChange = ({ state, delayMs }) => {
+    states.push(state);
+    // At the cut it sleeps through the pause before the next attempt.
+    if (state === (options.at ?? "disconnected")) clock.sleep(sleptMs);
+  };
+  const client = await connect(url, { clientId: "js", onChange, ...options });
+  const began = performance.now();
+  let made = null;
+  const failed = await failure(async () => (made = await client.command(options.kind ?? "ping", options.data ?? 7)));
+  const waitedMs = performance.now() - began;
+  let ping = null;
+  const failedAfterwards = await failure(async () => (ping = await client.ping(8)));
+  await client.close();
+  clock.wake();
+  return { made, failed, failedAfterwards, ping, waitedMs, states };
+}
+
+/** How a session ends that asks once and is not answered. */
+export async function endsBy({ connect }, url, options = {}) {
+  const states = [];
+  const client = await connect(url, { clientId: "js", onChange: ({ state }) => states.push(state), ...options });
+  const failed = await failure(() => client.command(options.kind ?? "ping", {}));
+  await client.close();
+  return { failed, states };
+}
+
+export async function reads({ READS }) {
+  return [...READS];
+}
+
+/** Reads nothing until a ping is answered, then everything. */
+export async function readsLate({ connect }, url, count) {
+  const client = await connect(url, { clientId: "js", events: true });
+  const answer = await client.generate({ prompt: "x" });
+  const ping = await client.ping(1);
+  const told = await pieces(answer);
+  const seqs = [];
+  for await (const event of client.events) {
+    if (seqs.push(event.seq) === count) break;
+  }
+  const many = await Promise.allSettled(Array.from({ length: 1025 }, () => client.command("task_list", {}, { timeoutMs: 300 })));
+  await client.close();
+  return { ping, text: told.join(""), count: told.length, seqs, refused: many.at(-1).reason.code, others: many[0].reason.name };
+}

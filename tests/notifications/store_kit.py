@@ -15,6 +15,7 @@ from actors.notifications.outbox import LOOK, READ_LANE, Due, LanePage, LaneWant
 from actors.notifications.planning import trigger_hook
 from actors.notifications.store import POST, REGISTER, SET_PREFERENCES, Posting, PreferencesSet, Registering
 from actors.notifications.tables import deliveries
+from actors.storage.key_clock import KeyClock
 from actors.storage.messages import Operation, Outcome, Query, StoredEvent, Transact, Trigger
 from actors.storage.transaction import carry_out_batch
 from protocol.codec import structure
@@ -64,6 +65,7 @@ class Room:
             {operation.name: operation},
             trigger_hook(self.push_hold_seconds),
             [Transact(operation=operation.name, client_id=client_id, command=command)],
+            key_clock=KeyClock(),
             now_ms=lambda: self.now_ms,
         )
         self.events += result.events

@@ -133,9 +133,9 @@ class BudgetStream(trio.abc.Stream):
 
 
 class ScriptedServer:
-    """Runs one script for each connection, the last one for all that follow; None refuses it."""
+    """Runs one script for each connection, the last one for all that follow; None refuses it, a number its handshake."""
 
-    def __init__(self, scripts: list[Script | None], budget_bytes: int | None = None) -> None:
+    def __init__(self, scripts: list[Script | int | None], budget_bytes: int | None = None) -> None:
         self.scripts = scripts
         self.attempts: list[float] = []
         """When somebody tried to connect, seconds of the Trio clock since the first."""
@@ -163,11 +163,14 @@ class ScriptedServer:
         if script is not None:
             await self._serve(stream, script)
 
-    async def _serve(self, stream: Any, script: Script) -> None:
+    async def _serve(self, stream: Any, script: Script | int) -> None:
         with suppress(trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             async with trio.open_nursery() as nursery:
                 try:
                     request = await trio_websocket.wrap_server_stream(nursery, stream)
+                    if isinstance(script, int):
+                        await request.reject(script)
+                        return
                     websocket = await request.accept(subprotocol="leanvibe.v1+json")
                     await script(Peer(websocket, stream))
                 except* (trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -179,7 +182,7 @@ class ScriptedServer:
 
 @asynccontextmanager
 async def scripted(
-    monkeypatch: pytest.MonkeyPatch, *scripts: Script | None, budget_bytes: int | None = None
+    monkeypatch: pytest.MonkeyPatch, *scripts: Script | int | None, budget_bytes: int | None = None
 ) -> AsyncIterator[ScriptedServer]:
     """Every connection that a client opens inside the block meets the next script."""
     server = ScriptedServer(list(scripts), budget_bytes)

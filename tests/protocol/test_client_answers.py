@@ -8,6 +8,7 @@ import pytest
 from trio.testing import MockClock
 
 from protocol.client import Disconnected, connect
+from protocol.client.streams import WAITING
 from protocol.commands import Generate
 from tests.protocol.scripted_server import Peer, cut_after, goes_on_from, scripted
 
@@ -171,3 +172,28 @@ async def test_p4_an_answer_is_whole_wherever_its_first_connection_breaks(
                 assert await answer.text() == "".join(pieces), f"cut after {budget} bytes"
             breaks += len(server.attempts) > 1
     assert breaks > 15
+
+
+async def test_cl7_pieces_that_a_program_does_not_read_become_longer_and_none_is_lost(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [f"{number} " for number in range(WAITING + 300)]
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.accept()
+        await peer.tokens(*pieces)
+        await peer.done(len(pieces) + 1)
+        ping = await peer.receive("ping")
+        await peer.say(type="pong", re=ping["id"], data=1)
+        await peer.linger()
+
+    async with (
+        scripted(monkeypatch, script),
+        connect(URL, client_id="me") as client,
+        client.generate(Generate(prompt="x")) as answer,
+    ):
+        assert await client.ping() == 1
+        read = [piece async for piece in answer]
+    assert len(read) == WAITING
+    assert "".join(read) == "".join(pieces)

@@ -8,7 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from protocol.client import connect
+from protocol.client import CommandFailed, Disconnected, OutcomeUnknown, connect
+from protocol.client import client as client_module
+from protocol.client.pending import PENDING_COMMANDS
+from protocol.client.sleeping import ClockMarks
 from protocol.commands import Assist, Cancel, Generate, Intent
 from tests.protocol.scripted_server import Peer, cut_after, scripted
 
@@ -150,3 +153,138 @@ async def test_a_program_that_leaves_before_the_command_is_accepted_cancels_it(
             async with client.generate(Generate(prompt="x")):
                 raise AssertionError("it was never accepted")
         await cancelled.wait()
+
+
+class Asleep:
+    """Lets the machine sleep when a test says so: its marks move, Trio's clock does not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        monkeypatch.setattr(client_module, "read_marks", lambda: ClockMarks(boot=self.seconds, wall=0.0))
+
+
+@pytest.mark.parametrize(
+    ("memory", "slept", "is_repeated"),
+    [(600, 500, True), (600, 660, False), (60, 90, False), (3600, 1800, True), (None, 660, False), ("x", 660, False)],
+)
+async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_remembers_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, memory: object, slept: float, is_repeated: bool
+) -> None:
+    asleep = Asleep(monkeypatch)
+    kinds: list[str] = []
+
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.receive("task_create")
+        asleep.seconds += slept
+        await peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome(limits={} if memory is None else {"command_memory_seconds": memory})
+        while True:
+            message = await peer.receive()
+            if message["type"] != "ping":
+                kinds.append(message["type"])
+            await peer.say(type="result", re=message["id"], data={"made": 1})
+
+    async with scripted(monkeypatch, first, second), connect(URL, client_id="me", reconnect=True) as client:
+        if is_repeated:
+            assert (await client.command("task_create", {"title": "t"}))["data"] == {"made": 1}
+        else:
+            with pytest.raises(OutcomeUnknown, match="task_create was sent and may have been carried out") as caught:
+                await client.command("task_create", {"title": "t"})
+            assert caught.value.kind == "task_create"
+        assert (await client.command("task_get", {"task_id": "x"}))["data"] == {"made": 1}
+    assert kinds == ["task_create"] * is_repeated + ["task_get"]
+
+
+@pytest.mark.parametrize("kind", ["task_list", "ping", "cancel"])
+async def test_cl6_what_changes_nothing_is_repeated_after_any_sleep(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    asleep = Asleep(monkeypatch)
+
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.receive(kind)
+        asleep.seconds += 86_400
+        await peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome()
+        while True:
+            message = await peer.receive()
+            await peer.say(type="result", re=message["id"], data={"kind": message["type"]})
+
+    async with scripted(monkeypatch, first, second), connect(URL, client_id="me", reconnect=True) as client:
+        assert (await client.command(kind, {}))["data"] == {"kind": kind}
+
+
+async def test_cl6_a_command_that_was_never_sent_is_sent_however_late(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep = Asleep(monkeypatch)
+
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.close(1012)
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome()
+        command = await peer.receive("task_create")
+        await peer.say(type="result", re=command["id"], data={"made": 1})
+        await peer.linger()
+
+    is_away = trio.Event()
+    async with (
+        scripted(monkeypatch, first, None, second) as server,
+        connect(
+            URL,
+            client_id="me",
+            reconnect=True,
+            on_change=lambda one: is_away.set() if one.state == "disconnected" else None,
+        ) as client,
+    ):
+        await is_away.wait()
+        asleep.seconds += 86_400
+        assert (await client.command("task_create", {"title": "t"}))["data"] == {"made": 1}
+        assert len(server.attempts) == 3
+
+
+@pytest.mark.parametrize(("kind", "is_unknown"), [("task_create", True), ("task_list", False), ("of_later", True)])
+async def test_cl6_a_command_without_an_answer_says_that_it_may_have_been_carried_out(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, kind: str, is_unknown: bool
+) -> None:
+    async def cuts(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.receive(kind)
+        await peer.cut()
+
+    async def is_deaf(peer: Peer) -> None:
+        await peer.welcome()
+        await trio.sleep_forever()
+
+    for script in (cuts, is_deaf):
+        async with scripted(monkeypatch, script), connect(URL, client_id="me") as client:
+            with pytest.raises(Disconnected) as caught:
+                await client.command(kind, {})
+            assert isinstance(caught.value, OutcomeUnknown) is is_unknown
+
+
+async def test_cl7_commands_that_wait_are_bounded(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def is_deaf(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.linger()
+
+    async with (
+        scripted(monkeypatch, is_deaf),
+        connect(URL, client_id="me", reconnect=True) as client,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(PENDING_COMMANDS):
+            nursery.start_soon(client.command, "task_list", {})
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(CommandFailed, match="nothing was sent") as caught:
+            await client.ping()
+        assert (caught.value.code, caught.value.data["temporary"]) == ("overloaded", True)
+        nursery.cancel_scope.cancel()

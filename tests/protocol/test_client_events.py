@@ -8,6 +8,7 @@ import pytest
 from trio.testing import MockClock
 
 from protocol.client import ClientEvent, Snapshot, connect
+from protocol.client.streams import WAITING
 from tests.protocol.scripted_server import Peer, echoes, scripted
 
 URL = "ws://scripted/ws"
@@ -98,3 +99,34 @@ async def test_events_have_to_be_asked_for(autojump_clock: MockClock, monkeypatc
         with pytest.raises(RuntimeError, match="events=True"):
             async with client.events():
                 raise AssertionError("unreachable")
+
+
+async def test_cl7_events_that_a_program_does_not_read_are_left_to_the_log_and_fetched_later(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an answer gets past them: a program that asks in the middle of its loop does not wait for itself."""
+    head = WAITING + 500
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(begin(0))
+        for seq in range(1, head + 1):
+            await send_event(peer, seq)
+        ping = await peer.receive("ping")
+        await peer.say(type="pong", re=ping["id"], data=ping["data"])
+        resume = await peer.receive("resume")
+        # The snapshot of the beginning waits, too.
+        assert resume["data"] == {"stream": "client", "epoch": "e-client", "seq": WAITING - 1}
+        await peer.say(type="result", re=resume["id"], data={"resumed": True, "head": head})
+        for seq in range(WAITING, head + 1):
+            await send_event(peer, seq)
+        await peer.linger()
+
+    async with (
+        scripted(monkeypatch, script),
+        connect(URL, client_id="me", reconnect=True, events=True) as client,
+        client.events() as events,
+    ):
+        assert await client.ping(1) == 1
+        assert len(events._queue.items) == WAITING
+        assert isinstance(await anext(events), Snapshot)
+        assert [(await anext(events)).seq for _ in range(head)] == list(range(1, head + 1))

@@ -36,6 +36,7 @@ LIMITS = Limits(
     command_burst=5,
     connections_per_client=6,
     detach_seconds=7,
+    command_memory_seconds=8,
 )
 USAGE = Usage(prompt_tokens=3, completion_tokens=4, cached_tokens=1)
 TIMINGS = Timings(queued_ms=0.5, first_token_ms=None, total_ms=2.25, tokens_per_second=None)

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, func, select
 
 from actors.refusals import CommandRefused
 from actors.storage import log
-from actors.storage.idempotency import find_outcome, keep_outcome, prune_outcomes
+from actors.storage.idempotency import KEPT_MILLISECONDS, find_outcome, keep_outcome, prune_outcomes
+from actors.storage.key_clock import KeyClock
 from actors.storage.log import EventTooLarge, LogPageWanted, append_events, prune_log, read_page
 from actors.storage.messages import IdempotencyKey, LogEvent
 from actors.storage.tables import idempotency
@@ -92,3 +93,54 @@ def test_outcomes_are_known_for_ten_minutes(connection: Connection) -> None:
     keep_outcome(connection, other, "bread", None, almost + 1)
     assert connection.execute(select(func.count()).select_from(idempotency)).scalar() == 1
     assert prune_outcomes(connection, almost + 1 + 10 * 60_000) == 1
+
+
+class Clocks:
+    """A running and a wall clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.running_ms = 5_000
+        self.wall_ms = NOW_MS
+
+    def of_a_new_server(self) -> KeyClock:
+        return KeyClock(running_ms=lambda: self.running_ms, wall_ms=lambda: self.wall_ms)
+
+
+def remember(connection: Connection, clock: KeyClock, command_id: str) -> IdempotencyKey:
+    key = IdempotencyKey(client_id="me", device_id="d", command_id=command_id, digest="x")
+    now_ms = clock.now_ms(connection)
+    assert find_outcome(connection, key, int, now_ms) is None
+    keep_outcome(connection, key, 1, None, now_ms)
+    return key
+
+
+@pytest.mark.parametrize("jump_hours", [1, 48, -48])
+def test_cl8_a_clock_that_is_set_makes_no_command_older(connection: Connection, jump_hours: int) -> None:
+    clocks = Clocks()
+    clock = clocks.of_a_new_server()
+    key = remember(connection, clock, "c")
+    clocks.wall_ms += jump_hours * HOUR_MS
+    clocks.running_ms += KEPT_MILLISECONDS - 1
+    assert prune_outcomes(connection, clock.now_ms(connection)) == 0
+    assert find_outcome(connection, key, int, clock.now_ms(connection)) is not None
+    clocks.running_ms += 1
+    assert find_outcome(connection, key, int, clock.now_ms(connection)) is None
+
+
+def test_cl8_a_server_that_stood_still_for_a_day_has_forgotten(connection: Connection) -> None:
+    clocks = Clocks()
+    key = remember(connection, clocks.of_a_new_server(), "c")
+    clocks.wall_ms += 24 * HOUR_MS
+    clocks.running_ms = 0
+    assert find_outcome(connection, key, int, clocks.of_a_new_server().now_ms(connection)) is None
+
+
+def test_cl8_commands_of_a_clock_that_ran_ahead_grow_old_in_ten_minutes(connection: Connection) -> None:
+    clocks = Clocks()
+    clocks.wall_ms += 48 * HOUR_MS
+    key = remember(connection, clocks.of_a_new_server(), "c")
+    clocks.wall_ms -= 48 * HOUR_MS
+    clock = clocks.of_a_new_server()
+    assert find_outcome(connection, key, int, clock.now_ms(connection)) is not None
+    clocks.running_ms += KEPT_MILLISECONDS
+    assert prune_outcomes(connection, clock.now_ms(connection)) == 1
