@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable
@@ -15,7 +14,9 @@ import trio
 from actors.command_line.borrowed_server import server_for
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
 from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
-from protocol.client import Client, CommandFailed, Disconnected, connect
+from actors.command_line.outage import Outage
+from actors.command_line.printing import AnswerPrinter, print_json
+from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.validation import FieldFault
 
@@ -66,12 +67,14 @@ def ask(
             # An answer goes on where it stood when the connection is cut, and when the server is started again.
             reconnect=True,
             detach=True,
+            on_change=Outage().take,
         ) as client:
-            text, done = await stream_answer(client, generate, (lambda _: None) if as_json else _print_piece)
-            if as_json:
-                click.echo(json.dumps({"text": text, **done}))
+            shown = None if as_json else AnswerPrinter()
+            text, done = await stream_answer(client, generate, shown.add if shown else lambda _: None)
+            if shown is None:
+                print_json({"text": text, **done})
             else:
-                click.echo()
+                shown.end()
 
     if url is not None:
         elsewhere = credentials_elsewhere(settings, url)
@@ -124,12 +127,14 @@ def run_until_interrupted(work: Callable[[], Any]) -> None:
             ended = ended.exceptions[0]
         # Out of its groups: Python would show their stacks to the person.
         raise ended from None
-    except* CommandFailed as group:
-        fail("; ".join(str(one) for one in group.exceptions))
+    except* (CommandFailed, OutcomeUnknown, Refused) as group:
+        fail("; ".join(str(one) for one in _leaves(group)))
     except* (OSError, Disconnected) as group:
-        fail("; ".join(f"no answer from the server: {one}" for one in group.exceptions))
+        fail("; ".join(f"no answer from the server: {one}" for one in _leaves(group)))
 
 
-def _print_piece(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    """What was raised, without the nurseries that it came through."""
+    return [
+        leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, BaseExceptionGroup) else [one])
+    ]

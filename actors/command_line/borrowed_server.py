@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
 from actors.command_line.options import fail, find_server
+from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, is_locked
 from actors.settings import Settings
 
@@ -37,7 +36,7 @@ def server_for(settings: Settings) -> Iterator[ServerFile]:
         from actors.command_line.serve import ensure_checkpoint
 
         ensure_checkpoint(settings)
-    click.secho("No server is running; starting one for this question …", fg="yellow", err=True)
+    print_line("No server is running; starting one for this question …", style="yellow", err=True)
     environment = {
         **os.environ,
         "LEANVIBE_DATA_DIR": str(settings.data_dir),
@@ -65,7 +64,7 @@ def _wait_for_starting(settings: Settings) -> ServerFile | None:
     """A server that holds the data folder but is not up yet; it may be preparing its model. None if there is none."""
     if not is_locked(settings.data_dir):
         return None
-    click.secho("A server is starting; waiting for it …", fg="yellow", err=True)
+    print_line("A server is starting; waiting for it …", style="yellow", err=True)
     deadline = time.monotonic() + PREPARE_SECONDS
     while time.monotonic() < deadline:
         found = find_server(settings)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
-from rich.console import Console
 from rich.progress import Progress
 
 from actors.command_line.calibration_set import BadSet, Item, parse_set
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.printing import print_json, print_line
 from actors.command_line.rest_call import RestFailed, rest_call
 from actors.command_line.running_models import folders_in_use
+from actors.command_line.screen import Screen
 from actors.inference.calibration import MINIMUM_ITEMS, Calibration, fit
 from actors.inference.models.calibration_file import manifest_sha256, write_calibration
 from actors.inference.models.errors import ModelError
@@ -127,7 +127,7 @@ def _in_use(settings: Settings, server: ServerFile, name: str) -> Path:
 
 
 def _ask_all(server: ServerFile, credentials: Credentials, items: list[Item]) -> list[tuple[float, bool]]:
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(console=Screen(stderr=True)) as progress:
         task = progress.add_task("Asking", total=len(items))
         try:
             return measure(server.rest_url, credentials, items, lambda: progress.advance(task))
@@ -138,8 +138,8 @@ def _ask_all(server: ServerFile, credentials: Credentials, items: list[Item]) ->
 def _show(name: str, calibration: Calibration, right: int, path: Path, as_json: bool) -> None:
     content: dict[str, Any] = {"name": name, "right": right, "file": str(path), **attrs.asdict(calibration)}
     if as_json:
-        click.echo(json.dumps(content))
+        print_json(content)
         return
-    click.echo(f"{name}: {right} of {calibration.items} answers were right")
+    print_line(f"{name}: {right} of {calibration.items} answers were right")
     for point in calibration.points:
-        click.echo(f"  confidence {point.confidence:.3f}: {point.rate:.0%} right")
+        print_line(f"  confidence {point.confidence:.3f}: {point.rate:.0%} right")

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import trio
 from rich.console import Console
+from rich.markup import escape
 
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.borrowed_server import server_for
@@ -18,6 +19,9 @@ from actors.command_line.chat_input import BadCommand, LineCollector, parse_slas
 from actors.command_line.chat_session import ChatSession
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
+from actors.command_line.outage import Outage
+from actors.command_line.printing import print_line
+from actors.command_line.screen import Screen
 from actors.command_line.terminal_echo import no_echo_of_control_keys
 from protocol.client import connect
 from protocol.validation import is_client_name
@@ -38,7 +42,8 @@ def chat(
     settings = settings_from(data_dir=data_dir, engine=engine)
     if conversation is not None and not is_client_name(conversation):
         fail("--conversation takes 1 to 64 letters, digits, dots, dashes and underscores", status=2)
-    console = Console()
+    console = Screen(markup=True)
+    outage = Outage(lambda text: console.print(f"[yellow]{text}[/yellow]"))
 
     async def talk(websocket_url: str, rest_url: str, credentials: Credentials) -> None:
         async with connect(
@@ -49,10 +54,10 @@ def chat(
             ssl_context=credentials.tls,
             reconnect=True,
             detach=True,
+            on_change=outage.take,
         ) as client:
-            console.print(
-                f"[bold]{client.welcome['model']}[/bold] on {client.welcome['server']}. /help shows more, Ctrl-D leaves."
-            )
+            model, name = escape(client.welcome["model"]), escape(client.welcome["server"])
+            console.print(f"[bold]{model}[/bold] on {name}. /help shows more, Ctrl-D leaves.")
             session = ChatSession(
                 client=client,
                 console=console,
@@ -112,7 +117,7 @@ async def _carry_out(session: ChatSession, text: str, console: Console) -> None:
     try:
         slash = parse_slash(text)
     except BadCommand as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        console.print(f"[red]{escape(str(error))}[/red]", highlight=False)
         return
     await (session.say(text) if slash is None else session.carry_out(slash))
 
@@ -122,7 +127,7 @@ def _read_line(goes_on: bool) -> str | None:
     prompt = "… " if goes_on else "> "
     if not sys.stdout.isatty():
         # `input` says nothing of a prompt that nobody can read.
-        click.echo(prompt, nl=False)
+        print_line(prompt, newline=False)
         prompt = ""
     try:
         return input(prompt)

@@ -15,12 +15,13 @@ import trio
 from attrs import define, field
 from rich.console import Console
 from rich.live import Live
-from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
 from actors.command_line.chat_input import COMMANDS, Slash
-from protocol.client import Client, CommandFailed
+from actors.command_line.screen import markdown
+from actors.command_line.terminal_text import one_line
+from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
 from protocol.errors import ErrorCode
 from protocol.programming_languages import language_of_file
@@ -88,8 +89,10 @@ class ChatSession:
                 await actions[slash.name](slash.argument)
             else:
                 await self._assist(Intent(slash.name), slash.argument)
-        except CommandFailed as error:
+        except (CommandFailed, OutcomeUnknown) as error:
             self._problem(str(error))
+        except Disconnected as error:
+            self._end_or_tell(error)
         except (FileProblem, OSError) as error:
             self._problem(str(error))
 
@@ -113,15 +116,25 @@ class ChatSession:
         """Show the answer as Markdown while it comes; cancelled, what there is of it stays."""
         text = ""
         try:
-            with Live(Markdown(""), console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
+            with Live(markdown(""), console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
+                await self.client.until_connected()
                 async with self.client.generate(command) as answer:
                     async for piece in answer:
                         text += piece
-                        live.update(Markdown(text), refresh=True)
-        except CommandFailed as error:
+                        live.update(markdown(text), refresh=True)
+        except (CommandFailed, OutcomeUnknown) as error:
             self._problem(str(error))
             return
+        except Disconnected as error:
+            self._end_or_tell(error)
+            return
         self._tell_dropped(answer.done or {})
+
+    def _end_or_tell(self, error: Disconnected) -> None:
+        """An answer that is lost is a line; where no connection will follow there is nothing to talk with."""
+        if self.client.has_ended:
+            raise error
+        self._problem(str(error))
 
     def _tell_dropped(self, done: dict[str, Any]) -> None:
         dropped = done.get("dropped") or {}
@@ -145,7 +158,7 @@ class ChatSession:
         health = await self._rest("GET", "/health")
         engine = health["engine"]
         self.console.print(
-            f"[bold]{health['status']}[/bold]: {engine['model']}, {engine['running']} running, "
+            f"[bold]{health['status']}[/bold]: {escape(str(engine['model']))}, {engine['running']} running, "
             f"{engine['queue_depth']} waiting, {engine['restarts']} restarts, conversation {self.conversation}",
             highlight=False,
         )
@@ -156,7 +169,9 @@ class ChatSession:
         if name:
             await self._rest("POST", f"/models/{urllib.parse.quote(name)}/load", CHANGE_SECONDS)
         health = await self._rest("GET", "/health")
-        self.console.print(f"[bold]{health['engine']['model']}[/bold] ({health['engine']['status']})", highlight=False)
+        self.console.print(
+            f"[bold]{escape(str(health['engine']['model']))}[/bold] ({health['engine']['status']})", highlight=False
+        )
 
     async def _rest(self, method: str, path: str, seconds: float = REST_SECONDS) -> dict[str, Any]:
         return await trio.to_thread.run_sync(
@@ -175,7 +190,7 @@ class ChatSession:
         for heading in ("", "column", "title", "priority"):
             table.add_column(heading)
         for number, task in enumerate(self._board, start=1):
-            table.add_row(str(number), task["status"], escape(task["title"]), task["priority"])
+            table.add_row(str(number), task["status"], escape(one_line(task["title"])), task["priority"])
         self.console.print(table)
 
     async def _task(self, argument: str) -> None:
@@ -184,16 +199,17 @@ class ChatSession:
             task = self._numbered(words[1])
             data = {"task_id": task["id"], "version": task["version"], "status": words[2]}
             moved = (await self.client.command("task_move", data))["data"]
-            self.console.print(f"{escape(moved['title'])}: {moved['status']}", highlight=False)
+            self.console.print(f"{escape(one_line(moved['title']))}: {moved['status']}", highlight=False)
             await self._tasks("")
         elif words[0] == "show" and len(words) == 2 and words[1].isdigit():
             task = (await self.client.command("task_get", {"task_id": self._numbered(words[1])["id"]}))["data"]
-            self.console.print(Markdown(f"**{task['title']}** ({task['status']})\n\n{task.get('description') or ''}"))
+            self.console.print(f"[bold]{escape(one_line(task['title']))}[/bold] ({task['status']})\n")
+            self.console.print(markdown(task.get("description") or ""))
         else:
             # As `leanvibe task add TITLE` has it, for fingers that are used to it.
             title = argument.removeprefix("add ").strip() or argument
             made = (await self.client.command("task_create", {"title": title}))["data"]
-            self.console.print(f"made: {escape(made['title'])} ({made['status']})", highlight=False)
+            self.console.print(f"made: {escape(one_line(made['title']))} ({made['status']})", highlight=False)
 
     def _numbered(self, number: str) -> dict[str, Any]:
         if not 1 <= int(number) <= len(self._board):
@@ -222,7 +238,7 @@ class ChatSession:
             return
         for turn in turns:
             self.console.print(f"[bold]{'you' if turn['role'] == 'user' else 'model'}[/bold]", highlight=False)
-            self.console.print(Markdown(turn["content"]))
+            self.console.print(markdown(turn["content"]))
 
     async def _reset(self, _: str) -> None:
         self.wants_another = True

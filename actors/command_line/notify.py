@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,17 @@ from urllib.parse import quote, urlencode
 
 import click
 from attrs import frozen
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.desktop import DesktopMissing, desktop_program, show_on_desktop
 from actors.command_line.options import client_name_default, data_dir_option, fail, find_server, settings_from
+from actors.command_line.outage import Outage
+from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.rest_call import RestFailed, rest_call
+from actors.command_line.screen import Screen, words
+from actors.command_line.terminal_text import many_lines, shown_document
 from actors.settings import Settings
 from protocol.client import connect
 from protocol.client.streams import ClientEvent
@@ -41,6 +42,12 @@ class _Place:
     websocket_url: str
     client_id: str
     credentials: Credentials
+    settings: Settings
+
+    def address(self) -> str:
+        """Where the server is now: one that was started again may have taken other ports."""
+        found = find_server(self.settings)
+        return self.websocket_url if found is None else found.websocket_url
 
     def call(self, method: str, path: str = "", body: Any = None, **query: Any) -> Any:
         """Ask the server; ends the command with what it says is wrong."""
@@ -68,7 +75,7 @@ def _place(found: tuple[Settings, str]) -> _Place:
     server = find_server(settings)
     if server is None:
         fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
-    return _Place(server.rest_url, server.websocket_url, client_id, credentials_here(settings, server))
+    return _Place(server.rest_url, server.websocket_url, client_id, credentials_here(settings, server), settings)
 
 
 @notify.command()
@@ -90,7 +97,7 @@ def listen(found: tuple[Settings, str], device: str, desktop: bool, as_json: boo
         told: dict[str, None] = {}
         async with (
             connect(
-                place.websocket_url,
+                place.address,
                 client_id=place.client_id,
                 device_id=device,
                 agent="leanvibe notify",
@@ -98,6 +105,7 @@ def listen(found: tuple[Settings, str], device: str, desktop: bool, as_json: boo
                 ssl_context=place.credentials.tls,
                 reconnect=True,
                 events=True,
+                on_change=Outage().take,
             ) as client,
             client.events() as events,
         ):
@@ -129,13 +137,13 @@ def _print(notification: Notification, *, as_json: bool) -> None:
     from protocol.codec import unstructure
 
     if as_json:
-        click.echo(json.dumps(unstructure(notification)))
+        print_json(unstructure(notification))
         return
-    text = Text(f"{notification.created_at}  ", style="dim")
-    text.append(notification.title, style=_COLOURS[notification.priority.value])
-    if notification.body:
-        text.append(f"\n    {notification.body}")
-    Console().print(text)
+    text = words(f"{notification.created_at}  ", style="dim")
+    text.append(words(notification.title, style=_COLOURS[notification.priority.value]))
+    for line in many_lines(notification.body).splitlines():
+        text.append(f"\n    {line}")
+    Screen().print(text)
 
 
 @notify.command(name="list")
@@ -148,18 +156,19 @@ def list_(found: tuple[Settings, str], unread: bool, limit: int, cursor: str | N
     """List notifications, unread first."""
     page = _place(found).call("GET", limit=limit, cursor=cursor, unread_only="true" if unread else None)
     if as_json:
-        click.echo(json.dumps(page))
+        print_json(page)
         return
+    page = shown_document(page)
     table = Table(title=f"{page['unread']} unread")
     for name in ("", "when", "title", "id"):
         table.add_column(name)
     for one in page["notifications"]:
         style = _COLOURS[one["priority"]]
         mark = " " if "read_at" in one else "●"
-        table.add_row(mark, one["created_at"], Text(one["title"], style=style), one["notification_id"])
-    Console().print(table)
+        table.add_row(mark, one["created_at"], words(one["title"], style), one["notification_id"])
+    Screen().print(table)
     if "next" in page:
-        click.echo(f"more with --cursor {page['next']}")
+        print_line(f"more with --cursor {page['next']}")
 
 
 @notify.command()
@@ -175,7 +184,7 @@ def read(found: tuple[Settings, str], notification_ids: tuple[str, ...], read_al
         result = place.call("POST", "/read-all")
     else:
         result = place.call("POST", "/read", {"notification_ids": list(notification_ids)})
-    click.echo(f"{result['changed']} read, {result['unread']} unread")
+    print_line(f"{result['changed']} read, {result['unread']} unread")
 
 
 @notify.command()
@@ -202,7 +211,7 @@ def send(found: tuple[Settings, str], fields: tuple[str, ...], template: str, pr
     body: dict[str, Any] = {"template": template, "fields": given}
     if priority is not None:
         body["priority"] = priority
-    click.echo(_place(found).call("POST", "", body)["notification_id"])
+    print_line(_place(found).call("POST", "", body)["notification_id"])
 
 
 @notify.command()
@@ -229,14 +238,14 @@ def devices(
         place.call("POST", "/devices", {key: value for key, value in body.items() if value is not None})
     listed = place.call("GET", "/devices")
     if as_json:
-        click.echo(json.dumps(listed))
+        print_json(listed)
         return
     table = Table()
     for column in ("device", "platform", "host", "registered"):
         table.add_column(column)
-    for one in listed["devices"]:
+    for one in shown_document(listed["devices"]):
         table.add_row(one["device_id"], one["platform"], one["host"] or "–", one["created_at"])
-    Console().print(table)
+    Screen().print(table)
 
 
 @notify.command()
@@ -283,12 +292,12 @@ def prefs(
             "PUT", "/preferences", {name: one for name, one in wanted.items() if one is not None}, device_id=device
         )
     if as_json:
-        click.echo(json.dumps(preferences))
+        print_json(preferences)
         return
     table = Table(show_header=False)
     for name, value in preferences.items():
-        table.add_row(name, json.dumps(value) if isinstance(value, dict | list) else str(value))
-    Console().print(table)
+        table.add_row(words(name), words(json_text(value) if isinstance(value, dict | list) else value))
+    Screen().print(table)
 
 
 def _quiet_hours(text: str) -> dict[str, str]:

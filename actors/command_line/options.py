@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, read_server_file
 from actors.settings import Settings, SettingsFault, load_settings
 
@@ -55,5 +56,5 @@ def client_name_default() -> str:
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
     """End the command with one line that says what is wrong and what to do."""
-    click.secho(f"leanvibe: {message}", fg="red", err=True)
+    print_line(f"leanvibe: {message}", style="red", err=True)
     raise SystemExit(status)

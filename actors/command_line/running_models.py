@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 from attrs import frozen
-from rich.console import Console
 
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.printing import json_text, print_line
+from actors.command_line.screen import Screen, words
 from actors.inference.models.catalogue import checkpoint_folder, full_name
 from actors.inspection.server_file import ServerFile
 from actors.settings import Settings
@@ -94,13 +95,13 @@ def _change(found: tuple[ServerFile, Credentials], name: str, change: str, as_js
     server, credentials = found
     path = f"/models/{urllib.parse.quote(name)}/{change}"
     is_over = threading.Event()
-    with Console(stderr=True).status(f"{change} {name}") as shown:
+    with Screen(stderr=True).status(words(f"{change} {name}")) as shown:
 
         def follow() -> None:
             while not is_over.wait(PROGRESS_SECONDS):
                 stage = _stage(server, credentials)
                 if stage:
-                    shown.update(f"{change} {name}: {stage}")
+                    shown.update(words(f"{change} {name}: {stage}"))
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
@@ -114,7 +115,7 @@ def _change(found: tuple[ServerFile, Credentials], name: str, change: str, as_js
             is_over.set()
             follower.join()
     said = f"{done['model']} is {done['state']}"
-    click.echo(json.dumps(done) if as_json else said)
+    print_line(json_text(done) if as_json else said)
 
 
 def _stage(server: ServerFile, credentials: Credentials) -> str | None:

@@ -17,6 +17,7 @@ import click
 from actors.access.rules import is_loopback
 from actors.access.store import load_tokens
 from actors.command_line.options import data_dir_option, fail, settings_from
+from actors.command_line.printing import print_line
 from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
 from actors.inference.models.errors import ModelError
 from actors.inspection.server_file import DataFolderBusy, ServerFile, inspection_socket_path, lock_data_folder
@@ -109,11 +110,10 @@ def _prepare_database(settings: Settings) -> None:
             status=2,
         )
     if settings.tls_certificate is None:
-        click.secho(
+        print_line(
             f"WARNING: {settings.host} is reached from other machines without TLS: whoever sits between reads every "
             "word and every token. Set tls_certificate and tls_key.",
-            fg="red",
-            bold=True,
+            style="red",
             err=True,
         )
 
@@ -227,12 +227,12 @@ def _run(
         trio.run(run, strict_exception_groups=True)
     except BaseExceptionGroup as group:
         for error in _leaves(group):
-            click.secho(f"leanvibe: the server gave up: {type(error).__name__}: {error}", fg="red", err=True)
+            print_line(f"leanvibe: the server gave up: {type(error).__name__}: {error}", style="red", err=True)
             for note in getattr(error, "__notes__", ()):
-                click.echo(f"  {note}", err=True)
+                print_line(f"  {note}", err=True)
             if isinstance(error, RuntimeFault) and isinstance(error.__cause__, BaseExceptionGroup):
                 for cause in _leaves(error.__cause__):
-                    click.echo(f"  because of {type(cause).__name__}: {cause}", err=True)
+                    print_line(f"  because of {type(cause).__name__}: {cause}", err=True)
         raise SystemExit(1) from None
 
 
@@ -252,8 +252,8 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 
 
 def _greet(about: ServerFile) -> None:
-    click.secho("LeanVibe is up.", fg="green", bold=True, err=True)
-    click.echo(f"  WebSocket  {about.websocket_url}", err=True)
-    click.echo(f"  REST       {about.rest_url}  (health: {about.rest_url}/health/mlx)", err=True)
-    click.echo(f"  Model      {about.model}, loading; `leanvibe status` tells when it is ready", err=True)
-    click.echo('  Try        leanvibe ask "Write a simple Python function to add two numbers."', err=True)
+    print_line("LeanVibe is up.", style="green", err=True)
+    print_line(f"  WebSocket  {about.websocket_url}", err=True)
+    print_line(f"  REST       {about.rest_url}  (health: {about.rest_url}/health/mlx)", err=True)
+    print_line(f"  Model      {about.model}, loading; `leanvibe status` tells when it is ready", err=True)
+    print_line('  Try        leanvibe ask "Write a simple Python function to add two numbers."', err=True)

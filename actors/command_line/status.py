@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from actors.command_line.credentials import credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.printing import print_json
+from actors.command_line.screen import Screen, words
+from actors.command_line.terminal_text import shown_document
 
 __all__ = ["status"]
 
@@ -44,21 +46,22 @@ def status(data_dir: Path | None, as_json: bool) -> None:
             error.close()
         fail(f"the server (process {server.pid}) does not answer at {server.rest_url}: {error}")
     if as_json:
-        click.echo(json.dumps({**health, "pid": server.pid, "websocket_url": server.websocket_url}))
+        print_json({**health, "pid": server.pid, "websocket_url": server.websocket_url})
     else:
         _show(health, server.pid, server.websocket_url)
     raise SystemExit(0 if health["status"] in ("healthy", "mock", "unloaded") else 1)
 
 
 def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:
+    health = shown_document(health)
     engine = health["engine"]
     colour = _COLOURS.get(health["status"], "red")
     table = Table(title=f"LeanVibe {health['version']}", show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    table.add_row("status", f"[{colour}]{health['status']}[/{colour}]")
+    table.add_row("status", words(health["status"], colour))
     for reason in [*health["reasons"], *([engine["problem"]] if engine["problem"] else [])]:
-        table.add_row("", f"[yellow]{reason}[/yellow]")
+        table.add_row("", words(reason, "yellow"))
     table.add_row("process", f"{pid} (worker {_shown(engine['worker_pid'])}, restarts {engine['restarts']})")
     table.add_row("address", websocket_url)
     table.add_row("model", f"{engine['model']} ({_shown(engine['dtype'])} on {_shown(engine['backend'])})")
@@ -73,8 +76,8 @@ def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:
     table.add_row("last answer", f"{_shown(engine['last_inference_time'], '{:.0f}')} ms")
     table.add_row("worker memory", f"{_shown(engine['memory_usage_mb'], '{:.0f}')} MiB")
     for warning in engine["warnings"]:
-        table.add_row("[yellow]warning[/yellow]", warning)
-    Console().print(table)
+        table.add_row(words("warning", "yellow"), warning)
+    Screen().print(table)
 
 
 def _shown(value: Any, form: str = "{}") -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.credentials import credentials_elsewhere, credentials_here
 from actors.command_line.options import client_name_default, data_dir_option, fail, find_server, settings_from
+from actors.command_line.outage import Outage
+from actors.command_line.printing import print_json, print_line
+from actors.command_line.screen import Screen
 from actors.command_line.task_tables import board_table, history_table, task_panel, tasks_table
+from actors.command_line.terminal_text import shown_document
 from protocol.board import BoardMirror
 from protocol.client import Client, connect
 from protocol.task_model import TaskPriority, TaskStatus
@@ -48,16 +50,19 @@ def _run(
     data_dir: Path | None, url: str | None, work: Callable[[Client], Awaitable[None]], *, follows: bool = False
 ) -> None:
     """Run it on a connection to the server."""
+    settings = settings_from(data_dir=data_dir)
+    server = find_server(settings) if url is None else None
     if url is None:
-        settings = settings_from(data_dir=data_dir)
-        server = find_server(settings)
         if server is None:
             fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
-        url = server.websocket_url
         credentials = credentials_here(settings, server)
     else:
-        credentials = credentials_elsewhere(settings_from(data_dir=data_dir), url)
-    address = url
+        credentials = credentials_elsewhere(settings, url)
+
+    def address() -> str:
+        # One that was started again may have taken other ports.
+        found = None if server is None else find_server(settings) or server
+        return url or "" if found is None else found.websocket_url
 
     async def connected() -> None:
         async with connect(
@@ -69,6 +74,7 @@ def _run(
             ssl_context=credentials.tls,
             reconnect=follows,
             events=follows,
+            on_change=Outage().take if follows else None,
         ) as client:
             await work(client)
 
@@ -101,9 +107,9 @@ async def _find(client: Client, beginning: str) -> dict[str, Any]:
 
 def _print(value: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(value, ensure_ascii=False))
+        print_json(value)
     else:
-        Console().print(task_panel(value))
+        Screen().print(task_panel(shown_document(value)))
 
 
 @task.command()
@@ -151,11 +157,11 @@ def list_tasks(data_dir: Path | None, url: str | None, as_json: bool, **given: A
         wanted = {name: list(value) or None if isinstance(value, tuple) else value for name, value in given.items()}
         page = await _ask(client, "task_list", **wanted)
         if as_json:
-            click.echo(json.dumps(page, ensure_ascii=False))
+            print_json(page)
             return
-        Console().print(tasks_table(page["tasks"]))
+        Screen().print(tasks_table(shown_document(page["tasks"])))
         if "next_cursor" in page:
-            click.echo(f"There are more than {given['limit']}.")
+            print_line(f"There are more than {given['limit']}.")
 
     _run(data_dir, url, work)
 
@@ -169,10 +175,11 @@ def board(data_dir: Path | None, url: str | None, as_json: bool, project: str) -
     async def work(client: Client) -> None:
         whole = await _ask(client, "task_board", project=project)
         if as_json:
-            click.echo(json.dumps(whole, ensure_ascii=False))
+            print_json(whole)
             return
+        whole = shown_document(whole)
         columns = {TaskStatus(one["status"]): one["tasks"] for one in whole["columns"]}
-        Console().print(board_table(columns, *_counts_and_limits(whole)))
+        Screen().print(board_table(columns, *_counts_and_limits(whole)))
 
     _run(data_dir, url, work)
 
@@ -214,9 +221,9 @@ def show(data_dir: Path | None, url: str | None, as_json: bool, task_id: str) ->
         found = await _find(client, task_id)
         history = await _ask(client, "task_history", task_id=found["id"])
         if as_json:
-            click.echo(json.dumps({**found, "history": history["entries"]}, ensure_ascii=False))
+            print_json({**found, "history": history["entries"]})
             return
-        Console().print(task_panel(found), history_table(history["entries"]))
+        Screen().print(task_panel(shown_document(found)), history_table(shown_document(history["entries"])))
 
     _run(data_dir, url, work)
 
@@ -232,11 +239,11 @@ def watch(data_dir: Path | None, url: str | None, as_json: bool, project: str) -
             if as_json:
                 async for event in events:
                     kind = getattr(event, "type", "snapshot")
-                    click.echo(json.dumps({"type": kind, "seq": event.seq, **event.data}, ensure_ascii=False))
+                    print_json({"type": kind, "seq": event.seq, **event.data})
                 return
             mirror = BoardMirror()
             limits = await _load(client, mirror, project)
-            with Live(auto_refresh=False) as live:
+            with Live(console=Screen(), auto_refresh=False) as live:
                 live.update(_drawn(mirror, limits, project), refresh=True)
                 async for event in events:
                     kind = getattr(event, "type", None)
@@ -280,4 +287,5 @@ def _counts_and_limits(whole: dict[str, Any]) -> tuple[dict[TaskStatus, int], di
 
 def _drawn(mirror: BoardMirror, limits: dict[TaskStatus, int], project: str) -> Any:
     columns = mirror.columns(project)
-    return board_table(columns, {status: len(found) for status, found in columns.items()}, limits)
+    shown = {status: shown_document(tasks) for status, tasks in columns.items()}
+    return board_table(shown, {status: len(found) for status, found in columns.items()}, limits)

@@ -94,7 +94,7 @@ def task_panel(task: dict[str, Any]) -> Panel:
     if decision:
         said = f"{decision['approval']}: {decision['recommendation']} (confidence {decision['confidence']:.2f})"
         table.add_row(Text("decision", style="bold"), Text(said))
-    return Panel(table, title=Text(task["title"]), subtitle=task["id"])
+    return Panel(table, title=Text(task["title"]), subtitle=Text(task["id"]))
 
 
 def history_table(entries: Iterable[dict[str, Any]]) -> Table:

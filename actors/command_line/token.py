@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -14,9 +13,7 @@ from typing import Any
 
 import click
 from attrs import asdict
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from sqlalchemy import Connection
 
 from actors.access.messages import ROLES, USER, CreateToken
@@ -24,6 +21,9 @@ from actors.access.store import RevokeStored, forget_tokens, load_tokens, revoke
 from actors.access.tokens import checked_token, describe
 from actors.command_line.inspection_socket import ask_socket
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.printing import print_json, print_line
+from actors.command_line.screen import Screen
+from actors.command_line.terminal_text import shown_document
 from actors.inspection.server_file import DataFolderBusy, lock_data_folder
 from actors.refusals import CommandRefused
 from actors.settings import Settings
@@ -75,13 +75,11 @@ def create(
             save_token(connection, stored)
         made = {"token": text, **asdict(describe(stored))}
     if as_json:
-        click.echo(json.dumps(made))
+        print_json(made)
         return
-    click.echo(made["token"])
-    click.secho(
-        f"Token {made['token_id']} opens {_opens(made)} until {_date(made['expires_ms'], 'revoked')}.", err=True
-    )
-    click.secho("It is shown this once and kept nowhere: only its hash is stored.", fg="yellow", err=True)
+    print_line(made["token"])
+    print_line(f"Token {made['token_id']} opens {_opens(made)} until {_date(made['expires_ms'], 'revoked')}.", err=True)
+    print_line("It is shown this once and kept nowhere: only its hash is stored.", style="yellow", err=True)
 
 
 @token.command(name="list")
@@ -95,25 +93,25 @@ def list_tokens(settings: Settings, as_json: bool) -> None:
     else:
         tokens = stored_tokens(settings)
     if as_json:
-        click.echo(json.dumps({"tokens": tokens}))
+        print_json({"tokens": tokens})
         return
     table = Table(title=None if tokens else "no tokens: every program of this machine may enter")
     table.add_column("id", no_wrap=True)
     for column in ("name", "clients", "roles", "made", "expires", "state"):
         table.add_column(column)
-    for one in tokens:
+    for one in shown_document(tokens):
         clients = "all" if one["client_ids"] is None else ", ".join(one["client_ids"])
         ends = _date(one["expires_ms"], "never")
         table.add_row(
             one["token_id"],
-            Text(one["name"]),
+            one["name"],
             clients,
             ", ".join(one["roles"]),
             _date(one["created_ms"]),
             ends,
             _state(one),
         )
-    Console().print(table)
+    Screen().print(table)
 
 
 @token.command()
@@ -127,7 +125,7 @@ def revoke(settings: Settings, token_id: str) -> None:
     else:
         with _database(settings) as connection:
             revoke_token(connection, RevokeStored(token_id=token_id, time_ms=_now_ms()))
-    click.echo(f"revoked {token_id}")
+    print_line(f"revoked {token_id}")
 
 
 @token.command()
@@ -143,7 +141,7 @@ def forget(settings: Settings, yes: bool) -> None:
     else:
         with _database(settings) as connection:
             count = forget_tokens(connection, None).value
-    click.echo(f"forgot {count} tokens")
+    print_line(f"forgot {count} tokens")
 
 
 def stored_tokens(settings: Settings) -> list[dict[str, Any]]:

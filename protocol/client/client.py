@@ -84,6 +84,11 @@ class Client:
         self._is_connected = trio.Event()
         self._has_woken = trio.Event()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether no other connection will follow."""
+        return self._ended is not None
+
     # --- for programs ---------------------------------------------------------------------------------
 
     async def command(self, kind: str, data: Any) -> dict[str, Any]:

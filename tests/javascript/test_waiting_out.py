@@ -135,6 +135,7 @@ async def test_cl5_what_is_refused_for_good_ends_at_once_with_a_sentence(
 
 
 async def test_cl7_what_waits_is_bounded_and_nothing_is_lost() -> None:
+    resumed: list[int] = []
     head, pieces = WAITING + 500, [f"{number} " for number in range(WAITING + 300)]
 
     async def tell(peer: Peer, first: int) -> None:
@@ -152,6 +153,7 @@ async def test_cl7_what_waits_is_bounded_and_nothing_is_lost() -> None:
         resume: dict[str, Any] = {}
         while resume.get("type") != "resume":
             resume = await peer.receive()
+        resumed.append(resume["data"]["seq"])
         await peer.say(type="result", re=resume["id"], data={"resumed": True, "head": head})
         await tell(peer, resume["data"]["seq"] + 1)
         await peer.linger()
@@ -159,6 +161,8 @@ async def test_cl7_what_waits_is_bounded_and_nothing_is_lost() -> None:
     async with scripted_listener(script) as (url, _):
         result = await play("node", "readsLate", url, head + 1)
     assert result["ping"] == 1
+    # The snapshot of the beginning waits, too.
+    assert resumed == [WAITING - 1]
     assert (result["text"], result["count"]) == ("".join(pieces), WAITING)
     assert result["seqs"] == list(range(head + 1))
     assert (result["refused"], result["others"]) == ("overloaded", "Disconnected")

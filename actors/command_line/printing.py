@@ -1,0 +1,71 @@
+"""Everything that commands print, but for what rich lays out (`screen.py`). Nothing else here writes to the standard streams.
+
+Whatever is laid out for eyes shows control characters and does not send them, on a terminal and in a pipe that may end
+on one. An answer of the model that goes into a pipe or a file is exact, as `ls` has it, and JSON always is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import click
+
+from actors.command_line.terminal_text import JOINERS, many_lines
+
+__all__ = ["AnswerPrinter", "json_text", "print_json", "print_line"]
+
+# JSON may carry them as they are; a terminal would obey some of those.
+_UNSAFE = re.compile(
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def print_line(text: str, *, err: bool = False, style: str | None = None, newline: bool = True) -> None:
+    """A line, or several, for a person."""
+    click.secho(many_lines(text), err=err, fg=style, nl=newline)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document in one line, exact."""
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON that a terminal shows as it stands."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+class AnswerPrinter:
+    """Prints an answer as it comes: shown on a terminal, exact elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._held = ""
+        self._before = ""
+
+    def add(self, piece: str) -> None:
+        """The next piece of text."""
+        if not self._is_terminal:
+            self._write(piece)
+            return
+        text = self._held + piece
+        # What these mean is decided by the character that follows.
+        kept = len(text) - 1 if text[-1:] == "\r" or text[-1:] in JOINERS else len(text)
+        text, self._held = text[:kept], text[kept:]
+        if text:
+            self._write(many_lines(text, before=self._before))
+            self._before = text[-1]
+
+    def end(self) -> None:
+        """The end of its last line."""
+        self._write(many_lines(self._held, before=self._before) + "\n")
+        self._held = ""
+
+    def _write(self, text: str) -> None:
+        # A model may emit half of a pair, which no stream can carry.
+        sys.stdout.write(text.encode("utf-8", "replace").decode())
+        sys.stdout.flush()
