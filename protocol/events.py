@@ -114,6 +114,7 @@ class Token:
     index: int
     """Number of tokens emitted before this text's last one."""
     logprobs: list[dict[str, Any]] | None = None
+    """Of each token: `token` (its text), `token_id`, `logprob`, its `bytes`, `offset` (characters before it) and `top`."""
 
 
 @frozen(kw_only=True)

@@ -13,6 +13,8 @@ from actors.inference.calibration import Calibration
 from actors.inference.messages import FirstTimes, GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
 from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
+from actors.inference.text.token_bytes import OneToken
+from actors.inference.token_log import TokenLog
 from protocol.commands import Generate
 from protocol.events import Done, FinishReason, Timings, Usage
 
@@ -27,6 +29,10 @@ makes two steps after a charge, alone, has shown that it does no harm, and begin
 MAXIMUM_DEATHS = 20
 """No request outlives more worker deaths than this, whoever is to blame."""
 STEPS_TO_ACQUIT = 2
+
+
+def _unknown_token(token_id: int) -> OneToken:
+    return OneToken(str(token_id), None)
 
 
 @define(kw_only=True, eq=False)
@@ -52,8 +58,8 @@ class Generation:
     """Trio clock, seconds."""
     asked_at: float | None = None
     """When its deadline began to count, where that was before."""
-    token_text: Callable[[int], str] = field(default=str, repr=False)
-    """The text of one token alone, for log-probabilities."""
+    token_text: Callable[[int], OneToken] = field(default=_unknown_token, repr=False)
+    """One token alone, for log-probabilities."""
     cached_tokens: int | None = None
     """Prompt tokens that were not computed again, once known."""
     scheduler: Scheduler | None = field(default=None, repr=False)
@@ -74,7 +80,7 @@ class Generation:
     matcher: StopMatcher = field(init=False, repr=False)
     _unsent_ids: list[int] = field(factory=list, repr=False)
     _unsent_log_probability: float = 0.0
-    _unsent_logprobs: list[dict[str, Any]] = field(factory=list, repr=False)
+    _token_log: TokenLog = field(init=False, factory=TokenLog, repr=False)
     _first_times: FirstTimes | None = field(default=None, repr=False)
     _finish: FinishReason | None = None
 
@@ -107,8 +113,11 @@ class Generation:
 
         for index, token_id in enumerate(point.token_ids):
             unsent.append(token_id)
-            text = self.matcher.feed(self.detokenizer.feed(token_id))
+            piece = self.detokenizer.feed(token_id)
+            self._token_log.skip(piece)
+            text = self.matcher.feed(piece)
             if text:
+                self._token_log.skip_told(text)
                 tell(text, index)
         events = len(told)
         self.emitted_ids = list(point.token_ids)
@@ -122,6 +131,9 @@ class Generation:
         # was held back until the model said stop.
         if self.matcher.has_stopped:
             self._finish = FinishReason.STOP
+            if self.seq > events:
+                # Of the last token it was told how much of it the stop text left.
+                tell("", len(point.token_ids) - 1)
         elif len(self.emitted_ids) >= self.max_tokens:
             self._finish = FinishReason.LENGTH
         elif self.seq > events:
@@ -169,10 +181,10 @@ class Generation:
             self.log_probability += log_probability
             self._unsent_ids.append(token_id)
             self._unsent_log_probability += log_probability
+            piece = self.detokenizer.feed(token_id)
             if alternatives is not None:
-                top = [self._described(one, value) for one, value in alternatives]
-                self._unsent_logprobs.append({**self._described(token_id, log_probability), "top": top})
-            text = self.matcher.feed(self.detokenizer.feed(token_id))
+                self._token_log.take(token_id, log_probability, alternatives, piece, self.token_text)
+            text = self.matcher.feed(piece)
         if self.matcher.has_stopped:
             self._finish = FinishReason.STOP
         elif finish is not None:
@@ -180,7 +192,7 @@ class Generation:
             # What the detokenizer still holds may itself complete a stop text.
             text += self.matcher.feed(self.detokenizer.finish())
             text += self.matcher.flush()
-        if text:
+        if text or (self.matcher.has_stopped and self._token_log.has_untold_text):
             self._deliver_text(text)
 
     def complete(self, now: float, completion_fields: Callable[[Done], Mapping[str, Any]] | None = None) -> Done:
@@ -231,11 +243,12 @@ class Generation:
         """A charged request runs without neighbours until it has shown that it does no harm."""
         return self.is_suspect and self.steps_since_admission < STEPS_TO_ACQUIT
 
-    def _described(self, token_id: int, log_probability: float) -> dict[str, Any]:
-        return {"token": self.token_text(token_id), "token_id": token_id, "logprob": log_probability}
-
     def _deliver_text(self, text: str) -> None:
         self.seq += 1
+        logprobs: list[dict[str, Any]] | None = None
+        if self.generate.logprobs is not None:
+            was_cut = self.matcher.has_stopped
+            logprobs = self._token_log.tell(text, is_last=self._finish is not None, was_cut=was_cut)
         if self._first_times is None:
             self._first_times = FirstTimes(
                 accepted_at=self.accepted_at,
@@ -251,10 +264,9 @@ class Generation:
                 index=len(self.emitted_ids) - 1,
                 token_ids=tuple(self._unsent_ids),
                 log_probability=self._unsent_log_probability,
-                logprobs=list(self._unsent_logprobs) if self.generate.logprobs is not None else None,
+                logprobs=logprobs,
                 first_times=self._first_times,
             )
         )
-        self._unsent_logprobs.clear()
         self._unsent_ids.clear()
         self._unsent_log_probability = 0.0

@@ -258,7 +258,7 @@ class GenerationTokens:
     log_probability: float
     """Sum over these ids."""
     logprobs: list[dict[str, Any]] | None = None
-    """For requests that asked: each token's text, id and log-probability, with the likeliest alternatives."""
+    """For requests that asked: each token's text, id, log-probability, bytes and place, with the likeliest alternatives."""
     first_times: FirstTimes | None = field(default=None, repr=False)
     """Kept by the follower, as the ids are."""
     first_seq: int = field()

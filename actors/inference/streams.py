@@ -44,7 +44,7 @@ PAGE_LOGPROBS = 256
 """Of one replayed event: with twenty alternatives each they are about as long."""
 _EVENT_BYTES = 32
 """What the numbers beside an event's text take."""
-_LOGPROB_BYTES = 2048
+_LOGPROB_BYTES = 4096
 
 Deliver = Callable[[GenerationEvent], None]
 

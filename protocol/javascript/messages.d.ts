@@ -933,6 +933,7 @@ export interface Token {
   text: string;
   /** Number of tokens emitted before this text's last one. */
   index: number;
+  /** Of each token: `token` (its text), `token_id`, `logprob`, its `bytes`, `offset` (characters before it) and `top`. */
   logprobs?: Array<{ [key: string]: Json }>;
 }
 

@@ -165,6 +165,7 @@ async def test_p15_logprobs_are_of_the_tokens_that_were_emitted(embedded_model: 
         described = [token for event in events for token in event.logprobs or ()]
         assert [one["token_id"] for one in described] == [token for event in events for token in event.token_ids]
         assert "".join(one["token"] for one in described) == room.text(stream)
+        assert b"".join(bytes(one["bytes"]) for one in described).decode() == room.text(stream)
         for one in described:
             values = [other["logprob"] for other in one["top"]]
             assert len(values) == 3

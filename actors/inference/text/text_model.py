@@ -15,6 +15,7 @@ from actors.inference.grammar import BadSchema, Grammars
 from actors.inference.models.stop_tokens import stop_token_ids
 from actors.inference.schema_bounds import check_bounds
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
+from actors.inference.text.token_bytes import OneToken, name_of
 from actors.inference.text.token_text import TokenText, decoding_json, without_panics
 from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Generate
@@ -45,8 +46,8 @@ class TextModel(Protocol):
     def encode(self, request: Generate) -> list[int]:
         """Prompt token ids, the schema checked too. Blocking CPU work. Raises `TemplateRefused` or `BadSchema`."""
 
-    def token_text(self, token_id: int) -> str:
-        """The text of one token alone; an incomplete character is U+FFFD."""
+    def token_text(self, token_id: int) -> OneToken:
+        """One token alone."""
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one for each answer."""
@@ -169,9 +170,10 @@ class MockText:
         messages: Sequence[ChatMessage] = request.messages or ()
         return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
 
-    def token_text(self, token_id: int) -> str:
-        """One byte as text; an incomplete character is U+FFFD."""
-        return bytes([token_id]).decode("utf-8", "replace") if token_id < self.END else ""
+    def token_text(self, token_id: int) -> OneToken:
+        """One byte."""
+        content = bytes([token_id]) if token_id < self.END else b"<|end|>"
+        return OneToken(name_of(content), content, is_shown=token_id < self.END)
 
     def detokenizer(self) -> Detokenizer:
         """A fresh one for each answer."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from actors.inference.text.byte_fallback import ByteFallback, ByteFallbackDetokenizer
+from actors.inference.text.token_bytes import OneToken, TokenBytes
 
 __all__ = ["NativePanic", "TokenText", "decoding_json", "decoding_tokenizer", "without_panics"]
 
@@ -80,6 +81,7 @@ class TokenText:
         self._tokenizer = tokenizer
         self._decoders = tokenizers.decoders
         self._byte_fallback = ByteFallback.of(tokenizer)
+        self._bytes = TokenBytes(tokenizer)
 
     @staticmethod
     def of_json(text: str) -> TokenText:
@@ -97,9 +99,9 @@ class TokenText:
             return ByteFallbackDetokenizer(self._byte_fallback, self._decoders.DecodeStream(skip_special_tokens=True))
         return _StreamDetokenizer(self)
 
-    def token_text(self, token_id: int) -> str:
-        """The text of one token alone; an incomplete character is U+FFFD."""
-        return self.decode([token_id])
+    def token_text(self, token_id: int) -> OneToken:
+        """One token alone."""
+        return without_panics(self._bytes.of, token_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The whole text of an answer."""

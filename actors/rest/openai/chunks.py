@@ -24,12 +24,10 @@ class TextChunks:
 
     def __init__(self, head: ReplyHead) -> None:
         self._head = head
-        self._offset = 0
 
     def take(self, tokens: Sequence[GenerationTokens]) -> Iterator[dict[str, Any]]:
         """What these tokens make."""
         yield self._chunk(tokens, None)
-        self._offset += sum(len(one.text) for one in tokens)
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
         """The last, which says why it ended."""
@@ -38,7 +36,7 @@ class TextChunks:
     def _chunk(self, tokens: Sequence[GenerationTokens], finish_reason: str | None) -> dict[str, Any]:
         if self._head.is_chat:
             return chat_chunk(self._head, tokens, finish_reason=finish_reason)
-        return completion_chunk(self._head, tokens, offset=self._offset, finish_reason=finish_reason)
+        return completion_chunk(self._head, tokens, finish_reason=finish_reason)
 
 
 class CallChunks:

@@ -25,8 +25,6 @@ __all__ = [
     "usage_chunk",
 ]
 
-REPLACEMENT = "\ufffd"
-
 
 @frozen(kw_only=True)
 class ReplyHead:
@@ -142,7 +140,7 @@ def completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) 
     choice = {
         "index": 0,
         "text": _text(tokens),
-        "logprobs": _completion_logprobs(tokens, 0) if head.has_logprobs else None,
+        "logprobs": _completion_logprobs(tokens) if head.has_logprobs else None,
         "finish_reason": done.finish_reason.value,
     }
     return {**head.part("text_completion", [choice]), "usage": usage(done)}
@@ -165,13 +163,13 @@ def chat_chunk(
 
 
 def completion_chunk(
-    head: ReplyHead, tokens: Sequence[GenerationTokens], *, offset: int = 0, finish_reason: str | None = None
+    head: ReplyHead, tokens: Sequence[GenerationTokens], *, finish_reason: str | None = None
 ) -> dict[str, Any]:
-    """Part of a streamed continuation; ``offset`` is where its text begins in the whole, characters."""
+    """Part of a streamed continuation."""
     choice = {
         "index": 0,
         "text": _text(tokens),
-        "logprobs": _completion_logprobs(tokens, offset) if tokens and head.has_logprobs else None,
+        "logprobs": _completion_logprobs(tokens) if tokens and head.has_logprobs else None,
         "finish_reason": finish_reason,
     }
     return _chunk(head, "text_completion", choice)
@@ -207,24 +205,29 @@ def _chat_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
 
 
 def _described(entry: dict[str, Any]) -> dict[str, Any]:
-    text = entry["token"]
-    # Part of a character has no text of its own; its bytes are not known here, and nothing is made up.
-    return {
-        "token": text,
-        "logprob": entry["logprob"],
-        "bytes": None if REPLACEMENT in text else list(text.encode()),
-    }
+    return {"token": entry["token"], "logprob": entry["logprob"], "bytes": entry["bytes"]}
 
 
-def _completion_logprobs(tokens: Sequence[GenerationTokens], offset: int) -> dict[str, Any]:
+def _completion_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
     entries = _entries(tokens)
-    offsets: list[int] = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry["token"])
     return {
-        "tokens": [entry["token"] for entry in entries],
+        "tokens": [_key(entry) for entry in entries],
         "token_logprobs": [entry["logprob"] for entry in entries],
-        "top_logprobs": [{one["token"]: one["logprob"] for one in entry["top"]} for entry in entries],
-        "text_offset": offsets,
+        "top_logprobs": [_by_key(entry["top"]) for entry in entries],
+        "text_offset": [entry["offset"] for entry in entries],
     }
+
+
+def _by_key(alternatives: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Alternatives by their text; one whose text another has too, as a byte and a letter may, by its number."""
+    told: dict[str, float] = {}
+    for one in alternatives:
+        key = _key(one)
+        told[f"token_id:{one['token_id']}" if key in told else key] = one["logprob"]
+    return told
+
+
+def _key(entry: dict[str, Any]) -> str:
+    """A token as this older form tells it: part of a character is `bytes:` and its bytes, as OpenAI writes it."""
+    name: str = entry["token"]
+    return name if list(name.encode()) == entry["bytes"] else f"bytes:{name}" if "\\x" in name else name
