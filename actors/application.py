@@ -115,7 +115,7 @@ def make_tree(
 
     return SupervisorSpec(
         children=(
-            ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about)),
+            ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about), is_helper=True),
             ChildSpec(
                 id="storage",
                 start=SupervisorSpec(
@@ -143,7 +143,7 @@ def make_tree(
                     intensity=None,
                     children=(
                         ChildSpec(id="roster", start=Roster),
-                        ChildSpec(id="spare", start=partial(Spare, engine_of.standby_command)),
+                        ChildSpec(id="spare", start=partial(Spare, engine_of.standby_command), is_helper=True),
                         ChildSpec(id="sandbox", start=Sandbox),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
@@ -163,7 +163,7 @@ def make_tree(
             ),
             ChildSpec(id="assistant", start=lambda: Assistant(inference, storage)),
             ChildSpec(id="tasks", start=lambda: Tasks(storage, inference)),
-            ChildSpec(id="notifications", start=notifications_tree(system, settings, storage)),
+            ChildSpec(id="notifications", start=notifications_tree(system, settings, storage), is_helper=True),
             ChildSpec(
                 id="connections",
                 start=SupervisorSpec(
@@ -210,6 +210,7 @@ def make_tree(
                         ),
                     ),
                     listening.tls,
+                    connections=settings.max_http_connections,
                 ),
             ),
         ),

@@ -64,6 +64,9 @@ class Settings:
     """`auto`, `mkl`, `openblas`, `system`, `shipped` or the path of a library; Linux CPUs only."""
     max_connections: int = field(default=1024, validator=validators.ge(1))
     """WebSocket connections at once."""
+    max_http_connections: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    """HTTP connections at once, 512 by default; one more takes the place of the oldest that has no whole request. Where the limit of open
+    files (`ulimit -n`) leaves room for fewer of both kinds, the server says at its start how many it takes."""
     connections_per_client: int = field(default=16, validator=validators.ge(1))
     """WebSocket connections at once of one client id."""
     commands_in_flight: int = field(default=32, validator=validators.ge(1))

@@ -204,6 +204,10 @@ class Context:
         """
         self._life.link(other.living_incarnation())
 
+    def note_problem(self, problem: str | None) -> None:
+        """Let readiness say what this actor cannot do at the moment while it does the rest; None when it can again."""
+        self._life.place.problem = problem
+
     def stop(self) -> None:
         """End this actor after the current message; a permanent one is then started again."""
         self._life.stop_self()

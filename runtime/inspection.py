@@ -62,6 +62,8 @@ class Readiness:
 
     is_ready: bool
     reasons: tuple[str, ...]
+    degraded: tuple[str, ...] = ()
+    """What does not work while the tree can do its work: a helper that is missing, a problem that an actor has noted."""
 
 
 def tree(system: ActorSystem, *, stacks: bool = False) -> TreeNode:
@@ -113,25 +115,38 @@ def _kind(place: Place) -> str:
 def readiness(system: ActorSystem) -> Readiness:
     """Ready when every permanent child runs, no supervisor is at its intensity, nobody is stuck or holds the loop.
 
-    False from the first moment of a shutdown.
+    Helpers may be missing. False from the first moment of a shutdown.
     """
     reasons: list[str] = []
+    degraded: list[str] = []
     if system.stopping_reason is not None:
         reasons.append(f"stopping: {system.stopping_reason}")
     now = trio.current_time()
     root = () if system.root is None else (system.root,)
     for place in (*root, *system.places()):
         life = place.life
+        where = degraded if _helps(place) else reasons
         if place.state is State.STUCK:
-            reasons.append(f"{place.path} is stuck")
+            where.append(f"{place.path} is stuck")
         elif place.spec.restart is Restart.PERMANENT and (life is None or not life.is_ready):
-            reasons.append(f"{place.path or 'root'} is {place.state.value}")
+            where.append(f"{place.path or 'root'} is {place.state.value}")
         if isinstance(life, Supervisor) and life.window.is_at_limit(now):
-            reasons.append(f"{place.path or 'root'} is one restart from giving up")
+            where.append(f"{place.path or 'root'} is one restart from giving up")
+        if place.problem is not None:
+            degraded.append(f"{place.path}: {place.problem}")
     holder = None if system.loop_watch is None else system.loop_watch.recently_unresponsive()
     if holder is not None:
         reasons.append(f"{holder} is unresponsive")
-    return Readiness(not reasons, tuple(reasons))
+    return Readiness(not reasons, tuple(reasons), tuple(degraded))
+
+
+def _helps(place: Place | None) -> bool:
+    """Whether it is a helper, or inside of one."""
+    while place is not None:
+        if place.spec.is_helper:
+            return True
+        place = None if place.supervisor is None else place.supervisor.place
+    return False
 
 
 async def actor_snapshot(system: ActorSystem, path: str, *, timeout: float = 1.0) -> Mapping[str, object]:  # noqa: ASYNC109  told to the actor too

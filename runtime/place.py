@@ -69,6 +69,7 @@ class Place:
         "last_exit",
         "life",
         "path",
+        "problem",
         "ready_seconds",
         "recovery_seconds",
         "restart_at",
@@ -95,6 +96,8 @@ class Place:
         self.failures_in_a_row = 0
         self.restart_at: float | None = None
         """When the back-off ends (Trio clock)."""
+        self.problem: str | None = None
+        """What the running incarnation cannot do at the moment, in its own words."""
         self.last_exit: Exit | None = None
         self.handler_failures: Counter[str] | None = None
         """Requests whose handler raised, by exception class."""

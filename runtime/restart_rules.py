@@ -7,16 +7,41 @@ from collections.abc import Collection, Sequence
 import trio
 from attrs import define, field
 
+from runtime.errors import AskFault, HandlerFailed, Refused, SendFault
 from runtime.place import Place, State
 from runtime.specs import AutoShutdown, DynamicSpec, Restart, Strategy, SupervisorSpec
 
-__all__ = ["RestartRequest", "ends_its_supervisor", "first_of_group", "wants_restart"]
+__all__ = ["RestartRequest", "counts_as_failure", "ends_its_supervisor", "first_of_group", "wants_restart"]
 
 
 def wants_restart(place: Place) -> bool:
     """Whether a child that ended by itself is started again, by its restart type."""
     restart, ended = place.spec.restart, place.last_exit
     return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and ended is not None and ended.is_crash)
+
+
+def counts_as_failure(place: Place) -> bool:
+    """Whether the last end of a child counts against its supervisor's intensity.
+
+    To give up is the answer to a bug. Where the system has no descriptor, no room, no thread or no memory just now, or a
+    neighbour could not be asked, a restart of everything would meet the same; back-off spaces the attempts, and the
+    neighbour's own failures count where it is. Nor does it count what a helper does.
+    """
+    ended = place.last_exit
+    return not place.spec.is_helper and not (ended is not None and _is_of_surroundings(ended.error))
+
+
+def _is_of_surroundings(error: BaseException | None) -> bool:
+    match error:
+        case BaseExceptionGroup():
+            return all(_is_of_surroundings(one) for one in error.exceptions)
+        case HandlerFailed():
+            return False
+        case RuntimeError():
+            # What `threading` raises where there is no memory for a stack, or a limit of processes is reached.
+            return str(error).startswith("can't start new thread")
+        case _:
+            return isinstance(error, OSError | MemoryError | Refused | SendFault | AskFault)
 
 
 def first_of_group(strategy: Strategy, siblings: Sequence[Place], ended: Place, pending: Place | None) -> Place:

@@ -73,6 +73,8 @@ class ChildSpec:
     """Makes a fresh actor for each incarnation, or describes a supervisor."""
     restart: Restart = Restart.PERMANENT
     """When it is started again."""
+    is_helper: bool = False
+    """Whether the others serve without it: its failures never make its supervisor give up, not at its first start either."""
     is_significant: bool = False
     """Whether its end counts for the supervisor's `auto_shutdown`."""
     start_seconds: float = field(default=5.0, validator=validators.gt(0))

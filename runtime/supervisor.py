@@ -27,7 +27,7 @@ from runtime.incarnation import ActorIncarnation, Incarnation
 from runtime.intensity import RestartWindow
 from runtime.messages import DownReason
 from runtime.place import Exit, Place, State
-from runtime.restart_rules import RestartRequest, ends_its_supervisor, first_of_group, wants_restart
+from runtime.restart_rules import RestartRequest, counts_as_failure, ends_its_supervisor, first_of_group, wants_restart
 from runtime.specs import ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Supervisor(Incarnation):
         stable_seconds = ended.uptime_seconds if ended.was_ready else 0.0
         place.failures_in_a_row = backoff.failures_after(place.failures_in_a_row, stable_seconds)
         delay = backoff.delay_seconds(place.failures_in_a_row)
-        within = self.window.add(now)
+        within = not counts_as_failure(place) or self.window.add(now)
         self.system.emit(
             ChildRestarting(
                 path=place.path,
@@ -241,8 +241,10 @@ class Supervisor(Incarnation):
             try:
                 await self._start_child(place)
             except Exception as error:
-                error.add_note(f"while starting {place.path}")
-                raise
+                if not place.spec.is_helper or place.state is not State.ENDED:
+                    error.add_note(f"while starting {place.path}")
+                    raise
+                await self._plan_restart(place)
 
     async def _start_child(self, place: Place) -> None:
         """Start one child and wait until it is ready. Raises what it raised, or `StartDeadlineExceeded`."""
@@ -277,7 +279,7 @@ class Supervisor(Incarnation):
         start = place.spec.start
         place.incarnation += 1
         place.state = State.STARTING
-        place.restart_at = None
+        place.restart_at = place.problem = None
         life: Incarnation
         if isinstance(start, (SupervisorSpec, DynamicSpec)):
             life = Supervisor(place, start, self.system)

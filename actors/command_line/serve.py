@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from actors.access.rules import is_loopback
 from actors.access.store import load_tokens
 from actors.command_line.options import data_dir_option, fail, settings_from
 from actors.command_line.printing import print_line
+from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
 from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
 from actors.inference.models.errors import ModelError
 from actors.inspection.server_file import DataFolderBusy, ServerFile, inspection_socket_path, lock_data_folder
@@ -31,6 +33,8 @@ from actors.tls import CertificateFault, first_certificate, server_context
 __all__ = ["ensure_checkpoint", "serve"]
 
 BACKLOG = 256
+HTTP_CONNECTIONS = 512
+"""As many as REST takes where nothing is set."""
 STOP_SECONDS = 9.0
 """What the stop may take after the drain; then the process ends itself."""
 WATCHDOG_SECONDS = 1.0
@@ -56,7 +60,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def serve(**options: Any) -> None:
     """Run the server until Ctrl-C. Each option is also LEANVIBE_… in the environment and a key in leanvibe.toml."""
-    settings = settings_from(**options)
+    settings = _within_descriptors(settings_from(**options))
     tls = _tls(settings)
     try:
         lock = lock_data_folder(settings.data_dir)
@@ -74,6 +78,24 @@ def serve(**options: Any) -> None:
             _run(settings, checkpoint, rest, websocket, tls)
     finally:
         os.close(lock)
+
+
+def _within_descriptors(settings: Settings) -> Settings:
+    """With as many connections as this process may have files open; a warning where that is less than was set."""
+    wanted = ConnectionBudget(
+        websocket=settings.max_connections, http=settings.max_http_connections or HTTP_CONNECTIONS
+    )
+    limit = raise_descriptor_limit()
+    budget = budget_for(limit, wanted)
+    if budget == wanted:
+        return settings
+    click.secho(
+        f"WARNING: this process may open {limit} files (ulimit -n), so it takes {budget.websocket} WebSocket and "
+        f"{budget.http} HTTP connections at once, not {wanted.websocket} and {wanted.http}.",
+        fg="yellow",
+        err=True,
+    )
+    return attrs.evolve(settings, max_connections=budget.websocket, max_http_connections=budget.http)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

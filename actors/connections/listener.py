@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import socket
 import ssl
@@ -14,6 +13,7 @@ import structlog
 import trio
 from attrs import frozen
 
+from actors.accepting import accept_for_ever
 from actors.connections.doorway import Doorway
 from actors.connections.secure_stream import SecureStream
 from runtime import Actor, CapacityExceeded, DynamicRef, RuntimeFault, reject
@@ -22,8 +22,6 @@ __all__ = ["Listener"]
 
 _log = structlog.get_logger("listener")
 
-OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-PAUSE_SECONDS = 0.1
 _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 
 _numbers = itertools.count(1)
@@ -62,8 +60,7 @@ class Listener(Actor[_NoMessages]):
         self._count = 0
 
     async def started(self) -> None:
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._bound.dup()))
-        self._accepting = self.context.spawn(self._accept, listener)
+        self._accepting = self.context.spawn(accept_for_ever, self._bound, self._take, self.context.note_problem)
 
     async def handle(self, message: _NoMessages) -> NoReturn:
         raise AssertionError("unreachable: nothing sends this")
@@ -77,22 +74,8 @@ class Listener(Actor[_NoMessages]):
         """How many came through this incarnation."""
         return {"accepted": self._count, "connected": self._sockets.child_count, "entering": len(self._doorway)}
 
-    async def _accept(self, listener: trio.SocketListener) -> None:
-        async with listener:
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as error:
-                    if error.errno not in OUT_OF_RESOURCES:
-                        raise
-                    # Nothing is wrong with us: files will be free again when connections end.
-                    _log.warning("cannot accept", error=str(error))
-                    await trio.sleep(PAUSE_SECONDS)
-                    continue
-                self._count += 1
-                await self._hand_over(stream)
-
-    async def _hand_over(self, stream: trio.SocketStream) -> None:
+    async def _take(self, stream: trio.SocketStream) -> None:
+        self._count += 1
         name = f"c-{next(_numbers)}"
         # The handshake of TLS belongs to the connection, as that of the WebSocket does: here nothing waits for a peer.
         secured = stream if self._tls is None else SecureStream(stream, self._tls)

@@ -31,7 +31,7 @@ from actors.inference.shelf import MOCK_MODEL, ServableModel
 from actors.inference.spare_messages import SpareTaken, StandBy, TakeSpare
 from actors.inference.worker_process import WorkerProcess
 from actors.inspection.messages import NoteWorker
-from runtime import Actor, ActorRef, RuntimeFault, reject
+from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
 
 __all__ = ["Engine", "EngineSettings", "WorkerDied"]
 
@@ -183,7 +183,11 @@ class Engine(Actor[EngineMessage]):
         if is_spare:
             await self._write("load", self._settings.load_frame())
         await self._tell_loading("starting")
-        await self._inspection.tell(NoteWorker(worker.pid))
+        try:
+            self._inspection.tell_nowait(NoteWorker(worker.pid))
+        except SendFault as error:
+            # It only tells operators of the worker, and is no reason to have none.
+            _log.warning("worker not noted", worker_pid=worker.pid, error=str(error))
 
     async def _take_spare(self) -> WorkerProcess | None:
         if self._spare is None:
@@ -394,8 +398,10 @@ class Engine(Actor[EngineMessage]):
             and may_stand_by(now - self._ready_at, is_idle=not self._ahead.rows)
         ):
             self._has_asked_for_spare = True
-            if self._spare.is_running:
+            try:
                 self._spare.tell_nowait(StandBy())
+            except SendFault as error:
+                _log.warning("no spare worker asked for", error=str(error))
 
     async def _tell_loading(self, stage: str) -> None:
         await self._inference.tell(

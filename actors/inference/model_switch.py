@@ -406,6 +406,10 @@ class ModelSwitch:
             await trio.sleep(START_AGAIN_SECONDS)
 
     async def _start(self, scheduler: Scheduler) -> None:
+        if self._engines.has_child(scheduler.name):
+            # An earlier incarnation started it, and the roster has forgotten it with an incarnation of its own.
+            self._attach(scheduler)
+            return
         scheduler.state, scheduler.stage = "loading", "starting"
         self.note()
         await self._engines.start_child(

@@ -86,6 +86,7 @@ class Spare(Actor[SpareMessage]):
                     await self._keep_one()
                 except (OSError, FrameFault, trio.TooSlowError) as error:
                     _log.warning("no spare worker", error=repr(error))
+                    self.context.note_problem(f"no spare worker: {error}")
                 await trio.sleep(AGAIN_SECONDS)
         finally:
             self._let_go.set()
@@ -98,6 +99,7 @@ class Spare(Actor[SpareMessage]):
                 with trio.fail_after(IMPORT_SECONDS):
                     await _until_it_stands_by(worker)
                 self._ready = worker
+                self.context.note_problem(None)
                 _log.info("spare worker ready", worker_pid=worker.pid)
                 status = await worker.process.wait()
                 self._ready = None

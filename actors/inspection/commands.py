@@ -52,6 +52,7 @@ async def _tree(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
         "tree": _with_rates(asdict(root), before),
         "is_ready": state.is_ready,
         "reasons": list(state.reasons),
+        "degraded": list(state.degraded),
         "dead_letters": system.dead_letters.total,
         "slow_steps": 0 if watch is None else watch.slow_count,
     }

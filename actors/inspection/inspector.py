@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -12,10 +13,11 @@ from typing import Any
 import attrs
 import structlog
 import trio
+from attrs import frozen
 
 from actors.inspection.commands import answers
 from actors.inspection.messages import NoteWorker
-from actors.inspection.server_file import SERVER_FILE, ServerFile
+from actors.inspection.server_file import SERVER_FILE, ServerFile, read_server_file
 from runtime import Actor, ActorSystem, reject
 
 __all__ = ["Inspector"]
@@ -25,12 +27,20 @@ _log = structlog.get_logger("inspection")
 REQUEST_SECONDS = 5.0
 WRITE_SECONDS = 5.0
 REQUEST_BYTES = 64 * 1024
+LOOK_SECONDS = 2.0
+"""How often it looks whether its files are there, and tries again to put them there."""
+ACCEPT_PAUSE_SECONDS = 0.5
 INSPECTORS = 16
 """Connections at once; one more waits in the socket's backlog."""
 
 
-class Inspector(Actor[NoteWorker]):
-    """Owns the socket and `server.json`."""
+@frozen
+class LookAtFiles:
+    """Timer: are the socket and `server.json` where they are looked for?"""
+
+
+class Inspector(Actor[NoteWorker | LookAtFiles]):
+    """Owns the socket and `server.json`. What it cannot put on disk it tries again, and says so meanwhile."""
 
     mailbox = reject(64)
 
@@ -38,37 +48,116 @@ class Inspector(Actor[NoteWorker]):
         self._system = system
         self._data_folder = data_folder
         self._about = about
+        self._listening: trio.CancelScope | None = None
+        self._socket_file: tuple[int, int] | None = None
+        self._is_written = False
+        self._problems: dict[str, str] = {}
 
     async def started(self) -> None:
-        path = Path(self._about.inspection_socket)
-        path.unlink(missing_ok=True)  # noqa: ASYNC240  one local file, microseconds
-        listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # The mask makes the file private from its first moment; a chmod afterwards would leave a gap.
-        mask = os.umask(0o177)
-        try:
-            await listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen(INSPECTORS)
-        self.context.spawn(self._accept, listener)
-        self._about.write(self._data_folder)
+        if self.context.incarnation > 1:
+            # The worker of now was told to the incarnation before this one.
+            before = read_server_file(self._data_folder)
+            if before is not None and before.pid == self._about.pid:
+                self._about = attrs.evolve(self._about, worker_pid=before.worker_pid)
+        await self._look()
+        self.context.every(LOOK_SECONDS, LookAtFiles())
 
-    async def handle(self, message: NoteWorker) -> None:
+    async def handle(self, message: NoteWorker | LookAtFiles) -> None:
         """Keep the worker's process id in `server.json` true."""
-        self._about = attrs.evolve(self._about, worker_pid=message.worker_pid)
-        self._about.write(self._data_folder)
+        match message:
+            case NoteWorker(worker_pid):
+                self._about = attrs.evolve(self._about, worker_pid=worker_pid)
+                self._write_file()
+            case LookAtFiles():
+                await self._look()
 
     async def stopping(self) -> None:
         """Nobody shall find a server that is gone."""
-        (self._data_folder / SERVER_FILE).unlink(missing_ok=True)
-        Path(self._about.inspection_socket).unlink(missing_ok=True)  # noqa: ASYNC240  one local file, microseconds
+        for path in (self._data_folder / SERVER_FILE, Path(self._about.inspection_socket)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("a file is left behind", file=path.name, error=error.strerror)
+
+    def snapshot(self) -> dict[str, object]:
+        """What does not work."""
+        return {"problems": dict(self._problems)}
+
+    # --- what others look for ---------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Put in place what is missing: a folder may be moved and come back, a disk may have room again."""
+        if _file_id(Path(self._about.inspection_socket)) != self._socket_file or self._listening is None:
+            await self._listen()
+        if not self._is_written or _file_id(self._data_folder / SERVER_FILE) is None:
+            self._write_file()
+
+    async def _listen(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel(reason="its file has gone")
+            self._listening = None
+        path = Path(self._about.inspection_socket)
+        listener: trio.socket.SocketType | None = None
+        try:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240  one local file, microseconds
+            listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            # The mask makes the file private from its first moment; a chmod afterwards would leave a gap.
+            mask = os.umask(0o177)
+            try:
+                await listener.bind(str(path))
+            finally:
+                os.umask(mask)
+            listener.listen(INSPECTORS)
+            self._socket_file = _file_id(path)
+        except OSError as error:
+            if listener is not None:
+                listener.close()
+            self._note("inspection socket", error)
+            return
+        self._listening = self.context.spawn(self._accept, listener)
+        self._note("inspection socket", None)
+
+    def _write_file(self) -> None:
+        self._is_written = False
+        try:
+            self._about.write(self._data_folder)
+        except OSError as error:
+            self._note(SERVER_FILE, error)
+        else:
+            self._is_written = True
+            self._note(SERVER_FILE, None)
+
+    def _note(self, what: str, error: OSError | None) -> None:
+        """Say it in readiness, and in the log when it begins and ends."""
+        problem = None if error is None else error.strerror or type(error).__name__
+        if problem == self._problems.get(what):
+            return
+        if problem is None:
+            del self._problems[what]
+            _log.info("in place again", what=what)
+        else:
+            self._problems[what] = problem
+            _log.warning("not in place", what=what, error=problem)
+        said = "; ".join(f"{one} is not there: {why}" for one, why in self._problems.items())
+        self.context.note_problem(said or None)
+
+    # --- whoever inspects -------------------------------------------------------------------------
 
     async def _accept(self, listener: trio.socket.SocketType) -> None:
         limit = trio.CapacityLimiter(INSPECTORS)
         with listener:
             async with trio.open_nursery() as nursery:
                 while True:
-                    connection, _ = await listener.accept()
+                    try:
+                        connection, _ = await listener.accept()
+                    except OSError as error:
+                        if error.errno in (errno.EBADF, errno.EINVAL):
+                            raise
+                        # Without a descriptor the next attempt would fail at once.
+                        self._note("inspection connection", error)
+                        await trio.sleep(ACCEPT_PAUSE_SECONDS)
+                        continue
+                    self._note("inspection connection", None)
                     nursery.start_soon(self._serve, trio.SocketStream(connection), limit)
 
     async def _serve(self, stream: trio.SocketStream, limit: trio.CapacityLimiter) -> None:
@@ -93,6 +182,15 @@ class Inspector(Actor[NoteWorker]):
             async for line in lines:
                 with trio.fail_after(WRITE_SECONDS):
                     await stream.send_all(json.dumps(line, default=str).encode() + b"\n")
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Device and number of the file at a path; None where there is none that can be seen."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 async def _wait_for_end(stream: trio.SocketStream, scope: trio.CancelScope) -> None:

@@ -60,6 +60,7 @@ def notifications_tree(
             id=channel.value,
             start=lambda: PushChannel(channel_settings, storage, planner),
             backoff=Backoff(base_seconds=0.25, maximum_seconds=10.0),
+            is_helper=True,
         )
 
     return SupervisorSpec(

@@ -76,7 +76,9 @@ def make_application(
         storage: StorageHealth = await rooms.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
         if not storage.is_writable:
             reasons.append(f"storage takes no writes: {storage.problem}")
-        body = jsonify({"status": "not_ready" if reasons else "ready", "reasons": reasons})
+        body = jsonify(
+            {"status": "not_ready" if reasons else "ready", "reasons": reasons, "degraded": list(tree.degraded)}
+        )
         return body, 503 if reasons else 200
 
     @app.get("/health/mlx")
@@ -91,7 +93,15 @@ def make_application(
         status = engine_status(engine)
         if not tree.is_ready and status in HEALTHY_STATUSES:
             status = "degraded"
-        return jsonify({**about, "status": status, "reasons": list(tree.reasons), "engine": mlx_health(engine)})
+        return jsonify(
+            {
+                **about,
+                "status": status,
+                "reasons": list(tree.reasons),
+                "degraded": list(tree.degraded),
+                "engine": mlx_health(engine),
+            }
+        )
 
     @app.get("/metrics")
     async def metrics() -> Response:

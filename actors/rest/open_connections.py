@@ -26,7 +26,9 @@ class Served(Protocol):
 class OpenConnections:
     """Connections by their streams, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        """``most`` at once, `CONNECTIONS` by default; of one address its share of them."""
+        self._most = most
         self._served: dict[trio.SocketStream, Served] = {}
         self._addresses: dict[trio.SocketStream, str] = {}
 
@@ -46,9 +48,12 @@ class OpenConnections:
     def make_room(self, address: str) -> bool:
         """See to it that one more of this address may come; False where all that could go are being answered."""
         own = [stream for stream, one in self._addresses.items() if one == address]
-        if len(own) >= ADDRESS_CONNECTIONS:
+        most, of_address = CONNECTIONS, ADDRESS_CONNECTIONS
+        if self._most is not None:
+            most, of_address = self._most, max(1, self._most * ADDRESS_CONNECTIONS // CONNECTIONS)
+        if len(own) >= of_address:
             return self._end_one_of(own)
-        return len(self._served) < CONNECTIONS or self._end_one_of(list(self._served))
+        return len(self._served) < most or self._end_one_of(list(self._served))
 
     def abort(self) -> None:
         """End all of them at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import trio
@@ -29,8 +30,18 @@ class Rest(Actor[_NoMessages]):
 
     mailbox = reject(1)
 
-    def __init__(self, bound: socket.socket, make: Callable[[], Any], tls: ssl.SSLContext | None = None) -> None:
-        """``bound`` stays open in the application; ``make`` builds the ASGI application."""
+    def __init__(
+        self,
+        bound: socket.socket,
+        make: Callable[[], Any],
+        tls: ssl.SSLContext | None = None,
+        *,
+        connections: int | None = None,
+    ) -> None:
+        """``bound`` stays open in the application; ``make`` builds the ASGI application; ``connections`` bounds how many
+        there are at once.
+        """
+        self._connections = connections
         self._tls = tls
         self._bound = bound
         self._make = make
@@ -43,7 +54,8 @@ class Rest(Actor[_NoMessages]):
             async with trio.open_nursery() as nursery:
                 # Compiling some ninety routes takes long enough to be noticed by who waits for a token.
                 application = await trio.to_thread.run_sync(self._make)
-                await nursery.start(serve_http, application, self._bound, self._tls, self._exchanges)
+                serve_here = partial(serve_http, most_connections=self._connections, note=self.context.note_problem)
+                await nursery.start(serve_here, application, self._bound, self._tls, self._exchanges)
                 is_serving.set()
 
         self.context.spawn(serve)

@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import structlog
@@ -19,6 +18,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
+from actors.accepting import accept_for_ever
 from actors.rest import http_connection
 from actors.rest.http_connection import DeadlineTCPServer
 from actors.rest.open_connections import OpenConnections, address_of
@@ -128,17 +128,20 @@ async def serve_http(
     tls: ssl.SSLContext | None = None,
     exchanges: Exchanges | None = None,
     *,
+    most_connections: int | None = None,
+    note: Callable[[str | None], None] = lambda _: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted.
 
-    ``exchanges`` counts the requests that are being answered.
+    ``exchanges`` counts the requests that are being answered, ``most_connections`` bounds how many there are, and
+    ``note`` hears of a shortage in which none can be accepted.
     """
     in_flight = exchanges or Exchanges()
     config = http_config()
     wrapped = ASGIWrapper(app)
     context = WorkerContext(None)
-    connections = OpenConnections()
+    connections = OpenConnections(most_connections)
 
     async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
         exchange = Exchange(receive, send)
@@ -179,8 +182,10 @@ async def serve_http(
             # A shielded write to a reader that stopped would hold up the shutdown; its socket ends it.
             connections.abort()
 
-    listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound.dup()))
     async with trio.open_nursery() as nursery:
+
+        async def take(stream: trio.SocketStream) -> None:
+            nursery.start_soon(serve_connection, stream)
+
         nursery.start_soon(abort_when_cancelled)
-        nursery.start_soon(partial(trio.serve_listeners, serve_connection, [listener], handler_nursery=nursery))
-        task_status.started()
+        await accept_for_ever(bound, take, note, when_listening=task_status.started)
