@@ -120,6 +120,42 @@ def test_templates_have_the_functions_that_checkpoints_use() -> None:
     assert rendered.startswith('<s>[{"role": "user", "content": "<é>"}]20')
 
 
+@pytest.mark.parametrize(
+    ("source", "rendered"),
+    [
+        ("{{ tools | tojson }}", '[{"b": "é", "a": 1}]'),
+        ("{{ tools | tojson(ensure_ascii=False) }}", '[{"b": "é", "a": 1}]'),
+        ("{{ tools | tojson(ensure_ascii=true) }}", '[{"b": "\\u00e9", "a": 1}]'),
+        ("{{ tools | tojson(true) }}", '[{"b": "\\u00e9", "a": 1}]'),
+        ("{{ tools | tojson(separators=(',', ':')) }}", '[{"b":"é","a":1}]'),
+        ("{{ tools | tojson(sort_keys=True) }}", '[{"a": 1, "b": "é"}]'),
+        ("{{ tools | tojson(indent=1) }}", '[\n {\n  "b": "é",\n  "a": 1\n }\n]'),
+        ("{% for m in messages %}{% generation %}<{{ m.content }}>{% endgeneration %}{% endfor %}", "<hello>"),
+        ("{% if messages[0].tool_calls is defined %}calls{% endif %}{{ messages[0].content }}", "hello"),
+    ],
+)
+def test_tk26_templates_write_json_in_every_way_that_the_reference_has(source: str, rendered: str) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    tools = [{"b": "é", "a": 1}]
+    turns: list[dict[str, object]] = [{"role": "user", "content": "hello", "tool_calls": None}]
+    assert ChatTemplate(source, {})._render(turns, tools) == rendered
+    theirs, _ = render_jinja_template([[{"role": "user", "content": "hello"}]], tools=tools, chat_template=source)
+    assert theirs == [rendered]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages[0] | tojson }}",
+        "{{ messages[0].content | upper }}",
+        "{% for line in messages[0].content.split('\n') %}> {{ line }}\n{% endfor %}",
+    ],
+)
+def test_md13_a_system_message_that_the_template_writes_in_its_own_way_is_taken(source: str) -> None:
+    assert ChatTemplate(source, {}).render([ChatMessage(Role.SYSTEM, 'be "kind"\nand short'), *USER])
+
+
 PHI3_WITHOUT_SYSTEM = (
     "{% for message in messages %}{% if message['role'] == 'user' %}<|user|>\n{{ message['content'] | trim }}<|end|>\n"
     "{% elif message['role'] == 'assistant' %}<|assistant|>\n{{ message['content'] }}<|end|>\n{% endif %}{% endfor %}"

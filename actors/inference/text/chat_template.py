@@ -1,4 +1,7 @@
-"""Chat templates: the model's own Jinja template, rendered in a sandbox."""
+"""Chat templates: the model's own Jinja template, rendered in a sandbox.
+
+The environment is the one that checkpoints are written for, which is transformers' (`utils/chat_template_utils.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ from typing import Any, NoReturn
 import jinja2
 import jinja2.ext
 import jinja2.meta
+import jinja2.nodes
+import jinja2.parser
 import jinja2.sandbox
 
+from actors.inference.text.special_texts import Guard
 from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Role
 
 __all__ = ["ChatTemplate", "TemplateRefused"]
 
 
+_OTHER_WORDS = "and other words"
 _LEFT_OUT = "this model has no place for a message of the role system; put what it says into a user message"
 
 
@@ -34,7 +41,7 @@ class ChatTemplate:
         Raises `jinja2.TemplateSyntaxError` for a template that does not compile.
         """
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlocks, jinja2.ext.loopcontrols]
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
@@ -44,17 +51,18 @@ class ChatTemplate:
         self.tool_call_format = _tool_call_format(environment, source)
         """How it writes calls of tools; None where it has no tools, or writes calls in a form that we do not read."""
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt text, ending where the assistant's answer begins.
+    def render(self, messages: Sequence[ChatMessage], guard: Guard | None = None) -> str:
+        """The prompt text, ending where the assistant's answer begins; with guards where the messages need any.
 
         Raises `TemplateRefused`, also for a system message that the template would leave out: some have no place
         for one and pass over it without a word.
         """
-        text = self._render([{"role": one.role.value, "content": one.content} for one in messages])
-        _check_system_messages(messages, text)
+        turns = [{"role": one.role.value, "content": one.content} for one in messages]
+        text = self._render(turns, None, guard)
+        self._check_system_turns(turns, None, text, guard)
         return text
 
-    def render_with_tools(self, request: GenerateWithTools) -> str:
+    def render_with_tools(self, request: GenerateWithTools, guard: Guard | None = None) -> str:
         """The same for a chat with tools.
 
         Raises `TemplateRefused`, also for a template that writes calls otherwise than the request expects, and for
@@ -62,21 +70,54 @@ class ChatTemplate:
         """
         if self.tool_call_format is not request.tool_call_format:
             raise TemplateRefused("this model's chat template has no tools, or calls them in another form")
-        text = self._render(request.turns, tools=request.tools)
-        _check_system_messages(request.messages or (), text)
+        text = self._render(request.turns, request.tools, guard)
+        self._check_system_turns(request.turns, request.tools, text, guard)
+        plain = text if guard is None else guard.removed(text)
         for tool in request.tools or ():
-            if tool["function"]["name"] not in text:
+            if tool["function"]["name"] not in plain:
                 raise TemplateRefused(f"it leaves out the function {tool['function']['name']}")
         return text
 
-    def _render(self, turns: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
+    def _render(
+        self, turns: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, guard: Guard | None = None
+    ) -> str:
+        # As transformers does: templates test whether a field is there, and would write "None".
+        turns = [{key: value for key, value in turn.items() if value is not None} for turn in turns]
+        if guard is not None:
+            turns, tools = guard.applied(turns), guard.applied(tools)
         try:
             return self._template.render(
                 messages=turns, tools=tools, add_generation_prompt=True, **self._special_tokens
             )
         except Exception as error:
             # Border: the template is the checkpoint's program, and may fail as programs do.
-            raise TemplateRefused(str(error) or type(error).__name__) from error
+            words = str(error) or type(error).__name__
+            raise TemplateRefused(words if guard is None else guard.removed(words)) from error
+
+    def _check_system_turns(
+        self, turns: list[dict[str, Any]], tools: list[dict[str, Any]] | None, text: str, guard: Guard | None
+    ) -> None:
+        plain = text if guard is None else guard.removed(text)
+        for place, turn in enumerate(turns):
+            content = turn.get("content")
+            # Templates trim what they are given.
+            if turn["role"] != Role.SYSTEM.value or not isinstance(content, str) or content.strip() in plain:
+                continue
+            # Written otherwise (as JSON, line by line), or not at all: then other words make the same prompt.
+            others = [*turns[:place], {**turn, "content": f"{content} {_OTHER_WORDS}"}, *turns[place + 1 :]]
+            if self._render(others, tools, guard) == text:
+                raise TemplateRefused(_LEFT_OUT)
+
+
+class _GenerationBlocks(jinja2.ext.Extension):
+    """`{% generation %}` marks what a model learns to write; for a prompt it is what is in it."""
+
+    tags = {"generation"}  # noqa: RUF012  as the library declares it
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body, lineno=line)
 
 
 def _tool_call_format(environment: jinja2.Environment, source: str) -> ToolCallFormat | None:
@@ -89,15 +130,15 @@ def _tool_call_format(environment: jinja2.Environment, source: str) -> ToolCallF
     return next((one for one in ToolCallFormat if one.opening in source), None)
 
 
-def _check_system_messages(messages: Sequence[ChatMessage], text: str) -> None:
-    for one in messages:
-        # Templates trim what they are given.
-        if one.role is Role.SYSTEM and one.content.strip() not in text:
-            raise TemplateRefused(_LEFT_OUT)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """In transformers' order, since templates name some by place. Jinja's own would escape `<` and `&` for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise(message: str) -> NoReturn:

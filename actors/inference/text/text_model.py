@@ -6,15 +6,25 @@ import codecs
 import json
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import jinja2
 
 from actors.inference.grammar import BadSchema, Grammars
+from actors.inference.models.config_claims import MAXIMUM_POSITIONS, MAXIMUM_VOCABULARY
 from actors.inference.models.stop_tokens import stop_token_ids
 from actors.inference.schema_bounds import check_bounds
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
+from actors.inference.text.checkpoint_files import (
+    chat_templates,
+    read_object,
+    read_tokenizer,
+    special_tokens,
+    tokenizer_content,
+)
+from actors.inference.text.special_texts import Guard, PromptTokenizer, SpecialTextRefused
 from actors.inference.text.token_bytes import OneToken, name_of
 from actors.inference.text.token_text import TokenText, decoding_json, without_panics
 from actors.inference.tools import GenerateWithTools, ToolCallFormat
@@ -62,22 +72,28 @@ class CheckpointText(TokenText):
 
     def __init__(self, folder: Path) -> None:
         """Reads the files; blocking. Raises `OSError` or `ValueError` naming the file that is wrong."""
-        config = _read_json(folder / "config.json")
+        config = read_object(folder / "config.json")
         tokenizer_path = folder / "tokenizer.json"
-        if not tokenizer_path.is_file():
-            raise FileNotFoundError(f"{tokenizer_path.name} is missing in {folder}")
-        settings = _read_json(folder / "tokenizer_config.json", optional=True)
-        self._template = _template(folder, settings)
-        self.tool_call_format = self._template.tool_call_format
-        content = _tokenizer_content(tokenizer_path, self.tool_call_format)
+        content = read_tokenizer(tokenizer_path)
+        settings = read_object(folder / "tokenizer_config.json", is_optional=True)
+        named = special_tokens(folder, settings)
+        sources = chat_templates(folder, settings)
+        self._template = _template(folder, sources["default"], named)
+        self._template_with_tools = _template(folder, sources.get("tool_use", sources["default"]), named)
+        self.tool_call_format = self._template_with_tools.tool_call_format
         try:
+            content = tokenizer_content(content, settings, named)
+            special_texts = _special_texts(content, self.tool_call_format)
+            content = _with_visible_calls(content, self.tool_call_format)
             super().__init__(without_panics(_tokenizer, content))
+            self._prompts = PromptTokenizer(self._tokenizer, content, special_texts)
         except Exception as error:
             raise ValueError(f"{tokenizer_path.name} in {folder} is not a tokenizer: {error}") from error
-        self.vocabulary_size = _whole_number(folder, config, "vocab_size")
-        self.context_tokens = _whole_number(folder, config, "max_position_embeddings")
+        self._content = content
+        self.vocabulary_size = _count(folder, config, "vocab_size", MAXIMUM_VOCABULARY)
+        self.context_tokens = _count(folder, config, "max_position_embeddings", MAXIMUM_POSITIONS)
         # Read for its errors alone: a damaged one would silently cost a stop token.
-        _read_json(folder / "generation_config.json", optional=True)
+        read_object(folder / "generation_config.json", is_optional=True)
         self.stop_token_ids = stop_token_ids(folder, config)
         self._tokenizer_path = tokenizer_path
         self._grammars: Grammars | None = None
@@ -111,20 +127,24 @@ class CheckpointText(TokenText):
         """
         if isinstance(request, GenerateWithTools):
             tell_step("template")
-            text, adds_special = self._template.render_with_tools(request), False
+            guard = self._guard_for(request.turns, request.tools)
+            text, adds_special = self._template_with_tools.render_with_tools(request, guard), False
         elif request.messages is not None:
             tell_step("template")
+            guard = self._guard_for([one.content for one in request.messages])
             # The template writes the special tokens itself.
-            text, adds_special = self._template.render(request.messages), False
+            text, adds_special = self._template.render(request.messages, guard), False
         else:
-            text, adds_special = request.prompt or "", True
+            # Whoever writes a prompt without a template writes the marks too.
+            guard, text, adds_special = None, request.prompt or "", True
         tell_step("tokenizer")
-        ids: list[int] = without_panics(self._encode_text, text, adds_special)
-        return ids
+        return without_panics(partial(self._prompts.encode, text, guard, adds_special=adds_special))
 
-    def _encode_text(self, text: str, adds_special: bool) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=adds_special).ids
-        return ids
+    def _guard_for(self, *data: Any) -> Guard | None:
+        try:
+            return without_panics(self._prompts.guard_for, *data)
+        except SpecialTextRefused as error:
+            raise TemplateRefused(str(error)) from error
 
     def load_grammars(self, asked_by: str) -> Grammars:
         """What checks schemas, made once. Raises `BadSchema` for a tokenizer that the library of grammars cannot read."""
@@ -142,7 +162,7 @@ class CheckpointText(TokenText):
     def decoding_json(self) -> str:
         """What `TokenText.of_json` makes the decoding half of. Raises `ValueError`."""
         try:
-            return decoding_json(_tokenizer_content(self._tokenizer_path, self.tool_call_format))
+            return decoding_json(self._content)
         except ValueError as error:
             raise ValueError(f"{self._tokenizer_path.name} in {self._tokenizer_path.parent}: {error}") from None
 
@@ -193,28 +213,19 @@ class _ByteDetokenizer:
         return self._decoder.decode(b"", True)
 
 
-def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
-    if optional and not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path.name} is missing in {path.parent}") from None
-    except ValueError as error:
-        raise ValueError(f"{path.name} in {path.parent} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} in {path.parent} is not a JSON object")
-    return content
+def _special_texts(content: dict[str, Any], tool_call_format: ToolCallFormat | None) -> list[str]:
+    """What no message may write: special tokens, and the marks of tool calls where they are tokens."""
+    marks = () if tool_call_format is None else tool_call_format.value
+    return [one["content"] for one in content["added_tokens"] if one.get("special") or one["content"] in marks]
 
 
-def _tokenizer_content(path: Path, tool_call_format: ToolCallFormat | None) -> dict[str, Any]:
-    """`tokenizer.json`, its marks of tool calls ordinary tokens: special ones would never be seen in the text."""
-    content = _read_json(path)
-    if tool_call_format is not None:
-        for token in content.get("added_tokens") or ():
-            if token.get("content") in tool_call_format.value:
-                token["special"] = False
-    return content
+def _with_visible_calls(content: dict[str, Any], tool_call_format: ToolCallFormat | None) -> dict[str, Any]:
+    """The same with the marks of tool calls as ordinary tokens: special ones would never be seen in the text."""
+    if tool_call_format is None:
+        return content
+    marks = tool_call_format.value
+    added = [{**one, "special": one["special"] and one["content"] not in marks} for one in content["added_tokens"]]
+    return {**content, "added_tokens": added}
 
 
 def _tokenizer(content: dict[str, Any]) -> Any:
@@ -223,30 +234,15 @@ def _tokenizer(content: dict[str, Any]) -> Any:
     return tokenizers.Tokenizer.from_str(json.dumps(content))
 
 
-def _whole_number(folder: Path, config: dict[str, Any], name: str) -> int:
+def _count(folder: Path, config: dict[str, Any], name: str, maximum: int) -> int:
     value = config.get(name)
-    if not isinstance(value, int):
-        raise ValueError(f"config.json in {folder} has no whole number {name}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= maximum:
+        raise ValueError(f"config.json in {folder} has no whole number {name} from 1 to {maximum:,}")
     return value
 
 
-def _template(folder: Path, settings: dict[str, Any]) -> ChatTemplate:
-    path = folder / "chat_template.jinja"
-    source = path.read_text(encoding="utf-8") if path.is_file() else settings.get("chat_template")
-    if not isinstance(source, str):
-        raise ValueError(f"{folder} has no chat template (chat_template.jinja, or in tokenizer_config.json)")
+def _template(folder: Path, source: str, named: dict[str, str]) -> ChatTemplate:
     try:
-        return ChatTemplate(source, _special_tokens(settings))
+        return ChatTemplate(source, named)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"the chat template in {folder} is damaged: line {error.lineno}: {error.message}") from error
-
-
-def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """The names that templates use, from plain strings or added-token objects."""
-    tokens: dict[str, str] = {}
-    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
-        value = settings.get(name)
-        if isinstance(value, dict):
-            value = value.get("content")
-        tokens[name] = value if isinstance(value, str) else ""
-    return tokens
