@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
+from actors.rest.conditional import register_conditions
 from actors.rest.entry import register_entry
 from actors.rest.framework_connection import FrameworkConnection
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
@@ -112,6 +113,7 @@ def make_application(
         register(app, rooms)
     register_try_page(app, about["version"])
     _register_errors(app)
+    register_conditions(app)
     return app
 
 

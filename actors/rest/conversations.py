@@ -12,9 +12,11 @@ from quart_trio import QuartTrio
 from actors.access.messages import Identity
 from actors.assistant.messages import DeleteConversation, GetConversation, ListConversations
 from actors.refusals import CommandRefused
+from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag
 from actors.rest.conversation_export import as_markdown
+from actors.rest.preconditions import content_tag
 from actors.rest.rooms import REST_DEVICE, Rooms, idempotency_key, identity
-from protocol.codec import structure, unstructure
+from protocol.codec import encode, structure, unstructure
 from protocol.conversations import ConversationDelete, ConversationGet, ConversationList, ConversationTurns, Turn
 from protocol.errors import ErrorCode
 
@@ -25,6 +27,7 @@ ROOM_SECONDS = 10.0
 
 def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
     """Register `/conversations`."""
+    conversations = ConditionalWrites()
 
     @app.get("/conversations/<client_id>")
     async def list_conversations(client_id: str) -> Any:
@@ -39,16 +42,26 @@ def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
         structure({"conversation": name}, ConversationGet, prefix="path")
         given = {"conversation": name, **_query((), ("after", "limit"))}
         data: ConversationGet = structure(given, ConversationGet, prefix="query")
-        return jsonify(unstructure(await _page(rooms, who, data)))
+        page = await _page(rooms, who, data)
+        response: Response = jsonify(unstructure(page))
+        part = "" if len(given) == 1 else "." + content_tag(encode(given))
+        set_tag(response, _tag(page) + part)
+        return response
 
     @app.delete("/conversations/<client_id>/<name>")
+    @judges_conditions
     async def delete_conversation(client_id: str, name: str) -> Any:
         who = await identity(rooms, client_id)
         data: ConversationDelete = structure({"conversation": name}, ConversationDelete, prefix="path")
         key = await idempotency_key(who, "conversation_delete")
         deletion = DeleteConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data, key=key)
-        with _named_by_path():
-            return jsonify(unstructure(await rooms.assistant.ask(deletion, timeout=ROOM_SECONDS)))
+
+        async def current() -> str:
+            return _tag(await _page(rooms, who, ConversationGet(conversation=name, limit=1)))
+
+        async with conversations.writing((who.client_id, name), current):
+            with _named_by_path():
+                return jsonify(unstructure(await rooms.assistant.ask(deletion, timeout=ROOM_SECONDS)))
 
     @app.get("/conversations/<client_id>/<name>/export")
     async def export_conversation(client_id: str, name: str) -> Any:
@@ -73,6 +86,11 @@ def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
         # The name has passed its validator: letters, digits, dots, dashes and underscores.
         response.headers["Content-Disposition"] = f'attachment; filename="{name}.{ending}"'
         return response
+
+
+def _tag(page: ConversationTurns) -> str:
+    """Of the whole conversation: no turn of it changes without its size, its end or what is running."""
+    return content_tag(encode(unstructure(page.conversation)))
 
 
 async def _page(rooms: Rooms, who: Identity, data: ConversationGet) -> ConversationTurns:

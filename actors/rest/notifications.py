@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import field, frozen
-from quart import jsonify, request
+from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 
 from actors.notifications.messages import (
@@ -25,6 +25,7 @@ from actors.notifications.messages import (
     UsePreferences,
 )
 from actors.refusals import CommandRefused
+from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag, tag_of
 from actors.rest.rooms import REST_DEVICE, Rooms, body_as, idempotency_key, identity
 from protocol.codec import structure, unstructure
 from protocol.errors import ErrorCode
@@ -170,17 +171,30 @@ def _register_devices(app: QuartTrio, rooms: Rooms, ask: Any, owner: Any) -> Non
     async def get_preferences(client_id: str) -> Any:
         return await preferences(client_id, None)
 
+    all_preferences = ConditionalWrites()
+
     @app.put("/notifications/<client_id>/preferences")
+    @judges_conditions
     async def put_preferences(client_id: str) -> Any:
         client_id = await owner(client_id)
-        return await preferences(client_id, await body_as(Preferences))
+        wanted: Preferences = await body_as(Preferences)
 
-    async def preferences(client_id: str, wanted: Preferences | None) -> Any:
+        async def current() -> str:
+            return tag_of(await preferences(client_id, None))
+
+        async with all_preferences.writing((client_id, request.args.get("device_id", "")), current):
+            response = await preferences(client_id, wanted)
+        set_tag(response, tag_of(response))
+        return response
+
+    async def preferences(client_id: str, wanted: Preferences | None) -> Response:
         client_id = await owner(client_id)
         query = {"device_id": request.args["device_id"]} if "device_id" in request.args else {}
         of: NotificationPreferences = structure(query, NotificationPreferences, prefix="query")
         data = NotificationPreferences(preferences=wanted, device_id=of.device_id)
-        return jsonify(unstructure(await ask(UsePreferences(client_id=client_id, device_id=REST_DEVICE, data=data))))
+        used = await ask(UsePreferences(client_id=client_id, device_id=REST_DEVICE, data=data))
+        response: Response = jsonify(unstructure(used))
+        return response
 
 
 def _register_history(app: QuartTrio, ask: Any, owner: Any) -> None:

@@ -76,8 +76,9 @@ PARAMETERS: dict[str, Any] = {
         "name": "If-Match",
         "in": "header",
         "required": True,
-        "description": 'The version that the change is made to, as `"3"`. A field `version` of the body does too.',
-        "schema": {"type": "string", "pattern": '^"[1-9][0-9]{0,14}"$'},
+        "description": 'The version that the change is made to, as `"3"`, several, or `*` for any. A field `version` of the '
+        "body does too.",
+        "schema": {"type": "string", "pattern": r'^(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*"){0,8}$'},
     },
 }
 PROBLEM = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from quart import jsonify
+from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from actors.connections.messages import ChangeSubscription, ReadSubscription
 from actors.refusals import CommandRefused
+from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag, tag_of
 from actors.rest.rooms import Rooms, body_as, idempotency_key, identity
 from protocol.codec import unstructure
 from protocol.commands import Subscribe
@@ -22,20 +23,33 @@ ROOM_SECONDS = 5.0
 
 def register_subscriptions(app: QuartTrio, rooms: Rooms) -> None:
     """Register `/subscriptions/{device_id}`."""
+    subscriptions = ConditionalWrites()
+
+    async def read(client_id: str, device_id: str) -> Response:
+        reading = ReadSubscription(client_id=client_id, device_id=device_id)
+        response: Response = jsonify(unstructure(await rooms.directory.ask(reading, timeout=ROOM_SECONDS)))
+        return response
 
     @app.get("/subscriptions/<device_id>")
     async def read_subscription(device_id: str) -> Any:
         who = await identity(rooms)
-        reading = ReadSubscription(client_id=who.client_id, device_id=_device(device_id))
-        return jsonify(unstructure(await rooms.directory.ask(reading, timeout=ROOM_SECONDS)))
+        return await read(who.client_id, _device(device_id))
 
     @app.put("/subscriptions/<device_id>")
+    @judges_conditions
     async def change_subscription(device_id: str) -> Any:
         who = await identity(rooms)
         wanted: Subscribe = await body_as(Subscribe)
         key = await idempotency_key(who, "subscribe")
         change = ChangeSubscription(client_id=who.client_id, device_id=_device(device_id), data=wanted, key=key)
-        return jsonify(unstructure(await rooms.directory.ask(change, timeout=ROOM_SECONDS)))
+
+        async def current() -> str:
+            return tag_of(await read(who.client_id, device_id))
+
+        async with subscriptions.writing((who.client_id, device_id), current):
+            response: Response = jsonify(unstructure(await rooms.directory.ask(change, timeout=ROOM_SECONDS)))
+        set_tag(response, tag_of(response))
+        return response
 
 
 def _device(device_id: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,6 +11,8 @@ from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
 from actors.refusals import CommandRefused
+from actors.rest.conditional import ConditionalWrites, conditions, judges_conditions, set_tag, tag_of
+from actors.rest.preconditions import version_of
 from actors.rest.problems import problem
 from actors.rest.query import query_as
 from actors.rest.rooms import REST_DEVICE, Rooms, body_as, idempotency_key, identity
@@ -34,7 +35,7 @@ from actors.tasks.messages import (
     UpdateTask,
 )
 from protocol.codec import structure, unstructure
-from protocol.errors import InvalidField
+from protocol.errors import ErrorCode, InvalidField
 from protocol.json_text import parse_object
 from protocol.task_model import Task
 from protocol.tasks import (
@@ -63,11 +64,12 @@ Reply = TypeVar("Reply")
 
 ASK_SECONDS = 10.0
 MANY_SECONDS = 35.0
-_ENTITY_TAG = re.compile(r'"([1-9][0-9]{0,15})"')
+ANY_VERSION_TRIES = 5
+"""Of a change to whatever version there is, while others change the task."""
 
 
 class StaleVersion(CommandRefused):
-    """`If-Match` names another version than the task has: 412 (RFC 9110, 13.1.1)."""
+    """The task has another version than `If-Match` says, or the one of `If-None-Match`: 412 (RFC 9110, 13.1)."""
 
 
 def register_tasks(app: QuartTrio, rooms: Rooms) -> None:
@@ -82,6 +84,10 @@ def register_tasks(app: QuartTrio, rooms: Rooms) -> None:
 
 def _register_many(app: QuartTrio, rooms: Rooms) -> None:
     """Routes of a client's tasks together."""
+    boards = ConditionalWrites()
+
+    async def board(who: Identity, data: TaskBoard) -> Response:
+        return _json(await _ask(rooms, ReadBoard(**_read(who), data=data), "query"))
 
     @app.get("/tasks/<client_id>")
     async def list_tasks(client_id: str) -> Any:
@@ -90,14 +96,20 @@ def _register_many(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.get("/tasks/<client_id>/board")
     async def read_board(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
-        return _json(await _ask(rooms, ReadBoard(**_read(who), data=query_as(TaskBoard)), "query"))
+        return await board(await _owner(rooms, client_id), query_as(TaskBoard))
 
     @app.put("/tasks/<client_id>/board")
+    @judges_conditions
     async def set_limits(client_id: str) -> Any:
         who = await _owner(rooms, client_id)
-        message = SetLimits(**await _write(who), data=await body_as(TaskLimits))
-        return _json(await _ask(rooms, message, "body"))
+        data: TaskLimits = await body_as(TaskLimits)
+        message = SetLimits(**await _write(who), data=data)
+
+        async def current() -> str:
+            return tag_of(await board(who, TaskBoard(project=data.project)))
+
+        async with boards.writing((who.client_id, data.project), current):
+            return _json(await _ask(rooms, message, "body"))
 
     @app.get("/tasks/<client_id>/stats")
     async def read_statistics(client_id: str) -> Any:
@@ -153,20 +165,27 @@ def _register_single(app: QuartTrio, rooms: Rooms) -> None:
         return _task(await _ask(rooms, GetTask(**_read(who), data=TaskGet(task_id=str(task_id))), "path"))
 
     @app.patch("/tasks/<client_id>/<uuid:task_id>")
+    @judges_conditions
     async def update_task(client_id: str, task_id: UUID) -> Any:
         return await _change(rooms, client_id, task_id, UpdateTask, TaskUpdate, read_body=_as_update)
 
     @app.delete("/tasks/<client_id>/<uuid:task_id>")
+    @judges_conditions
     async def delete_task(client_id: str, task_id: UUID) -> Any:
         who = await _owner(rooms, client_id)
-        data = query_as(TaskDelete, **_with_version({}, task_id))
-        return _json(await _ask(rooms, DeleteTask(**await _write(who), data=data), "query"))
+
+        async def delete(known: dict[str, Any]) -> DeleteTask:
+            return DeleteTask(**await _write(who), data=query_as(TaskDelete, **known))
+
+        return _json(await _at_version(rooms, who, {}, task_id, delete, "query"))
 
     @app.post("/tasks/<client_id>/<uuid:task_id>/move")
+    @judges_conditions
     async def move_task(client_id: str, task_id: UUID) -> Any:
         return await _change(rooms, client_id, task_id, MoveTask, TaskMove)
 
     @app.post("/tasks/<client_id>/<uuid:task_id>/decision")
+    @judges_conditions
     async def decide_task(client_id: str, task_id: UUID) -> Any:
         return await _change(rooms, client_id, task_id, DecideTask, TaskDecide)
 
@@ -189,8 +208,11 @@ async def _change(
     """Carry out the change of a task that the body describes; path and header say of which task and version."""
     who = await _owner(rooms, client_id)
     body = read_body(parse_object(await request.get_data(), prefix="body"))
-    data = structure(_with_version(body, task_id), wanted, prefix="body")
-    return _task(await _ask(rooms, message(**await _write(who), data=data), "body"))
+
+    async def change(known: dict[str, Any]) -> TaskRequest[Task]:
+        return message(**await _write(who), data=structure(known, wanted, prefix="body"))
+
+    return _task(await _at_version(rooms, who, body, task_id, change, "body"))
 
 
 async def _owner(rooms: Rooms, client_id: str) -> Identity:
@@ -227,22 +249,70 @@ async def _ask(rooms: Rooms, message: TaskRequest[Reply], part: str, *, timeout:
         ) from None
 
 
-def _with_version(body: dict[str, Any], task_id: UUID) -> dict[str, Any]:
-    """The body with the id of the path, and with the version of `If-Match` where the request has that."""
+async def _at_version(
+    rooms: Rooms,
+    who: Identity,
+    body: dict[str, Any],
+    task_id: UUID,
+    make: Callable[[dict[str, Any]], Awaitable[TaskRequest[Reply]]],
+    part: str,
+) -> Reply:
+    """Send the write that ``make`` makes of the body, the path's id and the version that the request's conditions mean.
+
+    Raises `CommandRefused`.
+    """
     if "task_id" in body:
         raise InvalidField("body.task_id is not a field of this request; the path names the task", field="body.task_id")
-    header = request.headers.get("If-Match")
-    if header is None:
-        if "version" not in body:
-            raise InvalidField('If-Match must name the version that the change is made to, as "3"', field="If-Match")
-        return {**body, "task_id": str(task_id)}
-    tag = _ENTITY_TAG.fullmatch(header.strip())
-    if tag is None:
-        raise InvalidField('If-Match must be one entity tag, as "3"', field="If-Match")
-    version = int(tag[1])
+    if_match, _ = conditions()
+    known = {**body, "task_id": str(task_id)}
+    if if_match is not None or "version" in body:
+        # What is wrong with a request comes before its conditions (RFC 9110, 13.2.1).
+        await make({**known, "version": body.get("version", 1)})
+    is_any = if_match is not None and if_match.is_any
+    for tries_left in reversed(range(ANY_VERSION_TRIES if is_any else 1)):
+        message = await make({**known, "version": await _version(rooms, who, body, task_id)})
+        try:
+            return await _ask(rooms, message, part)
+        except StaleVersion:
+            # What `*` means has changed meanwhile.
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+async def _version(rooms: Rooms, who: Identity, body: dict[str, Any], task_id: UUID) -> Any:
+    if_match, if_none_match = conditions()
+    if if_match is None and "version" not in body:
+        raise InvalidField('If-Match must name the version that the change is made to, as "3"', field="If-Match")
+    named = [] if if_match is None else [version for one in if_match.tags if (version := version_of(one)) is not None]
+    is_one = if_match is not None and len(if_match.tags) == len(named) == 1
+    task: Task | None = None
+    if if_none_match is not None or (if_match is not None and not is_one):
+        task = await _ask(rooms, GetTask(**_read(who), data=TaskGet(task_id=str(task_id))), "path")
+    known = () if if_none_match is None else tuple(version_of(one) for one in if_none_match.tags)
+    if if_none_match is not None and task is not None and (if_none_match.is_any or task.version in known):
+        raise _stale("If-None-Match", task)
+    if if_match is None or (if_match.is_any and "version" in body):
+        return body["version"]
+    if is_one:
+        version = named[0]
+    else:
+        assert task is not None
+        version = task.version
+        if not if_match.is_any and version not in named:
+            if not named or "Idempotency-Key" not in request.headers:
+                raise _stale("If-Match", task)
+            # Perhaps this was carried out before, at another of them: its record tells.
+            version = named[0]
     if body.get("version", version) != version:
         raise InvalidField("body.version must be the one of If-Match", field="body.version")
-    return {**body, "task_id": str(task_id), "version": version}
+    return version
+
+
+def _stale(header: str, task: Task) -> StaleVersion:
+    return StaleVersion(
+        ErrorCode.CONFLICT, f"the task is at version {task.version}", field=header, current=unstructure(task)
+    )
 
 
 def _as_update(body: dict[str, Any]) -> dict[str, Any]:
@@ -266,5 +336,6 @@ def _json(value: Any, *, status: int = 200) -> Response:
 def _task(task: Task, *, status: int = 200) -> Response:
     """A task with its version as entity tag."""
     response = _json(task, status=status)
-    response.headers["ETag"] = f'"{task.version}"'
+    # What blocks a task changes without a change of its own, and is shown with it.
+    set_tag(response, f"{task.version}-blocked" if task.is_blocked else str(task.version))
     return response

@@ -1,0 +1,141 @@
+"""Preconditions around the routes: every answer to a GET has a tag, and no condition of a write is passed over.
+
+A route whose thing has a version judges it itself (`tasks.py`), or lets `writing` do so: the thing is read, compared and
+written while no other write of REST is at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+import trio
+from quart import Response, request
+from quart.globals import request_ctx
+from quart.wrappers.response import DataBody
+from quart_trio import QuartTrio
+
+from actors.refusals import CommandRefused
+from actors.rest.answers import empty_answer
+from actors.rest.preconditions import (
+    Condition,
+    content_tag,
+    holds_if_match,
+    holds_if_none_match,
+    read_condition,
+)
+from actors.rest.problems import problem
+from protocol.errors import ErrorCode
+
+__all__ = [
+    "ConditionalWrites",
+    "PreconditionFailed",
+    "conditions",
+    "judges_conditions",
+    "register_conditions",
+    "set_tag",
+    "tag_of",
+]
+
+READS = frozenset({"GET", "HEAD"})
+WITHOUT_TAG = ("/health", "/metrics")
+"""What is measured anew each time."""
+_JUDGES = "judges_conditions"
+
+
+class PreconditionFailed(CommandRefused):
+    """412: what is there is not what the request is about (RFC 9110, 15.5.13)."""
+
+    def __init__(self, header: str) -> None:
+        super().__init__(ErrorCode.CONFLICT, f"what is there now is not what {header} says", field=header)
+
+
+def judges_conditions(route: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
+    """Mark a route that writes and judges `If-Match` and `If-None-Match` itself."""
+    setattr(route, _JUDGES, True)
+    return route
+
+
+def conditions() -> tuple[Condition | None, Condition | None]:
+    """What `If-Match` and `If-None-Match` of this request say. Raises `CommandRefused`."""
+    first, second = (read_condition(request.headers.getlist(name), name) for name in ("If-Match", "If-None-Match"))
+    return first, second
+
+
+def check_conditions(current: str | None) -> None:
+    """Raises `PreconditionFailed` where the request is not about what is there."""
+    if_match, if_none_match = (one and one.of_whole() for one in conditions())
+    if not holds_if_match(if_match, current):
+        raise PreconditionFailed("If-Match")
+    if not holds_if_none_match(if_none_match, current):
+        raise PreconditionFailed("If-None-Match")
+
+
+def register_conditions(app: QuartTrio) -> None:
+    """Judge what no route judges itself. Registered last, so that whatever else is done to an answer comes behind."""
+
+    @app.errorhandler(PreconditionFailed)
+    async def failed(error: PreconditionFailed) -> Response:
+        return problem(error.code, error.message, field=error.field, status=412)
+
+    @app.before_request
+    async def check_unjudged() -> None:
+        if request.url_rule is None:
+            return
+        conditions()
+        if request.method in (*READS, "OPTIONS"):
+            return
+        if not hasattr(app.view_functions[request.url_rule.endpoint], _JUDGES):
+            # It has no version: what can be read is there, and no tag is its.
+            adapter = request_ctx.url_adapter
+            is_there = adapter is not None and "GET" in adapter.allowed_methods()
+            check_conditions("" if is_there else None)
+
+    @app.after_request
+    async def judge_reading(response: Response) -> Response:
+        if request.method not in READS or response.status_code != 200 or request.path.startswith(WITHOUT_TAG):
+            return response
+        if "ETag" not in response.headers:
+            if not isinstance(response.response, DataBody):
+                return response
+            set_tag(response, content_tag(bytes(response.response.data)))
+        tag = response.headers["ETag"].strip('"')
+        if_match, if_none_match = conditions()
+        if not holds_if_match(if_match, tag):
+            return await failed(PreconditionFailed("If-Match"))
+        if holds_if_none_match(if_none_match, tag):
+            return response
+        kept = {name: response.headers[name] for name in ("ETag", "Cache-Control") if name in response.headers}
+        return empty_answer(304, kept)
+
+
+def set_tag(response: Response, tag: str) -> None:
+    """Give an answer its tag."""
+    response.headers["ETag"] = f'"{tag}"'
+
+
+def tag_of(response: Response) -> str:
+    """The tag that a reader of the same thing is given with this answer."""
+    assert isinstance(response.response, DataBody)
+    return content_tag(bytes(response.response.data))
+
+
+class ConditionalWrites:
+    """Writes of one kind of thing, one at a time for each of them."""
+
+    def __init__(self) -> None:
+        # Kept as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[tuple[str, ...], trio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def writing(self, thing: tuple[str, ...], read: Callable[[], Awaitable[str]]) -> AsyncIterator[None]:
+        """A block that writes ``thing``, entered once the request's conditions hold; ``read`` tells its tag.
+
+        Raises `PreconditionFailed`. Writes over the WebSocket do not wait here: they know no conditions.
+        """
+        lock = self._locks.setdefault(thing, trio.Lock())
+        async with lock:
+            if any(one is not None for one in conditions()):
+                check_conditions(await read())
+            yield
