@@ -209,6 +209,7 @@ def make_tree(
                             register_tasks,
                         ),
                     ),
+                    access,
                     listening.tls,
                     connections=settings.max_http_connections,
                 ),

@@ -1,4 +1,4 @@
-"""One exchange as quart takes it up, where it fails at what it cannot read of the request.
+"""One exchange as quart takes it up: where it fails at what it cannot read, and where its token ends in the middle.
 
 quart makes its request of hypercorn's words before any handler of errors is in reach: what it raises there would come
 out as a failure of the server, with the client's own text in its traceback.
@@ -6,14 +6,18 @@ out as a failure of the server, with the client's own text in its traceback.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import structlog
 import trio
-from quart import Request
+from quart import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from actors.rest.problems import problem
+from actors.rest.exchanges import IN_FLIGHT, InFlight
+from actors.rest.openai.errors import openai_error
+from actors.rest.problems import problem, problem_of
+from protocol.codec import encode
 from protocol.errors import ErrorCode
 
 __all__ = ["FrameworkConnection"]
@@ -28,20 +32,60 @@ class _Unreadable(Exception):
 
 
 class FrameworkConnection(TrioASGIHTTPConnection):
-    """Answers 400 to what quart can make no request of; the log tells the kind of error alone."""
+    """Answers 400 to what quart can make no request of, and 401 to whoever's token ends before the answer begins."""
 
     async def __call__(self, receive: Any, send: Any) -> None:
+        in_flight: InFlight = self.scope[IN_FLIGHT]  # type: ignore[literal-required]
+        begun = _Begun(send)
         try:
-            await super().__call__(receive, send)
+            with in_flight.scope:
+                await super().__call__(receive, begun)
         except _Unreadable as error:
             _log.info("request unreadable", reason=str(error))
             # Its body is nobody's to read, and an answer waits for its end.
             with trio.move_on_after(UNREAD_BODY_SECONDS):
                 await receive()
             await self._send_response(send, problem(ErrorCode.BAD_MESSAGE, "this is no request that can be read"))
+        if in_flight.ended_because is not None and not begun.is_whole:
+            await self._end_without_token(send, begun, in_flight.ended_because)
+
+    async def _end_without_token(self, send: Any, begun: _Begun, reason: str) -> None:
+        body = problem_of(ErrorCode.UNAUTHORIZED, reason)
+        is_openai = self.scope["path"].startswith("/v1/")
+        if not begun.has_begun:
+            refusal: Response = problem(ErrorCode.UNAUTHORIZED, reason)
+            if is_openai:
+                refusal.set_data(json.dumps(openai_error(body)[0]))
+                refusal.content_type = "application/json"
+            await self._send_response(send, refusal)
+        elif begun.is_event_stream:
+            words = b"data: " + encode(openai_error(body)[0] if is_openai else body) + b"\n\n"
+            await send({"type": "http.response.body", "body": words, "more_body": False})
+        # Any other answer that has begun is cut, so that nobody takes it for a whole one.
 
     def _create_request_from_scope(self, send: Any) -> Request:
         try:
             return super()._create_request_from_scope(send)
         except Exception as error:  # noqa: BLE001  whatever it is: its words may be the client's
             raise _Unreadable(type(error).__name__) from None
+
+
+class _Begun:
+    """What has been sent of an answer."""
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self.has_begun = False
+        self.is_whole = False
+        self.is_event_stream = False
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            self.is_event_stream = any(
+                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+                for name, value in message["headers"]
+            )
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
+            self.is_whole = True
+        await self._send(message)

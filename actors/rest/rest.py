@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 import trio
 from attrs import frozen
 
-from actors.rest.serving import Exchanges, serve_http
-from runtime import Actor, reject
+from actors.rest.exchanges import Exchanges, end_with_tokens
+from actors.rest.serving import serve_http
+from runtime import Actor, ActorRef, reject
 
 __all__ = ["Rest"]
 
@@ -34,6 +35,7 @@ class Rest(Actor[_NoMessages]):
         self,
         bound: socket.socket,
         make: Callable[[], Any],
+        access: ActorRef[Any],
         tls: ssl.SSLContext | None = None,
         *,
         connections: int | None = None,
@@ -45,6 +47,7 @@ class Rest(Actor[_NoMessages]):
         self._tls = tls
         self._bound = bound
         self._make = make
+        self._access = access
         self._exchanges = Exchanges()
 
     async def started(self) -> None:
@@ -59,6 +62,7 @@ class Rest(Actor[_NoMessages]):
                 is_serving.set()
 
         self.context.spawn(serve)
+        self.context.spawn(end_with_tokens, self._exchanges, self._access)
         await is_serving.wait()
 
     async def stopping(self) -> None:
@@ -68,3 +72,7 @@ class Rest(Actor[_NoMessages]):
 
     async def handle(self, message: _NoMessages) -> NoReturn:
         raise AssertionError("unreachable: nothing sends this")
+
+    def snapshot(self) -> dict[str, object]:
+        """Counts."""
+        return {"answering": len(self._exchanges)}

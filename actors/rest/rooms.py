@@ -9,6 +9,7 @@ from quart import g, request
 
 from actors.access.messages import CheckIdentity, EntryRefused, Identity
 from actors.refusals import CommandRefused
+from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.storage.messages import IdempotencyKey, Storage
 from protocol.codec import command_digest, structure
 from protocol.errors import ErrorCode
@@ -63,6 +64,8 @@ async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
             field="X-Client-Id" if client_id is None else "client_id",
         )
     g.identity = (wanted, found)
+    in_flight: InFlight = request.scope[IN_FLIGHT]  # type: ignore[literal-required]
+    in_flight.domain = found.domain
     return found
 
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,12 +21,13 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from actors.accepting import accept_for_ever
 from actors.rest import http_connection
+from actors.rest.exchanges import IN_FLIGHT, Exchanges
 from actors.rest.http_connection import DeadlineTCPServer
 from actors.rest.open_connections import OpenConnections, address_of
 from actors.rest.request_heads import HEAD_BYTES
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
-__all__ = ["AT_END", "Exchanges", "serve_http"]
+__all__ = ["AT_END", "serve_http"]
 
 _log = structlog.get_logger("rest")
 
@@ -34,29 +36,6 @@ AT_END = "leanvibe.at_end"
 
 UNREAD_BODY_SECONDS = 5.0
 """A client may go on sending a body that nobody wants for this long; then its connection is cut."""
-
-
-class Exchanges:
-    """How many requests are being answered now."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._none = trio.Event()
-        self._none.set()
-
-    def __enter__(self) -> None:
-        if self._count == 0:
-            self._none = trio.Event()
-        self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._count -= 1
-        if self._count == 0:
-            self._none.set()
-
-    async def until_none(self) -> None:
-        """Wait for a moment in which no request is being answered."""
-        await self._none.wait()
 
 
 class Exchange:
@@ -137,18 +116,19 @@ async def serve_http(
     ``exchanges`` counts the requests that are being answered, ``most_connections`` bounds how many there are, and
     ``note`` hears of a shortage in which none can be accepted.
     """
-    in_flight = exchanges or Exchanges()
+    in_flight = Exchanges() if exchanges is None else exchanges
     config = http_config()
     wrapped = ASGIWrapper(app)
     context = WorkerContext(None)
     connections = OpenConnections(most_connections)
 
-    async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
+    async def answer(stream: trio.SocketStream, scope: Any, receive: Any, send: Any, *others: Any) -> None:
         exchange = Exchange(receive, send)
         # What a response has begun must be given back also when the client leaves before its first byte, where no
         # code of the response ever runs again.
-        with in_flight, ExitStack() as at_end:
+        with in_flight.enter(stream) as entered, ExitStack() as at_end:
             scope[AT_END] = at_end
+            scope[IN_FLIGHT] = entered
             try:
                 await wrapped(scope, exchange.receive, exchange.send, *others)
             except Exception as error:
@@ -166,7 +146,7 @@ async def serve_http(
             # Without a farewell of TLS: it could wait for a peer that takes nothing.
             secured = tls and trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
             # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
-            server = DeadlineTCPServer(answer, config, context, {}, secured or stream)  # type: ignore[arg-type]
+            server = DeadlineTCPServer(partial(answer, stream), config, context, {}, secured or stream)  # type: ignore[arg-type]
             connections.add(stream, server, address)
             await server
         except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others

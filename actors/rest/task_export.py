@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import attrs
 from quart import Response
 
+from actors.rest.event_stream import streamed_answer
 from protocol.codec import encode, unstructure
 from protocol.task_answers import TaskPage
 from protocol.task_model import Task
@@ -29,14 +31,14 @@ async def export_response(wanted: TaskExport, read_page: ReadPage) -> Response:
     first = await read_page(listing)
     pages = _pages(listing, first, read_page)
     if wanted.format == "csv":
-        response = Response(_as_csv(pages), content_type="text/csv; charset=utf-8")
+        response = streamed_answer(_as_csv(pages), "text/csv; charset=utf-8")
     else:
-        response = Response(_as_json(pages), content_type="application/json")
+        response = streamed_answer(_as_json(pages), "application/json")
     response.headers["Content-Disposition"] = f'attachment; filename="tasks.{wanted.format}"'
     return response
 
 
-async def _pages(listing: TaskList, page: TaskPage, read_page: ReadPage) -> AsyncIterator[TaskPage]:
+async def _pages(listing: TaskList, page: TaskPage, read_page: ReadPage) -> AsyncGenerator[TaskPage, None]:
     while True:
         yield page
         if page.next_cursor is None:
@@ -44,26 +46,28 @@ async def _pages(listing: TaskList, page: TaskPage, read_page: ReadPage) -> Asyn
         page = await read_page(attrs.evolve(listing, cursor=page.next_cursor))
 
 
-async def _as_json(pages: AsyncIterator[TaskPage]) -> AsyncIterator[bytes]:
+async def _as_json(pages: AsyncGenerator[TaskPage, None]) -> AsyncGenerator[bytes, None]:
     separator = b'{"tasks":['
-    async for page in pages:
-        for task in page.tasks:
-            yield separator + encode(importable(task))
-            separator = b",\n"
+    async with aclosing(pages):
+        async for page in pages:
+            for task in page.tasks:
+                yield separator + encode(importable(task))
+                separator = b",\n"
     yield b"]}" if separator == b",\n" else separator + b"]}"
 
 
-async def _as_csv(pages: AsyncIterator[TaskPage]) -> AsyncIterator[bytes]:
+async def _as_csv(pages: AsyncGenerator[TaskPage, None]) -> AsyncGenerator[bytes, None]:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(FIELDS)
-    async for page in pages:
-        for task in page.tasks:
-            values = importable(task)
-            writer.writerow([spreadsheet_cell(values.get(name)) for name in FIELDS])
-        yield text.getvalue().encode()
-        text.seek(0)
-        text.truncate()
+    async with aclosing(pages):
+        async for page in pages:
+            for task in page.tasks:
+                values = importable(task)
+                writer.writerow([spreadsheet_cell(values.get(name)) for name in FIELDS])
+            yield text.getvalue().encode()
+            text.seek(0)
+            text.truncate()
 
 
 def importable(task: Task) -> dict[str, Any]:
