@@ -74,7 +74,7 @@ def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:
     table.add_row("running", f"{engine['running']}, waiting {engine['queue_depth']}")
     table.add_row("speed", f"{_shown(engine['tokens_per_second'], '{:.1f}')} tokens/s over the last steps")
     table.add_row("last answer", f"{_shown(engine['last_inference_time'], '{:.0f}')} ms")
-    table.add_row("worker memory", f"{_shown(engine['memory_usage_mb'], '{:.0f}')} MiB")
+    table.add_row("memory", f"{_shown(engine['memory_usage_mb'], '{:.0f}')} MiB")
     for warning in engine["warnings"]:
         table.add_row(words("warning", "yellow"), warning)
     Screen().print(table)

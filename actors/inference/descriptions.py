@@ -14,9 +14,18 @@ __all__ = ["describe_engine", "describe_models"]
 
 
 def describe_engine(
-    models: ModelSwitch, *, engine: str, last_inference_ms: float | None, totals: Mapping[str, float]
+    models: ModelSwitch,
+    *,
+    engine: str,
+    last_inference_ms: float | None,
+    totals: Mapping[str, float],
+    refuses: str | None = None,
+    all_processes_bytes: float | None = None,
 ) -> EngineHealth:
-    """The engine in use now, and the load that is under way."""
+    """The engine in use now, and the load that is under way.
+
+    ``refuses`` says why new requests are refused, where they are.
+    """
     current, candidate = models.current, models.candidate
     return EngineHealth(
         engine=engine,
@@ -33,6 +42,8 @@ def describe_engine(
         memory=current.memory,
         memory_bound_bytes=current.memory_bound_bytes,
         totals=dict(totals),
+        refuses=refuses,
+        all_processes_bytes=all_processes_bytes,
         changing_to=None if candidate is None else candidate.model.name,
         change_stage=None if candidate is None else candidate.stage,
         context_tokens=current.context_tokens,

@@ -15,7 +15,6 @@ import structlog
 import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
-from actors.inference.descriptions import describe_engine, describe_models
 from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import Generation
 from actors.inference.inference_message import InferenceMessage
@@ -36,7 +35,6 @@ from actors.inference.messages import (
     ListModels,
     LoadModel,
     MeasurePrompt,
-    ModelState,
     PromptSize,
     ResumeFrom,
     StartGeneration,
@@ -49,6 +47,7 @@ from actors.inference.prompts import DEADLINE_PASSED, PromptEncoder
 from actors.inference.request_rules import check_request, deadline_of
 from actors.inference.room_settings import DeadlinePassed, IdleCheck, InferenceSettings
 from actors.inference.scheduler import Scheduler
+from actors.inference.self_report import SelfReport
 from actors.inference.shelf import ServableModel, Shelf
 from actors.inference.stream_keeper import DetachExpired, StreamKeeper
 from actors.inference.text.text_model import TextModel
@@ -84,10 +83,8 @@ class Inference(Actor[InferenceMessage]):
     ) -> None:
         """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``.
 
-        ``sandbox`` runs templates and tokenizers of checkpoints; without it they run here, which only tests may want.
-        """
+        Without ``sandbox`` templates and tokenizers run in threads here, which only tests may want."""
         self._settings = settings
-        self._shelf = shelf
         self._metrics = metrics
         self._models = ModelSwitch(
             shelf=shelf,
@@ -101,6 +98,7 @@ class Inference(Actor[InferenceMessage]):
             sandbox=sandbox,
         )
         self._prompts = PromptEncoder(sandbox)
+        self._report = SelfReport(settings.engine, self._models, self._prompts, shelf, metrics)
         self._generations: dict[str, Generation] = {}
         # Row numbers begin anywhere, so that a late frame for a former owner's row matches none of ours.
         self._new_row = itertools.count(secrets.randbits(40)).__next__
@@ -143,11 +141,12 @@ class Inference(Actor[InferenceMessage]):
             case FollowStream() | UnfollowStream() | DetachExpired() | IsGenerating():
                 return self._handle_stream(message)
             case DescribeEngine():
-                return self._health()
+                self.context.answer_later(self._health)
+                return None
             case EngineStep() | EngineIdle() | EngineLoading() | EngineReady():
                 self._engine_tells(message)
             case ListModels():
-                self.context.answer_later(self._list_models)
+                self.context.answer_later(self._report.models)
             case LoadModel() | UnloadModel():
                 self._models.change_for(message, refuse=self._refuse_if_draining)
             case IdleCheck():
@@ -392,11 +391,14 @@ class Inference(Actor[InferenceMessage]):
         if self._is_draining:
             raise GenerationRefused(ErrorCode.SHUTTING_DOWN, "the server is shutting down")
 
-    def _check_room(self, scheduler: Scheduler, prompt_tokens: int) -> None:
+    def _has_room(self, scheduler: Scheduler, prompt_tokens: int) -> bool:
         queue, (requests, tokens) = scheduler.queue, self._streams.reserved
         has_room = may_wait(self._settings.limits, len(queue) + requests, queue.tokens + tokens, prompt_tokens)
         # Those whose prompts are not encoded yet wait as well.
-        if not has_room or self._prompts.waiting >= self._settings.limits.waiting_requests:
+        return has_room and self._prompts.waiting < self._settings.limits.waiting_requests
+
+    def _check_room(self, scheduler: Scheduler, prompt_tokens: int) -> None:
+        if not self._has_room(scheduler, prompt_tokens):
             raise self._overloaded(scheduler, "too many requests are waiting")
 
     def _overloaded(self, scheduler: Scheduler, message: str) -> GenerationRefused:
@@ -484,26 +486,15 @@ class Inference(Actor[InferenceMessage]):
                     self.context.monitor(scheduler.engine)
         self._models.wake_waiters()
 
-    async def _list_models(self) -> tuple[ModelState, ...]:
-        entries = await trio.to_thread.run_sync(self._shelf.entries)
-        return describe_models(self._models, entries)
-
     def _check_idle(self) -> None:
         idle_seconds = trio.current_time() - self._last_active_at
         if not self._generations and idle_seconds >= self._settings.idle_unload_seconds:
             self._models.unload_idle()
 
-    def _health(self) -> EngineHealth:
-        return describe_engine(
-            self._models,
-            engine=self._settings.engine,
-            last_inference_ms=self._last_inference_ms,
-            totals=self._finished,
-        )
+    async def _health(self) -> EngineHealth:
+        has_room = self._has_room(self._models.current, 0)
+        return await self._report.health(self._last_inference_ms, self._finished, has_room=has_room)
 
     def occupancy_changed(self) -> None:
         """Set the gauges: who runs, who waits, and what the workers hold for it."""
-        schedulers = self._models.all
-        self._metrics.occupancy(sum(len(one.rows) for one in schedulers), sum(len(one.queue) for one in schedulers))
-        kinds = {kind for one in schedulers for kind in one.memory}
-        self._metrics.memory({kind: sum(one.memory.get(kind, 0.0) for one in schedulers) for kind in kinds})
+        self._report.set_gauges()

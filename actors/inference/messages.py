@@ -343,6 +343,10 @@ class EngineHealth:
     """The worker's newest memory figures, bytes."""
     memory_bound_bytes: int | None = None
     """What weights, live rows, kept prefixes and MLX's pool may hold together."""
+    all_processes_bytes: float | None = None
+    """What the server and every process that it started hold in memory."""
+    refuses: str | None = None
+    """Why new requests are refused now; None while they are taken."""
     totals: Mapping[str, float] = field(factory=dict)
     """Counters since the inference actor started: prompt and generation tokens, requests by outcome."""
     changing_to: str | None = None

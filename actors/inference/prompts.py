@@ -23,6 +23,8 @@ DEADLINE_PASSED = "the request's own deadline has passed"
 
 ENCODING_THREADS = 4
 ENCODING_SECONDS = 30.0
+UNREADABLE = "the processes that read prompts are lost, or too busy"
+SANDBOX_RESTARTS = "the sandbox that reads prompts is restarting"
 SANDBOX_RESTART_SECONDS = 0.2
 """Its first restart comes at once."""
 
@@ -34,6 +36,8 @@ class PromptEncoder:
         """``sandbox`` encodes what its own texts are asked for (`SandboxedText`)."""
         self._sandbox = sandbox
         self._in_sandbox = 0
+        self.problem: str | None = None
+        """Why the newest prompt could not be read, where that was nobody's fault who asks; None after one that could."""
         self._threads = trio.CapacityLimiter(ENCODING_THREADS)
 
     @property
@@ -81,17 +85,22 @@ class PromptEncoder:
                 try:
                     ids: list[int] = await self._sandbox.ask(message, timeout=ENCODING_SECONDS)
                 except AskDeadline:
+                    self.problem = "prompts are not read in time"
                     raise trio.TooSlowError from None
+                except GenerationRefused as refusal:
+                    is_ours = refusal.code in (ErrorCode.OVERLOADED, ErrorCode.MODEL_UNAVAILABLE)
+                    self.problem = UNREADABLE if is_ours else None
+                    raise
                 except ActorDead:
                     if is_last:
                         raise
                     await trio.sleep(SANDBOX_RESTART_SECONDS)
                 else:
+                    self.problem = None
                     return ids
         except RuntimeFault:
-            raise GenerationRefused(
-                ErrorCode.UNAVAILABLE, "the sandbox that reads prompts is restarting", retry_after_ms=1000
-            ) from None
+            self.problem = SANDBOX_RESTARTS
+            raise GenerationRefused(ErrorCode.UNAVAILABLE, SANDBOX_RESTARTS, retry_after_ms=1000) from None
         finally:
             self._in_sandbox -= 1
         raise AssertionError("returned or raised")

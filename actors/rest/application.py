@@ -74,6 +74,8 @@ def make_application(
         engine = await describe_engine()
         if engine.state not in ("ready", "unloaded"):
             reasons.append(f"engine is {engine.state}: {engine.problem}")
+        if engine.refuses is not None:
+            reasons.append(f"new requests are refused: {engine.refuses}")
         storage: StorageHealth = await rooms.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
         if not storage.is_writable:
             reasons.append(f"storage takes no writes: {storage.problem}")

@@ -28,14 +28,14 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
     """Body of `/health/mlx`. A figure that was not measured yet is null, never invented."""
     report = engine.report
     is_ready = engine.state == "ready"
-    resident = engine.memory.get("resident")
+    held = engine.memory.get("resident") if engine.all_processes_bytes is None else engine.all_processes_bytes
     return {
         "status": engine_status(engine),
         "model": engine.model,
         "has_pretrained_weights": bool(report.get("has_pretrained_weights")),
         "inference_ready": is_ready,
         "last_inference_time": engine.last_inference_ms,
-        "memory_usage_mb": None if resident is None else round(resident / MEBIBYTE, 1),
+        "memory_usage_mb": None if held is None else round(held / MEBIBYTE, 1),
         "canary_nll": report.get("canary_nll"),
         "backend": report.get("backend"),
         "blas": report.get("blas"),
@@ -50,6 +50,7 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "memory_bound_bytes": engine.memory_bound_bytes,
         "requests": dict(engine.totals),
         "problem": engine.problem,
+        "refuses": engine.refuses,
         "provenance": report.get("provenance"),
         "adapter": report.get("adapter"),
         "changing_to": engine.changing_to,

@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from actors.inference.messages import GenerationRefused, ModelRefused
+from actors.inference.process_family import FamilyMemory, family_bytes
 from actors.inference.prompts import PromptEncoder
 from actors.inference.sandbox.limits import JOB_LIMITS, JobKind, JobLimits
 from actors.inference.sandbox.sandbox import Sandbox
@@ -351,3 +352,31 @@ async def test_jd5_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Pa
     await owner.wait()
     await until_gone(pids)
     await owner.stdout.aclose()
+
+
+async def test_jd8_a_process_that_one_job_made_large_ends_after_it(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    async with sandbox_running(dict(JOB_LIMITS)) as system:
+        await opened(system, folder)
+        await encode(system, folder, prompt="hello")
+        before = (await processes(system))["prompt"]
+        assert len(await encode(system, folder, prompt="hello " * 100_000)) > 100_000
+        await until_gone(before)
+        assert await encode(system, folder, prompt="hello")
+        assert (await processes(system))["prompt"] != before
+
+
+async def test_jd8_memory_is_that_of_all_processes_with_shared_pages_once(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    alone = family_bytes(os.getpid())
+    assert alone is not None
+    async with sandbox_running() as system:
+        await opened(system, folder)
+        await encode(system, folder, prompt="x", response_schema=DEEP)
+        pids = [pid for some in (await processes(system)).values() for pid in some]
+        assert len(pids) == 3
+        parts = [family_bytes(pid) or 0.0 for pid in pids]
+        assert all(part > 1e6 for part in parts)
+        memory = FamilyMemory()
+        assert (await memory.measure() or 0) >= alone + 0.8 * max(parts)
+        assert parts[0] > parts[1] + parts[2], "the fork server's is that of what it forked too"

@@ -83,6 +83,12 @@ def test_measured_figures_are_passed_on() -> None:
     assert (body["canary_nll"], body["blas"], body["warnings"]) == (2.5, "mkl", ["slow"])
 
 
+def test_jd8_memory_is_that_of_all_processes_and_health_tells_why_requests_are_refused() -> None:
+    told = mlx_health(health(memory={"resident": 3 * 2**20}, all_processes_bytes=7.0 * 2**20, refuses="too many wait"))
+    assert (told["memory_usage_mb"], told["refuses"]) == (7.0, "too many wait")
+    assert mlx_health(health())["refuses"] is None
+
+
 def test_every_error_code_has_a_status() -> None:
     assert set(HTTP_STATUS) == set(ErrorCode)
     assert all(400 <= status <= 599 for status in HTTP_STATUS.values())

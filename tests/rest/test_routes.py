@@ -65,7 +65,9 @@ async def test_the_figures_of_health_are_measured(server: RunningServer) -> None
     assert after["tokens_per_second"] > 0
     assert after["requests"] == {"stop": 1}
     assert after["worker_pid"] == (await server.engine()).worker_pid
-    assert 5 < after["memory_usage_mb"] < 500
+    worker_mebibytes = after["memory_bytes"]["resident"] / 2**20
+    # This process is the server, and shares some pages of the interpreter with its worker.
+    assert after["memory_usage_mb"] > 20 + worker_mebibytes / 2
 
 
 async def test_running_and_waiting_requests_are_counted(tmp_path: Path) -> None:

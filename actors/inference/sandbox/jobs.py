@@ -25,8 +25,11 @@ from protocol.commands import ChatMessage, Generate, Role
 __all__ = ["serve_jobs", "set_timers"]
 
 RECEIVE_BYTES = 262_144
+RETIRING_BYTES = 64 * 1024 * 1024
+"""A process that grew by more ends after its job."""
 MAXIMUM_PROMPT_TOKENS = 2**21
 """A prompt with more fits no model; its ids would not fit a frame either."""
+_ADDRESS_SPACE, _RESIDENT = 0, 1
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
 _SAMPLE = "The quick brown fox, 3.14 and naïve café 東京 😀.\n\tdef f(x): return x\n" + "x" * 64
 
@@ -35,13 +38,16 @@ def serve_jobs(connection: socket.socket, text: CheckpointText, limits: JobLimit
     """Until the server closes the connection. In a process of its own, just forked."""
     _confine(limits)
     reader = FrameReader()
+    # Memory that one job took is seldom given back; a fresh process costs less than what the others would lack.
+    most_bytes = _resident_bytes() + RETIRING_BYTES
     while data := connection.recv(RECEIVE_BYTES):
         for name, content in reader.feed(data):
             set_timers(limits.processor_seconds, limits.wall_seconds)
             answer, told = _answer(text, name, content, lambda step: connection.sendall(pack("step", {"name": step})))
-            connection.sendall(pack(answer, told))
+            retires = answer == "died" or _resident_bytes() > most_bytes
+            connection.sendall(pack(answer, {**told, "retires": retires}))
             set_timers(0, 0)
-            if answer == "died":
+            if retires:
                 return
 
 
@@ -85,8 +91,7 @@ def _confine(limits: JobLimits) -> None:
     if sys.platform == "linux":
         # The kernel ends this process with the fork server, also in the middle of native code.
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        bound = pages * resource.getpagesize() + limits.memory_bytes
+        bound = _memory_bytes(_ADDRESS_SPACE) + limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(limits.niceness)
@@ -94,6 +99,15 @@ def _confine(limits: JobLimits) -> None:
         # What native code says of a client's input belongs into no log.
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
+
+
+def _resident_bytes() -> int:
+    return _memory_bytes(_RESIDENT) if sys.platform == "linux" else 0
+
+
+def _memory_bytes(column: int) -> int:
+    """Of this process, from `/proc/self/statm`, proc(5)."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[column]) * resource.getpagesize()
 
 
 def set_timers(processor_seconds: float, wall_seconds: float) -> None:

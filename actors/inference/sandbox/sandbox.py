@@ -207,7 +207,7 @@ class Sandbox(Actor[SandboxMessage]):
 
         try:
             answer, told = await slot.run("probe", {}, note)
-            is_whole = answer == "probed"
+            is_whole = answer == "probed" and not told["retires"]
         except (SlotEnded, FrameFault) as error:
             reason = _reason(error.status, self._limits[JobKind.PROMPT]) if isinstance(error, SlotEnded) else str(error)
             raise OpenFailed(f"its {_STEP_NAMES.get(step, step)} {reason}") from None
@@ -216,7 +216,8 @@ class Sandbox(Actor[SandboxMessage]):
                 slot.close()
         if answer != "probed":
             raise OpenFailed(f"its {_STEP_NAMES.get(step, step)} fails: {told.get('problem')}")
-        server.put_back(slot)
+        if is_whole:
+            server.put_back(slot)
 
     def _end_unused(self, in_use: frozenset[Path]) -> None:
         for folder, opening in list(self._openings.items()):
@@ -306,7 +307,7 @@ class Sandbox(Actor[SandboxMessage]):
         is_whole = False
         try:
             answer, told = await slot.run(name, content, note)
-            is_whole = answer != "died"
+            is_whole = not told["retires"]
         except SlotEnded as ended:
             if server.is_gone:
                 raise ForkServerGone("it has ended") from None

@@ -15,6 +15,7 @@ from actors.inference.models.load import LoadedModel, available_device, load_che
 from actors.inference.models.proof import prove, prove_short
 from actors.inference.models.provenance import Check, examine_files
 from actors.inference.models.stamp import clear_failure, write_stamp
+from actors.inference.text.token_text import without_panics
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.drafter import DRAFT_TOKENS, Drafter
 from actors.inference.worker.fresh_memory import fresh_bytes_per_second
@@ -145,7 +146,9 @@ def load_stepper(
 def _grammars(folder: Path, loaded: LoadedModel, warnings: list[str]) -> Grammars | None:
     """What holds answers to a schema; a model whose tokenizer that library cannot read is served without."""
     try:
-        return Grammars(folder / "tokenizer.json", loaded.vocabulary_size, sorted(loaded.stop_token_ids))
+        return without_panics(
+            Grammars, folder / "tokenizer.json", loaded.vocabulary_size, sorted(loaded.stop_token_ids)
+        )
     except ValueError as error:
         warnings.append(f"answers cannot be held to a schema with this model's tokenizer ({error})")
         return None

@@ -1,0 +1,64 @@
+"""Memory of this process and of all that it started: server, workers, the spare, the sandbox."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import trio
+
+__all__ = ["FamilyMemory", "family_bytes"]
+
+FRESH_SECONDS = 1.0
+"""Reading takes a millisecond a process, and health may be asked for often."""
+PATIENCE_SECONDS = 0.5
+_PROCESSES = Path("/proc")
+
+
+class FamilyMemory:
+    """The newest figure, measured when it is asked for."""
+
+    def __init__(self) -> None:
+        self._bytes: float | None = None
+        self._measured_at = -FRESH_SECONDS
+        self._threads = trio.CapacityLimiter(1)
+
+    async def measure(self) -> float | None:
+        """Bytes, at most `FRESH_SECONDS` old; older where the system does not tell in time. None where it never does."""
+        if trio.current_time() - self._measured_at >= FRESH_SECONDS and self._threads.borrowed_tokens == 0:
+            with trio.move_on_after(PATIENCE_SECONDS):
+                self._bytes = await trio.to_thread.run_sync(
+                    family_bytes, os.getpid(), limiter=self._threads, abandon_on_cancel=True
+                )
+                self._measured_at = trio.current_time()
+        return self._bytes
+
+
+def family_bytes(pid: int) -> float | None:
+    """Bytes that a process and its descendants hold in memory, shared pages counted once. None where that is unknown.
+
+    Linux: the proportional set size of `/proc/PID/smaps_rollup`, proc(5).
+    """
+    held = [_proportional_bytes(one) for one in _family(pid)]
+    return None if held[0] is None else float(sum(one for one in held if one is not None))
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for one in found:
+        for task in _PROCESSES.glob(f"{one}/task/*/children"):
+            try:
+                found.extend(int(word) for word in task.read_text(encoding="ascii").split())
+            except OSError:
+                continue  # it has ended meanwhile
+    return found
+
+
+def _proportional_bytes(pid: int) -> float | None:
+    try:
+        for line in (_PROCESSES / str(pid) / "smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return float(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None

@@ -1,0 +1,57 @@
+"""What the inference actor says of itself: health, the models that have names, and its gauges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import trio
+
+from actors.inference.descriptions import describe_engine, describe_models
+from actors.inference.messages import EngineHealth, ModelState
+from actors.inference.metrics import InferenceMetrics
+from actors.inference.model_switch import ModelSwitch
+from actors.inference.process_family import FamilyMemory
+from actors.inference.prompts import PromptEncoder
+from actors.inference.shelf import Shelf
+
+__all__ = ["SelfReport"]
+
+
+class SelfReport:
+    """Part of the inference actor: looks at the others' state and changes none."""
+
+    def __init__(
+        self, engine: str, models: ModelSwitch, prompts: PromptEncoder, shelf: Shelf, metrics: InferenceMetrics
+    ) -> None:
+        """``engine`` is `mlx` or `mock`."""
+        self._engine = engine
+        self._models = models
+        self._prompts = prompts
+        self._shelf = shelf
+        self._metrics = metrics
+        self._memory = FamilyMemory()
+
+    async def health(
+        self, last_inference_ms: float | None, totals: Mapping[str, float], *, has_room: bool
+    ) -> EngineHealth:
+        """As measured now; the memory of all processes may be a second old."""
+        refuses = self._prompts.problem if has_room else "too many requests are waiting"
+        return describe_engine(
+            self._models,
+            engine=self._engine,
+            last_inference_ms=last_inference_ms,
+            totals=totals,
+            refuses=refuses,
+            all_processes_bytes=await self._memory.measure(),
+        )
+
+    async def models(self) -> tuple[ModelState, ...]:
+        """Every model with a name."""
+        return describe_models(self._models, await trio.to_thread.run_sync(self._shelf.entries))
+
+    def set_gauges(self) -> None:
+        """Who runs, who waits, and what the workers hold for it."""
+        schedulers = self._models.all
+        self._metrics.occupancy(sum(len(one.rows) for one in schedulers), sum(len(one.queue) for one in schedulers))
+        kinds = {kind for one in schedulers for kind in one.memory}
+        self._metrics.memory({kind: sum(one.memory.get(kind, 0.0) for one in schedulers) for kind in kinds})
