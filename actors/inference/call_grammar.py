@@ -10,12 +10,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from actors.inference.schema_bounds import within_64_bits
 from actors.inference.tools import CallableFunction, CallRule, ToolCallFormat
 
-__all__ = ["NotAnObject", "arguments_schema", "call_grammar"]
+__all__ = ["COMPACT", "NotAnObject", "arguments_schema", "call_grammar"]
 
 SPACED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As templates write past calls, which is what models learned: one space behind comma and colon and no other."""
+COMPACT: Any = {"whitespace_flexible": False}
+"""No white space between JSON tokens: a model that is allowed some may emit it for ever."""
 _ONLY_PROPERTIES = frozenset(
     {"type", "properties", "required", "title", "description", "$schema", "$defs", "definitions", "examples", "default"}
 )
@@ -55,7 +58,7 @@ def arguments_schema(function: CallableFunction) -> dict[str, Any]:
     kind = given.get("type", "object")
     if "object" not in (kind if isinstance(kind, list) else [kind]):
         raise NotAnObject('must describe an object: its type must be "object"')
-    schema = {**given, "type": "object", "x-guidance": SPACED}
+    schema = {**within_64_bits(given), "type": "object", "x-guidance": SPACED}
     names, required = given.get("properties"), given.get("required", [])
     if not _ONLY_PROPERTIES.issuperset(given) or not isinstance(names, dict) or not isinstance(required, list):
         return schema
@@ -67,6 +70,9 @@ def arguments_schema(function: CallableFunction) -> dict[str, Any]:
 def _start(rule: CallRule, opening: str) -> list[str]:
     if rule.is_required:
         return [f"start: {opening} calls"]
+    if rule.answer_schema is not None:
+        schema = json.dumps({**within_64_bits(rule.answer_schema), "x-guidance": COMPACT})
+        return [f"start: {opening} calls | answer", f"answer: %json {schema}"]
     if not opening.startswith('"'):
         # A token of its own is no text, so text ends before it.
         return [f"start: TEXT? ({opening} calls)?", "TEXT: /(?s:.*)/"]

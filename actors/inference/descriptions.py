@@ -48,6 +48,7 @@ def describe_engine(
         change_stage=None if candidate is None else candidate.stage,
         context_tokens=current.context_tokens,
         tool_call_format=current.text.tool_call_format,
+        has_tools=current.text.has_tools,
     )
 
 

@@ -6,6 +6,7 @@ outlives a worker is the inference actor's business.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,7 @@ class Engine(Actor[EngineMessage]):
                 if not self._ahead.rows:
                     # Progress is owed from now on; while idle there was nothing to be late with.
                     self._last_frame_at = trio.current_time()
+                schema = message.response_schema
                 self._ahead.admitted(message.row, len(message.prompt_ids) + len(message.emitted_ids))
                 await self._write(
                     "admit",
@@ -218,8 +220,9 @@ class Engine(Actor[EngineMessage]):
                         "stop_ids": message.stop_ids,
                         "sampling": message.sampling.as_data(),
                         "domain": message.domain,
-                        "response_schema": message.response_schema,
-                        "call_rule": None if message.call_rule is None else message.call_rule.as_data(),
+                        # As text: integers of a schema may be larger than frames can hold.
+                        "response_schema": schema if schema is None else json.dumps(schema),
+                        "call_rule": None if message.call_rule is None else message.call_rule.as_text(),
                         "alternatives": message.alternatives,
                     },
                 )

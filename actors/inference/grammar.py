@@ -7,7 +7,7 @@ leaves the mask in numpy, where plain MLX can apply it on every backend (its own
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy
 from numpy.typing import NDArray
 
 from actors.inference.bad_schema import BadSchema
-from actors.inference.call_grammar import NotAnObject, arguments_schema, call_grammar
+from actors.inference.call_grammar import COMPACT, NotAnObject, arguments_schema, call_grammar
 from actors.inference.grammar_tokenizer import grammar_tokenizer
+from actors.inference.schema_bounds import within_64_bits
 from actors.inference.tools import CallRule
 
 __all__ = ["BadSchema", "Grammars", "Matcher"]
@@ -28,20 +29,21 @@ of a second and its dearest mask in some 30 ms, which is what other rows have to
 MAXIMUM_ITEMS_IN_ROW = 2 * MAXIMUM_GRAMMAR_SIZE
 """What the parser may have in hand at one place in the answer. It had at most the grammar's size in every schema tried
 (thousands of optional properties, unions of objects, nested arrays), so that what is accepted does not fail on the way."""
-COMPACT: Any = {"whitespace_flexible": False}
-"""No white space between JSON tokens: a model that is allowed some may emit it for ever."""
 
 
 class Grammars:
     """Makes matchers for one model's vocabulary. Both processes have one: to check, and to mask."""
 
-    def __init__(self, tokenizer: Path, vocabulary_size: int, stop_token_ids: Sequence[int]) -> None:
-        """``tokenizer`` is the checkpoint's `tokenizer.json`; blocking, some 200 ms. Raises `ValueError`."""
+    def __init__(
+        self, tokenizer: Path | Mapping[str, Any], vocabulary_size: int, stop_token_ids: Sequence[int]
+    ) -> None:
+        """``tokenizer`` is the checkpoint's `tokenizer.json`, or its content; blocking, some 200 ms. Raises `ValueError`."""
         import llguidance
 
         self._library = llguidance
         self._vocabulary_size = vocabulary_size
-        of_text = grammar_tokenizer(json.loads(tokenizer.read_bytes()))
+        content = json.loads(tokenizer.read_bytes()) if isinstance(tokenizer, Path) else tokenizer
+        of_text = grammar_tokenizer(content)
         self._mark_ids, self._changes_text = of_text.mark_ids, of_text.changes_text
         self._tokenizer = llguidance.LLTokenizer(
             of_text.source, n_vocab=vocabulary_size, eos_token=sorted(stop_token_ids)
@@ -74,6 +76,9 @@ class Grammars:
             except (NotAnObject, BadSchema) as error:
                 raise BadSchema(str(error), field=function.path) from None
             length += len(json.dumps(schema))
+        if rule.answer_schema is not None:
+            tell_field("response_schema")
+            self.check(rule.answer_schema)
         if length > MAXIMUM_SCHEMA_CHARACTERS:
             problem = f"all parameters together have {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}"
             raise BadSchema(problem, field="tools")
@@ -93,10 +98,11 @@ class Grammars:
         text = json.dumps(schema)
         if len(text) > MAXIMUM_SCHEMA_CHARACTERS:
             raise BadSchema(f"the schema has {len(text)} characters, over {MAXIMUM_SCHEMA_CHARACTERS}")
-        return f"{self._options(schema)}start: %json {json.dumps({**schema, 'x-guidance': COMPACT})}\n"
+        return f"{self._options(schema)}start: %json {json.dumps({**within_64_bits(schema), 'x-guidance': COMPACT})}\n"
 
     def _grammar_of_calls(self, rule: CallRule) -> str:
-        return self._options([one.parameters for one in rule.functions]) + call_grammar(rule, self._mark)
+        fixed = [rule.answer_schema, *(one.parameters for one in rule.functions)]
+        return self._options(fixed) + call_grammar(rule, self._mark)
 
     def _options(self, fixed: Any) -> str:
         """Fixed text is given in the tokenizer's own tokens, unless these would make another text of it."""

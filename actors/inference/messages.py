@@ -355,8 +355,10 @@ class EngineHealth:
     """What that load is doing."""
     context_tokens: int = 0
     """What prompt and answer of one request may have together."""
-    tool_call_format: ToolCallFormat | None = None
-    """How the model in use writes calls of tools; None where its chat template has no tools."""
+    tool_call_format: ToolCallFormat = ToolCallFormat.TAGGED
+    """How the model in use writes calls of tools."""
+    has_tools: bool = False
+    """Whether its own chat template has tools; else they are described to it in a generic form."""
 
 
 @frozen

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.inference.bad_schema import BadSchema
 
-__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_REFERENCES", "check_bounds"]
+__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_REFERENCES", "check_bounds", "within_64_bits"]
 
 MAXIMUM_INTEGER = 2**63 - 1
 """Largest magnitude of an integer; the engine counts in 64 bits."""
@@ -29,7 +29,8 @@ _COUNTS = (
     "minContains",
     "maxContains",
 )
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_BOUNDS = {"minimum": -1, "maximum": 1, "exclusiveMinimum": -1, "exclusiveMaximum": 1}
+"""Keywords that bound an integer, and to which side."""
 _DATA = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords whose values are data and no schemas."""
 
@@ -66,17 +67,34 @@ def _check_numbers(schema: dict[str, Any]) -> None:
         raise BadSchema(f"multipleOf must be above 0 and at most {MAXIMUM_INTEGER}, not {divisor:g}")
     if not _allows_integers_alone(schema.get("type")):
         return
-    for name in _BOUNDS:
-        _check_integer(name, schema.get(name))
+    for name, sign in _BOUNDS.items():
+        # A bound further out than 64 bits is narrowed to these; one that leaves nothing within them is not.
+        _check_integer(name, schema.get(name), side=-sign)
     _check_integer("const", schema.get("const"))
     values = schema.get("enum")
     for value in values if isinstance(values, list) else ():
         _check_integer("enum", value)
 
 
-def _check_integer(name: str, value: Any) -> None:
+def within_64_bits(schema: Any) -> Any:
+    """A schema whose integers have no bounds beyond 64 bits: what lies within the narrower ones lies within its own."""
+    if isinstance(schema, list):
+        return [within_64_bits(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    narrowed = {name: one if name in _DATA else within_64_bits(one) for name, one in schema.items()}
+    if _allows_integers_alone(schema.get("type")):
+        for name, sign in _BOUNDS.items():
+            number = _number(schema.get(name))
+            if number is not None and sign * number > MAXIMUM_INTEGER:
+                narrowed[name] = sign * MAXIMUM_INTEGER
+    return narrowed
+
+
+def _check_integer(name: str, value: Any, *, side: int | None = None) -> None:
+    """``side`` is where it may not be too far out, 1 or -1; None is both."""
     number = _number(value)
-    if number is not None and abs(number) >= MAXIMUM_INTEGER:
+    if number is not None and (abs(number) if side is None else side * number) >= MAXIMUM_INTEGER:
         raise BadSchema(f"{name} of an integer must lie within 64 bits, not at {number:g}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import Any
 
 import attrs
@@ -16,7 +17,8 @@ __all__ = ["CallRule", "CallableFunction", "GenerateWithTools", "ToolCallFormat"
 class ToolCallFormat(enum.Enum):
     """How a model writes the calls that it wants made: the mark before them and the mark behind.
 
-    Which one a model writes is read from its chat template, which writes past calls in the same way.
+    Which one a model writes is read from its chat template, which writes past calls in the same way; one whose template has
+    no tools is asked for the first.
     """
 
     TAGGED = ("<tool_call>", "</tool_call>")
@@ -60,14 +62,17 @@ class CallRule:
     """How many there may be; at least 1."""
     asked_by: str
     """The field that asks for this, for errors: `tool_choice`."""
+    answer_schema: dict[str, Any] | None = field(default=None, repr=False)
+    """A JSON Schema of an answer that calls nothing; None lets it be any text."""
 
-    def as_data(self) -> dict[str, Any]:
-        """For a frame to the worker."""
-        return {**attrs.asdict(self), "tool_call_format": self.tool_call_format.name}
+    def as_text(self) -> str:
+        """For a frame to the worker. As JSON: integers of a schema may be larger than frames can hold."""
+        return json.dumps({**attrs.asdict(self), "tool_call_format": self.tool_call_format.name})
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> CallRule:
-        """From what `as_data` made."""
+    def from_text(cls, text: str) -> CallRule:
+        """From what `as_text` made."""
+        data = json.loads(text)
         return cls(
             **{
                 **data,

@@ -51,6 +51,7 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "requests": dict(engine.totals),
         "problem": engine.problem,
         "refuses": engine.refuses,
+        "tools": "template" if engine.has_tools else "generic",
         "provenance": report.get("provenance"),
         "adapter": report.get("adapter"),
         "changing_to": engine.changing_to,

@@ -46,7 +46,7 @@ found.errors = {};
 for (const [name, options] of Object.entries({
   model: { model: "gpt-5" },
   n: { n: 2 },
-  tools: { tools: [{ type: "function", function: { name: "f", parameters: {} } }] },
+  tools: { tools: [{ type: "shell" }] },
 })) {
   try {
     await client.chat.completions.create({ model: "mock", messages, ...options });

@@ -94,11 +94,6 @@ async def test_what_asks_for_nothing_more_is_taken(server: RunningServer, fields
             "messages[0].function_call",
             "tool_calls",
         ),
-        (
-            {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            "tools",
-            "turn tools (agent mode) off in the editor",
-        ),
     ],
     ids=lambda value: str(value)[:40],
 )

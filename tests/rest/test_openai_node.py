@@ -49,7 +49,7 @@ async def test_the_node_client_lists_asks_streams_fails_and_leaves(node: str, tm
         assert found["errors"] == {
             "model": {"kind": "NotFoundError", "status": 404, "param": "model", "code": "model_not_found"},
             "n": {**refused, "param": "n"},
-            "tools": {**refused, "param": "tools"},
+            "tools": {**refused, "param": "tools[0].function"},
         }
         await server.until_no_row_is_taken()
         assert (await server.snapshot("inference/inference"))["finished"]["cancelled"] == 1

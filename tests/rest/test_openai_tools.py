@@ -1,4 +1,7 @@
-"""Serving promise 17 at `/v1`: tools with the official client, where the loaded model's template has them."""
+"""Serving promise 17 at `/v1`: tools with the official client.
+
+The mock engine repeats what it is told, so a test writes the model's answer itself.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 import trio
 
 from actors.inference.messages import ToolCallFormat
-from actors.inference.text.text_model import CheckpointText, MockText
+from actors.inference.text.text_model import CheckpointText
 from actors.rest.openai.requests import ChatCompletionRequest, generate_from_chat
 from protocol.codec import structure
 from tests.inference.test_text_model import WITH_TOOLS
@@ -30,12 +33,6 @@ TOOLS: list[Any] = [
 CALL = '<tool_call>{"name": "look", "arguments": {"place": "Bonn"}}</tool_call>'
 
 
-@pytest.fixture
-def _template_with_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mock engine repeats what it is told, so a test writes the model's answer itself."""
-    monkeypatch.setattr(MockText, "tool_call_format", ToolCallFormat.TAGGED)
-
-
 def said(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
@@ -50,7 +47,6 @@ async def chat(server: RunningServer, **fields: Any) -> Any:
     return await trio.to_thread.run_sync(run)
 
 
-@pytest.mark.usefixtures("_template_with_tools")
 @pytest.mark.parametrize(
     ("text", "content", "arguments", "reason"),
     [
@@ -78,7 +74,6 @@ async def test_a_streamed_reply_has_the_calls_of_the_whole_one_promise_17(
     assert deltas[-1].finish_reason == reason
 
 
-@pytest.mark.usefixtures("_template_with_tools")
 async def test_a_reply_with_calls_and_their_results_goes_back_as_the_next_turn(server: RunningServer) -> None:
     message = (await chat(server, messages=said(CALL))).choices[0].message
     history = [*said(CALL), message]
@@ -87,7 +82,6 @@ async def test_a_reply_with_calls_and_their_results_goes_back_as_the_next_turn(s
     assert (await chat(server, messages=history, tools=[])).choices[0].message.content == "You said: Rain."
 
 
-@pytest.mark.usefixtures("_template_with_tools")
 @pytest.mark.parametrize("as_kept", [lambda message: message, lambda message: message.model_dump()])
 async def test_a_streamed_call_as_the_client_keeps_it_goes_back_as_the_next_turn(
     server: RunningServer, as_kept: Callable[[Any], Any]
@@ -106,7 +100,6 @@ async def test_a_streamed_call_as_the_client_keeps_it_goes_back_as_the_next_turn
     assert (await trio.to_thread.run_sync(two_turns)).choices[0].message.content == "You said: Rain."
 
 
-@pytest.mark.usefixtures("_template_with_tools")
 async def test_with_tool_choice_none_nothing_is_called(server: RunningServer) -> None:
     answer = await chat(server, messages=said(CALL), tool_choice="none")
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (f"You said: {CALL}", "stop")
@@ -120,15 +113,9 @@ CALLED = {
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "x"}
 
 
-@pytest.mark.usefixtures("_template_with_tools")
 @pytest.mark.parametrize(
     ("options", "parameter"),
     [
-        # The mock engine follows no grammar, and says which field would need one.
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"tool_choice": {"type": "function", "function": {"name": "look"}}}, "tool_choice"),
-        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools[0].function.strict"),
         ({"tool_choice": "required", "tools": []}, "tool_choice"),
         ({"tool_choice": "any"}, "tool_choice"),
         ({"tool_choice": 1}, "tool_choice"),
@@ -139,9 +126,19 @@ RESULT = {"role": "tool", "tool_call_id": "c", "content": "x"}
         ({"tool_choice": {"type": "function", "function": {"name": "look"}, "x": 1}}, "tool_choice.x"),
         ({"tool_choice": {"type": "function", "function": {"name": "look", "y": 1}}}, "tool_choice.function.y"),
         ({"logprobs": True}, "logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"tools": TOOLS * 2}, "tools[1].function.name"),
         ({"tools": [{**TOOLS[0], "type": "shell"}]}, "tools[0].type"),
+        (
+            {
+                "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}],
+                "tool_choice": "required",
+            },
+            "tools[0].function.parameters",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}},
+            "response_format",
+        ),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"messages": [RESULT]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
@@ -169,23 +166,77 @@ async def test_what_of_tools_is_not_carried_out_is_refused_by_name(
     assert refused.value.param == parameter
 
 
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("options", "parameter"),
-    [
-        ({}, "tools"),
-        ({"tool_choice": "required"}, "tools"),
-        ({"tools": [], "tool_choice": "required"}, "tool_choice"),
-        ({"tools": [], "messages": [CALLED]}, "messages[0].tool_calls"),
-        ({"tools": [], "messages": [RESULT]}, "messages[0].role"),
-    ],
-    ids=["tools", "forced", "forced without tools", "calls", "results"],
+    ("choice", "reason"), [("required", "tool_calls"), ({"type": "function", "function": {"name": "look"}}, "stop")]
 )
-async def test_without_tools_in_the_template_they_are_refused_by_name(
-    engineless_server: RunningServer, options: dict[str, Any], parameter: str
+async def test_a_call_is_forced_on_a_model_whose_template_has_no_tools(
+    server: RunningServer, choice: Any, reason: str, stream: bool
 ) -> None:
-    with pytest.raises(openai.BadRequestError, match="chat template has no tools") as refused:
-        await chat(engineless_server, **{"messages": said("x"), **options})
-    assert refused.value.param == parameter
+    parameters = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 2**63 - 1}}, "required": ["n"]}
+    tools = [{"type": "function", "function": {"name": "look", "parameters": parameters, "strict": True}}]
+    made = await chat(server, messages=said("x"), tools=tools, tool_choice=choice, stream=stream)
+    choices = [one.choices[0] for one in made] if stream else made.choices
+    messages = [one.delta if stream else one.message for one in choices]
+    calls = [call for one in messages for call in one.tool_calls or ()]
+    assert [one.function.name for one in calls] == ["look"]
+    assert type(json.loads(calls[0].function.arguments)["n"]) is int
+    assert "".join(one.content or "" for one in messages) == ""
+    assert choices[-1].finish_reason == reason
+
+
+async def test_strict_functions_leave_the_model_free_to_answer(server: RunningServer) -> None:
+    strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
+    answer = await chat(server, messages=said("hello"), tools=strict, parallel_tool_calls=False)
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("You said: hello", "stop")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_forced_call_that_is_cut_is_told_as_far_as_it_came(server: RunningServer, stream: bool) -> None:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": "look", "parameters": parameters}}]
+    for length, arguments in ((3, None), (20, None), (60, '{"city": "You said:')):
+        made = await chat(
+            server, messages=said("hello"), tools=tools, tool_choice="required", max_tokens=length, stream=stream
+        )
+        choices = [one.choices[0] for one in made] if stream else made.choices
+        messages = [one.delta if stream else one.message for one in choices]
+        calls = [call for one in messages for call in one.tool_calls or ()]
+        assert "".join(one.content or "" for one in messages) == ""
+        assert choices[-1].finish_reason == "length"
+        assert len(calls) == (arguments is not None)
+        if arguments is not None:
+            assert calls[0].function.arguments.startswith(arguments)
+
+
+async def test_an_answer_with_tools_and_a_schema_follows_it_unless_it_calls(server: RunningServer) -> None:
+    schema = {"type": "object", "properties": {"a": {"const": 7}}, "required": ["a"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = (await chat(server, messages=said("x"), response_format=form)).choices[0]
+    assert json.loads(answer.message.content) == {"a": 7}
+    none = (await chat(server, messages=said("x"), response_format=form, tool_choice="none")).choices[0]
+    assert json.loads(none.message.content) == {"a": 7}
+    forced = (await chat(server, messages=said("x"), response_format=form, tool_choice="required")).choices[0]
+    assert forced.message.tool_calls[0].function.name == "look"
+    with pytest.raises(openai.BadRequestError) as refused:
+        await chat(
+            server,
+            messages=said("x"),
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}},
+        )
+    assert refused.value.param == "response_format"
+
+
+async def test_models_and_health_say_how_tools_are_told(server: RunningServer) -> None:
+    await server.until_engine_is("ready")
+    async with server.http() as http:
+        listed = (await http.get("/v1/models")).json()["data"][0]
+        assert (await http.get("/v1/models/mock")).json() == listed
+        assert (await http.get("/health/mlx")).json()["tools"] == "generic"
+    assert (listed["tools"], listed["state"], listed["context_length"]) == ("generic", "ready", 8192)
+    assert listed["max_model_len"] == listed["max_output_tokens"] == 8192
+    capabilities = listed["capabilities"]
+    assert (capabilities["tools"], capabilities["json_schema"], capabilities["vision"]) == (True, True, False)
 
 
 @pytest.mark.parametrize(

@@ -137,3 +137,55 @@ def test_what_is_no_call_stays_text_promise_17(body: str, closing: str) -> None:
     content, calls = read([text + tagged()])
     if closing:
         assert (content, calls) == (text, [ToolCall("look", "{}")]), "and the next call is one"
+
+
+def cut(
+    text: str, *, is_forced: bool = False, form: ToolCallFormat = ToolCallFormat.TAGGED
+) -> tuple[str, list[ToolCall]]:
+    """Content and calls of an answer that was cut for its length."""
+    reader = ToolCallReader(form, NAMES)
+    parts = reader.feed(text) + reader.finish(is_cut=True, is_forced=is_forced)
+    return "".join(one for one in parts if isinstance(one, str)), [one for one in parts if isinstance(one, ToolCall)]
+
+
+@pytest.mark.parametrize("form", ToolCallFormat)
+def test_a_call_that_is_cut_is_told_as_far_as_it_came_and_never_as_text(form: ToolCallFormat) -> None:
+    inside = '{"name": "look", "arguments": {"place": "Bonn, \\"north\\""}}'
+    whole = "[" + inside + "]" if form is ToolCallFormat.BARRED else "\n" + inside + "\n"
+    text = f"Wait. {form.opening}{whole}{form.closing}"
+    arguments = '{"place": "Bonn, \\"north\\""}'
+    named_at = text.index('look"') + 5
+    for length in range(text.index(form.opening) + len(form.opening), len(text) + 1):
+        content, calls = cut(text[:length], form=form)
+        assert content == "Wait."
+        assert len(calls) == (length >= named_at)
+        if calls:
+            assert calls[0].name == "look"
+            assert arguments.startswith(calls[0].arguments.removesuffix("}")) or json.loads(calls[0].arguments)
+
+
+@pytest.mark.parametrize("form", ToolCallFormat)
+def test_a_forced_call_that_is_cut_anywhere_is_no_text(form: ToolCallFormat) -> None:
+    inside = '{"name": "add", "arguments": {"a": 1}}'
+    whole = (
+        f"[{inside}, {inside}]" if form is ToolCallFormat.BARRED else f"{inside}{form.closing}\n{form.opening}{inside}"
+    )
+    text = f"{form.opening}{whole}{form.closing}"
+    counts = [len(cut(text[:length], is_forced=True, form=form)[1]) for length in range(len(text) + 1)]
+    assert all(cut(text[:length], is_forced=True, form=form)[0] == "" for length in range(len(text) + 1))
+    assert counts == sorted(counts)
+    assert counts[-1] == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call> is a mark",
+        '<tool_call>{"name": "other", "arg',
+        '<tool_call>{"other": 1',
+        "<tool_call>{broken",
+        "no <tool_",
+    ],
+)
+def test_what_is_cut_and_was_no_call_stays_text(text: str) -> None:
+    assert cut(text) == (text, [])

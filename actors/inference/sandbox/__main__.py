@@ -83,7 +83,8 @@ class ForkServer:
                     "vocabulary_size": text.vocabulary_size,
                     "context_tokens": text.context_tokens,
                     "stop_token_ids": sorted(text.stop_token_ids),
-                    "tool_call_format": None if text.tool_call_format is None else text.tool_call_format.name,
+                    "tool_call_format": text.tool_call_format.name,
+                    "has_tools": text.has_tools,
                     "decoding": text.decoding_json(),
                 },
             )

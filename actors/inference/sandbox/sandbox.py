@@ -357,12 +357,12 @@ _STEP_NAMES = {"template": "chat template", "tokenizer": "tokenizer"}
 
 
 def _report_of(told: dict[str, Any]) -> TextReport:
-    form = told["tool_call_format"]
     return TextReport(
         vocabulary_size=told["vocabulary_size"],
         context_tokens=told["context_tokens"],
         stop_token_ids=frozenset(told["stop_token_ids"]),
-        tool_call_format=None if form is None else ToolCallFormat[form],
+        tool_call_format=ToolCallFormat[told["tool_call_format"]],
+        has_tools=told["has_tools"],
         decoding=told["decoding"],
     )
 
@@ -372,7 +372,7 @@ def _form_of(generate: Generate) -> bytes | None:
     rule = generate.call_rule if isinstance(generate, GenerateWithTools) else None
     if generate.response_schema is None and rule is None:
         return None
-    return pickle.dumps((generate.response_schema, None if rule is None else rule.as_data()))
+    return pickle.dumps((generate.response_schema, None if rule is None else rule.as_text()))
 
 
 def _reason(status: int, limits: JobLimits) -> str:

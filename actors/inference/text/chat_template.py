@@ -17,6 +17,7 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
+from actors.inference.text.generic_tools import GENERIC_FORMAT, plain_turns
 from actors.inference.text.special_texts import Guard
 from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Role
@@ -48,8 +49,11 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _now
         self._template = environment.from_string(source)
         self._special_tokens = special_tokens
-        self.tool_call_format = _tool_call_format(environment, source)
-        """How it writes calls of tools; None where it has no tools, or writes calls in a form that we do not read."""
+        own_format = _tool_call_format(environment, source)
+        self.has_tools = own_format is not None
+        """Whether it has tools itself, and writes calls in a form that we read. Else they are described in a message."""
+        self.tool_call_format = own_format or GENERIC_FORMAT
+        """How calls of tools are written in its prompts."""
 
     def render(self, messages: Sequence[ChatMessage], guard: Guard | None = None) -> str:
         """The prompt text, ending where the assistant's answer begins; with guards where the messages need any.
@@ -69,13 +73,35 @@ class ChatTemplate:
         a function that it would leave out.
         """
         if self.tool_call_format is not request.tool_call_format:
-            raise TemplateRefused("this model's chat template has no tools, or calls them in another form")
-        text = self._render(request.turns, request.tools, guard)
-        self._check_system_turns(request.turns, request.tools, text, guard)
+            raise TemplateRefused("this model's chat template calls tools in another form")
+        if self.has_tools:
+            text = self._render(request.turns, request.tools, guard)
+            self._check_system_turns(request.turns, request.tools, text, guard)
+        else:
+            text = self._render_generic(request, guard)
         plain = text if guard is None else guard.removed(text)
         for tool in request.tools or ():
             if tool["function"]["name"] not in plain:
                 raise TemplateRefused(f"it leaves out the function {tool['function']['name']}")
+        return text
+
+    def _render_generic(self, request: GenerateWithTools, guard: Guard | None) -> str:
+        """For a template without tools: they are described in a message, of the system where there is a place for one."""
+        turns, tools = request.turns, request.tools
+        if guard is not None:
+            # Here already: the marks that are written round calls are not the messages' own.
+            turns, tools = guard.applied(turns), guard.applied(tools)
+        plain = plain_turns(turns, tools)
+        try:
+            text = self._render(plain)
+        except TemplateRefused:
+            if not tools:
+                raise
+            text = ""
+        if tools and plain[0]["content"].strip() not in text:
+            plain = plain_turns(turns, tools, has_system=False)
+            text = self._render(plain)
+        self._check_system_turns(plain, None, text, None)
         return text
 
     def _render(

@@ -20,7 +20,8 @@ class TextReport:
     vocabulary_size: int
     context_tokens: int
     stop_token_ids: frozenset[int]
-    tool_call_format: ToolCallFormat | None
+    tool_call_format: ToolCallFormat
+    has_tools: bool
     decoding: str = field(repr=False)
     """What `TokenText.of_json` takes."""
 
@@ -35,7 +36,7 @@ class SandboxedText(TokenText):
         self.vocabulary_size = report.vocabulary_size
         self.context_tokens = report.context_tokens
         self.stop_token_ids = report.stop_token_ids
-        self.tool_call_format = report.tool_call_format
+        self.tool_call_format, self.has_tools = report.tool_call_format, report.has_tools
 
     def encode(self, request: Generate) -> list[int]:
         """Never called: `PromptEncoder` asks the sandbox."""

@@ -24,10 +24,12 @@ from actors.inference.text.checkpoint_files import (
     special_tokens,
     tokenizer_content,
 )
+from actors.inference.text.generic_tools import GENERIC_FORMAT
+from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.special_texts import Guard, PromptTokenizer, SpecialTextRefused
 from actors.inference.text.token_bytes import OneToken, name_of
 from actors.inference.text.token_text import TokenText, decoding_json, without_panics
-from actors.inference.tools import GenerateWithTools, ToolCallFormat
+from actors.inference.tools import CallRule, GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Generate
 
 __all__ = ["CheckpointText", "Detokenizer", "MockText", "TextModel"]
@@ -50,8 +52,10 @@ class TextModel(Protocol):
     context_tokens: int
     """Prompt and answer together fit in this."""
     stop_token_ids: frozenset[int]
-    tool_call_format: ToolCallFormat | None
-    """How the model writes calls of tools; None where its chat template has none."""
+    tool_call_format: ToolCallFormat
+    """How calls of tools are written."""
+    has_tools: bool
+    """Whether the model's own chat template has tools; else they are described to it in a generic form."""
 
     def encode(self, request: Generate) -> list[int]:
         """Prompt token ids, the schema checked too. Blocking CPU work. Raises `TemplateRefused` or `BadSchema`."""
@@ -81,6 +85,7 @@ class CheckpointText(TokenText):
         self._template = _template(folder, sources["default"], named)
         self._template_with_tools = _template(folder, sources.get("tool_use", sources["default"]), named)
         self.tool_call_format = self._template_with_tools.tool_call_format
+        self.has_tools = self._template_with_tools.has_tools
         try:
             content = tokenizer_content(content, settings, named)
             special_texts = _special_texts(content, self.tool_call_format)
@@ -115,8 +120,7 @@ class CheckpointText(TokenText):
             self.load_grammars("response_schema").check(request.response_schema)
         rule = request.call_rule if isinstance(request, GenerateWithTools) else None
         if rule is not None:
-            for function in rule.functions:
-                check_bounds(function.parameters, field=function.path)
+            _check_bounds_of(rule)
             tell_field(rule.asked_by)
             self.load_grammars(rule.asked_by).check_calls(rule, tell_field)
 
@@ -171,24 +175,37 @@ class MockText:
     """Bytes as tokens, for the mock engine: 256 bytes and one token that ends the answer."""
 
     END = 256
-    tool_call_format: ToolCallFormat | None = None
-    """It has no template; a test may say otherwise."""
+    tool_call_format: ToolCallFormat = GENERIC_FORMAT
+    has_tools = False
+    """It has no template."""
 
     def __init__(self, context_tokens: int = 8192) -> None:
+        """``context_tokens`` are bytes here."""
+        self._grammars: Grammars | None = None
+        self._grammars_lock = threading.Lock()
         self.vocabulary_size = 257
         self.context_tokens = context_tokens
         self.stop_token_ids = frozenset({self.END})
 
     def encode(self, request: Generate) -> list[int]:
-        """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`: it follows none; `TemplateRefused` for tools."""
-        if isinstance(request, GenerateWithTools) and request.tool_call_format is not self.tool_call_format:
-            raise TemplateRefused("the mock engine has no tools")
-        if isinstance(request, GenerateWithTools) and request.call_rule is not None:
-            raise BadSchema("the mock engine forces no calls into a form", field=request.call_rule.asked_by)
+        """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`; `TemplateRefused` for another form of calls."""
+        if isinstance(request, GenerateWithTools):
+            if request.tool_call_format is not self.tool_call_format:
+                raise TemplateRefused("the mock engine calls tools in another form")
+            if request.call_rule is not None:
+                _check_bounds_of(request.call_rule)
+                self._made_grammars().check_calls(request.call_rule)
         if request.response_schema is not None:
-            raise BadSchema("the mock engine follows no schemas")
+            check_bounds(request.response_schema)
+            self._made_grammars().check(request.response_schema)
         messages: Sequence[ChatMessage] = request.messages or ()
         return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
+
+    def _made_grammars(self) -> Grammars:
+        with self._grammars_lock:
+            if self._grammars is None:
+                self._grammars = mock_grammars()
+            return self._grammars
 
     def token_text(self, token_id: int) -> OneToken:
         """One byte."""
@@ -213,16 +230,20 @@ class _ByteDetokenizer:
         return self._decoder.decode(b"", True)
 
 
-def _special_texts(content: dict[str, Any], tool_call_format: ToolCallFormat | None) -> list[str]:
+def _check_bounds_of(rule: CallRule) -> None:
+    for function in rule.functions:
+        check_bounds(function.parameters, field=function.path)
+    check_bounds(rule.answer_schema)
+
+
+def _special_texts(content: dict[str, Any], tool_call_format: ToolCallFormat) -> list[str]:
     """What no message may write: special tokens, and the marks of tool calls where they are tokens."""
-    marks = () if tool_call_format is None else tool_call_format.value
+    marks = tool_call_format.value
     return [one["content"] for one in content["added_tokens"] if one.get("special") or one["content"] in marks]
 
 
-def _with_visible_calls(content: dict[str, Any], tool_call_format: ToolCallFormat | None) -> dict[str, Any]:
+def _with_visible_calls(content: dict[str, Any], tool_call_format: ToolCallFormat) -> dict[str, Any]:
     """The same with the marks of tool calls as ordinary tokens: special ones would never be seen in the text."""
-    if tool_call_format is None:
-        return content
     marks = tool_call_format.value
     added = [{**one, "special": one["special"] and one["content"] not in marks} for one in content["added_tokens"]]
     return {**content, "added_tokens": added}

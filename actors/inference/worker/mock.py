@@ -1,7 +1,8 @@
 """The mock engine's step function: the same worker, pipe and batch rules, and no model.
 
 Its answers are a plain function of the prompt: ``count to N`` is answered with the numbers, ``which model`` with
-its name, anything else with the prompt itself. It serves fast tests and development, and nothing in health pretends otherwise.
+its name, anything else with the prompt itself. Where an answer is held to a schema, or to calls of tools, it is as much of this
+text as fits, and otherwise as little as the form allows. It serves fast tests and development, and nothing in health pretends otherwise.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 import time
 from typing import Any
 
+from actors.inference.grammar import Grammars, Matcher
+from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import MockText
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.stepper import Emitted, Row, StepResult
@@ -19,6 +22,8 @@ __all__ = ["MockStepper"]
 
 READ_TOKENS = 512
 """Prompt tokens that a step reads, all rows together; longer prompts take several steps, as on a real model."""
+_ENDINGS = (MockText.END, *b'"}],0a')
+"""What an answer that is held to a form takes where it may, the first that is allowed; a bracket in a string ends nothing."""
 _COUNT = re.compile(r"count to (\d{1,6})")
 
 
@@ -29,7 +34,8 @@ class MockStepper:
         """``step_seconds`` is what each step takes, for tests that need a busy engine."""
         self._name = name
         self._step_seconds = step_seconds
-        self._rows: dict[int, tuple[Row, bytes]] = {}
+        self._rows: dict[int, _Answer] = {}
+        self._grammars: Grammars | None = None
         self._unread: dict[int, int] = {}
         """Prompt tokens that no step has read yet, by row."""
         self._warm_steps = warm_up(self, b"warm")
@@ -53,8 +59,16 @@ class MockStepper:
 
     def admit(self, row: Row, prepared: Any = None) -> None:
         """Take a row."""
-        self._rows[row.row] = (row, _answer(bytes(row.prompt_ids), self._name))
+        self._rows[row.row] = _Answer(row, _answer(bytes(row.prompt_ids), self._name), self._matcher(row))
         self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))
+
+    def _matcher(self, row: Row) -> Matcher | None:
+        followed = row.response_schema if row.call_rule is None else row.call_rule
+        if followed is None:
+            return None
+        if self._grammars is None:
+            self._grammars = mock_grammars()
+        return self._grammars.matcher(followed, ())
 
     def cancel(self, row: int) -> None:
         """Drop a row."""
@@ -89,9 +103,8 @@ class MockStepper:
         for number in rows:
             if number in self._unread:
                 continue
-            row, answer = self._rows[number]
-            position = len(row.emitted_ids)
-            token = answer[position] if position < len(answer) else MockText.END
+            answer = self._rows[number]
+            row, token = answer.row, answer.next_token()
             row.emitted_ids.append(token)
             finish = "stop" if token in row.stop_ids else None
             if finish is None and len(row.emitted_ids) >= row.max_tokens:
@@ -106,6 +119,37 @@ class MockStepper:
     def memory(self) -> dict[str, float]:
         """The process alone."""
         return {"resident": resident_bytes()}
+
+
+class _Answer:
+    """One row's answer, token by token."""
+
+    def __init__(self, row: Row, text: bytes, matcher: Matcher | None) -> None:
+        """Of a row that goes on after a worker's death the tokens so far are taken again."""
+        self.row = row
+        self._text = text
+        self._matcher = matcher
+        self._told = 0
+        """Bytes of the text that are in the answer."""
+        for token in row.emitted_ids:
+            self._take(token)
+
+    def next_token(self) -> int:
+        """The next byte of the text, or the end; where that is not allowed, what comes soonest to an end. Raises `BadSchema`."""
+        token = self._text[self._told] if self._told < len(self._text) else MockText.END
+        if self._matcher is not None:
+            words = self._matcher.mask()
+            allowed = [one for one in range(MockText.END + 1) if words[one >> 5] >> (one & 31) & 1]
+            if token not in allowed:
+                token = next((one for one in _ENDINGS if one in allowed), allowed[-1])
+        self._take(token)
+        return token
+
+    def _take(self, token: int) -> None:
+        if self._told < len(self._text) and token == self._text[self._told]:
+            self._told += 1
+        if self._matcher is not None and token != MockText.END:
+            self._matcher.take(token)
 
 
 def _answer(prompt: bytes, name: str) -> bytes:

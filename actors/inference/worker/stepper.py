@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Protocol
 
 from attrs import define, field, frozen
@@ -43,7 +44,7 @@ class Row:
         """From the data of an `admit` frame."""
         sampling = dict(data["sampling"])
         sampling["logit_bias"] = {int(token): bias for token, bias in sampling["logit_bias"].items()}
-        call_rule = data.get("call_rule")
+        call_rule, schema = data.get("call_rule"), data.get("response_schema")
         return cls(
             row=data["row"],
             prompt_ids=list(data["prompt_ids"]),
@@ -52,8 +53,8 @@ class Row:
             stop_ids=frozenset(data["stop_ids"]),
             sampling=Sampling(**sampling),
             domain=data.get("domain", ""),
-            response_schema=data.get("response_schema"),
-            call_rule=None if call_rule is None else CallRule.from_data(call_rule),
+            response_schema=None if schema is None else json.loads(schema),
+            call_rule=None if call_rule is None else CallRule.from_text(call_rule),
             alternatives=data.get("alternatives"),
         )
 

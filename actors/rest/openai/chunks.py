@@ -9,7 +9,7 @@ from typing import Any
 from actors.inference.messages import GenerationTokens
 from actors.rest.openai.replies import ReplyHead, chat_chunk, chat_part_chunk, completion_chunk, finish_reason_of
 from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
-from protocol.events import Done
+from protocol.events import Done, FinishReason
 
 __all__ = ["CallChunks", "TextChunks", "call_id"]
 
@@ -53,7 +53,9 @@ class CallChunks:
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
         """What was held back, and the last, which says why it ended."""
-        yield from self._made_of(self._reader.finish())
+        yield from self._made_of(
+            self._reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=self._head.is_forced)
+        )
         yield chat_chunk(self._head, (), finish_reason=finish_reason_of(self._head, done, has_calls=self._calls > 0))
 
     def _made_of(self, parts: Sequence[str | ToolCall]) -> Iterator[dict[str, Any]]:

@@ -38,6 +38,8 @@ class ReplyHead:
     includes_usage: bool = False
     """True where each chunk of the stream has a `usage`, null but in the last."""
     has_logprobs: bool = False
+    is_forced: bool = False
+    """True where the answer must be calls of tools and nothing else."""
     names_function: bool = False
     """True where the client said which function to call."""
 
@@ -58,12 +60,14 @@ def models(engine: EngineHealth, created: int) -> dict[str, Any]:
         "max_model_len": engine.context_tokens,
         "max_output_tokens": engine.context_tokens,
         "state": engine.state,
+        # Whether the model's own chat template has tools, or they are described to it.
+        "tools": "template" if engine.has_tools else "generic",
         "capabilities": {
             "chat": True,
             "completions": True,
             "streaming": True,
-            "tools": engine.tool_call_format is not None,
-            "json_schema": engine.engine != "mock",
+            "tools": True,
+            "json_schema": True,
             "logprobs": True,
             "vision": False,
             "audio": False,
@@ -99,7 +103,7 @@ def chat_with_calls(
     """The whole answer of a chat with tools; ``make_id`` names a call."""
     content = "".join(one for one in parts if isinstance(one, str))
     calls = [{"id": make_id(), **_called(one)} for one in parts if isinstance(one, ToolCall)]
-    message: dict[str, Any] = {"role": "assistant", "content": None if calls and not content else content}
+    message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls or head.is_forced else "")}
     message |= {"refusal": None, **({"tool_calls": calls} if calls else {})}
     choice = {
         "index": 0,

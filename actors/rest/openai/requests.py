@@ -6,7 +6,6 @@ is passed over or refused, is in the table of `fields.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from attrs import Attribute, field, frozen
@@ -37,10 +36,6 @@ MAXIMUM_STOPS = 16
 LEAST_TOP_P = 1e-6
 """With so little, the likeliest token is all there is."""
 SEEDS = 2**53
-NO_TOOLS = (
-    "is not supported: the loaded model's chat template has no tools; turn tools (agent mode) off in the editor, or load a "
-    "model that has them"
-)
 
 
 def _text_alone(_: object, attribute: Attribute[Any], value: Any) -> None:
@@ -182,6 +177,11 @@ class ChatCompletionRequest(_Sampling):
         return callable_names(self.tools or (), self.tool_choice)
 
     @property
+    def must_call(self) -> bool:
+        """Whether the answer must be calls and nothing else."""
+        return self.tool_choice == "required" or self.names_function
+
+    @property
     def names_function(self) -> bool:
         """Whether it says which function to call."""
         return named_function(self.tool_choice) is not None
@@ -231,50 +231,45 @@ def read_completion(body: dict[str, Any]) -> tuple[CompletionRequest, list[str]]
     return request, ignored
 
 
-def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCallFormat | None) -> Generate:
-    """The engine's request for a chat completion, for a model that calls tools in that form, or has none.
+def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCallFormat) -> Generate:
+    """The engine's request for a chat completion, for a model that calls tools in that form.
 
     Raises `InvalidField`, named as the client wrote it.
     """
-    of_tools = next(_fields_of_tools(request), None)
-    if of_tools is None:
-        return _from_chat(request, Generate)
+    schema = None if request.response_format is None else request.response_format.schema
+    if not _has_tools(request):
+        return _from_chat(request, Generate, response_schema=schema)
     try:
-        if tool_call_format is None:
-            raise FieldFault(of_tools, NO_TOOLS)
         _check_tools(request)
         turns = turns_of(request.messages)
     except FieldFault as fault:
         raise _as_written(fault) from None
+    rule = call_rule(
+        request.tools or (), request.tool_choice, request.parallel_tool_calls, tool_call_format, answer_schema=schema
+    )
     return _from_chat(
         request,
         GenerateWithTools,
         turns=turns,
         tools=as_templates_know(request.tools or ()) if request.callable_names else None,
         tool_call_format=tool_call_format,
-        call_rule=call_rule(request.tools or (), request.tool_choice, request.parallel_tool_calls, tool_call_format),
+        call_rule=rule,
+        # With a rule the answer is a call, or follows the schema that is part of the rule.
+        response_schema=schema if rule is None else None,
     )
 
 
-def _fields_of_tools(request: ChatCompletionRequest) -> Iterator[str]:
-    """Paths of what only a model with tools can be given. An empty list, and the wish for none, ask for nothing."""
-    if request.tools:
-        yield "tools"
-    if request.tool_choice not in (None, "none", "auto"):
-        yield "tool_choice"
-    for index, one in enumerate(request.messages):
-        if one.role == "tool":
-            yield f"messages[{index}].role"
-        if one.tool_calls:
-            yield f"messages[{index}].tool_calls"
+def _has_tools(request: ChatCompletionRequest) -> bool:
+    """Whether anything of it is for a template with tools. An empty list, and the wish for none, ask for nothing."""
+    if request.tools or request.tool_choice not in (None, "none", "auto"):
+        return True
+    return any(one.role == "tool" or one.tool_calls or one.name for one in request.messages)
 
 
 def _check_tools(request: ChatCompletionRequest) -> None:
     check_choice(request.tools or (), request.tool_choice)
     if request.callable_names and request.logprobs:
         raise FieldFault("logprobs", "may not be given with tools: calls have no tokens of their own in the reply")
-    if request.callable_names and request.response_format is not None and request.response_format.schema is not None:
-        raise FieldFault("response_format", "may not be given with tools: a call does not follow the schema")
 
 
 def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: Any) -> Generate:
@@ -287,7 +282,6 @@ def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: A
         ],
         max_tokens=request.max_completion_tokens or request.max_tokens,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-        response_schema=None if request.response_format is None else request.response_format.schema,
         **fields,
     )
 

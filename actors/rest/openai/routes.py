@@ -41,7 +41,7 @@ from actors.rest.problems import problem_of
 from actors.rest.rooms import Rooms, identity
 from protocol.codec import encode
 from protocol.errors import ErrorCode
-from protocol.events import Done
+from protocol.events import Done, FinishReason
 from protocol.json_text import parse_object
 
 __all__ = ["register_openai"]
@@ -105,12 +105,12 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             is_chat=True,
             includes_usage=wanted.includes_usage,
             has_logprobs=bool(wanted.logprobs),
+            is_forced=wanted.must_call,
             names_function=wanted.names_function,
         )
         follower = GenerationFollower(rooms.inference)
         await follower.start(who, generate)
         if names := wanted.callable_names:
-            assert health.tool_call_format is not None
             reader = ToolCallReader(health.tool_call_format, names)
             if wanted.stream:
                 return event_stream(_stream(head, follower, CallChunks(head, reader)))
@@ -156,7 +156,8 @@ async def _whole(head: ReplyHead, follower: GenerationFollower) -> dict[str, Any
 
 async def _whole_with_calls(head: ReplyHead, follower: GenerationFollower, reader: ToolCallReader) -> dict[str, Any]:
     tokens, done = await _all(follower)
-    parts = reader.feed("".join(one.text for one in tokens)) + reader.finish()
+    parts = reader.feed("".join(one.text for one in tokens))
+    parts += reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=head.is_forced)
     return chat_with_calls(head, parts, done, make_id=call_id)
 
 

@@ -7,6 +7,7 @@ client can show it, and neither loses the answer nor calls what nobody offered.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any, NoReturn
 
@@ -16,6 +17,12 @@ from actors.inference.messages import ToolCallFormat
 
 __all__ = ["ToolCall", "ToolCallReader"]
 
+_DECODER = json.JSONDecoder()
+_BEGUN = re.compile(
+    r'\{\s*"name"\s*:\s*"(?P<name>[A-Za-z0-9_-]+)"\s*(?:,\s*(?:"(?:arguments|parameters)"\s*:\s*(?P<arguments>.*)|[^:]*))?$',
+    re.DOTALL,
+)
+"""A call that was cut, from its name on. Where the arguments had not begun there are none."""
 _STARTS = {ToolCallFormat.TAGGED: "{", ToolCallFormat.BARRED: "[{"}
 """What the JSON of a call may begin with."""
 
@@ -58,16 +65,25 @@ class ToolCallReader:
             pass
         return _joined(parts)
 
-    def finish(self) -> list[str | ToolCall]:
-        """What was held back, once no more text can come. A last call counts without its closing mark if it is whole."""
+    def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[str | ToolCall]:
+        """What was held back, once no more text can come. A last call counts without its closing mark if it is whole.
+
+        Of an answer that ``is_cut`` for its length a last call comes as far as it was made, its arguments part of a JSON
+        text; before its name it is nothing, and no text either. One that ``is_forced`` has no text at all.
+        """
         parts: list[str | ToolCall] = []
         while self._call_at >= 0:
             start = self._call_at + len(self._format.opening)
-            if not self._take_call(self._held[start:], "", parts):
+            if self._take_call(self._held[start:], "", parts):
+                pass
+            elif is_cut and (begun := _begun_calls(self._held[start:], self._names, self._format.closing)) is not None:
+                parts += begun
+                self._held, self._call_at = "", -1
+            else:
                 self._give_up(parts)
             while self._advance(parts):
                 pass
-        if self._held and not (self._after_call and not self._held.strip()):
+        if self._held and not is_forced and not (self._after_call and not self._held.strip()):
             parts.append(self._held)
         self._held = ""
         return _joined(parts)
@@ -178,6 +194,40 @@ def _calls(body: str, names: frozenset[str]) -> list[ToolCall] | None:
     entries = content if isinstance(content, list) else [content]
     calls = [_call(one, names) for one in entries]
     return [one for one in calls if one is not None] if calls and None not in calls else None
+
+
+def _begun_calls(body: str, names: frozenset[str], closing: str) -> list[ToolCall] | None:
+    """The calls of a text that was cut in the middle of one: whole ones and, where its name was told, the last as it is.
+
+    None where it is no call of these functions.
+    """
+    text = body.lstrip().removeprefix("[")
+    calls: list[ToolCall] = []
+    while text := text.lstrip(" ,\n\t\r"):
+        try:
+            content, end = _DECODER.raw_decode(text)
+        except (ValueError, RecursionError):
+            break
+        whole = _call(content, names)
+        if whole is None:
+            return None
+        calls.append(whole)
+        text = text[end:]
+        if closing.startswith(text.lstrip().removeprefix("]").lstrip()):
+            return calls
+    begun = _BEGUN.match(text)
+    if begun is None:
+        # Before its name is told nothing can be called; what is there must be on the way to it.
+        return calls if not text or _is_begun(text) else None
+    name = begun["name"]
+    if name not in names:
+        return None
+    return [*calls, ToolCall(name, begun["arguments"] or "")]
+
+
+def _is_begun(text: str) -> bool:
+    squeezed = "".join(text.split())
+    return squeezed.startswith('{"name":"') or '{"name":"'.startswith(squeezed)
 
 
 def _call(content: Any, names: frozenset[str]) -> ToolCall | None:

@@ -70,9 +70,17 @@ def check_choice(tools: Sequence[Tool], choice: Any) -> None:
 
 
 def call_rule(
-    tools: Sequence[Tool], choice: Any, parallel_tool_calls: bool | None, tool_call_format: ToolCallFormat
+    tools: Sequence[Tool],
+    choice: Any,
+    parallel_tool_calls: bool | None,
+    tool_call_format: ToolCallFormat,
+    *,
+    answer_schema: dict[str, Any] | None = None,
 ) -> CallRule | None:
-    """What the answer's calls are held to; None where the model is free. The choice was checked."""
+    """What the answer's calls are held to; None where the model is free. The choice was checked.
+
+    With ``answer_schema`` an answer that calls nothing follows that.
+    """
     names = callable_names(tools, choice)
     functions = tuple(
         CallableFunction(
@@ -90,6 +98,8 @@ def call_rule(
         asked_by = "parallel_tool_calls"
     elif strict is not None:
         asked_by = f"tools[{strict}].function.strict"
+    elif answer_schema is not None:
+        asked_by = "response_format"
     else:
         return None
     if not functions:
@@ -101,4 +111,5 @@ def call_rule(
         # A named function is called once, as OpenAI does it.
         most_calls=1 if is_named or parallel_tool_calls is False else MOST_CALLS,
         asked_by=asked_by,
+        answer_schema=answer_schema,
     )
