@@ -21,6 +21,7 @@ from rich.table import Table
 from actors.command_line.chat_input import COMMANDS, Slash
 from actors.command_line.screen import markdown
 from actors.command_line.terminal_text import one_line
+from actors.rest.conversation_export import turn_as_markdown
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
 from protocol.errors import ErrorCode
@@ -246,7 +247,7 @@ class ChatSession:
 
     async def _save(self, name: str) -> None:
         parts = [
-            f"## {'You' if turn['role'] == 'user' else 'LeanVibe'} ({turn['time']})\n\n{turn['content']}\n"
+            turn_as_markdown(f"{'You' if turn['role'] == 'user' else 'LeanVibe'} ({turn['time']})", turn["content"])
             for turn in await self._turns()
         ]
         path = await trio.to_thread.run_sync(_write_new, name, "\n".join([f"# {self.conversation}\n", *parts]))

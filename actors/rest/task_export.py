@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -20,6 +21,8 @@ from protocol.tasks import BULK_ITEMS, ImportedTask, TaskExport, TaskFilter, Tas
 __all__ = ["export_response", "importable", "spreadsheet_cell"]
 
 FIELDS = tuple(one.name for one in attrs.fields(ImportedTask))
+# Signs of other widths are taken for the same by some; nothing but spaces and quotation marks may stand before one.
+_FORMULA = re.compile('((?:^|[;|\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029])[\\s"\u00a0\ufeff]*)([=+\\-@＝＋－＠﹢﹣﹦﹫])')
 ReadPage = Callable[[TaskList], Awaitable[TaskPage]]
 
 
@@ -58,7 +61,8 @@ async def _as_json(pages: AsyncGenerator[TaskPage, None]) -> AsyncGenerator[byte
 
 async def _as_csv(pages: AsyncGenerator[TaskPage, None]) -> AsyncGenerator[bytes, None]:
     text = io.StringIO()
-    writer = csv.writer(text)
+    # All are quoted: what separates cells for others stands inside of quotation marks wherever they hold.
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow(FIELDS)
     async with aclosing(pages):
         async for page in pages:
@@ -84,9 +88,15 @@ def importable(task: Task) -> dict[str, Any]:
 
 
 def spreadsheet_cell(value: Any) -> str:
-    """A value as a cell; lists are JSON. Text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    """A value as a cell; lists are JSON. Text that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    Which separator a spreadsheet takes depends on its language, so a cell begins, for one or another of them, after
+    each `;`, `|`, tab or line break too, and quotation marks there may be dropped. In JSON it is an escape instead, so
+    that the list stays one.
+    """
     if value is None:
         return ""
     if not isinstance(value, str):
-        return encode([value]).decode()[1:-1]
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        return _FORMULA.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", encode([value]).decode()[1:-1])
+    safe = _FORMULA.sub(r"\1'\2", value)
+    return f"'{safe}" if safe.startswith(("\t", "\r", "\n")) else safe
