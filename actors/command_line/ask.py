@@ -13,7 +13,7 @@ import trio
 
 from actors.command_line.borrowed_server import server_for
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
-from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
+from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.outage import Outage
 from actors.command_line.printing import AnswerPrinter, print_json
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
@@ -57,9 +57,9 @@ def ask(
     except FieldFault as error:
         fail(f"--{error.path.replace('_', '-')} {error.problem}", status=2)
 
-    async def put(websocket_url: str, credentials: Credentials) -> None:
+    async def put(address: str | Callable[[], str], credentials: Credentials) -> None:
         async with connect(
-            websocket_url,
+            address,
             client_id=client_name_default(),
             agent="leanvibe ask",
             token=credentials.token,
@@ -82,7 +82,7 @@ def ask(
         return
     with server_for(settings) as server:
         here = credentials_here(settings, server)
-        run_until_interrupted(lambda: put(server.websocket_url, here))
+        run_until_interrupted(lambda: put(address_of(settings, server), here))
 
 
 async def stream_answer(client: Client, generate: Generate, piece: Callable[[str], None]) -> tuple[str, dict[str, Any]]:

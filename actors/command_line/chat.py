@@ -6,6 +6,7 @@ import datetime
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ from actors.command_line.borrowed_server import server_for
 from actors.command_line.chat_input import BadCommand, LineCollector, parse_slash
 from actors.command_line.chat_session import ChatSession
 from actors.command_line.credentials import Credentials, credentials_here
-from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
+from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.outage import Outage
 from actors.command_line.printing import print_line
 from actors.command_line.screen import Screen
@@ -45,9 +46,9 @@ def chat(
     console = Screen(markup=True)
     outage = Outage(lambda text: console.print(f"[yellow]{text}[/yellow]"))
 
-    async def talk(websocket_url: str, rest_url: str, credentials: Credentials) -> None:
+    async def talk(address: Callable[[], str], rest_url: str, credentials: Credentials) -> None:
         async with connect(
-            websocket_url,
+            address,
             client_id=client_name_default(),
             agent="leanvibe chat",
             token=credentials.token,
@@ -72,7 +73,7 @@ def chat(
 
     with server_for(settings) as server:
         credentials = credentials_here(settings, server)
-        run_until_interrupted(lambda: talk(server.websocket_url, server.rest_url, credentials))
+        run_until_interrupted(lambda: talk(address_of(settings, server), server.rest_url, credentials))
 
 
 def new_conversation() -> str:

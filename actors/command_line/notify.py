@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -14,7 +15,14 @@ from rich.table import Table
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.desktop import DesktopMissing, desktop_program, show_on_desktop
-from actors.command_line.options import client_name_default, data_dir_option, fail, find_server, settings_from
+from actors.command_line.options import (
+    address_of,
+    client_name_default,
+    data_dir_option,
+    fail,
+    find_server,
+    settings_from,
+)
 from actors.command_line.outage import Outage
 from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.rest_call import RestFailed, rest_call
@@ -39,15 +47,10 @@ class _Place:
     """Which server and whose notifications."""
 
     rest_url: str
-    websocket_url: str
     client_id: str
     credentials: Credentials
-    settings: Settings
-
-    def address(self) -> str:
-        """Where the server is now: one that was started again may have taken other ports."""
-        found = find_server(self.settings)
-        return self.websocket_url if found is None else found.websocket_url
+    address: Callable[[], str]
+    """Where its WebSocket is now."""
 
     def call(self, method: str, path: str = "", body: Any = None, **query: Any) -> Any:
         """Ask the server; ends the command with what it says is wrong."""
@@ -75,7 +78,7 @@ def _place(found: tuple[Settings, str]) -> _Place:
     server = find_server(settings)
     if server is None:
         fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
-    return _Place(server.rest_url, server.websocket_url, client_id, credentials_here(settings, server), settings)
+    return _Place(server.rest_url, client_id, credentials_here(settings, server), address_of(settings, server))
 
 
 @notify.command()

@@ -15,7 +15,7 @@ from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, read_server_file
 from actors.settings import Settings, SettingsFault, load_settings
 
-__all__ = ["client_name_default", "data_dir_option", "fail", "find_server", "settings_from"]
+__all__ = ["address_of", "client_name_default", "data_dir_option", "fail", "find_server", "settings_from"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,6 +42,15 @@ def settings_from(**overrides: Any) -> Settings:
 def find_server(settings: Settings) -> ServerFile | None:
     """The running server of this data folder, if there is one."""
     return read_server_file(settings.data_dir)
+
+
+def address_of(settings: Settings, server: ServerFile) -> Callable[[], str]:
+    """Where the WebSocket of this server is whenever it is asked: one that was started again may have other ports."""
+
+    def address() -> str:
+        return (find_server(settings) or server).websocket_url
+
+    return address
 
 
 def client_name_default() -> str:

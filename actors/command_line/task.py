@@ -11,7 +11,14 @@ from rich.live import Live
 
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.credentials import credentials_elsewhere, credentials_here
-from actors.command_line.options import client_name_default, data_dir_option, fail, find_server, settings_from
+from actors.command_line.options import (
+    address_of,
+    client_name_default,
+    data_dir_option,
+    fail,
+    find_server,
+    settings_from,
+)
 from actors.command_line.outage import Outage
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
@@ -56,13 +63,9 @@ def _run(
         if server is None:
             fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
         credentials = credentials_here(settings, server)
+        address: str | Callable[[], str] = address_of(settings, server)
     else:
-        credentials = credentials_elsewhere(settings, url)
-
-    def address() -> str:
-        # One that was started again may have taken other ports.
-        found = None if server is None else find_server(settings) or server
-        return url or "" if found is None else found.websocket_url
+        credentials, address = credentials_elsewhere(settings, url), url
 
     async def connected() -> None:
         async with connect(

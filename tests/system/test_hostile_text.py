@@ -91,11 +91,13 @@ def on_terminal(server: ServingProcess, *command: str) -> str:
 
 
 @contextmanager
-def terminal(server: ServingProcess, *command: str) -> Iterator[tuple[subprocess.Popen[bytes], Any, Any]]:
+def terminal(
+    server: ServingProcess, *command: str, **settings: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Any, Any]]:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         command,
-        env={**environment(server.data_folder), "TERM": "xterm-256color", "COLUMNS": "400", "LINES": "60"},
+        env={**environment(server.data_folder), "TERM": "xterm-256color", "COLUMNS": "400", "LINES": "60", **settings},
         cwd=REPOSITORY,
         stdin=slave,
         stdout=slave,
