@@ -124,7 +124,7 @@ def make_tree(
                         ChildSpec(
                             id="writer",
                             start=lambda: Writer(
-                                writer_settings(settings, url),
+                                writer_settings(settings, url, about.rest_url),
                                 system.reference("storage/relay"),
                             ),
                         ),

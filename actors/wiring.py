@@ -45,6 +45,7 @@ from actors.rest.rooms import Rooms
 from actors.settings import Settings
 from actors.storage import tables as storage_tables
 from actors.storage.forgotten_clients import client_pruner
+from actors.storage.holding import holder_name
 from actors.storage.idempotency import KEPT_MILLISECONDS
 from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageWanted, prune_log
 from actors.storage.messages import LogPage, Operation, Query, Storage
@@ -152,10 +153,14 @@ def event_log(storage: Storage, notifications: ActorRef[Any]) -> EventLog:
     return EventLog(storage=storage, open=open_log, page=page, counts=counts, ack_to=notifications)
 
 
-def writer_settings(settings: Settings, url: URL) -> WriterSettings:
-    """What may be done to the database."""
+def writer_settings(settings: Settings, url: URL, address: str) -> WriterSettings:
+    """What may be done to the database, and by whom."""
     return WriterSettings(
-        url=url, operations=OPERATIONS, hook=trigger_hook(settings.push_hold_seconds), pruners=PRUNERS
+        url=url,
+        operations=OPERATIONS,
+        hook=trigger_hook(settings.push_hold_seconds),
+        pruners=PRUNERS,
+        holder=holder_name(address),
     )
 
 

@@ -39,11 +39,12 @@ async def storage_room(
     operations: Iterable[Operation[Any, Any]] = (),
     queries: Iterable[Query[Any, Any]] = (),
     hook: TriggerHook | None = None,
+    holder: str | None = None,
     children: Callable[[ActorSystem, Storage], Iterable[ChildSpec]] = lambda *_: (),
 ) -> AsyncIterator[StorageRoom]:
     """Run storage for a block, with ``children`` started after it (a room under test)."""
     directory, planner = Probe(), Probe()
-    settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook)
+    settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook, holder=holder)
     all_queries = (*LOG_QUERIES, *queries)
 
     def tree(system: ActorSystem) -> SupervisorSpec:

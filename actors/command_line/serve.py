@@ -9,11 +9,13 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
+from sqlalchemy.engine import URL
 
 from actors.access.rules import is_loopback
 from actors.access.store import load_tokens
@@ -27,6 +29,7 @@ from actors.queued_output import finish_output
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
+from actors.storage.holding import holder_name, holding_file
 from actors.storage.schema import prepare_database
 from actors.tls import CertificateFault, first_certificate, server_context
 
@@ -69,8 +72,8 @@ def serve(**options: Any) -> None:
     except OSError as error:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
     try:
-        _prepare_database(settings)
         with contextlib.ExitStack() as sockets:
+            sockets.enter_context(_prepared_database(settings))
             rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
             websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings)
@@ -110,13 +113,25 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         fail(str(error), status=2)
 
 
-def _prepare_database(settings: Settings) -> None:
-    """Bring it up to date, and see in it whether other machines may come."""
-    url = database_url(settings.database, settings.data_dir)
-    try:
-        prepare_database(url)
-    except DatabaseUnusable as error:
-        fail(str(error))
+@contextlib.contextmanager
+def _prepared_database(settings: Settings) -> Iterator[None]:
+    """Hold it for the block where it lies elsewhere, and bring it up to date."""
+    holder = holder_name(f"{settings.host}:{settings.port or 'a port of its own choice'}")
+    with contextlib.ExitStack() as held:
+        try:
+            url = database_url(settings.database, settings.data_dir)
+            held.enter_context(holding_file(url, holder, is_guarded=settings.database is None))
+            prepare_database(url, holder)
+        except DatabaseUnusable as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"the database cannot be used: {error.strerror}")
+        _look_into_database(settings, url)
+        yield
+
+
+def _look_into_database(settings: Settings, url: URL) -> None:
+    """See in it whether other machines may come."""
     if is_loopback(settings.host):
         return
     engine = open_engine(url, writes=False)

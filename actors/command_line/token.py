@@ -29,6 +29,7 @@ from actors.refusals import CommandRefused
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
+from actors.storage.holding import holder_name, holding_file
 from actors.storage.schema import prepare_database
 
 __all__ = ["stored_tokens", "token"]
@@ -161,13 +162,15 @@ def _database(settings: Settings) -> Iterator[Connection]:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
     try:
         url = database_url(settings.database, settings.data_dir)
-        prepare_database(url)
-        engine = open_engine(url, writes=True)
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
+        holder = holder_name("leanvibe token")
+        with holding_file(url, holder, is_guarded=settings.database is None):
+            prepare_database(url, holder)
+            engine = open_engine(url, writes=True, holder=holder)
+            try:
+                with engine.begin() as connection:
+                    yield connection
+            finally:
+                engine.dispose()
     except (DatabaseUnusable, CommandRefused) as error:
         fail(str(error))
     finally:

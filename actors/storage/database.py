@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy
 import trio
@@ -15,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
 from actors.storage.errors import DatabaseUnusable
+from actors.storage.holding import hold_session
 
 __all__ = ["FILE_NAME", "database_url", "dispose_at_end", "open_engine"]
 
@@ -22,6 +24,9 @@ FILE_NAME = "leanvibe.sqlite3"
 BUSY_SECONDS = 5.0
 STATEMENT_MILLISECONDS = 4000
 """PostgreSQL gives a statement up before the asker does, so that the outcome is known."""
+_NOTICE_CUTS = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+_NOTICE_CUTS_HERE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+"""Each side learns within half a minute that the other is gone without a word; hours, by default."""
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 """PostgreSQL keeps no U+0000 in a text, and neither driver encodes half of a surrogate pair."""
 
@@ -41,16 +46,21 @@ def database_url(configured: str | None, data_folder: Path) -> URL:
     raise DatabaseUnusable(f"`database` may be sqlite or postgresql, not {url.get_backend_name()}")
 
 
-def open_engine(url: URL, *, writes: bool, connections: int = 1) -> Engine:
+def open_engine(
+    url: URL, *, writes: bool, connections: int = 1, holder: str | None = None, must_exist: bool = False
+) -> Engine:
     """An engine whose transactions begin as the plan says; nothing is connected yet.
+
+    With a ``holder`` (`holding.holder_name`) each session of PostgreSQL holds the database or is none; for one connection
+    alone. With ``must_exist`` a file that is gone is not made anew.
 
     A writer's transaction takes SQLite's write lock at once (`BEGIN IMMEDIATE`), so that it never has to give up
     in the middle; a reader's sees one state of the database for as long as it lasts.
     """
     if url.get_backend_name() == "sqlite":
-        engine = _open_sqlite(url, writes=writes, connections=connections)
+        engine = _open_sqlite(url, writes=writes, connections=connections, must_exist=must_exist)
     else:
-        engine = _open_postgresql(url, connections=connections)
+        engine = _open_postgresql(url, connections=connections, holder=holder)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def keepable(_: Any, __: Any, statement: str, parameters: Any, ___: Any, is_many: bool) -> tuple[str, Any]:
@@ -59,21 +69,37 @@ def open_engine(url: URL, *, writes: bool, connections: int = 1) -> Engine:
     return engine
 
 
-def _open_postgresql(url: URL, *, connections: int) -> Engine:
+def _open_postgresql(url: URL, *, connections: int, holder: str | None) -> Engine:
     try:
-        return sqlalchemy.create_engine(
+        engine = sqlalchemy.create_engine(
             url,
             pool_size=connections,
             max_overflow=0,
             pool_pre_ping=True,
             pool_timeout=BUSY_SECONDS,
-            connect_args={"connect_timeout": 5, "options": f"-c statement_timeout={STATEMENT_MILLISECONDS}"},
+            connect_args={
+                "connect_timeout": 5,
+                "options": f"-c statement_timeout={STATEMENT_MILLISECONDS} {_NOTICE_CUTS}",
+                **_NOTICE_CUTS_HERE,
+                **({} if holder is None else {"application_name": holder}),
+            },
         )
     except ImportError as error:
         raise DatabaseUnusable("PostgreSQL needs its driver: pip install 'leanvibe[postgresql]'") from error
+    if holder is not None:
+
+        @event.listens_for(engine, "connect")
+        def connected(connection: Any, _: Any) -> None:
+            try:
+                hold_session(connection)
+            except BaseException:
+                connection.close()
+                raise
+
+    return engine
 
 
-def _open_sqlite(url: URL, *, writes: bool, connections: int) -> Engine:
+def _open_sqlite(url: URL, *, writes: bool, connections: int, must_exist: bool) -> Engine:
     engine = sqlalchemy.create_engine(
         url,
         poolclass=QueuePool,
@@ -82,6 +108,7 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int) -> Engine:
         pool_timeout=BUSY_SECONDS,
         # One thread at a time uses a connection; which one changes.
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        **({"creator": lambda: _connect_existing(str(url.database))} if must_exist and url.database else {}),
     )
 
     @event.listens_for(engine, "connect")
@@ -104,6 +131,10 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _connect_existing(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
 
 
 def _keepable(parameters: Any) -> Any:

@@ -3,12 +3,14 @@
 ::
 
     DatabaseUnusable        the server cannot start on this database; the text says what to do
-    └─ SchemaTooNew         a newer version of the program has changed it
+    ├─ SchemaTooNew         a newer version of the program has changed it
+    ├─ DatabaseHeld         another server uses it
+    └─ DatabaseBroken       what is on disk is not what this server has opened, or makes no sense
 """
 
 from __future__ import annotations
 
-__all__ = ["DatabaseUnusable", "SchemaTooNew"]
+__all__ = ["DatabaseBroken", "DatabaseHeld", "DatabaseUnusable", "SchemaTooNew"]
 
 
 class DatabaseUnusable(Exception):
@@ -17,3 +19,11 @@ class DatabaseUnusable(Exception):
 
 class SchemaTooNew(DatabaseUnusable):
     """The database was written by a newer version; an older one would harm it."""
+
+
+class DatabaseHeld(DatabaseUnusable):
+    """Another server uses it, and two would destroy each other's work."""
+
+
+class DatabaseBroken(DatabaseUnusable):
+    """Its file was replaced, removed, cut or garbled, so nothing may be written to it."""

@@ -44,7 +44,7 @@ class Readers(Actor[Read]):
 
     async def started(self) -> None:
         """Open the database for reading."""
-        self._engine = open_engine(self._url, writes=False, connections=READER_THREADS)
+        self._engine = open_engine(self._url, writes=False, connections=READER_THREADS, must_exist=True)
         self.context.spawn(dispose_at_end, self._engine, self._threads)
 
     async def handle(self, message: Read) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 from actors.storage.columns import COLUMNS
 from actors.storage.database import open_engine
 from actors.storage.database_copy import copy_database
-from actors.storage.errors import DatabaseUnusable, SchemaTooNew
+from actors.storage.errors import DatabaseHeld, DatabaseUnusable, SchemaTooNew
 
 __all__ = ["NEWEST_REVISION", "migrate", "prepare_database", "schema_problem"]
 
@@ -25,15 +25,16 @@ WAY_OUT = (
 )
 
 
-def prepare_database(url: URL) -> str:
+def prepare_database(url: URL, holder: str | None = None) -> str:
     """Create the database or migrate it; returns the revision it had (empty for a new one).
 
-    A file is copied to `NAME.before-REVISION` first. Raises `SchemaTooNew`, `DatabaseUnusable`. Blocking.
+    A file is copied to `NAME.before-REVISION` first. Raises `SchemaTooNew`, `DatabaseUnusable`, and for a ``holder``
+    `DatabaseHeld` where another server uses a database of PostgreSQL. Blocking.
     """
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         assert url.database is not None
         _make_file(Path(url.database))
-    engine = open_engine(url, writes=True)
+    engine = open_engine(url, writes=True, holder=holder)
     try:
         with engine.connect() as connection:
             # For writing from the first statement on: nobody commits between a copy and what follows it.
@@ -50,6 +51,8 @@ def prepare_database(url: URL) -> str:
             return had
     except sqlalchemy.exc.SQLAlchemyError as error:
         cause = error.__cause__ or error
+        if isinstance(cause, DatabaseHeld):
+            raise DatabaseHeld(f"the database {url.render_as_string()}: {cause}") from None
         raise DatabaseUnusable(f"the database {url.render_as_string()} cannot be used: {cause}; {WAY_OUT}") from error
     finally:
         engine.dispose()

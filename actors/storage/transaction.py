@@ -14,6 +14,7 @@ from attrs import define, frozen
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
+from actors.storage.guard import broken_by
 from actors.storage.idempotency import find_outcome, keep_outcome
 from actors.storage.key_clock import KeyClock
 from actors.storage.log import append_events, begin_client
@@ -62,10 +63,11 @@ def carry_out_batch(
                     connection, operations[one.operation], hook, one, now_ms(), key_clock
                 )
                 extent.commit()
-            except OperationalError:
-                # The database itself is in trouble (full, gone, locked), and SQLite may have undone everything.
-                raise
-            except Exception as error:  # noqa: BLE001  isolation border: what one write raises is its outcome alone
+            except Exception as error:
+                # Isolation border: what one write raises is its outcome alone.
+                if isinstance(error, OperationalError) or broken_by(error) is not None:
+                    # The database itself is in trouble (full, gone, locked, damaged), and may have undone everything.
+                    raise
                 extent.rollback()
                 result.writes.append(WriteResult(error=error))
             else:

@@ -13,10 +13,11 @@ import trio
 from attrs import field, frozen
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from actors.refusals import CommandRefused
 from actors.storage.database import dispose_at_end, open_engine
+from actors.storage.guard import DatabaseGuard, broken_by
 from actors.storage.idempotency import prune_outcomes
 from actors.storage.key_clock import KeyClock
 from actors.storage.log import prune_log
@@ -35,6 +36,9 @@ BATCH_WRITES = 64
 PRUNE_SECONDS = 60.0
 PRUNE_ROUNDS = 20
 RELAY_RETRY_SECONDS = 0.25
+LOOK_SECONDS = 1.0
+WHOLE_LOOK_SECONDS = 10.0
+"""Between two looks at all of a database that is broken: it may have been put right."""
 
 
 @frozen
@@ -59,6 +63,8 @@ class WriterSettings:
     """Called with a connection and the time, POSIX milliseconds; each deletes a bounded number of rows."""
     key_clock: KeyClock = field(factory=KeyClock)
     """Outlives the writer."""
+    holder: str | None = None
+    """What this server is called to another one that wants the database; without, it holds none of PostgreSQL."""
 
 
 class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
@@ -77,6 +83,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         self._thread = trio.CapacityLimiter(1)
         self._prune_due = False
         self._problem: str | None = None
+        self._broken: str | None = None
         self._writing = 0
         self._has_written = trio.Event()
         self._transactions = 0
@@ -84,9 +91,11 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
 
     async def started(self) -> None:
         """Open the database; nothing is written before the first request."""
-        self._engine = open_engine(self._settings.url, writes=True)
+        self._guard = DatabaseGuard(self._settings.url)
+        self._engine = open_engine(self._settings.url, writes=True, holder=self._settings.holder, must_exist=True)
         self.context.spawn(dispose_at_end, self._engine, self._thread)
         self.context.spawn(self._work)
+        self.context.spawn(self._watch, self._guard, self._engine)
         self.context.every(PRUNE_SECONDS, Prune())
 
     async def handle(self, message: Transact | DescribeStorage | Prune | TellRelay) -> StorageHealth | None:
@@ -108,8 +117,8 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
             case DescribeStorage():
                 return StorageHealth(
                     kind=self._settings.url.get_backend_name(),
-                    is_writable=self._problem is None,
-                    problem=self._problem,
+                    is_writable=self._broken is None and self._problem is None,
+                    problem=self._broken or self._problem,
                     transactions=self._transactions,
                     waiting=len(self._waiting),
                 )
@@ -130,7 +139,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
             "waiting": len(self._waiting),
             "writing": self._writing,
             "transactions": self._transactions,
-            "problem": self._problem,
+            "problem": self._broken or self._problem,
         }
 
     async def _work(self) -> None:
@@ -152,6 +161,11 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
                 batch.append((request, port))
         if not batch:
             return
+        if self._is_broken():
+            # Not even tried: what goes into a broken database may be told as stored and never be found again.
+            for _, port in batch:
+                port.fail(_unavailable())
+            return
         try:
             await self._commit(batch)
         except SQLAlchemyError:
@@ -159,8 +173,13 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
                 return
             # One of them may be to blame for what befell all; nothing of the batch was kept.
             for one in batch:
-                if one[1].is_open:
+                if one[1].is_open and self._is_broken():
+                    one[1].fail(_unavailable())
+                elif one[1].is_open:
                     await self._commit_alone(one)
+
+    def _is_broken(self) -> bool:
+        return self._broken is not None
 
     async def _commit_alone(self, one: tuple[Transact, ReplyPort]) -> None:
         try:
@@ -175,7 +194,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         self._writing = len(batch)
         try:
             result: BatchResult = await trio.to_thread.run_sync(
-                partial(carry_out_batch, key_clock=self._settings.key_clock),
+                partial(_carry_out_watched, self._guard, key_clock=self._settings.key_clock),
                 self._engine,
                 self._operations,
                 self._settings.hook,
@@ -217,15 +236,38 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
 
     def _note_problem(self, error: SQLAlchemyError) -> None:
         self._problem = str(error.__cause__ or error).splitlines()[0]
-        _log.error("write failed", problem=self._problem)
+        is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
+        self._broken = broken_by(error) or (self._problem if is_cut else self._broken)
+        _log.error("write failed", problem=self._broken or self._problem)
+
+    async def _watch(self, guard: DatabaseGuard, engine: Engine) -> None:
+        """Look at the database now and then, so that what broke is noticed before anybody writes, and what was mended too."""
+        is_file = engine.dialect.name == "sqlite"
+        # A session of PostgreSQL is lent to one at a time; a file has room for others.
+        threads = trio.CapacityLimiter(1) if is_file else self._thread
+        while True:
+            wholly = is_file and self._broken is not None
+            await trio.sleep(WHOLE_LOOK_SECONDS if wholly else LOOK_SECONDS)
+            look = partial(guard.look, engine, wholly=wholly)
+            self._looked(await trio.to_thread.run_sync(look, limiter=threads), was_whole=wholly or not is_file)
+
+    def _looked(self, problem: str | None, *, was_whole: bool) -> None:
+        if problem is not None:
+            if problem != self._broken:
+                _log.error("database not usable", problem=problem)
+            self._broken = problem
+        elif self._broken is not None and was_whole:
+            # What a write met was this, and no other needs to come for readiness to be true again.
+            self._broken = self._problem = None
+            _log.info("database usable again")
 
     def _fail(self, port: ReplyPort, request: Transact, error: Exception) -> None:
         if isinstance(error, Refused):
             port.fail(error)
-        elif isinstance(error, OperationalError | InterfaceError):
-            port.fail(
-                CommandRefused(ErrorCode.UNAVAILABLE, "the database cannot be written to now", retry_after_ms=2000)
-            )
+        elif isinstance(error, OperationalError | InterfaceError) or (
+            isinstance(error, DBAPIError) and broken_by(error) is not None
+        ):
+            port.fail(_unavailable())
         else:
             _log.error("operation failed", operation=request.operation, exc_info=error)
             port.fail(HandlerFailed(self.context.path, Transact, error))
@@ -233,6 +275,8 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
     async def _prune(self) -> None:
         """Forget in small transactions, so that writes come in between."""
         assert self._engine is not None
+        if self._broken is not None:
+            return
         for pruner in (self._prune_outcomes, *self._settings.pruners):
             for _ in range(PRUNE_ROUNDS):
                 try:
@@ -247,6 +291,15 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
 
     def _prune_outcomes(self, connection: Connection, _: int) -> int:
         return prune_outcomes(connection, self._settings.key_clock.now_ms(connection))
+
+
+def _unavailable() -> CommandRefused:
+    return CommandRefused(ErrorCode.UNAVAILABLE, "the database cannot be written to now", retry_after_ms=2000)
+
+
+def _carry_out_watched(guard: DatabaseGuard, *batch: Any, key_clock: KeyClock) -> BatchResult:
+    with guard.watched():
+        return carry_out_batch(*batch, key_clock=key_clock)
 
 
 def _prune_once(engine: Engine, pruner: Callable[[Connection, int], int]) -> int:

@@ -1,0 +1,119 @@
+"""Notices while the server runs that its database is no longer what it has opened: replaced, removed, cut or garbled.
+
+SQLite writes on into a file that nobody can find any more, and says that all is well. So the file behind the path is held
+against the one that was opened before and after each transaction, and a fresh connection, which trusts nothing that was
+read before, looks at a part of the pages every second.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from actors.storage.columns import COLUMNS
+from actors.storage.errors import DatabaseBroken
+
+__all__ = ["DatabaseGuard", "broken_by"]
+
+LOOK_SECONDS = 0.03
+"""As long as one look at the pages of a table may take; the next one begins with the next table."""
+LOOKS_WITHOUT_PAGES = 4
+"""Between two that look at the pages of a table; each looks at the beginning of the file and at all tables' names."""
+PROGRESS_STEPS = 2_000
+WAY_OUT = "stop the server, put back a copy of the database and start it again"
+_BROKEN_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_BROKEN_READS = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
+
+
+class DatabaseGuard:
+    """One database while one writer has it open. Its functions block; each is called by one thread at a time."""
+
+    def __init__(self, url: URL) -> None:
+        is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        self._path = Path(str(url.database)) if is_file else None
+        self._opened = self._identity()
+        self._looks = 0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around a transaction. Raises `OperationalError` because of `DatabaseBroken` before it, or after it was in vain."""
+        self._require_same()
+        yield
+        self._require_same()
+
+    def look(self, engine: Engine, *, wholly: bool = False) -> str | None:
+        """What is wrong, as a sentence; None where nothing was found. ``wholly`` looks at every page, however long it takes."""
+        try:
+            self._require_same()
+            if self._path is None:
+                # The engine tests a session before it lends it, and makes another one, which has to hold the database.
+                with engine.connect():
+                    return None
+            self._look_at_pages(self._path, wholly=wholly)
+        except (DBAPIError, sqlite3.Error) as error:
+            # A file that is locked, or a machine without descriptors, is no broken database.
+            return broken_by(error) if self._path is not None else str(error.__cause__ or error).splitlines()[0]
+        return None
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _require_same(self) -> None:
+        found = self._identity()
+        if self._opened is None:
+            self._opened = found
+        elif found != self._opened:
+            what = "is gone" if found is None else "is another file than this server has opened"
+            error = OperationalError("look at the file", None, Exception(what))
+            error.__cause__ = DatabaseBroken(f"the database {self._path} {what}; {WAY_OUT}")
+            raise error
+
+    def _look_at_pages(self, path: Path, *, wholly: bool) -> None:
+        tables = sorted(COLUMNS)
+        self._looks += 1
+        # By SQLite alone: closing a file that was opened in any other way would let go of this process's locks on it.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)) as connection:
+            there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not there >= set(tables):
+                raise sqlite3.DatabaseError(f"the table {min(set(tables) - there)} is missing")
+            turn, left = divmod(self._looks, LOOKS_WITHOUT_PAGES + 1)
+            if left and not wholly:
+                return
+            check = "quick_check(1)" if wholly else f"quick_check({tables[turn % len(tables)]})"
+            ends_at = time.monotonic() + LOOK_SECONDS
+            if not wholly:
+                connection.set_progress_handler(lambda: time.monotonic() > ends_at, PROGRESS_STEPS)
+            try:
+                found = connection.execute(f"PRAGMA {check}").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                    return
+                raise
+            if found is not None and found[0] != "ok":
+                raise sqlite3.DatabaseError(str(found[0]).splitlines()[0])
+
+
+def broken_by(error: BaseException) -> str | None:
+    """The sentence for a database that is broken, where this error of a driver or of ours says so."""
+    cause = error.__cause__ if isinstance(error, DBAPIError) and error.__cause__ is not None else error
+    if isinstance(cause, DatabaseBroken):
+        return str(cause)
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", None)
+        # An error of our own look has no code.
+        if code is None or code & 0xFF in _BROKEN_CODES or code in _BROKEN_READS:
+            return f"the database file is damaged ({str(cause).splitlines()[0]}); {WAY_OUT}"
+    return None

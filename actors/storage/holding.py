@@ -1,0 +1,98 @@
+"""One server at a time on one database: whoever writes holds it, and a second one is told who does.
+
+On PostgreSQL the session that writes holds an advisory lock. So there is no moment in which a server that has lost the
+lock still writes: with the session (cut, ended, failed over) both are gone, and the next session has to have the lock
+first. A SQLite file that the settings name, outside of the data folder's lock, has a locked file beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+
+from actors.storage.errors import DatabaseHeld
+
+__all__ = ["hold_session", "holder_name", "holding_file"]
+
+LOCK_KEY = int.from_bytes(hashlib.blake2b(b"leanvibe: the server that writes", digest_size=8).digest(), signed=True)
+NAME_BYTES = 63
+"""As much of an application's name PostgreSQL keeps."""
+_TRY = f"SELECT pg_try_advisory_lock({LOCK_KEY})"
+# Of a key of 64 bits the upper half stands in `classid`, the lower in `objid`.
+_HOLDER = f"""
+    SELECT activity.application_name, activity.pid FROM pg_locks AS lock JOIN pg_stat_activity AS activity USING (pid)
+    WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+    AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (lock.classid::bigint << 32) | lock.objid::bigint = {LOCK_KEY}
+"""  # noqa: S608  numbers of our own
+
+
+def holder_name(address: str) -> str:
+    """What a server is called to another one: where it is reached, and which process it is; no secret."""
+    where = f" on {socket.gethostname()[:24]}, process {os.getpid()}"
+    name = f"{address[: NAME_BYTES - len(where)]}{where}"
+    return name.encode("ascii", "replace").decode()[:NAME_BYTES]
+
+
+def hold_session(connection: Any) -> None:
+    """Take the lock for as long as this session of PostgreSQL lasts; a driver's connection, idle before and after.
+
+    Raises `OperationalError` because of `DatabaseHeld` where another session has it, so that a write which needs the
+    session fails as it does without a database. Blocking.
+    """
+    cursor = connection.cursor()
+    try:
+        cursor.execute(_TRY)
+        if cursor.fetchone()[0]:
+            return
+        cursor.execute(_HOLDER)
+        row = cursor.fetchone()
+    finally:
+        cursor.close()
+        # A lock of the session outlives its transaction.
+        connection.rollback()
+    name = "another server" if row is None else f"the server at {row[0] or 'an unknown address'}"
+    raise _refused(f"{name} uses this database; stop it, or give this one a database of its own")
+
+
+@contextlib.contextmanager
+def holding_file(url: URL, holder: str, *, is_guarded: bool) -> Iterator[None]:
+    """Hold a SQLite file for the block, by a locked file beside it. ``is_guarded``: the data folder's lock does so already.
+
+    Raises `DatabaseHeld`, `OSError`.
+    """
+    if is_guarded or url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        yield
+        return
+    path = Path(f"{url.database}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            name = os.pread(opened, NAME_BYTES, 0).decode("ascii", "replace") or "an unknown address"
+            raise DatabaseHeld(
+                f"the server at {name} uses the database {url.database}; stop it, or give this one a database of its own"
+            ) from None
+        os.ftruncate(opened, 0)
+        os.pwrite(opened, holder.encode(), 0)
+        yield
+    finally:
+        # Left there: who removed it could remove the one that another has just locked.
+        os.close(opened)
+
+
+def _refused(sentence: str) -> OperationalError:
+    error = OperationalError(_TRY, None, Exception(sentence))
+    error.__cause__ = DatabaseHeld(sentence)
+    return error

@@ -1,0 +1,188 @@
+"""A database that breaks while the server runs: noticed at once, nothing is told as stored that nobody will find again."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+
+from actors.refusals import CommandRefused
+from actors.storage import guard as guarding
+from actors.storage.guard import DatabaseGuard
+from actors.storage.messages import DescribeStorage, Operation, Outcome, Query, StorageHealth
+from tests.database_fixture import fresh_database
+from tests.server_fixture import eventually
+from tests.storage_room import StorageRoom, storage_room
+
+PAGE = 4096
+
+
+def note(connection: Any, name: str) -> Outcome[str]:
+    connection.execute(text("INSERT INTO client_logs (client_id, epoch, head) VALUES (:name, 'e', 0)"), {"name": name})
+    return Outcome(value=name)
+
+
+NOTE: Operation[str, str] = Operation("note", note, str)
+COUNT: Query[None, int] = Query(
+    "count", lambda connection, _: int(connection.execute(text("SELECT count(epoch) FROM client_logs")).scalar_one())
+)
+
+
+async def write(room: StorageRoom, name: str) -> str:
+    """`stored`, or the code of the refusal."""
+    try:
+        await room.storage.transact(NOTE, name, client_id="me", timeout=15)
+    except CommandRefused as refusal:
+        return refusal.code.value
+    return "stored"
+
+
+async def health(room: StorageRoom) -> StorageHealth:
+    found: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=5)
+    return found
+
+
+async def is_unsound(room: StorageRoom) -> bool:
+    return not (await health(room)).is_writable
+
+
+def unlink(file: Path) -> None:
+    file.unlink()
+
+
+def replace(file: Path) -> None:
+    other = file.with_name("other")
+    shutil.copyfile(file, other)
+    other.replace(file)
+
+
+def move_away(file: Path) -> None:
+    file.rename(file.with_name("moved"))
+
+
+def checkpointed(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def empty(file: Path) -> None:
+    checkpointed(file)
+    os.truncate(file, 0)
+
+
+def cut(file: Path) -> None:
+    checkpointed(file)
+    os.truncate(file, file.stat().st_size // 2 // PAGE * PAGE)
+
+
+def garble_the_beginning(file: Path) -> None:
+    checkpointed(file)
+    with file.open("r+b") as opened:
+        opened.write(os.urandom(2 * PAGE))
+
+
+def garble_all_but_the_beginning(file: Path) -> None:
+    checkpointed(file)
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.seek(PAGE)
+        opened.write(os.urandom(size - PAGE))
+
+
+def drop_a_table(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute("DROP TABLE turns")
+    connection.close()
+
+
+GONE = [unlink, replace, move_away]
+DAMAGED = [empty, cut, garble_the_beginning, garble_all_but_the_beginning, drop_a_table]
+
+
+@pytest.mark.parametrize("harm", GONE)
+async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    url = fresh_database(tmp_path)
+    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+        assert await write(room, "before") == "stored"
+        harm(Path(str(url.database)))
+        # With the very next write, not with the next look.
+        assert await write(room, "lost") == "unavailable"
+        found = await health(room)
+        assert not found.is_writable
+        assert "put back a copy" in str(found.problem)
+        if harm is not replace:
+            # Nor does an empty file stand where the database was, for whoever asks.
+            with pytest.raises(CommandRefused, match="cannot be read now"):
+                await room.storage.read(COUNT, None)
+            assert not os.path.exists(str(url.database))  # noqa: ASYNC240, PTH110  a look
+
+
+@pytest.mark.parametrize("harm", [*GONE, *DAMAGED])
+async def test_a_database_that_breaks_is_noticed_without_any_write(
+    tmp_path: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02)
+    url = fresh_database(tmp_path)
+    async with storage_room(url, operations=(NOTE,)) as room:
+        assert await write(room, "before") == "stored"
+        harm(Path(str(url.database)))
+        await eventually(lambda: is_unsound(room))
+        assert await write(room, "lost") == "unavailable"
+
+
+async def test_damage_that_a_write_meets_is_unavailable_and_not_our_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 3600.0)
+    url = fresh_database(tmp_path)
+    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+        garble_all_but_the_beginning(Path(str(url.database)))
+        assert await write(room, "lost") == "unavailable"
+        assert not (await health(room)).is_writable
+        with pytest.raises(CommandRefused, match="cannot be read now"):
+            await room.storage.read(COUNT, None)
+
+
+async def test_a_file_that_is_put_back_is_written_to_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("actors.storage.writer.WHOLE_LOOK_SECONDS", 0.02)
+    url = fresh_database(tmp_path)
+    file = Path(str(url.database))
+    async with storage_room(url, operations=(NOTE,)) as room:
+        assert await write(room, "before") == "stored"
+        move_away(file)
+        await eventually(lambda: is_unsound(room))
+        file.with_name("moved").rename(file)
+        await eventually(lambda: _is_sound(room))
+        assert await write(room, "after") == "stored"
+
+
+async def _is_sound(room: StorageRoom) -> bool:
+    return (await health(room)).is_writable
+
+
+def test_a_look_at_a_large_table_ends_in_time_and_the_next_is_at_another(
+    database: URL, database_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database_engine.begin() as connection:
+        rows = [{"name": f"c{one}", "epoch": "e" * 32} for one in range(2000)]
+        connection.execute(text("INSERT INTO client_logs (client_id, epoch, head) VALUES (:name, :epoch, 0)"), rows)
+    monkeypatch.setattr(guarding, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(guarding, "PROGRESS_STEPS", 1)
+    guard = DatabaseGuard(database)
+    assert [guard.look(database_engine) for _ in range(110)] == [None] * 110
+
+
+async def test_a_database_that_another_program_has_locked_is_not_broken(database: URL, database_engine: Any) -> None:
+    other = sqlite3.connect(str(database.database), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert DatabaseGuard(database).look(database_engine, wholly=True) is None
+    other.close()

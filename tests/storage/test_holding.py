@@ -1,0 +1,163 @@
+"""One server at a time on one database: a second one is told who has it, and a lost lock means no more writes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Engine, text
+from sqlalchemy.engine import URL
+
+from actors.refusals import CommandRefused
+from actors.storage.database import database_url, open_engine
+from actors.storage.errors import DatabaseHeld
+from actors.storage.holding import holder_name, holding_file
+from actors.storage.messages import DescribeStorage, Operation, Outcome
+from actors.storage.schema import prepare_database
+from tests.server_fixture import eventually
+from tests.storage_room import StorageRoom, storage_room
+
+FIRST, SECOND = holder_name("http://127.0.0.1:8000"), holder_name("http://127.0.0.1:9000")
+
+
+def note(connection: Any, name: str) -> Outcome[str]:
+    connection.execute(text("INSERT INTO client_logs (client_id, epoch, head) VALUES (:name, 'e', 0)"), {"name": name})
+    return Outcome(value=name)
+
+
+NOTE: Operation[str, str] = Operation("note", note, str)
+
+
+async def write(room: StorageRoom, name: str) -> str:
+    """`stored`, or the code of the refusal."""
+    try:
+        await room.storage.transact(NOTE, name, client_id="me", timeout=15)
+    except CommandRefused as refusal:
+        return refusal.code.value
+    return "stored"
+
+
+async def problem(room: StorageRoom) -> str | None:
+    health = await room.storage.writer.ask(DescribeStorage(), timeout=5)
+    assert health.is_writable == (health.problem is None)
+    return str(health.problem) if health.problem else None
+
+
+def test_a_servers_name_says_where_it_is_and_fits() -> None:
+    name = holder_name("http://" + "a" * 100 + ":8000")
+    assert len(name) <= 63
+    assert ", process " in name
+    assert name.isascii()
+
+
+@pytest.mark.integration
+def test_a_second_server_is_refused_at_start_with_the_address_of_the_first(postgresql_database: URL) -> None:
+    engine = open_engine(postgresql_database, writes=True, holder=FIRST)
+    sentence = r"the server at http://127\.0\.0\.1:8000 on .*, process \d+ uses this"
+    with engine.connect(), pytest.raises(DatabaseHeld, match=sentence):
+        prepare_database(postgresql_database, SECOND)
+    engine.dispose()
+    assert prepare_database(postgresql_database, SECOND)
+
+
+@pytest.mark.integration
+def test_the_refusal_tells_no_password(postgresql_database: URL) -> None:
+    engine = open_engine(postgresql_database, writes=True, holder=FIRST)
+    with engine.connect(), pytest.raises(DatabaseHeld) as caught:
+        prepare_database(postgresql_database.set(password="hush-hush"), SECOND)
+    engine.dispose()
+    assert "hush" not in str(caught.value)
+
+
+@pytest.fixture
+def operator(postgresql_database: URL) -> Iterator[Engine]:
+    """Who ends sessions: a failover, an administrator, a cut."""
+    engine = sqlalchemy.create_engine(postgresql_database, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+def end_session(operator: Engine, holder: str) -> None:
+    with operator.connect() as connection:
+        wanted = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name")
+        assert connection.execute(wanted, {"name": holder}).scalars().all() == [True]
+
+
+@pytest.mark.integration
+async def test_of_two_running_servers_one_writes_and_the_other_says_who(postgresql_database: URL) -> None:
+    async with (
+        storage_room(postgresql_database, operations=(NOTE,), holder=FIRST) as first,
+        storage_room(postgresql_database, operations=(NOTE,), holder=SECOND) as second,
+    ):
+        assert await write(first, "one") == "stored"
+        assert await write(second, "two") == "unavailable"
+        assert FIRST in str(await problem(second))
+        assert await write(first, "three") == "stored"
+        assert await problem(first) is None
+
+
+@pytest.mark.integration
+async def test_a_lock_that_was_lost_to_another_means_no_more_writes_until_it_is_held_again(
+    postgresql_database: URL, operator: Engine
+) -> None:
+    async with storage_room(postgresql_database, operations=(NOTE,), holder=FIRST) as first:
+        assert await write(first, "before") == "stored"
+        other = open_engine(postgresql_database, writes=True, holder=SECOND)
+        end_session(operator, FIRST)
+
+        def took() -> Any:
+            try:
+                return other.connect()
+            except sqlalchemy.exc.OperationalError:
+                # The first has its next session already.
+                end_session(operator, FIRST)
+                return None
+
+        connection = await eventually(took)
+        for number in range(3):
+            assert await write(first, f"lost {number}") == "unavailable"
+        assert SECOND in str(await problem(first))
+        connection.close()
+        other.dispose()
+        await eventually(lambda: _writes(first), seconds=20)
+        assert await problem(first) is None
+        with operator.connect() as reading:
+            names = reading.execute(text("SELECT client_id FROM client_logs ORDER BY client_id")).scalars().all()
+        assert not [name for name in names if name.startswith("lost")]
+
+
+async def _writes(room: StorageRoom) -> bool:
+    return await write(room, "again") == "stored"
+
+
+@pytest.mark.integration
+async def test_a_session_that_was_cut_is_noticed_and_made_anew_without_any_write(
+    postgresql_database: URL, operator: Engine
+) -> None:
+    async with storage_room(postgresql_database, operations=(NOTE,), holder=FIRST) as first:
+        assert await write(first, "before") == "stored"
+        end_session(operator, FIRST)
+        with operator.connect() as connection:
+            count = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
+            await eventually(lambda: connection.execute(count, {"name": FIRST}).scalar() == 1, seconds=15)
+        await eventually(lambda: _is_sound(first), seconds=15)
+        assert await write(first, "after") == "stored"
+
+
+async def _is_sound(room: StorageRoom) -> bool:
+    return await problem(room) is None
+
+
+async def test_a_file_that_the_settings_name_is_held_by_one_server(tmp_path: Path) -> None:
+    url = database_url(f"sqlite:///{tmp_path}/shared.sqlite3", tmp_path)
+    with holding_file(url, FIRST, is_guarded=False):
+        with (
+            pytest.raises(DatabaseHeld, match=r"the server at http://127\.0\.0\.1:8000 .*shared\.sqlite3"),
+            holding_file(url, SECOND, is_guarded=False),
+        ):
+            pass
+        with holding_file(url, SECOND, is_guarded=True):
+            pass
+    with holding_file(url, SECOND, is_guarded=False):
+        pass
