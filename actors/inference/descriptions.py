@@ -20,7 +20,6 @@ def describe_engine(
     last_inference_ms: float | None,
     totals: Mapping[str, float],
     refuses: str | None = None,
-    all_processes_bytes: float | None = None,
 ) -> EngineHealth:
     """The engine in use now, and the load that is under way.
 
@@ -43,7 +42,6 @@ def describe_engine(
         memory_bound_bytes=current.memory_bound_bytes,
         totals=dict(totals),
         refuses=refuses,
-        all_processes_bytes=all_processes_bytes,
         changing_to=None if candidate is None else candidate.model.name,
         change_stage=None if candidate is None else candidate.stage,
         context_tokens=current.context_tokens,

@@ -24,7 +24,6 @@ from actors.inference.messages import (
     Complete,
     Completion,
     DescribeEngine,
-    EngineHealth,
     Followed,
     FollowStream,
     GenerationCancelled,
@@ -141,8 +140,8 @@ class Inference(Actor[InferenceMessage]):
             case FollowStream() | UnfollowStream() | DetachExpired() | IsGenerating():
                 return self._handle_stream(message)
             case DescribeEngine():
-                self.context.answer_later(self._health)
-                return None
+                has_room = self._has_room(self._models.current, 0)
+                return self._report.answer(message, self.context, self._last_inference_ms, self._finished, has_room)
             case EngineStep() | EngineIdle() | EngineLoading() | EngineReady():
                 self._engine_tells(message)
             case ListModels():
@@ -490,10 +489,6 @@ class Inference(Actor[InferenceMessage]):
         idle_seconds = trio.current_time() - self._last_active_at
         if not self._generations and idle_seconds >= self._settings.idle_unload_seconds:
             self._models.unload_idle()
-
-    async def _health(self) -> EngineHealth:
-        has_room = self._has_room(self._models.current, 0)
-        return await self._report.health(self._last_inference_ms, self._finished, has_room=has_room)
 
     def occupancy_changed(self) -> None:
         """Set the gauges: who runs, who waits, and what the workers hold for it."""

@@ -344,7 +344,7 @@ class EngineHealth:
     memory_bound_bytes: int | None = None
     """What weights, live rows, kept prefixes and MLX's pool may hold together."""
     all_processes_bytes: float | None = None
-    """What the server and every process that it started hold in memory."""
+    """What the server and every process that it started hold in memory, where that was asked for."""
     refuses: str | None = None
     """Why new requests are refused now; None while they are taken."""
     totals: Mapping[str, float] = field(factory=dict)
@@ -364,6 +364,9 @@ class EngineHealth:
 @frozen
 class DescribeEngine(Request[EngineHealth]):
     """How the engine is."""
+
+    with_memory: bool = False
+    """Whether the memory of all processes is wanted, which takes some milliseconds to read."""
 
 
 class ModelRefused(GenerationRefused):

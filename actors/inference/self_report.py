@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
 import trio
 
 from actors.inference.descriptions import describe_engine, describe_models
-from actors.inference.messages import EngineHealth, ModelState
+from actors.inference.messages import DescribeEngine, EngineHealth, ModelState
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_switch import ModelSwitch
 from actors.inference.process_family import FamilyMemory
 from actors.inference.prompts import PromptEncoder
 from actors.inference.shelf import Shelf
+from runtime import Context
 
 __all__ = ["SelfReport"]
 
@@ -31,19 +33,30 @@ class SelfReport:
         self._metrics = metrics
         self._memory = FamilyMemory()
 
-    async def health(
-        self, last_inference_ms: float | None, totals: Mapping[str, float], *, has_room: bool
-    ) -> EngineHealth:
-        """As measured now; the memory of all processes may be a second old."""
-        refuses = self._prompts.problem if has_room else "too many requests are waiting"
-        return describe_engine(
+    def answer(
+        self,
+        question: DescribeEngine,
+        context: Context,
+        last_inference_ms: float | None,
+        totals: Mapping[str, float],
+        has_room: bool,
+    ) -> EngineHealth | None:
+        """As measured now, for the request being handled. Where memory is asked for, it is answered later."""
+        health = describe_engine(
             self._models,
             engine=self._engine,
             last_inference_ms=last_inference_ms,
             totals=totals,
-            refuses=refuses,
-            all_processes_bytes=await self._memory.measure(),
+            refuses=self._prompts.problem if has_room else "too many requests are waiting",
         )
+        if not question.with_memory:
+            return health
+
+        async def measured() -> EngineHealth:
+            return attrs.evolve(health, all_processes_bytes=await self._memory.measure())
+
+        context.answer_later(measured)
+        return None
 
     async def models(self) -> tuple[ModelState, ...]:
         """Every model with a name."""

@@ -58,7 +58,7 @@ def make_application(
     app.config["RESPONSE_TIMEOUT"] = None
 
     async def describe_engine() -> EngineHealth:
-        return await inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
+        return await inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
 
     register_entry(app, rooms)
 

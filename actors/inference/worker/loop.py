@@ -16,6 +16,7 @@ from typing import Any
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.worker.faults import FaultPlan
 from actors.inference.worker.preparation import Preparation, Prepared
+from actors.inference.worker.process_memory import give_back_memory
 from actors.inference.worker.stepper import Row, RowFailure, Stepper, StepResult
 
 __all__ = ["Pipe", "serve"]
@@ -99,11 +100,7 @@ def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation:
         except queue.Empty:
             if stepper.has_work():
                 return
-            if len(preparation):
-                # Rows are owed a step, and it is no hang that none comes yet.
-                pipe.send("preparing", {})
-            else:
-                pipe.send("idle", {"memory": stepper.memory()})
+            _tell_that_it_lives(pipe, stepper, preparation)
             continue
         match name:
             case "admit":
@@ -119,6 +116,17 @@ def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation:
                 stepper.clear()
                 faults.clear()
                 pipe.send("cleared", {})
+
+
+def _tell_that_it_lives(pipe: Pipe, stepper: Stepper, preparation: Preparation) -> None:
+    if len(preparation):
+        # Rows are owed a step, and it is no hang that none comes yet.
+        pipe.send("preparing", {})
+        return
+    if preparation.take_used():
+        # A grammar takes tens of megabytes, in an arena of the thread that made it.
+        give_back_memory()
+    pipe.send("idle", {"memory": stepper.memory()})
 
 
 def _receive(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Preparation, data: dict[str, Any]) -> None:

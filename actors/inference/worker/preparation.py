@@ -46,6 +46,7 @@ class Preparation:
         self._waiting: queue.SimpleQueue[Row] = queue.SimpleQueue()
         """No longer than the rows that the server admits."""
         self._has_threads = False
+        self._was_used = False
 
     def __len__(self) -> int:
         return len(self._began_at)
@@ -54,12 +55,18 @@ class Preparation:
         """Prepare a row; ``done`` hears of it."""
         if not self._has_threads:
             self._start_threads()
+        self._was_used = True
         self._began_at[row.row] = time.monotonic()
         self._waiting.put(row)
 
     def take(self, prepared: Prepared) -> bool:
         """Whether somebody still waits for that row."""
         return self._began_at.pop(prepared.row.row, None) is not None
+
+    def take_used(self) -> bool:
+        """Whether rows were prepared since this was asked last."""
+        was_used, self._was_used = self._was_used, False
+        return was_used
 
     def cancel(self, row: int) -> None:
         """Nobody waits for that row any more."""

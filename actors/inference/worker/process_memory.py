@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from pathlib import Path
 
-__all__ = ["resident_bytes"]
+__all__ = ["give_back_memory", "resident_bytes"]
 
 
 def resident_bytes() -> float:
@@ -16,3 +17,11 @@ def resident_bytes() -> float:
         return float(int(statistics.read_text(encoding="ascii").split()[1]) * resource.getpagesize())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def give_back_memory() -> None:
+    """Let the C library give free pages back to the system (glibc's `malloc_trim`; others do so by themselves)."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

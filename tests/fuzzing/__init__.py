@@ -1,0 +1,1 @@
+"""Random input for fuzzers, from generators that a seed determines."""
