@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import structlog
 
 from actors.access.tokens import hide_tokens
+from actors.sampled_log import LineSampler
 from runtime import ChildEnded, ChildRestarting, ChildStarted, Event, StuckReport, SystemStopping
 
 __all__ = ["configure_logging", "log_event"]
@@ -49,6 +50,7 @@ def configure_logging(level: str) -> None:
     console = structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
     renderer = console if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     processors: list[structlog.typing.Processor] = [
+        LineSampler(),
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,

@@ -4,6 +4,7 @@
 
     ProtocolFault             something the client sent cannot be taken; `code` says what
     ├─ BadMessage             not a JSON object of this protocol at all
+    │  └─ NotAnObject         JSON, but no object
     ├─ UnknownType            no command of that name
     ├─ InvalidField           a field is missing, unknown, of the wrong type or out of bounds; `field` is its path
     └─ TooLarge               over the size that its type allows
@@ -22,6 +23,7 @@ __all__ = [
     "CloseMeaning",
     "ErrorCode",
     "InvalidField",
+    "NotAnObject",
     "ProtocolFault",
     "TooLarge",
     "UnknownType",
@@ -124,6 +126,10 @@ class ProtocolFault(Exception):
 
 class BadMessage(ProtocolFault):
     """Not a JSON object of this protocol."""
+
+
+class NotAnObject(BadMessage):
+    """JSON that could be read, and is no object."""
 
 
 class UnknownType(ProtocolFault):

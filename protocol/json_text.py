@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from protocol.errors import BadMessage, InvalidField
+from protocol.errors import BadMessage, InvalidField, NotAnObject, TooLarge
 
 __all__ = ["MAXIMUM_INTEGER", "MAXIMUM_NESTING", "NO_NUL", "json_type", "parse_object", "refuse_nul"]
 
 MAXIMUM_NESTING = 64
+MAXIMUM_VALUES = 32_768
+"""Of one message, at all depths: more than twice what the largest message that is of use has."""
+MAXIMUM_DIGITS = 500
+"""Of one number in a text that is not short; a double has 309 before its point."""
 MAXIMUM_INTEGER = 2**53
+SHORT_CHARACTERS = 65_536
+_ALL_DIGITS_ALIKE = str.maketrans("123456789", "000000000")
 NAME_CHARACTERS = 64
 """As much of a name that the client chose is told back."""
 NO_NUL = "must not contain the character U+0000"
@@ -49,6 +55,8 @@ def parse_object(
 ) -> dict[str, Any]:
     """The object that ``text`` is. Raises `BadMessage`, also for duplicate keys, NaN and lone surrogates.
 
+    Raises `TooLarge` for more than `MAXIMUM_VALUES` values: reading holds up everybody else for as long as there are values.
+
     Raises `InvalidField` for the character U+0000, which not every database can keep (`refuse_nul`), unless the caller
     ``takes_nul`` and looks for it later.
 
@@ -62,13 +70,14 @@ def parse_object(
         if isinstance(text, bytes):
             # json.loads would guess UTF-16 and UTF-32 too, and skip a byte order mark.
             text = text.decode("utf-8")
+        _bound_values(text)
         value = _read_fast(text, any_integers, prefix)
         if value is None:
             value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_Constant)
             if not isinstance(value, dict):
-                raise BadMessage(f"a message is an object, not {json_type(value)}")
+                raise NotAnObject(f"a message is an object, not {json_type(value)}")
             _count_pairs_and_colons(value, any_integers)
-    except BadMessage:
+    except (BadMessage, TooLarge):
         raise
     except _Faulty as fault:
         raise _named(value, fault, prefix) from None
@@ -97,6 +106,32 @@ def _has_nul(value: Any) -> bool:
     return type(value) is str and "\0" in value
 
 
+def _bound_values(text: str) -> None:
+    """Raises `TooLarge` where reading ``text`` would take too long, told by its marks and without reading it.
+
+    That is too many values, or numbers so long that a square of their digits counts.
+    """
+    if _marks(text) <= MAXIMUM_VALUES and not _has_long_number(text):
+        return
+    # Marks and digits stand in strings too.
+    bare = text.replace("\\\\", "").replace('\\"', "") if "\\" in text else text
+    # Each string is a value or the name of one.
+    outside = "" if (quotes := bare.count('"')) > 4 * MAXIMUM_VALUES else '"'.join(bare.split('"')[::2])
+    if quotes > 4 * MAXIMUM_VALUES or _marks(outside) > MAXIMUM_VALUES:
+        raise TooLarge(f"a message may have {MAXIMUM_VALUES} values")
+    if _has_long_number(outside):
+        raise TooLarge(f"a number may have {MAXIMUM_DIGITS} digits")
+
+
+def _marks(text: str) -> int:
+    return text.count(",") + text.count("[") + text.count("{")
+
+
+def _has_long_number(text: str) -> bool:
+    # A few of them in a short text cost nothing.
+    return len(text) > SHORT_CHARACTERS and "0" * (MAXIMUM_DIGITS + 1) in text.translate(_ALL_DIGITS_ALIKE)
+
+
 class _Constant:
     """`NaN`, `Infinity` or `-Infinity`, kept so that the message can say where it stands."""
 
@@ -122,21 +157,44 @@ def _named(root: Any, fault: _Faulty, prefix: str) -> BadMessage:
 
 def _path_of(root: Any, is_it: Callable[[Any], bool], prefix: str) -> tuple[str, str | None] | None:
     """What the first value or name that is meant is called, and its field; None where there is none."""
-    # No recursion: what is nested too deep was told before.
-    waiting: list[tuple[str, Any]] = [(prefix, root)]
-    while waiting:
-        path, value = waiting.pop()
+    # No recursion: what is nested too deep was told before. A path is written only for what is found.
+    entries: list[Iterator[tuple[str | int, Any]]] = [iter([("", root)])]
+    steps: list[str | int] = []
+    while entries:
+        entry = next(entries[-1], None)
+        if entry is None:
+            entries.pop()
+            if steps:
+                steps.pop()
+            continue
+        step, value = entry
+        here = [*steps, step] if len(entries) > 1 else []
         if is_it(value):
+            path = _written(prefix, here)
             return path, path
         if type(value) is dict:
-            below = [(f"{path}.{_shown(key)}" if path else _shown(key), one) for key, one in value.items()]
-            wrong_key = next((name for (name, _), key in zip(below, value, strict=True) if is_it(key)), None)
+            wrong_key = next((key for key in value if is_it(key)), None)
             if wrong_key is not None:
-                return f"the name {wrong_key}", path or None
-            waiting += reversed(below)
+                path = _written(prefix, here)
+                return f"the name {_written(path, [wrong_key])}", path or None
+            entries.append(iter(value.items()))
         elif type(value) is list:
-            waiting += [(f"{path}[{index}]", one) for index, one in reversed(list(enumerate(value)))]
+            entries.append(enumerate(value))
+        else:
+            continue
+        if len(entries) > 2:
+            steps.append(step)
     return None
+
+
+def _written(prefix: str, steps: list[str | int]) -> str:
+    path = prefix
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            path += f".{_shown(step)}" if path else _shown(step)
+    return path
 
 
 def _shown(key: str) -> str:

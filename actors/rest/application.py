@@ -7,12 +7,13 @@ from typing import Any
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from quart import Response, jsonify, request
+from quart import Response, g, jsonify, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
+from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
 from actors.rest.entry import register_entry
 from actors.rest.framework_connection import FrameworkConnection
@@ -23,7 +24,7 @@ from actors.rest.rooms import Rooms
 from actors.rest.try_page import register_try_page
 from actors.storage.messages import DescribeStorage, StorageHealth
 from protocol.commands import MAXIMUM_FRAME_BYTES
-from protocol.errors import ErrorCode, ProtocolFault
+from protocol.errors import BadMessage, ErrorCode, NotAnObject, ProtocolFault, TooLarge
 from runtime import ActorDead, AskDeadline, MailboxFull, RuntimeFault
 from runtime.inspection import Readiness
 
@@ -61,6 +62,7 @@ def make_application(
         return await inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
 
     register_entry(app, rooms)
+    register_bodies(app, rooms)
 
     @app.get("/health/live")
     async def live() -> Any:
@@ -124,6 +126,7 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(ProtocolFault)
     async def protocol_fault(error: ProtocolFault) -> Response:
+        g.is_readable = not isinstance(error, BadMessage | TooLarge) or isinstance(error, NotAnObject)
         return problem(error.code, error.message, field=error.field)
 
     @app.errorhandler(CommandRefused)

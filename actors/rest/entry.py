@@ -10,7 +10,6 @@ from actors.access.messages import CheckDoor, EntryRefused
 from actors.refusals import CommandRefused
 from actors.rest.answers import empty_answer
 from actors.rest.cross_origin import answer_headers, preflight_headers
-from actors.rest.problems import problem
 from actors.rest.request_heads import METHODS
 from actors.rest.rooms import ACCESS_SECONDS, Rooms, identity
 from protocol.errors import ErrorCode
@@ -74,7 +73,7 @@ def register_entry(app: QuartTrio, rooms: Rooms) -> None:
         if needs_operator(request.path) and not who.is_operator:
             raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator")
         _refuse_nul()
-        return _encoding_problem()
+        return None
 
     @app.after_request
     async def say_to_pages(response: Response) -> Response:
@@ -101,18 +100,6 @@ def _options() -> Response | None:
         asks_for_private_network=request.headers.get("Access-Control-Request-Private-Network") == "true",
     )
     return empty_answer(204, headers)
-
-
-def _encoding_problem() -> Response | None:
-    """Bodies are taken as they are: what is compressed could be a thousand times as large as what was sent."""
-    encodings = [one.strip().lower() for one in request.headers.get("Content-Encoding", "").split(",")]
-    if all(one in ("", "identity") for one in encodings):
-        return None
-    refusal = problem(
-        ErrorCode.BAD_MESSAGE, "bodies are taken as they are, without an encoding", field="Content-Encoding", status=415
-    )
-    refusal.headers["Accept-Encoding"] = "identity"
-    return refusal
 
 
 def _refuse_nul() -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import trio
 
-__all__ = ["OpenConnections", "address_of"]
+__all__ = ["OpenConnections", "address_of", "network_of"]
 
 CONNECTIONS = 512
 """At once; one more takes the place of the oldest that has no whole request."""
@@ -73,9 +73,17 @@ class OpenConnections:
 def address_of(stream: trio.SocketStream) -> str:
     """Whose connection it is, as far as an address tells; empty where it is gone already."""
     try:
-        address = ipaddress.ip_address(stream.socket.getpeername()[0].partition("%")[0])
-    except (OSError, ValueError):
+        return network_of(stream.socket.getpeername()[0])
+    except OSError:
         return ""
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
-    return str(address)
+
+
+def network_of(address: str) -> str:
+    """The address as one that is counted; empty for what is none."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(found.ipv4_mapped or ipaddress.ip_network((int(found), 64), strict=False))
+    return str(found)

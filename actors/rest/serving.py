@@ -41,7 +41,7 @@ UNREAD_BODY_SECONDS = 5.0
 class Exchange:
     """One request and its response: an answer waits a little for the body's end, so that its connection can be kept.
 
-    A body that is over the limit is not waited for: it is refused at once, and its connection ends.
+    A body that is over the limit is not waited for, nor is one whose connection shall not be kept.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Exchange:
         self._body_ended = trio.Event()
         self._body_bytes = body_bytes
         self._received_bytes = 0
+        self._is_last = False
 
     async def receive(self) -> Any:
         """The next message, for the application, which keeps what it is given.
@@ -79,7 +80,11 @@ class Exchange:
 
     async def send(self, message: Any) -> None:
         """Pass on a part of the response."""
-        if self._received_bytes <= self._body_bytes:
+        if message["type"] == "http.response.start":
+            self._is_last = any(
+                name.lower() == b"connection" and b"close" in value for name, value in message["headers"]
+            )
+        if self._received_bytes <= self._body_bytes and not self._is_last:
             with trio.move_on_after(UNREAD_BODY_SECONDS):
                 await self._body_ended.wait()
         # Of a body that does not end the other parts of the response do not wait again.

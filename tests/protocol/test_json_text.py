@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from protocol.errors import BadMessage, InvalidField
+from protocol import json_text
+from protocol.errors import BadMessage, InvalidField, TooLarge
 from protocol.json_text import json_type, parse_object
 
 BIG = 2**53
@@ -136,8 +137,9 @@ def test_nesting_of_64_is_taken_and_65_refused(lists: bool, innermost: str) -> N
 
 @pytest.mark.parametrize("lists", [True, False])
 def test_bottomless_nesting_is_refused_and_harms_nobody(lists: bool) -> None:
-    with pytest.raises(BadMessage):
-        parse_object(nested(100_000, lists=lists))
+    for containers in (10_000, 100_000):
+        with pytest.raises(BadMessage if containers < json_text.MAXIMUM_VALUES else TooLarge):
+            parse_object(nested(containers, lists=lists))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
@@ -224,3 +226,57 @@ def test_the_fast_reader_loses_no_key_however_colons_are_written(pairs: list[tup
             parse_object(text)
     else:
         assert parse_object(text) == expected
+
+
+def filled(head: str, unit: str, tail: str, size: int = 1 << 20) -> str:
+    """A text of about ``size`` characters."""
+    return head + unit * ((size - len(head) - len(tail)) // len(unit)) + tail
+
+
+@pytest.mark.parametrize(
+    ("head", "unit", "tail"),
+    [
+        ('{"a":[1', ",1", "]}"),
+        ('{"a":[[]', ",[]", "]}"),
+        ('{"a":[{"b":1}', ',{"b":1}', "]}"),
+        ('{"a":[{"b":1}', ',{"b":1}', ",NaN]}"),
+        ('{"a":[{"b":1}', ',{"b":1}', ',"\\ud800"]}'),
+        ('{"a":[{"b":1}', ',{"b":1}', "]"),
+        ('{"a":1', ',"a":1', "}"),
+        ('{"a":[""', ',""', "]}"),
+        ('{"a":["\\""', ',"\\""', "]}"),
+        ('{"a":["\\\\"', ',"\\\\"', "]}"),
+        ('{"a":[0', "," + "[" * 30 + "]" * 30, "]}"),
+        ('{"a":', "[", ""),
+        ("", '{"a":', ""),
+        ("", ",", ""),
+        ('{"a":[1', "," + "9" * 4000, "]}"),
+    ],
+)
+def test_what_would_take_long_to_read_is_refused_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, head: str, unit: str, tail: str
+) -> None:
+    """A megabyte of each held the event loop for a second or two."""
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(json_text, "_read_fast", read)
+    monkeypatch.setattr(json_text.json, "loads", read)
+    for text in (filled(head, unit, tail), filled(head, unit, tail).encode("utf-8", "surrogatepass")):
+        with pytest.raises(TooLarge):
+            parse_object(text)
+
+
+@pytest.mark.parametrize("unit", [",", "[{", "9", '\\"', "\\\\", ":", "é", "\\u005b"])
+def test_a_long_text_may_hold_whatever_it_likes(unit: str) -> None:
+    text = filled('{"a":"', unit, '"}')
+    assert parse_object(text) == json.loads(text)
+
+
+def test_as_many_values_as_are_allowed_are_read() -> None:
+    # One comma fewer than values, and a bracket and a brace around them.
+    most = json_text.MAXIMUM_VALUES - 1
+    assert len(parse_object('{"a":[' + ",".join(["1"] * most) + "]}")["a"]) == most
+    with pytest.raises(TooLarge):
+        parse_object('{"a":[' + ",".join(["1"] * (most + 1)) + "]}")

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from actors.access.messages import CreateToken, ForgetTokens, MadeToken, RevokeToken
+from actors.rest import http_connection
 from tests.rest.test_slow_clients import connect, read_to_end
 from tests.server_fixture import RunningServer, eventually, running_server
 
@@ -70,8 +71,12 @@ async def full_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
         yield server
 
 
-async def test_a_download_is_cut_when_its_token_ends(full_server: RunningServer) -> None:
+async def test_a_download_is_cut_when_its_token_ends(
+    full_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut, and not ended: nobody may take a part for the whole. That holds for one who does not read, too."""
+    # By this alone nothing would end here.
+    monkeypatch.setattr(http_connection, "WRITE_SECONDS", 600.0)
     token = await made_token(full_server)
     async with await connect(full_server) as stream:
         stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)

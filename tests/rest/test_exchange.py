@@ -12,6 +12,8 @@ from actors.rest import serving
 from actors.rest.serving import Exchange
 
 LIMIT = 100
+ANSWER = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+REST = {"type": "http.response.body", "body": b""}
 
 
 def connection(*messages: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
@@ -59,7 +61,7 @@ async def test_the_answer_to_a_body_over_the_limit_does_not_wait_for_its_end(aut
     exchange = Exchange(connection(part(LIMIT + 1, more=True)), send, LIMIT)
     began = trio.current_time()
     assert await exchange.receive() == part(LIMIT + 1, more=False)
-    await exchange.send("answer")
+    await exchange.send(ANSWER)
     assert answered == [pytest.approx(began)]
 
 
@@ -88,8 +90,21 @@ async def test_the_answer_to_a_body_within_the_limit_waits_for_its_end(autojump_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_on)
         nursery.start_soon(come)
-        await exchange.send("answer")
+        await exchange.send(ANSWER)
     assert answered == [pytest.approx(began + 2)]
+
+
+async def test_an_answer_that_ends_its_connection_does_not_wait(autojump_clock: trio.abc.Clock) -> None:
+    answered: list[float] = []
+
+    async def send(message: Any) -> None:
+        answered.append(trio.current_time())
+
+    exchange = Exchange(connection(part(10, more=True)), send, LIMIT)
+    began = trio.current_time()
+    await exchange.send({**ANSWER, "headers": [(b"Connection", b"close")]})
+    await exchange.send(REST)
+    assert answered == [pytest.approx(began)] * 2
 
 
 async def test_the_answer_to_a_body_that_never_ends_waits_for_its_deadline(autojump_clock: trio.abc.Clock) -> None:
@@ -101,7 +116,7 @@ async def test_the_answer_to_a_body_that_never_ends_waits_for_its_deadline(autoj
     exchange = Exchange(connection(part(LIMIT, more=True)), send, LIMIT)
     began = trio.current_time()
     assert await exchange.receive() == part(LIMIT, more=True)
-    await exchange.send("answer")
-    await exchange.send("the rest of it")
+    await exchange.send(ANSWER)
+    await exchange.send(REST)
     # Once: not again for each part of the response.
     assert answered == [pytest.approx(began + serving.UNREAD_BODY_SECONDS)] * 2

@@ -1,0 +1,114 @@
+"""Bodies of requests before any route reads them: what they are, whether they are compressed, and what nonsense costs."""
+
+from __future__ import annotations
+
+import structlog
+import trio
+from quart import Response, g, request
+from quart_trio import QuartTrio
+
+from actors.access.messages import Identity
+from actors.rest.nonsense import NonsenseLedger, Sender
+from actors.rest.open_connections import network_of
+from actors.rest.problems import problem
+from actors.rest.rooms import Rooms, identity
+from protocol.errors import ErrorCode
+
+__all__ = ["MEDIA_TYPES", "register_bodies"]
+
+_log = structlog.get_logger("rest")
+
+MEDIA_TYPES = frozenset(
+    {
+        "",
+        "application/json",
+        "application/merge-patch+json",
+        # What curl and browsers say of a text when they are told nothing else.
+        "application/x-www-form-urlencoded",
+        "text/plain",
+    }
+)
+"""Bodies are JSON, and may be called so or nothing in particular."""
+UNREADABLE = frozenset({400, 413, 415})
+WRONG = 422
+PAUSE_SECONDS = 1.0
+"""Before a sender of nonsense is told to wait: a client that asks again at once has to wait anyway."""
+
+
+def register_bodies(app: QuartTrio, rooms: Rooms) -> None:
+    """Judge each body by what its head says, and its sender by what came before. Registered behind the entry."""
+    ledger = NonsenseLedger()
+
+    @app.before_request
+    async def judge_body() -> Response | None:
+        if not _has_body() or request.url_rule is None:
+            return None
+        sender = _sender(await identity(rooms, (request.view_args or {}).get("client_id")))
+        g.sender = sender
+        wait_seconds = ledger.wait_seconds(sender, trio.current_time())
+        if wait_seconds is not None:
+            return await _told_to_wait(sender, wait_seconds)
+        return _encoding_problem() or _media_type_problem()
+
+    @app.after_request
+    async def charge(response: Response) -> Response:
+        sender: Sender | None = g.get("sender")
+        if sender is None or g.get("waits"):
+            return response
+        status = response.status_code
+        if status in UNREADABLE or status == WRONG:
+            size = request.content_length or len(request.body._data)
+            # A text that is JSON and says the wrong thing costs what a right one does, but for its size.
+            is_readable = status == WRONG or g.get("is_readable", False)
+            ledger.charge(sender, size, trio.current_time(), is_readable=is_readable)
+        elif status < 300:
+            ledger.took(sender)
+        return response
+
+
+def _has_body() -> bool:
+    return bool(request.content_length) or "Transfer-Encoding" in request.headers
+
+
+def _sender(who: Identity) -> Sender:
+    client = request.scope.get("client")
+    return Sender(network_of("" if client is None else client[0]), who.domain, who.client_id)
+
+
+async def _told_to_wait(sender: Sender, seconds: float) -> Response:
+    g.waits = True
+    _log.info("nonsense refused", address=sender.address, client_id=sender.client_id)
+    await trio.sleep(min(seconds, PAUSE_SECONDS))
+    refusal = problem(
+        ErrorCode.RATE_LIMITED,
+        "too many bodies that could not be read came from here",
+        retry_after_ms=round(1000 * seconds),
+    )
+    # The body is not read: what follows of it is no request.
+    refusal.headers["Connection"] = "close"
+    return refusal
+
+
+def _encoding_problem() -> Response | None:
+    """Bodies are taken as they are: what is compressed could be a thousand times as large as what was sent."""
+    encodings = [one.strip().lower() for one in request.headers.get("Content-Encoding", "").split(",")]
+    if all(one in ("", "identity") for one in encodings):
+        return None
+    refusal = problem(
+        ErrorCode.BAD_MESSAGE, "bodies are taken as they are, without an encoding", field="Content-Encoding", status=415
+    )
+    refusal.headers["Accept-Encoding"] = "identity"
+    return refusal
+
+
+def _media_type_problem() -> Response | None:
+    if request.mimetype in MEDIA_TYPES and request.mimetype_params.get("charset", "utf-8").lower() == "utf-8":
+        return None
+    refusal = problem(
+        ErrorCode.BAD_MESSAGE, "a body is JSON in UTF-8, called application/json", field="Content-Type", status=415
+    )
+    # RFC 9110, 12.5.1 and RFC 5789, 3.1.
+    refusal.headers["Accept-Patch" if request.method == "PATCH" else "Accept"] = (
+        "application/merge-patch+json, application/json" if request.method == "PATCH" else "application/json"
+    )
+    return refusal
