@@ -97,8 +97,8 @@ class Settings:
     """Serves models with longrope (Phi-3-128k, 3.5) to their full length, their factors for long sequences taken at every length,
     as vLLM does. Text up to the length they were trained at is then another than transformers'; without it they are served up
     to that length."""
-    default_max_tokens: int = field(default=1024, validator=validators.ge(1))
-    """Length of answers that name none."""
+    default_max_tokens: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    """Length of answers that name none, in tokens; by default 1,024, and at `/v1` what the context holds."""
     allowed_hosts: list[str] = field(factory=list)
     """Host names, besides loopback ones, that requests may be addressed to; commas between them in the environment."""
     allowed_origins: list[str] = field(factory=list)

@@ -29,6 +29,8 @@ makes two steps after a charge, alone, has shown that it does no harm, and begin
 MAXIMUM_DEATHS = 20
 """No request outlives more worker deaths than this, whoever is to blame."""
 STEPS_TO_ACQUIT = 2
+GRANT_TOKENS = 1024
+"""Memory for so many tokens is reserved at once where nobody named the answer's length."""
 
 
 def _unknown_token(token_id: int) -> OneToken:
@@ -47,6 +49,10 @@ class Generation:
     seed: int
     prompt_ids: list[int] = field(repr=False)
     max_tokens: int
+    to_context_end: bool = False
+    """Whether its length is the context's, since nobody named one; most end long before."""
+    granted_tokens: int | None = None
+    """Tokens of the answer for which memory is reserved; None is all of them."""
     detokenizer: Detokenizer = field(repr=False)
     deliver: Callable[[GenerationEvent], None] = field(default=lambda _: None, repr=False)
     """Hands an event to its stream; never waits."""
@@ -160,8 +166,20 @@ class Generation:
 
     @property
     def length_tokens(self) -> int:
-        """Positions of the row when it is complete."""
-        return len(self.prompt_ids) + self.max_tokens
+        """Positions that are reserved for the row: those that it has when it is complete, or up to its grant."""
+        answer = self.max_tokens if self.granted_tokens is None else min(self.max_tokens, self.granted_tokens)
+        return len(self.prompt_ids) + answer
+
+    def grant(self) -> None:
+        """Reserve memory for the next piece of an answer whose length nobody named."""
+        if self.to_context_end:
+            self.granted_tokens = max(self.granted_tokens or 0, len(self.emitted_ids) + GRANT_TOKENS)
+
+    @property
+    def has_used_its_grant(self) -> bool:
+        """Whether it needs more memory before its next token."""
+        granted = self.granted_tokens
+        return granted is not None and granted <= len(self.emitted_ids) < self.max_tokens
 
     def advance(
         self,

@@ -112,8 +112,7 @@ class Inference(Actor[InferenceMessage]):
     async def started(self) -> None:
         """Read the tokenizer; have the model loaded, or take over the workers that are already there."""
         await self._models.started()
-        idle_seconds = self._settings.idle_unload_seconds
-        if idle_seconds:
+        if idle_seconds := self._settings.idle_unload_seconds:
             self.context.every(min(IDLE_CHECK_SECONDS, idle_seconds / 4), IdleCheck())
         self._keeper = StreamKeeper(
             self.context, self._settings.streams, lambda stream, reason: self._cancel(stream, reason, "abandoned")
@@ -304,7 +303,7 @@ class Inference(Actor[InferenceMessage]):
         was_accepted: bool = False,
     ) -> Generation:
         """Check everything; nothing is kept yet. What was accepted before is not refused for lack of room."""
-        client_id, generate = request.client_id, request.generate
+        generate = request.generate
         self._refuse_if_draining()
         if stream in self._generations or self._streams.is_reserved(stream):
             raise GenerationRefused(ErrorCode.CONFLICT, f"stream {stream} is already running", field="id")
@@ -313,19 +312,21 @@ class Inference(Actor[InferenceMessage]):
             raise GenerationRefused(
                 ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {scheduler.stage}", retry_after_ms=2000
             )
-        max_tokens = self._checked(scheduler, generate, prompt_ids)
+        to_end = isinstance(request, StartGeneration) and request.to_context_end and generate.max_tokens is None
+        max_tokens = self._checked(scheduler, generate, prompt_ids, to_end)
         if is_new:
             self._check_room(scheduler, len(prompt_ids))
         seed = resume.seed if resume is not None else generate.seed
         return Generation(
             stream=stream,
-            client_id=client_id,
+            client_id=request.client_id,
             domain=request.domain,
             generate=generate,
             scheduler=scheduler,
             seed=secrets.randbits(53) if seed is None else seed,
             prompt_ids=prompt_ids,
             max_tokens=max_tokens,
+            to_context_end=to_end,
             detokenizer=scheduler.text.detokenizer(),
             accepted_at=trio.current_time(),
             asked_at=request.asked_at if isinstance(request, StartGeneration) else None,
@@ -334,8 +335,7 @@ class Inference(Actor[InferenceMessage]):
 
     def _begin(self, generation: Generation, *, first: bool) -> None:
         """Keep the generation and let it wait for a row, behind its client's others or before them."""
-        stream = generation.stream
-        now = trio.current_time()
+        stream, now = generation.stream, trio.current_time()
         deadline_at = deadline_of(generation.generate, generation.asked_at, now)
         scheduler = generation.scheduler
         assert scheduler is not None
@@ -358,7 +358,7 @@ class Inference(Actor[InferenceMessage]):
         scheduler.push(generation, first=first)
         self._models.need(scheduler)
 
-    def _checked(self, scheduler: Scheduler, generate: Generate, prompt_ids: list[int]) -> int:
+    def _checked(self, scheduler: Scheduler, generate: Generate, prompt_ids: list[int], to_context_end: bool) -> int:
         """The most tokens that the answer may have. Raises `GenerationRefused`."""
         return check_request(
             generate,
@@ -366,6 +366,7 @@ class Inference(Actor[InferenceMessage]):
             vocabulary_size=scheduler.text.vocabulary_size,
             context_tokens=scheduler.context_tokens,
             default_max_tokens=self._settings.default_max_tokens,
+            to_context_end=to_context_end,
         )
 
     async def _move_waiting(self, old: Scheduler, new: Scheduler) -> None:
@@ -377,7 +378,7 @@ class Inference(Actor[InferenceMessage]):
             generation.scheduler = new
             try:
                 prompt_ids = await self._prompts.encode(new.text, generation.generate, client_id=generation.client_id)
-                max_tokens = self._checked(new, generation.generate, prompt_ids)
+                max_tokens = self._checked(new, generation.generate, prompt_ids, generation.to_context_end)
             except GenerationRefused as refusal:
                 if self._generations.get(generation.stream) is generation:
                     self.fail(generation, refusal.code, refusal.message)

@@ -9,7 +9,10 @@ from actors.inference.sampling import Sampling
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 
-__all__ = ["check_request", "deadline_of", "sampling_of", "too_long"]
+__all__ = ["DEFAULT_MAX_TOKENS", "check_request", "deadline_of", "sampling_of", "too_long"]
+
+DEFAULT_MAX_TOKENS = 1024
+"""Of an answer whose asker named no length, where neither a setting nor the asker's API says otherwise."""
 
 
 def deadline_of(generate: Generate, asked_at: float | None, now: float) -> float:
@@ -28,7 +31,8 @@ def check_request(
     prompt_tokens: int,
     vocabulary_size: int,
     context_tokens: int,
-    default_max_tokens: int,
+    default_max_tokens: int | None,
+    to_context_end: bool = False,
 ) -> int:
     """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong."""
     if generate.top_k is not None and generate.top_k > vocabulary_size:
@@ -55,7 +59,11 @@ def check_request(
             too_long(context_tokens, prompt_tokens, wanted, is_chat=generate.messages is not None),
             field=f"data.{'messages' if generate.messages else 'prompt'}" if is_prompt else "data.max_tokens",
         )
-    return min(default_max_tokens, room) if wanted is None else wanted
+    if wanted is not None:
+        return wanted
+    if default_max_tokens is None:
+        return room if to_context_end else min(DEFAULT_MAX_TOKENS, room)
+    return min(default_max_tokens, room)
 
 
 def too_long(context_tokens: int, prompt_tokens: int, wanted_tokens: int | None, *, is_chat: bool) -> str:

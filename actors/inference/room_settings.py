@@ -17,7 +17,8 @@ class InferenceSettings:
     engine: str
     """`mlx` or `mock`."""
     limits: AdmissionLimits = field(factory=AdmissionLimits)
-    default_max_tokens: int = 1024
+    default_max_tokens: int | None = None
+    """Length of answers that name none; None is `DEFAULT_MAX_TOKENS`, or the context's end for those that ask for it."""
     idle_unload_seconds: float = 0.0
     """The model is unloaded after so long without a request; 0 keeps it."""
     model_memory_bytes: int = 0

@@ -145,6 +145,7 @@ class Scheduler:
             return False
         if generation.must_run_alone and self.rows:
             return False
+        generation.grant()
         lengths = [one.length_tokens for one in self.rows.values()]
         return fits(self._limits, lengths, generation.length_tokens, self._kv_bytes_per_token)
 
@@ -204,7 +205,25 @@ class Scheduler:
             generation = self.rows.get(row)
             if generation is not None:
                 self._take_token(generation, token_id, log_probability, finish, now, alternatives)
+        self._extend_grants()
         self.admit_what_fits()
+
+    def _extend_grants(self) -> None:
+        """Reserve more for rows that go on; one for which there is none waits, first of its client, until others have ended.
+
+        It goes on where it was: what it emitted is computed again, as after a worker's death. Alone it always fits, and
+        while it waits as the next nobody else is admitted, so that it is its turn some day.
+        """
+        for generation in list(self.rows.values()):
+            if not generation.has_used_its_grant:
+                continue
+            others = [one.length_tokens for one in self.rows.values() if one is not generation]
+            generation.grant()
+            if not fits(self._limits, others, generation.length_tokens, self._kv_bytes_per_token):
+                self.release(generation, still_in_worker=True)
+                generation.row = None
+                self.queue.push(generation.client_id, generation, first=True)
+                _log.info("an answer waits for memory in its middle", stream=generation.stream)
 
     def _take_token(
         self,

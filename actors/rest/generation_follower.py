@@ -47,8 +47,8 @@ class GenerationFollower:
         self._news = trio.Event()
         self._is_over = False
 
-    async def start(self, who: Identity, generate: Generate) -> None:
-        """Begin. However this request ends, so does the generation. Raises `GenerationRefused`, `RuntimeFault`."""
+    async def start(self, who: Identity, generate: Generate, *, to_context_end: bool = False) -> None:
+        """Begin; ``to_context_end`` as of `StartGeneration`. However this request ends, so does the generation. Raises `GenerationRefused`, `RuntimeFault`."""
         at_end: contextlib.ExitStack = request.scope[AT_END]  # type: ignore[literal-required]
         at_end.callback(self._leave)
         await self._inference.ask(
@@ -58,6 +58,7 @@ class GenerationFollower:
                 stream=self.stream,
                 generate=generate,
                 follower=self._deliver,
+                to_context_end=to_context_end,
             ),
             timeout=START_SECONDS,
         )

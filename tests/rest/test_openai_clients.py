@@ -256,6 +256,17 @@ async def test_a_prompt_beyond_the_context_tells_both_numbers(engineless_server:
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
 
 
+@pytest.mark.parametrize(("setting", "reason", "tokens"), [(None, "stop", len(count_to(900))), (50, "length", 50)])
+async def test_an_answer_whose_length_nobody_named_goes_on_to_its_own_end(
+    tmp_path: Path, setting: int | None, reason: str, tokens: int
+) -> None:
+    long: list[Any] = [{"role": "user", "content": "count to 900"}]
+    async with running_server(tmp_path, default_max_tokens=setting) as server:
+        answer = await call(server, lambda client: client.chat.completions.create(model="mock", messages=long))
+    assert answer.usage is not None
+    assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == (reason, tokens)
+
+
 async def test_a_full_house_is_429_with_a_time_to_wait(tmp_path: Path) -> None:
     async with (
         running_server(tmp_path, mock_step_seconds=0.01, max_rows=1, max_waiting=1) as server,

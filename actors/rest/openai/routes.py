@@ -109,7 +109,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             names_function=wanted.names_function,
         )
         follower = GenerationFollower(rooms.inference)
-        await follower.start(who, generate)
+        await follower.start(who, generate, to_context_end=True)
         if names := wanted.callable_names:
             reader = ToolCallReader(health.tool_call_format, names)
             if wanted.stream:
@@ -135,7 +135,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             has_logprobs=wanted.logprobs is not None,
         )
         follower = GenerationFollower(rooms.inference)
-        await follower.start(who, generate_from_prompt(wanted))
+        await follower.start(who, generate_from_prompt(wanted), to_context_end=True)
         return (
             event_stream(_stream(head, follower, TextChunks(head)))
             if wanted.stream
