@@ -38,6 +38,7 @@ from actors.rest.tasks import register_tasks
 from actors.settings import Settings
 from actors.storage.database import database_url
 from actors.storage.messages import Storage
+from actors.storage.read_only import ReadOnlyStorage, WriterInWaiting
 from actors.storage.readers import Readers
 from actors.storage.relay import Relay
 from actors.storage.writer import Writer
@@ -74,9 +75,15 @@ class Listening:
 
 
 def make_tree(
-    system: ActorSystem, settings: Settings, checkpoint: Path | None, listening: Listening, about: ServerFile
+    system: ActorSystem,
+    settings: Settings,
+    checkpoint: Path | None,
+    listening: Listening,
+    about: ServerFile,
+    read_only: str | None = None,
 ) -> SupervisorSpec:
-    """The tree as a spec. Started top to bottom, stopped bottom to top."""
+    """The tree as a spec. Started top to bottom, stopped bottom to top. ``read_only`` says why the database is only read."""
+    storage_mode = ReadOnlyStorage(read_only)
     access = system.reference("access")
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     inference = system.reference("inference/inference")
@@ -123,12 +130,18 @@ def make_tree(
                         ChildSpec(id="relay", start=lambda: Relay(directory, rooms.notifications)),
                         ChildSpec(
                             id="writer",
-                            start=lambda: Writer(
-                                writer_settings(settings, url, about.rest_url),
-                                system.reference("storage/relay"),
+                            start=lambda: (
+                                Writer(
+                                    writer_settings(settings, url, about.rest_url), system.reference("storage/relay")
+                                )
+                                if storage_mode.reason is None
+                                else WriterInWaiting(url, storage_mode, storage.readers)
                             ),
                         ),
-                        ChildSpec(id="readers", start=lambda: Readers(url, QUERIES)),
+                        ChildSpec(
+                            id="readers",
+                            start=lambda: Readers(url, QUERIES, read_only=storage_mode.reason is not None),
+                        ),
                     ),
                 ),
             ),

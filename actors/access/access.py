@@ -43,6 +43,7 @@ _log = structlog.get_logger("access")
 LOOK_SECONDS = 0.5
 """A connection outlives its token's end by this long at most."""
 RELOAD_SECONDS = 1.0
+KEEP_SECONDS = 5.0
 
 
 @frozen
@@ -53,6 +54,11 @@ class LookAtTokens:
 @frozen
 class ReloadTokens:
     """Timer: a write's outcome was not learnt, so read what is stored."""
+
+
+@frozen
+class KeepLocalToken:
+    """Timer: the command line's token could not be put on disk, or not be stored."""
 
 
 @frozen(kw_only=True)
@@ -92,6 +98,7 @@ class Access(
         | EnsureLocalToken
         | LookAtTokens
         | ReloadTokens
+        | KeepLocalToken
     ]
 ):
     """Keeps all tokens in memory, so that a check reads no database; every change is stored before it counts."""
@@ -124,7 +131,8 @@ class Access(
         | ForgetTokens
         | EnsureLocalToken
         | LookAtTokens
-        | ReloadTokens,
+        | ReloadTokens
+        | KeepLocalToken,
     ) -> Identity | Mapping[str, str] | tuple[TokenDescription, ...] | None:
         match message:
             case CheckDoor():
@@ -159,6 +167,8 @@ class Access(
                 self._withdraw_ended()
             case ReloadTokens():
                 self.context.spawn(self._reload)
+            case KeepLocalToken():
+                self.context.spawn(self._ensure)
         return None
 
     async def down(self, down: Down) -> None:
@@ -259,8 +269,13 @@ class Access(
             stored, text = new_local_token(self._settings.now_ms())
             await self._change(SAVE_TOKEN, stored)
             write_local_token(folder, text)
-        except OSError as error:
-            _log.error("the command line's token cannot be kept", error=str(error))
+        except (OSError, CommandRefused, RuntimeFault) as error:
+            problem = error.strerror if isinstance(error, OSError) else str(error)
+            _log.error("the command line's token cannot be kept", error=problem)
+            self.context.note_problem(f"the command line has no token: {problem}")
+            self.context.after(KEEP_SECONDS, KeepLocalToken())
+        else:
+            self.context.note_problem(None)
 
     async def _change(self, operation: Operation[Any, Any], command: Any) -> Any:
         """Store a change, then take over what is stored. Cancelled or late, that is looked up afterwards."""

@@ -39,4 +39,7 @@ def write_local_token(folder: Path, token: str) -> None:
 
 def remove_local_token(folder: Path) -> None:
     """See to it that there is none. Raises `OSError`."""
-    (folder / LOCAL_TOKEN_FILE).unlink(missing_ok=True)
+    path = folder / LOCAL_TOKEN_FILE
+    # A disk that is read-only refuses to remove what is not there, too.
+    if path.is_symlink() or path.exists():
+        path.unlink(missing_ok=True)

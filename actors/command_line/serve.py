@@ -30,6 +30,7 @@ from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.holding import holder_name, holding_file
+from actors.storage.read_only import open_for_reading, read_only_reason, reason_after_preparing
 from actors.storage.schema import prepare_database
 from actors.tls import CertificateFault, first_certificate, server_context
 
@@ -73,12 +74,12 @@ def serve(**options: Any) -> None:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
     try:
         with contextlib.ExitStack() as sockets:
-            sockets.enter_context(_prepared_database(settings))
+            read_only = sockets.enter_context(_prepared_database(settings))
             rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
             websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings)
             _check_adapter(settings)
-            _run(settings, checkpoint, rest, websocket, tls)
+            _run(settings, checkpoint, rest, websocket, tls, read_only)
     finally:
         os.close(lock)
 
@@ -92,10 +93,10 @@ def _within_descriptors(settings: Settings) -> Settings:
     budget = budget_for(limit, wanted)
     if budget == wanted:
         return settings
-    click.secho(
+    print_line(
         f"WARNING: this process may open {limit} files (ulimit -n), so it takes {budget.websocket} WebSocket and "
         f"{budget.http} HTTP connections at once, not {wanted.websocket} and {wanted.http}.",
-        fg="yellow",
+        style="yellow",
         err=True,
     )
     return attrs.evolve(settings, max_connections=budget.websocket, max_http_connections=budget.http)
@@ -114,27 +115,45 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 @contextlib.contextmanager
-def _prepared_database(settings: Settings) -> Iterator[None]:
-    """Hold it for the block where it lies elsewhere, and bring it up to date."""
+def _prepared_database(settings: Settings) -> Iterator[str | None]:
+    """Hold it for the block where it lies elsewhere, and bring it up to date. Says why it can only be read, where it is so."""
     holder = holder_name(f"{settings.host}:{settings.port or 'a port of its own choice'}")
     with contextlib.ExitStack() as held:
         try:
             url = database_url(settings.database, settings.data_dir)
             held.enter_context(holding_file(url, holder, is_guarded=settings.database is None))
-            prepare_database(url, holder)
+            read_only = _prepare_database(url, holder)
         except DatabaseUnusable as error:
             fail(str(error))
         except OSError as error:
             fail(f"the database cannot be used: {error.strerror}")
-        _look_into_database(settings, url)
-        yield
+        _look_into_database(settings, url, read_only)
+        yield read_only
 
 
-def _look_into_database(settings: Settings, url: URL) -> None:
+def _prepare_database(url: URL, holder: str) -> str | None:
+    """Bring it up to date; where the system lets it be read alone, the reason for that, and a warning."""
+    try:
+        prepare_database(url, holder)
+        read_only = reason_after_preparing(url)
+    except DatabaseUnusable as error:
+        read_only = read_only_reason(url, error)
+        if read_only is None:
+            raise
+    if read_only is not None:
+        print_line(
+            f"WARNING: {read_only}. The server starts, answers what is there, and refuses writes until that has changed.",
+            style="yellow",
+            err=True,
+        )
+    return read_only
+
+
+def _look_into_database(settings: Settings, url: URL, read_only: str | None) -> None:
     """See in it whether other machines may come."""
     if is_loopback(settings.host):
         return
-    engine = open_engine(url, writes=False)
+    engine = open_engine(url, writes=False) if read_only is None else open_for_reading(url, connections=1)
     try:
         with engine.connect() as connection:
             has_tokens = bool(load_tokens(connection, None))
@@ -224,6 +243,7 @@ def _run(
     rest: socket.socket,
     websocket: socket.socket,
     tls: ssl.SSLContext | None,
+    read_only: str | None,
 ) -> None:
     import trio
 
@@ -255,7 +275,7 @@ def _run(
     system.observers.append(log_event)
 
     async def run() -> None:
-        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest, tls), about)
+        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest, tls), about, read_only)
         async with trio.open_nursery() as nursery:
             await nursery.start(system.run, tree)
             _greet(about)

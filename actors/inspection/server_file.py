@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -96,19 +98,43 @@ def is_locked(folder: Path) -> bool:
 def lock_data_folder(folder: Path) -> int:
     """Hold the folder's exclusive lock until the descriptor is closed. Raises `DataFolderBusy` saying who does."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open_lock(folder)
     if not _try_lock(descriptor):
-        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        holder = _holder(descriptor)
         os.close(descriptor)
         who = f" (process {holder})" if holder else ""
         raise DataFolderBusy(
             f"{folder} is in use by another LeanVibe server{who}; stop it, or give this one another --data-dir"
         )
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
-    # What a killed server left behind names ports that are nobody's now.
-    (folder / SERVER_FILE).unlink(missing_ok=True)
+    # The lock is what counts. On a disk that takes nothing, others are only told less.
+    with contextlib.suppress(OSError):
+        pid = f"{os.getpid()}\n".encode("ascii")
+        os.pwrite(descriptor, pid, 0)
+        os.ftruncate(descriptor, len(pid))
+    with contextlib.suppress(OSError):
+        # What a killed server left behind names ports that are nobody's now.
+        (folder / SERVER_FILE).unlink(missing_ok=True)
     return descriptor
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+    except OSError:
+        return ""  # the folder itself is locked
+
+
+def _open_lock(folder: Path) -> int:
+    try:
+        return os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise
+    try:
+        return os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # A folder can be locked as well as a file.
+        return os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _try_lock(descriptor: int) -> bool:

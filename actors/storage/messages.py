@@ -30,6 +30,7 @@ __all__ = [
     "PublishHeads",
     "Query",
     "Read",
+    "ReadAgain",
     "Storage",
     "StorageHealth",
     "StoredEvent",
@@ -220,6 +221,11 @@ class StorageHealth:
 @frozen
 class DescribeStorage(Request[StorageHealth]):
     """How the database is."""
+
+
+@frozen
+class ReadAgain:
+    """To the readers, once the database is written again: end, and let your successor open it as one that changes."""
 
 
 @frozen

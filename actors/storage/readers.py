@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from actors.refusals import CommandRefused
 from actors.storage.database import dispose_at_end, open_engine
-from actors.storage.messages import Query, Read
+from actors.storage.messages import Query, Read, ReadAgain
+from actors.storage.read_only import open_for_reading
 from protocol.errors import ErrorCode
 from runtime import Actor, reject
 
@@ -25,12 +26,14 @@ READER_THREADS = 4
 WAITING_READS = 1024
 
 
-class Readers(Actor[Read]):
+class Readers(Actor[Read | ReadAgain]):
     """Each query runs in a thread and sees one committed state of the database."""
 
     mailbox = reject(WAITING_READS)
 
-    def __init__(self, url: URL, queries: Iterable[Query[Any, Any]]) -> None:
+    def __init__(self, url: URL, queries: Iterable[Query[Any, Any]], *, read_only: bool = False) -> None:
+        """``read_only`` says that nobody writes to the file for as long as this actor lives."""
+        self._read_only = read_only
         self._url = url
         self._queries: dict[str, Query[Any, Any]] = {}
         for one in queries:
@@ -44,10 +47,16 @@ class Readers(Actor[Read]):
 
     async def started(self) -> None:
         """Open the database for reading."""
-        self._engine = open_engine(self._url, writes=False, connections=READER_THREADS, must_exist=True)
+        if self._read_only:
+            self._engine = open_for_reading(self._url, connections=READER_THREADS)
+        else:
+            self._engine = open_engine(self._url, writes=False, connections=READER_THREADS, must_exist=True)
         self.context.spawn(dispose_at_end, self._engine, self._threads)
 
-    async def handle(self, message: Read) -> None:
+    async def handle(self, message: Read | ReadAgain) -> None:
+        if isinstance(message, ReadAgain):
+            self.context.stop()
+            return
         if message.query not in self._queries:
             raise LookupError(f"no query is called {message.query!r}")
         if self._running >= WAITING_READS:

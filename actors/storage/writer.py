@@ -22,6 +22,7 @@ from actors.storage.idempotency import prune_outcomes
 from actors.storage.key_clock import KeyClock
 from actors.storage.log import prune_log
 from actors.storage.messages import CommitTold, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
+from actors.storage.read_only import problem_of_writing
 from actors.storage.transaction import BatchResult, carry_out_batch
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, HandlerFailed, Refused, SendFault, reject
@@ -39,11 +40,18 @@ RELAY_RETRY_SECONDS = 0.25
 LOOK_SECONDS = 1.0
 WHOLE_LOOK_SECONDS = 10.0
 """Between two looks at all of a database that is broken: it may have been put right."""
+TRY_SECONDS = 2.0
+"""Between two attempts to write after one has failed."""
 
 
 @frozen
 class Prune:
     """Timer: forget what is no longer kept."""
+
+
+@frozen
+class TryToWrite:
+    """Timer: what kept the last write from the disk may be over."""
 
 
 @frozen
@@ -67,7 +75,7 @@ class WriterSettings:
     """What this server is called to another one that wants the database; without, it holds none of PostgreSQL."""
 
 
-class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
+class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay]):
     """Takes writes, answers when they are on disk. A room's failure is its asker's answer."""
 
     mailbox = reject(WAITING_WRITES)
@@ -82,6 +90,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         # One thread at a time: SQLite has one writer, and this room owns it.
         self._thread = trio.CapacityLimiter(1)
         self._prune_due = False
+        self._try_due = False
         self._problem: str | None = None
         self._broken: str | None = None
         self._writing = 0
@@ -98,7 +107,9 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
         self.context.spawn(self._watch, self._guard, self._engine)
         self.context.every(PRUNE_SECONDS, Prune())
 
-    async def handle(self, message: Transact | DescribeStorage | Prune | TellRelay) -> StorageHealth | None:
+    async def handle(
+        self, message: Transact | DescribeStorage | Prune | TryToWrite | TellRelay
+    ) -> StorageHealth | None:
         match message:
             case Transact():
                 if message.operation not in self._operations:
@@ -113,6 +124,9 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
                     self._tell_commit(CommitTold((), has_triggers=True, has_gap=True))
             case Prune():
                 self._prune_due = True
+                self._has_work.set()
+            case TryToWrite():
+                self._try_due = True
                 self._has_work.set()
             case DescribeStorage():
                 return StorageHealth(
@@ -148,6 +162,9 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
             self._has_work = trio.Event()
             while self._waiting:
                 await self._write_batch()
+            if self._try_due:
+                self._try_due = False
+                await self._try()
             if self._prune_due:
                 self._prune_due = False
                 await self._prune()
@@ -234,7 +251,21 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TellRelay]):
                 self.context.after(RELAY_RETRY_SECONDS, TellRelay())
             self._relay_missed = True
 
+    async def _try(self) -> None:
+        """Write nothing new, so that readiness does not wait for somebody's write to be true again."""
+        assert self._engine is not None
+        if self._problem is None:
+            return
+        problem = await trio.to_thread.run_sync(problem_of_writing, self._engine, limiter=self._thread)
+        if problem is None:
+            _log.info("writing again", after=self._problem)
+        else:
+            self.context.after(TRY_SECONDS, TryToWrite())
+        self._problem = problem
+
     def _note_problem(self, error: SQLAlchemyError) -> None:
+        if self._problem is None:
+            self.context.after(TRY_SECONDS, TryToWrite())
         self._problem = str(error.__cause__ or error).splitlines()[0]
         is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
         self._broken = broken_by(error) or (self._problem if is_cut else self._broken)

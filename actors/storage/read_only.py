@@ -1,0 +1,245 @@
+"""A database that can be read and not written: its disk is full, or was mounted read-only.
+
+SQLite needs to write a little even to read a file in WAL mode (the index beside it). Where the system refuses that, the file
+is opened as one that nobody changes, which is true for as long as no writer of ours has it open; so the writer's place is
+taken by an actor that refuses writes and tries again until there is room. Then readers end first, and the writer
+starts once no connection of theirs is left.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy
+import structlog
+import trio
+from attrs import define, frozen
+from sqlalchemy import Engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import QueuePool
+
+from actors.refusals import CommandRefused
+from actors.storage.database import BUSY_SECONDS, open_engine
+from actors.storage.errors import DatabaseUnusable
+from actors.storage.messages import DescribeStorage, ReadAgain, StorageHealth, Transact
+from actors.storage.schema import NEWEST_REVISION
+from protocol.errors import ErrorCode
+from runtime import Actor, ActorRef, Down, SendFault, reject
+
+__all__ = [
+    "ReadOnlyStorage",
+    "WriterInWaiting",
+    "open_for_reading",
+    "problem_of_writing",
+    "read_only_reason",
+    "reason_after_preparing",
+]
+
+_log = structlog.get_logger("storage")
+
+TRY_SECONDS = 2.0
+TRY_PROCESS_SECONDS = 30.0
+_WRITE_NOTHING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE alembic_version SET version_num = version_num")
+connection.execute("COMMIT")
+"""
+_REFUSED_BY_SYSTEM = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+@define
+class ReadOnlyStorage:
+    """Whether the database is only read at the moment. Set at the start, ended by the writer in waiting alone."""
+
+    reason: str | None = None
+    """Why; None where it is written."""
+
+
+def read_only_reason(url: URL, error: DatabaseUnusable) -> str | None:
+    """Why the database can be read all the same, if the system refused to let it be written; None where it cannot. Blocking."""
+    cause = error.__cause__
+    driver = cause.__cause__ if isinstance(cause, sqlalchemy.exc.DBAPIError) else None
+    if not isinstance(driver, sqlite3.Error) or getattr(driver, "sqlite_errorcode", 0) & 0xFF not in _REFUSED_BY_SYSTEM:
+        return None
+    engine = open_for_reading(url, connections=1)
+    try:
+        with engine.connect() as connection:
+            revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except sqlalchemy.exc.SQLAlchemyError:
+        return None
+    finally:
+        engine.dispose()
+    # An older one would have to be migrated first.
+    return f"the database can be read and not written ({driver})" if revision == NEWEST_REVISION else None
+
+
+def open_for_reading(url: URL, *, connections: int) -> Engine:
+    """An engine for a file that nobody writes to now; nothing is connected yet."""
+    path = quote(str(Path(str(url.database)).absolute()))
+
+    def connect() -> sqlite3.Connection:
+        """What a killed server has left in the log counts; without a log the file is all there is."""
+        last: sqlite3.Error | None = None
+        for how in ("mode=ro", "mode=ro&immutable=1"):
+            if last is not None and _has_content(Path(f"{url.database}-wal")):
+                break
+            connection = sqlite3.connect(
+                f"file:{path}?{how}", uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+            )
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            except sqlite3.Error as error:
+                connection.close()
+                last = error
+            else:
+                return connection
+        assert last is not None
+        raise last
+
+    engine = sqlalchemy.create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=BUSY_SECONDS,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+@frozen
+class TryToWrite:
+    """Timer: there may be room again."""
+
+
+class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
+    """In the writer's place while nothing can be written: refuses, tries, and makes way."""
+
+    mailbox = reject(1024)
+
+    def __init__(self, url: URL, mode: ReadOnlyStorage, readers: ActorRef[Any]) -> None:
+        self._url = url
+        self._mode = mode
+        self._readers = readers
+
+    async def started(self) -> None:
+        """Say it once and begin to try."""
+        _log.error("reading only", problem=self._mode.reason)
+        self.context.after(TRY_SECONDS, TryToWrite())
+
+    async def handle(self, message: Transact | DescribeStorage | TryToWrite) -> StorageHealth | None:
+        match message:
+            case Transact():
+                raise CommandRefused(
+                    ErrorCode.UNAVAILABLE,
+                    "nothing can be written now, because the disk is full or read-only; reading works",
+                    retry_after_ms=int(TRY_SECONDS * 1000),
+                )
+            case DescribeStorage():
+                return StorageHealth(
+                    kind=self._url.get_backend_name(),
+                    is_writable=False,
+                    problem=self._mode.reason,
+                    transactions=0,
+                    waiting=0,
+                )
+            case TryToWrite():
+                await self._try()
+        return None
+
+    async def down(self, down: Down) -> None:
+        """The readers have let the file go, so it may be changed."""
+        self.context.stop()
+
+    def snapshot(self) -> dict[str, object]:
+        """Why it waits."""
+        return {"problem": self._mode.reason}
+
+    async def _try(self) -> None:
+        problem = await _problem_elsewhere(self._url)
+        if problem is not None:
+            self._mode.reason = f"the database can be read and not written ({problem})"
+            self.context.after(TRY_SECONDS, TryToWrite())
+            return
+        _log.info("writing again")
+        self._mode.reason = None
+        self.context.monitor(self._readers)
+        try:
+            self._readers.tell_nowait(ReadAgain())
+        except SendFault:
+            self.context.stop()
+
+
+async def _problem_elsewhere(url: URL) -> str | None:
+    """What `problem_of_writing` says, found out by a process of its own.
+
+    Here SQLite would share the index of the log with the readers, which have opened it on a disk that was read-only.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _WRITE_NOTHING, str(url.database)]
+    try:
+        with trio.fail_after(TRY_PROCESS_SECONDS):
+            done = await trio.run_process(command, stdin=b"", capture_stdout=True, capture_stderr=True, check=False)
+    except (OSError, trio.TooSlowError) as error:
+        return str(error) or "no answer in time"
+    if done.returncode == 0:
+        return None
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return said[-1] if said else f"status {done.returncode}"
+
+
+def reason_after_preparing(url: URL) -> str | None:
+    """Why a database that could be opened cannot be written; None where it can, or where it is no file. Blocking.
+
+    What a killed server left beside the file lets it be opened for writing on a disk that takes nothing.
+    """
+    if url.get_backend_name() != "sqlite":
+        return None
+    problem = _problem_of_writing(url)
+    return None if problem is None else f"the database can be read and not written ({problem})"
+
+
+def _problem_of_writing(url: URL) -> str | None:
+    engine = open_engine(url, writes=True)
+    try:
+        return problem_of_writing(engine)
+    finally:
+        engine.dispose()
+
+
+def problem_of_writing(engine: Engine) -> str | None:
+    """Why a page cannot be put on disk; None where it can. A new connection asks, and the page holds what it held. Blocking."""
+    try:
+        # One that was opened while its disk was read-only stays so.
+        engine.dispose()
+        with engine.connect() as connection, connection.begin():
+            connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        return str(error.__cause__ or error).splitlines()[0]
+    return None
