@@ -48,6 +48,7 @@ __all__ = [
 
 NAME_CHARACTERS = 64
 """As much of a name that the client chose is told back."""
+EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 UNKNOWN_FIELD = "is not a field of this command"
 
 
@@ -334,5 +335,6 @@ def wire_time(seconds: float | None = None) -> str:
     if seconds is None:
         moment = datetime.datetime.now(datetime.UTC)
     else:
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        # By whole milliseconds: a float of seconds so far from 1970 lies a little before or after most of them.
+        moment = EPOCH + datetime.timedelta(milliseconds=round(seconds * 1000))
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

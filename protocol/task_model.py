@@ -50,6 +50,7 @@ MOMENT_PATTERN = (
 )
 LATEST_MS = 253_402_300_799_999
 """End of the year 9999."""
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 _MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
 )
@@ -145,12 +146,15 @@ def _name_problem(value: str) -> str | None:
 
 
 def parse_moment_ms(text: str) -> int | None:
-    """POSIX milliseconds of an RFC 3339 date and time with offset; None where it is none, or before 1970."""
+    """POSIX milliseconds of an RFC 3339 date and time with offset; None where it is none, or before 1970.
+
+    What is finer than a millisecond is left out, so that what was told back means the same again.
+    """
     if not _MOMENT.fullmatch(text):
         return None
     try:
         moment = datetime.datetime.fromisoformat(text.upper())
-        milliseconds = round(moment.timestamp() * 1000)
+        milliseconds = (moment - _EPOCH) // datetime.timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         return None
     return milliseconds if 0 <= milliseconds <= LATEST_MS else None

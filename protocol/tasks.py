@@ -31,7 +31,7 @@ from protocol.task_model import (
     printed_text,
     uuid_text,
 )
-from protocol.validation import FieldFault, between, each, length, one_of
+from protocol.validation import FieldFault, between, each, length, one_form, one_of
 
 __all__ = [
     "BULK_ITEMS",
@@ -90,15 +90,15 @@ class TaskCreate:
     """At most 255 characters."""
     description: str | None = field(default=None, validator=DESCRIPTION)
     """What is to be done."""
-    project: str = field(default=DEFAULT_PROJECT, validator=NAME)
+    project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
     """Which board it is on; a board begins with its first task."""
     status: TaskStatus = TaskStatus.TODO
     """Its column."""
     priority: TaskPriority = TaskPriority.MEDIUM
     """How much it matters."""
-    tags: list[str] = field(factory=list, validator=TAGS)
+    tags: list[str] = field(factory=list, validator=TAGS, converter=one_form)
     """Words to find it by."""
-    assignee: str | None = field(default=None, validator=NAME)
+    assignee: str | None = field(default=None, validator=NAME, converter=one_form)
     """Who does it."""
     estimate_hours: float | None = field(default=None, validator=HOURS)
     """How long it may take."""
@@ -134,15 +134,15 @@ class TaskUpdate:
     """At most 255 characters."""
     description: str | None = field(default=None, validator=DESCRIPTION)
     """What is to be done."""
-    project: str | None = field(default=None, validator=NAME)
+    project: str | None = field(default=None, validator=NAME, converter=one_form)
     """Move to another board, last in its column."""
     status: TaskStatus | None = None
     """Move to another column, last there; `task_move` says where."""
     priority: TaskPriority | None = None
     """How much it matters."""
-    tags: list[str] | None = field(default=None, validator=TAGS)
+    tags: list[str] | None = field(default=None, validator=TAGS, converter=one_form)
     """Words to find it by; all of them."""
-    assignee: str | None = field(default=None, validator=NAME)
+    assignee: str | None = field(default=None, validator=NAME, converter=one_form)
     """Who does it."""
     estimate_hours: float | None = field(default=None, validator=HOURS)
     """How long it may take."""
@@ -271,7 +271,7 @@ class ColumnLimits:
 class TaskLimits:
     """Set all limits of a board's columns. Tasks that are there already stay. Answered by `ColumnLimits`."""
 
-    project: str = field(default=DEFAULT_PROJECT, validator=NAME)
+    project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
     """Which board."""
     limits: ColumnLimits
     """The limits from now on; what is left out has none."""
@@ -289,15 +289,15 @@ class ImportedTask:
     """At most 255 characters."""
     description: str | None = field(default=None, validator=DESCRIPTION)
     """What is to be done."""
-    project: str = field(default=DEFAULT_PROJECT, validator=NAME)
+    project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
     """Which board it is on."""
     status: TaskStatus = TaskStatus.TODO
     """Its column."""
     priority: TaskPriority = TaskPriority.MEDIUM
     """How much it matters."""
-    tags: list[str] = field(factory=list, validator=TAGS)
+    tags: list[str] = field(factory=list, validator=TAGS, converter=one_form)
     """Words to find it by."""
-    assignee: str | None = field(default=None, validator=NAME)
+    assignee: str | None = field(default=None, validator=NAME, converter=one_form)
     """Who does it."""
     estimate_hours: float | None = field(default=None, validator=HOURS)
     """How long it may take."""
@@ -340,7 +340,7 @@ class TaskCleanup:
 
     older_than_days: float = field(default=30.0, validator=between(0, 36_500))
     """Done for at least this long."""
-    project: str | None = field(default=None, validator=NAME)
+    project: str | None = field(default=None, validator=NAME, converter=one_form)
     """Of this board; of all by default."""
     dry_run: bool = False
     """Count and keep everything."""
@@ -361,15 +361,15 @@ class TaskGet:
 class TaskFilter:
     """Which tasks are meant; every condition that is given must hold."""
 
-    project: str | None = field(default=None, validator=NAME)
+    project: str | None = field(default=None, validator=NAME, converter=one_form)
     """On this board."""
     status: list[TaskStatus] | None = field(default=None, validator=length(1, 5, "entries"))
     """In any of these columns."""
     priority: list[TaskPriority] | None = field(default=None, validator=length(1, 4, "entries"))
     """Of any of these priorities."""
-    assignee: str | None = field(default=None, validator=NAME)
+    assignee: str | None = field(default=None, validator=NAME, converter=one_form)
     """Done by this one."""
-    tags: list[str] | None = field(default=None, validator=[length(1, 32, "entries"), EACH_NAME])
+    tags: list[str] | None = field(default=None, validator=[length(1, 32, "entries"), EACH_NAME], converter=one_form)
     """With any of these tags."""
     is_blocked: bool | None = None
     """With, or without, a dependency that is not done."""
@@ -415,7 +415,7 @@ class TaskExport(TaskFilter):
 class TaskBoard:
     """A board with all its columns. Answered by `Board`."""
 
-    project: str = field(default=DEFAULT_PROJECT, validator=NAME)
+    project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
     """Which board."""
     limit: int = field(default=50, validator=between(1, BULK_ITEMS))
     """Most tasks of each column; its `next_cursor` goes on."""
@@ -437,7 +437,7 @@ class TaskHistory:
 class TaskStats:
     """Figures of a board or of all. Answered by `TaskStatistics`."""
 
-    project: str | None = field(default=None, validator=NAME)
+    project: str | None = field(default=None, validator=NAME, converter=one_form)
     """Of this board; of all by default."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "each",
     "is_client_name",
     "length",
+    "one_form",
     "one_of",
     "printable_ascii",
     "readable_text",
@@ -126,6 +128,16 @@ _SCHEMA_WORDS[client_name] = {"pattern": f"^{CLIENT_NAME.pattern}$"}
 def is_client_name(value: str) -> bool:
     """Whether a client or device may be called so."""
     return CLIENT_NAME.fullmatch(value) is not None
+
+
+def one_form(value: Any) -> Any:
+    """Names in one form: what looks the same and is meant the same is the same (NFC, UAX #15). Texts, lists of them, None.
+
+    A converter of fields by which things are found; what people only read stays as they wrote it.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
+    return [one_form(one) for one in value] if isinstance(value, list) else value
 
 
 def readable_text(_: object, attribute: Attribute[Any], value: str | None) -> None:

@@ -13,7 +13,7 @@ from actors.refusals import CommandRefused
 from actors.tasks.asked import Asked, existing_task, not_found
 from actors.tasks.columns import limits_of
 from actors.tasks.cursors import Cursor, read_cursor, write_cursor
-from actors.tasks.rows import read_tasks
+from actors.tasks.rows import read_tasks, searchable
 from actors.tasks.tables import history, task_dependencies, task_tags, tasks
 from protocol.codec import encode, unstructure, wire_time
 from protocol.errors import ErrorCode
@@ -99,7 +99,7 @@ def filters(data: TaskFilter) -> list[ColumnElement[bool]]:
     if data.is_blocked is not None:
         found.append(blocked() if data.is_blocked else ~blocked())
     if data.search is not None:
-        found.append(tasks.c.search_text.contains(data.search.casefold(), autoescape=True))
+        found.append(tasks.c.search_text.contains(searchable(data.search), autoescape=True))
     for name, column in (("due", tasks.c.due_ms), ("created", tasks.c.created_ms), ("updated", tasks.c.updated_ms)):
         before, after = getattr(data, f"{name}_before"), getattr(data, f"{name}_after")
         if before is not None:

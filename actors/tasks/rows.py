@@ -22,6 +22,7 @@ from protocol.task_model import (
     TaskStatus,
     parse_moment_ms,
 )
+from protocol.validation import one_form
 
 __all__ = [
     "StoredTask",
@@ -33,6 +34,7 @@ __all__ = [
     "read_tasks",
     "replace_task",
     "search_text",
+    "searchable",
 ]
 
 PRIORITIES = tuple(TaskPriority)
@@ -127,7 +129,13 @@ def replace_task(connection: Connection, before: Task, stored: StoredTask) -> No
 
 def search_text(title: str, description: str | None, tags: Iterable[str]) -> str:
     """What a search looks through."""
-    return "\n".join((title, description or "", *tags)).casefold()
+    return searchable("\n".join((title, description or "", *tags)))
+
+
+def searchable(text: str) -> str:
+    """In one form and without case, as both what is looked through and what is looked for."""
+    folded: str = one_form(one_form(text).casefold())
+    return folded
 
 
 def _insert_tags(connection: Connection, task: Task) -> None:
