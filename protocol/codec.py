@@ -28,6 +28,7 @@ from cattrs.errors import (
     IterableValidationNote,
 )
 
+from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ping, Pong
 from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
 from protocol.json_text import MAXIMUM_INTEGER, json_type, parse_object, refuse_nul
@@ -62,6 +63,8 @@ class ReceivedCommand:
     data: Any
     digest: str = ""
     """SHA-256 of type and data, hexadecimal, of commands that write or start work; the order of keys does not matter."""
+    only_if_known: bool = False
+    """Asked again long after: to be answered from memory, or not at all."""
 
 
 class _WrongType(ValueError):
@@ -297,17 +300,24 @@ def _read_envelope(envelope: dict[str, Any], command_id: str | None, size: int) 
     if command is None:
         raise UnknownType(f"unknown type {kind[:NAME_CHARACTERS]!r}", field="type")
     for name in envelope:
-        if name not in ("type", "id", "data"):
+        if name not in ("type", "id", "data", ONLY_IF_KNOWN):
             raise InvalidField(f"{name[:NAME_CHARACTERS]} is not a field of the envelope", field=name[:NAME_CHARACTERS])
     if command_id is None and (command.needs_id or "id" in envelope):
         raise InvalidField("id must have 1 to 64 printable ASCII characters", field="id")
+    only_if_known = envelope.get(ONLY_IF_KNOWN, False)
+    if type(only_if_known) is not bool:
+        raise InvalidField(
+            f"{ONLY_IF_KNOWN} must be true or false, not {json_type(only_if_known)}", field=ONLY_IF_KNOWN
+        )
+    if only_if_known and not command.writes:
+        raise InvalidField(f"{ONLY_IF_KNOWN} is of commands that change something", field=ONLY_IF_KNOWN)
     if size > command.maximum_bytes:
         raise TooLarge(f"{kind} may have {command.maximum_bytes} bytes, this one has {size}")
     data = envelope.get("data", {})
     if command.data is Ping or command.data is Pong:
         return ReceivedCommand(kind, command_id, command.data(data))
     digest = command_digest(kind, data) if command.writes else ""
-    return ReceivedCommand(kind, command_id, structure(data, command.data), digest)
+    return ReceivedCommand(kind, command_id, structure(data, command.data), digest, only_if_known)
 
 
 def command_digest(kind: str, data: Any) -> str:

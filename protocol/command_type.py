@@ -6,11 +6,13 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["KIBIBYTE", "MAXIMUM_FRAME_BYTES", "CommandType"]
+__all__ = ["KIBIBYTE", "MAXIMUM_FRAME_BYTES", "ONLY_IF_KNOWN", "CommandType"]
 
 KIBIBYTE = 1024
 MAXIMUM_FRAME_BYTES = 1024 * KIBIBYTE
 """No frame in either direction is larger."""
+ONLY_IF_KNOWN = "only_if_known"
+"""Field of the envelope, of commands that write: answer what became of this id, and carry nothing out where it is not known."""
 
 
 @frozen

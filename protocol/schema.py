@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import attrs
 
+from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, CommandType
 from protocol.server_messages import SERVER_MESSAGES, MessageKind, ServerMessageType
 from protocol.validation import schema_words
@@ -218,6 +219,11 @@ IDENTIFIER = {
     "pattern": "^[ -~]+$",
     "description": "Chosen by the client: 1 to 64 printable ASCII characters.",
 }
+KNOWN = {
+    "type": "boolean",
+    "default": False,
+    "description": "Answer what became of this id, and carry nothing out: `conflict` where it is not known any more.",
+}
 TIME = {"type": "string", "format": "date-time", "description": "RFC 3339 in UTC, milliseconds at the finest."}
 SEQUENCE = {"type": "integer", "minimum": 1}
 
@@ -231,7 +237,12 @@ def _command_schema(name: str, command: CommandType) -> dict[str, Any]:
         required.append("data")
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {"type": {"const": name}, "id": IDENTIFIER, "data": data},
+        "properties": {
+            "type": {"const": name},
+            "id": IDENTIFIER,
+            "data": data,
+            **({ONLY_IF_KNOWN: KNOWN} if command.writes else {}),
+        },
         "required": required,
         "additionalProperties": False,
         "x-maximum-bytes": command.maximum_bytes,

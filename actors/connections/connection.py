@@ -38,6 +38,7 @@ from actors.inference.messages import CancelGeneration, DescribeEngine, EngineHe
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 from protocol.codec import ReceivedCommand, unstructure, wire_time
+from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, Ack, Assist, Cancel, Generate, Hello, Resume, ResumePoint, Subscribe
 from protocol.errors import CloseCode, ErrorCode
 from protocol.events import Accepted, GoingAway, Limits, ResumeResult, Welcome
@@ -285,9 +286,19 @@ class Connection(Actor[ConnectionMessage]):
         key = None
         if COMMANDS[command.type].writes:
             key = IdempotencyKey(
-                client_id=hello.client_id, device_id=hello.device_id, command_id=command.id, digest=command.digest
+                client_id=hello.client_id,
+                device_id=hello.device_id,
+                command_id=command.id,
+                digest=command.digest,
+                must_be_known=command.only_if_known,
             )
         match route:
+            case StreamRoute() if command.only_if_known:
+                # Its answer is a stream, which is kept for less long.
+                message = (
+                    f"what became of a {command.type} is told by a resume of its stream; nothing was carried out now"
+                )
+                self._answers.error(command.id, ErrorCode.CONFLICT, message, field=ONLY_IF_KNOWN)
             case StreamRoute():
                 await self._start_stream(command, route, hello, key)
             case CommandRoute():

@@ -11,6 +11,7 @@ from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, IdempotencyKey
 from actors.storage.tables import idempotency
 from protocol.codec import encode, structure, unstructure
+from protocol.command_type import ONLY_IF_KNOWN
 from protocol.errors import ErrorCode
 
 __all__ = ["KEPT_MILLISECONDS", "find_outcome", "keep_outcome", "prune_outcomes"]
@@ -32,13 +33,19 @@ _KEEP = insert(idempotency)
 def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_ms: int) -> Committed[Any] | None:
     """The first outcome of this command, or None; one that has expired is forgotten, so that another can be kept.
 
-    Raises `CommandRefused` where the id stands for another command.
+    Raises `CommandRefused` where the id stands for another command, or for none and has to be known.
     """
     row = connection.execute(_FIND, _named(key)).first()
-    if row is None:
-        return None
-    if row.time_ms <= now_ms - KEPT_MILLISECONDS:
+    if row is not None and row.time_ms <= now_ms - KEPT_MILLISECONDS:
         connection.execute(_FORGET, _named(key))
+        row = None
+    if row is None:
+        if key.must_be_known:
+            raise CommandRefused(
+                ErrorCode.CONFLICT,
+                f"nothing is known of a command with the id {key.command_id!r}; nothing was carried out now",
+                field=ONLY_IF_KNOWN,
+            )
         return None
     if row.digest != key.digest:
         raise CommandRefused(

@@ -116,6 +116,8 @@ class IdempotencyKey:
     command_id: str
     digest: str
     """SHA-256 of type and data, hexadecimal."""
+    must_be_known: bool = field(default=False, eq=False)
+    """Asks what became of the command: refused with `conflict` where nobody remembers it."""
 
 
 @frozen(kw_only=True)

@@ -19,7 +19,7 @@ import trio
 
 from protocol.client.connection import Connection, open_connection
 from protocol.client.errors import CommandFailed, Disconnected, HandshakeRefused, alone, refusal
-from protocol.client.pending import Pending, PendingCommands, memory_seconds
+from protocol.client.pending import Pending, PendingCommands, can_be_asked, memory_seconds
 from protocol.client.reconnecting import Change, Retries, comes_back, hint_of
 from protocol.client.sleeping import read_marks, slept_seconds
 from protocol.client.streams import Answer, ClientEvents
@@ -38,6 +38,9 @@ CANCEL_SECONDS = 2.0
 ACKNOWLEDGE_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 """How often is looked whether the machine slept."""
+ASKING_BYTES = 64
+"""What a frame grows by that asks."""
+FORGOTTEN = "the server no longer remembers commands that are so old"
 WAKE_SECONDS = 5.0
 """After a sleep the server has to be heard within it, or another connection is made."""
 CLIENT_STREAM = "client"
@@ -233,6 +236,8 @@ class Client:
     def _answer_of(self, pending: Pending) -> dict[str, Any]:
         if pending.answer is None:
             raise pending.failure or Disconnected(None, None)
+        if pending.is_not_known:
+            raise pending.failure_for(Disconnected(None, str(pending.answer["data"].get("message"))))
         if pending.answer["type"] == "error":
             raise CommandFailed(pending.answer["data"])
         return pending.answer
@@ -247,14 +252,17 @@ class Client:
                 raise pending.failure_for(error) from None
 
     async def _send_again(self, connection: Connection) -> None:
-        """What the last connection left without an answer, but for what the server might carry out twice by now."""
+        """What the last connection left without an answer; about what might be carried out twice by now it asks."""
         for pending in self._pending:
             if not pending.is_resent:
                 continue
             if pending.may_be_repeated(trio.current_time(), read_marks(), memory_seconds(self.welcome)):
                 await self._send(connection, pending)
+            elif can_be_asked(self.welcome) and len(encode(pending.message)) <= MAXIMUM_FRAME_BYTES - ASKING_BYTES:
+                pending.ask_what_became_of_it()
+                await self._send(connection, pending)
             else:
-                pending.fail(Disconnected(None, "the server no longer remembers commands that are so old"))
+                pending.fail(Disconnected(None, FORGOTTEN))
 
     # --- what comes in: all of it runs in the reader of the connection --------------------------------
 

@@ -10,10 +10,11 @@ from attrs import define, field
 
 from protocol.client.errors import CommandFailed, Disconnected, OutcomeUnknown
 from protocol.client.sleeping import ClockMarks, slept_seconds
+from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS
 from protocol.errors import ErrorCode
 
-__all__ = ["PENDING_COMMANDS", "Pending", "PendingCommands", "memory_seconds"]
+__all__ = ["PENDING_COMMANDS", "Pending", "PendingCommands", "can_be_asked", "memory_seconds"]
 
 PENDING_COMMANDS = 1024
 """More at a time are refused here: without a server they would wait in this program's memory."""
@@ -28,6 +29,12 @@ def memory_seconds(welcome: dict[str, Any]) -> float:
     limits = welcome.get("limits")
     told = limits.get("command_memory_seconds") if isinstance(limits, dict) else None
     return MARGIN * (told if isinstance(told, int | float) and not isinstance(told, bool) else MEMORY_SECONDS)
+
+
+def can_be_asked(welcome: dict[str, Any]) -> bool:
+    """Whether this server answers what became of a command; one that does says for how long it remembers."""
+    limits = welcome.get("limits")
+    return isinstance(limits, dict) and "command_memory_seconds" in limits
 
 
 @define(eq=False)
@@ -55,6 +62,15 @@ class Pending:
         """It was sent, and is none of those that only read. What this client does not know may change anything."""
         known = COMMANDS.get(self.kind)
         return self.first_sent is not None and self.is_resent and (known is None or known.writes)
+
+    @property
+    def is_not_known(self) -> bool:
+        """The server was asked what became of it, and could not tell. Whatever an error says: it is of the asking."""
+        return ONLY_IF_KNOWN in self.message and self.answer is not None and self.answer["type"] == "error"
+
+    def ask_what_became_of_it(self) -> None:
+        """From now on it is not carried out any more; a server that remembers it answers as it did."""
+        self.message = {**self.message, ONLY_IF_KNOWN: True}
 
     def note_sent(self, now: float, marks: ClockMarks) -> None:
         """From its first sending on the server may remember it."""

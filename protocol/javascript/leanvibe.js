@@ -34,6 +34,9 @@ const WAKE_MS = 5_000;
 const MEMORY_SECONDS = 600;
 /** Of the server's memory, what a command may take to be repeated in: it has to arrive in time, too. */
 const MARGIN = 0.9;
+/** What a frame grows by that asks what became of a command. */
+const ASKING_BYTES = 64;
+const FORGOTTEN = "the server no longer remembers commands that are so old";
 const PENDING_COMMANDS = 1024;
 const WAITING = 4096;
 /** Commands that change nothing, so that they may be sent again at any time. */
@@ -467,11 +470,14 @@ export class Client {
         this.#pending.delete(id);
         const mayBeDone = pending.firstSentAt !== null && isResent && !READS.has(type);
         if (failure !== undefined) reject(mayBeDone ? new OutcomeUnknown(type, id, failure) : failure);
-        else if (message.type === "error") reject(new CommandFailed(message.data));
-        else resolve(message);
+        else if (message.type !== "error") resolve(message);
+        else if (pending.isAsked) {
+          // Whatever it says: it is of the asking.
+          reject(new OutcomeUnknown(type, id, new Disconnected(null, message.data.message)));
+        } else reject(new CommandFailed(message.data));
       };
       const text = JSON.stringify({ type, id, data });
-      const pending = { type, text, isResent, onAnswer, settle, firstSentAt: null };
+      const pending = { type, text, isResent, onAnswer, settle, size: 0, firstSentAt: null, isAsked: false };
       // Sent, a frame that is too large would close the connection for good. A character has three bytes at most.
       const size = 3 * text.length > FRAME_BYTES ? new TextEncoder().encode(text).length : 0;
       if (size > FRAME_BYTES) {
@@ -480,6 +486,7 @@ export class Client {
         reject(new CommandFailed({ code: "too_large", message, temporary: false }));
         return;
       }
+      pending.size = size;
       this.#pending.set(id, pending);
       if (this.#isWelcome || type === "hello") this.#send(pending);
     });
@@ -491,7 +498,7 @@ export class Client {
     this.#socket.send(pending.text);
   }
 
-  /** What the last connection left without an answer, but for what the server might carry out twice by now. */
+  /** What the last connection left without an answer; about what might be carried out twice by now it asks. */
   #sendAgain() {
     const told = this.welcome.limits?.command_memory_seconds;
     const memoryMs = MARGIN * 1000 * (typeof told === "number" ? told : MEMORY_SECONDS);
@@ -499,7 +506,13 @@ export class Client {
       if (!pending.isResent) continue;
       const ageMs = pending.firstSentAt === null ? 0 : Date.now() - pending.firstSentAt;
       if (ageMs < memoryMs || READS.has(pending.type)) this.#send(pending);
-      else pending.settle(null, new Disconnected(null, "the server no longer remembers commands that are so old"));
+      else if (told === undefined || pending.size > FRAME_BYTES - ASKING_BYTES) pending.settle(null, new Disconnected(null, FORGOTTEN));
+      else {
+        // From now on it is not carried out any more; a server that remembers it answers as it did.
+        pending.text = JSON.stringify({ ...JSON.parse(pending.text), only_if_known: true });
+        pending.isAsked = true;
+        this.#send(pending);
+      }
     }
   }
 

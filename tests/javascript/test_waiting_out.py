@@ -54,9 +54,12 @@ async def test_cl2_a_limit_ends_the_attempts_where_a_program_wants_one() -> None
     assert len(server.attempts) > 2
 
 
-@pytest.mark.parametrize(("slept_ms", "is_repeated"), [(300_000, True), (TEN_MINUTES_MS, False)])
+@pytest.mark.parametrize(
+    ("slept_ms", "is_repeated", "is_known"),
+    [(300_000, True, False), (TEN_MINUTES_MS, False, False), (TEN_MINUTES_MS, False, True)],
+)
 async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_remembers_it(
-    slept_ms: int, is_repeated: bool
+    slept_ms: int, is_repeated: bool, is_known: bool
 ) -> None:
     kinds: list[str] = []
 
@@ -70,7 +73,11 @@ async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_rem
         while True:
             message = await peer.receive()
             if message["type"] != "ping":
-                kinds.append(message["type"])
+                kinds.append(message["type"] + " known" * ("only_if_known" in message))
+            if "only_if_known" in message and not is_known:
+                error = {"code": "conflict", "message": "unknown", "temporary": False, "field": "only_if_known"}
+                await peer.say(type="error", re=message["id"], data=error)
+                continue
             await peer.say(type="result", re=message["id"], data=message["data"])
 
     async with scripted_listener(first, second) as (url, _):
@@ -79,8 +86,10 @@ async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_rem
     assert result["ping"] == 8
     if is_repeated:
         assert (result["made"], kinds) == ({"title": "t"}, ["task_create"])
+    elif is_known:
+        assert (result["made"], kinds) == ({"title": "t"}, ["task_create known"])
     else:
-        assert (result["failed"]["name"], kinds) == ("OutcomeUnknown", [])
+        assert (result["failed"]["name"], kinds) == ("OutcomeUnknown", ["task_create known"])
         assert "may have been carried out" in result["failed"]["message"]
 
 

@@ -172,10 +172,11 @@ async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_rem
 ) -> None:
     asleep = Asleep(monkeypatch)
     kinds: list[str] = []
+    asked: list[dict[str, Any]] = []
 
     async def first(peer: Peer) -> None:
         await peer.welcome()
-        await peer.receive("task_create")
+        asked.append(await peer.receive("task_create"))
         asleep.seconds += slept
         await peer.cut()
 
@@ -183,6 +184,11 @@ async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_rem
         await peer.welcome(limits={} if memory is None else {"command_memory_seconds": memory})
         while True:
             message = await peer.receive()
+            if message.get("only_if_known"):
+                asked.append(message)
+                data = {"code": "conflict", "message": "unknown", "temporary": False, "field": "only_if_known"}
+                await peer.say(type="error", re=message["id"], data=data)
+                continue
             if message["type"] != "ping":
                 kinds.append(message["type"])
             await peer.say(type="result", re=message["id"], data={"made": 1})
@@ -196,6 +202,38 @@ async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_rem
             assert caught.value.kind == "task_create"
         assert (await client.command("task_get", {"task_id": "x"}))["data"] == {"made": 1}
     assert kinds == ["task_create"] * is_repeated + ["task_get"]
+    # A server that does not say how long it remembers is not asked either.
+    is_asked = not is_repeated and memory is not None
+    assert asked[1:] == [{**asked[0], "only_if_known": True}] * is_asked
+
+
+@pytest.mark.parametrize("answer", ["result", "error"])
+async def test_cl6_a_server_that_remembers_a_command_of_long_ago_answers_as_it_did(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """It slept on the same machine, for instance."""
+    asleep = Asleep(monkeypatch)
+
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.receive("task_create")
+        asleep.seconds += 86_400
+        await peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome(limits={"command_memory_seconds": 600})
+        message = await peer.receive("task_create")
+        assert message["only_if_known"] is True
+        refusal = {"code": "overloaded", "message": "not now", "temporary": True}
+        await peer.say(type=answer, re=message["id"], data={"made": 1} if answer == "result" else refusal)
+        await peer.linger()
+
+    async with scripted(monkeypatch, first, second), connect(URL, client_id="me", reconnect=True) as client:
+        if answer == "result":
+            assert (await client.command("task_create", {"title": "t"}))["data"] == {"made": 1}
+        else:
+            with pytest.raises(OutcomeUnknown, match="not now"):
+                await client.command("task_create", {"title": "t"})
 
 
 @pytest.mark.parametrize("kind", ["task_list", "ping", "cancel"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from sqlalchemy import Connection, func, select
 
@@ -12,6 +13,7 @@ from actors.storage.key_clock import KeyClock
 from actors.storage.log import EventTooLarge, LogPageWanted, append_events, prune_log, read_page
 from actors.storage.messages import IdempotencyKey, LogEvent
 from actors.storage.tables import idempotency
+from protocol.errors import ErrorCode
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_800_000_000_000
@@ -144,3 +146,18 @@ def test_cl8_commands_of_a_clock_that_ran_ahead_grow_old_in_ten_minutes(connecti
     assert find_outcome(connection, key, int, clock.now_ms(connection)) is not None
     clocks.running_ms += KEPT_MILLISECONDS
     assert prune_outcomes(connection, clock.now_ms(connection)) == 1
+
+
+def test_cl6_what_has_to_be_known_and_is_not_is_refused(connection: Connection) -> None:
+    clocks = Clocks()
+    clock = clocks.of_a_new_server()
+    key = attrs.evolve(remember(connection, clock, "c"), must_be_known=True)
+    known = find_outcome(connection, key, int, clock.now_ms(connection))
+    assert known is not None
+    assert (known.value, known.is_repeat) == (1, True)
+    never = attrs.evolve(key, command_id="never")
+    clocks.running_ms += KEPT_MILLISECONDS
+    for one in (key, never):
+        with pytest.raises(CommandRefused, match="nothing was carried out now") as refused:
+            find_outcome(connection, one, int, clock.now_ms(connection))
+        assert (refused.value.code, refused.value.field) == (ErrorCode.CONFLICT, "only_if_known")
