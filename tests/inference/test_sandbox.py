@@ -107,8 +107,8 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-async def until_gone(pids: list[int]) -> None:
-    with trio.fail_after(PATIENCE_SECONDS):
+async def until_gone(pids: list[int], seconds: float = PATIENCE_SECONDS) -> None:
+    with trio.fail_after(seconds):
         while any(is_alive(pid) for pid in pids):  # noqa: ASYNC110  a process tells nobody but its parent
             await trio.sleep(0.02)
 
@@ -287,6 +287,21 @@ async def test_jd5_what_kills_a_process_from_outside_costs_no_question(tmp_path:
         assert await PromptEncoder(reference(system)).encode(text, Generate(prompt="hello")) == expected
 
 
+async def test_jd5_a_job_ends_with_its_fork_server_whatever_it_is_doing(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    limits = {kind: attrs.evolve(one, processor_seconds=60.0) for kind, one in JOB_LIMITS.items()}
+    async with sandbox_running(limits) as system, trio.open_nursery() as nursery:
+        await opened(system, folder)
+        nursery.start_soon(lambda: encode(system, folder, prompt="x", response_schema=ENDLESS))
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not (pids := [one for one in (await processes(system))["schema"] if one]):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        os.kill((await processes(system))["server"][0], signal.SIGKILL)
+        # Long before its own timers would end it.
+        await until_gone(pids, seconds=20.0)
+        nursery.cancel_scope.cancel()
+
+
 async def test_jd5_a_question_that_is_taken_back_ends_the_process_that_works_on_it(tmp_path: Path) -> None:
     folder = write_text_folder(tmp_path / "model")
     limits = {kind: attrs.evolve(one, processor_seconds=600.0, wall_seconds=600.0) for kind, one in JOB_LIMITS.items()}
@@ -341,17 +356,20 @@ async def test_jd5_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Pa
     command = [sys.executable, "-c", OWNER, str(folder)]
     owner = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
     assert owner.stdout is not None
-    with trio.fail_after(PATIENCE_SECONDS):
-        said_so_far = b""
-        while not (found := re.search(rb"processes ([0-9 ]+)\n", said_so_far)):
-            said_so_far += await owner.stdout.receive_some()
+    try:
+        with trio.fail_after(PATIENCE_SECONDS):
+            said_so_far = b""
+            while not (found := re.search(rb"processes ([0-9 ]+)\n", said_so_far)):
+                said_so_far += await owner.stdout.receive_some()
         pids = [int(word) for word in found[1].split()]
-    assert len(pids) >= 3
-    assert all(is_alive(pid) for pid in pids)
-    owner.kill()
-    await owner.wait()
+        assert len(pids) >= 3
+        assert all(is_alive(pid) for pid in pids)
+    finally:
+        owner.kill()
+        with trio.move_on_after(PATIENCE_SECONDS, shield=True):
+            await owner.wait()
+        await trio.aclose_forcefully(owner.stdout)
     await until_gone(pids)
-    await owner.stdout.aclose()
 
 
 async def test_jd8_a_process_that_one_job_made_large_ends_after_it(tmp_path: Path) -> None:

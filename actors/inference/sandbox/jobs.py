@@ -42,7 +42,7 @@ def serve_jobs(connection: socket.socket, text: CheckpointText, limits: JobLimit
     most_bytes = _resident_bytes() + RETIRING_BYTES
     while data := connection.recv(RECEIVE_BYTES):
         for name, content in reader.feed(data):
-            set_timers(limits.processor_seconds, limits.wall_seconds)
+            set_timers(content.get("processor_seconds", limits.processor_seconds), limits.wall_seconds)
             answer, told = _answer(text, name, content, lambda step: connection.sendall(pack("step", {"name": step})))
             retires = answer == "died" or _resident_bytes() > most_bytes
             connection.sendall(pack(answer, {**told, "retires": retires}))

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import structlog
 import trio
 from attrs import define, field
@@ -43,6 +44,8 @@ PROBE_CLIENT = ":probe"
 """Whose turn the tries of a checkpoint are; no client can be called so."""
 TRIES = 2
 """A job whose process was killed from outside, or whose fork server was lost, is tried once more."""
+PROBE_PROCESSOR_SECONDS = 2.0
+"""For a short chat and a few words, which take a millisecond."""
 RETRY_MS = 1000
 _KILLED_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, 0})
 
@@ -198,6 +201,8 @@ class Sandbox(Actor[SandboxMessage]):
 
     async def _probe(self, server: ForkServerProcess) -> None:
         """Try template and tokenizer once, so that a checkpoint that never ends is refused and not served."""
+        limits = self._limits[JobKind.PROMPT]
+        limits = attrs.evolve(limits, processor_seconds=min(PROBE_PROCESSOR_SECONDS, limits.processor_seconds))
         slot = await server.take_slot(JobKind.PROMPT)
         step, is_whole = "template", False
 
@@ -206,10 +211,10 @@ class Sandbox(Actor[SandboxMessage]):
             step = name
 
         try:
-            answer, told = await slot.run("probe", {}, note)
+            answer, told = await slot.run("probe", {"processor_seconds": limits.processor_seconds}, note)
             is_whole = answer == "probed" and not told["retires"]
         except (SlotEnded, FrameFault) as error:
-            reason = _reason(error.status, self._limits[JobKind.PROMPT]) if isinstance(error, SlotEnded) else str(error)
+            reason = _reason(error.status, limits) if isinstance(error, SlotEnded) else str(error)
             raise OpenFailed(f"its {_STEP_NAMES.get(step, step)} {reason}") from None
         finally:
             if not is_whole:
