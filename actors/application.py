@@ -47,6 +47,7 @@ from actors.wiring import (
     QUERIES,
     VERSION,
     access_settings,
+    answer_defaults,
     command_routes,
     connection_settings,
     engine_settings,
@@ -103,6 +104,7 @@ def make_tree(
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/planner"),
         directory=directory,
+        answer_defaults=answer_defaults(settings),
     )
     registry = CollectorRegistry()
     registry.register(ProcessMetrics())

@@ -99,6 +99,14 @@ class Settings:
     to that length."""
     default_max_tokens: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     """Length of answers that name none, in tokens; by default 1,024, and at `/v1` what the context holds."""
+    answer_temperature: float = field(default=0.2, validator=[validators.ge(0), validators.le(5)])
+    """Temperature of answers to people who set none (`ask`, `chat`, pages, `/ai/process`)."""
+    answer_top_p: float = field(default=0.9, validator=[validators.gt(0), validators.le(1)])
+    """Their `top_p`."""
+    answer_repetition_penalty: float = field(default=1.1, validator=[validators.ge(0.1), validators.le(10)])
+    """Their repetition penalty; without one small models fall into loops."""
+    answer_max_tokens: int = field(default=400, validator=validators.ge(1))
+    """Their longest answer, in tokens."""
     allowed_hosts: list[str] = field(factory=list)
     """Host names, besides loopback ones, that requests may be addressed to; commas between them in the environment."""
     allowed_origins: list[str] = field(factory=list)

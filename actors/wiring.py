@@ -56,7 +56,7 @@ from actors.tasks.store import COUNT_TASKS
 from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
 from actors.tasks.store import QUERIES as TASK_QUERIES
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate
-from protocol.events import Limits
+from protocol.events import AnswerDefaults, Limits
 from runtime import ActorRef
 
 __all__ = [
@@ -215,6 +215,16 @@ def model_shelf(settings: Settings, checkpoint: Path | None) -> Shelf:
     return CheckpointShelf(started_with, settings.cache_dir, settings.compiled)
 
 
+def answer_defaults(settings: Settings) -> AnswerDefaults:
+    """How people are answered who set nothing."""
+    return AnswerDefaults(
+        temperature=settings.answer_temperature,
+        top_p=settings.answer_top_p,
+        repetition_penalty=settings.answer_repetition_penalty,
+        max_tokens=settings.answer_max_tokens,
+    )
+
+
 def connection_settings(settings: Settings) -> ConnectionSettings:
     """What every connection is told and held to."""
     return ConnectionSettings(
@@ -230,4 +240,5 @@ def connection_settings(settings: Settings) -> ConnectionSettings:
             detach_seconds=settings.detach_seconds,
             command_memory_seconds=KEPT_MILLISECONDS // 1000,
         ),
+        answer_defaults=answer_defaults(settings),
     )

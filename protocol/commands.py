@@ -135,6 +135,8 @@ class Generate:
     """A text that the model continues as it stands."""
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
     """Most tokens to emit; by default the server's setting, or what is left of the context if that is less."""
+    max_tokens_if_room: int | None = field(default=None, validator=between(1, 2**31))
+    """Where `max_tokens` is left out: the longest answer, and less where the context has no room for it."""
     temperature: float = field(default=0.0, validator=between(0, 5))
     """0 takes the likeliest token."""
     top_p: float = field(default=1.0, validator=between(1e-6, 1))

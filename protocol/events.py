@@ -53,7 +53,7 @@ class FinishReason(enum.Enum):
     STOP = "stop"
     """The model said so, or a stop text came up."""
     LENGTH = "length"
-    """`max_tokens` or the context was reached."""
+    """`max_tokens` or the context was reached, or the answer repeated itself."""
 
 
 @frozen(kw_only=True)
@@ -71,6 +71,16 @@ class Limits:
     """How long a command that changes something is answered the same when it comes again under its id, at least.
     A client that was away for longer cannot tell whether it would be carried out twice.
     """
+
+
+@frozen(kw_only=True)
+class AnswerDefaults:
+    """How this server answers people who set nothing: what a command line, a chat or a page sends in their place."""
+
+    temperature: float
+    top_p: float
+    repetition_penalty: float
+    max_tokens: int
 
 
 @frozen(kw_only=True)
@@ -96,6 +106,8 @@ class Welcome:
     model: str
     state: dict[str, Any]
     resumed: list[ResumeResult]
+    answer_defaults: AnswerDefaults | None = None
+    """For people. `generate` itself takes the likeliest token where nothing is set, which is what programs expect."""
 
 
 @frozen
@@ -156,13 +168,15 @@ class Done:
     usage: Usage
     timings: Timings
     confidence: float | None
-    """exp(mean log-probability of the emitted tokens); None when none was emitted."""
+    """exp(mean log-probability of the emitted tokens); None when none was emitted, or with `repetition`."""
     seed: int
     """The seed that was used, given or drawn."""
     engine_restarts: int = 0
     """How often the engine was started again while this answer was made."""
     calibrated: float | None = None
     """Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model."""
+    repetition: bool | None = None
+    """True where the answer said the same over and over and was ended for it, with `finish_reason` `length`."""
 
 
 @frozen

@@ -11,11 +11,12 @@ from typing import Any
 import click
 import trio
 
+from actors.command_line.answer_options import AnswerOptions, answer_note, answer_options
 from actors.command_line.borrowed_server import server_for
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
 from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.outage import Outage
-from actors.command_line.printing import AnswerPrinter, print_json
+from actors.command_line.printing import AnswerPrinter, print_json, print_line
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.validation import FieldFault
@@ -32,9 +33,7 @@ INTERRUPTED = 130
 @click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Whom to believe at a wss address, PEM.")
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started where none runs.")
 @click.option("--model", help="For the server that is started where none runs.")
-@click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
-@click.option("--temperature", type=float, default=0.0, show_default=True)
-@click.option("--seed", type=int)
+@answer_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the whole answer.")
 def ask(
     question: str,
@@ -43,19 +42,16 @@ def ask(
     ca: Path | None,
     engine: str | None,
     model: str | None,
-    max_tokens: int | None,
-    temperature: float,
-    seed: int | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Ask QUESTION and stream the answer."""
     settings = settings_from(data_dir=data_dir, engine=engine, model=model, ca=ca)
+    wanted = AnswerOptions(**options)
     try:
-        generate = Generate(
-            messages=[ChatMessage(Role.USER, question)], max_tokens=max_tokens, temperature=temperature, seed=seed
-        )
+        messages = Generate(messages=[ChatMessage(Role.USER, question)]).messages
     except FieldFault as error:
-        fail(f"--{error.path.replace('_', '-')} {error.problem}", status=2)
+        fail(f"the question {error.problem}", status=2)
 
     async def put(address: str | Callable[[], str], credentials: Credentials) -> None:
         async with connect(
@@ -70,11 +66,14 @@ def ask(
             on_change=Outage().take,
         ) as client:
             shown = None if as_json else AnswerPrinter()
+            generate = Generate(messages=messages, **wanted.fields(client))
             text, done = await stream_answer(client, generate, shown.add if shown else lambda _: None)
             if shown is None:
                 print_json({"text": text, **done})
             else:
                 shown.end()
+                if note := answer_note(done):
+                    print_line(f"[{note}]", style="dim", err=True)
 
     if url is not None:
         elsewhere = credentials_elsewhere(settings, url)

@@ -8,12 +8,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import trio
 from rich.console import Console
 from rich.markup import escape
 
+from actors.command_line.answer_options import AnswerOptions, answer_options
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.borrowed_server import server_for
 from actors.command_line.chat_input import BadCommand, LineCollector, parse_slash
@@ -33,12 +35,9 @@ __all__ = ["chat"]
 @click.command()
 @data_dir_option
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started where none runs.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
-@click.option("--temperature", type=click.FloatRange(0, 5), default=0.0, show_default=True)
+@answer_options
 @click.option("--conversation", help="Go on with a stored conversation; by default a new one begins.")
-def chat(
-    data_dir: Path | None, engine: str | None, max_tokens: int | None, temperature: float, conversation: str | None
-) -> None:
+def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **options: Any) -> None:
     """Talk with the model. /help shows more; Ctrl-C ends the answer, Ctrl-D the program."""
     settings = settings_from(data_dir=data_dir, engine=engine)
     if conversation is not None and not is_client_name(conversation):
@@ -66,8 +65,7 @@ def chat(
                 headers={**credentials.headers, "X-Client-Id": client_name_default()},
                 tls=credentials.tls,
                 conversation=conversation or new_conversation(),
-                max_tokens=max_tokens,
-                temperature=temperature,
+                options=AnswerOptions(**options),
             )
             await converse(session, console)
 

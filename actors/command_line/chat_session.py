@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from actors.command_line.answer_options import AnswerOptions, answer_note
 from actors.command_line.chat_input import COMMANDS, Slash
 from actors.command_line.screen import markdown
 from actors.command_line.terminal_text import one_line
@@ -52,8 +53,8 @@ class ChatSession:
     """None where the server's addresses are plain."""
     conversation: str
     """Its name; the server keeps its turns."""
-    max_tokens: int | None = None
-    temperature: float = 0.0
+    options: AnswerOptions = field(factory=AnswerOptions)
+    """How answers are asked for."""
     wants_another: bool = False
     """True once a new conversation was asked for."""
     _board: list[dict[str, Any]] = field(factory=list)
@@ -64,9 +65,8 @@ class ChatSession:
         try:
             generate = Generate(
                 messages=[ChatMessage(Role.USER, text)],
-                max_tokens=self.max_tokens,
-                temperature=self.temperature,
                 conversation=self.conversation,
+                **self.options.fields(self.client),
             )
         except FieldFault as fault:
             self._problem(f"{fault.path} {fault.problem}")
@@ -129,7 +129,10 @@ class ChatSession:
         except Disconnected as error:
             self._end_or_tell(error)
             return
-        self._tell_dropped(answer.done or {})
+        done = answer.done or {}
+        self._tell_dropped(done)
+        if note := answer_note(done):
+            self.console.print(f"[dim]{note}[/dim]")
 
     def _end_or_tell(self, error: Disconnected) -> None:
         """An answer that is lost is a line; where no connection will follow there is nothing to talk with."""

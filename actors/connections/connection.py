@@ -41,7 +41,7 @@ from protocol.codec import ReceivedCommand, unstructure, wire_time
 from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, Ack, Assist, Cancel, Generate, Hello, Resume, ResumePoint, Subscribe
 from protocol.errors import CloseCode, ErrorCode
-from protocol.events import Accepted, GoingAway, Limits, ResumeResult, Welcome
+from protocol.events import Accepted, AnswerDefaults, GoingAway, Limits, ResumeResult, Welcome
 from runtime import Actor, ActorRef, Down, RuntimeFault, reject
 
 __all__ = ["Connection", "ConnectionRooms", "ConnectionSettings"]
@@ -64,6 +64,8 @@ class ConnectionSettings:
     model: str
     """The model of the start; `welcome` names the one in use."""
     limits: Limits
+    answer_defaults: AnswerDefaults | None = None
+    """How people are answered who set nothing."""
 
 
 @frozen(kw_only=True)
@@ -405,6 +407,7 @@ class Connection(Actor[ConnectionMessage]):
             model=await self._model_in_use(),
             state={kind: msgspec.json.decode(data) for kind, data in entered.state.items()},
             resumed=resumed,
+            answer_defaults=self._settings.answer_defaults,
         )
         self._hello = hello
         if self._greeting is not None:

@@ -11,6 +11,7 @@ from attrs import define, field
 
 from actors.inference.calibration import Calibration
 from actors.inference.messages import FirstTimes, GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
+from actors.inference.repetition import RepetitionDetector
 from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
 from actors.inference.text.token_bytes import OneToken
@@ -89,6 +90,8 @@ class Generation:
     _token_log: TokenLog = field(init=False, factory=TokenLog, repr=False)
     _first_times: FirstTimes | None = field(default=None, repr=False)
     _finish: FinishReason | None = None
+    _repetition: RepetitionDetector = field(init=False, factory=RepetitionDetector, repr=False)
+    _repeats_itself: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.matcher = StopMatcher(self.generate.stop)
@@ -119,6 +122,7 @@ class Generation:
 
         for index, token_id in enumerate(point.token_ids):
             unsent.append(token_id)
+            self._repeats_itself = self._repetition.feed(token_id)
             piece = self.detokenizer.feed(token_id)
             self._token_log.skip(piece)
             text = self.matcher.feed(piece)
@@ -140,7 +144,7 @@ class Generation:
             if self.seq > events:
                 # Of the last token it was told how much of it the stop text left.
                 tell("", len(point.token_ids) - 1)
-        elif len(self.emitted_ids) >= self.max_tokens:
+        elif len(self.emitted_ids) >= self.max_tokens or self._repeats_itself:
             self._finish = FinishReason.LENGTH
         elif self.seq > events:
             self._finish = FinishReason.STOP
@@ -199,6 +203,9 @@ class Generation:
             self.log_probability += log_probability
             self._unsent_ids.append(token_id)
             self._unsent_log_probability += log_probability
+            self._repeats_itself = self._repetition.feed(token_id)
+            if self._repeats_itself and finish is None:
+                finish = FinishReason.LENGTH.value
             piece = self.detokenizer.feed(token_id)
             if alternatives is not None:
                 self._token_log.take(token_id, log_probability, alternatives, piece, self.token_text)
@@ -221,7 +228,9 @@ class Generation:
         if count > 1 and self.first_token_at is not None and self.last_token_at is not None:
             elapsed = self.last_token_at - self.first_token_at
             rate = (count - 1) / elapsed if elapsed > 0 else None
-        confidence = math.exp(self.log_probability / count) if count else None
+        # A model is surest of all where it says the same again, which is no reason to believe it.
+        repeats_itself = self._repeats_itself and self._finish is FinishReason.LENGTH
+        confidence = math.exp(self.log_probability / count) if count and not repeats_itself else None
         done = Done(
             finish_reason=self._finish,
             usage=Usage(
@@ -236,6 +245,7 @@ class Generation:
             confidence=confidence,
             seed=self.seed,
             engine_restarts=self.deaths,
+            repetition=True if repeats_itself else None,
             calibrated=None if self.calibration is None or confidence is None else self.calibration.rate(confidence),
         )
         fields = {} if completion_fields is None else completion_fields(done)

@@ -61,6 +61,8 @@ def check_request(
         )
     if wanted is not None:
         return wanted
+    if generate.max_tokens_if_room is not None:
+        return min(generate.max_tokens_if_room, room)
     if default_max_tokens is None:
         return room if to_context_end else min(DEFAULT_MAX_TOKENS, room)
     return min(default_max_tokens, room)

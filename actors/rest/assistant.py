@@ -50,7 +50,7 @@ def register_assistant(app: QuartTrio, rooms: Rooms) -> None:
     @app.post("/ai/process")
     async def process() -> Any:
         wanted: ProcessRequest = await body_as(ProcessRequest)
-        data = command_of(wanted)
+        data = command_of(wanted, rooms.answer_defaults)
         if isinstance(data, Generate) and data.seed is None:
             data = attrs.evolve(data, seed=secrets.randbits(SEED_BITS))
         answered = await answer(await identity(rooms), data, wanted.max_tokens)

@@ -9,13 +9,14 @@ from attrs import field, frozen
 
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
 from protocol.errors import InvalidField
+from protocol.events import AnswerDefaults
 from protocol.programming_languages import known_language
 from protocol.validation import FieldFault, between, client_name, length, one_of, readable_text
 
 __all__ = ["CompleteRequest", "ProcessRequest", "assist_of", "command_of", "rest_field"]
 
 COMMAND_FIELDS = ("intent", "file_path", "language", "cursor")
-MESSAGE_FIELDS = ("temperature", "seed")
+MESSAGE_FIELDS = ("temperature", "top_p", "repetition_penalty", "seed")
 
 
 @frozen(kw_only=True)
@@ -37,7 +38,9 @@ class ProcessRequest:
     """Continue a stored conversation, or begin one of this name."""
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
     temperature: float | None = field(default=None, validator=between(0, 5))
-    """Of a message; 0 by default."""
+    """Of a message; the server's `answer_temperature` by default, as with the two that follow."""
+    top_p: float | None = field(default=None, validator=between(1e-6, 1))
+    repetition_penalty: float | None = field(default=None, validator=between(0.1, 10))
     seed: int | None = field(default=None, validator=between(0, 2**53))
     """Of a message."""
 
@@ -63,15 +66,20 @@ class CompleteRequest:
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
 
 
-def command_of(request: ProcessRequest) -> Assist | Generate:
-    """What the assistant is asked. Raises `InvalidField`."""
+def command_of(request: ProcessRequest, defaults: AnswerDefaults) -> Assist | Generate:
+    """What the assistant is asked; ``defaults`` are those of a message. Raises `InvalidField`."""
     if request.type == "command":
         assert request.intent is not None
         return _assist(request, request.intent, request.cursor)
     return Generate(
         messages=[ChatMessage(Role.USER, request.content)],
         max_tokens=request.max_tokens,
-        temperature=request.temperature or 0.0,
+        max_tokens_if_room=defaults.max_tokens,
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        repetition_penalty=(
+            defaults.repetition_penalty if request.repetition_penalty is None else request.repetition_penalty
+        ),
         seed=request.seed,
         conversation=request.conversation,
     )

@@ -13,6 +13,7 @@ from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.storage.messages import IdempotencyKey, Storage
 from protocol.codec import command_digest, structure
 from protocol.errors import ErrorCode
+from protocol.events import AnswerDefaults
 from protocol.json_text import parse_object
 from protocol.validation import is_client_name, printable_ascii
 from runtime import ActorRef
@@ -20,6 +21,7 @@ from runtime import ActorRef
 __all__ = ["REST_DEVICE", "Rooms", "bearer_token", "body_as", "idempotency_key", "identity"]
 
 ACCESS_SECONDS = 5.0
+DEFAULTS_OF_PROGRAMS = AnswerDefaults(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_tokens=1024)
 REST_DEVICE = ":rest"
 """Device of idempotency keys that come over REST; no device can be called so."""
 
@@ -35,6 +37,8 @@ class Rooms:
     tasks: ActorRef[Any]
     notifications: ActorRef[Any]
     directory: ActorRef[Any]
+    answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
+    """How people are answered who set nothing."""
 
 
 async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:

@@ -58,6 +58,14 @@ export interface AgentDecision {
 /** How far the model is with its analysis of a task. */
 export type AnalysisStatus = "none" | "pending" | "done" | "failed";
 
+/** How this server answers people who set nothing: what a command line, a chat or a page sends in their place. */
+export interface AnswerDefaults {
+  temperature: number;
+  top_p: number;
+  repetition_penalty: number;
+  max_tokens: number;
+}
+
 /** What a person said of an agent's proposal. */
 export type Approval = "pending" | "approved" | "rejected" | "modified";
 
@@ -312,7 +320,7 @@ export interface Done {
   finish_reason: FinishReason;
   usage: Usage;
   timings: Timings;
-  /** exp(mean log-probability of the emitted tokens); None when none was emitted. */
+  /** exp(mean log-probability of the emitted tokens); None when none was emitted, or with `repetition`. */
   confidence?: number;
   /** The seed that was used, given or drawn. */
   seed: number;
@@ -320,6 +328,8 @@ export interface Done {
   engine_restarts: number;
   /** Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model. */
   calibrated?: number;
+  /** True where the answer said the same over and over and was ended for it, with `finish_reason` `length`. */
+  repetition?: boolean;
 }
 
 /** Every value of `error.code`. */
@@ -352,6 +362,8 @@ export interface Generate {
   prompt?: string | null;
   /** Most tokens to emit; by default the server's setting, or what is left of the context if that is less. */
   max_tokens?: number | null;
+  /** Where `max_tokens` is left out: the longest answer, and less where the context has no room for it. */
+  max_tokens_if_room?: number | null;
   /** 0 takes the likeliest token. */
   temperature?: number;
   /** Keep the likeliest tokens that together have this probability. */
@@ -981,6 +993,8 @@ export interface Welcome {
   model: string;
   state: { [key: string]: Json };
   resumed: Array<ResumeResult>;
+  /** For people. `generate` itself takes the likeliest token where nothing is set, which is what programs expect. */
+  answer_defaults?: AnswerDefaults;
 }
 
 /** What each command takes as `data`. */

@@ -124,3 +124,9 @@ def test_neighbouring_keys_share_no_half() -> None:
     keys = [position_key(seed, position) for seed in range(64) for position in range(64)]
     assert len({key >> 32 for key in keys}) > 4090
     assert len({key & 0xFFFFFFFF for key in keys}) > 4090
+
+
+@pytest.mark.parametrize(("prompt_tokens", "longest"), [(10, 500), (900, 100)])
+def test_te40_a_length_that_is_wished_for_gives_way_to_the_context(prompt_tokens: int, longest: int) -> None:
+    assert check(Generate(prompt="x", max_tokens_if_room=500), prompt_tokens) == longest
+    assert check(Generate(prompt="x", max_tokens_if_room=500, max_tokens=7), prompt_tokens) == 7
