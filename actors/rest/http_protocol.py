@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 import h11
+from hypercorn.events import RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
@@ -153,10 +154,11 @@ class RequestProtocol(H11Protocol):
             *([(b"allow", ", ".join(METHODS).encode())] if status_code == 405 else []),
             *self.config.response_headers("h11"),
         ]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        events: list[Any] = [h11.Response(status_code=status_code, headers=headers), h11.EndOfMessage()]
         if self._request is None or self._request.method != b"HEAD":
-            await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
+            events.insert(1, h11.Data(data=body))
+        # In one piece: many a client takes what comes first for all of it.
+        await self.send(RawData(data=b"".join(self.connection.send(one) or b"" for one in events)))
 
 
 def _new_request_id() -> bytes:
