@@ -131,6 +131,7 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(CommandRefused)
     async def refused(error: CommandRefused) -> Response:
+        g.is_readable = True
         return problem(
             error.code, error.message, field=error.field, retry_after_ms=error.retry_after_ms, current=error.current
         )

@@ -8,6 +8,7 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
+from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.nonsense import NonsenseLedger, Sender
 from actors.rest.open_connections import network_of
 from actors.rest.problems import problem
@@ -57,7 +58,8 @@ def register_bodies(app: QuartTrio, rooms: Rooms) -> None:
             return response
         status = response.status_code
         if status in UNREADABLE or status == WRONG:
-            size = request.content_length or len(request.body._data)
+            in_flight: InFlight = request.scope[IN_FLIGHT]  # type: ignore[literal-required]
+            size = max(request.content_length or 0, in_flight.received_bytes())
             # A text that is JSON and says the wrong thing costs what a right one does, but for its size.
             is_readable = status == WRONG or g.get("is_readable", False)
             ledger.charge(sender, size, trio.current_time(), is_readable=is_readable)
@@ -91,7 +93,7 @@ async def _told_to_wait(sender: Sender, seconds: float) -> Response:
 
 def _encoding_problem() -> Response | None:
     """Bodies are taken as they are: what is compressed could be a thousand times as large as what was sent."""
-    encodings = [one.strip().lower() for one in request.headers.get("Content-Encoding", "").split(",")]
+    encodings = [one.strip().lower() for line in request.headers.getlist("Content-Encoding") for one in line.split(",")]
     if all(one in ("", "identity") for one in encodings):
         return None
     refusal = problem(

@@ -87,10 +87,14 @@ def register_conditions(app: QuartTrio) -> None:
         if request.method in (*READS, "OPTIONS"):
             return
         if not hasattr(app.view_functions[request.url_rule.endpoint], _JUDGES):
-            # It has no version: what can be read is there, and no tag is its.
+            # It has no version, so no tag is its; that it is there is known of what can be read alone.
+            if_match, if_none_match = conditions()
+            if if_match is not None and not if_match.is_any:
+                raise PreconditionFailed("If-Match")
             adapter = request_ctx.url_adapter
-            is_there = adapter is not None and "GET" in adapter.allowed_methods()
-            check_conditions("" if is_there else None)
+            can_be_read = adapter is not None and "GET" in adapter.allowed_methods()
+            if if_none_match is not None and if_none_match.is_any and can_be_read:
+                raise PreconditionFailed("If-None-Match")
 
     @app.after_request
     async def judge_reading(response: Response) -> Response:

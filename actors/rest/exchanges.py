@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
@@ -32,6 +32,8 @@ class InFlight:
     """Security domain of whoever asked (`Identity.domain`), once that is known and where it matters."""
     ended_because: str | None = None
     """Why it was ended before its time."""
+    received_bytes: Callable[[], int] = lambda: 0
+    """How much of its body has come."""
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     """Around the application."""
 

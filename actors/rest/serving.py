@@ -54,7 +54,8 @@ class Exchange:
         self._send = send
         self._body_ended = trio.Event()
         self._body_bytes = body_bytes
-        self._received_bytes = 0
+        self.received_bytes = 0
+        """Of the body, as far as they were handed on."""
         self._is_last = False
 
     async def receive(self) -> Any:
@@ -63,7 +64,7 @@ class Exchange:
         quart 0.23 judges the length of a body only once it has all of it; so the part that takes a body over the
         limit is handed on as its last, and the application refuses what is too long.
         """
-        is_over = self._received_bytes > self._body_bytes
+        is_over = self.received_bytes > self._body_bytes
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
@@ -73,8 +74,8 @@ class Exchange:
                 self._body_ended.set()
             if not is_over:
                 break
-        self._received_bytes += len(message.get("body", b""))
-        if self._received_bytes > self._body_bytes:
+        self.received_bytes += len(message.get("body", b""))
+        if self.received_bytes > self._body_bytes:
             return {**message, "more_body": False}
         return message
 
@@ -84,7 +85,7 @@ class Exchange:
             self._is_last = any(
                 name.lower() == b"connection" and b"close" in value for name, value in message["headers"]
             )
-        if self._received_bytes <= self._body_bytes and not self._is_last:
+        if self.received_bytes <= self._body_bytes and not self._is_last:
             with trio.move_on_after(UNREAD_BODY_SECONDS):
                 await self._body_ended.wait()
         # Of a body that does not end the other parts of the response do not wait again.
@@ -134,6 +135,7 @@ async def serve_http(
         with in_flight.enter(stream) as entered, ExitStack() as at_end:
             scope[AT_END] = at_end
             scope[IN_FLIGHT] = entered
+            entered.received_bytes = lambda: exchange.received_bytes
             try:
                 await wrapped(scope, exchange.receive, exchange.send, *others)
             except Exception as error:

@@ -1,11 +1,11 @@
 // Subscribes at /push in headless Chromium, then lets a push message arrive at the service worker.
-// Arguments: the browser's program, the server's address, a client id, the message's JSON.
+// Arguments: the browser's program, the server's address, a client id, the message's JSON, a token.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
-const [program, origin, client, message] = process.argv.slice(2);
+const [program, origin, client, message, token] = process.argv.slice(2);
 // A folder of its own: a private window has no push at all.
 const folder = await mkdtemp(join(tmpdir(), "leanvibe-push-"));
 const context = await chromium.launchPersistentContext(folder, {
@@ -26,6 +26,7 @@ try {
   page.on("console", (line) => line.type() === "error" && errors.push(line.text()));
   await page.goto(`${origin}/push`);
   await page.fill("#client", client);
+  await page.fill("#token", token);
   await page.click("#subscribe");
   await page.waitForFunction(() => /good|bad/.test(document.getElementById("state").className), null, { timeout: 30000 });
   const subscribed = await page.textContent("#state");

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import trio
 
+from actors.access.messages import CreateToken
 from actors.inference.engine import EngineSettings
 from tests.javascript.tools import FOLDER, chromium, npm_file
 from tests.notifications.push_services import PushServices
-from tests.server_fixture import eventually, running_server
+from tests.server_fixture import RunningServer, eventually, running_server
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +27,15 @@ async def test_a_browser_shows_what_was_pushed_and_tells_the_server(
     monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
     options: dict[str, Any] = {"push_ca_file": services.ca_file, "push_allow_private": True, "push_hold_seconds": 0.0}
     npm_file("playwright-core")
-    async with running_server(tmp_path, wait=False, **options) as server, server.http() as http:
+    async with running_server(tmp_path, wait=False, **options) as server:
+        # The page opens without one, and has a field for it.
+        wanted = CreateToken(client_ids=("me",), roles=("user",), name="browser")
+        token = (await server.system.reference("access").ask(wanted, timeout=5)).token
+        await _see_a_browser(server, services, token)
+
+
+async def _see_a_browser(server: RunningServer, services: PushServices, token: str) -> None:
+    async with server.http(headers={"Authorization": f"Bearer {token}"}) as http:
         device = {"device_id": "browser", "platform": "web", "subscription": services.subscription("browser")}
         assert (await http.post("/notifications/me/devices", json=device)).status_code == 201
         posted = await http.post("/notifications/me", json={"template": "message", "fields": {"title": "Grüße"}})
@@ -35,7 +44,7 @@ async def test_a_browser_shows_what_was_pushed_and_tells_the_server(
 
         node = str(npm_file(".bin/node"))
         message = json.dumps(services.received[0].payload)
-        command = [node, str(FOLDER / "push_page.mjs"), chromium(), server.about.rest_url, "me", message]
+        command = [node, str(FOLDER / "push_page.mjs"), chromium(), server.about.rest_url, "me", message, token]
         with trio.fail_after(120):
             done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
         assert done.returncode == 0, done.stderr.decode()

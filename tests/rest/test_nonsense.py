@@ -187,8 +187,15 @@ async def test_small_mistakes_cost_nothing(engineless_server: RunningServer) -> 
     """Somebody who writes a client makes them by the dozen."""
     async with engineless_server.http() as http:
         for wrong in ({"title": ""}, {"title": "x", "colour": "red"}, []):
-            for _ in range(100):
+            for _ in range(45):
                 assert (await http.post("/tasks/me", json=wrong)).status_code in (400, 422)
+        for wrong in (
+            {},
+            {"model": "mock", "messages": []},
+            {"model": "nothing", "messages": [{"role": "user", "content": "x"}]},
+        ):
+            for _ in range(25):
+                assert (await http.post("/v1/chat/completions", json=wrong)).status_code in (400, 404)
         assert (await http.post("/tasks/me", json={"title": "x"})).status_code == 201
 
 

@@ -282,5 +282,10 @@ async def test_no_condition_of_a_write_is_passed_over(engineless_server: Running
             ({"If-Match": "1"}, 400),
         ):
             assert (await http.post("/tasks/me", json=body, headers=headers)).status_code == status, headers
+        device = {"device_id": "w", "platform": "webhook", "url": "https://example.com/", "secret": "0123456789abcdef"}
+        assert (await http.post("/notifications/me/devices", json=device)).status_code == 201
+        here = "/notifications/me/devices/w"
+        assert (await http.delete(here, headers={"If-Match": '"1"'})).status_code == 412
+        assert (await http.delete(here, headers={"If-Match": "*"})).status_code == 200
         refused = await http.post("/v1/completions", json={}, headers={"If-Match": '"1"'})
         assert (refused.status_code, refused.json()["error"]["param"]) == (412, "If-Match")
