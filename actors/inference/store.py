@@ -173,7 +173,11 @@ def _event_from_json(stream: str, data: dict[str, Any]) -> GenerationEvent:
 
 
 def prune_generations(connection: Connection, now_ms: int) -> int:
-    """Forget what ended more than five minutes ago, at most `PRUNE_ROWS`; returns how many went."""
+    """Forget what ended more than five minutes ago, at most `PRUNE_ROWS`; returns how many went.
+
+    What seems to have ended in a time to come ended by a clock that ran ahead; it has five minutes from now on.
+    """
+    connection.execute(update(generations).where(generations.c.ended_ms > now_ms).values(ended_ms=now_ms))
     rows = (
         connection.execute(
             select(generations.c.stream).where(generations.c.ended_ms <= now_ms - KEPT_MILLISECONDS).limit(PRUNE_ROWS)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 import trio
@@ -22,7 +22,9 @@ __all__ = ["ChannelSettings", "DeliverLane", "LaneDone", "PushChannel"]
 
 _log = structlog.get_logger("notifications")
 
-DEVICES_AT_ONCE = 8
+DEVICES_AT_ONCE = 16
+DEVICES_OF_ONE_CLIENT = 4
+"""Of these; whoever registers many that never answer waits for them alone."""
 WAITING_DEVICES = 128
 Reach = Callable[[str], None]
 
@@ -73,6 +75,7 @@ class PushChannel(Actor[DeliverLane]):
         self._sender: Sender | None = None
         self._closing = AsyncExitStack()
         self._at_once = trio.CapacityLimiter(DEVICES_AT_ONCE)
+        self._shares: dict[str, trio.CapacityLimiter] = {}
         self._taken = 0
         self._failed = 0
 
@@ -95,7 +98,7 @@ class PushChannel(Actor[DeliverLane]):
         """One page for one device. Cancelled, what was sent and not recorded is sent again with the same ids."""
         is_recorded = False
         try:
-            async with self._at_once:
+            async with self._share(lane.client_id), self._at_once:
                 is_recorded = await self._deliver_page(lane)
         except (CommandRefused, RuntimeFault) as error:
             _log.warning("storage not reached", channel=self._settings.channel.value, problem=str(error))
@@ -106,6 +109,17 @@ class PushChannel(Actor[DeliverLane]):
         except SendFault:
             # The planner is starting again and knows of no device that is busy.
             _log.debug("planner not told", channel=self._settings.channel.value)
+
+    @asynccontextmanager
+    async def _share(self, client_id: str) -> AsyncIterator[None]:
+        """A place among the client's own, which nobody keeps once it has none."""
+        share = self._shares.setdefault(client_id, trio.CapacityLimiter(DEVICES_OF_ONE_CLIENT))
+        try:
+            async with share:
+                yield
+        finally:
+            if not share.borrowed_tokens and not share.statistics().tasks_waiting:
+                self._shares.pop(client_id, None)
 
     async def _deliver_page(self, lane: DeliverLane) -> bool:
         reach = self._settings.reach

@@ -119,8 +119,11 @@ class Journal:
                 "device_id": asked.device_id,
                 "from_status": old.status.value if left and old is not None else None,
                 "to_status": task.status.value if came else None,
-                "stay_ms": asked.now_ms - before.entered_ms if left and before is not None else None,
-                "cycle_ms": asked.now_ms - after.started_ms if done_now and after.started_ms is not None else None,
+                # None is shorter than nothing, whatever a clock said when it began.
+                "stay_ms": max(0, asked.now_ms - before.entered_ms) if left and before is not None else None,
+                "cycle_ms": max(0, asked.now_ms - after.started_ms)
+                if done_now and after.started_ms is not None
+                else None,
                 "changes": encode(changes).decode(),
             },
         )

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from actors.notifications.addresses import refusal
+from actors.notifications.channel import DEVICES_OF_ONE_CLIENT
 from actors.notifications.delivery_rules import retry_after_seconds
 from actors.notifications.outgoing import AddressRefused, CheckedBackend, Outgoing, OutgoingSettings, RequestFailed
 from actors.storage.database import FILE_NAME
@@ -207,3 +208,18 @@ async def test_a_delivery_under_way_is_taken_up_again_however_often_its_channel_
                 seconds=20,
             )
         await eventually(lambda: services.titles("/hook/bob") == ["n0", "n1", "n2"], seconds=20)
+
+
+@pytest.mark.integration
+async def test_devices_that_never_answer_hold_up_their_own_client_alone(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
+        for number in range(24):
+            services.plans[f"/hook/ann{number}"].append(HANG)
+            url = f"{services.url}/hook/ann{number}"
+            await room.register(f"w{number}", client_id="ann", platform="webhook", url=url, secret=SECRET)
+        await hook(room, services)
+        await room.post("a", client_id="ann")
+        await eventually(lambda: len(services.requests) == DEVICES_OF_ONE_CLIENT, seconds=10)
+        await room.post("b", client_id="bob")
+        await eventually(lambda: services.titles("/hook/bob") == ["b"], seconds=8)
+        assert len(services.requests) == DEVICES_OF_ONE_CLIENT + 1

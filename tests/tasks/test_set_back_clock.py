@@ -1,0 +1,15 @@
+"""A clock that was set back makes no time negative."""
+
+from sqlalchemy import select
+
+from actors.tasks.tables import history
+from tests.tasks.board_kit import DAY_MS, BoardStore
+
+
+def test_no_stay_in_a_column_is_shorter_than_nothing(board: BoardStore) -> None:
+    board.now_ms += 2 * DAY_MS
+    task = board.move(board.create("while ahead", status="todo"), "in_progress")
+    board.now_ms -= 2 * DAY_MS
+    board.move(task, "done")
+    rows = board.connection.execute(select(history.c.stay_ms, history.c.cycle_ms)).all()
+    assert [min(one for one in row if one is not None) for row in rows if any(one is not None for one in row)] == [0, 0]
