@@ -10,7 +10,14 @@ import attrs
 from attrs import define, field
 
 from actors.inference.calibration import Calibration
-from actors.inference.messages import FirstTimes, GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
+from actors.inference.messages import (
+    FirstTimes,
+    GenerationDone,
+    GenerationEvent,
+    GenerationProgress,
+    GenerationTokens,
+    ResumeFrom,
+)
 from actors.inference.repetition import RepetitionDetector
 from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
@@ -22,7 +29,7 @@ from protocol.events import Done, FinishReason, Timings, Usage
 if TYPE_CHECKING:
     from actors.inference.scheduler import Scheduler
 
-__all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "Generation"]
+__all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "NO_PROGRESS", "Generation"]
 
 MAXIMUM_CHARGES = 3
 """A request is charged with a worker's death when it had completed fewer than two steps; the third ends it. One that
@@ -30,6 +37,8 @@ makes two steps after a charge, alone, has shown that it does no harm, and begin
 MAXIMUM_DEATHS = 20
 """No request outlives more worker deaths than this, whoever is to blame."""
 STEPS_TO_ACQUIT = 2
+NO_PROGRESS = GenerationProgress(is_running=False, prompt_tokens=0, read_tokens=0)
+"""Of one that is over."""
 GRANT_TOKENS = 1024
 """Memory for so many tokens is reserved at once where nobody named the answer's length."""
 
@@ -73,6 +82,8 @@ class Generation:
     """Where it waits and runs, once it is accepted: that of the model which answers it."""
     row: int | None = None
     """Its number in the worker while it is admitted."""
+    read_tokens: int = 0
+    """Of its prompt, as the worker last told."""
     emitted_ids: list[int] = field(factory=list, repr=False)
     log_probability: float = 0.0
     seq: int = 0
@@ -173,6 +184,13 @@ class Generation:
         """Positions that are reserved for the row: those that it has when it is complete, or up to its grant."""
         answer = self.max_tokens if self.granted_tokens is None else min(self.max_tokens, self.granted_tokens)
         return len(self.prompt_ids) + answer
+
+    @property
+    def progress(self) -> GenerationProgress:
+        """How far it is."""
+        count = len(self.prompt_ids)
+        read = count if self.emitted_ids else min(count, self.read_tokens)
+        return GenerationProgress(is_running=self.row is not None, prompt_tokens=count, read_tokens=read)
 
     def grant(self) -> None:
         """Reserve memory for the next piece of an answer whose length nobody named."""

@@ -16,7 +16,7 @@ import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
 from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
-from actors.inference.generation import Generation
+from actors.inference.generation import NO_PROGRESS, Generation
 from actors.inference.inference_message import InferenceMessage
 from actors.inference.messages import (
     UNFINISHED,
@@ -24,6 +24,7 @@ from actors.inference.messages import (
     Complete,
     Completion,
     DescribeEngine,
+    DescribeGeneration,
     Followed,
     FollowStream,
     GenerationCancelled,
@@ -102,8 +103,7 @@ class Inference(Actor[InferenceMessage]):
         # Row numbers begin anywhere, so that a late frame for a former owner's row matches none of ours.
         self._new_row = itertools.count(secrets.randbits(40)).__next__
         self._deadlines: dict[str, Timer] = {}
-        self._is_draining = False
-        self._idle = trio.Event()
+        self._is_draining, self._idle = False, trio.Event()
         self._last_active_at = trio.current_time()
         self._last_inference_ms: float | None = None
         self._finished: Counter[str] = Counter()
@@ -136,7 +136,7 @@ class Inference(Actor[InferenceMessage]):
             case MeasurePrompt():
                 self.context.answer_later(self._measure, message)
                 return None
-            case FollowStream() | UnfollowStream() | DetachExpired() | IsGenerating():
+            case FollowStream() | UnfollowStream() | DetachExpired() | IsGenerating() | DescribeGeneration():
                 return self._handle_stream(message)
             case DescribeEngine():
                 has_room = self._has_room(self._models.current, 0)
@@ -155,8 +155,12 @@ class Inference(Actor[InferenceMessage]):
                     self.fail(generation, ErrorCode.DEADLINE_EXCEEDED, DEADLINE_PASSED)
         return None
 
-    def _handle_stream(self, message: FollowStream | UnfollowStream | DetachExpired | IsGenerating) -> object:
+    def _handle_stream(
+        self, message: FollowStream | UnfollowStream | DetachExpired | IsGenerating | DescribeGeneration
+    ) -> object:
         match message:
+            case DescribeGeneration(stream):
+                return NO_PROGRESS if (one := self._generations.get(stream)) is None else one.progress
             case IsGenerating(stream):
                 return self._streams.is_running(stream)
             case FollowStream() if self._streams.must_settle(message.stream):

@@ -7,6 +7,7 @@ from actors.inference.messages import (
     CancelGeneration,
     Complete,
     DescribeEngine,
+    DescribeGeneration,
     FollowStream,
     IsGenerating,
     ListModels,
@@ -31,6 +32,7 @@ InferenceMessage = (
     | UnfollowStream
     | DetachExpired
     | DescribeEngine
+    | DescribeGeneration
     | ListModels
     | LoadModel
     | UnloadModel

@@ -23,6 +23,7 @@ __all__ = [
     "Complete",
     "Completion",
     "DescribeEngine",
+    "DescribeGeneration",
     "EngineHealth",
     "FirstTimes",
     "FollowStream",
@@ -33,6 +34,7 @@ __all__ = [
     "GenerationEnded",
     "GenerationEvent",
     "GenerationFailed",
+    "GenerationProgress",
     "GenerationRefused",
     "GenerationStarted",
     "GenerationTokens",
@@ -226,6 +228,24 @@ class MeasurePrompt(Request[PromptSize]):
 @frozen
 class IsGenerating(Request[bool]):
     """Whether a generation of that name waits or runs."""
+
+    stream: str
+
+
+@frozen(kw_only=True)
+class GenerationProgress:
+    """How far a generation has come."""
+
+    is_running: bool
+    """Whether it has a row; otherwise it waits for one, or is over."""
+    prompt_tokens: int
+    read_tokens: int
+    """Of the prompt, kept ones among them."""
+
+
+@frozen
+class DescribeGeneration(Request[GenerationProgress]):
+    """How far it is. One that is over, or never was, runs no more."""
 
     stream: str
 

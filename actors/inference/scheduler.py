@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -191,6 +191,7 @@ class Scheduler:
             generation = self.rows.get(row)
             if generation is not None:
                 generation.steps_since_admission += 1
+        self._note_reading(frame.get("reading", ()))
         for row, reason, code in frame["failed"]:
             generation = self.rows.get(row)
             if generation is not None:
@@ -207,6 +208,11 @@ class Scheduler:
                 self._take_token(generation, token_id, log_probability, finish, now, alternatives)
         self._extend_grants()
         self.admit_what_fits()
+
+    def _note_reading(self, reading: Sequence[tuple[int, int]]) -> None:
+        for row, read_tokens in reading:
+            if row in self.rows:
+                self.rows[row].read_tokens = read_tokens
 
     def _extend_grants(self) -> None:
         """Reserve more for rows that go on; one for which there is none waits, first of its client, until others have ended.

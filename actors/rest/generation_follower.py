@@ -27,28 +27,52 @@ from protocol.errors import ErrorCode
 from protocol.events import Done
 from runtime import ActorRef, MailboxFull
 
-__all__ = ["GenerationFollower"]
+__all__ = ["LOOK_SECONDS", "GenerationFollower", "News"]
 
 START_SECONDS = 40.0
 LOOK_SECONDS = 1.0
 """How often, while nothing comes, it is made sure that the answer is still being made."""
 
 
+class News:
+    """Says that something has come, to one reader of several answers."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def tell(self) -> None:
+        """Something is there to be taken."""
+        self._event.set()
+
+    def forget(self) -> None:
+        """What was told is about to be looked at."""
+        self._event = trio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Until something has come since it was forgotten, or for so long."""
+        with trio.move_on_after(seconds):
+            await self._event.wait()
+
+
 class GenerationFollower:
     """One answer as it is made. What waits here is at most the answer itself, which the model's context bounds."""
 
-    def __init__(self, inference: ActorRef[Any]) -> None:
+    def __init__(self, inference: ActorRef[Any], news: News | None = None) -> None:
+        """``news`` is shared by the answers that one reader takes in turn."""
         self.stream = f"rest-{secrets.token_hex(12)}"
         self.done: Done | None = None
         """What the end said, once everything was taken."""
         self._inference = inference
         self._incarnation = inference.incarnation
         self._events: deque[GenerationEvent] = deque()
-        self._news = trio.Event()
+        self._news = News() if news is None else news
         self._is_over = False
 
     async def start(self, who: Identity, generate: Generate, *, to_context_end: bool = False) -> None:
-        """Begin; ``to_context_end`` as of `StartGeneration`. However this request ends, so does the generation. Raises `GenerationRefused`, `RuntimeFault`."""
+        """Begin; ``to_context_end`` as of `StartGeneration`. However this request ends, so does the generation.
+
+        Raises `GenerationRefused`, `RuntimeFault`.
+        """
         at_end: contextlib.ExitStack = request.scope[AT_END]  # type: ignore[literal-required]
         at_end.callback(self._leave)
         await self._inference.ask(
@@ -68,14 +92,19 @@ class GenerationFollower:
 
         Raises `GenerationRefused` where the answer cannot be finished. Cancelled, it loses nothing.
         """
-        while not self._events:
+        while (taken := self.take_nowait()) is None:
+            self._news.forget()
+            await self._news.wait(LOOK_SECONDS)
+        return taken
+
+    def take_nowait(self) -> list[GenerationTokens] | None:
+        """The same of what has come; None where nothing has."""
+        if not self._events:
             if not self._inference.is_running or self._inference.incarnation != self._incarnation:
                 raise GenerationRefused(
                     ErrorCode.UNAVAILABLE, "the answer was lost with a restart", retry_after_ms=1000
                 )
-            with trio.move_on_after(LOOK_SECONDS):
-                await self._news.wait()
-        self._news = trio.Event()
+            return None
         taken: list[GenerationTokens] = []
         while self._events and isinstance(self._events[0], GenerationTokens):
             event = self._events.popleft()
@@ -95,7 +124,7 @@ class GenerationFollower:
     def _deliver(self, event: GenerationEvent) -> None:
         self._events.append(event)
         self._is_over = not isinstance(event, GenerationTokens)
-        self._news.set()
+        self._news.tell()
 
     def _leave(self) -> None:
         """Nobody reads on: the row is freed within a step, also while it still waits for one."""

@@ -45,7 +45,7 @@ found.completion = (await client.completions.create({ model: "mock", prompt: "co
 found.errors = {};
 for (const [name, options] of Object.entries({
   model: { model: "gpt-5" },
-  n: { n: 2 },
+  n: { n: 9 },
   tools: { tools: [{ type: "shell" }] },
 })) {
   try {

@@ -14,7 +14,7 @@ from actors.rest.openai.reference import reference
 from actors.rest.openai.requests import (
     ChatCompletionRequest,
     CompletionRequest,
-    generate_from_prompt,
+    generates_from_prompts,
     read_chat,
     read_completion,
 )
@@ -168,7 +168,7 @@ def test_arguments_that_ended_too_early_go_back_as_they_were(arguments: str) -> 
 
 def test_sampling_options_of_other_servers_reach_the_engine() -> None:
     def generate(**fields: Any) -> Any:
-        return generate_from_prompt(read_completion({"model": "m", "prompt": "x", **fields})[0])
+        return generates_from_prompts(read_completion({"model": "m", "prompt": "x", **fields})[0])[0]
 
     made = generate(top_k=5, min_p=0.1, repeat_penalty=1.2, presence_penalty=0.5, frequency_penalty=-0.5, seed=-1)
     assert (made.top_k, made.min_p, made.repetition_penalty) == (5, 0.1, 1.2)

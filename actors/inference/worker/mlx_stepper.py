@@ -243,6 +243,8 @@ class MlxStepper:
         prefill.done = end
         prefill.chunks += 1
         result.rows.extend(row.row for row in prefill.rows)
+        unread = prefill.columns - end
+        result.reading = [(row.row, max(0, row_length(row) - unread)) for row in prefill.rows]
         result.prefilled_tokens = chunk.size
         return chunk
 

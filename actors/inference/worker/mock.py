@@ -90,6 +90,7 @@ class MockStepper:
             time.sleep(self._step_seconds)
         emitted: list[Emitted] = []
         rows = [number for number in self._rows if number not in self._unread]
+        reading: list[tuple[int, int]] = []
         prefilled = 0
         for number in list(self._unread):
             taken = min(self._unread[number], READ_TOKENS - prefilled)
@@ -98,6 +99,8 @@ class MockStepper:
             rows.append(number)
             prefilled += taken
             self._unread[number] -= taken
+            row = self._rows[number].row
+            reading.append((number, len(row.prompt_ids) + len(row.emitted_ids) - self._unread[number]))
             if self._unread[number] == 0:
                 del self._unread[number]
         for number in rows:
@@ -114,7 +117,7 @@ class MockStepper:
             # Every byte is certain, so its log-probability is that of certainty.
             alternatives = None if row.alternatives is None else [(token, 0.0)][: row.alternatives]
             emitted.append(Emitted(number, token, 0.0, finish, alternatives))
-        return StepResult(emitted=emitted, rows=rows, prefilled_tokens=prefilled)
+        return StepResult(emitted=emitted, rows=rows, reading=reading, prefilled_tokens=prefilled)
 
     def memory(self) -> dict[str, float]:
         """The process alone."""

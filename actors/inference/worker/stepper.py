@@ -99,6 +99,8 @@ class StepResult:
     """Rows that were dropped because something of theirs raised, with the reason."""
     rows: list[int] = field(factory=list)
     """Every row that this step computed for, prefill included."""
+    reading: list[tuple[int, int]] = field(factory=list)
+    """Rows whose prompts are being read, and how much of each is."""
     prefilled_tokens: int = 0
     drafted_tokens: int = 0
     """Tokens that were guessed and judged in this step."""

@@ -119,7 +119,7 @@ FIELDS: tuple[FieldRule, ...] = (
     ),
     *_taken(
         COMPLETIONS,
-        prompt="a text or up to 32",
+        prompt="a text, or several; with `n` up to 64 answers in all; no token ids",
         logprobs="0 to 5 alternatives beside each token",
         echo="the prompt before the answer; not with `logprobs`",
         best_of="1 to 8 answers are made, and the `n` likeliest told; not with `stream`",

@@ -201,11 +201,17 @@ def _entries(tokens: Sequence[GenerationTokens]) -> list[dict[str, Any]]:
 def _chat_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
     return {
         "content": [
-            {**_described(entry), "top_logprobs": [_described(one) for one in entry["top"]]}
+            {**_described(entry), "top_logprobs": [_described(one) for one in _with_chosen(entry) if entry["top"]]}
             for entry in _entries(tokens)
         ],
         "refusal": None,
     }
+
+
+def _with_chosen(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The likeliest tokens and, where it is none of them, the one that was chosen: so there may be one more than asked for."""
+    top: list[dict[str, Any]] = entry["top"]
+    return top if any(one["token_id"] == entry["token_id"] for one in top) else [*top, entry]
 
 
 def _described(entry: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +223,7 @@ def _completion_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
     return {
         "tokens": [_key(entry) for entry in entries],
         "token_logprobs": [entry["logprob"] for entry in entries],
-        "top_logprobs": [_by_key(entry["top"]) for entry in entries],
+        "top_logprobs": [_by_key(_with_chosen(entry)) for entry in entries],
         "text_offset": [entry["offset"] for entry in entries],
     }
 

@@ -25,7 +25,7 @@ __all__ = [
     "CompletionRequest",
     "StreamOptions",
     "generate_from_chat",
-    "generate_from_prompt",
+    "generates_from_prompts",
     "read_chat",
     "read_completion",
 ]
@@ -33,6 +33,10 @@ __all__ = [
 ANSWER_MILLISECONDS = 600_000
 """Longest that one answer may take."""
 MAXIMUM_STOPS = 16
+MAXIMUM_ANSWERS = 8
+"""To one prompt."""
+MAXIMUM_TOGETHER = 64
+"""To all prompts of one request."""
 LEAST_TOP_P = 1e-6
 """With so little, the likeliest token is all there is."""
 SEEDS = 2**53
@@ -117,7 +121,7 @@ class _Sampling:
     stop: Any = field(default=None, validator=_stops)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: int | None = field(default=None, validator=between(1, 1))
+    n: int | None = field(default=None, validator=between(1, MAXIMUM_ANSWERS))
     user: str | None = field(default=None, validator=length(0, 512, "characters"))
     """A label of the caller's own users; nothing depends on it."""
     metadata: dict[str, Any] | None = None
@@ -192,25 +196,38 @@ class CompletionRequest(_Sampling):
     """Body of `POST /v1/completions`."""
 
     prompt: Any = field(repr=False)
-    """A text, or an array with one text."""
+    """A text, or an array of texts."""
     logprobs: int | None = field(default=None, validator=between(0, 5))
     echo: bool | None = None
-    best_of: int | None = field(default=None, validator=between(1, 1))
+    best_of: int | None = field(default=None, validator=between(1, MAXIMUM_ANSWERS))
+    """So many answers are made, and the likeliest told."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        if self.echo:
-            raise FieldFault("echo", "must be false")
-        prompt = self.prompt
-        if isinstance(prompt, list) and len(prompt) == 1:
-            prompt = prompt[0]
-        if not isinstance(prompt, str) or not prompt:
-            raise FieldFault("prompt", "must be a text that is not empty, or an array with one: no tokens, no batches")
+        prompts = self.prompts
+        if not prompts or not all(isinstance(one, str) and one for one in prompts):
+            raise FieldFault("prompt", "must be a text that is not empty, or an array of such: token ids are not read")
+        made, told = self.made, self.n or 1
+        if len(prompts) * made > MAXIMUM_TOGETHER:
+            raise FieldFault(
+                "prompt", f"and n must come to {MAXIMUM_TOGETHER} answers at most, not {len(prompts) * made}"
+            )
+        if made < told:
+            raise FieldFault("best_of", "must be at least n")
+        if made > told and self.stream:
+            raise FieldFault("best_of", "may not be over n in a stream: which are the best is known at the end")
+        if self.echo and self.logprobs is not None:
+            raise FieldFault("echo", "may not be given with logprobs: prompts are not scored")
 
     @property
-    def text(self) -> str:
-        """The one prompt."""
-        return self.prompt if isinstance(self.prompt, str) else str(self.prompt[0])
+    def prompts(self) -> list[str]:
+        """All prompts."""
+        return list(self.prompt) if isinstance(self.prompt, list) else [self.prompt]
+
+    @property
+    def made(self) -> int:
+        """Answers to each prompt that are made."""
+        return self.best_of or self.n or 1
 
 
 def read_chat(body: dict[str, Any]) -> tuple[ChatCompletionRequest, list[str]]:
@@ -286,9 +303,12 @@ def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: A
     )
 
 
-def generate_from_prompt(request: CompletionRequest) -> Generate:
-    """The engine's request for a completion. Raises `InvalidField`, named as the client wrote it."""
-    return _generate(request, Generate, prompt=request.text, max_tokens=request.max_tokens, logprobs=request.logprobs)
+def generates_from_prompts(request: CompletionRequest) -> list[Generate]:
+    """The engine's requests for a completion. Raises `InvalidField`, named as the client wrote it."""
+    return [
+        _generate(request, Generate, prompt=one, max_tokens=request.max_tokens, logprobs=request.logprobs)
+        for one in request.prompts
+    ]
 
 
 def _generate(request: _Sampling, kind: type[Generate], **fields: Any) -> Generate:

@@ -8,38 +8,35 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 
-from actors.inference.messages import DescribeEngine, EngineHealth, GenerationRefused, GenerationTokens
+from actors.inference.messages import DescribeEngine, EngineHealth, GenerationTokens
 from actors.refusals import CommandRefused
 from actors.rest.event_stream import event_stream
-from actors.rest.generation_follower import GenerationFollower
+from actors.rest.openai.answers import Asked, start_answers
 from actors.rest.openai.chunks import CallChunks, TextChunks, call_id
 from actors.rest.openai.errors import no_such_route, openai_error
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.replies import (
     ReplyHead,
-    chat_chunk,
     chat_completion,
     chat_with_calls,
     completion,
     models,
-    usage_chunk,
 )
 from actors.rest.openai.requests import (
     generate_from_chat,
-    generate_from_prompt,
+    generates_from_prompts,
     read_chat,
     read_completion,
 )
 from actors.rest.openai.tool_call_reader import ToolCallReader
-from actors.rest.problems import problem_of
 from actors.rest.rooms import Rooms, identity
-from protocol.codec import encode
 from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason
 from protocol.json_text import parse_object
@@ -108,18 +105,14 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             is_forced=wanted.must_call,
             names_function=wanted.names_function,
         )
-        follower = GenerationFollower(rooms.inference)
-        await follower.start(who, generate, to_context_end=True)
-        if names := wanted.callable_names:
-            reader = ToolCallReader(health.tool_call_format, names)
-            if wanted.stream:
-                return event_stream(_stream(head, follower, CallChunks(head, reader)))
-            return jsonify(await _whole_with_calls(head, follower, reader))
-        return (
-            event_stream(_stream(head, follower, TextChunks(head)))
-            if wanted.stream
-            else jsonify(await _whole(head, follower))
-        )
+        asked = Asked(generates=[generate], made=wanted.n or 1, told=wanted.n or 1)
+        answers = await start_answers(rooms.inference, who, head, asked)
+        names = wanted.callable_names
+        new_reader = partial(ToolCallReader, health.tool_call_format, names) if names else None
+        if wanted.stream:
+            return event_stream(answers.stream([_chunks(head, new_reader) for _ in answers.followers]))
+        make = partial(chat_completion, head) if new_reader is None else partial(_with_calls, head, new_reader)
+        return jsonify(await answers.whole(make))
 
     @app.post("/v1/completions")
     async def completions() -> Any:
@@ -134,13 +127,17 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             includes_usage=wanted.includes_usage,
             has_logprobs=wanted.logprobs is not None,
         )
-        follower = GenerationFollower(rooms.inference)
-        await follower.start(who, generate_from_prompt(wanted), to_context_end=True)
-        return (
-            event_stream(_stream(head, follower, TextChunks(head)))
-            if wanted.stream
-            else jsonify(await _whole(head, follower))
+        prompts = wanted.prompts
+        asked = Asked(
+            generates=generates_from_prompts(wanted),
+            made=wanted.made,
+            told=wanted.n or 1,
+            echoes=prompts if wanted.echo else (),
         )
+        answers = await start_answers(rooms.inference, who, head, asked)
+        if wanted.stream:
+            return event_stream(answers.stream([TextChunks(head) for _ in answers.followers]))
+        return jsonify(await answers.whole(partial(completion, head)))
 
 
 async def _body() -> dict[str, Any]:
@@ -148,48 +145,14 @@ async def _body() -> dict[str, Any]:
     return parse_object(await request.get_data(), any_integers=True, prefix="body")
 
 
-async def _whole(head: ReplyHead, follower: GenerationFollower) -> dict[str, Any]:
-    tokens, done = await _all(follower)
-    make = chat_completion if head.is_chat else completion
-    return make(head, tokens, done)
+def _chunks(head: ReplyHead, new_reader: Callable[[], ToolCallReader] | None) -> TextChunks | CallChunks:
+    return TextChunks(head) if new_reader is None else CallChunks(head, new_reader())
 
 
-async def _whole_with_calls(head: ReplyHead, follower: GenerationFollower, reader: ToolCallReader) -> dict[str, Any]:
-    tokens, done = await _all(follower)
+def _with_calls(
+    head: ReplyHead, new_reader: Callable[[], ToolCallReader], tokens: Sequence[GenerationTokens], done: Done
+) -> dict[str, Any]:
+    reader = new_reader()
     parts = reader.feed("".join(one.text for one in tokens))
     parts += reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=head.is_forced)
     return chat_with_calls(head, parts, done, make_id=call_id)
-
-
-async def _all(follower: GenerationFollower) -> tuple[list[GenerationTokens], Done]:
-    tokens: list[GenerationTokens] = []
-    while taken := await follower.take():
-        tokens += taken
-    assert follower.done is not None
-    return tokens, follower.done
-
-
-async def _stream(
-    head: ReplyHead, follower: GenerationFollower, chunks: TextChunks | CallChunks
-) -> AsyncGenerator[bytes, None]:
-    """The answer as events. A stream that has begun ends with `[DONE]` or with an error, never with silence."""
-    if head.is_chat:
-        yield _event(chat_chunk(head, (), is_first=True))
-    try:
-        while taken := await follower.take():
-            for chunk in chunks.take(taken):
-                yield _event(chunk)
-    except GenerationRefused as refusal:
-        body, _ = openai_error(problem_of(refusal.code, refusal.message, field=refusal.field))
-        yield _event(body)
-        return
-    assert follower.done is not None
-    for chunk in chunks.end(follower.done):
-        yield _event(chunk)
-    if head.includes_usage:
-        yield _event(usage_chunk(head, follower.done))
-    yield b"data: [DONE]\n\n"
-
-
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + encode(data) + b"\n\n"

@@ -1,0 +1,196 @@
+"""All answers that one request is made of: one for each of `n` and of its prompts, whole or as one stream of events."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+import attrs
+import trio
+from attrs import frozen
+
+from actors.access.messages import Identity
+from actors.inference.messages import DescribeGeneration, GenerationRefused, GenerationTokens
+from actors.rest.generation_follower import LOOK_SECONDS, GenerationFollower, News
+from actors.rest.openai.chunks import CallChunks, TextChunks
+from actors.rest.openai.errors import openai_error
+from actors.rest.openai.replies import ReplyHead, chat_chunk, completion_chunk, usage, usage_chunk
+from actors.rest.problems import problem_of
+from protocol.codec import encode
+from protocol.commands import Generate
+from protocol.events import Done
+from runtime import ActorRef, RuntimeFault
+
+__all__ = ["SIGN_OF_LIFE_SECONDS", "Answers", "Asked", "seed_of", "start_answers"]
+
+SIGN_OF_LIFE_SECONDS = 10.0
+"""A stream is silent for no longer, also while its prompt waits or is read: clients and proxies would take it for dead."""
+PROGRESS_SECONDS = 1.0
+SEEDS = 2**53
+
+
+def seed_of(seed: int | None, index: int) -> int | None:
+    """The seed of one answer of several: the request's own for the first, and one made of both for each other."""
+    if seed is None or index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:8], "big") % SEEDS
+
+
+@frozen(kw_only=True)
+class Asked:
+    """What is to be answered."""
+
+    generates: Sequence[Generate]
+    """One for each prompt."""
+    made: int
+    """Answers to each of them."""
+    told: int
+    """How many of these go out: those that the model itself finds likeliest."""
+    echoes: Sequence[str] = ()
+    """What stands before the answers to each prompt; none or one for each."""
+
+
+@frozen
+class _Whole:
+    tokens: list[GenerationTokens]
+    done: Done
+
+
+@frozen(kw_only=True)
+class Answers:
+    """The answers of one request, in the making."""
+
+    head: ReplyHead
+    asked: Asked
+    inference: ActorRef[Any]
+    followers: Sequence[GenerationFollower]
+    """Those to the first prompt, then those to the second."""
+    news: News
+
+    async def whole(self, make: Callable[[Sequence[GenerationTokens], Done], dict[str, Any]]) -> dict[str, Any]:
+        """The reply; ``make`` makes the one of a single answer. Raises `GenerationRefused` where one cannot be finished."""
+        answers = [_Whole(*(await _all(one))) for one in self.followers]
+        choices: list[dict[str, Any]] = []
+        reply: dict[str, Any] = {}
+        for place in range(len(self.asked.generates)):
+            group = answers[place * self.asked.made : (place + 1) * self.asked.made]
+            likeliest = sorted(group, key=lambda one: one.done.confidence or 0.0, reverse=True)[: self.asked.told]
+            for answer in [one for one in group if any(one is other for other in likeliest)]:
+                reply = make(answer.tokens, answer.done)
+                (choice,) = reply["choices"]
+                if self.asked.echoes:
+                    choice["text"] = self.asked.echoes[place] + choice["text"]
+                choices.append({**choice, "index": len(choices)})
+        return {**reply, "choices": choices, "usage": self._usage()}
+
+    async def stream(self, chunks: Sequence[TextChunks | CallChunks]) -> AsyncGenerator[bytes, None]:
+        """The answers as events. A stream that has begun ends with `[DONE]` or with an error, never with silence."""
+        for event in self._beginnings():
+            yield event
+        going_on = list(range(len(self.followers)))
+        spoke_at = trio.current_time()
+        try:
+            while going_on:
+                self.news.forget()
+                made = [chunk for index in list(going_on) for chunk in self._chunks_of(index, chunks[index], going_on)]
+                for one in made:
+                    yield _event(one)
+                    spoke_at = trio.current_time()
+                if not made and going_on:
+                    if trio.current_time() - spoke_at >= SIGN_OF_LIFE_SECONDS:
+                        yield await self._sign_of_life(going_on[0])
+                        spoke_at = trio.current_time()
+                    await self.news.wait(min(LOOK_SECONDS, SIGN_OF_LIFE_SECONDS))
+        except GenerationRefused as refusal:
+            body, _ = openai_error(problem_of(refusal.code, refusal.message, field=refusal.field))
+            yield _event(body)
+            return
+        if self.head.includes_usage:
+            yield _event({**usage_chunk(self.head, self._done(0)), "usage": self._usage()})
+        yield b"data: [DONE]\n\n"
+
+    def _beginnings(self) -> list[bytes]:
+        """What stands before each answer: in a chat the role, in a completion the prompt where it is echoed."""
+        if self.head.is_chat:
+            first = [chat_chunk(self.head, (), is_first=True) for _ in self.followers]
+        else:
+            first = [completion_chunk(self.head, ()) for _ in self.followers if self.asked.echoes]
+            for index, one in enumerate(first):
+                one["choices"][0]["text"] = self.asked.echoes[index // self.asked.made]
+        return [_event(_numbered(one, index)) for index, one in enumerate(first)]
+
+    def _chunks_of(self, index: int, chunks: TextChunks | CallChunks, going_on: list[int]) -> list[dict[str, Any]]:
+        """What has come of one answer; takes it out of ``going_on`` at its end."""
+        follower = self.followers[index]
+        tokens = follower.take_nowait()
+        if tokens is None:
+            return []
+        if tokens:
+            return [_numbered(one, index) for one in chunks.take(tokens)]
+        going_on.remove(index)
+        return [_numbered(one, index) for one in chunks.end(self._done(index))]
+
+    async def _sign_of_life(self, index: int) -> bytes:
+        """A comment, which no client shows (the specification of server-sent events, section 9.2.6)."""
+        try:
+            progress = await self.inference.ask(
+                DescribeGeneration(self.followers[index].stream), timeout=PROGRESS_SECONDS
+            )
+        except (RuntimeFault, GenerationRefused):
+            return b": busy\n\n"
+        if not progress.is_running:
+            return b": waiting\n\n"
+        if progress.read_tokens < progress.prompt_tokens:
+            return f": prefill {progress.read_tokens}/{progress.prompt_tokens}\n\n".encode()
+        return b": decoding\n\n"
+
+    def _done(self, index: int) -> Done:
+        done = self.followers[index].done
+        assert done is not None
+        return done
+
+    def _usage(self) -> dict[str, Any]:
+        """Each prompt counted once, and all that was made for it."""
+        counted = [usage(self._done(index)) for index in range(len(self.followers))]
+        prompts = counted[:: self.asked.made]
+        prompt_tokens = sum(one["prompt_tokens"] for one in prompts)
+        completion_tokens = sum(one["completion_tokens"] for one in counted)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+            "prompt_tokens_details": {
+                "cached_tokens": sum(one["prompt_tokens_details"]["cached_tokens"] for one in prompts)
+            },
+        }
+
+
+async def start_answers(inference: ActorRef[Any], who: Identity, head: ReplyHead, asked: Asked) -> Answers:
+    """Begin all of them; however the request ends, so do they. Raises `GenerationRefused`, `RuntimeFault`."""
+    news = News()
+    followers: list[GenerationFollower] = []
+    for generate in asked.generates:
+        for number in range(asked.made):
+            follower = GenerationFollower(inference, news)
+            one = attrs.evolve(generate, seed=seed_of(generate.seed, number))
+            await follower.start(who, one, to_context_end=True)
+            followers.append(follower)
+    return Answers(head=head, asked=asked, inference=inference, followers=followers, news=news)
+
+
+async def _all(follower: GenerationFollower) -> tuple[list[GenerationTokens], Done]:
+    tokens: list[GenerationTokens] = []
+    while taken := await follower.take():
+        tokens += taken
+    assert follower.done is not None
+    return tokens, follower.done
+
+
+def _numbered(chunk: dict[str, Any], index: int) -> dict[str, Any]:
+    chunk["choices"][0]["index"] = index
+    return chunk
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + encode(data) + b"\n\n"
