@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
 from actors.access.tokens import hide_tokens
 from actors.sampled_log import LineSampler
+from actors.terminal_text import LONG_FIELDS, many_lines, one_line
 from runtime import ChildEnded, ChildRestarting, ChildStarted, Event, StuckReport, SystemStopping
 
 __all__ = ["configure_logging", "log_event"]
@@ -47,7 +50,7 @@ def configure_logging(level: str) -> None:
     """Set up both kinds of logger for this process."""
     number = logging.getLevelNamesMapping()[level.upper()]
     # Tracebacks drawn by rich would show what variables hold, prompts too, and take the loop 20 ms each.
-    console = structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
+    console = structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=_shown_traceback)
     renderer = console if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     processors: list[structlog.typing.Processor] = [
         LineSampler(),
@@ -57,8 +60,7 @@ def configure_logging(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    if not sys.stderr.isatty():
-        processors.append(structlog.processors.format_exc_info)
+    processors.append(_shown_on_terminal if sys.stderr.isatty() else structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer, _hide_tokens],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -70,6 +72,20 @@ def configure_logging(level: str) -> None:
     root.setLevel(number)
     for noisy in ("hypercorn", "quart", "trio-websocket", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
+
+
+def _shown_on_terminal(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Words of clients come into a line, too. Whatever is no string is written as Python would, which escapes by itself."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = many_lines(value) if name in LONG_FIELDS else one_line(value)
+    return event
+
+
+def _shown_traceback(file: TextIO, error: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    file.write(many_lines(text.getvalue()))
 
 
 def _hide_tokens(_: object, __: str, line: Any) -> str:

@@ -21,8 +21,8 @@ from rich.table import Table
 from actors.command_line.answer_options import AnswerOptions, answer_note
 from actors.command_line.chat_input import COMMANDS, Slash
 from actors.command_line.screen import markdown
-from actors.command_line.terminal_text import one_line
 from actors.rest.conversation_export import turn_as_markdown
+from actors.terminal_text import one_line
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
 from protocol.errors import ErrorCode

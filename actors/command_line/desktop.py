@@ -9,7 +9,7 @@ import sys
 
 import trio
 
-from actors.command_line.terminal_text import many_lines, one_line
+from actors.terminal_text import many_lines, one_line
 from protocol.events import Priority
 from protocol.notifications import Notification
 

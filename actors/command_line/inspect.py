@@ -18,8 +18,8 @@ from actors.command_line.inspection_socket import ask_socket, socket_lines
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen, words
-from actors.command_line.terminal_text import one_line, shown_document
 from actors.inspection.server_file import ServerFile
+from actors.terminal_text import one_line, shown_document
 
 __all__ = ["inspect"]
 

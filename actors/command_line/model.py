@@ -15,12 +15,12 @@ from actors.command_line.model_work import cache_dir_option, json_option, load_b
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.running_models import folders_in_use, load, unload
-from actors.command_line.terminal_text import one_line
 from actors.inference.models.catalogue import find_checkpoint, full_name
 from actors.inference.models.errors import ModelInUse
 from actors.inference.models.inventory import inventory, removable_folder, remove_model
 from actors.inference.models.shipped_canaries import shipped_canaries
 from actors.settings import Settings
+from actors.terminal_text import one_line
 
 __all__ = ["model"]
 

@@ -21,9 +21,9 @@ from rich.progress import (
 
 from actors.command_line.options import fail
 from actors.command_line.screen import Screen
-from actors.command_line.terminal_text import one_line
 from actors.inference.models.errors import ModelError
 from actors.settings import Settings
+from actors.terminal_text import one_line
 
 __all__ = ["cache_dir_option", "json_option", "load_blas", "model_errors", "pulled", "staged"]
 

@@ -27,8 +27,8 @@ from actors.command_line.outage import Outage
 from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.rest_call import RestFailed, rest_call
 from actors.command_line.screen import Screen, words
-from actors.command_line.terminal_text import many_lines, shown_document
 from actors.settings import Settings
+from actors.terminal_text import many_lines, shown_document
 from protocol.client import connect
 from protocol.client.streams import ClientEvent
 from protocol.events import Priority

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from actors.command_line.terminal_text import JOINERS, many_lines
+from actors.terminal_text import JOINERS, many_lines
 
 __all__ = ["AnswerPrinter", "json_text", "print_json", "print_line"]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from actors.command_line.terminal_text import many_lines, one_line
+from actors.terminal_text import many_lines, one_line
 
 if TYPE_CHECKING:
     from rich.markdown import Markdown

@@ -296,7 +296,7 @@ def _run(
 def _exit_at_once(report: str) -> None:
     """A hard exit: say what is stuck, unless nobody reads, and go."""
     try:
-        sys.stderr.write(report + "\n")
+        print_line(report, err=True)
         finish_output(LAST_WORDS_SECONDS)
     finally:
         os._exit(EXIT_SOFTWARE)

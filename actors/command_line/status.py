@@ -15,7 +15,7 @@ from actors.command_line.credentials import credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import print_json
 from actors.command_line.screen import Screen, words
-from actors.command_line.terminal_text import shown_document
+from actors.terminal_text import shown_document
 
 __all__ = ["status"]
 

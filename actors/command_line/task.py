@@ -23,7 +23,7 @@ from actors.command_line.outage import Outage
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
 from actors.command_line.task_tables import board_table, history_table, task_panel, tasks_table
-from actors.command_line.terminal_text import shown_document
+from actors.terminal_text import shown_document
 from protocol.board import BoardMirror
 from protocol.client import Client, connect
 from protocol.task_model import TaskPriority, TaskStatus

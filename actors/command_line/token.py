@@ -23,7 +23,6 @@ from actors.command_line.inspection_socket import ask_socket
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
-from actors.command_line.terminal_text import shown_document
 from actors.inspection.server_file import DataFolderBusy, lock_data_folder
 from actors.refusals import CommandRefused
 from actors.settings import Settings
@@ -31,6 +30,7 @@ from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.holding import holder_name, holding_file
 from actors.storage.schema import prepare_database
+from actors.terminal_text import shown_document
 
 __all__ = ["stored_tokens", "token"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -146,3 +147,19 @@ def test_a_token_that_gets_into_a_line_is_hidden(capsys: pytest.CaptureFixture[s
     written = capsys.readouterr().err
     assert written.count(token_id) == 2
     assert token.split("_", 2)[2] not in written
+
+
+def test_tx27_a_log_on_a_terminal_shows_what_clients_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, "info", terminal=True)
+    evil = "evil\x1b]0;PWNED\x07\x9b2J\r\n\u202efake"
+    log = structlog.get_logger("x")
+    log.info(evil, title=evil, names=[evil], nested={evil: evil})
+    logging.getLogger("library").warning("%s", evil)
+    try:
+        raise ValueError(evil)
+    except ValueError:
+        log.exception("it failed", reason=evil)
+    said = re.sub("\x1b\\[[0-9;]*m", "", stream.getvalue())
+    assert "evil␛]0;PWNED␇\\x9b2J␍␊\\u202efake" in said
+    assert "ValueError: evil␛]0;PWNED␇" in said
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said)

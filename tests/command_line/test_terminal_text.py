@@ -15,7 +15,7 @@ from actors.command_line.desktop import desktop_command
 from actors.command_line.main import main
 from actors.command_line.printing import AnswerPrinter, json_text, print_line
 from actors.command_line.screen import Screen, markdown, words
-from actors.command_line.terminal_text import many_lines, one_line, shown_document
+from actors.terminal_text import many_lines, one_line, shown_document
 from protocol.events import Priority
 from protocol.notifications import Notification
 
