@@ -102,7 +102,7 @@ class ConversationGet:
 
 @frozen(kw_only=True)
 class ConversationTurns:
-    """A conversation and a part of its turns: at most 512 KiB of them."""
+    """A conversation and a part of its turns: at most 512 KiB of them as JSON, or one that is larger."""
 
     conversation: Conversation
     turns: list[Turn]

@@ -49,6 +49,7 @@ class ErrorCode(enum.Enum):
     UNAVAILABLE = "unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     SHUTTING_DOWN = "shutting_down"
+    ANSWER_TOO_LARGE = "answer_too_large"
     INTERNAL = "internal"
 
     @property
@@ -83,6 +84,7 @@ class CloseCode(enum.IntEnum):
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
     TIMED_OUT = 4408
+    DISPLACED = 4409
     TOO_MANY = 4429
 
 
@@ -106,6 +108,7 @@ CLOSE_CODES: dict[CloseCode, CloseMeaning] = {
     CloseCode.UNAUTHORIZED: CloseMeaning("token refused, or a command before hello", "no"),
     CloseCode.FORBIDDEN: CloseMeaning("client id or origin refused", "no"),
     CloseCode.TIMED_OUT: CloseMeaning("no hello in time, or no pong", "yes"),
+    CloseCode.DISPLACED: CloseMeaning("a newer connection of this device took its place", "no"),
     CloseCode.TOO_MANY: CloseMeaning("too many connections or refusals, or a second hello", "after"),
 }
 

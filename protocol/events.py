@@ -204,6 +204,8 @@ class ErrorData:
     field: str | None = None
     current: dict[str, Any] | None = None
     """With `conflict`: the thing as it is stored now, or the command that is running."""
+    carried_out: bool | None = None
+    """True of a command that was carried out, and has no other answer than this; left out of those that were not."""
 
     @temporary.default
     def _temporary_by_code(self) -> bool:

@@ -13,6 +13,7 @@ __all__ = [
     "BoardColumn",
     "BulkOutcome",
     "BulkResult",
+    "ChangedTask",
     "CleanedTasks",
     "ColumnFigures",
     "DeletedTask",
@@ -32,6 +33,16 @@ class DeletedTask:
     """Which one."""
     version: int
     """The version that it had."""
+
+
+@frozen(kw_only=True)
+class ChangedTask:
+    """A task was changed or made; `task_get` tells the whole of it."""
+
+    task_id: str
+    """Which one."""
+    version: int
+    """The version that it has now."""
 
 
 @frozen(kw_only=True)
@@ -157,6 +168,8 @@ class BulkOutcome:
 
     task: Task | None = None
     """As it is now."""
+    changed: ChangedTask | None = None
+    """It was carried out, and this answer has no room for the whole task."""
     deleted: DeletedTask | None = None
     """It was deleted."""
     error: dict[str, Any] | None = None

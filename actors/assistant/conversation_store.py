@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, func, select, update
 from actors.assistant.tables import assists, conversations, turns
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query
-from protocol.codec import wire_time
+from protocol.codec import encode, wire_time
 from protocol.conversations import (
     Conversation,
     ConversationDelete,
@@ -118,7 +118,8 @@ def _get(connection: Connection, owned: Owned) -> ConversationTurns:
         select(turns).where(mine, turns.c.number > wanted.after).order_by(turns.c.number).limit(wanted.limit + 1)
     )
     for one in rows:
-        size += one.bytes
+        # As JSON: what has to be escaped takes up to six times its bytes.
+        size += len(encode([one.content]))
         if len(page) == wanted.limit or (page and size > PAGE_BYTES):
             following = page[-1].number
             break

@@ -8,7 +8,8 @@ import structlog
 
 from actors.connections.link import Link
 from actors.refusals import CommandRefused
-from protocol.codec import unstructure, wire_time
+from protocol.codec import encode, unstructure, wire_time
+from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import ErrorCode
 from protocol.events import ErrorData
 from runtime import ActorDead, AskDeadline, MailboxFull, RuntimeFault
@@ -17,16 +18,52 @@ __all__ = ["Answers"]
 
 _log = structlog.get_logger("connection")
 
+WAITING_BYTES = 4 * MAXIMUM_FRAME_BYTES
+"""Of results that are made and wait for the client to read others, besides those in the outbox."""
+RETRY_MS = 1000
+
 
 class Answers:
     """What a connection says in answer to a command."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._waiting_bytes = 0
 
     def answer(self, command_id: str, kind: str, data: Any) -> None:
         """The one answer of a command that is carried out."""
-        self._link.send({"type": kind, "re": command_id, "time": wire_time(), "data": data})
+        frame = self._frame(command_id, kind, data)
+        if frame is not None:
+            self._link.put(self._link.outbox.put_answer, frame)
+
+    async def result(self, command_id: str, value: Any) -> None:
+        """The same for a `result`, which may be large: it waits for the client to read those before it."""
+        frame = self._frame(command_id, "result", value)
+        if frame is None:
+            return
+        if self._waiting_bytes + len(frame) > WAITING_BYTES:
+            message = "it was carried out; its answer has no room before those that wait to be read: ask for it again"
+            self.error(command_id, ErrorCode.OVERLOADED, message, retry_after_ms=RETRY_MS, carried_out=True)
+            return
+        self._waiting_bytes += len(frame)
+        try:
+            await self._link.answers_taken(len(frame))
+        finally:
+            self._waiting_bytes -= len(frame)
+        self._link.put(self._link.outbox.put_answer, frame)
+
+    def _frame(self, command_id: str, kind: str, data: Any) -> bytes | None:
+        """The encoded answer; None where it is over what a frame may have, and the client was told so."""
+        frame = encode({"type": kind, "re": command_id, "time": wire_time(), "data": data})
+        if len(frame) <= MAXIMUM_FRAME_BYTES:
+            return frame
+        _log.warning("answer too large", connection=self._link.name, type=kind, bytes=len(frame))
+        message = (
+            f"it was carried out, and its answer has {len(frame)} bytes, where a frame may have {MAXIMUM_FRAME_BYTES}: "
+            "ask for a smaller part"
+        )
+        self.error(command_id, ErrorCode.ANSWER_TOO_LARGE, message, carried_out=True)
+        return None
 
     def error(
         self,
@@ -37,13 +74,26 @@ class Answers:
         field: str | None = None,
         retry_after_ms: int | None = None,
         current: dict[str, Any] | None = None,
+        carried_out: bool | None = None,
     ) -> None:
-        """The one answer of a command that is not."""
-        data = ErrorData(code=code, message=message, field=field, retry_after_ms=retry_after_ms, current=current)
+        """The one answer of a command that is not, or of one that ``carried_out`` says is and that cannot be told more."""
+        data = ErrorData(
+            code=code,
+            message=message,
+            field=field,
+            retry_after_ms=retry_after_ms,
+            current=current,
+            carried_out=carried_out,
+        )
         envelope = {"type": "error", "time": wire_time(), "data": unstructure(data)}
         if command_id is not None:
             envelope["re"] = command_id
-        self._link.send(envelope)
+        frame = encode(envelope)
+        if len(frame) > MAXIMUM_FRAME_BYTES and current is not None:
+            # What it is about is to be had by its own command.
+            envelope["data"] = {**envelope["data"], "current": None}
+            frame = encode(envelope)
+        self._link.put(self._link.outbox.put_answer, frame)
 
     def failure(self, command_id: str, kind: str, error: CommandRefused | RuntimeFault) -> None:
         """What a room answered instead of a value, or that it did not."""

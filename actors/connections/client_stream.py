@@ -29,6 +29,8 @@ CLIENT_STREAM = "client"
 ACK_SECONDS = 1.0
 ACK_EVENTS = 64
 RETRY_SECONDS = 0.5
+FRAME_BYTES = 200
+"""What a frame has besides its event's data, about."""
 
 Counts = Callable[[str], Awaitable[dict[str, int]]]
 
@@ -129,6 +131,10 @@ class ClientStream:
             return  # `open` reads the log
         for event in events:
             match self.position.judge(event):
+                case Next.TELL if not self._link.outbox.has_room(len(event.data) + FRAME_BYTES):
+                    # The log has it, and everything after it.
+                    self.position.is_stale = True
+                    self._read()
                 case Next.TELL:
                     frame = self.position.take(event)
                     if frame is not None:

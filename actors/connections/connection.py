@@ -8,21 +8,25 @@ from typing import Any
 
 import attrs
 import msgspec
+import structlog
 import trio
 from attrs import frozen
 
 import protocol
 from actors.access.messages import CheckDoor, EntryRefused, Identity, IdentityWithdrawn
+from actors.connections import life_signs
 from actors.connections.answers import Answers
 from actors.connections.client_stream import CLIENT_STREAM, ClientStream, EventLog
 from actors.connections.entry import enter, enter_again
 from actors.connections.handshake import Offer, Refusal
 from actors.connections.intake import Intake, Load
+from actors.connections.life_signs import LifeSigns
 from actors.connections.link import Link
 from actors.connections.messages import (
     ChangeSubscription,
     CheckSilence,
     ClientEvents,
+    Displaced,
     Enter,
     Entered,
     GoAway,
@@ -33,24 +37,31 @@ from actors.connections.messages import (
 )
 from actors.connections.replay import Replayer
 from actors.connections.routes import CommandRoute, StreamRoute
-from actors.connections.streams_followed import StreamsFollowed
-from actors.inference.messages import CancelGeneration, DescribeEngine, EngineHealth, GenerationEvent
+from actors.connections.streams_followed import SNAPSHOT_BYTES, StreamsFollowed
+from actors.inference.messages import (
+    CancelGeneration,
+    DescribeEngine,
+    DetachStreams,
+    EngineHealth,
+    GenerationEvent,
+)
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
-from protocol.codec import ReceivedCommand, unstructure, wire_time
+from protocol.codec import ReceivedCommand, encode, unstructure, wire_time
 from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, Ack, Assist, Cancel, Generate, Hello, Resume, ResumePoint, Subscribe
-from protocol.errors import CloseCode, ErrorCode
+from protocol.errors import CLOSE_CODES, CloseCode, ErrorCode
 from protocol.events import Accepted, AnswerDefaults, GoingAway, Limits, ResumeResult, Welcome
 from runtime import Actor, ActorRef, Down, RuntimeFault, reject
 
 __all__ = ["Connection", "ConnectionRooms", "ConnectionSettings"]
 
+_log = structlog.get_logger("connection")
+
 HELLO_SECONDS = 10.0
-SILENCE_SECONDS = 25.0
-PONG_SECONDS = 8.0
 MODEL_SECONDS = 1.0
 ENTER_SECONDS = 5.0
+DETACH_SECONDS = 2.0
 ENTER_PAUSE_SECONDS = 0.1
 SEED_BITS = 53
 
@@ -88,6 +99,7 @@ ConnectionMessage = (
     | LookAtLog
     | StateChanged
     | SubscriptionChanged
+    | Displaced
     | GoAway
 )
 
@@ -110,7 +122,8 @@ class Connection(Actor[ConnectionMessage]):
         self._name = name
         self._settings = settings
         self._rooms = rooms
-        self._link = Link(name, stream, self._spawn)
+        self._link = Link(name, stream, self._spawn, self._detach_streams)
+        self._life_signs = LifeSigns(self._link)
         self._answers = Answers(self._link)
         self._intake = Intake(self._link, self._answers, settings.limits)
         self._replayer = Replayer(self._link, self._spawn)
@@ -152,6 +165,8 @@ class Connection(Actor[ConnectionMessage]):
             case GoAway(retry_after_ms):
                 data = unstructure(GoingAway(retry_after_ms))
                 self._link.send({"type": "going_away", "time": wire_time(), "data": data})
+            case Displaced():
+                self.context.spawn(self._make_way)
             case IdentityWithdrawn(reason):
                 # What waits was for somebody who may not read it any more.
                 self._link.drop_all()
@@ -186,6 +201,7 @@ class Connection(Actor[ConnectionMessage]):
             "commands_in_flight": self._in_flight,
             "outbox_events": len(self._link.outbox),
             "outbox_bytes": self._link.outbox.bytes,
+            "outbox_answer_bytes": self._link.outbox.answer_bytes,
         }
 
     # --- the socket -------------------------------------------------------------------------------
@@ -217,26 +233,30 @@ class Connection(Actor[ConnectionMessage]):
             return Refusal(400, f"this server speaks {protocol.SUBPROTOCOL}")
         return protocol.SUBPROTOCOL
 
+    async def _make_way(self) -> None:
+        self._link.drop_all()
+        await self._detach_streams()
+        self._link.close_soon(CloseCode.DISPLACED, CLOSE_CODES[CloseCode.DISPLACED].meaning)
+
+    async def _detach_streams(self) -> None:
+        """The server is about to cut this connection: what it follows goes on for whoever comes back for it."""
+        if len(self._streams):
+            try:
+                await self._rooms.inference.ask(DetachStreams(follower=self.context.me), timeout=DETACH_SECONDS)
+            except RuntimeFault as error:
+                _log.warning("streams not detached", connection=self._name, error=str(error))
+
     async def _expect_hello(self) -> None:
         await trio.sleep(HELLO_SECONDS)
         if self._hello is None:
             self._link.close_soon(CloseCode.TIMED_OUT, "no hello in time")
 
     def _check_silence(self) -> None:
-        now = trio.current_time()
-        link = self._link
-        if link.pinged_at is not None:
-            if now - link.pinged_at >= PONG_SECONDS:
-                link.close_soon(CloseCode.TIMED_OUT, "no pong")
-                return
-            wait_seconds = link.pinged_at + PONG_SECONDS - now
-        elif now - link.last_heard >= SILENCE_SECONDS:
-            link.pinged_at = now
-            link.send({"type": "ping", "time": wire_time(), "data": {}})
-            wait_seconds = PONG_SECONDS
+        wait_seconds = self._life_signs.check(trio.current_time())
+        if wait_seconds is None:
+            self._link.close_soon(CloseCode.TIMED_OUT, "no pong")
         else:
-            wait_seconds = link.last_heard + SILENCE_SECONDS - now
-        self._rooms.directory.tell_nowait(LookLater(self.context.path, wait_seconds))
+            self._rooms.directory.tell_nowait(LookLater(self.context.path, wait_seconds))
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -308,7 +328,7 @@ class Connection(Actor[ConnectionMessage]):
                     route.message(client_id=hello.client_id, device_id=hello.device_id, data=command.data, key=key),
                     timeout=route.timeout_seconds,
                 )
-                self._answers.answer(command.id, "result", unstructure(value))
+                await self._answers.result(command.id, unstructure(value))
             case None:
                 message = f"{command.type} is not served here"
                 self._answers.error(command.id, ErrorCode.UNKNOWN_TYPE, message, field="type")
@@ -352,11 +372,11 @@ class Connection(Actor[ConnectionMessage]):
         assert self._hello is not None
         if point.stream == CLIENT_STREAM:
             result = await self._client.resume(point.epoch, point.seq)
-            self._answers.answer(command_id, "result", unstructure(result))
+            await self._answers.result(command_id, unstructure(result))
             self._client.open()
             return
         result, go_on = await self._streams.resume(self._hello.device_id, point.stream, point.epoch, point.seq)
-        self._answers.answer(command_id, "result", unstructure(result))
+        await self._answers.result(command_id, unstructure(result))
         go_on()
 
     async def _subscribe(self, command_id: str, wanted: Subscribe) -> None:
@@ -425,8 +445,12 @@ class Connection(Actor[ConnectionMessage]):
         """All streams of generations that the client names, and what passes their events on after `welcome`."""
         results: list[ResumeResult] = []
         going_on: list[Callable[[], None]] = []
+        left_bytes = SNAPSHOT_BYTES
         for point in points.values():
-            result, go_on = await self._streams.resume(hello.device_id, point.stream, point.epoch, point.seq)
+            result, go_on = await self._streams.resume(
+                hello.device_id, point.stream, point.epoch, point.seq, snapshot_bytes=left_bytes
+            )
+            left_bytes -= len(encode([(result.snapshot or {}).get("text", "")]))
             results.append(result)
             going_on.append(go_on)
         return results, going_on
@@ -438,7 +462,7 @@ class Connection(Actor[ConnectionMessage]):
             timeout=ENTER_SECONDS,
         )
         self.context.monitor(directory)
-        directory.tell_nowait(LookLater(self.context.path, SILENCE_SECONDS))
+        directory.tell_nowait(LookLater(self.context.path, life_signs.SILENCE_SECONDS))
         return entered
 
     async def _enter_directory_again(self, hello: Hello) -> None:

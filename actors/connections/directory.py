@@ -14,6 +14,7 @@ from actors.connections.messages import (
     ChangeSubscription,
     CheckSilence,
     ClientEvents,
+    Displaced,
     Enter,
     Entered,
     GoAway,
@@ -151,7 +152,7 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         member = _Member(request.client_id, request.device_id, request.connection)
         path = request.connection.path
         others = self._clients[request.client_id]
-        if path not in others and len(others) >= self._connections_per_client:
+        if path not in others and len(others) >= self._connections_per_client and not self._make_room(request, others):
             raise CommandRefused(
                 ErrorCode.RATE_LIMITED,
                 f"more than {self._connections_per_client} connections of one client id",
@@ -168,6 +169,25 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
             subscription=subscription,
             is_alone=is_alone,
         )
+
+    def _make_room(self, request: Enter, others: dict[str, _Member]) -> bool:
+        """End the oldest connection of this device, or of the one that has most; False where each has a single one.
+
+        A phone whose network was cut leaves connections that look alive until they are pinged, and must not be locked out.
+        """
+        by_device: dict[str, list[_Member]] = {}
+        for member in others.values():
+            by_device.setdefault(member.device_id, []).append(member)
+        mine = by_device.get(request.device_id) or max(by_device.values(), key=len)
+        if mine[0].device_id != request.device_id and len(mine) < 2:
+            return False
+        oldest = mine[0]
+        _log.info("connection displaced", connection=oldest.connection.path, device_id=oldest.device_id)
+        del others[oldest.connection.path], self._members[oldest.connection.path]
+        self._wheel.remove(oldest.connection.path)
+        self._tell(oldest, Displaced())
+        self._missed.discard(oldest.connection.path)
+        return True
 
     def _devices(self, client_id: str) -> bytes:
         counts: dict[str, int] = {}

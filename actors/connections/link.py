@@ -10,8 +10,10 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from actors.connections.handshake import HandshakeReader, Offer, Refusal, switching
-from actors.connections.outbox import Outbox, OutboxFull
+from actors.connections.outbox import Outbox
+from actors.connections.secure_stream import SecureStream
 from actors.connections.websocket_library import ServedWebSocket, text_frame
+from actors.write_pace import ReaderTooSlow, untaken_bytes
 from protocol.errors import CloseCode
 
 __all__ = ["Link", "Spawn"]
@@ -19,7 +21,6 @@ __all__ = ["Link", "Spawn"]
 _log = structlog.get_logger("connection")
 
 HANDSHAKE_SECONDS = 10.0
-WRITE_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 LINGER_SECONDS = 1.0
 HEAD_PIECE_BYTES = 4096
@@ -39,13 +40,19 @@ class Link:
     task is spawned that writes until nothing waits; at rest there is none.
     """
 
-    def __init__(self, name: str, stream: Any, spawn: Spawn) -> None:
+    def __init__(
+        self, name: str, stream: Any, spawn: Spawn, leave: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    ) -> None:
+        """``leave`` is awaited before the connection is cut without a good-bye: not the peer has left then, but we it."""
         self.name = name
+        self._leave = leave
         self.outbox = Outbox()
         self.last_heard = trio.current_time()
-        """Trio clock: when the peer's last frame came."""
+        """Trio clock: when anything came from the peer last."""
         self.pinged_at: float | None = None
         """When it was asked for a sign of life and has not given one yet."""
+        self.sent_since_heard = 0
+        """Bytes that it may still be reading."""
         self._stream = stream
         self._spawn = spawn
         self._is_open = False
@@ -57,34 +64,46 @@ class Link:
         self._frames_taken = 0
         # Made by whoever waits: most connections are idle.
         self._replay_taken: trio.Event | None = None
+        self._answers_taken: trio.Event | None = None
         self._written: trio.Event | None = None
         self._closed: trio.Event | None = None
 
     # --- what is sent -----------------------------------------------------------------------------
 
     def put(self, put: Callable[..., None], *arguments: Any) -> None:
-        """Queue something with a method of the outbox. What does not fit closes the connection; never waits."""
+        """Queue something with a method of the outbox; never waits. Events ask the outbox before whether they fit."""
         if self._close is not None:
             return
-        try:
-            put(*arguments)
-        except OutboxFull as error:
-            _log.info("outbox full", connection=self.name, detail=str(error))
-            # The stream has a gap from here on, so what waits is of no use; a slow reader is told at once.
-            self.outbox.clear()
-            self.close_soon(CloseCode.TOO_SLOW, "too slow")
-            return
+        put(*arguments)
         self._flush()
 
     def send(self, message: dict[str, Any]) -> None:
         """Queue a message as it is."""
         self.put(self.outbox.put, message)
 
+    async def answers_taken(self, more_bytes: int = 0) -> None:
+        """Wait until few answers wait for the peer to read them, or ``more_bytes`` fit beside those that do."""
+        while not self.outbox.has_room_for_answer(more_bytes) and self._close is None:
+            if self._answers_taken is None:
+                self._answers_taken = trio.Event()
+            await self._answers_taken.wait()
+
     async def replay_taken(self) -> None:
         """Wait until the writer has taken what was put to be replayed, so that the next page is no lag."""
         while self.outbox.replayed and self._close is None:
             self._replay_taken = trio.Event()
             await self._replay_taken.wait()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something waits for the peer to take it."""
+        return self._writer is not None
+
+    @property
+    def untaken_bytes(self) -> int:
+        """What was written and has not come to the peer yet, as far as the system tells."""
+        stream = self._stream.plain if isinstance(self._stream, SecureStream) else self._stream
+        return untaken_bytes(stream) if isinstance(stream, trio.SocketStream) else 0
 
     @property
     def is_closing(self) -> bool:
@@ -95,14 +114,14 @@ class Link:
         """Close after what is queued."""
         if self._close is None:
             self._close = (code, reason)
-            self._tell_replay_taken()
+            self._tell_taken()
             if self._websocket is not None:
                 self._start_writer()
 
     def drop_all(self) -> None:
         """Forget what waits."""
         self.outbox.clear()
-        self._tell_replay_taken()
+        self._tell_taken()
 
     async def close_in_order(self) -> None:
         """Wait for the close frame to be written, and for the peer's."""
@@ -127,7 +146,7 @@ class Link:
         try:
             received = await self._shake_hands(accept)
             if received is not None:
-                websocket = ServedWebSocket(self._stream, lambda frame: self._take(frame, take), received)
+                websocket = ServedWebSocket(self._stream, lambda frame: self._take(frame, take), received, self._hear)
                 self._websocket, self._is_open = websocket, True
                 opened()
                 with trio.CancelScope() as self._life:
@@ -169,13 +188,18 @@ class Link:
             await self._linger()
 
     async def _take(self, frame: str | bytes, take: Callable[[str | bytes], Awaitable[None]]) -> None:
-        self.last_heard = trio.current_time()
-        self.pinged_at = None
         if self._close is None:
+            # Whoever asks faster than it reads is read more slowly itself, and is not cut for it.
+            await self.answers_taken()
             await take(frame)
         self._frames_taken += 1
         if self._frames_taken % FRAMES_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
+
+    def _hear(self) -> None:
+        self.last_heard = trio.current_time()
+        self.pinged_at = None
+        self.sent_since_heard = 0
 
     async def _end_writing(self, websocket: ServedWebSocket) -> None:
         """Nobody is read any more: let the writer say its last words if it has any, and nobody write after it."""
@@ -198,10 +222,11 @@ class Link:
             self._start_writer()
             return
         while (frame := self.outbox.take()) is not None:
+            self.sent_since_heard += len(frame)
             if not websocket.write_now(text_frame(frame)):
                 self._start_writer()
                 return
-        self._tell_replay_taken()
+        self._tell_taken()
 
     def _start_writer(self) -> None:
         if self._writer is None:
@@ -213,19 +238,19 @@ class Link:
         frame: bytes | None = b""  # what the socket did not take goes with it
         try:
             while frame is not None:
-                with trio.fail_after(WRITE_SECONDS):
-                    await websocket.write(frame and text_frame(frame))
+                await websocket.write(frame and text_frame(frame))
                 frame = self.outbox.take()
-                if not self.outbox.replayed:
-                    self._tell_replay_taken()
+                self.sent_since_heard += len(frame or b"")
+                self._tell_taken()
             if self._close is not None:
                 code, reason = self._close
                 with trio.move_on_after(CLOSE_SECONDS):
                     await websocket.aclose(int(code), reason)
                 if self._life is not None:
                     self._life.cancel(reason="the connection is closed")
-        except trio.TooSlowError:
-            _log.info("reader too slow", connection=self.name, close=int(CloseCode.TOO_SLOW))
+        except ReaderTooSlow as error:
+            _log.info("reader too slow", connection=self.name, detail=str(error))
+            await self._leave()
             # A half-written frame must not be followed by another, not even by a close frame.
             await trio.aclose_forcefully(self._stream)
         except _LOST as error:
@@ -235,10 +260,14 @@ class Link:
             if self._written is not None:
                 self._written.set()
 
-    def _tell_replay_taken(self) -> None:
-        if self._replay_taken is not None:
+    def _tell_taken(self) -> None:
+        """Something went out, or nothing will any more: whoever waits for room looks again."""
+        if self._replay_taken is not None and (not self.outbox.replayed or self._close is not None):
             self._replay_taken.set()
             self._replay_taken = None
+        if self._answers_taken is not None:
+            self._answers_taken.set()
+            self._answers_taken = None
 
     async def _linger(self) -> None:
         """Let the peer read our last words: closing over its unread bytes would reset the connection (RFC 6455, 7.1.1)."""

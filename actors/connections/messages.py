@@ -16,6 +16,7 @@ __all__ = [
     "CheckSilence",
     "ClientEvents",
     "DeviceBegan",
+    "Displaced",
     "Enter",
     "Entered",
     "GoAway",
@@ -85,7 +86,10 @@ class Entered:
 
 @frozen(kw_only=True)
 class Enter(Request[Entered]):
-    """A connection has said hello. Refused with `CommandRefused` (`rate_limited`) where its client has too many."""
+    """A connection has said hello. Where its client has too many, the oldest of its device makes room.
+
+    Refused with `CommandRefused` (`rate_limited`) where every one of them is the only one of its device.
+    """
 
     client_id: str
     device_id: str
@@ -132,6 +136,11 @@ class SubscriptionChanged:
     """To a connection: what its device wants to be told has changed."""
 
     subscription: Subscribe
+
+
+@frozen
+class Displaced:
+    """To a connection: a newer one of its client has taken its place."""
 
 
 @frozen

@@ -1,8 +1,8 @@
 """What waits to be written to one socket: bounded, in order, by class. Pure.
 
 Tokens of one stream that wait side by side become one larger token, of a state only the newest value waits, and
-everything else waits as it is. Bytes and events are bounded, and a connection that does not fit is too slow to
-keep. What is told again after a reconnect comes page by page as the writer takes it, and is no lag.
+everything else waits as it is. Events ask before whether they fit: what does not is read later from where it is kept, page
+by page as the writer takes it, and is no lag. Answers have room of their own, and whoever makes them waits for it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from attrs import define
 
 from protocol.codec import encode
 
-__all__ = ["MAXIMUM_LAG_BYTES", "MAXIMUM_LAG_EVENTS", "Outbox", "OutboxFull"]
+__all__ = ["MAXIMUM_LAG_BYTES", "MAXIMUM_LAG_EVENTS", "Outbox"]
 
 MAXIMUM_LAG_BYTES = 1024 * 1024
 MAXIMUM_LAG_EVENTS = 1024
+ANSWER_BYTES = 256 * 1024
+"""With as much of answers waiting no more commands are read; one larger answer may come to them."""
 _ENVELOPE_BYTES = 160
 """What a token's envelope is reckoned at before it is encoded."""
 MERGED_TEXT_BYTES = 128 * 1024
 """A merged token stays below the frame limit of 1 MiB also when each byte is escaped and takes six."""
-
-
-class OutboxFull(Exception):
-    """The reader lags too far behind."""
 
 
 @define
@@ -56,11 +54,21 @@ class _Replayed:
     frame: bytes
 
 
+@define
+class _Answer:
+    """A frame that a command brought about."""
+
+    frame: bytes
+
+
+_Waiting = bytes | _Tokens | _State | _Replayed | _Answer
+
+
 class Outbox:
     """Frames in order, ready to be taken by the one writer."""
 
     def __init__(self, *, maximum_bytes: int = MAXIMUM_LAG_BYTES, maximum_events: int = MAXIMUM_LAG_EVENTS) -> None:
-        self._waiting: deque[bytes | _Tokens | _State | _Replayed] | None = None
+        self._waiting: deque[_Waiting] | None = None
         """None while nothing waits: an empty deque is 760 bytes, and most outboxes are empty."""
         self._states: dict[str, _State] = {}
         self._state_seq = 0
@@ -71,17 +79,35 @@ class Outbox:
         """Bytes that wait and are lag (tokens at their reckoned size)."""
         self.replayed = 0
         """Frames that wait and are no lag."""
+        self.answer_bytes = 0
+        """Bytes of answers that wait."""
+        self._answers = 0
 
     def __len__(self) -> int:
         return len(self._waiting) if self._waiting else 0
 
     def put(self, message: dict[str, Any]) -> None:
-        """Queue one message as it is. Raises `OutboxFull`."""
+        """Queue one message as it is."""
         self.put_frame(encode(message), message.get("stream"))
 
+    def has_room(self, size: int) -> bool:
+        """Whether an event of about ``size`` bytes may wait here; else it is to be read later from where it is kept."""
+        events = len(self) - self.replayed - self._answers
+        return self.bytes + size <= self._maximum_bytes and events < self._maximum_events
+
+    def has_room_for_answer(self, size: int = 0) -> bool:
+        """Whether an answer of ``size`` bytes may wait here."""
+        return self.answer_bytes + size <= ANSWER_BYTES or self.answer_bytes == 0
+
+    def put_answer(self, frame: bytes) -> None:
+        """Queue the answer of a command."""
+        self.answer_bytes += len(frame)
+        self._answers += 1
+        self._append(_Answer(frame))
+
     def put_frame(self, frame: bytes, stream: str | None = None) -> None:
-        """Queue a frame that was encoded once for all. Raises `OutboxFull`."""
-        self._reserve(len(frame))
+        """Queue a frame that was encoded once for all."""
+        self.bytes += len(frame)
         self._append(frame)
         if stream is not None:
             # What comes after another event of its stream must not be merged to before it.
@@ -94,32 +120,32 @@ class Outbox:
         self._last_of.pop(stream, None)
 
     def put_state(self, kind: str, time: str, data: bytes) -> None:
-        """Queue a state's new value, in place of the one that still waits. Raises `OutboxFull`."""
+        """Queue a state's new value, in place of the one that still waits."""
         waiting = self._states.get(kind)
         if waiting is not None:
-            self._reserve(len(data) - len(waiting.data), is_new=False)
+            self.bytes += len(data) - len(waiting.data)
             waiting.time, waiting.data = time, data
             waiting.changes += 1
             return
-        self._reserve(len(data) + _ENVELOPE_BYTES)
+        self.bytes += len(data) + _ENVELOPE_BYTES
         self._states[kind] = state = _State(kind, time, data, 1)
         self._append(state)
 
     def put_token(self, message: dict[str, Any]) -> None:
-        """Queue a `token` event, merged into the one of its stream that still waits. Raises `OutboxFull`."""
+        """Queue a `token` event, merged into the one of its stream that still waits."""
         stream: str = message["stream"]
         text: str = message["data"]["text"]
         logprobs: list[dict[str, Any]] = message["data"].get("logprobs", [])
         size = len(text.encode()) + (len(encode(logprobs)) if logprobs else 0)
         waiting = self._last_of.get(stream)
         if waiting is not None and waiting.size + size <= MERGED_TEXT_BYTES:
-            self._reserve(size, is_new=False)
+            self.bytes += size
             waiting.texts.append(text)
             waiting.logprobs.extend(logprobs)
             waiting.size += size
             waiting.envelope = message
             return
-        self._reserve(size + _ENVELOPE_BYTES)
+        self.bytes += size + _ENVELOPE_BYTES
         tokens = _Tokens(message, message["seq"], [text], list(logprobs), size)
         self._append(tokens)
         self._last_of[stream] = tokens
@@ -137,6 +163,10 @@ class Outbox:
         if isinstance(first, _Replayed):
             self.replayed -= 1
             return first.frame
+        if isinstance(first, _Answer):
+            self.answer_bytes -= len(first.frame)
+            self._answers -= 1
+            return first.frame
         if isinstance(first, _State):
             self.bytes -= len(first.data) + _ENVELOPE_BYTES
             del self._states[first.kind]
@@ -152,18 +182,12 @@ class Outbox:
         self._waiting = None
         self._last_of.clear()
         self._states.clear()
-        self.bytes = self.replayed = 0
+        self.bytes = self.replayed = self.answer_bytes = self._answers = 0
 
-    def _append(self, item: bytes | _Tokens | _State | _Replayed) -> None:
+    def _append(self, item: _Waiting) -> None:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(item)
-
-    def _reserve(self, size: int, *, is_new: bool = True) -> None:
-        events = len(self) - self.replayed
-        if self.bytes + size > self._maximum_bytes or (is_new and events >= self._maximum_events):
-            raise OutboxFull(f"{events} events and {self.bytes} bytes are waiting")
-        self.bytes += size
 
     def _state_frame(self, state: _State) -> bytes:
         """Numbered when it goes out, so that the stream has no hole whatever was conflated."""

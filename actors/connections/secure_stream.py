@@ -6,6 +6,8 @@ import ssl
 
 import trio
 
+from actors.write_pace import send_paced
+
 __all__ = ["SecureStream"]
 
 
@@ -16,7 +18,7 @@ class _HalfClosing(trio.abc.Stream):
         self.stream = stream
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.stream.send_all(data)
+        await send_paced(self.stream, data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.stream.wait_send_all_might_not_block()
@@ -32,7 +34,8 @@ class SecureStream(trio.abc.HalfCloseableStream):
     """TLS over a socket. The handshake is made with the first byte, under the deadline of whoever waits for that."""
 
     def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
-        self._socket = stream
+        self.plain = stream
+        """The socket under it."""
         self._secured = trio.SSLStream(_HalfClosing(stream), context, server_side=True)
         self._has_said_all = False
 
@@ -45,7 +48,7 @@ class SecureStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """What came; after `send_eof` without deciphering it, because nobody reads it any more."""
         if self._has_said_all:
-            return await self._socket.receive_some(max_bytes)
+            return await self.plain.receive_some(max_bytes)
         return await self._secured.receive_some(max_bytes)
 
     async def send_eof(self) -> None:
@@ -54,4 +57,4 @@ class SecureStream(trio.abc.HalfCloseableStream):
         await self._secured.aclose()
 
     async def aclose(self) -> None:
-        await self._socket.aclose()
+        await self.plain.aclose()

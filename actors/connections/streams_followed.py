@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import trio
 
 from actors.connections.following import Following
@@ -22,6 +23,7 @@ from actors.inference.messages import (
     GenerationRefused,
     GenerationStarted,
     GenerationTokens,
+    StreamSnapshot,
 )
 from protocol.codec import encode, unstructure, wire_time
 from protocol.errors import ErrorCode
@@ -33,6 +35,11 @@ __all__ = ["StreamsFollowed", "new_stream_name"]
 START_SECONDS = 35.0
 """Longer than the inference room's own deadline for encoding a prompt, so that its answer is the one told."""
 FOLLOW_SECONDS = 10.0
+SNAPSHOT_BYTES = 512 * 1024
+"""Of the texts of all snapshots in one answer: it stays well within a frame."""
+EVENT_BYTES = 512
+LOGPROB_BYTES = 4096
+"""Of one token with twenty alternatives."""
 RECOVERY_PAUSE_SECONDS = 0.05
 RECOVERY_SECONDS = 30.0
 
@@ -129,9 +136,12 @@ class StreamsFollowed:
     # --- following what is there already ----------------------------------------------------------
 
     async def resume(
-        self, device_id: str, stream: str, epoch: str, seq: int
+        self, device_id: str, stream: str, epoch: str, seq: int, *, snapshot_bytes: int = SNAPSHOT_BYTES
     ) -> tuple[ResumeResult, Callable[[], None]]:
-        """Go on with a stream after ``seq``. The second value is to be called when the answer was sent."""
+        """Go on with a stream after ``seq``. The second value is to be called when the answer was sent.
+
+        The text of a snapshot that takes more than ``snapshot_bytes`` as JSON comes as events instead.
+        """
         # Known before the ask, because live events may come before its answer does.
         was_followed = stream in self._streams
         following = self._streams.setdefault(stream, Following(stream=stream))
@@ -151,6 +161,10 @@ class StreamsFollowed:
             raise
         snapshot: dict[str, Any] | None = None
         if followed.snapshot is not None:
+            if len(encode([followed.snapshot.text])) > snapshot_bytes:
+                # All of it comes as events then, from the first on.
+                nothing = StreamSnapshot(seq=0, text="", state=followed.snapshot.state)
+                followed = attrs.evolve(followed, snapshot=nothing, events=(), is_live=False)
             snapshot = {"epoch": followed.epoch, **unstructure(followed.snapshot)}
         result = ResumeResult(stream=stream, resumed=followed.resumed, head=followed.head, snapshot=snapshot)
         if followed.is_live and not followed.events and followed.recovery is None:
@@ -159,17 +173,20 @@ class StreamsFollowed:
         following.epoch, following.recovery = followed.epoch, followed.recovery
         if followed.key is not None and followed.key.device_id == device_id:
             following.command_id = followed.key.command_id
-        following.begin_at(seq if followed.snapshot is None else followed.snapshot.seq, followed.behind)
+        begun = seq if followed.snapshot is None else followed.snapshot.seq
+        following.begin_at(begun, followed.behind if begun else None)
         return result, lambda: self._after_answer(following, followed)
 
     def _after_answer(self, following: Following, followed: Followed) -> None:
-        if self._take_page(following, followed):
+        # Of many streams that are resumed at once, one page at a time.
+        if self._link.outbox.replayed or self._take_page(following, followed):
             self._want(following)
 
     async def _pull(self, following: Following) -> bool:
         """One more page; whether there may be another."""
         if self._streams.get(following.stream) is not following or following.has_lost_owner:
             return False
+        following.take_early()
         try:
             followed: Followed = await self._inference.ask(
                 FollowStream(
@@ -223,11 +240,16 @@ class StreamsFollowed:
         if following is None:
             return
         if not following.is_ready:
-            following.keep_early(event)
+            # What is told before the page is asked for will be in it.
+            if not self._replayer.is_wanted(following.stream):
+                following.keep_early(event)
             return
         if following.seq >= event.seq:
             return  # told again by the successor of an owner that was lost
-        self._pass_on(following, event)
+        if self._link.outbox.has_room(_size(event)):
+            self._pass_on(following, event)
+        else:
+            self._want(following)  # the inference actor keeps it and everything after it
 
     def _pass_on(self, following: Following, event: GenerationEvent) -> None:
         if following.take(event):
@@ -295,3 +317,10 @@ class StreamsFollowed:
                 self._want(following)
             else:
                 self._make_ready(following)
+
+
+def _size(event: GenerationEvent) -> int:
+    """What it takes in the outbox, at most."""
+    if isinstance(event, GenerationTokens):
+        return EVENT_BYTES + 4 * len(event.text) + LOGPROB_BYTES * len(event.logprobs or ())
+    return EVENT_BYTES

@@ -19,6 +19,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
+from actors.write_pace import ReaderTooSlow, send_paced
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
 __all__ = ["KeptStream", "ServedWebSocket", "text_frame"]
@@ -58,12 +59,14 @@ class KeptStream(trio.abc.Stream):
     What the socket did not take at once goes before whatever is sent next, by whomever.
     """
 
-    __slots__ = ("_rest", "_stream", "has_read_enough")
+    __slots__ = ("_rest", "_stream", "has_read_enough", "heard")
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, heard: Callable[[], None] = lambda: None) -> None:
+        """``heard`` is called whenever anything comes: a ping of RFC 6455 or a part of a long message is a sign of life."""
         self._stream = stream
         self._rest = b""
         self.has_read_enough = False
+        self.heard = heard
 
     def send_now(self, data: bytes) -> bool:
         """Have the socket take what it can without waiting; False where a rest is left. Nobody may be sending."""
@@ -82,7 +85,10 @@ class KeptStream(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self._rest:
             data, self._rest = self._rest + data, b""
-        await self._stream.send_all(data)
+        if isinstance(self._stream, trio.SocketStream):
+            await send_paced(self._stream, data)
+        else:
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -91,7 +97,9 @@ class KeptStream(trio.abc.Stream):
         """What comes. Raises `_ReadEnough` once the library would be reading on for nothing."""
         if self.has_read_enough:
             raise _ReadEnough
-        return await self._stream.receive_some(max_bytes)
+        data = await self._stream.receive_some(max_bytes)
+        self.heard()
+        return data
 
     async def aclose(self) -> None:
         """Only the reading ends: its connection closes it."""
@@ -142,10 +150,14 @@ class ServedWebSocket(WebSocketConnection):
     """A server's end of one WebSocket, whose handshake is over. Its reader is the caller of `read`."""
 
     def __init__(
-        self, stream: trio.abc.Stream, take: Callable[[str | bytes], Awaitable[None]], received: bytes = b""
+        self,
+        stream: trio.abc.Stream,
+        take: Callable[[str | bytes], Awaitable[None]],
+        received: bytes = b"",
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """``take`` gets each message; ``received`` is what came behind the handshake."""
-        self._kept = KeptStream(stream)
+        """``take`` gets each message; ``received`` is what came behind the handshake; ``heard`` as in `KeptStream`."""
+        self._kept = KeptStream(stream, heard)
         protocol = WSConnection(ConnectionType.SERVER)
         protocol.handshake = _NO_MORE_HANDSHAKE
         protocol.connection = Connection(ConnectionType.SERVER, [], received)
@@ -203,7 +215,7 @@ class ServedWebSocket(WebSocketConnection):
         return self._kept.send_now(frame)
 
     async def write(self, frame: bytes) -> None:
-        """Send what was left and a whole frame. Raises `ConnectionClosed`.
+        """Send what was left and a whole frame. Raises `ConnectionClosed`, `ReaderTooSlow`.
 
         A cancelled write leaves half a frame on the wire: abort the stream then.
         """
@@ -212,6 +224,8 @@ class ServedWebSocket(WebSocketConnection):
                 raise ConnectionClosed(self._close_reason)
             try:
                 await self._kept.send_all(frame)
+            except ReaderTooSlow:
+                raise
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._abort_web_socket()
                 assert self._close_reason is not None

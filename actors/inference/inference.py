@@ -17,7 +17,7 @@ import trio
 from actors.inference.admission import may_wait, worth_trying_after_ms
 from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
 from actors.inference.generation import NO_PROGRESS, Generation
-from actors.inference.inference_message import InferenceMessage
+from actors.inference.inference_message import InferenceMessage, StreamMessage
 from actors.inference.messages import (
     UNFINISHED,
     CancelGeneration,
@@ -25,6 +25,7 @@ from actors.inference.messages import (
     Completion,
     DescribeEngine,
     DescribeGeneration,
+    DetachStreams,
     Followed,
     FollowStream,
     GenerationCancelled,
@@ -120,8 +121,7 @@ class Inference(Actor[InferenceMessage]):
         grace_seconds = GRACE_SECONDS if self.context.incarnation > 1 else 0.0
         self.context.spawn(partial(self._keeper.start_stored, self._start_stored, grace_seconds=grace_seconds))
         if (access := self._settings.streams.access) is not None:
-            watch = TokenWatch(access, self._generations, self._keeper.is_running, self.fail)
-            self.context.spawn(watch.run)
+            self.context.spawn(TokenWatch(access, self._generations, self._keeper.is_running, self.fail).run)
 
     async def handle(self, message: InferenceMessage) -> object:
         match message:
@@ -136,7 +136,7 @@ class Inference(Actor[InferenceMessage]):
             case MeasurePrompt():
                 self.context.answer_later(self._measure, message)
                 return None
-            case FollowStream() | UnfollowStream() | DetachExpired() | IsGenerating() | DescribeGeneration():
+            case _ if isinstance(message, StreamMessage):
                 return self._handle_stream(message)
             case DescribeEngine():
                 has_room = self._has_room(self._models.current, 0)
@@ -155,12 +155,12 @@ class Inference(Actor[InferenceMessage]):
                     self.fail(generation, ErrorCode.DEADLINE_EXCEEDED, DEADLINE_PASSED)
         return None
 
-    def _handle_stream(
-        self, message: FollowStream | UnfollowStream | DetachExpired | IsGenerating | DescribeGeneration
-    ) -> object:
+    def _handle_stream(self, message: StreamMessage) -> object:
         match message:
             case DescribeGeneration(stream):
                 return NO_PROGRESS if (one := self._generations.get(stream)) is None else one.progress
+            case DetachStreams(follower=follower):
+                return self._streams.left(follower.path, by_our_doing=True)
             case IsGenerating(stream):
                 return self._streams.is_running(stream)
             case FollowStream() if self._streams.must_settle(message.stream):
@@ -186,7 +186,7 @@ class Inference(Actor[InferenceMessage]):
             return
         # It may be an engine that was ended, and was counted until now with what it held.
         self.occupancy_changed()
-        self._streams.left(down.path)
+        self._streams.follower_down(down)
 
     async def draining(self) -> None:
         """Accept no more; done when nothing runs."""

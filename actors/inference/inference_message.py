@@ -8,6 +8,7 @@ from actors.inference.messages import (
     Complete,
     DescribeEngine,
     DescribeGeneration,
+    DetachStreams,
     FollowStream,
     IsGenerating,
     ListModels,
@@ -20,19 +21,19 @@ from actors.inference.messages import (
 from actors.inference.room_settings import DeadlinePassed, IdleCheck
 from actors.inference.stream_keeper import DetachExpired
 
-__all__ = ["InferenceMessage"]
+__all__ = ["InferenceMessage", "StreamMessage"]
+
+StreamMessage = FollowStream | UnfollowStream | DetachStreams | DetachExpired | IsGenerating | DescribeGeneration
+"""What is about a stream that is there already."""
+
 
 InferenceMessage = (
     StartGeneration
     | CancelGeneration
     | Complete
     | MeasurePrompt
-    | IsGenerating
-    | FollowStream
-    | UnfollowStream
-    | DetachExpired
+    | StreamMessage
     | DescribeEngine
-    | DescribeGeneration
     | ListModels
     | LoadModel
     | UnloadModel

@@ -24,6 +24,7 @@ __all__ = [
     "Completion",
     "DescribeEngine",
     "DescribeGeneration",
+    "DetachStreams",
     "EngineHealth",
     "FirstTimes",
     "FollowStream",
@@ -196,6 +197,16 @@ class UnfollowStream(Request[bool]):
     """Follow a stream no more, as if the follower had ended; answers whether it did follow."""
 
     stream: str
+    follower: ActorRef[Any]
+
+
+@frozen(kw_only=True)
+class DetachStreams(Request[int]):
+    """A follower is about to be cut off by the server, not by its client: what it alone follows runs on as if detached.
+
+    Answers how many streams that are. They wait `detach_seconds` for somebody to come back, whatever `on_disconnect` says.
+    """
+
     follower: ActorRef[Any]
 
 

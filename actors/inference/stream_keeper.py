@@ -39,7 +39,7 @@ from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
 from protocol.commands import OnDisconnect
 from protocol.errors import ErrorCode
-from runtime import ActorRef, AskDeadline, Context, RuntimeFault, SendFault, Timer
+from runtime import ActorRef, AskDeadline, Context, Down, DownReason, RuntimeFault, SendFault, Timer
 
 __all__ = ["DetachExpired", "StreamKeeper", "StreamRules"]
 
@@ -49,6 +49,8 @@ LOAD_ATTEMPTS = 10
 LOAD_PAUSE_SECONDS = 0.5
 ABANDONED = "the last follower left"
 EXPIRED = "nobody came back for it"
+FAULTS_OF_OURS = frozenset({DownReason.CRASHED, DownReason.CANCELLED})
+"""Ends of a follower that its client has not brought about."""
 
 
 @frozen
@@ -275,11 +277,17 @@ class StreamKeeper:
             self._nobody_follows(stream)
         return True
 
-    def left(self, path: str) -> None:
+    def follower_down(self, down: Down) -> None:
         """A follower has ended."""
+        self.left(down.path, by_our_doing=down.reason in FAULTS_OF_OURS)
+
+    def left(self, path: str, *, by_our_doing: bool = False) -> int:
+        """A follower has left, or is cut off ``by_our_doing``: how many streams nobody follows now."""
         self._overrun.discard(path)
-        for stream in self._streams.left(path):
-            self._nobody_follows(stream)
+        alone = self._streams.left(path)
+        for stream in alone:
+            self._nobody_follows(stream, detaches=by_our_doing)
+        return len(alone)
 
     def detach_expired(self, name: str) -> None:
         """Nobody came back."""
@@ -288,8 +296,9 @@ class StreamKeeper:
         if stream is not None and not stream.is_followed:
             self._end(name, EXPIRED)
 
-    def _nobody_follows(self, stream: Stream) -> None:
-        if stream.is_detachable:
+    def _nobody_follows(self, stream: Stream, *, detaches: bool = False) -> None:
+        """``detaches`` where the server has lost the follower: its client gets the chance to come back."""
+        if stream.is_detachable or detaches:
             self._detached[stream.name] = self._context.after(self._rules.detach_seconds, DetachExpired(stream.name))
         else:
             self._end(stream.name, ABANDONED)

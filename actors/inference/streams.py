@@ -29,6 +29,7 @@ from actors.inference.messages import (
     StreamSnapshot,
 )
 from actors.storage.messages import IdempotencyKey
+from protocol.codec import encode
 from protocol.commands import OnDisconnect
 from runtime import ActorRef
 
@@ -42,6 +43,8 @@ PAGE_CHARACTERS = 64 * 1024
 """Of one replayed event; six bytes each when escaped, and still far under a frame."""
 PAGE_LOGPROBS = 256
 """Of one replayed event: with twenty alternatives each they are about as long."""
+PAGE_LOGPROB_BYTES = 512 * 1024
+"""Of these, as JSON."""
 _EVENT_BYTES = 32
 """What the numbers beside an event's text take."""
 _LOGPROB_BYTES = 4096
@@ -157,7 +160,7 @@ class Stream:
         began = self._text_ends[seq - 1] if seq else 0
         end = max(seq + 1, bisect_right(self._text_ends, began + PAGE_CHARACTERS))
         if self.recovery.generate.logprobs is not None:
-            end = min(end, seq + PAGE_LOGPROBS)
+            end = self._logprobs_end(seq, min(end, seq + PAGE_LOGPROBS))
         token_began = self._token_ends[seq - 1] if seq else 0
         token_end = self._token_ends[end - 1]
         logprobs: list[dict[str, Any]] = [one for part in self._logprobs[seq:end] for one in part or ()]
@@ -172,6 +175,15 @@ class Stream:
             logprobs=logprobs if self.recovery.generate.logprobs is not None else None,
             first_times=self._first_times,
         )
+
+    def _logprobs_end(self, seq: int, end: int) -> int:
+        """As many events as fit into a page with their alternatives, whose tokens may be long and take escapes."""
+        left_bytes = PAGE_LOGPROB_BYTES
+        for at in range(seq, end):
+            left_bytes -= len(encode(self._logprobs[at] or []))
+            if left_bytes < 0 and at > seq:
+                return at
+        return end
 
     def point(self, seq: int) -> ResumeFrom:
         """What is known of a follower that has everything up to ``seq``."""

@@ -24,7 +24,7 @@ from actors.notifications.settling import IS_AHEAD, SETTLE
 from actors.notifications.tables import clients, deliveries, devices, notifications
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query, Trigger
-from protocol.codec import unstructure
+from protocol.codec import encode, unstructure
 from protocol.errors import ErrorCode
 from protocol.notifications import (
     Counts,
@@ -33,6 +33,7 @@ from protocol.notifications import (
     DeviceListed,
     DeviceRegister,
     DeviceRemoved,
+    Notification,
     NotificationList,
     NotificationPage,
     NotificationPost,
@@ -67,6 +68,8 @@ __all__ = [
 MAXIMUM_DEVICES = 32
 """Registered devices of one client."""
 CLIENTS_AT_ONCE = 200
+PAGE_BYTES = 768 * 1024
+"""JSON of the notifications of one answer: it stays well within a frame."""
 _S = DeliveryState
 
 
@@ -99,12 +102,23 @@ def list_notifications(connection: Connection, command: Listing) -> Notification
             .limit(wanted.limit + 1 - len(found))
         )
         found += [(name, row) for row in rows]
-    last = found[wanted.limit - 1] if len(found) > wanted.limit else None
+    page = _fitting([as_notification(row) for _, row in found[: wanted.limit]])
+    last = found[len(page) - 1] if len(found) > len(page) else None
     return NotificationPage(
-        notifications=[as_notification(row) for _, row in found[: wanted.limit]],
+        notifications=page,
         unread=unread_count(connection, command.client_id),
         next=None if last is None else f"{last[0]}{last[1].number}",
     )
+
+
+def _fitting(found: list[Notification]) -> list[Notification]:
+    """As many as a page may have, and one at least."""
+    size = 0
+    for count, one in enumerate(found):
+        size += len(encode(unstructure(one)))
+        if size > PAGE_BYTES and count:
+            return found[:count]
+    return found
 
 
 def _cursor(text: str | None, name: str) -> tuple[str, int | None]:

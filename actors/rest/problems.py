@@ -28,6 +28,7 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.DEADLINE_EXCEEDED: 504,
     ErrorCode.SHUTTING_DOWN: 503,
+    ErrorCode.ANSWER_TOO_LARGE: 500,
     ErrorCode.INTERNAL: 500,
 }
 

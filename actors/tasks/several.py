@@ -9,11 +9,12 @@ from actors.storage.messages import Outcome
 from actors.tasks.asked import Asked, conflict, invalid
 from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
 from actors.tasks.journal import Journal
+from actors.tasks.lists import PAGE_BYTES
 from actors.tasks.tables import board_limits, tasks
-from protocol.codec import unstructure
+from protocol.codec import encode, unstructure
 from protocol.errors import ErrorCode
 from protocol.events import ErrorData
-from protocol.task_answers import BulkOutcome, BulkResult, CleanedTasks, ImportedTasks
+from protocol.task_answers import BulkOutcome, BulkResult, ChangedTask, CleanedTasks, ImportedTasks
 from protocol.task_model import TaskStatus
 from protocol.tasks import (
     BulkItem,
@@ -55,7 +56,7 @@ def change_in_bulk(connection: Connection, asked: Asked[TaskBulk]) -> Outcome[Bu
             journal.events += own.events
             journal.triggers += own.triggers
     failed = sum(1 for one in outcomes if one.error is not None)
-    result: Outcome[BulkResult] = journal.outcome(BulkResult(items=outcomes, failed=failed))
+    result: Outcome[BulkResult] = journal.outcome(BulkResult(items=_fitting(outcomes), failed=failed))
     return result
 
 
@@ -175,6 +176,28 @@ def _change(
         return BulkOutcome(task=decide_task(connection, asked.part(item.decide, f"{where}.decide"), journal))
     assert item.delete is not None, "an item holds exactly one change"
     return BulkOutcome(deleted=delete_task(connection, asked.part(item.delete, f"{where}.delete"), journal))
+
+
+def _fitting(outcomes: list[BulkOutcome]) -> list[BulkOutcome]:
+    """With whole tasks as far as an answer has room for them; of the others it says which version they have now."""
+    left_bytes = PAGE_BYTES
+    found: list[BulkOutcome] = []
+    for one in outcomes:
+        size = len(encode(unstructure(one)))
+        if size > left_bytes:
+            found.append(_shortened(one))
+        else:
+            found.append(one)
+            left_bytes -= size
+    return found
+
+
+def _shortened(outcome: BulkOutcome) -> BulkOutcome:
+    if outcome.task is not None:
+        return BulkOutcome(changed=ChangedTask(task_id=outcome.task.id, version=outcome.task.version))
+    if outcome.error is not None:
+        return BulkOutcome(error={name: one for name, one in outcome.error.items() if name != "current"})
+    return outcome
 
 
 def _error(refusal: CommandRefused) -> dict[str, object]:

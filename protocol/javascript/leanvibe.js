@@ -16,7 +16,7 @@ export const VERSION = 1;
 /** Close codes after which a client does not come back; so it does after no code at all. */
 export const CLOSE_CODES = Object.freeze({
   1001: "after", 1007: "no", 1009: "no", 1011: "yes", 1012: "after", 4008: "yes",
-  4400: "no", 4401: "no", 4403: "no", 4408: "yes", 4429: "after",
+  4400: "no", 4401: "no", 4403: "no", 4408: "yes", 4409: "no", 4429: "after",
 });
 
 const CONNECT_MS = 10_000;

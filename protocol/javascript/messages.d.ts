@@ -132,6 +132,8 @@ export interface BulkItem {
 export interface BulkOutcome {
   /** As it is now. */
   task?: Task;
+  /** It was carried out, and this answer has no room for the whole task. */
+  changed?: ChangedTask;
   /** It was deleted. */
   deleted?: DeletedTask;
   /** Why it was not carried out, as `error` data. */
@@ -154,6 +156,14 @@ export interface Cancel {
 /** The stream ended because it was cancelled; last event. */
 export interface CancelledData {
   reason: string;
+}
+
+/** A task was changed or made; `task_get` tells the whole of it. */
+export interface ChangedTask {
+  /** Which one. */
+  task_id: string;
+  /** The version that it has now. */
+  version: number;
 }
 
 /** A way to reach a person. */
@@ -241,7 +251,7 @@ export interface ConversationPage {
   next?: string;
 }
 
-/** A conversation and a part of its turns: at most 512 KiB of them. */
+/** A conversation and a part of its turns: at most 512 KiB of them as JSON, or one that is larger. */
 export interface ConversationTurns {
   conversation: Conversation;
   turns: Array<Turn>;
@@ -333,7 +343,7 @@ export interface Done {
 }
 
 /** Every value of `error.code`. */
-export type ErrorCode = "bad_message" | "unknown_type" | "invalid_field" | "too_large" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "overloaded" | "rate_limited" | "context_length_exceeded" | "model_unavailable" | "engine_failed" | "unavailable" | "deadline_exceeded" | "shutting_down" | "internal";
+export type ErrorCode = "bad_message" | "unknown_type" | "invalid_field" | "too_large" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "overloaded" | "rate_limited" | "context_length_exceeded" | "model_unavailable" | "engine_failed" | "unavailable" | "deadline_exceeded" | "shutting_down" | "answer_too_large" | "internal";
 
 /** What went wrong, for programs and people. Also the data of `failed`. */
 export interface ErrorData {
@@ -344,6 +354,8 @@ export interface ErrorData {
   field?: string;
   /** With `conflict`: the thing as it is stored now, or the command that is running. */
   current?: { [key: string]: Json };
+  /** True of a command that was carried out, and has no other answer than this; left out of those that were not. */
+  carried_out?: boolean;
 }
 
 /** What a subscription held back, in one frame: whole event envelopes of this stream, oldest first. */

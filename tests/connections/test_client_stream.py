@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from actors.connections.store import READ_ACKNOWLEDGED, Device
 from actors.storage.messages import LogEvent, Operation, Outcome, Storage
 from protocol.events import Priority
 from runtime.testing import crash
-from tests.server_fixture import Peer, RunningServer, eventually, running_server
+from tests.server_fixture import Peer, RunningServer, count_to, eventually, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
@@ -249,20 +250,54 @@ async def test_presence_tells_every_connection_who_is_there(server: RunningServe
 
 
 async def test_p10_a_17th_connection_of_one_client_is_refused_with_4429(tmp_path: Path) -> None:
+    """Where each of the others is the only one of its device."""
     async with running_server(tmp_path, wait=False, connections_per_client=2) as server:
         async with (
-            server.peer(),
-            server.peer(),
+            server.peer(hello=False) as first,
+            server.peer(hello=False) as second,
             server.peer(client_id="else"),
             server.peer(hello=False) as third,
         ):
-            answer = await third.ask("hello", "h", {"client_id": "tester"})
+            await first.hello(device_id="one")
+            await second.hello(device_id="two")
+            answer = await third.ask("hello", "h", {"client_id": "tester", "device_id": "three"})
             assert (answer["type"], answer["data"]["code"]) == ("error", "rate_limited")
             assert answer["data"]["retry_after_ms"] > 0
             assert await third.close_code() == 4429
+            assert (await first.ask("ping", "p"))["type"] == (await second.ask("ping", "p"))["type"] == "pong"
         await eventually(lambda: not server.connections())
         async with server.peer():
             await trio.lowlevel.checkpoint()
+
+
+async def test_fr7_the_newest_connection_of_a_device_takes_the_place_of_its_oldest(tmp_path: Path) -> None:
+    """A phone whose network was cut comes back, though its old connections look alive to the server."""
+    async with running_server(tmp_path, wait=False, connections_per_client=3) as server, AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(server.peer(hello=False)) for _ in range(7)]
+        await peers[0].hello(device_id="desk")
+        for peer in peers[1:6]:
+            await peer.hello(device_id="phone")
+        codes = [await peer.close_code() for peer in peers[1:4]]
+        assert codes == [4409, 4409, 4409], "the oldest of the phone, one after the other"
+        for peer in (peers[0], peers[4], peers[5]):
+            assert (await peer.ask("ping", "p"))["type"] == "pong"
+        welcome = await peers[6].hello(device_id="watch")
+        devices = [{"device_id": name, "connections": 1} for name in ("desk", "phone", "watch")]
+        assert welcome["state"]["devices"] == {"devices": devices}, "a new device takes one from whoever has most"
+        assert await peers[4].close_code() == 4409
+
+
+async def test_fr7_an_answer_of_a_connection_that_was_displaced_goes_on(tmp_path: Path) -> None:
+    async with running_server(tmp_path, connections_per_client=1, mock_step_seconds=0.002) as server:
+        async with server.peer() as old, server.peer(hello=False) as new:
+            question = {"prompt": "count to 200", "max_tokens": 2000}
+            assert (await old.ask("generate", "g", question))["type"] == "accepted"
+            await new.hello()
+            assert await old.close_code() == 4409
+            assert (await new.ask("generate", "g", question))["type"] == "accepted"
+            events = await new.stream("g")
+        assert events[-1]["type"] == "done"
+        assert "".join(one["data"]["text"] for one in events[:-1]) == count_to(200)
 
 
 async def test_a_subscription_set_over_rest_holds_at_once_and_is_read_back(server: RunningServer) -> None:

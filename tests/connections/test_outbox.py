@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.connections.outbox import MAXIMUM_LAG_BYTES, MAXIMUM_LAG_EVENTS, MERGED_TEXT_BYTES, Outbox, OutboxFull
+from actors.connections.outbox import ANSWER_BYTES, MAXIMUM_LAG_BYTES, MAXIMUM_LAG_EVENTS, MERGED_TEXT_BYTES, Outbox
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
 
@@ -101,13 +100,12 @@ def test_more_events_than_the_bound_are_refused() -> None:
     outbox = Outbox()
     for _ in range(MAXIMUM_LAG_EVENTS):
         outbox.put(other())
-    with pytest.raises(OutboxFull):
-        outbox.put(other())
-    with pytest.raises(OutboxFull):
-        outbox.put_token(token("s", 1))
-    assert len(outbox) == MAXIMUM_LAG_EVENTS
+    assert not outbox.has_room(0)
+    outbox.put_replayed(b"{}", "s")
+    outbox.put_answer(b"{}")
+    assert not outbox.has_room(0)
     outbox.take()
-    outbox.put(other())
+    assert outbox.has_room(0), "what is replayed and answers are no lag"
 
 
 def test_tokens_that_merge_are_no_new_events() -> None:
@@ -122,8 +120,8 @@ def test_more_bytes_than_the_bound_are_refused() -> None:
     big = {"type": "pong", "data": "x" * 60_000}
     for _ in range(MAXIMUM_LAG_BYTES // 60_030):
         outbox.put(big)
-    with pytest.raises(OutboxFull, match="bytes are waiting"):
-        outbox.put(big)
+    assert not outbox.has_room(60_000)
+    assert outbox.has_room(MAXIMUM_LAG_BYTES - outbox.bytes)
     assert outbox.bytes <= MAXIMUM_LAG_BYTES
     assert len(outbox) == MAXIMUM_LAG_BYTES // 60_030
 
@@ -134,8 +132,7 @@ def test_merged_tokens_count_for_their_bytes() -> None:
     envelope_bytes = outbox.bytes
     for seq in range(2, 2 + (1000 - envelope_bytes) // 2):
         outbox.put_token(token("s", seq, "é"))
-    with pytest.raises(OutboxFull):
-        outbox.put_token(token("s", 9999, "é"))
+    assert not outbox.has_room(2)
     assert 998 < outbox.bytes <= 1000
 
 
@@ -203,3 +200,18 @@ def test_whatever_is_merged_the_reader_gets_the_same(plan: list[tuple[str, str, 
                 assert one["data"]["text"] == "".join(message["data"]["text"] for message in covered)
                 assert one["data"]["index"] == covered[-1]["data"]["index"]
         assert expected == last
+
+
+def test_answers_have_room_of_their_own() -> None:
+    outbox = Outbox()
+    assert outbox.has_room_for_answer(MAXIMUM_FRAME_BYTES), "one that is large goes where none waits"
+    outbox.put_answer(b"x" * (ANSWER_BYTES - 10))
+    assert outbox.has_room_for_answer(10)
+    assert not outbox.has_room_for_answer(11)
+    assert outbox.has_room(MAXIMUM_LAG_BYTES)
+    assert outbox.take() == b"x" * (ANSWER_BYTES - 10)
+    assert outbox.answer_bytes == 0
+    outbox.put_answer(b"x" * MAXIMUM_FRAME_BYTES)
+    assert not outbox.has_room_for_answer()
+    outbox.clear()
+    assert outbox.has_room_for_answer(MAXIMUM_FRAME_BYTES)

@@ -1,16 +1,26 @@
-"""A client that does not read is parted with, and nobody else notices."""
+"""Slow readers lose nothing, those who take nothing are given up, and nobody else notices."""
 
 from __future__ import annotations
 
+import functools
+import itertools
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 import trio
-from wsproto.events import CloseConnection
+from wsproto.events import TextMessage
 
-from actors import wiring
-from actors.connections import connection, link
+from actors import wiring, write_pace
+from actors.connections import life_signs, link
+from actors.connections.outbox import Outbox
 from actors.inference.engine import EngineSettings
+from actors.storage.messages import LogEvent
+from protocol.commands import MAXIMUM_FRAME_BYTES
+from runtime.testing import crash
 from tests.connections.deaf_client import Deaf, deaf_client
 from tests.connections.test_client_stream import TELL, event, numbers, tell
 from tests.server_fixture import PATIENCE_SECONDS, count_to, eventually, running_server
@@ -22,26 +32,43 @@ CROWD = 199
 EVENTS = 30
 
 
-async def read_to_the_close(deaf: Deaf) -> tuple[int, int]:
-    """The code of the close frame, and the bytes that came up to it."""
-    received_bytes = 0
+def large_event(number: int) -> LogEvent:
+    return attrs.evolve(event(number), data={"number": number, "filling": "x" * 30_000})
+
+
+async def read_messages(deaf: Deaf, is_last: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """All messages up to one; the connection must not be closed before."""
+    found: list[dict[str, Any]] = []
+    text = ""
     with trio.fail_after(PATIENCE_SECONDS):
-        while True:
+        while not (found and is_last(found[-1])):
             data = await deaf.stream.receive_some(65_536)
-            assert data, "closed without a close frame"
-            received_bytes += len(data)
+            assert data, "closed"
             deaf.frames.receive_data(data)
             for one in deaf.frames.events():
-                if isinstance(one, CloseConnection):
-                    return one.code, received_bytes
+                assert isinstance(one, TextMessage), one
+                text += one.data
+                if one.message_finished:
+                    assert len(text.encode()) <= MAXIMUM_FRAME_BYTES
+                    found.append(json.loads(text))
+                    text = ""
+    return found
+
+
+def numbers_in(messages: list[dict[str, Any]]) -> list[int]:
+    """Of durable events, which have to leave no hole."""
+    frames = [one for one in messages if one.get("stream") == "client"]
+    for earlier, later in itertools.pairwise(frames):
+        assert later.get("first_seq", later["seq"]) == earlier["seq"] + 1
+    return [one["data"]["number"] for one in frames]
 
 
 async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "WRITE_SECONDS", 60.0)
+    monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 600.0)
     # Those who came first wait in silence for the last, which on a busy machine takes longer than a ping leaves them.
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 600.0)
+    monkeypatch.setattr(life_signs, "SILENCE_SECONDS", 600.0)
     monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
     monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
     told: list[list[int]] = []
@@ -71,27 +98,18 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
             nursery.start_soon(one_of_the_crowd)
         await eventually(lambda: len(greeted) == CROWD, seconds=60)
         all_are_there.set()
-        stalled = server.connections()[0]
         for number in range(EVENTS):
-            await tell(server, event(number))
-            # Its pongs fill what may wait for it, while events go to all.
-            if number < EVENTS // 2:
-                await deaf.say("ping", "x" * 60_000, str(number))
-                await deaf.say("ping", "x" * 60_000, f"{number} again")
-
-        async def is_given_up() -> bool:
-            return (await server.snapshot(stalled))["outbox_events"] == 0
-
+            await tell(server, attrs.evolve(event(number), data={"number": number, "filling": "x" * 2000}))
         await eventually(lambda: len(told) == CROWD, seconds=60)
-        await eventually(is_given_up)
-        code, _ = await read_to_the_close(deaf)
-        assert code == 4008
+        # It was not cut: what did not fit into its outbox is read from the log as soon as it reads.
+        messages = await read_messages(deaf, lambda one: one.get("data", {}).get("number") == EVENTS - 1)
+        assert numbers_in(messages) == list(range(EVENTS))
         assert told == [list(range(EVENTS))] * CROWD
         assert server.incarnations() == dict.fromkeys(server.incarnations(), 1)
 
 
 async def test_p7_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 0.3)
     async with (
         running_server(tmp_path, send_buffer_bytes=4096) as server,
         server.peer() as other,
@@ -107,29 +125,125 @@ async def test_p7_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, m
         assert server.incarnations() == dict.fromkeys(server.incarnations(), 1)
 
 
-async def test_p7_a_reader_that_lags_by_more_than_the_outbox_holds_is_dropped_with_4008(
+async def test_fr3_one_commit_larger_than_an_outbox_cuts_no_reader_and_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "WRITE_SECONDS", 5.0)
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
     async with (
-        running_server(tmp_path, send_buffer_bytes=4096) as server,
+        running_server(tmp_path, send_buffer_bytes=4096, mock_step_seconds=0.002) as server,
+        deaf_client(server, "tester") as deaf,
+    ):
+        await deaf.say("generate", {"prompt": "count to 300", "max_tokens": 2000}, "g")
+
+        async def is_running() -> bool:
+            return bool((await server.snapshot("inference/inference"))["running"])
+
+        await eventually(is_running)
+        # More bytes than an outbox holds, then more events.
+        await tell(server, *(large_event(number) for number in range(60)))
+        await tell(server, *(event(number) for number in range(60, 900)))
+        await server.until_no_row_is_taken()
+        messages = await read_messages(deaf, lambda one: one.get("data", {}).get("number") == 899)
+        assert numbers_in(messages) == list(range(900))
+        if messages[-1]["type"] != "done" and not any(one["type"] == "done" for one in messages):
+            messages += await read_messages(deaf, lambda one: one["type"] == "done")
+        answer = [one for one in messages if one.get("re") == "g" and "stream" in one]
+        assert "".join(one["data"]["text"] for one in answer[:-1]) == count_to(300)
+        assert answer[-1]["type"] == "done"
+        for earlier, later in itertools.pairwise(answer):
+            assert later.get("first_seq", later["seq"]) == earlier["seq"] + 1
+
+
+async def test_fr3_an_answer_that_does_not_fit_is_fetched_from_where_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is larger than the outbox; live tokens and pages must leave no hole."""
+    monkeypatch.setattr(link, "Outbox", functools.partial(Outbox, maximum_bytes=20_000))
+    async with running_server(tmp_path, send_buffer_bytes=4096) as server, deaf_client(server) as deaf:
+        await deaf.say("generate", {"prompt": "count to 200", "max_tokens": 4000, "logprobs": 3}, "g")
+        await eventually(lambda: len(server.connections()) == 1)
+
+        async def is_over() -> bool:
+            return bool((await server.snapshot("inference/inference"))["finished"] == {"stop": 1})
+
+        await eventually(is_over)
+        answer = [
+            one
+            for one in await read_messages(deaf, lambda one: one["type"] == "done")
+            if one.get("re") == "g" and "stream" in one
+        ]
+        assert "".join(one["data"]["text"] for one in answer[:-1]) == count_to(200)
+        assert (
+            sum(len(one["data"]["logprobs"]) for one in answer[:-1]) == answer[-1]["data"]["usage"]["completion_tokens"]
+        )
+        for earlier, later in itertools.pairwise(answer):
+            assert later.get("first_seq", later["seq"]) == earlier["seq"] + 1
+
+
+async def test_fr2_whoever_asks_faster_than_it_reads_is_answered_all_the_same(tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path, send_buffer_bytes=4096, wait=False) as server,
         server.peer() as other,
         deaf_client(server) as deaf,
+        trio.open_nursery() as nursery,
     ):
-        for number in range(25):
-            # Each comes back as a pong of the same size, and 25 of them are more than a mebibyte.
-            await deaf.say("ping", "x" * 60_000, str(number))
-        path = server.connections()[-1]
 
-        async def is_closing() -> bool:
-            return (await server.snapshot(path))["outbox_events"] == 0
+        async def ask() -> None:
+            for number in range(25):
+                # Each comes back as a pong of the same size, and 25 of them are more than an outbox holds.
+                await deaf.say("ping", "x" * 60_000, str(number))
 
-        await eventually(is_closing, what="what waited for a client that is too slow thrown away")
-        # As soon as it reads again it is told why, instead of being sent a mebibyte first.
-        code, received_bytes = await read_to_the_close(deaf)
-        assert code == 4008
-        assert received_bytes < 300_000
+        nursery.start_soon(ask)
+
+        async def is_held_back() -> bool:
+            found = (await server.snapshot(server.connections()[-1]))["outbox_answer_bytes"]
+            return bool(found > 240_000)
+
+        await eventually(is_held_back)
         assert (await other.ask("ping", "p", 1))["type"] == "pong"
+        messages = await read_messages(deaf, lambda one: one.get("re") == "24")
+        assert [one["re"] for one in messages if one["type"] == "pong"] == [str(number) for number in range(25)]
+
+
+async def test_fr4_a_reader_that_is_given_up_loses_its_connection_and_not_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 0.3)
+    async with running_server(tmp_path, send_buffer_bytes=4096, mock_step_seconds=0.002) as server:
+        async with deaf_client(server, "tester") as deaf:
+            await deaf.say("generate", {"prompt": "count to 300", "max_tokens": 2000}, "g")
+            await deaf.say("ping", "x" * 30_000, "p")
+            await eventually(lambda: not server.connections(), what="the reader that takes nothing given up")
+        async with server.peer() as peer:
+            # The same command again: it was accepted, and goes on.
+            accepted = await peer.ask("generate", "g", {"prompt": "count to 300", "max_tokens": 2000})
+            assert accepted["type"] == "accepted", accepted
+            events = await peer.stream("g")
+        assert events[-1]["type"] == "done"
+        assert "".join(one["data"]["text"] for one in events[:-1]) == count_to(300)
+
+
+async def test_fr4_a_connection_that_crashes_loses_no_answer(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.002) as server:
+        async with server.peer() as peer:
+            question = {"prompt": "count to 300", "max_tokens": 2000}
+            assert (await peer.ask("generate", "g", question))["type"] == "accepted"
+            crash(server.system, server.connections()[0], RuntimeError("on purpose"))
+            await eventually(lambda: not server.connections())
+        async with server.peer() as peer:
+            assert (await peer.ask("generate", "g", question))["type"] == "accepted"
+            events = await peer.stream("g")
+        assert events[-1]["type"] == "done"
+        assert "".join(one["data"]["text"] for one in events[:-1]) == count_to(300)
+
+
+async def test_fr4_a_client_that_leaves_by_itself_still_ends_what_it_alone_followed(tmp_path: Path) -> None:
+    async with running_server(tmp_path, mock_step_seconds=0.002) as server:
+        async with server.peer() as peer:
+            question = {"prompt": "count to 1000", "max_tokens": 4000}
+            assert (await peer.ask("generate", "g", question))["type"] == "accepted"
+        await server.until_no_row_is_taken()
+        assert (await server.snapshot("inference/inference"))["finished"] == {"abandoned": 1}
 
 
 async def test_p7_a_reader_that_is_only_slow_gets_the_whole_answer_in_larger_pieces(tmp_path: Path) -> None:

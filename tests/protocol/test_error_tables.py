@@ -33,6 +33,7 @@ ERROR_CODES = [
     "unavailable",
     "deadline_exceeded",
     "shutting_down",
+    "answer_too_large",
     "internal",
 ]
 TEMPORARY = {
@@ -55,6 +56,7 @@ RECONNECT = {
     4401: "no",
     4403: "no",
     4408: "yes",
+    4409: "no",
     4429: "after",
 }
 

@@ -155,7 +155,7 @@ def test_p12_the_asyncapi_file_tells_every_close_code_and_whether_to_come_back()
     assert told == {int(code): about.reconnect for code, about in CLOSE_CODES.items()}
     assert told == {
         1001: "after", 1012: "after", 1007: "no", 1009: "no", 1011: "yes", 4008: "yes", 4400: "no", 4401: "no",
-        4403: "no", 4408: "yes", 4429: "after",
+        4403: "no", 4408: "yes", 4409: "no", 4429: "after",
     }  # fmt: skip
     assert {one["code"] for one in asyncapi()["x-error-codes"]} == {code.value for code in ErrorCode}
 

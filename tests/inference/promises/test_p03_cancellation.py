@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.connections import link
+from actors import write_pace
 from actors.inference.admission import AdmissionLimits
 from actors.inference.messages import GenerationTokens
 from protocol.errors import ErrorCode
@@ -108,8 +108,12 @@ async def test_p03_an_http_client_that_goes_frees_the_row_in_every_phase(tmp_pat
 async def test_p03_a_websocket_reader_that_blocks_the_writer_loses_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "WRITE_SECONDS", 0.3)
-    async with running_server(tmp_path, send_buffer_bytes=4096) as server, deaf_client(server) as deaf:
+    monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 0.3)
+    # It is given up, and what it followed is kept for it as long as for one that has left a detached answer.
+    async with (
+        running_server(tmp_path, send_buffer_bytes=4096, detach_seconds=0, mock_step_seconds=0.01) as server,
+        deaf_client(server) as deaf,
+    ):
         await deaf.say("generate", {"prompt": "count to 100000", "max_tokens": 8000}, "g")
         await deaf.say("ping", "x" * 30_000, "p")
         await eventually(lambda: not server.connections(), what="the reader that blocks is parted with")
