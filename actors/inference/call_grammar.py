@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from actors.inference.schema_bounds import within_64_bits
+from actors.inference.json_schema import prepared_schema
 from actors.inference.tools import CallableFunction, CallRule, ToolCallFormat
 
 __all__ = ["COMPACT", "NotAnObject", "arguments_schema", "call_grammar"]
@@ -29,7 +29,7 @@ class NotAnObject(ValueError):
 
 
 def call_grammar(rule: CallRule, mark: Callable[[str], str]) -> str:
-    """The answer as a grammar; ``mark`` gives a mark's terminal, a quoted text or a token. Raises `NotAnObject`."""
+    """The answer as a grammar; ``mark`` gives a mark's terminal, a quoted text or a token. Raises `NotAnObject` or `BadSchema`."""
     form = rule.tool_call_format
     opening, closing = mark(form.opening), mark(form.closing)
     more = rule.most_calls - 1
@@ -44,7 +44,8 @@ def call_grammar(rule: CallRule, mark: Callable[[str], str]) -> str:
     for number, function in enumerate(rule.functions):
         head = json.dumps(f'{{"name": {json.dumps(function.name)}, "arguments": ')
         lines.append(f'call_{number}: {head} arguments_{number} "}}"')
-        lines.append(f"arguments_{number}: %json {json.dumps(arguments_schema(function))}")
+        schema = {**prepared_schema(arguments_schema(function)).schema, "x-guidance": SPACED}
+        lines.append(f"arguments_{number}: %json {json.dumps(schema)}")
     return "\n".join(lines) + "\n"
 
 
@@ -58,7 +59,7 @@ def arguments_schema(function: CallableFunction) -> dict[str, Any]:
     kind = given.get("type", "object")
     if "object" not in (kind if isinstance(kind, list) else [kind]):
         raise NotAnObject('must describe an object: its type must be "object"')
-    schema = {**within_64_bits(given), "type": "object", "x-guidance": SPACED}
+    schema = {**given, "type": "object"}
     names, required = given.get("properties"), given.get("required", [])
     if not _ONLY_PROPERTIES.issuperset(given) or not isinstance(names, dict) or not isinstance(required, list):
         return schema
@@ -71,7 +72,7 @@ def _start(rule: CallRule, opening: str) -> list[str]:
     if rule.is_required:
         return [f"start: {opening} calls"]
     if rule.answer_schema is not None:
-        schema = json.dumps({**within_64_bits(rule.answer_schema), "x-guidance": COMPACT})
+        schema = json.dumps({**prepared_schema(rule.answer_schema).schema, "x-guidance": COMPACT})
         return [f"start: {opening} calls | answer", f"answer: %json {schema}"]
     if not opening.startswith('"'):
         # A token of its own is no text, so text ends before it.

@@ -14,10 +14,13 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from actors.inference.answer_guard import AnswerGuard, TokenTables
+from actors.inference.answer_scan import AnswerScan
 from actors.inference.bad_schema import BadSchema
 from actors.inference.call_grammar import COMPACT, NotAnObject, arguments_schema, call_grammar
 from actors.inference.grammar_tokenizer import grammar_tokenizer
-from actors.inference.schema_bounds import within_64_bits
+from actors.inference.json_schema import PreparedSchema, prepared_schema
+from actors.inference.schema_problems import words_of
 from actors.inference.tools import CallRule
 
 __all__ = ["BadSchema", "Grammars", "Matcher"]
@@ -44,6 +47,7 @@ class Grammars:
         self._vocabulary_size = vocabulary_size
         content = json.loads(tokenizer.read_bytes()) if isinstance(tokenizer, Path) else tokenizer
         of_text = grammar_tokenizer(content)
+        self._token_tables: TokenTables | None = None
         self._mark_ids, self._changes_text = of_text.mark_ids, of_text.changes_text
         self._tokenizer = llguidance.LLTokenizer(
             of_text.source, n_vocab=vocabulary_size, eos_token=sorted(stop_token_ids)
@@ -87,18 +91,52 @@ class Grammars:
 
     def matcher(self, followed: dict[str, Any] | CallRule, emitted_ids: Sequence[int]) -> Matcher:
         """A matcher of a schema or of calls that stands after these tokens. Raises `BadSchema`."""
-        grammar = self._grammar_of_calls(followed) if isinstance(followed, CallRule) else self._grammar(followed)
+        if isinstance(followed, CallRule):
+            schemas = [arguments_schema(one) for one in followed.functions]
+            schemas += [followed.answer_schema] if followed.answer_schema is not None else []
+            prepared = [prepared_schema(one) for one in schemas]
+            grammar = self._grammar_of_calls(followed)
+        else:
+            prepared = [prepared_schema(followed)]
+            grammar = self._grammar(followed, prepared[0])
         inner = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
-        matcher = Matcher(inner, self._vocabulary_size)
+        matcher = Matcher(inner, self._vocabulary_size, self._guard(prepared), self._begins_at(followed))
         for token_id in emitted_ids:
             matcher.take(token_id)
         return matcher
 
-    def _grammar(self, schema: dict[str, Any]) -> str:
+    def _guard(self, prepared: Sequence[PreparedSchema]) -> AnswerGuard:
+        """What the grammar cannot hold."""
+        unique_keys = frozenset[str]().union(*(one.unique_keys for one in prepared))
+        scan = AnswerScan(unique_keys)
+        has_narrow_strings = any(one.has_narrow_strings for one in prepared)
+        return AnswerGuard(self.make_tables(), scan, has_narrow_strings=has_narrow_strings)
+
+    def _begins_at(self, followed: dict[str, Any] | CallRule) -> tuple[int | None, bytes] | None:
+        """The mark, as a token or as text, where calls begin that an answer may do without; before it is text."""
+        if not isinstance(followed, CallRule) or followed.is_required or followed.answer_schema is not None:
+            return None
+        opening = followed.tool_call_format.opening
+        return self._mark_ids.get(opening), opening.encode()
+
+    def make_tables(self) -> TokenTables:
+        """What matchers need of the vocabulary, made once; blocking, some 200 ms for 50,000 tokens."""
+        if self._token_tables is None:
+            tokenizer = self._tokenizer
+            self._token_tables = TokenTables(
+                [
+                    b"" if tokenizer.is_special_token(one) else tokenizer.decode_bytes([one])
+                    for one in range(self._vocabulary_size)
+                ]
+            )
+        return self._token_tables
+
+    def _grammar(self, schema: dict[str, Any], prepared: PreparedSchema | None = None) -> str:
         text = json.dumps(schema)
         if len(text) > MAXIMUM_SCHEMA_CHARACTERS:
             raise BadSchema(f"the schema has {len(text)} characters, over {MAXIMUM_SCHEMA_CHARACTERS}")
-        return f"{self._options(schema)}start: %json {json.dumps({**within_64_bits(schema), 'x-guidance': COMPACT})}\n"
+        prepared = prepared or prepared_schema(schema)
+        return f"{self._options(schema)}start: %json {json.dumps({**prepared.schema, 'x-guidance': COMPACT})}\n"
 
     def _grammar_of_calls(self, rule: CallRule) -> str:
         fixed = [rule.answer_schema, *(one.parameters for one in rule.functions)]
@@ -117,7 +155,7 @@ class Grammars:
     def _validate(self, grammar: str, *, field: str = "response_schema") -> None:
         problem = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer, limits=self._limits)
         if problem:
-            raise BadSchema(" ".join(problem.split())[:300], field=field)
+            raise BadSchema(words_of(problem), field=field)
         try:
             # Some limits strike no sooner than when the first token is chosen.
             Matcher(
@@ -135,28 +173,62 @@ class Grammars:
 class Matcher:
     """Follows one answer."""
 
-    __slots__ = ("_inner", "_words")
+    __slots__ = ("_begins_at", "_guard", "_inner", "_tail", "_words")
 
-    def __init__(self, inner: Any, vocabulary_size: int) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        vocabulary_size: int,
+        guard: AnswerGuard | None = None,
+        begins_at: tuple[int | None, bytes] | None = None,
+    ) -> None:
+        """``guard`` holds what the grammar cannot, from ``begins_at`` on where JSON begins no sooner."""
         self._inner = inner
         self._words = (vocabulary_size + 31) // 32
+        self._guard, self._begins_at = guard, begins_at
+        self._tail = b""
 
     def mask(self) -> NDArray[numpy.uint32]:
         """Bits of the tokens that may come next, 32 to a word, lowest first. Raises `BadSchema` when stuck."""
-        from llguidance import numpy as masks
-
-        bits = numpy.zeros((1, self._words), dtype=numpy.int32)
-        masks.fill_next_token_bitmask(self._inner, bits, 0)
-        self._raise_problem()
-        allowed: NDArray[numpy.uint32] = bits[0].view(numpy.uint32)
-        return allowed
+        allowed = self._mask_of(self._inner)
+        if self._guard is None or self._begins_at is not None:
+            return allowed
+        return self._guard.guarded(allowed, self._inner, self._allowed_after)
 
     def take(self, token_id: int) -> None:
         """The answer goes on with this token. Raises `BadSchema` if the schema forbids it."""
         self._inner.consume_token(token_id)
-        self._raise_problem()
+        _raise_problem(self._inner)
+        if self._guard is None:
+            return
+        if self._begins_at is None:
+            self._guard.take(token_id)
+            return
+        mark_id, mark = self._begins_at
+        self._tail = (self._tail + self._guard.content(token_id))[-2 * len(mark) - 100 :]
+        if token_id == mark_id or mark in self._tail:
+            self._begins_at = None
 
-    def _raise_problem(self) -> None:
-        problem = self._inner.get_error()
-        if problem:
-            raise BadSchema(" ".join(problem.split())[:300])
+    def _mask_of(self, engine: Any) -> NDArray[numpy.uint32]:
+        from llguidance import numpy as masks
+
+        bits = numpy.zeros((1, self._words), dtype=numpy.int32)
+        masks.fill_next_token_bitmask(engine, bits, 0)
+        _raise_problem(engine)
+        allowed: NDArray[numpy.uint32] = bits[0].view(numpy.uint32)
+        return allowed
+
+    def _allowed_after(self, engine: Any, token_id: int) -> tuple[Any, NDArray[numpy.uint32]] | None:
+        """A copy that took the token, and what may follow there; None where nothing may."""
+        copy = engine.deep_copy()
+        copy.consume_token(token_id)
+        try:
+            return copy, self._mask_of(copy)
+        except BadSchema:
+            return None
+
+
+def _raise_problem(engine: Any) -> None:
+    problem = engine.get_error()
+    if problem:
+        raise BadSchema(words_of(problem))

@@ -146,12 +146,15 @@ def load_stepper(
 def _grammars(folder: Path, loaded: LoadedModel, warnings: list[str]) -> Grammars | None:
     """What holds answers to a schema; a model whose tokenizer that library cannot read is served without."""
     try:
-        return without_panics(
+        grammars = without_panics(
             Grammars, folder / "tokenizer.json", loaded.vocabulary_size, sorted(loaded.stop_token_ids)
         )
+        # Now, and not when the first row that follows a schema makes others wait.
+        grammars.make_tables()
     except ValueError as error:
         warnings.append(f"answers cannot be held to a schema with this model's tokenizer ({error})")
         return None
+    return grammars
 
 
 def _kv_bytes_per_token(loaded: LoadedModel) -> int:

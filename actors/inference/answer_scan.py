@@ -1,0 +1,146 @@
+"""What of a JSON answer a grammar does not hold: keys that were there before, and numbers that never end. Pure.
+
+A grammar cannot remember names that the model makes up, so an object could hold one key twice (RFC 8259 leaves open what
+that means), and an array whose items are unique one string twice. The scan follows the bytes of the answer, a token at a
+time, and says what a token would repeat.
+"""
+
+from __future__ import annotations
+
+import json
+
+from attrs import define, evolve, field, frozen
+
+__all__ = ["AnswerScan"]
+
+NUMBER = frozenset(b"0123456789.eE+-")
+_ESCAPE, _QUOTE = ord("\\"), ord('"')
+_OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{}[]"
+_COMMA, _COLON = b",:"
+
+
+@frozen
+class _Container:
+    is_object: bool
+    is_unique: bool
+    """Whether its strings must differ: keys, or items of an array that says so."""
+    expects_key: bool = False
+    seen: frozenset[str] = frozenset()
+
+
+@define
+class AnswerScan:
+    """Where one answer stands."""
+
+    unique_keys: frozenset[str] = frozenset()
+    """Properties whose arrays hold each string once."""
+    number_length: int = 0
+    """Bytes of the number that is being written."""
+    exponent_digits: int | None = None
+    """Of its exponent, once it has one."""
+    _stack: list[_Container] = field(factory=list)
+    _is_string: bool = False
+    _is_escaped: bool = False
+    _raw: bytes | None = None
+    """What is written of a string that must differ from others."""
+    _key: str | None = None
+
+    @property
+    def is_in_string(self) -> bool:
+        """Whether the next byte belongs to a string."""
+        return self._is_string
+
+    @property
+    def begun(self) -> bytes | None:
+        """What is written of a string that must not be one of `seen`; None elsewhere."""
+        return self._raw
+
+    @property
+    def depth(self) -> int:
+        """How many containers are open."""
+        return len(self._stack)
+
+    @property
+    def awaits_string(self) -> bool:
+        """Whether a string that must differ from others may begin here."""
+        top = self._stack[-1] if self._stack and not self._is_string else None
+        return top is not None and top.is_unique and (top.expects_key or not top.is_object)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the string has no escape so far."""
+        return self._raw is not None and b"\\" not in self._raw
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Strings that the innermost container has."""
+        return self._stack[-1].seen if self._stack else frozenset()
+
+    def after(self, content: bytes) -> AnswerScan:
+        """Where the answer would stand with these bytes."""
+        scan = evolve(self, stack=list(self._stack))
+        scan.take(content)
+        return scan
+
+    def would_repeat(self, content: bytes) -> bool:
+        """Whether these bytes complete a string that was there before."""
+        return evolve(self, stack=list(self._stack)).take(content)
+
+    def take(self, content: bytes) -> bool:
+        """The answer goes on with these bytes; whether they repeat a string that must not be there again."""
+        has_repeated = False
+        for byte in content:
+            if self._is_string:
+                has_repeated |= self._take_in_string(byte)
+            else:
+                self._take_outside(byte)
+        return has_repeated
+
+    def _take_in_string(self, byte: int) -> bool:
+        if byte == _QUOTE and not self._is_escaped:
+            self._is_string = False
+            return self._raw is not None and self._close(self._raw)
+        self._is_escaped = byte == _ESCAPE and not self._is_escaped
+        if self._raw is not None:
+            self._raw += bytes([byte])
+        return False
+
+    def _close(self, raw: bytes) -> bool:
+        self._raw = None
+        top = self._stack[-1]
+        try:
+            text: str = json.loads(b'"' + raw + b'"')
+        except ValueError:
+            text = raw.decode(errors="replace")
+        if top.is_object:
+            self._key = text
+        has_repeated = text in top.seen
+        self._stack[-1] = evolve(top, seen=top.seen | {text})
+        return has_repeated
+
+    def _take_outside(self, byte: int) -> None:
+        self._count_number(byte)
+        top = self._stack[-1] if self._stack else None
+        if byte == _QUOTE:
+            self._is_string = True
+            self._raw = b"" if top is not None and top.is_unique and (top.expects_key or not top.is_object) else None
+        elif byte == _OPEN_OBJECT:
+            self._stack.append(_Container(is_object=True, is_unique=True, expects_key=True))
+        elif byte == _OPEN_ARRAY:
+            is_unique = top is not None and top.is_object and self._key in self.unique_keys
+            self._stack.append(_Container(is_object=False, is_unique=is_unique))
+        elif byte in (_CLOSE_OBJECT, _CLOSE_ARRAY):
+            if self._stack:
+                self._stack.pop()
+        elif top is not None and top.is_object and byte in (_COMMA, _COLON):
+            self._stack[-1] = evolve(top, expects_key=byte == _COMMA)
+
+    def _count_number(self, byte: int) -> None:
+        if byte not in NUMBER:
+            self.number_length, self.exponent_digits = 0, None
+            return
+        self.number_length += 1
+        if byte in b"eE" and self.number_length > 1:
+            self.exponent_digits = 0
+        elif self.exponent_digits is not None and byte not in b"+-":
+            self.exponent_digits += 1

@@ -1,0 +1,479 @@
+"""A client's JSON Schema, rewritten in the words that the grammar engine follows. Pure.
+
+Every answer that the rewritten schema allows is valid under the client's own: what the engine cannot follow is narrowed
+(an `if` with its `then`, `oneOf` with branches that exclude each other), left out where the schema leaves room (an
+alternative, an optional property), or refused with its place. Annotations are left out, and an unknown `format` is one,
+as JSON Schema 2020-12 has it (validation, 7.2.1). References are followed here, so nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import define, field, frozen
+
+from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_apart import Apart
+from actors.inference.schema_bounds import within_64_bits
+from actors.inference.schema_facts import Facts, types_of
+from actors.inference.schema_references import References
+
+__all__ = ["PreparedSchema", "prepared_schema"]
+
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+"""Those that the engine knows."""
+MAXIMUM_WORK = 20_000
+"""Schemas looked at; some that refer to themselves multiply when alternatives are told apart."""
+MAXIMUM_DEPENDENCIES = 3
+"""Up to so many are alternatives each; of more, all that is depended upon is required."""
+_TYPES = frozenset({"null", "boolean", "object", "array", "number", "string", "integer"})
+_KEPT = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "multipleOf", "required")
+_LOOKAROUND = re.compile(r"(?<!\\)(?:\\\\)*\(\?(?:[=!]|<[=!])")
+_BACKREFERENCE = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[1-9]|k<)")
+_KEYS_OF_CONTENT = frozenset({"patternProperties", "propertyNames", "uniqueItems"})
+
+
+@frozen
+class PreparedSchema:
+    """What the engine is given."""
+
+    schema: dict[str, Any]
+    has_narrow_strings: bool
+    """Whether keys or unique strings may be so few that all of them are used up."""
+    unique_keys: frozenset[str]
+    """Properties whose arrays hold each string once."""
+
+
+class _Unfollowable(Exception):
+    """This part cannot be followed; where the schema leaves room, it is left out."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path or 'the schema'} {problem}")
+
+
+def prepared_schema(schema: dict[str, Any]) -> PreparedSchema:
+    """Raises `BadSchema` with the place (a JSON pointer) of what cannot be followed."""
+    references = References(schema)
+    work = _Preparation(references, Apart(references))
+    try:
+        root = work.prepare(schema, "")
+    except _Unfollowable as problem:
+        raise BadSchema(str(problem)) from None
+    except RecursionError:
+        raise BadSchema("the schema is nested too deep") from None
+    facts = Facts(work.definitions)
+    if not facts.is_finite(root):
+        raise BadSchema("the schema has no finite value: whatever is begun never ends")
+    definitions = {name: facts.finite_part(one) for name, one in work.definitions.items()}
+    whole = facts.finite_part(root)
+    if isinstance(whole, bool):
+        whole = {} if whole else {"not": {}}
+    if definitions:
+        whole = {**whole, "$defs": definitions}
+    return PreparedSchema(within_64_bits(whole), work.has_narrow_strings, frozenset(work.unique_keys))
+
+
+@define
+class _Preparation:
+    references: References
+    apart: Apart
+    definitions: dict[str, Any] = field(init=False, factory=dict)
+    names: dict[str, str] = field(init=False, factory=dict)
+    has_narrow_strings: bool = field(init=False, default=False)
+    unique_keys: set[str] = field(init=False, factory=set)
+    work_left: int = field(init=False, default=MAXIMUM_WORK)
+    _bad: dict[str, _Unfollowable] = field(init=False, factory=dict)
+
+    def prepare(self, schema: Any, path: str) -> Any:
+        """One schema and all below it. Raises `_Unfollowable`."""
+        self.work_left -= 1
+        if self.work_left < 0:
+            raise BadSchema("the schema is too large to be followed")
+        if isinstance(schema, bool):
+            return schema
+        if not isinstance(schema, dict):
+            raise BadSchema(f"{path or 'the schema'} must be an object, true or false")
+        if _KEYS_OF_CONTENT & schema.keys():
+            self.has_narrow_strings = True
+        made: dict[str, Any] = {name: schema[name] for name in _KEPT if name in schema}
+        made |= self._types_and_values(schema, path)
+        made |= self._numbers(schema)
+        made |= self._text(schema, path)
+        made |= self._items(schema, path)
+        made |= self._properties(schema, path)
+        return self._combined({name: one for name, one in made.items() if one is not None}, schema, path)
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def _types_and_values(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
+        made: dict[str, Any] = {name: schema[name] for name in ("enum", "const") if name in schema}
+        if "enum" in schema and not isinstance(schema["enum"], list):
+            raise BadSchema(f"{path}/enum must be an array")
+        kinds = schema.get("type")
+        if kinds is None:
+            return made
+        for kind in kinds if isinstance(kinds, list) else [kinds]:
+            if not isinstance(kind, str) or kind not in _TYPES:
+                raise BadSchema(f"{path}/type must be a type of JSON Schema or a list of these, not {str(kind)[:40]!r}")
+        return {**made, "type": kinds}
+
+    def _numbers(self, schema: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for name, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+            bound, excluded = schema.get(name), schema.get(exclusive)
+            # Draft 4 has a boolean beside the bound.
+            if excluded is True and bound is not None:
+                made[exclusive] = bound
+                continue
+            made |= {name: bound} if bound is not None else {}
+            made |= {exclusive: excluded} if excluded is not None and not isinstance(excluded, bool) else {}
+        return made
+
+    def _text(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        pattern, form = schema.get("pattern"), schema.get("format")
+        if pattern is not None:
+            made["pattern"] = _checked_pattern(pattern, f"{path}/pattern")
+        # A form that meets other rules may leave nothing; it is an annotation, and the others are not.
+        elif form in FORMATS and not {"minLength", "maxLength", "enum", "const"} & schema.keys():
+            made["format"] = form
+        return made
+
+    # --- arrays -----------------------------------------------------------------------------------
+
+    def _items(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
+        items, first, name = schema.get("items"), schema.get("prefixItems"), "items"
+        if isinstance(items, list):
+            # Drafts before 2020-12.
+            first, items, name = items, schema.get("additionalItems"), "additionalItems"
+        made: dict[str, Any] = {}
+        if isinstance(first, list):
+            made["prefixItems"] = [self.prepare(one, f"{path}/items/{place}") for place, one in enumerate(first)]
+        if items is not None:
+            made["items"] = self._or_nothing(items, f"{path}/{name}", schema.get("minItems", 0) == 0)
+        if schema.get("unevaluatedItems") is not None and items is None:
+            if _applicators(schema):
+                raise _Unfollowable(f"{path}/unevaluatedItems", "beside other rules cannot be followed")
+            made["items"] = self.prepare(schema["unevaluatedItems"], f"{path}/unevaluatedItems")
+        if "contains" in schema:
+            made |= self._contains(schema, made, path)
+        if schema.get("uniqueItems") is True:
+            made |= self._unique(schema, made, path)
+        return made
+
+    def _contains(self, schema: dict[str, Any], made: dict[str, Any], path: str) -> dict[str, Any]:
+        least = schema.get("minContains", 1)
+        if least == 0 and "maxContains" not in schema:
+            return {}
+        if "maxContains" in schema or "prefixItems" in made or not isinstance(least, int):
+            raise _Unfollowable(f"{path}/contains", "with other rules for items cannot be followed")
+        # All items are such, which is more than is asked for.
+        wanted = self.prepare(schema["contains"], f"{path}/contains")
+        items = wanted if "items" not in made else {"allOf": [made["items"], wanted]}
+        given = schema.get("minItems", 0)
+        return {"items": items, "minItems": max(least, given if isinstance(given, int) else 0)}
+
+    def _unique(self, schema: dict[str, Any], made: dict[str, Any], path: str) -> dict[str, Any]:
+        if schema.get("maxItems", 2) <= 1:
+            return {}
+        key = path.rpartition("/")[2]
+        of_strings = types_of(made.get("items", {}), self.definitions) <= {"string"}
+        is_property = path.rpartition("/")[0].endswith("/properties")
+        if of_strings and is_property and "prefixItems" not in made:
+            self.unique_keys.add(key.replace("~1", "/").replace("~0", "~"))
+            return {}
+        if schema.get("minItems", 0) > 1:
+            raise _Unfollowable(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
+        # One item is unique.
+        return {"maxItems": 1}
+
+    # --- objects ----------------------------------------------------------------------------------
+
+    def _properties(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
+        given, required = schema.get("properties", {}), schema.get("required", [])
+        if not isinstance(given, dict) or not isinstance(required, list):
+            raise BadSchema(
+                f"{path}/{'required' if isinstance(given, dict) else 'properties'} must be {'an array' if isinstance(given, dict) else 'an object'}"
+            )
+        made: dict[str, Any] = {}
+        if "properties" in schema:
+            made["properties"] = {
+                name: self._or_nothing(one, f"{path}/properties/{_pointer(name)}", name not in required)
+                for name, one in given.items()
+            }
+        patterns = schema.get("patternProperties")
+        if isinstance(patterns, dict) and patterns:
+            made["patternProperties"] = {
+                _checked_pattern(pattern, f"{path}/patternProperties"): self._or_nothing(
+                    one, f"{path}/patternProperties/{_pointer(pattern)}", True
+                )
+                for pattern, one in patterns.items()
+            }
+        if "additionalProperties" in schema:
+            made["additionalProperties"] = self._or_nothing(
+                schema["additionalProperties"], f"{path}/additionalProperties", True
+            )
+        if "unevaluatedProperties" in schema and "additionalProperties" not in schema:
+            others = self._or_nothing(schema["unevaluatedProperties"], f"{path}/unevaluatedProperties", True)
+            # Names that only an alternative has are left out.
+            known = {name: True for one in self.references.conjuncts(schema) for name in one.get("properties") or ()}
+            made |= {"properties": {**known, **made.get("properties", {})}, "additionalProperties": others}
+        if "propertyNames" in schema:
+            made |= self._names(schema["propertyNames"], made, required, f"{path}/propertyNames")
+        return made | _counted(schema, made)
+
+    def _names(self, names: Any, made: dict[str, Any], required: list[Any], path: str) -> dict[str, Any]:
+        names = self.references.followed(names, path)
+        if names is True or (
+            isinstance(names, dict) and not names.keys() - {"type", "description", "title", "$comment"}
+        ):
+            return {}
+        if not isinstance(names, dict) or names.keys() - {
+            "type",
+            "pattern",
+            "enum",
+            "const",
+            "minLength",
+            "maxLength",
+            "format",
+            "description",
+            "title",
+            "$comment",
+        }:
+            raise _Unfollowable(path, "with such rules cannot be followed")
+        if made.get("patternProperties"):
+            raise _Unfollowable(path, "beside patternProperties cannot be followed")
+        properties, others = made.get("properties", {}), made.get("additionalProperties", True)
+        unfit = [one for one in (*properties, *required) if not _is_name(one, names)]
+        if set(unfit) & set(required):
+            raise _Unfollowable(path, f"forbids the required property {unfit[0]!r}")
+        kept = {name: one if name not in unfit else False for name, one in properties.items()}
+        listed = names.get("enum", [names["const"]] if "const" in names else None)
+        if listed is not None:
+            more = {one: others for one in listed if isinstance(one, str) and one not in kept and _is_name(one, names)}
+            return {"properties": {**kept, **more}, "additionalProperties": False}
+        pattern = _checked_pattern(names["pattern"], f"{path}/pattern") if "pattern" in names else None
+        if "minLength" in names or "maxLength" in names:
+            if pattern is not None:
+                raise _Unfollowable(path, "with a pattern and a length cannot be followed")
+            pattern = f"^[^\\n]{{{names.get('minLength', 0)},{names.get('maxLength', '')}}}$"
+        if pattern is None:
+            return {}
+        return {"properties": kept, "patternProperties": {pattern: others}, "additionalProperties": False}
+
+    def _or_nothing(self, schema: Any, path: str, is_optional: bool) -> Any:
+        """What must not be there, where it need not be and cannot be followed."""
+        try:
+            return self.prepare(schema, path)
+        except _Unfollowable:
+            if not is_optional:
+                raise
+            return False
+
+    # --- combinations -----------------------------------------------------------------------------
+
+    def _combined(self, made: dict[str, Any], schema: dict[str, Any], path: str) -> Any:
+        all_of: list[Any] = [
+            self.prepare(one, f"{path}/allOf/{place}") for place, one in _listed(schema, "allOf", path)
+        ]
+        references = [name for name in ("$ref", "$dynamicRef", "$recursiveRef") if name in schema]
+        all_of.extend(self._reference(schema[name], f"{path}/{name}") for name in references)
+        if "anyOf" in schema:
+            all_of.append({"anyOf": self._alternatives(schema, "anyOf", path)})
+        if "oneOf" in schema:
+            all_of.append(self._one_of(schema, path))
+        if "not" in schema:
+            all_of.append(self._not(schema["not"], f"{path}/not"))
+        if "if" in schema and ("then" in schema or "else" in schema):
+            all_of.append(self._if(schema, path))
+        all_of.extend(self._dependencies(schema, path))
+        if any(one is False for one in all_of):
+            return False
+        all_of = [one for one in all_of if one is not True and one != {}]
+        if not all_of:
+            return made
+        if not made and len(all_of) == 1:
+            return all_of[0]
+        only = all_of[0] if len(all_of) == 1 else None
+        if isinstance(only, dict) and len(only) == 1 and not made.keys() & only.keys():
+            return {**made, **only}
+        return {**made, "allOf": all_of}
+
+    def _alternatives(self, schema: dict[str, Any], name: str, path: str) -> list[Any]:
+        """Those that can be followed. Raises `_Unfollowable` where none can."""
+        made, problem = [], None
+        for place, one in _listed(schema, name, path):
+            try:
+                made.append(self.prepare(one, f"{path}/{name}/{place}"))
+            except _Unfollowable as error:
+                problem = problem or error
+        if not made:
+            raise problem or BadSchema(f"{path}/{name} must be an array that is not empty")
+        return made
+
+    def _one_of(self, schema: dict[str, Any], path: str) -> Any:
+        """Alternatives of which each excludes all others, those that cannot be followed too."""
+        branches = _listed(schema, "oneOf", path)
+        base = {name: value for name, value in schema.items() if name != "oneOf"}
+        fitting: list[Any] = []
+        problem: _Unfollowable | None = None
+        for place, one in branches:
+            try:
+                made = self.prepare(one, f"{path}/oneOf/{place}")
+            except _Unfollowable as error:
+                problem = problem or error
+                continue
+            more = self.apart.exclusions(base, one, [other for at, other in branches if at != place])
+            if made is not False and more is not None:
+                fitting.append({"allOf": [made, *more]} if more else made)
+        if not fitting:
+            raise problem or _Unfollowable(
+                f"{path}/oneOf", "has alternatives that cannot be told apart: an answer may fit several of them"
+            )
+        return fitting[0] if len(fitting) == 1 else {"anyOf": fitting}
+
+    def _not(self, schema: Any, path: str) -> Any:
+        schema = self.references.followed(schema, path)
+        if isinstance(schema, bool):
+            return not schema
+        if not isinstance(schema, dict):
+            raise BadSchema(f"{path} must be an object, true or false")
+        names = schema.keys() - {"description", "title", "$comment"}
+        if not names:
+            return False
+        if names == {"type"}:
+            kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+            # Numbers that are no integers cannot be told from those that are.
+            left = _TYPES - {"integer"} - set(kinds) - ({"number"} if "integer" in kinds else set())
+            return {"type": sorted(left)} if left else False
+        if names <= {"required", "type"} and schema.get("type", "object") == "object" and schema.get("required"):
+            return {"type": "object", "properties": {str(schema["required"][0]): False}}
+        if names == {"anyOf"} and isinstance(schema["anyOf"], list):
+            return {"allOf": [self._not(one, f"{path}/anyOf/{place}") for place, one in enumerate(schema["anyOf"])]}
+        if names == {"not"}:
+            return self.prepare(schema["not"], f"{path}/not")
+        raise _Unfollowable(path, "can be followed for types and for required properties alone")
+
+    def _if(self, schema: dict[str, Any], path: str) -> Any:
+        ways: list[Any] = []
+        problem: _Unfollowable | None = None
+        try:
+            both = [schema["if"], *([schema["then"]] if "then" in schema else [])]
+            ways.append(
+                {
+                    "allOf": [
+                        self.prepare(one, f"{path}/{name}") for one, name in zip(both, ("if", "then"), strict=False)
+                    ]
+                }
+            )
+        except _Unfollowable as error:
+            problem = error
+        try:
+            otherwise = [self._not(schema["if"], f"{path}/if")]
+            otherwise += [self.prepare(schema["else"], f"{path}/else")] if "else" in schema else []
+            ways.append({"allOf": otherwise})
+        except _Unfollowable as error:
+            problem = problem or error
+        if not ways:
+            assert problem is not None
+            raise problem
+        return ways[0] if len(ways) == 1 else {"anyOf": ways}
+
+    def _dependencies(self, schema: dict[str, Any], path: str) -> Iterator[Any]:
+        rules: list[tuple[str, Any, str]] = []
+        for name in ("dependencies", "dependentRequired", "dependentSchemas"):
+            given = schema.get(name)
+            for key, one in (given if isinstance(given, dict) else {}).items():
+                rules.append((key, one, f"{path}/{name}/{_pointer(key)}"))
+        for key, one, place in rules:
+            without = {"properties": {key: False}}
+            try:
+                wanted = {"required": one} if isinstance(one, list) else self.prepare(one, place)
+            except _Unfollowable:
+                yield without
+                continue
+            yield wanted if len(rules) > MAXIMUM_DEPENDENCIES else {"anyOf": [wanted, without]}
+
+    # --- references -------------------------------------------------------------------------------
+
+    def _reference(self, reference: Any, path: str) -> Any:
+        pointer = self.references.pointer_of(reference, path)
+        name = self.names.get(pointer)
+        if name is None:
+            name = self.names[pointer] = f"d{len(self.names)}"
+            # One that is in the making is known by its name meanwhile.
+            self.prepare_definition(pointer, name)
+        if name in self._bad:
+            raise self._bad[name]
+        return {"$ref": f"#/$defs/{name}"}
+
+    def prepare_definition(self, pointer: str, name: str) -> None:
+        try:
+            self.definitions[name] = self.prepare(self.references.at(pointer), pointer)
+        except _Unfollowable as error:
+            self._bad[name] = error
+            self.definitions[name] = False
+
+
+def _listed(schema: dict[str, Any], name: str, path: str) -> list[tuple[int, Any]]:
+    given = schema.get(name, [])
+    if not isinstance(given, list):
+        raise BadSchema(f"{path}/{name} must be an array")
+    return list(enumerate(given))
+
+
+def _applicators(schema: dict[str, Any]) -> bool:
+    """Whether other schemas apply to the same value."""
+    return not {"allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "if", "dependentSchemas"}.isdisjoint(schema)
+
+
+def _pointer(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _checked_pattern(pattern: Any, path: str) -> str:
+    if not isinstance(pattern, str):
+        raise BadSchema(f"{path} must be a string")
+    if _LOOKAROUND.search(pattern):
+        raise _Unfollowable(path, "looks ahead or behind, which cannot be followed")
+    if _BACKREFERENCE.search(pattern):
+        raise _Unfollowable(path, "refers to what it matched before, which cannot be followed")
+    return pattern
+
+
+def _is_name(name: str, rules: dict[str, Any]) -> bool:
+    try:
+        fits = re.search(str(rules.get("pattern", "")), name) is not None
+    except re.error:
+        return False
+    fits &= rules.get("minLength", 0) <= len(name) <= rules.get("maxLength", len(name))
+    return fits and name in rules.get("enum", [name]) and name == rules.get("const", name)
+
+
+def _counted(schema: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of properties by which of them there must be and may be: the engine counts those of maps alone."""
+    least, most = schema.get("minProperties", 0), schema.get("maxProperties")
+    properties, required = dict(made.get("properties", {})), list(schema.get("required", []))
+    optional = [name for name, one in properties.items() if name not in required and one is not False]
+    if not optional or not isinstance(least, int) or not (most is None or isinstance(most, int)):
+        return {}
+    missing = max(0, least - len(required))
+    room = len(optional) if most is None else max(0, most - len(required))
+    kept = optional[: max(room, 0)]
+    counted: dict[str, Any] = {"minProperties": 0}
+    if missing:
+        counted["required"] = [*required, *kept[:missing]]
+        counted["minProperties"] = least if missing > len(kept) else 0
+    if most is not None:
+        counted["maxProperties"] = most
+        counted["properties"] = {
+            name: one if name in required or name in kept else False for name, one in properties.items()
+        }
+        if len(required) + len(kept) <= most and kept:
+            # The engine counts no properties that may be left out; those that are named are few enough.
+            counted["additionalProperties"] = False
+            counted["maxProperties"] = None
+            counted.pop("patternProperties", None)
+    return counted

@@ -1,0 +1,148 @@
+"""Schemas that people send are followed, and no answer that they allow breaks them; the rest is refused in plain words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from actors.inference.grammar import BadSchema
+from actors.inference.tools import CallableFunction, CallRule, ToolCallFormat
+from scripts.benchmark.everyday_schemas import FOLLOWED, REFUSED
+from scripts.benchmark.random_answers import RandomAnswers, judge
+
+from .test_spelled_text import TOKENIZERS, Spelling
+
+ENGINES_OWN = re.compile(
+    r"llguidance|lark|%json|coerce|lenient|x-guidance|lexer|<state>|nullable option|Unimplemented|start:", re.IGNORECASE
+)
+
+
+@pytest.fixture(scope="module", params=["byte level", "SentencePiece"])
+def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RandomAnswers:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    Spelling(folder, TOKENIZERS[request.param]())
+    return RandomAnswers(folder)
+
+
+@pytest.mark.parametrize("name", list(FOLLOWED))
+def test_what_the_grammar_allows_is_valid_under_the_schema(answers: RandomAnswers, name: str) -> None:
+    schema = FOLLOWED[name]
+    answers.grammars.check(schema)
+    for seed in range(6):
+        text, has_ended = answers.answer(schema, seed)
+        assert has_ended, text
+        assert judge(schema, text) is None, text
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_what_cannot_be_followed_is_refused_in_plain_words(answers: RandomAnswers, name: str) -> None:
+    schema, words = REFUSED[name]
+    with pytest.raises(BadSchema) as refused:
+        answers.grammars.check(schema)
+    assert words in str(refused.value)
+    assert not ENGINES_OWN.search(str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "form", ["iri", "idn-email", "password", "binary", "uuid4", "json-pointer", "regex", "color", "x"]
+)
+def test_an_unknown_format_is_an_annotation(answers: RandomAnswers, form: str) -> None:
+    answers.grammars.check({"type": "string", "format": form})
+
+
+def test_a_number_ends(answers: RandomAnswers) -> None:
+    for schema in ({"type": "integer"}, {"type": "number"}, {}):
+        matcher = answers.grammars.matcher(schema, [])
+        digit = next(one for one in range(300) if answers.text.token_text(one).content == b"7")
+        count = 0
+        while matcher.mask()[digit // 32] >> (digit % 32) & 1:
+            matcher.take(digit)
+            count += 1
+            assert count < 100
+        assert count > 15, "a double's digits fit"
+
+
+MAP = {"type": "object", "patternProperties": {"^(a|b|[0-9]+)$": {"type": "null"}}, "additionalProperties": False}
+
+
+def _rule(form: ToolCallFormat, *, is_required: bool) -> CallRule:
+    function = CallableFunction(name="f", parameters={**MAP, "minProperties": 4}, path="p")
+    return CallRule(
+        tool_call_format=form, functions=(function,), is_required=is_required, most_calls=1, asked_by="tool_choice"
+    )
+
+
+@pytest.mark.parametrize("form", list(ToolCallFormat), ids=lambda form: form.name)
+@pytest.mark.parametrize("seed", range(5))
+def test_arguments_hold_no_key_twice(answers: RandomAnswers, form: ToolCallFormat, seed: int) -> None:
+    text, has_ended = answers.answer(_rule(form, is_required=True), seed)
+    assert has_ended
+    arguments = text[text.index('"arguments": ') + len('"arguments": ') : text.rindex("}")]
+    assert judge({**MAP, "minProperties": 4}, arguments) is None, text
+
+
+@pytest.mark.parametrize("form", list(ToolCallFormat), ids=lambda form: form.name)
+def test_a_free_answer_holds_no_key_twice_once_it_calls(answers: RandomAnswers, form: ToolCallFormat) -> None:
+    matcher = answers.grammars.matcher(_rule(form, is_required=False), [])
+    tokens = {answers.text.token_text(one).content: one for one in range(answers.text.vocabulary_size)}
+    # What looks like JSON before the mark is text.
+    for content in b'{"a": 1, "a" ':
+        matcher.take(tokens[bytes([content])])
+    mark_id = answers.grammars._mark_ids.get(form.opening)
+    for token_id in [mark_id] if mark_id is not None else [tokens[bytes([one])] for one in form.opening.encode()]:
+        matcher.take(token_id)
+    opening = "[" if form is ToolCallFormat.BARRED else ""
+    for content in f'{opening}{{"name": "f", "arguments": {{"a": null, "'.encode():
+        matcher.take(tokens[bytes([content])])
+    allowed = {content for content, one in tokens.items() if content and matcher.mask()[one // 32] >> (one % 32) & 1}
+    assert b"a" not in allowed
+    assert {b"b", b"1"} <= allowed
+
+
+def test_what_the_engine_says_in_the_middle_of_an_answer_is_told_in_plain_words(answers: RandomAnswers) -> None:
+    matcher = answers.grammars.matcher({"type": "object"}, [])
+    with pytest.raises(BadSchema) as stuck:
+        matcher.take(answers.text._tokenizer.token_to_id("a"))
+    assert not ENGINES_OWN.search(str(stuck.value))
+
+
+def _allows(answers: RandomAnswers, schema: dict[str, Any], text: str) -> bool:
+    """Whether an answer of this text may be given and end there."""
+    tokens = {answers.text.token_text(one).content: one for one in range(answers.text.vocabulary_size)}
+    matcher = answers.grammars.matcher(schema, [])
+    try:
+        for byte in text.encode():
+            matcher.take(tokens[bytes([byte])])
+    except BadSchema:
+        return False
+    return bool(matcher.mask()[answers.end // 32] >> (answers.end % 32) & 1)
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "fitting", "unfit"),
+    [
+        ([{"required": ["a"]}, {"required": ["b"]}], '{"a":1}', '{"a":1,"b":2}'),
+        ([{"required": ["a", "b"]}, {"required": ["b", "c"]}], '{"b":1,"c":2}', '{"a":0,"b":1,"c":2}'),
+        ([{"properties": {"a": {"const": 1}}, "required": ["a"]}, {"required": ["b"]}], '{"a":1}', '{"a":1,"b":2}'),
+    ],
+)
+def test_an_answer_fits_one_alternative_alone(
+    answers: RandomAnswers, alternatives: list[Any], fitting: str, unfit: str
+) -> None:
+    schema = {"type": "object", "properties": {one: {"type": "integer"} for one in "abc"}, "oneOf": alternatives}
+    assert judge(schema, fitting) is None
+    assert _allows(answers, schema, fitting)
+    assert judge(schema, unfit) is not None
+    assert not _allows(answers, schema, unfit)
+
+
+def test_options_of_the_engine_are_not_taken_from_a_client(answers: RandomAnswers) -> None:
+    options = {"whitespace_flexible": True, "key_separator": "=>", "item_separator": ";", "lenient": True}
+    inner = {"type": "object", "properties": {"b": {"const": 1}}, "required": ["b"], "x-guidance": options}
+    schema = {"const": {"a": [1, 2], "b": None}, "x-guidance": options, "properties": {"a": True, "b": True}}
+    assert _allows(answers, schema, '{"a":[1,2],"b":null}')
+    for text in ('{"a"=>[1;2];"b"=>null}', '{"a": [1, 2], "b": null}'):
+        assert not _allows(answers, schema, text)
+        assert not _allows(answers, {"type": "object", "properties": {"x": inner}}, '{"x":{"b"=>1}}')
