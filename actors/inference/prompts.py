@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -13,6 +14,7 @@ from actors.inference.sandbox_messages import EncodePrompt
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
+from actors.inference.tools import GenerateWithTools
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from runtime import ActorDead, ActorRef, AskDeadline, RuntimeFault
@@ -56,7 +58,10 @@ class PromptEncoder:
         try:
             with trio.fail_at(min(gives_up_at, deadline_at)):
                 if isinstance(text, SandboxedText):
-                    return await self._encode_in_sandbox(text, client_id, generate)
+                    return await self._encode_in_sandbox(text.folder, client_id, generate)
+                if self._sandbox is not None and _has_form(generate):
+                    # Bytes are encoded anywhere; a schema is not.
+                    return await self._encode_in_sandbox(None, client_id, generate)
                 return await trio.to_thread.run_sync(
                     text.encode, generate, limiter=self._threads, abandon_on_cancel=True
                 )
@@ -75,10 +80,10 @@ class PromptEncoder:
                 ErrorCode.OVERLOADED, "the prompt was not encoded in time", retry_after_ms=1000
             ) from None
 
-    async def _encode_in_sandbox(self, text: SandboxedText, client_id: str, generate: Generate) -> list[int]:
+    async def _encode_in_sandbox(self, folder: Path | None, client_id: str, generate: Generate) -> list[int]:
         """Once more where the sandbox was lost under it. Raises `GenerationRefused`."""
         assert self._sandbox is not None
-        message = EncodePrompt(folder=text.folder, client_id=client_id, generate=generate)
+        message = EncodePrompt(folder=folder, client_id=client_id, generate=generate)
         self._in_sandbox += 1
         try:
             for is_last in (False, True):
@@ -104,3 +109,9 @@ class PromptEncoder:
         finally:
             self._in_sandbox -= 1
         raise AssertionError("returned or raised")
+
+
+def _has_form(generate: Generate) -> bool:
+    return generate.response_schema is not None or (
+        isinstance(generate, GenerateWithTools) and generate.call_rule is not None
+    )

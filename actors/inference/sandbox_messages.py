@@ -27,7 +27,8 @@ class EncodePrompt(Request[list[int]]):
     An asker that leaves ends the process that works for it.
     """
 
-    folder: Path
+    folder: Path | None
+    """Of the checkpoint; None for the mock engine."""
     client_id: str
     """Whose turn it is decided by."""
     generate: Generate = field(repr=False)

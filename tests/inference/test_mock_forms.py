@@ -36,7 +36,7 @@ def answer(prompt: str, *, emitted: tuple[int, ...] = (), **fields: Any) -> tupl
         row=1, prompt_ids=list(prompt.encode()), emitted_ids=list(emitted), max_tokens=400,
         stop_ids=frozenset({MockText.END}), sampling=Sampling(), **fields,
     )  # fmt: skip
-    stepper.admit(row)
+    stepper.admit(row, stepper.prepare(row))
     ids = list(emitted)
     while stepper.has_work():
         ids += [one.token_id for one in stepper.step().emitted]

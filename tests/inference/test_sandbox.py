@@ -24,7 +24,7 @@ from actors.inference.sandbox.limits import JOB_LIMITS, JobKind, JobLimits
 from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.sandbox_messages import EncodePrompt, OpenText, SetOpenTexts
 from actors.inference.text.sandboxed_text import SandboxedText
-from actors.inference.text.text_model import CheckpointText
+from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode
@@ -174,6 +174,21 @@ async def test_jd2_a_schema_that_never_ends_or_kills_is_refused_by_name_and_cost
         assert await encode(system, folder, prompt="x", response_schema=DEEP)
 
 
+async def test_jd2_schemas_for_the_mock_engine_are_tried_in_the_sandbox_too() -> None:
+    async with sandbox_running() as system:
+        prompts = PromptEncoder(reference(system))
+        assert (await figures(system))["fork_servers"] == []
+        assert await prompts.encode(MockText(), Generate(prompt="né")) == list("né".encode())
+        assert (await figures(system))["fork_servers"] == [], "what has no schema needs none"
+        for schema in (ENDLESS, CRASHES, {"type": "nonsense"}):
+            with pytest.raises(GenerationRefused) as caught:
+                await prompts.encode(MockText(), Generate(prompt="x", response_schema=schema))
+            assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_FIELD, "data.response_schema")
+        assert await prompts.encode(MockText(), Generate(prompt="né", response_schema=DEEP)) == list("né".encode())
+        await reference(system).tell(SetOpenTexts(frozenset()))
+        assert len((await figures(system))["fork_servers"]) == 1
+
+
 async def test_jd2_parameters_of_tools_are_named_where_one_of_them_never_ends(tmp_path: Path) -> None:
     folder = write_text_folder(tmp_path / "model")
     (folder / "chat_template.jinja").write_text(WITH_TOOLS)
@@ -289,7 +304,7 @@ async def test_jd5_what_kills_a_process_from_outside_costs_no_question(tmp_path:
 
 async def test_jd5_a_job_ends_with_its_fork_server_whatever_it_is_doing(tmp_path: Path) -> None:
     folder = write_text_folder(tmp_path / "model")
-    limits = {kind: attrs.evolve(one, processor_seconds=60.0) for kind, one in JOB_LIMITS.items()}
+    limits = {kind: attrs.evolve(one, processor_seconds=60.0, wall_seconds=120.0) for kind, one in JOB_LIMITS.items()}
     async with sandbox_running(limits) as system, trio.open_nursery() as nursery:
         await opened(system, folder)
         nursery.start_soon(lambda: encode(system, folder, prompt="x", response_schema=ENDLESS))

@@ -1,5 +1,6 @@
 """The worker program in a process of its own, through the real pipe, with the mock engine."""
 
+import json
 import os
 import signal
 import socket
@@ -270,8 +271,8 @@ sys.exit(worker.main())
 def test_jd7_what_a_schema_takes_to_prepare_delays_its_own_row_alone(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with worker(code=PREPARES_WHEN_TOLD) as one:
-        one.send("admit", admission(1, "hello", response_schema={"until": str(first)}))
-        one.send("admit", admission(2, "hello", response_schema={"until": str(second)}))
+        one.send("admit", admission(1, "hello", response_schema=json.dumps({"until": str(first)})))
+        one.send("admit", admission(2, "hello", response_schema=json.dumps({"until": str(second)})))
         one.send("admit", admission(3, "hello"))
         assert one.answer(3) == (HELLO, "stop"), "its neighbours are prepared, and it is answered"
         # With nothing else to do it says that it lives, so that nobody takes it for hung.
@@ -282,7 +283,7 @@ def test_jd7_what_a_schema_takes_to_prepare_delays_its_own_row_alone(tmp_path: P
         assert frame[1]["rows"] == [1]
         one.send("cancel", {"row": 2})
         second.touch()
-        one.send("admit", admission(4, "hello", response_schema={"until": str(second), "is_bad": True}))
+        one.send("admit", admission(4, "hello", response_schema=json.dumps({"until": str(second), "is_bad": True})))
         failed = []
         while not failed:
             name, content = one.next()

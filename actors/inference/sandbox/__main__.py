@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.sandbox.jobs import serve_jobs, set_timers
 from actors.inference.sandbox.limits import OPEN_SECONDS, JobLimits
-from actors.inference.text.text_model import CheckpointText
+from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic
 
 RECEIVE_BYTES = 65_536
@@ -36,7 +36,7 @@ class ForkServer:
         self._sockets: list[int] = []
         self._children: dict[int, int] = {}
         """Slot numbers by process id."""
-        self._text: CheckpointText | None = None
+        self._text: CheckpointText | MockText | None = None
         self._woken, waker = socket.socketpair()
         self._woken.setblocking(False)
         waker.setblocking(False)
@@ -62,7 +62,7 @@ class ForkServer:
     def _take(self, name: str, content: dict[str, Any]) -> None:
         match name:
             case "open":
-                self._open(Path(content["folder"]), content["processor_seconds"])
+                self._open(content["folder"], content["processor_seconds"])
             case "load_grammars":
                 self._load_grammars()
             case "fork":
@@ -72,11 +72,11 @@ class ForkServer:
                     if slot == content["slot"]:
                         os.kill(pid, signal.SIGKILL)
 
-    def _open(self, folder: Path, processor_seconds: float) -> None:
+    def _open(self, folder: str | None, processor_seconds: float) -> None:
         """A template is compiled here, which computes its constants; so this has an end too, though the server be gone."""
         set_timers(processor_seconds, OPEN_SECONDS)
         try:
-            text = self._text = CheckpointText(folder)
+            text = self._text = MockText() if folder is None else CheckpointText(Path(folder))
             self._send(
                 "opened",
                 {

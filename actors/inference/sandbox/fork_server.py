@@ -90,7 +90,7 @@ class Slot:
 class ForkServerProcess:
     """The process, its slots that are idle, and what it said of the checkpoint."""
 
-    def __init__(self, folder: Path, worker: WorkerProcess, limits: Mapping[JobKind, JobLimits]) -> None:
+    def __init__(self, folder: Path | None, worker: WorkerProcess, limits: Mapping[JobKind, JobLimits]) -> None:
         self.folder = folder
         self.report: dict[str, Any] = {}
         self.is_gone = False
@@ -105,7 +105,7 @@ class ForkServerProcess:
         self._control_lock = trio.Lock()
 
     @classmethod
-    async def start(cls, folder: Path, limits: Mapping[JobKind, JobLimits]) -> ForkServerProcess:
+    async def start(cls, folder: Path | None, limits: Mapping[JobKind, JobLimits]) -> ForkServerProcess:
         """Start it; `serve` must run from then on. Raises `OSError`. Cancelled, nothing remains of it."""
         words = [sys.executable, "-m", "actors.inference.sandbox", "--pipe"]
         return cls(folder, await WorkerProcess.start(lambda pipe: [*words, str(pipe)]), limits)
@@ -163,7 +163,8 @@ class ForkServerProcess:
 
     async def open(self, processor_seconds: float) -> None:
         """Have it read the checkpoint. Raises `OpenFailed` or `ForkServerGone`."""
-        await self._command("open", {"folder": str(self.folder), "processor_seconds": processor_seconds})
+        folder = None if self.folder is None else str(self.folder)
+        await self._command("open", {"folder": folder, "processor_seconds": processor_seconds})
         try:
             is_read = await self._heard(self._opened, OPEN_SECONDS)
         except ForkServerGone:

@@ -19,7 +19,7 @@ from actors.inference.bad_schema import BadSchema
 from actors.inference.frames import FrameReader, pack
 from actors.inference.sandbox.limits import JobLimits
 from actors.inference.text.chat_template import TemplateRefused
-from actors.inference.text.text_model import CheckpointText
+from actors.inference.text.text_model import CheckpointText, MockText
 from protocol.commands import ChatMessage, Generate, Role
 
 __all__ = ["serve_jobs", "set_timers"]
@@ -34,7 +34,7 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
 _SAMPLE = "The quick brown fox, 3.14 and naïve café 東京 😀.\n\tdef f(x): return x\n" + "x" * 64
 
 
-def serve_jobs(connection: socket.socket, text: CheckpointText, limits: JobLimits) -> None:
+def serve_jobs(connection: socket.socket, text: CheckpointText | MockText, limits: JobLimits) -> None:
     """Until the server closes the connection. In a process of its own, just forked."""
     _confine(limits)
     reader = FrameReader()
@@ -52,7 +52,7 @@ def serve_jobs(connection: socket.socket, text: CheckpointText, limits: JobLimit
 
 
 def _answer(
-    text: CheckpointText, name: str, content: dict[str, Any], tell: Callable[[str], None]
+    text: CheckpointText | MockText, name: str, content: dict[str, Any], tell: Callable[[str], None]
 ) -> tuple[str, dict[str, Any]]:
     try:
         return _carry_out(text, name, content, tell)
@@ -67,7 +67,7 @@ def _answer(
 
 
 def _carry_out(
-    text: CheckpointText, name: str, content: dict[str, Any], tell: Callable[[str], None]
+    text: CheckpointText | MockText, name: str, content: dict[str, Any], tell: Callable[[str], None]
 ) -> tuple[str, dict[str, Any]]:
     if name == "probe":
         # Whatever a template refuses, it ends; and a tokenizer that panics at this is good for nothing.

@@ -94,10 +94,10 @@ class Sandbox(Actor[SandboxMessage]):
         """``open_processor_seconds`` is what reading a checkpoint's text side may take."""
         self._limits = limits
         self._open_processor_seconds = open_processor_seconds
-        self._openings: dict[Path, _Opening] = {}
+        self._openings: dict[Path | None, _Opening] = {}
         self._turns: dict[JobKind, Turns[_Turn]] = {kind: Turns(one) for kind, one in limits.items()}
         self._verdicts = Verdicts()
-        self._without_grammars: set[Path] = set()
+        self._without_grammars: set[Path | None] = set()
         """Checkpoints whose grammars ended a fork server."""
         self._ended_jobs = 0
 
@@ -148,7 +148,7 @@ class Sandbox(Actor[SandboxMessage]):
             raise ModelRefused(ErrorCode.MODEL_UNAVAILABLE, str(error)) from None
 
     @asynccontextmanager
-    async def _opened(self, folder: Path) -> AsyncIterator[_Opening]:
+    async def _opened(self, folder: Path | None) -> AsyncIterator[_Opening]:
         """The fork server of a checkpoint, started where there is none. Raises what `_start` raises."""
         opening = self._openings.get(folder)
         if opening is None or (opening.server is not None and opening.server.is_gone):
@@ -165,7 +165,7 @@ class Sandbox(Actor[SandboxMessage]):
         finally:
             opening.working -= 1
 
-    async def _start(self, folder: Path, opening: _Opening) -> None:
+    async def _start(self, folder: Path | None, opening: _Opening) -> None:
         """Start, read, try; then serve until the process ends. What goes wrong is told to those who wait."""
         try:
             server = await ForkServerProcess.start(folder, self._limits)
@@ -226,7 +226,7 @@ class Sandbox(Actor[SandboxMessage]):
 
     def _end_unused(self, in_use: frozenset[Path]) -> None:
         for folder, opening in list(self._openings.items()):
-            if folder not in in_use and not opening.working and opening.server is not None:
+            if folder is not None and folder not in in_use and not opening.working and opening.server is not None:
                 opening.server.end()
 
     def _end_beyond(self, most: int) -> None:

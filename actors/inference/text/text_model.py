@@ -114,15 +114,7 @@ class CheckpointText(TokenText):
 
         ``tell_field`` hears the name of each part before native code works on it.
         """
-        if request.response_schema is not None:
-            tell_field("response_schema")
-            check_bounds(request.response_schema)
-            self.load_grammars("response_schema").check(request.response_schema)
-        rule = request.call_rule if isinstance(request, GenerateWithTools) else None
-        if rule is not None:
-            _check_bounds_of(rule)
-            tell_field(rule.asked_by)
-            self.load_grammars(rule.asked_by).check_calls(rule, tell_field)
+        _check_form(request, tell_field, self.load_grammars)
 
     def encode_prompt(self, request: Generate, tell_step: Callable[[str], None] = lambda _: None) -> list[int]:
         """Prompt token ids, the schema not looked at; blocking, releases the GIL. Raises `TemplateRefused`.
@@ -189,23 +181,31 @@ class MockText:
 
     def encode(self, request: Generate) -> list[int]:
         """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`; `TemplateRefused` for another form of calls."""
-        if isinstance(request, GenerateWithTools):
-            if request.tool_call_format is not self.tool_call_format:
-                raise TemplateRefused("the mock engine calls tools in another form")
-            if request.call_rule is not None:
-                _check_bounds_of(request.call_rule)
-                self._made_grammars().check_calls(request.call_rule)
-        if request.response_schema is not None:
-            check_bounds(request.response_schema)
-            self._made_grammars().check(request.response_schema)
+        self.check_form(request)
+        return self.encode_prompt(request)
+
+    def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> None:
+        """As `CheckpointText.check_form`."""
+        _check_form(request, tell_field, self.load_grammars)
+
+    def encode_prompt(self, request: Generate, tell_step: Callable[[str], None] = lambda _: None) -> list[int]:
+        """UTF-8 bytes, the schema not looked at. Raises `TemplateRefused` for another form of calls."""
+        tell_step("tokenizer")
+        if isinstance(request, GenerateWithTools) and request.tool_call_format is not self.tool_call_format:
+            raise TemplateRefused("the mock engine calls tools in another form")
         messages: Sequence[ChatMessage] = request.messages or ()
         return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
 
-    def _made_grammars(self) -> Grammars:
+    def load_grammars(self, asked_by: str) -> Grammars:
+        """What checks schemas, made once."""
         with self._grammars_lock:
             if self._grammars is None:
                 self._grammars = mock_grammars()
             return self._grammars
+
+    def decoding_json(self) -> str:
+        """Nothing: bytes need no tokenizer."""
+        return ""
 
     def token_text(self, token_id: int) -> OneToken:
         """One byte."""
@@ -228,6 +228,19 @@ class _ByteDetokenizer:
 
     def finish(self) -> str:
         return self._decoder.decode(b"", True)
+
+
+def _check_form(request: Generate, tell_field: Callable[[str], None], grammars: Callable[[str], Grammars]) -> None:
+    """Bounds first, then native code, which ``tell_field`` hears the names of the parts before."""
+    if request.response_schema is not None:
+        tell_field("response_schema")
+        check_bounds(request.response_schema)
+        grammars("response_schema").check(request.response_schema)
+    rule = request.call_rule if isinstance(request, GenerateWithTools) else None
+    if rule is not None:
+        _check_bounds_of(rule)
+        tell_field(rule.asked_by)
+        grammars(rule.asked_by).check_calls(rule, tell_field)
 
 
 def _check_bounds_of(rule: CallRule) -> None:

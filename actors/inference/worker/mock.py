@@ -54,21 +54,19 @@ class MockStepper:
             "warnings": ["the mock engine echoes prompts; no model is loaded"],
         }
 
-    def prepare(self, row: Row) -> None:
-        """Nothing: it follows no schemas."""
-
-    def admit(self, row: Row, prepared: Any = None) -> None:
-        """Take a row."""
-        self._rows[row.row] = _Answer(row, _answer(bytes(row.prompt_ids), self._name), self._matcher(row))
-        self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))
-
-    def _matcher(self, row: Row) -> Matcher | None:
+    def prepare(self, row: Row) -> Matcher | None:
+        """The matcher that a row needs. In any thread. Raises `BadSchema`."""
         followed = row.response_schema if row.call_rule is None else row.call_rule
         if followed is None:
             return None
         if self._grammars is None:
             self._grammars = mock_grammars()
         return self._grammars.matcher(followed, ())
+
+    def admit(self, row: Row, prepared: Any = None) -> None:
+        """Take a row, with what `prepare` made for it."""
+        self._rows[row.row] = _Answer(row, _answer(bytes(row.prompt_ids), self._name), prepared)
+        self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))
 
     def cancel(self, row: int) -> None:
         """Drop a row."""
