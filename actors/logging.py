@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
@@ -18,6 +19,8 @@ from runtime import ChildEnded, ChildRestarting, ChildStarted, Event, StuckRepor
 __all__ = ["configure_logging", "log_event"]
 
 _log = structlog.get_logger("supervision")
+
+_DETAIL = re.compile(r"^([ |+]*(?:DETAIL|CONTEXT|QUERY):)[^\n]*", re.MULTILINE)
 
 
 class _Forward(logging.Handler):
@@ -60,7 +63,10 @@ def configure_logging(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    processors.append(_shown_on_terminal if sys.stderr.isatty() else structlog.processors.format_exc_info)
+    if sys.stderr.isatty():
+        processors += [_hide_details, _shown_on_terminal]
+    else:
+        processors += [structlog.processors.format_exc_info, _hide_details]
     structlog.configure(
         processors=[*processors, renderer, _hide_tokens],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -85,7 +91,21 @@ def _shown_on_terminal(_: object, __: str, event: MutableMapping[str, Any]) -> M
 def _shown_traceback(file: TextIO, error: structlog.typing.ExcInfo) -> None:
     text = io.StringIO()
     structlog.dev.plain_traceback(text, error)
-    file.write(many_lines(text.getvalue()))
+    file.write(many_lines(_without_details(text.getvalue())))
+
+
+def _hide_details(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """PostgreSQL's second sentence holds the row that it refused, and with it what a client wrote."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _without_details(value)
+        elif isinstance(value, list):
+            event[name] = [_without_details(one) if isinstance(one, str) else one for one in value]
+    return event
+
+
+def _without_details(text: str) -> str:
+    return _DETAIL.sub(r"\1 (hidden)", text) if "\n" in text else text
 
 
 def _hide_tokens(_: object, __: str, line: Any) -> str:

@@ -62,6 +62,8 @@ class Readiness:
 
     is_ready: bool
     reasons: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    """For each reason the kind that it is of: `stopping`, `stuck`, `restarting`, `restarts` or `unresponsive`."""
     degraded: tuple[str, ...] = ()
     """What does not work while the tree can do its work: a helper that is missing, a problem that an actor has noted."""
 
@@ -117,27 +119,32 @@ def readiness(system: ActorSystem) -> Readiness:
 
     Helpers may be missing. False from the first moment of a shutdown.
     """
-    reasons: list[str] = []
-    degraded: list[str] = []
+    reasons: list[tuple[str, str]] = []
+    degraded: list[tuple[str, str]] = []
     if system.stopping_reason is not None:
-        reasons.append(f"stopping: {system.stopping_reason}")
+        reasons.append(("stopping", f"stopping: {system.stopping_reason}"))
     now = trio.current_time()
     root = () if system.root is None else (system.root,)
     for place in (*root, *system.places()):
         life = place.life
         where = degraded if _helps(place) else reasons
         if place.state is State.STUCK:
-            where.append(f"{place.path} is stuck")
+            where.append(("stuck", f"{place.path} is stuck"))
         elif place.spec.restart is Restart.PERMANENT and (life is None or not life.is_ready):
-            where.append(f"{place.path or 'root'} is {place.state.value}")
+            where.append(("restarting", f"{place.path or 'root'} is {place.state.value}"))
         if isinstance(life, Supervisor) and life.window.is_at_limit(now):
-            where.append(f"{place.path or 'root'} is one restart from giving up")
+            where.append(("restarts", f"{place.path or 'root'} is one restart from giving up"))
         if place.problem is not None:
-            degraded.append(f"{place.path}: {place.problem}")
+            degraded.append(("problem", f"{place.path}: {place.problem}"))
     holder = None if system.loop_watch is None else system.loop_watch.recently_unresponsive()
     if holder is not None:
-        reasons.append(f"{holder} is unresponsive")
-    return Readiness(not reasons, tuple(reasons), tuple(degraded))
+        reasons.append(("unresponsive", f"{holder} is unresponsive"))
+    return Readiness(
+        is_ready=not reasons,
+        reasons=tuple(text for _, text in reasons),
+        words=tuple(word for word, _ in reasons),
+        degraded=tuple(text for _, text in degraded),
+    )
 
 
 def _helps(place: Place | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -54,6 +55,11 @@ def leanvibe() -> None:
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        # So much is looked for from here that every command would end in a stack.
+        sys.exit("leanvibe: the current folder has been removed; change to another one (cd ~) and try again")
     if sys.argv[1:2] == ["serve"]:
         queue_standard_output()
     else:

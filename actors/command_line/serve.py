@@ -24,7 +24,13 @@ from actors.command_line.printing import print_line
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
 from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
 from actors.inference.models.errors import ModelError
-from actors.inspection.server_file import DataFolderBusy, ServerFile, inspection_socket_path, lock_data_folder
+from actors.inspection.server_file import (
+    DataFolderBusy,
+    DataFolderUnsafe,
+    ServerFile,
+    inspection_socket_path,
+    lock_data_folder,
+)
 from actors.queued_output import finish_output
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
@@ -68,7 +74,7 @@ def serve(**options: Any) -> None:
     tls = _tls(settings)
     try:
         lock = lock_data_folder(settings.data_dir)
-    except DataFolderBusy as error:
+    except (DataFolderBusy, DataFolderUnsafe) as error:
         fail(str(error))
     except OSError as error:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")

@@ -23,7 +23,7 @@ from actors.command_line.inspection_socket import ask_socket
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
-from actors.inspection.server_file import DataFolderBusy, lock_data_folder
+from actors.inspection.server_file import DataFolderBusy, DataFolderUnsafe, lock_data_folder
 from actors.refusals import CommandRefused
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
@@ -158,6 +158,8 @@ def _database(settings: Settings) -> Iterator[Connection]:
         lock = lock_data_folder(settings.data_dir)
     except DataFolderBusy as error:
         fail(f"{error}; it is perhaps just starting, so try again")
+    except DataFolderUnsafe as error:
+        fail(str(error))
     except OSError as error:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
     try:

@@ -12,6 +12,7 @@ import structlog
 import trio
 from attrs import define, field
 
+from actors.child_environment import child_environment
 from actors.inference.frames import FrameReader, pack
 
 __all__ = ["WorkerProcess"]
@@ -51,6 +52,7 @@ class WorkerProcess:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
+                    env=child_environment(),
                     start_new_session=True,
                 )
         except BaseException:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from attrs import asdict, frozen
 
 __all__ = [
     "DataFolderBusy",
+    "DataFolderUnsafe",
     "ServerFile",
     "inspection_socket_path",
     "is_locked",
@@ -34,6 +36,10 @@ SOCKET_PATH_BYTES = 100
 
 class DataFolderBusy(Exception):
     """Another server holds the data folder; the text says which."""
+
+
+class DataFolderUnsafe(Exception):
+    """Others may change what is in the data folder; the text says who and what to do."""
 
 
 @frozen(kw_only=True)
@@ -96,8 +102,12 @@ def is_locked(folder: Path) -> bool:
 
 
 def lock_data_folder(folder: Path) -> int:
-    """Hold the folder's exclusive lock until the descriptor is closed. Raises `DataFolderBusy` saying who does."""
+    """Hold the folder's exclusive lock until the descriptor is closed. Raises `DataFolderBusy` saying who does.
+
+    Raises `DataFolderUnsafe` for a folder in which others may put what this server then believes.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_owner(folder)
     descriptor = _open_lock(folder)
     if not _try_lock(descriptor):
         holder = _holder(descriptor)
@@ -115,6 +125,20 @@ def lock_data_folder(folder: Path) -> int:
         # What a killed server left behind names ports that are nobody's now.
         (folder / SERVER_FILE).unlink(missing_ok=True)
     return descriptor
+
+
+def _check_owner(folder: Path) -> None:
+    found = folder.stat()
+    if found.st_mode & 0o002:
+        raise DataFolderUnsafe(
+            f"the data folder {folder} can be changed by every user of this machine (mode {found.st_mode & 0o7777:04o}), and "
+            f"with it conversations and tokens; run chmod 700 {folder}, or give another --data-dir"
+        )
+    # Root is in nobody's way, and in a container often finds folders of others.
+    if found.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
+        raise DataFolderUnsafe(
+            f"the data folder {folder} belongs to another user, who could change what is in it; give another --data-dir"
+        )
 
 
 def _holder(descriptor: int) -> str:
@@ -161,8 +185,13 @@ def inspection_socket_path(folder: Path) -> Path:
 
 
 def _can_make(folder: Path) -> bool:
+    """Whether there is, or can be, such a folder that is ours alone: whoever may write there may answer in our place."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        above = folder.parent.stat()
     except OSError:
         return False
-    return os.access(folder, os.W_OK)
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    is_in_good_hands = above.st_uid in (os.geteuid(), 0) and (not above.st_mode & 0o002 or above.st_mode & stat.S_ISVTX)
+    return bool(is_ours and is_in_good_hands) and os.access(folder, os.W_OK)

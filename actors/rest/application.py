@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,9 +21,9 @@ from actors.rest.framework_connection import FrameworkConnection
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.models import register_models
 from actors.rest.problems import problem
+from actors.rest.readiness import describe_readiness, register_readiness
 from actors.rest.rooms import Rooms
 from actors.rest.try_page import register_try_page
-from actors.storage.messages import DescribeStorage, StorageHealth
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import BadMessage, ErrorCode, NotAnObject, ProtocolFault, TooLarge
 from runtime import ActorDead, AskDeadline, MailboxFull, RuntimeFault
@@ -50,8 +51,8 @@ def make_application(
     Each of ``parts`` registers the routes of one room.
     """
     inference = rooms.inference
-    # quart would serve a folder of files otherwise.
-    app = QuartTrio("leanvibe", static_folder=None)
+    # quart would serve a folder of files otherwise, and ask for the current one, which may be gone.
+    app = QuartTrio("leanvibe", static_folder=None, root_path=str(Path(__file__).parent))
     app.asgi_http_class = FrameworkConnection
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
@@ -69,22 +70,7 @@ def make_application(
         # That this runs at all is the proof: the loop turns and the route was reached.
         return jsonify({"status": "live"})
 
-    @app.get("/health/ready")
-    async def ready() -> Any:
-        tree = readiness()
-        reasons = list(tree.reasons)
-        engine = await describe_engine()
-        if engine.state not in ("ready", "unloaded"):
-            reasons.append(f"engine is {engine.state}: {engine.problem}")
-        if engine.refuses is not None:
-            reasons.append(f"new requests are refused: {engine.refuses}")
-        storage: StorageHealth = await rooms.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
-        if not storage.is_writable:
-            reasons.append(f"storage takes no writes: {storage.problem}")
-        body = jsonify(
-            {"status": "not_ready" if reasons else "ready", "reasons": reasons, "degraded": list(tree.degraded)}
-        )
-        return body, 503 if reasons else 200
+    register_readiness(app, rooms, readiness)
 
     @app.get("/health/mlx")
     async def mlx() -> Any:
@@ -94,19 +80,11 @@ def make_application(
     @app.get("/health")
     async def health() -> Any:
         engine = await describe_engine()
-        tree = readiness()
+        report = await describe_readiness(rooms, readiness())
         status = engine_status(engine)
-        if not tree.is_ready and status in HEALTHY_STATUSES:
+        if any(word != "engine" for word, _ in report.reasons) and status in HEALTHY_STATUSES:
             status = "degraded"
-        return jsonify(
-            {
-                **about,
-                "status": status,
-                "reasons": list(tree.reasons),
-                "degraded": list(tree.degraded),
-                "engine": mlx_health(engine),
-            }
-        )
+        return jsonify({**about, **report.as_data(in_full=True), "status": status, "engine": mlx_health(engine)})
 
     @app.get("/metrics")
     async def metrics() -> Response:

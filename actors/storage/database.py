@@ -32,18 +32,28 @@ _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def database_url(configured: str | None, data_folder: Path) -> URL:
-    """The configured URL, or the file in the data folder. Raises `DatabaseUnusable`."""
+    """The configured URL, or the file in the data folder. Raises `DatabaseUnusable`, whose text never holds the URL: it
+    may have a password.
+    """
     if configured is None:
         return URL.create("sqlite", database=str(data_folder / FILE_NAME))
     try:
         url = make_url(configured)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise DatabaseUnusable("the setting `database` is not a database URL") from error
-    if url.get_backend_name() == "postgresql":
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        raise DatabaseUnusable(
+            "the setting `database` is no database URL; one is postgresql://USER@HOST:5432/NAME or sqlite:////PATH"
+        ) from error
+    if url.drivername in ("postgresql", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() == "sqlite":
+    if url.drivername in ("sqlite", "sqlite+pysqlite"):
+        if url.database in (None, "", ":memory:"):
+            raise DatabaseUnusable("`database` must name a file: what is in memory is gone with the connection")
+        if url.query:
+            raise DatabaseUnusable("`database` may have no options for SQLite; give the path alone")
         return url
-    raise DatabaseUnusable(f"`database` may be sqlite or postgresql, not {url.get_backend_name()}")
+    raise DatabaseUnusable(
+        f"`database` may begin with postgresql:// or sqlite:///, not {url.drivername}://; no other driver is used"
+    )
 
 
 def open_engine(
@@ -74,6 +84,8 @@ def _open_postgresql(url: URL, *, connections: int, holder: str | None) -> Engin
         engine = sqlalchemy.create_engine(
             url,
             pool_size=connections,
+            # They are what clients said, and errors stand in the log.
+            hide_parameters=True,
             max_overflow=0,
             pool_pre_ping=True,
             pool_timeout=BUSY_SECONDS,
@@ -104,6 +116,7 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int, must_exist: bool) 
         url,
         poolclass=QueuePool,
         pool_size=connections,
+        hide_parameters=True,
         max_overflow=0,
         pool_timeout=BUSY_SECONDS,
         # One thread at a time uses a connection; which one changes.

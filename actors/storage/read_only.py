@@ -205,7 +205,9 @@ async def _problem_elsewhere(url: URL) -> str | None:
     command = [sys.executable, "-I", "-S", "-c", _WRITE_NOTHING, str(url.database)]
     try:
         with trio.fail_after(TRY_PROCESS_SECONDS):
-            done = await trio.run_process(command, stdin=b"", capture_stdout=True, capture_stderr=True, check=False)
+            done = await trio.run_process(
+                command, stdin=b"", capture_stdout=True, capture_stderr=True, check=False, env={}
+            )
     except (OSError, trio.TooSlowError) as error:
         return str(error) or "no answer in time"
     if done.returncode == 0:

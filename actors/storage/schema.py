@@ -23,6 +23,7 @@ WAY_OUT = (
     "put back a copy of it (the server makes one, NAME.before-REVISION, before it changes the tables of a file), or "
     "start with another data folder or another `database`"
 )
+REACH = "see that PostgreSQL runs there, and that the setting `database` is right"
 
 
 def prepare_database(url: URL, holder: str | None = None) -> str:
@@ -42,7 +43,7 @@ def prepare_database(url: URL, holder: str | None = None) -> str:
                 had = _revision(connection)
                 problem = schema_problem(connection) if had == NEWEST_REVISION else _problem_of(connection, had)
                 if problem is not None:
-                    raise DatabaseUnusable(f"the database {url.render_as_string()} {problem}; {WAY_OUT}")
+                    raise DatabaseUnusable(f"the database {url.set(query={}).render_as_string()} {problem}; {WAY_OUT}")
                 if had == NEWEST_REVISION:
                     return had
                 if had and url.get_backend_name() == "sqlite":
@@ -52,8 +53,13 @@ def prepare_database(url: URL, holder: str | None = None) -> str:
     except sqlalchemy.exc.SQLAlchemyError as error:
         cause = error.__cause__ or error
         if isinstance(cause, DatabaseHeld):
-            raise DatabaseHeld(f"the database {url.render_as_string()}: {cause}") from None
-        raise DatabaseUnusable(f"the database {url.render_as_string()} cannot be used: {cause}; {WAY_OUT}") from error
+            raise DatabaseHeld(f"the database {url.set(query={}).render_as_string()}: {cause}") from None
+        said = " ".join(str(cause).split())
+        # A server of PostgreSQL that does not answer is mended by no copy.
+        way_out = WAY_OUT if url.get_backend_name() == "sqlite" else REACH
+        raise DatabaseUnusable(
+            f"the database {url.set(query={}).render_as_string()} cannot be used: {said}; {way_out}"
+        ) from error
     finally:
         engine.dispose()
 

@@ -1,0 +1,85 @@
+"""`/health/ready`: what the server cannot do now, in a word for whoever asks, and in full for who may know more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from quart import jsonify
+from quart_trio import QuartTrio
+
+from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.refusals import CommandRefused
+from actors.rest.rooms import Rooms, identity
+from actors.storage.messages import DescribeStorage, StorageHealth
+from runtime import RuntimeFault
+from runtime.inspection import Readiness
+
+__all__ = ["ReadinessReport", "describe_readiness", "register_readiness"]
+
+HEALTH_SECONDS = 1.0
+
+
+@define
+class ReadinessReport:
+    """Pairs of a word and a sentence."""
+
+    reasons: list[tuple[str, str]] = field(factory=list)
+    """Why questions cannot be answered now, or nothing be kept."""
+    degraded: list[tuple[str, str]] = field(factory=list)
+    """What else does not work."""
+
+    def as_data(self, *, in_full: bool) -> dict[str, Any]:
+        """The body of the answer; without ``in_full`` it names no part of the server, no path and no address."""
+        index = 1 if in_full else 0
+        data: dict[str, Any] = {
+            "status": "not_ready" if self.reasons else "ready",
+            # Each word once.
+            "reasons": list(dict.fromkeys(one[index] for one in self.reasons)),
+        }
+        if self.degraded:
+            data["degraded"] = list(dict.fromkeys(one[index] for one in self.degraded))
+        return data
+
+
+async def describe_readiness(rooms: Rooms, tree: Readiness) -> ReadinessReport:
+    """Ask those who know. A room that does not answer is a reason as well."""
+    report = ReadinessReport(
+        list(zip(tree.words, tree.reasons, strict=True)), [("helper", one) for one in tree.degraded]
+    )
+    try:
+        engine: EngineHealth = await rooms.inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
+    except RuntimeFault as error:
+        report.reasons.append(("engine", f"the engine cannot be described: {error}"))
+    else:
+        if engine.state not in ("ready", "unloaded"):
+            report.reasons.append(("engine", f"engine is {engine.state}: {engine.problem}"))
+        if engine.refuses is not None:
+            report.reasons.append(("capacity", f"new requests are refused: {engine.refuses}"))
+    try:
+        storage: StorageHealth = await rooms.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
+    except RuntimeFault as error:
+        report.reasons.append(("storage", f"storage cannot be described: {error}"))
+    else:
+        if not storage.is_writable:
+            report.reasons.append(("storage", f"storage takes no writes: {storage.problem}"))
+    return report
+
+
+def register_readiness(app: QuartTrio, rooms: Rooms, readiness: Callable[[], Readiness]) -> None:
+    """The route. ``readiness`` reads the runtime's records and never waits."""
+
+    @app.get("/health/ready")
+    async def ready() -> Any:
+        report = await describe_readiness(rooms, readiness())
+        return jsonify(report.as_data(in_full=await _may_know(rooms))), 503 if report.reasons else 200
+
+
+async def _may_know(rooms: Rooms) -> bool:
+    """Whether details are for this asker: with a token, or where nobody needs one."""
+    try:
+        await identity(rooms)
+    except (CommandRefused, RuntimeFault):
+        return False
+    return True
