@@ -101,7 +101,16 @@ class RequestProtocol(H11Protocol):
             if self.connection.their_state is h11.SEND_BODY:
                 # Answered before the body has come: what follows of it is no request.
                 headers.append((b"connection", b"close"))
+            body = b""
+            if event.status_code == 500 and (b"content-length", b"0") in headers:
+                # hypercorn's own word for an application that failed.
+                body, told = self._refusal(500, None)
+                headers = [one for one in headers if one[0] not in (b"content-length", b"connection")] + told
             event = Response(stream_id=event.stream_id, headers=headers, status_code=event.status_code)
+            await super().stream_send(event)
+            if body and self._request is not None and self._request.method != b"HEAD":
+                await self._send_h11_event(h11.Data(data=body))
+            return
         await super().stream_send(event)
 
     async def refuse(self, error: h11.RemoteProtocolError) -> None:
@@ -136,6 +145,22 @@ class RequestProtocol(H11Protocol):
         if self.connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         refusal, self.connection.refusal = self.connection.refusal, None
+        body, headers = self._refusal(status_code, refusal)
+        headers += [
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-request-id", self._request_id),
+            *self.config.response_headers("h11"),
+        ]
+        events: list[Any] = [h11.Response(status_code=status_code, headers=headers), h11.EndOfMessage()]
+        if self._request is None or self._request.method != b"HEAD":
+            events.insert(1, h11.Data(data=body))
+        # In one piece: many a client takes what comes first for all of it.
+        await self.send(RawData(data=b"".join(self.connection.send(one) or b"" for one in events)))
+
+    def _refusal(
+        self, status_code: int, refusal: h11.RemoteProtocolError | None
+    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Body and header lines of an answer that ends the connection."""
         code, words = _WORDS.get(status_code, _WORDS[400])
         field = None
         if isinstance(refusal, HeadRefused):
@@ -149,16 +174,10 @@ class RequestProtocol(H11Protocol):
             (b"content-type", kind),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
-            (b"x-content-type-options", b"nosniff"),
-            (b"x-request-id", self._request_id),
-            *([(b"allow", ", ".join(METHODS).encode())] if status_code == 405 else []),
-            *self.config.response_headers("h11"),
         ]
-        events: list[Any] = [h11.Response(status_code=status_code, headers=headers), h11.EndOfMessage()]
-        if self._request is None or self._request.method != b"HEAD":
-            events.insert(1, h11.Data(data=body))
-        # In one piece: many a client takes what comes first for all of it.
-        await self.send(RawData(data=b"".join(self.connection.send(one) or b"" for one in events)))
+        if status_code == 405:
+            headers.append((b"allow", ", ".join(METHODS).encode()))
+        return body, headers
 
 
 def _new_request_id() -> bytes:

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.rest import http_connection, open_connections
+from actors.rest.framework_connection import FrameworkConnection
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from tests.rest.test_slow_clients import connect, read_to_end
 from tests.server_fixture import RunningServer, eventually, running_server
@@ -283,3 +284,20 @@ async def test_a_client_that_ended_its_half_may_wait_and_one_that_has_gone_is_le
         return await waiting() == 0
 
     await eventually(has_been_let_go)
+
+
+async def test_an_application_that_fails_altogether_is_a_problem_too(
+    engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("no handler of errors is in reach")
+
+    monkeypatch.setattr(FrameworkConnection, "handle_request", fail)
+    async with engineless_server.http() as http:
+        answer = await http.get("/health/live")
+        assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+        assert answer.headers["connection"] == "close"
+        assert answer.json()["code"] == "internal"
+        assert "reach" not in answer.text
+        assert (await http.head("/health/live")).status_code == 500
+        assert (await http.get("/v1/models")).json()["error"]["type"] == "server_error"
