@@ -8,6 +8,7 @@ first. A SQLite file that the settings name, outside of the data folder's lock, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -26,6 +27,7 @@ __all__ = ["hold_session", "holder_name", "holding_file"]
 LOCK_KEY = int.from_bytes(hashlib.blake2b(b"leanvibe: the server that writes", digest_size=8).digest(), signed=True)
 NAME_BYTES = 63
 """As much of an application's name PostgreSQL keeps."""
+_TAKES_NOTHING = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 _TRY = f"SELECT pg_try_advisory_lock({LOCK_KEY})"
 # Of a key of 64 bits the upper half stands in `classid`, the lower in `objid`.
 _HOLDER = f"""
@@ -74,8 +76,15 @@ def holding_file(url: URL, holder: str, *, is_guarded: bool) -> Iterator[None]:
         yield
         return
     path = Path(f"{url.database}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _TAKES_NOTHING:
+            raise
+        # Where no file can be made nobody writes to the database either, and what is there can be read by all.
+        yield
+        return
     try:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,8 +93,9 @@ def holding_file(url: URL, holder: str, *, is_guarded: bool) -> Iterator[None]:
             raise DatabaseHeld(
                 f"the server at {name} uses the database {url.database}; stop it, or give this one a database of its own"
             ) from None
-        os.ftruncate(opened, 0)
-        os.pwrite(opened, holder.encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(opened, 0)
+            os.pwrite(opened, holder.encode(), 0)
         yield
     finally:
         # Left there: who removed it could remove the one that another has just locked.

@@ -1,5 +1,7 @@
 """One server at a time on one database: a second one is told who has it, and a lost lock means no more writes."""
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,7 +151,7 @@ async def _is_sound(room: StorageRoom) -> bool:
     return await problem(room) is None
 
 
-async def test_a_file_that_the_settings_name_is_held_by_one_server(tmp_path: Path) -> None:
+def test_a_file_that_the_settings_name_is_held_by_one_server(tmp_path: Path) -> None:
     url = database_url(f"sqlite:///{tmp_path}/shared.sqlite3", tmp_path)
     with holding_file(url, FIRST, is_guarded=False):
         with (
@@ -160,4 +162,26 @@ async def test_a_file_that_the_settings_name_is_held_by_one_server(tmp_path: Pat
         with holding_file(url, SECOND, is_guarded=True):
             pass
     with holding_file(url, SECOND, is_guarded=False):
+        pass
+
+
+@pytest.mark.parametrize(("call", "fault"), [("open", errno.EROFS), ("open", errno.ENOSPC), ("pwrite", errno.ENOSPC)])
+def test_a_disk_that_takes_nothing_keeps_no_server_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, fault: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(os, call, refuse)
+    with holding_file(database_url(f"sqlite:///{tmp_path}/shared.sqlite3", tmp_path), FIRST, is_guarded=False):
+        pass
+
+
+def test_a_folder_that_may_not_be_written_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    url = database_url(f"sqlite:///{tmp_path}/shared.sqlite3", tmp_path)
+    with pytest.raises(PermissionError), holding_file(url, FIRST, is_guarded=False):
         pass
