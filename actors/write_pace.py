@@ -89,15 +89,23 @@ class PacedStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
+        self._is_sending = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See `send_paced`."""
-        await send_paced(self._stream, data)
+        self._is_sending = True
+        try:
+            await send_paced(self._stream, data)
+        finally:
+            self._is_sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
+        """End our half. Raises `trio.BusyResourceError` within a write, whose rest would never go out."""
+        if self._is_sending:
+            raise trio.BusyResourceError("something is being sent")
         await self._stream.send_eof()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:

@@ -21,12 +21,12 @@ from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
 
 from actors.rest.http_protocol import RequestProtocol
+from actors.write_pace import ReaderTooSlow
 
 __all__ = ["DeadlineTCPServer"]
 
 _log = structlog.get_logger("rest")
 
-WRITE_SECONDS = 10.0
 HEAD_SECONDS = 10.0
 """From a request's first byte, or from the connection, to the end of its head; with TLS, also from there to here."""
 BODY_SECONDS = 30.0
@@ -81,15 +81,14 @@ class DeadlineTCPServer(TCPServer):
         async with self.send_lock:
             try:
                 # Shielded as in hypercorn, because half a response must not be followed by another.
-                with trio.move_on_after(WRITE_SECONDS, shield=True) as scope:
+                with trio.CancelScope(shield=True):
                     await self.stream.send_all(event.data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.protocol.handle(Closed())
-                return
-            if scope.cancelled_caught:
-                _log.info("reader too slow, connection aborted")
+            except ReaderTooSlow as error:
+                _log.info("reader too slow, connection aborted", detail=str(error))
                 self._is_reset = True
                 await trio.aclose_forcefully(self.stream)
+                await self.protocol.handle(Closed())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:

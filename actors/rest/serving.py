@@ -25,6 +25,7 @@ from actors.rest.exchanges import IN_FLIGHT, Exchanges
 from actors.rest.http_connection import DeadlineTCPServer
 from actors.rest.open_connections import OpenConnections, address_of
 from actors.rest.request_heads import HEAD_BYTES
+from actors.write_pace import PacedStream
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
 __all__ = ["AT_END", "serve_http"]
@@ -151,9 +152,10 @@ async def serve_http(
             return
         try:
             # Without a farewell of TLS: it could wait for a peer that takes nothing.
-            secured = tls and trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+            paced = PacedStream(stream)
+            secured = tls and trio.SSLStream(paced, tls, server_side=True, https_compatible=True)
             # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
-            server = DeadlineTCPServer(partial(answer, stream), config, context, {}, secured or stream)  # type: ignore[arg-type]
+            server = DeadlineTCPServer(partial(answer, stream), config, context, {}, secured or paced)  # type: ignore[arg-type]
             connections.add(stream, server, address)
             await server
         except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others

@@ -200,6 +200,9 @@ async def test_fr2_whoever_asks_faster_than_it_reads_is_answered_all_the_same(tm
             return bool(found > 240_000)
 
         await eventually(is_held_back)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        held = (await server.snapshot(server.connections()[-1]))["outbox_answer_bytes"]
+        assert held < 400_000, "what waits is bounded"
         assert (await other.ask("ping", "p", 1))["type"] == "pong"
         messages = await read_messages(deaf, lambda one: one.get("re") == "24")
         assert [one["re"] for one in messages if one["type"] == "pong"] == [str(number) for number in range(25)]

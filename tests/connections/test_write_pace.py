@@ -167,6 +167,29 @@ async def test_fr5_a_slow_link_sees_its_board(mock_clock: MockClock, tmp_path: P
         assert len(board["data"]["tasks"]) == 20
 
 
+@pytest.mark.integration
+async def test_fr5_a_slow_link_sees_its_board_over_rest_as_well(mock_clock: MockClock, tmp_path: Path) -> None:
+    async with running_server(tmp_path, send_buffer_bytes=4096) as server:
+        async with server.http() as http:
+            for number in range(20):
+                made = await http.post("/tasks/me", json={"title": f"t{number}", "description": "d" * 8000})
+                assert made.status_code == 201
+        plain = trio.socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        await plain.connect(("127.0.0.1", int(server.about.rest_url.rsplit(":", 1)[1])))
+        async with trio.SocketStream(plain) as stream:
+            await stream.send_all(b"GET /tasks/me?limit=100 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            received = await stream.receive_some(1000)
+            for _ in range(60):
+                for _ in range(2):
+                    received += read_now(stream, 2000)
+                    await wait_all_tasks_blocked(0.001)
+                await pass_seconds(mock_clock, 1)
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert len(json.loads(body)["tasks"]) == 20
+
+
 @pytest.mark.websocket
 @pytest.mark.integration
 async def test_fr6_a_ping_of_rfc_6455_is_a_sign_of_life(mock_clock: MockClock, server: RunningServer) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
+from actors import write_pace
 from actors.access.messages import CreateToken, ForgetTokens, MadeToken, RevokeToken
-from actors.rest import http_connection
 from tests.rest.test_slow_clients import connect, read_to_end
 from tests.server_fixture import RunningServer, eventually, running_server
 
@@ -76,7 +76,7 @@ async def test_a_download_is_cut_when_its_token_ends(
 ) -> None:
     """Cut, and not ended: nobody may take a part for the whole. That holds for one who does not read, too."""
     # By this alone nothing would end here.
-    monkeypatch.setattr(http_connection, "WRITE_SECONDS", 600.0)
+    monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 600.0)
     token = await made_token(full_server)
     async with await connect(full_server) as stream:
         stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)

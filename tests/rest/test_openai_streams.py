@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import write_pace
 from actors.rest import http_connection
 from tests.server_fixture import RunningServer, count_to, eventually, running_server
 
@@ -145,7 +146,7 @@ def _state(pid: int) -> str:
 async def test_a_reader_that_takes_nothing_is_cut_at_the_write_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_connection, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 0.3)
     async with (
         running_server(tmp_path, send_buffer_bytes=4096, mock_step_seconds=0.0005) as server,
         stalled_curl(server, tmp_path) as curl,

@@ -373,9 +373,9 @@ async def test_a_reader_that_never_reads_does_not_hold_up_the_shutdown(tmp_path:
 async def test_a_reader_that_never_reads_is_dropped_and_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.rest import http_connection
+    from actors import write_pace
 
-    monkeypatch.setattr(http_connection, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 0.2)
     async with running_server(tmp_path) as server:
         port = int(server.about.rest_url.rsplit(":", 1)[1])
         async with await trio.open_tcp_stream("127.0.0.1", port) as deaf:
