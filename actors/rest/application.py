@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.memory_ceiling import note_shortage
 from actors.refusals import CommandRefused
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
@@ -144,6 +145,11 @@ def _register_errors(app: QuartTrio) -> None:
             if name == "Allow":
                 response.headers[name] = value
         return response
+
+    @app.errorhandler(MemoryError)
+    async def no_memory(_: MemoryError) -> Response:
+        note_shortage()
+        return problem(ErrorCode.OVERLOADED, "the server has no memory for this now", retry_after_ms=5000)
 
     @app.errorhandler(Exception)
     async def unexpected(error: Exception) -> Response:

@@ -10,6 +10,7 @@ from quart import jsonify
 from quart_trio import QuartTrio
 
 from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.memory_ceiling import memory_problem
 from actors.refusals import CommandRefused
 from actors.rest.rooms import Rooms, identity
 from actors.storage.messages import DescribeStorage, StorageHealth
@@ -64,6 +65,9 @@ async def describe_readiness(rooms: Rooms, tree: Readiness) -> ReadinessReport:
     else:
         if not storage.is_writable:
             report.reasons.append(("storage", f"storage takes no writes: {storage.problem}"))
+    shortage = memory_problem()
+    if shortage is not None:
+        report.reasons.append(("memory", f"new work finds no memory: {shortage}"))
     return report
 
 

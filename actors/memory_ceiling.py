@@ -1,0 +1,60 @@
+"""How near this process is to a limit of its memory, at which it would still live and could do nothing new."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+
+__all__ = ["memory_problem", "note_shortage"]
+
+MEBIBYTE = 1024 * 1024
+LEAST_ADDRESS_SPACE = 24 * MEBIBYTE
+"""A thread's stack and its part of the heap, and a body of the largest size with what is made of it."""
+LEAST_GROUP_BYTES = 16 * MEBIBYTE
+REMEMBERED_SECONDS = 10.0
+_GROUP = Path("/sys/fs/cgroup")
+
+_shortages: list[float] = []
+
+
+def note_shortage() -> None:
+    """Something could not be done for want of memory just now."""
+    _shortages[:] = [time.monotonic()]
+
+
+def memory_problem() -> str | None:
+    """Why new work would find no memory; None where it would, or where no limit is set."""
+    left = _address_space_left()
+    if left is not None and left < LEAST_ADDRESS_SPACE:
+        return f"{max(0, left) // MEBIBYTE} MiB are left under the limit of this process's address space (ulimit -v)"
+    left = _group_bytes_left(_GROUP)
+    if left is not None and left < LEAST_GROUP_BYTES:
+        return f"{max(0, left) // MEBIBYTE} MiB are left under the memory limit of this control group"
+    if _shortages and time.monotonic() - _shortages[0] < REMEMBERED_SECONDS:
+        return "a request was given up for want of memory within the last ten seconds"
+    return None
+
+
+def _address_space_left() -> int | None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return limit - pages * resource.getpagesize()
+
+
+def _group_bytes_left(group: Path) -> int | None:
+    """What the container's control group (version 2) leaves; the cache of files is given back when it is wanted."""
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        if limit == "max":
+            return None
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        counts = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        return int(limit) - used + int(counts.get("inactive_file", 0)) + int(counts.get("active_file", 0))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,95 @@
+"""A server at the limit of its memory: it says so, does not become a zombie, and ends when it is told to."""
+
+from __future__ import annotations
+
+import http.client
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from actors import memory_ceiling
+from tests.system.serving_process import REPOSITORY, start_server, wait_for
+
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs macOS's own way to measure")
+def test_op_a_process_near_the_limit_of_its_address_space_says_so() -> None:
+    program = """
+        import resource, sys
+        from pathlib import Path
+        from actors.memory_ceiling import memory_problem
+        assert memory_problem() is None
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + 1024 * 2**20, resource.RLIM_INFINITY))
+        assert memory_problem() is None
+        resource.setrlimit(resource.RLIMIT_AS, (size + 8 * 2**20, resource.RLIM_INFINITY))
+        print(memory_problem())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert "MiB are left under the limit of this process's address space" in done.stdout
+
+
+def test_op_a_control_group_that_is_nearly_full_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text(f"{100 * MEBIBYTE}\n")
+    (tmp_path / "memory.current").write_text(f"{95 * MEBIBYTE}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {10 * MEBIBYTE}\nactive_file 0\n")
+    assert memory_ceiling._group_bytes_left(tmp_path) == 15 * MEBIBYTE
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_ceiling._group_bytes_left(tmp_path) is None
+
+
+def test_op_a_shortage_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_ceiling, "_shortages", [])
+    assert memory_ceiling.memory_problem() is None
+    memory_ceiling.note_shortage()
+    assert "want of memory" in str(memory_ceiling.memory_problem())
+    memory_ceiling._shortages[0] -= memory_ceiling.REMEMBERED_SECONDS
+    assert memory_ceiling.memory_problem() is None
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs macOS's own way to limit another process")
+def test_op_a_server_at_its_memory_ceiling_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    with start_server(tmp_path, LEANVIBE_DRAIN_SECONDS="1") as server:
+        server.until_ready()
+        pid = server.process.pid
+        port = int(server.about["rest_url"].rpartition(":")[2])
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + 20 * MEBIBYTE
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+        def get(path: str, body: bytes | None = None) -> tuple[int, str]:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            try:
+                connection.request("GET" if body is None else "POST", path, body)
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode()
+            finally:
+                connection.close()
+
+        status, said = get("/health/ready")
+        assert status == 503
+        assert "new work finds no memory" in said
+        body = b'{"type":"message","content":"' + b"a" * 1_000_000 + b'","max_tokens":2}'
+
+        def one(_: int) -> None:
+            with suppress(OSError, http.client.HTTPException):
+                get("/ai/process", body)
+
+        with ThreadPoolExecutor(30) as clients:
+            list(clients.map(one, range(60)))
+        assert server.process.poll() is None, "it lives"
+        wait_for(lambda: get("/health/live")[0] == 200, what="an answer")
+        server.process.send_signal(signal.SIGTERM)
+        # The drain and ten seconds, on a busy machine a little more.
+        server.process.wait(25)
