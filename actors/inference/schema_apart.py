@@ -15,8 +15,9 @@ from actors.inference.schema_references import References
 
 __all__ = ["Apart"]
 
-DEPTH = 6
-MAXIMUM_WORK = 50_000
+DEPTH = 5
+MAXIMUM_WORK = 100_000
+"""Schemas looked at for one whole schema: a quarter of a second."""
 Conjuncts = tuple[Any, ...]
 """Schemas that all hold for one value; False is one that holds for none."""
 
@@ -31,6 +32,9 @@ class Apart:
     def exclusions(self, base: Any, own: Any, others: Iterable[Any]) -> list[dict[str, Any]] | None:
         """What ``own`` must fulfil besides, given ``base``, so that none of the others fits; None where nothing is enough."""
         more: list[dict[str, Any]] = []
+        others = list(others)
+        if self._are_constants([own, *others]):
+            return more
         for other in others:
             mine, theirs = self._all(base, own, *more), self._all(base, other)
             if self.are_apart(mine, theirs):
@@ -40,6 +44,16 @@ class Apart:
                 return None
             more.append(excluding)
         return more
+
+    def _are_constants(self, schemas: list[Any]) -> bool:
+        """Whether all list their values, each another; so long lists of names are known at once."""
+        seen: set[str] = set()
+        for one in schemas:
+            values = _values([one]) if isinstance(one, dict) else None
+            if values is None or not all(isinstance(value, str) for value in values) or not seen.isdisjoint(values):
+                return False
+            seen.update(values)
+        return True
 
     def _excluding(self, mine: Conjuncts, theirs: Conjuncts) -> dict[str, Any] | None:
         mine_required = _required(mine)
@@ -59,7 +73,7 @@ class Apart:
 
     def are_apart(self, first: Conjuncts, second: Conjuncts, depth: int = DEPTH) -> bool:
         """Whether it is certain that no value fits both."""
-        self._work_left -= 1
+        self._work_left -= len(first) + len(second)
         if False in first or False in second:
             return True
         if depth == 0 or self._work_left < 0:
@@ -71,10 +85,11 @@ class Apart:
             values = _values(mine)
             if values is not None and not any(self._may_fit(theirs, one, depth) for one in values):
                 return True
+        if both == {"object"} and self._objects_apart(first, second, depth):
+            return True
+        for mine, theirs in ((first, second), (second, first)):
             if self._all_alternatives_apart(mine, theirs, depth):
                 return True
-        if both == {"object"}:
-            return self._objects_apart(first, second, depth)
         if both == {"number"}:
             return _bounds_apart(first, second, "minimum", "maximum") or _bounds_apart(
                 second, first, "minimum", "maximum"
@@ -90,17 +105,21 @@ class Apart:
         return False
 
     def _all_alternatives_apart(self, mine: Conjuncts, theirs: Conjuncts, depth: int) -> bool:
-        for one in mine:
+        for place, one in enumerate(mine):
             for name in ("anyOf", "oneOf"):
                 listed = one.get(name)
-                if isinstance(listed, list) and listed:
-                    rest = [
-                        {key: value for key, value in other.items() if key != name or other is not one}
-                        for other in mine
-                    ]
-                    if all(self.are_apart(self._all(*rest, branch), theirs, depth - 1) for branch in listed):
-                        return True
+                if not isinstance(listed, list) or not listed:
+                    continue
+                rest = (*mine[:place], {key: value for key, value in one.items() if key != name}, *mine[place + 1 :])
+                if all(self._is_branch_apart(rest, branch, theirs, depth - 1) for branch in listed):
+                    return True
         return False
+
+    def _is_branch_apart(self, rest: Conjuncts, branch: Any, theirs: Conjuncts, depth: int) -> bool:
+        if self._work_left < 0:
+            return False
+        more = self._all(branch)
+        return False in more or self.are_apart((*rest, *more), theirs, depth)
 
     def _objects_apart(self, first: Conjuncts, second: Conjuncts, depth: int) -> bool:
         names = [*_required(first), *_required(second)]

@@ -57,7 +57,10 @@ FOLLOWED: dict[str, Any] = {
         "$defs": {"t": {"$id": "part.json", **_COUNT}},
         **_closed("a", a={"$ref": "part.json"}),
     },
-    "root reference": {"$ref": "#/$defs/Node", "$defs": {"Node": _closed("v", v=_COUNT, next={"$ref": "#/$defs/Node"})}},
+    "root reference": {
+        "$ref": "#/$defs/Node",
+        "$defs": {"Node": _closed("v", v=_COUNT, next={"$ref": "#/$defs/Node"})},
+    },
     "recursive list": {"type": "array", "items": {"$ref": "#"}},
     "recursive with null": {
         "$defs": {"Node": _closed("next", next={"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]})},
@@ -68,7 +71,9 @@ FOLLOWED: dict[str, Any] = {
         "anyOf": [{"$ref": "#/$defs/Loop"}, _COUNT],
     },
     "unknown format": {"type": "string", "format": "phone", "maxLength": 8},
-    "formats of numbers": _closed("a", a={"type": "integer", "format": "int64"}, b={"type": "number", "format": "double"}),
+    "formats of numbers": _closed(
+        "a", a={"type": "integer", "format": "int64"}, b={"type": "number", "format": "double"}
+    ),
     "format and length": {"type": "string", "format": "uri", "maxLength": 10},
     "annotations": {
         **_closed("a", a={**_TEXT, "examples": ["x"], "deprecated": True, "example": 1, "xml": {}, "x-order": 3}),
@@ -96,15 +101,21 @@ FOLLOWED: dict[str, Any] = {
             },
         ),
     },
-    "union by type": {"oneOf": [{"type": "string", "maxLength": 3}, {"type": "array", "items": _COUNT}, {"type": "null"}]},
+    "union by type": {
+        "oneOf": [{"type": "string", "maxLength": 3}, {"type": "array", "items": _COUNT}, {"type": "null"}]
+    },
     "union by required": {**_object(a=_COUNT, b=_COUNT), "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
     "union by what is closed": {"oneOf": [_closed("a", a=_COUNT), _closed("b", b=_COUNT)]},
     "union by range": {"oneOf": [{"type": "integer", "maximum": -1}, {"type": "integer", "minimum": 1}]},
     "union of constants": {"oneOf": [{"const": "a", "title": "A"}, {"const": "b"}, {"const": 1}]},
     "union that overlaps": {"oneOf": [_object("a", a=_COUNT), _object("b", b=_COUNT)]},
-    "union by length": {"oneOf": [{"type": "string", "maxLength": 2}, {"type": "string", "minLength": 3, "maxLength": 6}]},
+    "union by length": {
+        "oneOf": [{"type": "string", "maxLength": 2}, {"type": "string", "minLength": 3, "maxLength": 6}]
+    },
     "exclusive constants": {"oneOf": [{"enum": ["a", "b"]}, {"type": "string", "pattern": "^[0-9]+$"}]},
-    "unique words": _closed("tags", tags={"type": "array", "items": {"enum": ["a", "b", "ab"]}, "uniqueItems": True, "minItems": 2}),
+    "unique words": _closed(
+        "tags", tags={"type": "array", "items": {"enum": ["a", "b", "ab"]}, "uniqueItems": True, "minItems": 2}
+    ),
     "unique strings": _closed("tags", tags={"type": "array", "items": _TEXT, "uniqueItems": True, "minItems": 2}),
     "unique objects": {"type": "array", "items": _closed("a", a=_COUNT), "uniqueItems": True},
     "contains": {"type": "array", "contains": {"const": 3}, "items": {"type": "integer"}, "maxItems": 4},

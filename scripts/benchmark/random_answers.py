@@ -12,6 +12,7 @@ import jsonschema
 import msgspec
 import numpy
 
+from actors.inference.answer_scan import AnswerScan
 from actors.inference.grammar import Grammars
 from actors.inference.text.text_model import CheckpointText
 
@@ -32,30 +33,35 @@ class RandomAnswers:
         """A token that ends an answer."""
         self.grammars = Grammars(folder / "tokenizer.json", self.text.vocabulary_size, self._stops)
         contents = [self.text.token_text(one).content or b"" for one in range(self.text.vocabulary_size)]
-        self._closing = numpy.array([one[:1] in (b'"', b"}", b"]") for one in contents])
+        self._contents = contents
+        self._closing = {
+            is_in_string: numpy.array([one[:1] in ((b'"',) if is_in_string else (b"}", b"]")) for one in contents])
+            for is_in_string in (False, True)
+        }
         self._plain = numpy.array([0 < len(one) <= 4 and one.isascii() for one in contents])
 
     def answer(self, followed: Any, seed: int, most_tokens: int = 1500) -> tuple[str, bool]:
         """The text, and whether it came to its end."""
         draw = random.Random(seed)
         matcher = self.grammars.matcher(followed, [])
-        detokenizer, told = self.text.detokenizer(), ""
+        detokenizer, told, scan = self.text.detokenizer(), "", AnswerScan()
         for count in range(most_tokens):
-            allowed = numpy.unpackbits(matcher.mask().view(numpy.uint8), bitorder="little")[: len(self._closing)] == 1
+            allowed = numpy.unpackbits(matcher.mask().view(numpy.uint8), bitorder="little")[: len(self._contents)] == 1
             may_stop = [one for one in self._stops if allowed[one]]
-            ids = self._worth(allowed, draw, is_late=count > HURRIES_AFTER)
+            ids = self._worth(allowed, draw, scan.is_in_string, is_late=count > HURRIES_AFTER)
             if may_stop and (count > HURRIES_AFTER or draw.random() < 0.4 or not ids):
                 return told + detokenizer.finish(), True
             token_id = draw.choice(ids)
             matcher.take(token_id)
+            scan.take(self._contents[token_id])
             told += detokenizer.feed(token_id)
         return told, False
 
-    def _worth(self, allowed: Any, draw: random.Random, *, is_late: bool) -> Sequence[int]:
+    def _worth(self, allowed: Any, draw: random.Random, is_in_string: bool, *, is_late: bool) -> Sequence[int]:
         """Tokens to draw from: mostly such as bring the answer on, now and then any."""
         allowed = allowed.copy()
         allowed[self._stops] = False
-        closing = allowed & self._closing
+        closing = allowed & self._closing[is_in_string]
         if closing.any() and (is_late or draw.random() < 0.3):
             return list(closing.nonzero()[0].tolist())
         plain = allowed & self._plain

@@ -146,3 +146,13 @@ def test_options_of_the_engine_are_not_taken_from_a_client(answers: RandomAnswer
     for text in ('{"a"=>[1;2];"b"=>null}', '{"a": [1, 2], "b": null}'):
         assert not _allows(answers, schema, text)
         assert not _allows(answers, {"type": "object", "properties": {"x": inner}}, '{"x":{"b"=>1}}')
+
+
+def test_many_alternatives_are_told_apart(answers: RandomAnswers) -> None:
+    names = [f"name {number}" for number in range(300)]
+    answers.grammars.check({"oneOf": [{"const": one, "title": one} for one in names]})
+    kinds = [
+        {"type": "object", "properties": {"kind": {"const": one}, "n": {"type": "integer"}}, "required": ["kind"]}
+        for one in names[:60]
+    ]
+    answers.grammars.check({"oneOf": kinds})
