@@ -8,6 +8,7 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
+from actors.rest.entry import PUBLIC_PATHS
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.nonsense import NonsenseLedger, Sender
 from actors.rest.open_connections import network_of
@@ -42,7 +43,7 @@ def register_bodies(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.before_request
     async def judge_body() -> Response | None:
-        if not _has_body() or request.url_rule is None:
+        if not _has_body() or request.url_rule is None or request.path in PUBLIC_PATHS:
             return None
         sender = _sender(await identity(rooms, (request.view_args or {}).get("client_id")))
         g.sender = sender
