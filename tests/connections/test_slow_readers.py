@@ -167,6 +167,8 @@ async def test_fr3_an_answer_that_does_not_fit_is_fetched_from_where_it_is_kept(
             return bool((await server.snapshot("inference/inference"))["finished"] == {"stop": 1})
 
         await eventually(is_over)
+        waiting = (await server.snapshot(server.connections()[0]))["outbox_bytes"]
+        assert waiting <= 20_000, "what waits is bounded"
         answer = [
             one
             for one in await read_messages(deaf, lambda one: one["type"] == "done")
