@@ -134,6 +134,7 @@ class _Preparation:
     def _text(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
         made: dict[str, Any] = {}
         pattern, form = schema.get("pattern"), schema.get("format")
+        form = form if isinstance(form, str) else None
         if pattern is not None:
             made["pattern"] = _checked_pattern(pattern, f"{path}/pattern")
         # A form that meets other rules may leave nothing; it is an annotation, and the others are not.

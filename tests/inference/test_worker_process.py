@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -293,3 +294,38 @@ def test_jd7_what_a_schema_takes_to_prepare_delays_its_own_row_alone(tmp_path: P
         assert failed == [[4, "on purpose", "invalid_field"]]
         one.send("admit", admission(5, "hello"))
         assert one.answer(5) == (HELLO, "stop")
+
+
+STUCK_AFTER_A_WHILE = """
+import sys
+from actors.inference.bad_schema import BadSchema
+from actors.inference.worker import __main__ as worker
+from actors.inference.worker.mock import MockStepper
+
+class Matcher:
+    masks = 0
+
+    def mask(self):
+        self.masks += 1
+        if self.masks > 3:
+            raise BadSchema("too complex on purpose")
+        return [2**32 - 1] * 9
+
+    def take(self, token_id):
+        pass
+
+MockStepper.prepare = lambda self, row: Matcher()
+sys.exit(worker.main())
+"""
+
+
+def test_jd7_a_schema_that_cannot_be_followed_any_further_ends_its_own_row() -> None:
+    with worker(code=STUCK_AFTER_A_WHILE, step_seconds=0.005) as one:
+        one.send("admit", admission(1, "count to 100"))
+        one.send("admit", admission(2, "hello", response_schema="{}"))
+        failed: list[Any] = []
+        while not failed:
+            name, content = one.next() or ("", {})
+            failed = content["failed"] if name == "step" else []
+        assert failed == [[2, "too complex on purpose", "invalid_field"]]
+        assert one.answer(1)[1] == "stop"

@@ -20,6 +20,7 @@ from actors.inference.frames import FrameReader, pack
 from actors.inference.sandbox.limits import JobLimits
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.text_model import CheckpointText, MockText
+from actors.inference.text.token_text import NativePanic
 from protocol.commands import ChatMessage, Generate, Role
 
 __all__ = ["serve_jobs", "set_timers"]
@@ -52,8 +53,15 @@ def serve_jobs(connection: socket.socket, text: CheckpointText | MockText, limit
 
 
 def _answer(
-    text: CheckpointText | MockText, name: str, content: dict[str, Any], tell: Callable[[str], None]
+    text: CheckpointText | MockText, name: str, content: dict[str, Any], send_step: Callable[[str], None]
 ) -> tuple[str, dict[str, Any]]:
+    step = ""
+
+    def tell(name: str) -> None:
+        nonlocal step
+        step = name
+        send_step(name)
+
     try:
         return _carry_out(text, name, content, tell)
     except BadSchema as error:
@@ -63,7 +71,11 @@ def _answer(
     except MemoryError:
         return "died", {"problem": "out of memory"}
     except BaseException as error:  # noqa: BLE001  isolation border: a panic of native code is a `BaseException`
-        return "died", {"problem": f"{type(error).__name__}: {error}"[:200]}
+        problem = f"{type(error).__name__}: {error}"[:200]
+        if name == "check" and isinstance(error, Exception) and not isinstance(error, NativePanic):
+            # A value of a kind that no reader of schemas expects there.
+            return "bad_schema", {"field": step, "problem": f"it cannot be read ({problem})"}
+        return "died", {"problem": problem}
 
 
 def _carry_out(

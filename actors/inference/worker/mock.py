@@ -11,11 +11,11 @@ import re
 import time
 from typing import Any
 
-from actors.inference.grammar import Grammars, Matcher
+from actors.inference.grammar import BadSchema, Grammars, Matcher
 from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import MockText
 from actors.inference.worker.process_memory import resident_bytes
-from actors.inference.worker.stepper import Emitted, Row, StepResult
+from actors.inference.worker.stepper import Emitted, Row, RowFailure, StepResult
 from actors.inference.worker.warm_up import warm_up
 
 __all__ = ["MockStepper"]
@@ -87,6 +87,7 @@ class MockStepper:
         if self._step_seconds:
             time.sleep(self._step_seconds)
         emitted: list[Emitted] = []
+        failed: list[tuple[int, RowFailure]] = []
         rows = [number for number in self._rows if number not in self._unread]
         reading: list[tuple[int, int]] = []
         prefilled = 0
@@ -105,7 +106,13 @@ class MockStepper:
             if number in self._unread:
                 continue
             answer = self._rows[number]
-            row, token = answer.row, answer.next_token()
+            try:
+                row, token = answer.row, answer.next_token()
+            except BadSchema as error:
+                # What was accepted may turn out to be too complex on the way; that ends its own row.
+                failed.append((number, RowFailure.of(error)))
+                del self._rows[number]
+                continue
             row.emitted_ids.append(token)
             finish = "stop" if token in row.stop_ids else None
             if finish is None and len(row.emitted_ids) >= row.max_tokens:
@@ -115,7 +122,7 @@ class MockStepper:
             # Every byte is certain, so its log-probability is that of certainty.
             alternatives = None if row.alternatives is None else [(token, 0.0)][: row.alternatives]
             emitted.append(Emitted(number, token, 0.0, finish, alternatives))
-        return StepResult(emitted=emitted, rows=rows, reading=reading, prefilled_tokens=prefilled)
+        return StepResult(emitted=emitted, failed=failed, rows=rows, reading=reading, prefilled_tokens=prefilled)
 
     def memory(self) -> dict[str, float]:
         """The process alone."""
