@@ -329,6 +329,8 @@ class _Preparation:
             more = self.apart.exclusions(base, one, [other for at, other in branches if at != place])
             if made is not False and more is not None:
                 fitting.append({"allOf": [made, *more]} if more else made)
+        if self.apart.is_exhausted:
+            raise _Unfollowable(f"{path}/oneOf", "has more alternatives than can be told apart")
         if not fitting:
             raise problem or _Unfollowable(
                 f"{path}/oneOf", "has alternatives that cannot be told apart: an answer may fit several of them"

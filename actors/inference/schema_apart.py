@@ -29,6 +29,11 @@ class Apart:
         self._references = references
         self._work_left = MAXIMUM_WORK
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether it gave up, so that what it did not tell apart may be apart all the same."""
+        return self._work_left < 0
+
     def exclusions(self, base: Any, own: Any, others: Iterable[Any]) -> list[dict[str, Any]] | None:
         """What ``own`` must fulfil besides, given ``base``, so that none of the others fits; None where nothing is enough."""
         more: list[dict[str, Any]] = []

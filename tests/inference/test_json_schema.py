@@ -150,9 +150,12 @@ def test_options_of_the_engine_are_not_taken_from_a_client(answers: RandomAnswer
 
 def test_many_alternatives_are_told_apart(answers: RandomAnswers) -> None:
     names = [f"name {number}" for number in range(300)]
-    answers.grammars.check({"oneOf": [{"const": one, "title": one} for one in names]})
+    constants = {"oneOf": [{"const": one, "title": one} for one in names]}
     kinds = [
         {"type": "object", "properties": {"kind": {"const": one}, "n": {"type": "integer"}}, "required": ["kind"]}
-        for one in names[:60]
+        for one in names
     ]
-    answers.grammars.check({"oneOf": kinds})
+    assert _allows(answers, constants, f'"{names[-1]}"')
+    assert _allows(answers, {"oneOf": kinds[:60]}, '{"kind":"name 59","n":3}')
+    with pytest.raises(BadSchema, match="/oneOf has more alternatives than can be told apart"):
+        answers.grammars.check({"oneOf": kinds})
