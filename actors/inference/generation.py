@@ -60,7 +60,7 @@ class Generation:
     prompt_ids: list[int] = field(repr=False)
     max_tokens: int
     to_context_end: bool = False
-    """Whether its length is the context's, since nobody named one; most end long before."""
+    """Whether its length is the context's where nobody named one, or a longer one; most end long before."""
     granted_tokens: int | None = None
     """Tokens of the answer for which memory is reserved; None is all of them."""
     detokenizer: Detokenizer = field(repr=False)
@@ -194,7 +194,8 @@ class Generation:
 
     def grant(self) -> None:
         """Reserve memory for the next piece of an answer whose length nobody named."""
-        if self.to_context_end:
+        wanted = self.generate.max_tokens
+        if self.to_context_end and (wanted is None or wanted > self.max_tokens):
             self.granted_tokens = max(self.granted_tokens or 0, len(self.emitted_ids) + GRANT_TOKENS)
 
     @property

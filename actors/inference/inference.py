@@ -316,7 +316,7 @@ class Inference(Actor[InferenceMessage]):
             raise GenerationRefused(
                 ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {scheduler.stage}", retry_after_ms=2000
             )
-        to_end = isinstance(request, StartGeneration) and request.to_context_end and generate.max_tokens is None
+        to_end = isinstance(request, StartGeneration) and request.to_context_end
         max_tokens = self._checked(scheduler, generate, prompt_ids, to_end)
         if is_new:
             self._check_room(scheduler, len(prompt_ids))

@@ -132,7 +132,7 @@ class StartGeneration(Request[GenerationStarted]):
     completion_fields: Callable[[str, Done], dict[str, Any]] | None = field(default=None, repr=False)
     """Pure: (whole text, done) → fields that the data of `done` has as well, JSON values."""
     to_context_end: bool = False
-    """Whether an answer for which no length was asked goes on up to the context's end, as OpenAI's do. Memory is then reserved
+    """Whether an answer goes on up to the context's end where no length was asked, or a longer one, as at OpenAI's peers. Memory is then reserved
     for it piece by piece, so that it holds up no others: an answer that finds none waits in its middle."""
     wants_calibrated: bool = False
     """Whether `done` shall have `calibrated` where the model has a calibration."""

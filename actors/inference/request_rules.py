@@ -34,7 +34,10 @@ def check_request(
     default_max_tokens: int | None,
     to_context_end: bool = False,
 ) -> int:
-    """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong."""
+    """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong.
+
+    With ``to_context_end`` a length is a bound like the context's own, and the nearer one counts.
+    """
     if generate.top_k is not None and generate.top_k > vocabulary_size:
         raise GenerationRefused(
             ErrorCode.INVALID_FIELD,
@@ -52,7 +55,7 @@ def check_request(
     wanted = generate.max_tokens
     if prompt_tokens == 0:
         raise GenerationRefused(ErrorCode.INVALID_FIELD, "the prompt has no tokens", field="data.prompt")
-    if room < 1 or (wanted is not None and wanted > room):
+    if room < 1 or (wanted is not None and wanted > room and not to_context_end):
         is_prompt = wanted is None or room < 1
         raise GenerationRefused(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
@@ -60,7 +63,7 @@ def check_request(
             field=f"data.{'messages' if generate.messages else 'prompt'}" if is_prompt else "data.max_tokens",
         )
     if wanted is not None:
-        return wanted
+        return min(wanted, room)
     if generate.max_tokens_if_room is not None:
         return min(generate.max_tokens_if_room, room)
     if default_max_tokens is None:

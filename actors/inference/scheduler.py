@@ -301,7 +301,8 @@ class Scheduler:
         """What was accepted before the worker told its limits, and is over them, can never run."""
         for generation in list(self.queue):
             room = self.context_tokens - len(generation.prompt_ids)
-            if generation.generate.max_tokens is None and room > len(generation.emitted_ids):
+            is_bound = generation.generate.max_tokens is not None and not generation.to_context_end
+            if not is_bound and room > len(generation.emitted_ids):
                 generation.max_tokens = min(generation.max_tokens, room)
             if generation.max_tokens > room:
                 self._endings.fail(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, cast
 
 import pytest
@@ -30,17 +31,26 @@ def room_for(grants: int) -> Room:
 def start(room: Room, client_id: str, max_tokens: int | None = None) -> Generation:
     generation = Generation(
         stream=client_id, client_id=client_id, generate=Generate(prompt="x", max_tokens=max_tokens), seed=1,
-        prompt_ids=PROMPT, max_tokens=max_tokens or room.scheduler.context_tokens - len(PROMPT), accepted_at=0.0,
-        to_context_end=max_tokens is None, detokenizer=MockText().detokenizer(),
+        prompt_ids=PROMPT, max_tokens=min(max_tokens or 32_000, room.scheduler.context_tokens - len(PROMPT)), accepted_at=0.0,
+        to_context_end=True, detokenizer=MockText().detokenizer(),
     )  # fmt: skip
     room.scheduler.push(generation, first=False)
     return generation
 
 
+def token(position: int) -> int:
+    """A letter; an answer that repeats itself would be ended."""
+    return ord("a") + random.Random(position).randrange(26)
+
+
 def emit(room: Room, generation: Generation, count: int, finish: str | None = None) -> None:
     for at in range(count):
         end = finish if at == count - 1 else None
-        frame = {**EMPTY_FRAME, "emitted": [(generation.row, ord("a"), -0.5, end, None)], "rows": [generation.row]}
+        frame = {
+            **EMPTY_FRAME,
+            "emitted": [(generation.row, token(len(generation.emitted_ids)), -0.5, end, None)],
+            "rows": [generation.row],
+        }
         room.scheduler.take_step(EngineStep(engine=ENGINE, incarnation=1, frame=frame))
 
 
@@ -56,7 +66,8 @@ async def test_answers_without_a_length_run_side_by_side_where_all_of_them_would
     assert all(one.max_tokens > 3 * GRANT_TOKENS for one in running)
     waiting = start(room, "e")
     assert waiting.row is None
-    # Whoever names a length has all of it reserved.
+    assert start(room_for(1), "a", max_tokens=32_000).row is not None
+    # Whoever names a length that there is has all of it reserved.
     alone = room_for(4)
     start(alone, "a", max_tokens=alone.scheduler.context_tokens - len(PROMPT))
     assert start(alone, "b").row is None
@@ -75,7 +86,7 @@ async def test_an_answer_that_finds_no_memory_waits_in_its_middle_and_goes_on_wh
     emit(room, other, 1, "stop")
     again = admissions(room)[-1]
     assert again.row == long.row
-    assert again.emitted_ids == [ord("a")] * GRANT_TOKENS
+    assert again.emitted_ids == [token(position) for position in range(GRANT_TOKENS)]
     emit(room, long, 1, "stop")
     assert room.failed == []
     assert later.row is not None
@@ -112,3 +123,5 @@ def test_how_long_an_answer_is_whose_length_nobody_named(
 
     assert check() == length
     assert check(max_tokens=7) == 7
+    if to_context_end:
+        assert check(max_tokens=32_000) == CONTEXT - 10

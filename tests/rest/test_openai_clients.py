@@ -99,6 +99,8 @@ async def test_a_streamed_chat_is_the_same_as_the_whole_one(server: RunningServe
         ({"stop": ["9", " 4"]}, "1 2 3", "stop"),
         ({"max_tokens": 3}, "1 2", "length"),
         ({"max_completion_tokens": 5}, "1 2 3", "length"),
+        # Some clients ask for as much as another model could answer.
+        ({"max_tokens": 32_000}, count_to(12), "stop"),
         ({"max_completion_tokens": 5, "max_tokens": 5}, "1 2 3", "length"),
         ({"temperature": 0, "top_p": 0.5, "presence_penalty": 1, "frequency_penalty": -1}, count_to(12), "stop"),
         ({"logit_bias": {"65": -100}, "seed": 1, "user": "someone", "n": 1, "store": False}, count_to(12), "stop"),
@@ -177,7 +179,6 @@ async def test_a_prompt_is_completed_whole_and_streamed(server: RunningServer) -
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_completion_tokens"),
-        ({"max_tokens": 10**6}, "max_tokens"),
         ({"stop": ""}, "stop"),
         ({"stop": ["x", ""]}, "stop[1]"),
         ({"stop": [str(one) for one in range(17)]}, "stop"),

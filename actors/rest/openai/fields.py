@@ -85,7 +85,7 @@ FIELDS: tuple[FieldRule, ...] = (
     *_taken(
         BOTH,
         model="the name that `GET /v1/models` says",
-        max_tokens="most tokens of the answer; without it up to the context's end",
+        max_tokens="most tokens of the answer; without it, and beyond that, up to the context's end",
         temperature="0 to 2, by default 1",
         top_p="0 to 1; 0 leaves the likeliest token alone",
         top_k="keeps this many of the likeliest tokens; 0 and -1 keep all",
