@@ -1,0 +1,261 @@
+"""Stock clients for Python, as they come: each streams, leaves a stream, calls a tool, follows a schema and meets a full context.
+
+Run by `scripts/test_clients` in an environment of their own, against a server with the mock engine: `python_clients.py BASE MODEL`.
+Prints a line for each client and thing; exits with 1 where one failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import openai
+from pydantic import BaseModel
+
+BASE, MODEL = sys.argv[1], sys.argv[2]
+KEY = "unused"
+COUNTED = " ".join(str(one) for one in range(1, 13))
+LONG = "word " * 9000
+
+
+class Person(BaseModel):
+    """Somebody."""
+
+    name: str
+    age: int
+
+
+def look(city: str) -> str:
+    """Look out of the window of a city."""
+    return f"Rain in {city}."
+
+
+LOOK: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look out of the window",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def user(text: str) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+def check(is_right: bool, seen: object) -> None:
+    if not is_right:
+        raise AssertionError(repr(seen)[:500])
+
+
+# --- openai -----------------------------------------------------------------------------------------
+
+native = openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0)
+
+
+def openai_streams() -> None:
+    chunks = native.chat.completions.create(model=MODEL, messages=user("count to 12"), stream=True)
+    text = "".join(one.choices[0].delta.content or "" for one in chunks)
+    check(text == COUNTED, text)
+
+
+def openai_leaves() -> None:
+    with native.chat.completions.create(model=MODEL, messages=user("count to 900"), stream=True) as stream:
+        next(iter(stream))
+
+
+def openai_calls() -> None:
+    answer = native.chat.completions.create(model=MODEL, messages=user("hi"), tools=[LOOK], tool_choice="required")
+    message = answer.choices[0].message
+    call = message.tool_calls[0]
+    check("city" in json.loads(call.function.arguments), call)
+    history = [*user("hi"), message, {"role": "tool", "tool_call_id": call.id, "name": "look", "content": "Rain."}]
+    after = native.chat.completions.create(model=MODEL, messages=history, tools=[LOOK])
+    check(after.choices[0].message.content == "You said: Rain.", after)
+
+
+def openai_follows() -> None:
+    parsed = native.chat.completions.parse(model=MODEL, messages=user("hi"), response_format=Person)
+    check(isinstance(parsed.choices[0].message.parsed, Person), parsed)
+
+
+def openai_is_full() -> None:
+    try:
+        native.chat.completions.create(model=MODEL, messages=user(LONG))
+    except openai.BadRequestError as error:
+        check(error.code == "context_length_exceeded", error.body)
+    else:
+        raise AssertionError("a prompt beyond the context was answered")
+
+
+# --- LangChain --------------------------------------------------------------------------------------
+
+
+def chain(**fields: Any) -> Any:
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model=MODEL, base_url=BASE, api_key=KEY, max_retries=0, **fields)
+
+
+def langchain_streams() -> None:
+    text = "".join(one.content for one in chain().stream("count to 12"))
+    check(text == COUNTED, text)
+
+
+def langchain_leaves() -> None:
+    stream = chain().stream("count to 900")
+    next(stream)
+    stream.close()
+
+
+def langchain_calls() -> None:
+    answer = chain().bind_tools([look], tool_choice="any").invoke("hi")
+    check(answer.tool_calls[0]["name"] == "look" and "city" in answer.tool_calls[0]["args"], answer)
+    from langchain_core.messages import HumanMessage, ToolMessage
+
+    result = ToolMessage("Rain.", tool_call_id=answer.tool_calls[0]["id"], name="look")
+    after = chain().bind_tools([look]).invoke([HumanMessage("hi", name="Ann"), answer, result])
+    check(after.content == "You said: Rain.", after)
+
+
+def langchain_follows() -> None:
+    for method in ("json_schema", "function_calling"):
+        made = chain().with_structured_output(Person, method=method).invoke("hi")
+        check(isinstance(made, Person), made)
+
+
+def langchain_is_full() -> None:
+    try:
+        chain().invoke(LONG)
+    except openai.BadRequestError as error:
+        check(error.code == "context_length_exceeded", error.body)
+    else:
+        raise AssertionError("a prompt beyond the context was answered")
+
+
+# --- LiteLLM ----------------------------------------------------------------------------------------
+
+
+def lite(text: str, **fields: Any) -> Any:
+    import litellm
+
+    litellm.suppress_debug_info = True
+    return litellm.completion(
+        model=f"openai/{MODEL}", api_base=BASE, api_key=KEY, messages=user(text), num_retries=0, **fields
+    )
+
+
+def litellm_streams() -> None:
+    text = "".join(one.choices[0].delta.content or "" for one in lite("count to 12", stream=True))
+    check(text == COUNTED, text)
+
+
+def litellm_leaves() -> None:
+    next(iter(lite("count to 900", stream=True)))
+
+
+def litellm_calls() -> None:
+    call = lite("hi", tools=[LOOK], tool_choice="required").choices[0].message.tool_calls[0]
+    check("city" in json.loads(call.function.arguments), call)
+
+
+def litellm_follows() -> None:
+    Person.model_validate_json(lite("hi", response_format=Person).choices[0].message.content)
+
+
+def litellm_is_full() -> None:
+    import litellm
+
+    try:
+        lite(LONG)
+    except litellm.ContextWindowExceededError:
+        return
+    raise AssertionError("it does not know the words")
+
+
+# --- instructor, Pydantic AI, LlamaIndex -------------------------------------------------------------
+
+
+def instructor_follows() -> None:
+    import instructor
+
+    for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
+        client = instructor.from_openai(native, mode=mode)
+        made = client.chat.completions.create(model=MODEL, messages=user("hi"), response_model=Person, max_retries=0)
+        check(isinstance(made, Person), made)
+
+
+def pydantic_agent(**fields: Any) -> Any:
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    return Agent(OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=BASE, api_key=KEY)), **fields)
+
+
+def pydantic_ai_streams() -> None:
+    text = pydantic_agent(tools=[look]).run_sync("count to 12").output
+    check(text == COUNTED, text)
+    streamed = pydantic_agent().run_stream_sync("count to 12")
+    check(list(streamed.stream_text())[-1] == COUNTED, streamed)
+
+
+def pydantic_ai_follows() -> None:
+    from pydantic_ai import NativeOutput
+
+    made = pydantic_agent(output_type=Person).run_sync("hi").output
+    check(isinstance(made, Person), made)
+    # Tools beside a response schema.
+    made = pydantic_agent(output_type=NativeOutput(Person), tools=[look]).run_sync("hi").output
+    check(isinstance(made, Person), made)
+
+
+def llama_index(**fields: Any) -> Any:
+    from llama_index.llms.openai_like import OpenAILike
+
+    return OpenAILike(
+        model=MODEL, api_base=BASE, api_key=KEY, is_chat_model=True, is_function_calling_model=True, max_retries=0,
+        context_window=8192, **fields,
+    )  # fmt: skip
+
+
+def llama_index_streams() -> None:
+    pieces = list(llama_index().stream_complete("count to 12"))
+    check(pieces[-1].text == COUNTED, pieces[-1])
+
+
+def llama_index_follows() -> None:
+    made = llama_index().as_structured_llm(Person).complete("hi").raw
+    check(isinstance(made, Person), made)
+
+
+ALL: list[Callable[[], None]] = [
+    openai_streams, openai_leaves, openai_calls, openai_follows, openai_is_full,
+    langchain_streams, langchain_leaves, langchain_calls, langchain_follows, langchain_is_full,
+    litellm_streams, litellm_leaves, litellm_calls, litellm_follows, litellm_is_full,
+    instructor_follows, pydantic_ai_streams, pydantic_ai_follows, llama_index_streams, llama_index_follows,
+]  # fmt: skip
+
+
+def main() -> int:
+    """Try all of them."""
+    failed = 0
+    for one in ALL:
+        began = time.monotonic()
+        try:
+            one()
+        except Exception:
+            failed += 1
+            print(f"FAILED {one.__name__}\n{traceback.format_exc(limit=-2, chain=False)[-1500:]}", flush=True)
+        else:
+            print(f"ok     {one.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
