@@ -19,6 +19,8 @@ __all__ = ["AnswerGuard", "TokenTables"]
 
 LONGEST_NUMBER = 24
 """Bytes after which a number ends where it may; a double has no more (-1.2345678901234567e-308)."""
+LONGEST_WHOLE_NUMBER = 16
+"""The same of its whole part, so that an integer is one that 64 bits hold, and a double nearly so."""
 MOST_EXPONENT_DIGITS = 2
 """A double's range ends at 308; with two digits no number is beyond it."""
 Mask = NDArray[numpy.uint32]
@@ -105,6 +107,8 @@ class AnswerGuard:
         unwanted = tables.huge
         if scan.exponent_digits is not None:
             unwanted = unwanted | tables.more_digits[max(0, MOST_EXPONENT_DIGITS - scan.exponent_digits)]
+        if scan.is_whole and scan.number_length >= LONGEST_WHOLE_NUMBER:
+            unwanted = unwanted | tables.more_digits[0]
         if scan.number_length >= LONGEST_NUMBER:
             unwanted = unwanted | tables.goes_on
         left = mask & ~unwanted

@@ -36,6 +36,8 @@ class AnswerScan:
     """Properties whose arrays hold each string once."""
     number_length: int = 0
     """Bytes of the number that is being written."""
+    is_whole: bool = True
+    """Whether it has neither point nor exponent so far."""
     exponent_digits: int | None = None
     """Of its exponent, once it has one."""
     _stack: list[_Container] = field(factory=list)
@@ -137,9 +139,10 @@ class AnswerScan:
 
     def _count_number(self, byte: int) -> None:
         if byte not in NUMBER:
-            self.number_length, self.exponent_digits = 0, None
+            self.number_length, self.exponent_digits, self.is_whole = 0, None, True
             return
         self.number_length += 1
+        self.is_whole &= byte not in b".eE"
         if byte in b"eE" and self.number_length > 1:
             self.exponent_digits = 0
         elif self.exponent_digits is not None and byte not in b"+-":

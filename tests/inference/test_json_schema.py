@@ -61,6 +61,7 @@ def test_a_number_ends(answers: RandomAnswers) -> None:
             matcher.take(digit)
             count += 1
             assert count < 100
+        assert 10**count < 2**63, "an integer of 64 bits"
         assert count > 15, "a double's digits fit"
 
 
