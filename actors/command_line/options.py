@@ -5,17 +5,21 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
+import platformdirs
 
 from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, read_server_file
 from actors.settings import Settings, SettingsFault, load_settings
 
-__all__ = ["address_of", "client_name_default", "data_dir_option", "fail", "find_server", "settings_from"]
+__all__ = ["address_of", "client_name_default", "data_dir_option", "fail", "find_server", "line_here", "settings_from"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -61,6 +65,25 @@ def client_name_default() -> str:
         name = ""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", os.environ.get("LEANVIBE_CLIENT_ID", "") or name).lstrip("._-")
     return name[:64] or "local"
+
+
+def line_here(settings: Settings, *words: str) -> str:
+    """A command as it is typed on this machine, in whatever folder, so that it finds the server of these settings.
+
+    The scripts of a checkout say their own path in LEANVIBE_COMMAND.
+    """
+    started = Path(os.environ.get("LEANVIBE_COMMAND") or sys.argv[0])
+    found = shutil.which("leanvibe")
+    if started.suffix == ".py":
+        name = f"{shlex.quote(sys.executable)} -m actors.command_line.main"
+    elif found is not None and os.path.realpath(found) == os.path.realpath(started):
+        name = "leanvibe"
+    else:
+        name = shlex.quote(str(started.absolute()))
+    line = f"{name} {shlex.join(words)}"
+    if settings.data_dir.absolute() == platformdirs.user_data_path("leanvibe"):
+        return line
+    return f"{line} --data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
 
 
 def fail(message: str, *, status: int = 1) -> NoReturn:

