@@ -113,6 +113,7 @@ def make_tree(
     engine_of = engine_settings(settings)
     inference_of = inference_settings(settings, storage, access)
     shelf = model_shelf(settings, checkpoint)
+    first_text = None if settings.engine == "mock" or checkpoint is None else checkpoint.resolve()
     connection_of = connection_settings(settings)
     connection_rooms = ConnectionRooms(
         access=access,
@@ -125,6 +126,14 @@ def make_tree(
     return SupervisorSpec(
         children=(
             ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about), is_helper=True),
+            # Before storage: its process reads the checkpoint while the database is opened.
+            ChildSpec(
+                id="sandbox",
+                start=SupervisorSpec(
+                    intensity=None,
+                    children=(ChildSpec(id="sandbox", start=lambda: Sandbox(opens_first=first_text)),),
+                ),
+            ),
             ChildSpec(
                 id="storage",
                 start=SupervisorSpec(
@@ -159,7 +168,6 @@ def make_tree(
                     children=(
                         ChildSpec(id="roster", start=Roster),
                         ChildSpec(id="spare", start=partial(Spare, engine_of.standby_command), is_helper=True),
-                        ChildSpec(id="sandbox", start=Sandbox),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
@@ -170,7 +178,7 @@ def make_tree(
                                 lambda model: partial(Engine, engine_of.serving(model), inference, inspection, spare),
                                 roster,
                                 metrics,
-                                system.reference("inference/sandbox"),
+                                system.reference("sandbox/sandbox"),
                             ),
                         ),
                     ),

@@ -413,3 +413,15 @@ async def test_jd8_memory_is_that_of_all_processes_with_shared_pages_once(tmp_pa
         memory = FamilyMemory()
         assert (await memory.measure() or 0) >= alone + 0.8 * max(parts)
         assert parts[0] > parts[1] + parts[2], "the fork server's is that of what it forked too"
+
+
+async def test_what_will_be_asked_for_is_opened_before_it_is(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    spec = ChildSpec(id="sandbox", start=lambda: Sandbox(opens_first=folder))
+    async with running(SupervisorSpec(children=(spec,))) as system:
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not (await figures(system))["fork_servers"]:  # noqa: ASYNC110  nobody tells
+                await trio.sleep(0.01)
+        first = (await processes(system))["server"]
+        assert (await opened(system, folder)).context_tokens == 512
+        assert (await processes(system))["server"] == first

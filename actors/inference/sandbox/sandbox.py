@@ -90,8 +90,13 @@ class Sandbox(Actor[SandboxMessage]):
         limits: Mapping[JobKind, JobLimits] = JOB_LIMITS,
         *,
         open_processor_seconds: float = OPEN_PROCESSOR_SECONDS,
+        opens_first: Path | None = None,
     ) -> None:
-        """``open_processor_seconds`` is what reading a checkpoint's text side may take."""
+        """``open_processor_seconds`` is what reading a checkpoint's text side may take.
+
+        ``opens_first`` will be asked for soon; it is opened while other parts of the server start.
+        """
+        self._opens_first = opens_first
         self._limits = limits
         self._open_processor_seconds = open_processor_seconds
         self._openings: dict[Path | None, _Opening] = {}
@@ -100,6 +105,12 @@ class Sandbox(Actor[SandboxMessage]):
         self._without_grammars: set[Path | None] = set()
         """Checkpoints whose grammars ended a fork server."""
         self._ended_jobs = 0
+
+    async def started(self) -> None:
+        """Begin to open what will be asked for; whoever asks hears how that ends."""
+        if self._opens_first is not None:
+            opening = self._openings[self._opens_first] = _Opening()
+            self.context.spawn(self._start, self._opens_first, opening)
 
     async def handle(self, message: SandboxMessage) -> object:
         match message:
