@@ -14,8 +14,10 @@ import trio
 from actors.command_line.answer_options import AnswerOptions, answer_note, answer_options
 from actors.command_line.borrowed_server import server_for
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
+from actors.command_line.failure_words import failure_words
 from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.outage import Outage
+from actors.command_line.piped_input import whole_question
 from actors.command_line.printing import AnswerPrinter, print_json, print_line
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
 from protocol.commands import ChatMessage, Generate, Role
@@ -27,7 +29,7 @@ INTERRUPTED = 130
 
 
 @click.command()
-@click.argument("question")
+@click.argument("words", nargs=-1, metavar="QUESTION")
 @data_dir_option
 @click.option("--url", help="WebSocket address of a server elsewhere; its token is taken from LEANVIBE_TOKEN.")
 @click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Whom to believe at a wss address, PEM.")
@@ -36,7 +38,7 @@ INTERRUPTED = 130
 @answer_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the whole answer.")
 def ask(
-    question: str,
+    words: tuple[str, ...],
     data_dir: Path | None,
     url: str | None,
     ca: Path | None,
@@ -45,7 +47,8 @@ def ask(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Ask QUESTION and stream the answer."""
+    """Ask QUESTION and stream the answer. Its words need no quotes, and what is piped in goes with it."""
+    question = whole_question(words)
     settings = settings_from(data_dir=data_dir, engine=engine, model=model, ca=ca)
     wanted = AnswerOptions(**options)
     try:
@@ -127,9 +130,13 @@ def run_until_interrupted(work: Callable[[], Any]) -> None:
         # Out of its groups: Python would show their stacks to the person.
         raise ended from None
     except* (CommandFailed, OutcomeUnknown, Refused) as group:
-        fail("; ".join(str(one) for one in _leaves(group)))
+        fail("; ".join(_said(one) for one in _leaves(group)))
     except* (OSError, Disconnected) as group:
         fail("; ".join(f"no answer from the server: {one}" for one in _leaves(group)))
+
+
+def _said(error: BaseException) -> str:
+    return failure_words(error.data) if isinstance(error, CommandFailed) else str(error)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -7,6 +7,7 @@ on one. An answer of the model that goes into a pipe or a file is exact, as `ls`
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import Any
@@ -24,8 +25,11 @@ _UNSAFE = re.compile(
 
 
 def print_line(text: str, *, err: bool = False, style: str | None = None, newline: bool = True) -> None:
-    """A line, or several, for a person."""
-    click.secho(many_lines(text), err=err, fg=style, nl=newline)
+    """A line, or several, for a person; ``style`` is a colour, or `dim`."""
+    # As https://no-color.org has it; None lets click look whether it is a terminal.
+    color = False if os.environ.get("NO_COLOR") else None
+    looks: dict[str, Any] = {"dim": True} if style == "dim" else {"fg": style}
+    click.secho(many_lines(text), err=err, nl=newline, color=color, **looks)
 
 
 def print_json(value: Any) -> None:

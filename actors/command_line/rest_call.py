@@ -8,6 +8,7 @@ import urllib.request
 from typing import Any
 
 from actors.command_line.credentials import Credentials
+from actors.command_line.failure_words import failure_words
 
 __all__ = ["RestFailed", "rest_call"]
 
@@ -50,6 +51,6 @@ def rest_call(
 def _problem(body: bytes, status: int) -> str:
     try:
         problem = json.loads(body)
-        return str(problem["detail"])
+        return failure_words({**problem, "message": problem["detail"]})
     except (ValueError, KeyError, TypeError):
         return f"the server answered with {status}"

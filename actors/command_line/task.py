@@ -11,6 +11,7 @@ from rich.live import Live
 
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.credentials import credentials_elsewhere, credentials_here
+from actors.command_line.due_option import due_option
 from actors.command_line.options import (
     address_of,
     client_name_default,
@@ -123,7 +124,7 @@ def _print(value: dict[str, Any], *, as_json: bool) -> None:
 @click.option("--priority", type=click.Choice(PRIORITIES))
 @click.option("--tag", "tags", multiple=True)
 @click.option("--assignee")
-@click.option("--due", help="RFC 3339, as 2026-12-01T10:00:00+01:00.")
+@due_option
 @click.option("--depends-on", "dependencies", multiple=True, help="Id of a task that must be done before.")
 @click.option("--analyze", is_flag=True, help="Let the model analyse it.")
 @click.option("--force", is_flag=True, help="Go over the column's limit.")

@@ -39,7 +39,14 @@ async def answers(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerato
     except Refused as refusal:
         yield {"error": str(refusal)}
     except (RuntimeFault, KeyError, TypeError, ValueError) as error:
-        yield {"error": f"{type(error).__name__}: {error}"}
+        yield {"error": _sentence(error)}
+
+
+def _sentence(error: Exception) -> str:
+    """For a person, who knows no class of ours; a bare one says at least what kind of thing went wrong."""
+    if isinstance(error, KeyError):
+        return f"the command needs {error}"
+    return str(error) or type(error).__name__
 
 
 async def _tree(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
@@ -139,8 +146,9 @@ async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator
         tap = system.open_tap(str(request["path"]), rate_per_second=rate, maximum=maximum)
     except Refused as refusal:
         yield {"error": str(refusal)}
+        return
     except (RuntimeFault, KeyError, TypeError, ValueError, OverflowError) as error:
-        yield {"error": f"{type(error).__name__}: {error}"}
+        yield {"error": _sentence(error)}
         return
     began = trio.current_time()
     yield {"tracing": request["path"], "rate": rate, "maximum": maximum}

@@ -1,0 +1,66 @@
+"""What a server's refusal is called where a person typed the command: options and arguments in place of fields. Pure.
+
+The protocol names what it refuses by a path (`data.due`, `body.messages[0].content`), which is right for programs. A
+person knows `--due` and TITLE. The names come from the command that runs, so that a new option needs no entry here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from protocol.errors import ErrorCode
+
+__all__ = ["failure_words", "name_of_field", "words_of_fault"]
+
+_PATH = re.compile(r"\b(?:data|body|query|path)(?:\.[A-Za-z_]+(?:\[\d+\])?)+|\b[a-z_]+(?:\[\d+\])(?:\.[a-z_]+)*")
+_OTHER_NAMES = {"messages": "words", "max_tokens_if_room": "max_tokens"}
+"""Fields that a command fills from a parameter of another name."""
+
+
+def failure_words(data: dict[str, Any]) -> str:
+    """The sentence of an `error`, without its code and without paths."""
+    message = str(data.get("message") or data.get("code") or "the server refused without a reason")
+    field = data.get("field")
+    if data.get("code") == ErrorCode.INVALID_FIELD.value and isinstance(field, str) and message.startswith(field):
+        message = name_of_field(field) + message[len(field) :]
+    return without_paths(message)
+
+
+def words_of_fault(path: str, problem: str) -> str:
+    """The sentence of a fault that was found here, before anything was sent."""
+    return f"{name_of_field(path)} {without_paths(problem)}"
+
+
+def without_paths(message: str) -> str:
+    """The message with every path of the protocol in it spelt as the person knows it."""
+    return _PATH.sub(lambda found: name_of_field(found[0]), message)
+
+
+def name_of_field(path: str) -> str:
+    """What a field is called here: the running command's option or argument, or its own words."""
+    names = [re.sub(r"\[\d+\]", "", part) for part in path.split(".")]
+    names = names[1:] if len(names) > 1 and names[0] in ("data", "body", "query", "path") else names
+    parameters = _parameters()
+    for name in names:
+        for wanted in (name, name.removesuffix("s"), f"{name}s", _OTHER_NAMES.get(name, name)):
+            if wanted in parameters:
+                return parameters[wanted]
+    words = [name for name in names if not name.isdigit()]
+    return "the " + words[-1].replace("_", " ") if words else "a field"
+
+
+def _parameters() -> dict[str, str]:
+    context = click.get_current_context(silent=True)
+    return {} if context is None else dict(_spelt(context.command.params))
+
+
+def _spelt(parameters: Iterable[click.Parameter]) -> Iterable[tuple[str, str]]:
+    for one in parameters:
+        if one.name is not None:
+            yield one.name, max(one.opts, key=len) if isinstance(one, click.Option) else one.human_readable_name
+            if isinstance(one, click.Option):
+                yield max(one.opts, key=len).lstrip("-").replace("-", "_"), max(one.opts, key=len)

@@ -1,0 +1,47 @@
+"""Refusals in the words of the command that was typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+
+from actors.command_line.failure_words import failure_words, words_of_fault
+from actors.command_line.main import leanvibe
+
+
+def refused(field: str, problem: str) -> dict[str, Any]:
+    return {"code": "invalid_field", "field": field, "message": f"{field} {problem}"}
+
+
+@pytest.mark.parametrize(
+    ("command", "field", "name"),
+    [
+        (("task", "add"), "data.due", "--due"),
+        (("task", "add"), "data.title", "TITLE"),
+        (("task", "add"), "data.tags[3]", "--tag"),
+        (("task", "add"), "data.dependencies[0]", "--depends-on"),
+        (("task", "list"), "body.search", "--search"),
+        (("task", "move"), "data.task_id", "TASK_ID"),
+        (("ask",), "data.messages[0].content", "QUESTION"),
+        (("ask",), "data.max_tokens", "--max-tokens"),
+        (("chat",), "data.repetition_penalty", "--repetition-penalty"),
+        # What no parameter stands for is said in words.
+        (("status",), "data.quiet_hours.begin", "the begin"),
+    ],
+)
+def test_te2_a_field_is_called_what_the_person_typed(command: tuple[str, ...], field: str, name: str) -> None:
+    found: Any = leanvibe
+    for word in command:
+        found = found.get_command(click.Context(leanvibe), word)
+    with click.Context(found):
+        assert failure_words(refused(field, "must be shorter")) == f"{name} must be shorter"
+        assert words_of_fault(field, "is too long") == f"{name} is too long"
+
+
+def test_te2_neither_codes_nor_paths_are_left() -> None:
+    assert failure_words({"code": "not_found", "message": "there is no such task"}) == "there is no such task"
+    said = failure_words({"code": "conflict", "message": "data.version must be that of body.task.version"})
+    assert said == "the version must be that of the version"
+    assert failure_words({"code": "internal"}) == "internal"
