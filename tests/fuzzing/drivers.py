@@ -1,0 +1,164 @@
+"""Which inputs each fuzzer sends to which door, and what it cannot let pass in the answer."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Protocol
+
+import trio
+
+from tests.connections.raw_peer import CLOSE, TEXT
+from tests.fuzzing.exchange import MOST_AT_ONCE, Answered, http_statuses, play
+from tests.fuzzing.harness import DIRECT, Fuzzed, Report
+from tests.fuzzing.inputs import Input
+from tests.fuzzing.rest_inputs import RestInputs
+from tests.fuzzing.websocket_inputs import LAST_ID, WebSocketInputs
+
+__all__ = ["fuzz_rest", "fuzz_websocket", "is_our_fault", "judge_rest", "judge_websocket"]
+
+SIDE_BY_SIDE = 6
+OUR_FAULTS = ("internal", "engine_failed", "shutting_down")
+"""Error codes that no client may bring about."""
+INTERNAL_CLOSE = 1011
+WHAT_NOBODY_SPEAKS = (501, 505)
+"""Statuses from 500 that say what the client did: a coding or a version of HTTP."""
+WILL_PASS = ("model_unavailable", "unavailable")
+"""Codes of a 503 that says so."""
+
+
+class Inputs(Protocol):
+    """What makes inputs by their numbers."""
+
+    def make(self, number: int) -> Input: ...
+
+
+async def fuzz_rest(report: Report, server: Fuzzed, *, first: int = 0, count: int | None = None) -> None:
+    """Requests until the time is up, or so many."""
+    replace = {b"{TASK}": await trio.to_thread.run_sync(_make_task, server)}
+
+    async def send(one: Input) -> None:
+        answered = await play(one, server.host, server.rest_port, is_whole=lambda _: False, replace=replace)
+        report.took(one, judge_rest(report, one, answered))
+
+    await _send_on(RestInputs(report.seed), first, count, send)
+
+
+async def fuzz_websocket(report: Report, server: Fuzzed, *, first: int = 0, count: int | None = None) -> None:
+    """Connections until the time is up, or so many."""
+    replace = {b"{TASK}": await trio.to_thread.run_sync(_make_task, server)}
+
+    async def send(one: Input) -> None:
+        answered = await play(one, server.host, server.websocket_port, is_whole=_has_last, replace=replace)
+        report.took(one, judge_websocket(report, one, answered))
+
+    await _send_on(WebSocketInputs(report.seed), first, count, send)
+
+
+async def _send_on(inputs: Inputs, first: int, count: int | None, send: object) -> None:
+    numbers: Iterator[int] = itertools.count(first) if count is None else iter(range(first, first + count))
+
+    async def go_on() -> None:
+        for number in numbers:
+            await send(inputs.make(number))  # type: ignore[operator]
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(SIDE_BY_SIDE):
+            nursery.start_soon(go_on)
+
+
+def judge_rest(report: Report, one: Input, answered: Answered) -> str:
+    """Note what must not be, and return what the outcome is called."""
+    if answered.could_not_connect is not None:
+        report.found(f"no connection: {answered.could_not_connect}", one)
+        return "no connection"
+    if answered.is_late:
+        report.found("not answered before the deadline", one)
+        return "late"
+    statuses = http_statuses(answered.data)
+    for status, body in statuses:
+        if is_our_fault(status, body):
+            report.found(f"answered {status}: {body[:300]!r}", one)
+    if not statuses:
+        if one.must_answer:
+            report.found(f"the connection was ended without an answer: {answered.data[:100]!r}", one)
+        return "nothing"
+    return str(statuses[0][0])
+
+
+def judge_websocket(report: Report, one: Input, answered: Answered) -> str:
+    """The same for a WebSocket."""
+    if answered.could_not_connect is not None:
+        report.found(f"no connection: {answered.could_not_connect}", one)
+        return "no connection"
+    statuses = http_statuses(answered.data)
+    if statuses and is_our_fault(*statuses[0]):
+        report.found(f"the handshake was answered {statuses[0]}", one)
+    outcome = "101" if answered.data.startswith(b"HTTP/1.1 101") else str(statuses[0][0]) if statuses else "nothing"
+    for opcode, content in server_frames(answered.data):
+        if opcode == TEXT:
+            message = json.loads(content)
+            code = message.get("data", {}).get("code") if message.get("type") in ("error", "failed") else None
+            if code in OUR_FAULTS:
+                report.found(f"answered {content[:300]!r}", one)
+            outcome = "served" if message.get("re") == LAST_ID else outcome
+        elif opcode == CLOSE:
+            outcome = f"closed {int.from_bytes(content[:2], 'big')}"
+            if content[:2] == INTERNAL_CLOSE.to_bytes(2, "big"):
+                report.found(f"the connection was closed with {content!r}", one)
+    if answered.is_late:
+        report.found("neither answered nor closed before the deadline", one)
+        return "late"
+    if one.must_answer and outcome in ("101", "nothing"):
+        report.found(f"the connection was ended without a word: {answered.data[-200:]!r}", one)
+    return outcome
+
+
+def _has_last(data: bytes) -> bool:
+    # It may have come with what was behind it, which is no more than is read at once.
+    return f'"re":"{LAST_ID}"'.encode() in data[-MOST_AT_ONCE - 200 :]
+
+
+def server_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Opcode and content of each whole frame behind the handshake; a server's are never in parts and never masked."""
+    if not data.startswith(b"HTTP/1.1 101"):
+        return
+    at = data.find(b"\r\n\r\n") + 4
+    while at + 2 <= len(data):
+        length, head = data[at + 1], 2
+        if length >= 126:
+            head = 4 if length == 126 else 10
+            length = int.from_bytes(data[at + 2 : at + head], "big")
+        if at + head + length > len(data):
+            return
+        yield data[at] & 0x0F, data[at + head : at + head + length]
+        at += head + length
+
+
+def is_our_fault(status: int, body: bytes) -> bool:
+    """Whether this answer is one that no client may bring about."""
+    if status < 500 or status in WHAT_NOBODY_SPEAKS:
+        return False
+    return status != 503 or _code_of(body) not in WILL_PASS
+
+
+def _code_of(body: bytes) -> str | None:
+    if b"\r\n" in body[:10]:
+        body = body.partition(b"\r\n")[2].rpartition(b"}")[0] + b"}"
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return None
+    code = said.get("code") or (said.get("error") or {}).get("code")
+    return str(code)
+
+
+def _make_task(server: Fuzzed) -> bytes:
+    request = urllib.request.Request(
+        f"{server.rest_url}/tasks/me", data=b'{"title": "there"}', headers={"Content-Type": "application/json"}
+    )
+    with DIRECT.open(request, timeout=30) as response:
+        made = json.load(response)
+    return str(made.get("task_id") or made["id"]).encode()
