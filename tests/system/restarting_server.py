@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ __all__ = [
     "RestartingServer",
     "Seen",
     "Witness",
+    "free_port",
     "make_tasks",
     "restarting_server",
 ]
@@ -61,7 +62,8 @@ def _numbers() -> Iterator[int]:
 _ports = _numbers()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that stays free while its server is away."""
     while True:
         port = next(_ports)
         with socket.socket() as bound, suppress(OSError):
@@ -75,7 +77,7 @@ class RestartingServer:
 
     folder: Path
     settings: dict[str, str]
-    ports: tuple[int, int] = field(factory=lambda: (_free_port(), _free_port()))
+    ports: tuple[int, int] = field(factory=lambda: (free_port(), free_port()))
     running: ServingProcess | None = None
     _stack: ExitStack = field(factory=ExitStack)
 
@@ -223,6 +225,11 @@ class PlainWitness:
     """Frames that did not begin where the last one had ended."""
     follows: trio.Event = field(factory=trio.Event)
     """Set with the first welcome: what happens from now on is to come here."""
+    client_id: str = CLIENT_ID
+    acknowledged_every: int | None = None
+    """Acknowledge after so many events; by default never."""
+    on_end: Callable[[int | None], None] = lambda _: None
+    """Hears the close code of each connection that stood and ended."""
     _epoch: str = ""
     _seq: int = 0
 
@@ -234,12 +241,21 @@ class PlainWitness:
                 async with websocket_connect(
                     self.url, subprotocols=[Subprotocol(protocol.SUBPROTOCOL)], max_queue=None, **options
                 ) as websocket:
-                    await self._follow_one(websocket)
+                    await self._follow_until_its_end(websocket)
             await trio.sleep(QUICK.base_seconds)
+
+    async def _follow_until_its_end(self, websocket: ClientConnection) -> None:
+        stood = self.connections
+        try:
+            await self._follow_one(websocket)
+        except ConnectionClosed as error:
+            if self.connections > stood:
+                self.on_end(None if error.rcvd is None else error.rcvd.code)
+            raise
 
     async def _follow_one(self, websocket: ClientConnection) -> None:
         points = [{"stream": "client", "epoch": self._epoch, "seq": self._seq}] if self._epoch else []
-        hello = {"client_id": CLIENT_ID, "device_id": "plain", "resume": points}
+        hello = {"client_id": self.client_id, "device_id": "plain", "resume": points}
         await websocket.send(json.dumps({"type": "hello", "id": "h", "data": hello}))
         while True:
             message = json.loads(await websocket.recv())
@@ -258,3 +274,6 @@ class PlainWitness:
                     self.faults.append(f"{first_seq} came behind {self._seq}")
                 self._seq = message["seq"]
                 self.seen.note(message["type"], message["seq"], message["data"])
+                if self.acknowledged_every is not None and message["seq"] % self.acknowledged_every == 0:
+                    acknowledged = {"stream": "client", "seq": message["seq"]}
+                    await websocket.send(json.dumps({"type": "ack", "data": acknowledged}))
