@@ -11,6 +11,7 @@ import datetime
 import enum
 import functools
 import hashlib
+import math
 import types
 import typing
 from functools import partial
@@ -51,6 +52,8 @@ __all__ = [
 NAME_CHARACTERS = 64
 """As much of a name that the client chose is told back."""
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
+FLOAT_MILLISECONDS = 0.0625
+"""As far as a millisecond may lie from the float of its seconds, up to the year 9999."""
 UNKNOWN_FIELD = "is not a field of this command"
 
 
@@ -355,6 +358,7 @@ def wire_time(seconds: float | None = None) -> str:
     if seconds is None:
         moment = datetime.datetime.now(datetime.UTC)
     else:
-        # By whole milliseconds: a float of seconds so far from 1970 lies a little before or after most of them.
-        moment = EPOCH + datetime.timedelta(milliseconds=round(seconds * 1000))
+        # A float of seconds lies a little before or after most milliseconds, so what is a hair below one is that one;
+        # anything finer is cut, as clocks do.
+        moment = EPOCH + datetime.timedelta(milliseconds=math.floor(seconds * 1000 + FLOAT_MILLISECONDS))
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

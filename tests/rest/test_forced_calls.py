@@ -167,7 +167,7 @@ def test_what_was_called_and_its_result_are_the_next_turn(server: ServingProcess
     ("parameters", "says"),
     [
         ({"type": "array"}, "object"),
-        ({"type": "object", "properties": {"a": {"type": "nonsense"}}}, "Invalid type"),
+        ({"type": "object", "properties": {"a": {"type": "nonsense"}}}, "must be a type of JSON Schema"),
         ({"type": "object", "properties": {"a": {"enum": ["x" * 70_000]}}}, "over 65536"),
     ],
     ids=["no object", "no schema", "huge"],

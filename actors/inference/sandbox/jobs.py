@@ -6,7 +6,6 @@ import array
 import contextlib
 import ctypes
 import os
-import pickle
 import resource
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 from actors.inference.bad_schema import BadSchema
 from actors.inference.frames import FrameReader, pack
 from actors.inference.sandbox.limits import JobLimits
+from actors.inference.sandbox.request_text import request_of
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic
@@ -87,8 +87,7 @@ def _carry_out(
             text.encode_prompt(Generate(messages=[ChatMessage(Role.USER, "Hello")]), tell)
         text.encode_prompt(Generate(prompt=_SAMPLE), tell)
         return "probed", {}
-    # The server's own bytes: nobody else holds the other end of this socket.
-    request = pickle.loads(content["request"])  # noqa: S301
+    request = request_of(content["request"])
     if name == "check":
         text.check_form(request, tell)
         return "checked", {}

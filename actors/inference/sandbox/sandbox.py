@@ -8,7 +8,7 @@ dies costs a second try.
 from __future__ import annotations
 
 import array
-import pickle
+import json
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -25,6 +25,7 @@ from actors.inference.frames import FrameFault
 from actors.inference.messages import GenerationRefused, ModelRefused
 from actors.inference.sandbox.fork_server import ForkServerGone, ForkServerProcess, OpenFailed, SlotEnded
 from actors.inference.sandbox.limits import JOB_LIMITS, OPEN_PROCESSOR_SECONDS, JobKind, JobLimits
+from actors.inference.sandbox.request_text import text_of
 from actors.inference.sandbox.turns import Turns
 from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
 from actors.inference.sandbox_messages import EncodePrompt, OpenText, SandboxMessage, SetOpenTexts
@@ -253,7 +254,7 @@ class Sandbox(Actor[SandboxMessage]):
 
     async def _encode(self, message: EncodePrompt) -> list[int]:
         generate = message.generate
-        request = pickle.dumps(generate, protocol=pickle.HIGHEST_PROTOCOL)
+        request = text_of(generate)
         place = str(message.folder).encode()
         form = _form_of(generate)
         if form is not None:
@@ -388,7 +389,7 @@ def _form_of(generate: Generate) -> bytes | None:
     rule = generate.call_rule if isinstance(generate, GenerateWithTools) else None
     if generate.response_schema is None and rule is None:
         return None
-    return pickle.dumps((generate.response_schema, None if rule is None else rule.as_text()))
+    return json.dumps([generate.response_schema, None if rule is None else rule.as_text()]).encode("ascii")
 
 
 def _reason(status: int, limits: JobLimits) -> str:

@@ -1,0 +1,57 @@
+"""A request as the text that crosses to a job of the sandbox: what its prompt and its form are made of, and nothing else.
+
+JSON, like everything that crosses a border here. The reader is Python's own, so numbers beyond 64 bits, infinities in past
+arguments and half surrogate pairs arrive as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from actors.inference.tools import CallRule, GenerateWithTools, ToolCallFormat
+from protocol.commands import ChatMessage, Generate, Role
+
+__all__ = ["request_of", "text_of"]
+
+
+def text_of(generate: Generate) -> bytes:
+    """The request for `request_of`."""
+    content: dict[str, Any] = {
+        "prompt": generate.prompt,
+        "messages": None if generate.messages is None else [[one.role.value, one.content] for one in generate.messages],
+        "response_schema": generate.response_schema,
+    }
+    if isinstance(generate, GenerateWithTools):
+        content["with_tools"] = {
+            "turns": generate.turns,
+            "tools": generate.tools,
+            "tool_call_format": generate.tool_call_format.name,
+            "call_rule": None if generate.call_rule is None else generate.call_rule.as_text(),
+        }
+    return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+def request_of(text: bytes) -> Generate:
+    """From what `text_of` made; fields that shape neither prompt nor form have their defaults."""
+    content = json.loads(text)
+    fields: dict[str, Any] = {
+        "prompt": content["prompt"],
+        "response_schema": content["response_schema"],
+        "messages": (
+            None
+            if content["messages"] is None
+            else [ChatMessage(Role(role), said) for role, said in content["messages"]]
+        ),
+    }
+    with_tools = content.get("with_tools")
+    if with_tools is None:
+        return Generate(**fields)
+    rule = with_tools["call_rule"]
+    return GenerateWithTools(
+        **fields,
+        turns=with_tools["turns"],
+        tools=with_tools["tools"],
+        tool_call_format=ToolCallFormat[with_tools["tool_call_format"]],
+        call_rule=None if rule is None else CallRule.from_text(rule),
+    )
