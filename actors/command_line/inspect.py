@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.command_line.inspection_socket import ask_socket, socket_lines
-from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.options import ReachingGroup, data_dir_option, running_server, settings_from
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen, words
 from actors.inspection.server_file import ServerFile
@@ -37,7 +37,7 @@ _COLOURS = {
 }
 
 
-@click.group()
+@click.group(cls=ReachingGroup)
 @data_dir_option
 @click.pass_context
 def inspect(context: click.Context, data_dir: Path | None) -> None:
@@ -117,27 +117,39 @@ def state(settings: Any, path: str, as_json: bool) -> None:
 
 @inspect.command()
 @click.argument("path")
+@click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def suspend(settings: Any, path: str) -> None:
+def suspend(settings: Any, path: str, as_json: bool) -> None:
     """Let an actor take no more messages."""
-    print_line(f"suspended {_one(settings, {'command': 'suspend', 'path': path})['suspended']}")
+    answer = _one(settings, {"command": "suspend", "path": path})
+    _say(answer, f"suspended {answer['suspended']}", as_json=as_json)
 
 
 @inspect.command()
 @click.argument("path")
+@click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def resume(settings: Any, path: str) -> None:
+def resume(settings: Any, path: str, as_json: bool) -> None:
     """Let a suspended actor go on."""
-    print_line(f"resumed {_one(settings, {'command': 'resume', 'path': path})['resumed']}")
+    answer = _one(settings, {"command": "resume", "path": path})
+    _say(answer, f"resumed {answer['resumed']}", as_json=as_json)
 
 
 @inspect.command()
 @click.argument("path")
+@click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def restart(settings: Any, path: str) -> None:
+def restart(settings: Any, path: str, as_json: bool) -> None:
     """Stop a child in order and start it again."""
     answer = _one(settings, {"command": "restart", "path": path})
-    print_line(f"restarted {answer['restarted']}, now incarnation {answer['incarnation']}")
+    _say(answer, f"restarted {answer['restarted']}, now incarnation {answer['incarnation']}", as_json=as_json)
+
+
+def _say(answer: dict[str, Any], words_of_it: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        print_line(words_of_it)
 
 
 @inspect.command(name="dead-letters")
@@ -173,10 +185,7 @@ def _lines(settings: Any, request: dict[str, Any], *, seconds: float | None) -> 
 
 
 def _server(settings: Any) -> ServerFile:
-    server = find_server(settings)
-    if server is None:
-        fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
-    return server
+    return running_server(settings)
 
 
 # --- drawing ------------------------------------------------------------------------------------------

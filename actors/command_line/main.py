@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from actors.command_line.everywhere import Remembered, client_option, data_dir_option
 from actors.command_line.output import end_when_nobody_reads
 from actors.command_line.printing import print_line
 from actors.queued_output import open_missing_descriptors, queue_standard_output
@@ -26,6 +27,9 @@ _COMMANDS = {
     "token": ("actors.command_line.token", "token", "Say who may enter: make, list and revoke tokens."),
     "notify": ("actors.command_line.notify", "notify", "Hear of what happens and choose what to be told of."),
     "model": ("actors.command_line.model", "model", "Find and prepare models."),
+    "models": ("actors.command_line.model", "list_models", "Show the models of this machine (as `model list`)."),
+    "conversations": ("actors.command_line.conversations", "conversations", "List, show, export and remove them."),
+    "settings": ("actors.command_line.settings", "settings", "Show every setting and where it comes from."),
 }
 
 
@@ -49,8 +53,16 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="leanvibe")
-def leanvibe() -> None:
-    """A local AI assistant: one server on your machine, one model, all your devices."""
+@data_dir_option
+@client_option
+@click.pass_context
+def leanvibe(context: click.Context, data_dir: Path | None, client_id: str | None) -> None:
+    """A local AI assistant: one server on your machine, one model, all your devices.
+
+    --data-dir and --client may stand here or behind any command that knows them.
+    """
+    context.meta[Remembered.DATA_DIR] = data_dir
+    context.meta[Remembered.CLIENT] = client_id
 
 
 def main() -> NoReturn:

@@ -3,82 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
-from attrs import frozen
 from rich.table import Table
 
-from actors.command_line.ask import run_until_interrupted
-from actors.command_line.credentials import Credentials, credentials_here
-from actors.command_line.desktop import DesktopMissing, desktop_program, show_on_desktop
 from actors.command_line.options import (
-    address_of,
+    ReachingGroup,
     client_name_default,
+    client_option,
     data_dir_option,
     fail,
-    find_server,
     settings_from,
 )
-from actors.command_line.outage import Outage
+from actors.command_line.place import Place, one_of_prefix, place_of
 from actors.command_line.printing import json_text, print_json, print_line
-from actors.command_line.rest_call import RestFailed, rest_call
 from actors.command_line.screen import Screen, words
 from actors.settings import Settings
 from actors.terminal_text import many_lines, shown_document
-from protocol.client import connect
-from protocol.client.streams import ClientEvent
 from protocol.events import Priority
 from protocol.notification_templates import TEMPLATES
-from protocol.notifications import Notification, NotificationEvent
+
+if TYPE_CHECKING:
+    from protocol.notifications import Notification
 
 __all__ = ["notify"]
 
+PAGE = 200
 TOLD_KEPT = 1024
 """Ids of notifications that were shown: one that is delivered twice is shown once."""
 _COLOURS = {"critical": "bold red", "high": "yellow", "medium": "default", "low": "dim", "debug": "dim"}
 
 
-@frozen
-class _Place:
-    """Which server and whose notifications."""
-
-    rest_url: str
-    client_id: str
-    credentials: Credentials
-    address: Callable[[], str]
-    """Where its WebSocket is now."""
-
-    def call(self, method: str, path: str = "", body: Any = None, **query: Any) -> Any:
-        """Ask the server; ends the command with what it says is wrong."""
-        wanted = {name: value for name, value in query.items() if value is not None}
-        url = f"{self.rest_url}/notifications/{quote(self.client_id)}{path}" + (
-            f"?{urlencode(wanted)}" if wanted else ""
-        )
-        try:
-            return rest_call(method, url, body, credentials=self.credentials)
-        except RestFailed as failed:
-            fail(str(failed))
-
-
-@click.group()
+@click.group(cls=ReachingGroup)
 @data_dir_option
-@click.option("--client", "client_id", help="Whose notifications; by default yours.")
+@client_option
 @click.pass_context
 def notify(context: click.Context, data_dir: Path | None, client_id: str | None) -> None:
     """Hear of what happens, read what was told, and choose what to be told of."""
     context.obj = (settings_from(data_dir=data_dir), client_id or client_name_default())
 
 
-def _place(found: tuple[Settings, str]) -> _Place:
-    settings, client_id = found
-    server = find_server(settings)
-    if server is None:
-        fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
-    return _Place(server.rest_url, client_id, credentials_here(settings, server), address_of(settings, server))
+def _place(found: tuple[Settings, str]) -> Place:
+    return place_of(*found, "notifications")
 
 
 @notify.command()
@@ -89,6 +58,12 @@ def _place(found: tuple[Settings, str]) -> _Place:
 @click.pass_obj
 def listen(found: tuple[Settings, str], device: str, desktop: bool, as_json: bool, count: int | None) -> None:
     """Print notifications as they come, until Ctrl-C. What is printed counts as delivered to this device."""
+    # What follows takes half a second to import, which `list` and the others need not wait for.
+    from actors.command_line.ask import run_until_interrupted
+    from actors.command_line.desktop import DesktopMissing, desktop_program, show_on_desktop
+    from actors.command_line.outage import Outage
+    from protocol.client import connect
+
     place = _place(found)
     if desktop:
         try:
@@ -130,6 +105,9 @@ def listen(found: tuple[Settings, str], device: str, desktop: bool, as_json: boo
 
 def _notification_of(event: object) -> Notification | None:
     """The notification of an event; None for any other."""
+    from protocol.client.streams import ClientEvent
+    from protocol.notifications import NotificationEvent
+
     if not isinstance(event, ClientEvent) or event.type != "notification":
         return None
     typed = event.typed
@@ -163,12 +141,14 @@ def list_(found: tuple[Settings, str], unread: bool, limit: int, cursor: str | N
         return
     page = shown_document(page)
     table = Table(title=f"{page['unread']} unread")
-    for name in ("", "when", "title", "id"):
-        table.add_column(name)
+    for name in ("", "when", "priority", "title", "id"):
+        table.add_column(name, overflow="fold")
     for one in page["notifications"]:
         style = _COLOURS[one["priority"]]
         mark = " " if "read_at" in one else "●"
-        table.add_row(mark, one["created_at"], words(one["title"], style), one["notification_id"])
+        table.add_row(
+            mark, one["created_at"], words(one["priority"], style), words(one["title"], style), one["notification_id"]
+        )
     Screen().print(table)
     if "next" in page:
         print_line(f"more with --cursor {page['next']}")
@@ -177,21 +157,39 @@ def list_(found: tuple[Settings, str], unread: bool, limit: int, cursor: str | N
 @notify.command()
 @click.argument("notification_ids", nargs=-1)
 @click.option("--all", "read_all", is_flag=True, help="Everything.")
+@click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def read(found: tuple[Settings, str], notification_ids: tuple[str, ...], read_all: bool) -> None:
-    """Mark notifications as read."""
+def read(found: tuple[Settings, str], notification_ids: tuple[str, ...], read_all: bool, as_json: bool) -> None:
+    """Mark notifications as read. One is named by its id or by the beginning of it."""
     if read_all == bool(notification_ids):
         fail("name notifications, or give --all", status=2)
     place = _place(found)
     if read_all:
         result = place.call("POST", "/read-all")
     else:
-        result = place.call("POST", "/read", {"notification_ids": list(notification_ids)})
+        known = _known(place)
+        whole = [one_of_prefix(one, known, what="notification") for one in notification_ids]
+        result = place.call("POST", "/read", {"notification_ids": list(dict.fromkeys(whole))})
+    if as_json:
+        print_json(result)
+        return
     print_line(f"{result['changed']} read, {result['unread']} unread")
 
 
+def _known(place: Place) -> list[tuple[str, str]]:
+    """Ids and titles of all notifications."""
+    found: list[tuple[str, str]] = []
+    cursor = None
+    while True:
+        page = place.call("GET", limit=PAGE, cursor=cursor)
+        found += [(one["notification_id"], one["title"]) for one in page["notifications"]]
+        cursor = page.get("next")
+        if cursor is None:
+            return found
+
+
 @notify.command()
-@click.argument("fields", nargs=-1, metavar="[FIELD=TEXT]...")
+@click.argument("pairs", nargs=-1, metavar="[FIELD=TEXT]...")
 @click.option(
     "--template",
     default="message",
@@ -199,11 +197,14 @@ def read(found: tuple[Settings, str], notification_ids: tuple[str, ...], read_al
     type=click.Choice([name for name, one in TEMPLATES.items() if one.may_be_posted]),
 )
 @click.option("--priority", type=click.Choice([one.value for one in Priority]), help="By default the template's.")
+@click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def send(found: tuple[Settings, str], fields: tuple[str, ...], template: str, priority: str | None) -> None:
+def send(
+    found: tuple[Settings, str], pairs: tuple[str, ...], template: str, priority: str | None, as_json: bool
+) -> None:
     """Tell all devices of an event, as `send title="It is done"` or `send --template build_failure source=CI`."""
     given: dict[str, Any] = {}
-    for one in fields:
+    for one in pairs:
         name, equals, value = one.partition("=")
         if not equals:
             fail(
@@ -214,7 +215,11 @@ def send(found: tuple[Settings, str], fields: tuple[str, ...], template: str, pr
     body: dict[str, Any] = {"template": template, "fields": given}
     if priority is not None:
         body["priority"] = priority
-    print_line(_place(found).call("POST", "", body)["notification_id"])
+    posted = _place(found).call("POST", "", body)
+    if as_json:
+        print_json(posted)
+    else:
+        print_line(posted["notification_id"])
 
 
 @notify.command()

@@ -10,31 +10,34 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-import click
 import platformdirs
 
+from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option
 from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, read_server_file
 from actors.settings import Settings, SettingsFault, load_settings
 
-__all__ = ["address_of", "client_name_default", "data_dir_option", "fail", "find_server", "line_here", "settings_from"]
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def data_dir_option(function: Function) -> Function:
-    """`--data-dir`, which says which server is meant."""
-    return click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of the server's data (also LEANVIBE_DATA_DIR).",
-    )(function)
+__all__ = [
+    "ReachingGroup",
+    "Remembered",
+    "address_of",
+    "client_name_default",
+    "client_option",
+    "data_dir_option",
+    "fail",
+    "find_server",
+    "line_here",
+    "running_server",
+    "settings_from",
+]
 
 
 def settings_from(**overrides: Any) -> Settings:
     """Settings with the options that were given on the command line; a wrong one ends the command."""
+    if overrides.get("data_dir") is None:
+        overrides["data_dir"] = Remembered.value(Remembered.DATA_DIR)
     config = overrides.pop("config", None)
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
@@ -48,6 +51,14 @@ def find_server(settings: Settings) -> ServerFile | None:
     return read_server_file(settings.data_dir)
 
 
+def running_server(settings: Settings) -> ServerFile:
+    """The same; ends the command where there is none."""
+    server = find_server(settings)
+    if server is None:
+        fail(f"no server runs on {settings.data_dir}; start one with `{line_here(settings, 'serve')}`", status=3)
+    return server
+
+
 def address_of(settings: Settings, server: ServerFile) -> Callable[[], str]:
     """Where the WebSocket of this server is whenever it is asked: one that was started again may have other ports."""
 
@@ -59,6 +70,8 @@ def address_of(settings: Settings, server: ServerFile) -> Callable[[], str]:
 
 def client_name_default() -> str:
     """Who the command line is to the server: the user's name, as far as the protocol can spell it."""
+    if given := Remembered.value(Remembered.CLIENT):
+        return str(given)
     try:
         name = getpass.getuser()
     except (KeyError, OSError):

@@ -26,8 +26,8 @@ _UNSAFE = re.compile(
 
 def print_line(text: str, *, err: bool = False, style: str | None = None, newline: bool = True) -> None:
     """A line, or several, for a person; ``style`` is a colour, or `dim`."""
-    # As https://no-color.org has it; None lets click look whether it is a terminal.
-    color = False if os.environ.get("NO_COLOR") else None
+    # As https://no-color.org has it, and terminals that obey nothing; None lets click look whether it is a terminal.
+    color = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
     looks: dict[str, Any] = {"dim": True} if style == "dim" else {"fg": style}
     click.secho(many_lines(text), err=err, nl=newline, color=color, **looks)
 

@@ -10,7 +10,7 @@ from typing import Any
 from actors.command_line.credentials import Credentials
 from actors.command_line.failure_words import failure_words
 
-__all__ = ["RestFailed", "rest_call"]
+__all__ = ["RestFailed", "rest_bytes", "rest_call"]
 
 SECONDS = 15.0
 
@@ -29,6 +29,23 @@ def rest_call(
     client_id: str | None = None,
 ) -> Any:
     """The answer's JSON; ``client_id`` says who asks where the path does not. Raises `RestFailed`. Blocking, with a deadline."""
+    content = rest_bytes(method, url, body, credentials=credentials, seconds=seconds, client_id=client_id)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise RestFailed(f"the server does not answer: {error}") from None
+
+
+def rest_bytes(
+    method: str,
+    url: str,
+    body: Any = None,
+    *,
+    credentials: Credentials,
+    seconds: float = SECONDS,
+    client_id: str | None = None,
+) -> bytes:
+    """The answer as it is, otherwise like `rest_call`."""
     headers = {"Content-Type": "application/json", **credentials.headers}
     if client_id is not None:
         headers["X-Client-Id"] = client_id
@@ -40,7 +57,8 @@ def rest_call(
     )
     try:
         with direct.open(request, timeout=seconds) as response:
-            return json.load(response)
+            content: bytes = response.read()
+            return content
     except urllib.error.HTTPError as refused:
         with refused:
             raise RestFailed(_problem(refused.read(), refused.code)) from None

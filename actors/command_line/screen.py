@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.panel import Panel
 from rich.style import Style
+from rich.table import Table
 from rich.text import Text
 
 from actors.terminal_text import many_lines, one_line
@@ -19,15 +23,70 @@ __all__ = ["Screen", "markdown", "words"]
 class Screen(Console):
     """rich's console for text of others: no markup, no codes for pictures, and control characters shown.
 
-    Text is made safe before it is measured, so that columns stand where they are drawn.
+    Text is made safe before it is measured, so that columns stand where they are drawn. Where that is no terminal there
+    are no boxes and nothing is cut or folded: a row is a line, its cells apart by tabs.
     """
 
     def __init__(self, *, stderr: bool = False, markup: bool = False) -> None:
         super().__init__(stderr=stderr, markup=markup, emoji=False, highlight=False)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """What rich's own does; tables as lines where no person looks at them."""
+        if self.is_terminal:
+            super().print(*objects, **options)
+            return
+        options.setdefault("soft_wrap", True)
+        for one in objects or ("",):
+            for line in _lines(one):
+                if isinstance(line, _Row):
+                    # rich would draw its tabs as spaces.
+                    self.file.write(f"{line}\n")
+                else:
+                    super().print(line, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """What rich asks for every plain string, in cells and titles as well."""
         return super().render_str(many_lines(text), **options)
+
+
+def _lines(drawn: Any) -> Iterator[Any]:
+    """Without boxes; whatever is no table as it is."""
+    if isinstance(drawn, Table):
+        if drawn.title:
+            yield words(drawn.title)
+        if drawn.show_header:
+            yield _row(column.header for column in drawn.columns)
+        for cells in zip(*(column.cells for column in drawn.columns), strict=True):
+            yield _row(cells)
+    elif isinstance(drawn, Panel):
+        yield from [words(one) for one in (drawn.title, drawn.subtitle) if one]
+        yield from _lines(drawn.renderable)
+    elif isinstance(drawn, Group):
+        for one in drawn.renderables:
+            yield from _lines(one)
+    elif isinstance(drawn, Padding):
+        for one in _lines(drawn.renderable):
+            yield Text("  ").append_text(one) if isinstance(one, Text) else one
+    else:
+        yield drawn
+
+
+class _Row(str):
+    """Cells apart by tabs, each made safe."""
+
+    __slots__ = ()
+
+
+def _row(cells: Iterable[Any]) -> _Row:
+    return _Row("\t".join(_plain(one) for one in cells))
+
+
+def _plain(cell: Any) -> str:
+    """A cell in one line; a tab in it would make two cells."""
+    if isinstance(cell, Group):
+        return "; ".join(_plain(one) for one in cell.renderables)
+    text = cell.plain if isinstance(cell, Text) else str(cell)
+    return one_line(text.replace("\t", " "))
 
 
 def words(text: object, style: str | Style = "", *, is_long: bool = False) -> Text:

@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 
 from actors.command_line.credentials import credentials_here
-from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.options import data_dir_option, fail, running_server, settings_from
 from actors.command_line.printing import print_json
 from actors.command_line.screen import Screen, words
 from actors.terminal_text import shown_document
@@ -29,9 +29,7 @@ _COLOURS = {"healthy": "green", "mock": "yellow", "loading": "yellow", "unloaded
 def status(data_dir: Path | None, as_json: bool) -> None:
     """Show how the server and its engine are. Exit status 0 only when it can answer questions."""
     settings = settings_from(data_dir=data_dir)
-    server = find_server(settings)
-    if server is None:
-        fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve`", status=3)
+    server = running_server(settings)
     credentials = credentials_here(settings, server)
     try:
         # The environment's proxy is for the world; this address is on this machine.

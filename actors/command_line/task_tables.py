@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,8 @@ from protocol.task_model import TaskStatus
 __all__ = ["SHORT_ID", "board_table", "history_table", "task_panel", "tasks_table"]
 
 SHORT_ID = 8
+SIDE_BY_SIDE = 90
+"""Characters of a line that five columns need."""
 _COLOURS = {"urgent": "bold red", "high": "yellow", "medium": "", "low": "dim"}
 _TITLES = {
     TaskStatus.BACKLOG: "Backlog",
@@ -30,16 +33,35 @@ def board_table(
     columns: Mapping[TaskStatus, list[dict[str, Any]]],
     counts: Mapping[TaskStatus, int],
     limits: Mapping[TaskStatus, int],
-) -> Table:
-    """Columns side by side; a heading says how full one is."""
+    *,
+    width: int = SIDE_BY_SIDE,
+) -> RenderableType:
+    """Columns side by side, or one below the other where there is no room; a heading says how full one is."""
+    if width < SIDE_BY_SIDE:
+        return Group(*_one_below_the_other(columns, counts, limits))
     table = Table(expand=True, show_lines=False)
     for status in TaskStatus:
-        most = f" / {limits[status]}" if status in limits else ""
-        is_full = status in limits and counts[status] >= limits[status]
-        heading = Text(f"{_TITLES[status]} ({counts[status]}{most})", style="bold red" if is_full else "bold")
-        table.add_column(heading, ratio=1, vertical="top")
+        table.add_column(_heading(status, counts, limits), ratio=1, vertical="top")
     table.add_row(*(_cards(columns[status], counts[status]) for status in TaskStatus))
     return table
+
+
+def _one_below_the_other(
+    columns: Mapping[TaskStatus, list[dict[str, Any]]],
+    counts: Mapping[TaskStatus, int],
+    limits: Mapping[TaskStatus, int],
+) -> Iterable[RenderableType]:
+    for status in TaskStatus:
+        yield _heading(status, counts, limits)
+        if counts[status]:
+            yield Padding(_cards(columns[status], counts[status]), (0, 0, 0, 2))
+
+
+def _heading(status: TaskStatus, counts: Mapping[TaskStatus, int], limits: Mapping[TaskStatus, int]) -> Text:
+    most = f" / {limits[status]}" if status in limits else ""
+    is_full = status in limits and counts[status] >= limits[status]
+    full = ", full" if is_full else ""
+    return Text(f"{_TITLES[status]} ({counts[status]}{most}{full})", style="bold red" if is_full else "bold")
 
 
 def _cards(tasks: list[dict[str, Any]], count: int) -> RenderableType:
@@ -53,26 +75,33 @@ def _card(task: dict[str, Any]) -> Text:
     # Text, not markup: a title is somebody's words.
     card = Text(f"{task['id'][:SHORT_ID]} ", style="dim")
     card.append(task["title"], style=_COLOURS[task["priority"]])
+    if task["priority"] != "medium":
+        # Not by its colour alone.
+        card.append(f" [{task['priority']}]", style=_COLOURS[task["priority"]])
     for claim, sign in (("is_blocked", "blocked"), ("requires_approval", "needs approval")):
         if task[claim]:
             card.append(f" [{sign}]", style="magenta")
     return card
 
 
-def tasks_table(tasks: Iterable[dict[str, Any]]) -> Table:
-    """One task a line."""
+def tasks_table(tasks: Iterable[dict[str, Any]], *, is_for_people: bool = True) -> Table:
+    """One task a line; for people with the beginning of its id and without columns that are empty in all lines."""
+    rows = list(tasks)
+    names = ["id", "title", "status", "priority"]
+    names += [one for one in ("tags", "due") if not is_for_people or any(task.get(one) for task in rows)]
     table = Table()
-    for name in ("id", "title", "status", "priority", "tags", "due"):
+    for name in names:
         table.add_column(name, overflow="fold")
-    for task in tasks:
-        table.add_row(
-            task["id"][:SHORT_ID],
-            Text(task["title"]),
-            task["status"],
-            Text(task["priority"], style=_COLOURS[task["priority"]]),
-            Text(", ".join(task["tags"])),
-            task.get("due", ""),
-        )
+    for task in rows:
+        cells = {
+            "id": Text(task["id"][:SHORT_ID] if is_for_people else task["id"]),
+            "title": Text(task["title"]),
+            "status": Text(task["status"]),
+            "priority": Text(task["priority"], style=_COLOURS[task["priority"]]),
+            "tags": Text(", ".join(task["tags"])),
+            "due": Text(task.get("due", "")),
+        }
+        table.add_row(*(cells[name] for name in names))
     return table
 
 

@@ -20,7 +20,7 @@ from actors.access.messages import ROLES, USER, CreateToken
 from actors.access.store import RevokeStored, forget_tokens, load_tokens, revoke_token, save_token
 from actors.access.tokens import checked_token, describe
 from actors.command_line.inspection_socket import ask_socket
-from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.options import ReachingGroup, data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
 from actors.inspection.server_file import DataFolderBusy, DataFolderUnsafe, lock_data_folder
@@ -38,7 +38,7 @@ _DURATION = re.compile(r"(\d{1,6})([mhdw])")
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
 
-@click.group()
+@click.group(cls=ReachingGroup)
 @data_dir_option
 @click.pass_context
 def token(context: click.Context, data_dir: Path | None) -> None:
@@ -117,8 +117,9 @@ def list_tokens(settings: Settings, as_json: bool) -> None:
 
 @token.command()
 @click.argument("token_id")
+@click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def revoke(settings: Settings, token_id: str) -> None:
+def revoke(settings: Settings, token_id: str, as_json: bool) -> None:
     """End the token TOKEN_ID now; its open connections are closed."""
     server = find_server(settings)
     if server is not None:
@@ -126,23 +127,30 @@ def revoke(settings: Settings, token_id: str) -> None:
     else:
         with _database(settings) as connection:
             revoke_token(connection, RevokeStored(token_id=token_id, time_ms=_now_ms()))
-    print_line(f"revoked {token_id}")
+    if as_json:
+        print_json({"revoked": token_id})
+    else:
+        print_line(f"revoked {token_id}")
 
 
 @token.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
-def forget(settings: Settings, yes: bool) -> None:
+def forget(settings: Settings, yes: bool, as_json: bool) -> None:
     """Delete all tokens: every program of this machine may then enter again."""
     if not yes:
-        click.confirm("Delete all tokens, and let every program of this machine enter without?", abort=True)
+        click.confirm("Delete all tokens, and let every program of this machine enter without?", abort=True, err=True)
     server = find_server(settings)
     if server is not None:
         count = ask_socket(server, {"command": "token_forget"})["forgotten"]
     else:
         with _database(settings) as connection:
             count = forget_tokens(connection, None).value
-    print_line(f"forgot {count} tokens")
+    if as_json:
+        print_json({"forgotten": count})
+    else:
+        print_line(f"forgot {count} tokens")
 
 
 def stored_tokens(settings: Settings) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from actors.command_line import inspect as inspect_module
-from actors.command_line import options, status
+from actors.command_line import options
 from actors.command_line.main import leanvibe
 from actors.inspection.server_file import ServerFile
 
@@ -90,7 +89,7 @@ def test_where_no_server_runs_it_is_said_plainly(command: list[str], tmp_path: P
     assert result.exit_code == 3
     assert "no server runs on" in result.output
     assert str(tmp_path / "data") in result.output.replace("\n", "")
-    assert "leanvibe serve" in result.output
+    assert " serve --data-dir " in result.output
 
 
 def test_a_wrong_setting_ends_the_command_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +160,7 @@ def about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerFile:
         engine="mock",
         model="mock",
     )
-    monkeypatch.setattr(status, "find_server", lambda _: found)
-    monkeypatch.setattr(inspect_module, "find_server", lambda _: found)
+    monkeypatch.setattr(options, "find_server", lambda _: found)
     return found
 
 

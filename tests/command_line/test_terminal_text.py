@@ -79,7 +79,9 @@ def test_tx21_json_is_exact_and_safe() -> None:
     assert "é漢" in text
 
 
-def test_tx20_tables_and_lines_of_the_screen_show_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tx20_tables_and_lines_of_the_screen_show_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rich.table import Table
 
     evil = "a\x1b[2J[/nope][bold]\x9bz :smile:"
@@ -88,6 +90,9 @@ def test_tx20_tables_and_lines_of_the_screen_show_it(capsys: pytest.CaptureFixtu
     table.add_row(evil)
     table.add_row(words(evil))
     screen = Screen()
+    screen.print(table, evil)
+    assert capsys.readouterr().out == "a␛[2J[/nope][bold]\\x9bz :smile:\n" * 5
+    monkeypatch.setattr(Screen, "is_terminal", True)
     screen.print(table, evil)
     said = capsys.readouterr().out
     assert said.count("a␛[2J[/nope][bold]\\x9bz :smile:") == 5

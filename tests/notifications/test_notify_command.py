@@ -39,7 +39,7 @@ async def run(server: RunningServer, *arguments: str, status: int = 0) -> str:
     """The command in a thread, while the server runs in this one."""
     # What is found by the folder's lock is another test's matter; this server runs in the test's own process.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actors.command_line.notify.find_server", lambda _: server.about)
+        patch.setattr("actors.command_line.options.find_server", lambda _: server.about)
         result = await trio.to_thread.run_sync(lambda: CliRunner().invoke(leanvibe, ["notify", *arguments]))
     assert result.exit_code == status, result.output
     return result.output
@@ -54,7 +54,7 @@ async def test_what_is_sent_can_be_listed_and_read(engineless_server: RunningSer
     server = engineless_server
     name = (await run(server, "send", "title=Hello", "--priority", "high")).strip()
     await run(server, "send", "--template", "build_failure", "source=CI", "detail=2 errors")
-    assert "● " in await run(server, "list")
+    assert "●\t" in await run(server, "list")
     page = await run_json(server, "list", "--limit", "1")
     assert page["notifications"][0]["title"] == "Build failed: CI"
     assert "more with --cursor" in await run(server, "list", "--limit", "1")
@@ -90,7 +90,7 @@ async def test_devices_and_preferences_can_be_set(engineless_server: RunningServ
 def test_without_a_server_it_says_how_to_start_one() -> None:
     result = CliRunner().invoke(leanvibe, ["notify", "list"])
     assert result.exit_code == 3
-    assert "leanvibe serve" in result.output
+    assert " serve --data-dir " in result.output
 
 
 @pytest.mark.parametrize("command", ["listen", "list", "read", "send", "devices", "prefs"])
@@ -143,8 +143,8 @@ async def test_listening_prints_each_notification_once_and_leaves_after_so_many(
     async def listen() -> None:
         # A process of its own: the command runs an event loop and takes the signals.
         script = (
-            "import sys, actors.command_line.notify as notify; from actors.inspection.server_file import ServerFile; "
-            f"notify.find_server = lambda _: ServerFile(**{attrs.asdict(server.about)!r}); notify.notify(sys.argv[1:])"
+            "import sys, actors.command_line.notify as notify, actors.command_line.options as options; from actors.inspection.server_file import ServerFile; "
+            f"options.find_server = lambda _: ServerFile(**{attrs.asdict(server.about)!r}); notify.notify(sys.argv[1:])"
         )
         command = [sys.executable, "-c", script, "listen", "--json", "--count", "2"]
         with trio.fail_after(60):

@@ -62,7 +62,7 @@ def test_without_a_server_a_command_says_what_to_do(tmp_path: Path) -> None:
         env=environment(tmp_path), cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 3
-    assert "start one with `leanvibe serve`" in done.stderr
+    assert " serve --data-dir " in done.stderr
 
 
 @pytest.mark.integration
@@ -118,7 +118,7 @@ def test_a_full_column_says_so_and_tasks_that_do_not_fit_are_counted() -> None:
     counts = dict.fromkeys(TaskStatus, 0)
     columns[TaskStatus.TODO], counts[TaskStatus.TODO] = [card], 7
     text = drawn(board_table(columns, counts, {TaskStatus.TODO: 7}))
-    for words in ("To do (7 / 7)", "… 6 more", "[red]x", "[needs"):
+    for words in ("To do (7 / 7, full)", "… 6 more", "[red]x", "[needs"):
         assert words in text
 
 

@@ -1,0 +1,76 @@
+"""A running server's REST address as commands use it: nothing here is slow to import, so that short questions are short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from attrs import frozen
+
+from actors.command_line.credentials import Credentials, credentials_here
+from actors.command_line.options import address_of, fail, running_server
+from actors.command_line.rest_call import RestFailed, rest_bytes, rest_call
+from actors.settings import Settings
+
+__all__ = ["Place", "one_of_prefix", "place_of"]
+
+
+MOST_LISTED = 10
+"""Of what an ambiguous beginning may mean."""
+
+
+@frozen
+class Place:
+    """Which server, and whose things."""
+
+    rest_url: str
+    client_id: str
+    credentials: Credentials
+    address: Callable[[], str]
+    """Where its WebSocket is now."""
+    room: str
+    """First part of the paths, as `notifications`."""
+
+    def call(self, method: str, path: str = "", body: Any = None, **query: Any) -> Any:
+        """Ask the server; ends the command with what it says is wrong."""
+        try:
+            return rest_call(method, self._url(path, query), body, credentials=self.credentials)
+        except RestFailed as failed:
+            fail(str(failed))
+
+    def text(self, path: str, **query: Any) -> str:
+        """What it answers with as text."""
+        try:
+            return rest_bytes("GET", self._url(path, query), credentials=self.credentials).decode("utf-8", "replace")
+        except RestFailed as failed:
+            fail(str(failed))
+
+    def _url(self, path: str, query: dict[str, Any]) -> str:
+        wanted = {name: value for name, value in query.items() if value is not None}
+        address = f"{self.rest_url}/{self.room}/{quote(self.client_id, safe='')}{path}"
+        return f"{address}?{urlencode(wanted, doseq=True)}" if wanted else address
+
+
+def place_of(settings: Settings, client_id: str, room: str) -> Place:
+    """Of the running server of the data folder; ends the command where there is none."""
+    server = running_server(settings)
+    return Place(server.rest_url, client_id, credentials_here(settings, server), address_of(settings, server), room)
+
+
+def one_of_prefix(beginning: str, found: Iterable[tuple[str, str]], *, what: str, word: str = "id") -> str:
+    """The id that begins so; ``found`` are ids with what they are called. Ends the command unless it is exactly one."""
+    if not beginning:
+        fail(f"a {what} is named by its {word} or by the beginning of it, and nothing was given", status=2)
+    matching = sorted(one for one in found if one[0].startswith(beginning))
+    if len(matching) == 1:
+        return matching[0][0]
+    if not matching:
+        fail(f"no {what}s have {_a(word)} that begins with {beginning!r}")
+    shown = "".join(f"\n  {identifier}  {name}" for identifier, name in matching[:MOST_LISTED])
+    more = f"\n  … and {len(matching) - MOST_LISTED} more" if len(matching) > MOST_LISTED else ""
+    fail(f"{len(matching)} {what}s have {_a(word)} that begins with {beginning!r}; give more of it:{shown}{more}")
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
