@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from actors.access.rules import is_loopback
 from actors.access.store import load_tokens
-from actors.command_line.options import data_dir_option, fail, line_here, settings_from
+from actors.command_line.options import client_name_default, data_dir_option, fail, line_here, settings_from
 from actors.command_line.printing import print_line
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
 from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
@@ -322,7 +322,7 @@ def _greet(about: ServerFile, settings: Settings) -> None:
     print_line("LeanVibe is up.", style="green", err=True)
     print_line(f"  WebSocket  {about.websocket_url}", err=True)
     print_line(f"  REST       {about.rest_url}  (health: {about.rest_url}/health/mlx)", err=True)
-    print_line(f"  Pages      {about.rest_url}/docs  {about.rest_url}/push", err=True)
+    print_line(f"  Pages      {about.rest_url}/docs  {about.rest_url}/push?client={client_name_default()}", err=True)
     print_line(f"  Model      {about.model}, loading; when it is ready this says so:", err=True)
     print_line(f"             {line_here(settings, 'status')}", err=True)
     print_line(f"  Try        {line_here(settings, 'ask', EXAMPLE)}", err=True)

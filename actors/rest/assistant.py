@@ -12,7 +12,14 @@ from quart_trio import QuartTrio
 from actors.access.messages import Identity
 from actors.assistant.messages import AnswerTurn, TurnAnswer
 from actors.refusals import CommandRefused
-from actors.rest.assistant_requests import CompleteRequest, ProcessRequest, assist_of, command_of, rest_field
+from actors.rest.assistant_requests import (
+    CompleteRequest,
+    ProcessRequest,
+    assist_of,
+    command_of,
+    rest_field,
+    without_repeated,
+)
 from actors.rest.rooms import Rooms, body_as, identity
 from protocol.codec import unstructure
 from protocol.commands import Assist, Generate
@@ -61,7 +68,9 @@ def register_assistant(app: QuartTrio, rooms: Rooms) -> None:
         wanted: CompleteRequest = await body_as(CompleteRequest)
         answered = await answer(await identity(rooms), assist_of(wanted), wanted.max_tokens)
         blocks = answered.fields["suggestions"]
-        return jsonify({"completion": blocks[0]["code"] if blocks else answered.text, **_body(answered)})
+        said = blocks[0]["code"] if blocks else answered.text
+        before = wanted.content if wanted.cursor is None else wanted.content[: wanted.cursor]
+        return jsonify({"completion": without_repeated(said, before), **_body(answered)})
 
 
 def _body(answered: TurnAnswer) -> dict[str, Any]:

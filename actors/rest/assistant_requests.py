@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
@@ -13,10 +14,14 @@ from protocol.events import AnswerDefaults
 from protocol.programming_languages import known_language
 from protocol.validation import FieldFault, between, client_name, length, one_of, readable_text
 
-__all__ = ["CompleteRequest", "ProcessRequest", "assist_of", "command_of", "rest_field"]
+__all__ = ["CompleteRequest", "ProcessRequest", "assist_of", "command_of", "rest_field", "without_repeated"]
 
 COMMAND_FIELDS = ("intent", "file_path", "language", "cursor")
 MESSAGE_FIELDS = ("temperature", "top_p", "repetition_penalty", "seed")
+
+
+LINES_LOOKED_AT = 200
+"""Of what stands before the cursor, for what a completion says again."""
 
 
 @frozen(kw_only=True)
@@ -91,6 +96,22 @@ def assist_of(request: CompleteRequest) -> Assist:
     if cursor is None and request.intent is Intent.SUGGEST:
         cursor = len(request.content)
     return _assist(request, request.intent, cursor)
+
+
+def without_repeated(said: str, before: str) -> str:
+    """A completion without what stands before the cursor already, whole lines of which models like to say again.
+
+    What is repeated begins at the start of a line and reaches to the cursor, or to the spaces in front of it. One word alone may well be meant to stand there twice, as `end`.
+    """
+    for kept in (before, before.rstrip()):
+        spaces = before[len(kept) :]
+        starts = [0, *(found.end() for found in re.finditer("\n", kept))] if kept.strip() else []
+        for start in starts[-LINES_LOOKED_AT:] if len(starts) > LINES_LOOKED_AT else starts:
+            repeated = kept[start:]
+            if re.search(r"\w\W+\w", repeated.strip()) and said.startswith(repeated):
+                rest = said[len(repeated) :]
+                return rest.removeprefix(spaces) if rest.startswith(spaces) else rest.lstrip()
+    return said
 
 
 def rest_field(name: str | None) -> str | None:

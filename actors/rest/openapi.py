@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the routes of tasks, made from the classes that check their requests.
+"""The OpenAPI 3.1 document; its part about tasks is made from the classes that check their requests.
 
 quart-schema would describe bodies by msgspec or pydantic models, which know nothing of the bounds that the protocol's
 validators hold; so the document is made from `protocol.schema`, as the AsyncAPI file is, and says what is enforced.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from actors.rest.openapi_rooms import EXAMPLES, other_paths
 from protocol.schema import class_schemas, reachable
 from protocol.task_answers import (
     Board,
@@ -58,6 +59,7 @@ PARAMETERS: dict[str, Any] = {
         "name": "client_id",
         "in": "path",
         "required": True,
+        "example": "me",
         "schema": {"type": "string", "pattern": f"^{CLIENT_NAME.pattern}$"},
     },
     "task_id": {
@@ -143,6 +145,9 @@ def openapi(version: str) -> dict[str, Any]:
     for path, operations in paths.items():
         names = [name for name in ("client_id", "task_id") if f"{{{name}}}" in path]
         operations["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
+    paths |= other_paths(_reference("Problem"))
+    for (method, path), example in EXAMPLES.items():
+        paths[path][method]["requestBody"]["content"]["application/json"]["example"] = example
     return {
         "openapi": "3.1.0",
         "info": {"title": "LeanVibe", "version": version},

@@ -10,7 +10,9 @@ import pytest
 import trio
 from jsonschema import Draft202012Validator
 
+from actors import rest
 from actors.rest.openapi import openapi
+from actors.rest.openapi_rooms import EXAMPLES
 from tests.server_fixture import RunningServer
 
 
@@ -30,7 +32,7 @@ async def test_schemathesis_finds_nothing(server: RunningServer, tmp_path: Path)
     await server.until_engine_is("ready")
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(Path(__file__).with_name("schemathesis.toml")), "run", f"{server.about.rest_url}/openapi.json",
-        "--phases", "examples,coverage,fuzzing", "--max-examples", "16", "--seed", "7",
+        "--include-path-regex", "^/tasks/", "--phases", "examples,coverage,fuzzing", "--max-examples", "16", "--seed", "7",
         "--generation-deterministic", "--request-timeout", "20",
     ]  # fmt: skip
     result = await trio.run_process(
@@ -56,3 +58,22 @@ async def test_the_page_to_try_the_routes_on_comes_from_this_server_alone(engine
         assert (await http.get("/openapi.json")).json()["openapi"] == "3.1.0"
         assert (await http.get("/docs/..%2f__init__.py")).status_code == 404
         assert (await http.get("/docs/swagger-ui.js")).status_code == 404
+
+
+@pytest.mark.integration
+async def test_the_document_describes_every_route_and_its_examples_are_carried_out(
+    server: RunningServer,
+) -> None:
+    document = openapi("1")
+    described = {(method, path) for path, one in document["paths"].items() for method in one if method != "parameters"}
+    sources = [one.read_text() for one in Path(rest.__file__).parent.rglob("*.py")]
+    routes = {found for text in sources for found in re.findall(r'@app\.(get|post|put|patch|delete)\("([^"]+)"', text)}
+    assert len(routes) > 50
+    plain = {(method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path)) for method, path in routes}
+    # Files of a page are no routes that anybody calls.
+    assert {one for one in plain if not one[1].startswith("/docs/")} - described == set()
+    await server.until_engine_is("ready")
+    async with server.http(headers={"X-Client-Id": "me"}) as http:
+        for (method, path), body in EXAMPLES.items():
+            answer = await http.request(method, path.replace("{client_id}", "me"), json=body)
+            assert answer.status_code in (200, 201), (path, answer.text)

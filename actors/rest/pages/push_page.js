@@ -58,7 +58,7 @@ async function subscribe() {
   say("Asking for permission …", "");
   if ((await Notification.requestPermission()) !== "granted") {
     say("This browser was not allowed to show notifications.", "bad");
-    return;
+    return false;
   }
   const registration = await worker();
   const { public_key: key } = await call("GET", "/push/key");
@@ -69,7 +69,7 @@ async function subscribe() {
     subscription = await within(SERVICE_MILLISECONDS, registration.pushManager.subscribe(options));
   } catch (error) {
     say(`The browser's push service failed: ${error.message}`, "bad");
-    return;
+    return false;
   }
   const { client, device } = settings();
   await call("POST", `/notifications/${encodeURIComponent(client)}/devices`, {
@@ -80,6 +80,7 @@ async function subscribe() {
     locale: navigator.language,
   });
   say("Subscribed.", "good");
+  return true;
 }
 
 async function unsubscribe() {
@@ -92,6 +93,8 @@ async function unsubscribe() {
 }
 
 async function sendTest() {
+  // One that is registered already is registered again, which changes nothing.
+  if (!(await subscribe())) return;
   const { client } = settings();
   await call("POST", `/notifications/${encodeURIComponent(client)}`, {
     template: "message",
@@ -99,6 +102,9 @@ async function sendTest() {
   });
   say("A test is on its way.", "good");
 }
+
+// The server's greeting names the client of the command line here.
+byId("client").value = new URLSearchParams(location.search).get("client") || byId("client").value;
 
 for (const [name, action] of Object.entries({ subscribe, unsubscribe, test: sendTest })) {
   byId(name).addEventListener("click", () => action().catch((error) => say(error.message, "bad")));
