@@ -26,10 +26,11 @@ _UNSAFE = re.compile(
 
 def print_line(text: str, *, err: bool = False, style: str | None = None, newline: bool = True) -> None:
     """A line, or several, for a person; ``style`` is a colour, or `dim`."""
-    # As https://no-color.org has it, and terminals that obey nothing; None lets click look whether it is a terminal.
-    color = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
-    looks: dict[str, Any] = {"dim": True} if style == "dim" else {"fg": style}
-    click.secho(many_lines(text), err=err, nl=newline, color=color, **looks)
+    # As https://no-color.org has it; None lets click look whether it is a terminal.
+    is_plain = style is None or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    looks: dict[str, Any] = {} if is_plain else {"dim": True} if style == "dim" else {"fg": style}
+    # click ends also what has no style with a code.
+    click.secho(many_lines(text), err=err, nl=newline, color=False if is_plain else None, reset=not is_plain, **looks)
 
 
 def print_json(value: Any) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from actors.terminal_text import many_lines, one_line
-
-if TYPE_CHECKING:
-    from rich.markdown import Markdown
 
 __all__ = ["Screen", "markdown", "words"]
 
@@ -47,6 +46,20 @@ class Screen(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """What rich asks for every plain string, in cells and titles as well."""
         return super().render_str(many_lines(text), **options)
+
+    def write_line(self, segments: list[Segment]) -> None:
+        """A line that is laid out already, as long as it is: the terminal breaks it."""
+        self.print(Segments([*segments, Segment.line()]), end="", soft_wrap=True)
+
+    def erase_rows(self, count: int) -> None:
+        """Take the rows above the cursor away, and go where the first was."""
+        self.send(f"\r\x1b[{count}A\x1b[J")
+
+    def send(self, codes: str) -> None:
+        """Codes of our own for the terminal; nothing where it is none."""
+        control = Control()
+        control.segment = Segment(codes, None, [])
+        self.control(control)
 
 
 def _lines(drawn: Any) -> Iterator[Any]:
@@ -94,9 +107,24 @@ def words(text: object, style: str | Style = "", *, is_long: bool = False) -> Te
     return Text(many_lines(str(text)) if is_long else one_line(str(text)), style=style)
 
 
-def markdown(text: str) -> Markdown:
-    """Somebody's Markdown. Links are written out: a terminal's own would hide where they lead."""
-    # It brings a parser with it, which most commands never need.
-    from rich.markdown import Markdown
+def markdown(text: str) -> RenderableType:
+    """Somebody's Markdown."""
+    return _Blocks(many_lines(text))
 
-    return Markdown(many_lines(text), hyperlinks=False)
+
+class _Blocks:
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # It brings a parser with it, which most commands never need.
+        from actors.command_line.answer_markdown import block_lines, block_starts, lines_of
+
+        lines = lines_of(self._text)
+        starts = block_starts(self._text)
+        for number, (begin, end) in enumerate(zip([0, *starts[1:]], [*starts[1:], len(lines)], strict=True)):
+            if number:
+                yield Segment.line()
+            for line in block_lines("".join(lines[begin:end]), console, options.max_width):
+                yield from line
+                yield Segment.line()

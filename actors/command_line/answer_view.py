@@ -1,0 +1,155 @@
+"""An answer in a terminal while it comes: what cannot change any more is written once, only the rest is drawn anew.
+
+What a terminal has scrolled away nobody can erase, so a text that is drawn anew as a whole stands there many times once it
+is longer than the screen. Here the rest never fills the screen; of a long one its end is shown until it is complete.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+from rich.cells import cell_len
+from rich.segment import Segment
+
+from actors.command_line.answer_markdown import Line, block_lines, block_starts, is_code, line_text, lines_of
+from actors.command_line.screen import Screen
+from actors.terminal_text import many_lines
+
+__all__ = ["AnswerView"]
+
+DRAW_SECONDS = 0.08
+SHARE = 5
+"""Drawing takes at most one part in so many of the time."""
+OPEN = frozenset("*`[|")
+"""A line with one of these may still become something else."""
+TAB = 8
+DECIDED_CHARACTERS = 40
+"""A line of so many that begins with a letter or a digit is no longer the beginning of something else."""
+
+
+class AnswerView:
+    """One answer. `end` leaves all of its text on the screen, once."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._width = screen.width
+        self._source = ""
+        """Of the block that is not finished."""
+        self._is_first = True
+        self._written: list[str] = []
+        """Lines of that block that are on the screen for good."""
+        self._drawn: list[str] = []
+        """Lines below them, which are erased before the next."""
+        self._status = ""
+        self._is_changed = False
+        self._next = 0.0
+
+    def say(self, status: str) -> None:
+        """What is going on until the first text comes, in one line; empty takes it away."""
+        if status != self._status:
+            self._status, self._is_changed = status, True
+            self.tick(now=True)
+
+    def add(self, piece: str) -> None:
+        """The next piece of text."""
+        self._source += piece
+        self._status, self._is_changed = "", True
+        self.tick()
+
+    def tick(self, *, now: bool = False) -> None:
+        """Draw what has changed, unless that was done just before."""
+        began = time.monotonic()
+        if self._is_changed and (now or began >= self._next):
+            self._draw(is_complete=False)
+            self._next = began + max(DRAW_SECONDS, SHARE * (time.monotonic() - began))
+
+    def end(self) -> None:
+        """The answer is over, complete or not."""
+        self._status = ""
+        self._draw(is_complete=True)
+
+    def _draw(self, *, is_complete: bool) -> None:
+        self._is_changed = False
+        with self._screen:
+            self._erase()
+            self._write_finished()
+            if not self._source.strip():
+                if self._status:
+                    self._draw_below([[Segment(self._status, self._screen.get_style("dim"))]])
+                return
+            lines = self._laid_out(self._source)
+            if is_complete:
+                self._finish(lines)
+                return
+            # The width of its first line goes for a block: lines are counted.
+            fixed = self._fixed(lines)
+            for line in lines[len(self._written) : fixed]:
+                self._write(line)
+            self._draw_below(lines[len(self._written) :])
+
+    def _write_finished(self) -> None:
+        """Write all blocks but the last; which they are is certain only of whole lines."""
+        whole, _, last = self._source.rpartition("\n")
+        if len(last) >= DECIDED_CHARACTERS and last.lstrip()[:1].isalnum():
+            whole = self._source
+        starts = block_starts(many_lines(whole)) if whole.strip() else []
+        if len(starts) < 2:
+            return
+        source = lines_of(self._source)
+        cuts = [0, *starts[1:]]
+        for begin, end in pairwise(cuts):
+            self._finish(self._laid_out("".join(source[begin:end])))
+        self._source = "".join(source[cuts[-1] :])
+
+    def _laid_out(self, source: str) -> list[Line]:
+        # What a closing character means is decided by the one that follows.
+        return block_lines(many_lines(source.removesuffix("\r")), self._screen, self._width)
+
+    def _finish(self, lines: list[Line]) -> None:
+        texts = [line_text(one) for one in lines]
+        done = len(self._written) if texts[: len(self._written)] == self._written else 0
+        for line in lines[done:]:
+            self._write(line)
+        self._source, self._written, self._width = "", [], self._screen.width
+        self._is_first = False
+
+    def _fixed(self, lines: list[Line]) -> int:
+        """How many lines no further text can change."""
+        if len(block_starts(many_lines(self._source))) > 1:
+            # The last line looks like the beginning of another block, and may yet belong to this one.
+            return len(self._written)
+        count = max(0, len(lines) - 1)
+        if not is_code(self._source):
+            count = next((number for number, one in enumerate(lines[:count]) if OPEN & set(line_text(one))), count)
+        texts = [line_text(one) for one in lines[: len(self._written)]]
+        return count if texts == self._written else 0
+
+    def _write(self, line: Line) -> None:
+        if not self._written and not self._is_first:
+            self._screen.write_line([])
+        self._screen.write_line(line)
+        self._written.append(line_text(line))
+
+    def _draw_below(self, lines: list[Line]) -> None:
+        room = self._screen.height - 2
+        shown: list[Line] = []
+        for line in reversed(lines):
+            room -= self._rows(line_text(line))
+            if room < 0:
+                break
+            shown.insert(0, line)
+        if shown and not self._written and not self._is_first and len(shown) < self._screen.height - 2:
+            shown.insert(0, [])
+        for line in shown:
+            self._screen.write_line(line)
+        self._drawn = [line_text(one) for one in shown]
+
+    def _erase(self) -> None:
+        if self._drawn:
+            # A terminal that was made narrower has broken the lines anew.
+            self._screen.erase_rows(sum(self._rows(one) for one in self._drawn))
+            self._drawn = []
+
+    def _rows(self, text: str) -> int:
+        return max(1, -(-cell_len(text.expandtabs(TAB)) // self._screen.width))
