@@ -5,27 +5,24 @@ from __future__ import annotations
 import datetime
 import secrets
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import trio
-from rich.console import Console
 from rich.markup import escape
 
 from actors.command_line.answer_options import AnswerOptions, answer_options
 from actors.command_line.ask import run_until_interrupted
 from actors.command_line.borrowed_server import server_for
-from actors.command_line.chat_input import BadCommand, LineCollector, parse_slash
+from actors.command_line.chat_input import BadCommand, parse_slash
+from actors.command_line.chat_lines import ChatLines, chat_lines
 from actors.command_line.chat_session import ChatSession
 from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.outage import Outage
-from actors.command_line.printing import print_line
 from actors.command_line.screen import Screen
-from actors.command_line.terminal_echo import no_echo_of_control_keys
 from protocol.client import connect
 from protocol.validation import is_client_name
 
@@ -43,6 +40,7 @@ def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **
     if conversation is not None and not is_client_name(conversation):
         fail("--conversation takes 1 to 64 letters, digits, dots, dashes and underscores", status=2)
     console = Screen(markup=True)
+    lines = chat_lines(console, settings.data_dir)
     outage = Outage(lambda text: console.print(f"[yellow]{text}[/yellow]"))
 
     async def talk(address: Callable[[], str], rest_url: str, credentials: Credentials) -> None:
@@ -67,7 +65,8 @@ def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **
                 conversation=conversation or new_conversation(),
                 options=AnswerOptions(**options),
             )
-            await converse(session, console)
+            with lines.owned_terminal():
+                await converse(session, console, lines)
 
     with server_for(settings) as server:
         credentials = credentials_here(settings, server)
@@ -79,11 +78,14 @@ def new_conversation() -> str:
     return f"chat-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-async def converse(session: ChatSession, console: Console) -> None:
+async def converse(session: ChatSession, console: Screen, lines: ChatLines) -> None:
     """Read, answer, read. Ctrl-C cancels what is being done, or what is being typed."""
-    collector = LineCollector()
     async with trio.open_nursery() as nursery:
         running: list[trio.CancelScope] = []
+
+        def interrupted() -> None:
+            lines.forget()
+            console.print("\n[dim]Ctrl-D leaves[/dim]")
 
         async def watch() -> None:
             with trio.open_signal_receiver(signal.SIGINT) as signals:
@@ -91,17 +93,21 @@ async def converse(session: ChatSession, console: Console) -> None:
                     if running:
                         running[0].cancel(reason="interrupted")
                     else:
-                        collector.clear()
-                        console.print("\n[dim]Ctrl-D leaves[/dim]")
+                        interrupted()
 
         nursery.start_soon(watch)
-        while (
-            line := await trio.to_thread.run_sync(_read_line, collector.is_open, abandon_on_cancel=True)
-        ) is not None:
-            text = collector.add(line)
-            if text is None or not text.strip():
+        while not session.has_left:
+            try:
+                text = await lines.read()
+            except KeyboardInterrupt:
+                # The editor has the key, and no signal comes.
+                interrupted()
                 continue
-            with no_echo_of_control_keys(), trio.CancelScope() as scope:
+            if text is None:
+                break
+            if not text.strip():
+                continue
+            with trio.CancelScope() as scope:
                 running.append(scope)
                 await _carry_out(session, text, console)
             running.clear()
@@ -112,23 +118,10 @@ async def converse(session: ChatSession, console: Console) -> None:
         nursery.cancel_scope.cancel(reason="left")
 
 
-async def _carry_out(session: ChatSession, text: str, console: Console) -> None:
+async def _carry_out(session: ChatSession, text: str, console: Screen) -> None:
     try:
         slash = parse_slash(text)
     except BadCommand as error:
         console.print(f"[red]{escape(str(error))}[/red]", highlight=False)
         return
     await (session.say(text) if slash is None else session.carry_out(slash))
-
-
-def _read_line(goes_on: bool) -> str | None:
-    """One line, without rich: its prompt would be drawn over by what readline knows of the line."""
-    prompt = "… " if goes_on else "> "
-    if not sys.stdout.isatty():
-        # `input` says nothing of a prompt that nobody can read.
-        print_line(prompt, newline=False)
-        prompt = ""
-    try:
-        return input(prompt)
-    except (EOFError, KeyboardInterrupt):
-        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-__all__ = ["COMMANDS", "BadCommand", "LineCollector", "Slash", "SlashCommand", "parse_slash"]
+__all__ = ["BLOCK", "COMMANDS", "BadCommand", "LineCollector", "Slash", "SlashCommand", "parse_slash"]
 
 BLOCK = '"""'
 
@@ -16,15 +16,23 @@ class SlashCommand:
     usage: str
     help: str
     needs_argument: bool = False
+    takes_file: bool = False
+    """Whether the argument is a file of the person's."""
 
 
 COMMANDS: dict[str, SlashCommand] = {
     "help": SlashCommand(usage="/help", help="what can be typed here"),
     "status": SlashCommand(usage="/status", help="how the server and its engine are"),
     "model": SlashCommand(usage="/model [NAME]", help="the model that answers; with a name, load another one"),
-    "explain": SlashCommand(usage="/explain FILE", help="explain a file of yours", needs_argument=True),
-    "refactor": SlashCommand(usage="/refactor FILE", help="rewrite a file of yours", needs_argument=True),
-    "debug": SlashCommand(usage="/debug FILE", help="find what is wrong in a file of yours", needs_argument=True),
+    "explain": SlashCommand(
+        usage="/explain FILE", help="explain a file of yours", needs_argument=True, takes_file=True
+    ),
+    "refactor": SlashCommand(
+        usage="/refactor FILE", help="rewrite a file of yours", needs_argument=True, takes_file=True
+    ),
+    "debug": SlashCommand(
+        usage="/debug FILE", help="find what is wrong in a file of yours", needs_argument=True, takes_file=True
+    ),
     "tasks": SlashCommand(usage="/tasks", help="the task board"),
     "task": SlashCommand(
         usage="/task TITLE | /task move NUMBER COLUMN | /task show NUMBER",
@@ -34,8 +42,23 @@ COMMANDS: dict[str, SlashCommand] = {
     "history": SlashCommand(usage="/history", help="what was said in this conversation"),
     "reset": SlashCommand(usage="/reset", help="begin another conversation; this one stays stored"),
     "save": SlashCommand(
-        usage="/save FILE", help="write this conversation to a new file of yours", needs_argument=True
+        usage="/save FILE",
+        help="write this conversation to a new file of yours",
+        needs_argument=True,
+        takes_file=True,
     ),
+    "conversations": SlashCommand(
+        usage="/conversations [NAME]", help="the stored conversations; with a name, go on with that one"
+    ),
+    "retry": SlashCommand(usage="/retry", help="ask the last question again"),
+    "copy": SlashCommand(usage="/copy [N]", help="the last answer as the model wrote it, or the one N answers ago"),
+    "set": SlashCommand(
+        usage="/set [NAME VALUE]",
+        help="how answers are made: temperature, top-p, repetition-penalty, max-tokens, seed; `default` takes it back",
+    ),
+    "clear": SlashCommand(usage="/clear", help="clear the screen and begin another conversation"),
+    "bye": SlashCommand(usage="/bye", help="leave, as Ctrl-D does"),
+    "exit": SlashCommand(usage="/exit", help="leave"),
 }
 """Every slash command by its name."""
 

@@ -7,31 +7,36 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import trio
 from attrs import define, field
-from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from actors.command_line.answer_options import AnswerOptions, answer_note
+from actors.command_line.answer_options import AnswerOptions, BadOption, answer_note
+from actors.command_line.answer_shown import answer_shown
 from actors.command_line.chat_input import COMMANDS, Slash
-from actors.command_line.screen import markdown
+from actors.command_line.failure_words import failure_words, words_of_fault
+from actors.command_line.printing import print_line
+from actors.command_line.screen import Screen, markdown
 from actors.rest.conversation_export import turn_as_markdown
 from actors.terminal_text import one_line
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
 from protocol.errors import ErrorCode
 from protocol.programming_languages import language_of_file
-from protocol.validation import FieldFault
+from protocol.validation import FieldFault, is_client_name
 
 __all__ = ["ChatSession", "FileProblem", "read_source"]
 
 REST_SECONDS = 120.0
+STATUS_SECONDS = 2.0
+ANSWERS = 100
+"""That can be copied."""
 CHANGE_SECONDS = 900.0
 """A change of models drains the answers that run, and loads gigabytes."""
 
@@ -45,7 +50,7 @@ class ChatSession:
     """The conversation that is open, and the way to the server."""
 
     client: Client
-    console: Console
+    console: Screen
     rest_url: str
     headers: dict[str, str] = field(factory=dict, repr=False)
     """What REST is sent with every request."""
@@ -59,6 +64,11 @@ class ChatSession:
     """True once a new conversation was asked for."""
     _board: list[dict[str, Any]] = field(factory=list)
     """Tasks as they were last shown; their numbers begin at 1."""
+    has_left: bool = False
+    """True once the person wants to leave."""
+    _answers: deque[str] = field(factory=lambda: deque(maxlen=ANSWERS))
+    """The last ones as the model wrote them."""
+    _last: Generate | Assist | None = None
 
     async def say(self, text: str) -> None:
         """Say something and show the answer while it comes."""
@@ -69,7 +79,7 @@ class ChatSession:
                 **self.options.fields(self.client),
             )
         except FieldFault as fault:
-            self._problem(f"{fault.path} {fault.problem}")
+            self._problem(words_of_fault(fault.path, fault.problem))
             return
         await self._answer(generate)
 
@@ -84,6 +94,13 @@ class ChatSession:
             "history": self._history,
             "reset": self._reset,
             "save": self._save,
+            "clear": self._clear,
+            "conversations": self._conversations,
+            "copy": self._copy,
+            "retry": self._retry,
+            "set": self._set,
+            "bye": self._leave,
+            "exit": self._leave,
         }
         try:
             if slash.name in actions:
@@ -91,10 +108,10 @@ class ChatSession:
             else:
                 await self._assist(Intent(slash.name), slash.argument)
         except (CommandFailed, OutcomeUnknown) as error:
-            self._problem(str(error))
+            self._problem(_said(error))
         except Disconnected as error:
             self._end_or_tell(error)
-        except (FileProblem, OSError) as error:
+        except (FileProblem, BadOption, OSError) as error:
             self._problem(str(error))
 
     # --- answers ----------------------------------------------------------------------------------
@@ -110,29 +127,69 @@ class ChatSession:
                 conversation=self.conversation,
             )
         except FieldFault as fault:
-            raise FileProblem(f"{name}: {fault.path} {fault.problem}") from None
+            raise FileProblem(f"{name}: {words_of_fault(fault.path, fault.problem)}") from None
         await self._answer(assist)
 
     async def _answer(self, command: Generate | Assist) -> None:
-        """Show the answer as Markdown while it comes; cancelled, what there is of it stays."""
-        text = ""
-        try:
-            with Live(markdown(""), console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
-                await self.client.until_connected()
-                async with self.client.generate(command) as answer:
-                    async for piece in answer:
-                        text += piece
-                        live.update(markdown(text), refresh=True)
-        except (CommandFailed, OutcomeUnknown) as error:
-            self._problem(str(error))
-            return
-        except Disconnected as error:
-            self._end_or_tell(error)
-            return
-        done = answer.done or {}
+        """Show the answer while it comes; cancelled, what there is of it stays."""
+        self._last = command
+        with answer_shown(self.console) as shown:
+            failed: Exception | None = None
+            pieces: list[str] = []
+            done: dict[str, Any] = {}
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(shown.keep_up, self._waiting)
+                    try:
+                        await self.client.until_connected()
+                        async with self.client.generate(command) as answer:
+                            async for piece in answer:
+                                pieces.append(piece)
+                                shown.add(piece)
+                        done = answer.done or {}
+                    except (CommandFailed, OutcomeUnknown, Disconnected) as error:
+                        failed = error
+                    nursery.cancel_scope.cancel(reason="the answer is over")
+            finally:
+                if pieces:
+                    self._answers.append("".join(pieces))
+        if isinstance(failed, Disconnected) and not isinstance(failed, OutcomeUnknown):
+            self._end_or_tell(failed)
+        elif failed is not None:
+            self._problem(_said(failed))
         self._tell_dropped(done)
         if note := answer_note(done):
             self.console.print(f"[dim]{note}[/dim]")
+
+    async def _waiting(self) -> str:
+        """What is known of a question that has no answer yet. Raises nothing: a server may be away."""
+        try:
+            engine = (await self._rest("GET", "/health", STATUS_SECONDS))["engine"]
+            waiting, running = int(engine["queue_depth"]), int(engine["running"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "waiting for the server"
+        if waiting:
+            return f"queued, {waiting} waiting and {running} being answered"
+        return "reading the question"
+
+    async def _retry(self, _: str) -> None:
+        if self._last is None:
+            raise FileProblem("nothing was asked yet")
+        await self._answer(self._last)
+
+    async def _copy(self, argument: str) -> None:
+        number = argument or "1"
+        if not number.isdecimal() or not 1 <= int(number) <= len(self._answers):
+            raise FileProblem(f"there is no answer {number[:20]}; this chat shows {len(self._answers)} so far")
+        print_line(self._answers[-int(number)])
+
+    async def _set(self, argument: str) -> None:
+        if argument:
+            self.options = self.options.with_option(argument)
+        table = Table(show_header=False, box=None)
+        for name, value in self.options.shown(self.client).items():
+            table.add_row(name, value)
+        self.console.print(table)
 
     def _end_or_tell(self, error: Disconnected) -> None:
         """An answer that is lost is a line; where no connection will follow there is nothing to talk with."""
@@ -154,6 +211,8 @@ class ChatSession:
         table = Table(show_header=False, box=None)
         for command in COMMANDS.values():
             table.add_row(f"[bold]{escape(command.usage)}[/bold]", command.help)
+        table.add_row("[bold]Alt-Enter[/bold]", "a line break; a text that is pasted is one text")
+        table.add_row("[bold]Ctrl-R[/bold], arrows, Tab", "search what was typed before, go through it, complete it")
         table.add_row("[bold]\\\\[/bold] at a line's end", "the next line belongs to it")
         table.add_row('[bold]"""[/bold] alone on a line', "begins and ends a text of many lines")
         self.console.print(table)
@@ -208,7 +267,7 @@ class ChatSession:
         elif words[0] == "show" and len(words) == 2 and words[1].isdigit():
             task = (await self.client.command("task_get", {"task_id": self._numbered(words[1])["id"]}))["data"]
             self.console.print(f"[bold]{escape(one_line(task['title']))}[/bold] ({task['status']})\n")
-            self.console.print(markdown(task.get("description") or ""))
+            self.console.print(markdown(task.get("description") or ""), soft_wrap=True)
         else:
             # As `leanvibe task add TITLE` has it, for fingers that are used to it.
             title = argument.removeprefix("add ").strip() or argument
@@ -242,11 +301,41 @@ class ChatSession:
             return
         for turn in turns:
             self.console.print(f"[bold]{'you' if turn['role'] == 'user' else 'model'}[/bold]", highlight=False)
-            self.console.print(markdown(turn["content"]))
+            self.console.print(markdown(turn["content"]), soft_wrap=True)
 
     async def _reset(self, _: str) -> None:
         self.wants_another = True
         self.console.print(f"[dim]{self.conversation} stays stored; another conversation begins[/dim]", highlight=False)
+
+    async def _clear(self, argument: str) -> None:
+        self.console.clear()
+        await self._reset(argument)
+
+    async def _conversations(self, name: str) -> None:
+        if name:
+            if not is_client_name(name):
+                raise FileProblem("a conversation's name has 1 to 64 letters, digits, dots, dashes and underscores")
+            self.conversation = name
+            self.console.print(f"going on with {name}", highlight=False)
+            return
+        found: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            page = (await self.client.command("conversation_list", {"after": after} if after else {}))["data"]
+            found += page["conversations"]
+            after = page.get("next")
+            if after is None:
+                break
+        if not found:
+            self.console.print("no stored conversations")
+        for one in found:
+            mark = "*" if one["conversation"] == self.conversation else " "
+            self.console.print(
+                f"{mark} {escape(one_line(one['conversation']))} ({one['turns']} turns)", highlight=False
+            )
+
+    async def _leave(self, _: str) -> None:
+        self.has_left = True
 
     async def _save(self, name: str) -> None:
         parts = [
@@ -258,6 +347,10 @@ class ChatSession:
 
     def _problem(self, text: str) -> None:
         self.console.print(f"[red]{escape(text)}[/red]", highlight=False)
+
+
+def _said(error: Exception) -> str:
+    return failure_words(error.data) if isinstance(error, CommandFailed) else str(error)
 
 
 def read_source(name: str) -> str:

@@ -31,6 +31,8 @@ from tests.system.serving_process import (
 
 pytestmark = pytest.mark.integration
 
+_PROMPT = re.compile(r"([>…])\x08\x1b\[2C")
+"""The editor draws no space at the end of a line."""
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\r")
 
 
@@ -42,31 +44,41 @@ class Terminal:
     master: int
     seen: str = ""
     read: int = 0
+    raw: str = ""
+    """Everything, with the codes for the terminal."""
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
+
+    def drain(self, seconds: float = 0.0) -> bool:
+        """Read what is there; False once it has ended."""
+        if select.select([self.master], [], [], seconds)[0]:
+            try:
+                read = os.read(self.master, 65536).decode("utf-8", "replace")
+            except OSError:
+                return False
+            self.raw += read
+            self.seen += _CONTROL.sub("", _PROMPT.sub(r"\1 ", read))
+        return True
 
     def until(self, wanted: str, seconds: float = 30.0) -> str:
         """What came up to and with ``wanted``, since the last call."""
         deadline = time.monotonic() + seconds
         while wanted not in self.seen[self.read :]:
             assert time.monotonic() < deadline, f"no {wanted!r} in {self.seen[self.read :]!r}"
-            if select.select([self.master], [], [], 0.1)[0]:
-                try:
-                    self.seen += _CONTROL.sub("", os.read(self.master, 65536).decode("utf-8", "replace"))
-                except OSError:
-                    raise AssertionError(f"it ended; no {wanted!r} in {self.seen[self.read :]!r}") from None
+            if not self.drain(0.1):
+                raise AssertionError(f"it ended; no {wanted!r} in {self.seen[self.read :]!r}")
         at = self.seen.index(wanted, self.read) + len(wanted)
         found, self.read = self.seen[self.read : at], at
         return found
 
 
 @contextmanager
-def chat(server: ServingProcess, *arguments: str) -> Iterator[Terminal]:
+def chat(server: ServingProcess, *arguments: str, **settings: str) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, "chat", *arguments],
-        env={**environment(server.data_folder), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+        env={**environment(server.data_folder), "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **settings},
         cwd=REPOSITORY,
         stdin=slave,
         stdout=slave,
@@ -184,7 +196,7 @@ def test_a_conversation_with_commands_files_and_ctrl_c(serving: ServingProcess, 
     text = saved.read_text(encoding="utf-8")
     assert text.startswith("# tour\n")
     assert "1 2 3 4 5" in text
-    assert "line one\nand two" in text
+    assert "> line one\n> and two" in text
 
 
 def test_the_task_board_from_within_a_chat(serving: ServingProcess) -> None:

@@ -182,4 +182,4 @@ def test_tx20_nothing_else_of_the_command_line_writes() -> None:
         for path in FOLDER.glob("*.py")
         if writing.search(re.sub(r"\.print\(", "", path.read_text(encoding="utf-8")))
     }
-    assert found == {"printing.py"}
+    assert found == {"printing.py", "screen.py"}

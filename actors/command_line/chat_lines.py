@@ -1,0 +1,84 @@
+"""Where the chat's texts come from: the line editor on a terminal that can carry one, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from actors.command_line.chat_input import LineCollector
+from actors.command_line.printing import print_line
+from actors.command_line.screen import Screen
+
+__all__ = ["ChatLines", "PlainLines", "chat_lines", "is_capable_terminal"]
+
+
+class ChatLines(Protocol):
+    """Reads what a person says, one text after the other."""
+
+    def owned_terminal(self) -> AbstractContextManager[None]:
+        """For the time of the chat."""
+
+    async def read(self) -> str | None:
+        """The next text; None at the end. Raises `KeyboardInterrupt` where Ctrl-C is a key here."""
+
+    def forget(self) -> None:
+        """Drop the lines of a text that is not complete."""
+
+
+def chat_lines(screen: Screen, data_folder: Path) -> ChatLines:
+    """What fits where this program runs."""
+    if not is_capable_terminal():
+        return PlainLines()
+    # It takes a tenth of a second to import.
+    from actors.command_line.line_editor import LineEditor
+
+    return LineEditor(screen, data_folder)
+
+
+def is_capable_terminal() -> bool:
+    """Whether a line can be drawn anew, here and for a person."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
+
+
+class PlainLines:
+    """Lines as they come; `\\` at the end of one and a block between `\"\"\"` make one text of several."""
+
+    def __init__(self) -> None:
+        self._collector = LineCollector()
+        if sys.stdin.isatty():
+            # The terminal's own lines end at 4,095 characters. Readline reads longer ones, on a dumb terminal too.
+            import readline  # noqa: F401
+
+    def owned_terminal(self) -> AbstractContextManager[None]:
+        """Left as it is."""
+        return nullcontext()
+
+    async def read(self) -> str | None:
+        """The next text; the first end of input is the end."""
+        while True:
+            line = await trio.to_thread.run_sync(_read_line, self._collector.is_open, abandon_on_cancel=True)
+            if line is None:
+                return None
+            if (text := self._collector.add(line)) is not None:
+                return text
+
+    def forget(self) -> None:
+        """Drop the lines of a text that is not complete."""
+        self._collector.clear()
+
+
+def _read_line(goes_on: bool) -> str | None:
+    prompt = "… " if goes_on else "> "
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        # `input` says nothing of a prompt that nobody can read.
+        print_line(prompt, newline=False)
+        prompt = ""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        return None

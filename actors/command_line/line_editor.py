@@ -1,0 +1,160 @@
+"""The line that a person types into the chat, on a terminal that can do more than show lines.
+
+prompt_toolkit runs on an event loop of its own in a worker thread: under Trio there is no asyncio, and a guest loop would
+tie the connection's timers to the editor's. The thread owns the terminal only while a line is read. Between two lines the
+terminal neither shows nor assembles what is typed, so that it waits, whole, for the next line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import trio
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.patch_stdout import patch_stdout
+from prompt_toolkit.shortcuts import CompleteStyle
+
+from actors.command_line.chat_history import ChatHistory
+from actors.command_line.chat_input import BLOCK, COMMANDS
+from actors.command_line.screen import Screen
+
+__all__ = ["ChatCompleter", "LineEditor"]
+
+INPUT_FLAGS, LOCAL_FLAGS = 0, 3
+"""Where `termios` keeps them in its list."""
+PASTE_ON, PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
+LEAVE_SECONDS = 1.0
+
+
+class ChatCompleter(Completer):
+    """Names of commands, and names of files behind those that take one."""
+
+    def __init__(self) -> None:
+        self._files = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        """For what stands before the cursor."""
+        text = document.text_before_cursor
+        if not text.startswith("/") or "\n" in text:
+            return
+        name, space, argument = text[1:].partition(" ")
+        if not space:
+            for one, command in COMMANDS.items():
+                if one.startswith(name):
+                    yield Completion(one, start_position=-len(name), display_meta=command.help)
+        elif name in COMMANDS and COMMANDS[name].takes_file:
+            yield from self._files.get_completions(Document(argument.lstrip()), complete_event)
+
+
+class LineEditor:
+    """Reads one text after the other; inside `owned_terminal`."""
+
+    def __init__(self, screen: Screen, data_folder: Path) -> None:
+        self._screen = screen
+        self._is_block = False
+        output = Vt100_Output.from_pty(sys.stdout)
+        # Where the cursor stands is of no use here, and a terminal that does not answer would hold every line.
+        output.enable_cpr = False
+        self._session: PromptSession[str] = PromptSession(
+            message="> ",
+            multiline=True,
+            prompt_continuation="… ",
+            history=ChatHistory(data_folder),
+            completer=ChatCompleter(),
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            reserve_space_for_menu=0,
+            key_bindings=self._keys(),
+            output=output,
+            color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None,
+        )
+
+    @contextmanager
+    def owned_terminal(self) -> Iterator[None]:
+        """The terminal for the time of the chat; as it was afterwards."""
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+        quiet = termios.tcgetattr(descriptor)
+        quiet[INPUT_FLAGS] &= ~(termios.ICRNL | termios.INLCR)
+        quiet[LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO)
+        # Ctrl-C ends the answer, and not what was typed meanwhile.
+        quiet[LOCAL_FLAGS] |= termios.ISIG | termios.NOFLSH
+        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+            self._screen.send(PASTE_OFF)
+
+    async def read(self) -> str | None:
+        """What was typed; None at Ctrl-D. Raises `KeyboardInterrupt` at Ctrl-C. Cancelled, it takes the line away."""
+        self._is_block = False
+        over = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def prompt() -> str | None:
+            try:
+                return self._session.prompt(handle_sigint=False)
+            except EOFError:
+                return None
+            finally:
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(over.set)
+
+        try:
+            with patch_stdout(raw=True):
+                return await trio.to_thread.run_sync(prompt, abandon_on_cancel=True)
+        except trio.Cancelled:
+            if (loop := self._session.app.loop) is not None:
+                loop.call_soon_threadsafe(lambda: self._session.app.exit(exception=EOFError()))
+            with trio.move_on_after(LEAVE_SECONDS, shield=True):
+                await over.wait()
+            raise
+        finally:
+            # A text that is pasted while an answer comes is one text as well.
+            self._screen.send(PASTE_ON)
+
+    def forget(self) -> None:
+        """Nothing to drop: a line that is left at Ctrl-C is gone."""
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("enter", filter=has_focus(DEFAULT_BUFFER))
+        def _enter(event: KeyPressEvent) -> None:
+            self._end_line(event)
+
+        @keys.add("escape", "enter", filter=has_focus(DEFAULT_BUFFER))
+        def _another_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        return keys
+
+    def _end_line(self, event: KeyPressEvent) -> None:
+        """Only what was typed says that a text goes on; a text that was pasted is taken as it is."""
+        buffer = event.current_buffer
+        document = buffer.document
+        if document.is_cursor_at_the_end and document.current_line.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.insert_text("\n")
+        elif not self._is_block and document.text.strip() == BLOCK:
+            self._is_block = True
+            buffer.insert_text("\n")
+        elif self._is_block and document.current_line.strip() != BLOCK:
+            buffer.insert_text("\n")
+        else:
+            if self._is_block:
+                buffer.text = "\n".join(document.lines[1:-1])
+            buffer.validate_and_handle()
