@@ -31,11 +31,14 @@ def register_try_page(app: QuartTrio, version: str) -> None:
     """Register `/openapi.json` and `/docs`."""
     # Made when it is first asked for, in a thread: it reads the source of every wire class.
     document: dict[str, Any] = {}
+    # Once: two threads in Python's parser at a time fail ("AST constructor recursion depth mismatch", CPython 3.11).
+    making = trio.Lock()
 
     @app.get("/openapi.json")
     async def read_document() -> Response:
-        if not document:
-            document.update(await trio.to_thread.run_sync(openapi, version))
+        async with making:
+            if not document:
+                document.update(await trio.to_thread.run_sync(openapi, version))
         response: Response = jsonify(document)
         return response
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,27 @@ async def test_the_document_describes_every_route_and_its_examples_are_carried_o
         for (method, path), body in EXAMPLES.items():
             answer = await http.request(method, path.replace("{client_id}", "me"), json=body)
             assert answer.status_code in (200, 201), (path, answer.text)
+
+
+@pytest.mark.integration
+async def test_the_document_is_made_once_however_many_ask_for_it_first(
+    engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def slowly(version: str) -> dict[str, object]:
+        made.append(version)
+        time.sleep(0.3)
+        return openapi(version)
+
+    monkeypatch.setattr("actors.rest.try_page.openapi", slowly)
+    statuses = []
+
+    async def ask() -> None:
+        statuses.append((await http.get("/openapi.json")).status_code)
+
+    async with engineless_server.http() as http, trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(ask)
+    assert statuses == [200] * 4
+    assert len(made) == 1
