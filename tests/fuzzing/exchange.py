@@ -12,10 +12,8 @@ from attrs import define, field
 
 from tests.fuzzing.inputs import CUT, END, Input
 
-__all__ = ["ANSWER_SECONDS", "MOST_AT_ONCE", "Answered", "http_statuses", "play"]
+__all__ = ["MOST_AT_ONCE", "Answered", "http_statuses", "play"]
 
-ANSWER_SECONDS = 30.0
-"""For the answer to a sound message: many times what any of them takes, on a machine that is busy with other things."""
 QUIET_SECONDS = 0.25
 """What is no sound message may be left without an answer: so long nothing came, and we go."""
 MOST_AT_ONCE = 65_536
@@ -49,7 +47,7 @@ async def play(
                 # Nonsense is charged to its address: each input has one of its own, else all would wait for one another.
                 number = one.number % 60_000 + 300
                 await connection.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
-            with trio.fail_after(ANSWER_SECONDS):
+            with trio.fail_after(one.seconds):
                 await connection.connect((host, port))
         except (OSError, trio.TooSlowError) as error:
             answered.could_not_connect = repr(error)
@@ -78,12 +76,12 @@ async def play(
 
             if one.reads:
                 nursery.start_soon(read)
-            with trio.move_on_after(ANSWER_SECONDS) as sending:
+            with trio.move_on_after(one.seconds) as sending:
                 await _send(one, connection, replace)
             if sending.cancelled_caught and one.must_answer:
                 answered.is_late = True
             elif one.must_answer:
-                await trio.sleep(ANSWER_SECONDS)
+                await trio.sleep(one.seconds)
                 answered.is_late = True
             else:
                 while one.reads and CUT not in one.steps:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from attrs import define, field
@@ -25,8 +25,7 @@ from actors.inspection.server_file import read_server_file
 from protocol.client import connect
 from protocol.client.errors import CommandFailed, Disconnected
 from protocol.commands import Generate
-from tests.fuzzing.inputs import Input
-from tests.system.serving_process import ServingProcess, start_server
+from tests.system.serving_process import ServingProcess, start_server, wait_for
 
 __all__ = ["DIRECT", "Fuzzed", "Report", "fuzzed_server", "kept_folder", "no_proxy_get", "run_fuzzer"]
 
@@ -35,13 +34,29 @@ HONEST_SECONDS = 30.0
 SETTLE_SECONDS = 60.0
 """For everything that was begun to be over once nothing more is sent."""
 STOP_SECONDS = 25.0
+READY_SECONDS = 300.0
+"""Of the real engine where its code is compiled first."""
 SERVER_MEBIBYTES = 300.0
 """More than at the start the server may hold, its children apart."""
 CHILDREN_MEBIBYTES = 1500.0
 """More than at the start they may hold together: worker, sandbox, watchdog."""
+MOST_MORE = 60
+"""Files and threads that a server which rests may have beside those of its start: kept connections, look-ups of names."""
 MOST_FINDINGS = 25
 _ERROR = re.compile(r"\b(error|critical)\b|Traceback|panicked|Exception")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Offending(Protocol):
+    """What an input of any kind is to a report."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    def save(self, folder: Path, seed: int, reason: str) -> Path: ...
 
 
 @define
@@ -58,13 +73,13 @@ class Report:
     findings: list[str] = field(factory=list)
     figures: dict[str, Any] = field(factory=dict)
 
-    def took(self, one: Input, outcome: str) -> None:
+    def took(self, one: Offending, outcome: str) -> None:
         """An input was sent, and this became of it."""
         self.inputs += 1
         self.kinds[one.kind.split()[0]] += 1
         self.outcomes[outcome] += 1
 
-    def found(self, reason: str, one: Input | None = None) -> None:
+    def found(self, reason: str, one: Offending | None = None) -> None:
         """Something is wrong, and perhaps this input made it so."""
         if len(self.findings) >= MOST_FINDINGS:
             return
@@ -95,12 +110,15 @@ class Fuzzed:
     host: str
     rest_port: int
     websocket_port: int
+    settings: dict[str, str] = field(factory=dict)
     before: dict[str, tuple[int, int]] = field(factory=dict)
     """Incarnation and restarts of every actor but the connections."""
     memory_before: tuple[float, float] = (0.0, 0.0)
     descriptors_before: int = 0
     threads_before: int = 0
     worker_pid: int | None = None
+    slow_steps: int = 0
+    """Steps of the event loop so far that took longer than 50 ms, by the clock on the wall."""
     may_change_models: bool = False
 
     @property
@@ -138,11 +156,17 @@ def fuzzed_server(folder: Path, *arguments: str, database: str | None = None, **
     if database is not None:
         unlimited["LEANVIBE_DATABASE"] = database
     with start_server(folder, *arguments, **{**unlimited, **settings}) as process:
-        process.until_ready()
+        health = f"{about_url(process)}/health/mlx"
+        wait_for(lambda: json.loads(no_proxy_get(health)[1])["inference_ready"], seconds=READY_SECONDS, what="ready")
         about = process.about
         host, rest = about["rest_url"].removeprefix("http://").split(":")
         port = about["websocket_url"].rpartition(":")[2].partition("/")[0]
-        yield Fuzzed(process, host, int(rest), int(port))
+        yield Fuzzed(process, host, int(rest), int(port), settings)
+
+
+def about_url(process: ServingProcess) -> str:
+    """Where its REST interface is."""
+    return str(process.about["rest_url"])
 
 
 def run_fuzzer(
@@ -251,6 +275,7 @@ async def _settle(report: Report, server: Fuzzed) -> None:
         await trio.sleep(0.25)
     for reason in reasons:
         report.found(reason)
+    report.figures["slow_steps"] = server.slow_steps
     memory = report.figures.get("memory_mebibytes")
     if memory is not None:
         for name, bound in (("server", SERVER_MEBIBYTES), ("children", CHILDREN_MEBIBYTES)):
@@ -272,6 +297,7 @@ def _not_as_before(server: Fuzzed) -> list[str]:
     answer = server.tree()
     if answer is None or "tree" not in answer:
         return [*reasons, "the inspection socket does not answer"]
+    server.slow_steps = answer["slow_steps"]
     after = _actors(answer)
     for path in sorted(server.before.keys() | after.keys()):
         if server.may_change_models and path.startswith(("inference/engines/", "inference/spare")):
@@ -293,9 +319,9 @@ def _not_as_before(server: Fuzzed) -> list[str]:
         )
     descriptors, threads = _descriptors(process.pid)
     # Kept connections of the pools and idle threads of the cache come and go.
-    if descriptors > server.descriptors_before + 24:
+    if descriptors > server.descriptors_before + MOST_MORE:
         reasons.append(f"{descriptors} open files where {server.descriptors_before} were")
-    if threads > server.threads_before + 24:
+    if threads > server.threads_before + MOST_MORE:
         reasons.append(f"{threads} threads where {server.threads_before} were")
     return reasons
 

@@ -29,6 +29,8 @@ class Input:
     steps: tuple[Step, ...]
     must_answer: bool = False
     """It is complete and well-formed as a message, so it is answered (by a refusal perhaps) before the deadline."""
+    seconds: float = 30.0
+    """For that: many times what any of them takes, on a machine that is busy with other things."""
     reads: bool = True
     """What comes is read; without it the reader stands still."""
 

@@ -12,7 +12,7 @@ from tests.fuzzing.definitions import published_definitions
 from tests.fuzzing.inputs import CUT, END, Input, Step, cut_in_pieces, draw_for
 from tests.fuzzing.values import RAW, HostileValues
 
-__all__ = ["LAST_ID", "WebSocketInputs"]
+__all__ = ["LAST_ID", "WebSocketInputs", "opening", "ping_at_the_end"]
 
 LAST_ID = "the-last"
 """Id of the ping behind all commands: its pong says that the connection has lived through them."""
@@ -54,7 +54,7 @@ class WebSocketInputs:
         return kind(number, draw, values)
 
     def _of_commands(self, number: int, draw: random.Random, values: HostileValues) -> Input:
-        names, data = [], self._opening(number)
+        names, data = [], opening(number)
         for at in range(draw.choice((1, 2, 4, 8))):
             name = draw.choice(self._commands)
             if draw.random() < 0.25:
@@ -78,11 +78,11 @@ class WebSocketInputs:
                     )
             names.append(name.removeprefix("command."))
             data += self._in_frames(draw, values.raw(made))
-        data += frame(TEXT, json.dumps({"type": "ping", "id": LAST_ID}).encode())
+        data += ping_at_the_end()
         return Input(number, f"websocket {' '.join(names)}", cut_in_pieces(draw, data), must_answer=True)
 
     def _of_frames(self, number: int, draw: random.Random, values: HostileValues) -> Input:
-        data = self._opening(number) if draw.random() < 0.8 else self._handshake(list(HANDSHAKE))
+        data = opening(number) if draw.random() < 0.8 else handshake(list(HANDSHAKE))
         for _ in range(draw.choice((1, 1, 2, 5, 50))):
             content = draw.choice(
                 (b"", b"a" * 125, b"a" * 126, b"\xff\xfe", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\x03", b"\x03\xe8", b"\x03\xe8\xff", b"\x00\x00bye",
@@ -122,7 +122,7 @@ class WebSocketInputs:
                 lines.insert(draw.randrange(len(lines) + 1), (name, value))
         if draw.random() < 0.2:
             lines.pop(draw.randrange(len(lines)))
-        data = self._handshake(
+        data = handshake(
             lines,
             method=draw.choice(("GET",) * 8 + ("POST", "get", "", "G T")),
             path=draw.choice(
@@ -146,7 +146,7 @@ class WebSocketInputs:
         return Input(number, "websocket-handshake", tuple(steps))
 
     def _of_silence(self, number: int, draw: random.Random, _values: HostileValues) -> Input:
-        data = self._opening(number)
+        data = opening(number)
         for at in range(draw.choice((1, 5, 20))):
             command: dict[str, Any] = {"prompt": f"count to {draw.choice((10, 500, 2000))}", "max_tokens": 3000}
             if draw.random() < 0.3:
@@ -156,21 +156,6 @@ class WebSocketInputs:
             number, "websocket-silence", (data, draw.choice((0.1, 0.5, 2.0)), draw.choice((CUT, END))), reads=False
         )
 
-    def _opening(self, number: int) -> bytes:
-        hello = {
-            "type": "hello",
-            "id": "hello",
-            "data": {"client_id": f"w{number % 20}", "device_id": f"d{number % 7}"},
-        }
-        return self._handshake(list(HANDSHAKE)) + frame(TEXT, json.dumps(hello).encode())
-
-    @staticmethod
-    def _handshake(
-        lines: list[tuple[str, str]], *, method: str = "GET", path: str = protocol.PATH, version: str = "HTTP/1.1"
-    ) -> bytes:
-        text = f"{method} {path} {version}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines) + "\r\n"
-        return text.encode("latin-1", "replace")
-
     @staticmethod
     def _in_frames(draw: random.Random, data: bytes) -> bytes:
         if draw.random() < 0.8 or len(data) < 2:
@@ -178,3 +163,22 @@ class WebSocketInputs:
         at = draw.randrange(1, len(data))
         between = frame(PING, b"p") if draw.random() < 0.5 else b""
         return frame(TEXT, data[:at], is_final=False) + between + frame(CONTINUATION, data[at:])
+
+
+def opening(number: int) -> bytes:
+    """A sound handshake, and a hello of one of a few clients."""
+    hello = {"type": "hello", "id": "hello", "data": {"client_id": f"w{number % 20}", "device_id": f"d{number % 7}"}}
+    return handshake(list(HANDSHAKE)) + frame(TEXT, json.dumps(hello).encode())
+
+
+def ping_at_the_end() -> bytes:
+    """What is answered once all before it has been read."""
+    return frame(TEXT, json.dumps({"type": "ping", "id": LAST_ID}).encode())
+
+
+def handshake(
+    lines: list[tuple[str, str]], *, method: str = "GET", path: str = protocol.PATH, version: str = "HTTP/1.1"
+) -> bytes:
+    """The request that opens a WebSocket, or nearly."""
+    text = f"{method} {path} {version}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines) + "\r\n"
+    return text.encode("latin-1", "replace")
