@@ -131,8 +131,6 @@ def ask_of(client: Client) -> Ask:
 async def find(ask: Ask, beginning: str) -> dict[str, Any]:
     """The one task whose id begins so; anything else ends the command."""
     beginning = beginning.lower()
-    if not beginning:
-        return await ask("task_get", task_id=one_of_prefix("", (), what="task"))
     if len(beginning) == WHOLE_ID:
         return await ask("task_get", task_id=beginning)
     found: dict[str, dict[str, Any]] = {}

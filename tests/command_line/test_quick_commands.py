@@ -242,7 +242,7 @@ def test_a_line_is_plain_where_colours_are_not_wanted(
         monkeypatch.setenv(name, value)
         print_line("x", style="red")
         assert capsys.readouterr().out == "x\n"
-        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
 
 
 def test_a_cell_with_a_tab_or_a_line_end_stays_one_cell(capsys: pytest.CaptureFixture[str]) -> None:

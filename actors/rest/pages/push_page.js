@@ -92,9 +92,14 @@ async function unsubscribe() {
   say("Not subscribed.", "");
 }
 
+async function isRegistered() {
+  const { client, device } = settings();
+  const { devices } = await call("GET", `/notifications/${encodeURIComponent(client)}/devices`);
+  return devices.some((one) => one.device_id === device && one.platform === "web");
+}
+
 async function sendTest() {
-  // One that is registered already is registered again, which changes nothing.
-  if (!(await subscribe())) return;
+  if (!(await isRegistered()) && !(await subscribe())) return;
   const { client } = settings();
   await call("POST", `/notifications/${encodeURIComponent(client)}`, {
     template: "message",
