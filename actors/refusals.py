@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from protocol.errors import ErrorCode
-from runtime import Refused
+from runtime import HandlerFailed, Refused, RuntimeFault
 
-__all__ = ["CommandRefused"]
+__all__ = ["CommandRefused", "what_failed"]
 
 
 class CommandRefused(Refused):
@@ -30,3 +30,13 @@ class CommandRefused(Refused):
         self.retry_after_ms = retry_after_ms
         self.current = current
         """What is stored now, as plain JSON values, where a stale write was refused with `conflict`."""
+
+
+def what_failed(error: Exception) -> Exception:
+    """The fault behind a handler that failed because a neighbour of its own did: dead, late, or with too much to do.
+
+    Whoever asked a room does not know whom that asks in turn; a neighbour that restarts is no bug of the room's.
+    """
+    while isinstance(error, HandlerFailed) and isinstance(error.__cause__, RuntimeFault):
+        error = error.__cause__
+    return error

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from actors.connections.link import Link
-from actors.refusals import CommandRefused
+from actors.refusals import CommandRefused, what_failed
 from protocol.codec import encode, unstructure, wire_time
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import ErrorCode
@@ -97,8 +97,8 @@ class Answers:
 
     def failure(self, command_id: str, kind: str, error: CommandRefused | RuntimeFault) -> None:
         """What a room answered instead of a value, or that it did not."""
-        match error:
-            case CommandRefused():
+        match what_failed(error):
+            case CommandRefused() as error:
                 self.error(
                     command_id,
                     error.code,
@@ -111,7 +111,7 @@ class Answers:
                 self.error(command_id, ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
             case MailboxFull():
                 self.error(command_id, ErrorCode.OVERLOADED, "too much is waiting", retry_after_ms=1000)
-            case ActorDead():
+            case ActorDead() as error:
                 self.error(command_id, ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=500)
             case _:
                 _log.error("command failed", connection=self._link.name, type=kind, exc_info=error)

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.memory_ceiling import note_shortage
-from actors.refusals import CommandRefused
+from actors.refusals import CommandRefused, what_failed
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
 from actors.rest.entry import register_entry
@@ -115,20 +115,16 @@ def _register_errors(app: QuartTrio) -> None:
             error.code, error.message, field=error.field, retry_after_ms=error.retry_after_ms, current=error.current
         )
 
-    @app.errorhandler(ActorDead)
-    async def dead(error: ActorDead) -> Response:
-        return problem(ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=1000)
-
-    @app.errorhandler(AskDeadline)
-    async def late(error: AskDeadline) -> Response:
-        return problem(ErrorCode.DEADLINE_EXCEEDED, f"{error.path} did not answer in time")
-
-    @app.errorhandler(MailboxFull)
-    async def full(error: MailboxFull) -> Response:
-        return problem(ErrorCode.OVERLOADED, f"{error.path} has too much to do", retry_after_ms=1000)
-
     @app.errorhandler(RuntimeFault)
     async def fault(error: RuntimeFault) -> Response:
+        behind = what_failed(error)
+        match behind:
+            case ActorDead():
+                return problem(ErrorCode.UNAVAILABLE, f"{behind.path} is restarting", retry_after_ms=1000)
+            case AskDeadline():
+                return problem(ErrorCode.DEADLINE_EXCEEDED, f"{behind.path} did not answer in time")
+            case MailboxFull():
+                return problem(ErrorCode.OVERLOADED, f"{behind.path} has too much to do", retry_after_ms=1000)
         _log.error("request failed", path=request.path, request_id=_request_id(), exc_info=error)
         return problem(ErrorCode.INTERNAL, "the server failed to carry this out")
 

@@ -27,3 +27,6 @@ class DatabaseHeld(DatabaseUnusable):
 
 class DatabaseBroken(DatabaseUnusable):
     """Its file was replaced, removed, cut or garbled, so nothing may be written to it."""
+
+    was_written = False
+    """It was noticed after a commit: what that wrote is in a file that is not there now, and may come back."""

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from actors.storage.columns import COLUMNS
 from actors.storage.errors import DatabaseBroken
 
-__all__ = ["DatabaseGuard", "broken_by"]
+__all__ = ["DatabaseGuard", "broken_by", "was_written"]
 
 LOOK_SECONDS = 0.03
 """As long as one look at the pages of a table may take; the next one begins with the next table."""
@@ -46,7 +46,7 @@ class DatabaseGuard:
         """Around a transaction. Raises `OperationalError` because of `DatabaseBroken` before it, or after it was in vain."""
         self._require_same()
         yield
-        self._require_same()
+        self._require_same(was_written=True)
 
     def look(self, engine: Engine, *, wholly: bool = False) -> str | None:
         """What is wrong, as a sentence; None where nothing was found. ``wholly`` looks at every page, however long it takes."""
@@ -71,14 +71,15 @@ class DatabaseGuard:
             return None
         return found.st_dev, found.st_ino
 
-    def _require_same(self) -> None:
+    def _require_same(self, *, was_written: bool = False) -> None:
         found = self._identity()
         if self._opened is None:
             self._opened = found
         elif found != self._opened:
             what = "is gone" if found is None else "is another file than this server has opened"
             error = OperationalError("look at the file", None, Exception(what))
-            error.__cause__ = DatabaseBroken(f"the database {self._path} {what}; {WAY_OUT}")
+            error.__cause__ = broken = DatabaseBroken(f"the database {self._path} {what}; {WAY_OUT}")
+            broken.was_written = was_written
             raise error
 
     def _look_at_pages(self, path: Path, *, wholly: bool) -> None:
@@ -117,3 +118,8 @@ def broken_by(error: BaseException) -> str | None:
         if code is None or code & 0xFF in _BROKEN_CODES or code in _BROKEN_READS:
             return f"the database file is damaged ({str(cause).splitlines()[0]}); {WAY_OUT}"
     return None
+
+
+def was_written(error: BaseException) -> bool:
+    """Whether what this error came to may be kept all the same."""
+    return isinstance(error.__cause__, DatabaseBroken) and error.__cause__.was_written

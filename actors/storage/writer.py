@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from actors.refusals import CommandRefused
 from actors.storage.database import dispose_at_end, open_engine
-from actors.storage.guard import DatabaseGuard, broken_by
+from actors.storage.guard import DatabaseGuard, broken_by, was_written
 from actors.storage.idempotency import prune_outcomes
 from actors.storage.key_clock import KeyClock
 from actors.storage.log import prune_log
@@ -185,8 +185,12 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay])
             return
         try:
             await self._commit(batch)
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
             if len(batch) == 1:
+                return
+            if was_written(error):
+                for _, port in batch:
+                    port.fail(_perhaps_written())
                 return
             # One of them may be to blame for what befell all; nothing of the batch was kept.
             for one in batch:
@@ -295,6 +299,8 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay])
     def _fail(self, port: ReplyPort, request: Transact, error: Exception) -> None:
         if isinstance(error, Refused):
             port.fail(error)
+        elif was_written(error):
+            port.fail(_perhaps_written())
         elif isinstance(error, OperationalError | InterfaceError) or (
             isinstance(error, DBAPIError) and broken_by(error) is not None
         ):
@@ -326,6 +332,12 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay])
 
 def _unavailable() -> CommandRefused:
     return CommandRefused(ErrorCode.UNAVAILABLE, "the database cannot be written to now", retry_after_ms=2000)
+
+
+def _perhaps_written() -> CommandRefused:
+    """Of a write that was committed into a file that somebody moved meanwhile; repeated under its key it is done once."""
+    message = "the database was moved or replaced meanwhile, so it is not known whether this was kept"
+    return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=2000)
 
 
 def _carry_out_watched(guard: DatabaseGuard, *batch: Any, key_clock: KeyClock) -> BatchResult:

@@ -4,10 +4,12 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
@@ -123,6 +125,39 @@ async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
             with pytest.raises(CommandRefused, match="cannot be read now"):
                 await room.storage.read(COUNT, None)
             assert not os.path.exists(str(url.database))  # noqa: ASYNC240, PTH110  a look
+
+
+@pytest.mark.parametrize("together", [1, 3])
+async def test_op_a_write_whose_file_is_moved_before_its_answer_is_not_said_to_be_undone(
+    tmp_path: Path, together: int
+) -> None:
+    """It lies in a file that may come back, so whoever is told that nothing was done would do it twice."""
+    url = fresh_database(tmp_path)
+    file = Path(str(url.database))
+
+    def note_and_move(connection: Any, name: str) -> Outcome[str]:
+        outcome = note(connection, name)
+        if name == "0":
+            move_away(file)
+        return outcome
+
+    answers: list[str] = []
+    moving: Operation[str, str] = Operation("note", note_and_move, str)
+    async with storage_room(url, operations=(moving,), queries=(COUNT,)) as room, trio.open_nursery() as nursery:
+
+        async def ask(number: int) -> None:
+            answers.append(await write(room, str(number)))
+
+        for number in range(together):
+            nursery.start_soon(ask, number)
+    assert len(answers) == together
+    # Those of the same transaction; what comes after it is not even tried.
+    assert answers.count("deadline_exceeded") >= 1
+    assert set(answers) <= {"deadline_exceeded", "unavailable"}
+    file.with_name("moved").rename(file)
+    with closing(sqlite3.connect(file)) as connection:
+        kept = connection.execute("SELECT count(*) FROM client_logs").fetchone()[0]
+    assert kept == answers.count("deadline_exceeded")
 
 
 @pytest.mark.parametrize("harm", [*GONE, *DAMAGED])
