@@ -19,6 +19,7 @@ from actors.command_line.options import address_of, client_name_default, data_di
 from actors.command_line.outage import Outage
 from actors.command_line.piped_input import whole_question
 from actors.command_line.printing import AnswerPrinter, print_json, print_line
+from actors.command_line.small_model import introduce_small_model
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.validation import FieldFault
@@ -69,6 +70,8 @@ def ask(
             on_change=Outage().take,
         ) as client:
             shown = None if as_json else AnswerPrinter()
+            if url is None and shown is not None:
+                introduce_small_model(client.welcome["model"], settings.data_dir)
             generate = Generate(messages=messages, **wanted.fields(client))
             text, done = await stream_answer(client, generate, shown.add if shown else lambda _: None)
             if shown is None:

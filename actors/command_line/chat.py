@@ -23,6 +23,7 @@ from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.outage import Outage
 from actors.command_line.screen import Screen
+from actors.command_line.small_model import introduce_small_model
 from protocol.client import connect
 from protocol.validation import is_client_name
 
@@ -56,6 +57,7 @@ def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **
         ) as client:
             model, name = escape(client.welcome["model"]), escape(client.welcome["server"])
             console.print(f"[bold]{model}[/bold] on {name}. /help shows more, Ctrl-D leaves.")
+            introduce_small_model(client.welcome["model"], settings.data_dir)
             session = ChatSession(
                 client=client,
                 console=console,

@@ -1,0 +1,32 @@
+"""The embedded model says once what it is: people who expect a large one would take its mistakes for the program's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from actors.command_line.printing import print_line
+from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME
+
+__all__ = ["MARK", "introduce_small_model"]
+
+MARK = "small-model-introduced"
+"""Lies in the data folder once it was said there."""
+WORDS = (
+    "leanvibe: the model that answers is the small one that comes with the program (135 million parameters) and"
+    " is often wrong. For a larger one: leanvibe model pull phi-3-mini, then leanvibe serve --model phi-3-mini"
+)
+
+
+def introduce_small_model(model: str, data_folder: Path) -> None:
+    """Say it on standard error, once per data folder, where a person reads both streams. Blocking."""
+    if model != EMBEDDED_MODEL_NAME or not sys.stderr.isatty() or not sys.stdout.isatty():
+        return
+    try:
+        descriptor = os.open(data_folder / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        # Said before; or nothing can be written there, and then it would be said each time.
+        return
+    os.close(descriptor)
+    print_line(WORDS, style="yellow", err=True)
