@@ -121,6 +121,12 @@ class ClientPosition:
         envelopes = b",".join(_frame(one, one.seq) for one in wanted)
         return head % (covers, self.covered, wire_time(wanted[-1].time_ms / 1000).encode()) + envelopes + b"]}}"
 
+    def skip_forgotten(self, oldest: int) -> None:
+        """Go on with the oldest event that the log still has. No frame covers those before it, so the client sees the gap."""
+        # An acknowledgement of what follows says nothing of what was never sent.
+        self._leave_out(*range(max(self.seq + 1, oldest - LEFT_OUT_KEPT), oldest))
+        self.seq = self.covered = oldest - 1
+
     def _wants(self, event: StoredEvent) -> bool:
         return self.subscription.wants(event.channel, event.priority)
 

@@ -158,6 +158,10 @@ class ClientStream:
     def subscribe(self, subscription: Subscribe) -> None:
         """What the device wants from now on. What waited under the old pace comes at once."""
         self.position.subscription = subscription
+        if self._later is not None:
+            # Else what comes next would wait for the end of the old pace's pause.
+            self._later.cancel(reason="the pace has changed")
+            self._later = None
         if self._is_open and self.position.is_stale:
             self._read()
 
@@ -189,9 +193,12 @@ class ClientStream:
         if (epoch, after) != (position.epoch, position.seq):
             return True  # resumed elsewhere meanwhile
         if not can_resume(page, epoch, after):
-            # The log has forgotten what comes next: never a part, so the client asks for all of it anew.
-            self._link.close_soon(CloseCode.TOO_SLOW, "the log has forgotten what comes next")
-            return False
+            if page.epoch != epoch or after > page.head:
+                # Another log: its numbers would say something else of what the client has.
+                self._link.close_soon(CloseCode.TOO_SLOW, "the log has forgotten what comes next")
+                return False
+            # Who reads is not cut: the numbers of what follows say that some is missing, and a resume what to do.
+            position.skip_forgotten(page.oldest)
         if page.events:
             self._pass_on(page.events)
         if position.seq < page.head or position.is_stale:

@@ -142,6 +142,18 @@ def test_critical_is_urgent_only_where_it_is_wanted() -> None:
     assert position.judge(stored(2, "ai", Priority.CRITICAL)) is Next.READ
 
 
+def test_fr8_what_was_forgotten_is_covered_by_no_frame_and_counts_as_left_out() -> None:
+    """So the client sees the gap, and no acknowledgement of what follows says that it was told what was never sent."""
+    position = ClientPosition()
+    position.begin("e", 3)
+    position.skip_forgotten(7)
+    frame = json.loads(position.take(stored(7)) or b"")
+    assert (frame["seq"], frame.get("first_seq")) == (7, None)
+    assert (position.begun, position.left_out) == (3, (4, 5, 6))
+    position.skip_forgotten(5000)
+    assert position.left_out == tuple(range(4000, 5000))
+
+
 def test_a_rate_spaces_frames() -> None:
     position = ClientPosition(subscription=Subscribe(max_events_per_second=4))
     position.sent(10.0)

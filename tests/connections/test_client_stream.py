@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from actors import wiring
 from actors.connections.store import READ_ACKNOWLEDGED, Device
@@ -27,13 +27,22 @@ def _tell(_: Connection, events: tuple[LogEvent, ...]) -> Outcome[int]:
 TELL: Operation[tuple[LogEvent, ...], int] = Operation("tell", _tell, int)
 
 
+def _forget(connection: Connection, seq: int) -> Outcome[int]:
+    """As the pruner does it with what is over the log's bound."""
+    connection.execute(text("DELETE FROM events WHERE client_id = 'tester' AND seq <= :seq"), {"seq": seq})
+    return Outcome(value=seq)
+
+
+FORGET: Operation[int, int] = Operation("forget", _forget, int)
+
+
 def event(number: int, channel: str = "tasks", priority: Priority = Priority.MEDIUM) -> LogEvent:
     return LogEvent(type="task_updated", channel=channel, priority=priority, data={"number": number})
 
 
 @pytest.fixture(autouse=True)
 def _with_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL, FORGET))
 
 
 @pytest.fixture
@@ -44,6 +53,11 @@ def server(engineless_server: RunningServer) -> RunningServer:
 async def tell(server: RunningServer, *events: LogEvent, client_id: str = "tester") -> None:
     storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
     await storage.transact(TELL, events, client_id=client_id)
+
+
+async def forget_to(server: RunningServer, seq: int) -> None:
+    storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
+    await storage.transact(FORGET, seq, client_id="tester")
 
 
 async def numbers(peer: Peer, count: int) -> list[int]:
@@ -226,6 +240,33 @@ async def test_a_pace_delays_and_drops_nothing_and_critical_never_waits(server: 
         await peer.send("subscribe", "s2", {})
         messages = [await peer.receive(), await peer.receive()]
         assert {one["type"] for one in messages} == {"result", "task_updated"}
+
+
+@pytest.mark.parametrize("pace", [{}, {"batch_ms": 1}])
+async def test_fr8_a_client_whose_next_event_the_log_has_forgotten_gets_the_rest_and_sees_the_gap(
+    server: RunningServer, pace: dict[str, Any]
+) -> None:
+    """Far behind in mid-connection, it is not cut: the frames say what is missing, and a resume tells what to load."""
+    async with server.peer() as peer:
+        await tell(server, event(1))
+        assert await numbers(peer, 1) == [1]
+        await peer.ask("subscribe", "s", {"batch_ms": 60_000})
+        await tell(server, *(event(number) for number in range(2, 7)))
+        await forget_to(server, 4)
+        await peer.send("subscribe", "s2", pace)
+        frames: list[dict[str, Any]] = []
+        while not {6, "s2"} <= {one.get("seq", one.get("re")) for one in frames}:
+            frames.append(await peer.receive())
+        first = next(one for one in frames if one.get("stream") == "client")
+        assert first.get("first_seq", first["seq"]) == 5
+        told = first["data"]["events"][0] if first["type"] == "events" else first
+        assert told["data"]["number"] == 5
+        # As a client does that noticed.
+        epoch = (await snapshot(peer))["epoch"]
+        answer = await peer.ask("resume", "r", {"stream": "client", "epoch": epoch, "seq": 1})
+        assert (answer["data"]["resumed"], answer["data"]["snapshot"]["seq"]) == (False, 6)
+        await tell(server, event(7))
+        assert await numbers(peer, 1) == [7]
 
 
 async def test_presence_tells_every_connection_who_is_there(server: RunningServer) -> None:
