@@ -34,7 +34,7 @@ can_install() {
 
 # prepare EXTRAS: ".venv" with the package and these extras ("" or "[test]"), in under two seconds when nothing changed.
 prepare() {
-    local extras=$1 stamp wanted python
+    local extras=$1 stamp wanted python said
     stamp="$venv/.leanvibe$extras"
     wanted="$(cksum "$top/pyproject.toml" "$top/constraints.txt") $top"
     if [ -x "$venv/bin/leanvibe" ] && [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
@@ -52,8 +52,9 @@ prepare() {
         else
             say "making an environment in .venv with $("$python" --version)"
         fi
-        if ! "$python" -m venv --clear "$venv"; then
-            say "the environment could not be made in .venv"
+        # Interrupted, it would end with its stack.
+        if ! said=$("$python" -m venv --clear "$venv" 2>&1); then
+            say "the environment could not be made in .venv: ${said##*$'\n'}"
             exit 1
         fi
     fi
