@@ -29,7 +29,7 @@ from tests.system.serving_process import ServingProcess, start_server, wait_for
 
 __all__ = ["DIRECT", "Fuzzed", "Report", "fuzzed_server", "kept_folder", "no_proxy_get", "run_fuzzer"]
 
-HONEST_SECONDS = 30.0
+HONEST_SECONDS = 90.0
 """For a ping, a small answer or a look at health: a server that others hold takes longer, a busy machine does not."""
 SETTLE_SECONDS = 60.0
 """For everything that was begun to be over once nothing more is sent."""
