@@ -21,7 +21,7 @@ WORDS = (
 
 def introduce_small_model(model: str, data_folder: Path) -> None:
     """Say it on standard error, once per data folder, where a person reads both streams. Blocking."""
-    if model != EMBEDDED_MODEL_NAME or not sys.stderr.isatty() or not sys.stdout.isatty():
+    if model not in ("embedded", EMBEDDED_MODEL_NAME) or not sys.stderr.isatty() or not sys.stdout.isatty():
         return
     try:
         descriptor = os.open(data_folder / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
