@@ -258,17 +258,9 @@ class Access(
         return len(self._book) > 0
 
     async def _keep_local_token(self) -> None:
-        """Make the command line's token where tokens are needed and it is missing; remove it where none are."""
-        folder = self._settings.data_folder
+        """See to the command line's token, again and again until the disk takes it."""
         try:
-            if not len(self._book):
-                remove_local_token(folder)
-                return
-            if is_same_token(read_local_token(folder), self._book.local):
-                return
-            stored, text = new_local_token(self._settings.now_ms())
-            await self._change(SAVE_TOKEN, stored)
-            write_local_token(folder, text)
+            await self._see_to_local_token(self._settings.data_folder)
         except (OSError, CommandRefused, RuntimeFault) as error:
             problem = error.strerror if isinstance(error, OSError) else str(error)
             _log.error("the command line's token cannot be kept", error=problem)
@@ -276,6 +268,15 @@ class Access(
             self.context.after(KEEP_SECONDS, KeepLocalToken())
         else:
             self.context.note_problem(None)
+
+    async def _see_to_local_token(self, folder: Path) -> None:
+        """Make it where tokens are needed and it is missing; remove it where none are."""
+        if not len(self._book):
+            remove_local_token(folder)
+        elif not is_same_token(read_local_token(folder), self._book.local):
+            stored, text = new_local_token(self._settings.now_ms())
+            await self._change(SAVE_TOKEN, stored)
+            write_local_token(folder, text)
 
     async def _change(self, operation: Operation[Any, Any], command: Any) -> Any:
         """Store a change, then take over what is stored. Cancelled or late, that is looked up afterwards."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 from pathlib import Path
@@ -395,14 +396,15 @@ async def test_another_clients_conversation_is_not_there(server: RunningServer) 
 
 async def test_long_answers_are_told_cut_and_marked(server: RunningServer) -> None:
     async with server.peer() as peer:
-        # One byte, six of JSON: cut by what it takes encoded.
-        events = await assist(peer, "a", content="\x1b" * 3900)
+        # Most are one byte, and six of JSON: cut by what it takes encoded. Drawn, so that no answer repeats itself.
+        content = "".join(random.Random(1).choices("\x1b" * 13 + "xyz", k=3900))
+        events = await assist(peer, "a", content=content)
         assert len(text_of(events)) == 1024
         await accepted_stream(
             peer,
             "generate",
             "b",
-            messages=[{"role": "user", "content": "\x1b" * 3900}],
+            messages=[{"role": "user", "content": content}],
             max_tokens=3900,
             conversation="c",
         )

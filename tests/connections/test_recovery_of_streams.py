@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors.inference.inference import Inference
 from actors.inference.messages import DescribeEngine
+from actors.inference.self_report import SelfReport
 from protocol.client import connect
 from protocol.commands import Generate
 from runtime import HandlerFailed
@@ -192,13 +192,13 @@ async def test_a_connection_that_dies_takes_only_its_own_client(tmp_path: Path) 
 async def test_a_thousand_requests_whose_handler_raises_raise_no_incarnation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Inference) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("the handler is broken")
 
     async with running_server(tmp_path, mock_step_seconds=0.0005) as server, server.peer() as peer:
         events: list[dict[str, Any]] = []
         await streaming(peer, events, 300)
-        monkeypatch.setattr(Inference, "_health", broken)
+        monkeypatch.setattr(SelfReport, "answer", broken)
         reference = server.system.reference("inference/inference")
         failures = 0
 

@@ -249,7 +249,11 @@ def test_template_and_tokenizer_agree_with_transformers(embedded_model: Path, te
         messages = [{"role": role, "content": content} for role, content in chat]
         expected = reference.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
         ours = text.encode(Generate(messages=[ChatMessage(Role(role), content) for role, content in chat]))
-        assert ours == list(expected), chat
+        if any("<|" in content for _, content in chat):
+            # What a person writes is text here, also where it reads like a mark; each turn has one of its own.
+            assert ours.count(reference.convert_tokens_to_ids("<|im_end|>")) == len(chat) + 1, chat
+        else:
+            assert ours == list(expected), chat
     for plain in ("Once upon a time", " leading space", "1234567", "né 😀\n\n"):
         assert text.encode(Generate(prompt=plain)) == reference.encode(plain)
     assert reference.convert_tokens_to_ids("<|im_end|>") in text.stop_token_ids

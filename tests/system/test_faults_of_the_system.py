@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors.access.local_token import LOCAL_TOKEN_FILE
 from actors.inspection import inspector
 from runtime import ActorSystem
 from runtime.inspection import readiness, restart
@@ -68,6 +69,8 @@ async def test_op_no_fault_of_the_system_in_one_actor_is_anybody_elses(
                 others = {one: system.place(one).incarnation for one in places(system) if one != path}
                 what = f"{path} with {name}"
                 place.failures_in_a_row = 0
+                # A token of the command line that is of no use any more: `access` has it to remove.
+                (tmp_path / LOCAL_TOKEN_FILE).touch()
                 with system_fault(path, getattr(errno, name)) as hit:
                     with suppress(Exception):
                         await restart(system, path)

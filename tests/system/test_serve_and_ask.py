@@ -37,7 +37,7 @@ def test_a_question_is_answered_on_standard_output_alone(tmp_path: Path) -> None
         assert done.stdout == "1 2\n"
         done = server.run("ask", "x" * 9000)
         assert done.returncode == 1
-        assert "context_length_exceeded" in done.stderr
+        assert "maximum context length is 8192 tokens" in done.stderr
         assert done.stdout == ""
         done = leanvibe(tmp_path / "elsewhere", "ask", "count to 3", "--url", server.about["websocket_url"])
         assert done.stdout == "1 2 3\n"
