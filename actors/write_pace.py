@@ -16,7 +16,7 @@ import termios
 import trio
 from attrs import define
 
-__all__ = ["PacedStream", "ReaderTooSlow", "WritePace", "send_paced", "untaken_bytes"]
+__all__ = ["WINDOW_SECONDS", "Pace", "PacedStream", "ReaderTooSlow", "send_paced", "untaken_bytes"]
 
 WINDOW_SECONDS = 20.0
 """A reader that takes nothing is given up after this."""
@@ -34,15 +34,15 @@ class ReaderTooSlow(trio.BrokenResourceError):
 
 
 @define
-class WritePace:
-    """How fast a reader takes what is written. Pure."""
+class Pace:
+    """How fast a reader takes what is written, or a writer sends what is read. Pure."""
 
     began: float
     taken: int = 0
-    """Bytes that it had taken then."""
+    """Bytes that had gone then."""
 
     def goes_on(self, now: float, taken: int) -> bool:
-        """Note how much was taken by ``now``; False where it is too little to go on."""
+        """Note how much has gone by ``now``; False where it is too little to go on."""
         if taken - self.taken >= WINDOW_SECONDS * FLOOR_BYTES_PER_SECOND:
             self.began, self.taken = now, taken
         return now - self.began < WINDOW_SECONDS
@@ -64,7 +64,7 @@ async def send_paced(stream: trio.SocketStream, data: bytes | bytearray | memory
 
     Raises `ReaderTooSlow`, `trio.BrokenResourceError`, `trio.ClosedResourceError`. Cancelled, a part may be on the wire.
     """
-    pace = WritePace(trio.current_time(), -untaken_bytes(stream))
+    pace = Pace(trio.current_time(), -untaken_bytes(stream))
     handed = 0
     with memoryview(data) as view:
         while handed < len(view):

@@ -35,7 +35,8 @@ __all__ = ["make_application"]
 _log = structlog.get_logger("rest")
 
 HEALTH_SECONDS = 1.0
-BODY_SECONDS = 20.0
+BODY_SECONDS = 1200.0
+"""A body may take as long as one of the largest size does at the slowest pace (`write_pace`), which the connection judges."""
 """For the whole body; its connection is cut a little later."""
 
 

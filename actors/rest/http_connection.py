@@ -1,7 +1,7 @@
 """One HTTP connection under our own rules: a write has a deadline, and so have a request's head, its body and silence.
 
 hypercorn counts the time of each read alone, so that a client which sends a byte now and then keeps its connection for
-ever (slow loris); here the whole head and the whole body are counted. It also shields `send_all` without a deadline, so
+ever (slow loris); here the whole head is counted, and a body has to keep a pace. It also shields `send_all` without a deadline, so
 that one client which stops reading would make it deaf to shutdown. What ends ends in the order of RFC 9112, 9.6: our
 half first, then, for a short time, what the client still sends is read and forgotten. A close over unread bytes would
 reset the connection under an answer that the client has not read yet.
@@ -21,7 +21,7 @@ from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
 
 from actors.rest.http_protocol import RequestProtocol
-from actors.write_pace import ReaderTooSlow
+from actors.write_pace import WINDOW_SECONDS, Pace, ReaderTooSlow
 
 __all__ = ["DeadlineTCPServer"]
 
@@ -29,8 +29,6 @@ _log = structlog.get_logger("rest")
 
 HEAD_SECONDS = 10.0
 """From a request's first byte, or from the connection, to the end of its head; with TLS, also from there to here."""
-BODY_SECONDS = 30.0
-"""From the end of a request's head to the end of its body; the application gives up before, and says so."""
 LINGER_SECONDS = 5.0
 """After our end a client may go on sending for this long; what comes is forgotten."""
 LINGER_BYTES = 16 * 1024 * 1024
@@ -96,24 +94,29 @@ class DeadlineTCPServer(TCPServer):
         http = RequestProtocol(self.protocol)
         self.protocol.protocol = http
         head_began: float | None = trio.current_time()
-        body_began: float | None = None
+        body_pace: Pace | None = None
+        body_bytes = 0
         while True:
             state = http.connection.their_state
             deadline = math.inf
             if state is h11.IDLE and head_began is not None:
                 deadline = head_began + HEAD_SECONDS
             elif state is h11.SEND_BODY:
-                body_began = trio.current_time() if body_began is None else body_began
-                deadline = body_began + BODY_SECONDS
+                if body_pace is None:
+                    body_pace, body_bytes = Pace(trio.current_time()), 0
+                deadline = body_pace.began + WINDOW_SECONDS
             with trio.CancelScope(deadline=deadline) as scope:
                 try:
                     data = await self.stream.receive_some(READ_BYTES)
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
-            if scope.cancelled_caught:
+            is_slow = scope.cancelled_caught
+            if not is_slow and body_pace is not None:
+                body_bytes += len(data)
+                is_slow = not body_pace.goes_on(trio.current_time(), body_bytes)
+            if is_slow:
                 _log.info("request too slow, connection closed", part="head" if state is h11.IDLE else "body")
-                if state is h11.IDLE:
-                    await http._send_error_response(408)
+                await http._send_error_response(408)
                 break
             try:
                 await http.handle(RawData(bytes(data)))
@@ -125,7 +128,7 @@ class DeadlineTCPServer(TCPServer):
                 break
             state = http.connection.their_state
             if state is not h11.SEND_BODY:
-                body_began = None
+                body_pace = None
             if state is not h11.IDLE or not http.connection.trailing_data[0]:
                 head_began = None
             elif head_began is None:

@@ -18,8 +18,8 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 from actors.write_pace import (
     FLOOR_BYTES_PER_SECOND,
     WINDOW_SECONDS,
+    Pace,
     ReaderTooSlow,
-    WritePace,
     send_paced,
     untaken_bytes,
 )
@@ -32,20 +32,20 @@ FLOOR_BYTES = round(FLOOR_BYTES_PER_SECOND * WINDOW_SECONDS)
 
 
 def test_fr5_a_reader_at_the_floor_is_never_given_up() -> None:
-    pace = WritePace(0.0)
+    pace = Pace(0.0)
     for second in range(1, 1000):
         assert pace.goes_on(float(second), second * FLOOR_BYTES_PER_SECOND)
 
 
 @pytest.mark.parametrize("bytes_per_second", [0, 1, FLOOR_BYTES_PER_SECOND // 2])
 def test_fr5_a_reader_below_it_is_given_up_after_a_window(bytes_per_second: int) -> None:
-    pace = WritePace(100.0, 7)
+    pace = Pace(100.0, 7)
     assert pace.goes_on(100 + WINDOW_SECONDS - 1, 7 + bytes_per_second * 19)
     assert not pace.goes_on(100 + WINDOW_SECONDS, 7 + bytes_per_second * 20)
 
 
 def test_fr5_what_was_taken_in_one_go_counts_for_a_window() -> None:
-    pace = WritePace(0.0)
+    pace = Pace(0.0)
     assert pace.goes_on(WINDOW_SECONDS - 1, FLOOR_BYTES)
     assert pace.goes_on(2 * WINDOW_SECONDS - 2, FLOOR_BYTES)
     assert not pace.goes_on(2 * WINDOW_SECONDS - 1, FLOOR_BYTES)

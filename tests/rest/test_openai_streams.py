@@ -164,7 +164,7 @@ async def test_an_answer_may_take_longer_than_a_client_may_be_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
 ) -> None:
     """A regression: whoever waited 30 seconds for an answer was cut as one who sends nothing."""
-    for name in ("HEAD_SECONDS", "BODY_SECONDS"):
+    for name in ("HEAD_SECONDS", "WINDOW_SECONDS"):
         monkeypatch.setattr(http_connection, name, 0.2)
     async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.http() as http:
         answer = await http.post("/v1/chat/completions", json=chat("count to 80", stream=is_streamed))

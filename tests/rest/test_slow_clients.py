@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import pytest
 import trio
@@ -105,6 +106,26 @@ async def test_a_body_that_drips_is_cut_within_thirty_seconds(
         elapsed, received = await drip(mock_clock, stream, b" " * 499, seconds=1.0)
     assert 20 <= elapsed <= 31
     assert received.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_ht30_a_body_that_keeps_coming_is_taken_however_long_it_takes(
+    mock_clock: MockClock, engineless_server: RunningServer
+) -> None:
+    """At 2 KiB a second a task of 200 KB takes a minute and a half."""
+    body = json.dumps({"title": "over a slow link", "description": "x" * 9_000, "metadata": {}}).encode()
+    body += b" " * (200_000 - len(body))
+    async with await connect(engineless_server) as stream:
+        head = f"POST /tasks/me HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        await stream.send_all(head.encode())
+        for start in range(0, len(body), 4096):
+            await stream.send_all(body[start : start + 4096])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            mock_clock.jump(2)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(60):
+            answer = await stream.receive_some()
+    assert answer.split(b" ")[1] in (b"201", b"422"), answer[:300]
+    assert b"408" not in answer.split(b"\r\n")[0]
 
 
 async def test_a_body_that_nobody_reads_is_cut_within_thirty_seconds(
