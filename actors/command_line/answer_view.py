@@ -119,6 +119,9 @@ class AnswerView:
         if len(block_starts(many_lines(self._source))) > 1:
             # The last line looks like the beginning of another block, and may yet belong to this one.
             return len(self._written)
+        if is_code(self._source) and "\n" not in self._source.lstrip("\n"):
+            # What the fence says of the code is not there yet.
+            return len(self._written)
         count = max(0, len(lines) - 1)
         if not is_code(self._source):
             count = next((number for number, one in enumerate(lines[:count]) if OPEN & set(line_text(one))), count)

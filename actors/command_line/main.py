@@ -90,6 +90,8 @@ def main() -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    # Here, and not on the interpreter's way out, where it could no longer end the command in order.
+    sys.stdout.flush()
     # What `--help` and the like end with.
     sys.exit(ended if isinstance(ended, int) else 0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from string import hexdigits
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -130,7 +131,8 @@ def ask_of(client: Client) -> Ask:
 
 async def find(ask: Ask, beginning: str) -> dict[str, Any]:
     """The one task whose id begins so; anything else ends the command."""
-    beginning = beginning.lower()
+    if set(beginning) <= set(f"{hexdigits}-"):
+        beginning = beginning.lower()
     if len(beginning) == WHOLE_ID:
         return await ask("task_get", task_id=beginning)
     found: dict[str, dict[str, Any]] = {}

@@ -56,8 +56,8 @@ async def test_code_is_completed_at_the_cursor(server: RunningServer) -> None:
         at_the_end = (await http.post("/ai/complete", json={"content": "x = ", "language": "python"})).json()
         explained = (await http.post("/ai/complete", json={"content": "x = 1", "intent": "explain"})).json()
     assert answer["intent"] == "suggest"
-    # The mock repeats the prompt, whose first code block has the cursor in it.
-    assert answer["completion"] == "def add(a, b):\n    <cursor>\n"
+    # The mock repeats the prompt, whose first code block has the cursor in it; what stands before it is not said again.
+    assert answer["completion"] == "<cursor>\n"
     assert at_the_end["completion"] == "x = <cursor>\n"
     assert (explained["intent"], explained["completion"]) == ("explain", "x = 1\n")
     assert len(await answered(server, 3, "local")) == 3

@@ -145,6 +145,11 @@ def test_te11_code_is_never_altered() -> None:
     assert any("y" * 90 in line_text(one) for one in nested)
 
 
+def test_te12_what_a_fence_says_of_its_code_is_written_once_it_is_whole() -> None:
+    text = "```python title=main.py\nprint()\n```\nafter"
+    assert shown(text, list(range(len(text))), 60) == shown(text, [], 60)
+
+
 @settings(deadline=None, max_examples=40)
 @given(texts, st.data())
 def test_te12_an_answer_stands_on_the_screen_once_however_it_came(text: str, data: st.DataObject) -> None:

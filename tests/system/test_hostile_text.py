@@ -28,6 +28,8 @@ OURS = re.compile(
     r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AK]|\x1b\[\?1049[lh]|\x1b\[H|\r+\n|\r(?=\x1b\[(?:2K|1A))"
 )
 """Colours, the cursor, and lines that are drawn anew."""
+EDITOR = re.compile(r"\x1b\[\?(?:1|7|12|25|2004)[hl]|\x1b\[[0-9]*[ABCDGJK]|\x1b\[6n|\x08")
+"""What the line editor draws its prompt with. Erasing the whole screen (`2J`) and going to a place of it (`H`) are not among them."""
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]")
 RUN_ALL = """
 import json, sys
@@ -210,10 +212,15 @@ def test_tx24_a_chat_shows_what_it_reads(server: ServingProcess, task_id: str) -
                 assert time.monotonic() < deadline, said
                 said += read(0.5) or ""
 
-        until("> ")
+        until(">\x08\x1b[2C")
         for typed in ("/tasks", "/task show 1", "/model \\x", "say [bold] it", "/history", "/no[/nope]"):
+            begin = len(said)
             write(typed + "\n")
-            until("\n> " if said.endswith("> ") else "> ")
+            # Its echo, what is answered, and the next prompt.
+            deadline = time.monotonic() + 40
+            while said.count(">\x08\x1b[2C", begin) < 1 or not said.endswith("\x1b[?25h"):
+                assert time.monotonic() < deadline, said
+                said += read(0.5) or ""
             time.sleep(0.3)
         write("\x04")
         while (piece := read(20)) is not None:
@@ -222,4 +229,5 @@ def test_tx24_a_chat_shows_what_it_reads(server: ServingProcess, task_id: str) -
     assert "PWNED" in said
     assert "evil\\u202egnp\\x9b2J" in said
     assert "Traceback" not in said
-    assert_nothing_is_obeyed(said.replace("\x1b[?2004h", "").replace("\x1b[?2004l", ""))
+    assert "\x1b[2J" not in said
+    assert_nothing_is_obeyed(EDITOR.sub("", said.replace("\r", "\n")))

@@ -58,7 +58,7 @@ def test_cl9_commands_that_follow_wait_an_outage_out_and_say_so(tmp_path: Path) 
 
         for one in (heard, seen):
             one.until("before", poke=lambda: tell(server, "before"))
-        said.until("> ")
+        said.until(">")
         kill(server)
         for one in (heard, seen, said):
             one.until("the server is away, trying again in")

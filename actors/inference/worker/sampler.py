@@ -52,7 +52,9 @@ def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]) -
     is_cold = all(row.sampling.temperature == 0 for row in rows)
     chosen = library.asarray(_likeliest_of_all(scores) if is_cold else _drawn(scores, rows))
     failed |= {index: NO_NUMBERS for index, one in enumerate(normalizer.tolist()) if not math.isfinite(one)}
-    own = library.take_along_axis(library.asarray(logits), chosen[:, None], axis=-1)[:, 0] - normalizer
+    with numpy.errstate(over="ignore"):
+        # Scores at both ends of what a float holds are an infinity apart, which the next line bounds.
+        own = library.take_along_axis(library.asarray(logits), chosen[:, None], axis=-1)[:, 0] - normalizer
     own = library.maximum(own, LEAST_LOG_PROBABILITY)
     alternatives = [
         None if row.alternatives is None else _likeliest(logits[index] - float(normalizer[index]), row.alternatives)
