@@ -22,7 +22,7 @@ from actors.rest.assistant_requests import (
 )
 from actors.rest.rooms import Rooms, body_as, identity
 from protocol.codec import unstructure
-from protocol.commands import Assist, Generate
+from protocol.commands import Assist, Generate, Intent
 from protocol.errors import ErrorCode
 
 __all__ = ["register_assistant"]
@@ -70,7 +70,10 @@ def register_assistant(app: QuartTrio, rooms: Rooms) -> None:
         blocks = answered.fields["suggestions"]
         said = blocks[0]["code"] if blocks else answered.text
         before = wanted.content if wanted.cursor is None else wanted.content[: wanted.cursor]
-        return jsonify({"completion": without_repeated(said, before), **_body(answered)})
+        if wanted.intent is Intent.SUGGEST:
+            # Other intents give code again with changes, or quote it.
+            said = without_repeated(said, before)
+        return jsonify({"completion": said, **_body(answered)})
 
 
 def _body(answered: TurnAnswer) -> dict[str, Any]:
