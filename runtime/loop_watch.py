@@ -138,11 +138,12 @@ class LoopWatch(trio.abc.Instrument):
 
     def _report(self, slow: SlowStep) -> None:
         self.slow_count += 1
-        self.slow_steps.append(slow)
         holder = slow.path or slow.task
         # One line for people; where it was is for whoever looks for it.
         _log.info("%s has held the loop for %.0f ms (slow step %d)", holder, slow.seconds * 1000, self.slow_count)
         _log.debug("slow step %d, %s:\n%s", self.slow_count, holder, slow.stack)
+        # Last, so that whoever finds the step also finds what was said of it.
+        self.slow_steps.append(slow)
 
 
 def _path(task: trio.lowlevel.Task) -> str | None:
