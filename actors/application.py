@@ -43,9 +43,9 @@ from actors.storage.readers import Readers
 from actors.storage.relay import Relay
 from actors.storage.writer import Writer
 from actors.tasks.tasks import Tasks
+from actors.version import VERSION
 from actors.wiring import (
     QUERIES,
-    VERSION,
     access_settings,
     answer_defaults,
     command_routes,

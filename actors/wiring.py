@@ -55,6 +55,7 @@ from actors.tasks.messages import TASK_REQUESTS
 from actors.tasks.store import COUNT_TASKS
 from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
 from actors.tasks.store import QUERIES as TASK_QUERIES
+from actors.version import VERSION
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate
 from protocol.events import AnswerDefaults, Limits
 from runtime import ActorRef
@@ -64,7 +65,6 @@ __all__ = [
     "PRUNERS",
     "QUERIES",
     "TABLES_OF_CLIENTS",
-    "VERSION",
     "access_settings",
     "command_routes",
     "connection_settings",
@@ -75,7 +75,6 @@ __all__ = [
     "writer_settings",
 ]
 
-VERSION = "0.1.0"
 MEBIBYTE = 1024 * 1024
 TASK_SECONDS = 75.0
 """As long as the longest wait for an analysis, and for the largest bulk."""

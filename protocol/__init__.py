@@ -1,4 +1,4 @@
-"""What crosses the wire, defined once. See PROTOCOL in ARCHITECTURE.md; `protocol.client` is the Python client."""
+"""What crosses the wire, defined once. See docs/guides/websocket.md; `protocol.client` is the Python client."""
 
 SUBPROTOCOL = "leanvibe.v1+json"
 PATH = "/ws"

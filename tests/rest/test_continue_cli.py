@@ -1,4 +1,4 @@
-"""Continue's program for terminals, `cn`, unmodified, with the settings that README gives for Continue's editors.
+"""Continue's program for terminals, `cn`, unmodified, with the settings of `docs/guides/editors.md`.
 
 It reads the same `config.yaml` as Continue in VS Code and in JetBrains' editors do. The server is the real one with the mock engine.
 """
@@ -28,8 +28,8 @@ NO_TOOLS = ["--exclude", "*"]
 
 
 def settings_of_readme() -> str:
-    """The YAML that README tells people to copy."""
-    text = (REPOSITORY / "README.md").read_text()
+    """The YAML that the guide tells people to copy."""
+    text = (REPOSITORY / "docs" / "guides" / "editors.md").read_text()
     found = re.search(r"`~/\.continue/config\.yaml`.*?```yaml\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found.group(1)

@@ -1,0 +1,18 @@
+"""The version of the installed package, which `pyproject.toml` states and nothing else repeats."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+__all__ = ["VERSION"]
+
+
+def _installed() -> str:
+    try:
+        return version("leanvibe")
+    except PackageNotFoundError:
+        # A source tree on `sys.path` that was never installed, as in a zipped copy.
+        return "0+unknown"
+
+
+VERSION = _installed()
