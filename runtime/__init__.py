@@ -21,7 +21,7 @@ from runtime.errors import (
     SendFault,
     StartDeadlineExceeded,
     SupervisionFault,
-    UnknownPlace,
+    UnknownPath,
     UnsafeIntensity,
     WrongMessage,
 )
@@ -87,7 +87,7 @@ __all__ = [
     "SupervisorSpec",
     "SystemStopping",
     "Timer",
-    "UnknownPlace",
+    "UnknownPath",
     "UnsafeIntensity",
     "Watchdog",
     "WrongMessage",

@@ -111,17 +111,17 @@ class Context:
 
     @property
     def path(self) -> str:
-        """The actor's place in the tree."""
-        return self._life.place.path
+        """The actor's path in the tree."""
+        return self._life.record.path
 
     @property
     def incarnation(self) -> int:
         """1 for the first start, one more for each restart."""
-        return self._life.place.incarnation
+        return self._life.record.incarnation
 
     @property
-    def me(self) -> ActorRef[Any]:
-        """A reference to this actor's place."""
+    def self_ref(self) -> ActorRef[Any]:
+        """This actor's own reference, valid across restarts."""
         return ActorRef(self._life.system, self.path)
 
     def spawn(
@@ -206,7 +206,7 @@ class Context:
 
     def note_problem(self, problem: str | None) -> None:
         """Let readiness say what this actor cannot do at the moment while it does the rest; None when it can again."""
-        self._life.place.problem = problem
+        self._life.record.problem = problem
 
     def stop(self) -> None:
         """End this actor after the current message; a permanent one is then started again."""

@@ -51,8 +51,8 @@ class DynamicRef:
             start_seconds=start_seconds,
             backoff=backoff or Backoff(),
         )
-        place = await self._supervisor().start_dynamic(spec)
-        return ActorRef(self._system, place.path)
+        record = await self._supervisor().start_dynamic(spec)
+        return ActorRef(self._system, record.path)
 
     async def stop_child(self, id: str) -> None:  # noqa: A002  the name the spec uses
         """Stop a child as in a shutdown: stop message, drain deadline, cancellation. No-op if it is gone.
@@ -60,9 +60,9 @@ class DynamicRef:
         Cancelled, the child has its stop message and leaves once it has handled it, however long that takes.
         """
         supervisor = self._supervisor()
-        place = supervisor.children.get(id)
-        if place is not None:
-            await supervisor.stop_one(place)
+        record = supervisor.children.get(id)
+        if record is not None:
+            await supervisor.stop_one(record)
 
     def child(self, id: str) -> ActorRef[Any]:  # noqa: A002  the name the spec uses
         """A reference to the child of that name, which need not exist yet."""
@@ -70,20 +70,20 @@ class DynamicRef:
 
     def has_child(self, id: str) -> bool:  # noqa: A002  the name the spec uses
         """Whether there is a child of that name, running or about to be started again."""
-        place = self._system.find(self.path)
-        return place is not None and isinstance(place.life, Supervisor) and id in place.life.children
+        record = self._system.find(self.path)
+        return record is not None and isinstance(record.life, Supervisor) and id in record.life.children
 
     @property
     def child_count(self) -> int:
         """How many children there are now; 0 while the supervisor is not running."""
-        place = self._system.find(self.path)
-        return len(place.life.children) if place is not None and isinstance(place.life, Supervisor) else 0
+        record = self._system.find(self.path)
+        return len(record.life.children) if record is not None and isinstance(record.life, Supervisor) else 0
 
     def _supervisor(self) -> Supervisor:
-        place = self._system.find(self.path)
-        if place is None:
-            raise ActorDead(self.path, 0, "no such place")
-        life = place.life
+        record = self._system.find(self.path)
+        if record is None:
+            raise ActorDead(self.path, 0, "no such actor")
+        life = record.life
         if not isinstance(life, Supervisor) or not isinstance(life.spec, DynamicSpec) or life.exit is not None:
-            raise ActorDead(self.path, place.incarnation, place.state.value)
+            raise ActorDead(self.path, record.incarnation, record.state.value)
         return life

@@ -17,7 +17,7 @@
        ├─ CapacityExceeded       a dynamic supervisor already has `max_children` (caller's)
        ├─ LinkedActorFailed      an actor linked to this one crashed (the other's)
        ├─ ChildStuck             a child outlived cancellation (child's)
-       ├─ UnknownPlace           no place of that path is in the tree (caller's)
+       ├─ UnknownPath           the tree has no actor of that path (caller's)
        └─ UnsafeIntensity        a tree's restart intensities multiply past the bound (author's)
 
     Refused                      base of an application's own refusals: a handler that raises one
@@ -42,7 +42,7 @@ __all__ = [
     "SendFault",
     "StartDeadlineExceeded",
     "SupervisionFault",
-    "UnknownPlace",
+    "UnknownPath",
     "UnsafeIntensity",
     "WrongMessage",
 ]
@@ -180,7 +180,7 @@ class ChildStuck(SupervisionFault):
         self.stack = stack
 
 
-class UnknownPlace(SupervisionFault):
+class UnknownPath(SupervisionFault):
     """No supervisor or actor has this path."""
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""One life of one place: from start to exit, with everything that must die with it."""
+"""One incarnation of one child: from start to exit, with everything that must die with it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from runtime.asking import ReplyPort, current_deadline
+from runtime.child_record import ChildRecord, Exit, State, await_stack
 from runtime.errors import ActorDead, HandlerFailed, LinkedActorFailed, MailboxFull, Refused, SendFault
 from runtime.mailbox import Mailbox
 from runtime.messages import Down, DownReason, SnapshotMessage, StopMessage, SuspendMessage
-from runtime.place import Exit, Place, State, await_stack
 
 if TYPE_CHECKING:
     from runtime.actor import Actor
@@ -41,14 +41,14 @@ class Incarnation:
         "failure",
         "is_ready",
         "is_stuck",
-        "place",
+        "record",
         "scope",
         "started_at",
         "stop_requested_at",
     )
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, record: ChildRecord) -> None:
+        self.record = record
         self.scope = trio.CancelScope()
         self.started_at = trio.current_time()
         self.is_ready = False
@@ -69,7 +69,7 @@ class Incarnation:
     def close(self, error: Exception | None) -> None:
         """`run` has ended: refuse what comes from now on, and tell those who wait for an answer."""
 
-    async def wind_up(self) -> None:
+    async def clean_up(self) -> None:
         """After `close`: end what it left running. Shielded by the caller."""
 
     def stack(self) -> tuple[str, ...]:
@@ -89,12 +89,12 @@ class Incarnation:
     def acknowledge(self) -> None:
         """`started` has returned."""
         self.is_ready = True
-        place, now = self.place, trio.current_time()
-        if place.state is State.STARTING:
-            place.state = State.RUNNING
-        place.ready_seconds = now - self.started_at
-        if place.down_since is not None:
-            place.recovery_seconds, place.down_since = now - place.down_since, None
+        record, now = self.record, trio.current_time()
+        if record.state is State.STARTING:
+            record.state = State.RUNNING
+        record.ready_seconds = now - self.started_at
+        if record.down_since is not None:
+            record.recovery_seconds, record.down_since = now - record.down_since, None
         if self._ready is not None:
             self._ready.set()
 
@@ -119,9 +119,9 @@ class Incarnation:
         now = trio.current_time()
         self.exit = Exit(self._reason(error), error, now - self.started_at, self.is_ready)
         if self.exit.is_crash and self.is_ready:
-            self.place.down_since = now
+            self.record.down_since = now
         if self.stop_requested_at is not None:
-            self.place.stop_seconds = now - self.stop_requested_at
+            self.record.stop_seconds = now - self.stop_requested_at
         for event in (self._ready, self._finished):
             if event is not None:
                 event.set()
@@ -159,12 +159,12 @@ class ActorIncarnation(Incarnation):
         "task",
     )
 
-    def __init__(self, place: Place, actor: Actor[Any], system: ActorSystem) -> None:
-        super().__init__(place)
+    def __init__(self, record: ChildRecord, actor: Actor[Any], system: ActorSystem) -> None:
+        super().__init__(record)
         self.system = system
         self.actor = actor
         self.accepts = actor.accepted_messages()
-        self.mailbox = Mailbox(place.path, actor.mailbox, self._dropped)
+        self.mailbox = Mailbox(record.path, actor.mailbox, self._dropped)
         self.task: trio.lowlevel.Task | None = None
         self.current: object | None = None
         """The message being handled."""
@@ -232,7 +232,7 @@ class ActorIncarnation(Incarnation):
         self.mailbox.wake()
 
     def close(self, error: Exception | None) -> None:
-        dead = ActorDead(self.place.path, self.place.incarnation, self._reason(error).value)
+        dead = ActorDead(self.record.path, self.record.incarnation, self._reason(error).value)
         for message, port, _ in self.mailbox.close(dead):
             self._return_undelivered(message, port, dead.again(), "stopped")
         for port in (self.port, *(self.deferred or ())):
@@ -245,10 +245,10 @@ class ActorIncarnation(Incarnation):
             timer.cancel()
         self.port = self.deferred = self._timers = None
 
-    async def wind_up(self) -> None:
+    async def clean_up(self) -> None:
         while self._child_tasks:
             for scope in self._child_tasks:
-                scope.cancel(reason=f"{self.place.path} ended")
+                scope.cancel(reason=f"{self.record.path} ended")
             self._children_done = trio.Event()
             await self._children_done.wait()
 
@@ -274,7 +274,7 @@ class ActorIncarnation(Incarnation):
                 try:
                     port.reply(dict(self.actor.snapshot()))
                 except Exception as error:  # noqa: BLE001  isolation border: looking must not kill
-                    port.fail(HandlerFailed(self.place.path, SnapshotMessage, error))
+                    port.fail(HandlerFailed(self.record.path, SnapshotMessage, error))
             case Down():
                 await self.actor.down(message)
         return False
@@ -282,7 +282,7 @@ class ActorIncarnation(Incarnation):
     async def _answer(self, message: object, port: ReplyPort) -> None:
         """Handle a request: what the handler returns or raises is the asker's answer."""
         if not port.is_open:
-            self.system.dead_letters.add(self.place.path, message, "expired")
+            self.system.dead_letters.add(self.record.path, message, "expired")
             return
         self.port = port
         token = current_deadline.set(port.deadline)
@@ -302,18 +302,18 @@ class ActorIncarnation(Incarnation):
 
     def report_handler_failure(self, port: ReplyPort, error: Exception) -> None:
         """Log and count what a handler raised, and answer the asker with it."""
-        self.place.count_handler_failure(error)
+        self.record.count_handler_failure(error)
         _log.error(
-            "%s failed to handle %s: %s", self.place.path, port.request.__name__, type(error).__name__, exc_info=error
+            "%s failed to handle %s: %s", self.record.path, port.request.__name__, type(error).__name__, exc_info=error
         )
-        port.fail(HandlerFailed(self.place.path, port.request, error))
+        port.fail(HandlerFailed(self.record.path, port.request, error))
 
     def _dropped(self, message: Any, port: ReplyPort | None) -> None:
         capacity = self.mailbox.spec.capacity
-        self._return_undelivered(message, port, MailboxFull(self.place.path, capacity), "dropped")
+        self._return_undelivered(message, port, MailboxFull(self.record.path, capacity), "dropped")
 
     def _return_undelivered(self, message: Any, port: ReplyPort | None, error: Exception, reason: str) -> None:
-        self.system.dead_letters.add(self.place.path, message, reason)
+        self.system.dead_letters.add(self.record.path, message, reason)
         if port is not None and port.is_open:
             port.fail(error)
 
@@ -328,18 +328,18 @@ class ActorIncarnation(Incarnation):
         port: ReplyPort | None,
     ) -> trio.CancelScope:
         """Run a child task of this actor; if it raises, the actor crashes."""
-        supervisor = self.place.supervisor
+        supervisor = self.record.supervisor
         if self.exit is not None or supervisor is None:
-            raise ActorDead(self.place.path, self.place.incarnation, "it has ended and can start no task")
+            raise ActorDead(self.record.path, self.record.incarnation, "it has ended and can start no task")
         scope = trio.CancelScope()
         if self.mailbox.closed is not None:
-            scope.cancel(reason=f"{self.place.path} ended")
+            scope.cancel(reason=f"{self.record.path} ended")
         if self._child_tasks is None:
             self._child_tasks = {}
         self._child_tasks[scope] = None
         if port is not None:
             port.scope = scope
-        label = f"{self.place.path}:{name or getattr(function, '__name__', 'child')}"
+        label = f"{self.record.path}:{name or getattr(function, '__name__', 'child')}"
         deadline = None if port is None else port.deadline
         supervisor.host(self._run_child_task, scope, deadline, function, args, name=label)
         return scope
@@ -381,7 +381,7 @@ class ActorIncarnation(Incarnation):
                 self.mailbox.put_nowait(message, None)
             except SendFault as fault:
                 reason = "timer_mailbox_full" if isinstance(fault, MailboxFull) else "stopped"
-                self.system.dead_letters.add(self.place.path, message, reason)
+                self.system.dead_letters.add(self.record.path, message, reason)
 
         timer = self.system.timers.call_at(
             trio.current_time() + seconds, fire, period_seconds=seconds if every else None
@@ -415,7 +415,7 @@ class ActorIncarnation(Incarnation):
         other._links = (other._links or set()) | {self}
 
     def _tell_watchers(self, ended: Exit) -> None:
-        down = Down(self.place.path, self.place.incarnation, ended.reason, ended.error)
+        down = Down(self.record.path, self.record.incarnation, ended.reason, ended.error)
         for watcher in self._watchers or ():
             watcher.mailbox.put_system(down)
             if watcher._watching is not None:
@@ -427,15 +427,15 @@ class ActorIncarnation(Incarnation):
             if other._links is not None:
                 other._links.discard(self)
             if ended.is_crash:
-                other.crash(LinkedActorFailed(self.place.path, ended.error))
+                other.crash(LinkedActorFailed(self.record.path, ended.error))
         self._watchers = self._watching = self._links = None
 
     @property
     def state_word(self) -> str:
         """What inspection shows as its state."""
-        if self.place.state is State.RUNNING:
+        if self.record.state is State.RUNNING:
             if self.is_suspended:
                 return "suspended"
             return "busy" if self.current is not None else "idle"
-        word: str = self.place.state.value
+        word: str = self.record.state.value
         return word

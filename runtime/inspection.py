@@ -8,11 +8,11 @@ import trio
 from attrs import frozen
 
 from runtime.asking import ReplyPort
+from runtime.child_record import ChildRecord, State
 from runtime.errors import ActorDead, AskDeadline, SupervisionFault
 from runtime.incarnation import ActorIncarnation
 from runtime.mailbox import MailboxStatistics
 from runtime.messages import SnapshotMessage, SuspendMessage
-from runtime.place import Place, State
 from runtime.specs import DynamicSpec, Restart, Strategy, SupervisorSpec
 from runtime.supervisor import Supervisor
 from runtime.system import ActorSystem
@@ -22,16 +22,16 @@ __all__ = ["Readiness", "TreeNode", "actor_snapshot", "readiness", "restart", "s
 
 @frozen(kw_only=True)
 class TreeNode:
-    """One place at one moment."""
+    """One child at one moment."""
 
     path: str
     kind: str
     """`actor`, or a supervisor's strategy: `one_for_one`, `one_for_all`, `rest_for_one`, `dynamic`."""
     state: str
-    """A place's state; running actors are `idle`, `busy` or `suspended`."""
+    """The child's state; running actors are `idle`, `busy` or `suspended`."""
     incarnation: int
     restarts: int
-    """Over the life of the place."""
+    """Over the life of the record."""
     restarts_in_window: int | None
     """For supervisors: restarts of children that count against the intensity."""
     intensity: int | None
@@ -74,39 +74,39 @@ def tree(system: ActorSystem, *, stacks: bool = False) -> TreeNode:
     return _node(system.root, trio.current_time(), stacks)
 
 
-def _node(place: Place, now: float, stacks: bool) -> TreeNode:
-    life = place.life
+def _node(record: ChildRecord, now: float, stacks: bool) -> TreeNode:
+    life = record.life
     actor = life if isinstance(life, ActorIncarnation) else None
     supervisor = life if isinstance(life, Supervisor) else None
-    error = None if place.last_exit is None else place.last_exit.error
+    error = None if record.last_exit is None else record.last_exit.error
     port = None if actor is None else actor.port
     busy = actor is not None and actor.current is not None
     return TreeNode(
-        path=place.path or "root",
-        kind=_kind(place),
-        state=actor.state_word if actor is not None else place.state.value,
-        incarnation=place.incarnation,
-        restarts=place.restarts,
+        path=record.path or "root",
+        kind=_kind(record),
+        state=actor.state_word if actor is not None else record.state.value,
+        incarnation=record.incarnation,
+        restarts=record.restarts,
         restarts_in_window=None if supervisor is None else supervisor.window.count(now),
         intensity=None if supervisor is None else supervisor.window.intensity,
         uptime_seconds=None if life is None else now - life.started_at,
-        ready_seconds=place.ready_seconds,
-        stop_seconds=place.stop_seconds,
-        recovery_seconds=place.recovery_seconds,
+        ready_seconds=record.ready_seconds,
+        stop_seconds=record.stop_seconds,
+        recovery_seconds=record.recovery_seconds,
         mailbox=None if actor is None else actor.mailbox.statistics(now),
         handled=None if actor is None else actor.handled,
         current_message=type(actor.current).__name__ if actor is not None and busy else None,
         current_age_seconds=now - actor.current_since if actor is not None and busy else None,
         deadline_seconds=None if port is None else port.deadline - now,
-        handler_failures=dict(place.handler_failures or {}),
+        handler_failures=dict(record.handler_failures or {}),
         last_error=None if error is None else f"{type(error).__name__}: {error}",
         stack=life.stack() if stacks and life is not None else (),
         children=tuple(_node(child, now, stacks) for child in supervisor.children.values()) if supervisor else (),
     )
 
 
-def _kind(place: Place) -> str:
-    start = place.spec.start
+def _kind(record: ChildRecord) -> str:
+    start = record.spec.start
     if isinstance(start, DynamicSpec):
         return "dynamic"
     if isinstance(start, SupervisorSpec):
@@ -125,18 +125,18 @@ def readiness(system: ActorSystem) -> Readiness:
         reasons.append(("stopping", f"stopping: {system.stopping_reason}"))
     now = trio.current_time()
     root = () if system.root is None else (system.root,)
-    for place in (*root, *system.places()):
-        life = place.life
-        where = degraded if _helps(place) else reasons
-        if place.state is State.STUCK:
-            where.append(("stuck", f"{place.path} is stuck"))
-        elif place.spec.restart is Restart.PERMANENT and (life is None or not life.is_ready):
-            where.append(("restarting", f"{place.path or 'root'} is {place.state.value}"))
+    for record in (*root, *system.records()):
+        life = record.life
+        where = degraded if _helps(record) else reasons
+        if record.state is State.STUCK:
+            where.append(("stuck", f"{record.path} is stuck"))
+        elif record.spec.restart is Restart.PERMANENT and (life is None or not life.is_ready):
+            where.append(("restarting", f"{record.path or 'root'} is {record.state.value}"))
         if isinstance(life, Supervisor) and life.window.is_at_limit(now):
-            where.append(("restarts", f"{place.path or 'root'} is one restart from giving up"))
-        if place.problem is not None:
-            degraded.append(("problem", f"{place.path}: {place.problem}"))
-    holder = None if system.loop_watch is None else system.loop_watch.recently_unresponsive()
+            where.append(("restarts", f"{record.path or 'root'} is one restart from giving up"))
+        if record.problem is not None:
+            degraded.append(("problem", f"{record.path}: {record.problem}"))
+    holder = None if system.loop_watchdog is None else system.loop_watchdog.recently_unresponsive()
     if holder is not None:
         reasons.append(("unresponsive", f"{holder} is unresponsive"))
     return Readiness(
@@ -147,19 +147,19 @@ def readiness(system: ActorSystem) -> Readiness:
     )
 
 
-def _helps(place: Place | None) -> bool:
+def _helps(record: ChildRecord | None) -> bool:
     """Whether it is a helper, or inside of one."""
-    while place is not None:
-        if place.spec.is_helper:
+    while record is not None:
+        if record.spec.is_helper:
             return True
-        place = None if place.supervisor is None else place.supervisor.place
+        record = None if record.supervisor is None else record.supervisor.record
     return False
 
 
 async def actor_snapshot(system: ActorSystem, path: str, *, timeout: float = 1.0) -> Mapping[str, object]:  # noqa: ASYNC109  told to the actor too
     """The actor's own redacted snapshot, over the system lane.
 
-    Raises `UnknownPlace`, `ActorDead`, or `AskDeadline` when it is busy for longer than ``timeout``.
+    Raises `UnknownPath`, `ActorDead`, or `AskDeadline` when it is busy for longer than ``timeout``.
     Cancellation withdraws the question.
     """
     life = _living_actor(system, path)
@@ -177,7 +177,7 @@ async def actor_snapshot(system: ActorSystem, path: str, *, timeout: float = 1.0
 def suspend(system: ActorSystem, path: str, *, suspended: bool) -> None:
     """Let an actor take no more user messages, or go on. System messages are still served.
 
-    Raises `UnknownPlace` or `ActorDead`.
+    Raises `UnknownPath` or `ActorDead`.
     """
     _living_actor(system, path).mailbox.put_system(SuspendMessage(suspended))
 
@@ -185,19 +185,19 @@ def suspend(system: ActorSystem, path: str, *, suspended: bool) -> None:
 async def restart(system: ActorSystem, path: str) -> None:
     """Stop one child in order and start it again; no failure is counted.
 
-    Raises `UnknownPlace`, `ActorDead` when its supervisor is not running, `ChildStuck`, or what its start
+    Raises `UnknownPath`, `ActorDead` when its supervisor is not running, `ChildStuck`, or what its start
     raised; it is then retried like after a crash. Cancelled, the restart goes on without the caller.
     """
-    place = system.place(path)
-    if place.supervisor is None:
+    record = system.record(path)
+    if record.supervisor is None:
         raise SupervisionFault(path, "the root is restarted by restarting the program")
-    await place.supervisor.restart_on_request(place)
+    await record.supervisor.restart_on_request(record)
 
 
 def _living_actor(system: ActorSystem, path: str) -> ActorIncarnation:
-    place = system.place(path)
-    life = place.life
+    record = system.record(path)
+    life = record.life
     if not isinstance(life, ActorIncarnation):
-        kind = "a supervisor" if place.is_supervisor else place.state.value
-        raise ActorDead(path, place.incarnation, kind)
+        kind = "a supervisor" if record.is_supervisor else record.state.value
+        raise ActorDead(path, record.incarnation, kind)
     return life

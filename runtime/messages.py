@@ -45,7 +45,7 @@ class Down:
     """Told once to every actor that monitors another, when that other ends."""
 
     path: str
-    """Place of the actor that ended."""
+    """Path of the actor that ended."""
     incarnation: int
     """Which incarnation of it."""
     reason: DownReason

@@ -13,7 +13,7 @@ from runtime.mailbox import Overflow
 from runtime.messages import Request
 
 if TYPE_CHECKING:
-    from runtime.place import Place
+    from runtime.child_record import ChildRecord
     from runtime.system import ActorSystem
 
 __all__ = ["ActorRef"]
@@ -23,13 +23,13 @@ Reply = TypeVar("Reply")
 
 
 class ActorRef(Generic[Message_contra]):
-    """Names a place in the tree. Valid before the actor starts and across its restarts."""
+    """Names a path in the tree. Valid before the actor starts and across its restarts."""
 
-    __slots__ = ("_place", "_system", "path")
+    __slots__ = ("_record", "_system", "path")
 
     def __init__(self, system: ActorSystem, path: str) -> None:
         self._system = system
-        self._place: Place | None = None
+        self._record: ChildRecord | None = None
         self.path = path
         """Names from the root, joined by `/`."""
 
@@ -98,8 +98,8 @@ class ActorRef(Generic[Message_contra]):
 
     def current_incarnation(self) -> ActorIncarnation | None:
         """The running incarnation, for the runtime's own use."""
-        place = self._resolve()
-        life = None if place is None else place.life
+        record = self._resolve()
+        life = None if record is None else record.life
         return life if isinstance(life, ActorIncarnation) and life.exit is None else None
 
     def living_incarnation(self) -> ActorIncarnation:
@@ -112,8 +112,8 @@ class ActorRef(Generic[Message_contra]):
     @property
     def incarnation(self) -> int:
         """Number of the current or last incarnation; 0 before the first."""
-        place = self._resolve()
-        return 0 if place is None else place.incarnation
+        record = self._resolve()
+        return 0 if record is None else record.incarnation
 
     @property
     def is_running(self) -> bool:
@@ -121,16 +121,16 @@ class ActorRef(Generic[Message_contra]):
         life = self.current_incarnation()
         return life is not None and life.mailbox.closed is None
 
-    def _resolve(self) -> Place | None:
-        place = self._place
-        if place is None or place.supervisor is None:
-            place = self._place = self._system.find(self.path)
-        return place
+    def _resolve(self) -> ChildRecord | None:
+        record = self._record
+        if record is None or record.supervisor is None:
+            record = self._record = self._system.find(self.path)
+        return record
 
     def _receiving(self, message: object, port: ReplyPort | None) -> ActorIncarnation | None:
         """Check the message and find its receiver; records a dead letter where there is none."""
-        place = self._resolve()
-        life = None if place is None else place.life
+        record = self._resolve()
+        life = None if record is None else record.life
         if not isinstance(life, ActorIncarnation) or life.mailbox.closed is not None:
             if port is None:
                 self._system.dead_letters.add(self.path, message, "not_running")
@@ -141,23 +141,23 @@ class ActorRef(Generic[Message_contra]):
         system = self._system
         if system.message_check is not None:
             system.message_check(message)
-        if system.taps:
-            system.trace(life.place, message, port is not None)
+        if system.trace_sessions:
+            system.trace(life.record, message, port is not None)
         return life
 
     def _dead(self) -> ActorDead:
-        place = self._resolve()
-        if place is None:
-            return ActorDead(self.path, 0, "no such place")
-        if isinstance(place.life, ActorIncarnation) and place.life.mailbox.closed is not None:
-            return place.life.mailbox.closed.again()
-        return ActorDead(self.path, place.incarnation, place.state.value)
+        record = self._resolve()
+        if record is None:
+            return ActorDead(self.path, 0, "no such actor")
+        if isinstance(record.life, ActorIncarnation) and record.life.mailbox.closed is not None:
+            return record.life.mailbox.closed.again()
+        return ActorDead(self.path, record.incarnation, record.state.value)
 
     def _refuse_cycle(self, asker: ActorIncarnation, target: ActorIncarnation, request: type) -> None:
-        chain = [asker.place.path]
+        chain = [asker.record.path]
         link: ActorIncarnation | None = target
         while link is not None:
-            chain.append(link.place.path)
+            chain.append(link.record.path)
             if link is asker:
                 raise AskCycle(self.path, request, tuple(chain))
             link = link.awaiting

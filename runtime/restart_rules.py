@@ -1,4 +1,4 @@
-"""Which children are started again, and with whom (pure rules over places), and an operator's wish for it."""
+"""Which children are started again, and with whom (pure rules over child records), and an operator's wish for it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Collection, Sequence
 import trio
 from attrs import define, field
 
+from runtime.child_record import ChildRecord, State
 from runtime.errors import AskFault, HandlerFailed, Refused, SendFault
-from runtime.place import Place, State
 from runtime.specs import AutoShutdown, DynamicSpec, Restart, Strategy, SupervisorSpec
 
 __all__ = ["RestartRequest", "counts_as_failure", "ends_its_supervisor", "first_of_group", "wants_restart"]
 
 
-def wants_restart(place: Place) -> bool:
+def wants_restart(record: ChildRecord) -> bool:
     """Whether a child that ended by itself is started again, by its restart type."""
-    restart, ended = place.spec.restart, place.last_exit
+    restart, ended = record.spec.restart, record.last_exit
     return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and ended is not None and ended.is_crash)
 
 
-def counts_as_failure(place: Place) -> bool:
+def counts_as_failure(record: ChildRecord) -> bool:
     """Whether the last end of a child counts against its supervisor's intensity.
 
     To give up is the answer to a bug. Where the system has no descriptor, no room, no thread or no memory just now, or a
     neighbour could not be asked, a restart of everything would meet the same; back-off spaces the attempts, and the
     neighbour's own failures count where it is. Nor does it count what a helper does.
     """
-    ended = place.last_exit
-    return not place.spec.is_helper and not (ended is not None and _is_of_surroundings(ended.error))
+    ended = record.last_exit
+    return not record.spec.is_helper and not (ended is not None and _is_of_surroundings(ended.error))
 
 
 def _is_of_surroundings(error: BaseException | None) -> bool:
@@ -44,7 +44,9 @@ def _is_of_surroundings(error: BaseException | None) -> bool:
             return isinstance(error, OSError | MemoryError | Refused | SendFault | AskFault)
 
 
-def first_of_group(strategy: Strategy, siblings: Sequence[Place], ended: Place, pending: Place | None) -> Place:
+def first_of_group(
+    strategy: Strategy, siblings: Sequence[ChildRecord], ended: ChildRecord, pending: ChildRecord | None
+) -> ChildRecord:
     """The first of those that restart together with ``ended``; all later siblings belong to them.
 
     ``pending`` is the first of a group that already waits for its restart.
@@ -56,7 +58,9 @@ def first_of_group(strategy: Strategy, siblings: Sequence[Place], ended: Place, 
     return ended
 
 
-def ends_its_supervisor(spec: SupervisorSpec | DynamicSpec, ended: Place, siblings: Collection[Place]) -> bool:
+def ends_its_supervisor(
+    spec: SupervisorSpec | DynamicSpec, ended: ChildRecord, siblings: Collection[ChildRecord]
+) -> bool:
     """Whether the supervisor ends itself now that ``ended`` has ended for good (its `auto_shutdown`)."""
     if not ended.spec.is_significant or not isinstance(spec, SupervisorSpec):
         return False
@@ -71,7 +75,7 @@ def ends_its_supervisor(spec: SupervisorSpec | DynamicSpec, ended: Place, siblin
 class RestartRequest:
     """An operator's wish to have one child restarted."""
 
-    place: Place
+    record: ChildRecord
     """Who is to be restarted."""
     done: trio.Event = field(factory=trio.Event)
     """Set when it is over, well or not."""

@@ -1,6 +1,6 @@
 """Supervisors: start in order, restart by strategy, stop in reverse order, give up when it is hopeless.
 
-One class serves fixed trees and dynamic children. A supervisor is itself an incarnation of a place, so a
+One class serves fixed trees and dynamic children. A supervisor is itself an incarnation of a child, so a
 supervisor that gives up is one failure of its parent. Each child is one task in this supervisor's nursery
 with a cancel scope of its own, because a bare nursery cancels everything at once and in no order.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from runtime.actor import Context
+from runtime.child_record import ChildRecord, Exit, State
 from runtime.errors import (
     ActorDead,
     CapacityExceeded,
@@ -26,7 +27,6 @@ from runtime.events import ChildEnded, ChildRestarting, ChildStarted, StuckRepor
 from runtime.incarnation import ActorIncarnation, Incarnation
 from runtime.intensity import RestartWindow
 from runtime.messages import DownReason
-from runtime.place import Exit, Place, State
 from runtime.restart_rules import RestartRequest, counts_as_failure, ends_its_supervisor, first_of_group, wants_restart
 from runtime.specs import ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
 
@@ -62,27 +62,27 @@ class Supervisor(Incarnation):
         "window",
     )
 
-    def __init__(self, place: Place, spec: SupervisorSpec | DynamicSpec, system: ActorSystem) -> None:
-        super().__init__(place)
+    def __init__(self, record: ChildRecord, spec: SupervisorSpec | DynamicSpec, system: ActorSystem) -> None:
+        super().__init__(record)
         self.spec = spec
         self.system = system
-        self.children: dict[str, Place] = {}
+        self.children: dict[str, ChildRecord] = {}
         """By id, in start order."""
         self.window = RestartWindow(spec.intensity, spec.period_seconds)
         self._nursery: trio.Nursery | None = None
-        self._ended: deque[Place] = deque()  # bounded: a child ends once before it is started again
+        self._ended: deque[ChildRecord] = deque()  # bounded: a child ends once before it is started again
         self._causes: deque[Exception] = deque(maxlen=CAUSES_KEPT)
         self._wake = trio.Event()
         self._operation: trio.CancelScope | None = None
-        self._restarts_due: dict[Place, float] = {}
-        self._group_from: Place | None = None
+        self._restarts_due: dict[ChildRecord, float] = {}
+        self._group_from: ChildRecord | None = None
         self._group_restart_at: float | None = None
         self._requested: deque[RestartRequest] = deque()  # bounded: each one has a caller that waits
-        self._restarting: Place | None = None
+        self._restarting: ChildRecord | None = None
         self._is_closing = False
         if isinstance(spec, SupervisorSpec):
             for child in spec.children:
-                self._add_place(child)
+                self._add_record(child)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -133,8 +133,8 @@ class Supervisor(Incarnation):
                 await self._restart_as_asked(self._requested.popleft())
                 continue
             if self._ended:
-                place = self._ended.popleft()
-                if await self._child_ended(place):
+                record = self._ended.popleft()
+                if await self._child_ended(record):
                     return
                 continue
             now = trio.current_time()
@@ -152,33 +152,33 @@ class Supervisor(Incarnation):
             with trio.CancelScope(deadline=deadline):
                 await self._wake.wait()
 
-    async def _child_ended(self, place: Place) -> bool:
+    async def _child_ended(self, record: ChildRecord) -> bool:
         """Decide what follows; True when `auto_shutdown` ends this supervisor."""
-        if place.state is not State.ENDED:
+        if record.state is not State.ENDED:
             return False  # stopped with its group meanwhile, or started again by an operator
-        if not wants_restart(place):
-            self._retire(place)
-            return ends_its_supervisor(self.spec, place, self.children.values())
-        await self._plan_restart(place)
+        if not wants_restart(record):
+            self._retire(record)
+            return ends_its_supervisor(self.spec, record, self.children.values())
+        await self._plan_restart(record)
         return False
 
-    async def _plan_restart(self, place: Place) -> None:
+    async def _plan_restart(self, record: ChildRecord) -> None:
         """Count the failure, give up or set the time of the restart; a group's others are stopped now."""
-        ended = place.last_exit
+        ended = record.last_exit
         assert ended is not None
         now = trio.current_time()
         if ended.error is not None:
             self._causes.append(ended.error)
-        backoff = place.spec.backoff
+        backoff = record.spec.backoff
         # A start that took long is no stable life.
         stable_seconds = ended.uptime_seconds if ended.was_ready else 0.0
-        place.failures_in_a_row = backoff.failures_after(place.failures_in_a_row, stable_seconds)
-        delay = backoff.delay_seconds(place.failures_in_a_row)
-        within = not counts_as_failure(place) or self.window.add(now)
+        record.failures_in_a_row = backoff.failures_after(record.failures_in_a_row, stable_seconds)
+        delay = backoff.delay_seconds(record.failures_in_a_row)
+        within = not counts_as_failure(record) or self.window.add(now)
         self.system.emit(
             ChildRestarting(
-                path=place.path,
-                incarnation=place.incarnation,
+                path=record.path,
+                incarnation=record.incarnation,
                 reason=ended.reason,
                 error=ended.error,
                 uptime_seconds=ended.uptime_seconds,
@@ -188,25 +188,25 @@ class Supervisor(Incarnation):
         )
         if not within:
             assert self.spec.intensity is not None
-            causes = list(self._causes) or [ActorDead(place.path, place.incarnation, ended.reason.value)]
+            causes = list(self._causes) or [ActorDead(record.path, record.incarnation, ended.reason.value)]
             raise RestartIntensityExceeded(
-                self.place.path,
+                self.record.path,
                 self.spec.intensity,
                 self.spec.period_seconds,
-                ExceptionGroup(f"children of {self.place.path} that ended", causes),
+                ExceptionGroup(f"children of {self.record.path} that ended", causes),
             )
-        place.state = State.BACKING_OFF
-        place.restart_at = now + delay
+        record.state = State.BACKING_OFF
+        record.restart_at = now + delay
         if self._strategy is Strategy.ONE_FOR_ONE:
-            self._restarts_due[place] = now + delay
+            self._restarts_due[record] = now + delay
             return
         siblings = list(self.children.values())
-        first = first_of_group(self._strategy, siblings, place, self._group_from)
+        first = first_of_group(self._strategy, siblings, record, self._group_from)
         # Nobody starts before its own back-off is over, so the group waits for the longest.
         self._group_from, self._group_restart_at = first, max(now + delay, self._group_restart_at or 0.0)
         for sibling in reversed(siblings[siblings.index(first) :]):
             if sibling.life is not None:
-                await self._stop_child(sibling, f"{place.path} ended")
+                await self._stop_child(sibling, f"{record.path} ended")
                 restarts = sibling.spec.restart is not Restart.TEMPORARY
             else:
                 restarts = sibling.state is State.ENDED and wants_restart(sibling)
@@ -220,39 +220,39 @@ class Supervisor(Incarnation):
         self._group_restart_at = self._group_from = None
         await self._interruptible(self._start_again(group))
 
-    async def _start_again(self, group: list[Place]) -> None:
+    async def _start_again(self, group: list[ChildRecord]) -> None:
         """Start in order; a start that fails is one more failure of that child."""
-        for place in group:
-            self._restarts_due.pop(place, None)
-            place.restarts += 1
+        for record in group:
+            self._restarts_due.pop(record, None)
+            record.restarts += 1
             try:
-                await self._start_child(place)
+                await self._start_child(record)
             except Exception as error:  # noqa: BLE001  isolation border: a failed start is the child's failure
-                _log.warning("%s failed to start again: %r", place.path, error)
-                if place.state is State.ENDED:  # and not stopped meanwhile, or stuck
-                    await self._plan_restart(place)
+                _log.warning("%s failed to start again: %r", record.path, error)
+                if record.state is State.ENDED:  # and not stopped meanwhile, or stuck
+                    await self._plan_restart(record)
                     return
 
     # --- starting ---------------------------------------------------------------------------------
 
-    async def _start_children(self, places: list[Place]) -> None:
+    async def _start_children(self, records: list[ChildRecord]) -> None:
         """Start in order; on failure the error surfaces as the child raised it."""
-        for place in places:
+        for record in records:
             try:
-                await self._start_child(place)
+                await self._start_child(record)
             except Exception as error:
-                if not place.spec.is_helper or place.state is not State.ENDED:
-                    error.add_note(f"while starting {place.path}")
+                if not record.spec.is_helper or record.state is not State.ENDED:
+                    error.add_note(f"while starting {record.path}")
                     raise
-                await self._plan_restart(place)
+                await self._plan_restart(record)
 
-    async def _start_child(self, place: Place) -> None:
+    async def _start_child(self, record: ChildRecord) -> None:
         """Start one child and wait until it is ready. Raises what it raised, or `StartDeadlineExceeded`."""
         assert self._nursery is not None
-        life = self._new_life(place)
-        self._nursery.start_soon(self._run_child, place, life, name=place.path)
+        life = self._new_life(record)
+        self._nursery.start_soon(self._run_child, record, life, name=record.path)
         is_actor = isinstance(life, ActorIncarnation)
-        seconds = place.spec.start_seconds if is_actor else float("inf")
+        seconds = record.spec.start_seconds if is_actor else float("inf")
         try:
             with trio.move_on_after(seconds):
                 await life.wait_ready()
@@ -260,44 +260,44 @@ class Supervisor(Incarnation):
             self._ask_to_stop(life, "its starter was cancelled")
             raise
         if life.is_ready:
-            self.system.emit(ChildStarted(place.path, place.incarnation, place.ready_seconds or 0.0))
+            self.system.emit(ChildStarted(record.path, record.incarnation, record.ready_seconds or 0.0))
             return
         if life.exit is None:
-            life.crash(StartDeadlineExceeded(place.path, seconds))
-            with trio.move_on_after(place.spec.cancel_seconds):
+            life.crash(StartDeadlineExceeded(record.path, seconds))
+            with trio.move_on_after(record.spec.cancel_seconds):
                 await life.wait_finished()
             if life.exit is None:
-                self._report_stuck(place, life)
-                raise ChildStuck(place.path, life.stack())
+                self._report_stuck(record, life)
+                raise ChildStuck(record.path, life.stack())
         assert life.exit is not None
         if life.exit.error is not None:
             raise life.exit.error
         # It ended during its start without an error: whoever starts it must hear of that.
-        raise ActorDead(place.path, place.incarnation, f"{life.exit.reason.value} during its start")
+        raise ActorDead(record.path, record.incarnation, f"{life.exit.reason.value} during its start")
 
-    def _new_life(self, place: Place) -> Incarnation:
-        start = place.spec.start
-        place.incarnation += 1
-        place.state = State.STARTING
-        place.restart_at = place.problem = None
+    def _new_life(self, record: ChildRecord) -> Incarnation:
+        start = record.spec.start
+        record.incarnation += 1
+        record.state = State.STARTING
+        record.restart_at = record.problem = None
         life: Incarnation
         if isinstance(start, (SupervisorSpec, DynamicSpec)):
-            life = Supervisor(place, start, self.system)
+            life = Supervisor(record, start, self.system)
         else:
             try:
                 actor = start()
-                life = ActorIncarnation(place, actor, self.system)
+                life = ActorIncarnation(record, actor, self.system)
             except Exception as error:
-                place.last_exit = Exit(DownReason.CRASHED, error, 0.0, was_ready=False)
-                place.state = State.ENDED
-                if isinstance(self.spec, DynamicSpec) and place.incarnation == 1:
-                    self._retire(place)
+                record.last_exit = Exit(DownReason.CRASHED, error, 0.0, was_ready=False)
+                record.state = State.ENDED
+                if isinstance(self.spec, DynamicSpec) and record.incarnation == 1:
+                    self._retire(record)
                 raise
             actor.context = Context(life)
-        place.life = life
+        record.life = life
         return life
 
-    async def _run_child(self, place: Place, life: Incarnation) -> None:
+    async def _run_child(self, record: ChildRecord, life: Incarnation) -> None:
         """The child's task: the only place where its exceptions are caught."""
         error: Exception | None = None
         try:
@@ -308,17 +308,19 @@ class Supervisor(Incarnation):
         finally:
             life.close(error)
             with trio.CancelScope(shield=True):
-                await life.wind_up()
-            place.last_exit = life.finish(error)
-            place.life = None
-            self.system.emit(ChildEnded(place.path, place.incarnation, place.last_exit.reason, place.last_exit.error))
-            was_stuck = place.state is State.STUCK
+                await life.clean_up()
+            record.last_exit = life.finish(error)
+            record.life = None
+            self.system.emit(
+                ChildEnded(record.path, record.incarnation, record.last_exit.reason, record.last_exit.error)
+            )
+            was_stuck = record.state is State.STUCK
             unasked = life.stop_requested_at is None or life.failure is not None or was_stuck
-            place.state = State.ENDED if unasked else State.STOPPED
-            if self._leaves_the_tree(place, life):
-                self._retire(place)
+            record.state = State.ENDED if unasked else State.STOPPED
+            if self._leaves_the_tree(record, life):
+                self._retire(record)
             elif unasked and (life.is_ready or was_stuck):
-                self._ended.append(place)
+                self._ended.append(record)
                 self._wake.set()
 
     # --- stopping ---------------------------------------------------------------------------------
@@ -326,20 +328,20 @@ class Supervisor(Incarnation):
     async def _stop_children(self, reason: str) -> None:
         """Stop all: in reverse start order, or all at once where the children are dynamic."""
         with trio.CancelScope(shield=True):
-            places = [one for one in reversed(self.children.values()) if one.life is not None]
+            records = [one for one in reversed(self.children.values()) if one.life is not None]
             if isinstance(self.spec, DynamicSpec):
-                for place in places:
-                    assert place.life is not None
-                    self._ask_to_stop(place.life, reason)
-                await self._stop_together(places)
+                for record in records:
+                    assert record.life is not None
+                    self._ask_to_stop(record.life, reason)
+                await self._stop_together(records)
             else:
-                for place in places:
-                    await self._stop_child(place, reason)
+                for record in records:
+                    await self._stop_child(record, reason)
             self._restarts_due.clear()
-            for place in list(self.children.values()):
-                if place.life is None:
-                    self._retire(place)
-            if any(place.life is not None for place in self.children.values()):
+            for record in list(self.children.values()):
+                if record.life is None:
+                    self._retire(record)
+            if any(record.life is not None for record in self.children.values()):
                 # Its parent goes on with the shutdown: the earlier siblings must not wait for what never ends.
                 self.is_stuck = True
                 if self._finished is not None:
@@ -351,53 +353,53 @@ class Supervisor(Incarnation):
             # It is not reading its mailbox yet, so a stop message would only wait for the deadline.
             life.scope.cancel(reason=f"stopped during its start: {reason}")
 
-    async def _stop_together(self, places: list[Place]) -> None:
-        drain = max((one.spec.drain_seconds for one in places), default=0.0)
+    async def _stop_together(self, records: list[ChildRecord]) -> None:
+        drain = max((one.spec.drain_seconds for one in records), default=0.0)
         with trio.move_on_after(drain):
-            for place in places:
-                if place.life is not None:
-                    await place.life.wait_finished()
-        left = [one for one in places if one.life is not None]
-        for place in left:
-            assert place.life is not None
-            place.life.scope.cancel(reason=f"shutdown: not drained within {drain:g} s")
+            for record in records:
+                if record.life is not None:
+                    await record.life.wait_finished()
+        left = [one for one in records if one.life is not None]
+        for record in left:
+            assert record.life is not None
+            record.life.scope.cancel(reason=f"shutdown: not drained within {drain:g} s")
         with trio.move_on_after(max((one.spec.cancel_seconds for one in left), default=0.0)):
-            for place in left:
-                if place.life is not None:
-                    await place.life.wait_finished()
-        for place in left:
-            if place.life is not None:
-                self._report_stuck(place, place.life)
+            for record in left:
+                if record.life is not None:
+                    await record.life.wait_finished()
+        for record in left:
+            if record.life is not None:
+                self._report_stuck(record, record.life)
 
-    async def _stop_child(self, place: Place, reason: str) -> None:
+    async def _stop_child(self, record: ChildRecord, reason: str) -> None:
         """Stop message, drain deadline, cancellation, hard deadline, report: whatever is needed first."""
-        life = place.life
-        if life is None or place.state is State.STUCK:
+        life = record.life
+        if life is None or record.state is State.STUCK:
             return
-        place.state = State.STOPPING
+        record.state = State.STOPPING
         self._ask_to_stop(life, reason)
         if isinstance(life, Supervisor):
             # Its children have deadlines of their own; the system's total deadline bounds the whole.
             await life.wait_finished()
             if life.exit is None:
-                place.state = State.STUCK
+                record.state = State.STUCK
             return
-        with trio.move_on_after(place.spec.drain_seconds):
+        with trio.move_on_after(record.spec.drain_seconds):
             await life.wait_finished()
         if life.exit is None:
-            life.scope.cancel(reason=f"shutdown: not drained within {place.spec.drain_seconds:g} s")
-            with trio.move_on_after(place.spec.cancel_seconds):
+            life.scope.cancel(reason=f"shutdown: not drained within {record.spec.drain_seconds:g} s")
+            with trio.move_on_after(record.spec.cancel_seconds):
                 await life.wait_finished()
         if life.exit is None:
-            self._report_stuck(place, life)
+            self._report_stuck(record, life)
 
-    def _report_stuck(self, place: Place, life: Incarnation) -> None:
-        place.state = State.STUCK
-        self.system.report_stuck(StuckReport(place.path, place.incarnation, life.stack()))
+    def _report_stuck(self, record: ChildRecord, life: Incarnation) -> None:
+        record.state = State.STUCK
+        self.system.report_stuck(StuckReport(record.path, record.incarnation, life.stack()))
 
     # --- dynamic children and operators -----------------------------------------------------------
 
-    async def start_dynamic(self, spec: ChildSpec) -> Place:
+    async def start_dynamic(self, spec: ChildSpec) -> ChildRecord:
         """Start one more child and wait until it is ready.
 
         Raises `CapacityExceeded`, `ActorDead` when this supervisor is stopping, or what the start raised
@@ -407,20 +409,20 @@ class Supervisor(Incarnation):
             raise self._not_running()
         assert isinstance(self.spec, DynamicSpec)
         if len(self.children) >= self.spec.max_children:
-            raise CapacityExceeded(self.place.path, self.spec.max_children)
+            raise CapacityExceeded(self.record.path, self.spec.max_children)
         if spec.id in self.children:
-            raise ValueError(f"{self.place.path} already has a child called {spec.id!r}")
-        place = self._add_place(spec)
-        await self._start_child(place)
-        return place
+            raise ValueError(f"{self.record.path} already has a child called {spec.id!r}")
+        record = self._add_record(spec)
+        await self._start_child(record)
+        return record
 
-    async def stop_one(self, place: Place) -> None:
+    async def stop_one(self, record: ChildRecord) -> None:
         """Stop a child for good, as its dynamic supervisor's `stop_child`."""
-        await self._stop_child(place, "asked to")
-        if place.life is None:
-            self._retire(place)
+        await self._stop_child(record, "asked to")
+        if record.life is None:
+            self._retire(record)
 
-    async def restart_on_request(self, place: Place) -> None:
+    async def restart_on_request(self, record: ChildRecord) -> None:
         """An operator's restart: an orderly stop and a start, counted as no failure.
 
         Raises what the start raised; then the child is retried like after a crash. Cancelled, the restart
@@ -428,7 +430,7 @@ class Supervisor(Incarnation):
         """
         if self._is_closing:
             raise self._not_running()
-        request = RestartRequest(place)
+        request = RestartRequest(record)
         self._requested.append(request)
         self._wake.set()
         await request.done.wait()
@@ -436,26 +438,26 @@ class Supervisor(Incarnation):
             raise request.error
 
     async def _restart_as_asked(self, request: RestartRequest) -> None:
-        place = self._restarting = request.place
+        record = self._restarting = request.record
         try:
-            await self._stop_child(place, "restart requested")
-            if place.life is not None:
-                raise ChildStuck(place.path, place.life.stack())
-            if self.children.get(place.spec.id) is not place:
-                raise ActorDead(place.path, place.incarnation, "it has left the tree")
-            self._restarts_due.pop(place, None)
-            place.restarts += 1
-            await self._interruptible(self._start_child(place))
+            await self._stop_child(record, "restart requested")
+            if record.life is not None:
+                raise ChildStuck(record.path, record.life.stack())
+            if self.children.get(record.spec.id) is not record:
+                raise ActorDead(record.path, record.incarnation, "it has left the tree")
+            self._restarts_due.pop(record, None)
+            record.restarts += 1
+            await self._interruptible(self._start_child(record))
             if self.stop_requested_at is not None:
                 raise self._not_running()
         except Exception as error:  # noqa: BLE001  isolation border: raised in the one who asked
             request.error = error
-            if place.state is State.ENDED:
-                self._ended.append(place)
+            if record.state is State.ENDED:
+                self._ended.append(record)
         finally:
             self._restarting = None
-            if place.state is State.STOPPED and place.life is None:
-                self._retire(place)  # somebody stopped it meanwhile
+            if record.state is State.STOPPED and record.life is None:
+                self._retire(record)  # somebody stopped it meanwhile
             request.done.set()
 
     # --- bookkeeping ------------------------------------------------------------------------------
@@ -472,28 +474,28 @@ class Supervisor(Incarnation):
             await work
         self._operation = None
 
-    def _add_place(self, spec: ChildSpec) -> Place:
-        path = f"{self.place.path}/{spec.id}".lstrip("/")
-        place = self.children.get(spec.id) or self.system.register(path, spec, self)
-        self.children[spec.id] = place
-        return place
+    def _add_record(self, spec: ChildSpec) -> ChildRecord:
+        path = f"{self.record.path}/{spec.id}".lstrip("/")
+        record = self.children.get(spec.id) or self.system.register(path, spec, self)
+        self.children[spec.id] = record
+        return record
 
     def _not_running(self) -> ActorDead:
-        return ActorDead(self.place.path or "root", self.place.incarnation, "it is starting, stopping or over")
+        return ActorDead(self.record.path or "root", self.record.incarnation, "it is starting, stopping or over")
 
-    def _leaves_the_tree(self, place: Place, life: Incarnation) -> bool:
+    def _leaves_the_tree(self, record: ChildRecord, life: Incarnation) -> bool:
         """Whether a child that has just ended is gone for good, and dynamic."""
-        if not isinstance(self.spec, DynamicSpec) or place is self._restarting:
+        if not isinstance(self.spec, DynamicSpec) or record is self._restarting:
             return False
-        never_ready = not life.is_ready and place.incarnation == 1
-        return place.spec.restart is Restart.TEMPORARY or place.state is State.STOPPED or never_ready
+        never_ready = not life.is_ready and record.incarnation == 1
+        return record.spec.restart is Restart.TEMPORARY or record.state is State.STOPPED or never_ready
 
-    def _retire(self, place: Place) -> None:
+    def _retire(self, record: ChildRecord) -> None:
         """A child that has ended for good: dynamic ones leave the tree."""
-        place.state = State.STOPPED
-        place.restart_at = None
-        self._restarts_due.pop(place, None)
+        record.state = State.STOPPED
+        record.restart_at = None
+        self._restarts_due.pop(record, None)
         # Another child may have taken the name meanwhile.
-        if isinstance(self.spec, DynamicSpec) and self.children.get(place.spec.id) is place:
-            del self.children[place.spec.id]
-            self.system.unregister(place)
+        if isinstance(self.spec, DynamicSpec) and self.children.get(record.spec.id) is record:
+            del self.children[record.spec.id]
+            self.system.unregister(record)

@@ -13,18 +13,18 @@ from typing import Any
 
 import trio
 
+from runtime.child_record import ChildRecord, State
 from runtime.dead_letters import DeadLetters
 from runtime.dynamic import DynamicRef
-from runtime.errors import UnknownPlace
+from runtime.errors import UnknownPath
 from runtime.events import Event, StuckReport, SystemStopping
 from runtime.incarnation import ActorIncarnation, Incarnation, current_incarnation
-from runtime.loop_watch import LoopWatch
-from runtime.place import Place, State
+from runtime.loop_watchdog import LoopWatchdog
 from runtime.reference import ActorRef
 from runtime.specs import ChildSpec, SupervisorSpec, check_intensities
 from runtime.supervisor import Supervisor
 from runtime.timers import TimerService
-from runtime.tracing import Tap
+from runtime.tracing import TraceSession
 from runtime.watchdog import Watchdog
 
 __all__ = ["ActorSystem", "hard_exit"]
@@ -66,19 +66,19 @@ class ActorSystem:
         self.total_stop_seconds = total_stop_seconds
         self.dead_letters = DeadLetters()
         self.timers = TimerService()
-        self.loop_watch = LoopWatch() if watch_loop else None
+        self.loop_watchdog = LoopWatchdog() if watch_loop else None
         self.message_check = message_check
         self.observers: list[Callable[[Event], None]] = []
         """Called with every event; must not wait or raise."""
-        self.taps: set[Tap] = set()
+        self.trace_sessions: set[TraceSession] = set()
         self.stuck: list[StuckReport] = []
         """Children that outlived their cancellation, in order of discovery."""
         self.stopping_reason: str | None = None
         """Why the tree is going down, once it is."""
-        self.root: Place | None = None
+        self.root: ChildRecord | None = None
         self._handle_signals = handle_signals
         self._on_overdue = on_overdue
-        self._places: dict[str, Place] = {}
+        self._records: dict[str, ChildRecord] = {}
         self._stop_requested = trio.Event()
         self._watchdog = watchdog
         self._must_end = threading.Event()
@@ -87,7 +87,7 @@ class ActorSystem:
     # --- directory --------------------------------------------------------------------------------
 
     def reference(self, path: str) -> ActorRef[Any]:
-        """A reference to the place at ``path``, which need not exist yet.
+        """A reference to the actor at ``path``, which need not exist yet.
 
         Annotate the variable to say what it accepts: ``tasks: ActorRef[TaskMessage] = system.reference("tasks")``.
         """
@@ -97,35 +97,35 @@ class ActorSystem:
         """A handle on the dynamic supervisor at ``path``, which need not exist yet."""
         return DynamicRef(self, path)
 
-    def find(self, path: str) -> Place | None:
-        """The place at ``path``."""
-        return self._places.get(path)
+    def find(self, path: str) -> ChildRecord | None:
+        """The record at ``path``."""
+        return self._records.get(path)
 
-    def place(self, path: str) -> Place:
-        """The place at ``path``, or `UnknownPlace`."""
-        place = self._places.get(path)
-        if place is None:
-            raise UnknownPlace(path)
-        return place
+    def record(self, path: str) -> ChildRecord:
+        """The record at ``path``, or `UnknownPath`."""
+        record = self._records.get(path)
+        if record is None:
+            raise UnknownPath(path)
+        return record
 
-    def places(self) -> list[Place]:
-        """All places, parents before children."""
-        return list(self._places.values())
+    def records(self) -> list[ChildRecord]:
+        """All records, parents before children."""
+        return list(self._records.values())
 
-    def register(self, path: str, spec: ChildSpec, supervisor: Supervisor) -> Place:
-        """Supervisors only: the place for a child, the old one where its supervisor was started again."""
-        place = self._places.get(path)
-        if place is None:
-            place = self._places[path] = Place(path, spec, supervisor)
+    def register(self, path: str, spec: ChildSpec, supervisor: Supervisor) -> ChildRecord:
+        """Supervisors only: the record of a child, the old one where its supervisor was started again."""
+        record = self._records.get(path)
+        if record is None:
+            record = self._records[path] = ChildRecord(path, spec, supervisor)
         else:
-            place.supervisor, place.spec, place.state = supervisor, spec, State.NEW
-        return place
+            record.supervisor, record.spec, record.state = supervisor, spec, State.NEW
+        return record
 
-    def unregister(self, place: Place) -> None:
+    def unregister(self, record: ChildRecord) -> None:
         """Supervisors only: a dynamic child has gone."""
-        if self._places.get(place.path) is place:
-            del self._places[place.path]
-            place.supervisor = None
+        if self._records.get(record.path) is record:
+            del self._records[record.path]
+            record.supervisor = None
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class ActorSystem:
         `RestartIntensityExceeded` when the root gives up.
         """
         check_intensities(spec)
-        self.root = Place("", ChildSpec(id="root", start=spec), None)
+        self.root = ChildRecord("", ChildSpec(id="root", start=spec), None)
         root = Supervisor(self.root, spec, self)
         self.root.life, self.root.state, self.root.incarnation = root, State.STARTING, 1
         # There from the beginning: when it is needed there may be no memory for it.
@@ -155,10 +155,10 @@ class ActorSystem:
                     helpers.start_soon(self.timers.run, name="timers")
                     if self._handle_signals:
                         await helpers.start(self._listen_for_signals, name="signals")
-                    if self.loop_watch is not None:
-                        self.loop_watch.start()
+                    if self.loop_watchdog is not None:
+                        self.loop_watchdog.start()
                     helpers.start_soon(self._shut_down, root, name="shutdown")
-                    helpers.start_soon(self._announce, root, task_status, name="announce")
+                    helpers.start_soon(self._report_ready, root, task_status, name="report_ready")
                     try:
                         await root.run()
                     except Exception as error:  # noqa: BLE001  raised below, outside of the nurseries' groups
@@ -166,8 +166,8 @@ class ActorSystem:
                     finally:
                         self.root.last_exit = root.finish(failure)
                         self.root.life, self.root.state = None, State.STOPPED
-                        if self.loop_watch is not None:
-                            self.loop_watch.stop()
+                        if self.loop_watchdog is not None:
+                            self.loop_watchdog.stop()
                         self._has_ended.set()
                         self._must_end.set()
                         deadline.join(1.0)
@@ -199,16 +199,16 @@ class ActorSystem:
         """What still runs, one line a child with its await stack."""
         lines = [f"shutdown took longer than {self.total_stop_seconds:g} s; still running:"]
         try:
-            for place in self.places():
-                life = place.life
+            for record in self.records():
+                life = record.life
                 if isinstance(life, ActorIncarnation):
-                    lines.append(f"  {place.path} ({place.state.value})")
+                    lines.append(f"  {record.path} ({record.state.value})")
                     lines += [f"    {line}" for line in life.stack()]
         except Exception as error:  # noqa: BLE001  border: a report that cannot be made must not prevent the end
             lines.append(f"  and more that cannot be told: {error!r}")
         return "\n".join(lines)
 
-    async def _announce(self, root: Supervisor, task_status: trio.TaskStatus[None]) -> None:
+    async def _report_ready(self, root: Supervisor, task_status: trio.TaskStatus[None]) -> None:
         await root.wait_ready()
         if root.is_ready:
             task_status.started()
@@ -237,9 +237,9 @@ class ActorSystem:
         await self._stop_requested.wait()
         with trio.move_on_after(self.drain_seconds):
             async with trio.open_nursery() as drains:
-                for place in self.places():
-                    if isinstance(place.life, ActorIncarnation) and place.life.is_ready:
-                        drains.start_soon(self._drain, place.life, name=f"{place.path}:draining")
+                for record in self.records():
+                    if isinstance(record.life, ActorIncarnation) and record.life.is_ready:
+                        drains.start_soon(self._drain, record.life, name=f"{record.path}:draining")
         root.request_stop(self.stopping_reason or "stop")
 
     async def _drain(self, life: ActorIncarnation) -> None:
@@ -251,7 +251,7 @@ class ActorSystem:
             try:
                 await life.actor.draining()
             except Exception as error:  # noqa: BLE001  isolation border: one bad drain must not spoil the others'
-                _log.error("draining of %s failed", life.place.path, exc_info=error)
+                _log.error("draining of %s failed", life.record.path, exc_info=error)
             finally:
                 drained.set()
 
@@ -275,20 +275,20 @@ class ActorSystem:
         _log.error("%s is STUCK after cancellation:\n  %s", report.path, "\n  ".join(report.stack))
         self.emit(report)
 
-    def trace(self, place: Place, message: object, is_request: bool) -> None:
-        """Feed the taps on both ends of a message; called only while there are taps."""
+    def trace(self, record: ChildRecord, message: object, is_request: bool) -> None:
+        """Feed the trace sessions at both ends of a message; called only while there are any."""
         sender = current_incarnation.get()
-        self.taps = {tap for tap in self.taps if tap.is_open}
-        if place.tap is not None:
-            place.tap.record("ask" if is_request else "in", sender.place.path if sender else "", message)
-        if sender is not None and sender.place.tap is not None:
-            sender.place.tap.record("out", place.path, message)
+        self.trace_sessions = {trace_session for trace_session in self.trace_sessions if trace_session.is_open}
+        if record.trace_session is not None:
+            record.trace_session.record("ask" if is_request else "in", sender.record.path if sender else "", message)
+        if sender is not None and sender.record.trace_session is not None:
+            sender.record.trace_session.record("out", record.path, message)
 
-    def open_tap(self, path: str, *, rate_per_second: float, maximum: int) -> Tap:
-        """Trace one place until ``maximum`` records; replaces a trace already on it. Raises `UnknownPlace`."""
-        place = self.place(path)
-        if place.tap is not None:
-            place.tap.close()
-        place.tap = Tap(rate_per_second=rate_per_second, maximum=maximum)
-        self.taps.add(place.tap)
-        return place.tap
+    def open_trace(self, path: str, *, rate_per_second: float, maximum: int) -> TraceSession:
+        """Trace one child until ``maximum`` records; replaces a trace already on it. Raises `UnknownPath`."""
+        record = self.record(path)
+        if record.trace_session is not None:
+            record.trace_session.close()
+        record.trace_session = TraceSession(rate_per_second=rate_per_second, maximum=maximum)
+        self.trace_sessions.add(record.trace_session)
+        return record.trace_session

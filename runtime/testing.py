@@ -107,12 +107,12 @@ class _Ready:
 def crash(system: ActorSystem, path: str, error: Exception) -> None:
     """End what runs at ``path``, actor or supervisor, as if it had raised ``error``. Never waits.
 
-    Raises `UnknownPlace`, or `ActorDead` if nothing runs there.
+    Raises `UnknownPath`, or `ActorDead` if nothing runs there.
     """
-    place = system.place(path)
-    if place.life is None:
-        raise ActorDead(path, place.incarnation, place.state.value)
-    place.life.crash(error)
+    record = system.record(path)
+    if record.life is None:
+        raise ActorDead(path, record.incarnation, record.state.value)
+    record.life.crash(error)
 
 
 def assert_no_dead_letters(system: ActorSystem, *, ignoring: Collection[str] = ()) -> None:
@@ -286,7 +286,7 @@ class _RecordingContext(Context):
         return 1
 
     @property
-    def me(self) -> ActorRef[Any]:
+    def self_ref(self) -> ActorRef[Any]:
         return RecordingRef(self._path)
 
     def spawn(

@@ -7,7 +7,7 @@ import math
 import trio
 from attrs import field, frozen
 
-__all__ = ["Tap", "TraceRecord"]
+__all__ = ["TraceRecord", "TraceSession"]
 
 
 @frozen
@@ -25,11 +25,11 @@ class TraceRecord:
     """Trio clock, seconds."""
 
 
-class Tap:
+class TraceSession:
     """Collects records for one reader. Never waits, so a slow reader cannot slow the actor."""
 
     def __init__(self, *, rate_per_second: float, maximum: int) -> None:
-        """At most ``rate_per_second`` records a second, and ``maximum`` in all; then the tap is closed."""
+        """At most ``rate_per_second`` records a second, and ``maximum`` in all; then the session is closed."""
         self.rate_per_second = rate_per_second
         self.remaining = maximum
         self.skipped = 0

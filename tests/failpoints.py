@@ -52,7 +52,7 @@ class _Fault:
 
     def strike(self, event: str) -> None:
         life = current_incarnation.get() if self.path else None
-        if life is None or life.place.path != self.path:
+        if life is None or life.record.path != self.path:
             return
         self.hit.append(event)
         if event == "sqlite3.connect":

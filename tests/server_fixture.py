@@ -223,12 +223,14 @@ class RunningServer:
 
     def connections(self) -> list[str]:
         """Paths of the connection actors."""
-        return [one.path for one in self.system.places() if one.path.startswith("connections/sockets/")]
+        return [one.path for one in self.system.records() if one.path.startswith("connections/sockets/")]
 
     def incarnations(self) -> dict[str, int]:
         """Incarnation of every place but the connections."""
         return {
-            one.path: one.incarnation for one in self.system.places() if not one.path.startswith("connections/sockets/")
+            one.path: one.incarnation
+            for one in self.system.records()
+            if not one.path.startswith("connections/sockets/")
         }
 
     async def inspect(self, request: object) -> list[dict[str, Any]]:

@@ -131,7 +131,7 @@ class Connection(Actor[ConnectionMessage]):
             self._link,
             self._replayer,
             rooms.inference,
-            lambda: self.context.me,
+            lambda: self.context.self_ref,
             lambda: self.context.monitor(rooms.inference),
         )
         self._client = ClientStream(self._link, self._replayer, rooms.log, self._spawn)
@@ -242,7 +242,7 @@ class Connection(Actor[ConnectionMessage]):
         """The server is about to cut this connection: what it follows goes on for whoever comes back for it."""
         if len(self._streams):
             try:
-                await self._rooms.inference.ask(DetachStreams(follower=self.context.me), timeout=DETACH_SECONDS)
+                await self._rooms.inference.ask(DetachStreams(follower=self.context.self_ref), timeout=DETACH_SECONDS)
             except RuntimeFault as error:
                 _log.warning("streams not detached", connection=self._name, error=str(error))
 
@@ -343,7 +343,7 @@ class Connection(Actor[ConnectionMessage]):
         if isinstance(data, Generate) and data.seed is None:
             # Drawn here, so that whoever has to make the answer again draws the same tokens.
             data = attrs.evolve(data, seed=secrets.randbits(SEED_BITS))
-        me = self.context.me
+        self_ref = self.context.self_ref
         domain = "" if self._identity is None else self._identity.domain
         following, is_repeat = await self._streams.start(
             route.room,
@@ -355,7 +355,7 @@ class Connection(Actor[ConnectionMessage]):
                 data=data,
                 key=key,
                 stream=stream,
-                follower=me,
+                follower=self_ref,
             ),
         )
         self._answers.answer(command.id, "accepted", unstructure(Accepted(following.stream, following.epoch)))
@@ -390,7 +390,7 @@ class Connection(Actor[ConnectionMessage]):
 
     async def _say_welcome(self, command_id: str, hello: Hello) -> None:
         try:
-            self._identity = await enter(self._rooms.access, hello, self.context.me)
+            self._identity = await enter(self._rooms.access, hello, self.context.self_ref)
         except EntryRefused as refusal:
             code = ErrorCode.FORBIDDEN if refusal.is_forbidden else ErrorCode.UNAUTHORIZED
             self._answers.error(command_id, code, str(refusal))
@@ -458,7 +458,7 @@ class Connection(Actor[ConnectionMessage]):
     async def _enter_directory(self, hello: Hello) -> Entered:
         directory = self._rooms.directory
         entered: Entered = await directory.ask(
-            Enter(client_id=hello.client_id, device_id=hello.device_id, connection=self.context.me),
+            Enter(client_id=hello.client_id, device_id=hello.device_id, connection=self.context.self_ref),
             timeout=ENTER_SECONDS,
         )
         self.context.monitor(directory)
@@ -482,7 +482,7 @@ class Connection(Actor[ConnectionMessage]):
     async def _show_token_again(self, hello: Hello) -> None:
         """The access room was lost: it must know of this connection to close it when its token ends."""
         try:
-            self._identity = await enter_again(self._rooms.access, hello, self.context.me)
+            self._identity = await enter_again(self._rooms.access, hello, self.context.self_ref)
             self.context.monitor(self._rooms.access)
         except EntryRefused as refusal:
             self._close_refused(refusal)

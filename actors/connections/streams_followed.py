@@ -59,14 +59,14 @@ class StreamsFollowed:
         link: Link,
         replayer: Replayer,
         inference: ActorRef[Any],
-        me: Callable[[], ActorRef[Any]],
+        self_ref: Callable[[], ActorRef[Any]],
         monitor: Callable[[], None],
     ) -> None:
         """``monitor`` has the connection told when the inference actor is lost."""
         self._link = link
         self._replayer = replayer
         self._inference = inference
-        self._me = me
+        self._self_ref = self_ref
         self._monitor = monitor
         self._streams: dict[str, Following] = {}
         self.client_id = ""
@@ -149,7 +149,9 @@ class StreamsFollowed:
         self._monitor()
         try:
             followed: Followed = await self._inference.ask(
-                FollowStream(client_id=self.client_id, stream=stream, epoch=epoch, after_seq=seq, follower=self._me()),
+                FollowStream(
+                    client_id=self.client_id, stream=stream, epoch=epoch, after_seq=seq, follower=self._self_ref()
+                ),
                 timeout=FOLLOW_SECONDS,
             )
         except BaseException:
@@ -194,7 +196,7 @@ class StreamsFollowed:
                     stream=following.stream,
                     epoch=following.epoch,
                     after_seq=following.seq,
-                    follower=self._me(),
+                    follower=self._self_ref(),
                 ),
                 timeout=FOLLOW_SECONDS,
             )
@@ -298,7 +300,7 @@ class StreamsFollowed:
     async def recover(self) -> None:
         """Ask the new inference actor to go on with each stream, from the last text that came here."""
         for following in list(self._streams.values()):
-            request = following.restart(self._me())
+            request = following.restart(self._self_ref())
             if request is None or following.has_lost_owner:
                 continue  # still being accepted: who asked for it asks again
             following.has_lost_owner = True

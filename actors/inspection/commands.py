@@ -54,7 +54,7 @@ async def _tree(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
     await trio.sleep(RATE_SECONDS)
     root = tree(system, stacks=bool(request.get("stacks")))
     state = readiness(system)
-    watch = system.loop_watch
+    watch = system.loop_watchdog
     return {
         "tree": _with_rates(asdict(root), before),
         "is_ready": state.is_ready,
@@ -115,7 +115,7 @@ async def _restart(system: ActorSystem, request: dict[str, Any]) -> dict[str, An
     if path == OWN_PATH:
         raise ValueError("the inspection actor cannot restart itself and answer; its supervisor does when it crashes")
     await restart(system, path)
-    return {"restarted": path, "incarnation": system.place(path).incarnation}
+    return {"restarted": path, "incarnation": system.record(path).incarnation}
 
 
 async def _dead_letters(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
@@ -138,12 +138,12 @@ async def _dead_letters(system: ActorSystem, request: dict[str, Any]) -> dict[st
 
 
 async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-    """Records until the limit; the tap closes itself, and also when the reader goes."""
+    """Records until the limit; the session closes itself, and also when the reader goes."""
     try:
         rate, maximum = float(request.get("rate", 50)), int(request.get("maximum", 1000))
         if not 0 < rate <= 10_000 or not 1 <= maximum <= 1_000_000:
             raise ValueError("rate must be in (0, 10000] and maximum in [1, 1000000]")
-        tap = system.open_tap(str(request["path"]), rate_per_second=rate, maximum=maximum)
+        trace_session = system.open_trace(str(request["path"]), rate_per_second=rate, maximum=maximum)
     except Refused as refusal:
         yield {"error": str(refusal)}
         return
@@ -153,7 +153,7 @@ async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator
     began = trio.current_time()
     yield {"tracing": request["path"], "rate": rate, "maximum": maximum}
     try:
-        async for record in tap.records:
+        async for record in trace_session.records:
             line = {
                 "direction": record.direction,
                 "other": record.other,
@@ -164,8 +164,8 @@ async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator
                 line["message"] = repr(record.message)[:PAYLOAD_CHARACTERS]
             yield line
     finally:
-        tap.close()
-    yield {"ended": True, "skipped": tap.skipped}
+        trace_session.close()
+    yield {"ended": True, "skipped": trace_session.skipped}
 
 
 _Simple = Callable[[ActorSystem, dict[str, Any]], Awaitable[dict[str, Any]]]

@@ -42,8 +42,8 @@ async def test_p8_a_whole_answer_comes_while_the_clock_stands_still(mock_clock: 
 async def messages_of(server: RunningServer, peer: Peer, name: str, number: int) -> Counter[tuple[str, str]]:
     """Where messages of what type arrive in the course of one answer."""
     taps = {
-        one.path: server.system.open_tap(one.path, rate_per_second=UNLIMITED, maximum=UNLIMITED)
-        for one in server.system.places()
+        one.path: server.system.open_trace(one.path, rate_per_second=UNLIMITED, maximum=UNLIMITED)
+        for one in server.system.records()
     }
     await answer(peer, name, number)
     found: Counter[tuple[str, str]] = Counter()

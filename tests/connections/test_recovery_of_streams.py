@@ -69,7 +69,7 @@ def assert_whole(events: list[dict[str, Any]], number: int) -> None:
 
 async def until_started_again(server: RunningServer, path: str, incarnation: int = 2) -> None:
     def is_back() -> bool:
-        place = server.system.place(path)
+        place = server.system.record(path)
         return place.incarnation >= incarnation and place.life is not None and place.life.is_ready
 
     await eventually(is_back, what=f"{path} started again")
@@ -224,6 +224,6 @@ async def test_a_thousand_requests_whose_handler_raises_raise_no_incarnation(
         assert_whole(events, 300)
         assert server.incarnations() == dict.fromkeys(server.incarnations(), 1)
         # The directory looks at the engine as well, and its asks fail like all others.
-        failed = server.system.place("inference/inference").handler_failures
+        failed = server.system.record("inference/inference").handler_failures
         assert set(failed) == {"ZeroDivisionError"}
         assert failed["ZeroDivisionError"] >= 1001

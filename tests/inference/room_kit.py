@@ -125,7 +125,7 @@ class Room:
     @property
     def engine(self) -> ActorRef[Any]:
         """The newest engine."""
-        paths = [one.path for one in self.system.places() if one.path.startswith("inference/engines/")]
+        paths = [one.path for one in self.system.records() if one.path.startswith("inference/engines/")]
         return self.system.reference(max(paths, key=lambda path: int(path.rpartition("/")[2])))
 
     def note(self, event: Any) -> None:

@@ -314,7 +314,7 @@ async def test_a_deadline_that_is_kept_leaves_no_trace() -> None:
         stream = await room.start("hello", deadline_ms=60_000)
         await room.answer(stream)
         await room.until_health(lambda one: one.running == 0)
-        life = room.system.place("inference/inference").life
+        life = room.system.record("inference/inference").life
         assert isinstance(life, ActorIncarnation)
         assert not life._timers, "its timer went with it"
         assert room.outcomes() == {"stop": 1}

@@ -150,7 +150,7 @@ async def test_p02_a_row_that_the_worker_cannot_take_fails_alone() -> None:
         neighbour = await room.start("count to 30")
         await room.tokens(neighbour, 2)
         # Token 256 ends answers and is no byte, so the mock engine cannot read this prompt.
-        life: Any = room.system.place("inference/inference").life
+        life: Any = room.system.record("inference/inference").life
         life.actor._models.current.text.encode = lambda _request: [256]
         failure = await room.failure(await room.start("x"))
         assert failure.code is ErrorCode.ENGINE_FAILED
@@ -165,7 +165,7 @@ async def test_text_that_cannot_be_made_ends_its_own_answer_only() -> None:
         broken = await room.start("count to 30")
         neighbour = await room.start("count to 30")
         await room.tokens(broken, 2)
-        life: Any = room.system.place("inference/inference").life
+        life: Any = room.system.record("inference/inference").life
         life.actor._generations[broken].detokenizer = None
         assert (await room.failure(broken)).code is ErrorCode.INTERNAL
         assert await room.answer(neighbour) == counted(30)

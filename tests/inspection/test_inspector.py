@@ -90,7 +90,7 @@ async def test_the_tree_tells_how_busy_an_actor_is(tmp_path: Path) -> None:
 
 async def test_a_restarted_actor_shows_its_incarnation_and_its_last_error(engineless_server: RunningServer) -> None:
     crash(engineless_server.system, "access", RuntimeError("for show"))
-    await eventually(lambda: engineless_server.system.place("access").incarnation == 2)
+    await eventually(lambda: engineless_server.system.record("access").incarnation == 2)
     (answer,) = await engineless_server.inspect({"command": "tree"})
     access = nodes(answer["tree"])["access"]
     assert (access["incarnation"], access["restarts"]) == (2, 1)
@@ -206,7 +206,7 @@ async def test_a_child_is_restarted_on_request_and_no_failure_is_counted(server:
 async def test_inspection_does_not_restart_itself(engineless_server: RunningServer) -> None:
     (answer,) = await engineless_server.inspect({"command": "restart", "path": "inspection"})
     assert "cannot restart itself" in answer["error"]
-    assert engineless_server.system.place("inspection").incarnation == 1
+    assert engineless_server.system.record("inspection").incarnation == 1
 
 
 # --- trace --------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ async def test_a_trace_stops_itself_at_its_limit(server: RunningServer) -> None:
             lines.extend(await server.inspect(request))
 
         nursery.start_soon(trace)
-        await eventually(lambda: server.system.place("inference/inference").tap)
+        await eventually(lambda: server.system.record("inference/inference").trace_session)
         await peer.generate("g", "count to 20 secret")
     assert lines[0] == {"tracing": "inference/inference", "rate": 1000.0, "maximum": 5}
     assert lines[-1]["ended"] is True
@@ -233,7 +233,9 @@ async def test_a_trace_stops_itself_at_its_limit(server: RunningServer) -> None:
     assert lines[1]["other"].startswith("connections/sockets/")
     assert {line["direction"] for line in lines[1:-1]} >= {"ask", "out"}
     assert "secret" not in json.dumps(lines)
-    assert not server.system.taps or not any(tap.is_open for tap in server.system.taps)
+    assert not server.system.trace_sessions or not any(
+        trace_session.is_open for trace_session in server.system.trace_sessions
+    )
 
 
 async def test_a_trace_shows_payloads_only_when_asked(engineless_server: RunningServer) -> None:
@@ -245,7 +247,7 @@ async def test_a_trace_shows_payloads_only_when_asked(engineless_server: Running
             lines.extend(await engineless_server.inspect(request))
 
         nursery.start_soon(trace)
-        await eventually(lambda: engineless_server.system.place("access").tap)
+        await eventually(lambda: engineless_server.system.record("access").trace_session)
         async with engineless_server.peer():
             pass
     assert "127.0.0.1" in lines[1]["message"]
@@ -257,10 +259,10 @@ async def test_a_trace_ends_when_its_reader_goes(engineless_server: RunningServe
     async with await trio.open_unix_socket(engineless_server.about.inspection_socket) as stream:
         await stream.send_all(b'{"command":"trace","path":"access"}\n')
         assert b"tracing" in await stream.receive_some()
-        tap = engineless_server.system.place("access").tap
-        assert tap is not None
-        assert tap.is_open
-    await eventually(lambda: not tap.is_open, seconds=2, what="the tap closed")
+        trace_session = engineless_server.system.record("access").trace_session
+        assert trace_session is not None
+        assert trace_session.is_open
+    await eventually(lambda: not trace_session.is_open, seconds=2, what="the session closed")
 
 
 async def test_many_traces_left_behind_do_not_lock_inspectors_out(engineless_server: RunningServer) -> None:
@@ -333,7 +335,7 @@ async def test_a_trace_with_impossible_limits_is_refused(
 ) -> None:
     (answer,) = await engineless_server.inspect({"command": "trace", "path": "access", **change})
     assert "error" in answer
-    assert engineless_server.system.place("inspection").incarnation == 1
+    assert engineless_server.system.record("inspection").incarnation == 1
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ async def test_garbage_is_refused_and_harms_nobody(
     assert all("error" in line for line in lines)
     (answer,) = await engineless_server.inspect({"command": "state", "path": "access"})
     assert answer["snapshot"]["tokens"] == 0
-    assert engineless_server.system.place("inspection").incarnation == 1
+    assert engineless_server.system.record("inspection").incarnation == 1
 
 
 @pytest.mark.parametrize("request_bytes", [b"hello\n", b"[1]\n", b"null\n", b"\xff\xfe\n", b"[" * 20_000 + b"\n"])
@@ -376,7 +378,7 @@ async def test_a_killed_inspector_comes_back_on_the_same_socket(engineless_serve
     crash(engineless_server.system, "inspection", RuntimeError("x"))
 
     def is_back() -> bool:
-        place = engineless_server.system.place("inspection")
+        place = engineless_server.system.record("inspection")
         return place.incarnation == 2 and place.life is not None and place.life.is_ready
 
     await eventually(is_back)

@@ -156,7 +156,7 @@ async def test_one_clients_impossible_address_is_its_own_dead_letter(
         await eventually(lambda: services.titles("/hook/bob") == ["b0", "b1", "b2"], seconds=10)
         for name in names:
             await eventually(lambda name=name: is_dead(room, name), seconds=10)
-        assert room.system.place("notifications/webhook").incarnation == 1
+        assert room.system.record("notifications/webhook").incarnation == 1
 
 
 async def is_dead(room: RunningRoom, name: str) -> bool:
@@ -184,7 +184,7 @@ async def test_whatever_a_sender_raises_fails_that_delivery_alone(
         reasons = "SELECT reason FROM notification_deliveries WHERE client_id = 'me' AND device_id = 'hook'"
         await eventually(lambda: room.rows(reasons)[0][0] is not None, seconds=10)
         assert "the server could not send it: ExceptionGroup" in room.rows(reasons)[0][0]
-        assert room.system.place("notifications/webhook").incarnation == 1
+        assert room.system.record("notifications/webhook").incarnation == 1
 
 
 @pytest.mark.integration
@@ -194,7 +194,7 @@ async def test_a_delivery_under_way_is_taken_up_again_however_often_its_channel_
     """The second end comes while nobody watches the new incarnation yet."""
     async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
         await hook(room, services)
-        place = room.system.place("notifications/webhook")
+        place = room.system.record("notifications/webhook")
         for number in range(3):
             services.plans["/hook/bob"].append(HANG)
             await room.post(f"n{number}", client_id="bob")

@@ -27,7 +27,7 @@ async def test_op_readiness_names_nothing_to_who_has_no_token(
     engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = engineless_server
-    server.system.place("inspection").problem = "/home/somebody/data/server.json is not there"
+    server.system.record("inspection").problem = "/home/somebody/data/server.json is not there"
     status, without_tokens = await ready(server)
     assert status == 503
     assert any("engine is loading: starting" in one for one in without_tokens["reasons"]), "nobody is a stranger here"

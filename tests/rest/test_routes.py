@@ -90,7 +90,7 @@ async def _queue(http: httpx.AsyncClient, wanted: tuple[int, int]) -> bool:
 async def test_a_restarted_worker_is_counted(server: RunningServer) -> None:
     before = await server.until_engine_is("ready")
     crash(server.system, "inference/engines/1", RuntimeError("x"))
-    await eventually(lambda: server.system.place("inference/engines/1").incarnation == 2)
+    await eventually(lambda: server.system.record("inference/engines/1").incarnation == 2)
     await server.until_engine_is("ready")
     async with server.http() as http:
         body = (await http.get("/health/mlx")).json()
@@ -384,7 +384,7 @@ async def test_a_reader_that_never_reads_is_dropped_and_others_are_served(
                 await send_for_ever(deaf, request * 100)
         async with server.http() as http:
             assert (await http.get("/health/live")).status_code == 200
-        assert server.system.place("rest").incarnation == 1
+        assert server.system.record("rest").incarnation == 1
 
 
 async def send_for_ever(stream: trio.SocketStream, data: bytes) -> None:
@@ -404,7 +404,7 @@ async def test_garbage_is_no_harm(engineless_server: RunningServer) -> None:
                     pass
     async with engineless_server.http() as http:
         assert (await http.get("/health/live")).status_code == 200
-    assert engineless_server.system.place("rest").incarnation == 1
+    assert engineless_server.system.record("rest").incarnation == 1
 
 
 @pytest.mark.parametrize(

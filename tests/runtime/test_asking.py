@@ -56,7 +56,7 @@ async def test_m7_an_exception_is_the_askers_answer_and_the_actor_lives(autojump
         actor = system.reference("a")
         with pytest.raises(Full):
             await actor.ask(Call(refuse), timeout=1)
-        assert system.place("a").handler_failures is None, "a refusal is an answer, no failure"
+        assert system.record("a").handler_failures is None, "a refusal is an answer, no failure"
         with pytest.raises(HandlerFailed) as caught:
             await actor.ask(Call(boom), timeout=1)
         assert isinstance(caught.value.__cause__, Boom)
@@ -268,7 +268,7 @@ async def test_m10_a_cancelled_ask_cancels_the_child_task_that_answers_it(autoju
             await system.reference("a").ask(Call(later), timeout=60)
         await wait_all_tasks_blocked()
         assert ended == ["cancelled"]
-        assert not system.place("a").life.deferred
+        assert not system.record("a").life.deferred
         assert incarnations(system, "a") == [1]
 
 
@@ -329,7 +329,7 @@ async def test_m7_a_deferred_answer_comes_from_wherever_the_port_went(autojump_c
         assert second[0] == "second"
         ports[1].reply("again")
         assert system.dead_letters.counts == {"late_reply": 1}
-        assert not system.place("a").life.deferred
+        assert not system.record("a").life.deferred
 
 
 async def test_m7_defer_is_for_requests_only(autojump_clock: Any) -> None:
@@ -339,7 +339,7 @@ async def test_m7_defer_is_for_requests_only(autojump_clock: Any) -> None:
     async with running(family([], "a")) as system:
         await system.reference("a").tell(Do(defer))
         await wait_all_tasks_blocked()
-        assert isinstance(system.place("a").last_exit.error, RuntimeError)
+        assert isinstance(system.record("a").last_exit.error, RuntimeError)
 
 
 async def test_m7_an_idle_actor_is_stopped_by_its_child_task(autojump_clock: Any) -> None:
@@ -378,5 +378,5 @@ async def test_m7_a_child_task_that_raises_crashes_its_actor(autojump_clock: Any
         await system.reference("a").tell(Do(spawn))
         await wait_all_tasks_blocked()
         assert incarnations(system, "a") == [2]
-        assert isinstance(system.place("a").last_exit.error, Boom)
+        assert isinstance(system.record("a").last_exit.error, Boom)
         assert ended == ["sibling"]

@@ -140,7 +140,7 @@ async def test_s7_restarts_wait_longer_and_longer_until_a_stable_life(autojump_c
             await crash_and_settle(system, "a")
             await trio.sleep(20)
             assert states(system, "a") == ["running"]
-            return round(system.place("a").recovery_seconds, 3)
+            return round(system.record("a").recovery_seconds, 3)
 
         assert [await recovery() for _ in range(4)] == [0, 1, 2, 4]
         await trio.sleep(30)
@@ -183,15 +183,15 @@ async def test_i7_durations_are_recorded(autojump_clock: Any) -> None:
         await trio.sleep(2)
 
     async with running(SupervisorSpec(children=(child([], "a", on_start=slow),))) as system:
-        place = system.place("a")
-        assert place.ready_seconds == pytest.approx(2)
+        record = system.record("a")
+        assert record.ready_seconds == pytest.approx(2)
         await crash_and_settle(system, "a")
-        assert place.recovery_seconds is None
+        assert record.recovery_seconds is None
         await trio.sleep(3)
-        assert place.recovery_seconds == pytest.approx(2)
+        assert record.recovery_seconds == pytest.approx(2)
         await system.reference("a").tell(Do(slow))
         await wait_all_tasks_blocked()
-    assert place.stop_seconds == pytest.approx(2)
+    assert record.stop_seconds == pytest.approx(2)
 
 
 async def test_i7_a_crashed_actor_with_an_empty_start_is_back_within_50_ms() -> None:

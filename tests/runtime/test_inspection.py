@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from runtime import ActorDead, AskDeadline, ChildSpec, DynamicSpec, HandlerFailed, SupervisorSpec, UnknownPlace, reject
+from runtime import ActorDead, AskDeadline, ChildSpec, DynamicSpec, HandlerFailed, SupervisorSpec, UnknownPath, reject
 from runtime.errors import SupervisionFault
 from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree
 from runtime.testing import running
@@ -84,41 +84,41 @@ async def test_i2_a_trace_shows_messages_in_and_out_and_stops_itself(autojump_cl
         async def forward(_: Worker) -> None:
             await system.reference("b").tell(Note("from a"))
 
-        tap = system.open_tap("a", rate_per_second=100, maximum=3)
+        trace_session = system.open_trace("a", rate_per_second=100, maximum=3)
         await system.reference("a").tell(Do(forward))
         await wait_all_tasks_blocked()
         with pytest.raises(HandlerFailed):
             await system.reference("a").ask(Call(boom), timeout=1)
         await system.reference("a").tell(Note("over the limit"))
         with trio.fail_after(10):
-            records = [one async for one in tap.records]
+            records = [one async for one in trace_session.records]
         assert [(one.direction, one.other, one.message_type) for one in records] == [
             ("in", "", "Do"),
             ("out", "b", "Note"),
             ("ask", "", "Call"),
         ]
         assert "from a" not in repr(records), "payloads are shown only to those who ask for them"
-        assert not tap.is_open
+        assert not trace_session.is_open
         await system.reference("b").tell(Note("one more"))
-        assert not system.taps, "a closed tap costs nothing"
+        assert not system.trace_sessions, "a closed session costs nothing"
 
 
 async def test_i2_a_trace_keeps_to_its_rate(autojump_clock: Any) -> None:
     async with running(family([], "a")) as system:
-        tap = system.open_tap("a", rate_per_second=5, maximum=1000)
+        trace_session = system.open_trace("a", rate_per_second=5, maximum=1000)
         for second in range(3):
             for _ in range(10):
                 await system.reference("a").tell(Note("x"))
-            assert 1000 - tap.remaining == 5 * (second + 1)
+            assert 1000 - trace_session.remaining == 5 * (second + 1)
             await trio.sleep(1)
-        assert tap.skipped == 15
-        other = system.open_tap("a", rate_per_second=5, maximum=1)
-        assert not tap.is_open, "a new trace replaces the old one"
+        assert trace_session.skipped == 15
+        other = system.open_trace("a", rate_per_second=5, maximum=1)
+        assert not trace_session.is_open, "a new trace replaces the old one"
         other.records.close()
         await system.reference("a").tell(Note("x"))
         assert not other.is_open, "a trace ends when its reader has gone"
-        with pytest.raises(UnknownPlace):
-            system.open_tap("nowhere", rate_per_second=1, maximum=1)
+        with pytest.raises(UnknownPath):
+            system.open_trace("nowhere", rate_per_second=1, maximum=1)
 
 
 async def test_i3_a_snapshot_is_the_actors_own_and_a_busy_one_answers_not(autojump_clock: Any) -> None:
@@ -137,7 +137,7 @@ async def test_i3_a_snapshot_is_the_actors_own_and_a_busy_one_answers_not(autoju
         with pytest.raises(AskDeadline):
             await actor_snapshot(system, "a", timeout=1)
         assert trio.current_time() - before == pytest.approx(1)
-        with pytest.raises(UnknownPlace):
+        with pytest.raises(UnknownPath):
             await actor_snapshot(system, "nowhere")
         nursery.cancel_scope.cancel()
 
@@ -178,7 +178,7 @@ async def test_i3_a_restart_by_an_operator_and_what_it_refuses(autojump_clock: A
         journal.clear()
         await restart(system, "inner")
         assert journal == ["stop b", "stop a", "start a", "start b"]
-        with pytest.raises(UnknownPlace):
+        with pytest.raises(UnknownPath):
             await restart(system, "nowhere")
         with pytest.raises(ActorDead):
             suspend(system, "inner", suspended=True)

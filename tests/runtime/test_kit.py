@@ -143,14 +143,14 @@ async def test_i6_a_fault_plan_raises_stalls_and_cancels_at_its_steps(autojump_c
             await actor.tell(Note(text))
             await wait_all_tasks_blocked()
         assert journal == ["start a", "1", "start a"]
-        assert str(system.place("a").last_exit.error) == "planned"
+        assert str(system.record("a").last_exit.error) == "planned"
         before = trio.current_time()
         await actor.ask(Call(Worker.started), timeout=10)
         assert trio.current_time() - before == pytest.approx(5)
         await actor.tell(Note("4"))
         await actor.tell(Note("5"))
         await wait_all_tasks_blocked()
-        assert system.place("a").last_exit.reason is DownReason.CANCELLED
+        assert system.record("a").last_exit.reason is DownReason.CANCELLED
         assert "5" not in journal
         with pytest.raises(TypeError, match="does not accept"):
             await actor.tell("declared messages are still checked")

@@ -73,7 +73,7 @@ async def test_m1_block_makes_senders_wait_and_lets_them_in_in_order(autojump_cl
         for number in range(1, 5):
             nursery.start_soon(actor.tell, Note(str(number)))
             await wait_all_tasks_blocked()
-        assert system.place("a").life.mailbox.statistics(trio.current_time()).blocked_senders == 4
+        assert system.record("a").life.mailbox.statistics(trio.current_time()).blocked_senders == 4
         with pytest.raises(MailboxFull):
             actor.tell_nowait(Note("x"))
         await resume(system)
@@ -192,7 +192,7 @@ async def test_m3_drops_are_counted_and_the_last_one_named(autojump_clock: Any, 
         for text in "1234":
             await actor.tell(Note(text))
         await trio.sleep(3)
-        statistics = system.place("a").life.mailbox.statistics(trio.current_time())
+        statistics = system.record("a").life.mailbox.statistics(trio.current_time())
         assert (statistics.dropped, statistics.last_dropped) == (3, "Note")
         assert (statistics.used, statistics.capacity, statistics.peak) == (1, 1, 1)
         assert statistics.oldest_age_seconds == pytest.approx(3)
@@ -333,7 +333,7 @@ async def test_m12_timers_are_messages_and_die_with_the_incarnation(autojump_clo
         await system.reference("a").tell(Do(set_timers))
         await trio.sleep(5)
         assert journal == ["start a", "once", "again", "again"]
-        assert len(system.place("a").life._timers) == 1, "timers that are over are forgotten"
+        assert len(system.record("a").life._timers) == 1, "timers that are over are forgotten"
         journal.clear()
         await crash_and_settle(system, "a")
         await trio.sleep(10)
@@ -361,7 +361,7 @@ async def test_m12_a_period_of_nothing_is_refused(autojump_clock: Any) -> None:
     async with running(family([], "a")) as system:
         await system.reference("a").tell(Do(set_timer))
         await wait_all_tasks_blocked()
-        assert isinstance(system.place("a").last_exit.error, ValueError)
+        assert isinstance(system.record("a").last_exit.error, ValueError)
 
 
 async def test_m12_an_earlier_timer_is_not_held_up_by_a_later_one(autojump_clock: Any) -> None:
@@ -383,7 +383,7 @@ async def test_m6_a_crash_by_a_told_message_loses_only_that_message(autojump_clo
     async with running(family(journal, "a")) as system:
         await system.reference("a").tell(Do(boom))
         await wait_all_tasks_blocked()
-        assert isinstance(system.place("a").last_exit.error, Boom)
+        assert isinstance(system.record("a").last_exit.error, Boom)
         await system.reference("a").tell(Note("next life"))
         await wait_all_tasks_blocked()
         assert journal == ["start a", "start a", "next life"]

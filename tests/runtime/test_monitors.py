@@ -39,7 +39,7 @@ async def test_m9_a_monitor_yields_exactly_one_down(autojump_clock: Any, way: st
         elif way == "return":
             await system.reference("b").tell(Do(leave))
         else:
-            system.place("b").life.request_stop("test")
+            system.record("b").life.request_stop("test")
         await wait_all_tasks_blocked()
         reason = {"crash": DownReason.CRASHED, "stop": DownReason.STOPPED, "return": DownReason.RETURNED}[way]
         assert downs(journal) == [Down("b", 1, reason)]
@@ -47,7 +47,7 @@ async def test_m9_a_monitor_yields_exactly_one_down(autojump_clock: Any, way: st
         if way != "stop":
             await crash_and_settle(system, "b")
         assert len(downs(journal)) == 1, "a monitor is for one incarnation"
-        assert not system.place("a").life._watching
+        assert not system.record("a").life._watching
 
 
 async def test_m9_a_monitor_on_the_dead_answers_at_once(autojump_clock: Any) -> None:
@@ -70,7 +70,7 @@ async def test_m9_demonitor_and_the_end_of_the_owner_remove_a_monitor(autojump_c
         await monitor(system, "a", "b")
         await system.reference("a").ask(Call(demonitor), timeout=1)
         await monitor(system, "c", "b")
-        target = system.place("b").life
+        target = system.record("b").life
         assert len(target._watchers) == 1
         await crash_and_settle(system, "c")
         assert not target._watchers
@@ -91,7 +91,7 @@ async def test_m9_a_link_makes_failure_mutual(autojump_clock: Any, first: str, s
         await link(system, "a", "b")
         await crash_and_settle(system, first)
         assert incarnations(system, "a", "b", "c") == [2, 2, 1]
-        error = system.place(second).last_exit.error
+        error = system.record(second).last_exit.error
         assert isinstance(error, LinkedActorFailed)
         assert isinstance(error.__cause__, Boom)
         await crash_and_settle(system, second)
@@ -107,7 +107,7 @@ async def test_m9_an_end_without_a_crash_breaks_the_link(autojump_clock: Any) ->
         await system.reference("b").tell(Do(leave))
         await wait_all_tasks_blocked()
         assert incarnations(system, "a", "b") == [1, 2]
-        assert not system.place("a").life._links
+        assert not system.record("a").life._links
 
 
 async def test_m9_a_link_to_the_dead_raises_and_one_to_itself_does_nothing(autojump_clock: Any) -> None:

@@ -38,8 +38,8 @@ from runtime import (
     drop_oldest,
     reject,
 )
+from runtime.child_record import State
 from runtime.inspection import readiness, restart, suspend, tree
-from runtime.place import State
 from runtime.testing import crash
 from tests.runtime.tree_kit import Boom, Call, Do, Note, Worker, boom
 
@@ -179,11 +179,11 @@ def observe(world: World, system: ActorSystem, event: Any) -> None:
             earlier = [e.incarnation for _, e in world.events[:-1] if isinstance(e, ChildStarted) and e.path == path]
             assert not earlier or incarnation > max(earlier), f"{path} went back to incarnation {incarnation}"
         case ChildEnded():
-            place = system.find(event.path)
-            if place is not None and place.life is not None:
-                assert place.life.exit is not None, f"{event.path} runs twice"
+            record = system.find(event.path)
+            if record is not None and record.life is not None:
+                assert record.life.exit is not None, f"{event.path} runs twice"
         case ChildRestarting() if event.delay_seconds is not None:
-            supervisor = system.place(event.path).supervisor
+            supervisor = system.record(event.path).supervisor
             assert supervisor is not None
             times = world.windows[supervisor]
             times.append(now)
@@ -195,12 +195,12 @@ def observe(world: World, system: ActorSystem, event: Any) -> None:
 async def act(
     world: World, system: ActorSystem, nursery: trio.Nursery, action: str, number: int, seconds: float
 ) -> None:
-    places = [one for one in system.places() if not one.is_supervisor]
-    if action == "sleep" or not places:
+    records = [one for one in system.records() if not one.is_supervisor]
+    if action == "sleep" or not records:
         await trio.sleep(seconds)
         return
-    place = places[number % len(places)]
-    reference = system.reference(place.path)
+    record = records[number % len(records)]
+    reference = system.reference(record.path)
 
     async def stall(_: Worker) -> None:
         await trio.sleep(seconds * 3)
@@ -222,7 +222,7 @@ async def act(
         return number
 
     async def bind(actor: Worker) -> None:
-        other = system.reference(places[(number * 7 + 1) % len(places)].path)
+        other = system.reference(records[(number * 7 + 1) % len(records)].path)
         if action == "monitor":
             actor.context.monitor(other)
         elif other.is_running:
@@ -250,21 +250,21 @@ async def act(
         for _ in range(number % 5):
             nursery.start_soon(quietly, reference.tell, Note("x"))
     elif action == "crash":
-        anything = [one for one in system.places() if one.life is not None]
+        anything = [one for one in system.records() if one.life is not None]
         if anything:
             crash(system, anything[number % len(anything)].path, Boom("injected"))
-    elif action == "stop" and place.life is not None:
-        place.life.stop_self()  # type: ignore[attr-defined]
+    elif action == "stop" and record.life is not None:
+        record.life.stop_self()  # type: ignore[attr-defined]
     elif action == "restart":
-        nursery.start_soon(quietly, restart, system, system.places()[number % len(system.places())].path)
+        nursery.start_soon(quietly, restart, system, system.records()[number % len(system.records())].path)
     elif action == "ask":
         nursery.start_soon(ask, seconds + 0.1, 1e9)
     elif action == "cancelled_ask":
         nursery.start_soon(ask, 1e6, seconds)
     elif action in {"suspend", "resume"} and reference.is_running:
-        suspend(system, place.path, suspended=action == "suspend")
+        suspend(system, record.path, suspended=action == "suspend")
     elif action in {"start_child", "stop_child"}:
-        pools = [one for one in system.places() if isinstance(one.spec.start, DynamicSpec)]
+        pools = [one for one in system.records() if isinstance(one.spec.start, DynamicSpec)]
         if pools and action == "start_child":
             world.new_names += 1
             pool = system.dynamic(pools[number % len(pools)].path)
@@ -280,9 +280,9 @@ async def act(
                     )
 
             nursery.start_soon(quietly, start)
-        elif pools and place.supervisor is not None and isinstance(place.supervisor.spec, DynamicSpec):
-            pool = system.dynamic(place.supervisor.place.path)
-            nursery.start_soon(quietly, pool.stop_child, place.spec.id)
+        elif pools and record.supervisor is not None and isinstance(record.supervisor.spec, DynamicSpec):
+            pool = system.dynamic(record.supervisor.record.path)
+            nursery.start_soon(quietly, pool.stop_child, record.spec.id)
     else:
         tree(system, stacks=True)
         readiness(system)
@@ -303,7 +303,7 @@ def check(world: World, system: ActorSystem, stop_seconds: float) -> None:
             assert worker.context._life.exit is not None
             assert not worker.context._life._child_tasks
     assert all(len(outcome) == 1 for outcome in world.asks), f"asks without exactly one end: {world.asks}"
-    assert all(place.life is None for place in system.places())
+    assert all(record.life is None for record in system.records())
     # One second of drain, then two for each child of at most four to a supervisor on three levels, and the shields.
     assert stop_seconds <= 1 + 2 * 64 + 2 * SHIELDED_SECONDS
 
@@ -313,15 +313,15 @@ def check_stop_order(world: World, system: ActorSystem, order_from: int) -> None
     stuck = {event.path for _, event in world.events if isinstance(event, StuckReport)}
     last_seen: dict[object, int] = {}
     for _, event in world.events[order_from:]:
-        place = system.find(event.path) if isinstance(event, ChildEnded) else None
-        if place is None or place.supervisor is None or isinstance(place.supervisor.spec, DynamicSpec):
+        record = system.find(event.path) if isinstance(event, ChildEnded) else None
+        if record is None or record.supervisor is None or isinstance(record.supervisor.spec, DynamicSpec):
             continue
         if any(one.startswith(event.path) for one in stuck):
             continue
-        index = list(place.supervisor.children.values()).index(place)
-        assert index < last_seen.get(place.supervisor, 99), f"{event.path} was stopped out of order"
-        last_seen[place.supervisor] = index
-        assert place.state in {State.STOPPED, State.ENDED}
+        index = list(record.supervisor.children.values()).index(record)
+        assert index < last_seen.get(record.supervisor, 99), f"{event.path} was stopped out of order"
+        last_seen[record.supervisor] = index
+        assert record.state in {State.STOPPED, State.ENDED}
 
 
 def task_names(task: trio.lowlevel.Task) -> list[str]:

@@ -57,8 +57,8 @@ async def test_s10_a_child_that_does_not_drain_is_cancelled_at_its_deadline(auto
         await wait_all_tasks_blocked()
         stopped_at = trio.current_time()
     assert cancelled_at == [pytest.approx(stopped_at + 2)]
-    assert system.place("a").last_exit.reason is DownReason.CANCELLED
-    assert system.place("a").stop_seconds == pytest.approx(2)
+    assert system.record("a").last_exit.reason is DownReason.CANCELLED
+    assert system.record("a").stop_seconds == pytest.approx(2)
     assert system.stuck == []
 
 
@@ -164,7 +164,7 @@ async def test_s10_a_crash_of_a_supervisor_stops_its_children_in_order_first(aut
         journal.clear()
         await crash_and_settle(system, "inner")
         assert journal == ["stop b", "stop a", "start a", "start b"]
-        assert system.place("inner").incarnation == 2
+        assert system.record("inner").incarnation == 2
 
 
 async def test_s11_cancelling_the_run_is_an_orderly_stop(autojump_clock: Any) -> None:
@@ -363,7 +363,7 @@ async def test_s10_an_error_while_stopping_is_recorded_and_hinders_nobody(autoju
     async with running(SupervisorSpec(children=(child(journal, "a"), bad))) as system:
         pass
     assert journal[-1] == "stop a"
-    assert isinstance(system.place("bad").last_exit.error, Boom)
+    assert isinstance(system.record("bad").last_exit.error, Boom)
     assert states(system, "bad") == ["stopped"]
 
 

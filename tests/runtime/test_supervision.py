@@ -84,7 +84,7 @@ async def test_s4_restart_types(
 
         await system.reference("r").tell(Do(leave))
         crash(system, "k", Boom())
-        system.place("x").life.scope.cancel()
+        system.record("x").life.scope.cancel()
         await wait_all_tasks_blocked()
         assert incarnations(system, "r", "k", "x") == [after_return, after_crash, after_cancel]
 
@@ -278,7 +278,7 @@ async def test_s12_any_significant_child_that_ends_ends_its_supervisor(autojump_
         await wait_all_tasks_blocked()
         assert journal == ["start a", "start s", "stop s", "stop a"]
         assert states(system, "unit") == ["stopped"]
-        assert system.place("unit").last_exit.reason is DownReason.RETURNED
+        assert system.record("unit").last_exit.reason is DownReason.RETURNED
 
 
 async def test_s12_all_significant_children_must_end(autojump_clock: Any) -> None:
@@ -312,8 +312,8 @@ async def test_s14_a_thousand_requests_that_raise_start_no_new_incarnation(autoj
                 await actor.ask(Call(boom), timeout=1)
             assert isinstance(caught.value.__cause__, Boom)
         assert incarnations(system, "a") == [1]
-        assert system.place("a").restarts == 0
-        assert system.place("a").handler_failures == {"Boom": 1000}
+        assert system.record("a").restarts == 0
+        assert system.record("a").handler_failures == {"Boom": 1000}
 
 
 async def test_s15_each_restart_is_one_event(autojump_clock: Any) -> None:

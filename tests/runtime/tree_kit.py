@@ -102,11 +102,11 @@ def dynamic_tree(max_children: int = 3) -> SupervisorSpec:
 
 
 def incarnations(system: ActorSystem, *paths: str) -> list[int]:
-    return [system.place(path).incarnation for path in paths]
+    return [system.record(path).incarnation for path in paths]
 
 
 def states(system: ActorSystem, *paths: str) -> list[str]:
-    return [system.place(path).state.value for path in paths]
+    return [system.record(path).state.value for path in paths]
 
 
 async def crash_and_settle(system: ActorSystem, path: str, error: Exception | None = None) -> None:

@@ -19,7 +19,7 @@ from actors.storage.database import FILE_NAME, database_url
 from actors.storage.log import OPEN_LOG
 from actors.storage.messages import Operation, Outcome, Query
 from runtime import ActorDead, ActorSystem
-from runtime.place import State
+from runtime.child_record import State
 from runtime.testing import crash
 from tests.database_fixture import fresh_database
 from tests.server_fixture import eventually
@@ -81,7 +81,7 @@ def no_collector() -> Iterator[None]:
 
 
 def cancel(system: ActorSystem, path: str, error: Exception) -> None:
-    life = system.place(path).life
+    life = system.record(path).life
     assert life is not None
     life.scope.cancel(reason=str(error))
 
@@ -103,7 +103,7 @@ async def test_an_actor_that_says_no_good_bye_leaves_no_connection_open(
             await room.storage.transact(OPEN_LOG, "me", client_id="me")
         assert open_files(database) == 1
         end(room.system, path, RuntimeError("on purpose"))
-        await eventually(lambda: room.system.place(path).incarnation == 2)
+        await eventually(lambda: room.system.record(path).incarnation == 2)
         assert open_files(database) == 0
 
 
@@ -134,10 +134,10 @@ async def test_a_crash_waits_for_the_thread_that_has_a_connection_and_closes_it(
             await eventually(has_begun.is_set)
             crash(room.system, path, RuntimeError("on purpose"))
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert room.system.place(path).incarnation == 1
+            assert room.system.record(path).incarnation == 1
             assert open_files(database) == 1
             may_end.set()
-            await eventually(lambda: room.system.place(path).incarnation == 2)
+            await eventually(lambda: room.system.record(path).incarnation == 2)
         assert open_files(database) == 0
 
 
@@ -174,7 +174,7 @@ async def test_a_query_and_a_write_that_run_when_the_room_is_told_to_stop_are_an
         await eventually(lambda: all(one.is_set() for one in begun))
 
         async def let_them_end() -> None:
-            await eventually(lambda: room.system.place("readers").state is State.STOPPING)
+            await eventually(lambda: room.system.record("readers").state is State.STOPPING)
             may_end.set()
 
         nursery.start_soon(let_them_end)

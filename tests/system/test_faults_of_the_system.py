@@ -50,7 +50,7 @@ async def use_everything(
 
 
 def places(system: ActorSystem) -> list[str]:
-    return [one.path for one in system.places() if not one.is_supervisor]
+    return [one.path for one in system.records() if not one.is_supervisor]
 
 
 async def test_op_no_fault_of_the_system_in_one_actor_is_anybody_elses(
@@ -62,11 +62,11 @@ async def test_op_no_fault_of_the_system_in_one_actor_is_anybody_elses(
     async with running_server(tmp_path, spare_worker="on") as server:
         system = server.system
         for path in places(system):
-            place = system.place(path)
+            place = system.record(path)
             # A worker is a process of its own, which takes a second to begin.
             names = ["EMFILE"] if path.startswith("inference/engines") else ERRNO_NAMES
             for name in names:
-                others = {one: system.place(one).incarnation for one in places(system) if one != path}
+                others = {one: system.record(one).incarnation for one in places(system) if one != path}
                 what = f"{path} with {name}"
                 place.failures_in_a_row = 0
                 # A token of the command line that is of no use any more: `access` has it to remove.
@@ -82,7 +82,7 @@ async def test_op_no_fault_of_the_system_in_one_actor_is_anybody_elses(
                     met.setdefault(path, set()).update(hit)
                 place.failures_in_a_row = 0
                 await eventually(lambda place=place: place.life is not None and place.life.is_ready, what=what)
-                assert {one: system.place(one).incarnation for one in others} == others, what
+                assert {one: system.record(one).incarnation for one in others} == others, what
                 assert system.stopping_reason is None, what
         await server.until_engine_is("ready")
 
@@ -110,7 +110,7 @@ async def test_op_a_helper_that_fails_for_any_reason_takes_nobody_down(tmp_path:
     """Ten times at once, by a bug: its supervisor does not give up."""
     async with running_server(tmp_path, wait=False) as server:
         for path in ("inspection", "notifications/planner", "inference/spare"):
-            place = server.system.place(path)
+            place = server.system.record(path)
             for _ in range(10):
                 await eventually(lambda place=place: place.life is not None and place.life.is_ready, what=path)
                 place.failures_in_a_row = 0

@@ -13,7 +13,7 @@ import trio
 
 from runtime import SupervisorSpec, reject
 from runtime.inspection import readiness
-from runtime.loop_watch import REMEMBERED_SECONDS, LoopWatch, SlowStep
+from runtime.loop_watchdog import REMEMBERED_SECONDS, LoopWatchdog, SlowStep
 from runtime.testing import running
 from tests.runtime.tree_kit import Do, Note, Worker, child, family
 
@@ -31,7 +31,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 async def test_m11_a_handler_that_holds_the_loop_is_reported_while_it_still_does(caplog: Any) -> None:
     caplog.set_level(logging.DEBUG, "runtime.loop")
     async with running(family([], "a"), watch_loop=True) as system:
-        watch = system.loop_watch
+        watch = system.loop_watchdog
         done = trio.Event()
         seen: list[bool] = []
 
@@ -60,7 +60,7 @@ async def test_m11_a_handler_that_holds_the_loop_is_reported_while_it_still_does
 
 async def test_m11_past_the_second_bound_the_actor_is_unresponsive(caplog: Any) -> None:
     async with running(family([], "a"), watch_loop=True) as system:
-        watch = system.loop_watch
+        watch = system.loop_watchdog
         assert watch.unresponsive_seconds == 1.0
         watch.unresponsive_seconds = 0.1
         done = trio.Event()
@@ -104,7 +104,7 @@ async def test_m11_an_actor_with_a_full_mailbox_lets_others_run(autojump_clock: 
 async def test_m11_many_short_steps_are_no_slow_step() -> None:
     """On a clock of its own: on a busy machine any real step may be slow."""
     now = 0.0
-    watch = LoopWatch(clock=lambda: now)
+    watch = LoopWatchdog(clock=lambda: now)
     task = trio.lowlevel.current_task()
     for _ in range(100):
         watch.before_task_step(task)
@@ -115,11 +115,11 @@ async def test_m11_many_short_steps_are_no_slow_step() -> None:
 
 
 def test_m11_the_watch_ends_with_its_tree() -> None:
-    watches: list[LoopWatch] = []
+    watches: list[LoopWatchdog] = []
 
     async def main() -> None:
         async with running(family([], "a"), watch_loop=True) as system:
-            watches.append(system.loop_watch)
+            watches.append(system.loop_watchdog)
 
     trio.run(main)
     watches[0]._thread.join(timeout=10)
@@ -128,7 +128,7 @@ def test_m11_the_watch_ends_with_its_tree() -> None:
 
 async def test_m11_health_names_who_held_the_loop_once_it_can_be_asked_again() -> None:
     clock = [0.0]
-    watch = LoopWatch(slow_seconds=0.02, unresponsive_seconds=0.1, clock=lambda: clock[0])
+    watch = LoopWatchdog(slow_seconds=0.02, unresponsive_seconds=0.1, clock=lambda: clock[0])
     watch.start()
     await trio.lowlevel.checkpoint()
     try:

@@ -1,4 +1,4 @@
-"""Places: what stays when incarnations come and go. A place is the runtime's record of one child."""
+"""The supervisor's record of one child: everything that outlives its incarnations."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from runtime.incarnation import Incarnation
     from runtime.specs import ChildSpec
     from runtime.supervisor import Supervisor
-    from runtime.tracing import Tap
+    from runtime.tracing import TraceSession
 
-__all__ = ["Exit", "Place", "State"]
+__all__ = ["ChildRecord", "Exit", "State"]
 
 
 class State(enum.Enum):
-    """Where a place is in its life."""
+    """Where a child is in its life."""
 
     NEW = "new"
     """Not started yet."""
@@ -57,7 +57,7 @@ class Exit:
         return self.reason is DownReason.CRASHED
 
 
-class Place:
+class ChildRecord:
     """One name in the tree. References point here, supervisors write here, inspection reads here."""
 
     __slots__ = (
@@ -78,21 +78,21 @@ class Place:
         "state",
         "stop_seconds",
         "supervisor",
-        "tap",
+        "trace_session",
     )
 
     def __init__(self, path: str, spec: ChildSpec, supervisor: Supervisor | None) -> None:
         self.path = path
         self.spec = spec
         self.supervisor = supervisor
-        """The supervisor that this place is a child of; None for the root."""
+        """The supervisor of this child; None for the root."""
         self.state = State.NEW
         self.incarnation = 0
         """Number of starts so far; the current one's number."""
         self.life: Incarnation | None = None
         """The running incarnation."""
         self.restarts = 0
-        """Restarts after a crash or an end, over the whole life of the place."""
+        """Restarts after a crash or an end, over the whole life of the record."""
         self.failures_in_a_row = 0
         self.restart_at: float | None = None
         """When the back-off ends (Trio clock)."""
@@ -109,7 +109,7 @@ class Place:
         """From the last crash to ready again, back-off and failed starts included."""
         self.down_since: float | None = None
         """When it crashed, until it is ready again (Trio clock)."""
-        self.tap: Tap | None = None
+        self.trace_session: TraceSession | None = None
         """A trace that someone has running on it."""
 
     @property
@@ -124,7 +124,7 @@ class Place:
         self.handler_failures[type(error).__name__] += 1
 
     def __repr__(self) -> str:
-        return f"<Place {self.path} {self.state.value} #{self.incarnation}>"
+        return f"<ChildRecord {self.path} {self.state.value} #{self.incarnation}>"
 
 
 def await_stack(task: trio.lowlevel.Task) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from attrs import frozen
 
 from runtime.incarnation import ActorIncarnation, current_incarnation
 
-__all__ = ["LoopWatch", "SlowStep"]
+__all__ = ["LoopWatchdog", "SlowStep"]
 
 _log = logging.getLogger("runtime.loop")
 
@@ -47,7 +47,7 @@ class SlowStep:
     """The loop thread's Python stack at that moment."""
 
 
-class LoopWatch(trio.abc.Instrument):
+class LoopWatchdog(trio.abc.Instrument):
     """Install with `watching`; read `slow_steps`, `unresponsive` and `age_seconds` from any thread."""
 
     def __init__(
@@ -83,7 +83,7 @@ class LoopWatch(trio.abc.Instrument):
         """Begin to watch the loop of the calling thread."""
         self._loop_thread = threading.get_ident()
         trio.lowlevel.add_instrument(self)
-        self._thread = threading.Thread(target=self._sample, name="loop-watch", daemon=True)
+        self._thread = threading.Thread(target=self._sample, name="loop-watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -148,4 +148,4 @@ class LoopWatch(trio.abc.Instrument):
 
 def _path(task: trio.lowlevel.Task) -> str | None:
     life: ActorIncarnation | None = task.context.get(current_incarnation)
-    return None if life is None else life.place.path
+    return None if life is None else life.record.path
