@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +78,20 @@ def judge(schema: dict[str, Any], text: str) -> str | None:
         msgspec.json.decode(text)
     except ValueError as error:
         return f"no JSON: {error}"
-    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)(schema)
-    problem = next(validator.iter_errors(value), None)
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    readable = {one: _where_readable(kind.VALIDATORS[one]) for one in ("pattern", "patternProperties")}
+    problem = next(jsonschema.validators.extend(kind, readable)(schema).iter_errors(value), None)
     return None if problem is None else f"{problem.json_path}: {problem.message[:200]}"
+
+
+def _where_readable(keyword: Any) -> Any:
+    """The same keyword, silent about patterns that Python's `re` cannot read (`\\p{L}`)."""
+
+    def check(*arguments: Any) -> Iterator[Any]:
+        with contextlib.suppress(re.error):
+            yield from keyword(*arguments) or ()
+
+    return check
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ __all__ = ["schemas_below", "schemas_of_openai"]
 
 PARTS_OF_EACH = 4
 """Definitions of a file that are schemas of their own besides."""
+FILES_OF_EACH = 60
+"""Of one folder: some packages have hundreds of a kind."""
 MODULES_IN_TWELVE = 12
 """One module in so many gives its models; there are some 2,700."""
 _SIGNS = frozenset({"properties", "$ref", "definitions", "$defs", "type", "oneOf", "anyOf"})
@@ -43,9 +45,12 @@ def schemas_of_openai(most: int) -> dict[str, Any]:
 def schemas_below(folder: Path) -> dict[str, Any]:
     """JSON Schemas of files whose path says so, and some definitions of each."""
     found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*.json")):
-        if "schema" not in str(path.relative_to(folder)):
-            continue
+    folders: dict[Path, list[Path]] = {}
+    for path in folder.rglob("*.json"):
+        if "schema" in str(path.relative_to(folder)):
+            folders.setdefault(path.parent, []).append(path)
+    chosen = [sorted(one, key=lambda path: _number_of(path.name))[:FILES_OF_EACH] for one in folders.values()]
+    for path in sorted(path for group in chosen for path in group):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:

@@ -13,7 +13,7 @@ import pytest
 from actors.inference.grammar import BadSchema, Grammars, Matcher
 from actors.inference.text.text_model import CheckpointText
 from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
-from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
+from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader, whole_calls
 from protocol.commands import ChatMessage, Role
 
 from .test_text_model import WITH_TOOLS
@@ -154,7 +154,7 @@ def test_whatever_the_model_draws_is_read_as_calls_with_valid_arguments_promise_
         assert len(ids) < 2000
     text = peer.tokenizer.decode(ids, skip_special_tokens=False)
     reader = ToolCallReader(form, ["weather", "stop"])
-    parts = reader.feed(text) + reader.finish()
+    parts = whole_calls(reader.feed(text) + reader.finish())
     assert parts
     for part in parts:
         assert isinstance(part, ToolCall), text

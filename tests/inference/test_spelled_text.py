@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 from actors.inference.grammar import Grammars
 from actors.inference.text.text_model import CheckpointText
 from actors.inference.tools import CallableFunction, CallRule, ToolCallFormat
-from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
+from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader, whole_calls
 
 from .test_byte_fallback import make_tokenizer as make_sentencepiece
 from .test_call_grammar import allowed
@@ -136,5 +136,5 @@ def test_arguments_of_forced_calls_are_answered_as_they_stand(spelling: Spelling
         told = form.opening + told.removeprefix(form.opening)
         told = told.removesuffix(form.closing) + form.closing
     reader = ToolCallReader(form, ["copy"])
-    (call,) = (one for one in reader.feed(told) + reader.finish() if isinstance(one, ToolCall))
+    (call,) = (one for one in whole_calls(reader.feed(told) + reader.finish()) if isinstance(one, ToolCall))
     assert json.loads(call.arguments) == {one: one for one in TEXTS}

@@ -67,11 +67,46 @@ async def test_a_streamed_reply_has_the_calls_of_the_whole_one_promise_17(
     deltas = [one.choices[0] for one in await chat(server, messages=said(text), stream=True)]
     assert "".join(one.delta.content or "" for one in deltas) == content
     calls = [call for one in deltas for call in one.delta.tool_calls or ()]
-    assert [(one.index, one.function.name, one.function.arguments) for one in calls] == [
-        (index, "look", one) for index, one in enumerate(arguments)
+    begun = [one for one in calls if one.id is not None]
+    assert [(one.index, one.type, one.function.name, one.function.arguments) for one in begun] == [
+        (index, "function", "look", "") for index in range(len(arguments))
     ]
-    assert len({one.id for one in calls}) == len(calls)
+    assert len({one.id for one in begun}) == len(begun)
+    pieces = [one for one in calls if one.id is None]
+    assert all(one.type is None and one.function.name is None and one.function.arguments for one in pieces)
+    told = ["".join(one.function.arguments for one in pieces if one.index == index) for index in range(len(begun))]
+    assert told == arguments
     assert deltas[-1].finish_reason == reason
+
+
+async def test_a_long_call_comes_as_it_is_written_and_is_the_whole_one_in_the_end(server: RunningServer) -> None:
+    arguments = json.dumps({"text": 'say "</tool_call>" ' + " ".join(map(str, range(300)))}, ensure_ascii=False)
+    text = f'<tool_call>{{"name": "look", "arguments": {arguments}}}</tool_call>'
+    whole = (await chat(server, messages=said(text))).choices[0].message
+    assert whole.tool_calls[0].function.arguments == arguments
+
+    def helper() -> Any:
+        url = f"{server.about.rest_url}/v1"
+        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=30) as client:
+            made = client.chat.completions.stream(model="mock", tools=TOOLS, messages=said(text))
+            with made as stream:
+                kinds = [one.type for one in stream]
+                return kinds, stream.get_final_completion().choices[0].message
+
+    kinds, message = await trio.to_thread.run_sync(helper)
+    assert kinds.count("tool_calls.function.arguments.delta") > 10
+    assert kinds.count("tool_calls.function.arguments.done") == 1
+    assert message.tool_calls[0].function.arguments == arguments
+    assert (message.content or "") == whole.content == "You said:"
+    # Cut in the middle of its arguments.
+    cut = len("You said: ") + text.index("0 1 2 3") + 100
+    whole = (await chat(server, messages=said(text), max_tokens=cut)).choices[0]
+    chunks = [one.choices[0] for one in await chat(server, messages=said(text), max_tokens=cut, stream=True)]
+    pieces = [call.function.arguments for one in chunks for call in one.delta.tool_calls or ()]
+    assert "".join(pieces) == whole.message.tool_calls[0].function.arguments
+    assert arguments.startswith("".join(pieces))
+    assert len("".join(pieces)) > 100
+    assert (whole.finish_reason, chunks[-1].finish_reason) == ("length", "length")
 
 
 async def test_a_reply_with_calls_and_their_results_goes_back_as_the_next_turn(server: RunningServer) -> None:
@@ -179,8 +214,8 @@ async def test_a_call_is_forced_on_a_model_whose_template_has_no_tools(
     choices = [one.choices[0] for one in made] if stream else made.choices
     messages = [one.delta if stream else one.message for one in choices]
     calls = [call for one in messages for call in one.tool_calls or ()]
-    assert [one.function.name for one in calls] == ["look"]
-    assert type(json.loads(calls[0].function.arguments)["n"]) is int
+    assert [one.function.name for one in calls if one.id] == ["look"]
+    assert type(json.loads("".join(one.function.arguments for one in calls))["n"]) is int
     assert "".join(one.content or "" for one in messages) == ""
     assert choices[-1].finish_reason == reason
 
@@ -204,9 +239,9 @@ async def test_a_forced_call_that_is_cut_is_told_as_far_as_it_came(server: Runni
         calls = [call for one in messages for call in one.tool_calls or ()]
         assert "".join(one.content or "" for one in messages) == ""
         assert choices[-1].finish_reason == "length"
-        assert len(calls) == (arguments is not None)
+        assert len([one for one in calls if one.id]) == (arguments is not None)
         if arguments is not None:
-            assert calls[0].function.arguments.startswith(arguments)
+            assert "".join(one.function.arguments for one in calls).startswith(arguments)
 
 
 async def test_an_answer_with_tools_and_a_schema_follows_it_unless_it_calls(server: RunningServer) -> None:

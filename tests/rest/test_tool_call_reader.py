@@ -1,4 +1,4 @@
-"""Serving promise 17: calls of tools are read the same however the text is cut, and what is no call is text."""
+"""Serving promise 17: tool calls are read the same however the text is cut, piece by piece, and what is no call is text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actors.inference.messages import ToolCallFormat
-from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
+from actors.rest.openai.tool_call_reader import CallArguments, CallStart, Part, ToolCall, ToolCallReader, whole_calls
 
 NAMES = ("look", "add")
 
@@ -19,8 +19,9 @@ NAMES = ("look", "add")
 def read(pieces: list[str], form: ToolCallFormat = ToolCallFormat.TAGGED) -> tuple[str, list[ToolCall]]:
     """Content and calls of an answer that comes in these pieces."""
     reader = ToolCallReader(form, NAMES)
-    parts = [part for piece in pieces for part in reader.feed(piece)] + reader.finish()
-    assert all(parts), "nothing empty comes"
+    pieces_out = [part for piece in pieces for part in reader.feed(piece)] + reader.finish()
+    assert all(part not in ("", CallArguments("")) for part in pieces_out), "nothing empty comes"
+    parts = whole_calls(pieces_out)
     return "".join(one for one in parts if isinstance(one, str)), [one for one in parts if isinstance(one, ToolCall)]
 
 
@@ -39,6 +40,14 @@ FRAGMENTS = st.sampled_from(
         '{"name": "look", "arguments": {}}',
         '[{"name": "look"}, {"name": "add"}]',
         '{"name": "unknown"}',
+        '<tool_call>{"name": "unknown", "arguments": {"a": 1}}</tool_call>',
+        '{"name": "look", "arguments": {"a": {"b": [1, "}"]}}, "id": "x"}',
+        '<tool_call>{"arguments": {"a": "<"}, "name": "add"}',
+        '{"name": "add", "arguments": "{}"}',
+        '<tool_call>{"name": "add", "arguments": {"a": 1 </tool_call>',
+        ", ",
+        "}",
+        "]",
         "{",
         "[",
         '"',
@@ -57,6 +66,11 @@ FRAGMENTS = st.sampled_from(
     fragments=st.lists(FRAGMENTS, max_size=8),
     cuts=st.lists(st.integers(0, 400), max_size=12),
     form=st.sampled_from(ToolCallFormat),
+)
+@example(
+    fragments=['<tool_call>{"name": "add", "arguments": {"a": 1 </tool_call>', "Hello"],
+    cuts=[],
+    form=ToolCallFormat.TAGGED,
 )
 @example(
     fragments=["<tool_call>", " ", "<tool_call>", '{"name": "look"}', "</tool_call>"],
@@ -80,6 +94,54 @@ def test_a_call_leaves_the_text_and_takes_the_white_space_round_it() -> None:
     text = f"I look.\n{tagged(place='Bonn')}\n{tagged('add', a=1)}\n"
     calls = [ToolCall("look", '{"place": "Bonn"}'), ToolCall("add", '{"a": 1}')]
     assert read([text]) == ("I look.", calls)
+
+
+def streamed(text: str, form: ToolCallFormat = ToolCallFormat.TAGGED) -> list[list[Part]]:
+    """What comes of each character, and at the end."""
+    reader = ToolCallReader(form, NAMES)
+    return [reader.feed(one) for one in text] + [reader.finish()]
+
+
+@pytest.mark.parametrize("form", ToolCallFormat)
+def test_arguments_come_as_they_are_written_and_their_call_first(form: ToolCallFormat) -> None:
+    arguments = '{"place": "Bonn </tool_call> \\"<|/tool_call|>\\" {", "more": [{"a": 1}]}'
+    inside = '{"name": "look", "arguments": ' + arguments + "}"
+    body = f"[{inside}]" if form is ToolCallFormat.BARRED else f"\n{inside}\n"
+    text = form.opening + body + form.closing
+    made = streamed(text, form)
+    opened = text.index(arguments)
+    assert not any(made[:opened])
+    assert [one for one in made if CallStart("look") in one] == [[CallStart("look"), CallArguments('{"')]]
+    for index, character in enumerate(arguments[2:], start=opened + 2):
+        assert made[index] == [CallArguments(character)], "each as soon as it is there"
+    assert not any(made[opened + len(arguments) :]), "and neither the rest nor a mark"
+
+
+def test_what_stands_behind_the_arguments_is_no_argument() -> None:
+    text = '<tool_call>{"name": "look", "arguments": {"a": 1}, "id": "x}</tool_call>"}</tool_call> done'
+    assert read([text]) == ("done", [ToolCall("look", '{"a": 1}')])
+
+
+def test_several_calls_between_two_marks_are_calls_and_another_object_is_text() -> None:
+    first, second = '{"name": "look", "arguments": {}}', '{"name": "add"}'
+    calls = [ToolCall("look", "{}"), ToolCall("add", "{}")]
+    assert read([f"<tool_call>{first} {second}</tool_call>"]) == ("", calls)
+    other = '{"name": "other", "arguments": {}}'
+    assert read([f"<|tool_call|>[{first}, {other}]"], ToolCallFormat.BARRED) == (f"{other}]", calls[:1])
+
+
+def test_arguments_that_are_no_json_are_told_as_the_model_wrote_them() -> None:
+    for arguments in ('{"a": NaN}', '{"a": "\\ud800"}', '{"a": ' + "9" * 5000 + "}", '{"a": ', '{"a": "half'):
+        text = '<tool_call>{"name": "look", "arguments": ' + arguments
+        assert read([text]) == ("", [ToolCall("look", arguments)])
+    text = '<tool_call>{"name": "look", "arguments": {"a": 1 </tool_call> and more'
+    assert read([text]) == ("and more", [ToolCall("look", '{"a": 1 ')])
+
+
+@pytest.mark.parametrize("unit", ["<tool_call>", "<tool_call>{", '<tool_call>{"', '<tool_call>{"\\"', '<tool_call>{""'])
+def test_thousands_of_marks_that_begin_nothing_are_text(unit: str) -> None:
+    text = unit * 4000
+    assert read([text]) == (text, [])
 
 
 def test_text_is_passed_on_as_it_comes() -> None:
@@ -122,11 +184,14 @@ def test_arguments_written_as_text_are_read() -> None:
         '{"name": ["look"], "arguments": {}}',
         '{"name": "look", "arguments": [1]}',
         '{"name": "look", "arguments": "x"}',
-        '{"name": "look", "arguments": {"a": NaN}}',
-        '{"name": "look", "arguments": {"a": "\\ud800"}}',
-        '{"name": "look"} {"name": "add"}',
+        '{"name": "look", "arguments": {1: 2}}',
+        """{'name': 'look', 'arguments': {}}""",
+        '{"arguments": {"a": NaN}, "name": "look"}',
+        '{"arguments": {"a": "\\ud800"}, "name": "look"}',
+        '{"name": "look", "arguments": "half',
+        '{"name": "other", "arguments": {"a": 1}}',
         '{"a": ' + "[" * 100_000,
-        '{"name": "look", "arguments": {"a": ' + "9" * 5000 + "}}",
+        '{"arguments": {"a": ' + "9" * 5000 + '}, "name": "look"}',
     ],
     ids=lambda body: body[:40],
 )
@@ -144,7 +209,7 @@ def cut(
 ) -> tuple[str, list[ToolCall]]:
     """Content and calls of an answer that was cut for its length."""
     reader = ToolCallReader(form, NAMES)
-    parts = reader.feed(text) + reader.finish(is_cut=True, is_forced=is_forced)
+    parts = whole_calls(reader.feed(text) + reader.finish(is_cut=True, is_forced=is_forced))
     return "".join(one for one in parts if isinstance(one, str)), [one for one in parts if isinstance(one, ToolCall)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from actors.inference.messages import GenerationTokens
 from actors.rest.openai.replies import ReplyHead, chat_chunk, chat_part_chunk, completion_chunk, finish_reason_of
-from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader
+from actors.rest.openai.tool_call_reader import CallStart, Part, ToolCallReader
 from protocol.events import Done, FinishReason
 
 __all__ = ["CallChunks", "TextChunks", "call_id"]
@@ -40,7 +40,7 @@ class TextChunks:
 
 
 class CallChunks:
-    """Of a chat that may call tools: text as it comes, each call whole."""
+    """Of a chat that may call tools: text as it comes, and each call as OpenAI does it, its name first and then its arguments."""
 
     def __init__(self, head: ReplyHead, reader: ToolCallReader) -> None:
         self._head = head
@@ -58,7 +58,7 @@ class CallChunks:
         )
         yield chat_chunk(self._head, (), finish_reason=finish_reason_of(self._head, done, has_calls=self._calls > 0))
 
-    def _made_of(self, parts: Sequence[str | ToolCall]) -> Iterator[dict[str, Any]]:
+    def _made_of(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
         for part in parts:
-            yield chat_part_chunk(self._head, part, index=self._calls, make_id=call_id)
-            self._calls += isinstance(part, ToolCall)
+            self._calls += isinstance(part, CallStart)
+            yield chat_part_chunk(self._head, part, index=self._calls - 1, make_id=call_id)

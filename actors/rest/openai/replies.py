@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from actors.inference.messages import EngineHealth, GenerationTokens
-from actors.rest.openai.tool_call_reader import ToolCall
+from actors.rest.openai.tool_call_reader import CallStart, Part, ToolCall
 from protocol.events import Done, FinishReason
 
 __all__ = [
@@ -124,13 +124,15 @@ def finish_reason_of(head: ReplyHead, done: Done, *, has_calls: bool) -> str:
     return "tool_calls" if waits else done.finish_reason.value
 
 
-def chat_part_chunk(head: ReplyHead, part: str | ToolCall, *, index: int, make_id: Callable[[], str]) -> dict[str, Any]:
-    """A text or a whole call of a streamed chat with tools; ``index`` counts the calls before."""
-    delta: dict[str, Any] = (
-        {"content": part}
-        if isinstance(part, str)
-        else {"tool_calls": [{"index": index, "id": make_id(), **_called(part)}]}
-    )
+def chat_part_chunk(head: ReplyHead, part: Part, *, index: int, make_id: Callable[[], str]) -> dict[str, Any]:
+    """A text of a streamed chat with tools, or a piece of the call number ``index``: its id and name, then its arguments."""
+    delta: dict[str, Any]
+    if isinstance(part, str):
+        delta = {"content": part}
+    elif isinstance(part, CallStart):
+        delta = {"tool_calls": [{"index": index, "id": make_id(), **_called(ToolCall(part.name, ""))}]}
+    else:
+        delta = {"tool_calls": [{"index": index, "function": {"arguments": part.text}}]}
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
     return _chunk(head, "chat.completion.chunk", choice)
 

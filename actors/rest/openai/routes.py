@@ -35,7 +35,7 @@ from actors.rest.openai.requests import (
     read_chat,
     read_completion,
 )
-from actors.rest.openai.tool_call_reader import ToolCallReader
+from actors.rest.openai.tool_call_reader import ToolCallReader, whole_calls
 from actors.rest.rooms import Rooms, identity
 from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason
@@ -155,4 +155,4 @@ def _with_calls(
     reader = new_reader()
     parts = reader.feed("".join(one.text for one in tokens))
     parts += reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=head.is_forced)
-    return chat_with_calls(head, parts, done, make_id=call_id)
+    return chat_with_calls(head, whole_calls(parts), done, make_id=call_id)

@@ -1,30 +1,36 @@
-"""Calls of tools in an answer's text, read as it comes. Pure.
+"""Reads tool calls in an answer's text as it comes. Pure.
 
-What comes out does not depend on how the text was cut into pieces. What looks like a call and is none stays text: a
-client can show it, and neither loses the answer nor calls what nobody offered.
+What comes out does not depend on how the text was cut into pieces: each decision rests on the shortest beginning of the
+text that settles it. Text that looks like a call and is none stays text, so that a client can show it. An answer has begun
+a call once it has named a function that was offered and opened its arguments; from there on its arguments are passed on as
+the model writes them, which need not be JSON unless a grammar holds them to it (OpenAI says the same of its own).
 """
 
 from __future__ import annotations
 
+import enum
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 from attrs import frozen
 
 from actors.inference.messages import ToolCallFormat
 
-__all__ = ["ToolCall", "ToolCallReader"]
+__all__ = ["CallArguments", "CallStart", "Part", "ToolCall", "ToolCallReader", "whole_calls"]
 
-_DECODER = json.JSONDecoder()
+_HEAD = re.compile(
+    r'\{\s*"name"\s*:\s*"(?P<name>[A-Za-z0-9_-]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{\s*["}])', re.DOTALL
+)
+"""A call up to its arguments, which are an object."""
 _BEGUN = re.compile(
     r'\{\s*"name"\s*:\s*"(?P<name>[A-Za-z0-9_-]+)"\s*(?:,\s*(?:"(?:arguments|parameters)"\s*:\s*(?P<arguments>.*)|[^:]*))?$',
     re.DOTALL,
 )
 """A call that was cut, from its name on. Where the arguments had not begun there are none."""
-_STARTS = {ToolCallFormat.TAGGED: "{", ToolCallFormat.BARRED: "[{"}
-"""What the JSON of a call may begin with."""
+_OUTSIDE = re.compile(r'["{}\[\]<\\]')
+_INSIDE = re.compile(r'["\\]')
 
 
 @frozen
@@ -33,7 +39,40 @@ class ToolCall:
 
     name: str
     arguments: str
-    """A JSON object, as text."""
+    """A JSON object as text, as the model wrote it."""
+
+
+@frozen
+class CallStart:
+    """Begins a call."""
+
+    name: str
+
+
+@frozen
+class CallArguments:
+    """Goes on with the arguments of the call that began last."""
+
+    text: str
+
+
+Part = str | CallStart | CallArguments
+"""A piece of content, or of a call."""
+
+
+class _State(enum.Enum):
+    TEXT = enum.auto()
+    """Outside of calls."""
+    OPENED = enum.auto()
+    """Behind an opening mark; what comes decides whether it is one."""
+    ENTRY = enum.auto()
+    """In an object that may be a call."""
+    ARGUMENTS = enum.auto()
+    """In the arguments of a call that has begun."""
+    REST = enum.auto()
+    """Behind the arguments, in the object of the call."""
+    NEXT = enum.auto()
+    """Behind a call: another, or the closing mark."""
 
 
 class ToolCallReader:
@@ -42,130 +81,236 @@ class ToolCallReader:
     Held back is only what may belong to a call, and white space before it. White space round calls is no content.
     """
 
-    __slots__ = ("_after_call", "_call_at", "_escaped", "_format", "_held", "_in_string", "_names", "_scanned")
+    __slots__ = (
+        "_after_call", "_at", "_depth", "_escaped", "_format", "_held", "_in_string", "_is_later", "_names", "_object_at",
+        "_state",
+    )  # fmt: skip
 
     def __init__(self, tool_call_format: ToolCallFormat, names: Collection[str]) -> None:
         """``names`` are the functions that were offered; a call of another is text."""
         self._format = tool_call_format
         self._names = frozenset(names)
         self._held = ""
-        self._call_at = -1
-        """Where in the held text the opening mark of a call begins; -1 outside of calls."""
+        """Text that is not given out yet."""
+        self._state = _State.TEXT
         self._after_call = False
-        self._scanned = 0
-        """So far the closing mark was looked for."""
+        self._object_at = 0
+        """Where in the held text the object of a call begins."""
+        self._is_later = False
+        """Whether a call of the same marks came before that object."""
+        self._at = 0
+        """So far the held text was looked through for the end of an object."""
+        self._depth = 0
         self._in_string = False
         self._escaped = False
 
-    def feed(self, piece: str) -> list[str | ToolCall]:
-        """What is now certain: texts that are not empty, and whole calls."""
+    def feed(self, piece: str) -> list[Part]:
+        """What is now certain; nothing of it is empty."""
         self._held += piece
-        parts: list[str | ToolCall] = []
-        while self._advance(parts):
-            pass
+        parts: list[Part] = []
+        self._advance(parts)
         return _joined(parts)
 
-    def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[str | ToolCall]:
+    def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[Part]:
         """What was held back, once no more text can come. A last call counts without its closing mark if it is whole.
 
         Of an answer that ``is_cut`` for its length a last call comes as far as it was made, its arguments part of a JSON
         text; before its name it is nothing, and no text either. One that ``is_forced`` has no text at all.
         """
-        parts: list[str | ToolCall] = []
-        while self._call_at >= 0:
-            start = self._call_at + len(self._format.opening)
-            if self._take_call(self._held[start:], "", parts):
-                pass
-            elif is_cut and (begun := _begun_calls(self._held[start:], self._names, self._format.closing)) is not None:
+        parts: list[Part] = []
+        while self._state in (_State.OPENED, _State.ENTRY):
+            if is_cut and (begun := self._begun_call()) is not None:
                 parts += begun
-                self._held, self._call_at = "", -1
-            else:
-                self._give_up(parts)
-            while self._advance(parts):
-                pass
-        if self._held and not is_forced and not (self._after_call and not self._held.strip()):
-            parts.append(self._held)
-        self._held = ""
-        return _joined(parts)
-
-    def _advance(self, parts: list[str | ToolCall]) -> bool:
-        """Go on by one call, or what was taken for one; False when more text is needed."""
-        if self._call_at < 0:
-            if self._after_call:
-                self._held = self._held.lstrip()
-            opening = self._format.opening
-            at = self._held.find(opening)
-            end = at if at >= 0 else len(self._held) - _begun(self._held, opening)
-            certain = self._held[:end].rstrip()
-            self._release(certain, parts)
-            self._held = self._held[len(certain) :]
-            if at < 0:
-                return False
-            self._call_at = at - len(certain)
-        return self._read_call(parts)
-
-    def _read_call(self, parts: list[str | ToolCall]) -> bool:
-        start = self._call_at + len(self._format.opening)
-        first = self._held[start:].lstrip()[:1]
-        if not first:
-            return False
-        if first not in _STARTS[self._format]:
+                self._held, self._state = "", _State.NEXT
+                break
             self._give_up(parts)
-            return True
-        closing = self._format.closing
-        at = self._find_closing(max(start, self._scanned), closing)
+            self._advance(parts)
+        if self._state is _State.ARGUMENTS:
+            self._pass_on(len(self._held), parts)
+        elif self._state is _State.TEXT and not (self._after_call and not self._held.strip()):
+            self._release(self._held, parts)
+        self._held = ""
+        return _joined([one for one in parts if not (is_forced and isinstance(one, str))])
+
+    def _advance(self, parts: list[Part]) -> None:
+        steps = {
+            _State.TEXT: self._read_text,
+            _State.OPENED: self._read_opening,
+            _State.ENTRY: self._read_entry,
+            _State.ARGUMENTS: self._read_arguments,
+            _State.REST: self._read_rest,
+            _State.NEXT: self._read_next,
+        }
+        while steps[self._state](parts):
+            pass
+
+    # Each gives False when it needs more text, and True once it has brought the reader to another state.
+
+    def _read_text(self, parts: list[Part]) -> bool:
+        if self._after_call:
+            self._held = self._held.lstrip()
+        opening = self._format.opening
+        at = self._held.find(opening)
+        end = at if at >= 0 else len(self._held) - _begun(self._held, opening)
+        certain = self._held[:end].rstrip()
+        self._release(certain, parts)
+        self._held = self._held[len(certain) :]
         if at < 0:
             return False
-        if not self._take_call(self._held[start:at], self._held[at + len(closing) :], parts):
-            self._give_up(parts)
+        self._object_at = at - len(certain) + len(opening)
+        self._state, self._is_later = _State.OPENED, False
         return True
 
-    def _find_closing(self, at: int, closing: str) -> int:
-        """Where the closing mark begins that is not inside a string of the JSON; looks at each character once."""
-        held = self._held
-        while at < len(held):
-            character = held[at]
-            if self._in_string:
-                if self._escaped:
-                    self._escaped = False
-                elif character == "\\":
-                    self._escaped = True
-                elif character == '"':
-                    self._in_string = False
-            elif character == '"':
-                self._in_string = True
-            elif character == closing[0]:
-                if held.startswith(closing, at):
-                    return at
-                if closing.startswith(held[at:]):
-                    break
-            at += 1
-        self._scanned = at
-        return -1
-
-    def _take_call(self, body: str, rest: str, parts: list[str | ToolCall]) -> bool:
-        calls = _calls(body, self._names)
-        if calls is None:
+    def _read_opening(self, parts: list[Part]) -> bool:
+        rest = self._held[self._object_at :].lstrip()
+        if self._format is ToolCallFormat.BARRED and rest.startswith("["):
+            rest = rest[1:].lstrip()
+        if not rest:
             return False
-        parts += calls
-        self._held, self._call_at, self._after_call = rest, -1, True
-        self._forget_scan()
+        if rest[0] != "{":
+            self._give_up(parts)
+            return True
+        self._object_at = len(self._held) - len(rest)
+        self._state = _State.ENTRY
+        self._start_scan(self._object_at)
         return True
 
-    def _give_up(self, parts: list[str | ToolCall]) -> None:
-        """It is no call: its mark is text, and what follows is read anew."""
-        end = self._call_at + len(self._format.opening)
-        self._release(self._held[:end], parts)
-        self._held, self._call_at = self._held[end:], -1
-        self._forget_scan()
+    def _read_entry(self, parts: list[Part]) -> bool:
+        """Settles whether the object is a call: by its head, or by all of it where that is written another way."""
+        head = _HEAD.match(self._held, self._object_at)
+        if head is not None:
+            if head["name"] not in self._names:
+                self._give_up(parts)
+                return True
+            parts.append(CallStart(head["name"]))
+            self._held, self._state, self._after_call = self._held[head.end() :], _State.ARGUMENTS, True
+            self._start_scan(0)
+            return True
+        end = self._scan(is_json=True)
+        if end is None:
+            return False
+        call = _call(self._held[self._object_at : end], self._names) if end >= 0 else None
+        if call is None:
+            self._give_up(parts)
+            return True
+        parts += [CallStart(call.name), CallArguments(call.arguments)]
+        self._held, self._state, self._after_call = self._held[end:], _State.NEXT, True
+        return True
 
-    def _release(self, text: str, parts: list[str | ToolCall]) -> None:
+    def _read_arguments(self, parts: list[Part]) -> bool:
+        end = self._scan()
+        if end is None:
+            self._pass_on(self._at, parts)
+            return False
+        # A closing mark in the middle ends arguments that are no JSON.
+        self._pass_on(self._at if end < 0 else end, parts)
+        self._state = _State.REST
+        self._start_scan(0, depth=1)
+        return True
+
+    def _read_rest(self, _: list[Part]) -> bool:
+        """What else is in the object of a call is passed over."""
+        end = self._scan()
+        if end is None:
+            self._held, self._at = self._held[self._at :], 0
+            return False
+        self._held, self._state = self._held[self._at if end < 0 else end :], _State.NEXT
+        return True
+
+    def _read_next(self, parts: list[Part]) -> bool:
+        more = self._held.lstrip(" ,\t\r\n")
+        if not more:
+            return False
+        if more.startswith("{"):
+            self._held, self._object_at, self._state, self._is_later = more, 0, _State.ENTRY, True
+            self._start_scan(0)
+            return True
+        self._held = self._held.lstrip()
+        end = self._held.removeprefix("]").lstrip() if self._format is ToolCallFormat.BARRED else self._held
+        closing = self._format.closing
+        if closing.startswith(end) and end != closing:
+            return False
+        self._held, self._state = end.removeprefix(closing), _State.TEXT
+        return True
+
+    def _scan(self, *, is_json: bool = False) -> int | None:
+        """Where the object that was begun ends; -1 at a closing mark outside of its strings, None while neither is there.
+
+        Where it must be JSON, -1 also at what JSON has outside of strings nowhere. Looks at each character once.
+        """
+        held, closing = self._held, self._format.closing
+        while True:
+            if self._escaped and self._at < len(held):
+                self._at, self._escaped = self._at + 1, False
+            found = (_INSIDE if self._in_string else _OUTSIDE).search(held, self._at)
+            if found is None:
+                self._at = max(self._at, len(held))
+                return None
+            self._at, character = found.start(), found[0]
+            if not self._in_string and character in "<\\":
+                if is_json or held.startswith(closing, self._at):
+                    return -1
+                if closing.startswith(held[self._at : self._at + len(closing)]):
+                    return None
+            elif character == '"':
+                self._in_string = not self._in_string
+            elif character == "\\":
+                self._escaped = True
+            else:
+                self._depth += 1 if character in "{[" else -1
+                if self._depth == 0:
+                    return self._at + 1
+            self._at += 1
+
+    def _start_scan(self, at: int, *, depth: int = 0) -> None:
+        self._at, self._depth, self._in_string, self._escaped = at, depth, False, False
+
+    def _pass_on(self, end: int, parts: list[Part]) -> None:
+        if end:
+            parts.append(CallArguments(self._held[:end]))
+        self._held, self._at = self._held[end:], 0
+
+    def _give_up(self, parts: list[Part]) -> None:
+        """It is no call: its mark is text, and what follows is read again. Behind a call the object itself is text."""
+        end = 1 if self._is_later else self._held.index(self._format.opening) + len(self._format.opening)
+        self._release(self._held[:end], parts)
+        self._held, self._state = self._held[end:], _State.TEXT
+
+    def _release(self, text: str, parts: list[Part]) -> None:
         if text:
             parts.append(text)
             self._after_call = False
 
-    def _forget_scan(self) -> None:
-        self._scanned, self._in_string, self._escaped = 0, False, False
+    def _begun_call(self) -> list[Part] | None:
+        """The call of a text that was cut in the middle of it, as far as it came; None where it is none of these functions."""
+        if self._state is _State.OPENED:
+            return []
+        text = self._held[self._object_at :]
+        begun = _BEGUN.match(text)
+        if begun is None:
+            # Before its name is told nothing can be called; what is there must be on the way to it.
+            return [] if _is_begun(text) else None
+        if begun["name"] not in self._names:
+            return None
+        arguments = begun["arguments"]
+        return [CallStart(begun["name"]), *([CallArguments(arguments)] if arguments else [])]
+
+
+def whole_calls(parts: Iterable[Part]) -> list[str | ToolCall]:
+    """The same with each call in one piece."""
+    whole: list[str | ToolCall] = []
+    for part in parts:
+        if isinstance(part, CallStart):
+            whole.append(ToolCall(part.name, ""))
+        elif isinstance(part, CallArguments):
+            last = whole.pop()
+            assert isinstance(last, ToolCall)
+            whole.append(ToolCall(last.name, last.arguments + part.text))
+        elif whole and isinstance(before := whole[-1], str):
+            whole[-1] = before + part
+        else:
+            whole.append(part)
+    return whole
 
 
 def _begun(text: str, mark: str) -> int:
@@ -174,63 +319,31 @@ def _begun(text: str, mark: str) -> int:
     return next((length for length in range(longest, 0, -1) if text.endswith(mark[:length])), 0)
 
 
-def _joined(parts: list[str | ToolCall]) -> list[str | ToolCall]:
-    """Neighbouring texts as one."""
-    joined: list[str | ToolCall] = []
+def _joined(parts: list[Part]) -> list[Part]:
+    """Neighbouring pieces of one kind as one."""
+    joined: list[Part] = []
     for part in parts:
-        if joined and isinstance(part, str) and isinstance(last := joined[-1], str):
+        last = joined[-1] if joined else None
+        if isinstance(part, str) and isinstance(last, str):
             joined[-1] = last + part
+        elif isinstance(part, CallArguments) and isinstance(last, CallArguments):
+            joined[-1] = CallArguments(last.text + part.text)
         else:
             joined.append(part)
     return joined
 
 
-def _calls(body: str, names: frozenset[str]) -> list[ToolCall] | None:
-    """The calls of one JSON text; None where any is none."""
-    try:
-        content = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-    entries = content if isinstance(content, list) else [content]
-    calls = [_call(one, names) for one in entries]
-    return [one for one in calls if one is not None] if calls and None not in calls else None
-
-
-def _begun_calls(body: str, names: frozenset[str], closing: str) -> list[ToolCall] | None:
-    """The calls of a text that was cut in the middle of one: whole ones and, where its name was told, the last as it is.
-
-    None where it is no call of these functions.
-    """
-    text = body.lstrip().removeprefix("[")
-    calls: list[ToolCall] = []
-    while text := text.lstrip(" ,\n\t\r"):
-        try:
-            content, end = _DECODER.raw_decode(text)
-        except (ValueError, RecursionError):
-            break
-        whole = _call(content, names)
-        if whole is None:
-            return None
-        calls.append(whole)
-        text = text[end:]
-        if closing.startswith(text.lstrip().removeprefix("]").lstrip()):
-            return calls
-    begun = _BEGUN.match(text)
-    if begun is None:
-        # Before its name is told nothing can be called; what is there must be on the way to it.
-        return calls if not text or _is_begun(text) else None
-    name = begun["name"]
-    if name not in names:
-        return None
-    return [*calls, ToolCall(name, begun["arguments"] or "")]
-
-
 def _is_begun(text: str) -> bool:
-    squeezed = "".join(text.split())
+    squeezed = "".join(text[:256].split())
     return squeezed.startswith('{"name":"') or '{"name":"'.startswith(squeezed)
 
 
-def _call(content: Any, names: frozenset[str]) -> ToolCall | None:
+def _call(text: str, names: frozenset[str]) -> ToolCall | None:
+    """The call of a whole object that was not written as most are; None where it is none."""
+    try:
+        content: Any = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
     name = content.get("name") if isinstance(content, dict) else None
     if not isinstance(name, str) or name not in names:
         return None
@@ -239,11 +352,11 @@ def _call(content: Any, names: frozenset[str]) -> ToolCall | None:
         if isinstance(arguments, str):
             # Some models write them as OpenAI sends them: as text.
             arguments = json.loads(arguments, parse_constant=_no_constant)
-        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-        text.encode()  # half a surrogate pair cannot be sent
+        written = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        written.encode()  # half a surrogate pair cannot be sent
     except (ValueError, RecursionError):
         return None
-    return ToolCall(name, text) if isinstance(arguments, dict) else None
+    return ToolCall(name, written) if isinstance(arguments, dict) else None
 
 
 def _no_constant(name: str) -> NoReturn:
