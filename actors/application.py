@@ -45,6 +45,7 @@ from actors.storage.writer import Writer
 from actors.tasks.tasks import Tasks
 from actors.version import VERSION
 from actors.wiring import (
+    OPERATIONS,
     QUERIES,
     access_settings,
     answer_defaults,
@@ -146,7 +147,7 @@ def make_tree(
                                     writer_settings(settings, url, about.rest_url), system.reference("storage/relay")
                                 )
                                 if storage_mode.reason is None
-                                else WriterInWaiting(url, storage_mode, storage.readers)
+                                else WriterInWaiting(url, storage_mode, storage.readers, OPERATIONS)
                             ),
                         ),
                         ChildSpec(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from protocol.errors import ErrorCode
-from runtime import HandlerFailed, Refused, RuntimeFault
+from runtime import ActorDead, AskDeadline, HandlerFailed, MailboxFull, Refused, RuntimeFault
 
-__all__ = ["CommandRefused", "what_failed"]
+__all__ = ["CommandRefused", "refusal_of", "what_failed"]
+
+RETRY_MS = 1000
 
 
 class CommandRefused(Refused):
@@ -40,3 +42,24 @@ def what_failed(error: Exception) -> Exception:
     while isinstance(error, HandlerFailed) and isinstance(error.__cause__, RuntimeFault):
         error = error.__cause__
     return error
+
+
+def refusal_of(fault: Exception, *, writes: bool) -> CommandRefused | None:
+    """Translates a fault of the runtime for the client, the same over every transport; None for a fault of ours.
+
+    A command that ``writes`` is `unavailable` or `overloaded` only where nothing was carried out. Where the actor had
+    begun with it, or did not answer in time, the outcome is unknown, which is `deadline_exceeded`.
+    """
+    unknown = ", so whether this was kept is not known" if writes else ""
+    match what_failed(fault):
+        case ActorDead(path=path, has_begun=True) if writes:
+            message = f"{path} ended while it carried this out{unknown}"
+            return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=RETRY_MS)
+        case ActorDead(path=path):
+            return CommandRefused(ErrorCode.UNAVAILABLE, f"{path} is restarting", retry_after_ms=RETRY_MS)
+        case AskDeadline(path=path):
+            return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, f"{path} did not answer in time{unknown}")
+        case MailboxFull(path=path):
+            message = f"{path} has too much to do"
+            return CommandRefused(ErrorCode.OVERLOADED, message, retry_after_ms=RETRY_MS)
+    return None

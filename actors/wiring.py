@@ -46,7 +46,7 @@ from actors.settings import Settings
 from actors.storage import tables as storage_tables
 from actors.storage.forgotten_clients import client_pruner
 from actors.storage.holding import holder_name
-from actors.storage.idempotency import KEPT_MILLISECONDS
+from actors.storage.idempotency import FIND_KEPT, KEPT_MILLISECONDS
 from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageWanted, prune_log
 from actors.storage.messages import LogPage, Operation, Query, Storage
 from actors.storage.writer import WriterSettings
@@ -89,6 +89,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
 )
 """Every write that a room may ask of storage."""
 QUERIES: tuple[Query[Any, Any], ...] = (
+    FIND_KEPT,
     *LOG_QUERIES,
     *ACCESS_QUERIES,
     *CONNECTIONS_QUERIES,

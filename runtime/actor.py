@@ -141,7 +141,7 @@ class Context:
     def defer(self) -> ReplyPort:
         """Take over the answer of the request being handled: the handler's return value is not sent.
 
-        If the actor ends before the port was answered, the asker gets `ActorDead`.
+        If the actor ends before the port was answered, the asker gets `ActorDead` with `has_begun`.
         """
         port = self._life.port
         if port is None:

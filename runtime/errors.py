@@ -4,7 +4,8 @@
 
     RuntimeFault
     ├─ SendFault                 a message could not be delivered
-    │  ├─ ActorDead              the receiver is gone, restarting or was stopped (receiver's)
+    │  ├─ ActorDead              the receiver is gone, restarting or was stopped (receiver's); `has_begun` says
+    │  │                         whether it was handling the request, so that the work may have been done
     │  ├─ MailboxFull            the receiver's mailbox is full and its policy is to reject (receiver's)
     │  └─ WrongMessage           the receiver does not declare this message class (sender's, a bug)
     ├─ AskFault                  an ask ended without an answer
@@ -67,14 +68,17 @@ class SendFault(RuntimeFault):
 class ActorDead(SendFault):
     """The receiver is not running: it crashed, was stopped, or is between two incarnations."""
 
-    def __init__(self, path: str, incarnation: int, reason: str) -> None:
-        super().__init__(path, f"actor {path} (incarnation {incarnation}) is not running: {reason}")
+    def __init__(self, path: str, incarnation: int, reason: str, *, has_begun: bool = False) -> None:
+        what = "ended while it handled this request" if has_begun else "is not running"
+        super().__init__(path, f"actor {path} (incarnation {incarnation}) {what}: {reason}")
         self.incarnation = incarnation
         self.reason = reason
+        self.has_begun = has_begun
+        """The request had been taken out of the mailbox, so whether its work was done is unknown."""
 
-    def again(self) -> ActorDead:
+    def again(self, *, has_begun: bool = False) -> ActorDead:
         """An equal error for one more sender: tasks that share one instance would mix their tracebacks."""
-        return ActorDead(self.path, self.incarnation, self.reason)
+        return ActorDead(self.path, self.incarnation, self.reason, has_begun=has_begun)
 
 
 class MailboxFull(SendFault):

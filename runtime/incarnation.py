@@ -237,7 +237,7 @@ class ActorIncarnation(Incarnation):
             self._return_undelivered(message, port, dead.again(), "stopped")
         for port in (self.port, *(self.deferred or ())):
             if port is not None and port.is_open:
-                port.fail(dead.again())
+                port.fail(dead.again(has_begun=True))
         for message in self.mailbox.system or ():
             if isinstance(message, SnapshotMessage) and message.port.is_open:
                 message.port.fail(dead.again())

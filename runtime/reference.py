@@ -59,9 +59,10 @@ class ActorRef(Generic[Message_contra]):
         """Send a request and wait for its answer, at most ``timeout`` seconds.
 
         Inside the handling of another request the deadline is what remains of that one, if less. Raises
-        `ActorDead` at once when the actor is not running or ends, `AskDeadline`, `AskCycle`, `MailboxFull`,
-        `HandlerFailed`, or the handler's own `Refused`. Cancelling an ask cancels the work it asked for;
-        a deadline does not: then the outcome is unknown, and a late reply becomes a dead letter.
+        `ActorDead` at once when the actor is not running or ends (with `has_begun` where it was handling the request:
+        then the outcome is unknown), `AskDeadline`, `AskCycle`, `MailboxFull`, `HandlerFailed`, or the handler's own
+        `Refused`. Cancelling an ask cancels the work it asked for; a deadline does not: then the outcome is unknown
+        too, and a late reply becomes a dead letter.
         """
         inherited = current_deadline.get()
         deadline = trio.current_time() + timeout

@@ -47,12 +47,12 @@ from actors.inference.messages import (
     MeasurePrompt,
     StartGeneration,
 )
-from actors.refusals import CommandRefused
+from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import IdempotencyKey, Query, Storage
 from protocol.commands import Assist, Generate, OnDisconnect
 from protocol.conversations import ConversationDeleted, ConversationTurns
 from protocol.errors import ErrorCode
-from runtime import Actor, ActorDead, ActorRef, AskDeadline, Down, MailboxFull, reject
+from runtime import Actor, ActorDead, ActorRef, AskDeadline, Down, MailboxFull, RuntimeFault, reject
 
 __all__ = ["Assistant", "AssistantMessage", "SettleLost"]
 
@@ -160,8 +160,9 @@ class Assistant(Actor[AssistantMessage]):
         """A child task: fit the prompt, begin the answer, put it on disk. Refused, it leaves nothing."""
         command_id = message.key.command_id
         self._refused.check(message.key, trio.current_time())
-        with _neighbours_told():
+        with _neighbours_told(writes=False):
             draft, window = await self._fit(message.client_id, message.data, None, command_id)
+        with _neighbours_told(writes=True):
             # Not cancelled with its asker: inference begins what it has put on disk, and whoever asks again is told of
             # that, so the turn has to be there too. Both asks have deadlines.
             with trio.CancelScope(shield=True):
@@ -180,8 +181,9 @@ class Assistant(Actor[AssistantMessage]):
     async def _answer(self, message: AnswerTurn) -> TurnAnswer:
         """A child task that waits for the answer's end; cancelled with the ask, it cancels the answer."""
         stream = f"ai-{secrets.token_hex(12)}"
-        with _neighbours_told():
+        with _neighbours_told(writes=False):
             draft, window = await self._fit(message.client_id, message.data, message.max_tokens, stream)
+        with _neighbours_told(writes=True):
             await self._begin(
                 stream, message.client_id, message.domain, stream, draft, window, max_tokens=message.max_tokens
             )
@@ -387,7 +389,7 @@ class Assistant(Actor[AssistantMessage]):
     async def _delete(self, message: DeleteConversation) -> ConversationDeleted:
         owned = Owned(client_id=message.client_id, data=message.data)
         await self._until_settled(message.client_id, message.data.conversation)
-        with _neighbours_told():
+        with _neighbours_told(writes=True):
             committed = await self._storage.transact(
                 DELETE_CONVERSATION, owned, client_id=message.client_id, key=message.key
             )
@@ -398,7 +400,7 @@ class Assistant(Actor[AssistantMessage]):
         return await self._read(GET_CONVERSATION, Owned(client_id=message.client_id, data=message.data))
 
     async def _read(self, query: Query[Owned, Reply], owned: Owned) -> Reply:
-        with _neighbours_told():
+        with _neighbours_told(writes=False):
             return await self._storage.read(query, owned)
 
 
@@ -415,13 +417,12 @@ def _lost(stream: str, client_id: str) -> GenerationEnded:
 
 
 @contextmanager
-def _neighbours_told() -> Iterator[None]:
+def _neighbours_told(*, writes: bool) -> Iterator[None]:
     """A room that this one depends on and that cannot answer is the asker's to know, and no fault in here."""
     try:
         yield
-    except ActorDead as error:
-        raise CommandRefused(ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=1000) from None
-    except AskDeadline as error:
-        raise CommandRefused(ErrorCode.DEADLINE_EXCEEDED, f"{error.path} did not answer in time") from None
-    except MailboxFull as error:
-        raise CommandRefused(ErrorCode.OVERLOADED, f"{error.path} has too much to do", retry_after_ms=1000) from None
+    except RuntimeFault as fault:
+        refusal = refusal_of(fault, writes=writes)
+        if refusal is None:
+            raise
+        raise refusal from None

@@ -7,12 +7,12 @@ from typing import Any
 import structlog
 
 from actors.connections.link import Link
-from actors.refusals import CommandRefused, what_failed
+from actors.refusals import CommandRefused, refusal_of
 from protocol.codec import encode, unstructure, wire_time
-from protocol.commands import MAXIMUM_FRAME_BYTES
+from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES
 from protocol.errors import ErrorCode
 from protocol.events import ErrorData
-from runtime import ActorDead, AskDeadline, MailboxFull, RuntimeFault
+from runtime import RuntimeFault
 
 __all__ = ["Answers"]
 
@@ -97,22 +97,16 @@ class Answers:
 
     def failure(self, command_id: str, kind: str, error: CommandRefused | RuntimeFault) -> None:
         """What a room answered instead of a value, or that it did not."""
-        match what_failed(error):
-            case CommandRefused() as error:
-                self.error(
-                    command_id,
-                    error.code,
-                    error.message,
-                    field=error.field,
-                    retry_after_ms=error.retry_after_ms,
-                    current=error.current,
-                )
-            case AskDeadline():
-                self.error(command_id, ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
-            case MailboxFull():
-                self.error(command_id, ErrorCode.OVERLOADED, "too much is waiting", retry_after_ms=1000)
-            case ActorDead() as error:
-                self.error(command_id, ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=500)
-            case _:
-                _log.error("command failed", connection=self._link.name, type=kind, exc_info=error)
-                self.error(command_id, ErrorCode.INTERNAL, "the server failed to carry this out")
+        told = error if isinstance(error, CommandRefused) else refusal_of(error, writes=COMMANDS[kind].writes)
+        if told is None:
+            _log.error("command failed", connection=self._link.name, type=kind, exc_info=error)
+            self.error(command_id, ErrorCode.INTERNAL, "the server failed to carry this out")
+            return
+        self.error(
+            command_id,
+            told.code,
+            told.message,
+            field=told.field,
+            retry_after_ms=told.retry_after_ms,
+            current=told.current,
+        )

@@ -104,12 +104,15 @@ class StreamsFollowed:
     async def _ask_until_there(self, room: ActorRef[Any], request: Request[GenerationStarted]) -> GenerationStarted:
         """A room lost while it was accepting is asked again: same id, same seed, same answer."""
         deadline = trio.current_time() + RECOVERY_SECONDS
+        begun: ActorDead | None = None
         while True:
             try:
                 return await room.ask(request, timeout=START_SECONDS)
-            except ActorDead:
+            except ActorDead as dead:
+                begun = dead if dead.has_begun else begun
                 if trio.current_time() > deadline:
-                    raise
+                    # An earlier try may have been carried out, whatever became of the last one.
+                    raise begun or dead from None
                 # It is being started again; there is nothing to wait on but its being there.
                 await trio.sleep(RECOVERY_PAUSE_SECONDS)
                 self._monitor()

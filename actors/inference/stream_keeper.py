@@ -39,7 +39,7 @@ from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
 from protocol.commands import OnDisconnect
 from protocol.errors import ErrorCode
-from runtime import ActorRef, AskDeadline, Context, Down, DownReason, RuntimeFault, SendFault, Timer
+from runtime import ActorDead, ActorRef, AskDeadline, Context, Down, DownReason, RuntimeFault, SendFault, Timer
 
 __all__ = ["DetachExpired", "StreamKeeper", "StreamRules"]
 
@@ -175,11 +175,11 @@ class StreamKeeper:
                     begin()
         except CommandRefused:
             raise
-        except AskDeadline as error:
-            raise GenerationRefused(
-                ErrorCode.DEADLINE_EXCEEDED, "whether this was accepted is unknown; the same id tells"
-            ) from error
         except RuntimeFault as error:
+            if isinstance(error, AskDeadline) or (isinstance(error, ActorDead) and error.has_begun):
+                raise GenerationRefused(
+                    ErrorCode.DEADLINE_EXCEEDED, "whether this was accepted is unknown; the same id tells"
+                ) from error
             raise GenerationRefused(
                 ErrorCode.UNAVAILABLE, "the command could not be stored", retry_after_ms=1000
             ) from error

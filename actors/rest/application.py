@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.memory_ceiling import note_shortage
-from actors.refusals import CommandRefused, what_failed
+from actors.refusals import CommandRefused, refusal_of
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
 from actors.rest.entry import register_entry
@@ -27,7 +27,7 @@ from actors.rest.rooms import Rooms
 from actors.rest.try_page import register_try_page
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import BadMessage, ErrorCode, NotAnObject, ProtocolFault, TooLarge
-from runtime import ActorDead, AskDeadline, MailboxFull, RuntimeFault
+from runtime import RuntimeFault
 from runtime.inspection import Readiness
 
 __all__ = ["make_application"]
@@ -35,6 +35,8 @@ __all__ = ["make_application"]
 _log = structlog.get_logger("rest")
 
 HEALTH_SECONDS = 1.0
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""A request by another may have kept something."""
 BODY_SECONDS = 1200.0
 """A body may take as long as one of the largest size does at the slowest pace (`write_pace`), which the connection judges."""
 """For the whole body; its connection is cut a little later."""
@@ -118,14 +120,9 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(RuntimeFault)
     async def fault(error: RuntimeFault) -> Response:
-        behind = what_failed(error)
-        match behind:
-            case ActorDead():
-                return problem(ErrorCode.UNAVAILABLE, f"{behind.path} is restarting", retry_after_ms=1000)
-            case AskDeadline():
-                return problem(ErrorCode.DEADLINE_EXCEEDED, f"{behind.path} did not answer in time")
-            case MailboxFull():
-                return problem(ErrorCode.OVERLOADED, f"{behind.path} has too much to do", retry_after_ms=1000)
+        told = refusal_of(error, writes=request.method not in READING_METHODS)
+        if told is not None:
+            return problem(told.code, told.message, retry_after_ms=told.retry_after_ms)
         _log.error("request failed", path=request.path, request_id=_request_id(), exc_info=error)
         return problem(ErrorCode.INTERNAL, "the server failed to carry this out")
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from attrs import field, frozen
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select
 
 from actors.refusals import CommandRefused
-from actors.storage.messages import Committed, IdempotencyKey
+from actors.storage.messages import Committed, IdempotencyKey, Query
 from actors.storage.tables import idempotency
 from protocol.codec import encode, structure, unstructure
 from protocol.command_type import ONLY_IF_KNOWN
 from protocol.errors import ErrorCode
 
-__all__ = ["KEPT_MILLISECONDS", "find_outcome", "keep_outcome", "prune_outcomes"]
+__all__ = ["FIND_KEPT", "KEPT_MILLISECONDS", "KeptQuery", "find_outcome", "keep_outcome", "prune_outcomes"]
 
 KEPT_MILLISECONDS = 10 * 60 * 1000
 PRUNE_ROWS = 500
@@ -55,6 +56,27 @@ def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_m
         )
     stored = msgspec.json.decode(row.outcome)
     return Committed(value=structure(stored, result, prefix="outcome"), is_repeat=True, head=row.head)
+
+
+@frozen(kw_only=True)
+class KeptQuery:
+    """Asks for the first outcome of a command while nothing can be written."""
+
+    key: IdempotencyKey
+    result: Any = field(repr=False)
+    """Class of the outcome."""
+
+
+def _find_kept(connection: Connection, wanted: KeptQuery) -> Committed[Any] | None:
+    """The first outcome of this command, however old: while nothing is written none can be carried out twice."""
+    row = connection.execute(_FIND, _named(wanted.key)).first()
+    if row is None or row.digest != wanted.key.digest:
+        return None
+    stored = msgspec.json.decode(row.outcome)
+    return Committed(value=structure(stored, wanted.result, prefix="outcome"), is_repeat=True, head=row.head)
+
+
+FIND_KEPT: Query[KeptQuery, Committed[Any] | None] = Query("storage.find_kept", _find_kept)
 
 
 def keep_outcome(connection: Connection, key: IdempotencyKey, value: Any, head: int | None, now_ms: int) -> None:

@@ -25,10 +25,11 @@ from sqlalchemy.pool import QueuePool
 from actors.refusals import CommandRefused
 from actors.storage.database import BUSY_SECONDS, open_engine
 from actors.storage.errors import DatabaseUnusable
-from actors.storage.messages import DescribeStorage, ReadAgain, StorageHealth, Transact
+from actors.storage.idempotency import FIND_KEPT, KeptQuery
+from actors.storage.messages import Committed, DescribeStorage, Operation, Read, ReadAgain, StorageHealth, Transact
 from actors.storage.schema import NEWEST_REVISION
 from protocol.errors import ErrorCode
-from runtime import Actor, ActorRef, Down, SendFault, reject
+from runtime import Actor, ActorRef, Down, RuntimeFault, SendFault, reject
 
 __all__ = [
     "ReadOnlyStorage",
@@ -43,6 +44,8 @@ _log = structlog.get_logger("storage")
 
 TRY_SECONDS = 2.0
 TRY_PROCESS_SECONDS = 30.0
+LOOK_UP_SECONDS = 5.0
+LOOK_UPS_AT_ONCE = 256
 _WRITE_NOTHING = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -140,12 +143,24 @@ class TryToWrite:
 
 
 class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
-    """In the writer's place while nothing can be written: refuses, tries, and makes way."""
+    """Takes the writer's place while nothing can be written: refuses, tries to write, and makes way.
+
+    A command that is sent again after it was carried out gets its first outcome: refused as `unavailable`, it would
+    pass for one that was never carried out.
+    """
 
     mailbox = reject(1024)
 
-    def __init__(self, url: URL, mode: ReadOnlyStorage, readers: ActorRef[Any]) -> None:
+    def __init__(
+        self,
+        url: URL,
+        mode: ReadOnlyStorage,
+        readers: ActorRef[Any],
+        operations: tuple[Operation[Any, Any], ...] = (),
+    ) -> None:
         self._url = url
+        self._results = {one.name: one.result for one in operations}
+        self._looking_up = 0
         self._mode = mode
         self._readers = readers
 
@@ -156,12 +171,13 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
 
     async def handle(self, message: Transact | DescribeStorage | TryToWrite) -> StorageHealth | None:
         match message:
+            case Transact(key=None):
+                raise _nothing_can_be_written()
             case Transact():
-                raise CommandRefused(
-                    ErrorCode.UNAVAILABLE,
-                    "nothing can be written now, because the disk is full or read-only; reading works",
-                    retry_after_ms=int(TRY_SECONDS * 1000),
-                )
+                if self._looking_up >= LOOK_UPS_AT_ONCE:
+                    raise CommandRefused(ErrorCode.OVERLOADED, "too many writes are waiting", retry_after_ms=1000)
+                self._looking_up += 1
+                self.context.answer_later(self._answer_as_before, message)
             case DescribeStorage():
                 return StorageHealth(
                     kind=self._url.get_backend_name(),
@@ -182,6 +198,24 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
         """Why it waits."""
         return {"problem": self._mode.reason}
 
+    async def _answer_as_before(self, message: Transact) -> Committed[Any]:
+        assert message.key is not None
+        wanted = KeptQuery(key=message.key, result=self._results[message.operation])
+        try:
+            found: Committed[Any] | None = await self._readers.ask(
+                Read(query=FIND_KEPT.name, command=wanted), timeout=LOOK_UP_SECONDS
+            )
+        except (CommandRefused, RuntimeFault) as error:
+            message_text = "nothing can be written now, and whether this was kept before cannot be read"
+            raise CommandRefused(
+                ErrorCode.DEADLINE_EXCEEDED, message_text, retry_after_ms=int(TRY_SECONDS * 1000)
+            ) from error
+        finally:
+            self._looking_up -= 1
+        if found is None:
+            raise _nothing_can_be_written()
+        return found
+
     async def _try(self) -> None:
         problem = await _problem_elsewhere(self._url)
         if problem is not None:
@@ -195,6 +229,14 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
             self._readers.tell_nowait(ReadAgain())
         except SendFault:
             self.context.stop()
+
+
+def _nothing_can_be_written() -> CommandRefused:
+    return CommandRefused(
+        ErrorCode.UNAVAILABLE,
+        "nothing can be written now, because the disk is full or read-only; reading works",
+        retry_after_ms=int(TRY_SECONDS * 1000),
+    )
 
 
 async def _problem_elsewhere(url: URL) -> str | None:

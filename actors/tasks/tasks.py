@@ -11,7 +11,7 @@ import trio
 from attrs import frozen
 
 from actors.inference.messages import Complete, Completion
-from actors.refusals import CommandRefused
+from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import Storage
 from actors.tasks.analysis import AnalysisFound, PendingAnalysis, PendingWanted, question, wants_analysis
 from actors.tasks.asked import Asked
@@ -105,15 +105,11 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
     async def _answer(self, request: TaskRequest[Any]) -> Any:
         try:
             return await self._carry_out(request)
-        except ActorDead as error:
-            raise CommandRefused(ErrorCode.UNAVAILABLE, f"{error.path} is restarting", retry_after_ms=1000) from error
-        except MailboxFull as error:
-            raise CommandRefused(
-                ErrorCode.OVERLOADED, f"{error.path} has too much to do", retry_after_ms=500
-            ) from error
-        except AskDeadline as error:
-            # Of a write nobody knows whether it was carried out; its key tells.
-            raise CommandRefused(ErrorCode.DEADLINE_EXCEEDED, f"{error.path} did not answer in time") from error
+        except RuntimeFault as fault:
+            refusal = refusal_of(fault, writes=type(request) not in READS)
+            if refusal is None:
+                raise
+            raise refusal from fault
         finally:
             self._requests -= 1
 

@@ -236,7 +236,7 @@ class Client:
     def _answer_of(self, pending: Pending) -> dict[str, Any]:
         if pending.answer is None:
             raise pending.failure or Disconnected(None, None)
-        if pending.is_not_known:
+        if pending.is_not_known or pending.was_put_off:
             raise pending.failure_for(Disconnected(None, str(pending.answer["data"].get("message"))))
         if pending.answer["type"] == "error":
             raise CommandFailed(pending.answer["data"])

@@ -51,6 +51,7 @@ class Pending:
     """Why there will be none."""
     first_sent: tuple[float, ClockMarks] | None = None
     """When by Trio's clock, and the marks of then."""
+    times_sent: int = 0
 
     @property
     def kind(self) -> str:
@@ -68,12 +69,28 @@ class Pending:
         """The server was asked what became of it, and could not tell. Whatever an error says: it is of the asking."""
         return ONLY_IF_KNOWN in self.message and self.answer is not None and self.answer["type"] == "error"
 
+    @property
+    def was_put_off(self) -> bool:
+        """Sent again, it was answered with a temporary error: that is true of this sending alone, not of the first.
+
+        A stream's command stays as answered: asked again, it has another answer made, and loses nothing.
+        """
+        return (
+            self.times_sent > 1
+            and self.may_have_changed_something
+            and self.on_answer is None
+            and self.answer is not None
+            and self.answer["type"] == "error"
+            and self.answer["data"].get("temporary") is True
+        )
+
     def ask_what_became_of_it(self) -> None:
         """From now on it is not carried out any more; a server that remembers it answers as it did."""
         self.message = {**self.message, ONLY_IF_KNOWN: True}
 
     def note_sent(self, now: float, marks: ClockMarks) -> None:
         """From its first sending on the server may remember it."""
+        self.times_sent += 1
         if self.first_sent is None:
             self.first_sent = now, marks
 

@@ -474,10 +474,13 @@ export class Client {
         else if (pending.isAsked) {
           // Whatever it says: it is of the asking.
           reject(new OutcomeUnknown(type, id, new Disconnected(null, message.data.message)));
+        } else if (pending.timesSent > 1 && mayBeDone && onAnswer === null && message.data.temporary === true) {
+          // True of this sending alone: what became of the first is as unknown as before.
+          reject(new OutcomeUnknown(type, id, new Disconnected(null, message.data.message)));
         } else reject(new CommandFailed(message.data));
       };
       const text = JSON.stringify({ type, id, data });
-      const pending = { type, text, isResent, onAnswer, settle, size: 0, firstSentAt: null, isAsked: false };
+      const pending = { type, text, isResent, onAnswer, settle, size: 0, firstSentAt: null, timesSent: 0, isAsked: false };
       // Sent, a frame that is too large would close the connection for good. A character has three bytes at most.
       const size = 3 * text.length > FRAME_BYTES ? new TextEncoder().encode(text).length : 0;
       if (size > FRAME_BYTES) {
@@ -495,6 +498,7 @@ export class Client {
   #send(pending) {
     // By the time of day, which runs on while the machine sleeps.
     pending.firstSentAt ??= Date.now();
+    pending.timesSent += 1;
     this.#socket.send(pending.text);
   }
 

@@ -93,6 +93,29 @@ async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_rem
         assert "may have been carried out" in result["failed"]["message"]
 
 
+async def test_uo_a_command_that_is_put_off_when_it_comes_again_may_have_been_carried_out_before() -> None:
+    async def cut(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.receive("task_create")
+        await peer.cut()
+
+    async def put_off(peer: Peer) -> None:
+        await peer.welcome()
+        message = await peer.receive("task_create")
+        error = {"code": "unavailable", "message": "the disk is full", "temporary": True}
+        await peer.say(type="error", re=message["id"], data=error)
+        message = await peer.receive("ping")
+        await peer.say(type="pong", re=message["id"], data=message["data"])
+        await peer.linger()
+
+    async with scripted_listener(cut, put_off) as (url, _):
+        options: dict[str, Any] = {"kind": "task_create", "data": {"title": "t"}}
+        result = await play("node", "sleeps", url, 0, options)
+    assert result["failed"]["name"] == "OutcomeUnknown"
+    assert "the disk is full" in result["failed"]["message"]
+    assert result["ping"] == 8
+
+
 async def test_cl6_it_knows_which_commands_change_nothing() -> None:
     assert set(await play("node", "reads")) == {name for name, one in COMMANDS.items() if not one.writes}
 

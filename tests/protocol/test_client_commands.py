@@ -236,6 +236,43 @@ async def test_cl6_a_server_that_remembers_a_command_of_long_ago_answers_as_it_d
                 await client.command("task_create", {"title": "t"})
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_sent_again", "is_temporary", "is_unknown"),
+    [
+        ("task_create", True, True, True),
+        ("task_create", True, False, False),
+        ("task_create", False, True, False),
+        ("task_list", True, True, False),
+    ],
+)
+async def test_uo_a_command_that_is_put_off_when_it_comes_again_may_have_been_carried_out_before(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    is_sent_again: bool,
+    is_temporary: bool,
+    is_unknown: bool,
+) -> None:
+    """A server whose disk is full cannot carry out the second sending; of the first it may say nothing."""
+
+    async def cut(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.receive(kind)
+        await peer.cut()
+
+    async def put_off(peer: Peer) -> None:
+        await peer.welcome()
+        message = await peer.receive(kind)
+        data = {"code": "unavailable" if is_temporary else "conflict", "message": "no", "temporary": is_temporary}
+        await peer.say(type="error", re=message["id"], data=data)
+        await peer.linger()
+
+    scripts = (cut, put_off) if is_sent_again else (put_off,)
+    async with scripted(monkeypatch, *scripts), connect(URL, client_id="me", reconnect=True) as client:
+        with pytest.raises(OutcomeUnknown if is_unknown else CommandFailed, match="no"):
+            await client.command(kind, {"title": "t"})
+
+
 @pytest.mark.parametrize("kind", ["task_list", "ping", "cancel"])
 async def test_cl6_what_changes_nothing_is_repeated_after_any_sleep(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -15,9 +15,12 @@ class Asked(Request[None]):
 
 
 FAULTS = [
-    (ActorDead("storage/writer", 1, "returned"), 503, "unavailable"),
-    (AskDeadline("storage/writer", Asked, 1.0), 504, "deadline_exceeded"),
-    (MailboxFull("storage/writer", 10), 429, "overloaded"),
+    ("GET", ActorDead("storage/writer", 1, "returned"), 503, "unavailable"),
+    ("POST", ActorDead("storage/writer", 1, "returned"), 503, "unavailable"),
+    ("GET", ActorDead("storage/readers", 1, "returned", has_begun=True), 503, "unavailable"),
+    ("POST", ActorDead("storage/writer", 1, "returned", has_begun=True), 504, "deadline_exceeded"),
+    ("GET", AskDeadline("storage/writer", Asked, 1.0), 504, "deadline_exceeded"),
+    ("GET", MailboxFull("storage/writer", 10), 429, "overloaded"),
 ]
 
 
@@ -28,19 +31,19 @@ def behind_rooms(fault: RuntimeFault, rooms: int) -> RuntimeFault:
 
 
 @pytest.mark.parametrize("rooms", [0, 1, 2])
-@pytest.mark.parametrize(("fault", "status", "code"), FAULTS, ids=[one[2] for one in FAULTS])
+@pytest.mark.parametrize(("method", "fault", "status", "code"), FAULTS)
 async def test_op_a_neighbours_fault_is_told_as_what_it_is_however_many_rooms_stand_between(
-    fault: RuntimeFault, status: int, code: str, rooms: int
+    method: str, fault: RuntimeFault, status: int, code: str, rooms: int
 ) -> None:
     assert what_failed(behind_rooms(fault, rooms)) is fault
     app = QuartTrio(__name__)
     _register_errors(app)
 
-    @app.get("/")
+    @app.route("/", methods=["GET", "POST"])
     async def ask() -> None:
         raise behind_rooms(fault, rooms)
 
-    answer = await app.test_client().get("/")
+    answer = await app.test_client().open("/", method=method)
     assert answer.status_code == status
     assert (await answer.get_json(force=True))["code"] == code
 

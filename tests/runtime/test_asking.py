@@ -65,6 +65,28 @@ async def test_m7_an_exception_is_the_askers_answer_and_the_actor_lives(autojump
         assert await actor.ask(Call(seven), timeout=1) == 7
 
 
+async def test_m6_an_ask_that_a_dead_actor_was_handling_is_told_from_one_that_waited(autojump_clock: Any) -> None:
+    """What was begun may have been done, so a caller must not take it for refused; what waited never was."""
+
+    async def defer(actor: Worker) -> None:
+        actor.context.defer()
+
+    async def later(actor: Worker) -> None:
+        actor.context.answer_later(trio.sleep_forever)
+
+    async with running(family([], "a")) as system, trio.open_nursery() as nursery:
+        outcomes = []
+        for work in (defer, later, hang, seven):
+            outcomes.append(outcome_of(nursery, system.reference("a"), work))
+            await wait_all_tasks_blocked()
+        await crash_and_settle(system, "a")
+        dead = [one[0] for one in outcomes]
+        assert all(isinstance(one, ActorDead) for one in dead)
+        assert [one.has_begun for one in dead] == [True, True, True, False]
+        assert "ended while it handled this request" in str(dead[0])
+        assert "is not running" in str(dead[3])
+
+
 async def test_m6_queued_current_and_deferred_asks_fail_at_once_when_the_actor_crashes(autojump_clock: Any) -> None:
     async def defer(actor: Worker) -> None:
         actor.context.defer()

@@ -66,10 +66,12 @@ class Server:
     def lines(self) -> list[str]:
         return self.log.read_text(encoding="utf-8").splitlines()
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         url = next(line.split()[1] for line in reversed(self.lines()) if "REST  " in line)
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"}, method=method)
+        request = urllib.request.Request(
+            url + path, data, {"Content-Type": "application/json", **headers}, method=method
+        )
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, json.load(answer)
@@ -157,13 +159,19 @@ def test_op_a_server_on_a_read_only_disk_reads_and_writes_once_it_may(
     number: signal.Signals, disk: Path, tmp_path: Path
 ) -> None:
     """What a killed server has left in SQLite's log counts too."""
-    log = tmp_path / "log"
+    log, key = tmp_path / "log", {"Idempotency-Key": "once"}
     with serving(disk, log) as server:
-        assert server.create("before")[0] == 201
+        status, made = server.ask("POST", "/tasks/a", {"title": "before"}, **key)
+        assert status == 201
         server.end(number)
     remount(disk, "ro")
     with serving(disk, log) as server:
         assert server.titles() == ["before"]
+        # Sent again, what was kept is not told as refused; a new command under a new key is.
+        status, again = server.ask("POST", "/tasks/a", {"title": "before"}, **key)
+        assert (status, again["id"]) == (201, made["id"])
+        status, body = server.ask("POST", "/tasks/a", {"title": "refused"}, **{"Idempotency-Key": "another"})
+        assert (status, body["code"]) == (503, "unavailable")
         status, body = server.create("refused")
         assert (status, body["code"]) == (503, "unavailable")
         assert server.ask("GET", "/health/ready")[0] == 503
