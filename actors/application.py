@@ -124,6 +124,8 @@ def make_tree(
         routes=command_routes(rooms),
     )
 
+    of_writer = writer_settings(settings, url, about.rest_url)
+
     return SupervisorSpec(
         children=(
             ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about), is_helper=True),
@@ -143,9 +145,7 @@ def make_tree(
                         ChildSpec(
                             id="writer",
                             start=lambda: (
-                                Writer(
-                                    writer_settings(settings, url, about.rest_url), system.reference("storage/relay")
-                                )
+                                Writer(of_writer, system.reference("storage/relay"))
                                 if storage_mode.reason is None
                                 else WriterInWaiting(url, storage_mode, storage.readers, OPERATIONS)
                             ),

@@ -12,8 +12,8 @@ import structlog
 import trio
 from attrs import evolve, field, frozen
 
+from actors.clock_watch import ClockWatch
 from actors.notifications.channel import DeliverLane, LaneDone
-from actors.notifications.clock_watch import ClockWatch
 from actors.notifications.delivery_rules import RetrySchedule
 from actors.notifications.history import (
     DEAD_LETTERS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,6 +22,7 @@ from actors.storage.key_clock import KeyClock
 from actors.storage.log import prune_log
 from actors.storage.messages import CommitTold, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
 from actors.storage.read_only import problem_of_writing
+from actors.storage.retention_clock import RetentionClock
 from actors.storage.transaction import BatchResult, carry_out_batch
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, HandlerFailed, Refused, SendFault, reject
@@ -68,8 +68,10 @@ class WriterSettings:
     hook: TriggerHook | None = None
     """The notifications room's."""
     pruners: tuple[Callable[[Connection, int], int], ...] = (prune_log,)
-    """Called with a connection and the time, POSIX milliseconds; each deletes a bounded number of rows."""
+    """Called with a connection and the time by `retention_clock`, POSIX milliseconds; each deletes a bounded number of rows."""
     key_clock: KeyClock = field(factory=KeyClock)
+    """Outlives the writer."""
+    retention_clock: RetentionClock = field(factory=RetentionClock)
     """Outlives the writer."""
     holder: str | None = None
     """What this server is called to another one that wants the database; without, it holds none of PostgreSQL."""
@@ -317,7 +319,9 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay])
         for pruner in (self._prune_outcomes, *self._settings.pruners):
             for _ in range(PRUNE_ROUNDS):
                 try:
-                    gone = await trio.to_thread.run_sync(_prune_once, self._engine, pruner, limiter=self._thread)
+                    gone = await trio.to_thread.run_sync(
+                        _prune_once, self._engine, pruner, self._settings.retention_clock, limiter=self._thread
+                    )
                 except SQLAlchemyError as error:
                     self._note_problem(error)
                     return
@@ -345,9 +349,9 @@ def _carry_out_watched(guard: DatabaseGuard, *batch: Any, key_clock: KeyClock) -
         return carry_out_batch(*batch, key_clock=key_clock)
 
 
-def _prune_once(engine: Engine, pruner: Callable[[Connection, int], int]) -> int:
+def _prune_once(engine: Engine, pruner: Callable[[Connection, int], int], clock: RetentionClock) -> int:
     with engine.connect() as connection, connection.begin():
-        return pruner(connection, time.time_ns() // 1_000_000)
+        return pruner(connection, clock.now_ms(connection))
 
 
 def _by_name(operations: Iterable[Operation[Any, Any]]) -> dict[str, Operation[Any, Any]]:

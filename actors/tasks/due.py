@@ -12,10 +12,12 @@ from actors.tasks.rows import find_task
 from actors.tasks.tables import tasks
 from protocol.task_model import TaskStatus
 
-__all__ = ["DueWanted", "announce_due", "find_clients_with_due"]
+__all__ = ["TOLD_AT_ONCE", "DueWanted", "announce_due", "find_clients_with_due"]
 
 SOON_MS = 24 * 3_600_000
 """A due date is near from a day before it."""
+TOO_EARLY_MS = 3_600_000
+"""A due date that was told so long before it was near was told by a clock that ran ahead."""
 TOLD_AT_ONCE = 100
 
 
@@ -24,13 +26,19 @@ class DueWanted:
     """Asks whose tasks are due soon."""
 
     now_ms: int
+    with_told_ahead: bool = False
+    """Whether to look for those as well that a clock ahead of now told too early."""
 
 
 def find_clients_with_due(connection: Connection, wanted: DueWanted) -> list[str]:
     """Client ids with tasks that are due soon and were not told of."""
     rows = connection.scalars(
         select(tasks.c.client_id)
-        .where(_is_due(wanted.now_ms))
+        .where(
+            or_(_is_due(wanted.now_ms), _was_told_ahead(wanted.now_ms))
+            if wanted.with_told_ahead
+            else _is_due(wanted.now_ms)
+        )
         .distinct()
         .order_by(tasks.c.client_id)
         .limit(TOLD_AT_ONCE)
@@ -39,8 +47,16 @@ def find_clients_with_due(connection: Connection, wanted: DueWanted) -> list[str
 
 
 def announce_due(connection: Connection, asked: Asked[None]) -> Outcome[int]:
-    """Trigger `due_soon` for such tasks of one client; returns how many."""
+    """Trigger `due_soon` for such tasks of one client; returns how many.
+
+    What a clock ahead of now told too early is told again in its time.
+    """
     journal = Journal()
+    connection.execute(
+        update(tasks)
+        .where(tasks.c.client_id == asked.client_id, _was_told_ahead(asked.now_ms))
+        .values(due_told_ms=None)
+    )
     rows = connection.execute(
         select(tasks.c.id, tasks.c.due_ms)
         .where(tasks.c.client_id == asked.client_id, _is_due(asked.now_ms))
@@ -54,6 +70,10 @@ def announce_due(connection: Connection, asked: Asked[None]) -> Outcome[int]:
         journal.trigger("due_soon", stored.task)
     outcome: Outcome[int] = journal.outcome(len(rows))
     return outcome
+
+
+def _was_told_ahead(now_ms: int) -> ColumnElement[bool]:
+    return and_(tasks.c.due_ms > now_ms + SOON_MS + TOO_EARLY_MS, tasks.c.due_told_ms == tasks.c.due_ms)
 
 
 def _is_due(now_ms: int) -> ColumnElement[bool]:

@@ -37,7 +37,9 @@ def read_statistics(connection: Connection, asked: Asked[TaskStats]) -> TaskStat
     measured = [one for one in columns if one.status in BETWEEN and one.mean_stay_hours is not None]
     cycles = connection.execute(
         select(func.count(history.c.cycle_ms).label("found"), func.avg(history.c.cycle_ms).label("mean")).where(
-            *past, history.c.to_status == TaskStatus.DONE.value, history.c.time_ms > now_ms - MEASURED_DAYS * DAY_MS
+            *past,
+            history.c.to_status == TaskStatus.DONE.value,
+            history.c.time_ms.between(now_ms - MEASURED_DAYS * DAY_MS, now_ms),
         )
     ).one()
     return TaskStatistics(
@@ -47,8 +49,8 @@ def read_statistics(connection: Connection, asked: Asked[TaskStats]) -> TaskStat
         by_priority=_by_priority(connection, mine),
         blocked=_count(connection, [*mine, blocked()]),
         overdue=_count(connection, [*mine, tasks.c.status != TaskStatus.DONE.value, tasks.c.due_ms < now_ms]),
-        done_today=_done_since(connection, past, now_ms - now_ms % DAY_MS),
-        done_7_days=_done_since(connection, past, now_ms - 7 * DAY_MS),
+        done_today=_done_between(connection, past, now_ms - now_ms % DAY_MS, now_ms),
+        done_7_days=_done_between(connection, past, now_ms - 7 * DAY_MS, now_ms),
         done_per_day=_rate(connection, past, now_ms),
         mean_cycle_hours=_hours(cycles.mean),
         cycles=cycles.found,
@@ -69,7 +71,11 @@ def _columns(
                 func.count(history.c.stay_ms).label("found"),
                 func.avg(history.c.stay_ms).label("mean"),
             )
-            .where(*past, history.c.from_status.is_not(None), history.c.time_ms > asked.now_ms - MEASURED_DAYS * DAY_MS)
+            .where(
+                *past,
+                history.c.from_status.is_not(None),
+                history.c.time_ms.between(asked.now_ms - MEASURED_DAYS * DAY_MS, asked.now_ms),
+            )
             .group_by(history.c.from_status)
         )
     }
@@ -101,7 +107,8 @@ def _count(connection: Connection, conditions: list[Any]) -> int:
     return connection.execute(select(func.count()).select_from(tasks).where(*conditions)).scalar_one()
 
 
-def _done_since(connection: Connection, past: list[Any], since_ms: int) -> int:
+def _done_between(connection: Connection, past: list[Any], since_ms: int, now_ms: int) -> int:
+    """What was done in a time to come, by a clock that ran ahead, was done on no day until then."""
     return connection.execute(
         select(func.count())
         .select_from(history)
@@ -109,7 +116,7 @@ def _done_since(connection: Connection, past: list[Any], since_ms: int) -> int:
             *past,
             history.c.kind != "created",
             history.c.to_status == TaskStatus.DONE.value,
-            history.c.time_ms >= since_ms,
+            history.c.time_ms.between(since_ms, now_ms),
         )
     ).scalar_one()
 
@@ -120,7 +127,7 @@ def _rate(connection: Connection, past: list[Any], now_ms: int) -> float:
     if first is None:
         return 0.0
     days = min(RATE_DAYS, max(1.0, (now_ms - first) / DAY_MS))
-    return _done_since(connection, past, now_ms - RATE_DAYS * DAY_MS) / days
+    return _done_between(connection, past, now_ms - RATE_DAYS * DAY_MS, now_ms) / days
 
 
 def _hours(mean_ms: Any) -> float | None:

@@ -10,12 +10,13 @@ import structlog
 import trio
 from attrs import frozen
 
+from actors.clock_watch import ClockWatch
 from actors.inference.messages import Complete, Completion
 from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import Storage
 from actors.tasks.analysis import AnalysisFound, PendingAnalysis, PendingWanted, question, wants_analysis
 from actors.tasks.asked import Asked
-from actors.tasks.due import DueWanted
+from actors.tasks.due import TOLD_AT_ONCE, DueWanted
 from actors.tasks.messages import ChangeInBulk, CleanUpTasks, CreateTask, GetTask, ImportTasks, TaskRequest
 from actors.tasks.store import (
     ANNOUNCE_DUE,
@@ -58,12 +59,19 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
     mailbox = reject(REQUESTS_AT_ONCE)
 
     def __init__(
-        self, storage: Storage, inference: ActorRef[Any], *, clock_seconds: Callable[[], float] = time.time
+        self,
+        storage: Storage,
+        inference: ActorRef[Any],
+        *,
+        clock_seconds: Callable[[], float] = time.time,
+        steady_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``clock_seconds`` tells POSIX time."""
+        """``clock_seconds`` tells POSIX time, ``steady_seconds`` a time that is never set."""
         self._storage = storage
         self._inference = inference
         self._clock_seconds = clock_seconds
+        self._clock = ClockWatch(clock_seconds, steady_seconds)
+        self._may_have_told_ahead = True
         self._requests = 0
         self._is_looking_for_due = False
         self._is_draining = False
@@ -247,9 +255,15 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
     async def _look_for_due(self) -> None:
         try:
             now_ms = self._now_ms()
-            for client_id in await self._storage.read(CLIENTS_WITH_DUE, DueWanted(now_ms=now_ms)):
+            # At the start too: the clock may have been set right while no server ran.
+            self._may_have_told_ahead |= self._clock.set_back_ms() > 0
+            wanted = DueWanted(now_ms=now_ms, with_told_ahead=self._may_have_told_ahead)
+            clients = await self._storage.read(CLIENTS_WITH_DUE, wanted)
+            for client_id in clients:
                 asked = Asked(client_id=client_id, device_id="", data=None, now_ms=now_ms)
                 await self._storage.transact(ANNOUNCE_DUE, asked, client_id=client_id)
+            # Where a page was full there may be more.
+            self._may_have_told_ahead &= len(clients) >= TOLD_AT_ONCE
         except (CommandRefused, RuntimeFault) as error:
             _log.warning("due dates cannot be looked for", problem=str(error))
         finally:

@@ -8,10 +8,10 @@ from pathlib import Path
 import jwt
 import pytest
 
+from actors.clock_watch import ClockWatch
 from actors.notifications import planner, planning
 from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements
 from actors.notifications.apns import ApnsCredentials, ProviderToken, expiration
-from actors.notifications.clock_watch import ClockWatch
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
 from actors.notifications.outbox import RECORD, RELEASE, ReleaseClient, Results
 from actors.notifications.settling import IS_AHEAD, SETTLE, ClockRules

@@ -86,3 +86,26 @@ def test_a_due_date_is_told_once_from_a_day_before_it(board: BoardStore) -> None
     board.update(near, due=wire_time((START_MS + 2 * DAY_MS + HOUR_MS) / 1000))
     board.now_ms += HOUR_MS
     assert look() == [near.id]
+
+
+def test_a_due_date_that_a_clock_ahead_of_now_told_is_told_again_in_its_time(board: BoardStore) -> None:
+    task = board.create(due=wire_time((START_MS + 9 * DAY_MS) / 1000))
+
+    def look() -> list[str]:
+        wanted = DueWanted(now_ms=board.now_ms, with_told_ahead=True)
+        clients = find_clients_with_due(board.connection, wanted)
+        asked = Asked(client_id="me", device_id="", data=None, now_ms=board.now_ms)
+        return [one.data["task"]["id"] for one in announce_due(board.connection, asked).triggers] if clients else []
+
+    board.now_ms += 8 * DAY_MS
+    assert look() == [task.id]
+    board.now_ms -= 7 * DAY_MS
+    assert look() == []
+    board.now_ms += 7 * DAY_MS
+    assert look() == [task.id]
+    assert look() == []
+    # Clocks are corrected by a little all the time.
+    board.now_ms -= HOUR_MS // 2
+    assert look() == []
+    board.now_ms += HOUR_MS
+    assert look() == []

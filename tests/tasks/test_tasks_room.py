@@ -17,9 +17,11 @@ from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, Query, Read, Storage, Transact
 from actors.tasks.analysis import wants_analysis
 from actors.tasks.asked import Asked
+from actors.tasks.due import DueWanted
 from actors.tasks.messages import ChangeInBulk, CreateTask, GetTask, ListTasks, TaskRequest, UpdateTask
 from actors.tasks.store import CLIENTS_WITH_DUE, OPERATIONS, PENDING_ANALYSES, QUERIES, WRITES
 from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, LookForDue, Tasks
+from protocol.codec import wire_time
 from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason, Timings, Usage
 from protocol.task_model import AnalysisStatus, Task
@@ -184,6 +186,40 @@ async def test_due_dates_that_are_near_are_triggered_at_start(database: URL) -> 
             )
             task = again if again.version > task.version else task
     assert told.count("me:due_soon") == 1
+
+
+async def test_a_due_date_that_was_told_ahead_is_told_again_once_the_clock_was_set_right(database: URL) -> None:
+    told: list[str] = []
+    days = [8.0]
+
+    def hook(_: Any, __: str, triggers: tuple[Any, ...]) -> tuple[Any, ...]:
+        told.extend(one.kind for one in triggers)
+        return ()
+
+    def at(day: float) -> float:
+        return NOW + day * 86_400
+
+    due = wire_time(at(9))
+    async with tasks_room(database, [], hook=hook, clock=lambda: at(days[0])) as room:
+        await ask(room, CreateTask(**said(data=TaskCreate(title="t", due=due))))
+
+        async def is_untold() -> bool:
+            # A look that is told of during another one is left out.
+            tasks.tell_nowait(LookForDue())
+            wanted = DueWanted(now_ms=int(at(8) * 1000))
+            return bool(await room.storage.read(CLIENTS_WITH_DUE, wanted))
+
+        async def is_told() -> bool:
+            return not await is_untold()
+
+        tasks = room.system.reference("tasks")
+        await eventually(is_told)
+        days[0] = 1.0
+        await eventually(is_untold)
+        assert told.count("due_soon") == 1
+        days[0] = 8.0
+        await eventually(is_told)
+        assert told.count("due_soon") == 2
 
 
 DISK_FULL = OperationalError("INSERT", {}, Exception("database or disk is full"))

@@ -1,0 +1,55 @@
+"""The clock by which stored rows grow old enough to be removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Connection, func, select
+
+from actors.storage.tables import events
+
+__all__ = ["CONFIRMED_AFTER_MS", "RetentionClock"]
+
+SLACK_MS = 60_000
+"""Clocks that are kept right are corrected by less at a time."""
+CONFIRMED_AFTER_MS = 60 * 60 * 1000
+"""A wall clock that jumped ahead is believed once it has stayed there for so long of the server's running."""
+
+
+class RetentionClock:
+    """Wall-clock milliseconds in which a jump ahead does not count before it has lasted an hour.
+
+    A clock that runs ahead (a dead battery, a virtual machine that was resumed, a typing error) would otherwise remove
+    within a minute what has to be kept for a day or a month, and setting the clock right brings nothing back. A jump
+    back counts at once. After a start, the time since the newest stored event counts as such a jump. Used by the one
+    thread that writes.
+    """
+
+    def __init__(
+        self,
+        *,
+        running_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._running_ms = running_ms
+        self._wall_ms = wall_ms
+        self._offset: int | None = None
+        """Of the time that is believed, from the running one."""
+        self._jump: tuple[int, int] | None = None
+        """A greater offset that is not believed yet, and since when (by the running clock) it has been seen."""
+
+    def now_ms(self, connection: Connection) -> int:
+        """The time by this clock. Reads the database the first time."""
+        running = self._running_ms()
+        offset = self._wall_ms() - running
+        if self._offset is None:
+            newest: int | None = connection.scalar(select(func.max(events.c.time_ms)))
+            self._offset = offset if newest is None else min(offset, newest - running)
+        if offset <= self._offset + SLACK_MS:
+            self._offset, self._jump = offset, None
+        elif self._jump is None or abs(offset - self._jump[0]) > SLACK_MS:
+            self._jump = offset, running
+        elif running - self._jump[1] >= CONFIRMED_AFTER_MS:
+            self._offset, self._jump = offset, None
+        return running + self._offset
