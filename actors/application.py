@@ -25,6 +25,7 @@ from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.notifications.tree import notifications_tree
 from actors.process_metrics import ProcessMetrics
+from actors.rest.anthropic.routes import register_anthropic
 from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
 from actors.rest.conversations import register_conversations
@@ -227,6 +228,7 @@ def make_tree(
                             register_assistant,
                             register_conversations,
                             register_openai,
+                            register_anthropic,
                             register_notifications,
                             register_push,
                             register_subscriptions,

@@ -269,7 +269,8 @@ class Generation:
         )
         fields = {} if completion_fields is None else completion_fields(done)
         self.seq += 1
-        self.deliver(GenerationDone(stream=self.stream, seq=self.seq, done=done, fields=fields))
+        stop_text = self.matcher.stop_text
+        self.deliver(GenerationDone(stream=self.stream, seq=self.seq, done=done, fields=fields, stop_text=stop_text))
         return done
 
     def worker_died(self) -> bool:

@@ -312,6 +312,8 @@ class GenerationDone:
     done: Done
     fields: Mapping[str, Any] = field(factory=dict)
     """What `completion_fields` made."""
+    stop_text: str | None = None
+    """The stop text that ended it; None where the model or the length did, and of an answer read back from storage."""
 
 
 @frozen(kw_only=True)

@@ -17,6 +17,7 @@ from actors.memory_ceiling import note_shortage
 from actors.refusals import CommandRefused, refusal_of
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
+from actors.rest.dialects import register_dialects
 from actors.rest.entry import register_entry
 from actors.rest.framework_connection import FrameworkConnection
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
@@ -94,6 +95,7 @@ def make_application(
     async def metrics() -> Response:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
+    register_dialects(app)
     register_models(app, inference)
     for register in parts:
         register(app, rooms)

@@ -6,7 +6,6 @@ out as a failure of the server, with the client's own text in its traceback.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import structlog
@@ -14,8 +13,8 @@ import trio
 from quart import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
+from actors.rest.dialects import dialect_of_head
 from actors.rest.exchanges import IN_FLIGHT, InFlight
-from actors.rest.openai.errors import openai_error
 from actors.rest.problems import problem, problem_of
 from protocol.codec import encode
 from protocol.errors import ErrorCode
@@ -51,15 +50,16 @@ class FrameworkConnection(TrioASGIHTTPConnection):
 
     async def _end_without_token(self, send: Any, begun: _Begun, reason: str) -> None:
         body = problem_of(ErrorCode.UNAUTHORIZED, reason)
-        is_openai = self.scope["path"].startswith("/v1/")
+        dialect = dialect_of_head(self.scope["path"], dict(self.scope["headers"]))
         if not begun.has_begun:
             refusal: Response = problem(ErrorCode.UNAUTHORIZED, reason)
-            if is_openai:
-                refusal.set_data(json.dumps(openai_error(body)[0]))
+            if dialect is not None:
+                refusal.set_data(encode(dialect.error(body)[0]))
                 refusal.content_type = "application/json"
             await self._send_response(send, refusal)
-        elif begun.is_event_stream:
-            words = b"data: " + encode(openai_error(body)[0] if is_openai else body) + b"\n\n"
+        elif begun.is_told_in_stream:
+            words = encode(body if dialect is None else dialect.error(body)[0])
+            words = b"data: " + words + b"\n\n" if dialect is None else dialect.in_stream(words)
             await send({"type": "http.response.body", "body": words, "more_body": False})
         # Any other answer that has begun is cut, so that nobody takes it for a whole one.
 
@@ -77,13 +77,14 @@ class _Begun:
         self._send = send
         self.has_begun = False
         self.is_whole = False
-        self.is_event_stream = False
+        self.is_told_in_stream = False
+        """Whether its parts are messages, of which an error may be one more."""
 
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.has_begun = True
-            self.is_event_stream = any(
-                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+            self.is_told_in_stream = any(
+                name.lower() == b"content-type" and value.startswith((b"text/event-stream", b"application/x-ndjson"))
                 for name, value in message["headers"]
             )
         elif message["type"] == "http.response.body" and not message.get("more_body"):

@@ -18,6 +18,7 @@ from actors.inference.messages import (
     GenerationEvent,
     GenerationFailed,
     GenerationRefused,
+    GenerationStarted,
     GenerationTokens,
     StartGeneration,
 )
@@ -62,20 +63,22 @@ class GenerationFollower:
         self.stream = f"rest-{secrets.token_hex(12)}"
         self.done: Done | None = None
         """What the end said, once everything was taken."""
+        self.stop_text: str | None = None
+        """The stop text that ended it, where one did."""
         self._inference = inference
         self._incarnation = inference.incarnation
         self._events: deque[GenerationEvent] = deque()
         self._news = News() if news is None else news
         self._is_over = False
 
-    async def start(self, who: Identity, generate: Generate, *, to_context_end: bool = False) -> None:
+    async def start(self, who: Identity, generate: Generate, *, to_context_end: bool = False) -> GenerationStarted:
         """Begin; ``to_context_end`` as of `StartGeneration`. However this request ends, so does the generation.
 
         Raises `GenerationRefused`, `RuntimeFault`.
         """
         at_end: contextlib.ExitStack = request.scope[AT_END]  # type: ignore[literal-required]
         at_end.callback(self._leave)
-        await self._inference.ask(
+        started: GenerationStarted = await self._inference.ask(
             StartGeneration(
                 client_id=who.client_id,
                 domain=who.domain,
@@ -86,6 +89,7 @@ class GenerationFollower:
             ),
             timeout=START_SECONDS,
         )
+        return started
 
     async def take(self) -> list[GenerationTokens]:
         """All text that has come since the last call, at least one event; empty at the end, when `done` is set.
@@ -96,6 +100,22 @@ class GenerationFollower:
             self._news.forget()
             await self._news.wait(LOOK_SECONDS)
         return taken
+
+    async def take_within(self, seconds: float) -> list[GenerationTokens] | None:
+        """The same; None where nothing has come for so long."""
+        deadline = trio.current_time() + seconds
+        while (taken := self.take_nowait()) is None and (left := deadline - trio.current_time()) > 0:
+            self._news.forget()
+            await self._news.wait(min(LOOK_SECONDS, left))
+        return taken
+
+    async def all_of_it(self) -> tuple[str, Done]:
+        """The whole text, and what the end said. Raises `GenerationRefused` where it cannot be finished."""
+        text: list[str] = []
+        while taken := await self.take():
+            text += [one.text for one in taken]
+        assert self.done is not None
+        return "".join(text), self.done
 
     def take_nowait(self) -> list[GenerationTokens] | None:
         """The same of what has come; None where nothing has."""
@@ -113,8 +133,8 @@ class GenerationFollower:
         if taken:
             return taken
         match self._events.popleft():
-            case GenerationDone(done=done):
-                self.done = done
+            case GenerationDone(done=done, stop_text=stop_text):
+                self.done, self.stop_text = done, stop_text
             case GenerationFailed(code=code, message=message):
                 raise GenerationRefused(code, message)
             case GenerationCancelled(reason=reason):

@@ -13,7 +13,7 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 
-from actors.rest.openai.errors import openai_error
+from actors.rest.dialects import dialect_of_head
 from actors.rest.problems import problem_of
 from actors.rest.request_heads import METHODS, HeadRefused, check_lines, check_request, incomplete_head_problem
 from protocol.errors import ErrorCode
@@ -22,6 +22,8 @@ __all__ = ["RequestProtocol"]
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 """As h11 finds it; which of the two line breaks are taken is `check_lines`' to say."""
+_NOTHINGS = {b"text/event-stream": b":\n\n", b"application/x-ndjson": b" "}
+"""What means nothing in a stream of that type: a comment, and white space before the next line's JSON."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 """What a client may call its request, in answers and in our log."""
 _WORDS = {
@@ -87,7 +89,7 @@ class RequestProtocol(H11Protocol):
         self.connection = StrictConnection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
         self._request: h11.Request | None = None
         self._request_id = _new_request_id()
-        self._is_event_stream = False
+        self._nothing = b""
 
     async def stream_send(self, event: Event) -> None:
         """A part of an answer, on its way to the socket."""
@@ -95,8 +97,9 @@ class RequestProtocol(H11Protocol):
             headers = [*event.headers, (b"x-request-id", self._request_id)]
             if not any(name.lower() == b"x-content-type-options" for name, _ in headers):
                 headers.append((b"x-content-type-options", b"nosniff"))
-            self._is_event_stream = any(
-                name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
+            kinds = [value for name, value in headers if name.lower() == b"content-type"]
+            self._nothing = next(
+                (_NOTHINGS[one.partition(b";")[0]] for one in kinds if one.partition(b";")[0] in _NOTHINGS), b""
             )
             if self.connection.their_state is h11.SEND_BODY:
                 # Answered before the body has come: what follows of it is no request.
@@ -123,8 +126,8 @@ class RequestProtocol(H11Protocol):
         ours = self.connection.our_state
         if ours is h11.SEND_RESPONSE and self.connection.their_http_version == b"1.1":
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
-        elif ours is h11.SEND_BODY and self._is_event_stream:
-            await self._send_h11_event(h11.Data(data=b":\n\n"))
+        elif ours is h11.SEND_BODY and self._nothing:
+            await self._send_h11_event(h11.Data(data=self._nothing))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """In place of hypercorn's: an offer of h2c is left unanswered (RFC 9110, 7.8), HTTP/2 is refused."""
@@ -167,8 +170,10 @@ class RequestProtocol(H11Protocol):
             words, field = refusal.message, refusal.field
         problem = problem_of(code, words, field=field, status=status_code)
         kind = b"application/problem+json"
-        if self._request is not None and self._request.target.startswith(b"/v1/"):
-            problem, kind = openai_error(problem)[0], b"application/json"
+        if self._request is not None:
+            path = self._request.target.partition(b"?")[0].decode("latin-1")
+            if (dialect := dialect_of_head(path, dict(self._request.headers))) is not None:
+                problem, kind = dialect.error(problem)[0], b"application/json"
         body = json.dumps(problem).encode()
         headers = [
             (b"content-type", kind),

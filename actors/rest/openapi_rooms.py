@@ -38,6 +38,8 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/v1/models/{name}", "OpenAI's description of a model"),
     ("post", "/v1/chat/completions", "OpenAI's chat completions"),
     ("post", "/v1/completions", "OpenAI's completions"),
+    ("post", "/v1/messages", "Anthropic's messages"),
+    ("post", "/v1/messages/count_tokens", "How many tokens a message's prompt has"),
     ("get", "/notifications/{client_id}", "Notifications, unread first"),
     ("post", "/notifications/{client_id}", "Tell all devices of an event"),
     ("get", "/notifications/{client_id}/badge", "How many are unread"),

@@ -32,6 +32,7 @@ SINGLE = {
         "Idempotency-Key",
         "Origin",
         "Transfer-Encoding",
+        "X-Api-Key",
         "X-Client-Id",
         "X-Request-Id",
     )

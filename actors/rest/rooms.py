@@ -74,9 +74,9 @@ async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
 
 
 def bearer_token() -> str | None:
-    """The token of the `Authorization` header (RFC 6750); None without one."""
+    """The token of the `Authorization` header (RFC 6750), or of `x-api-key`, as Anthropic's clients send it; None without one."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    return token.strip() if scheme.lower() == "bearer" else request.headers.get("X-Api-Key")
 
 
 async def body_as(wanted: type, *, prefix: str = "body") -> Any:

@@ -93,6 +93,63 @@ def openai_is_full() -> None:
         raise AssertionError("a prompt beyond the context was answered")
 
 
+# --- anthropic --------------------------------------------------------------------------------------
+
+
+def claude() -> Any:
+    import anthropic
+
+    return anthropic.Anthropic(base_url=BASE.removesuffix("/v1"), api_key=KEY, max_retries=0)
+
+
+ANTHROPIC_LOOK = {"name": "look", "input_schema": LOOK["function"]["parameters"]}
+
+
+def anthropic_streams() -> None:
+    with claude().messages.stream(model=MODEL, max_tokens=500, messages=user("count to 12")) as stream:
+        text = "".join(stream.text_stream)
+        usage = stream.get_final_message().usage
+    check(text == COUNTED, text)
+    counted = claude().messages.count_tokens(model=MODEL, messages=user("count to 12"))
+    check(counted.input_tokens == usage.input_tokens + usage.cache_read_input_tokens, (counted, usage))
+
+
+def anthropic_leaves() -> None:
+    with claude().messages.stream(model=MODEL, max_tokens=5000, messages=user("count to 900")) as stream:
+        next(iter(stream.text_stream))
+
+
+def anthropic_calls() -> None:
+    fields: Any = {"model": MODEL, "max_tokens": 500, "tools": [ANTHROPIC_LOOK]}
+    answer = claude().messages.create(messages=user("hi"), tool_choice={"type": "any"}, **fields)
+    (call,) = answer.content
+    check("city" in call.input and answer.stop_reason == "tool_use", answer)
+    with claude().messages.stream(
+        messages=user("hi"), tool_choice={"type": "tool", "name": "look"}, **fields
+    ) as stream:
+        check("city" in stream.get_final_message().content[0].input, stream)
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "Rain."}
+    history = [*user("hi"), {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    after = claude().messages.create(messages=history, **fields)
+    check(after.content[0].text == "You said: Rain.", after)
+
+
+def anthropic_follows() -> None:
+    parsed = claude().messages.parse(model=MODEL, max_tokens=500, messages=user("hi"), output_format=Person)
+    check(isinstance(parsed.parsed_output, Person), parsed)
+
+
+def anthropic_is_full() -> None:
+    import anthropic
+
+    try:
+        claude().messages.create(model=MODEL, max_tokens=5, messages=user(LONG))
+    except anthropic.BadRequestError as error:
+        check("prompt is too long" in str(error), error.body)
+    else:
+        raise AssertionError("a prompt beyond the context was answered")
+
+
 # --- LangChain --------------------------------------------------------------------------------------
 
 
@@ -236,6 +293,7 @@ def llama_index_follows() -> None:
 
 ALL: list[Callable[[], None]] = [
     openai_streams, openai_leaves, openai_calls, openai_follows, openai_is_full,
+    anthropic_streams, anthropic_leaves, anthropic_calls, anthropic_follows, anthropic_is_full,
     langchain_streams, langchain_leaves, langchain_calls, langchain_follows, langchain_is_full,
     litellm_streams, litellm_leaves, litellm_calls, litellm_follows, litellm_is_full,
     instructor_follows, pydantic_ai_streams, pydantic_ai_follows, llama_index_streams, llama_index_follows,

@@ -163,7 +163,7 @@ async def test_a_route_that_is_not_there_tells_those_that_are(engineless_server:
     answer = await post(engineless_server, path, {})
     assert answer.status_code == 404
     error = answer.json()["error"]
-    assert (error["type"], error["code"]) == ("not_found_error", "not_found")
+    assert (error["type"], error["code"]) == ("invalid_request_error", "unknown_url")
     assert error["message"].startswith(f"POST {path} is not there")
     for route in ("/v1/models", "/v1/chat/completions", "/v1/completions"):
         assert route in error["message"]

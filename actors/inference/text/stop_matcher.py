@@ -13,7 +13,7 @@ class StopMatcher:
     Of several stop texts the one that is complete first counts, and of those that end together the longest.
     """
 
-    __slots__ = ("_held", "_stops", "has_stopped")
+    __slots__ = ("_held", "_stops", "has_stopped", "stop_text")
 
     def __init__(self, stops: Sequence[str]) -> None:
         """``stops`` are non-empty; an empty sequence holds nothing back."""
@@ -21,6 +21,8 @@ class StopMatcher:
         self._held = ""
         self.has_stopped = False
         """True once a stop text was seen; from then on nothing is passed."""
+        self.stop_text: str | None = None
+        """The one that was seen."""
 
     def feed(self, piece: str) -> str:
         """The part of the text that is now certain to come before any stop text."""
@@ -35,6 +37,7 @@ class StopMatcher:
             if complete:
                 self.has_stopped = True
                 self._held = ""
+                self.stop_text = text[at - max(complete) : at]
                 return text[: at - max(complete)]
         certain = len(text) - max(stop.matched for stop in self._stops)
         self._held = text[certain:]

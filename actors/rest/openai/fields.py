@@ -7,7 +7,7 @@ A field that is not in the table cannot have been meant for this server: it is p
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ __all__ = [
     "FieldRule",
     "Treatment",
     "ignored_header",
+    "sort_by_rules",
     "sort_fields",
 ]
 
@@ -197,15 +198,20 @@ FIELDS: tuple[FieldRule, ...] = (
 )  # fmt: skip
 """Order is that of the reference; a name has one rule for each endpoint at most."""
 
-_RULES = {(rule.name, endpoint): rule for rule in FIELDS for endpoint in rule.endpoints}
+_RULES = {endpoint: {rule.name: rule for rule in FIELDS if endpoint in rule.endpoints} for endpoint in Endpoint}
 
 
 def sort_fields(body: dict[str, Any], endpoint: Endpoint) -> tuple[dict[str, Any], list[str]]:
     """The fields that are taken, and the names of those that are passed over. Raises `InvalidField` for one that is refused."""
+    return sort_by_rules(body, _RULES[endpoint])
+
+
+def sort_by_rules(body: dict[str, Any], rules: Mapping[str, FieldRule]) -> tuple[dict[str, Any], list[str]]:
+    """The same by the rules of another table."""
     taken: dict[str, Any] = {}
     ignored: list[str] = []
     for name, value in body.items():
-        rule = _RULES.get((name, endpoint))
+        rule = rules.get(name)
         if rule is not None and rule.treatment is Treatment.TAKEN:
             taken[name] = value
         elif rule is None:

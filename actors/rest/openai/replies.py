@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +56,13 @@ def models(engine: EngineHealth, created: int) -> dict[str, Any]:
         "object": "model",
         "created": created,
         "owned_by": "leanvibe",
+        # Anthropic's fields.
+        "type": "model",
+        "display_name": engine.model,
+        "created_at": datetime.datetime.fromtimestamp(created, datetime.UTC).isoformat(),
+        "lifecycle": "active",
+        "max_input_tokens": engine.context_tokens,
+        "max_tokens": engine.context_tokens,
         # Three names of one number: llama.cpp's and OpenRouter's, vLLM's, and the longest answer, which ends there too.
         "context_length": engine.context_tokens,
         "max_model_len": engine.context_tokens,

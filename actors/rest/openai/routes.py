@@ -5,22 +5,20 @@ Thin: a request becomes a `Generate`, its events become OpenAI's JSON, whole or 
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from quart import Response, jsonify, request
+from quart import jsonify, request
 from quart_trio import QuartTrio
 
 from actors.inference.messages import DescribeEngine, EngineHealth, GenerationTokens
-from actors.refusals import CommandRefused
 from actors.rest.event_stream import event_stream
+from actors.rest.loaded_model import HEALTH_SECONDS, loaded_model
 from actors.rest.openai.answers import Asked, start_answers
 from actors.rest.openai.chunks import CallChunks, TextChunks, call_id
-from actors.rest.openai.errors import no_such_route, openai_error
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.replies import (
     ReplyHead,
@@ -37,51 +35,30 @@ from actors.rest.openai.requests import (
 )
 from actors.rest.openai.tool_call_reader import ToolCallReader, whole_calls
 from actors.rest.rooms import Rooms, identity
-from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason
 from protocol.json_text import parse_object
 
 __all__ = ["register_openai"]
 
-PREFIX = "/v1/"
-HEALTH_SECONDS = 1.0
-NO_ROUTE = 404
-
 
 def register_openai(app: QuartTrio, rooms: Rooms) -> None:
-    """Register `/v1/models`, `/v1/chat/completions` and `/v1/completions`; errors there take OpenAI's shape."""
+    """Register `/v1/models`, `/v1/chat/completions` and `/v1/completions`."""
     started_at = int(time.time())
     ignored_fields = IgnoredFields(app)
 
     async def engine() -> EngineHealth:
         return await rooms.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
 
-    async def check_model(wanted: str, field: str) -> EngineHealth:
-        health = await engine()
-        name = health.model
-        if wanted != name:
-            raise CommandRefused(
-                ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not loaded, {name!r} is", field=field
-            )
-        return health
-
-    @app.after_request
-    async def take_openai_shape(response: Response) -> Response:
-        if not request.path.startswith(PREFIX) or response.content_type != "application/problem+json":
-            return response
-        problem = json.loads(await response.get_data())
-        if response.status_code == NO_ROUTE and request.url_rule is None:
-            problem = no_such_route(problem, request.method, request.path)
-        body, status = openai_error(problem)
-        response.set_data(json.dumps(body))
-        response.status_code = status
-        response.content_type = "application/json"
-        return response
+    check_model = partial(loaded_model, rooms)
 
     @app.get("/v1/models")
     async def openai_models() -> Any:
         await identity(rooms)
-        return jsonify({"object": "list", "data": [models(await engine(), started_at)]})
+        one = models(await engine(), started_at)
+        # The last three are Anthropic's, whose clients list models here too.
+        return jsonify(
+            {"object": "list", "data": [one], "has_more": False, "first_id": one["id"], "last_id": one["id"]}
+        )
 
     @app.get("/v1/models/<path:name>")
     async def openai_model(name: str) -> Any:

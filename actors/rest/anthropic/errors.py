@@ -1,0 +1,56 @@
+"""Errors as Anthropic's clients know them, made of our problems. Pure.
+
+The types are those of Anthropic's API reference ("Errors"). Where it names no type for a status, its nearest is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from actors.rest.openai.errors import plain_words
+from protocol.errors import ErrorCode
+
+__all__ = ["anthropic_error", "error_body", "no_such_route"]
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_ROUTES = "/v1/messages, /v1/messages/count_tokens and /v1/models"
+_NAMES = {"stop": "stop_sequences", "response_schema": "output_config.format", "messages": "messages"}
+"""Fields of the engine's request that Anthropic calls otherwise."""
+_TOO_LONG = re.compile(
+    r"maximum context length is (\d+) tokens\. However, (?:your \w+ resulted in (\d+)|you requested \d+ tokens \((\d+))"
+)
+"""`request_rules.too_long`."""
+
+
+def anthropic_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Body and HTTP status for a problem of RFC 9457 as `problem` makes it."""
+    status = 400 if problem["status"] == 422 else int(problem["status"])
+    kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return error_body(kind, _words(problem)), status
+
+
+def error_body(kind: str, message: str) -> dict[str, Any]:
+    """An error of this type."""
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
+    """The problem of a path that leads nowhere."""
+    return {**problem, "detail": f"{method} {path} is not there: of Anthropic's API this server has {_ROUTES}"}
+
+
+def _words(problem: dict[str, Any]) -> str:
+    message = str(problem["detail"])
+    if problem["code"] == ErrorCode.CONTEXT_LENGTH_EXCEEDED.value and (found := _TOO_LONG.search(message)):
+        # Clients look for these words to shorten a chat and ask again.
+        return f"prompt is too long: {found[2] or found[3]} tokens > {found[1]} maximum"
+    return plain_words(message, _NAMES)

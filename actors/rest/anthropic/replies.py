@@ -1,0 +1,170 @@
+"""What Anthropic's clients are answered: a message, whole or as events, made of a generation's text. Pure but for drawn ids."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from actors.rest.openai.tool_call_reader import CallStart, Part, ToolCall, ToolCallReader, whole_calls
+from protocol.codec import encode
+from protocol.events import Done, FinishReason
+
+__all__ = ["PING", "MessageEvents", "MessageHead", "error_event", "message", "message_start", "new_id"]
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
+def new_id(prefix: str) -> str:
+    """A name that nothing else has."""
+    return f"{prefix}_{secrets.token_hex(12)}"
+
+
+@frozen(kw_only=True)
+class MessageHead:
+    """What every part of one reply is about."""
+
+    id: str
+    model: str
+    prompt_tokens: int
+    new_reader: Callable[[], ToolCallReader] | None = None
+    """Reads calls of tools; None where none may be called."""
+    is_forced: bool = False
+    """True where the answer must be calls of tools and nothing else."""
+
+    def reply(self, content: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
+        """A message with this content that has not ended."""
+        return {
+            "id": self.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": content,
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+
+
+def message(head: MessageHead, text: str, done: Done, stop_text: str | None) -> dict[str, Any]:
+    """The whole answer."""
+    parts: list[str | ToolCall] = [text] if text else []
+    if head.new_reader is not None:
+        reader = head.new_reader()
+        parts = whole_calls([*reader.feed(text), *reader.finish(is_cut=_is_cut(done), is_forced=head.is_forced)])
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, ToolCall):
+            content.append(
+                {"type": "tool_use", "id": new_id("toolu"), "name": part.name, "input": _object(part.arguments)}
+            )
+        elif content and content[-1]["type"] == "text":
+            content[-1]["text"] += part
+        else:
+            content.append({"type": "text", "text": part})
+    has_calls = any(one["type"] == "tool_use" for one in content)
+    return {**head.reply(content, usage(done)), **_end(done, stop_text, has_calls=has_calls)}
+
+
+def usage(done: Done) -> dict[str, Any]:
+    """The whole `usage`; a prompt's length is `input_tokens` and `cache_read_input_tokens` together, as Anthropic counts."""
+    counted = done.usage
+    return {
+        "input_tokens": counted.prompt_tokens - counted.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": counted.cached_tokens,
+        "output_tokens": counted.completion_tokens,
+    }
+
+
+def message_start(head: MessageHead) -> bytes:
+    """The first event. How much of the prompt the cache has is not known yet, and told with the last."""
+    counted = {"input_tokens": head.prompt_tokens, "cache_read_input_tokens": None, "output_tokens": 0}
+    return _event("message_start", message=head.reply([], counted))
+
+
+class MessageEvents:
+    """The events of a streamed message between the first and the last, made as text comes."""
+
+    def __init__(self, head: MessageHead) -> None:
+        self._head = head
+        self._reader = None if head.new_reader is None else head.new_reader()
+        self._index = -1
+        """Of the block that began last."""
+        self._open: str | None = None
+        """Type of the block that is open."""
+        self._has_calls = False
+
+    def take(self, text: str) -> Iterator[bytes]:
+        """What is certain now, perhaps nothing."""
+        return self._made_of([text] if self._reader is None else self._reader.feed(text))
+
+    def end(self, done: Done, stop_text: str | None) -> Iterator[bytes]:
+        """What was held back, and the end."""
+        if self._reader is not None:
+            yield from self._made_of(self._reader.finish(is_cut=_is_cut(done), is_forced=self._head.is_forced))
+        yield from self._close()
+        yield _event("message_delta", delta=_end(done, stop_text, has_calls=self._has_calls), usage=usage(done))
+        yield _event("message_stop")
+
+    def _made_of(self, parts: Sequence[Part]) -> Iterator[bytes]:
+        for part in parts:
+            if isinstance(part, CallStart):
+                yield from self._close()
+                self._has_calls = True
+                yield self._begin("tool_use", id=new_id("toolu"), name=part.name, input={})
+            elif not isinstance(part, str):
+                yield self._delta({"type": "input_json_delta", "partial_json": part.text})
+            elif part:
+                if self._open != "text":
+                    yield from self._close()
+                    yield self._begin("text", text="")
+                yield self._delta({"type": "text_delta", "text": part})
+
+    def _begin(self, kind: str, **block: Any) -> bytes:
+        self._index += 1
+        self._open = kind
+        return _event("content_block_start", index=self._index, content_block={"type": kind, **block})
+
+    def _delta(self, delta: dict[str, Any]) -> bytes:
+        return _event("content_block_delta", index=self._index, delta=delta)
+
+    def _close(self) -> Iterator[bytes]:
+        if self._open is not None:
+            self._open = None
+            yield _event("content_block_stop", index=self._index)
+
+
+def error_event(body: dict[str, Any]) -> bytes:
+    """An error in the middle of a stream, its last event."""
+    return b"event: error\ndata: " + encode(body) + b"\n\n"
+
+
+def _event(kind: str, **data: Any) -> bytes:
+    return f"event: {kind}\ndata: ".encode() + encode({"type": kind, **data}) + b"\n\n"
+
+
+def _is_cut(done: Done) -> bool:
+    return done.finish_reason is FinishReason.LENGTH
+
+
+def _end(done: Done, stop_text: str | None, *, has_calls: bool) -> dict[str, Any]:
+    if _is_cut(done):
+        reason = "max_tokens"
+    elif stop_text is not None:
+        reason = "stop_sequence"
+    else:
+        reason = "tool_use" if has_calls else "end_turn"
+    return {"stop_reason": reason, "stop_sequence": stop_text}
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    """The arguments; empty where the answer was cut before they were whole, which its `stop_reason` says."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,100 @@
+"""Anthropic's `/v1/messages` and `/v1/messages/count_tokens`.
+
+Thin: a request becomes a `Generate`, its events become Anthropic's JSON, whole or as server-sent events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Any
+
+from quart import jsonify, request
+from quart_trio import QuartTrio
+
+from actors.inference.messages import GenerationRefused, MeasurePrompt, PromptSize
+from actors.rest.anthropic.errors import anthropic_error
+from actors.rest.anthropic.replies import (
+    PING,
+    MessageEvents,
+    MessageHead,
+    error_event,
+    message,
+    message_start,
+    new_id,
+)
+from actors.rest.anthropic.requests import MessagesRequest, check_version, generate_from, read_messages_request
+from actors.rest.event_stream import event_stream
+from actors.rest.generation_follower import START_SECONDS, GenerationFollower
+from actors.rest.loaded_model import loaded_model
+from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
+from actors.rest.openai.ignored import IgnoredFields
+from actors.rest.openai.tool_call_reader import ToolCallReader
+from actors.rest.problems import problem_of
+from actors.rest.rooms import Rooms, identity
+from protocol.json_text import parse_object
+
+__all__ = ["register_anthropic"]
+
+
+def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
+    """Register `/v1/messages` and `/v1/messages/count_tokens`."""
+    ignored_fields = IgnoredFields(app)
+
+    async def read(*, needs_length: bool) -> MessagesRequest:
+        check_version(request.headers.get("anthropic-version"))
+        body = parse_object(await request.get_data(), any_integers=True, prefix="body")
+        wanted = read_messages_request(body, needs_length=needs_length)
+        ignored_fields.note((await identity(rooms)).client_id, wanted.ignored)
+        return wanted
+
+    @app.post("/v1/messages")
+    async def messages() -> Any:
+        wanted = await read(needs_length=True)
+        health = await loaded_model(rooms, wanted.plain.model, "body.model")
+        generate = generate_from(wanted, health.tool_call_format)
+        follower = GenerationFollower(rooms.inference)
+        started = await follower.start(await identity(rooms), generate, to_context_end=True)
+        names = wanted.callable_names
+        head = MessageHead(
+            id=new_id("msg"),
+            model=health.model,
+            prompt_tokens=started.prompt_tokens,
+            new_reader=partial(ToolCallReader, health.tool_call_format, names) if names else None,
+            is_forced=wanted.choice.must_call,
+        )
+        if wanted.plain.stream:
+            return event_stream(_stream(head, follower))
+        text, done = await follower.all_of_it()
+        return jsonify(message(head, text, done, follower.stop_text))
+
+    @app.post("/v1/messages/count_tokens")
+    async def count_tokens() -> Any:
+        wanted = await read(needs_length=False)
+        health = await loaded_model(rooms, wanted.plain.model, "body.model")
+        who = await identity(rooms)
+        measured: PromptSize = await rooms.inference.ask(
+            MeasurePrompt(generate_from(wanted, health.tool_call_format), client_id=who.client_id),
+            timeout=START_SECONDS,
+        )
+        return jsonify({"input_tokens": measured.prompt_tokens})
+
+
+async def _stream(head: MessageHead, follower: GenerationFollower) -> AsyncGenerator[bytes, None]:
+    """The answer as events. A stream that has begun ends with `message_stop` or with an error, never with silence."""
+    yield message_start(head)
+    events = MessageEvents(head)
+    try:
+        while (tokens := await follower.take_within(SIGN_OF_LIFE_SECONDS)) != []:
+            if tokens is None:
+                yield PING
+                continue
+            for event in events.take("".join(one.text for one in tokens)):
+                yield event
+    except GenerationRefused as refusal:
+        body, _ = anthropic_error(problem_of(refusal.code, refusal.message, field=refusal.field))
+        yield error_event(body)
+        return
+    assert follower.done is not None
+    for event in events.end(follower.done, follower.stop_text):
+        yield event

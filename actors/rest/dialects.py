@@ -1,0 +1,92 @@
+"""Whose error shape a request is answered in, by its path: one table for every layer that may refuse it.
+
+A head that cannot be read, a token that ends in the middle of a stream and a field that is wrong are refused in three
+different places; a client of some API parses all of them the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from actors.rest.anthropic import errors as anthropic
+from actors.rest.openai import errors as openai
+from protocol.codec import encode
+
+__all__ = ["Dialect", "dialect_of", "register_dialects"]
+
+NO_ROUTE = 404
+_PROBLEM = "application/problem+json"
+
+
+@frozen(kw_only=True)
+class Dialect:
+    """How one API tells its clients of errors."""
+
+    error: Callable[[dict[str, Any]], tuple[dict[str, Any], int]]
+    """Body and HTTP status of a problem (RFC 9457) as `problems.problem` makes it."""
+    no_such_route: Callable[[dict[str, Any], str, str], dict[str, Any]]
+    """The problem of a method and a path that lead nowhere."""
+    in_stream: Callable[[bytes], bytes]
+    """An error's body as the last part of a stream that has begun."""
+
+
+def _as_data(body: bytes) -> bytes:
+    return b"data: " + body + b"\n\n"
+
+
+def _as_error_event(body: bytes) -> bytes:
+    return b"event: error\ndata: " + body + b"\n\n"
+
+
+OPENAI = Dialect(error=openai.openai_error, no_such_route=openai.no_such_route, in_stream=_as_data)
+ANTHROPIC = Dialect(error=anthropic.anthropic_error, no_such_route=anthropic.no_such_route, in_stream=_as_error_event)
+
+
+def dialect_of(path: str, *, has_anthropic_version: bool = False) -> Dialect | None:
+    """The dialect of a path; None for this server's own routes.
+
+    Anthropic's clients also list models at `/v1/models`, and say with each request which version of the API they speak.
+    """
+    if _is_at(path, "/v1/messages") or (has_anthropic_version and _is_at(path, "/v1/models")):
+        return ANTHROPIC
+    if path.startswith("/v1/"):
+        return OPENAI
+    return None
+
+
+def _is_at(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def dialect_of_head(path: str, headers: Mapping[bytes, bytes]) -> Dialect | None:
+    """The same of a request that never became one of the framework's; names of ``headers`` are in lower case."""
+    return dialect_of(path, has_anthropic_version=b"anthropic-version" in headers)
+
+
+def register_dialects(app: QuartTrio) -> None:
+    """Give every problem of these APIs' paths the shape that their clients read."""
+
+    @app.after_request
+    async def take_shape(response: Response) -> Response:
+        dialect = dialect_of(request.path, has_anthropic_version="anthropic-version" in request.headers)
+        if dialect is None:
+            return response
+        if dialect is ANTHROPIC:
+            # Anthropic's name of it, which their clients show with every error.
+            response.headers["request-id"] = str(request.scope["state"].get("request_id", ""))
+        if response.content_type != _PROBLEM:
+            return response
+        problem = json.loads(await response.get_data())
+        if response.status_code == NO_ROUTE and request.url_rule is None:
+            problem = dialect.no_such_route(problem, request.method, request.path)
+        body, status = dialect.error(problem)
+        response.set_data(encode(body))
+        response.status_code = status
+        response.content_type = "application/json"
+        return response

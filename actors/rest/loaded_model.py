@@ -1,0 +1,22 @@
+"""The model that answers, by the name that a request says."""
+
+from __future__ import annotations
+
+from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.refusals import CommandRefused
+from actors.rest.rooms import Rooms
+from protocol.errors import ErrorCode
+
+__all__ = ["HEALTH_SECONDS", "loaded_model"]
+
+HEALTH_SECONDS = 1.0
+
+
+async def loaded_model(rooms: Rooms, wanted: str, field: str) -> EngineHealth:
+    """The engine in use, where ``wanted`` is its model. Raises `CommandRefused` of `field` for another."""
+    health: EngineHealth = await rooms.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
+    if wanted != health.model:
+        raise CommandRefused(
+            ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not loaded, {health.model!r} is", field=field
+        )
+    return health
