@@ -32,7 +32,7 @@ def memory_problem() -> str | None:
     if left is not None and left < LEAST_GROUP_BYTES:
         return f"{max(0, left) // MEBIBYTE} MiB are left under the memory limit of this control group"
     if _shortages and time.monotonic() - _shortages[0] < REMEMBERED_SECONDS:
-        return "a request was given up for want of memory within the last ten seconds"
+        return "a request was abandoned because memory was short within the last ten seconds"
     return None
 
 

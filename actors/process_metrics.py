@@ -19,6 +19,6 @@ class ProcessMetrics(Collector):
         """Measure now."""
         yield CounterMetricFamily(
             "leanvibe_log_lines_dropped",
-            "Lines of the log that nobody read in time, or that could not be written",
+            "Log lines that were not read in time or could not be written",
             value=lines_dropped(),
         )

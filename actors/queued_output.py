@@ -194,7 +194,7 @@ def _wait_for_room(descriptor: int) -> None:
 
 
 def _notice(lines: int, *, is_terminal: bool) -> bytes:
-    event = f"{lines} lines of the log were dropped, because nobody read them in time or they could not be written"
+    event = f"{lines} lines of the log were dropped, because they were not read in time or could not be written"
     if is_terminal:
         return f"{event}\n".encode()
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")

@@ -128,7 +128,7 @@ class LoopWatchdog(trio.abc.Instrument):
             holder = self.unresponsive()  # takes note of whoever it finds
             if holder is not None and step is not self._warned:
                 self._warned = step
-                _log.warning("%s has held the loop for %.1f s, so nobody is answered", holder, age)
+                _log.warning("%s has held the loop for %.1f s, so no request is answered", holder, age)
             if age >= self.slow_seconds and step is not self._reported:
                 frame = sys._current_frames().get(self._loop_thread)
                 if frame is None or self._step is not step:

@@ -81,6 +81,12 @@ def test_readme_can_be_read_in_five_minutes() -> None:
     assert (TOP / "README.md").stat().st_size <= README_BYTES
 
 
+def test_the_site_has_every_page_of_docs_and_no_other() -> None:
+    """MkDocs says so too, where it is installed."""
+    nav = re.findall(r"^ +- ([\w/-]+\.md)$", (TOP / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(nav) == sorted(path.relative_to(TOP / "docs").as_posix() for path in (TOP / "docs").rglob("*.md"))
+
+
 def test_a_wrong_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("# Title\n")

@@ -82,7 +82,7 @@ def query_problem(query: str) -> str | None:
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name.lower() in TOKEN_PARAMETERS or _LOOKS_LIKE_A_TOKEN.search(name + value):
             return (
-                "a token does not belong into an address; send it in the header `Authorization: Bearer …`, or over "
+                "a token does not belong in an address; send it in the header `Authorization: Bearer …`, or over "
                 "the WebSocket in the field `token` of hello; a token that was in an address should be revoked"
             )
     return None

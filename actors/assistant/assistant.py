@@ -379,7 +379,7 @@ class Assistant(Actor[AssistantMessage]):
         try:
             self._inference.tell_nowait(CancelGeneration(stream))
         except MailboxFull:
-            _log.warning("an answer that nobody wants goes on", stream=stream)
+            _log.warning("an answer without a subscriber goes on", stream=stream)
 
     def _forget(self, stream: str) -> None:
         self._running.pop(stream, None)

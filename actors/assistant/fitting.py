@@ -143,6 +143,6 @@ def shrink(draft: Draft, prompt_tokens: int, room_tokens: int, context_tokens: i
     raise CommandRefused(
         ErrorCode.CONTEXT_LENGTH_EXCEEDED,
         f"the prompt has {prompt_tokens} tokens and nothing in it can be left out; the model's context holds "
-        f"{context_tokens}, of which {context_tokens - room_tokens} are for the answer",
+        f"{context_tokens}, including {context_tokens - room_tokens} for the answer",
         field=field_name,
     )

@@ -33,9 +33,11 @@ INTERRUPTED = 130
 @click.argument("words", nargs=-1, metavar="QUESTION")
 @data_dir_option
 @click.option("--url", help="WebSocket address of a server elsewhere; its token is taken from LEANVIBE_TOKEN.")
-@click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Whom to believe at a wss address, PEM.")
-@click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started where none runs.")
-@click.option("--model", help="For the server that is started where none runs.")
+@click.option(
+    "--ca", type=click.Path(path_type=Path, dir_okay=False), help="Certificates to trust at a wss address, PEM."
+)
+@click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started if none is running.")
+@click.option("--model", help="For the server that is started if none is running.")
 @answer_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the whole answer.")
 def ask(

@@ -32,7 +32,7 @@ __all__ = ["chat"]
 
 @click.command()
 @data_dir_option
-@click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started where none runs.")
+@click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started if none is running.")
 @answer_options
 @click.option("--conversation", help="Go on with a stored conversation; by default a new one begins.")
 def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **options: Any) -> None:

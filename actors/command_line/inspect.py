@@ -157,7 +157,7 @@ def _say(answer: dict[str, Any], words_of_it: str, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 def dead_letters(settings: Any, payload: bool, as_json: bool) -> None:
-    """Messages that nobody handled."""
+    """Messages that were not handled."""
     answer = _one(settings, {"command": "dead_letters", "payload": payload})
     if as_json:
         print_json(answer)

@@ -42,7 +42,7 @@ _COLOURS = {"critical": "bold red", "high": "yellow", "medium": "default", "low"
 @client_option
 @click.pass_context
 def notify(context: click.Context, data_dir: Path | None, client_id: str | None) -> None:
-    """Hear of what happens, read what was told, and choose what to be told of."""
+    """Read and send notifications, and set preferences and devices."""
     context.obj = (settings_from(data_dir=data_dir), client_id or client_name_default())
 
 
@@ -128,7 +128,7 @@ def _print(notification: Notification, *, as_json: bool) -> None:
 
 
 @notify.command(name="list")
-@click.option("--unread", is_flag=True, help="Only those that nobody has read.")
+@click.option("--unread", is_flag=True, help="Only unread ones.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--cursor", help="The next page, as the last one named it.")
 @click.option("--json", "as_json", is_flag=True)
@@ -259,7 +259,7 @@ def devices(
 @notify.command()
 @click.option("--device", help="Those of a registered device; by default the client's.")
 @click.option("--min-priority", type=click.Choice([one.value for one in Priority]))
-@click.option("--quiet", metavar="22:00-07:00", help="Hours in which only `critical` is told; `off` ends them.")
+@click.option("--quiet", metavar="22:00-07:00", help="Hours in which only `critical` ones are sent; `off` ends them.")
 @click.option("--timezone", help="Of the quiet hours, as Europe/Berlin.")
 @click.option("--rate", metavar="COUNT/SECONDS", help="Most in a time; the rest comes as a digest; `off` ends it.")
 @click.option("--ai/--no-ai", default=None, help="Whether to tell what the assistant did.")

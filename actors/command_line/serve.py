@@ -172,7 +172,7 @@ def _look_into_database(settings: Settings, url: URL, read_only: str | None) -> 
         )
     if settings.tls_certificate is None:
         print_line(
-            f"WARNING: {settings.host} is reached from other machines without TLS: whoever sits between reads every "
+            f"WARNING: {settings.host} is reached from other machines without TLS: anyone in between can read every "
             "word and every token. Set tls_certificate and tls_key.",
             style="red",
             err=True,

@@ -42,7 +42,7 @@ _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 @data_dir_option
 @click.pass_context
 def token(context: click.Context, data_dir: Path | None) -> None:
-    """Say who may enter.
+    """Control access.
 
     Without tokens the server takes everything that comes from this machine, and nothing from elsewhere. As soon as
     there is one token, each request and connection needs one.

@@ -210,7 +210,7 @@ class ModelSwitch:
     def unload_idle(self) -> None:
         """Nothing has run for long enough: end the engine of the model in use."""
         if self.current.state == "ready" and self._change is None and not self._retiring:
-            _log.info("model unloaded for want of use", model=self.current.model.name)
+            _log.info("idle model unloaded", model=self.current.model.name)
             self._unload_current()
 
     async def load(self, name: str) -> ModelChanged:
@@ -476,13 +476,13 @@ class ModelSwitch:
 
     def _refusal_of_text(self, model: ServableModel, error: Exception) -> ModelRefused:
         return ModelRefused(
-            ErrorCode.MODEL_UNAVAILABLE, f"{model.name} cannot be loaded: {error}; {self.in_use.name} serves on"
+            ErrorCode.MODEL_UNAVAILABLE, f"{model.name} cannot be loaded: {error}; {self.in_use.name} stays active"
         )
 
     def _refusal(self, candidate: Scheduler, problem: str, serving: str) -> ModelRefused:
         reason = problem.removeprefix("failed: ")
         return ModelRefused(
-            ErrorCode.MODEL_UNAVAILABLE, f"{candidate.model.name} cannot be loaded: {reason}; {serving} serves on"
+            ErrorCode.MODEL_UNAVAILABLE, f"{candidate.model.name} cannot be loaded: {reason}; {serving} stays active"
         )
 
     def _is_current(self, model: ServableModel) -> bool:

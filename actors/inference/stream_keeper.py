@@ -48,7 +48,7 @@ _log = structlog.get_logger("inference")
 LOAD_ATTEMPTS = 10
 LOAD_PAUSE_SECONDS = 0.5
 ABANDONED = "the last follower left"
-EXPIRED = "nobody came back for it"
+EXPIRED = "its last subscriber did not come back"
 FAULTS_OF_OURS = frozenset({DownReason.CRASHED, DownReason.CANCELLED})
 """Ends of a follower that its client has not brought about."""
 
@@ -147,7 +147,7 @@ class StreamKeeper:
         if stream is None or request.resume is None:
             return None
         if request.epoch not in (None, stream.epoch):
-            raise GenerationRefused(ErrorCode.UNAVAILABLE, "the stream began anew meanwhile; resume it")
+            raise GenerationRefused(ErrorCode.UNAVAILABLE, "the stream was restarted meanwhile; resume it")
         return self._as_started(stream, prompt_tokens=0, is_repeat=True)
 
     @property

@@ -97,7 +97,7 @@ def _problem_of(connection: Connection, revision: str) -> str | None:
     if not revision:
         ours = sorted(COLUMNS.keys() & set(inspect(connection).get_table_names()))
         return f"has the table {ours[0]} and says nothing of its revision" if ours else None
-    return None if revision in known else f"is of the revision {revision!r}, of which this program knows nothing"
+    return None if revision in known else f"is of the revision {revision!r}, which this program does not know"
 
 
 def _make_file(path: Path) -> None:

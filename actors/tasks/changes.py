@@ -114,7 +114,7 @@ def change_task(connection: Connection, asked: Asked[TaskUpdate], journal: Journ
         states = _known_dependencies(connection, asked, after.dependencies)
         cycle = find_cycle(after.id, after.dependencies, lambda some: dependency_edges(connection, some))
         if cycle is not None:
-            raise conflict(asked, "dependencies", f"they go round in a circle: {' → '.join(cycle)}", before.task)
+            raise conflict(asked, "dependencies", f"they form a cycle: {' → '.join(cycle)}", before.task)
         after = evolve(after, is_blocked=is_blocked(states))
     if after == before.task:
         return before.task

@@ -127,7 +127,7 @@ def position_beside(
         if len(key) <= LONGEST:
             return key
         _deal_out(connection, column, anchor, journal, moved)
-    raise AssertionError("keys that were dealt out anew leave room")
+    raise AssertionError("keys that were dealt out again leave room")
 
 
 def _deal_out(connection: Connection, column: Column, anchor: Row[Any, Any], journal: Journal, moved: str) -> None:

@@ -137,7 +137,7 @@ async def test_md3_a_failed_load_leaves_the_first_serving_and_says_why() -> None
         assert refused.code is ErrorCode.MODEL_UNAVAILABLE
         assert "other cannot be loaded" in refused.message
         assert "PlannedFault" in refused.message
-        assert "mock serves on" in refused.message
+        assert "mock stays active" in refused.message
         assert await who(room) == "mock"
         assert await room.answer(running) == counted(40)
         assert await room.worker_pid() == first
@@ -256,7 +256,7 @@ async def test_md7_a_load_that_fails_after_the_drain_brings_the_first_back_to_an
             assert await room.answer(stream) == "mock"
         await room.until_health(lambda one: one.state == "ready" and one.model == "mock")
         assert await who(room) == "mock"
-        assert "mock serves on" in refusals[0].message
+        assert "mock stays active" in refusals[0].message
 
 
 async def test_md7_who_waited_and_is_moved_may_still_be_cancelled() -> None:

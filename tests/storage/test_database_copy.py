@@ -147,7 +147,7 @@ def test_a_copy_that_is_damaged_stops_the_migration(tmp_path: Path) -> None:
         ("ALTER TABLE tasks RENAME COLUMN title TO name", "table tasks has an unknown column name"),
         ("DELETE FROM alembic_version", "says nothing of its revision"),
         ("DROP TABLE alembic_version", "says nothing of its revision"),
-        ("UPDATE alembic_version SET version_num = '0000'", "revision '0000', of which this program knows nothing"),
+        ("UPDATE alembic_version SET version_num = '0000'", "revision '0000', which this program does not know"),
         ("UPDATE alembic_version SET version_num = '0001'", "already exists"),
     ],
 )

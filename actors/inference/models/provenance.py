@@ -173,7 +173,9 @@ def source_check(name: str, provenance: Provenance, detail: str) -> Check:
         f"if you trust these files, record them as they are with `leanvibe model verify {name} --accept`; "
         "until then the model is served as unverified"
     )
-    return Check(name="source", passed=False, detail=f"{detail}; nobody vouches for the content", action=action)
+    return Check(
+        name="source", passed=False, detail=f"{detail}; the content has no reference to compare with", action=action
+    )
 
 
 def _source_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -101,7 +101,7 @@ def load_stepper(
         )
     if served < positions:
         warnings.append(
-            f"served up to {served:,} of {positions:,} tokens: beyond, its positions are measured anew; the setting "
+            f"served up to {served:,} of {positions:,} tokens: beyond, its positions need other factors; the setting "
             "long_context serves them all"
         )
     if long_checks:
