@@ -25,6 +25,7 @@ from actors.inference.worker.prefill_groups import Waiting, read_together
 from actors.inference.worker.prefix_cache import PrefixCache
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.sampler import check_token_ids, sample
+from actors.inference.worker.shared_prompts import copied_prompt, one_of_each, shared_length
 from actors.inference.worker.stepper import Emitted, Row, RowFailure, StepResult
 from actors.inference.worker.thread_ladder import ThreadLadder
 
@@ -219,18 +220,35 @@ class MlxStepper:
     def _begin_prefill(self, result: StepResult) -> None:
         """Take the next prompt, and beside it others that have about as much to read, each after what is kept of it."""
         looked_at = [self._waiting.popleft() for _ in range(min(LOOKED_AT, len(self._waiting)))]
-        group = read_together([Waiting(len(row_ids(row)), self._known(row)) for row in looked_at])
-        rows = [looked_at[index] for index in group]
-        left = set(range(len(looked_at))) - set(group)
+        known = [self._known(row) for row in looked_at]
+        readable = one_of_each(looked_at, known)
+        group = read_together([Waiting(row_length(looked_at[index]), known[index]) for index in readable])
+        chosen = {readable[index] for index in group}
+        rows = [looked_at[index] for index in sorted(chosen)]
+        left = set(range(len(looked_at))) - chosen
         self._waiting.extendleft(looked_at[index] for index in sorted(left, reverse=True))
-        kept = [self._kept.find(row.domain, row_ids(row)) if self._keeps_prefixes else None for row in rows]
+        kept = self._kept_of(rows)
         self._prefill = begin_prefill(rows, kept, self._layers)
         if hasattr(self._model, "reserve"):
             self._model.reserve(self._prefill.cache, len(rows), self._prefill.columns)
         result.cached.extend((row.row, known) for row, known in zip(rows, self._prefill.known, strict=True) if known)
 
     def _known(self, row: Row) -> int:
-        return self._kept.known(row.domain, row_ids(row)) if self._keeps_prefixes else 0
+        kept = self._kept.known(row.domain, row_ids(row)) if self._keeps_prefixes else 0
+        return max(kept, shared_length(row, self._rows))
+
+    def _kept_of(self, rows: list[Row]) -> list[mx.array | None]:
+        """What is there of each row: of a row of the batch with its prompt, or of what was kept, whichever is longer."""
+        copies: dict[bytes, mx.array | None] = {}
+        kept: list[mx.array | None] = []
+        for row in rows:
+            found = self._kept.find(row.domain, row_ids(row)) if self._keeps_prefixes else None
+            if shared_length(row, self._rows) > (0 if found is None else found.shape[2]):
+                if row.prompt_key not in copies:
+                    copies[row.prompt_key] = copied_prompt(row, self._rows, self._cache)
+                found = copies[row.prompt_key]
+            kept.append(found)
+        return kept
 
     def _chunk(self, prefill: Prefill, result: StepResult, *, decoding_rows: int) -> mx.array:
         """The tokens (rows, length) that this step reads, by now taken as read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from typing import Any, Protocol
 
 from attrs import define, field, frozen
@@ -33,6 +34,11 @@ class Row:
     """What its calls of tools must follow."""
     alternatives: int | None = None
     """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
+    prompt_key: bytes = field(init=False, repr=False, eq=False)
+    """Equal for rows of one domain with the same prompt, and for no others."""
+
+    def __attrs_post_init__(self) -> None:
+        self.prompt_key = array("q", self.prompt_ids).tobytes() + self.domain.encode()
 
     @property
     def must_be_prepared(self) -> bool:
