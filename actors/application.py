@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from actors.access.access import Access
 from actors.assistant.assistant import Assistant
 from actors.connections.connection import Connection, ConnectionRooms
-from actors.connections.directory import Directory
 from actors.connections.listener import Listener
+from actors.connections.registry import ConnectionRegistry
 from actors.inference.engine import Engine
 from actors.inference.inference import Inference
 from actors.inference.metrics import InferenceMetrics
@@ -96,7 +96,7 @@ def make_tree(
     has_spare = settings.spare_worker == "on" or (settings.spare_worker == "auto" and settings.engine == "mlx")
     spare = system.reference("inference/spare") if has_spare else None
     sockets = system.dynamic("connections/sockets")
-    directory = system.reference("connections/directory")
+    connection_registry = system.reference("connections/registry")
     url = database_url(settings.database, settings.data_dir)
     rooms = Rooms(
         access=access,
@@ -105,7 +105,7 @@ def make_tree(
         assistant=system.reference("assistant"),
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/planner"),
-        directory=directory,
+        connection_registry=connection_registry,
         answer_defaults=answer_defaults(settings),
     )
     registry = CollectorRegistry()
@@ -120,7 +120,7 @@ def make_tree(
     connection_rooms = ConnectionRooms(
         access=access,
         inference=inference,
-        directory=directory,
+        registry=connection_registry,
         log=event_log(storage, rooms.notifications),
         routes=command_routes(rooms),
     )
@@ -142,7 +142,7 @@ def make_tree(
                 id="storage",
                 start=SupervisorSpec(
                     children=(
-                        ChildSpec(id="relay", start=lambda: Relay(directory, rooms.notifications)),
+                        ChildSpec(id="relay", start=lambda: Relay(connection_registry, rooms.notifications)),
                         ChildSpec(
                             id="writer",
                             start=lambda: (
@@ -194,8 +194,8 @@ def make_tree(
                 start=SupervisorSpec(
                     children=(
                         ChildSpec(
-                            id="directory",
-                            start=lambda: Directory(
+                            id="registry",
+                            start=lambda: ConnectionRegistry(
                                 storage, inference, connections_per_client=settings.connections_per_client
                             ),
                         ),

@@ -18,8 +18,8 @@ from actors.assistant import store as assistant_store
 from actors.assistant import tables as assistant_tables
 from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
 from actors.connections import tables as connection_tables
-from actors.connections.client_stream import EventLog
 from actors.connections.connection import ConnectionSettings
+from actors.connections.event_log_reader import EventLog
 from actors.connections.routes import CommandRoute, StreamRoute, generation_route
 from actors.connections.store import OPERATIONS as CONNECTIONS_OPERATIONS
 from actors.connections.store import QUERIES as CONNECTIONS_QUERIES

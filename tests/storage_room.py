@@ -26,7 +26,7 @@ class StorageRoom:
 
     system: ActorSystem
     storage: Storage
-    directory: Probe
+    registry: Probe
     """Stands for the directory of connections: collects what the relay publishes."""
     planner: Probe
     """Stands for the planner of notifications."""
@@ -43,7 +43,7 @@ async def storage_room(
     children: Callable[[ActorSystem, Storage], Iterable[ChildSpec]] = lambda *_: (),
 ) -> AsyncIterator[StorageRoom]:
     """Run storage for a block, with ``children`` started after it (a room under test)."""
-    directory, planner = Probe(), Probe()
+    registry, planner = Probe(), Probe()
     settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook, holder=holder)
     all_queries = (*LOG_QUERIES, *queries)
 
@@ -51,9 +51,9 @@ async def storage_room(
         relay = system.reference("relay")
         return SupervisorSpec(
             children=(
-                ChildSpec(id="directory", start=directory.start),
+                ChildSpec(id="registry", start=registry.start),
                 ChildSpec(id="planner", start=planner.start),
-                ChildSpec(id="relay", start=lambda: Relay(system.reference("directory"), system.reference("planner"))),
+                ChildSpec(id="relay", start=lambda: Relay(system.reference("registry"), system.reference("planner"))),
                 ChildSpec(id="writer", start=lambda: Writer(settings, relay)),
                 ChildSpec(id="readers", start=lambda: Readers(url, all_queries)),
                 *children(system, Storage(system.reference("writer"), system.reference("readers"))),
@@ -61,4 +61,4 @@ async def storage_room(
         )
 
     async with running(tree) as system:
-        yield StorageRoom(system, Storage(system.reference("writer"), system.reference("readers")), directory, planner)
+        yield StorageRoom(system, Storage(system.reference("writer"), system.reference("readers")), registry, planner)

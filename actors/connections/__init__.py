@@ -1,1 +1,1 @@
-"""WebSocket connections: a listener, and one actor per socket with its outbox and its single writer."""
+"""WebSocket connections: a listener, and one actor per socket with its send queue and its single writer."""

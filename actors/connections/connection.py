@@ -14,30 +14,30 @@ from attrs import frozen
 
 import protocol
 from actors.access.messages import CheckDoor, EntryRefused, Identity, IdentityWithdrawn
-from actors.connections import life_signs
-from actors.connections.answers import Answers
-from actors.connections.client_stream import CLIENT_STREAM, ClientStream, EventLog
-from actors.connections.entry import enter, enter_again
+from actors.connections import keepalive
+from actors.connections.authentication import authenticate, reauthenticate
+from actors.connections.command_reader import CommandReader, ConnectionLoad
+from actors.connections.event_log_reader import CLIENT_STREAM, EventLog, EventLogReader
+from actors.connections.generation_streams import SNAPSHOT_BYTES, GenerationStreams
 from actors.connections.handshake import Offer, Refusal
-from actors.connections.intake import Intake, Load
-from actors.connections.life_signs import LifeSigns
-from actors.connections.link import Link
+from actors.connections.keepalive import Keepalive
 from actors.connections.messages import (
     ChangeSubscription,
-    CheckSilence,
+    CheckKeepalive,
     ClientEvents,
     Displaced,
-    Enter,
-    Entered,
     GoAway,
-    LookAtLog,
-    LookLater,
+    Join,
+    Joined,
+    ReadLog,
+    ScheduleKeepalive,
     StateChanged,
     SubscriptionChanged,
 )
 from actors.connections.replay import Replayer
+from actors.connections.replies import Replies
 from actors.connections.routes import CommandRoute, StreamRoute
-from actors.connections.streams_followed import SNAPSHOT_BYTES, StreamsFollowed
+from actors.connections.transport import WebSocketTransport
 from actors.inference.messages import (
     CancelGeneration,
     DescribeEngine,
@@ -85,7 +85,7 @@ class ConnectionRooms:
 
     access: ActorRef[Any]
     inference: ActorRef[Any]
-    directory: ActorRef[Any]
+    registry: ActorRef[Any]
     log: EventLog
     routes: Mapping[type, CommandRoute | StreamRoute]
     """By wire class of the command."""
@@ -93,10 +93,10 @@ class ConnectionRooms:
 
 ConnectionMessage = (
     GenerationEvent
-    | CheckSilence
+    | CheckKeepalive
     | IdentityWithdrawn
     | ClientEvents
-    | LookAtLog
+    | ReadLog
     | StateChanged
     | SubscriptionChanged
     | Displaced
@@ -122,19 +122,19 @@ class Connection(Actor[ConnectionMessage]):
         self._name = name
         self._settings = settings
         self._rooms = rooms
-        self._link = Link(name, stream, self._spawn, self._detach_streams)
-        self._life_signs = LifeSigns(self._link)
-        self._answers = Answers(self._link)
-        self._intake = Intake(self._link, self._answers, settings.limits)
-        self._replayer = Replayer(self._link, self._spawn)
-        self._streams = StreamsFollowed(
-            self._link,
+        self._transport = WebSocketTransport(name, stream, self._spawn, self._detach_streams)
+        self._keepalive = Keepalive(self._transport)
+        self._replies = Replies(self._transport)
+        self._command_reader = CommandReader(self._transport, self._replies, settings.limits)
+        self._replayer = Replayer(self._transport, self._spawn)
+        self._streams = GenerationStreams(
+            self._transport,
             self._replayer,
             rooms.inference,
             lambda: self.context.self_ref,
             lambda: self.context.monitor(rooms.inference),
         )
-        self._client = ClientStream(self._link, self._replayer, rooms.log, self._spawn)
+        self._event_log = EventLogReader(self._transport, self._replayer, rooms.log, self._spawn)
         self._hello: Hello | None = None
         self._greeting: trio.CancelScope | None = None
         self._identity: Identity | None = None
@@ -152,25 +152,25 @@ class Connection(Actor[ConnectionMessage]):
     async def handle(self, message: ConnectionMessage) -> None:
         match message:
             case ClientEvents(events):
-                self._client.take(events)
+                self._event_log.take(events)
             case StateChanged():
                 if self._hello is not None:
-                    self._link.put(self._link.outbox.put_state, message.kind, message.time, message.data)
-            case CheckSilence():
+                    self._transport.put(self._transport.send_queue.put_state, message.kind, message.time, message.data)
+            case CheckKeepalive():
                 self._check_silence()
-            case LookAtLog():
-                self._client.look()
+            case ReadLog():
+                self._event_log.poll()
             case SubscriptionChanged(subscription):
-                self._client.subscribe(subscription)
+                self._event_log.subscribe(subscription)
             case GoAway(retry_after_ms):
                 data = unstructure(GoingAway(retry_after_ms))
-                self._link.send({"type": "going_away", "time": wire_time(), "data": data})
+                self._transport.send({"type": "going_away", "time": wire_time(), "data": data})
             case Displaced():
                 self.context.spawn(self._make_way)
             case IdentityWithdrawn(reason):
                 # What waits was for somebody who may not read it any more.
-                self._link.drop_all()
-                self._link.close_soon(CloseCode.UNAUTHORIZED, reason)
+                self._transport.drop_all()
+                self._transport.close_soon(CloseCode.UNAUTHORIZED, reason)
             case _:
                 self._streams.take(message)
 
@@ -182,16 +182,16 @@ class Connection(Actor[ConnectionMessage]):
         elif self._hello is None:
             return
         elif down.path == self._rooms.access.path:
-            self.context.spawn(self._show_token_again, self._hello)
-        elif down.path == self._rooms.directory.path:
-            self.context.spawn(self._enter_directory_again, self._hello)
+            self.context.spawn(self._reauthenticate, self._hello)
+        elif down.path == self._rooms.registry.path:
+            self.context.spawn(self._rejoin_registry, self._hello)
 
     async def stopping(self) -> None:
         """Close in order: what is queued first, then the close frame."""
-        await self._client.store_acknowledged()
+        await self._event_log.store_acknowledged()
         self._streams.end_all()
-        self._link.close_soon(CloseCode.RESTARTING, "the server restarts")
-        await self._link.close_in_order()
+        self._transport.close_soon(CloseCode.RESTARTING, "the server restarts")
+        await self._transport.close_in_order()
 
     def snapshot(self) -> dict[str, object]:
         """Counts and the client's name."""
@@ -199,16 +199,16 @@ class Connection(Actor[ConnectionMessage]):
             "client_id": None if self._hello is None else self._hello.client_id,
             "streams": len(self._streams),
             "commands_in_flight": self._in_flight,
-            "outbox_events": len(self._link.outbox),
-            "outbox_bytes": self._link.outbox.bytes,
-            "outbox_answer_bytes": self._link.outbox.answer_bytes,
+            "send_queue_events": len(self._transport.send_queue),
+            "send_queue_bytes": self._transport.send_queue.bytes,
+            "send_queue_reply_bytes": self._transport.send_queue.reply_bytes,
         }
 
     # --- the socket -------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         try:
-            await self._link.serve(self._accept, self._opened, self._take_frame)
+            await self._transport.serve(self._accept, self._opened, self._take_frame)
         finally:
             self._passed()
             self.context.stop()
@@ -234,9 +234,9 @@ class Connection(Actor[ConnectionMessage]):
         return protocol.SUBPROTOCOL
 
     async def _make_way(self) -> None:
-        self._link.drop_all()
+        self._transport.drop_all()
         await self._detach_streams()
-        self._link.close_soon(CloseCode.DISPLACED, CLOSE_CODES[CloseCode.DISPLACED].meaning)
+        self._transport.close_soon(CloseCode.DISPLACED, CLOSE_CODES[CloseCode.DISPLACED].meaning)
 
     async def _detach_streams(self) -> None:
         """The server is about to cut this connection: what it follows goes on for whoever comes back for it."""
@@ -249,26 +249,26 @@ class Connection(Actor[ConnectionMessage]):
     async def _expect_hello(self) -> None:
         await trio.sleep(HELLO_SECONDS)
         if self._hello is None:
-            self._link.close_soon(CloseCode.TIMED_OUT, "no hello in time")
+            self._transport.close_soon(CloseCode.TIMED_OUT, "no hello in time")
 
     def _check_silence(self) -> None:
-        wait_seconds = self._life_signs.check(trio.current_time())
+        wait_seconds = self._keepalive.check(trio.current_time())
         if wait_seconds is None:
-            self._link.close_soon(CloseCode.TIMED_OUT, "no pong")
+            self._transport.close_soon(CloseCode.TIMED_OUT, "no pong")
         else:
-            self._rooms.directory.tell_nowait(LookLater(self.context.path, wait_seconds))
+            self._rooms.registry.tell_nowait(ScheduleKeepalive(self.context.path, wait_seconds))
 
     # --- commands ---------------------------------------------------------------------------------
 
     async def _take_frame(self, frame: str | bytes) -> None:
-        load = Load(is_greeted=self._hello is not None, in_flight=self._in_flight, streams=len(self._streams))
-        command = self._intake.read(frame, load)
+        load = ConnectionLoad(is_greeted=self._hello is not None, in_flight=self._in_flight, streams=len(self._streams))
+        command = self._command_reader.read(frame, load)
         if command is None:
             return
         match command.data:
             case Ack(stream=stream, seq=seq):
                 if stream == CLIENT_STREAM:
-                    self._client.acknowledge(seq)
+                    self._event_log.acknowledge(seq)
                 return
             case Hello():
                 self._welcomed = trio.Event()
@@ -285,7 +285,7 @@ class Connection(Actor[ConnectionMessage]):
         try:
             match command.data:
                 case Hello():
-                    await self._say_welcome(command.id, command.data)
+                    await self._send_welcome(command.id, command.data)
                 case Cancel(target):
                     await self._cancel(command.id, target)
                 case Resume():
@@ -295,7 +295,7 @@ class Connection(Actor[ConnectionMessage]):
                 case _:
                     await self._pass_to_room(command)
         except (CommandRefused, RuntimeFault) as error:
-            self._answers.failure(command.id, command.type, error)
+            self._replies.failure(command.id, command.type, error)
         finally:
             self._in_flight -= 1
             if isinstance(command.data, Hello) and self._welcomed is not None:
@@ -320,7 +320,7 @@ class Connection(Actor[ConnectionMessage]):
                 message = (
                     f"what became of a {command.type} is told by a resume of its stream; nothing was carried out now"
                 )
-                self._answers.error(command.id, ErrorCode.CONFLICT, message, field=ONLY_IF_KNOWN)
+                self._replies.error(command.id, ErrorCode.CONFLICT, message, field=ONLY_IF_KNOWN)
             case StreamRoute():
                 await self._start_stream(command, route, hello, key)
             case CommandRoute():
@@ -328,10 +328,10 @@ class Connection(Actor[ConnectionMessage]):
                     route.message(client_id=hello.client_id, device_id=hello.device_id, data=command.data, key=key),
                     timeout=route.timeout_seconds,
                 )
-                await self._answers.result(command.id, unstructure(value))
+                await self._replies.result(command.id, unstructure(value))
             case None:
                 message = f"{command.type} is not served here"
-                self._answers.error(command.id, ErrorCode.UNKNOWN_TYPE, message, field="type")
+                self._replies.error(command.id, ErrorCode.UNKNOWN_TYPE, message, field="type")
 
     async def _start_stream(
         self, command: ReceivedCommand, route: StreamRoute, hello: Hello, key: IdempotencyKey | None
@@ -345,7 +345,7 @@ class Connection(Actor[ConnectionMessage]):
             data = attrs.evolve(data, seed=secrets.randbits(SEED_BITS))
         self_ref = self.context.self_ref
         domain = "" if self._identity is None else self._identity.domain
-        following, is_repeat = await self._streams.start(
+        consumer, is_repeat = await self._streams.start(
             route.room,
             command.id,
             lambda stream: route.message(
@@ -358,56 +358,56 @@ class Connection(Actor[ConnectionMessage]):
                 follower=self_ref,
             ),
         )
-        self._answers.answer(command.id, "accepted", unstructure(Accepted(following.stream, following.epoch)))
-        self._streams.accept(following, is_repeat=is_repeat)
+        self._replies.reply(command.id, "accepted", unstructure(Accepted(consumer.stream, consumer.epoch)))
+        self._streams.accept(consumer, is_repeat=is_repeat)
 
     async def _cancel(self, command_id: str, target: str) -> None:
-        following = self._streams.of_command(target)
+        consumer = self._streams.of_command(target)
         was_running = False
-        if following is not None:
-            was_running = await self._rooms.inference.ask(CancelGeneration(following.stream), timeout=10)
-        self._answers.answer(command_id, "result", {"cancelled": was_running})
+        if consumer is not None:
+            was_running = await self._rooms.inference.ask(CancelGeneration(consumer.stream), timeout=10)
+        self._replies.reply(command_id, "result", {"cancelled": was_running})
 
     async def _resume(self, command_id: str, point: Resume) -> None:
         assert self._hello is not None
         if point.stream == CLIENT_STREAM:
-            result = await self._client.resume(point.epoch, point.seq)
-            await self._answers.result(command_id, unstructure(result))
-            self._client.open()
+            result = await self._event_log.resume(point.epoch, point.seq)
+            await self._replies.result(command_id, unstructure(result))
+            self._event_log.open()
             return
         result, go_on = await self._streams.resume(self._hello.device_id, point.stream, point.epoch, point.seq)
-        await self._answers.result(command_id, unstructure(result))
+        await self._replies.result(command_id, unstructure(result))
         go_on()
 
     async def _subscribe(self, command_id: str, wanted: Subscribe) -> None:
         assert self._hello is not None
-        stored = await self._rooms.directory.ask(
+        stored = await self._rooms.registry.ask(
             ChangeSubscription(client_id=self._hello.client_id, device_id=self._hello.device_id, data=wanted), timeout=5
         )
-        self._answers.answer(command_id, "result", unstructure(stored))
+        self._replies.reply(command_id, "result", unstructure(stored))
 
     # --- the session ------------------------------------------------------------------------------
 
-    async def _say_welcome(self, command_id: str, hello: Hello) -> None:
+    async def _send_welcome(self, command_id: str, hello: Hello) -> None:
         try:
-            self._identity = await enter(self._rooms.access, hello, self.context.self_ref)
+            self._identity = await authenticate(self._rooms.access, hello, self.context.self_ref)
         except EntryRefused as refusal:
             code = ErrorCode.FORBIDDEN if refusal.is_forbidden else ErrorCode.UNAUTHORIZED
-            self._answers.error(command_id, code, str(refusal))
+            self._replies.error(command_id, code, str(refusal))
             self._close_refused(refusal)
             return
         try:
-            entered = await self._enter_directory(hello)
+            entered = await self._join_registry(hello)
         except CommandRefused as refusal:
-            self._answers.failure(command_id, "hello", refusal)
+            self._replies.failure(command_id, "hello", refusal)
             if refusal.code is ErrorCode.RATE_LIMITED:
-                self._link.close_soon(CloseCode.TOO_MANY, refusal.message)
+                self._transport.close_soon(CloseCode.TOO_MANY, refusal.message)
             return
         self._passed()
         self._streams.client_id = hello.client_id
         points = {one.stream: one for one in hello.resume}
         client_point = points.pop(CLIENT_STREAM, None)
-        client_result = await self._client.begin(
+        client_result = await self._event_log.begin(
             hello.client_id,
             hello.device_id,
             None if client_point is None else (client_point.epoch, client_point.seq),
@@ -421,7 +421,7 @@ class Connection(Actor[ConnectionMessage]):
             connection_id=self._name,
             client_id=hello.client_id,
             device_id=hello.device_id,
-            epoch=self._client.position.epoch,
+            epoch=self._event_log.cursor.epoch,
             server=self._settings.server,
             limits=self._settings.limits,
             model=await self._model_in_use(),
@@ -433,9 +433,9 @@ class Connection(Actor[ConnectionMessage]):
         if self._greeting is not None:
             # Two thousand sleepers would each keep their stack for ten seconds.
             self._greeting.cancel(reason="the hello has come")
-        self._answers.answer(command_id, "welcome", unstructure(welcome))
-        self._client.subscribe(entered.subscription)
-        self._client.open()
+        self._replies.reply(command_id, "welcome", unstructure(welcome))
+        self._event_log.subscribe(entered.subscription)
+        self._event_log.open()
         for go_on in going_on:
             go_on()
 
@@ -455,41 +455,41 @@ class Connection(Actor[ConnectionMessage]):
             going_on.append(go_on)
         return results, going_on
 
-    async def _enter_directory(self, hello: Hello) -> Entered:
-        directory = self._rooms.directory
-        entered: Entered = await directory.ask(
-            Enter(client_id=hello.client_id, device_id=hello.device_id, connection=self.context.self_ref),
+    async def _join_registry(self, hello: Hello) -> Joined:
+        registry = self._rooms.registry
+        entered: Joined = await registry.ask(
+            Join(client_id=hello.client_id, device_id=hello.device_id, connection=self.context.self_ref),
             timeout=ENTER_SECONDS,
         )
-        self.context.monitor(directory)
-        directory.tell_nowait(LookLater(self.context.path, life_signs.SILENCE_SECONDS))
+        self.context.monitor(registry)
+        registry.tell_nowait(ScheduleKeepalive(self.context.path, keepalive.PING_INTERVAL_SECONDS))
         return entered
 
-    async def _enter_directory_again(self, hello: Hello) -> None:
-        """The directory was lost: it must know of this connection again; the log has what was told meanwhile."""
+    async def _rejoin_registry(self, hello: Hello) -> None:
+        """The registry was lost: it must know of this connection again; the log has what was told meanwhile."""
         while True:
             try:
-                entered = await self._enter_directory(hello)
+                entered = await self._join_registry(hello)
             except (CommandRefused, RuntimeFault):
                 # It is being started again; there is nothing to wait on but its being there.
                 await trio.sleep(ENTER_PAUSE_SECONDS)
                 continue
             for kind, data in entered.state.items():
-                self._link.put(self._link.outbox.put_state, kind, wire_time(), data)
-            self._client.look()
+                self._transport.put(self._transport.send_queue.put_state, kind, wire_time(), data)
+            self._event_log.poll()
             return
 
-    async def _show_token_again(self, hello: Hello) -> None:
+    async def _reauthenticate(self, hello: Hello) -> None:
         """The access room was lost: it must know of this connection to close it when its token ends."""
         try:
-            self._identity = await enter_again(self._rooms.access, hello, self.context.self_ref)
+            self._identity = await reauthenticate(self._rooms.access, hello, self.context.self_ref)
             self.context.monitor(self._rooms.access)
         except EntryRefused as refusal:
             self._close_refused(refusal)
 
     def _close_refused(self, refusal: EntryRefused) -> None:
         code = CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED
-        self._link.close_soon(code, str(refusal))
+        self._transport.close_soon(code, str(refusal))
 
     async def _model_in_use(self) -> str:
         """Its name now; that of the start where the inference actor cannot be asked."""

@@ -14,8 +14,8 @@ import trio
 from attrs import frozen
 
 from actors.accepting import accept_for_ever
-from actors.connections.doorway import Doorway
-from actors.connections.secure_stream import SecureStream
+from actors.connections.handshake_backlog import HandshakeBacklog
+from actors.connections.tls_stream import TLSStream
 from runtime import Actor, CapacityExceeded, DynamicRef, RuntimeFault, reject
 
 __all__ = ["Listener"]
@@ -42,7 +42,7 @@ class Listener(Actor[_NoMessages]):
         self,
         bound: socket.socket,
         sockets: DynamicRef,
-        connection: Callable[[str, trio.SocketStream | SecureStream, Callable[[], None]], Actor[Any]],
+        connection: Callable[[str, trio.SocketStream | TLSStream, Callable[[], None]], Actor[Any]],
         *,
         maximum_entering: int,
         tls: ssl.SSLContext | None = None,
@@ -52,7 +52,7 @@ class Listener(Actor[_NoMessages]):
         ``connection`` makes the actor of a socket; its third argument is called when that has entered or ended.
         """
         self._tls = tls
-        self._doorway = Doorway(maximum_entering)
+        self._backlog = HandshakeBacklog(maximum_entering)
         self._bound = bound
         self._sockets = sockets
         self._connection = connection
@@ -72,18 +72,18 @@ class Listener(Actor[_NoMessages]):
 
     def snapshot(self) -> dict[str, object]:
         """How many came through this incarnation."""
-        return {"accepted": self._count, "connected": self._sockets.child_count, "entering": len(self._doorway)}
+        return {"accepted": self._count, "connected": self._sockets.child_count, "entering": len(self._backlog)}
 
     async def _take(self, stream: trio.SocketStream) -> None:
         self._count += 1
         name = f"c-{next(_numbers)}"
         # The handshake of TLS belongs to the connection, as that of the WebSocket does: here nothing waits for a peer.
-        secured = stream if self._tls is None else SecureStream(stream, self._tls)
+        secured = stream if self._tls is None else TLSStream(stream, self._tls)
         # Its connection notices that its socket is gone.
-        turned_away = self._doorway.arrive(name, stream.socket.close)
-        if turned_away is not None:
-            _log.info("turned away", connection=turned_away, reason="too many have not said hello yet")
-        passed = partial(self._doorway.leave, name)
+        evicted = self._backlog.add(name, stream.socket.close)
+        if evicted is not None:
+            _log.info("turned away", connection=evicted, reason="too many have not said hello yet")
+        passed = partial(self._backlog.remove, name)
         try:
             await self._sockets.start_child(name, lambda: self._connection(name, secured, passed))
         except CapacityExceeded:

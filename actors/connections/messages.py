@@ -13,16 +13,16 @@ from runtime import ActorRef, Request
 __all__ = [
     "AckNoted",
     "ChangeSubscription",
-    "CheckSilence",
+    "CheckKeepalive",
     "ClientEvents",
     "DeviceBegan",
     "Displaced",
-    "Enter",
-    "Entered",
     "GoAway",
-    "LookAtLog",
-    "LookLater",
+    "Join",
+    "Joined",
+    "ReadLog",
     "ReadSubscription",
+    "ScheduleKeepalive",
     "StateChanged",
     "SubscriptionChanged",
 ]
@@ -37,7 +37,7 @@ class AckNoted:
     seq: int
     after: int = 0
     """Where the connection began that says so: what came since, it has sent itself."""
-    left_out: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
     """Of that, what the device's subscription left out."""
     subscription: Subscribe = field(factory=Subscribe)
     """What the device wants: the best that is known of what it was sent before."""
@@ -57,7 +57,7 @@ class DeviceBegan:
 
 @frozen(kw_only=True)
 class ChangeSubscription(Request[Subscribe]):
-    """To the directory: what a device wants to be told, from now on; answers what is stored."""
+    """To the registry: what a device wants to be told, from now on; answers what is stored."""
 
     client_id: str
     device_id: str
@@ -67,15 +67,15 @@ class ChangeSubscription(Request[Subscribe]):
 
 @frozen(kw_only=True)
 class ReadSubscription(Request[Subscribe]):
-    """To the directory: what a device wants to be told."""
+    """To the registry: what a device wants to be told."""
 
     client_id: str
     device_id: str
 
 
 @frozen(kw_only=True)
-class Entered:
-    """A connection is known to the directory."""
+class Joined:
+    """A connection is known to the registry."""
 
     state: Mapping[str, bytes] = field(repr=False)
     """First value of each state, encoded."""
@@ -85,7 +85,7 @@ class Entered:
 
 
 @frozen(kw_only=True)
-class Enter(Request[Entered]):
+class Join(Request[Joined]):
     """A connection has said hello. Where its client has too many, the oldest of its device makes room.
 
     Refused with `CommandRefused` (`rate_limited`) where every one of them is the only one of its device.
@@ -97,7 +97,7 @@ class Enter(Request[Entered]):
 
 
 @frozen
-class LookLater:
+class ScheduleKeepalive:
     """From a connection: remind it in so many seconds to look whether its peer lives."""
 
     connection: str
@@ -105,7 +105,7 @@ class LookLater:
 
 
 @frozen
-class CheckSilence:
+class CheckKeepalive:
     """To a connection: has anything come since the last look?"""
 
 
@@ -117,7 +117,7 @@ class ClientEvents:
 
 
 @frozen
-class LookAtLog:
+class ReadLog:
     """To a connection: something may have been missed."""
 
 

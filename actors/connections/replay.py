@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from actors.connections.link import Link, Spawn
+from actors.connections.transport import Spawn, WebSocketTransport
 
 __all__ = ["Replayer"]
 
@@ -14,8 +14,8 @@ Pull = Callable[[], Awaitable[bool]]
 class Replayer:
     """Fetches a page only when the last one is with the writer: the client's pace, and never two pages in memory."""
 
-    def __init__(self, link: Link, spawn: Spawn) -> None:
-        self._link = link
+    def __init__(self, transport: WebSocketTransport, spawn: Spawn) -> None:
+        self._transport = transport
         self._spawn = spawn
         self._wanted: dict[str, Pull] = {}
         self._is_running = False
@@ -39,8 +39,8 @@ class Replayer:
         """Until nothing is wanted any more. Streams take turns."""
         try:
             while self._wanted:
-                await self._link.replay_taken()
-                if self._link.is_closing:
+                await self._transport.replay_drained()
+                if self._transport.is_closing:
                     return
                 stream = next(iter(self._wanted))
                 pull = self._wanted.pop(stream)

@@ -38,7 +38,7 @@ class Acknowledged:
     time_ms: int
     after: int = 0
     """What came since then, the connection that says so has sent, but for ``left_out``."""
-    left_out: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
     subscription: Subscribe = field(factory=Subscribe)
     """Decides over what came before ``after``."""
 
@@ -182,7 +182,7 @@ def prune_settled(connection: Connection, now_ms: int) -> int:
 
 def _was_sent(one: Acknowledged, event: Any) -> bool:
     if event.seq > one.after:
-        return event.seq not in one.left_out
+        return event.seq not in one.skipped
     return one.subscription.wants(event.channel, Priority(event.priority))
 
 

@@ -74,7 +74,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
                         message.seq,
                         time.time_ns() // 1_000_000,
                         message.after,
-                        message.left_out,
+                        message.skipped,
                         message.subscription,
                     )
                 )

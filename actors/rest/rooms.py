@@ -36,7 +36,7 @@ class Rooms:
     assistant: ActorRef[Any]
     tasks: ActorRef[Any]
     notifications: ActorRef[Any]
-    directory: ActorRef[Any]
+    connection_registry: ActorRef[Any]
     answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
     """How people are answered who set nothing."""
 

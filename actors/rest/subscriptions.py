@@ -27,7 +27,7 @@ def register_subscriptions(app: QuartTrio, rooms: Rooms) -> None:
 
     async def read(client_id: str, device_id: str) -> Response:
         reading = ReadSubscription(client_id=client_id, device_id=device_id)
-        response: Response = jsonify(unstructure(await rooms.directory.ask(reading, timeout=ROOM_SECONDS)))
+        response: Response = jsonify(unstructure(await rooms.connection_registry.ask(reading, timeout=ROOM_SECONDS)))
         return response
 
     @app.get("/subscriptions/<device_id>")
@@ -47,7 +47,7 @@ def register_subscriptions(app: QuartTrio, rooms: Rooms) -> None:
             return tag_of(await read(who.client_id, device_id))
 
         async with subscriptions.writing((who.client_id, device_id), current):
-            response: Response = jsonify(unstructure(await rooms.directory.ask(change, timeout=ROOM_SECONDS)))
+            response: Response = jsonify(unstructure(await rooms.connection_registry.ask(change, timeout=ROOM_SECONDS)))
         set_tag(response, tag_of(response))
         return response
 

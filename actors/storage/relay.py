@@ -27,9 +27,9 @@ class Relay(Actor[CommitTold | TryAgain]):
 
     mailbox = reject(4096)
 
-    def __init__(self, directory: ActorRef[Any], planner: ActorRef[Any]) -> None:
+    def __init__(self, registry: ActorRef[Any], planner: ActorRef[Any]) -> None:
         """``planner`` is woken after commits that may be worth a notification; it looks for itself now and then."""
-        self._directory = directory
+        self._registry = registry
         self._planner = planner
         self._has_gap = True
         self._retry: Timer | None = None
@@ -62,14 +62,14 @@ class Relay(Actor[CommitTold | TryAgain]):
 
     def _tell(self, events: tuple[StoredEvent, ...]) -> bool:
         """Tell the directory, if it runs: it is started after storage."""
-        if not self._directory.is_running:
+        if not self._registry.is_running:
             return False
         try:
             if self._has_gap:
-                self._directory.tell_nowait(PublishHeads())
+                self._registry.tell_nowait(PublishHeads())
                 self._has_gap = False
             if events:
-                self._directory.tell_nowait(PublishEvents(events))
+                self._registry.tell_nowait(PublishEvents(events))
                 self._published += len(events)
         except SendFault:
             return False

@@ -23,7 +23,7 @@ from attrs import frozen
 from sqlalchemy import Engine, text
 
 import protocol
-from actors.connections.client_stream import CLIENT_STREAM, ClientStream
+from actors.connections.event_log_reader import CLIENT_STREAM, EventLogReader
 from actors.notifications.messages import PostNotification
 from actors.storage.database import database_url, open_engine
 from benchmark import acknowledging_clients
@@ -164,13 +164,13 @@ class _Ours:
 @asynccontextmanager
 async def _our_server(folder: Path, clients: int) -> AsyncIterator[_Ours]:
     acknowledgements = _Acknowledgements(clients)
-    acknowledge = ClientStream.acknowledge
+    acknowledge = EventLogReader.acknowledge
 
-    def noting(self: ClientStream, seq: int) -> None:
+    def noting(self: EventLogReader, seq: int) -> None:
         acknowledge(self, seq)
         acknowledgements.came()
 
-    ClientStream.acknowledge = noting  # type: ignore[method-assign]
+    EventLogReader.acknowledge = noting  # type: ignore[method-assign]
     async with (
         running_server(folder, max_connections=clients + 16) as server,
         _connected(server.about.websocket_url, clients, "--hello"),

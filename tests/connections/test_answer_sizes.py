@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors.connections import answers as answers_file
-from actors.connections.answers import Answers
-from actors.connections.link import Link
+from actors.connections import replies as answers_file
+from actors.connections.replies import Replies
+from actors.connections.transport import WebSocketTransport
 from actors.inference.messages import GenerationTokens, StartGeneration
 from actors.inference.streams import Stream
 from protocol.commands import MAXIMUM_FRAME_BYTES, Generate
@@ -85,17 +85,17 @@ async def test_fr1_what_has_no_smaller_form_is_told_as_carried_out(
 
 
 async def test_fr1_results_that_wait_for_a_reader_are_bounded(autojump_clock: object) -> None:
-    link = Link("c", trio.testing.memory_stream_pair()[0], lambda *_: trio.CancelScope())
-    answers = Answers(link)
+    transport = WebSocketTransport("c", trio.testing.memory_stream_pair()[0], lambda *_: trio.CancelScope())
+    answers = Replies(transport)
     large = "x" * (MAXIMUM_FRAME_BYTES - 1000)
     async with trio.open_nursery() as nursery:
         for number in range(8):
             nursery.start_soon(answers.result, str(number), large)
             await trio.testing.wait_all_tasks_blocked()
         sent = []
-        while (frame := link.outbox.take()) is not None:
+        while (frame := transport.send_queue.take()) is not None:
             sent.append(json.loads(frame))
-            link._tell_taken()
+            transport._notify_drained()
             await trio.testing.wait_all_tasks_blocked()
     assert len(sent) == 8
     assert {one["re"] for one in sent} == {str(number) for number in range(8)}

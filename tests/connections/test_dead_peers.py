@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.connections.test_life_signs import pass_seconds
+from tests.connections.test_keepalive import pass_seconds
 from tests.server_fixture import RunningServer, eventually, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.connections import link
+from actors.connections import transport
 from actors.inference.inference import Inference
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import RunningServer, count_to, eventually, running_server
@@ -92,8 +92,8 @@ async def test_a_peer_that_has_not_shaken_hands_holds_nothing_up(tmp_path: Path)
 async def test_a_peer_that_never_answers_the_close_frame_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "CLOSE_SECONDS", 0.2)
-    monkeypatch.setattr(link, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(transport, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "LINGER_SECONDS", 0.1)
     async with running_server(tmp_path, wait=False) as server, deaf_client(server) as deaf:
         path = server.connections()[0]
 

@@ -29,8 +29,8 @@ HOST = "Host: 127.0.0.1"
 SUBPROTOCOL = "leanvibe.v1+json"
 
 
-def without(*left_out: str) -> tuple[str, ...]:
-    return tuple(one for one in SOUND if one not in left_out)
+def without(*skipped: str) -> tuple[str, ...]:
+    return tuple(one for one in SOUND if one not in skipped)
 
 
 @frozen(kw_only=True)

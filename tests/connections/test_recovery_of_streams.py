@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 ROOMS = [
     "access",
-    "connections/directory",
+    "connections/registry",
     "storage/writer",
     "storage/readers",
     "storage/relay",
@@ -223,7 +223,7 @@ async def test_a_thousand_requests_whose_handler_raises_raise_no_incarnation(
         await take_the_rest(peer, events)
         assert_whole(events, 300)
         assert server.incarnations() == dict.fromkeys(server.incarnations(), 1)
-        # The directory looks at the engine as well, and its asks fail like all others.
+        # The registry looks at the engine as well, and its asks fail like all others.
         failed = server.system.record("inference/inference").handler_failures
         assert set(failed) == {"ZeroDivisionError"}
         assert failed["ZeroDivisionError"] >= 1001

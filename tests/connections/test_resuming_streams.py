@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.connections import streams_followed
+from actors.connections import generation_streams as streams_followed
 from tests.server_fixture import Peer, count_to, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]

@@ -15,14 +15,15 @@ import trio
 from wsproto.events import TextMessage
 
 from actors import wiring, write_pace
-from actors.connections import life_signs, link
-from actors.connections.outbox import Outbox
+from actors.connections import keepalive as life_signs
+from actors.connections import transport
+from actors.connections.send_queue import SendQueue
 from actors.inference.engine import EngineSettings
 from actors.storage.messages import LogEvent
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from runtime.testing import crash
 from tests.connections.deaf_client import Deaf, deaf_client
-from tests.connections.test_client_stream import TELL, event, numbers, tell
+from tests.connections.test_event_log_reader import SEND, event, numbers, tell
 from tests.server_fixture import PATIENCE_SECONDS, count_to, eventually, running_server
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
@@ -70,8 +71,8 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
 ) -> None:
     monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 600.0)
     # Those who came first wait in silence for the last, which on a busy machine takes longer than a ping leaves them.
-    monkeypatch.setattr(life_signs, "SILENCE_SECONDS", 600.0)
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
+    monkeypatch.setattr(life_signs, "PING_INTERVAL_SECONDS", 600.0)
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND))
     monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
     told: list[list[int]] = []
     greeted: list[None] = []
@@ -103,7 +104,7 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
         for number in range(EVENTS):
             await tell(server, attrs.evolve(event(number), data={"number": number, "filling": "x" * 2000}))
         await eventually(lambda: len(told) == CROWD, seconds=60)
-        # It was not cut: what did not fit into its outbox is read from the log as soon as it reads.
+        # It was not cut: what did not fit into its send queue is read from the log as soon as it reads.
         messages = await read_messages(deaf, lambda one: one.get("data", {}).get("number") == EVENTS - 1)
         assert numbers_in(messages) == list(range(EVENTS))
         assert told == [list(range(EVENTS))] * CROWD
@@ -130,7 +131,7 @@ async def test_p7_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, m
 async def test_fr3_one_commit_larger_than_an_outbox_cuts_no_reader_and_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL))
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND))
     async with (
         running_server(tmp_path, send_buffer_bytes=4096, mock_step_seconds=0.002) as server,
         deaf_client(server, "tester") as deaf,
@@ -141,7 +142,7 @@ async def test_fr3_one_commit_larger_than_an_outbox_cuts_no_reader_and_no_answer
             return bool((await server.snapshot("inference/inference"))["running"])
 
         await eventually(is_running)
-        # More bytes than an outbox holds, then more events.
+        # More bytes than a send queue holds, then more events.
         await tell(server, *(large_event(number) for number in range(60)))
         await tell(server, *(event(number) for number in range(60, 900)))
         await server.until_no_row_is_taken()
@@ -159,8 +160,8 @@ async def test_fr3_one_commit_larger_than_an_outbox_cuts_no_reader_and_no_answer
 async def test_fr3_an_answer_that_does_not_fit_is_fetched_from_where_it_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is larger than the outbox; live tokens and pages must leave no hole."""
-    monkeypatch.setattr(link, "Outbox", functools.partial(Outbox, maximum_bytes=20_000))
+    """It is larger than the send queue; live tokens and pages must leave no hole."""
+    monkeypatch.setattr(transport, "SendQueue", functools.partial(SendQueue, maximum_bytes=20_000))
     async with running_server(tmp_path, send_buffer_bytes=4096) as server, deaf_client(server) as deaf:
         await deaf.say("generate", {"prompt": "count to 200", "max_tokens": 4000, "logprobs": 3}, "g")
         await eventually(lambda: len(server.connections()) == 1)
@@ -169,7 +170,7 @@ async def test_fr3_an_answer_that_does_not_fit_is_fetched_from_where_it_is_kept(
             return bool((await server.snapshot("inference/inference"))["finished"] == {"stop": 1})
 
         await eventually(is_over)
-        waiting = (await server.snapshot(server.connections()[0]))["outbox_bytes"]
+        waiting = (await server.snapshot(server.connections()[0]))["send_queue_bytes"]
         assert waiting <= 20_000, "what waits is bounded"
         answer = [
             one
@@ -194,18 +195,18 @@ async def test_fr2_whoever_asks_faster_than_it_reads_is_answered_all_the_same(tm
 
         async def ask() -> None:
             for number in range(25):
-                # Each comes back as a pong of the same size, and 25 of them are more than an outbox holds.
+                # Each comes back as a pong of the same size, and 25 of them are more than a send queue holds.
                 await deaf.say("ping", "x" * 60_000, str(number))
 
         nursery.start_soon(ask)
 
         async def is_held_back() -> bool:
-            found = (await server.snapshot(server.connections()[-1]))["outbox_answer_bytes"]
+            found = (await server.snapshot(server.connections()[-1]))["send_queue_reply_bytes"]
             return bool(found > 240_000)
 
         await eventually(is_held_back)
         await trio.testing.wait_all_tasks_blocked(0.1)
-        held = (await server.snapshot(server.connections()[-1]))["outbox_answer_bytes"]
+        held = (await server.snapshot(server.connections()[-1]))["send_queue_reply_bytes"]
         assert held < 400_000, "what waits is bounded"
         assert (await other.ask("ping", "p", 1))["type"] == "pong"
         messages = await read_messages(deaf, lambda one: one.get("re") == "24")

@@ -25,7 +25,7 @@ from actors.write_pace import (
 )
 from tests.connections.deaf_client import Deaf, deaf_client
 from tests.connections.raw_peer import CONTINUATION, PONG, TEXT, frame, raw_peer
-from tests.connections.test_life_signs import pass_seconds
+from tests.connections.test_keepalive import pass_seconds
 from tests.server_fixture import RunningServer, eventually, running_server
 
 FLOOR_BYTES = round(FLOOR_BYTES_PER_SECOND * WINDOW_SECONDS)

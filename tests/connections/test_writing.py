@@ -20,7 +20,7 @@ from wsproto.events import AcceptConnection, Message, Ping, Pong, Request, TextM
 
 from actors.connections.connection import HELLO_SECONDS
 from actors.connections.handshake import HandshakeReader, Offer, switching
-from actors.connections.websocket_library import KeptStream, ServedWebSocket, text_frame
+from actors.connections.websocket import BufferedStream, ServedWebSocket, text_frame
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import RunningServer, eventually, running_server
 
@@ -50,7 +50,7 @@ async def read_exactly(stream: trio.SocketStream, size: int) -> bytes:
 
 async def test_what_the_socket_does_not_take_goes_before_whatever_is_sent_next() -> None:
     async with pair() as (ours, theirs), trio.open_nursery() as nursery:
-        kept = KeptStream(ours)
+        kept = BufferedStream(ours)
         assert kept.send_now(b"first ")
         much = bytes(range(256)) * 400
         assert not kept.send_now(much)
@@ -61,17 +61,17 @@ async def test_what_the_socket_does_not_take_goes_before_whatever_is_sent_next()
 
 async def test_a_socket_that_is_gone_is_told_by_the_write_that_can_wait() -> None:
     async with pair() as (ours, theirs):
-        kept = KeptStream(ours)
+        kept = BufferedStream(ours)
         await theirs.aclose()
         assert not kept.send_now(b"x")
         with pytest.raises(trio.BrokenResourceError):
             await kept.send_all(b"")
         await ours.aclose()
-        assert not KeptStream(ours).send_now(b"x")
+        assert not BufferedStream(ours).send_now(b"x")
 
 
 async def served(stream: Any, take: Any) -> None:
-    """As `Link` serves it: the handshake first."""
+    """As `WebSocketTransport` serves it: the handshake first."""
     reader = HandshakeReader()
     offer = reader.receive(bytes(await stream.receive_some(65_536)))
     assert isinstance(offer, Offer), offer

@@ -68,7 +68,7 @@ def engine_health(state: str = "ready", restarts: int = 0, problem: str | None =
 def room_spec(
     system: ActorSystem,
     settings: Settings,
-    directory: Probe,
+    registry: Probe,
     inference: Probe,
     *,
     schedule: RetrySchedule | None = QUICK,
@@ -82,7 +82,7 @@ def room_spec(
     return SupervisorSpec(
         intensity=None,
         children=(
-            ChildSpec(id="directory", start=directory.start),
+            ChildSpec(id="registry", start=registry.start),
             ChildSpec(
                 id="storage",
                 start=SupervisorSpec(
@@ -90,7 +90,7 @@ def room_spec(
                         ChildSpec(
                             id="relay",
                             start=lambda: Relay(
-                                system.reference("directory"), system.reference("notifications/planner")
+                                system.reference("registry"), system.reference("notifications/planner")
                             ),
                         ),
                         ChildSpec(id="writer", start=lambda: Writer(writer, relay)),
@@ -116,7 +116,7 @@ class RunningRoom:
     system: ActorSystem
     settings: Settings
     storage: Storage
-    directory: Probe
+    registry: Probe
     inference: Probe
 
     @property
@@ -181,14 +181,14 @@ async def running_room(
     settings = Settings(
         **{"data_dir": folder, "push_allow_private": True, "push_hold_seconds": 0.0, "engine": "mock", **overrides}
     )
-    directory = Probe()
+    registry = Probe()
     inference = Probe({DescribeEngine: health or engine_health()})
     system = ActorSystem(watch_loop=False, drain_seconds=0.1)
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     async with trio.open_nursery() as nursery:
-        spec = room_spec(system, settings, directory, inference, schedule=schedule, reach=reach)
+        spec = room_spec(system, settings, registry, inference, schedule=schedule, reach=reach)
         await nursery.start(system.run, spec)
         try:
-            yield RunningRoom(system, settings, storage, directory, inference)
+            yield RunningRoom(system, settings, storage, registry, inference)
         finally:
             system.request_stop("the test is over")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select
 
-from actors.connections.client_log import can_resume
+from actors.connections.log_cursor import can_resume
 from actors.refusals import CommandRefused
 from actors.storage import log
 from actors.storage.log import OPEN_LOG, LogPageWanted, append_events, begin_client, read_page

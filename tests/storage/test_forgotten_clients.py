@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, inspect, select
 
 from actors.access.store import save_token
 from actors.access.tokens import StoredToken
-from actors.connections.client_log import ClientPosition, Next, can_resume
+from actors.connections.log_cursor import LogCursor, Next, can_resume
 from actors.connections.tables import acknowledgements
 from actors.inference.tables import generations
 from actors.refusals import CommandRefused
@@ -123,12 +123,12 @@ def test_an_old_number_is_not_taken_for_one_of_the_log_that_was_begun_again(conn
 
 
 def test_a_connection_that_stayed_over_the_end_of_the_log_passes_nothing_over(connection: Connection) -> None:
-    position = ClientPosition()
-    position.begin(forget_log_of_five(connection, "me"), 5)
+    cursor = LogCursor()
+    cursor.begin(forget_log_of_five(connection, "me"), 5)
     (event,) = append_events(connection, "me", [EVENT], NOW_MS)
     # It reads, and the log it finds is another: it is closed, and asks for everything anew.
-    assert position.judge(event) is Next.READ
-    assert not can_resume(page_of(connection, "me", position.seq), position.epoch, position.seq)
+    assert cursor.judge(event) is Next.READ
+    assert not can_resume(page_of(connection, "me", cursor.seq), cursor.epoch, cursor.seq)
 
 
 def test_who_comes_after_logs_went_is_told_all_from_where_it_stands(connection: Connection) -> None:

@@ -182,7 +182,7 @@ async def test_writes_that_wait_are_committed_together_and_fail_alone(notes: URL
         health: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=5)
         # One for the gate, one for all that waited meanwhile.
         assert health.transactions == 2
-        published = [one for one in room.directory.received if isinstance(one, PublishEvents)]
+        published = [one for one in room.registry.received if isinstance(one, PublishEvents)]
         assert [event.seq for one in published for event in one.events] == list(range(1, 21))
 
 
@@ -245,9 +245,9 @@ async def test_a_full_disk_refuses_writes_and_goes_on_reading_and_writing_again(
 
 async def test_the_relay_publishes_in_commit_order_and_wakes_the_planner(notes: URL) -> None:
     async with room_on(notes) as room:
-        await room.directory.expect(PublishHeads)
+        await room.registry.expect(PublishHeads)
         await note(room, "quiet")
-        told: PublishEvents = await room.directory.expect(PublishEvents)
+        told: PublishEvents = await room.registry.expect(PublishEvents)
         assert [(one.client_id, one.seq, one.type) for one in told.events] == [("me", 1, "noted")]
         assert not [one for one in room.planner.received if isinstance(one, TriggersCommitted)]
         await note(room, "tell them")
@@ -256,21 +256,21 @@ async def test_the_relay_publishes_in_commit_order_and_wakes_the_planner(notes: 
 
 async def test_after_a_crash_the_relay_lets_everyone_look_at_their_logs(notes: URL) -> None:
     async with room_on(notes) as room:
-        await room.directory.expect(PublishHeads)
+        await room.registry.expect(PublishHeads)
         crash(room.system, "relay", RuntimeError("on purpose"))
-        await room.directory.expect(PublishHeads)
+        await room.registry.expect(PublishHeads)
         await note(room, "milk")
-        await room.directory.expect(PublishEvents)
+        await room.registry.expect(PublishEvents)
 
 
 async def test_what_a_restarting_directory_missed_is_announced_to_it(notes: URL) -> None:
     async with room_on(notes) as room:
-        await room.directory.expect(PublishHeads)
-        crash(room.system, "directory", RuntimeError("on purpose"))
+        await room.registry.expect(PublishHeads)
+        crash(room.system, "registry", RuntimeError("on purpose"))
         await note(room, "milk")
         # Whether the event itself still came depends on who was quicker; that the logs are looked at does not.
-        found = await eventually(lambda: [one for one in room.directory.received if one != PublishHeads()])
-        heads = room.directory.received.count(PublishHeads())
+        found = await eventually(lambda: [one for one in room.registry.received if one != PublishHeads()])
+        heads = room.registry.received.count(PublishHeads())
         assert found or heads > 1
 
 

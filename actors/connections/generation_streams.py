@@ -1,4 +1,4 @@
-"""The streams of generations that one connection follows: begun here, joined, resumed, and gone on with after a loss."""
+"""The generation streams that one connection consumes: started, joined, resumed, and recovered after a restart."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 import trio
 
-from actors.connections.following import Following
-from actors.connections.link import Link
 from actors.connections.replay import Replayer
+from actors.connections.stream_consumer import StreamConsumer
+from actors.connections.transport import WebSocketTransport
 from actors.inference.messages import (
     UNFINISHED,
     Followed,
@@ -30,7 +30,7 @@ from protocol.errors import ErrorCode
 from protocol.events import CancelledData, ErrorData, ResumeResult
 from runtime import ActorDead, ActorRef, Request, RuntimeFault
 
-__all__ = ["StreamsFollowed", "new_stream_name"]
+__all__ = ["GenerationStreams", "new_stream_name"]
 
 START_SECONDS = 35.0
 """Longer than the inference room's own deadline for encoding a prompt, so that its answer is the one told."""
@@ -51,55 +51,55 @@ def new_stream_name() -> str:
     return f"s-{secrets.token_hex(8)}"
 
 
-class StreamsFollowed:
+class GenerationStreams:
     """By name of the stream. All but the asks is synchronous."""
 
     def __init__(
         self,
-        link: Link,
+        transport: WebSocketTransport,
         replayer: Replayer,
         inference: ActorRef[Any],
         self_ref: Callable[[], ActorRef[Any]],
         monitor: Callable[[], None],
     ) -> None:
         """``monitor`` has the connection told when the inference actor is lost."""
-        self._link = link
+        self._transport = transport
         self._replayer = replayer
         self._inference = inference
         self._self_ref = self_ref
         self._monitor = monitor
-        self._streams: dict[str, Following] = {}
+        self._streams: dict[str, StreamConsumer] = {}
         self.client_id = ""
         """Whose streams they are, from the hello on."""
 
     def __len__(self) -> int:
         return len(self._streams)
 
-    def of_command(self, command_id: str) -> Following | None:
+    def of_command(self, command_id: str) -> StreamConsumer | None:
         """The stream that answers a command of this device."""
         return next((one for one in self._streams.values() if one.command_id == command_id), None)
 
     # --- beginning --------------------------------------------------------------------------------
 
-    async def start(self, room: ActorRef[Any], command_id: str, ask: Ask) -> tuple[Following, bool]:
+    async def start(self, room: ActorRef[Any], command_id: str, ask: Ask) -> tuple[StreamConsumer, bool]:
         """Have a room start a stream whose events come here, and whether the command had been accepted before.
 
         Raises what the room refuses with, `RuntimeFault`. `accept` passes its events on.
         """
         name = new_stream_name()
-        following = self._streams[name] = Following(stream=name, command_id=command_id)
+        consumer = self._streams[name] = StreamConsumer(stream=name, command_id=command_id)
         self._monitor()
         try:
             started = await self._ask_until_there(room, ask(name))
             if started.is_repeat:
                 del self._streams[name]
-                following = await self._join(started, command_id)
+                consumer = await self._join(started, command_id)
         except BaseException:
             self._streams.pop(name, None)
             raise
-        following.epoch, following.recovery = started.epoch, started.recovery
-        following.model = started.model or None
-        return following, started.is_repeat
+        consumer.epoch, consumer.recovery = started.epoch, started.recovery
+        consumer.model = started.model or None
+        return consumer, started.is_repeat
 
     async def _ask_until_there(self, room: ActorRef[Any], request: Request[GenerationStarted]) -> GenerationStarted:
         """A room lost while it was accepting is asked again: same id, same seed, same answer."""
@@ -117,24 +117,24 @@ class StreamsFollowed:
                 await trio.sleep(RECOVERY_PAUSE_SECONDS)
                 self._monitor()
 
-    async def _join(self, started: GenerationStarted, command_id: str) -> Following:
+    async def _join(self, started: GenerationStarted, command_id: str) -> StreamConsumer:
         """The same command had been accepted before: its stream, from the first event."""
-        following = self._streams.get(started.stream)
-        if following is None:
-            following = self._streams[started.stream] = Following(stream=started.stream)
-        following.command_id = command_id
-        following.is_ready = False
-        following.begin_at(0, None)
-        following.token_ids, following.log_probability = [], 0.0
+        consumer = self._streams.get(started.stream)
+        if consumer is None:
+            consumer = self._streams[started.stream] = StreamConsumer(stream=started.stream)
+        consumer.command_id = command_id
+        consumer.is_ready = False
+        consumer.begin_at(0, None)
+        consumer.token_ids, consumer.log_probability = [], 0.0
         self._monitor()
-        return following
+        return consumer
 
-    def accept(self, following: Following, *, is_repeat: bool) -> None:
+    def accept(self, consumer: StreamConsumer, *, is_repeat: bool) -> None:
         """`accepted` was sent: pass on what came meanwhile and all that comes."""
         if is_repeat:
-            self._replayer.want(following.stream, lambda: self._pull(following))
+            self._replayer.want(consumer.stream, lambda: self._pull(consumer))
             return
-        self._make_ready(following)
+        self._make_ready(consumer)
 
     # --- following what is there already ----------------------------------------------------------
 
@@ -147,8 +147,8 @@ class StreamsFollowed:
         """
         # Known before the ask, because live events may come before its answer does.
         was_followed = stream in self._streams
-        following = self._streams.setdefault(stream, Following(stream=stream))
-        following.is_ready = False
+        consumer = self._streams.setdefault(stream, StreamConsumer(stream=stream))
+        consumer.is_ready = False
         self._monitor()
         try:
             followed: Followed = await self._inference.ask(
@@ -160,7 +160,7 @@ class StreamsFollowed:
         except BaseException:
             if was_followed:
                 # It goes on as if nobody had asked; what came meanwhile was kept.
-                self._make_ready(following)
+                self._make_ready(consumer)
             else:
                 self._streams.pop(stream, None)
             raise
@@ -175,30 +175,30 @@ class StreamsFollowed:
         if followed.is_live and not followed.events and followed.recovery is None:
             self._streams.pop(stream, None)
             return result, lambda: None  # over, and the client has all of it; or never heard of
-        following.epoch, following.recovery = followed.epoch, followed.recovery
+        consumer.epoch, consumer.recovery = followed.epoch, followed.recovery
         if followed.key is not None and followed.key.device_id == device_id:
-            following.command_id = followed.key.command_id
+            consumer.command_id = followed.key.command_id
         begun = seq if followed.snapshot is None else followed.snapshot.seq
-        following.begin_at(begun, followed.behind if begun else None)
-        return result, lambda: self._after_answer(following, followed)
+        consumer.begin_at(begun, followed.behind if begun else None)
+        return result, lambda: self._after_answer(consumer, followed)
 
-    def _after_answer(self, following: Following, followed: Followed) -> None:
+    def _after_answer(self, consumer: StreamConsumer, followed: Followed) -> None:
         # Of many streams that are resumed at once, one page at a time.
-        if self._link.outbox.replayed or self._take_page(following, followed):
-            self._want(following)
+        if self._transport.send_queue.replayed or self._take_page(consumer, followed):
+            self._want(consumer)
 
-    async def _pull(self, following: Following) -> bool:
+    async def _pull(self, consumer: StreamConsumer) -> bool:
         """One more page; whether there may be another."""
-        if self._streams.get(following.stream) is not following or following.has_lost_owner:
+        if self._streams.get(consumer.stream) is not consumer or consumer.has_lost_owner:
             return False
-        following.take_early()
+        consumer.take_early()
         try:
             followed: Followed = await self._inference.ask(
                 FollowStream(
                     client_id=self.client_id,
-                    stream=following.stream,
-                    epoch=following.epoch,
-                    after_seq=following.seq,
+                    stream=consumer.stream,
+                    epoch=consumer.epoch,
+                    after_seq=consumer.seq,
                     follower=self._self_ref(),
                 ),
                 timeout=FOLLOW_SECONDS,
@@ -206,66 +206,66 @@ class StreamsFollowed:
         except ActorDead:
             return False  # `recover` goes on with it
         except (GenerationRefused, RuntimeFault) as error:
-            self._pass_on(following, following.failure(error))
+            self._pass_on(consumer, consumer.failure(error))
             return False
-        if self._streams.get(following.stream) is not following:
+        if self._streams.get(consumer.stream) is not consumer:
             return False
         if not followed.resumed:
-            self._pass_on(following, following.failure(RuntimeError("the stream cannot be gone on with; resume it")))
+            self._pass_on(consumer, consumer.failure(RuntimeError("the stream cannot be gone on with; resume it")))
             return False
-        return self._take_page(following, followed)
+        return self._take_page(consumer, followed)
 
-    def _take_page(self, following: Following, followed: Followed) -> bool:
+    def _take_page(self, consumer: StreamConsumer, followed: Followed) -> bool:
         """Pass a page on; whether more is to be fetched."""
-        if self._streams.get(following.stream) is not following:
+        if self._streams.get(consumer.stream) is not consumer:
             return False
         for event in followed.events:
-            if following.take(event):
-                self._put(following, event, is_replayed=True)
-        if following.stream not in self._streams:
+            if consumer.take(event):
+                self._put(consumer, event, is_replayed=True)
+        if consumer.stream not in self._streams:
             return False
         if followed.is_live:
-            self._make_ready(following)
+            self._make_ready(consumer)
         return not followed.is_live
 
-    def _want(self, following: Following) -> None:
-        following.is_ready = False
-        self._replayer.want(following.stream, lambda: self._pull(following))
+    def _want(self, consumer: StreamConsumer) -> None:
+        consumer.is_ready = False
+        self._replayer.want(consumer.stream, lambda: self._pull(consumer))
 
-    def _make_ready(self, following: Following) -> None:
-        following.is_ready = True
-        for event in following.take_early():
+    def _make_ready(self, consumer: StreamConsumer) -> None:
+        consumer.is_ready = True
+        for event in consumer.take_early():
             self.take(event)
 
     # --- events -----------------------------------------------------------------------------------
 
     def take(self, event: GenerationEvent) -> None:
         """A live event: pass it on if it is the next one of a stream that is followed."""
-        following = self._streams.get(event.stream)
-        if following is None:
+        consumer = self._streams.get(event.stream)
+        if consumer is None:
             return
-        if not following.is_ready:
+        if not consumer.is_ready:
             # What is told before the page is asked for will be in it.
-            if not self._replayer.is_wanted(following.stream):
-                following.keep_early(event)
+            if not self._replayer.is_wanted(consumer.stream):
+                consumer.keep_early(event)
             return
-        if following.seq >= event.seq:
+        if consumer.seq >= event.seq:
             return  # told again by the successor of an owner that was lost
-        if self._link.outbox.has_room(_size(event)):
-            self._pass_on(following, event)
+        if self._transport.send_queue.has_room(_size(event)):
+            self._pass_on(consumer, event)
         else:
-            self._want(following)  # the inference actor keeps it and everything after it
+            self._want(consumer)  # the inference actor keeps it and everything after it
 
-    def _pass_on(self, following: Following, event: GenerationEvent) -> None:
-        if following.take(event):
-            self._put(following, event, is_replayed=False)
-        elif event.seq > following.seq:
-            self._want(following)  # the mailbox had no room for one before it
+    def _pass_on(self, consumer: StreamConsumer, event: GenerationEvent) -> None:
+        if consumer.take(event):
+            self._put(consumer, event, is_replayed=False)
+        elif event.seq > consumer.seq:
+            self._want(consumer)  # the mailbox had no room for one before it
 
-    def _put(self, following: Following, event: GenerationEvent, *, is_replayed: bool) -> None:
+    def _put(self, consumer: StreamConsumer, event: GenerationEvent, *, is_replayed: bool) -> None:
         envelope: dict[str, Any] = {"type": "token", "stream": event.stream, "seq": event.seq, "time": wire_time()}
-        if following.command_id is not None:
-            envelope["re"] = following.command_id
+        if consumer.command_id is not None:
+            envelope["re"] = consumer.command_id
         match event:
             case GenerationTokens():
                 if event.first_seq != event.seq:
@@ -280,13 +280,13 @@ class StreamsFollowed:
             case GenerationFailed():
                 error = ErrorData(code=event.code, message=event.message)
                 envelope |= {"type": "failed", "data": unstructure(error)}
-        outbox = self._link.outbox
+        send_queue = self._transport.send_queue
         if is_replayed:
-            self._link.put(outbox.put_replayed, encode(envelope), event.stream)
+            self._transport.put(send_queue.put_replayed, encode(envelope), event.stream)
         elif isinstance(event, GenerationTokens) and event.first_seq == event.seq:
-            self._link.put(outbox.put_token, envelope)
+            self._transport.put(send_queue.put_token, envelope)
         else:
-            self._link.send(envelope)
+            self._transport.send(envelope)
         if not isinstance(event, GenerationTokens):
             self._streams.pop(event.stream, None)
             self._replayer.forget(event.stream)
@@ -294,38 +294,38 @@ class StreamsFollowed:
     def end_all(self) -> None:
         """The server stops: say so of each answer that no server after this one goes on with. It is the last event here."""
         stopped = GenerationRefused(ErrorCode.SHUTTING_DOWN, UNFINISHED)
-        for following in list(self._streams.values()):
-            if following.ends_with_server:
-                self._put(following, following.failure(stopped), is_replayed=False)
+        for consumer in list(self._streams.values()):
+            if consumer.ends_with_server:
+                self._put(consumer, consumer.failure(stopped), is_replayed=False)
 
     # --- a lost owner -----------------------------------------------------------------------------
 
     async def recover(self) -> None:
         """Ask the new inference actor to go on with each stream, from the last text that came here."""
-        for following in list(self._streams.values()):
-            request = following.restart(self._self_ref())
-            if request is None or following.has_lost_owner:
+        for consumer in list(self._streams.values()):
+            request = consumer.restart(self._self_ref())
+            if request is None or consumer.has_lost_owner:
                 continue  # still being accepted: who asked for it asks again
-            following.has_lost_owner = True
-            following.is_ready = False
+            consumer.has_lost_owner = True
+            consumer.is_ready = False
             try:
                 started = await self._ask_until_there(self._inference, request)
             except (GenerationRefused, RuntimeFault) as error:
-                following.has_lost_owner = False
-                self._make_ready(following)
-                self._pass_on(following, following.failure(error))
+                consumer.has_lost_owner = False
+                self._make_ready(consumer)
+                self._pass_on(consumer, consumer.failure(error))
                 continue
-            following.has_lost_owner = False
-            following.recovery = started.recovery
+            consumer.has_lost_owner = False
+            consumer.recovery = started.recovery
             self._monitor()
             if started.is_repeat:
-                self._want(following)
+                self._want(consumer)
             else:
-                self._make_ready(following)
+                self._make_ready(consumer)
 
 
 def _size(event: GenerationEvent) -> int:
-    """What it takes in the outbox, at most."""
+    """What it takes in the send queue, at most."""
     if isinstance(event, GenerationTokens):
         return EVENT_BYTES + 4 * len(event.text) + LOGPROB_BYTES * len(event.logprobs or ())
     return EVENT_BYTES

@@ -1,4 +1,4 @@
-"""The socket of one connection: handshake, reader, its one writer, and how it is closed."""
+"""The WebSocket transport of one connection: handshake, reader, single writer and closing handshake."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from actors.connections.handshake import HandshakeReader, Offer, Refusal, switching
-from actors.connections.outbox import Outbox
-from actors.connections.secure_stream import SecureStream
-from actors.connections.websocket_library import ServedWebSocket, text_frame
+from actors.connections.send_queue import SendQueue
+from actors.connections.tls_stream import TLSStream
+from actors.connections.websocket import ServedWebSocket, text_frame
 from actors.write_pace import ReaderTooSlow, untaken_bytes
 from protocol.errors import CloseCode
 
-__all__ = ["Link", "Spawn"]
+__all__ = ["Spawn", "WebSocketTransport"]
 
 _log = structlog.get_logger("connection")
 
@@ -33,8 +33,8 @@ Spawn = Callable[..., trio.CancelScope]
 """Starts a child task of the connection's actor."""
 
 
-class Link:
-    """Owns the stream. Everybody else puts into its outbox; what the peer does ends `serve`, not the actor.
+class WebSocketTransport:
+    """Owns the stream. Everybody else puts into its send queue; what the peer does ends `serve`, not the actor.
 
     What is put goes to the socket at once where that takes it. Where it does not, or somebody is writing already, a
     task is spawned that writes until nothing waits; at rest there is none.
@@ -46,7 +46,7 @@ class Link:
         """``leave`` is awaited before the connection is cut without a good-bye: not the peer has left then, but we it."""
         self.name = name
         self._leave = leave
-        self.outbox = Outbox()
+        self.send_queue = SendQueue()
         self.last_heard = trio.current_time()
         """Trio clock: when anything came from the peer last."""
         self.pinged_at: float | None = None
@@ -63,15 +63,15 @@ class Link:
         self._writer: trio.CancelScope | None = None
         self._frames_taken = 0
         # Made by whoever waits: most connections are idle.
-        self._replay_taken: trio.Event | None = None
-        self._answers_taken: trio.Event | None = None
+        self._replay_drained: trio.Event | None = None
+        self._replies_drained: trio.Event | None = None
         self._written: trio.Event | None = None
         self._closed: trio.Event | None = None
 
     # --- what is sent -----------------------------------------------------------------------------
 
     def put(self, put: Callable[..., None], *arguments: Any) -> None:
-        """Queue something with a method of the outbox; never waits. Events ask the outbox before whether they fit."""
+        """Queue something with a method of the send queue; never waits. Events ask the send queue before whether they fit."""
         if self._close is not None:
             return
         put(*arguments)
@@ -79,20 +79,20 @@ class Link:
 
     def send(self, message: dict[str, Any]) -> None:
         """Queue a message as it is."""
-        self.put(self.outbox.put, message)
+        self.put(self.send_queue.put, message)
 
-    async def answers_taken(self, more_bytes: int = 0) -> None:
+    async def replies_drained(self, more_bytes: int = 0) -> None:
         """Wait until few answers wait for the peer to read them, or ``more_bytes`` fit beside those that do."""
-        while not self.outbox.has_room_for_answer(more_bytes) and self._close is None:
-            if self._answers_taken is None:
-                self._answers_taken = trio.Event()
-            await self._answers_taken.wait()
+        while not self.send_queue.has_room_for_reply(more_bytes) and self._close is None:
+            if self._replies_drained is None:
+                self._replies_drained = trio.Event()
+            await self._replies_drained.wait()
 
-    async def replay_taken(self) -> None:
+    async def replay_drained(self) -> None:
         """Wait until the writer has taken what was put to be replayed, so that the next page is no lag."""
-        while self.outbox.replayed and self._close is None:
-            self._replay_taken = trio.Event()
-            await self._replay_taken.wait()
+        while self.send_queue.replayed and self._close is None:
+            self._replay_drained = trio.Event()
+            await self._replay_drained.wait()
 
     @property
     def is_writing(self) -> bool:
@@ -102,7 +102,7 @@ class Link:
     @property
     def untaken_bytes(self) -> int:
         """What was written and has not come to the peer yet, as far as the system tells."""
-        stream = self._stream.plain if isinstance(self._stream, SecureStream) else self._stream
+        stream = self._stream.plain if isinstance(self._stream, TLSStream) else self._stream
         return untaken_bytes(stream) if isinstance(stream, trio.SocketStream) else 0
 
     @property
@@ -114,14 +114,14 @@ class Link:
         """Close after what is queued."""
         if self._close is None:
             self._close = (code, reason)
-            self._tell_taken()
+            self._notify_drained()
             if self._websocket is not None:
                 self._start_writer()
 
     def drop_all(self) -> None:
         """Forget what waits."""
-        self.outbox.clear()
-        self._tell_taken()
+        self.send_queue.clear()
+        self._notify_drained()
 
     async def close_in_order(self) -> None:
         """Wait for the close frame to be written, and for the peer's."""
@@ -144,9 +144,11 @@ class Link:
         ``accept`` refuses a handshake or names the subprotocol that is spoken, if one was offered; ``take`` gets each frame.
         """
         try:
-            received = await self._shake_hands(accept)
+            received = await self._handshake(accept)
             if received is not None:
-                websocket = ServedWebSocket(self._stream, lambda frame: self._take(frame, take), received, self._hear)
+                websocket = ServedWebSocket(
+                    self._stream, lambda frame: self._take(frame, take), received, self._on_received
+                )
                 self._websocket, self._is_open = websocket, True
                 opened()
                 with trio.CancelScope() as self._life:
@@ -161,7 +163,7 @@ class Link:
                 self._closed.set()
             await trio.aclose_forcefully(self._stream)
 
-    async def _shake_hands(self, accept: Callable[[Offer], Awaitable[Refusal | str | None]]) -> bytes | None:
+    async def _handshake(self, accept: Callable[[Offer], Awaitable[Refusal | str | None]]) -> bytes | None:
         """Read the head of the request and answer it: what came behind it, or None where there is no WebSocket."""
         reader = HandshakeReader()
         with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
@@ -190,13 +192,13 @@ class Link:
     async def _take(self, frame: str | bytes, take: Callable[[str | bytes], Awaitable[None]]) -> None:
         if self._close is None:
             # Whoever asks faster than it reads is read more slowly itself, and is not cut for it.
-            await self.answers_taken()
+            await self.replies_drained()
             await take(frame)
         self._frames_taken += 1
         if self._frames_taken % FRAMES_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
 
-    def _hear(self) -> None:
+    def _on_received(self) -> None:
         self.last_heard = trio.current_time()
         self.pinged_at = None
         self.sent_since_heard = 0
@@ -211,7 +213,7 @@ class Link:
             await self._written.wait()
         if self._is_open and self._close is None:
             with trio.move_on_after(CLOSE_SECONDS):
-                await websocket.tell_parse_failure()
+                await websocket.report_parse_failure()
 
     def _flush(self) -> None:
         """Let the socket have what it takes at once; the rest is for a writer that can wait."""
@@ -221,12 +223,12 @@ class Link:
         if websocket.is_being_written:
             self._start_writer()
             return
-        while (frame := self.outbox.take()) is not None:
+        while (frame := self.send_queue.take()) is not None:
             self.sent_since_heard += len(frame)
             if not websocket.write_now(text_frame(frame)):
                 self._start_writer()
                 return
-        self._tell_taken()
+        self._notify_drained()
 
     def _start_writer(self) -> None:
         if self._writer is None:
@@ -239,9 +241,9 @@ class Link:
         try:
             while frame is not None:
                 await websocket.write(frame and text_frame(frame))
-                frame = self.outbox.take()
+                frame = self.send_queue.take()
                 self.sent_since_heard += len(frame or b"")
-                self._tell_taken()
+                self._notify_drained()
             if self._close is not None:
                 code, reason = self._close
                 with trio.move_on_after(CLOSE_SECONDS):
@@ -260,14 +262,14 @@ class Link:
             if self._written is not None:
                 self._written.set()
 
-    def _tell_taken(self) -> None:
+    def _notify_drained(self) -> None:
         """Something went out, or nothing will any more: whoever waits for room looks again."""
-        if self._replay_taken is not None and (not self.outbox.replayed or self._close is not None):
-            self._replay_taken.set()
-            self._replay_taken = None
-        if self._answers_taken is not None:
-            self._answers_taken.set()
-            self._answers_taken = None
+        if self._replay_drained is not None and (not self.send_queue.replayed or self._close is not None):
+            self._replay_drained.set()
+            self._replay_drained = None
+        if self._replies_drained is not None:
+            self._replies_drained.set()
+            self._replies_drained = None
 
     async def _linger(self) -> None:
         """Let the peer read our last words: closing over its unread bytes would reset the connection (RFC 6455, 7.1.1)."""

@@ -1,4 +1,4 @@
-"""The durable stream `client` of one connection: live events and pages of the log, acknowledgements, and its pace."""
+"""Reads a client's event log for one connection: live events, pages, acknowledgements and pacing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import structlog
 import trio
 from attrs import frozen
 
-from actors.connections.client_log import ClientPosition, Next, can_resume
-from actors.connections.link import Link
+from actors.connections.log_cursor import LogCursor, Next, can_resume
 from actors.connections.messages import AckNoted, DeviceBegan
 from actors.connections.replay import Replayer
 from actors.connections.store import STORE_ACKNOWLEDGEMENT, Acknowledge, Device
+from actors.connections.transport import WebSocketTransport
 from actors.refusals import CommandRefused
 from actors.storage.messages import LogPage, Storage, StoredEvent
 from protocol.commands import Subscribe
@@ -21,7 +21,7 @@ from protocol.errors import CloseCode
 from protocol.events import ResumeResult
 from runtime import ActorRef, RuntimeFault, SendFault
 
-__all__ = ["CLIENT_STREAM", "ClientStream", "EventLog", "no_counts"]
+__all__ = ["CLIENT_STREAM", "EventLog", "EventLogReader", "no_counts"]
 
 _log = structlog.get_logger("connection")
 
@@ -55,16 +55,18 @@ class EventLog:
     """Is told of every acknowledgement that is on disk, and of devices that begin at the head."""
 
 
-class ClientStream:
+class EventLogReader:
     """Everything that one connection knows of its client's log."""
 
-    def __init__(self, link: Link, replayer: Replayer, log: EventLog, spawn: Callable[..., trio.CancelScope]) -> None:
-        self._link = link
+    def __init__(
+        self, transport: WebSocketTransport, replayer: Replayer, log: EventLog, spawn: Callable[..., trio.CancelScope]
+    ) -> None:
+        self._transport = transport
         self._replayer = replayer
         self._log = log
         self._spawn = spawn
         self._device = Device(client_id="", device_id="")
-        self.position = ClientPosition()
+        self.cursor = LogCursor()
         self._is_open = False
         self._is_alone = False
         self._later: trio.CancelScope | None = None
@@ -105,7 +107,7 @@ class ClientStream:
 
     async def _stand(self, page: LogPage, epoch: str, seq: int) -> ResumeResult:
         if can_resume(page, epoch, seq):
-            self.position.begin(page.epoch, seq)
+            self.cursor.begin(page.epoch, seq)
             return ResumeResult(stream=CLIENT_STREAM, resumed=True, head=page.head)
         counts = await self._log.counts(self._device.client_id)
         self._stand_at_head(page)
@@ -113,10 +115,10 @@ class ClientStream:
         return ResumeResult(stream=CLIENT_STREAM, resumed=False, head=page.head, snapshot=snapshot)
 
     def _stand_at_head(self, page: LogPage) -> None:
-        self.position.begin(page.epoch, page.head)
+        self.cursor.begin(page.epoch, page.head)
         if self._is_alone and page.oldest <= page.head:
             device = self._device
-            self._tell(DeviceBegan(client_id=device.client_id, device_id=device.device_id, seq=page.head))
+            self._notify(DeviceBegan(client_id=device.client_id, device_id=device.device_id, seq=page.head))
 
     def open(self) -> None:
         """The answer was sent: whatever the log has after the position follows."""
@@ -130,15 +132,15 @@ class ClientStream:
         if not self._is_open:
             return  # `open` reads the log
         for event in events:
-            match self.position.judge(event):
-                case Next.TELL if not self._link.outbox.has_room(len(event.data) + FRAME_BYTES):
+            match self.cursor.judge(event):
+                case Next.SEND if not self._transport.send_queue.has_room(len(event.data) + FRAME_BYTES):
                     # The log has it, and everything after it.
-                    self.position.is_stale = True
+                    self.cursor.is_stale = True
                     self._read()
-                case Next.TELL:
-                    frame = self.position.take(event)
+                case Next.SEND:
+                    frame = self.cursor.take(event)
                     if frame is not None:
-                        self._link.put(self._link.outbox.put_frame, frame, CLIENT_STREAM)
+                        self._transport.put(self._transport.send_queue.put_frame, frame, CLIENT_STREAM)
                 case Next.READ:
                     self._read()
                 case Next.READ_LATER:
@@ -146,33 +148,33 @@ class ClientStream:
                 case Next.NOTHING:
                     pass
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """There may be events that nobody told of."""
         if self._is_open:
-            self.position.is_stale = True
-            if self.position.is_paced:
+            self.cursor.is_stale = True
+            if self.cursor.is_paced:
                 self._read_later()
             else:
                 self._read()
 
     def subscribe(self, subscription: Subscribe) -> None:
         """What the device wants from now on. What waited under the old pace comes at once."""
-        self.position.subscription = subscription
+        self.cursor.subscription = subscription
         if self._later is not None:
             # Else what comes next would wait for the end of the old pace's pause.
             self._later.cancel(reason="the pace has changed")
             self._later = None
-        if self._is_open and self.position.is_stale:
+        if self._is_open and self.cursor.is_stale:
             self._read()
 
     def _read(self) -> None:
-        if not self.position.is_reading:
-            self.position.is_reading = True
+        if not self.cursor.is_reading:
+            self.cursor.is_reading = True
             self._replayer.want(CLIENT_STREAM, self._pull)
 
     def _read_later(self) -> None:
         if self._later is None:
-            self._later = self._spawn(self._read_after, self.position.delay_seconds(trio.current_time()))
+            self._later = self._spawn(self._read_after, self.cursor.delay_seconds(trio.current_time()))
 
     async def _read_after(self, seconds: float) -> None:
         await trio.sleep(seconds)
@@ -181,49 +183,49 @@ class ClientStream:
 
     async def _pull(self) -> bool:
         """Pass one page on; whether there may be another."""
-        position = self.position
-        position.is_stale = False
-        epoch, after = position.epoch, position.seq
+        cursor = self.cursor
+        cursor.is_stale = False
+        epoch, after = cursor.epoch, cursor.seq
         try:
             page = await self._log.page(self._device.client_id, after)
         except (CommandRefused, RuntimeFault) as error:
-            _log.warning("log not read", connection=self._link.name, error=str(error))
+            _log.warning("log not read", connection=self._transport.name, error=str(error))
             await trio.sleep(RETRY_SECONDS)
             return True
-        if (epoch, after) != (position.epoch, position.seq):
+        if (epoch, after) != (cursor.epoch, cursor.seq):
             return True  # resumed elsewhere meanwhile
         if not can_resume(page, epoch, after):
             if page.epoch != epoch or after > page.head:
                 # Another log: its numbers would say something else of what the client has.
-                self._link.close_soon(CloseCode.TOO_SLOW, "the log has forgotten what comes next")
+                self._transport.close_soon(CloseCode.TOO_SLOW, "the log has forgotten what comes next")
                 return False
             # Who reads is not cut: the numbers of what follows say that some is missing, and a resume what to do.
-            position.skip_forgotten(page.oldest)
+            cursor.skip_forgotten(page.oldest)
         if page.events:
             self._pass_on(page.events)
-        if position.seq < page.head or position.is_stale:
+        if cursor.seq < page.head or cursor.is_stale:
             return True
-        position.is_reading = False
+        cursor.is_reading = False
         return False
 
     def _pass_on(self, events: tuple[StoredEvent, ...]) -> None:
-        position, outbox = self.position, self._link.outbox
-        if position.is_paced:
-            frame = position.take_together(events)
+        cursor, send_queue = self.cursor, self._transport.send_queue
+        if cursor.is_paced:
+            frame = cursor.take_together(events)
             if frame is not None:
-                self._link.put(outbox.put_replayed, frame, CLIENT_STREAM)
-                position.sent(trio.current_time())
+                self._transport.put(send_queue.put_replayed, frame, CLIENT_STREAM)
+                cursor.sent(trio.current_time())
             return
         for event in events:
-            frame = position.take(event)
+            frame = cursor.take(event)
             if frame is not None:
-                self._link.put(outbox.put_replayed, frame, CLIENT_STREAM)
+                self._transport.put(send_queue.put_replayed, frame, CLIENT_STREAM)
 
     # --- acknowledgements -------------------------------------------------------------------------
 
     def acknowledge(self, seq: int) -> None:
         """The client has everything up to ``seq``; kept within a second, or at once with the 64th."""
-        seq = min(seq, self.position.seq)  # nobody can have what was never sent
+        seq = min(seq, self.cursor.seq)  # nobody can have what was never sent
         if seq <= self._acked:
             return
         self._acked = seq
@@ -251,25 +253,25 @@ class ClientStream:
         seq = self._acked
         if seq <= self._acked_stored:
             return
-        command = Acknowledge(device=self._device, stream=CLIENT_STREAM, epoch=self.position.epoch, seq=seq)
+        command = Acknowledge(device=self._device, stream=CLIENT_STREAM, epoch=self.cursor.epoch, seq=seq)
         try:
             await self._log.storage.transact(STORE_ACKNOWLEDGEMENT, command, client_id=self._device.client_id)
         except (CommandRefused, RuntimeFault) as error:
             # Cumulative: the next one says the same and more.
-            _log.warning("acknowledgement not stored", connection=self._link.name, error=str(error))
+            _log.warning("acknowledgement not stored", connection=self._transport.name, error=str(error))
             return
         self._acked_stored = max(self._acked_stored, seq)
         noted = AckNoted(
             client_id=self._device.client_id,
             device_id=self._device.device_id,
             seq=seq,
-            after=self.position.begun,
-            left_out=self.position.left_out,
-            subscription=self.position.subscription,
+            after=self.cursor.begun,
+            skipped=self.cursor.skipped,
+            subscription=self.cursor.subscription,
         )
-        self._tell(noted)
+        self._notify(noted)
 
-    def _tell(self, message: AckNoted | DeviceBegan) -> None:
+    def _notify(self, message: AckNoted | DeviceBegan) -> None:
         if self._log.ack_to is not None:
             try:
                 self._log.ack_to.tell_nowait(message)

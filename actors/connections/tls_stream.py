@@ -8,7 +8,7 @@ import trio
 
 from actors.write_pace import send_paced
 
-__all__ = ["SecureStream"]
+__all__ = ["TLSStream"]
 
 
 class _HalfClosing(trio.abc.Stream):
@@ -30,7 +30,7 @@ class _HalfClosing(trio.abc.Stream):
         await self.stream.send_eof()
 
 
-class SecureStream(trio.abc.HalfCloseableStream):
+class TLSStream(trio.abc.HalfCloseableStream):
     """TLS over a socket. The handshake is made with the first byte, under the deadline of whoever waits for that."""
 
     def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:

@@ -22,7 +22,7 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from actors.write_pace import ReaderTooSlow, send_paced
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
-__all__ = ["KeptStream", "ServedWebSocket", "text_frame"]
+__all__ = ["BufferedStream", "ServedWebSocket", "text_frame"]
 
 Answer = TypeVar("Answer")
 
@@ -53,7 +53,7 @@ class _ReadEnough(Exception):
     """Nothing more is to be read. Ends trio-websocket's reader at once, which would wait for the peer's end."""
 
 
-class KeptStream(trio.abc.Stream):
+class BufferedStream(trio.abc.Stream):
     """The socket for trio-websocket, which would close it while our last words are still on their way.
 
     What the socket did not take at once goes before whatever is sent next, by whomever.
@@ -107,7 +107,7 @@ class KeptStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-async def _unmistakable(ours: Awaitable[Answer]) -> Answer:
+async def _own_errors_apart(ours: Awaitable[Answer]) -> Answer:
     """Errors of ours must not look like those that trio-websocket's reader takes for its own, and swallows."""
     try:
         return await ours
@@ -115,7 +115,7 @@ async def _unmistakable(ours: Awaitable[Answer]) -> Answer:
         raise RuntimeError("what came could not be taken") from error
 
 
-class _HandedOn:
+class _MessageSink:
     """Stands for the channel between trio-websocket's reader and a task of ours: each message is taken at once."""
 
     __slots__ = ("_take",)
@@ -124,12 +124,12 @@ class _HandedOn:
         self._take = take
 
     async def send(self, message: str | bytes) -> None:
-        await _unmistakable(self._take(message))
+        await _own_errors_apart(self._take(message))
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def __aenter__(self) -> _HandedOn:
+    async def __aenter__(self) -> _MessageSink:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -156,8 +156,8 @@ class ServedWebSocket(WebSocketConnection):
         received: bytes = b"",
         heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """``take`` gets each message; ``received`` is what came behind the handshake; ``heard`` as in `KeptStream`."""
-        self._kept = KeptStream(stream, heard)
+        """``take`` gets each message; ``received`` is what came behind the handshake; ``heard`` as in `BufferedStream`."""
+        self._kept = BufferedStream(stream, heard)
         protocol = WSConnection(ConnectionType.SERVER)
         protocol.handshake = _NO_MORE_HANDSHAKE
         protocol.connection = Connection(ConnectionType.SERVER, [], received)
@@ -167,7 +167,7 @@ class ServedWebSocket(WebSocketConnection):
             max_message_size=MAXIMUM_FRAME_BYTES,
             receive_buffer_size=RECEIVE_BYTES,
         )
-        channel: Any = _HandedOn(take)
+        channel: Any = _MessageSink(take)
         self._send_channel = self._recv_channel = channel
         self._connection_proposal = None
         self._frame_length = 0
@@ -231,7 +231,7 @@ class ServedWebSocket(WebSocketConnection):
                 assert self._close_reason is not None
                 raise ConnectionClosed(self._close_reason) from None
 
-    async def tell_parse_failure(self) -> None:
+    async def report_parse_failure(self) -> None:
         """Say why, where the peer's bytes were no WebSocket frames or no UTF-8: trio-websocket says nothing."""
         if self._wsproto.state is ConnectionState.OPEN and self._close_reason is not None:
             await self._send(CloseConnection(code=self._close_reason.code, reason=self._close_reason.reason))

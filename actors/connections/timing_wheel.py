@@ -1,15 +1,15 @@
-"""One wheel for all pings: who must be looked at in which second. Pure.
+"""A timing wheel: one data structure schedules the keepalive checks of all connections. Pure.
 
-A timing wheel as Varghese and Lauck describe it (1987): putting somebody in is one list append, and a turn touches
-only who is due. Each name is in one slot at most; a later appointment replaces the earlier one.
+A timing wheel as Varghese and Lauck describe it (1987): adding a name is one list append, and a turn touches
+only the names that are due. Each name is in one slot at most; a later appointment replaces the earlier one.
 """
 
 from __future__ import annotations
 
-__all__ = ["SilenceWheel"]
+__all__ = ["TimingWheel"]
 
 
-class SilenceWheel:
+class TimingWheel:
     """Slots of ``tick_seconds``; appointments further away than a turn come at its end, early rather than never."""
 
     def __init__(self, *, slots: int = 64, tick_seconds: float = 1.0) -> None:

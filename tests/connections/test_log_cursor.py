@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.connections.client_log import ClientPosition, Next, can_resume
-from actors.connections.silence import SilenceWheel
+from actors.connections.log_cursor import LogCursor, Next, can_resume
+from actors.connections.timing_wheel import TimingWheel
 from actors.storage.messages import LogPage, StoredEvent
 from protocol.commands import Subscribe
 from protocol.events import Priority, ResumeResult
@@ -39,8 +39,8 @@ class ServerAndClient(RuleBasedStateMachine):
         self.oldest = 1
         self.told: list[int] = []
         self.subscription = Subscribe(channels=channels, min_priority=least, batch_ms=batch_ms)
-        self.position = ClientPosition(subscription=self.subscription)
-        self.position.begin("e", 0)
+        self.cursor = LogCursor(subscription=self.subscription)
+        self.cursor.begin("e", 0)
         self.client = StreamPosition("client", "e", 0)
         self.received: list[int] = []
         self.lost_before = 0
@@ -54,13 +54,13 @@ class ServerAndClient(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.log))
     @rule(data=st.data())
     def tell_live(self, data: st.DataObject) -> None:
-        """Any event, also twice, also out of order: all that a relay and a directory could do wrong."""
+        """Any event, also twice, also out of order: all that a relay and a registry could do wrong."""
         seq = data.draw(st.integers(max(1, len(self.log) - 3), len(self.log)))
         if not self.is_connected:
             return
-        match self.position.judge(self.log[seq - 1]):
-            case Next.TELL:
-                self._receive(self.position.take(self.log[seq - 1]))
+        match self.cursor.judge(self.log[seq - 1]):
+            case Next.SEND:
+                self._receive(self.cursor.take(self.log[seq - 1]))
             case Next.READ | Next.READ_LATER:
                 self.read_all(size=3)
             case Next.NOTHING:
@@ -70,17 +70,17 @@ class ServerAndClient(RuleBasedStateMachine):
     def read_all(self, size: int) -> None:
         if not self.is_connected:
             return
-        while self.position.seq < len(self.log):
-            if not can_resume(self._page(), "e", self.position.seq):
+        while self.cursor.seq < len(self.log):
+            if not can_resume(self._page(), "e", self.cursor.seq):
                 self.is_connected = False  # closed; the client comes back
                 return
-            events = [one for one in self.log[self.position.seq :] if one.seq >= self.oldest][:size]
+            events = [one for one in self.log[self.cursor.seq :] if one.seq >= self.oldest][:size]
             assert events
-            if self.position.is_paced:
-                self._receive(self.position.take_together(events))
+            if self.cursor.is_paced:
+                self._receive(self.cursor.take_together(events))
             else:
                 for event in events:
-                    self._receive(self.position.take(event))
+                    self._receive(self.cursor.take(event))
 
     @rule()
     def cut(self) -> None:
@@ -91,13 +91,13 @@ class ServerAndClient(RuleBasedStateMachine):
     def come_back(self) -> None:
         page = self._page()
         point = self.client.resume_point()
-        self.position = ClientPosition(subscription=self.subscription)
+        self.cursor = LogCursor(subscription=self.subscription)
         if can_resume(page, point.epoch, point.seq):
-            self.position.begin("e", point.seq)
+            self.cursor.begin("e", point.seq)
             assert self.client.resumed(ResumeResult(stream="client", resumed=True, head=page.head))
         else:
             assert self.oldest - 1 > point.seq, "refused though the log has it all"
-            self.position.begin("e", page.head)
+            self.cursor.begin("e", page.head)
             snapshot = {"seq": page.head, "unread": 0, "task_count": 0}
             result = ResumeResult(stream="client", resumed=False, head=page.head, snapshot=snapshot)
             assert not self.client.resumed(result)
@@ -137,32 +137,32 @@ TestServerAndClient = ServerAndClient.TestCase
 
 
 def test_critical_is_urgent_only_where_it_is_wanted() -> None:
-    position = ClientPosition(subscription=Subscribe(channels=["ai"], batch_ms=500))
-    assert position.judge(stored(1, "tasks", Priority.CRITICAL)) is Next.READ_LATER
-    assert position.judge(stored(2, "ai", Priority.CRITICAL)) is Next.READ
+    cursor = LogCursor(subscription=Subscribe(channels=["ai"], batch_ms=500))
+    assert cursor.judge(stored(1, "tasks", Priority.CRITICAL)) is Next.READ_LATER
+    assert cursor.judge(stored(2, "ai", Priority.CRITICAL)) is Next.READ
 
 
 def test_fr8_what_was_forgotten_is_covered_by_no_frame_and_counts_as_left_out() -> None:
     """So the client sees the gap, and no acknowledgement of what follows says that it was told what was never sent."""
-    position = ClientPosition()
-    position.begin("e", 3)
-    position.skip_forgotten(7)
-    frame = json.loads(position.take(stored(7)) or b"")
+    cursor = LogCursor()
+    cursor.begin("e", 3)
+    cursor.skip_forgotten(7)
+    frame = json.loads(cursor.take(stored(7)) or b"")
     assert (frame["seq"], frame.get("first_seq")) == (7, None)
-    assert (position.begun, position.left_out) == (3, (4, 5, 6))
-    position.skip_forgotten(5000)
-    assert position.left_out == tuple(range(4000, 5000))
+    assert (cursor.begun, cursor.skipped) == (3, (4, 5, 6))
+    cursor.skip_forgotten(5000)
+    assert cursor.skipped == tuple(range(4000, 5000))
 
 
 def test_a_rate_spaces_frames() -> None:
-    position = ClientPosition(subscription=Subscribe(max_events_per_second=4))
-    position.sent(10.0)
-    assert position.delay_seconds(10.1) == pytest.approx(0.15)
-    assert position.delay_seconds(11.0) == 0.0
+    cursor = LogCursor(subscription=Subscribe(max_events_per_second=4))
+    cursor.sent(10.0)
+    assert cursor.delay_seconds(10.1) == pytest.approx(0.15)
+    assert cursor.delay_seconds(11.0) == 0.0
 
 
 def test_p11_the_wheel_names_everybody_once_and_in_time() -> None:
-    wheel = SilenceWheel(slots=8)
+    wheel = TimingWheel(slots=8)
     wheel.put("a", 1)
     wheel.put("b", 2.5)
     wheel.put("c", 2)

@@ -1,4 +1,4 @@
-"""Answers to commands: exactly one each, and errors that say what to do."""
+"""Replies to commands: exactly one each; errors say what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from actors.connections.link import Link
+from actors.connections.transport import WebSocketTransport
 from actors.refusals import CommandRefused, refusal_of
 from protocol.codec import encode, unstructure, wire_time
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES
@@ -14,27 +14,27 @@ from protocol.errors import ErrorCode
 from protocol.events import ErrorData
 from runtime import RuntimeFault
 
-__all__ = ["Answers"]
+__all__ = ["Replies"]
 
 _log = structlog.get_logger("connection")
 
 WAITING_BYTES = 4 * MAXIMUM_FRAME_BYTES
-"""Of results that are made and wait for the client to read others, besides those in the outbox."""
+"""Of results that are made and wait for the client to read others, besides those in the send queue."""
 RETRY_MS = 1000
 
 
-class Answers:
-    """What a connection says in answer to a command."""
+class Replies:
+    """Encodes and sends the replies of one connection."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, transport: WebSocketTransport) -> None:
+        self._transport = transport
         self._waiting_bytes = 0
 
-    def answer(self, command_id: str, kind: str, data: Any) -> None:
+    def reply(self, command_id: str, kind: str, data: Any) -> None:
         """The one answer of a command that is carried out."""
         frame = self._frame(command_id, kind, data)
         if frame is not None:
-            self._link.put(self._link.outbox.put_answer, frame)
+            self._transport.put(self._transport.send_queue.put_reply, frame)
 
     async def result(self, command_id: str, value: Any) -> None:
         """The same for a `result`, which may be large: it waits for the client to read those before it."""
@@ -47,17 +47,17 @@ class Answers:
             return
         self._waiting_bytes += len(frame)
         try:
-            await self._link.answers_taken(len(frame))
+            await self._transport.replies_drained(len(frame))
         finally:
             self._waiting_bytes -= len(frame)
-        self._link.put(self._link.outbox.put_answer, frame)
+        self._transport.put(self._transport.send_queue.put_reply, frame)
 
     def _frame(self, command_id: str, kind: str, data: Any) -> bytes | None:
         """The encoded answer; None where it is over what a frame may have, and the client was told so."""
         frame = encode({"type": kind, "re": command_id, "time": wire_time(), "data": data})
         if len(frame) <= MAXIMUM_FRAME_BYTES:
             return frame
-        _log.warning("answer too large", connection=self._link.name, type=kind, bytes=len(frame))
+        _log.warning("answer too large", connection=self._transport.name, type=kind, bytes=len(frame))
         message = (
             f"it was carried out, and its answer has {len(frame)} bytes, where a frame may have {MAXIMUM_FRAME_BYTES}: "
             "ask for a smaller part"
@@ -93,13 +93,13 @@ class Answers:
             # What it is about is to be had by its own command.
             envelope["data"] = {**envelope["data"], "current": None}
             frame = encode(envelope)
-        self._link.put(self._link.outbox.put_answer, frame)
+        self._transport.put(self._transport.send_queue.put_reply, frame)
 
     def failure(self, command_id: str, kind: str, error: CommandRefused | RuntimeFault) -> None:
         """What a room answered instead of a value, or that it did not."""
         told = error if isinstance(error, CommandRefused) else refusal_of(error, writes=COMMANDS[kind].writes)
         if told is None:
-            _log.error("command failed", connection=self._link.name, type=kind, exc_info=error)
+            _log.error("command failed", connection=self._transport.name, type=kind, exc_info=error)
             self.error(command_id, ErrorCode.INTERNAL, "the server failed to carry this out")
             return
         self.error(

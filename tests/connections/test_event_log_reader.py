@@ -24,7 +24,7 @@ def _tell(_: Connection, events: tuple[LogEvent, ...]) -> Outcome[int]:
     return Outcome(value=len(events), events=events)
 
 
-TELL: Operation[tuple[LogEvent, ...], int] = Operation("tell", _tell, int)
+SEND: Operation[tuple[LogEvent, ...], int] = Operation("tell", _tell, int)
 
 
 def _forget(connection: Connection, seq: int) -> Outcome[int]:
@@ -42,7 +42,7 @@ def event(number: int, channel: str = "tasks", priority: Priority = Priority.MED
 
 @pytest.fixture(autouse=True)
 def _with_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, TELL, FORGET))
+    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND, FORGET))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def server(engineless_server: RunningServer) -> RunningServer:
 
 async def tell(server: RunningServer, *events: LogEvent, client_id: str = "tester") -> None:
     storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
-    await storage.transact(TELL, events, client_id=client_id)
+    await storage.transact(SEND, events, client_id=client_id)
 
 
 async def forget_to(server: RunningServer, seq: int) -> None:
@@ -170,7 +170,7 @@ async def test_p4_events_told_while_the_directory_is_lost_come_all_the_same(serv
     async with server.peer() as peer:
         await tell(server, event(1))
         assert await numbers(peer, 1) == [1]
-        crash(server.system, "connections/directory", RuntimeError("lost on purpose"))
+        crash(server.system, "connections/registry", RuntimeError("lost on purpose"))
         await tell(server, event(2), event(3))
         assert await numbers(peer, 2) == [2, 3]
         await tell(server, event(4))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["SlidingCount", "TokenBucket"]
+__all__ = ["SlidingWindowCounter", "TokenBucket"]
 
 
 class TokenBucket:
@@ -26,7 +26,7 @@ class TokenBucket:
         return (1 - self._tokens) / self._rate
 
 
-class SlidingCount:
+class SlidingWindowCounter:
     """How often something happened in the last ``seconds``, up to a limit."""
 
     def __init__(self, limit: int, seconds: float) -> None:

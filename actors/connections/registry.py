@@ -1,4 +1,4 @@
-"""The directory: who is connected, what all of them are told, and who has been silent for how long."""
+"""The registry of connections: presence, events and states published to them, and one timing wheel for all keepalives."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from attrs import frozen
 
 from actors.connections.messages import (
     ChangeSubscription,
-    CheckSilence,
+    CheckKeepalive,
     ClientEvents,
     Displaced,
-    Enter,
-    Entered,
     GoAway,
-    LookAtLog,
-    LookLater,
+    Join,
+    Joined,
+    ReadLog,
     ReadSubscription,
+    ScheduleKeepalive,
     StateChanged,
     SubscriptionChanged,
 )
-from actors.connections.silence import SilenceWheel
 from actors.connections.store import READ_SUBSCRIPTION, STORE_SUBSCRIPTION, Device, StoreSubscription
+from actors.connections.timing_wheel import TimingWheel
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
 from actors.storage.messages import PublishEvents, PublishHeads, Storage, StoredEvent
@@ -34,9 +34,9 @@ from protocol.commands import Subscribe
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, Down, RuntimeFault, SendFault, reject
 
-__all__ = ["Directory", "agent_status"]
+__all__ = ["ConnectionRegistry", "agent_status"]
 
-_log = structlog.get_logger("directory")
+_log = structlog.get_logger("registry")
 
 STATUS_SECONDS = 0.25
 """The engine is looked at so often while anybody is connected; told is only what changed."""
@@ -74,8 +74,10 @@ def agent_status(health: EngineHealth | None) -> dict[str, Any]:
     return status
 
 
-class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription]):
-    """Keeps references and counts, no streams: after a restart every connection enters again."""
+class ConnectionRegistry(
+    Actor[Join | ScheduleKeepalive | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription]
+):
+    """Holds references and counts, no streams: after a restart every connection joins again."""
 
     mailbox = reject(8192)
 
@@ -85,9 +87,9 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         self._connections_per_client = connections_per_client
         self._members: dict[str, _Member] = {}
         self._clients: dict[str, dict[str, _Member]] = defaultdict(dict)
-        self._wheel = SilenceWheel()
+        self._wheel = TimingWheel()
         self._status = encode(agent_status(None))
-        self._somebody = trio.Event()
+        self._has_members = trio.Event()
         self._missed: set[str] = set()
 
     async def started(self) -> None:
@@ -96,21 +98,22 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         self.context.spawn(self._watch_engine)
 
     async def handle(
-        self, message: Enter | LookLater | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription
+        self,
+        message: Join | ScheduleKeepalive | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription,
     ) -> object:
         match message:
             case PublishEvents(events):
                 self._publish(events)
             case PublishHeads():
                 for member in self._members.values():
-                    self._tell(member, LookAtLog())
-            case LookLater(connection, seconds):
+                    self._notify(member, ReadLog())
+            case ScheduleKeepalive(connection, seconds):
                 if connection in self._members:
                     self._wheel.put(connection, seconds)
             case Tick():
                 self._tick()
-            case Enter():
-                self.context.answer_later(self._enter, message)
+            case Join():
+                self.context.answer_later(self._join, message)
             case ChangeSubscription():
                 self.context.answer_later(self._change_subscription, message)
             case ReadSubscription():
@@ -128,7 +131,7 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         del others[down.path]
         if not others:
             del self._clients[member.client_id]
-        self._tell_devices(member.client_id)
+        self._notify_devices(member.client_id)
 
     async def draining(self) -> None:
         """Tell all clients that the server goes away: in batches over at most two seconds, in no order."""
@@ -139,15 +142,15 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
             if number:
                 await trio.sleep(random.random() * GOING_SECONDS / len(batches))  # noqa: S311  no secret
             for member in batch:
-                self._tell(member, GoAway(random.randint(*RETRY_MS)))  # noqa: S311  no secret
+                self._notify(member, GoAway(random.randint(*RETRY_MS)))  # noqa: S311  no secret
 
     def snapshot(self) -> dict[str, object]:
         """Counts."""
         return {"connections": len(self._members), "clients": len(self._clients), "watched": len(self._wheel)}
 
-    # --- who is there -----------------------------------------------------------------------------
+    # --- presence ----------------------------------------------------------------------------------
 
-    async def _enter(self, request: Enter) -> Entered:
+    async def _join(self, request: Join) -> Joined:
         """Events are passed on from now on, also while the subscription is read."""
         member = _Member(request.client_id, request.device_id, request.connection)
         path = request.connection.path
@@ -161,16 +164,16 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         is_alone = all(one.device_id != request.device_id for one in others.values())
         others[path] = self._members[path] = member
         self.context.monitor(request.connection)
-        self._somebody.set()
+        self._has_members.set()
         subscription = await self._read_subscription(request.client_id, request.device_id)
-        self._tell_devices(request.client_id, but=path)
-        return Entered(
+        self._notify_devices(request.client_id, but=path)
+        return Joined(
             state={"agent_status": self._status, "devices": self._devices(request.client_id)},
             subscription=subscription,
             is_alone=is_alone,
         )
 
-    def _make_room(self, request: Enter, others: dict[str, _Member]) -> bool:
+    def _make_room(self, request: Join, others: dict[str, _Member]) -> bool:
         """End the oldest connection of this device, or of the one that has most; False where each has a single one.
 
         A phone whose network was cut leaves connections that look alive until they are pinged, and must not be locked out.
@@ -185,7 +188,7 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         _log.info("connection displaced", connection=oldest.connection.path, device_id=oldest.device_id)
         del others[oldest.connection.path], self._members[oldest.connection.path]
         self._wheel.remove(oldest.connection.path)
-        self._tell(oldest, Displaced())
+        self._notify(oldest, Displaced())
         self._missed.discard(oldest.connection.path)
         return True
 
@@ -195,15 +198,15 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
             counts[member.device_id] = counts.get(member.device_id, 0) + 1
         return encode({"devices": [{"device_id": one, "connections": counts[one]} for one in sorted(counts)]})
 
-    def _tell_devices(self, client_id: str, *, but: str = "") -> None:
+    def _notify_devices(self, client_id: str, *, but: str = "") -> None:
         members = self._clients.get(client_id, {})
         if members:
             changed = StateChanged(kind="devices", time=wire_time(), data=self._devices(client_id))
             for path, member in members.items():
                 if path != but:
-                    self._tell(member, changed)
+                    self._notify(member, changed)
 
-    # --- what they are told -----------------------------------------------------------------------
+    # --- publishing -------------------------------------------------------------------------------
 
     def _publish(self, events: tuple[StoredEvent, ...]) -> None:
         by_client: dict[str, list[StoredEvent]] = {}
@@ -211,11 +214,11 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
             if event.client_id in self._clients:
                 by_client.setdefault(event.client_id, []).append(event)
         for client_id, ours in by_client.items():
-            told = ClientEvents(tuple(ours))
+            committed = ClientEvents(tuple(ours))
             for member in self._clients[client_id].values():
-                self._tell(member, told)
+                self._notify(member, committed)
 
-    def _tell(self, member: _Member, message: Any) -> None:
+    def _notify(self, member: _Member, message: Any) -> None:
         try:
             member.connection.tell_nowait(message)
         except SendFault as error:
@@ -225,15 +228,15 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
 
     def _tick(self) -> None:
         for path in self._wheel.turn():
-            self._tell(self._members[path], CheckSilence())
+            self._notify(self._members[path], CheckKeepalive())
         missed, self._missed = self._missed, set()
         for path in missed:
-            self._tell(self._members[path], LookAtLog())
+            self._notify(self._members[path], ReadLog())
 
     async def _watch_engine(self) -> None:
         """Tell everybody how the engine is, encoded once, when it changed and not more often than looked."""
         while True:
-            await self._somebody.wait()
+            await self._has_members.wait()
             try:
                 health: EngineHealth | None = await self._inference.ask(DescribeEngine(), timeout=STATUS_ASK_SECONDS)
             except RuntimeFault:
@@ -243,9 +246,9 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
                 self._status = data
                 changed = StateChanged(kind="agent_status", time=wire_time(), data=data)
                 for member in self._members.values():
-                    self._tell(member, changed)
+                    self._notify(member, changed)
             if not self._members:
-                self._somebody = trio.Event()
+                self._has_members = trio.Event()
             await trio.sleep(STATUS_SECONDS)
 
     # --- subscriptions ----------------------------------------------------------------------------
@@ -260,7 +263,7 @@ class Directory(Actor[Enter | LookLater | Tick | PublishEvents | PublishHeads | 
         )
         for member in self._clients.get(request.client_id, {}).values():
             if member.device_id == request.device_id:
-                self._tell(member, SubscriptionChanged(committed.value))
+                self._notify(member, SubscriptionChanged(committed.value))
         return committed.value
 
     async def _read_subscription(self, client_id: str, device_id: str) -> Subscribe:

@@ -1,4 +1,4 @@
-"""How a connection enters, and stays in: it shows its token again whenever the access room was lost."""
+"""Authenticates a connection, and again after every restart of the access service."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from actors.access.messages import CheckIdentity, Identity
 from protocol.commands import Hello
 from runtime import ActorRef, RuntimeFault
 
-__all__ = ["enter", "enter_again"]
+__all__ = ["authenticate", "reauthenticate"]
 
 ASK_SECONDS = 5.0
 PAUSE_SECONDS = 0.25
 
 
-async def enter(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
+async def authenticate(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
     """Who said this hello. Raises `EntryRefused`; ``holder`` is told later when its token ends."""
     identity: Identity = await access.ask(
         CheckIdentity(client_id=hello.client_id, token=hello.token, holder=holder), timeout=ASK_SECONDS
@@ -24,11 +24,11 @@ async def enter(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> I
     return identity
 
 
-async def enter_again(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
+async def reauthenticate(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
     """The same once the access room is back: it has forgotten who entered. Raises `EntryRefused`; waits till then."""
     while True:
         try:
-            return await enter(access, hello, holder)
+            return await authenticate(access, hello, holder)
         except RuntimeFault:
             # It is being started again; there is nothing to wait on but its being there.
             await trio.sleep(PAUSE_SECONDS)

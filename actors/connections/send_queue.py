@@ -14,7 +14,7 @@ from attrs import define
 
 from protocol.codec import encode
 
-__all__ = ["MAXIMUM_LAG_BYTES", "MAXIMUM_LAG_EVENTS", "Outbox"]
+__all__ = ["MAXIMUM_LAG_BYTES", "MAXIMUM_LAG_EVENTS", "SendQueue"]
 
 MAXIMUM_LAG_BYTES = 1024 * 1024
 MAXIMUM_LAG_EVENTS = 1024
@@ -55,16 +55,16 @@ class _Replayed:
 
 
 @define
-class _Answer:
+class _Reply:
     """A frame that a command brought about."""
 
     frame: bytes
 
 
-_Waiting = bytes | _Tokens | _State | _Replayed | _Answer
+_Waiting = bytes | _Tokens | _State | _Replayed | _Reply
 
 
-class Outbox:
+class SendQueue:
     """Frames in order, ready to be taken by the one writer."""
 
     def __init__(self, *, maximum_bytes: int = MAXIMUM_LAG_BYTES, maximum_events: int = MAXIMUM_LAG_EVENTS) -> None:
@@ -79,9 +79,9 @@ class Outbox:
         """Bytes that wait and are lag (tokens at their reckoned size)."""
         self.replayed = 0
         """Frames that wait and are no lag."""
-        self.answer_bytes = 0
+        self.reply_bytes = 0
         """Bytes of answers that wait."""
-        self._answers = 0
+        self._replies = 0
 
     def __len__(self) -> int:
         return len(self._waiting) if self._waiting else 0
@@ -92,18 +92,18 @@ class Outbox:
 
     def has_room(self, size: int) -> bool:
         """Whether an event of about ``size`` bytes may wait here; else it is to be read later from where it is kept."""
-        events = len(self) - self.replayed - self._answers
+        events = len(self) - self.replayed - self._replies
         return self.bytes + size <= self._maximum_bytes and events < self._maximum_events
 
-    def has_room_for_answer(self, size: int = 0) -> bool:
+    def has_room_for_reply(self, size: int = 0) -> bool:
         """Whether an answer of ``size`` bytes may wait here."""
-        return self.answer_bytes + size <= ANSWER_BYTES or self.answer_bytes == 0
+        return self.reply_bytes + size <= ANSWER_BYTES or self.reply_bytes == 0
 
-    def put_answer(self, frame: bytes) -> None:
+    def put_reply(self, frame: bytes) -> None:
         """Queue the answer of a command."""
-        self.answer_bytes += len(frame)
-        self._answers += 1
-        self._append(_Answer(frame))
+        self.reply_bytes += len(frame)
+        self._replies += 1
+        self._append(_Reply(frame))
 
     def put_frame(self, frame: bytes, stream: str | None = None) -> None:
         """Queue a frame that was encoded once for all."""
@@ -163,9 +163,9 @@ class Outbox:
         if isinstance(first, _Replayed):
             self.replayed -= 1
             return first.frame
-        if isinstance(first, _Answer):
-            self.answer_bytes -= len(first.frame)
-            self._answers -= 1
+        if isinstance(first, _Reply):
+            self.reply_bytes -= len(first.frame)
+            self._replies -= 1
             return first.frame
         if isinstance(first, _State):
             self.bytes -= len(first.data) + _ENVELOPE_BYTES
@@ -182,7 +182,7 @@ class Outbox:
         self._waiting = None
         self._last_of.clear()
         self._states.clear()
-        self.bytes = self.replayed = self.answer_bytes = self._answers = 0
+        self.bytes = self.replayed = self.reply_bytes = self._replies = 0
 
     def _append(self, item: _Waiting) -> None:
         if self._waiting is None:

@@ -1,4 +1,4 @@
-"""The outbox merges, bounds and keeps order; what a reader sees is the same text and the same events."""
+"""The send queue merges, bounds and keeps order; what a reader sees is the same text and the same events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.connections.outbox import ANSWER_BYTES, MAXIMUM_LAG_BYTES, MAXIMUM_LAG_EVENTS, MERGED_TEXT_BYTES, Outbox
+from actors.connections.send_queue import (
+    ANSWER_BYTES,
+    MAXIMUM_LAG_BYTES,
+    MAXIMUM_LAG_EVENTS,
+    MERGED_TEXT_BYTES,
+    SendQueue,
+)
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
 
@@ -20,76 +26,76 @@ def other(stream: str | None = None, seq: int = 0, kind: str = "state") -> dict[
     return {"type": kind} if stream is None else {"type": kind, "stream": stream, "seq": seq}
 
 
-def drain(outbox: Outbox) -> list[dict[str, Any]]:
+def drain(send_queue: SendQueue) -> list[dict[str, Any]]:
     frames: list[dict[str, Any]] = []
-    while (frame := outbox.take()) is not None:
+    while (frame := send_queue.take()) is not None:
         frames.append(json.loads(frame))
     return frames
 
 
 def test_an_empty_outbox_has_nothing() -> None:
-    outbox = Outbox()
-    assert outbox.take() is None
-    assert (len(outbox), outbox.bytes) == (0, 0)
+    send_queue = SendQueue()
+    assert send_queue.take() is None
+    assert (len(send_queue), send_queue.bytes) == (0, 0)
 
 
 def test_a_single_token_goes_out_as_it_is() -> None:
-    outbox = Outbox()
-    outbox.put_token(token("s", 1, "hé"))
-    assert drain(outbox) == [token("s", 1, "hé")]
+    send_queue = SendQueue()
+    send_queue.put_token(token("s", 1, "hé"))
+    assert drain(send_queue) == [token("s", 1, "hé")]
 
 
 def test_waiting_tokens_of_a_stream_merge_into_one() -> None:
-    outbox = Outbox()
+    send_queue = SendQueue()
     for seq, text in enumerate(["a", "b", "é"], 1):
-        outbox.put_token(token("s", seq, text))
-    assert len(outbox) == 1
-    assert drain(outbox) == [{**token("s", 3, "abé"), "first_seq": 1}]
+        send_queue.put_token(token("s", seq, text))
+    assert len(send_queue) == 1
+    assert drain(send_queue) == [{**token("s", 3, "abé"), "first_seq": 1}]
 
 
 def test_a_token_that_was_taken_is_merged_with_no_more() -> None:
-    outbox = Outbox()
-    outbox.put_token(token("s", 1))
-    first = outbox.take()
-    outbox.put_token(token("s", 2))
+    send_queue = SendQueue()
+    send_queue.put_token(token("s", 1))
+    first = send_queue.take()
+    send_queue.put_token(token("s", 2))
     assert first is not None
     assert json.loads(first) == token("s", 1)
-    assert drain(outbox) == [token("s", 2)]
+    assert drain(send_queue) == [token("s", 2)]
 
 
 def test_streams_merge_each_for_itself_at_its_first_place() -> None:
-    outbox = Outbox()
-    outbox.put_token(token("a", 1, "1"))
-    outbox.put_token(token("b", 1, "x"))
-    outbox.put_token(token("a", 2, "2"))
-    outbox.put_token(token("b", 2, "y"))
-    merged = [(one["stream"], one["data"]["text"], one["first_seq"], one["seq"]) for one in drain(outbox)]
+    send_queue = SendQueue()
+    send_queue.put_token(token("a", 1, "1"))
+    send_queue.put_token(token("b", 1, "x"))
+    send_queue.put_token(token("a", 2, "2"))
+    send_queue.put_token(token("b", 2, "y"))
+    merged = [(one["stream"], one["data"]["text"], one["first_seq"], one["seq"]) for one in drain(send_queue)]
     assert merged == [("a", "12", 1, 2), ("b", "xy", 1, 2)]
 
 
 def test_a_token_is_not_merged_to_before_another_event_of_its_stream() -> None:
-    outbox = Outbox()
-    outbox.put_token(token("s", 1, "a"))
-    outbox.put(other("s", 2))
-    outbox.put_token(token("s", 3, "b"))
-    assert [one["seq"] for one in drain(outbox)] == [1, 2, 3]
+    send_queue = SendQueue()
+    send_queue.put_token(token("s", 1, "a"))
+    send_queue.put(other("s", 2))
+    send_queue.put_token(token("s", 3, "b"))
+    assert [one["seq"] for one in drain(send_queue)] == [1, 2, 3]
 
 
 def test_an_event_of_no_stream_does_not_stop_the_merging() -> None:
-    outbox = Outbox()
-    outbox.put_token(token("s", 1, "a"))
-    outbox.put(other())
-    outbox.put_token(token("s", 2, "b"))
-    assert [one["type"] for one in drain(outbox)] == ["token", "state"]
+    send_queue = SendQueue()
+    send_queue.put_token(token("s", 1, "a"))
+    send_queue.put(other())
+    send_queue.put_token(token("s", 2, "b"))
+    assert [one["type"] for one in drain(send_queue)] == ["token", "state"]
 
 
 def test_a_merged_token_never_exceeds_the_frame_limit() -> None:
     # A control character takes six bytes of JSON, the worst there is.
-    outbox = Outbox(maximum_bytes=4 * MERGED_TEXT_BYTES)
+    send_queue = SendQueue(maximum_bytes=4 * MERGED_TEXT_BYTES)
     for seq in range(1, 2 * MERGED_TEXT_BYTES // 1024 + 1):
-        outbox.put_token(token("s", seq, "\x01" * 1024))
+        send_queue.put_token(token("s", seq, "\x01" * 1024))
     frames: list[bytes] = []
-    while (frame := outbox.take()) is not None:
+    while (frame := send_queue.take()) is not None:
         frames.append(frame)
     assert len(frames) == 2
     assert max(len(frame) for frame in frames) <= MAXIMUM_FRAME_BYTES
@@ -97,53 +103,53 @@ def test_a_merged_token_never_exceeds_the_frame_limit() -> None:
 
 
 def test_more_events_than_the_bound_are_refused() -> None:
-    outbox = Outbox()
+    send_queue = SendQueue()
     for _ in range(MAXIMUM_LAG_EVENTS):
-        outbox.put(other())
-    assert not outbox.has_room(0)
-    outbox.put_replayed(b"{}", "s")
-    outbox.put_answer(b"{}")
-    assert not outbox.has_room(0)
-    outbox.take()
-    assert outbox.has_room(0), "what is replayed and answers are no lag"
+        send_queue.put(other())
+    assert not send_queue.has_room(0)
+    send_queue.put_replayed(b"{}", "s")
+    send_queue.put_reply(b"{}")
+    assert not send_queue.has_room(0)
+    send_queue.take()
+    assert send_queue.has_room(0), "what is replayed and answers are no lag"
 
 
 def test_tokens_that_merge_are_no_new_events() -> None:
-    outbox = Outbox(maximum_events=1)
+    send_queue = SendQueue(maximum_events=1)
     for seq in range(1, 5000):
-        outbox.put_token(token("s", seq))
-    assert len(outbox) == 1
+        send_queue.put_token(token("s", seq))
+    assert len(send_queue) == 1
 
 
 def test_more_bytes_than_the_bound_are_refused() -> None:
-    outbox = Outbox()
+    send_queue = SendQueue()
     big = {"type": "pong", "data": "x" * 60_000}
     for _ in range(MAXIMUM_LAG_BYTES // 60_030):
-        outbox.put(big)
-    assert not outbox.has_room(60_000)
-    assert outbox.has_room(MAXIMUM_LAG_BYTES - outbox.bytes)
-    assert outbox.bytes <= MAXIMUM_LAG_BYTES
-    assert len(outbox) == MAXIMUM_LAG_BYTES // 60_030
+        send_queue.put(big)
+    assert not send_queue.has_room(60_000)
+    assert send_queue.has_room(MAXIMUM_LAG_BYTES - send_queue.bytes)
+    assert send_queue.bytes <= MAXIMUM_LAG_BYTES
+    assert len(send_queue) == MAXIMUM_LAG_BYTES // 60_030
 
 
 def test_merged_tokens_count_for_their_bytes() -> None:
-    outbox = Outbox(maximum_bytes=1000)
-    outbox.put_token(token("s", 1, ""))
-    envelope_bytes = outbox.bytes
+    send_queue = SendQueue(maximum_bytes=1000)
+    send_queue.put_token(token("s", 1, ""))
+    envelope_bytes = send_queue.bytes
     for seq in range(2, 2 + (1000 - envelope_bytes) // 2):
-        outbox.put_token(token("s", seq, "é"))
-    assert not outbox.has_room(2)
-    assert 998 < outbox.bytes <= 1000
+        send_queue.put_token(token("s", seq, "é"))
+    assert not send_queue.has_room(2)
+    assert 998 < send_queue.bytes <= 1000
 
 
 def test_a_cleared_outbox_is_empty_and_merges_with_nothing_of_before() -> None:
-    outbox = Outbox()
-    outbox.put_token(token("s", 1))
-    outbox.put(other())
-    outbox.clear()
-    assert (len(outbox), outbox.bytes, outbox.take()) == (0, 0, None)
-    outbox.put_token(token("s", 2))
-    assert drain(outbox) == [token("s", 2)]
+    send_queue = SendQueue()
+    send_queue.put_token(token("s", 1))
+    send_queue.put(other())
+    send_queue.clear()
+    assert (len(send_queue), send_queue.bytes, send_queue.take()) == (0, 0, None)
+    send_queue.put_token(token("s", 2))
+    assert drain(send_queue) == [token("s", 2)]
 
 
 steps = st.lists(
@@ -160,27 +166,27 @@ steps = st.lists(
 @settings(deadline=None)
 @given(steps)
 def test_whatever_is_merged_the_reader_gets_the_same(plan: list[tuple[str, str, str]]) -> None:
-    outbox = Outbox(maximum_bytes=10**9, maximum_events=10**9)
+    send_queue = SendQueue(maximum_bytes=10**9, maximum_events=10**9)
     seqs: dict[str, int] = {"a": 0, "b": 0, "c": 0}
     put: list[dict[str, Any]] = []
     frames: list[dict[str, Any]] = []
     loose = 0
     for action, stream, text in plan:
         if action == "take":
-            frame = outbox.take()
+            frame = send_queue.take()
             if frame is not None:
                 frames.append(json.loads(frame))
             continue
         if action == "loose":
             loose += 1
-            outbox.put({"type": "loose", "number": loose})
+            send_queue.put({"type": "loose", "number": loose})
             continue
         seqs[stream] += 1
         message = token(stream, seqs[stream], text) if action == "token" else other(stream, seqs[stream], "event")
         put.append(message)
-        (outbox.put_token if action == "token" else outbox.put)(message)
-    frames += drain(outbox)
-    assert (outbox.bytes, len(outbox)) == (0, 0)
+        (send_queue.put_token if action == "token" else send_queue.put)(message)
+    frames += drain(send_queue)
+    assert (send_queue.bytes, len(send_queue)) == (0, 0)
     assert [one["number"] for one in frames if one["type"] == "loose"] == list(range(1, loose + 1))
     for stream, last in seqs.items():
         mine = [one for one in frames if one.get("stream") == stream]
@@ -203,15 +209,15 @@ def test_whatever_is_merged_the_reader_gets_the_same(plan: list[tuple[str, str, 
 
 
 def test_answers_have_room_of_their_own() -> None:
-    outbox = Outbox()
-    assert outbox.has_room_for_answer(MAXIMUM_FRAME_BYTES), "one that is large goes where none waits"
-    outbox.put_answer(b"x" * (ANSWER_BYTES - 10))
-    assert outbox.has_room_for_answer(10)
-    assert not outbox.has_room_for_answer(11)
-    assert outbox.has_room(MAXIMUM_LAG_BYTES)
-    assert outbox.take() == b"x" * (ANSWER_BYTES - 10)
-    assert outbox.answer_bytes == 0
-    outbox.put_answer(b"x" * MAXIMUM_FRAME_BYTES)
-    assert not outbox.has_room_for_answer()
-    outbox.clear()
-    assert outbox.has_room_for_answer(MAXIMUM_FRAME_BYTES)
+    send_queue = SendQueue()
+    assert send_queue.has_room_for_reply(MAXIMUM_FRAME_BYTES), "one that is large goes where none waits"
+    send_queue.put_reply(b"x" * (ANSWER_BYTES - 10))
+    assert send_queue.has_room_for_reply(10)
+    assert not send_queue.has_room_for_reply(11)
+    assert send_queue.has_room(MAXIMUM_LAG_BYTES)
+    assert send_queue.take() == b"x" * (ANSWER_BYTES - 10)
+    assert send_queue.reply_bytes == 0
+    send_queue.put_reply(b"x" * MAXIMUM_FRAME_BYTES)
+    assert not send_queue.has_room_for_reply()
+    send_queue.clear()
+    assert send_queue.has_room_for_reply(MAXIMUM_FRAME_BYTES)

@@ -1,4 +1,4 @@
-"""What a connection remembers of a stream it follows: enough to go on with it should its owner be lost. Pure."""
+"""A subscriber's view of one stream, sufficient to resume it after the inference actor restarts. No I/O."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from protocol.commands import OnDisconnect
 from protocol.errors import ErrorCode
 from runtime import ActorRef
 
-__all__ = ["Following"]
+__all__ = ["StreamConsumer"]
 
 
 @define(kw_only=True)
-class Following:
+class StreamConsumer:
     """One stream, as far as its events have come here."""
 
     stream: str

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.connections.doorway import Doorway
+from actors.connections.handshake_backlog import HandshakeBacklog
 from actors.inference.engine import EngineSettings
 from tests.server_fixture import RunningServer, eventually, running_server
 
@@ -17,15 +17,15 @@ pytestmark = pytest.mark.websocket
 
 
 def test_the_oldest_is_turned_away_where_there_are_too_many() -> None:
-    turned_away: list[str] = []
-    doorway = Doorway(2)
+    evicted: list[str] = []
+    backlog = HandshakeBacklog(2)
     for name in ("a", "b", "c"):
-        doorway.arrive(name, lambda name=name: turned_away.append(name))  # type: ignore[misc]
-    assert turned_away == ["a"]
-    doorway.leave("b")
-    doorway.leave("b")
-    assert doorway.arrive("d", lambda: None) is None
-    assert len(doorway) == 2
+        backlog.add(name, lambda name=name: evicted.append(name))  # type: ignore[misc]
+    assert evicted == ["a"]
+    backlog.remove("b")
+    backlog.remove("b")
+    assert backlog.add("d", lambda: None) is None
+    assert len(backlog) == 2
 
 
 def port_of(server: RunningServer) -> int:

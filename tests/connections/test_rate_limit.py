@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.connections.rates import SlidingCount, TokenBucket
+from actors.connections.rate_limit import SlidingWindowCounter, TokenBucket
 
 
 def test_a_burst_goes_at_once_and_one_more_must_wait() -> None:
@@ -47,11 +47,11 @@ def test_no_more_go_than_burst_and_rate_allow(pauses: list[float]) -> None:
 
 
 def test_the_limit_is_reached_within_the_window() -> None:
-    count = SlidingCount(3, 60)
+    count = SlidingWindowCounter(3, 60)
     assert [count.add(at) for at in (0, 1, 59.9)] == [False, False, True]
 
 
 def test_what_is_older_than_the_window_does_not_count() -> None:
-    count = SlidingCount(3, 60)
+    count = SlidingWindowCounter(3, 60)
     assert [count.add(at) for at in (0, 1, 60, 60.5, 61)] == [False, False, False, True, True]
     assert count.add(200) is False

@@ -1,4 +1,4 @@
-"""The durable stream `client` of one connection: which event comes next, how frames cover it, what waits. Pure.
+"""A cursor in a client's event log: which event is next, and how frames cover it. Pure.
 
 Events reach a connection in two ways, told live or read from the log in pages. One number decides about both: the
 last event that this connection has passed on or passed over. What is not the next one is never passed on; it is
@@ -17,9 +17,9 @@ from protocol.codec import wire_time
 from protocol.commands import Subscribe
 from protocol.events import Priority
 
-__all__ = ["ClientPosition", "Next", "can_resume"]
+__all__ = ["LogCursor", "Next", "can_resume"]
 
-LEFT_OUT_KEPT = 1000
+SKIPPED_KEPT = 1000
 """As many events as a log keeps: nobody asks what became of older ones."""
 
 
@@ -28,7 +28,7 @@ class Next(enum.Enum):
 
     NOTHING = "nothing"
     """It is known, or the log is being read already."""
-    TELL = "tell"
+    SEND = "send"
     """It is the next one."""
     READ = "read"
     """The log must be read, now."""
@@ -42,7 +42,7 @@ def can_resume(page: LogPage, epoch: str, seq: int) -> bool:
 
 
 @define
-class ClientPosition:
+class LogCursor:
     """How far one connection is in its client's log."""
 
     epoch: str = ""
@@ -52,7 +52,7 @@ class ClientPosition:
     """Last event that a frame covered; what was passed over since is covered by the next frame."""
     begun: int = 0
     """Where this connection began, or was resumed: what came before, others sent."""
-    left_out: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
     """Events since then that the subscription left out, the newest of them."""
     is_reading: bool = False
     """Pages are being read; live events only say that there is more."""
@@ -65,7 +65,7 @@ class ClientPosition:
     def begin(self, epoch: str, seq: int) -> None:
         """Stand behind ``seq``, which the client has."""
         self.epoch, self.seq, self.covered = epoch, seq, seq
-        self.begun, self.left_out = seq, ()
+        self.begun, self.skipped = seq, ()
 
     @property
     def is_paced(self) -> bool:
@@ -86,7 +86,7 @@ class ClientPosition:
         if event.seq != self.seq + 1:
             self.is_stale = True
             return Next.READ
-        return Next.TELL
+        return Next.SEND
 
     def delay_seconds(self, now: float) -> float:
         """How long what has just come waits for more, where the subscription is paced."""
@@ -101,7 +101,7 @@ class ClientPosition:
         """Pass over or pass on the next event: its frame, or None if the subscription leaves it out."""
         self.seq = event.seq
         if not self._wants(event):
-            self._leave_out(event.seq)
+            self._skip(event.seq)
             return None
         first, self.covered = self.covered + 1, event.seq
         return _frame(event, first)
@@ -109,7 +109,7 @@ class ClientPosition:
     def take_together(self, events: Sequence[StoredEvent]) -> bytes | None:
         """Several events, the next ones, as one frame; None if the subscription leaves all out."""
         wanted = [one for one in events if self._wants(one)]
-        self._leave_out(*(one.seq for one in events if not self._wants(one)))
+        self._skip(*(one.seq for one in events if not self._wants(one)))
         self.seq = events[-1].seq
         if not wanted:
             return None
@@ -124,14 +124,14 @@ class ClientPosition:
     def skip_forgotten(self, oldest: int) -> None:
         """Go on with the oldest event that the log still has. No frame covers those before it, so the client sees the gap."""
         # An acknowledgement of what follows says nothing of what was never sent.
-        self._leave_out(*range(max(self.seq + 1, oldest - LEFT_OUT_KEPT), oldest))
+        self._skip(*range(max(self.seq + 1, oldest - SKIPPED_KEPT), oldest))
         self.seq = self.covered = oldest - 1
 
     def _wants(self, event: StoredEvent) -> bool:
         return self.subscription.wants(event.channel, event.priority)
 
-    def _leave_out(self, *seqs: int) -> None:
-        self.left_out = (*self.left_out, *seqs)[-LEFT_OUT_KEPT:]
+    def _skip(self, *seqs: int) -> None:
+        self.skipped = (*self.skipped, *seqs)[-SKIPPED_KEPT:]
 
 
 def _frame(event: StoredEvent, first_seq: int) -> bytes:
