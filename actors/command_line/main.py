@@ -30,6 +30,8 @@ _COMMANDS = {
     "models": ("actors.command_line.model", "list_models", "Show the models of this machine (as `model list`)."),
     "conversations": ("actors.command_line.conversations", "conversations", "List, show, export and remove them."),
     "settings": ("actors.command_line.settings", "settings", "Show every setting and where it comes from."),
+    "backup": ("actors.command_line.backup", "backup", "Write everything the server keeps to one file."),
+    "restore": ("actors.command_line.backup", "restore", "Put such a file back."),
 }
 
 

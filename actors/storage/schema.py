@@ -14,7 +14,16 @@ from actors.storage.database import open_engine
 from actors.storage.database_copy import copy_database
 from actors.storage.errors import DatabaseHeld, DatabaseUnusable, SchemaTooNew
 
-__all__ = ["NEWEST_REVISION", "migrate", "prepare_database", "schema_problem"]
+__all__ = [
+    "NEWEST_REVISION",
+    "WAY_OUT",
+    "known_revisions",
+    "migrate",
+    "migrate_within",
+    "prepare_database",
+    "schema_problem",
+    "stored_revision",
+]
 
 NEWEST_REVISION = "0007"
 """What this version of the program writes; a test compares it with the migrations."""
@@ -40,7 +49,7 @@ def prepare_database(url: URL, holder: str | None = None) -> str:
         with engine.connect() as connection:
             # For writing from the first statement on: nobody commits between a copy and what follows it.
             with connection.begin():
-                had = _revision(connection)
+                had = stored_revision(connection)
                 problem = schema_problem(connection) if had == NEWEST_REVISION else _problem_of(connection, had)
                 if problem is not None:
                     raise DatabaseUnusable(f"the database {url.set(query={}).render_as_string()} {problem}; {WAY_OUT}")
@@ -48,7 +57,7 @@ def prepare_database(url: URL, holder: str | None = None) -> str:
                     return had
                 if had and url.get_backend_name() == "sqlite":
                     copy_database(Path(str(url.database)), f"before-{had}")
-                _migrate(connection, had, NEWEST_REVISION)
+                migrate_within(connection, had, NEWEST_REVISION)
             return had
     except sqlalchemy.exc.SQLAlchemyError as error:
         cause = error.__cause__ or error
@@ -67,7 +76,7 @@ def prepare_database(url: URL, holder: str | None = None) -> str:
 def migrate(connection: Connection, revision: str) -> None:
     """Bring the schema to ``revision``, up or down, in one transaction. Blocking."""
     with connection.begin():
-        _migrate(connection, _revision(connection), revision)
+        migrate_within(connection, stored_revision(connection), revision)
 
 
 def schema_problem(connection: Connection) -> str | None:
@@ -88,7 +97,6 @@ def schema_problem(connection: Connection) -> str | None:
 
 def _problem_of(connection: Connection, revision: str) -> str | None:
     """Why a database of another revision cannot be brought up to date; None where it can. Raises `SchemaTooNew`."""
-    known = {path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
     if revision > NEWEST_REVISION:
         raise SchemaTooNew(
             f"the database is of revision {revision}, this program knows {NEWEST_REVISION}; start the newer program, "
@@ -97,7 +105,9 @@ def _problem_of(connection: Connection, revision: str) -> str | None:
     if not revision:
         ours = sorted(COLUMNS.keys() & set(inspect(connection).get_table_names()))
         return f"has the table {ours[0]} and says nothing of its revision" if ours else None
-    return None if revision in known else f"is of the revision {revision!r}, which this program does not know"
+    if revision in known_revisions():
+        return None
+    return f"is of the revision {revision!r}, which this program does not know"
 
 
 def _make_file(path: Path) -> None:
@@ -109,8 +119,8 @@ def _make_file(path: Path) -> None:
         raise DatabaseUnusable(f"the database {path} cannot be made: {error.strerror}") from error
 
 
-def _migrate(connection: Connection, now: str, revision: str) -> None:
-    """In the caller's transaction."""
+def migrate_within(connection: Connection, now: str, revision: str) -> None:
+    """Bring the schema from revision ``now`` (empty for no tables) to another in the caller's transaction. Blocking."""
     # Imported here: a server whose database is up to date never needs it.
     from alembic import command
     from alembic.config import Config
@@ -122,8 +132,13 @@ def _migrate(connection: Connection, now: str, revision: str) -> None:
     step(config, "base" if revision == "" else revision)
 
 
-def _revision(connection: Connection) -> str:
-    """Revision of the schema; empty where there is none."""
+def known_revisions() -> set[str]:
+    """Every revision that a database can be brought up to date from."""
+    return {path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
+
+
+def stored_revision(connection: Connection) -> str:
+    """Revision of the schema; empty where there are no tables. Blocking."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
