@@ -163,6 +163,7 @@ def test_bk3_a_damaged_or_cut_file_is_refused_before_anything_is_changed(tmp_pat
         },
         "no end": gzip.compress(b"".join(lines[:-1])),
         "a row less": gzip.compress(b"".join(lines[:5] + lines[6:])),
+        "a letter changed": gzip.compress(b"".join(lines).replace("é2".encode(), "è2".encode())),
         "something behind the end": gzip.compress(b"".join(lines) + b"[]\n"),
         "another program's": gzip.compress(b'{"hello": 1}\n'),
         "not JSON": gzip.compress(b"hello\n"),
