@@ -30,6 +30,7 @@ from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
 from actors.rest.conversations import register_conversations
 from actors.rest.notifications import register_notifications
+from actors.rest.ollama.routes import register_ollama
 from actors.rest.openai.routes import register_openai
 from actors.rest.push import register_push
 from actors.rest.rest import Rest
@@ -229,6 +230,7 @@ def make_tree(
                             register_conversations,
                             register_openai,
                             register_anthropic,
+                            register_ollama,
                             register_notifications,
                             register_push,
                             register_subscriptions,

@@ -15,6 +15,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.rest.anthropic import errors as anthropic
+from actors.rest.ollama import errors as ollama
 from actors.rest.openai import errors as openai
 from protocol.codec import encode
 
@@ -44,8 +45,14 @@ def _as_error_event(body: bytes) -> bytes:
     return b"event: error\ndata: " + body + b"\n\n"
 
 
+def _as_line(body: bytes) -> bytes:
+    return body + b"\n"
+
+
 OPENAI = Dialect(error=openai.openai_error, no_such_route=openai.no_such_route, in_stream=_as_data)
 ANTHROPIC = Dialect(error=anthropic.anthropic_error, no_such_route=anthropic.no_such_route, in_stream=_as_error_event)
+
+OLLAMA = Dialect(error=ollama.ollama_error, no_such_route=ollama.no_such_route, in_stream=_as_line)
 
 
 def dialect_of(path: str, *, has_anthropic_version: bool = False) -> Dialect | None:
@@ -57,6 +64,8 @@ def dialect_of(path: str, *, has_anthropic_version: bool = False) -> Dialect | N
         return ANTHROPIC
     if path.startswith("/v1/"):
         return OPENAI
+    if path.startswith("/api/"):
+        return OLLAMA
     return None
 
 

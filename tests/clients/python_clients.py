@@ -150,6 +150,54 @@ def anthropic_is_full() -> None:
         raise AssertionError("a prompt beyond the context was answered")
 
 
+# --- ollama -----------------------------------------------------------------------------------------
+
+
+def llama() -> Any:
+    import ollama
+
+    return ollama.Client(host=BASE.removesuffix("/v1"))
+
+
+def ollama_streams() -> None:
+    (name,) = [one.model for one in llama().ps().models]
+    text = "".join(one.message.content for one in llama().chat(model=name, messages=user("count to 12"), stream=True))
+    check(text == COUNTED, text)
+    check(llama().generate(model=MODEL, prompt="count to 12").response == COUNTED, name)
+    shown = llama().show(MODEL).modelinfo
+    check(shown[f"{shown['general.architecture']}.context_length"] > 0, shown)
+
+
+def ollama_leaves() -> None:
+    stream = llama().chat(model=MODEL, messages=user("count to 900"), stream=True)
+    next(stream)
+    stream.close()
+
+
+def ollama_calls() -> None:
+    call = '<tool_call>{"name": "look", "arguments": {"city": "Bonn"}}</tool_call>'
+    answer = llama().chat(model=MODEL, messages=user(call), tools=[look]).message
+    check(answer.tool_calls[0].function.arguments == {"city": "Bonn"}, answer)
+    history = [*user(call), answer, {"role": "tool", "tool_name": "look", "content": "Rain."}]
+    check(llama().chat(model=MODEL, messages=history, tools=[look]).message.content == "You said: Rain.", answer)
+
+
+def ollama_follows() -> None:
+    answer = llama().chat(model=MODEL, messages=user("hi"), format=Person.model_json_schema())
+    Person.model_validate_json(answer.message.content)
+
+
+def ollama_is_full() -> None:
+    import ollama
+
+    try:
+        llama().chat(model=MODEL, messages=user(LONG))
+    except ollama.ResponseError as error:
+        check(error.status_code == 400 and "maximum context length" in error.error, error)
+    else:
+        raise AssertionError("a prompt beyond the context was answered")
+
+
 # --- LangChain --------------------------------------------------------------------------------------
 
 
@@ -294,6 +342,7 @@ def llama_index_follows() -> None:
 ALL: list[Callable[[], None]] = [
     openai_streams, openai_leaves, openai_calls, openai_follows, openai_is_full,
     anthropic_streams, anthropic_leaves, anthropic_calls, anthropic_follows, anthropic_is_full,
+    ollama_streams, ollama_leaves, ollama_calls, ollama_follows, ollama_is_full,
     langchain_streams, langchain_leaves, langchain_calls, langchain_follows, langchain_is_full,
     litellm_streams, litellm_leaves, litellm_calls, litellm_follows, litellm_is_full,
     instructor_follows, pydantic_ai_streams, pydantic_ai_follows, llama_index_streams, llama_index_follows,

@@ -1,0 +1,1 @@
+"""Ollama's API over the one way to generate."""

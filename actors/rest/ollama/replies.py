@@ -1,0 +1,187 @@
+"""What Ollama's clients are answered: lines of JSON made of a generation's text and of what is known of models. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from actors.inference.messages import EngineHealth, ModelState
+from actors.rest.openai.tool_call_reader import Part, ToolCall, ToolCallReader, whole_calls
+from protocol.events import Done, FinishReason
+
+__all__ = ["AnswerLines", "ReplyHead", "answer", "empty_answer", "running_model", "shown_model", "tag", "wire_moment"]
+
+LATEST = ":latest"
+
+
+def wire_moment(posix_seconds: float) -> str:
+    """A moment as Ollama writes it."""
+    return datetime.datetime.fromtimestamp(posix_seconds, datetime.UTC).isoformat().replace("+00:00", "Z")
+
+
+@frozen(kw_only=True)
+class ReplyHead:
+    """What every line of one reply begins with."""
+
+    model: str
+    """As the client named it."""
+    is_chat: bool
+    now: Callable[[], float]
+    """POSIX seconds."""
+    new_reader: Callable[[], ToolCallReader] | None = None
+    """Reads calls of tools; None where none may be called."""
+
+    def line(self, text: str, calls: Sequence[ToolCall] = ()) -> dict[str, Any]:
+        """A line that is not the last."""
+        head = {"model": self.model, "created_at": wire_moment(self.now())}
+        if not self.is_chat:
+            return {**head, "response": text, "done": False}
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if calls:
+            message["tool_calls"] = [
+                {"function": {"index": index, "name": one.name, "arguments": _object(one.arguments)}}
+                for index, one in enumerate(calls)
+            ]
+        return {**head, "message": message, "done": False}
+
+
+class AnswerLines:
+    """The lines of a streamed answer, made as text comes: text at once, each call whole."""
+
+    def __init__(self, head: ReplyHead) -> None:
+        self._head = head
+        self._reader = None if head.new_reader is None else head.new_reader()
+        self._parts: list[Part] = []
+        """Of the call that came last."""
+
+    def take(self, text: str) -> Iterator[dict[str, Any]]:
+        """What is certain now, perhaps nothing."""
+        if self._reader is None:
+            if text:
+                yield self._head.line(text)
+            return
+        yield from self._take(self._reader.feed(text))
+
+    def end(self, done: Done) -> Iterator[dict[str, Any]]:
+        """What was held back, and the end."""
+        if self._reader is not None:
+            yield from self._take(self._reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH))
+            yield from self._calls()
+        yield {**self._head.line(""), **_end(done)}
+
+    def _take(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+        for part in parts:
+            if isinstance(part, str):
+                yield from self._calls()
+                yield self._head.line(part)
+            else:
+                self._parts.append(part)
+
+    def _calls(self) -> Iterator[dict[str, Any]]:
+        calls = [one for one in whole_calls(self._parts) if isinstance(one, ToolCall)]
+        self._parts.clear()
+        if calls:
+            yield self._head.line("", calls)
+
+
+def answer(head: ReplyHead, text: str, done: Done) -> dict[str, Any]:
+    """The whole answer."""
+    calls: list[ToolCall] = []
+    if head.new_reader is not None:
+        reader = head.new_reader()
+        parts = reader.feed(text) + reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH)
+        whole = whole_calls(parts)
+        text = "".join(one for one in whole if isinstance(one, str))
+        calls = [one for one in whole if isinstance(one, ToolCall)]
+    return {**head.line(text, calls), **_end(done)}
+
+
+def empty_answer(head: ReplyHead, reason: str) -> dict[str, Any]:
+    """Of a request that only loads the model, or unloads it."""
+    return {**head.line(""), "done": True, "done_reason": reason}
+
+
+def _end(done: Done) -> dict[str, Any]:
+    """Why it ended, and what was measured, in nanoseconds."""
+    timings, counted = done.timings, done.usage
+    first = timings.total_ms if timings.first_token_ms is None else timings.first_token_ms
+    return {
+        "done": True,
+        "done_reason": done.finish_reason.value,
+        "total_duration": _nanoseconds(timings.total_ms),
+        # From its acceptance until it had a row: a model that is not loaded is waited for there.
+        "load_duration": _nanoseconds(timings.queued_ms),
+        "prompt_eval_count": counted.prompt_tokens,
+        "prompt_eval_duration": _nanoseconds(max(0.0, first - timings.queued_ms)),
+        "eval_count": counted.completion_tokens,
+        "eval_duration": _nanoseconds(timings.total_ms - first),
+    }
+
+
+def _nanoseconds(milliseconds: float) -> int:
+    return round(milliseconds * 1e6)
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    """The arguments; empty where the model wrote no JSON of an object."""
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def tag(model: ModelState) -> dict[str, Any]:
+    """An entry of `/api/tags`."""
+    return {
+        "name": model.name + LATEST,
+        "model": model.name + LATEST,
+        "size": model.size_bytes or 0,
+        "digest": "",
+        "details": _details(model),
+        # This server's own words: one model at a time answers.
+        "state": model.state,
+    }
+
+
+def running_model(model: ModelState, health: EngineHealth) -> dict[str, Any]:
+    """An entry of `/api/ps`."""
+    return {
+        **tag(model),
+        "size_vram": 0,
+        "context_length": health.context_tokens,
+    }
+
+
+def shown_model(model: ModelState, health: EngineHealth | None) -> dict[str, Any]:
+    """The answer of `/api/show`; with ``health`` of the model in use, whose context is known."""
+    family = _details(model)["family"] or "unknown"
+    facts: dict[str, Any] = {"general.architecture": family, "general.basename": model.full_name}
+    if health is not None:
+        facts[f"{family}.context_length"] = health.context_tokens
+    return {
+        "modelfile": "",
+        "parameters": "",
+        "template": "",
+        "details": _details(model),
+        "model_info": facts,
+        "capabilities": ["completion", "tools"],
+        "provenance": model.provenance,
+        "state": model.state,
+    }
+
+
+def _details(model: ModelState) -> dict[str, Any]:
+    family, _, weights = model.type.partition(" ")
+    return {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": family,
+        "families": [family] if family else [],
+        "parameter_size": "",
+        "quantization_level": model.quantization or weights,
+    }

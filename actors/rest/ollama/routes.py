@@ -1,0 +1,188 @@
+"""Ollama's routes under `/api`: version, tags, ps, show, chat, generate, embed.
+
+Thin: a request becomes a `Generate`, its events become lines of JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any
+
+from attrs import field, frozen
+from quart import Response, jsonify, request
+from quart_trio import QuartTrio
+
+from actors.access.messages import Identity
+from actors.inference.messages import (
+    EngineHealth,
+    GenerationRefused,
+    ListModels,
+    LoadModel,
+    ModelState,
+    UnloadModel,
+)
+from actors.refusals import CommandRefused
+from actors.rest.event_stream import streamed_answer
+from actors.rest.generation_follower import GenerationFollower
+from actors.rest.loaded_model import engine_health, loaded_model
+from actors.rest.ollama.errors import ollama_error
+from actors.rest.ollama.replies import (
+    AnswerLines,
+    ReplyHead,
+    answer,
+    empty_answer,
+    running_model,
+    shown_model,
+    tag,
+)
+from actors.rest.ollama.requests import (
+    OllamaRequest,
+    generate_from,
+    model_name,
+    read_chat_request,
+    read_generate_request,
+)
+from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
+from actors.rest.openai.ignored import IgnoredFields
+from actors.rest.openai.tool_call_reader import ToolCallReader
+from actors.rest.problems import problem_of
+from actors.rest.rooms import Rooms, identity
+from protocol.codec import encode, structure
+from protocol.errors import ErrorCode, InvalidField
+from protocol.json_text import parse_object
+from protocol.validation import length
+
+__all__ = ["API_VERSION", "LINES", "register_ollama"]
+
+API_VERSION = "0.12.6"
+"""Of Ollama's API as it is spoken here: clients ask for it and want a recent one."""
+LINES = "application/x-ndjson"
+LIST_SECONDS = 10.0
+CHANGE_SECONDS = 900.0
+
+
+@frozen(kw_only=True)
+class NamedModel:
+    """Body of requests that name a model."""
+
+    model: str = field(validator=length(1, 256, "characters"))
+
+
+def register_ollama(app: QuartTrio, rooms: Rooms) -> None:
+    """Register what this server has of `/api`."""
+    ignored_fields = IgnoredFields(app)
+
+    @app.get("/api/version")
+    async def version() -> Any:
+        return jsonify({"version": API_VERSION})
+
+    @app.get("/api/tags")
+    async def tags() -> Any:
+        who = await identity(rooms)
+        # Who may not change the model is told of the one that answers.
+        models = [one for one in await _models(rooms) if one.state != "absent" and (who.is_operator or one.is_in_use)]
+        return jsonify({"models": [tag(one) for one in models]})
+
+    @app.get("/api/ps")
+    async def running() -> Any:
+        await identity(rooms)
+        health = await engine_health(rooms)
+        models = [one for one in await _models(rooms) if one.is_in_use and health.state == "ready"]
+        return jsonify({"models": [running_model(one, health) for one in models]})
+
+    @app.post("/api/show")
+    async def show() -> Any:
+        wanted = model_name(await named_model())
+        who = await identity(rooms)
+        found = [one for one in await _models(rooms) if wanted in (one.name, one.full_name) and one.state != "absent"]
+        if not found or not (who.is_operator or found[0].is_in_use):
+            raise CommandRefused(ErrorCode.NOT_FOUND, f"model {wanted[:64]!r} not found", field="body.model")
+        return jsonify(shown_model(found[0], await engine_health(rooms) if found[0].is_in_use else None))
+
+    @app.post("/api/chat")
+    async def chat() -> Any:
+        return await _answer(rooms, ignored_fields, read_chat_request, is_chat=True)
+
+    @app.post("/api/generate")
+    async def generate() -> Any:
+        return await _answer(rooms, ignored_fields, read_generate_request, is_chat=False)
+
+    @app.post("/api/embed")
+    @app.post("/api/embeddings")
+    async def embed() -> Any:
+        await loaded_model(rooms, model_name(await named_model()), "body.model")
+        raise InvalidField("this model does not support embeddings", field="body.model")
+
+
+async def named_model() -> str:
+    """The model that a request names, in the older field `name` too. Raises `InvalidField`."""
+    body = parse_object(await request.get_data(), any_integers=True, prefix="body")
+    name = body.get("model", body.get("name"))
+    named: NamedModel = structure({} if name is None else {"model": name}, NamedModel, prefix="body")
+    return named.model
+
+
+async def _models(rooms: Rooms) -> tuple[ModelState, ...]:
+    models: tuple[ModelState, ...] = await rooms.inference.ask(ListModels(), timeout=LIST_SECONDS)
+    return models
+
+
+async def _answer(
+    rooms: Rooms, ignored_fields: IgnoredFields, read: Callable[[dict[str, Any]], OllamaRequest], *, is_chat: bool
+) -> Response:
+    wanted = read(parse_object(await request.get_data(), any_integers=True, prefix="body"))
+    who = await identity(rooms)
+    ignored_fields.note(who.client_id, wanted.ignored)
+    health = await loaded_model(rooms, model_name(wanted.plain.model), "body.model")
+    names = wanted.callable_names
+    head = ReplyHead(
+        model=wanted.plain.model,
+        is_chat=is_chat,
+        now=time.time,
+        new_reader=partial(ToolCallReader, health.tool_call_format, names) if names else None,
+    )
+    if wanted.is_empty:
+        return await _load(rooms, who, wanted, head, health)
+    follower = GenerationFollower(rooms.inference)
+    await follower.start(who, generate_from(wanted, health.tool_call_format), to_context_end=True)
+    if wanted.is_streamed:
+        return streamed_answer(_lines(head, follower), LINES)
+    text, done = await follower.all_of_it()
+    return jsonify(answer(head, text, done))
+
+
+async def _load(rooms: Rooms, who: Identity, wanted: OllamaRequest, head: ReplyHead, health: EngineHealth) -> Response:
+    """Carry out an empty request, by which Ollama's clients load a model and unload it."""
+    if wanted.unloads:
+        if not who.is_operator:
+            raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator", field="keep_alive")
+        await rooms.inference.ask(UnloadModel(health.model), timeout=CHANGE_SECONDS)
+    elif health.state != "ready":
+        await rooms.inference.ask(LoadModel(health.model), timeout=CHANGE_SECONDS)
+    reply = empty_answer(head, "unload" if wanted.unloads else "load")
+    return Response(encode(reply) + b"\n", content_type=LINES if wanted.is_streamed else "application/json")
+
+
+async def _lines(head: ReplyHead, follower: GenerationFollower) -> AsyncGenerator[bytes, None]:
+    """The answer in lines. A stream that has begun ends with `done` or with an error, never with silence."""
+    lines = AnswerLines(head)
+    try:
+        while (tokens := await follower.take_within(SIGN_OF_LIFE_SECONDS)) != []:
+            if tokens is None:
+                # Nothing is said, and heard: clients and proxies would take silence for death.
+                yield _line(head.line(""))
+                continue
+            for one in lines.take("".join(one.text for one in tokens)):
+                yield _line(one)
+    except GenerationRefused as refusal:
+        yield _line(ollama_error(problem_of(refusal.code, refusal.message, field=refusal.field))[0])
+        return
+    assert follower.done is not None
+    for one in lines.end(follower.done):
+        yield _line(one)
+
+
+def _line(data: dict[str, Any]) -> bytes:
+    return encode(data) + b"\n"
