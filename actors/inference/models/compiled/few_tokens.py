@@ -32,7 +32,7 @@ faster than tiles with most of their columns empty."""
 _ROWS_1, _ROWS_2, _ROWS_4, _ROWS_8 = (DOT_ROWS[columns] for columns in (1, 2, 4, 8))
 
 
-@inlined
+@compiled_as("int64(int64)")
 def _columns_made(tokens: int) -> int:
     """Columns of a product with so many, some of them twice."""
     if tokens <= 2:

@@ -85,13 +85,13 @@ def finish(progress: int, phase: int, pieces: int, mine: int) -> None:
             yield_processor()
 
 
-@inlined
+@compiled_as("int64(int64)")
 def step_of(tokens: int) -> int:
     """Tokens from one tile to the next."""
     return 1 if tokens <= FEW else COLUMNS
 
 
-@inlined
+@compiled_as("int64(int64)")
 def tiles_of(tokens: int) -> int:
     """How many tiles there are."""
     return tokens if tokens <= FEW else (tokens + COLUMNS - 1) // COLUMNS
