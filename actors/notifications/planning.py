@@ -191,7 +191,7 @@ class _Writing:
             subject,
             fields,
             client.preferences,
-            is_read=is_muted,
+            is_read=is_muted or trigger.is_own_action,
         )
         return [event for lane, verdict in verdicts for event in self.insert_delivery(row, subject, lane, verdict)]
 

@@ -69,6 +69,8 @@ class Trigger:
     priority: Priority = Priority.MEDIUM
     data: dict[str, Any]
     """Typed fields that the kind's template needs, JSON values."""
+    is_own_action: bool = False
+    """It reports what the client itself has just done, so its notification is read from the beginning."""
 
 
 @frozen(kw_only=True)

@@ -94,7 +94,7 @@ def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journ
     insert_task(connection, stored)
     journal.write_history(connection, asked, "created", None, stored)
     journal.tell("task_created", task)
-    journal.trigger("task_created", task)
+    journal.trigger("task_created", task, is_own_action=True)
     journal.told_of(None, task)
     return task
 
@@ -209,7 +209,8 @@ def _keep(
     journal.write_history(connection, asked, kind, before, stored)
     journal.tell("task_moved" if kind == "moved" else "task_updated", task)
     if has_left:
-        journal.trigger("task_moved", task, from_status=before.task.status.value, to_status=status.value)
+        statuses = {"from_status": before.task.status.value, "to_status": status.value}
+        journal.trigger("task_moved", task, is_own_action=True, **statuses)
     journal.told_of(before.task, task)
     journal.dependents(connection, before.task, task)
     return task

@@ -65,10 +65,15 @@ class Journal:
             )
         )
 
-    def trigger(self, kind: str, task: Task, **data: Any) -> None:
+    def trigger(self, kind: str, task: Task, *, is_own_action: bool = False, **data: Any) -> None:
         """Something that the notifications room may want to tell."""
         self.triggers.append(
-            Trigger(kind=kind, priority=PRIORITIES[task.priority], data={"task": self.plain(task), **data})
+            Trigger(
+                kind=kind,
+                priority=PRIORITIES[task.priority],
+                data={"task": self.plain(task), **data},
+                is_own_action=is_own_action,
+            )
         )
 
     def told_of(self, before: Task | None, after: Task) -> None:
@@ -95,7 +100,7 @@ class Journal:
 
     def _blocked(self, task: Task) -> None:
         self.tell("task_blocked", task)
-        self.trigger("task_blocked", task)
+        self.trigger("task_blocked", task, is_own_action=True)
 
     def write_history(
         self, connection: Connection, asked: Asked[Any], kind: str, before: StoredTask | None, after: StoredTask

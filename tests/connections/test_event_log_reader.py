@@ -145,8 +145,13 @@ async def test_a_snapshot_counts_the_clients_own_tasks_and_unread_notifications(
             while (await peer.receive()).get("re") != number:
                 pass
         counted = await snapshot(peer)
-        assert counted["task_count"] == 2
-        unread = counted["unread"]
+        # What the client did itself is no news to any of its devices.
+        assert (counted["task_count"], counted["unread"]) == (2, 0)
+        # What waits for its decision is, whoever asked for that.
+        await peer.send("task_create", "a", {"title": "unsure", "confidence": 0.1})
+        while (await peer.receive()).get("re") != "a":
+            pass
+        unread = (await snapshot(peer))["unread"]
         await peer.send("notification_read_all", "read")
         while (await peer.receive()).get("re") != "read":
             pass

@@ -54,6 +54,17 @@ def test_every_kind_that_the_tasks_room_tells_has_its_text(room: Room, kind: str
     assert "Write the parser" in room.told()[0]
 
 
+@pytest.mark.parametrize("is_own_action", [True, False])
+def test_te29_what_the_client_did_itself_is_told_and_not_unread(room: Room, is_own_action: bool) -> None:
+    room.register("phone")
+    room.cause(Trigger(kind="task_moved", data={"task": TASK}, is_own_action=is_own_action))
+    assert room.told() == ["Task moved: Write the parser"]
+    (listed,) = room.read(LIST, Listing(client_id="me", data=NotificationList())).notifications
+    assert (listed.read_at is not None) is is_own_action
+    assert room.read(COUNT, "me").unread == (0 if is_own_action else 1)
+    assert len(room.lane("phone").items) == 1
+
+
 def test_a_refused_cause_leaves_no_notification(room: Room) -> None:
     def refuse(*_: object) -> Outcome[int]:
         raise CommandRefused(ErrorCode.CONFLICT, "no")
