@@ -329,3 +329,16 @@ def test_jd7_a_schema_that_cannot_be_followed_any_further_ends_its_own_row() -> 
             failed = content["failed"] if name == "step" else []
         assert failed == [[2, "too complex on purpose", "invalid_field"]]
         assert one.answer(1)[1] == "stop"
+
+
+@pytest.mark.mlx_real_inference
+def test_te35_a_worker_imports_nothing_of_transformers(cache_folder: Path) -> None:
+    code = f"""
+import sys
+from actors.inference.worker import __main__ as worker
+words = ["--pipe", "0", "--engine", "mlx", "--cache-folder", {str(cache_folder)!r}]
+worker._import_everything(worker.read_arguments(words), lambda stage: None)
+print("actors.inference.worker.start" in sys.modules, "transformers" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "True False\n"
