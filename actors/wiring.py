@@ -28,6 +28,7 @@ from actors.inference import tables as inference_tables
 from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import EngineSettings
 from actors.inference.inference import InferenceSettings
+from actors.inference.messages import ReportProgress
 from actors.inference.shelf import CheckpointShelf, MockShelf, ServableModel, Shelf
 from actors.inference.store import OPERATIONS as INFERENCE_OPERATIONS
 from actors.inference.store import QUERIES as INFERENCE_QUERIES
@@ -56,7 +57,7 @@ from actors.tasks.store import COUNT_TASKS
 from actors.tasks.store import OPERATIONS as TASK_OPERATIONS
 from actors.tasks.store import QUERIES as TASK_QUERIES
 from actors.version import VERSION
-from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate, GetProgress
 from protocol.events import AnswerDefaults, Limits
 from runtime import ActorRef
 
@@ -128,6 +129,7 @@ def command_routes(rooms: Rooms) -> dict[type, CommandRoute | StreamRoute]:
     """Which room answers which command of the WebSocket."""
     turns = StreamRoute(room=rooms.assistant, message=StartTurn)
     routes: dict[type, CommandRoute | StreamRoute] = {Generate: generation_route(rooms.inference, turns), Assist: turns}
+    routes[GetProgress] = CommandRoute(room=rooms.inference, message=ReportProgress)
     for wanted, message in CONVERSATION_REQUESTS.items():
         routes[wanted] = CommandRoute(room=rooms.assistant, message=message)
     for wanted, message in TASK_REQUESTS.items():

@@ -10,7 +10,7 @@ from attrs import Attribute, field, frozen
 
 from protocol.command_type import KIBIBYTE, MAXIMUM_FRAME_BYTES, CommandType
 from protocol.conversations import CONVERSATION_COMMANDS
-from protocol.events import Priority
+from protocol.events import Priority, ProgressData
 from protocol.notifications import NOTIFICATION_COMMANDS
 from protocol.programming_languages import known_language
 from protocol.tasks import TASK_COMMANDS
@@ -27,6 +27,7 @@ __all__ = [
     "ChatMessage",
     "CommandType",
     "Generate",
+    "GetProgress",
     "Hello",
     "Intent",
     "OnDisconnect",
@@ -215,6 +216,14 @@ class Assist:
             )
 
 
+@frozen
+class GetProgress:
+    """Ask how far a generation has come that has no token yet, as often as a person shall see it move."""
+
+    stream: str = field(validator=length(1, 256, "characters"))
+    """As `accepted` names it."""
+
+
 @frozen(kw_only=True)
 class Resume:
     """Go on with a stream where the client left it."""
@@ -258,6 +267,7 @@ COMMANDS: dict[str, CommandType] = {
     "generate": CommandType(Generate, maximum_bytes=MAXIMUM_FRAME_BYTES, writes=True),
     "assist": CommandType(Assist, maximum_bytes=MAXIMUM_FRAME_BYTES, writes=True),
     "cancel": CommandType(Cancel),
+    "generation_progress": CommandType(GetProgress, result=ProgressData),
     "resume": CommandType(Resume),
     "ack": CommandType(Ack, needs_id=False),
     "subscribe": CommandType(Subscribe),

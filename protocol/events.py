@@ -20,6 +20,8 @@ __all__ = [
     "GoingAway",
     "Limits",
     "Priority",
+    "ProgressData",
+    "ProgressState",
     "Result",
     "ResumeResult",
     "Timings",
@@ -184,6 +186,30 @@ class CancelledData:
     """The stream ended because it was cancelled; last event."""
 
     reason: str
+
+
+class ProgressState(enum.Enum):
+    """What a generation is doing."""
+
+    WAITING = "waiting"
+    """For a row, or for its model."""
+    READING = "reading"
+    """Its prompt."""
+    ANSWERING = "answering"
+    OVER = "over"
+    """Or never was; of a client's own generations alone more is said."""
+
+
+@frozen(kw_only=True)
+class ProgressData:
+    """Answers `generation_progress`: how far a generation has come."""
+
+    state: ProgressState
+    waiting: int
+    """Requests of all clients that wait for a row, this one among them."""
+    prompt_tokens: int
+    read_tokens: int
+    """Of the prompt, those that did not have to be computed among them."""
 
 
 @frozen

@@ -15,7 +15,7 @@ from actors.command_line.screen import Screen
 __all__ = ["AnswerShown", "answer_shown"]
 
 TICK_SECONDS = 0.1
-ASK_SECONDS = 2.0
+ASK_SECONDS = 0.5
 """How often the server is asked what a question waits for."""
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 

@@ -26,12 +26,13 @@ from actors.command_line.screen import Screen, markdown
 from actors.rest.conversation_export import turn_as_markdown
 from actors.terminal_text import one_line
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown
-from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
-from protocol.errors import ErrorCode
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, GetProgress, Intent, Role
+from protocol.errors import BadMessage, ErrorCode
+from protocol.events import ProgressData, ProgressState
 from protocol.programming_languages import language_of_file
 from protocol.validation import FieldFault, is_client_name
 
-__all__ = ["ChatSession", "FileProblem", "read_source"]
+__all__ = ["ChatSession", "FileProblem", "read_source", "waiting_words"]
 
 REST_SECONDS = 120.0
 STATUS_SECONDS = 2.0
@@ -39,6 +40,16 @@ ANSWERS = 100
 """That can be copied."""
 CHANGE_SECONDS = 900.0
 """A change of models drains the answers that run, and loads gigabytes."""
+
+
+def waiting_words(progress: ProgressData) -> str:
+    """What a question is waiting for, in a few words."""
+    if progress.state is ProgressState.WAITING:
+        others = progress.waiting - 1
+        return "queued" if others < 1 else f"queued with {others} other{'s' if others > 1 else ''}"
+    if progress.read_tokens < progress.prompt_tokens:
+        return f"reading {progress.read_tokens:,} of {progress.prompt_tokens:,} tokens"
+    return "answering"
 
 
 class FileProblem(Exception):
@@ -69,6 +80,8 @@ class ChatSession:
     _answers: deque[str] = field(factory=lambda: deque(maxlen=ANSWERS))
     """The last ones as the model wrote them."""
     _last: Generate | Assist | None = None
+    _stream: str | None = None
+    """Of the answer that is waited for."""
 
     async def say(self, text: str) -> None:
         """Say something and show the answer while it comes."""
@@ -132,7 +145,7 @@ class ChatSession:
 
     async def _answer(self, command: Generate | Assist) -> None:
         """Show the answer while it comes; cancelled, what there is of it stays."""
-        self._last = command
+        self._last, self._stream = command, None
         with answer_shown(self.console) as shown:
             failed: Exception | None = None
             pieces: list[str] = []
@@ -143,6 +156,7 @@ class ChatSession:
                     try:
                         await self.client.until_connected()
                         async with self.client.generate(command) as answer:
+                            self._stream = answer.stream
                             async for piece in answer:
                                 pieces.append(piece)
                                 shown.add(piece)
@@ -162,15 +176,15 @@ class ChatSession:
             self.console.print(f"[dim]{note}[/dim]")
 
     async def _waiting(self) -> str:
-        """What is known of a question that has no answer yet. Raises nothing: a server may be away."""
+        """What is known of a question that has no answer yet. Raises nothing: a server may be away, or older than this."""
+        if self._stream is None:
+            return "asking"
         try:
-            engine = (await self._rest("GET", "/health", STATUS_SECONDS))["engine"]
-            waiting, running = int(engine["queue_depth"]), int(engine["running"])
-        except (OSError, ValueError, KeyError, TypeError):
+            with trio.fail_after(STATUS_SECONDS):
+                progress = await self.client.ask(GetProgress(self._stream))
+        except (CommandFailed, Disconnected, BadMessage, trio.TooSlowError):
             return "waiting for the server"
-        if waiting:
-            return f"queued, {waiting} waiting and {running} being answered"
-        return "reading the question"
+        return waiting_words(progress) if isinstance(progress, ProgressData) else "waiting for the answer"
 
     async def _retry(self, _: str) -> None:
         if self._last is None:

@@ -24,12 +24,12 @@ from actors.inference.text.text_model import Detokenizer
 from actors.inference.text.token_bytes import OneToken
 from actors.inference.token_log import TokenLog
 from protocol.commands import Generate
-from protocol.events import Done, FinishReason, Timings, Usage
+from protocol.events import Done, FinishReason, ProgressData, ProgressState, Timings, Usage
 
 if TYPE_CHECKING:
     from actors.inference.scheduler import Scheduler
 
-__all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "NO_PROGRESS", "Generation"]
+__all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "NO_PROGRESS", "Generation", "progress_of"]
 
 MAXIMUM_CHARGES = 3
 """A request is charged with a worker's death when it had completed fewer than two steps; the third ends it. One that
@@ -318,3 +318,22 @@ class Generation:
         )
         self._unsent_ids.clear()
         self._unsent_log_probability = 0.0
+
+
+def progress_of(generation: Generation | None) -> ProgressData:
+    """For its client; None for one that is over, or is not that client's."""
+    if generation is None:
+        return ProgressData(state=ProgressState.OVER, waiting=0, prompt_tokens=0, read_tokens=0)
+    progress = generation.progress
+    if not progress.is_running:
+        state = ProgressState.WAITING
+    elif progress.read_tokens < progress.prompt_tokens or not generation.emitted_ids:
+        state = ProgressState.READING
+    else:
+        state = ProgressState.ANSWERING
+    return ProgressData(
+        state=state,
+        waiting=0 if generation.scheduler is None else len(generation.scheduler.queue),
+        prompt_tokens=progress.prompt_tokens,
+        read_tokens=progress.read_tokens,
+    )

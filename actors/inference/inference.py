@@ -16,7 +16,7 @@ import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
 from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
-from actors.inference.generation import NO_PROGRESS, Generation
+from actors.inference.generation import NO_PROGRESS, Generation, progress_of
 from actors.inference.inference_message import InferenceMessage, StreamMessage
 from actors.inference.messages import (
     UNFINISHED,
@@ -37,6 +37,7 @@ from actors.inference.messages import (
     LoadModel,
     MeasurePrompt,
     PromptSize,
+    ReportProgress,
     ResumeFrom,
     StartGeneration,
     UnfollowStream,
@@ -159,6 +160,9 @@ class Inference(Actor[InferenceMessage]):
         match message:
             case DescribeGeneration(stream):
                 return NO_PROGRESS if (one := self._generations.get(stream)) is None else one.progress
+            case ReportProgress(client_id=client_id, data=data):
+                one = self._generations.get(data.stream)
+                return progress_of(None if one is None or one.client_id != client_id else one)
             case DetachStreams(follower=follower):
                 return self._streams.left(follower.path, by_our_doing=True)
             case IsGenerating(stream):

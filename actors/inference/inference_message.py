@@ -14,6 +14,7 @@ from actors.inference.messages import (
     ListModels,
     LoadModel,
     MeasurePrompt,
+    ReportProgress,
     StartGeneration,
     UnfollowStream,
     UnloadModel,
@@ -23,7 +24,9 @@ from actors.inference.stream_keeper import DetachExpired
 
 __all__ = ["InferenceMessage", "StreamMessage"]
 
-StreamMessage = FollowStream | UnfollowStream | DetachStreams | DetachExpired | IsGenerating | DescribeGeneration
+StreamMessage = (
+    FollowStream | UnfollowStream | DetachStreams | DetachExpired | IsGenerating | DescribeGeneration | ReportProgress
+)
 """What is about a stream that is there already."""
 
 

@@ -10,9 +10,9 @@ from attrs import field, frozen
 from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
-from protocol.commands import Generate
+from protocol.commands import Generate, GetProgress
 from protocol.errors import ErrorCode
-from protocol.events import Done
+from protocol.events import Done, ProgressData
 from runtime import ActorRef, Request
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "ModelRefused",
     "ModelState",
     "PromptSize",
+    "ReportProgress",
     "ResumeFrom",
     "StartGeneration",
     "StreamSnapshot",
@@ -259,6 +260,16 @@ class DescribeGeneration(Request[GenerationProgress]):
     """How far it is. One that is over, or never was, runs no more."""
 
     stream: str
+
+
+@frozen(kw_only=True)
+class ReportProgress(Request[ProgressData]):
+    """The same as a client's command: of its own generations alone."""
+
+    client_id: str
+    device_id: str
+    data: GetProgress
+    key: IdempotencyKey | None
 
 
 @frozen(kw_only=True)

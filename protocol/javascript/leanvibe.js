@@ -41,8 +41,8 @@ const PENDING_COMMANDS = 1024;
 const WAITING = 4096;
 /** Commands that change nothing, so that they may be sent again at any time. */
 export const READS = new Set([
-  "hello", "ping", "pong", "cancel", "resume", "ack", "subscribe", "task_get", "task_list", "task_board",
-  "task_history", "task_stats", "notification_list", "device_list", "conversation_list", "conversation_get",
+  "hello", "ping", "pong", "cancel", "generation_progress", "resume", "ack", "subscribe", "task_get", "task_list",
+  "task_board", "task_history", "task_stats", "notification_list", "device_list", "conversation_list", "conversation_get",
 ]);
 const EVENT_IDS = 4096;
 const FRAME_BYTES = 1024 * 1024;

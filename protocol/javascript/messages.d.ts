@@ -407,6 +407,12 @@ export interface Generate {
   on_disconnect?: OnDisconnect;
 }
 
+/** Ask how far a generation has come that has no token yet, as often as a person shall see it move. */
+export interface GetProgress {
+  /** As `accepted` names it. */
+  stream: string;
+}
+
 /** The server will close this connection. */
 export interface GoingAway {
   retry_after_ms: number;
@@ -550,6 +556,19 @@ export interface Preferences {
 
 /** How much an event matters, most first; `critical` is never delayed. */
 export type Priority = "critical" | "high" | "medium" | "low" | "debug";
+
+/** Answers `generation_progress`: how far a generation has come. */
+export interface ProgressData {
+  state: ProgressState;
+  /** Requests of all clients that wait for a row, this one among them. */
+  waiting: number;
+  prompt_tokens: number;
+  /** Of the prompt, those that did not have to be computed among them. */
+  read_tokens: number;
+}
+
+/** What a generation is doing. */
+export type ProgressState = "waiting" | "reading" | "answering" | "over";
 
 /** What an agent proposes to do with a task. */
 export interface Proposal {
@@ -1021,6 +1040,7 @@ export interface CommandData {
   device_register: DeviceRegister;
   device_remove: DeviceRemove;
   generate: Generate;
+  generation_progress: GetProgress;
   hello: Hello;
   notification_list: NotificationList;
   notification_preferences: NotificationPreferences;
@@ -1056,6 +1076,7 @@ export interface ResultData {
   device_register: Device;
   device_remove: DeviceRemoved;
   generate: Json;
+  generation_progress: ProgressData;
   hello: Json;
   notification_list: NotificationPage;
   notification_preferences: Preferences;

@@ -100,6 +100,14 @@ async def resume_anothers(house: House) -> None:
     await house.owner.send("cancel", "end", {"target": "mine"})
 
 
+async def ask_how_far_anothers_is(house: House) -> None:
+    stream = await start_owners_stream(house)
+    answer = await house.stranger.ask("generation_progress", "p", {"stream": stream})
+    assert answer["data"] == {"state": "over", "waiting": 0, "prompt_tokens": 0, "read_tokens": 0}
+    await owner_still_gets_text(house)
+    await house.owner.send("cancel", "end", {"target": "mine"})
+
+
 async def acknowledge_anothers(house: House) -> None:
     stream = await start_owners_stream(house)
     await house.stranger.send("ack", data={"stream": stream, "seq": 2**40})
@@ -204,6 +212,7 @@ COMMAND_ATTEMPTS: dict[str, Attempt] = {
     "generate": only_of_its_own,
     "assist": only_of_its_own,
     "cancel": cancel_anothers,
+    "generation_progress": ask_how_far_anothers_is,
     "resume": resume_anothers,
     "ack": acknowledge_anothers,
     **{
