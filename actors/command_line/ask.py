@@ -15,9 +15,18 @@ from actors.command_line.answer_options import AnswerOptions, answer_note, answe
 from actors.command_line.borrowed_server import server_for
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
 from actors.command_line.failure_words import failure_words
-from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
+from actors.command_line.options import (
+    address_of,
+    client_name_default,
+    data_dir_option,
+    fail,
+    settings_from,
+    url_given,
+    url_option,
+)
 from actors.command_line.outage import Outage
 from actors.command_line.piped_input import whole_question
+from actors.command_line.place import websocket_url_of
 from actors.command_line.printing import AnswerPrinter, print_json, print_line
 from actors.command_line.small_model import introduce_small_model
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
@@ -32,7 +41,7 @@ INTERRUPTED = 130
 @click.command()
 @click.argument("words", nargs=-1, metavar="QUESTION")
 @data_dir_option
-@click.option("--url", help="WebSocket address of a server elsewhere; its token is taken from LEANVIBE_TOKEN.")
+@url_option
 @click.option(
     "--ca", type=click.Path(path_type=Path, dir_okay=False), help="Certificates to trust at a wss address, PEM."
 )
@@ -51,6 +60,7 @@ def ask(
     **options: Any,
 ) -> None:
     """Ask QUESTION and stream the answer. Its words need no quotes, and what is piped in goes with it."""
+    url = url_given(url)
     question = whole_question(words)
     settings = settings_from(data_dir=data_dir, engine=engine, model=model, ca=ca)
     wanted = AnswerOptions(**options)
@@ -84,8 +94,8 @@ def ask(
                     print_line(f"[{note}]", style="dim", err=True)
 
     if url is not None:
-        elsewhere = credentials_elsewhere(settings, url)
-        run_until_interrupted(lambda: put(url, elsewhere))
+        address, elsewhere = websocket_url_of(url), credentials_elsewhere(settings, url)
+        run_until_interrupted(lambda: put(address, elsewhere))
         return
     with server_for(settings) as server:
         here = credentials_here(settings, server)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["ReachingGroup", "Remembered", "client_option", "data_dir_option"]
+__all__ = ["ReachingGroup", "Remembered", "client_option", "data_dir_option", "url_option"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,6 +26,7 @@ class Remembered:
     """Options given before the command's name: `leanvibe --data-dir D status`. Kept in click's own context."""
 
     DATA_DIR = "leanvibe.data_dir"
+    URL = "leanvibe.url"
     CLIENT = "leanvibe.client"
 
     @staticmethod
@@ -38,9 +39,13 @@ class Remembered:
 class ReachingGroup(click.Group):
     """A group whose own options may also stand behind its commands: `leanvibe notify list --data-dir D`."""
 
+    def reaching(self, args: list[str]) -> set[str]:
+        """Options of its own that are taken from behind a command, too."""
+        return {name for one in self.params if isinstance(one, click.Option) and not one.is_flag for name in one.opts}
+
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Take its options to the front, from anywhere before `--`."""
-        valued = {name for one in self.params if isinstance(one, click.Option) and not one.is_flag for name in one.opts}
+        valued = self.reaching(args)
         front: list[str] = []
         kept: list[str] = []
         rest = iter(args)
@@ -54,6 +59,12 @@ class ReachingGroup(click.Group):
             else:
                 kept.append(word)
         return super().parse_args(context, front + kept)
+
+
+def url_option(function: Function) -> Function:
+    """`--url`, which names a server elsewhere."""
+    words = "Address of a server elsewhere, http://… or ws://…/ws; its token is taken from LEANVIBE_TOKEN."
+    return click.option("--url", help=words)(function)
 
 
 def client_option(function: Function) -> Function:

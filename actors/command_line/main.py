@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from actors.command_line.everywhere import Remembered, client_option, data_dir_option
+from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
 from actors.command_line.output import end_when_nobody_reads
 from actors.command_line.printing import print_line
 from actors.queued_output import open_missing_descriptors, queue_standard_output
@@ -35,8 +35,32 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+_ELSEWHERE = ("ask", "task", "notify", "conversations", "status")
+"""Commands that reach servers elsewhere; the others work on the files or the socket of this machine's."""
+_OWN_CLIENT = ("token",)
+"""Commands whose own `--client` says something else."""
+
+
+class _LazyGroup(ReachingGroup):
     """Knows its commands by name; the module behind one is imported when it runs or is asked for help."""
+
+    def reaching(self, args: list[str]) -> set[str]:
+        """All of its options, wherever they stand."""
+        found = super().reaching(args)
+        return found - {"--client"} if any(one in args for one in _OWN_CLIENT) else found
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Also takes a `--json` that stands before the command's name to its end."""
+        args = list(args)
+        place, valued = 0, self.reaching(args)
+        while place < len(args) and args[place].startswith("-") and args[place] != "--":
+            if args[place] == "--json":
+                del args[place]
+                end = args.index("--") if "--" in args else len(args)
+                args.insert(end, "--json")
+                break
+            place += 2 if args[place] in valued else 1
+        return super().parse_args(context, args)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -57,14 +81,20 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="leanvibe")
 @data_dir_option
 @client_option
+@url_option
 @click.pass_context
-def leanvibe(context: click.Context, data_dir: Path | None, client_id: str | None) -> None:
+def leanvibe(context: click.Context, data_dir: Path | None, client_id: str | None, url: str | None) -> None:
     """A local AI assistant: one server on your machine, one model, all your devices.
 
-    --data-dir and --client may stand here or behind any command that knows them.
+    --data-dir, --client, --url and --json may stand here or behind any command.
     """
     context.meta[Remembered.DATA_DIR] = data_dir
     context.meta[Remembered.CLIENT] = client_id
+    context.meta[Remembered.URL] = url
+    if url is not None and context.invoked_subcommand not in _ELSEWHERE:
+        said = f"{context.invoked_subcommand} works on the server of this machine alone"
+        print_line(f"leanvibe: --url is for {', '.join(_ELSEWHERE)}; {said}", style="red", err=True)
+        context.exit(2)
 
 
 def main() -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import platformdirs
 
-from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option
+from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
 from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, read_server_file
 from actors.settings import Settings, SettingsFault, load_settings
@@ -31,6 +31,8 @@ __all__ = [
     "line_here",
     "running_server",
     "settings_from",
+    "url_given",
+    "url_option",
 ]
 
 
@@ -44,6 +46,11 @@ def settings_from(**overrides: Any) -> Settings:
         return load_settings(given, config=config)
     except SettingsFault as error:
         fail(f"a setting is wrong: {error}", status=2)
+
+
+def url_given(own: str | None = None) -> str | None:
+    """What `--url` says, before the command's name or behind it; None for the server of the data folder."""
+    return own or Remembered.value(Remembered.URL)
 
 
 def find_server(settings: Settings) -> ServerFile | None:

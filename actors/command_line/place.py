@@ -8,12 +8,12 @@ from urllib.parse import quote, urlencode
 
 from attrs import frozen
 
-from actors.command_line.credentials import Credentials, credentials_here
-from actors.command_line.options import address_of, fail, running_server
+from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
+from actors.command_line.options import address_of, fail, running_server, url_given
 from actors.command_line.rest_call import RestFailed, rest_bytes, rest_call
 from actors.settings import Settings
 
-__all__ = ["Place", "one_of_prefix", "place_of"]
+__all__ = ["Place", "one_of_prefix", "place_of", "rest_url_of", "websocket_url_of"]
 
 
 MOST_LISTED = 10
@@ -24,7 +24,8 @@ MOST_LISTED = 10
 class Place:
     """Which server, and whose things."""
 
-    rest_url: str
+    rest_url: str | None
+    """None where only a WebSocket elsewhere was named."""
     client_id: str
     credentials: Credentials
     address: Callable[[], str]
@@ -47,15 +48,39 @@ class Place:
             fail(str(failed))
 
     def _url(self, path: str, query: dict[str, Any]) -> str:
+        if self.rest_url is None:
+            fail("this asks over REST, and --url names a WebSocket; give --url http://HOST:PORT", status=2)
         wanted = {name: value for name, value in query.items() if value is not None}
         address = f"{self.rest_url}/{self.room}/{quote(self.client_id, safe='')}{path}"
         return f"{address}?{urlencode(wanted, doseq=True)}" if wanted else address
 
 
 def place_of(settings: Settings, client_id: str, room: str) -> Place:
-    """Of the running server of the data folder; ends the command where there is none."""
+    """Of the server that `--url` names, or the running one of the data folder; ends the command where there is none."""
+    url = url_given()
+    if url is not None:
+        credentials = credentials_elsewhere(settings, url)
+        rest_url = rest_url_of(url)
+        return Place(rest_url, client_id, credentials, lambda: websocket_url_of(url), room)
     server = running_server(settings)
     return Place(server.rest_url, client_id, credentials_here(settings, server), address_of(settings, server), room)
+
+
+def rest_url_of(url: str) -> str | None:
+    """The address as that of REST; None where it is a WebSocket's. Ends the command where it is neither."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("http", "https"):
+        return url.rstrip("/")
+    if scheme in ("ws", "wss"):
+        return None
+    fail(f"--url {url} is no address: it begins with http://, https://, ws:// or wss://", status=2)
+
+
+def websocket_url_of(url: str) -> str:
+    """The address as that of a WebSocket; ends the command where it is not."""
+    if rest_url_of(url) is not None:
+        fail(f"this follows a WebSocket, and --url names REST; give --url ws://HOST:PORT/ws, not {url}", status=2)
+    return url
 
 
 def one_of_prefix(beginning: str, found: Iterable[tuple[str, str]], *, what: str, word: str = "id") -> str:

@@ -293,13 +293,27 @@ def _run(
         trio.run(run, strict_exception_groups=True)
     except BaseExceptionGroup as group:
         for error in _leaves(group):
-            print_line(f"leanvibe: the server gave up: {type(error).__name__}: {error}", style="red", err=True)
+            print_line(f"leanvibe: the server gave up: {_in_words(error)}", style="red", err=True)
             for note in getattr(error, "__notes__", ()):
                 print_line(f"  {note}", err=True)
             if isinstance(error, RuntimeFault) and isinstance(error.__cause__, BaseExceptionGroup):
                 for cause in _leaves(error.__cause__):
-                    print_line(f"  because of {type(cause).__name__}: {cause}", err=True)
+                    print_line(f"  because {_in_words(cause)}", err=True)
+        print_line("  `leanvibe serve --log-level debug` shows where this happens.", err=True)
         raise SystemExit(1) from None
+
+
+def _in_words(error: BaseException) -> str:
+    """An error as part of a sentence. Where its text was not written for people, its class says what the text leaves out."""
+    from runtime import RuntimeFault
+
+    said = str(error).strip()
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the system refused something that it needs: {error.strerror}{where}"
+    if isinstance(error, (RuntimeFault, DatabaseUnusable)) and said:
+        return said
+    return f"an error inside the server that nothing expected: {said or 'without a text'} (a {type(error).__name__})"
 
 
 def _exit_at_once(report: str) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 from rich.table import Table
 
-from actors.command_line.credentials import credentials_here
-from actors.command_line.options import data_dir_option, fail, running_server, settings_from
+from actors.command_line.credentials import credentials_elsewhere, credentials_here
+from actors.command_line.options import data_dir_option, fail, running_server, settings_from, url_given
+from actors.command_line.place import rest_url_of
 from actors.command_line.printing import print_json
 from actors.command_line.screen import Screen, words
 from actors.terminal_text import shown_document
@@ -29,28 +30,37 @@ _COLOURS = {"healthy": "green", "mock": "yellow", "loading": "yellow", "unloaded
 def status(data_dir: Path | None, as_json: bool) -> None:
     """Show how the server and its engine are. Exit status 0 only when it can answer questions."""
     settings = settings_from(data_dir=data_dir)
-    server = running_server(settings)
-    credentials = credentials_here(settings, server)
+    url = url_given()
+    server = running_server(settings) if url is None else None
+    if server is None:
+        assert url is not None
+        rest_url, credentials, who = rest_url_of(url), credentials_elsewhere(settings, url), "the server"
+    else:
+        rest_url, credentials = server.rest_url, credentials_here(settings, server)
+        who = f"the server (process {server.pid})"
+    if rest_url is None:
+        fail(f"status asks over REST, and --url names a WebSocket; give --url http://HOST:PORT, not {url}", status=2)
     try:
-        # The environment's proxy is for the world; this address is on this machine.
+        # The environment's proxy is for the world; this address is the server's own.
         direct = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=credentials.tls)
         )
-        request = urllib.request.Request(f"{server.rest_url}/health", headers=credentials.headers)  # noqa: S310
+        request = urllib.request.Request(f"{rest_url}/health", headers=credentials.headers)  # noqa: S310
         with direct.open(request, timeout=SECONDS) as response:
             health: dict[str, Any] = json.load(response)
     except (OSError, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        fail(f"the server (process {server.pid}) does not answer at {server.rest_url}: {error}")
+        fail(f"{who} does not answer at {rest_url}: {error}")
+    here = {} if server is None else {"pid": server.pid, "websocket_url": server.websocket_url}
     if as_json:
-        print_json({**health, "pid": server.pid, "websocket_url": server.websocket_url})
+        print_json({**health, **here})
     else:
-        _show(health, server.pid, server.websocket_url)
+        _show(health, here)
     raise SystemExit(0 if health["status"] in ("healthy", "mock", "unloaded") else 1)
 
 
-def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:
+def _show(health: dict[str, Any], here: dict[str, Any]) -> None:
     health = shown_document(health)
     engine = health["engine"]
     colour = _COLOURS.get(health["status"], "red")
@@ -60,8 +70,12 @@ def _show(health: dict[str, Any], pid: int, websocket_url: str) -> None:
     table.add_row("status", words(health["status"], colour))
     for reason in [*health["reasons"], *([engine["problem"]] if engine["problem"] else [])]:
         table.add_row("", words(reason, "yellow"))
-    table.add_row("process", f"{pid} (worker {_shown(engine['worker_pid'])}, restarts {engine['restarts']})")
-    table.add_row("address", websocket_url)
+    table.add_row(
+        "process",
+        f"{here.get('pid', 'elsewhere')} (worker {_shown(engine['worker_pid'])}, restarts {engine['restarts']})",
+    )
+    if "websocket_url" in here:
+        table.add_row("address", here["websocket_url"])
     table.add_row("model", f"{engine['model']} ({_shown(engine['dtype'])} on {_shown(engine['backend'])})")
     if engine["changing_to"]:
         table.add_row("changing to", f"{engine['changing_to']} ({_shown(engine['change_stage'])})")

@@ -23,8 +23,10 @@ from actors.command_line.options import (
     data_dir_option,
     running_server,
     settings_from,
+    url_given,
+    url_option,
 )
-from actors.command_line.place import one_of_prefix, place_of
+from actors.command_line.place import one_of_prefix, place_of, rest_url_of, websocket_url_of
 
 if TYPE_CHECKING:
     from protocol.client import Client
@@ -52,11 +54,10 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def packed(data_dir: Path | None, url: str | None, client_id: str | None, **given: Any) -> Any:
-        return function(where=Where(data_dir, url, client_id), **given)
+        return function(where=Where(data_dir, url_given(url), client_id), **given)
 
     wrapped = click.option("--json", "as_json", is_flag=True, help="Print what the server answered.")(packed)
-    wrapped = click.option("--url", help="WebSocket address of a server elsewhere.")(wrapped)
-    return data_dir_option(client_option(wrapped))
+    return data_dir_option(client_option(url_option(wrapped)))
 
 
 def project_option(function: Function) -> Function:
@@ -66,7 +67,7 @@ def project_option(function: Function) -> Function:
 
 def look(where: Where, work: Callable[[Ask], Coroutine[Any, Any, None]]) -> None:
     """Run what only reads: over REST where the server is this machine's."""
-    if where.url is not None:
+    if where.url is not None and rest_url_of(where.url) is None:
         run(where, lambda client: work(ask_of(client)))
         return
     place = place_of(settings_from(data_dir=where.data_dir), where.client_id or client_name_default(), "tasks")
@@ -99,7 +100,7 @@ def run(where: Where, work: Callable[[Client], Awaitable[None]], *, follows: boo
         server = running_server(settings)
         credentials, address = credentials_here(settings, server), address_of(settings, server)
     else:
-        credentials, address = credentials_elsewhere(settings, where.url), where.url
+        credentials, address = credentials_elsewhere(settings, where.url), websocket_url_of(where.url)
 
     async def connected() -> None:
         async with connect(

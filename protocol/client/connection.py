@@ -22,6 +22,9 @@ __all__ = ["Connection", "open_connection"]
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
+SAID_BYTES = 4096
+SAID_CHARACTERS = 300
+"""Of what a refused handshake is answered with."""
 SILENCE_SECONDS = 45.0
 """The server speaks at least every 25 seconds; after this long without a word it is not there any more."""
 
@@ -147,11 +150,26 @@ async def open_connection(
         if isinstance(error, trio_websocket.HandshakeError):
             # Raised in the library's reader task, so it comes out of the nursery and not of the call above.
             status = error.status_code if isinstance(error, trio_websocket.ConnectionRejected) else None
-            raise HandshakeRefused(f"{url} is no LeanVibe server: {error!r}", status) from error
+            raise HandshakeRefused(f"{url} is no LeanVibe server: {_why_refused(error)}", status) from error
         raise error from None
     finally:
         # trio-websocket leaves the socket open when the handshake fails.
         await trio.aclose_forcefully(stream)
+
+
+def _why_refused(error: trio_websocket.HandshakeError) -> str:
+    """What answered the handshake with, in words."""
+    if not isinstance(error, trio_websocket.ConnectionRejected):
+        return "what answers there speaks no WebSocket"
+    refused = f"it refuses a WebSocket with status {error.status_code}"
+    said = (error.body or b"")[:SAID_BYTES].decode("utf-8", "replace").strip()
+    try:
+        said = str(json.loads(said)["detail"])
+    except (ValueError, KeyError, TypeError):
+        # A page for people says nothing to programs.
+        said = "" if said.startswith("<") else said
+    words = " ".join("".join(one if one.isprintable() else " " for one in said).split())
+    return f"{refused}: {words[:SAID_CHARACTERS]}" if words else refused
 
 
 async def _open_stream(

@@ -121,11 +121,18 @@ def test_ask_names_the_option_that_is_out_of_bounds(arguments: list[str], word: 
     assert word in result.output
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:1/ws", "ws://127.0.0.1:1/ws"])
-def test_ask_says_when_nobody_answers_at_an_address(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "status", "words"),
+    [
+        ("nonsense", 2, "it begins with http://, https://, ws:// or wss://"),
+        ("http://127.0.0.1:1/ws", 2, "give --url ws://HOST:PORT/ws"),
+        ("ws://127.0.0.1:1/ws", 1, "no answer from the server"),
+    ],
+)
+def test_ask_says_when_nobody_answers_at_an_address(url: str, status: int, words: str) -> None:
     result = run("ask", "x", "--url", url)
-    assert result.exit_code == 1
-    assert "no answer from the server" in result.output
+    assert result.exit_code == status
+    assert words in result.output
     assert "Traceback" not in result.output
 
 

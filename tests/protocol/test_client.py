@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio_websocket
+from trio_websocket import ConnectionRejected
 
 from protocol.client import Backoff, ClientEvent, CommandFailed, Disconnected, Snapshot, connect
 from protocol.client import client as client_module
@@ -399,9 +400,24 @@ async def test_what_is_no_websocket_address_is_an_os_error(url: str) -> None:
 
 async def test_a_server_of_another_kind_is_an_os_error(engineless_server: RunningServer) -> None:
     url = engineless_server.about.rest_url.replace("http", "ws") + "/ws"
-    with pytest.raises(OSError, match="no LeanVibe server"):
+    with pytest.raises(OSError, match="is no LeanVibe server: it refuses a WebSocket with status 4") as caught:
         async with connect(url, client_id="me"):
             raise AssertionError("unreachable")
+    assert "ConnectionRejected" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"detail": "the server prepares its model"}', "status 503: the server prepares its model"),
+        (b"not here\x1b[2J\n", "status 503: not here [2J"),
+        (b"<html>error</html>", "status 503"),
+        (None, "status 503"),
+        (b"x" * 9000, "status 503: " + "x" * 300),
+    ],
+)
+def test_te33_a_refused_handshake_is_told_in_the_servers_words(body: bytes | None, words: str) -> None:
+    assert connection_module._why_refused(ConnectionRejected(503, (), body)) == f"it refuses a WebSocket with {words}"
 
 
 async def test_a_server_that_never_answers_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
