@@ -61,6 +61,8 @@ class Generation:
     max_tokens: int
     to_context_end: bool = False
     """Whether its length is the context's where nobody named one, or a longer one; most end long before."""
+    ignores_end: bool = False
+    """Whether neither the model's own end nor repetition ends it."""
     granted_tokens: int | None = None
     """Tokens of the answer for which memory is reserved; None is all of them."""
     detokenizer: Detokenizer = field(repr=False)
@@ -133,7 +135,7 @@ class Generation:
 
         for index, token_id in enumerate(point.token_ids):
             unsent.append(token_id)
-            self._repeats_itself = self._repetition.feed(token_id)
+            self._repeats_itself = self._repetition.feed(token_id) and not self.ignores_end
             piece = self.detokenizer.feed(token_id)
             self._token_log.skip(piece)
             text = self.matcher.feed(piece)
@@ -222,7 +224,7 @@ class Generation:
             self.log_probability += log_probability
             self._unsent_ids.append(token_id)
             self._unsent_log_probability += log_probability
-            self._repeats_itself = self._repetition.feed(token_id)
+            self._repeats_itself = self._repetition.feed(token_id) and not self.ignores_end
             if self._repeats_itself and finish is None:
                 finish = FinishReason.LENGTH.value
             piece = self.detokenizer.feed(token_id)

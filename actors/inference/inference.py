@@ -335,6 +335,7 @@ class Inference(Actor[InferenceMessage]):
             prompt_ids=prompt_ids,
             max_tokens=max_tokens,
             to_context_end=to_end,
+            ignores_end=isinstance(request, StartGeneration) and request.ignores_end,
             detokenizer=scheduler.text.detokenizer(),
             accepted_at=trio.current_time(),
             asked_at=request.asked_at if isinstance(request, StartGeneration) else None,

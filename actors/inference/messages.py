@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from actors.inference.token_prompt import GenerateFromIds
 from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
@@ -29,6 +30,7 @@ __all__ = [
     "FirstTimes",
     "FollowStream",
     "Followed",
+    "GenerateFromIds",
     "GenerateWithTools",
     "GenerationCancelled",
     "GenerationDone",
@@ -135,6 +137,8 @@ class StartGeneration(Request[GenerationStarted]):
     to_context_end: bool = False
     """Whether an answer goes on up to the context's end where no length was asked, or a longer one, as at OpenAI's peers. Memory is then reserved
     for it piece by piece, so that it holds up no others: an answer that finds none waits in its middle."""
+    ignores_end: bool = False
+    """Whether the answer goes on past the model's own end, up to its length or the context's end."""
     wants_calibrated: bool = False
     """Whether `done` shall have `calibrated` where the model has a calibration."""
     key: IdempotencyKey | None = None

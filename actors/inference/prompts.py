@@ -14,6 +14,7 @@ from actors.inference.sandbox_messages import EncodePrompt
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
+from actors.inference.token_prompt import GenerateFromIds
 from actors.inference.tools import GenerateWithTools
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
@@ -54,6 +55,8 @@ class PromptEncoder:
 
         ``deadline_at`` is the request's own, on Trio's clock.
         """
+        if isinstance(generate, GenerateFromIds):
+            return list(generate.prompt_ids)
         gives_up_at = trio.current_time() + ENCODING_SECONDS
         try:
             with trio.fail_at(min(gives_up_at, deadline_at)):

@@ -6,6 +6,7 @@ import math
 
 from actors.inference.messages import GenerationRefused
 from actors.inference.sampling import Sampling
+from actors.inference.token_prompt import GenerateFromIds
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 
@@ -51,6 +52,12 @@ def check_request(
                 f"data.logit_bias names token {token}; the vocabulary has {vocabulary_size}",
                 field=f"data.logit_bias.{token}",
             )
+    if isinstance(generate, GenerateFromIds) and max(generate.prompt_ids) >= vocabulary_size:
+        raise GenerationRefused(
+            ErrorCode.INVALID_FIELD,
+            f"data.prompt names token {max(generate.prompt_ids)}; the vocabulary has {vocabulary_size}",
+            field="data.prompt",
+        )
     room = context_tokens - prompt_tokens
     wanted = generate.max_tokens
     if prompt_tokens == 0:

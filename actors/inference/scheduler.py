@@ -163,7 +163,7 @@ class Scheduler:
                 prompt_ids=generation.prompt_ids,
                 emitted_ids=list(generation.emitted_ids),
                 max_tokens=generation.max_tokens,
-                stop_ids=sorted(self.text.stop_token_ids),
+                stop_ids=[] if generation.ignores_end else sorted(self.text.stop_token_ids),
                 sampling=sampling_of(generation.generate, generation.seed),
                 domain=generation.domain,
                 response_schema=generation.generate.response_schema,

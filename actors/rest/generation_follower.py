@@ -71,8 +71,10 @@ class GenerationFollower:
         self._news = News() if news is None else news
         self._is_over = False
 
-    async def start(self, who: Identity, generate: Generate, *, to_context_end: bool = False) -> GenerationStarted:
-        """Begin; ``to_context_end`` as of `StartGeneration`. However this request ends, so does the generation.
+    async def start(
+        self, who: Identity, generate: Generate, *, to_context_end: bool = False, ignores_end: bool = False
+    ) -> GenerationStarted:
+        """Begin; ``to_context_end`` and ``ignores_end`` as of `StartGeneration`. However this request ends, so does the generation.
 
         Raises `GenerationRefused`, `RuntimeFault`.
         """
@@ -86,6 +88,7 @@ class GenerationFollower:
                 generate=generate,
                 follower=self._deliver,
                 to_context_end=to_context_end,
+                ignores_end=ignores_end,
             ),
             timeout=START_SECONDS,
         )

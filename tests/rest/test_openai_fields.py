@@ -133,7 +133,7 @@ def test_parts_that_are_text_are_read(content: list[Any], text: str) -> None:
     ("message", "path"),
     [
         ({**QUESTION, "images": ["aGk="]}, "messages[0].images"),
-        ({**ANSWER, "function_call": {"name": "f", "arguments": "{}"}}, "messages[0].function_call"),
+        ({**ANSWER, "function_call": "f"}, "messages[0].function_call"),
         ({**ANSWER, "prefix": True}, "messages[0].prefix"),
         ({**ANSWER, "partial": True}, "messages[0].partial"),
         ({"role": "assistant", "content": None}, "messages[0].content"),
@@ -145,7 +145,7 @@ def test_parts_that_are_text_are_read(content: list[Any], text: str) -> None:
         ({"role": "user", "content": [{"type": "file"}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"type": ["text"]}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"type": "thinking"}]}, "messages[0].content"),
-        ({"role": "function", "content": "x"}, "messages[0].role"),
+        ({"role": "function", "content": "x"}, "messages[0].name"),
         ({"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}, "messages[0].tool_calls[0].type"),
         (
             {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": "[1]"}}]},

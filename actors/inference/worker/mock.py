@@ -65,7 +65,9 @@ class MockStepper:
 
     def admit(self, row: Row, prepared: Any = None) -> None:
         """Take a row, with what `prepare` made for it."""
-        self._rows[row.row] = _Answer(row, _answer(bytes(row.prompt_ids), self._name), prepared)
+        self._rows[row.row] = _Answer(
+            row, _answer(bytes(one for one in row.prompt_ids if one != MockText.END), self._name), prepared
+        )
         self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))
 
     def cancel(self, row: int) -> None:

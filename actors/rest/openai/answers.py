@@ -47,6 +47,8 @@ class Asked:
     """Answers to each of them."""
     told: int
     """How many of these go out: those that the model itself finds likeliest."""
+    ignores_end: bool = False
+    """Whether they go on past the model's own end."""
     echoes: Sequence[str] = ()
     """What stands before the answers to each prompt; none or one for each."""
 
@@ -174,7 +176,7 @@ async def start_answers(inference: ActorRef[Any], who: Identity, head: ReplyHead
         for number in range(asked.made):
             follower = GenerationFollower(inference, news)
             one = attrs.evolve(generate, seed=seed_of(generate.seed, number))
-            await follower.start(who, one, to_context_end=True)
+            await follower.start(who, one, to_context_end=True, ignores_end=asked.ignores_end)
             followers.append(follower)
     return Answers(head=head, asked=asked, inference=inference, followers=followers, news=news)
 

@@ -11,17 +11,17 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
-from actors.rest.openai.tools import CalledTool, readable_calls
+from actors.rest.openai.tools import CalledFunction, CalledTool, readable_calls
 from protocol.errors import InvalidField
 from protocol.validation import FieldFault, length, one_of
 
 __all__ = ["Message", "readable_messages"]
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-_READ = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_READ = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal"})
 _PASSED_OVER = frozenset(
     {
-        "annotations", "audio", "cache_control", "citations", "created", "created_at", "finish_reason", "function_call", "id",
+        "annotations", "audio", "cache_control", "citations", "created", "created_at", "finish_reason", "id",
         "images", "index", "logprobs", "metadata", "model", "parsed", "partial", "prefix", "provider_specific_fields", "reasoning",
         "reasoning_content", "reasoning_details", "reasoning_signature", "reasoning_text", "signature", "status", "thinking",
         "thinking_blocks", "timestamp", "token_ids", "type", "usage", "weight",
@@ -29,7 +29,6 @@ _PASSED_OVER = frozenset(
 )  # fmt: skip
 """Known from other servers and clients, and silently passed over; those of `_MEANS_MORE` only with these values."""
 _MEANS_MORE: dict[str, tuple[tuple[Any, ...], str]] = {
-    "function_call": ((None,), "must be null: calls are written as tool_calls"),
     "images": ((None, []), "must be left out: this server reads text"),
     "prefix": ((None, False), "must be false: answers are not begun by clients; ask /v1/completions"),
     "partial": ((None, False), "must be false: answers are not begun by clients; ask /v1/completions"),
@@ -64,6 +63,8 @@ def readable_messages(messages: Any) -> tuple[Any, list[str]]:
         kept = {name: value for name, value in message.items() if name in _READ}
         if isinstance(calls := kept.get("tool_calls"), list):
             kept["tool_calls"] = readable_calls(calls) or None
+        if isinstance(call := kept.get("function_call"), dict):
+            kept["function_call"] = {name: value for name, value in call.items() if name in ("name", "arguments")}
         readable.append(kept)
     return readable, list(ignored)
 
@@ -107,19 +108,32 @@ class Message:
     """In place of the content, where an earlier answer was refused."""
     tool_calls: list[CalledTool] | None = field(default=None, validator=length(1, 128, "entries"))
     """What the assistant wanted called."""
+    function_call: CalledFunction | None = None
+    """The older form of a call in `tool_calls`; its result is a turn of the role function with the function's name."""
     tool_call_id: str | None = field(default=None, validator=length(1, 256, "characters"))
     """Whose result a turn of the role tool is."""
 
     def __attrs_post_init__(self) -> None:
-        if self.content in (None, []) and not self.tool_calls and self.refusal is None:
+        if self.content in (None, []) and not self.calls and self.refusal is None:
             raise FieldFault("content", "must be a string or an array of text parts")
         if self.tool_calls and self.role != "assistant":
             raise FieldFault("tool_calls", "may only be given with the role assistant")
+        if self.function_call is not None and (self.role != "assistant" or self.tool_calls):
+            raise FieldFault("function_call", "may only be given with the role assistant, and without tool_calls")
+        if self.role == "function" and self.name is None:
+            raise FieldFault("name", "must be given with the role function")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise FieldFault("tool_call_id", "must be given with the role tool, and only with it")
         # Clients send system turns that were left empty, and answers and results of calls may have no text; a question has.
         if self.role == "user" and not self.text:
             raise FieldFault("content", "must not be empty")
+
+    @property
+    def calls(self) -> list[CalledTool]:
+        """What was called, in either form."""
+        if self.function_call is not None:
+            return [CalledTool(id=f"call_{self.function_call.name}", function=self.function_call)]
+        return self.tool_calls or []
 
     @property
     def text(self) -> str:

@@ -23,11 +23,11 @@ another than was asked for; the error names them in `param`. Null and the values
 _MESSAGES = r"""
 ## Messages
 
-Of a message these are read: `role` (`system`, `developer`, `user`, `assistant`, `tool`), `content` (a text, or an array of parts of the
-types `text`, `input_text`, `output_text` and `refusal`), `name`, `tool_calls`, `tool_call_id` and `refusal`. A `name` has up to 64 characters
+Of a message these are read: `role` (`system`, `developer`, `user`, `assistant`, `tool`, `function`), `content` (a text, or an array of parts of the
+types `text`, `input_text`, `output_text` and `refusal`), `name`, `tool_calls`, `tool_call_id`, `function_call` and `refusal`. A `name` has up to 64 characters
 without white space and `<|\/>`; the model sees it where its template prints it. What servers and clients are known to put beside these
-(`reasoning_content`, `annotations`, `audio`, `parsed`, `id` …) is passed over. Refused are parts that are no text, `images`, a
-`function_call` that is not null, and `prefix` or `partial` that are true.
+(`reasoning_content`, `annotations`, `audio`, `parsed`, `id` …) is passed over. Refused are parts that are no text, `images`, and `prefix` or
+`partial` that are true.
 """
 
 

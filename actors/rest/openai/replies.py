@@ -41,6 +41,8 @@ class ReplyHead:
     has_logprobs: bool = False
     is_forced: bool = False
     """True where the answer must be calls of tools and nothing else."""
+    is_legacy: bool = False
+    """True where a call is told as `function_call`, the older form."""
     names_function: bool = False
     """True where the client said which function to call."""
 
@@ -112,7 +114,10 @@ def chat_with_calls(
     content = "".join(one for one in parts if isinstance(one, str))
     calls = [{"id": make_id(), **_called(one)} for one in parts if isinstance(one, ToolCall)]
     message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls or head.is_forced else "")}
-    message |= {"refusal": None, **({"tool_calls": calls} if calls else {})}
+    message["refusal"] = None
+    if calls:
+        # The old form has room for one, and its grammar allowed no more.
+        message |= {"function_call": calls[0]["function"]} if head.is_legacy else {"tool_calls": calls}
     choice = {
         "index": 0,
         "message": message,
@@ -129,7 +134,7 @@ def finish_reason_of(head: ReplyHead, done: Done, *, has_calls: bool) -> str:
     do servers that its clients know.
     """
     waits = has_calls and done.finish_reason is FinishReason.STOP and not head.names_function
-    return "tool_calls" if waits else done.finish_reason.value
+    return ("function_call" if head.is_legacy else "tool_calls") if waits else done.finish_reason.value
 
 
 def chat_part_chunk(head: ReplyHead, part: Part, *, index: int, make_id: Callable[[], str]) -> dict[str, Any]:
@@ -138,9 +143,12 @@ def chat_part_chunk(head: ReplyHead, part: Part, *, index: int, make_id: Callabl
     if isinstance(part, str):
         delta = {"content": part}
     elif isinstance(part, CallStart):
-        delta = {"tool_calls": [{"index": index, "id": make_id(), **_called(ToolCall(part.name, ""))}]}
+        called = _called(ToolCall(part.name, ""))
+        whole = {"tool_calls": [{"index": index, "id": make_id(), **called}]}
+        delta = {"function_call": called["function"]} if head.is_legacy else whole
     else:
-        delta = {"tool_calls": [{"index": index, "function": {"arguments": part.text}}]}
+        more = {"arguments": part.text}
+        delta = {"function_call": more} if head.is_legacy else {"tool_calls": [{"index": index, "function": more}]}
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
     return _chunk(head, "chat.completion.chunk", choice)
 

@@ -10,11 +10,19 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
-from actors.inference.messages import GenerateWithTools, ToolCallFormat
+from actors.inference.messages import GenerateFromIds, GenerateWithTools, ToolCallFormat
 from actors.rest.openai.fields import Endpoint, sort_fields
 from actors.rest.openai.messages import Message, readable_messages
-from actors.rest.openai.tool_choice import call_rule, callable_names, check_choice, is_tool_choice, named_function
-from actors.rest.openai.tools import Tool, as_templates_know, readable_tools, turns_of
+from actors.rest.openai.tool_choice import (
+    call_rule,
+    callable_names,
+    check_choice,
+    is_function_call,
+    is_tool_choice,
+    must_call,
+    named_function,
+)
+from actors.rest.openai.tools import Function, Tool, as_templates_know, readable_tools, turns_of
 from protocol.codec import structure
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import InvalidField
@@ -37,6 +45,7 @@ MAXIMUM_ANSWERS = 8
 """To one prompt."""
 MAXIMUM_TOGETHER = 64
 """To all prompts of one request."""
+_HAS_FORM = "may not be given with a form that the answer follows: the form ends it"
 LEAST_TOP_P = 1e-6
 """With so little, the likeliest token is all there is."""
 SEEDS = 2**53
@@ -119,6 +128,8 @@ class _Sampling:
     seed: int | None = field(default=None, validator=between(-(2**63), 2**63 - 1))
     """The rest of a division by 2^53 counts of those beyond ±2^53, and of negative ones."""
     stop: Any = field(default=None, validator=_stops)
+    ignore_eos: bool | None = None
+    """Whether the answer goes on past the model's own end."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = field(default=None, validator=between(1, MAXIMUM_ANSWERS))
@@ -166,6 +177,10 @@ class ChatCompletionRequest(_Sampling):
     """`none`, `auto`, `required`, or the one function to call."""
     parallel_tool_calls: bool | None = None
     """False: one call at most."""
+    functions: list[Function] | None = field(default=None, validator=length(0, 128, "entries"))
+    """The older form of `tools`."""
+    function_call: Any = field(default=None, validator=is_function_call)
+    """The older form of `tool_choice`."""
     modalities: Any = field(default=None, validator=_text_alone)
 
     def __attrs_post_init__(self) -> None:
@@ -174,21 +189,48 @@ class ChatCompletionRequest(_Sampling):
             raise FieldFault("top_logprobs", "may only be given with logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise FieldFault("max_completion_tokens", "and max_tokens are the same thing and must not differ")
+        if self.functions and (self.tools or self.tool_choice is not None):
+            raise FieldFault("functions", "may not be given with tools or tool_choice, of which it is the old form")
+        if isinstance(self.function_call, dict) and self.function_call["name"] not in [
+            one.name for one in self.functions or ()
+        ]:
+            raise FieldFault("function_call.name", "must be one of the functions")
+        has_form = self.response_format is not None and self.response_format.type != "text"
+        if self.ignore_eos and (has_form or self.must_call):
+            raise FieldFault("ignore_eos", _HAS_FORM)
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether calls are told in the old form."""
+        return bool(self.functions)
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools, in whichever form they were given."""
+        return self.tools or [Tool(type="function", function=one) for one in self.functions or ()]
+
+    @property
+    def choice(self) -> Any:
+        """The choice of tools, in whichever form it was given."""
+        if not self.is_legacy:
+            return self.tool_choice
+        named = self.function_call
+        return {"type": "function", "function": named} if isinstance(named, dict) else named
 
     @property
     def callable_names(self) -> list[str]:
         """The functions that the answer may call."""
-        return callable_names(self.tools or (), self.tool_choice)
+        return callable_names(self.offered, self.choice)
 
     @property
     def must_call(self) -> bool:
         """Whether the answer must be calls and nothing else."""
-        return self.tool_choice == "required" or self.names_function
+        return must_call(self.choice)
 
     @property
     def names_function(self) -> bool:
         """Whether it says which function to call."""
-        return named_function(self.tool_choice) is not None
+        return named_function(self.choice) is not None
 
 
 @frozen(kw_only=True)
@@ -196,7 +238,7 @@ class CompletionRequest(_Sampling):
     """Body of `POST /v1/completions`."""
 
     prompt: Any = field(repr=False)
-    """A text, or an array of texts."""
+    """A text, an array of token ids, or an array of either."""
     logprobs: int | None = field(default=None, validator=between(0, 5))
     echo: bool | None = None
     best_of: int | None = field(default=None, validator=between(1, MAXIMUM_ANSWERS))
@@ -205,8 +247,8 @@ class CompletionRequest(_Sampling):
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         prompts = self.prompts
-        if not prompts or not all(isinstance(one, str) and one for one in prompts):
-            raise FieldFault("prompt", "must be a text that is not empty, or an array of such: token ids are not read")
+        if not prompts or not all(_is_prompt(one) for one in prompts):
+            raise FieldFault("prompt", "must be a text or an array of token ids that is not empty, or an array of such")
         made, told = self.made, self.n or 1
         if len(prompts) * made > MAXIMUM_TOGETHER:
             raise FieldFault(
@@ -218,11 +260,16 @@ class CompletionRequest(_Sampling):
             raise FieldFault("best_of", "may not be over n in a stream: which are the best is known at the end")
         if self.echo and self.logprobs is not None:
             raise FieldFault("echo", "may not be given with logprobs: prompts are not scored")
+        if self.echo and not all(isinstance(one, str) for one in prompts):
+            raise FieldFault("echo", "may not be given with a prompt of token ids: its text is not known here")
 
     @property
-    def prompts(self) -> list[str]:
-        """All prompts."""
-        return list(self.prompt) if isinstance(self.prompt, list) else [self.prompt]
+    def prompts(self) -> list[Any]:
+        """All prompts, each a text or token ids."""
+        if not isinstance(self.prompt, list):
+            return [self.prompt]
+        # An array of integers is one prompt.
+        return [self.prompt] if self.prompt and _is_prompt(self.prompt) else list(self.prompt)
 
     @property
     def made(self) -> int:
@@ -260,15 +307,22 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
         _check_tools(request)
         turns = turns_of(request.messages)
     except FieldFault as fault:
-        raise _as_written(fault) from None
+        raise _as_written(_in_old_words(fault) if request.is_legacy else fault) from None
     rule = call_rule(
-        request.tools or (), request.tool_choice, request.parallel_tool_calls, tool_call_format, answer_schema=schema
+        request.offered,
+        request.choice,
+        # The old form has room for one call in an answer.
+        False if request.is_legacy else request.parallel_tool_calls,
+        tool_call_format,
+        answer_schema=schema,
     )
+    if rule is not None and request.ignore_eos:
+        raise _as_written(FieldFault("ignore_eos", _HAS_FORM))
     return _from_chat(
         request,
         GenerateWithTools,
         turns=turns,
-        tools=as_templates_know(request.tools or ()) if request.callable_names else None,
+        tools=as_templates_know(request.offered) if request.callable_names else None,
         tool_call_format=tool_call_format,
         call_rule=rule,
         # With a rule the answer is a call, or follows the schema that is part of the rule.
@@ -278,19 +332,19 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
 
 def _has_tools(request: ChatCompletionRequest) -> bool:
     """Whether anything of it is for a template with tools. An empty list, and the wish for none, ask for nothing."""
-    if request.tools or request.tool_choice not in (None, "none", "auto"):
+    if request.offered or request.choice not in (None, "none", "auto"):
         return True
-    return any(one.role == "tool" or one.tool_calls or one.name for one in request.messages)
+    return any(one.role in ("tool", "function") or one.calls or one.name for one in request.messages)
 
 
 def _check_tools(request: ChatCompletionRequest) -> None:
-    check_choice(request.tools or (), request.tool_choice)
+    check_choice(request.offered, request.choice)
     if request.callable_names and request.logprobs:
         raise FieldFault("logprobs", "may not be given with tools: calls have no tokens of their own in the reply")
 
 
 def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: Any) -> Generate:
-    roles = {"developer": Role.SYSTEM, "tool": Role.USER}
+    roles = {"developer": Role.SYSTEM, "tool": Role.USER, "function": Role.USER}
     return _generate(
         request,
         kind,
@@ -305,8 +359,11 @@ def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: A
 
 def generates_from_prompts(request: CompletionRequest) -> list[Generate]:
     """The engine's requests for a completion. Raises `InvalidField`, named as the client wrote it."""
+    common = {"max_tokens": request.max_tokens, "logprobs": request.logprobs}
     return [
-        _generate(request, Generate, prompt=one, max_tokens=request.max_tokens, logprobs=request.logprobs)
+        _generate(request, Generate, prompt=one, **common)
+        if isinstance(one, str)
+        else _generate(request, GenerateFromIds, prompt="token ids", prompt_ids=one, **common)
         for one in request.prompts
     ]
 
@@ -329,6 +386,18 @@ def _generate(request: _Sampling, kind: type[Generate], **fields: Any) -> Genera
         )
     except FieldFault as fault:
         raise _as_written(fault) from None
+
+
+def _is_prompt(value: Any) -> bool:
+    """A text, or token ids."""
+    if isinstance(value, str) or not isinstance(value, list):
+        return isinstance(value, str) and bool(value)
+    return bool(value) and all(type(one) is int and 0 <= one < 2**31 for one in value)
+
+
+def _in_old_words(fault: FieldFault) -> FieldFault:
+    path = fault.path.replace("tool_choice.function", "function_call").replace("tool_choice", "function_call")
+    return FieldFault(path.replace("tools[", "functions[").replace("].function.", "]."), fault.problem)
 
 
 def _as_written(fault: FieldFault) -> InvalidField:

@@ -81,8 +81,14 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             has_logprobs=bool(wanted.logprobs),
             is_forced=wanted.must_call,
             names_function=wanted.names_function,
+            is_legacy=wanted.is_legacy,
         )
-        asked = Asked(generates=[generate], made=wanted.n or 1, told=wanted.n or 1)
+        asked = Asked(
+            generates=[generate],
+            made=wanted.n or 1,
+            told=wanted.n or 1,
+            ignores_end=bool(wanted.ignore_eos),
+        )
         answers = await start_answers(rooms.inference, who, head, asked)
         names = wanted.callable_names
         new_reader = partial(ToolCallReader, health.tool_call_format, names) if names else None
@@ -109,6 +115,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             generates=generates_from_prompts(wanted),
             made=wanted.made,
             told=wanted.n or 1,
+            ignores_end=bool(wanted.ignore_eos),
             echoes=prompts if wanted.echo else (),
         )
         answers = await start_answers(rooms.inference, who, head, asked)

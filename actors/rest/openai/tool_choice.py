@@ -16,43 +16,103 @@ from actors.inference.messages import CallableFunction, CallRule, ToolCallFormat
 from actors.rest.openai.tools import Tool
 from protocol.validation import FieldFault
 
-__all__ = ["call_rule", "callable_names", "check_choice", "is_tool_choice", "named_function"]
+__all__ = [
+    "call_rule",
+    "callable_names",
+    "check_choice",
+    "is_function_call",
+    "is_tool_choice",
+    "must_call",
+    "named_function",
+]
 
 _WORDS = ("none", "auto", "required")
+MOST_TOOLS = 128
 MOST_CALLS = 16
 """In one answer that is held to a form: a small model that may go on calling finds no end."""
 
 
 def is_tool_choice(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """Validator: none, auto, required, or `{"type": "function", "function": {"name": …}}`; None passes."""
+    """Validator: none, auto, required, one function, or `allowed_tools`; None passes."""
     name = attribute.name
     if value is None or (isinstance(value, str) and value in _WORDS):
         return
     if not isinstance(value, dict):
         raise FieldFault(name, "must be none, auto, required or an object that names a function")
-    if value.get("type") != "function":
-        raise FieldFault(f"{name}.type", "must be function")
+    kind = value.get("type")
+    if kind not in ("function", "allowed_tools"):
+        raise FieldFault(f"{name}.type", "must be function or allowed_tools")
+    _only(value, {"type", kind}, name)
+    if kind == "function":
+        _check_named(value, name)
+        return
+    allowed, path = value.get(kind), f"{name}.{kind}"
+    if not isinstance(allowed, dict):
+        raise FieldFault(path, "must be an object with a mode and tools")
+    if allowed.get("mode") not in ("auto", "required"):
+        raise FieldFault(f"{path}.mode", "must be auto or required")
+    tools = allowed.get("tools")
+    if not isinstance(tools, list) or not 1 <= len(tools) <= MOST_TOOLS:
+        raise FieldFault(f"{path}.tools", f"must be an array of 1 to {MOST_TOOLS} functions")
+    _only(allowed, {"mode", "tools"}, path)
+    for index, one in enumerate(tools):
+        place = f"{path}.tools[{index}]"
+        if not isinstance(one, dict) or one.get("type") != "function":
+            raise FieldFault(place, "must be an object of the type function")
+        _only(one, {"type", "function"}, place)
+        _check_named(one, place)
+
+
+def is_function_call(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """Validator of the older form: none, auto, or an object with the name of a function; None passes."""
+    if value is None or (isinstance(value, str) and value in ("none", "auto")):
+        return
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise FieldFault(attribute.name, "must be none, auto or an object with the name of a function")
+    _only(value, {"name"}, attribute.name)
+
+
+def _check_named(value: dict[str, Any], path: str) -> None:
     function = value.get("function")
     if not isinstance(function, dict):
-        raise FieldFault(f"{name}.function", "must be an object with the name of a function")
+        raise FieldFault(f"{path}.function", "must be an object with the name of a function")
     if not isinstance(function.get("name"), str):
-        raise FieldFault(f"{name}.function.name", "must be a string")
-    for inside, known, path in ((value, {"type", "function"}, name), (function, {"name"}, f"{name}.function")):
-        for other in inside.keys() - known:
-            raise FieldFault(f"{path}.{other}", "is not a field of a choice")
+        raise FieldFault(f"{path}.function.name", "must be a string")
+    _only(function, {"name"}, f"{path}.function")
+
+
+def _only(value: dict[str, Any], known: set[str], path: str) -> None:
+    for other in value.keys() - known:
+        raise FieldFault(f"{path}.{other}", "is not a field of a choice")
 
 
 def named_function(choice: Any) -> str | None:
     """The function that a valid choice names."""
-    return str(choice["function"]["name"]) if isinstance(choice, dict) else None
+    return str(choice["function"]["name"]) if isinstance(choice, dict) and choice["type"] == "function" else None
+
+
+def must_call(choice: Any) -> bool:
+    """Whether the answer must be calls and nothing else."""
+    if isinstance(choice, dict):
+        return bool(choice["type"] == "function" or choice["allowed_tools"]["mode"] == "required")
+    return bool(choice == "required")
+
+
+def _named(choice: Any) -> list[str] | None:
+    """The functions that a choice names; None where it names none."""
+    if not isinstance(choice, dict):
+        return None
+    if choice["type"] == "function":
+        return [choice["function"]["name"]]
+    return [one["function"]["name"] for one in choice["allowed_tools"]["tools"]]
 
 
 def callable_names(tools: Sequence[Tool], choice: Any) -> list[str]:
     """The functions that the answer may call."""
-    named = named_function(choice)
     if choice == "none":
         return []
-    return [one.function.name for one in tools if named in (None, one.function.name)]
+    named = _named(choice)
+    return [one.function.name for one in tools if named is None or one.function.name in named]
 
 
 def check_choice(tools: Sequence[Tool], choice: Any) -> None:
@@ -64,9 +124,11 @@ def check_choice(tools: Sequence[Tool], choice: Any) -> None:
     # Clients send `auto` where they have no tools today.
     if not names and choice not in (None, "none", "auto"):
         raise FieldFault("tool_choice", "may only be given with tools")
-    named = named_function(choice)
-    if named is not None and named not in names:
-        raise FieldFault("tool_choice.function.name", "must be one of the tools")
+    for index, named in enumerate(_named(choice) or ()):
+        if named not in names:
+            is_one = named_function(choice) is not None
+            place = "" if is_one else f"allowed_tools.tools[{index}]."
+            raise FieldFault(f"tool_choice.{place}function.name", "must be one of the tools")
 
 
 def call_rule(
@@ -89,9 +151,11 @@ def call_rule(
         for index, one in enumerate(tools)
         if one.function.name in names
     )
-    strict = next((index for index, one in enumerate(tools) if one.function.strict), None)
+    strict = next(
+        (index for index, one in enumerate(tools) if one.function.strict and one.function.name in names), None
+    )
     is_named = named_function(choice) is not None
-    is_required = is_named or choice == "required"
+    is_required = must_call(choice)
     if is_required:
         asked_by = "tool_choice"
     elif parallel_tool_calls is False:

@@ -1,7 +1,4 @@
-"""Tools in OpenAI's chat completions: what clients send of them, and what it means to our engine. Pure.
-
-They are there where the loaded model's chat template has them; elsewhere each of their fields is refused by name.
-"""
+"""Tools in OpenAI's chat completions: what clients send of them, and what it means to our engine. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +12,16 @@ from protocol.codec import unstructure
 from protocol.json_text import MAXIMUM_NESTING
 from protocol.validation import FieldFault, length, one_of
 
-__all__ = ["CalledTool", "Tool", "as_templates_know", "readable_calls", "readable_tools", "turns_of"]
+__all__ = [
+    "CalledFunction",
+    "CalledTool",
+    "Function",
+    "Tool",
+    "as_templates_know",
+    "readable_calls",
+    "readable_tools",
+    "turns_of",
+]
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -142,7 +148,7 @@ def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
         turn: dict[str, Any] = {"role": "system" if one.role == "developer" else one.role, "content": one.text}
         if one.name is not None:
             turn["name"] = one.name
-        if one.tool_calls:
+        if one.calls:
             turn["tool_calls"] = [
                 {
                     "id": call.id,
@@ -150,13 +156,17 @@ def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
                     # As an object: templates write it as JSON themselves.
                     "function": {"name": call.function.name, "arguments": call.function.value},
                 }
-                for call in one.tool_calls
+                for call in one.calls
             ]
-            called |= {call.id: call.function.name for call in one.tool_calls}
+            called |= {call.id: call.function.name for call in one.calls}
         if one.role == "tool":
             if one.tool_call_id not in called:
                 raise FieldFault(f"messages[{index}].tool_call_id", "must be the id of a call before it")
             turn |= {"tool_call_id": one.tool_call_id, "name": called[one.tool_call_id]}
+        if one.role == "function":
+            if (call_id := f"call_{one.name}") not in called:
+                raise FieldFault(f"messages[{index}].name", "must be the function of a function_call before it")
+            turn |= {"role": "tool", "tool_call_id": call_id}
         turns.append(turn)
     return turns
 
