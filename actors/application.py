@@ -56,6 +56,7 @@ from actors.wiring import (
     engine_settings,
     event_log,
     inference_settings,
+    model_commands,
     model_shelf,
     writer_settings,
 )
@@ -108,6 +109,7 @@ def make_tree(
         notifications=system.reference("notifications/planner"),
         connection_registry=connection_registry,
         answer_defaults=answer_defaults(settings),
+        **model_commands(settings),
     )
     registry = CollectorRegistry()
     registry.register(ProcessMetrics())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,16 @@ def model_shelf(settings: Settings, checkpoint: Path | None) -> Shelf:
     folder = None if checkpoint is None else checkpoint.resolve()
     started_with = ServableModel(name=settings.model, folder=folder, adapter=settings.adapter)
     return CheckpointShelf(started_with, settings.cache_dir, settings.compiled)
+
+
+def model_commands(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Programs that fetch and remove models, for the routes that do so. Each takes the name last."""
+    program = (sys.executable, "-m", "actors.command_line.main", "model")
+    cache = ("--cache-dir", str(settings.cache_dir))
+    return {
+        "pull_command": (*program, "pull", "--no-check", "--tell-progress", *cache, "--"),
+        "remove_command": (*program, "remove", "--yes", *cache, "--data-dir", str(settings.data_dir), "--"),
+    }
 
 
 def answer_defaults(settings: Settings) -> AnswerDefaults:

@@ -64,9 +64,18 @@ def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) ->
 @click.option("--revision", help="Branch, tag or commit; it is pinned to the commit. [default: main]")
 @click.option("--offline", is_flag=True, help="Ask no network: only say whether the model is there.")
 @click.option("--check/--no-check", default=True, help="Load the model afterwards and measure the canary texts.")
+@click.option("--tell-progress", is_flag=True, hidden=True, help="For the server that was asked for it.")
 @cache_dir_option
 @json_option
-def pull(name: str, revision: str | None, offline: bool, check: bool, cache_dir: Path | None, as_json: bool) -> None:
+def pull(
+    name: str,
+    revision: str | None,
+    offline: bool,
+    check: bool,
+    tell_progress: bool,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> None:
     """Fetch a model from the Hugging Face hub: a short name or OWNER/NAME. An interrupted download is gone on with.
 
     A short name stands for the commit whose canary values ship with this version, where there are some.
@@ -83,7 +92,7 @@ def pull(name: str, revision: str | None, offline: bool, check: bool, cache_dir:
         # A short name stands for what was measured.
         with model_errors():
             revision = shipped.revision if (shipped := shipped_canaries().get(hub_id)) is not None else None
-    folder = pulled(settings, hub_id, revision=revision, offline=offline)
+    folder = pulled(settings, hub_id, revision=revision, offline=offline, tell_progress=tell_progress)
     if not check:
         _say({"name": hub_id, "folder": str(folder)}, as_json, str(folder))
         return

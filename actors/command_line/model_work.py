@@ -61,6 +61,7 @@ PREPARING = {
 }
 """The same in a first start, whose first step are the packages."""
 QUIET_SECONDS = 5.0
+TELL_SECONDS = 0.2
 """Where nobody watches a terminal, a line is told after as much time."""
 
 
@@ -75,11 +76,20 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def pulled(settings: Settings, hub_id: str, *, revision: str | None, offline: bool) -> Path:
-    """The folder of a model, fetched from the hub with a progress bar where it is not there; ends the command on trouble."""
+def pulled(
+    settings: Settings, hub_id: str, *, revision: str | None, offline: bool, tell_progress: bool = False
+) -> Path:
+    """The folder of a model, fetched from the hub with a progress bar where it is not there; ends the command on trouble.
+
+    With ``tell_progress`` the bar is lines of JSON, for the program that started this one.
+    """
     from actors.inference.models.hub import pull
 
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    if tell_progress:
+        _end_when_left()
+        with model_errors():
+            return pull(hub_id, settings.cache_dir, revision=revision, offline=offline, progress=_bytes_teller())
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
@@ -147,9 +157,26 @@ def _told_in_lines(title: str, words: Mapping[str, str]) -> Callable[[str, float
     return report
 
 
+def _bytes_teller() -> Callable[[int, int], None]:
+    """Prints how many bytes there are, now and then and at the end."""
+    told_at = -TELL_SECONDS
+
+    def report(done: int, total: int) -> None:
+        nonlocal told_at
+        if done == total or time.monotonic() - told_at >= TELL_SECONDS:
+            told_at = time.monotonic()
+            print_json({"completed": done, "total": total})
+
+    return report
+
+
+def _end_when_left() -> None:
+    threading.Thread(target=_end_with_the_other, daemon=True).start()
+
+
 def progress_teller() -> Callable[[str, float], None]:
     """Tells the process that started this one how far it is, line by line, and ends with it."""
-    threading.Thread(target=_end_with_the_other, daemon=True).start()
+    _end_when_left()
     return lambda stage, fraction: print_json({"stage": stage, "fraction": fraction})
 
 

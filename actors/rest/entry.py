@@ -35,7 +35,7 @@ PUBLIC_PATHS = frozenset(
     }
 )
 """Answered without a token."""
-OPERATOR_PREFIXES = ("/models", "/metrics")
+OPERATOR_PREFIXES = ("/models", "/metrics", "/api/pull", "/api/delete")
 """They change the server for everybody, or tell about everybody."""
 _PATH_FIELDS = {"client_id": "client_id", "name": "path.conversation"}
 """What routes call parts of their path where they refuse them themselves."""

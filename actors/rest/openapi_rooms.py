@@ -45,6 +45,8 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("post", "/api/show", "Ollama's description of a model"),
     ("post", "/api/chat", "Ollama's chat"),
     ("post", "/api/generate", "Ollama's answer to one prompt"),
+    ("post", "/api/pull", "Fetch a model, as Ollama does"),
+    ("delete", "/api/delete", "Remove a model, as Ollama does"),
     ("post", "/api/embed", "Embeddings, which are not there yet"),
     ("post", "/api/embeddings", "Embeddings by their older name"),
     ("post", "/v1/messages/count_tokens", "How many tokens a message's prompt has"),

@@ -39,6 +39,10 @@ class Rooms:
     connection_registry: ActorRef[Any]
     answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
     """How people are answered who set nothing."""
+    pull_command: tuple[str, ...] = ()
+    """A program that fetches the model of the name that follows, and tells its progress in lines of JSON."""
+    remove_command: tuple[str, ...] = ()
+    """A program that removes the model of the name that follows."""
 
 
 async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:

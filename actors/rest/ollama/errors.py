@@ -15,7 +15,7 @@ _NAMES = {
     "max_tokens": "options.num_predict",
 }
 """Fields of the engine's request that Ollama calls otherwise."""
-_ROUTES = "version, tags, ps, show, chat, generate and embed"
+_ROUTES = "version, tags, ps, show, chat, generate, embed, pull and delete"
 
 
 def ollama_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:

@@ -24,6 +24,7 @@ them. Null and the values under *asks for nothing* are neither named nor refused
 | `GET /api/ps` | the model in use, where it is loaded, with `context_length` |
 | `POST /api/show` | `details`, `capabilities`, and `model_info` with the context's length; templates and parameters are not shown |
 | `POST /api/chat`, `POST /api/generate` | an answer; a request without messages or prompt loads the model |
+| `POST /api/pull`, `DELETE /api/delete` | for operators: `leanvibe model pull` (from the Hugging Face hub, with progress) and `remove`; loading is `POST /models/NAME/load` |
 | `POST /api/embed`, `POST /api/embeddings` | 400: no embeddings yet |
 
 Durations are nanoseconds: `load_duration` is the time until the request was admitted, `prompt_eval_duration` from there to the first token. Errors

@@ -22,7 +22,7 @@ from protocol.errors import InvalidField
 from protocol.json_text import json_type
 from protocol.validation import FieldFault, between, length
 
-__all__ = ["OllamaRequest", "generate_from", "model_name", "read_chat_request", "read_generate_request"]
+__all__ = ["ModelRequest", "OllamaRequest", "generate_from", "model_name", "read_chat_request", "read_generate_request"]
 
 MAXIMUM_STOPS = 16
 LATEST = ":latest"
@@ -40,6 +40,14 @@ def _stops(_: object, attribute: Attribute[Any], value: Any) -> None:
     for one in stops or ():
         if not isinstance(one, str) or not one:
             raise FieldFault(attribute.name, "must hold strings that are not empty")
+
+
+@frozen(kw_only=True)
+class ModelRequest:
+    """Body of requests about a model."""
+
+    model: str = field(validator=length(1, 256, "characters"))
+    stream: bool | None = None
 
 
 @frozen(kw_only=True)
@@ -206,3 +214,4 @@ def _as_written(fault: FieldFault) -> InvalidField:
 
 # Built when this module is imported, so that the first request costs no more than the next.
 structure({"model": "m", "options": {"seed": 1}}, _Plain)
+structure({"model": "m"}, ModelRequest)

@@ -1,4 +1,4 @@
-"""Ollama's routes under `/api`: version, tags, ps, show, chat, generate, embed.
+"""Ollama's routes under `/api`: version, tags, ps, show, chat, generate, embed; those that fetch and remove models are in `model_files.py`.
 
 Thin: a request becomes a `Generate`, its events become lines of JSON.
 """
@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any
 
-from attrs import field, frozen
 from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 
@@ -28,6 +27,7 @@ from actors.rest.event_stream import streamed_answer
 from actors.rest.generation_follower import GenerationFollower
 from actors.rest.loaded_model import engine_health, loaded_model
 from actors.rest.ollama.errors import ollama_error
+from actors.rest.ollama.model_files import register_model_files
 from actors.rest.ollama.replies import (
     AnswerLines,
     ReplyHead,
@@ -38,6 +38,7 @@ from actors.rest.ollama.replies import (
     tag,
 )
 from actors.rest.ollama.requests import (
+    ModelRequest,
     OllamaRequest,
     generate_from,
     model_name,
@@ -52,7 +53,6 @@ from actors.rest.rooms import Rooms, identity
 from protocol.codec import encode, structure
 from protocol.errors import ErrorCode, InvalidField
 from protocol.json_text import parse_object
-from protocol.validation import length
 
 __all__ = ["API_VERSION", "LINES", "register_ollama"]
 
@@ -61,13 +61,6 @@ API_VERSION = "0.12.6"
 LINES = "application/x-ndjson"
 LIST_SECONDS = 10.0
 CHANGE_SECONDS = 900.0
-
-
-@frozen(kw_only=True)
-class NamedModel:
-    """Body of requests that name a model."""
-
-    model: str = field(validator=length(1, 256, "characters"))
 
 
 def register_ollama(app: QuartTrio, rooms: Rooms) -> None:
@@ -94,7 +87,7 @@ def register_ollama(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.post("/api/show")
     async def show() -> Any:
-        wanted = model_name(await named_model())
+        wanted = model_name((await named_model()).model)
         who = await identity(rooms)
         found = [one for one in await _models(rooms) if wanted in (one.name, one.full_name) and one.state != "absent"]
         if not found or not (who.is_operator or found[0].is_in_use):
@@ -112,16 +105,20 @@ def register_ollama(app: QuartTrio, rooms: Rooms) -> None:
     @app.post("/api/embed")
     @app.post("/api/embeddings")
     async def embed() -> Any:
-        await loaded_model(rooms, model_name(await named_model()), "body.model")
+        await loaded_model(rooms, model_name((await named_model()).model), "body.model")
         raise InvalidField("this model does not support embeddings", field="body.model")
 
+    register_model_files(app, rooms, named_model, LINES)
 
-async def named_model() -> str:
-    """The model that a request names, in the older field `name` too. Raises `InvalidField`."""
+
+async def named_model() -> ModelRequest:
+    """A request about a model, which older clients name in `name`. Raises `InvalidField`."""
     body = parse_object(await request.get_data(), any_integers=True, prefix="body")
-    name = body.get("model", body.get("name"))
-    named: NamedModel = structure({} if name is None else {"model": name}, NamedModel, prefix="body")
-    return named.model
+    fields = {"model": body.get("model", body.get("name")), "stream": body.get("stream")}
+    named: ModelRequest = structure(
+        {name: one for name, one in fields.items() if one is not None}, ModelRequest, prefix="body"
+    )
+    return named
 
 
 async def _models(rooms: Rooms) -> tuple[ModelState, ...]:
