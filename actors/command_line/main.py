@@ -30,8 +30,10 @@ _COMMANDS = {
     "models": ("actors.command_line.model", "list_models", "Show the models of this machine (as `model list`)."),
     "conversations": ("actors.command_line.conversations", "conversations", "List, show, export and remove them."),
     "settings": ("actors.command_line.settings", "settings", "Show every setting and where it comes from."),
+    "doctor": ("actors.command_line.doctor", "doctor", "Find what keeps the server from running well."),
     "backup": ("actors.command_line.backup", "backup", "Write everything the server keeps to one file."),
     "restore": ("actors.command_line.backup", "restore", "Put such a file back."),
+    "completion": ("actors.command_line.completion", "completion", "Print the script for completion in a shell."),
 }
 
 

@@ -67,9 +67,14 @@ ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="mock answers without a model, for development.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file. [default: leanvibe.toml here]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
-def serve(**options: Any) -> None:
+@click.option("--check", is_flag=True, help="Only say whether the settings are valid.")
+def serve(check: bool, **options: Any) -> None:
     """Run the server until Ctrl-C. Each option is also LEANVIBE_… in the environment and a key in leanvibe.toml."""
-    settings = _within_descriptors(settings_from(**options))
+    settings = settings_from(**options)
+    if check:
+        _check(settings)
+        return
+    settings = _within_descriptors(settings)
     tls = _tls(settings)
     try:
         lock = lock_data_folder(settings.data_dir)
@@ -87,6 +92,21 @@ def serve(**options: Any) -> None:
             _run(settings, checkpoint, rest, websocket, tls, read_only)
     finally:
         os.close(lock)
+
+
+def _check(settings: Settings) -> None:
+    """Everything that can be said of settings without a lock, a port or a database; the first fault ends the command."""
+    _tls(settings)
+    _check_adapter(settings)
+    try:
+        database_url(settings.database, settings.data_dir)
+        if settings.engine != "mock":
+            found = find_checkpoint(settings.model, settings.cache_dir)
+            if not found.is_present and not found.is_embedded:
+                fail(f"the model {settings.model!r} is not at {found.folder}", status=2)
+    except (DatabaseUnusable, ModelError) as error:
+        fail(str(error), status=2)
+    print_line("the settings are valid; `leanvibe doctor` checks what is around them")
 
 
 def _within_descriptors(settings: Settings) -> Settings:

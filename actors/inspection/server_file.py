@@ -17,9 +17,11 @@ import platformdirs
 from attrs import asdict, frozen
 
 __all__ = [
+    "SERVER_FILE",
     "DataFolderBusy",
     "DataFolderUnsafe",
     "ServerFile",
+    "check_data_folder",
     "inspection_socket_path",
     "is_locked",
     "lock_data_folder",
@@ -107,7 +109,7 @@ def lock_data_folder(folder: Path) -> int:
     Raises `DataFolderUnsafe` for a folder in which others may put what this server then believes.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_owner(folder)
+    check_data_folder(folder)
     descriptor = _open_lock(folder)
     if not _try_lock(descriptor):
         holder = _holder(descriptor)
@@ -127,7 +129,8 @@ def lock_data_folder(folder: Path) -> int:
     return descriptor
 
 
-def _check_owner(folder: Path) -> None:
+def check_data_folder(folder: Path) -> None:
+    """Raise `DataFolderUnsafe` for a folder in which others could change what this server believes; `OSError`."""
     found = folder.stat()
     if found.st_mode & 0o002:
         raise DataFolderUnsafe(
