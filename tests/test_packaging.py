@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from pathlib import Path
 
@@ -17,7 +18,10 @@ PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["p
 def test_the_version_is_the_packages_and_stands_once() -> None:
     assert PROJECT["version"] == VERSION
     sources = [one for folder in ("actors", "runtime", "protocol") for one in (TOP / folder).rglob("*.py")]
-    assert [one.name for one in sources if f'"{VERSION}"' in one.read_text(encoding="utf-8")] == []
+    constants = (
+        node for one in sources for node in ast.walk(ast.parse(one.read_bytes())) if isinstance(node, ast.Constant)
+    )
+    assert [node for node in constants if node.value == VERSION] == []
 
 
 def test_a_tree_that_is_not_installed_has_a_version_too(monkeypatch: pytest.MonkeyPatch) -> None:

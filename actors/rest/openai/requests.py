@@ -190,7 +190,7 @@ class ChatCompletionRequest(_Sampling):
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise FieldFault("max_completion_tokens", "and max_tokens are the same thing and must not differ")
         if self.functions and (self.tools or self.tool_choice is not None):
-            raise FieldFault("functions", "may not be given with tools or tool_choice, of which it is the old form")
+            raise FieldFault("functions", "is the older form of tools and tool_choice and may not be given with them")
         if isinstance(self.function_call, dict) and self.function_call["name"] not in [
             one.name for one in self.functions or ()
         ]:
