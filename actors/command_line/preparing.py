@@ -23,6 +23,7 @@ import trio
 from attrs import define
 
 from actors.accepting import accept_for_ever
+from actors.rest.dialects import Dialect, dialect_of_head
 
 __all__ = ["Ports", "Preparation", "PreparationEnded", "prepare_in_a_process", "refusal"]
 
@@ -75,8 +76,8 @@ class Ports:
     tls: ssl.SSLContext | None = None
 
 
-def refusal(preparation: Preparation, method: bytes = b"GET") -> bytes:
-    """The whole HTTP answer to whatever is asked."""
+def refusal(preparation: Preparation, head: bytes = b"GET / HTTP/1.1") -> bytes:
+    """The whole HTTP answer to whatever is asked, in the shape of the API that it is asked of."""
     percent = round(preparation.fraction * 100)
     problem = {
         "title": "preparing",
@@ -87,11 +88,14 @@ def refusal(preparation: Preparation, method: bytes = b"GET") -> bytes:
         "stage": preparation.stage,
         "fraction": round(preparation.fraction, 3),
     }
+    method, kind = head.partition(b" ")[0], "application/problem+json"
+    if (dialect := _dialect(head)) is not None:
+        problem, kind = dialect.error(problem)[0], "application/json"
     body = json.dumps(problem).encode()
     lines = [
         "HTTP/1.1 503 Service Unavailable",
         f"Date: {email.utils.formatdate(usegmt=True)}",
-        "Content-Type: application/problem+json",
+        f"Content-Type: {kind}",
         f"Content-Length: {len(body)}",
         f"Retry-After: {RETRY_SECONDS}",
         f"X-Request-Id: {secrets.token_hex(12)}",
@@ -100,6 +104,13 @@ def refusal(preparation: Preparation, method: bytes = b"GET") -> bytes:
         "Connection: close",
     ]
     return "\r\n".join([*lines, "", ""]).encode() + (b"" if method == b"HEAD" else body)
+
+
+def _dialect(head: bytes) -> Dialect | None:
+    first, *rest = head.splitlines() or [b""]
+    _, _, target = first.partition(b" ")
+    path = target.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+    return dialect_of_head(path, {line.partition(b":")[0].strip().lower(): b"" for line in rest})
 
 
 def prepare_in_a_process(
@@ -208,7 +219,7 @@ async def _refuse(
                 if not data:
                     return
                 head += data
-            await wrapped.send_all(refusal(preparation, head.partition(b" ")[0]))
+            await wrapped.send_all(refusal(preparation, head))
             await stream.send_eof()
             # What of the request is still on its way would make the system take the answer back.
             while await stream.receive_some(HEAD_BYTES):

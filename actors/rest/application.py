@@ -17,7 +17,6 @@ from actors.memory_ceiling import note_shortage
 from actors.refusals import CommandRefused, refusal_of
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
-from actors.rest.dialects import register_dialects
 from actors.rest.entry import register_entry
 from actors.rest.framework_connection import FrameworkConnection
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
@@ -25,6 +24,7 @@ from actors.rest.models import register_models
 from actors.rest.problems import problem
 from actors.rest.readiness import describe_readiness, register_readiness
 from actors.rest.rooms import Rooms
+from actors.rest.shaped_errors import register_shaped_errors
 from actors.rest.try_page import register_try_page
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import BadMessage, ErrorCode, NotAnObject, ProtocolFault, TooLarge
@@ -95,7 +95,7 @@ def make_application(
     async def metrics() -> Response:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
-    register_dialects(app)
+    register_shaped_errors(app)
     register_models(app, inference)
     for register in parts:
         register(app, rooms)
