@@ -52,28 +52,6 @@ def _projection(weight: mx.array, bits: int, group: int) -> tuple[NDArray[numpy.
 
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize(("bits", "group"), [(0, 0), (4, 32), (4, 64), (8, 32), (8, 64)])
-@pytest.mark.parametrize("is_broken", [False, True])
-def test_te32_code_is_made_beside_other_work_or_else_by_who_waits_for_it(
-    monkeypatch: pytest.MonkeyPatch, is_broken: bool
-) -> None:
-    if is_broken:
-        monkeypatch.setattr(choice.sys, "executable", "/bin/false")
-    with choice.compiled_beside() as finish:
-        assert finish(lambda fraction: None) is None
-        assert finish(lambda fraction: None) is None, "it is there"
-
-
-def test_te32_leaving_early_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    begin = subprocess.Popen
-    monkeypatch.setattr(
-        choice.subprocess, "Popen", lambda *words, **how: started.append(begin(*words, **how)) or started[0]
-    )
-    with pytest.raises(KeyboardInterrupt), choice.compiled_beside():
-        raise KeyboardInterrupt
-    assert started[0].returncode is not None
-
-
 def test_a_product_equals_numpys(tokens: int, bits: int, group: int) -> None:
     draw = numpy.random.default_rng(tokens)
     weight = mx.array(draw.standard_normal((OUTPUTS, INPUTS)).astype(numpy.float32))
@@ -313,3 +291,25 @@ def test_a_gate_that_is_no_multiple_of_four_is_left_to_mlx() -> None:
     for width, expected in ((96, True), (98, False)):
         arguments = Phi3Arguments.from_dict({**configuration("plain"), "intermediate_size": width})
         assert can_compile(Model(arguments)) is expected
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_te32_code_is_made_beside_other_work_or_else_by_who_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    if is_broken:
+        monkeypatch.setattr(choice.sys, "executable", "/bin/false")
+    with choice.compiled_beside() as finish:
+        assert finish(lambda fraction: None) is None
+        assert finish(lambda fraction: None) is None, "it is there"
+
+
+def test_te32_leaving_early_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    begin = subprocess.Popen
+    monkeypatch.setattr(
+        choice.subprocess, "Popen", lambda *words, **how: started.append(begin(*words, **how)) or started[0]
+    )
+    with pytest.raises(KeyboardInterrupt), choice.compiled_beside():
+        raise KeyboardInterrupt
+    assert started[0].returncode is not None
