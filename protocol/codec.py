@@ -295,7 +295,11 @@ def decode_command(text: str | bytes) -> ReceivedCommand:
     if size > MAXIMUM_FRAME_BYTES:
         raise TooLarge(f"a frame may have {MAXIMUM_FRAME_BYTES} bytes, this one has {size}")
     # Looked for only below, where it is known which command to answer.
-    envelope = parse_object(text, takes_nul=True)
+    try:
+        envelope = parse_object(text, takes_nul=True)
+    except ProtocolFault as fault:
+        fault.command_id = None if fault.parsed is None else _readable_id(fault.parsed)
+        raise
     command_id = _readable_id(envelope)
     try:
         refuse_nul(envelope, text)

@@ -14,7 +14,7 @@ from protocol.events import Priority, ProgressData
 from protocol.notifications import NOTIFICATION_COMMANDS
 from protocol.programming_languages import known_language
 from protocol.tasks import TASK_COMMANDS
-from protocol.validation import FieldFault, between, client_name, each, length, readable_text
+from protocol.validation import FieldFault, between, client_name, each, length, plain_text, readable_text
 
 __all__ = [
     "CHANNELS",
@@ -199,7 +199,7 @@ class Assist:
     intent: Intent
     content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
     """The code, or the question for `ask`."""
-    file_path: str | None = field(default=None, validator=length(1, 1024, "characters"))
+    file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
     """A name to show to the model; the server never opens it."""
     language: str | None = field(default=None, validator=known_language)
     """Of the code; by default what the file's name says."""

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 from attrs import frozen
 
@@ -125,6 +126,8 @@ class ProtocolFault(Exception):
         """Path of the field, as `data.messages[0].role`."""
         self.command_id = command_id
         """The command's id, where one could be read."""
+        self.parsed: dict[str, Any] | None = None
+        """The message, where it could be read as JSON and one of its values is what is wrong."""
 
 
 class BadMessage(ProtocolFault):

@@ -53,12 +53,12 @@ _decoder = msgspec.json.Decoder()
 def parse_object(
     text: str | bytes, *, any_integers: bool = False, takes_nul: bool = False, prefix: str = ""
 ) -> dict[str, Any]:
-    """The object that ``text`` is. Raises `BadMessage`, also for duplicate keys, NaN and lone surrogates.
+    """The object that ``text`` is. Raises `BadMessage`, also for duplicate keys and NaN.
 
     Raises `TooLarge` for more than `MAXIMUM_VALUES` values: reading holds up everybody else for as long as there are values.
 
-    Raises `InvalidField` for the character U+0000, which not every database can keep (`refuse_nul`), unless the caller
-    ``takes_nul`` and looks for it later.
+    Raises `InvalidField` for lone surrogates, which no text has, and for the character U+0000, which not every database
+    can keep (`refuse_nul`), unless the caller ``takes_nul`` and looks for it later.
 
     With ``any_integers`` integers beyond ±2^53 are taken, and are exact: for formats of others, whose readers know more
     than doubles. What is wrong with a value is told with its path, which begins with ``prefix``.
@@ -77,7 +77,7 @@ def parse_object(
             if not isinstance(value, dict):
                 raise NotAnObject(f"a message is an object, not {json_type(value)}")
             _count_pairs_and_colons(value, any_integers)
-    except (BadMessage, TooLarge):
+    except (BadMessage, InvalidField, TooLarge):
         raise
     except _Faulty as fault:
         raise _named(value, fault, prefix) from None
@@ -142,17 +142,22 @@ class _Constant:
 class _Faulty(Exception):
     """One value, somewhere in a message, that is not taken."""
 
-    def __init__(self, problem: str, is_it: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, problem: str, is_it: Callable[[Any], bool], fault: type[BadMessage | InvalidField] = BadMessage
+    ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.is_it = is_it
+        self.fault = fault
 
 
-def _named(root: Any, fault: _Faulty, prefix: str) -> BadMessage:
+def _named(root: Any, fault: _Faulty, prefix: str) -> BadMessage | InvalidField:
     """The fault with the path of the first value that has it; looked for only now, because paths cost time."""
     path = _path_of(root, fault.is_it, prefix)
     assert path is not None, "the fault was found once before"
-    return BadMessage(f"{path[0]} {fault.problem}", field=path[1])
+    error = fault.fault(f"{path[0]} {fault.problem}", field=path[1])
+    error.parsed = root
+    return error
 
 
 def _path_of(root: Any, is_it: Callable[[Any], bool], prefix: str) -> tuple[str, str | None] | None:
@@ -284,7 +289,7 @@ def _is_endless(value: Any) -> bool:
 def _checked_string(value: str) -> int:
     """How many colons it holds."""
     if not value.isascii() and _has_lone_surrogate(value):
-        raise _Faulty("holds a lone surrogate", _has_lone_surrogate)
+        raise _Faulty("must be text: it holds a lone surrogate", _has_lone_surrogate, InvalidField)
     return value.count(":")
 
 

@@ -13,7 +13,7 @@ from protocol.addresses import https_address
 from protocol.command_type import CommandType
 from protocol.events import Priority
 from protocol.notification_templates import LOCALES, TEMPLATES, checked_fields
-from protocol.validation import FieldFault, between, client_name, each, length
+from protocol.validation import FieldFault, between, client_name, control_problem, each, length, plain_text
 
 __all__ = [
     "NOTIFICATION_COMMANDS",
@@ -368,8 +368,8 @@ class DeviceRegister:
     """For `webhook`."""
     secret: str | None = field(default=None, validator=length(16, 200, "characters"), repr=False)
     """For `webhook`: signs what is sent."""
-    app_version: str | None = field(default=None, validator=length(0, 64, "characters"))
-    device_model: str | None = field(default=None, validator=length(0, 128, "characters"))
+    app_version: str | None = field(default=None, validator=[length(0, 64, "characters"), plain_text])
+    device_model: str | None = field(default=None, validator=[length(0, 128, "characters"), plain_text])
     timezone: str | None = field(default=None, validator=timezone_name)
     locale: str | None = field(default=None, validator=_locale)
 
@@ -420,7 +420,10 @@ class NotificationPost:
         allowed = [name for name, one in TEMPLATES.items() if one.may_be_posted]
         if self.template not in allowed:
             raise FieldFault("template", f"must be one of {', '.join(allowed)}, not {self.template[:40]!r}")
-        checked_fields(self.template, self.fields)
+        for name, value in checked_fields(self.template, self.fields).items():
+            problem = control_problem(value) if isinstance(value, str) else None
+            if problem is not None:
+                raise FieldFault(f"fields.{name}", problem)
 
 
 NOTIFICATION_COMMANDS: dict[str, CommandType] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
-from protocol.validation import FieldFault, between, described, each, length
+from protocol.validation import CONTROLS, FieldFault, between, control_problem, described, each, length, plain_text
 
 __all__ = [
     "APPROVAL_CONFIDENCE",
@@ -30,7 +30,6 @@ __all__ = [
     "TaskPriority",
     "TaskStatus",
     "parse_moment_ms",
-    "plain_text",
     "printed_text",
     "uuid_text",
 ]
@@ -39,9 +38,8 @@ APPROVAL_CONFIDENCE = 0.8
 """What is less certain than this waits for a person."""
 MAXIMUM_LINKS = 64
 UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
-PLAIN_PATTERN = r"^[^\u0000]*$"
 BLANK = " \t\r\n\u00a0\u3000"
-PRINTED_PATTERN = r"^[^\u0000]*[^ \t\r\n\u00a0\u3000\u0000][^\u0000]*$"
+PRINTED_PATTERN = rf"^[^{CONTROLS}]*[^ \t\r\n\u00a0\u3000{CONTROLS}][^{CONTROLS}]*$"
 # RFC 3339 in words that any JSON Schema reader checks, from 1970 on: days of each month, and leap days of leap years.
 MOMENT_PATTERN = (
     r"^((19[7-9]\d|[2-9]\d{3})-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
@@ -104,12 +102,6 @@ class AnalysisStatus(enum.Enum):
 # --- validators ---------------------------------------------------------------------------------------
 
 
-def plain_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """Text that every database can keep: without the character NUL; None passes."""
-    if value is not None and "\0" in value:
-        raise FieldFault(attribute.name, "must not contain the character U+0000")
-
-
 def printed_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
     """Plain text that is more than white space; None passes."""
     problem = None if value is None else _printed_problem(value)
@@ -118,9 +110,7 @@ def printed_text(_: object, attribute: Attribute[Any], value: str | None) -> Non
 
 
 def _printed_problem(value: str) -> str | None:
-    if "\0" in value:
-        return "must not contain the character U+0000"
-    return None if value.strip(BLANK) else "must not be blank"
+    return control_problem(value) or (None if value.strip(BLANK) else "must not be blank")
 
 
 def uuid_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
@@ -171,7 +161,6 @@ def _without_doubles(_: object, attribute: Attribute[Any], value: list[str] | No
         raise FieldFault(attribute.name, "must not name the same twice")
 
 
-described(plain_text, pattern=PLAIN_PATTERN)
 described(printed_text, pattern=PRINTED_PATTERN)
 described(uuid_text, format="uuid", pattern=UUID_PATTERN)
 described(moment, format="date-time", pattern=MOMENT_PATTERN)

@@ -27,11 +27,10 @@ from protocol.task_model import (
     Task,
     TaskPriority,
     TaskStatus,
-    plain_text,
     printed_text,
     uuid_text,
 )
-from protocol.validation import FieldFault, between, each, length, one_form, one_of
+from protocol.validation import FieldFault, between, each, length, one_form, one_of, plain_text
 
 __all__ = [
     "BULK_ITEMS",

@@ -10,14 +10,17 @@ from typing import Any
 from attrs import Attribute
 
 __all__ = [
+    "CONTROLS",
     "FieldFault",
     "between",
     "client_name",
+    "control_problem",
     "each",
     "is_client_name",
     "length",
     "one_form",
     "one_of",
+    "plain_text",
     "printable_ascii",
     "readable_text",
     "schema_words",
@@ -27,7 +30,12 @@ __all__ = [
 Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+CONTROLS = r"\u0000-\u0008\u000e-\u001a\u001c-\u001f\u007f-\u0084\u0086-\u009f"
+"""Characters that no stored text has: C0 and C1 (ISO 6429) but for white space and escape, which logs and code contain.
+
+As they stand in a character class, in the escapes that Python and JSON Schema's readers share.
+"""
+_CONTROL = re.compile(f"[{CONTROLS}]")
 
 _SCHEMA_WORDS: dict[Validator, dict[str, Any]] = {}
 
@@ -141,17 +149,36 @@ def one_form(value: Any) -> Any:
 
 
 def readable_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """Text that has something in it, and no control characters but white space and escape; None passes."""
+    """Text that is more than white space, without control characters (`control_problem`); None passes."""
     problem = None if value is None else text_problem(value)
     if problem is not None:
         raise FieldFault(attribute.name, problem)
+
+
+def plain_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
+    """Text without control characters (`control_problem`), for what is stored; None passes."""
+    problem = None if value is None else control_problem(value)
+    if problem is not None:
+        raise FieldFault(attribute.name, problem)
+
+
+_SCHEMA_WORDS[plain_text] = {"pattern": f"^[^{CONTROLS}]*$"}
 
 
 def text_problem(value: str) -> str | None:
     """What `readable_text` has against a text; None where it is one."""
     if not value.strip():
         return "must not be empty"
-    return "must be text: it has control characters that no text has" if _NO_TEXT.search(value) else None
+    return control_problem(value)
+
+
+def control_problem(value: str) -> str | None:
+    """Names the first control character in a text that is to be stored; None where there is none.
+
+    White space and escape pass. What is shown in a terminal is made harmless where it is shown.
+    """
+    found = None if value.isascii() and value.isprintable() else _CONTROL.search(value)
+    return None if found is None else f"must not contain the control character U+{ord(found[0]):04X}"
 
 
 def printable_ascii(value: str) -> bool:

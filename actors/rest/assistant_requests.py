@@ -12,7 +12,7 @@ from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate
 from protocol.errors import InvalidField
 from protocol.events import AnswerDefaults
 from protocol.programming_languages import known_language
-from protocol.validation import FieldFault, between, client_name, length, one_of, readable_text
+from protocol.validation import FieldFault, between, client_name, length, one_of, plain_text, readable_text
 
 __all__ = ["CompleteRequest", "ProcessRequest", "assist_of", "command_of", "rest_field", "without_repeated"]
 
@@ -33,7 +33,7 @@ class ProcessRequest:
     content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
     intent: Intent | None = None
     """Of a command."""
-    file_path: str | None = field(default=None, validator=length(1, 1024, "characters"))
+    file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
     """Of a command; a name to show to the model, never opened."""
     language: str | None = field(default=None, validator=known_language)
     """Of a command."""
@@ -64,7 +64,7 @@ class CompleteRequest:
     content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
     cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
     """Offset in `content`, characters; its end by default."""
-    file_path: str | None = field(default=None, validator=length(1, 1024, "characters"))
+    file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
     language: str | None = field(default=None, validator=known_language)
     intent: Intent = Intent.SUGGEST
     conversation: str | None = field(default=None, validator=client_name)

@@ -16,7 +16,7 @@ from actors.inference.streams import Stream
 from protocol.commands import MAXIMUM_FRAME_BYTES, Generate
 from tests.server_fixture import Peer, RunningServer
 
-WORST = "\x01"
+WORST = "\x1b"
 """Takes six bytes of JSON."""
 
 

@@ -101,14 +101,14 @@ def test_where_any_integer_is_taken_it_is_exact(number: int) -> None:
     ("text", "path"), [('{"b":%s}', "a.b"), ('{"x":[0,{"y":%s}],"z":1}', "a.x[1].y"), ('{"b":%s,"c":%s}', "a.b")]
 )
 def test_a_value_that_is_not_taken_is_told_with_its_path(value: str, says: str, text: str, path: str) -> None:
-    with pytest.raises(BadMessage, match=says) as refused:
+    with pytest.raises(InvalidField if "surrogate" in says else BadMessage, match=says) as refused:
         parse_object(text.replace("%s", value), prefix="a")
     assert refused.value.field == path
     assert refused.value.message.startswith(path)
 
 
 def test_a_name_that_is_not_taken_is_told_too() -> None:
-    with pytest.raises(BadMessage, match="surrogate") as refused:
+    with pytest.raises(InvalidField, match="surrogate") as refused:
         parse_object(r'{"a":{"\ud800":1}}')
     assert refused.value.field == "a"
 
@@ -119,7 +119,7 @@ def test_integers_up_to_two_to_the_53_are_taken() -> None:
 
 @pytest.mark.parametrize("text", ['{"a":"\\ud800"}', '{"\\udfff":1}', '{"a":["x\\udc00\\ud800"]}', '{"a":"\ud800"}'])
 def test_lone_surrogates_are_refused(text: str) -> None:
-    with pytest.raises(BadMessage, match="surrogate"):
+    with pytest.raises(InvalidField, match="surrogate"):
         parse_object(text)
 
 

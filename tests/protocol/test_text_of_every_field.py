@@ -24,10 +24,10 @@ def texts(kind: str) -> Iterator[tuple[str, Any]]:
     if data in FREE:
         yield from _texts_of_value(Any, "data", lambda value: value)
     else:
-        yield from _texts_of_class(data, "data", VALID[kind], lambda value: value)
+        yield from texts_of_class(data, "data", VALID[kind], lambda value: value)
 
 
-def _texts_of_class(cls: type, path: str, valid: dict[str, Any], wrap: Wrap) -> Iterator[tuple[str, Any]]:
+def texts_of_class(cls: type, path: str, valid: dict[str, Any], wrap: Wrap) -> Iterator[tuple[str, Any]]:
     for name, wanted in typing.get_type_hints(cls).items():
 
         def put(value: Any, name: str = name) -> Any:
@@ -51,7 +51,7 @@ def _texts_of_value(wanted: Any, path: str, wrap: Wrap) -> Iterator[tuple[str, A
             yield f"{path}.deep[1].er", wrap({"deep": [1, {"er": NUL}]})
             yield f"{path}.deep", wrap({"deep": {NUL: 1}})
         elif attrs.has(part):
-            yield from _texts_of_class(part, path, least_data(part), wrap)
+            yield from texts_of_class(part, path, least_data(part), wrap)
         if whole is wanted:
             break
 

@@ -34,7 +34,7 @@ START_SECONDS = 120.0
 READ_SECONDS = 10.0
 """A read is answered within it, also while the disk is in trouble."""
 ANSWER_SECONDS = 120.0
-"""An answer that takes longer is stuck."""
+"""An answer of which nothing comes for longer is stuck; on a busy machine one may take as long as it goes on."""
 SETTLE_SECONDS = 60.0
 """For what was under way at the end, and for all devices to hear of it."""
 PAUSE_SECONDS = 0.05
@@ -159,11 +159,12 @@ class Storm:
     async def answered(self, client: Client, prompt: str) -> AnswerTold:
         """One answer of the model and how it ended."""
         text, ending = "", "never ended"
-        with trio.move_on_after(ANSWER_SECONDS):
+        with trio.move_on_after(ANSWER_SECONDS) as in_time:
             try:
                 async with client.generate(_request(prompt)) as answer:
                     async for piece in answer:
                         text += piece
+                        in_time.deadline = trio.current_time() + ANSWER_SECONDS
                 ending = "cancelled" if answer.was_cancelled else "done"
             except CommandFailed as error:
                 ending = error.code

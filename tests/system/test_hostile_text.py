@@ -22,8 +22,8 @@ from tests.system.serving_process import COMMAND, REPOSITORY, ServingProcess, en
 
 pytestmark = pytest.mark.integration
 
-EVIL = "evil\x1b]0;PWNED\x07\x1b[2J\x1b[1;1H\x1b]52;c;ZWNobw==\x1b\\\x9b2J\rfake\u202egnp\u2066\u200b[/nope]"
-SHOWN = "evil␛]0;PWNED␇␛[2J␛[1;1H␛]52;c;ZWNobw==␛\\\\x9b2J␍fake\\u202egnp\\u2066\\u200b[/nope]"
+EVIL = "evil\x1b]0;PWNED\x1b\\\x1b[2J\x1b[1;1H\x1b]52;c;ZWNobw==\x1b\\\rfake\u202egnp\u2066\u200b[/nope]"
+SHOWN = "evil␛]0;PWNED␛\\␛[2J␛[1;1H␛]52;c;ZWNobw==␛\\␍fake\\u202egnp\\u2066\\u200b[/nope]"
 OURS = re.compile(
     r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AK]|\x1b\[\?1049[lh]|\x1b\[H|\r+\n|\r(?=\x1b\[(?:2K|1A))"
 )
@@ -201,7 +201,7 @@ def test_tx24_what_is_followed_live_is_shown_too(server: ServingProcess, task_id
 
 
 def test_tx24_a_chat_shows_what_it_reads(server: ServingProcess, task_id: str) -> None:
-    post(server, "/ai/process", {"type": "message", "content": "evil\u202egnp\x9b2J", "conversation": "evil"})
+    post(server, "/ai/process", {"type": "message", "content": "evil\u202egnp\x1b[3J", "conversation": "evil"})
     with terminal(server, *COMMAND, "chat", "--conversation", "evil") as (process, read, write):
         said = ""
 
@@ -227,7 +227,7 @@ def test_tx24_a_chat_shows_what_it_reads(server: ServingProcess, task_id: str) -
             said += piece
         process.wait(30)
     assert "PWNED" in said
-    assert "evil\\u202egnp\\x9b2J" in said
+    assert "evil\\u202egnp␛[3J" in said
     assert "Traceback" not in said
     assert "\x1b[2J" not in said
     assert_nothing_is_obeyed(EDITOR.sub("", said.replace("\r", "\n")))

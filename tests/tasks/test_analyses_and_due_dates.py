@@ -52,7 +52,7 @@ def test_an_analysis_is_kept_once_and_raises_no_version(board: BoardStore) -> No
 
 @pytest.mark.parametrize("letter", ["x", "é", "\n", "\0", "😀"])
 def test_a_long_analysis_is_cut_and_marked_and_its_events_fit(board: BoardStore, letter: str) -> None:
-    task = board.create(description="\u0001" * 2200, analyze_with_ai=True)
+    task = board.create(description="\u001b" * 2200, analyze_with_ai=True)
     board.told()
     kept = record(board, task, letter * 20_000, 0.5)
     assert kept is not None

@@ -71,7 +71,7 @@ def test_another_clients_task_is_not_there(board: BoardStore) -> None:
 
 def test_a_task_that_would_not_fit_into_an_event_is_refused(board: BoardStore) -> None:
     made = board.create()
-    large = "\u0001" * 4000
+    large = "\u001b" * 4000
     refuse(board, ErrorCode.TOO_LARGE, "data", "task_create", title="x", description=large)
     refuse(board, ErrorCode.TOO_LARGE, "data", "task_update", task_id=made.id, version=1, description=large)
     board.create(description="x" * 10_000)
