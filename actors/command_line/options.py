@@ -16,7 +16,7 @@ import platformdirs
 
 from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
 from actors.command_line.printing import print_line
-from actors.inspection.server_file import ServerFile, read_server_file
+from actors.inspection.server_file import ServerFile, is_locked, read_server_file
 from actors.settings import Settings, SettingsFault, load_settings
 
 __all__ = [
@@ -61,6 +61,12 @@ def find_server(settings: Settings) -> ServerFile | None:
 def running_server(settings: Settings) -> ServerFile:
     """The same; ends the command where there is none."""
     server = find_server(settings)
+    if server is None and is_locked(settings.data_dir):
+        fail(
+            f"a server runs on {settings.data_dir}, and no file says where it listens: it is still starting, or belongs to "
+            "another user and its disk takes nothing; try again in a moment, or give --url http://HOST:PORT",
+            status=3,
+        )
     if server is None:
         fail(f"no server runs on {settings.data_dir}; start one with `{line_here(settings, 'serve')}`", status=3)
     return server

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from actors.inspection.commands import answers
 from actors.inspection.messages import NoteWorker
-from actors.inspection.server_file import SERVER_FILE, ServerFile, read_server_file
+from actors.inspection.server_file import SERVER_FILE, ServerFile, forget_elsewhere, read_server_file
 from runtime import Actor, ActorSystem, reject
 
 __all__ = ["Inspector"]
@@ -73,6 +73,7 @@ class Inspector(Actor[NoteWorker | LookAtFiles]):
 
     async def stopping(self) -> None:
         """Nobody shall find a server that is gone."""
+        forget_elsewhere(self._data_folder)
         for path in (self._data_folder / SERVER_FILE, Path(self._about.inspection_socket)):
             try:
                 path.unlink(missing_ok=True)
@@ -122,9 +123,12 @@ class Inspector(Actor[NoteWorker | LookAtFiles]):
         try:
             self._about.write(self._data_folder)
         except OSError as error:
+            # Commands of this user look there too.
+            self._about.write_elsewhere(self._data_folder)
             self._note(SERVER_FILE, error)
         else:
             self._is_written = True
+            forget_elsewhere(self._data_folder)
             self._note(SERVER_FILE, None)
 
     def _note(self, what: str, error: OSError | None) -> None:

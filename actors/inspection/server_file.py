@@ -7,7 +7,6 @@ import errno
 import fcntl
 import json
 import os
-import stat
 import tempfile
 import time
 from pathlib import Path
@@ -16,12 +15,15 @@ from typing import Any
 import platformdirs
 from attrs import asdict, frozen
 
+from actors.inspection.runtime_folder import can_make, fallback_files, is_private_file
+
 __all__ = [
     "SERVER_FILE",
     "DataFolderBusy",
     "DataFolderUnsafe",
     "ServerFile",
     "check_data_folder",
+    "forget_elsewhere",
     "inspection_socket_path",
     "is_locked",
     "lock_data_folder",
@@ -65,11 +67,23 @@ class ServerFile:
 
     def write(self, folder: Path) -> None:
         """Rename into place, mode 0600, so that a reader sees all of it or the one before."""
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".server-")
+        self._write_to(folder / SERVER_FILE)
+
+    def write_elsewhere(self, data_folder: Path) -> Path | None:
+        """Write to a private folder of this user, for a data folder that takes nothing; None where there is none."""
+        for path in fallback_files(data_folder):
+            if can_make(path.parent):
+                with contextlib.suppress(OSError):
+                    self._write_to(path)
+                    return path
+        return None
+
+    def _write_to(self, path: Path) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".server-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(asdict(self), file, indent=2)
-            Path(temporary).replace(folder / SERVER_FILE)
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -77,6 +91,10 @@ class ServerFile:
 
 def read_server_file(folder: Path) -> ServerFile | None:
     """The server of this data folder, or None where none runs (a stale file counts as none)."""
+    # First, because a disk that takes nothing also keeps the file of a server that is gone.
+    elsewhere = _read_elsewhere(folder)
+    if elsewhere is not None:
+        return elsewhere
     try:
         content: dict[str, Any] = json.loads((folder / SERVER_FILE).read_text(encoding="utf-8"))
         found = ServerFile(**content)
@@ -91,15 +109,44 @@ def read_server_file(folder: Path) -> ServerFile | None:
     return None  # nobody holds the lock, so whoever wrote the file is gone
 
 
+def _read_elsewhere(folder: Path) -> ServerFile | None:
+    """What a server whose data folder takes nothing wrote elsewhere; it has to live, and to hold the folder."""
+    for path in fallback_files(folder):
+        if not is_private_file(path):
+            continue
+        try:
+            found = ServerFile(**json.loads(path.read_text(encoding="utf-8")))
+            os.kill(found.pid, 0)
+        except (OSError, ValueError, TypeError):
+            continue
+        if is_locked(folder):
+            return found
+    return None
+
+
+def forget_elsewhere(data_folder: Path) -> None:
+    """Remove what a server of this folder wrote elsewhere: its own folder has the truth again, or it is gone."""
+    for path in fallback_files(data_folder):
+        if is_private_file(path):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
 def is_locked(folder: Path) -> bool:
     """Whether some server holds the folder, be it up or still getting ready."""
-    try:
-        with (folder / LOCK_FILE).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    for path in (folder / LOCK_FILE, folder):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
     return False
 
 
@@ -126,6 +173,7 @@ def lock_data_folder(folder: Path) -> int:
     with contextlib.suppress(OSError):
         # What a killed server left behind names ports that are nobody's now.
         (folder / SERVER_FILE).unlink(missing_ok=True)
+    forget_elsewhere(folder)
     return descriptor
 
 
@@ -177,24 +225,11 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def inspection_socket_path(folder: Path) -> Path:
-    """Where the inspection socket goes: in the data folder, or in a private runtime folder if that is too long."""
+    """Where the inspection socket goes: in the data folder, or in a private runtime folder if that is too long or takes nothing."""
     path = folder / "inspect.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and (not folder.exists() or os.access(folder, os.W_OK)):
         return path
     runtime = platformdirs.user_runtime_path("leanvibe")
-    if len(os.fsencode(runtime)) > SOCKET_PATH_BYTES - 24 or not _can_make(runtime):
+    if len(os.fsencode(runtime)) > SOCKET_PATH_BYTES - 24 or not can_make(runtime):
         runtime = Path(tempfile.mkdtemp(prefix="leanvibe-"))
     return runtime / f"{os.getpid()}.sock"
-
-
-def _can_make(folder: Path) -> bool:
-    """Whether there is, or can be, such a folder that is ours alone: whoever may write there may answer in our place."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        above = folder.parent.stat()
-    except OSError:
-        return False
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
-    is_in_good_hands = above.st_uid in (os.geteuid(), 0) and (not above.st_mode & 0o002 or above.st_mode & stat.S_ISVTX)
-    return bool(is_ours and is_in_good_hands) and os.access(folder, os.W_OK)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
 
-from actors.inspection import server_file
+from actors.inspection import runtime_folder, server_file
 from actors.inspection.server_file import (
     DataFolderBusy,
     ServerFile,
+    forget_elsewhere,
     inspection_socket_path,
     lock_data_folder,
     read_server_file,
@@ -138,3 +142,64 @@ def test_where_no_runtime_folder_can_be_made_a_private_temporary_one_serves(
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert len(os.fsencode(path)) <= 100
     path.parent.rmdir()
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The first private folder outside the data folder that a server may take."""
+    above = Path("/tmp") / f"leanvibe-test-{os.getpid()}-{time.monotonic_ns()}"
+    above.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(above))
+    yield above / "leanvibe"
+    shutil.rmtree(above, ignore_errors=True)
+
+
+def test_op_a_server_whose_folder_takes_nothing_is_found_by_a_private_file_elsewhere(
+    tmp_path: Path, runtime: Path
+) -> None:
+    lock = lock_data_folder(tmp_path)
+    # As a disk that became read-only has it: the file of a server that was killed, and its number in the lock.
+    attrs.evolve(ABOUT, rest_url="http://127.0.0.1:9").write(tmp_path)
+    path = ABOUT.write_elsewhere(tmp_path)
+    assert path is not None
+    assert path.parent == runtime
+    assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(runtime.stat().st_mode)) == (0o600, 0o700)
+    assert read_server_file(tmp_path) == ABOUT
+    assert read_server_file(tmp_path / "another") is None
+    forget_elsewhere(tmp_path)
+    assert not path.exists()
+    ABOUT.write_elsewhere(tmp_path)
+    os.close(lock)
+    assert read_server_file(tmp_path) is None, "nobody holds the folder"
+    os.close(lock_data_folder(tmp_path))
+    assert not path.exists(), "the next server forgets it"
+
+
+@pytest.mark.parametrize("how", ["others read it", "others write beside it", "a link", "of a dead process", "nonsense"])
+def test_op_a_file_elsewhere_that_others_may_have_made_counts_as_none(tmp_path: Path, runtime: Path, how: str) -> None:
+    lock = lock_data_folder(tmp_path)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    about = attrs.evolve(ABOUT, pid=gone.pid) if how == "of a dead process" else ABOUT
+    path = about.write_elsewhere(tmp_path)
+    assert path is not None
+    match how:
+        case "others read it":
+            path.chmod(0o644)
+        case "others write beside it":
+            runtime.chmod(0o777)
+        case "a link":
+            path.rename(tmp_path / "mine.json")
+            path.symlink_to(tmp_path / "mine.json")
+        case "nonsense":
+            path.write_text("{", encoding="utf-8")
+    assert read_server_file(tmp_path) is None
+    os.close(lock)
+
+
+def test_op_without_any_private_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setattr(runtime_folder, "runtime_folders", lambda: iter([Path("/proc/nowhere"), tmp_path / "open"]))
+    assert ABOUT.write_elsewhere(tmp_path) is None
+    assert list((tmp_path / "open").iterdir()) == []

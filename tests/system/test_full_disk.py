@@ -175,6 +175,18 @@ def test_op_a_server_on_a_read_only_disk_reads_and_writes_once_it_may(
         status, body = server.create("refused")
         assert (status, body["code"]) == (503, "unavailable")
         assert server.ask("GET", "/health/ready")[0] == 503
+        # No server.json can be written, and the one of the server before may still lie there.
+        for words in (["status"], ["task", "list", "--client", "a"], ["inspect", "tree"]):
+            done = subprocess.run(
+                [*COMMAND, *words],
+                check=False,
+                env=environment(disk / "data"),
+                cwd=REPOSITORY,
+                capture_output=True,
+                text=True,
+            )
+            assert ("before" in done.stdout) == (words[0] == "task"), (words, done.stdout, done.stderr)
+            assert "no server runs" not in done.stderr
         remount(disk, "rw")
         wait_for(server.is_ready, what="ready again")
         assert server.create("after")[0] == 201
