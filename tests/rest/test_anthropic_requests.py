@@ -74,6 +74,12 @@ def test_blocks_are_paragraphs_and_turns_of_one_speaker_are_one() -> None:
     assert turns(two, QUESTION) == [{"role": "user", "content": "a\n\nb\n\nq"}]
 
 
+def test_a_message_of_the_system_in_the_middle_is_part_of_the_users_turn() -> None:
+    first, later = {"role": "system", "content": "s"}, {"role": "system", "content": "reminder"}
+    assert turns(first, QUESTION, later) == [first, {"role": "user", "content": "q\n\nreminder"}]
+    assert turns(first, QUESTION, system="a")[0] == {"role": "system", "content": "a\n\ns"}
+
+
 def test_results_of_tools_are_turns_of_their_own_before_what_the_user_says() -> None:
     results = [
         {"type": "tool_result", "tool_use_id": "t1", "content": "Rain."},

@@ -97,6 +97,9 @@ def _read_message(chat: Chat, message: Any, path: str) -> None:
     if role == "assistant":
         _add_answer(chat, blocks)
         return
+    if role == "system" and any(turn["role"] != "system" for turn in chat.turns):
+        # Claude Code puts reminders there; most templates have a place for the system at the beginning alone.
+        role = "user"
     texts: list[str] = []
     for place, block in blocks:
         if block["type"] == "text":

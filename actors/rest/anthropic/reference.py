@@ -35,7 +35,8 @@ _TAIL = """
 | `thinking`, `redacted_thinking` | `assistant` | nothing: taken back and not shown to the model |
 
 Every other block (images, documents, searches, results of tools that Anthropic's servers run) is refused, and so are tools without an
-`input_schema`. Turns of one speaker that follow one another are one turn. The last one must not be the assistant's.
+`input_schema`. Turns of one speaker that follow one another are one turn. A message of the role `system` behind a question is part of the user's turn, because
+most chat templates have a place for the system at the beginning alone. The last one must not be the assistant's.
 
 ## Usage
 
