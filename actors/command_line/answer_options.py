@@ -83,10 +83,10 @@ def answer_options(function: Function) -> Function:
     return function
 
 
-def answer_note(done: dict[str, Any]) -> str | None:
-    """What a person should know of how an answer ended; None where it ended by itself."""
+def answer_note(done: dict[str, Any], *, option: str = "--max-tokens") -> str | None:
+    """What a person should know of how an answer ended; None if it ended by itself. ``option`` is how its length is set."""
     if done.get("repetition"):
         return "the answer repeated itself and was ended"
     if done.get("finish_reason") == "length":
-        return f"cut at {done['usage']['completion_tokens']} tokens; --max-tokens allows more"
+        return f"cut at {done['usage']['completion_tokens']} tokens; {option} allows more"
     return None

@@ -41,6 +41,8 @@ def server_for(settings: Settings) -> Iterator[ServerFile]:
         **os.environ,
         "LEANVIBE_DATA_DIR": str(settings.data_dir),
         "LEANVIBE_CACHE_DIR": str(settings.cache_dir),
+        # It would import everything once more, for a server that ends with its first answer.
+        "LEANVIBE_SPARE_WORKER": "off",
     }
     command = [sys.executable, "-m", "actors.command_line.main", "serve", "--port", "0", "--ws-port", "0"]
     command += ["--engine", settings.engine, "--model", settings.model, "--log-level", "error"]

@@ -172,7 +172,7 @@ class ChatSession:
         elif failed is not None:
             self._problem(_said(failed))
         self._tell_dropped(done)
-        if note := answer_note(done):
+        if note := answer_note(done, option="/set max-tokens N"):
             self.console.print(f"[dim]{note}[/dim]")
 
     async def _waiting(self) -> str:

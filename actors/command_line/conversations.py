@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 from rich.table import Table
 
+from actors.command_line.local_time import local_time
 from actors.command_line.options import (
     ReachingGroup,
     client_name_default,
@@ -79,12 +80,17 @@ def list_(found: tuple[Settings, str], as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
+    screen = Screen()
+    if not listed and screen.is_terminal:
+        screen.print("no conversations; `leanvibe chat` begins one")
+        return
     table = Table()
     for name in ("name", "turns", "updated"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "updated")
     for one in shown_document(listed):
-        table.add_row(one["conversation"], str(one["turns"]), one["updated"])
-    Screen().print(table)
+        updated = local_time(one["updated"]) if screen.is_terminal else one["updated"]
+        table.add_row(one["conversation"], str(one["turns"]), updated)
+    screen.print(table)
 
 
 @conversations.command()

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 from rich.table import Table
 
+from actors.command_line.local_time import local_time
 from actors.command_line.options import (
     ReachingGroup,
     client_name_default,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["notify"]
 
 PAGE = 200
+SHORT_ID = 8
 TOLD_KEPT = 1024
 """Ids of notifications that were shown: one that is delivered twice is shown once."""
 _COLOURS = {"critical": "bold red", "high": "yellow", "medium": "default", "low": "dim", "debug": "dim"}
@@ -140,16 +142,19 @@ def list_(found: tuple[Settings, str], unread: bool, limit: int, cursor: str | N
         print_json(page)
         return
     page = shown_document(page)
+    screen = Screen()
     table = Table(title=f"{page['unread']} unread")
     for name in ("", "when", "priority", "title", "id"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("when", "id"))
     for one in page["notifications"]:
         style = _COLOURS[one["priority"]]
         mark = " " if "read_at" in one else "●"
-        table.add_row(
-            mark, one["created_at"], words(one["priority"], style), words(one["title"], style), one["notification_id"]
-        )
-    Screen().print(table)
+        when, identifier = one["created_at"], one["notification_id"]
+        if screen.is_terminal:
+            # `read` takes the beginning of an id, and a whole one would be broken into lines.
+            when, identifier = local_time(when), identifier[:SHORT_ID]
+        table.add_row(mark, when, words(one["priority"], style), words(one["title"], style), identifier)
+    screen.print(table if page["notifications"] or not screen.is_terminal else table.title)
     if "next" in page:
         print_line(f"more with --cursor {page['next']}")
 

@@ -17,6 +17,7 @@ class Outage:
         self._say = say or _say
         self._attempts = 0
         self._told_at = 0
+        self._said = ""
 
     def take(self, change: Change) -> None:
         """Hear of a change of the connection."""
@@ -26,10 +27,16 @@ class Outage:
                 # The first, second, fourth, eighth … and each that is a pause of some length.
                 if self._attempts >= 2 * self._told_at or (change.delay_seconds or 0) >= 60:
                     self._told_at = self._attempts
-                    self._say(f"the server is away, trying again in {_seconds(change.delay_seconds)}")
+                    self._say_new(f"the server is away, trying again in {_seconds(change.delay_seconds)}")
             case "connected" if self._attempts:
                 self._attempts = self._told_at = 0
-                self._say("the server is back")
+                self._say_new("the server is back")
+
+    def _say_new(self, text: str) -> None:
+        """Say it unless it was the last thing said."""
+        if text != self._said:
+            self._said = text
+            self._say(text)
 
 
 def _seconds(seconds: float | None) -> str:

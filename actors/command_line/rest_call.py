@@ -10,7 +10,7 @@ from typing import Any
 from actors.command_line.credentials import Credentials
 from actors.command_line.failure_words import failure_words
 
-__all__ = ["RestFailed", "rest_bytes", "rest_call"]
+__all__ = ["RestFailed", "rest_bytes", "rest_call", "why_unreachable"]
 
 SECONDS = 15.0
 
@@ -63,7 +63,15 @@ def rest_bytes(
         with refused:
             raise RestFailed(_problem(refused.read(), refused.code)) from None
     except (OSError, ValueError) as error:
-        raise RestFailed(f"the server does not answer: {error}") from None
+        raise RestFailed(f"the server does not answer: {why_unreachable(error)}") from None
+
+
+def why_unreachable(error: Exception) -> str:
+    """What kept a request from its answer, without the names that Python has for it."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return "nothing came in time"
+    return cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
 
 
 def _problem(body: bytes, status: int) -> str:

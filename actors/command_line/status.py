@@ -15,6 +15,7 @@ from actors.command_line.credentials import credentials_elsewhere, credentials_h
 from actors.command_line.options import data_dir_option, fail, running_server, settings_from, url_given
 from actors.command_line.place import rest_url_of
 from actors.command_line.printing import print_json
+from actors.command_line.rest_call import why_unreachable
 from actors.command_line.screen import Screen, words
 from actors.terminal_text import shown_document
 
@@ -51,7 +52,7 @@ def status(data_dir: Path | None, as_json: bool) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        fail(f"{who} does not answer at {rest_url}: {error}")
+        fail(f"{who} does not answer at {rest_url}: {why_unreachable(error)}")
     here = {} if server is None else {"pid": server.pid, "websocket_url": server.websocket_url}
     if as_json:
         print_json({**health, **here})

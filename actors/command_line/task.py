@@ -41,7 +41,8 @@ def _print(value: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        Screen().print(task_panel(shown_document(value)))
+        screen = Screen()
+        screen.print(task_panel(shown_document(value), is_for_people=screen.is_terminal))
 
 
 @task.command()

@@ -85,6 +85,10 @@ def show(where: Where, as_json: bool, task_id: str) -> None:
         if as_json:
             print_json({**found, "history": history["entries"]})
             return
-        Screen().print(task_panel(shown_document(found)), history_table(shown_document(history["entries"])))
+        screen, people = Screen(), Screen().is_terminal
+        screen.print(
+            task_panel(shown_document(found), is_for_people=people),
+            history_table(shown_document(history["entries"]), is_for_people=people),
+        )
 
     look(where, work)

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from actors.command_line.local_time import local_time
 from protocol.task_model import TaskStatus
 
 __all__ = ["SHORT_ID", "board_table", "history_table", "task_panel", "tasks_table"]
@@ -91,7 +92,7 @@ def tasks_table(tasks: Iterable[dict[str, Any]], *, is_for_people: bool = True) 
     names += [one for one in ("tags", "due") if not is_for_people or any(task.get(one) for task in rows)]
     table = Table()
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "due")
     for task in rows:
         cells = {
             "id": Text(task["id"][:SHORT_ID] if is_for_people else task["id"]),
@@ -99,18 +100,19 @@ def tasks_table(tasks: Iterable[dict[str, Any]], *, is_for_people: bool = True) 
             "status": Text(task["status"]),
             "priority": Text(task["priority"], style=_COLOURS[task["priority"]]),
             "tags": Text(", ".join(task["tags"])),
-            "due": Text(task.get("due", "")),
+            "due": Text(local_time(task.get("due", "")) if is_for_people else task.get("due", "")),
         }
         table.add_row(*(cells[name] for name in names))
     return table
 
 
-def task_panel(task: dict[str, Any]) -> Panel:
-    """One task with all it has."""
+def task_panel(task: dict[str, Any], *, is_for_people: bool = True) -> Panel:
+    """One task with all it has; for people with times of their own zone."""
     table = Table.grid(padding=(0, 2))
     for name in _SHOWN:
         if name in task:
-            table.add_row(Text(name, style="bold"), Text(str(task[name])))
+            value = local_time(task[name]) if name == "due" and is_for_people else str(task[name])
+            table.add_row(Text(name, style="bold"), Text(value))
     for name in ("tags", "dependencies"):
         if task[name]:
             table.add_row(Text(name, style="bold"), Text(", ".join(task[name])))
@@ -126,11 +128,12 @@ def task_panel(task: dict[str, Any]) -> Panel:
     return Panel(table, title=Text(task["title"]), subtitle=Text(task["id"]))
 
 
-def history_table(entries: Iterable[dict[str, Any]]) -> Table:
-    """What happened to a task."""
+def history_table(entries: Iterable[dict[str, Any]], *, is_for_people: bool = True) -> Table:
+    """What happened to a task; for people with times of their own zone."""
     table = Table(title="History")
     for name in ("time", "device", "what", "fields"):
         table.add_column(name)
     for entry in entries:
-        table.add_row(entry["time"], entry["device_id"], entry["kind"], Text(", ".join(entry["changes"])))
+        time = local_time(entry["time"]) if is_for_people else entry["time"]
+        table.add_row(time, entry["device_id"], entry["kind"], Text(", ".join(entry["changes"])))
     return table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from actors.command_line import main
+from actors.command_line.local_time import local_time
 from actors.command_line.options import client_name_default, settings_from, url_given
+from actors.command_line.outage import Outage
+from actors.command_line.rest_call import why_unreachable
 from actors.command_line.serve import _in_words
 from actors.storage.errors import DatabaseUnusable
+from protocol.client import Change
 from runtime.errors import StartDeadlineExceeded
 
 SEEN: dict[str, Any] = {}
@@ -79,3 +85,37 @@ def test_te34_whose_token_is_made_is_not_who_asks() -> None:
 )
 def test_te33_why_a_server_gave_up_is_a_sentence(error: Exception, words: str) -> None:
     assert _in_words(error) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (urllib.error.URLError(ConnectionRefusedError(111, "Connection refused")), "Connection refused"),
+        (urllib.error.URLError("unknown url type: x"), "unknown url type: x"),
+        (TimeoutError("timed out"), "nothing came in time"),
+        (ValueError("no JSON"), "no JSON"),
+    ],
+)
+def test_te33_why_no_answer_came_is_told_without_pythons_names(error: Exception, words: str) -> None:
+    assert why_unreachable(error) == words
+
+
+def test_te36_an_outage_is_told_once_for_each_thing_that_changes() -> None:
+    said: list[str] = []
+    outage = Outage(said.append)
+    for delay in (0.1, 0.2, 0.4, 0.8, 1.6, 3.0):
+        outage.take(Change(state="disconnected", delay_seconds=delay))
+    outage.take(Change(state="connected"))
+    assert said[0] == "the server is away, trying again in a moment"
+    assert said[-1] == "the server is back"
+    assert len(said) == len(set(said))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("2026-12-01T23:59:00.000Z", "2026-12-01 23:59"), ("", ""), ("soon", "soon"), ("9999-12-31T23:59:59Z", None)],
+)
+def test_te36_times_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch, text: str, shown: str | None) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    assert local_time(text) == shown or shown is None
