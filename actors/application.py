@@ -16,11 +16,11 @@ from actors.connections.connection import Connection, ConnectionRooms
 from actors.connections.listener import Listener
 from actors.connections.registry import ConnectionRegistry
 from actors.inference.engine import Engine
+from actors.inference.engine_registry import EngineRegistry
 from actors.inference.inference import Inference
 from actors.inference.metrics import InferenceMetrics
-from actors.inference.roster import Roster
 from actors.inference.sandbox.sandbox import Sandbox
-from actors.inference.spare import Spare
+from actors.inference.standby import WarmStandby
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.notifications.tree import notifications_tree
@@ -56,8 +56,8 @@ from actors.wiring import (
     engine_settings,
     event_log,
     inference_settings,
+    make_model_registry,
     model_commands,
-    model_shelf,
     writer_settings,
 )
 from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
@@ -93,10 +93,10 @@ def make_tree(
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     inference = system.reference("inference/inference")
     engines = system.dynamic("inference/engines")
-    roster = system.reference("inference/roster")
+    engine_registry = system.reference("inference/engine_registry")
     inspection = system.reference("inspection")
-    has_spare = settings.spare_worker == "on" or (settings.spare_worker == "auto" and settings.engine == "mlx")
-    spare = system.reference("inference/spare") if has_spare else None
+    has_standby = settings.spare_worker == "on" or (settings.spare_worker == "auto" and settings.engine == "mlx")
+    standby = system.reference("inference/standby") if has_standby else None
     sockets = system.dynamic("connections/sockets")
     connection_registry = system.reference("connections/registry")
     url = database_url(settings.database, settings.data_dir)
@@ -117,7 +117,7 @@ def make_tree(
 
     engine_of = engine_settings(settings)
     inference_of = inference_settings(settings, storage, access)
-    shelf = model_shelf(settings, checkpoint)
+    model_registry = make_model_registry(settings, checkpoint)
     first_text = None if settings.engine == "mock" or checkpoint is None else checkpoint.resolve()
     connection_of = connection_settings(settings)
     connection_rooms = ConnectionRooms(
@@ -171,17 +171,17 @@ def make_tree(
                     # A machine may lose its worker for as long as it likes; back-off spaces the attempts.
                     intensity=None,
                     children=(
-                        ChildSpec(id="roster", start=Roster),
-                        ChildSpec(id="spare", start=partial(Spare, engine_of.standby_command), is_helper=True),
+                        ChildSpec(id="engine_registry", start=EngineRegistry),
+                        ChildSpec(id="standby", start=partial(WarmStandby, engine_of.standby_command), is_helper=True),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
                             start=lambda: Inference(
                                 inference_of,
-                                shelf,
+                                model_registry,
                                 engines,
-                                lambda model: partial(Engine, engine_of.serving(model), inference, inspection, spare),
-                                roster,
+                                lambda model: partial(Engine, engine_of.serving(model), inference, inspection, standby),
+                                engine_registry,
                                 metrics,
                                 system.reference("sandbox/sandbox"),
                             ),

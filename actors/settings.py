@@ -145,7 +145,7 @@ class Settings:
     mock_step_seconds: float = field(default=0.0, validator=validators.ge(0))
     """What a step of the mock engine takes."""
     worker_faults: str = ""
-    """A plan of faults for tests, as JSON (see actors/inference/worker/faults.py)."""
+    """A plan of faults for tests, as JSON (see actors/inference/worker/fault_injection.py)."""
 
 
 def load_settings(overrides: dict[str, Any], *, config: Path | None = None) -> Settings:

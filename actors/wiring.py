@@ -30,11 +30,11 @@ from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import EngineSettings
 from actors.inference.inference import InferenceSettings
 from actors.inference.messages import ReportProgress
-from actors.inference.shelf import CheckpointShelf, MockShelf, ServableModel, Shelf
+from actors.inference.model_registry import CheckpointRegistry, MockRegistry, ModelRegistry, ServableModel
 from actors.inference.store import OPERATIONS as INFERENCE_OPERATIONS
 from actors.inference.store import QUERIES as INFERENCE_QUERIES
 from actors.inference.store import prune_generations
-from actors.inference.stream_keeper import StreamRules
+from actors.inference.stream_broker import StreamRules
 from actors.notifications import tables as notification_tables
 from actors.notifications.acknowledging import prune_settled
 from actors.notifications.messages import NOTIFICATION_REQUESTS
@@ -73,7 +73,7 @@ __all__ = [
     "engine_settings",
     "event_log",
     "inference_settings",
-    "model_shelf",
+    "make_model_registry",
     "writer_settings",
 ]
 
@@ -209,13 +209,13 @@ def inference_settings(settings: Settings, storage: Storage, access: ActorRef[An
     )
 
 
-def model_shelf(settings: Settings, checkpoint: Path | None) -> Shelf:
+def make_model_registry(settings: Settings, checkpoint: Path | None) -> ModelRegistry:
     """The models that may be served, and the one to start with."""
     if settings.engine == "mock":
-        return MockShelf()
+        return MockRegistry()
     folder = None if checkpoint is None else checkpoint.resolve()
     started_with = ServableModel(name=settings.model, folder=folder, adapter=settings.adapter)
-    return CheckpointShelf(started_with, settings.cache_dir, settings.compiled)
+    return CheckpointRegistry(started_with, settings.cache_dir, settings.compiled)
 
 
 def model_commands(settings: Settings) -> dict[str, tuple[str, ...]]:

@@ -75,11 +75,11 @@ async def soak_connections(kills: int, seconds: float | None = None, *, seed: in
             async with (
                 connect(
                     url, client_id=CLIENT_ID, device_id="follower", reconnect=True, events=True, backoff=QUICK
-                ) as follower,
+                ) as subscriber,
                 connect(url, client_id=CLIENT_ID, device_id="maker", reconnect=True, backoff=QUICK) as maker,
                 trio.open_nursery() as nursery,
             ):
-                nursery.start_soon(witness.follow, follower)
+                nursery.start_soon(witness.follow, subscriber)
                 nursery.start_soon(plain.follow)
                 await plain.follows.wait()
                 making: list[trio.CancelScope] = []

@@ -2,7 +2,7 @@
 
 import sys
 
-from actors.inference.models.compiled.choice import keep_machine_code
+from actors.inference.kernels.jit_cache import set_cache_dir
 from actors.inference.worker.blas import load_blas
 from tests.cache_folder import cache_folder_of_tests
 from tests.skip_policy import pytest_sessionfinish, pytest_terminal_summary
@@ -13,4 +13,4 @@ __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
 # leave every real test on the shipped one, ten times slower.
 if "mlx.core" not in sys.modules:
     load_blas("auto", cache_folder_of_tests())
-keep_machine_code(cache_folder_of_tests())
+set_cache_dir(cache_folder_of_tests())

@@ -174,7 +174,7 @@ class Assistant(Actor[AssistantMessage]):
                     draft,
                     window,
                     key=message.key,
-                    follower=message.follower,
+                    subscriber=message.subscriber,
                 )
             return started  # noqa: RET504  a cancel scope may swallow, so its block is no place to return from
 
@@ -242,12 +242,12 @@ class Assistant(Actor[AssistantMessage]):
         window: ConversationWindow,
         *,
         key: IdempotencyKey | None = None,
-        follower: ActorRef[Any] | None = None,
+        subscriber: ActorRef[Any] | None = None,
         max_tokens: int | None = None,
     ) -> GenerationStarted:
         generate, rule = draft.generate(max_tokens), draft.rule()
         running = self._running[stream] = Running(
-            client_id=client_id, conversation=draft.source.conversation, has_follower=follower is not None
+            client_id=client_id, conversation=draft.source.conversation, has_follower=subscriber is not None
         )
         try:
             started = await self._inference.ask(
@@ -255,7 +255,7 @@ class Assistant(Actor[AssistantMessage]):
                     client_id=client_id,
                     stream=stream,
                     generate=generate,
-                    follower=follower,
+                    subscriber=subscriber,
                     domain=domain,
                     observer=self.context.self_ref,
                     completion_fields=rule,
@@ -316,7 +316,7 @@ class Assistant(Actor[AssistantMessage]):
                     client_id=one.client_id,
                     stream=one.stream,
                     generate=one.restart.generate,
-                    follower=None,
+                    subscriber=None,
                     domain=one.domain,
                     observer=self.context.self_ref,
                     completion_fields=one.restart.rule,

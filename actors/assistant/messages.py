@@ -48,7 +48,7 @@ class StartTurn(Request[GenerationStarted]):
     """Also names the command to the client's other devices."""
     domain: str = ""
     """Security domain: only requests of one domain share kept keys and values."""
-    follower: ActorRef[Any]
+    subscriber: ActorRef[Any]
 
 
 @frozen(kw_only=True)

@@ -22,9 +22,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
-from actors.inference.models.catalogue import find_checkpoint
-from actors.inference.models.errors import ModelError
-from actors.inference.models.inventory import inventory
+from actors.inference.checkpoints.catalogue import find_checkpoint
+from actors.inference.checkpoints.errors import ModelError
+from actors.inference.checkpoints.inventory import inventory
 from actors.inspection.server_file import (
     SERVER_FILE,
     DataFolderUnsafe,

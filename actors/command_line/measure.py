@@ -10,8 +10,8 @@ from actors.command_line import model_work
 from actors.command_line.model_work import cache_dir_option, json_option, model_errors, pulled, staged
 from actors.command_line.options import fail, settings_from
 from actors.command_line.printing import json_text, print_line
-from actors.inference.models.catalogue import full_name, short_names
-from actors.inference.models.shipped_canaries import TABLE, write_shipped
+from actors.inference.checkpoints.catalogue import full_name, short_names
+from actors.inference.checkpoints.shipped_canaries import TABLE, write_shipped
 
 __all__ = ["measure"]
 
@@ -38,7 +38,7 @@ def measure(name: str, revision: str | None, table: Path | None, cache_dir: Path
         fail(f"values ship for models with a short name on the hub, {', '.join(named)}; {name!r} is none", status=2)
     folder = pulled(settings, hub_id, revision=revision, offline=False)
     model_work.load_blas(settings)
-    from actors.inference.models.measure import measure_for_shipping
+    from actors.inference.mlx.measure import measure_for_shipping
 
     with model_errors(), staged(f"Checking {name}") as report:
         entry = measure_for_shipping(folder, report)

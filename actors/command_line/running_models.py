@@ -17,7 +17,7 @@ from actors.command_line.credentials import Credentials, credentials_here
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import json_text, print_line
 from actors.command_line.screen import Screen, words
-from actors.inference.models.catalogue import checkpoint_folder, full_name
+from actors.inference.checkpoints.catalogue import checkpoint_folder, full_name
 from actors.inspection.server_file import ServerFile
 from actors.settings import Settings
 
@@ -103,8 +103,8 @@ def _change(found: tuple[ServerFile, Credentials], name: str, change: str, as_js
                 if stage:
                     shown.update(words(f"{change} {name}: {stage}"))
 
-        follower = threading.Thread(target=follow, daemon=True)
-        follower.start()
+        subscriber = threading.Thread(target=follow, daemon=True)
+        subscriber.start()
         try:
             done = _ask(server, credentials, path, CHANGE_SECONDS, method="POST")
         except urllib.error.HTTPError as error:
@@ -113,7 +113,7 @@ def _change(found: tuple[ServerFile, Credentials], name: str, change: str, as_js
             fail(f"the server (process {server.pid}) does not answer at {server.rest_url}: {error}")
         finally:
             is_over.set()
-            follower.join()
+            subscriber.join()
     said = f"{done['model']} is {done['state']}"
     print_line(json_text(done) if as_json else said)
 

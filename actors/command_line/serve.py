@@ -20,8 +20,8 @@ from actors.access.store import load_tokens
 from actors.command_line.options import client_name_default, data_dir_option, fail, line_here, settings_from
 from actors.command_line.printing import print_line
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
-from actors.inference.models.catalogue import CheckpointLocation, find_checkpoint
-from actors.inference.models.errors import ModelError
+from actors.inference.checkpoints.catalogue import CheckpointLocation, find_checkpoint
+from actors.inference.checkpoints.errors import ModelError
 from actors.inspection.server_file import (
     DataFolderBusy,
     DataFolderUnsafe,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from actors.command_line.printing import print_line
-from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME
+from actors.inference.checkpoints.catalogue import EMBEDDED_MODEL_NAME
 
 __all__ = ["MARK", "introduce_small_model"]
 

@@ -242,7 +242,7 @@ class Connection(Actor[ConnectionMessage]):
         """The server is about to cut this connection: what it follows goes on for whoever comes back for it."""
         if len(self._streams):
             try:
-                await self._rooms.inference.ask(DetachStreams(follower=self.context.self_ref), timeout=DETACH_SECONDS)
+                await self._rooms.inference.ask(DetachStreams(subscriber=self.context.self_ref), timeout=DETACH_SECONDS)
             except RuntimeFault as error:
                 _log.warning("streams not detached", connection=self._name, error=str(error))
 
@@ -355,7 +355,7 @@ class Connection(Actor[ConnectionMessage]):
                 data=data,
                 key=key,
                 stream=stream,
-                follower=self_ref,
+                subscriber=self_ref,
             ),
         )
         self._replies.reply(command.id, "accepted", unstructure(Accepted(consumer.stream, consumer.epoch)))

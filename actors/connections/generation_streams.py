@@ -14,8 +14,6 @@ from actors.connections.stream_consumer import StreamConsumer
 from actors.connections.transport import WebSocketTransport
 from actors.inference.messages import (
     UNFINISHED,
-    Followed,
-    FollowStream,
     GenerationCancelled,
     GenerationDone,
     GenerationEvent,
@@ -24,6 +22,8 @@ from actors.inference.messages import (
     GenerationStarted,
     GenerationTokens,
     StreamSnapshot,
+    Subscribed,
+    SubscribeStream,
 )
 from protocol.codec import encode, unstructure, wire_time
 from protocol.errors import ErrorCode
@@ -151,9 +151,9 @@ class GenerationStreams:
         consumer.is_ready = False
         self._monitor()
         try:
-            followed: Followed = await self._inference.ask(
-                FollowStream(
-                    client_id=self.client_id, stream=stream, epoch=epoch, after_seq=seq, follower=self._self_ref()
+            followed: Subscribed = await self._inference.ask(
+                SubscribeStream(
+                    client_id=self.client_id, stream=stream, epoch=epoch, after_seq=seq, subscriber=self._self_ref()
                 ),
                 timeout=FOLLOW_SECONDS,
             )
@@ -182,7 +182,7 @@ class GenerationStreams:
         consumer.begin_at(begun, followed.behind if begun else None)
         return result, lambda: self._after_answer(consumer, followed)
 
-    def _after_answer(self, consumer: StreamConsumer, followed: Followed) -> None:
+    def _after_answer(self, consumer: StreamConsumer, followed: Subscribed) -> None:
         # Of many streams that are resumed at once, one page at a time.
         if self._transport.send_queue.replayed or self._take_page(consumer, followed):
             self._want(consumer)
@@ -193,13 +193,13 @@ class GenerationStreams:
             return False
         consumer.take_early()
         try:
-            followed: Followed = await self._inference.ask(
-                FollowStream(
+            followed: Subscribed = await self._inference.ask(
+                SubscribeStream(
                     client_id=self.client_id,
                     stream=consumer.stream,
                     epoch=consumer.epoch,
                     after_seq=consumer.seq,
-                    follower=self._self_ref(),
+                    subscriber=self._self_ref(),
                 ),
                 timeout=FOLLOW_SECONDS,
             )
@@ -215,7 +215,7 @@ class GenerationStreams:
             return False
         return self._take_page(consumer, followed)
 
-    def _take_page(self, consumer: StreamConsumer, followed: Followed) -> bool:
+    def _take_page(self, consumer: StreamConsumer, followed: Subscribed) -> bool:
         """Pass a page on; whether more is to be fetched."""
         if self._streams.get(consumer.stream) is not consumer:
             return False

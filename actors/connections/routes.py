@@ -31,9 +31,9 @@ class StreamRoute:
 
     room: ActorRef[Any]
     message: Callable[..., Request[GenerationStarted]]
-    """Called with `client_id`, `device_id`, `domain`, `data` (the wire class), `key`, `stream` (a new name) and `follower`.
+    """Called with `client_id`, `device_id`, `domain`, `data` (the wire class), `key`, `stream` (a new name) and `subscriber`.
 
-    The room passes `stream`, `follower`, `key` and `domain` on in its `StartGeneration` and gives its answer back.
+    The room passes `stream`, `subscriber`, `key` and `domain` on in its `StartGeneration` and gives its answer back.
     """
     of_conversation: StreamRoute | None = None
     """Where a command that names a conversation goes instead."""

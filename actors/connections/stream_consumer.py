@@ -81,7 +81,7 @@ class StreamConsumer:
         """Whether something is missing before this event."""
         return event.seq > self.seq and not self.take(event)
 
-    def restart(self, follower: ActorRef[object]) -> StartGeneration | None:
+    def restart(self, subscriber: ActorRef[object]) -> StartGeneration | None:
         """What to ask of a new owner so that it goes on here; None where only somebody else could say how."""
         if self.recovery is None:
             return None
@@ -94,7 +94,7 @@ class StreamConsumer:
             model=self.model,
             first_times=self.first_times,
         )
-        return attrs.evolve(self.recovery, follower=follower, resume=point, epoch=self.epoch)
+        return attrs.evolve(self.recovery, subscriber=subscriber, resume=point, epoch=self.epoch)
 
     def failure(self, error: Exception) -> GenerationFailed:
         """The last event of a stream that could not be taken over."""

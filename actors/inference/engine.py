@@ -23,13 +23,13 @@ from actors.inference.engine_messages import (
     EngineIdle,
     EngineLoading,
     EngineMessage,
+    EngineOutput,
     EngineReady,
-    EngineStep,
 )
-from actors.inference.processor_wait import ProcessorWait
-from actors.inference.progress import PREFILL_TOKENS_PER_STEP, StepClock, WorkAhead, may_stand_by
-from actors.inference.shelf import MOCK_MODEL, ServableModel
-from actors.inference.spare_messages import SpareTaken, StandBy, TakeSpare
+from actors.inference.model_registry import MOCK_MODEL, ServableModel
+from actors.inference.run_queue_delay import RunQueueDelay
+from actors.inference.standby_messages import PrepareStandby, StandbyTaken, TakeStandby
+from actors.inference.watchdog import PREFILL_TOKENS_PER_STEP, InFlightWork, LatencyModel, may_prepare_standby
 from actors.inference.worker_process import WorkerProcess
 from actors.inspection.messages import NoteWorker
 from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
@@ -141,19 +141,19 @@ class Engine(Actor[EngineMessage]):
         settings: EngineSettings,
         inference: ActorRef[Any],
         inspection: ActorRef[Any],
-        spare: ActorRef[Any] | None = None,
+        standby: ActorRef[Any] | None = None,
     ) -> None:
         """``spare`` has a process ready that has imported everything; without it each start does so itself."""
         self._settings = settings
         self._inference = inference
         self._inspection = inspection
-        self._spare = spare
-        self._has_asked_for_spare = spare is None
+        self._standby = standby
+        self._has_requested_standby = standby is None
         self._worker: WorkerProcess | None = None
         self._pid = 0
         self._ready_at = 0.0
         self._ready: EngineReady | None = None
-        self._ahead = WorkAhead()
+        self._ahead = InFlightWork()
         self._awaiting_clear = False
         self._is_telling = False
         """True while the inference actor has no room for what the worker said, so that no more of it is read."""
@@ -162,7 +162,7 @@ class Engine(Actor[EngineMessage]):
         self._has_read_all = trio.Event()
         self._last_frame_at = 0.0
         self._load_deadline = 0.0
-        self._clock = StepClock()
+        self._clock = LatencyModel()
         self._held_bytes = 0.0
         """Of keys and values, after the newest step."""
         self._draft_tokens = 0
@@ -170,7 +170,7 @@ class Engine(Actor[EngineMessage]):
 
     async def started(self) -> None:
         """Start the process. Its load goes on in the background and is told to the inference actor."""
-        worker = await self._take_spare()
+        worker = await self._take_standby()
         is_spare = worker is not None
         if worker is None:
             worker = await WorkerProcess.start(self._settings.command)
@@ -190,13 +190,13 @@ class Engine(Actor[EngineMessage]):
             # It only tells operators of the worker, and is no reason to have none.
             _log.warning("worker not noted", worker_pid=worker.pid, error=str(error))
 
-    async def _take_spare(self) -> WorkerProcess | None:
-        if self._spare is None:
+    async def _take_standby(self) -> WorkerProcess | None:
+        if self._standby is None:
             return None
         try:
-            worker: WorkerProcess | None = await self._spare.ask(TakeSpare(), timeout=SPARE_SECONDS)
+            worker: WorkerProcess | None = await self._standby.ask(TakeStandby(), timeout=SPARE_SECONDS)
             if worker is not None:
-                self._spare.tell_nowait(SpareTaken(worker.pid))
+                self._standby.tell_nowait(StandbyTaken(worker.pid))
         except RuntimeFault:
             return None
         return worker
@@ -306,7 +306,7 @@ class Engine(Actor[EngineMessage]):
                 # What the warm-up took is what the first step of a request is held to.
                 for seconds, decoded, prefilled in content.get("warm_steps", ()):
                     self._clock.measured(seconds, decoded, prefilled)
-                self._clock.fresh_bytes_per_second = content.get("fresh_bytes_per_second")
+                self._clock.allocation_bytes_per_second = content.get("allocation_bytes_per_second")
                 self._draft_tokens = content.get("draft_tokens", 0)
                 self._ready = EngineReady(
                     engine=self.context.path,
@@ -340,7 +340,7 @@ class Engine(Actor[EngineMessage]):
         )
         if not self._awaiting_clear:
             await self._inference.tell(
-                EngineStep(engine=self.context.path, incarnation=self.context.incarnation, frame=content)
+                EngineOutput(engine=self.context.path, incarnation=self.context.incarnation, frame=content)
             )
 
     async def _take_idle(self, memory: dict[str, float]) -> None:
@@ -356,7 +356,7 @@ class Engine(Actor[EngineMessage]):
         While other programs keep the processors, what the worker waited for one is not held against its step. Nor is the
         time in which this process stood still itself, or could not hand on what the worker had said.
         """
-        wait, counted_from = ProcessorWait(self._pid), -1.0
+        wait, counted_from = RunQueueDelay(self._pid), -1.0
         while True:
             due = trio.current_time() + WATCH_SECONDS
             await trio.sleep_until(due)
@@ -372,7 +372,7 @@ class Engine(Actor[EngineMessage]):
                 if now > self._load_deadline:
                     raise WorkerDied(f"worker {self._pid} did not load its model in time")
                 continue
-            self._ask_for_spare(now)
+            self._request_standby(now)
             if not self._ahead.rows and not self._awaiting_clear:
                 continue
             if counted_from != self._last_frame_at:
@@ -393,16 +393,16 @@ class Engine(Actor[EngineMessage]):
         drafted = self._draft_tokens if len(self._ahead.rows) == 1 and not unread else 0
         return self._clock.deadline_seconds(unread, drafted, self._held_bytes)
 
-    def _ask_for_spare(self, now: float) -> None:
+    def _request_standby(self, now: float) -> None:
         """Once, and only when it no longer slows what the first requests wait for."""
         if (
-            self._spare is not None
-            and not self._has_asked_for_spare
-            and may_stand_by(now - self._ready_at, is_idle=not self._ahead.rows)
+            self._standby is not None
+            and not self._has_requested_standby
+            and may_prepare_standby(now - self._ready_at, is_idle=not self._ahead.rows)
         ):
-            self._has_asked_for_spare = True
+            self._has_requested_standby = True
             try:
-                self._spare.tell_nowait(StandBy())
+                self._standby.tell_nowait(PrepareStandby())
             except SendFault as error:
                 _log.warning("no spare worker asked for", error=str(error))
 

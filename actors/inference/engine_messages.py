@@ -7,7 +7,7 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.inference.sampling import Sampling
-from actors.inference.tools import CallRule
+from actors.inference.tools import ToolCallConstraint
 
 __all__ = [
     "AdmitRow",
@@ -16,8 +16,8 @@ __all__ = [
     "EngineIdle",
     "EngineLoading",
     "EngineMessage",
+    "EngineOutput",
     "EngineReady",
-    "EngineStep",
 ]
 
 
@@ -37,7 +37,7 @@ class AdmitRow:
     domain: str = ""
     """Security domain of kept keys and values."""
     response_schema: dict[str, Any] | None = field(default=None, repr=False)
-    call_rule: CallRule | None = field(default=None, repr=False)
+    call_rule: ToolCallConstraint | None = field(default=None, repr=False)
     alternatives: int | None = None
     """How many likeliest tokens to report beside each emitted one."""
 
@@ -80,7 +80,7 @@ class EngineReady:
 
 
 @frozen(kw_only=True)
-class EngineStep:
+class EngineOutput:
     """What one step of the worker produced."""
 
     engine: str

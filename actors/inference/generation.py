@@ -29,14 +29,14 @@ from protocol.events import Done, FinishReason, ProgressData, ProgressState, Tim
 if TYPE_CHECKING:
     from actors.inference.scheduler import Scheduler
 
-__all__ = ["MAXIMUM_CHARGES", "MAXIMUM_DEATHS", "NO_PROGRESS", "Generation", "progress_of"]
+__all__ = ["MAXIMUM_DEATHS", "MAXIMUM_STRIKES", "NO_PROGRESS", "Generation", "progress_of"]
 
-MAXIMUM_CHARGES = 3
+MAXIMUM_STRIKES = 3
 """A request is charged with a worker's death when it had completed fewer than two steps; the third ends it. One that
 makes two steps after a charge, alone, has shown that it does no harm, and begins anew."""
 MAXIMUM_DEATHS = 20
 """No request outlives more worker deaths than this, whoever is to blame."""
-STEPS_TO_ACQUIT = 2
+STEPS_TO_CLEAR = 2
 NO_PROGRESS = GenerationProgress(is_running=False, prompt_tokens=0, read_tokens=0)
 """Of one that is over."""
 GRANT_TOKENS = 1024
@@ -93,9 +93,9 @@ class Generation:
     first_token_at: float | None = None
     last_token_at: float | None = None
     steps_since_admission: int = 0
-    charges: int = 0
+    strikes: int = 0
     deaths: int = 0
-    is_suspect: bool = False
+    is_suspected_poison: bool = False
     """True from a charge until the two steps that acquit it."""
     matcher: StopMatcher = field(init=False, repr=False)
     _unsent_ids: list[int] = field(factory=list, repr=False)
@@ -279,19 +279,19 @@ class Generation:
         """Note that its worker died under it; True when it must not be tried again."""
         self.row = None
         self.deaths += 1
-        if self.steps_since_admission < STEPS_TO_ACQUIT:
-            self.is_suspect = True
-            self.charges += 1
+        if self.steps_since_admission < STEPS_TO_CLEAR:
+            self.is_suspected_poison = True
+            self.strikes += 1
         else:
             # Alone it made its two steps, so what it was charged with was somebody else's doing.
-            self.is_suspect = False
-            self.charges = 0
-        return self.charges >= MAXIMUM_CHARGES or self.deaths >= MAXIMUM_DEATHS
+            self.is_suspected_poison = False
+            self.strikes = 0
+        return self.strikes >= MAXIMUM_STRIKES or self.deaths >= MAXIMUM_DEATHS
 
     @property
     def must_run_alone(self) -> bool:
         """A charged request runs without neighbours until it has shown that it does no harm."""
-        return self.is_suspect and self.steps_since_admission < STEPS_TO_ACQUIT
+        return self.is_suspected_poison and self.steps_since_admission < STEPS_TO_CLEAR
 
     def _deliver_text(self, text: str) -> None:
         self.seq += 1

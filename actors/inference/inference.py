@@ -15,9 +15,9 @@ import structlog
 import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
-from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineReady, EngineStep
+from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineOutput, EngineReady
 from actors.inference.generation import NO_PROGRESS, Generation, progress_of
-from actors.inference.inference_message import InferenceMessage, StreamMessage
+from actors.inference.internal_messages import InferenceMessage, StreamMessage
 from actors.inference.messages import (
     UNFINISHED,
     CancelGeneration,
@@ -26,8 +26,6 @@ from actors.inference.messages import (
     DescribeEngine,
     DescribeGeneration,
     DetachStreams,
-    Followed,
-    FollowStream,
     GenerationCancelled,
     GenerationFailed,
     GenerationRefused,
@@ -40,21 +38,23 @@ from actors.inference.messages import (
     ReportProgress,
     ResumeFrom,
     StartGeneration,
-    UnfollowStream,
+    Subscribed,
+    SubscribeStream,
     UnloadModel,
+    UnsubscribeStream,
 )
 from actors.inference.metrics import InferenceMetrics
-from actors.inference.model_switch import ModelSwitch
+from actors.inference.model_manager import ModelManager
+from actors.inference.model_registry import ModelRegistry, ServableModel
 from actors.inference.prompts import DEADLINE_PASSED, PromptEncoder
 from actors.inference.request_rules import check_request, deadline_of
-from actors.inference.room_settings import DeadlinePassed, IdleCheck, InferenceSettings
+from actors.inference.response_collector import ResponseCollector
 from actors.inference.scheduler import Scheduler
 from actors.inference.self_report import SelfReport
-from actors.inference.shelf import ServableModel, Shelf
-from actors.inference.stream_keeper import DetachExpired, StreamKeeper
+from actors.inference.settings import DeadlinePassed, IdleCheck, InferenceSettings
+from actors.inference.stream_broker import DetachExpired, StreamBroker
 from actors.inference.text.text_model import TextModel
 from actors.inference.token_watch import TokenWatch
-from actors.inference.whole_answer import WholeAnswer
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, Down, DynamicRef, Timer, block
@@ -76,10 +76,10 @@ class Inference(Actor[InferenceMessage]):
     def __init__(
         self,
         settings: InferenceSettings,
-        shelf: Shelf,
+        model_registry: ModelRegistry,
         engines: DynamicRef,
         engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
-        roster: ActorRef[Any],
+        engine_registry: ActorRef[Any],
         metrics: InferenceMetrics,
         sandbox: ActorRef[Any] | None = None,
     ) -> None:
@@ -88,11 +88,11 @@ class Inference(Actor[InferenceMessage]):
         Without ``sandbox`` templates and tokenizers run in threads here, which only tests may want."""
         self._settings = settings
         self._metrics = metrics
-        self._models = ModelSwitch(
-            shelf=shelf,
+        self._models = ModelManager(
+            model_registry=model_registry,
             engines=engines,
             engine_for=engine_for,
-            roster=roster,
+            engine_registry=engine_registry,
             new_scheduler=self._new_scheduler,
             move=self._move_waiting,
             context=lambda: self.context,
@@ -100,7 +100,7 @@ class Inference(Actor[InferenceMessage]):
             sandbox=sandbox,
         )
         self._prompts = PromptEncoder(sandbox)
-        self._report = SelfReport(settings.engine, self._models, self._prompts, shelf, metrics)
+        self._report = SelfReport(settings.engine, self._models, self._prompts, model_registry, metrics)
         self._generations: dict[str, Generation] = {}
         # Row numbers begin anywhere, so that a late frame for a former owner's row matches none of ours.
         self._new_row = itertools.count(secrets.randbits(40)).__next__
@@ -109,20 +109,20 @@ class Inference(Actor[InferenceMessage]):
         self._last_active_at = trio.current_time()
         self._last_inference_ms: float | None = None
         self._finished: Counter[str] = Counter()
-        self._keeper: StreamKeeper | None = None
+        self._broker: StreamBroker | None = None
 
     async def started(self) -> None:
         """Read the tokenizer; have the model loaded, or take over the workers that are already there."""
         await self._models.started()
         if idle_seconds := self._settings.idle_unload_seconds:
             self.context.every(min(IDLE_CHECK_SECONDS, idle_seconds / 4), IdleCheck())
-        self._keeper = StreamKeeper(
+        self._broker = StreamBroker(
             self.context, self._settings.streams, lambda stream, reason: self._cancel(stream, reason, "abandoned")
         )
         grace_seconds = GRACE_SECONDS if self.context.incarnation > 1 else 0.0
-        self.context.spawn(partial(self._keeper.start_stored, self._start_stored, grace_seconds=grace_seconds))
+        self.context.spawn(partial(self._broker.start_stored, self._start_stored, grace_seconds=grace_seconds))
         if (access := self._settings.streams.access) is not None:
-            self.context.spawn(TokenWatch(access, self._generations, self._keeper.is_running, self.fail).run)
+            self.context.spawn(TokenWatch(access, self._generations, self._broker.is_running, self.fail).run)
 
     async def handle(self, message: InferenceMessage) -> object:
         match message:
@@ -142,8 +142,8 @@ class Inference(Actor[InferenceMessage]):
             case DescribeEngine():
                 has_room = self._has_room(self._models.current, 0)
                 return self._report.answer(message, self.context, self._last_inference_ms, self._finished, has_room)
-            case EngineStep() | EngineIdle() | EngineLoading() | EngineReady():
-                self._engine_tells(message)
+            case EngineOutput() | EngineIdle() | EngineLoading() | EngineReady():
+                self._on_engine_message(message)
             case ListModels():
                 self.context.answer_later(self._report.models)
             case LoadModel() | UnloadModel():
@@ -163,24 +163,24 @@ class Inference(Actor[InferenceMessage]):
             case ReportProgress(client_id=client_id, data=data):
                 one = self._generations.get(data.stream)
                 return progress_of(None if one is None or one.client_id != client_id else one)
-            case DetachStreams(follower=follower):
-                return self._streams.left(follower.path, by_our_doing=True)
+            case DetachStreams(subscriber=subscriber):
+                return self._streams.left(subscriber.path, by_our_doing=True)
             case IsGenerating(stream):
                 return self._streams.is_running(stream)
-            case FollowStream() if self._streams.must_settle(message.stream):
-                self.context.answer_later(self._follow_when_settled, message)
+            case SubscribeStream() if self._streams.must_settle(message.stream):
+                self.context.answer_later(self._subscribe_when_settled, message)
                 return None
-            case FollowStream():
-                return self._streams.follow(message)
-            case UnfollowStream():
-                return self._streams.unfollow(message)
+            case SubscribeStream():
+                return self._streams.subscribe(message)
+            case UnsubscribeStream():
+                return self._streams.unsubscribe(message)
             case DetachExpired(stream):
                 self._streams.detach_expired(stream)
                 return None
 
-    async def _follow_when_settled(self, message: FollowStream) -> Followed:
+    async def _subscribe_when_settled(self, message: SubscribeStream) -> Subscribed:
         await self._streams.settle(message.stream)
-        return self._streams.follow(message)
+        return self._streams.subscribe(message)
 
     async def down(self, down: Down) -> None:
         """The engine died: its rows wait again. A follower ended: streams that nobody follows now end, or are detached."""
@@ -190,7 +190,7 @@ class Inference(Actor[InferenceMessage]):
             return
         # It may be an engine that was ended, and was counted until now with what it held.
         self.occupancy_changed()
-        self._streams.follower_down(down)
+        self._streams.subscriber_down(down)
 
     async def draining(self) -> None:
         """Accept no more; done when nothing runs."""
@@ -233,10 +233,10 @@ class Inference(Actor[InferenceMessage]):
         generation = self._prepare(scheduler, request, request.stream, prompt_ids, request.resume)
         generation.calibration = calibration.get(scheduler.model)
         if request.resume is not None:
-            self._follow_and_begin(request, generation)
+            self._subscribe_and_begin(request, generation)
             return self._streams.started(request.stream, len(prompt_ids))
         return await self._streams.record_and_begin(
-            request, generation.seed, len(prompt_ids), partial(self._follow_and_begin, request, generation)
+            request, generation.seed, len(prompt_ids), partial(self._subscribe_and_begin, request, generation)
         )
 
     async def _start_stored(self, request: StartGeneration) -> None:
@@ -244,9 +244,9 @@ class Inference(Actor[InferenceMessage]):
         scheduler, prompt_ids = await self._encode(request, None, request.asked_at, was_accepted=True)
         if not self._streams.is_running(request.stream):
             generation = self._prepare(scheduler, request, request.stream, prompt_ids, None, was_accepted=True)
-            self._follow_and_begin(request, generation)
+            self._subscribe_and_begin(request, generation)
 
-    def _follow_and_begin(self, request: StartGeneration, generation: Generation) -> None:
+    def _subscribe_and_begin(self, request: StartGeneration, generation: Generation) -> None:
         """Synchronous, so that a generation and its stream are there both or not at all."""
         told = [] if request.resume is None else generation.resume(request.resume)
         stream = self._streams.open(request, generation, told)
@@ -269,7 +269,7 @@ class Inference(Actor[InferenceMessage]):
         stream = f"complete-{secrets.token_hex(8)}"
         generation = self._prepare(scheduler, request, stream, prompt_ids, None)
         generation.asked_at = asked_at
-        answer = WholeAnswer()
+        answer = ResponseCollector()
         generation.deliver = answer.deliver
         self._begin(generation, first=False)
         try:
@@ -468,21 +468,21 @@ class Inference(Actor[InferenceMessage]):
             self._idle.set()
 
     @property
-    def _streams(self) -> StreamKeeper:
-        assert self._keeper is not None, "made in `started`"
-        return self._keeper
+    def _streams(self) -> StreamBroker:
+        assert self._broker is not None, "made in `started`"
+        return self._broker
 
     # --- models and their engines -------------------------------------------------------------------
 
     def _new_scheduler(self, model: ServableModel, text: TextModel, engine: ActorRef[Any]) -> Scheduler:
         return Scheduler(model, text, engine, self._settings.limits, self._metrics, self, self._new_row)
 
-    def _engine_tells(self, message: EngineStep | EngineIdle | EngineLoading | EngineReady) -> None:
+    def _on_engine_message(self, message: EngineOutput | EngineIdle | EngineLoading | EngineReady) -> None:
         scheduler = self._models.by_engine(message.engine)
         if scheduler is None:
             return  # it has been ended; these are its last words
         match message:
-            case EngineStep():
+            case EngineOutput():
                 scheduler.take_step(message)
                 return
             case EngineIdle():

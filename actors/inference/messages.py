@@ -8,7 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.inference.token_prompt import GenerateFromIds
-from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
+from actors.inference.tools import CallableFunction, GenerateWithTools, ToolCallConstraint, ToolCallFormat
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate, GetProgress
@@ -18,7 +18,6 @@ from runtime import ActorRef, Request
 
 __all__ = [
     "UNFINISHED",
-    "CallRule",
     "CallableFunction",
     "CancelGeneration",
     "Complete",
@@ -28,8 +27,6 @@ __all__ = [
     "DetachStreams",
     "EngineHealth",
     "FirstTimes",
-    "FollowStream",
-    "Followed",
     "GenerateFromIds",
     "GenerateWithTools",
     "GenerationCancelled",
@@ -53,9 +50,12 @@ __all__ = [
     "ResumeFrom",
     "StartGeneration",
     "StreamSnapshot",
+    "SubscribeStream",
+    "Subscribed",
+    "ToolCallConstraint",
     "ToolCallFormat",
-    "UnfollowStream",
     "UnloadModel",
+    "UnsubscribeStream",
 ]
 
 
@@ -107,9 +107,9 @@ class GenerationStarted:
     epoch: str = ""
     """Of the stream; another one means that sequence numbers known before mean nothing."""
     is_repeat: bool = False
-    """True when this command was carried out before: the asker is no follower yet, and joins with `FollowStream`."""
+    """True when this command was carried out before: the asker is no follower yet, and joins with `SubscribeStream`."""
     recovery: StartGeneration | None = field(default=None, repr=False)
-    """What to ask of a new inference actor, with `follower` and `resume`, should this one be lost."""
+    """What to ask of a new inference actor, with `subscriber` and `resume`, should this one be lost."""
 
 
 @frozen(kw_only=True)
@@ -124,7 +124,7 @@ class StartGeneration(Request[GenerationStarted]):
     stream: str
     """Unique name chosen by the asker."""
     generate: Generate = field(repr=False)
-    follower: ActorRef[Any] | Callable[[GenerationEvent], None] | None = None
+    subscriber: ActorRef[Any] | Callable[[GenerationEvent], None] | None = None
     """Is told every event: an actor until it ends or unfollows, or a function that never waits."""
     resume: ResumeFrom | None = None
     """For a stream whose inference actor was lost; with `epoch`, under which it goes on."""
@@ -160,7 +160,7 @@ class StreamSnapshot:
 
 
 @frozen(kw_only=True)
-class Followed:
+class Subscribed:
     """What a follower lacks of a stream, or a part of it."""
 
     stream: str
@@ -175,7 +175,7 @@ class Followed:
     is_live: bool
     """True when this reaches the head: all later events are told. Otherwise ask again after the last one of these."""
     recovery: StartGeneration | None = field(default=None, repr=False)
-    """What to ask of a new inference actor, with `follower` and `resume`, should this one be lost; None of an ended one."""
+    """What to ask of a new inference actor, with `subscriber` and `resume`, should this one be lost; None of an ended one."""
     behind: ResumeFrom | None = field(default=None, repr=False)
     """Where the follower stands before `events`: what it needs besides to have the stream started again."""
     key: IdempotencyKey | None = None
@@ -183,8 +183,8 @@ class Followed:
 
 
 @frozen(kw_only=True)
-class FollowStream(Request[Followed]):
-    """Go on with a stream of this client id, page by page until `Followed.is_live`.
+class SubscribeStream(Request[Subscribed]):
+    """Go on with a stream of this client id, page by page until `Subscribed.is_live`.
 
     From the first page on the asker counts as a follower. Streams of other client ids are as if they did not exist.
     """
@@ -194,15 +194,15 @@ class FollowStream(Request[Followed]):
     epoch: str | None
     """The epoch that `after_seq` belongs to; None takes the stream's own."""
     after_seq: int
-    follower: ActorRef[Any]
+    subscriber: ActorRef[Any]
 
 
 @frozen(kw_only=True)
-class UnfollowStream(Request[bool]):
+class UnsubscribeStream(Request[bool]):
     """Follow a stream no more, as if the follower had ended; answers whether it did follow."""
 
     stream: str
-    follower: ActorRef[Any]
+    subscriber: ActorRef[Any]
 
 
 @frozen(kw_only=True)
@@ -212,7 +212,7 @@ class DetachStreams(Request[int]):
     Answers how many streams that are. They wait `detach_seconds` for somebody to come back, whatever `on_disconnect` says.
     """
 
-    follower: ActorRef[Any]
+    subscriber: ActorRef[Any]
 
 
 @frozen

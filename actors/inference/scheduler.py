@@ -10,11 +10,11 @@ import structlog
 import trio
 
 from actors.inference.admission import AdmissionLimits, FairQueue, fits, most_positions
-from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineLoading, EngineReady, EngineStep
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineLoading, EngineOutput, EngineReady
 from actors.inference.generation import Generation
 from actors.inference.metrics import InferenceMetrics
+from actors.inference.model_registry import ServableModel
 from actors.inference.request_rules import sampling_of, too_long
-from actors.inference.shelf import ServableModel
 from actors.inference.text.text_model import TextModel
 from actors.inference.tools import GenerateWithTools
 from protocol.errors import ErrorCode
@@ -174,7 +174,7 @@ class Scheduler:
 
     # --- what steps bring -------------------------------------------------------------------------
 
-    def take_step(self, step: EngineStep) -> None:
+    def take_step(self, step: EngineOutput) -> None:
         """Hand a step's tokens to their generations, and their rows to the next where they ended."""
         if step.incarnation != self.incarnation:
             return  # a dead worker's last words; its rows are being computed again
@@ -346,4 +346,4 @@ def _why_failed(generation: Generation, reason: str, code: str) -> str:
         return f"this request failed in the engine: {reason}"
     generate = generation.generate
     rule = generate.call_rule if isinstance(generate, GenerateWithTools) else None
-    return f"data.{'response_schema' if rule is None else rule.asked_by} cannot be followed any further: {reason}"
+    return f"data.{'response_schema' if rule is None else rule.source_field} cannot be followed any further: {reason}"

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import attrs
 import trio
 
-from actors.inference.descriptions import describe_engine, describe_models
+from actors.inference.health import describe_engine, describe_models
 from actors.inference.messages import DescribeEngine, EngineHealth, ModelState
 from actors.inference.metrics import InferenceMetrics
-from actors.inference.model_switch import ModelSwitch
+from actors.inference.model_manager import ModelManager
+from actors.inference.model_registry import ModelRegistry
 from actors.inference.process_family import FamilyMemory
 from actors.inference.prompts import PromptEncoder
-from actors.inference.shelf import Shelf
 from runtime import Context
 
 __all__ = ["SelfReport"]
@@ -23,13 +23,18 @@ class SelfReport:
     """Part of the inference actor: looks at the others' state and changes none."""
 
     def __init__(
-        self, engine: str, models: ModelSwitch, prompts: PromptEncoder, shelf: Shelf, metrics: InferenceMetrics
+        self,
+        engine: str,
+        models: ModelManager,
+        prompts: PromptEncoder,
+        model_registry: ModelRegistry,
+        metrics: InferenceMetrics,
     ) -> None:
         """``engine`` is `mlx` or `mock`."""
         self._engine = engine
         self._models = models
         self._prompts = prompts
-        self._shelf = shelf
+        self._model_registry = model_registry
         self._metrics = metrics
         self._memory = FamilyMemory()
 
@@ -60,7 +65,7 @@ class SelfReport:
 
     async def models(self) -> tuple[ModelState, ...]:
         """Every model with a name."""
-        return describe_models(self._models, await trio.to_thread.run_sync(self._shelf.entries))
+        return describe_models(self._models, await trio.to_thread.run_sync(self._model_registry.entries))
 
     def set_gauges(self) -> None:
         """Who runs, who waits, and what the workers hold for it."""

@@ -17,7 +17,6 @@ from attrs import define, field
 
 from actors.inference.messages import (
     FirstTimes,
-    Followed,
     GenerationCancelled,
     GenerationDone,
     GenerationEnded,
@@ -27,6 +26,7 @@ from actors.inference.messages import (
     ResumeFrom,
     StartGeneration,
     StreamSnapshot,
+    Subscribed,
 )
 from actors.storage.messages import IdempotencyKey
 from protocol.codec import encode
@@ -61,7 +61,7 @@ class Stream:
     epoch: str
     recovery: StartGeneration = field(repr=False)
     """Starts it again, seed and epoch filled in."""
-    tell: Callable[[ActorRef[Any], GenerationEvent], None] = field(repr=False)
+    publish: Callable[[ActorRef[Any], GenerationEvent], None] = field(repr=False)
     """Hands an event to an actor; never waits."""
     model: str = ""
     """The model that answers it."""
@@ -74,7 +74,7 @@ class Stream:
     last: GenerationEvent | None = None
     """`done`, `cancelled` or `failed`, once it came."""
     ended_at: float = 0.0
-    followers: dict[str, ActorRef[Any]] = field(factory=dict)
+    subscribers: dict[str, ActorRef[Any]] = field(factory=dict)
     """Who is told all that comes, by path."""
     catching_up: dict[str, ActorRef[Any]] = field(factory=dict)
     """Who still takes pages."""
@@ -135,8 +135,8 @@ class Stream:
         self.keep(event)
         if self.listener is not None:
             self.listener(event)
-        for follower in self.followers.values():
-            self.tell(follower, event)
+        for subscriber in self.subscribers.values():
+            self.publish(subscriber, event)
 
     def keep(self, event: GenerationEvent) -> None:
         """Keep the next event."""
@@ -213,7 +213,7 @@ class Stream:
 
     # --- followers --------------------------------------------------------------------------------
 
-    def follow(self, follower: ActorRef[Any], epoch: str | None, after_seq: int) -> Followed:
+    def subscribe(self, subscriber: ActorRef[Any], epoch: str | None, after_seq: int) -> Subscribed:
         """A page for ``follower``, which is told all later events once a page reaches the head."""
         snapshot = None
         # Who heard more of a recovered stream hears it once more, and takes only what is new.
@@ -226,10 +226,10 @@ class Stream:
         event = self.after(after_seq)
         reached = after_seq if event is None else event.seq
         is_live = reached >= self.seq
-        self.catching_up.pop(follower.path, None)
+        self.catching_up.pop(subscriber.path, None)
         if self.last is None:
-            (self.followers if is_live else self.catching_up)[follower.path] = follower
-        return Followed(
+            (self.subscribers if is_live else self.catching_up)[subscriber.path] = subscriber
+        return Subscribed(
             stream=self.name,
             epoch=self.epoch,
             resumed=resumed,
@@ -244,17 +244,17 @@ class Stream:
 
     def leave(self, path: str) -> bool:
         """A follower has left; whether that was the last of all."""
-        was_there = [self.followers.pop(path, None), self.catching_up.pop(path, None)] != [None, None]
-        return was_there and not self.is_followed
+        was_there = [self.subscribers.pop(path, None), self.catching_up.pop(path, None)] != [None, None]
+        return was_there and not self.has_subscribers
 
-    def is_followed_by(self, path: str) -> bool:
+    def is_subscribed(self, path: str) -> bool:
         """Whether it is among those who are told what comes."""
-        return path in self.followers or path in self.catching_up
+        return path in self.subscribers or path in self.catching_up
 
     @property
-    def is_followed(self) -> bool:
+    def has_subscribers(self) -> bool:
         """Whether anybody is told what comes."""
-        return bool(self.followers or self.catching_up or self.listener)
+        return bool(self.subscribers or self.catching_up or self.listener)
 
 
 class Streams:
@@ -296,7 +296,7 @@ class Streams:
         """It has had its last event: keep it for a while."""
         self._running.pop(stream.name, None)
         stream.ended_at = now
-        stream.followers.clear()
+        stream.subscribers.clear()
         stream.catching_up.clear()
         size = stream.bytes
         self._ended[stream.name] = (stream, size)

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from protocol.commands import Generate
 
-__all__ = ["CallRule", "CallableFunction", "GenerateWithTools", "ToolCallFormat"]
+__all__ = ["CallableFunction", "GenerateWithTools", "ToolCallConstraint", "ToolCallFormat"]
 
 
 class ToolCallFormat(enum.Enum):
@@ -50,7 +50,7 @@ class CallableFunction:
 
 
 @frozen(kw_only=True)
-class CallRule:
+class ToolCallConstraint:
     """What calls an answer is held to. Whatever it calls has arguments that its parameters allow."""
 
     tool_call_format: ToolCallFormat
@@ -60,7 +60,7 @@ class CallRule:
     """Whether the answer is calls and nothing else; otherwise it may be text, and may end in calls."""
     most_calls: int
     """How many there may be; at least 1."""
-    asked_by: str
+    source_field: str
     """The field that asks for this, for errors: `tool_choice`."""
     answer_schema: dict[str, Any] | None = field(default=None, repr=False)
     """A JSON Schema of an answer that calls nothing; None lets it be any text."""
@@ -70,7 +70,7 @@ class CallRule:
         return json.dumps({**attrs.asdict(self), "tool_call_format": self.tool_call_format.name})
 
     @classmethod
-    def from_text(cls, text: str) -> CallRule:
+    def from_text(cls, text: str) -> ToolCallConstraint:
         """From what `as_text` made."""
         data = json.loads(text)
         return cls(
@@ -95,5 +95,5 @@ class GenerateWithTools(Generate):
     """Functions in OpenAI's form that the model may call; None where it shall call none."""
     tool_call_format: ToolCallFormat
     """What the asker reads; a model that writes another is refused."""
-    call_rule: CallRule | None = field(default=None, repr=False)
+    call_rule: ToolCallConstraint | None = field(default=None, repr=False)
     """What its calls are held to; None leaves the model free."""

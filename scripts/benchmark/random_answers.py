@@ -15,7 +15,7 @@ import msgspec
 import numpy
 
 from actors.inference.answer_scan import AnswerScan
-from actors.inference.grammar import Grammars
+from actors.inference.structured_output import Grammars
 from actors.inference.text.text_model import CheckpointText
 
 __all__ = ["RandomAnswers", "judge"]

@@ -227,11 +227,11 @@ def _times_after_the_pause(times: list[float], killed_at: float) -> list[float]:
 
 def lookup_milliseconds() -> float:
     """One lookup of 32,768 tokens among a hundred sequences of that length, which part at different places."""
-    from actors.inference.worker.prefix_index import PrefixIndex
+    from actors.inference.worker.radix_tree import RadixTree
 
     draw = random.Random(1)
     tokens = [draw.randrange(49_152) for _ in range(32_768)]
-    index: PrefixIndex[int] = PrefixIndex(1 << 40, size_of=lambda _: 1, cut=lambda piece, _start, _stop: piece)
+    index: RadixTree[int] = RadixTree(1 << 40, size_of=lambda _: 1, cut=lambda piece, _start, _stop: piece)
     index.insert("", tokens, lambda _start, _stop: 0)
     for number in range(99):
         index.insert("", [*tokens[: 300 * number], *(-1 - number for _ in tokens[300 * number :])], lambda *_: 0)

@@ -179,7 +179,7 @@ def run_loop(blas: str, model_name: str) -> int:
     folder, report = _prepare(blas, model_name)
     from mlx_lm.generate import BatchGenerator
 
-    from actors.inference.models.load import available_device, load_checkpoint
+    from actors.inference.mlx.load import available_device, load_checkpoint
     from actors.inference.text.text_model import CheckpointText
     from protocol.commands import ChatMessage, Generate, Role
 
@@ -223,7 +223,7 @@ def run_mlx_lm_server(blas_and_port: str, model_name: str) -> int:
 
 def _prepare(blas: str, model_name: str) -> tuple[Path, str]:
     """The checkpoint's folder and the name of the BLAS, which has to be in the process before MLX."""
-    from actors.inference.models.catalogue import find_checkpoint
+    from actors.inference.checkpoints.catalogue import find_checkpoint
     from actors.inference.worker.blas import load_blas
     from actors.settings import load_settings
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from actors.inference.calibration import Calibration, Point
-from actors.inference.shelf import MockShelf
+from actors.inference.model_registry import MockRegistry
 from actors.storage.database import FILE_NAME
 from runtime.testing import crash
 from tests.assistant.kit import answered, ask, told
@@ -478,7 +478,7 @@ async def test_done_is_calibrated_for_assist_alone_and_only_where_the_model_was_
     half = Calibration(points=(Point(confidence=0.5, rate=0.25),), items=20)
     async with server.peer() as peer, server.http(headers={"X-Client-Id": "tester"}) as http:
         assert "calibrated" not in (await assist(peer, "a", content="count to 2"))[-1]["data"]
-        monkeypatch.setattr(MockShelf, "calibration", lambda *_: half)
+        monkeypatch.setattr(MockRegistry, "calibration", lambda *_: half)
         done = (await assist(peer, "b", content="count to 2"))[-1]["data"]
         assert (done["confidence"], done["calibrated"]) == (1.0, 0.25)
         accepted = await ask(peer, "generate", "g", {"prompt": "count to 2"})

@@ -38,7 +38,7 @@ FUNCTIONS = {
 
 @pytest.fixture(scope="module")
 def embedded_model() -> Path:
-    from actors.inference.models.embedded import ensure_embedded_model
+    from actors.inference.mlx.embedded import ensure_embedded_model
     from tests.cache_folder import cache_folder_of_tests
 
     return ensure_embedded_model(cache_folder_of_tests(), report=lambda _stage, _fraction: None)

@@ -12,12 +12,12 @@ from click.testing import CliRunner, Result
 from actors.command_line import model as command_module
 from actors.command_line import model_work
 from actors.command_line.main import leanvibe
-from actors.inference.models import shipped_canaries as table_module
-from actors.inference.models.catalogue import Canaries, short_names
-from actors.inference.models.errors import ModelFileCorrupt
-from actors.inference.models.shipped_canaries import ShippedCanaries, shipped_canaries, write_shipped
+from actors.inference.checkpoints import shipped_canaries as table_module
+from actors.inference.checkpoints.catalogue import Canaries, short_names
+from actors.inference.checkpoints.errors import ModelFileCorrupt
+from actors.inference.checkpoints.shipped_canaries import ShippedCanaries, shipped_canaries, write_shipped
 from actors.inference.worker.blas import BlasReport
-from actors.inference.worker.start import load_stepper
+from actors.inference.worker.startup import load_stepper
 from tests.inference.models.local_hub import Hub, serving
 from tests.inference.models.small_checkpoints import rewrite_tensors, write_small
 
@@ -199,7 +199,7 @@ def test_no_value_is_made_of_weights_that_know_nothing(
     run: Run, hub: Hub, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = table.read_text()
-    monkeypatch.setattr("actors.inference.models.proof.CANARY_CEILING_NATS", 1.0)
+    monkeypatch.setattr("actors.inference.mlx.proof.CANARY_CEILING_NATS", 1.0)
     refused = run("measure", "phi-3-mini")
     assert refused.exit_code == 1
     assert "are not what the model was trained with" in refused.stderr

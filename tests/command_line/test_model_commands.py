@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from actors.command_line import model as command_module
 from actors.command_line import model_work
 from actors.command_line.main import leanvibe
-from actors.inference.models.load import load_checkpoint
-from actors.inference.shelf import CheckpointShelf, ServableModel
+from actors.inference.mlx.load import load_checkpoint
+from actors.inference.model_registry import CheckpointRegistry, ServableModel
 from actors.inspection.server_file import ServerFile, lock_data_folder
 from tests.inference.golden.phi3_shapes import prompts
 from tests.inference.models.local_hub import Hub, serving
@@ -243,9 +243,9 @@ def test_the_server_lists_the_model_that_it_was_started_with_wherever_it_lies(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_small(tmp_path / "elsewhere")
-    shelf = CheckpointShelf(ServableModel(name="elsewhere", folder=folder.resolve()), cache)
+    model_registry = CheckpointRegistry(ServableModel(name="elsewhere", folder=folder.resolve()), cache)
     monkeypatch.chdir("/")
-    assert [one.folder for one in shelf.entries() if one.is_present] == [folder.resolve()]
+    assert [one.folder for one in model_registry.entries() if one.is_present] == [folder.resolve()]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.command_line.small_model import introduce_small_model
-from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME
+from actors.inference.checkpoints.catalogue import EMBEDDED_MODEL_NAME
 
 
 def test_te30_the_embedded_model_introduces_itself_once_to_a_person(

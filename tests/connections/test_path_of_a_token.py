@@ -66,4 +66,4 @@ async def test_p8_a_token_passes_two_mailboxes_and_nothing_else_is_sent_for_it(
         long = await messages_of(server, peer, "long", LONG)
         more = {place: count - short[place] for place, count in long.items() if count > short[place]}
         tokens = len(count_to(LONG)) - len(count_to(SHORT))
-        assert more == {("inference/inference", "EngineStep"): tokens, (connection, "GenerationTokens"): tokens}
+        assert more == {("inference/inference", "EngineOutput"): tokens, (connection, "GenerationTokens"): tokens}

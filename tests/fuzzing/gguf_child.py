@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from actors.inference.models.convert import Options, convert
-from actors.inference.models.errors import ModelError
+from actors.inference.checkpoints.errors import ModelError
+from actors.inference.mlx.convert import Options, convert
 
 
 def main() -> None:

@@ -300,7 +300,7 @@ def _not_as_before(server: Fuzzed) -> list[str]:
     server.slow_steps = answer["slow_steps"]
     after = _actors(answer)
     for path in sorted(server.before.keys() | after.keys()):
-        if server.may_change_models and path.startswith(("inference/engines/", "inference/spare")):
+        if server.may_change_models and path.startswith(("inference/engines/", "inference/standby")):
             continue
         if server.before.get(path) != after.get(path):
             reasons.append(

@@ -14,7 +14,7 @@ from tests.database_fixture import database
 __all__ = ["database"]
 
 if TYPE_CHECKING:
-    from actors.inference.models.load import LoadedModel
+    from actors.inference.mlx.load import LoadedModel
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 @pytest.fixture(scope="session")
 def embedded_model(cache_folder: Path) -> Path:
     """The checkpoint folder of the embedded model."""
-    from actors.inference.models.embedded import ensure_embedded_model
+    from actors.inference.mlx.embedded import ensure_embedded_model
 
     return ensure_embedded_model(cache_folder, report=lambda _stage, _fraction: None)
 
@@ -33,7 +33,7 @@ def embedded_model(cache_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def loaded_model(embedded_model: Path) -> "LoadedModel":
     """The embedded model as it is served; tests must not change its parameters."""
-    from actors.inference.models.load import load_checkpoint
+    from actors.inference.mlx.load import load_checkpoint
 
     return load_checkpoint(embedded_model, "cpu")
 

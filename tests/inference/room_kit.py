@@ -17,7 +17,9 @@ from sqlalchemy.engine import URL
 
 from actors.inference.admission import AdmissionLimits
 from actors.inference.calibration import Calibration
+from actors.inference.checkpoints.inventory import InventoryEntry
 from actors.inference.engine import Engine, EngineSettings
+from actors.inference.engine_registry import EngineRegistry
 from actors.inference.inference import Inference, InferenceSettings
 from actors.inference.messages import (
     CancelGeneration,
@@ -25,8 +27,6 @@ from actors.inference.messages import (
     Completion,
     DescribeEngine,
     EngineHealth,
-    Followed,
-    FollowStream,
     GenerationDone,
     GenerationEnded,
     GenerationEvent,
@@ -35,15 +35,15 @@ from actors.inference.messages import (
     GenerationTokens,
     ResumeFrom,
     StartGeneration,
+    Subscribed,
+    SubscribeStream,
 )
 from actors.inference.metrics import InferenceMetrics
-from actors.inference.models.inventory import InventoryEntry
-from actors.inference.roster import Roster
+from actors.inference.model_registry import MockRegistry, ServableModel
 from actors.inference.sandbox.sandbox import Sandbox
-from actors.inference.shelf import MockShelf, ServableModel
-from actors.inference.spare import Spare
+from actors.inference.standby import WarmStandby
 from actors.inference.store import OPERATIONS, QUERIES
-from actors.inference.stream_keeper import StreamRules
+from actors.inference.stream_broker import StreamRules
 from actors.inference.text.text_model import MockText, TextModel
 from actors.storage.messages import Storage
 from actors.storage.readers import Readers
@@ -64,7 +64,7 @@ REQUEST_FIELDS = ("observer", "completion_fields", "wants_calibrated", "key", "e
 
 
 @define(kw_only=True)
-class RoomShelf:
+class RoomRegistry:
     """Models of the mock engine, or one checkpoint; a test says whose text cannot be read and what the weights weigh."""
 
     load_text: Callable[[], TextModel] = MockText
@@ -79,10 +79,10 @@ class RoomShelf:
         return self.find(self.names[0])
 
     def entries(self) -> list[InventoryEntry]:
-        return MockShelf(self.names).entries()
+        return MockRegistry(self.names).entries()
 
     def find(self, name: str) -> ServableModel:
-        MockShelf(self.names).find(name)
+        MockRegistry(self.names).find(name)
         return ServableModel(name=name, folder=self.checkpoint)
 
     def text(self, model: ServableModel) -> TextModel:
@@ -115,8 +115,8 @@ class Room:
         self.system = system
         self.registry = registry
         self.inference: ActorRef[Any] = system.reference("inference/inference")
-        self.followers = system.dynamic("followers")
-        self.follower: ActorRef[Any] = system.reference("nobody")
+        self.subscribers = system.dynamic("subscribers")
+        self.subscriber: ActorRef[Any] = system.reference("nobody")
         self.events: defaultdict[str, list[GenerationEvent]] = defaultdict(list)
         self.patience_seconds = patience_seconds
         self._noted = trio.Event()
@@ -134,7 +134,7 @@ class Room:
         self._noted = trio.Event()
 
     async def new_follower(self, name: str) -> ActorRef[Any]:
-        return await self.followers.start_child(name, lambda: Follower(self))
+        return await self.subscribers.start_child(name, lambda: Follower(self))
 
     # --- what clients do ----------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Room:
         *,
         client: str = "client",
         stream: str | None = None,
-        follower: ActorRef[Any] | None = None,
+        subscriber: ActorRef[Any] | None = None,
         resume: ResumeFrom | None = None,
         domain: str = "",
         **fields: Any,
@@ -155,7 +155,7 @@ class Room:
             client_id=client,
             stream=stream or next(self._names),
             generate=Generate(prompt=prompt, **fields),
-            follower=follower or self.follower,
+            subscriber=subscriber or self.subscriber,
             resume=resume,
             domain=domain,
             **request_fields,
@@ -173,11 +173,17 @@ class Room:
     async def health(self) -> EngineHealth:
         return await self.inference.ask(DescribeEngine(), timeout=self.patience_seconds)
 
-    async def follow(
-        self, stream: str, follower: ActorRef[Any], *, epoch: str | None = None, after: int = 0, client: str = "client"
-    ) -> Followed:
+    async def subscribe(
+        self,
+        stream: str,
+        subscriber: ActorRef[Any],
+        *,
+        epoch: str | None = None,
+        after: int = 0,
+        client: str = "client",
+    ) -> Subscribed:
         """One page."""
-        request = FollowStream(client_id=client, stream=stream, epoch=epoch, after_seq=after, follower=follower)
+        request = SubscribeStream(client_id=client, stream=stream, epoch=epoch, after_seq=after, subscriber=subscriber)
         return await self.inference.ask(request, timeout=self.patience_seconds)
 
     # --- what they see ------------------------------------------------------------------------------
@@ -265,7 +271,7 @@ class Room:
         """Wait for the process that stands by."""
         with trio.fail_after(self.patience_seconds):
             while True:
-                pid = (await actor_snapshot(self.system, "inference/spare"))["standby_pid"]
+                pid = (await actor_snapshot(self.system, "inference/standby"))["standby_pid"]
                 if isinstance(pid, int):
                     return pid
                 await trio.sleep(0.02)
@@ -306,10 +312,10 @@ async def inference_room(
     prefix_bytes: int = 0,
     drafts: bool = False,
     load_text: Callable[[], TextModel] = MockText,
-    shelf: RoomShelf | None = None,
+    model_registry: RoomRegistry | None = None,
     model_memory_bytes: int = 0,
     idle_unload_seconds: float = 0.0,
-    has_spare: bool = False,
+    has_standby: bool = False,
     is_ready: bool = True,
     database: URL | None = None,
     detach_seconds: float = 60.0,
@@ -341,7 +347,7 @@ async def inference_room(
             mock_step_seconds=step_seconds,
             faults=plan,
         )
-        return Engine(settings, inference, inspection, system.reference("inference/spare") if has_spare else None)
+        return Engine(settings, inference, inspection, system.reference("inference/standby") if has_standby else None)
 
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     stored = () if database is None else (storage_spec(system, database),)
@@ -352,7 +358,7 @@ async def inference_room(
         idle_unload_seconds=idle_unload_seconds,
         streams=StreamRules(storage=None if database is None else storage, detach_seconds=detach_seconds),
     )
-    models = shelf or RoomShelf(load_text=load_text, checkpoint=checkpoint)
+    models = model_registry or RoomRegistry(load_text=load_text, checkpoint=checkpoint)
     spec = SupervisorSpec(
         children=(
             *stored,
@@ -362,8 +368,8 @@ async def inference_room(
                 start=SupervisorSpec(
                     intensity=None,
                     children=(
-                        ChildSpec(id="roster", start=Roster),
-                        ChildSpec(id="spare", start=lambda: Spare(spare_settings.standby_command)),
+                        ChildSpec(id="engine_registry", start=EngineRegistry),
+                        ChildSpec(id="standby", start=lambda: WarmStandby(spare_settings.standby_command)),
                         ChildSpec(id="sandbox", start=Sandbox),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=4, intensity=None)),
                         ChildSpec(
@@ -373,7 +379,7 @@ async def inference_room(
                                 models,
                                 system.dynamic("inference/engines"),
                                 lambda model: lambda: make_engine(model),
-                                system.reference("inference/roster"),
+                                system.reference("inference/engine_registry"),
                                 metrics,
                                 system.reference("inference/sandbox") if has_sandbox else None,
                             ),
@@ -381,7 +387,7 @@ async def inference_room(
                     ),
                 ),
             ),
-            ChildSpec(id="followers", start=DynamicSpec(max_children=1000)),
+            ChildSpec(id="subscribers", start=DynamicSpec(max_children=1000)),
         )
     )
     try:
@@ -389,7 +395,7 @@ async def inference_room(
             await nursery.start(system.run, spec)
             try:
                 room = Room(system, registry, patience_seconds)
-                room.follower = await room.new_follower("follower")
+                room.subscriber = await room.new_follower("subscriber")
                 if is_ready:
                     await room.until_health(lambda one: one.state == "ready")
                 yield room

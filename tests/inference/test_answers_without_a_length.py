@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from actors.inference.admission import KV_STEP_TOKENS, AdmissionLimits
-from actors.inference.engine_messages import AdmitRow, CancelRow, EngineReady, EngineStep
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineOutput, EngineReady
 from actors.inference.generation import GRANT_TOKENS, Generation
 from actors.inference.request_rules import DEFAULT_MAX_TOKENS, check_request
 from actors.inference.text.text_model import MockText
@@ -51,7 +51,7 @@ def emit(room: Room, generation: Generation, count: int, finish: str | None = No
             "emitted": [(generation.row, token(len(generation.emitted_ids)), -0.5, end, None)],
             "rows": [generation.row],
         }
-        room.scheduler.take_step(EngineStep(engine=ENGINE, incarnation=1, frame=frame))
+        room.scheduler.take_step(EngineOutput(engine=ENGINE, incarnation=1, frame=frame))
 
 
 def admissions(room: Room) -> list[AdmitRow]:

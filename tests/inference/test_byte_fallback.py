@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
-from actors.inference.grammar import Grammars
+from actors.inference.structured_output import Grammars
 from actors.inference.text.byte_fallback import ByteFallback
 from actors.inference.text.text_model import CheckpointText
 from protocol.commands import ChatMessage, Generate, Role

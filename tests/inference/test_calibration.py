@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.inference.calibration import MINIMUM_ITEMS, Calibration, Point, fit
-from actors.inference.messages import GenerationDone
-from actors.inference.models.calibration_file import (
+from actors.inference.checkpoints.calibration_file import (
     CALIBRATION_NAME,
     manifest_sha256,
     read_calibration,
     write_calibration,
 )
-from actors.inference.models.errors import ModelFileMissing
-from actors.inference.models.manifest import write_manifest
-from actors.inference.shelf import CheckpointShelf, ServableModel
+from actors.inference.checkpoints.errors import ModelFileMissing
+from actors.inference.checkpoints.manifest import write_manifest
+from actors.inference.messages import GenerationDone
+from actors.inference.model_registry import CheckpointRegistry, ServableModel
 
-from .room_kit import RoomShelf, inference_room
+from .room_kit import RoomRegistry, inference_room
 
 MEASURED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=MINIMUM_ITEMS, max_size=60)
 HALF = Calibration(points=(Point(confidence=0.2, rate=0.1), Point(confidence=0.8, rate=0.5)), items=20)
@@ -117,9 +117,9 @@ def test_the_shelf_gives_it_for_the_model_alone_and_not_for_one_with_an_adapter(
     folder = checkpoint(tmp_path / "tiny")
     write_calibration(folder, HALF, manifest_sha256(folder))
     model = ServableModel(name="tiny", folder=folder)
-    shelf = CheckpointShelf(started_with=model, cache_folder=tmp_path)
-    assert shelf.calibration(model) == HALF
-    assert shelf.calibration(ServableModel(name="tiny", folder=folder, adapter=tmp_path)) is None
+    model_registry = CheckpointRegistry(started_with=model, cache_folder=tmp_path)
+    assert model_registry.calibration(model) == HALF
+    assert model_registry.calibration(ServableModel(name="tiny", folder=folder, adapter=tmp_path)) is None
 
 
 @pytest.mark.integration
@@ -127,8 +127,8 @@ def test_the_shelf_gives_it_for_the_model_alone_and_not_for_one_with_an_adapter(
 async def test_done_is_calibrated_where_the_model_in_use_was_measured_and_it_was_asked_for(
     model: str, expected: float | None
 ) -> None:
-    shelf = RoomShelf(names=(model,), calibrations={"mock": HALF})
-    async with inference_room(shelf=shelf) as room:
+    model_registry = RoomRegistry(names=(model,), calibrations={"mock": HALF})
+    async with inference_room(model_registry=model_registry) as room:
         for asks, calibrated in ((True, expected), (False, None)):
             last = await room.last(await room.start("count to 3", wants_calibrated=asks))
             assert isinstance(last, GenerationDone)

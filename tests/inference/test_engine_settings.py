@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.inference.engine import EngineSettings
-from actors.inference.shelf import ServableModel
+from actors.inference.model_registry import ServableModel
 from actors.inference.worker.__main__ import read_arguments
 from actors.settings import Settings
 from actors.wiring import engine_settings

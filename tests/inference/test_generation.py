@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.inference.generation import MAXIMUM_CHARGES, MAXIMUM_DEATHS, STEPS_TO_ACQUIT, Generation
+from actors.inference.generation import MAXIMUM_DEATHS, MAXIMUM_STRIKES, STEPS_TO_CLEAR, Generation
 from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
 from actors.inference.text.text_model import MockText
 from protocol.commands import Generate
@@ -114,18 +114,18 @@ def test_resumed_at_any_position_the_rest_is_as_it_would_have_been(
 
 @given(answer=_ANSWERS, stops=_STOPS, max_tokens=st.integers(1, 20))
 def test_events_add_up_to_the_whole(answer: bytes, stops: list[str], max_tokens: int) -> None:
-    follower = Follower(stops, max_tokens)
-    done = follower.take(worker_tokens(answer, max_tokens))
-    generation = follower.generation
+    subscriber = Follower(stops, max_tokens)
+    done = subscriber.take(worker_tokens(answer, max_tokens))
+    generation = subscriber.generation
     whole = answer[:max_tokens].decode("utf-8", "replace")
     before_stop = cut_before_the_earliest_stop(whole, stops)
-    assert follower.text == (whole if before_stop is None else before_stop)
-    assert [one.seq for one in follower.events] == list(range(1, len(follower.events) + 1))
-    told = [token_id for one in follower.texts for token_id in one.token_ids]
+    assert subscriber.text == (whole if before_stop is None else before_stop)
+    assert [one.seq for one in subscriber.events] == list(range(1, len(subscriber.events) + 1))
+    told = [token_id for one in subscriber.texts for token_id in one.token_ids]
     assert told == generation.emitted_ids[: len(told)], "ids are told in order, each once"
-    assert all(one.text for one in follower.texts)
-    for at, one in enumerate(follower.texts):
-        assert one.index == sum(len(earlier.token_ids) for earlier in follower.texts[: at + 1]) - 1
+    assert all(one.text for one in subscriber.texts)
+    for at, one in enumerate(subscriber.texts):
+        assert one.index == sum(len(earlier.token_ids) for earlier in subscriber.texts[: at + 1]) - 1
     assert done.usage.completion_tokens == len(generation.emitted_ids)
     log_probabilities = [one.log_probability for one in worker_tokens(answer, max_tokens)]
     assert generation.log_probability == pytest.approx(sum(log_probabilities[: len(generation.emitted_ids)]))
@@ -137,35 +137,35 @@ def test_events_add_up_to_the_whole(answer: bytes, stops: list[str], max_tokens:
 
 
 def test_a_character_of_several_tokens_is_told_when_it_is_whole() -> None:
-    follower = Follower()
-    follower.take(worker_tokens("a😀b".encode(), 100))
-    assert [(one.text, len(one.token_ids)) for one in follower.texts] == [("a", 1), ("😀", 4), ("b", 1)]
+    subscriber = Follower()
+    subscriber.take(worker_tokens("a😀b".encode(), 100))
+    assert [(one.text, len(one.token_ids)) for one in subscriber.texts] == [("a", 1), ("😀", 4), ("b", 1)]
 
 
 def test_a_stop_text_ends_the_answer_with_the_token_that_completes_it() -> None:
-    follower = Follower(["STOP"])
+    subscriber = Follower(["STOP"])
     tokens = worker_tokens(b"one STOP two", 100)
     for number, token in enumerate(tokens[:8]):
-        assert not follower.generation.has_finished, number
-        follower.generation.advance(token.token_id, token.log_probability, token.finish, 1.0)
-    assert follower.generation.has_finished
-    assert follower.generation.complete(2.0).finish_reason is FinishReason.STOP
-    assert follower.text == "one "
+        assert not subscriber.generation.has_finished, number
+        subscriber.generation.advance(token.token_id, token.log_probability, token.finish, 1.0)
+    assert subscriber.generation.has_finished
+    assert subscriber.generation.complete(2.0).finish_reason is FinishReason.STOP
+    assert subscriber.text == "one "
 
 
 def test_what_was_held_back_is_told_when_the_answer_ends() -> None:
-    follower = Follower(["STOP"])
-    assert follower.take(worker_tokens(b"one ST", 100)).finish_reason is FinishReason.STOP
-    assert follower.text == "one ST"
-    follower = Follower(["STOP"], max_tokens=5)
-    assert follower.take(worker_tokens(b"one ST", 5)).finish_reason is FinishReason.LENGTH
-    assert follower.text == "one S"
+    subscriber = Follower(["STOP"])
+    assert subscriber.take(worker_tokens(b"one ST", 100)).finish_reason is FinishReason.STOP
+    assert subscriber.text == "one ST"
+    subscriber = Follower(["STOP"], max_tokens=5)
+    assert subscriber.take(worker_tokens(b"one ST", 5)).finish_reason is FinishReason.LENGTH
+    assert subscriber.text == "one S"
 
 
 def test_the_last_event_tells_times_counts_and_seed() -> None:
-    follower = Follower()
-    follower.generation.admitted_at = 100.25
-    done = follower.take(worker_tokens(b"abc", 100))
+    subscriber = Follower()
+    subscriber.generation.admitted_at = 100.25
+    done = subscriber.take(worker_tokens(b"abc", 100))
     assert done.seed == SEED
     assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (3, 3)
     assert done.timings.queued_ms == 250
@@ -182,8 +182,8 @@ def steps(generation: Generation, count: int) -> None:
 def test_the_third_charge_ends_it() -> None:
     generation = Follower().generation
     verdicts = []
-    for _ in range(MAXIMUM_CHARGES):
-        steps(generation, STEPS_TO_ACQUIT - 1)
+    for _ in range(MAXIMUM_STRIKES):
+        steps(generation, STEPS_TO_CLEAR - 1)
         verdicts.append(generation.worker_died())
     assert verdicts == [False, False, True]
 
@@ -192,10 +192,10 @@ def test_deaths_after_two_steps_charge_nobody_and_the_twentieth_ends_it() -> Non
     generation = Follower().generation
     verdicts = []
     for _ in range(MAXIMUM_DEATHS):
-        steps(generation, STEPS_TO_ACQUIT)
+        steps(generation, STEPS_TO_CLEAR)
         verdicts.append(generation.worker_died())
     assert verdicts == [False] * 19 + [True]
-    assert generation.charges == 0
+    assert generation.strikes == 0
 
 
 def test_a_charged_request_runs_alone_until_two_steps_acquit_it() -> None:
@@ -205,21 +205,21 @@ def test_a_charged_request_runs_alone_until_two_steps_acquit_it() -> None:
     generation.worker_died()
     steps(generation, 0)
     assert generation.must_run_alone
-    steps(generation, STEPS_TO_ACQUIT)
+    steps(generation, STEPS_TO_CLEAR)
     assert not generation.must_run_alone
     generation.worker_died()
     steps(generation, 0)
     assert not generation.must_run_alone, "the newest death was not charged to it"
-    assert generation.charges == 0
+    assert generation.strikes == 0
 
 
 def test_somebody_who_kills_workers_again_and_again_poisons_no_request() -> None:
     generation = Follower().generation
-    for _ in range(MAXIMUM_CHARGES + 1):
+    for _ in range(MAXIMUM_STRIKES + 1):
         # Behind others it comes to no step in time; then, alone, it does.
         steps(generation, 0)
         assert not generation.worker_died()
-        steps(generation, STEPS_TO_ACQUIT)
+        steps(generation, STEPS_TO_CLEAR)
         assert not generation.worker_died()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.inference.models.load import LoadedModel, load_checkpoint
+from actors.inference.mlx.load import LoadedModel, load_checkpoint
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.stepper import Row
 from tests.inference.tiny_model import Answers, assert_solo, copy_of, make_row, make_stepper, prompt, write_tiny_phi3

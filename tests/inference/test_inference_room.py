@@ -19,7 +19,7 @@ from actors.inference.messages import (
     StartGeneration,
 )
 from actors.inference.store import RecordedGeneration, StoredGeneration
-from actors.inference.stream_keeper import request_of
+from actors.inference.stream_broker import request_of
 from actors.inference.text.text_model import CheckpointText, MockText
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode
@@ -284,7 +284,7 @@ async def test_p03_a_deadline_does_not_begin_again_when_its_inference_actor_is_l
             await room.start("count to 5000", resume=resume, asked_at=asked_at, deadline_ms=99_000)
         assert refused.value.code is ErrorCode.DEADLINE_EXCEEDED
         request = StartGeneration(
-            client_id="c", stream="s", generate=Generate(prompt="hi", deadline_ms=90_000), follower=room.follower
+            client_id="c", stream="s", generate=Generate(prompt="hi", deadline_ms=90_000), subscriber=room.subscriber
         )
         started = await room.inference.ask(request, timeout=PATIENCE_SECONDS)
         assert asked_at + 100 <= started.recovery.asked_at <= trio.current_time(), "what is asked of the next one"
@@ -323,11 +323,11 @@ async def test_a_deadline_that_is_kept_leaves_no_trace() -> None:
 async def test_when_a_follower_ends_its_rows_are_freed() -> None:
     async with inference_room(step_seconds=0.01, limits=AdmissionLimits(rows=2)) as room:
         leaving = await room.new_follower("leaving")
-        running = await room.start("count to 5000", follower=leaving)
+        running = await room.start("count to 5000", subscriber=leaving)
         stays = await room.start("count to 12")
-        waiting = await room.start("hello", follower=leaving)
+        waiting = await room.start("hello", subscriber=leaving)
         await room.tokens(running, 2)
-        await room.followers.stop_child("leaving")
+        await room.subscribers.stop_child("leaving")
         health = await room.until_health(lambda one: one.running == 1)
         assert health.queue_depth == 0
         assert room.events[waiting] == []
@@ -338,8 +338,8 @@ async def test_when_a_follower_ends_its_rows_are_freed() -> None:
 async def test_a_follower_that_is_gone_already_costs_nothing() -> None:
     async with inference_room(step_seconds=0.01) as room:
         gone = await room.new_follower("gone")
-        await room.followers.stop_child("gone")
-        await room.start("count to 5000", follower=gone)
+        await room.subscribers.stop_child("gone")
+        await room.start("count to 5000", subscriber=gone)
         await room.until_health(lambda one: one.running == 0 and one.queue_depth == 0)
         assert room.outcomes() == {"abandoned": 1}
 

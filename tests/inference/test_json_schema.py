@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors.inference.grammar import BadSchema
-from actors.inference.tools import CallableFunction, CallRule, ToolCallFormat
+from actors.inference.structured_output import BadSchema
+from actors.inference.tools import CallableFunction, ToolCallConstraint, ToolCallFormat
 from scripts.benchmark.everyday_schemas import FOLLOWED, REFUSED
 from scripts.benchmark.random_answers import RandomAnswers, judge
 
@@ -68,10 +68,10 @@ def test_a_number_ends(answers: RandomAnswers) -> None:
 MAP = {"type": "object", "patternProperties": {"^(a|b|[0-9]+)$": {"type": "null"}}, "additionalProperties": False}
 
 
-def _rule(form: ToolCallFormat, *, is_required: bool) -> CallRule:
+def _rule(form: ToolCallFormat, *, is_required: bool) -> ToolCallConstraint:
     function = CallableFunction(name="f", parameters={**MAP, "minProperties": 4}, path="p")
-    return CallRule(
-        tool_call_format=form, functions=(function,), is_required=is_required, most_calls=1, asked_by="tool_choice"
+    return ToolCallConstraint(
+        tool_call_format=form, functions=(function,), is_required=is_required, most_calls=1, source_field="tool_choice"
     )
 
 

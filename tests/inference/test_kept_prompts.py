@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.inference.models.load import LoadedModel
+from actors.inference.mlx.load import LoadedModel
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.stepper import Row
 from tests.inference.tiny_model import Answers, assert_solo, copy_of, make_row, make_stepper, prompt, run

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.inference.models.load import LoadedModel
+from actors.inference.mlx.load import LoadedModel
 from actors.inference.sampling import Sampling
 from actors.inference.worker import sampler
 from actors.inference.worker.mlx_stepper import MlxStepper

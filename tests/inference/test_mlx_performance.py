@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.inference.models.load import LoadedModel
+from actors.inference.mlx.load import LoadedModel
 from actors.inference.text.text_model import CheckpointText
 from actors.inference.worker.mlx_stepper import MlxStepper
 from protocol.commands import ChatMessage, Generate, Role

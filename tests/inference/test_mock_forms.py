@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from actors.inference.messages import CallableFunction, CallRule, ToolCallFormat
+from actors.inference.messages import CallableFunction, ToolCallConstraint, ToolCallFormat
 from actors.inference.sampling import Sampling
 from actors.inference.schema_bounds import MAXIMUM_INTEGER, check_bounds, within_64_bits
 from actors.inference.text.text_model import MockText
@@ -44,15 +44,15 @@ def answer(prompt: str, *, emitted: tuple[int, ...] = (), **fields: Any) -> tupl
     return bytes(ids[:-1]).decode(), ids
 
 
-def rule(**fields: Any) -> CallRule:
+def rule(**fields: Any) -> ToolCallConstraint:
     functions = tuple(
         CallableFunction(name=name, parameters=parameters, path="tools[0].function.parameters")
         for name, parameters in (("look", PERSON), ("wait", None))
     )
-    return CallRule(
+    return ToolCallConstraint(
         **{
             "tool_call_format": ToolCallFormat.TAGGED, "functions": functions, "is_required": True, "most_calls": 4,
-            "asked_by": "tool_choice", **fields,
+            "source_field": "tool_choice", **fields,
         }
     )  # fmt: skip
 

@@ -10,15 +10,15 @@ import mlx.core as mx
 import numpy
 import pytest
 
-from actors.inference.models.load import LoadedModel
+from actors.inference.mlx.load import LoadedModel
 from actors.inference.text.text_model import CheckpointText
-from actors.inference.worker.drafter import DRAFT_TOKENS
 from actors.inference.worker.mlx_stepper import MlxStepper
+from actors.inference.worker.speculative_decoding import DRAFT_TOKENS
 from actors.inference.worker.stepper import Row
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.events import FinishReason
 
-from .drafters import EagerDrafter
+from .proposers import EagerDrafter
 from .room_kit import inference_room
 from .tiny_model import Answers, copy_of, make_row, make_stepper, run
 

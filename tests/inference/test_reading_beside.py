@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.inference.models.compiled import layers
-from actors.inference.models.load import LoadedModel, load_checkpoint
+from actors.inference.kernels import layers
+from actors.inference.mlx.load import LoadedModel, load_checkpoint
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.prefill_budget import MEASURED_EVERY
 from actors.inference.worker.stepper import Row
@@ -38,15 +38,15 @@ def decoding(stepper: MlxStepper, rows: list[Row]) -> Answers:
 
 def count_passes(stepper: MlxStepper, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The passes through all layers, from now on."""
-    team, passes = stepper._model.model.compiled._team, []
-    original = team.run
+    thread_pool, passes = stepper._model.model.compiled._thread_pool, []
+    original = thread_pool.run
 
     def run_counted(function: object, *arguments: object) -> None:
         if function is layers.forward:
             passes.append(function)
         original(function, *arguments)
 
-    monkeypatch.setattr(team, "run", run_counted)
+    monkeypatch.setattr(thread_pool, "run", run_counted)
     return passes
 
 

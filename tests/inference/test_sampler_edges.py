@@ -11,8 +11,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from actors.inference.grammar import Matcher
 from actors.inference.sampling import COLDEST, Sampling
+from actors.inference.structured_output import Matcher
 from actors.inference.worker import sampler
 from actors.inference.worker.sampler import LEAST_LOG_PROBABILITY, sample
 from actors.inference.worker.stepper import Row

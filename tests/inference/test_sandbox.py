@@ -25,7 +25,7 @@ from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.sandbox_messages import EncodePrompt, OpenText, SetOpenTexts
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import CheckpointText, MockText
-from actors.inference.tools import CallableFunction, CallRule, GenerateWithTools, ToolCallFormat
+from actors.inference.tools import CallableFunction, GenerateWithTools, ToolCallConstraint, ToolCallFormat
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode
 from runtime import ActorRef, ActorSystem, ChildSpec, SupervisorSpec
@@ -196,12 +196,12 @@ async def test_jd2_parameters_of_tools_are_named_where_one_of_them_never_ends(tm
         CallableFunction(name=f"f{number}", parameters=parameters, path=f"tools[{number}].function.parameters")
         for number, parameters in enumerate(({"type": "object"}, {"type": "object", "properties": {"n": ENDLESS}}))
     ]
-    rule = CallRule(
+    rule = ToolCallConstraint(
         tool_call_format=ToolCallFormat.TAGGED,
         functions=tuple(functions),
         is_required=True,
         most_calls=1,
-        asked_by="tool_choice",
+        source_field="tool_choice",
     )
     request = GenerateWithTools(
         messages=said("x"),

@@ -10,12 +10,12 @@ from attrs import define, field
 from prometheus_client import CollectorRegistry
 
 from actors.inference.admission import AdmissionLimits
-from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineReady, EngineStep
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineOutput, EngineReady
 from actors.inference.generation import Generation
 from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
 from actors.inference.metrics import InferenceMetrics
+from actors.inference.model_registry import MOCK_MODEL
 from actors.inference.scheduler import Scheduler
-from actors.inference.shelf import MOCK_MODEL
 from actors.inference.text.text_model import MockText
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
@@ -105,7 +105,7 @@ class Room:
         ids = list(text.encode())
         emitted = [(row, one, -0.5, finish if at == len(ids) - 1 else None, None) for at, one in enumerate(ids)]
         frame = {**EMPTY_FRAME, "emitted": emitted, "rows": [row], "drafted_tokens": 7, "accepted_tokens": len(ids) - 1}
-        self.scheduler.take_step(EngineStep(engine=ENGINE, incarnation=1, frame=frame))
+        self.scheduler.take_step(EngineOutput(engine=ENGINE, incarnation=1, frame=frame))
 
     @property
     def text(self) -> str:
@@ -169,7 +169,7 @@ async def test_p02_a_death_after_one_step_of_many_tokens_is_charged_and_nothing_
     generation = room.start()
     room.step(cast("int", generation.row), "abcdefgh")
     room.scheduler.engine_down(Down(path=ENGINE, incarnation=1, reason=DownReason.CRASHED))
-    assert (generation.charges, generation.deaths) == (1, 1)
+    assert (generation.strikes, generation.deaths) == (1, 1)
     room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=2, worker_pid=2, report={}))
     again = room.engine.told[-1]
     assert isinstance(again, AdmitRow)
@@ -212,5 +212,5 @@ async def test_p14_a_schema_that_cannot_be_followed_further_is_its_askers(code: 
     room = Room()
     row = cast("int", room.start().row)
     frame = {**EMPTY_FRAME, "failed": [(row, "why", code)], "rows": [row]}
-    room.scheduler.take_step(EngineStep(engine=ENGINE, incarnation=1, frame=frame))
+    room.scheduler.take_step(EngineOutput(engine=ENGINE, incarnation=1, frame=frame))
     assert (room.failed, room.messages) == ([ErrorCode(code)], [message])

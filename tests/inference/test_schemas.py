@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from actors.inference.grammar import BadSchema, Grammars
 from actors.inference.messages import GenerationRefused, GenerationTokens
+from actors.inference.structured_output import BadSchema, Grammars
 from actors.inference.text.text_model import CheckpointText
 from protocol.errors import ErrorCode
 from protocol.events import FinishReason

@@ -11,13 +11,13 @@ import jsonschema
 import pytest
 from tokenizers import AddedToken, Tokenizer, normalizers
 
-from actors.inference.grammar import Grammars
+from actors.inference.structured_output import Grammars
 from actors.inference.text.text_model import CheckpointText
-from actors.inference.tools import CallableFunction, CallRule, ToolCallFormat
+from actors.inference.tools import CallableFunction, ToolCallConstraint, ToolCallFormat
 from actors.rest.openai.tool_call_reader import ToolCall, ToolCallReader, whole_calls
 
 from .test_byte_fallback import make_tokenizer as make_sentencepiece
-from .test_call_grammar import allowed
+from .test_tool_call_grammar import allowed
 from .tiny_text import TEMPLATE
 from .tiny_text import make_tokenizer as make_byte_level
 
@@ -61,7 +61,7 @@ class Spelling:
         self.text = CheckpointText(folder)
         self.grammars = Grammars(folder / "tokenizer.json", size, [END])
 
-    def answer(self, followed: dict[str, Any] | CallRule, seed: int) -> str:
+    def answer(self, followed: dict[str, Any] | ToolCallConstraint, seed: int) -> str:
         """What a client is told of an answer whose every token was drawn from those allowed."""
         draw, detokenizer, told = random.Random(seed), self.text.detokenizer(), ""
         matcher = self.grammars.matcher(followed, [])
@@ -128,7 +128,9 @@ def test_names_patterns_and_enumerations_are_answered_as_they_stand(spelling: Sp
 def test_arguments_of_forced_calls_are_answered_as_they_stand(spelling: Spelling, form: ToolCallFormat) -> None:
     parameters = {"type": "object", "properties": {one: {"const": one} for one in TEXTS}, "required": TEXTS}
     function = CallableFunction(name="copy", parameters=parameters, path="tools[0].function.parameters")
-    rule = CallRule(tool_call_format=form, functions=(function,), is_required=True, most_calls=1, asked_by="x")
+    rule = ToolCallConstraint(
+        tool_call_format=form, functions=(function,), is_required=True, most_calls=1, source_field="x"
+    )
     spelling.grammars.check_calls(rule)
     # A mark that is a token of its own is no text, unless a template's marks are made so (`text_model._tokenizer`).
     told = spelling.answer(rule, 1)

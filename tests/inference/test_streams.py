@@ -26,7 +26,7 @@ def made(
         client_id=client,
         epoch="e1",
         recovery=request,
-        tell=lambda follower, event: follower.tell_nowait(event),
+        publish=lambda subscriber, event: subscriber.tell_nowait(event),
     )
 
 
@@ -40,8 +40,8 @@ def cancelled(seq: int) -> GenerationCancelled:
     return GenerationCancelled(stream="s", seq=seq, reason="cancelled")
 
 
-def told(follower: RecordingRef) -> list[Any]:
-    return [one.message for one in follower.told]
+def told(subscriber: RecordingRef) -> list[Any]:
+    return [one.message for one in subscriber.told]
 
 
 @given(texts=st.lists(st.text(min_size=1, max_size=30), max_size=30), data=st.data())
@@ -54,13 +54,13 @@ def test_p4_from_any_event_a_follower_gets_the_whole_rest_once(texts: list[str],
     if is_over:
         stream.deliver(cancelled(len(texts) + 1))
     after = data.draw(st.integers(0, stream.seq))
-    follower = RecordingRef("c-1")
+    subscriber = RecordingRef("c-1")
     got = ""
     at = after
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams_module, "PAGE_CHARACTERS", page)
         while True:
-            followed = stream.follow(follower, "e1", at)
+            followed = stream.subscribe(subscriber, "e1", at)
             assert (followed.resumed, followed.snapshot, followed.head) == (True, None, stream.seq)
             for event in followed.events:
                 if isinstance(event, GenerationTokens):
@@ -75,10 +75,10 @@ def test_p4_from_any_event_a_follower_gets_the_whole_rest_once(texts: list[str],
             assert followed.events
     assert at == stream.seq
     assert got == "".join(texts[after:])
-    assert stream.is_followed is not is_over
+    assert stream.has_subscribers is not is_over
     if not is_over:
         stream.deliver(tokens(stream.seq + 1, "live"))
-        assert [one.text for one in told(follower)] == ["live"]
+        assert [one.text for one in told(subscriber)] == ["live"]
 
 
 def test_a_follower_in_the_middle_of_its_pages_is_told_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,15 +86,15 @@ def test_a_follower_in_the_middle_of_its_pages_is_told_nothing_yet(monkeypatch: 
     stream = made()
     stream.deliver(tokens(1, "aa"))
     stream.deliver(tokens(2, "bb"))
-    follower = RecordingRef("c-1")
-    assert stream.follow(follower, "e1", 0).is_live is False
+    subscriber = RecordingRef("c-1")
+    assert stream.subscribe(subscriber, "e1", 0).is_live is False
     stream.deliver(tokens(3, "cc"))
-    assert told(follower) == []
-    assert stream.is_followed
-    assert stream.follow(follower, "e1", 1).is_live is False
-    assert stream.follow(follower, "e1", 2).is_live is True
+    assert told(subscriber) == []
+    assert stream.has_subscribers
+    assert stream.subscribe(subscriber, "e1", 1).is_live is False
+    assert stream.subscribe(subscriber, "e1", 2).is_live is True
     stream.deliver(tokens(4, "dd"))
-    assert [one.seq for one in told(follower)] == [4]
+    assert [one.seq for one in told(subscriber)] == [4]
 
 
 @pytest.mark.parametrize(("epoch", "after"), [("e0", 1), ("e1", 99), ("e0", 99)])
@@ -102,7 +102,7 @@ def test_p4_what_cannot_be_served_gets_a_snapshot_and_all_that_follows_it(epoch:
     stream = made()
     stream.deliver(tokens(1, "one "))
     stream.deliver(tokens(2, "two"))
-    followed = stream.follow(RecordingRef("c-1"), epoch, after)
+    followed = stream.subscribe(RecordingRef("c-1"), epoch, after)
     assert (followed.resumed, followed.epoch, followed.events, followed.is_live) == (False, "e1", (), True)
     assert followed.snapshot is not None
     assert (followed.snapshot.seq, followed.snapshot.text, followed.snapshot.state) == (2, "one two", "running")
@@ -112,7 +112,7 @@ def test_p3_a_snapshot_of_an_ended_stream_leaves_its_last_event_to_be_told() -> 
     stream = made()
     stream.deliver(tokens(1, "one"))
     stream.deliver(cancelled(2))
-    followed = stream.follow(RecordingRef("c-1"), "other", 0)
+    followed = stream.subscribe(RecordingRef("c-1"), "other", 0)
     assert followed.snapshot is not None
     assert (followed.snapshot.seq, followed.snapshot.state, followed.events) == (1, "cancelled", (cancelled(2),))
     assert followed.is_live
@@ -123,7 +123,7 @@ def test_log_probabilities_come_again_with_the_text() -> None:
     stream = made(logprobs=1)
     stream.deliver(tokens(1, "a", logprobs=[{"token": "a"}]))
     stream.deliver(tokens(2, "b", logprobs=[{"token": "b"}]))
-    event = stream.follow(RecordingRef("c-1"), "e1", 0).events[0]
+    event = stream.subscribe(RecordingRef("c-1"), "e1", 0).events[0]
     assert isinstance(event, GenerationTokens)
     assert event.logprobs == [{"token": "a"}, {"token": "b"}]
 
@@ -132,7 +132,7 @@ def test_who_heard_more_of_a_recovered_stream_than_it_knows_goes_on_with_it() ->
     stream = made()
     stream.is_recovered = True
     stream.deliver(tokens(1, "a"))
-    followed = stream.follow(RecordingRef("c-1"), "e1", 7)
+    followed = stream.subscribe(RecordingRef("c-1"), "e1", 7)
     assert (followed.resumed, followed.events, followed.is_live) == (True, (), True)
 
 
@@ -141,8 +141,8 @@ def test_every_follower_is_told_and_the_last_one_to_leave_is_noticed() -> None:
     stream = made()
     kept.add(stream)
     one, two = RecordingRef("c-1"), RecordingRef("c-2")
-    stream.follow(one, None, 0)
-    stream.follow(two, None, 0)
+    stream.subscribe(one, None, 0)
+    stream.subscribe(two, None, 0)
     stream.deliver(tokens(1, "a"))
     assert [len(told(one)), len(told(two))] == [1, 1]
     assert kept.left("c-1") == []

@@ -338,7 +338,7 @@ import sys
 from actors.inference.worker import __main__ as worker
 words = ["--pipe", "0", "--engine", "mlx", "--cache-folder", {str(cache_folder)!r}]
 worker._import_everything(worker.read_arguments(words), lambda stage: None)
-print("actors.inference.worker.start" in sys.modules, "transformers" in sys.modules)
+print("actors.inference.worker.startup" in sys.modules, "transformers" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "True False\n"

@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 import mlx.core as mx
 
-from actors.inference.models.load import LoadedModel, load_checkpoint
+from actors.inference.mlx.load import LoadedModel, load_checkpoint
 from actors.inference.sampling import Sampling
 from actors.inference.worker.mlx_stepper import MlxStepper
-from actors.inference.worker.stepper import Row, StepResult
+from actors.inference.worker.stepper import Row, StepOutput
 
 VOCABULARY = 128
 _WIDTH, _FEED_FORWARD, _HEADS, _KEY_VALUE_HEADS = 64, 96, 4, 2
@@ -117,7 +117,7 @@ class Answers:
     failed: dict[int, str] = attrs.field(factory=dict)
     cached: dict[int, int] = attrs.field(factory=dict)
 
-    def take(self, result: StepResult) -> None:
+    def take(self, result: StepOutput) -> None:
         for one in result.emitted:
             assert one.row not in self.finished, "a row that has ended emits nothing"
             self.ids.setdefault(one.row, []).append(one.token_id)

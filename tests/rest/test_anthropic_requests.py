@@ -112,7 +112,7 @@ def test_a_chat_without_tools_is_a_plain_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "asked_by", "is_required", "most"),
+    ("fields", "source_field", "is_required", "most"),
     [
         ({}, None, None, None),
         ({"tool_choice": {"type": "auto"}}, None, None, None),
@@ -125,15 +125,15 @@ def test_a_chat_without_tools_is_a_plain_one() -> None:
         ({"tool_choice": {"type": "none"}}, None, None, None),
     ],
 )  # fmt: skip
-def test_the_choice_says_what_calls_are_held_to(fields: Any, asked_by: Any, is_required: Any, most: Any) -> None:
+def test_the_choice_says_what_calls_are_held_to(fields: Any, source_field: Any, is_required: Any, most: Any) -> None:
     made = generate(**{"tools": [TOOL], **fields})
     assert isinstance(made, GenerateWithTools)
     rule = made.call_rule
-    if asked_by is None:
+    if source_field is None:
         assert rule is None
     else:
         assert rule is not None
-        assert (rule.asked_by, rule.is_required, rule.most_calls) == (asked_by, is_required, most)
+        assert (rule.source_field, rule.is_required, rule.most_calls) == (source_field, is_required, most)
         assert rule.functions[0].path == "tools[0].input_schema"
     assert (made.tools is None) == (fields.get("tool_choice") == {"type": "none"})
 

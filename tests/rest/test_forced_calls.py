@@ -17,7 +17,7 @@ import jsonschema
 import openai
 import pytest
 
-from actors.inference.models.embedded import ensure_embedded_model
+from actors.inference.mlx.embedded import ensure_embedded_model
 from tests.cache_folder import cache_folder_of_tests
 from tests.rest.test_openai_node import FOLDER, node
 from tests.system.serving_process import ServingProcess, start_server, wait_for

@@ -78,13 +78,13 @@ async def traffic(server: RestartingServer) -> AsyncIterator[Traffic]:
                 events=True,
                 backoff=QUICK,
                 on_change=witness.changes.append,
-            ) as follower,
+            ) as subscriber,
             connect(
                 server.websocket_url, client_id=CLIENT_ID, device_id="maker", reconnect=True, backoff=QUICK
             ) as maker,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(witness.follow, follower)
+            nursery.start_soon(witness.follow, subscriber)
             nursery.start_soon(plain.follow)
             await plain.follows.wait()
             making: list[trio.CancelScope] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from actors.inference.tools import CallRule, GenerateWithTools, ToolCallFormat
+from actors.inference.tools import GenerateWithTools, ToolCallConstraint, ToolCallFormat
 from protocol.commands import ChatMessage, Generate, Role
 
 __all__ = ["request_of", "text_of"]
@@ -53,5 +53,5 @@ def request_of(text: bytes) -> Generate:
         turns=with_tools["turns"],
         tools=with_tools["tools"],
         tool_call_format=ToolCallFormat[with_tools["tool_call_format"]],
-        call_rule=None if rule is None else CallRule.from_text(rule),
+        call_rule=None if rule is None else ToolCallConstraint.from_text(rule),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.inference.models.reading import (
+from actors.inference.checkpoints.reading import (
     MAXIMUM_JSON_BYTES,
     MAXIMUM_TEMPLATE_BYTES,
     MAXIMUM_TOKENIZER_BYTES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.inference.grammar import Grammars
+from actors.inference.structured_output import Grammars
 
 __all__ = ["END", "mock_grammars"]
 

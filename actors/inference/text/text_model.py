@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import jinja2
 
-from actors.inference.grammar import BadSchema, Grammars
-from actors.inference.models.config_claims import MAXIMUM_POSITIONS, MAXIMUM_VOCABULARY
-from actors.inference.models.stop_tokens import stop_token_ids
+from actors.inference.checkpoints.config_claims import MAXIMUM_POSITIONS, MAXIMUM_VOCABULARY
+from actors.inference.checkpoints.stop_tokens import stop_token_ids
 from actors.inference.schema_bounds import check_bounds
+from actors.inference.structured_output import BadSchema, Grammars
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
 from actors.inference.text.checkpoint_files import (
     chat_templates,
@@ -29,7 +29,7 @@ from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.special_texts import Guard, PromptTokenizer, SpecialTextRefused
 from actors.inference.text.token_bytes import OneToken, name_of
 from actors.inference.text.token_text import TokenText, decoding_json, without_panics
-from actors.inference.tools import CallRule, GenerateWithTools, ToolCallFormat
+from actors.inference.tools import GenerateWithTools, ToolCallConstraint, ToolCallFormat
 from protocol.commands import ChatMessage, Generate
 
 __all__ = ["CheckpointText", "Detokenizer", "MockText", "TextModel"]
@@ -142,7 +142,7 @@ class CheckpointText(TokenText):
         except SpecialTextRefused as error:
             raise TemplateRefused(str(error)) from error
 
-    def load_grammars(self, asked_by: str) -> Grammars:
+    def load_grammars(self, source_field: str) -> Grammars:
         """What checks schemas, made once. Raises `BadSchema` for a tokenizer that the library of grammars cannot read."""
         # Several encoding threads may come first at once, and making it costs a fifth of a second.
         with self._grammars_lock:
@@ -152,7 +152,7 @@ class CheckpointText(TokenText):
                     self._grammars = without_panics(Grammars, self._tokenizer_path, self.vocabulary_size, stop_ids)
                 except ValueError as error:
                     problem = f"this model's answers cannot be held to a form, its tokenizer is not known ({error})"
-                    raise BadSchema(problem, field=asked_by) from error
+                    raise BadSchema(problem, field=source_field) from error
             return self._grammars
 
     def decoding_json(self) -> str:
@@ -196,7 +196,7 @@ class MockText:
         messages: Sequence[ChatMessage] = request.messages or ()
         return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
 
-    def load_grammars(self, asked_by: str) -> Grammars:
+    def load_grammars(self, source_field: str) -> Grammars:
         """What checks schemas, made once."""
         with self._grammars_lock:
             if self._grammars is None:
@@ -239,11 +239,11 @@ def _check_form(request: Generate, tell_field: Callable[[str], None], grammars: 
     rule = request.call_rule if isinstance(request, GenerateWithTools) else None
     if rule is not None:
         _check_bounds_of(rule)
-        tell_field(rule.asked_by)
-        grammars(rule.asked_by).check_calls(rule, tell_field)
+        tell_field(rule.source_field)
+        grammars(rule.source_field).check_calls(rule, tell_field)
 
 
-def _check_bounds_of(rule: CallRule) -> None:
+def _check_bounds_of(rule: ToolCallConstraint) -> None:
     for function in rule.functions:
         check_bounds(function.parameters, field=function.path)
     check_bounds(rule.answer_schema)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.inference.worker.faults import FaultPlan
+from actors.inference.worker.fault_injection import FaultSchedule
 from actors.inference.worker.loop import Pipe, serve
 from actors.inference.worker.stepper import Stepper
 from actors.queued_output import queue_standard_output
@@ -29,7 +29,7 @@ def main() -> int:
     pipe = Pipe(socket.socket(fileno=arguments.pipe))
     pipe.send("hello", {"pid": os.getpid()})
 
-    faults = FaultPlan.from_json(arguments.faults)
+    faults = FaultSchedule.from_json(arguments.faults)
 
     def stage(name: str) -> None:
         pipe.send("loading", {"stage": name})
@@ -42,7 +42,7 @@ def main() -> int:
             pipe.send("standby", {})
             _, wanted = pipe.commands.get()
             vars(arguments).update(wanted)
-            faults = FaultPlan.from_json(arguments.faults)
+            faults = FaultSchedule.from_json(arguments.faults)
         faults.strike_load(arguments.model_name)
         stepper = _load(arguments, blas, stage)
     except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
@@ -59,14 +59,14 @@ def _import_everything(arguments: argparse.Namespace, stage: Callable[[str], Non
         return importlib.import_module("actors.inference.worker.mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")
-    from actors.inference.models.compiled.choice import import_compiled, keep_machine_code
+    from actors.inference.kernels.jit_cache import import_compiled, set_cache_dir
     from actors.inference.worker.blas import load_blas
 
-    keep_machine_code(Path(arguments.cache_folder))
+    set_cache_dir(Path(arguments.cache_folder))
     blas = load_blas(arguments.blas, Path(arguments.cache_folder))
     stage("importing mlx")
     _import_without_its_own("mlx_lm")
-    for name in ("actors.inference.worker.start", "actors.inference.models.phi3"):
+    for name in ("actors.inference.worker.startup", "actors.inference.mlx.phi3"):
         importlib.import_module(name)
     if arguments.compiled:
         stage("compiling")
@@ -95,7 +95,7 @@ def _load(arguments: argparse.Namespace, blas: Any, stage: Callable[[str], None]
 
         stage("warming up")
         return MockStepper(step_seconds=arguments.mock_step_seconds, name=arguments.model_name or "mock")
-    from actors.inference.worker.start import load_stepper
+    from actors.inference.worker.startup import load_stepper
 
     return load_stepper(
         Path(arguments.model),

@@ -14,10 +14,10 @@ import time
 from typing import Any
 
 from actors.inference.frames import FrameFault, FrameReader, pack
-from actors.inference.worker.faults import FaultPlan
+from actors.inference.worker.fault_injection import FaultSchedule
 from actors.inference.worker.preparation import Preparation, Prepared
 from actors.inference.worker.process_memory import give_back_memory
-from actors.inference.worker.stepper import Row, RowFailure, Stepper, StepResult
+from actors.inference.worker.stepper import Row, RowFailure, StepOutput, Stepper
 
 __all__ = ["Pipe", "serve"]
 
@@ -61,7 +61,7 @@ class Pipe:
                 os._exit(1)
 
 
-def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
+def serve(pipe: Pipe, stepper: Stepper, faults: FaultSchedule) -> None:
     """Step until the process ends."""
     steps = 0
     preparation = Preparation(stepper.prepare, lambda prepared: pipe.commands.put(("prepared", {"prepared": prepared})))
@@ -79,7 +79,7 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultPlan) -> None:
         pipe.send("step", _step_frame(steps, seconds, result, stepper.memory()))
 
 
-def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Preparation) -> None:
+def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation) -> None:
     """Everything that waits; while there is no work, wait for the next.
 
     A worker that was idle waits for more for as long as more keeps coming, so that a burst is read side by side
@@ -129,7 +129,9 @@ def _tell_that_it_lives(pipe: Pipe, stepper: Stepper, preparation: Preparation) 
     pipe.send("idle", {"memory": stepper.memory()})
 
 
-def _receive(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Preparation, data: dict[str, Any]) -> None:
+def _receive(
+    pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation, data: dict[str, Any]
+) -> None:
     """A row whose admission raises is that row's failure, not its neighbours'."""
     try:
         row = Row.from_frame(data)
@@ -143,7 +145,7 @@ def _receive(pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Prepa
 
 
 def _take_prepared(
-    pipe: Pipe, stepper: Stepper, faults: FaultPlan, preparation: Preparation, prepared: Prepared
+    pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation, prepared: Prepared
 ) -> None:
     if not preparation.take(prepared):
         return  # it was taken back meanwhile
@@ -153,7 +155,7 @@ def _take_prepared(
         _admit(pipe, stepper, faults, prepared.row, prepared.needed)
 
 
-def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, row: Row, needed: Any) -> None:
+def _admit(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, row: Row, needed: Any) -> None:
     try:
         stepper.admit(row, needed)
         faults.admitted(row)
@@ -162,10 +164,10 @@ def _admit(pipe: Pipe, stepper: Stepper, faults: FaultPlan, row: Row, needed: An
 
 
 def _fail(pipe: Pipe, row: int, failure: RowFailure) -> None:
-    pipe.send("step", _step_frame(0, 0.0, StepResult(failed=[(row, failure)]), {}))
+    pipe.send("step", _step_frame(0, 0.0, StepOutput(failed=[(row, failure)]), {}))
 
 
-def _step_frame(step: int, seconds: float, result: StepResult, memory: dict[str, float]) -> dict[str, Any]:
+def _step_frame(step: int, seconds: float, result: StepOutput, memory: dict[str, float]) -> dict[str, Any]:
     return {
         "step": step,
         "seconds": seconds,

@@ -14,20 +14,20 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache
 
-from actors.inference.grammar import Grammars, Matcher
-from actors.inference.models.load import LoadedModel
+from actors.inference.mlx.load import LoadedModel
+from actors.inference.structured_output import Grammars, Matcher
 from actors.inference.worker.blas_threads import blas_threads
-from actors.inference.worker.burst import Burst
-from actors.inference.worker.drafter import DRAFT_TOKENS, Drafter, judged
 from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids, row_length
+from actors.inference.worker.prefill_batching import Waiting, read_together
 from actors.inference.worker.prefill_budget import PrefillBudget
-from actors.inference.worker.prefill_groups import Waiting, read_together
+from actors.inference.worker.prefill_first import PrefillFirstPolicy
 from actors.inference.worker.prefix_cache import PrefixCache
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.sampler import check_token_ids, sample
 from actors.inference.worker.shared_prompts import copied_prompt, one_of_each, shared_length
-from actors.inference.worker.stepper import Emitted, Row, RowFailure, StepResult
-from actors.inference.worker.thread_ladder import ThreadLadder
+from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculativeDecoder, verified
+from actors.inference.worker.stepper import Row, RowFailure, SampledToken, StepOutput
+from actors.inference.worker.thread_autotuner import ThreadAutotuner
 
 __all__ = ["MlxStepper"]
 
@@ -45,7 +45,7 @@ class MlxStepper:
         grammars: Grammars | None,
         *,
         prefix_bytes: int,
-        drafter: Drafter | None = None,
+        drafter: SpeculativeDecoder | None = None,
     ) -> None:
         """``grammars`` may be None for a model without a tokenizer; ``prefix_bytes`` 0 keeps nothing.
 
@@ -65,15 +65,15 @@ class MlxStepper:
         self._kept = PrefixCache(prefix_bytes)
         self._keeps_prefixes = prefix_bytes > 0
         self._budget = PrefillBudget()
-        self._burst = Burst()
+        self._prefill_first = PrefillFirstPolicy()
         self._reads_beside = loaded.threads is not None
         """Prompts are read and rows decode in one pass, where compiled code computes both."""
         self._just_began: set[int] = set()
         """Rows whose first token is all they emitted."""
-        self._drafter = drafter
+        self._speculative_decoder = drafter
         # The threads of compiled code do not wait for one that comes late, so all of them are right at any time.
         self._blas = blas_threads() if loaded.threads is None else None
-        self._ladder = ThreadLadder(1 if self._blas is None else self._blas.most)
+        self._ladder = ThreadAutotuner(1 if self._blas is None else self._blas.most)
 
     def report(self) -> dict[str, Any]:
         """What was loaded and how it was checked."""
@@ -120,10 +120,10 @@ class MlxStepper:
         """Whether a step would do anything."""
         return bool(self._rows or self._waiting or self._prefill)
 
-    def step(self) -> StepResult:
+    def step(self) -> StepOutput:
         """One token for each row in the batch, several where drafts were right, and at most one chunk of prefill.
 
-        The rows of a burst that has not been read to its end sit out (`burst.py`).
+        The rows of a burst that has not been read to its end sit out (`prefill_first.py`).
         """
         self._check_thread()
         began, processor_began = time.perf_counter(), time.process_time()
@@ -133,7 +133,7 @@ class MlxStepper:
         self._grow_ahead()
         taken = time.perf_counter() - began
         if is_pause:
-            self._burst.waited(taken)
+            self._prefill_first.waited(taken)
         shape = (decoding_rows, result.prefilled_tokens + result.drafted_tokens)
         self._ladder.stepped(shape, taken, time.process_time() - processor_began)
         if self._blas is not None:
@@ -142,7 +142,7 @@ class MlxStepper:
 
     def _is_pause(self) -> bool:
         all_just_began = bool(self._rows) and all(row.row in self._just_began for row in self._rows)
-        return self._burst.waits(
+        return self._prefill_first.waits(
             all_just_began=all_just_began,
             unread_tokens=self._unread_tokens() if all_just_began else 0,
             token_seconds=self._budget.large_chunk_token_seconds,
@@ -154,8 +154,8 @@ class MlxStepper:
         unread = 0 if reading is None else len(reading.rows) * (reading.columns - reading.done)
         return unread + sum(row_length(row) - self._known(row) for row in self._waiting)
 
-    def _step(self, decoding_rows: int) -> StepResult:
-        result = StepResult()
+    def _step(self, decoding_rows: int) -> StepOutput:
+        result = StepOutput()
         if decoding_rows:
             result.rows.extend(row.row for row in self._rows)
         if self._prefill is None and self._waiting:
@@ -178,10 +178,12 @@ class MlxStepper:
             to_come = max(row.max_tokens - len(row.emitted_ids) for row in self._rows)
             self._model.grow_ahead(self._cache, to_come, 1 + DRAFT_TOKENS if len(self._rows) == 1 else 1)
 
-    def _decode(self, result: StepResult) -> None:
+    def _decode(self, result: StepOutput) -> None:
         self._just_began.clear()
         is_alone = len(self._rows) == 1 and self._prefill is None and not self._waiting
-        draft = self._drafter.draft(self._rows[0]) if self._drafter is not None and is_alone else []
+        draft = (
+            self._speculative_decoder.draft(self._rows[0]) if self._speculative_decoder is not None and is_alone else []
+        )
         began, decoding_rows = time.perf_counter(), len(self._rows)
         # Only a row that is alone has a draft.
         logits = self._model(mx.array([[row.emitted_ids[-1], *draft] for row in self._rows]), cache=self._cache)
@@ -194,10 +196,10 @@ class MlxStepper:
         if not draft:
             # What a step with a draft takes says nothing of how long others wait beside a prompt.
             self._budget.decoded(seconds, decoding_rows)
-        if self._drafter is not None and draft:
-            self._drafter.gate.drafted(seconds, len(result.emitted))
-        elif self._drafter is not None and is_alone:
-            self._drafter.gate.plain(seconds)
+        if self._speculative_decoder is not None and draft:
+            self._speculative_decoder.gate.drafted(seconds, len(result.emitted))
+        elif self._speculative_decoder is not None and is_alone:
+            self._speculative_decoder.gate.plain(seconds)
 
     def memory(self) -> dict[str, float]:
         """Bytes by what holds them."""
@@ -217,7 +219,7 @@ class MlxStepper:
 
     # --- prefill ----------------------------------------------------------------------------------
 
-    def _begin_prefill(self, result: StepResult) -> None:
+    def _begin_prefill(self, result: StepOutput) -> None:
         """Take the next prompt, and beside it others that have about as much to read, each after what is kept of it."""
         looked_at = [self._waiting.popleft() for _ in range(min(LOOKED_AT, len(self._waiting)))]
         known = [self._known(row) for row in looked_at]
@@ -250,7 +252,7 @@ class MlxStepper:
             kept.append(found)
         return kept
 
-    def _chunk(self, prefill: Prefill, result: StepResult, *, decoding_rows: int) -> mx.array:
+    def _chunk(self, prefill: Prefill, result: StepOutput, *, decoding_rows: int) -> mx.array:
         """The tokens (rows, length) that this step reads, by now taken as read."""
         reading = len(prefill.rows)
         budget = self._budget.tokens(
@@ -266,7 +268,7 @@ class MlxStepper:
         result.prefilled_tokens = chunk.size
         return chunk
 
-    def _read(self, prefill: Prefill, result: StepResult, *, decoding_rows: int) -> None:
+    def _read(self, prefill: Prefill, result: StepOutput, *, decoding_rows: int) -> None:
         """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
         began = time.perf_counter()
         hidden = self._model.model(self._chunk(prefill, result, decoding_rows=decoding_rows), cache=prefill.cache)
@@ -277,7 +279,7 @@ class MlxStepper:
             self._begin_rows(prefill, self._head(hidden[:, -1:])[:, -1], result)
         self._budget.read(time.perf_counter() - began, result.prefilled_tokens)
 
-    def _read_and_decode(self, prefill: Prefill, result: StepResult) -> None:
+    def _read_and_decode(self, prefill: Prefill, result: StepOutput) -> None:
         """The same and a token for each row of the batch, in one pass."""
         self._just_began.clear()
         began, decoding_rows = time.perf_counter(), len(self._rows)
@@ -292,7 +294,7 @@ class MlxStepper:
             self._begin_rows(prefill, logits[decoding_rows:], result)
         self._budget.read_beside(time.perf_counter() - began, result.prefilled_tokens)
 
-    def _begin_rows(self, prefill: Prefill, logits: mx.array, result: StepResult) -> None:
+    def _begin_rows(self, prefill: Prefill, logits: mx.array, result: StepOutput) -> None:
         """Prompts that are read to their end: what is likely behind each, (rows, vocabulary), gives its first token."""
         self._prefill = None
         self._join(prefill, self._emit(logits, prefill.rows, result))
@@ -337,7 +339,7 @@ class MlxStepper:
 
     # --- rows -------------------------------------------------------------------------------------
 
-    def _emit(self, logits: mx.array, rows: list[Row], result: StepResult) -> list[int]:
+    def _emit(self, logits: mx.array, rows: list[Row], result: StepOutput) -> list[int]:
         """Sample a token for each row; returns the indexes of rows that go on."""
         sampled = sample(logits, rows, self._matchers)
         going_on: list[int] = []
@@ -350,7 +352,7 @@ class MlxStepper:
                     reason = RowFailure.of(finish)
                 else:
                     own, others = sampled.log_probabilities[index], sampled.alternatives[index]
-                    result.emitted.append(Emitted(row.row, token, own, finish, others))
+                    result.emitted.append(SampledToken(row.row, token, own, finish, others))
                     if finish is None:
                         going_on.append(index)
                         continue
@@ -359,18 +361,18 @@ class MlxStepper:
             self._matchers.pop(row.row, None)
         return going_on
 
-    def _emit_drafted(self, logits: mx.array, draft: list[int], result: StepResult) -> list[int]:
+    def _emit_drafted(self, logits: mx.array, draft: list[int], result: StepOutput) -> list[int]:
         """Emit of the one row what the model chose behind its last token and the drafted ones: (1 + drafted, vocabulary).
 
         Each log-probability is that of its own position, as if the tokens had been computed one by one.
         """
         (row,) = self._rows
-        following = judged(logits, draft, row)
+        following = verified(logits, draft, row)
         finish: str | ValueError | None = None
         for token, own in following:
             finish = self._take(row, token)
             assert not isinstance(finish, ValueError), "a row that follows a schema has no draft"
-            result.emitted.append(Emitted(row.row, token, own, finish))
+            result.emitted.append(SampledToken(row.row, token, own, finish))
             if finish is not None:
                 break
         emitted = len(result.emitted)
@@ -406,8 +408,8 @@ class MlxStepper:
             _filter(self._cache, indexes)
         else:
             self._cache = []
-            if self._drafter is not None:
-                self._drafter.forget()
+            if self._speculative_decoder is not None:
+                self._speculative_decoder.forget()
 
     def forget_prefixes(self) -> None:
         """Give back what is kept for prompts to come."""

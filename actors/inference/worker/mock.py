@@ -11,11 +11,11 @@ import re
 import time
 from typing import Any
 
-from actors.inference.grammar import BadSchema, Grammars, Matcher
+from actors.inference.structured_output import BadSchema, Grammars, Matcher
 from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import MockText
 from actors.inference.worker.process_memory import resident_bytes
-from actors.inference.worker.stepper import Emitted, Row, RowFailure, StepResult
+from actors.inference.worker.stepper import Row, RowFailure, SampledToken, StepOutput
 from actors.inference.worker.warm_up import warm_up
 
 __all__ = ["MockStepper"]
@@ -84,11 +84,11 @@ class MockStepper:
         """Whether there are rows."""
         return bool(self._rows)
 
-    def step(self) -> StepResult:
+    def step(self) -> StepOutput:
         """Read some of the prompts, then one token for each row whose prompt is read."""
         if self._step_seconds:
             time.sleep(self._step_seconds)
-        emitted: list[Emitted] = []
+        emitted: list[SampledToken] = []
         failed: list[tuple[int, RowFailure]] = []
         rows = [number for number in self._rows if number not in self._unread]
         reading: list[tuple[int, int]] = []
@@ -123,8 +123,8 @@ class MockStepper:
                 del self._rows[number]
             # Every byte is certain, so its log-probability is that of certainty.
             alternatives = None if row.alternatives is None else [(token, 0.0)][: row.alternatives]
-            emitted.append(Emitted(number, token, 0.0, finish, alternatives))
-        return StepResult(emitted=emitted, failed=failed, rows=rows, reading=reading, prefilled_tokens=prefilled)
+            emitted.append(SampledToken(number, token, 0.0, finish, alternatives))
+        return StepOutput(emitted=emitted, failed=failed, rows=rows, reading=reading, prefilled_tokens=prefilled)
 
     def memory(self) -> dict[str, float]:
         """The process alone."""

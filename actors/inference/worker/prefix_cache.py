@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache
 
-from actors.inference.worker.prefix_index import PrefixIndex
+from actors.inference.worker.radix_tree import RadixTree
 
 __all__ = ["PrefixCache"]
 
@@ -19,7 +19,7 @@ class PrefixCache:
     """Owned by the step loop's thread, like every MLX array. A piece is (2 × layers, heads, tokens, width)."""
 
     def __init__(self, maximum_bytes: int) -> None:
-        self._index: PrefixIndex[mx.array] = PrefixIndex(maximum_bytes, size_of=lambda one: one.nbytes, cut=_cut)
+        self._index: RadixTree[mx.array] = RadixTree(maximum_bytes, size_of=lambda one: one.nbytes, cut=_cut)
 
     @property
     def bytes(self) -> int:

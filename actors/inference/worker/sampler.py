@@ -15,8 +15,8 @@ import numpy
 from attrs import frozen
 from numpy.typing import NDArray
 
-from actors.inference.grammar import Matcher
 from actors.inference.sampling import Sampling, position_key
+from actors.inference.structured_output import Matcher
 from actors.inference.worker.stepper import Row, RowFailure
 
 __all__ = ["Sampled", "check_token_ids", "sample"]

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from actors.inference.grammar import BadSchema
 from actors.inference.sampling import Sampling
-from actors.inference.tools import CallRule
+from actors.inference.structured_output import BadSchema
+from actors.inference.tools import ToolCallConstraint
 from protocol.errors import ErrorCode
 
-__all__ = ["Emitted", "Row", "RowFailure", "StepResult", "Stepper"]
+__all__ = ["Row", "RowFailure", "SampledToken", "StepOutput", "Stepper"]
 
 
 @define(kw_only=True)
@@ -30,7 +30,7 @@ class Row:
     """Security domain: only rows of one domain share kept keys and values."""
     response_schema: dict[str, Any] | None = None
     """A JSON Schema that the answer must follow."""
-    call_rule: CallRule | None = None
+    call_rule: ToolCallConstraint | None = None
     """What its calls of tools must follow."""
     alternatives: int | None = None
     """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
@@ -60,13 +60,13 @@ class Row:
             sampling=Sampling(**sampling),
             domain=data.get("domain", ""),
             response_schema=None if schema is None else json.loads(schema),
-            call_rule=None if call_rule is None else CallRule.from_text(call_rule),
+            call_rule=None if call_rule is None else ToolCallConstraint.from_text(call_rule),
             alternatives=data.get("alternatives"),
         )
 
 
 @frozen
-class Emitted:
+class SampledToken:
     """One token of one row."""
 
     row: int
@@ -96,10 +96,10 @@ class RowFailure:
 
 
 @define(kw_only=True)
-class StepResult:
+class StepOutput:
     """What one step did."""
 
-    emitted: list[Emitted] = field(factory=list)
+    emitted: list[SampledToken] = field(factory=list)
     """At most one token of each row, in the order of its answer several where a draft was right."""
     failed: list[tuple[int, RowFailure]] = field(factory=list)
     """Rows that were dropped because something of theirs raised, with the reason."""
@@ -137,7 +137,7 @@ class Stepper(Protocol):
     def has_work(self) -> bool:
         """Whether a step would do anything."""
 
-    def step(self) -> StepResult:
+    def step(self) -> StepOutput:
         """One decode step for all rows, of which a row that is alone may get several tokens, and at most one chunk of prefill."""
 
     def memory(self) -> dict[str, float]:

@@ -25,13 +25,13 @@ from actors.rest.anthropic.replies import (
 )
 from actors.rest.anthropic.requests import MessagesRequest, check_version, generate_from, read_messages_request
 from actors.rest.event_stream import event_stream
-from actors.rest.generation_follower import START_SECONDS, GenerationFollower
 from actors.rest.loaded_model import loaded_model
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
 from actors.rest.rooms import Rooms, identity
+from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
 from protocol.json_text import parse_object
 
 __all__ = ["register_anthropic"]
@@ -53,8 +53,8 @@ def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
         wanted = await read(needs_length=True)
         health = await loaded_model(rooms, wanted.plain.model, "body.model")
         generate = generate_from(wanted, health.tool_call_format)
-        follower = GenerationFollower(rooms.inference)
-        started = await follower.start(await identity(rooms), generate, to_context_end=True)
+        subscriber = StreamSubscriber(rooms.inference)
+        started = await subscriber.start(await identity(rooms), generate, to_context_end=True)
         names = wanted.callable_names
         head = MessageHead(
             id=new_id("msg"),
@@ -64,9 +64,9 @@ def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
             is_forced=wanted.choice.must_call,
         )
         if wanted.plain.stream:
-            return event_stream(_stream(head, follower))
-        text, done = await follower.all_of_it()
-        return jsonify(message(head, text, done, follower.stop_text))
+            return event_stream(_stream(head, subscriber))
+        text, done = await subscriber.all_of_it()
+        return jsonify(message(head, text, done, subscriber.stop_text))
 
     @app.post("/v1/messages/count_tokens")
     async def count_tokens() -> Any:
@@ -80,12 +80,12 @@ def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
         return jsonify({"input_tokens": measured.prompt_tokens})
 
 
-async def _stream(head: MessageHead, follower: GenerationFollower) -> AsyncGenerator[bytes, None]:
+async def _stream(head: MessageHead, subscriber: StreamSubscriber) -> AsyncGenerator[bytes, None]:
     """The answer as events. A stream that has begun ends with `message_stop` or with an error, never with silence."""
     yield message_start(head)
     events = MessageEvents(head)
     try:
-        while (tokens := await follower.take_within(SIGN_OF_LIFE_SECONDS)) != []:
+        while (tokens := await subscriber.take_within(SIGN_OF_LIFE_SECONDS)) != []:
             if tokens is None:
                 yield PING
                 continue
@@ -95,6 +95,6 @@ async def _stream(head: MessageHead, follower: GenerationFollower) -> AsyncGener
         body, _ = anthropic_error(problem_of(refusal.code, refusal.message, field=refusal.field))
         yield error_event(body)
         return
-    assert follower.done is not None
-    for event in events.end(follower.done, follower.stop_text):
+    assert subscriber.done is not None
+    for event in events.end(subscriber.done, subscriber.stop_text):
         yield event

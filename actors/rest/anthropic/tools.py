@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from actors.inference.messages import CallableFunction, CallRule, ToolCallFormat
+from actors.inference.messages import CallableFunction, ToolCallConstraint, ToolCallFormat
 from actors.rest.openai.tool_choice import MOST_CALLS
 from protocol.json_text import json_type
 from protocol.validation import FieldFault
@@ -113,23 +113,23 @@ def call_rule(
     tool_call_format: ToolCallFormat,
     *,
     answer_schema: dict[str, Any] | None,
-) -> CallRule | None:
+) -> ToolCallConstraint | None:
     """What the answer's calls are held to; None where the model is free. With ``answer_schema`` other answers follow that."""
     names = callable_names(tools, choice)
     if not names:
         return None
     strict = next((index for index, one in enumerate(tools) if one.is_strict), None)
     if choice.must_call:
-        asked_by = "tool_choice"
+        source_field = "tool_choice"
     elif not choice.is_parallel:
-        asked_by = "tool_choice.disable_parallel_tool_use"
+        source_field = "tool_choice.disable_parallel_tool_use"
     elif strict is not None:
-        asked_by = f"tools[{strict}].strict"
+        source_field = f"tools[{strict}].strict"
     elif answer_schema is not None:
-        asked_by = "output_config.format"
+        source_field = "output_config.format"
     else:
         return None
-    return CallRule(
+    return ToolCallConstraint(
         tool_call_format=tool_call_format,
         functions=tuple(
             CallableFunction(name=one.name, parameters=one.input_schema, path=f"tools[{index}].input_schema")
@@ -138,7 +138,7 @@ def call_rule(
         ),
         is_required=choice.must_call,
         most_calls=MOST_CALLS if choice.is_parallel and choice.name is None else 1,
-        asked_by=asked_by,
+        source_field=source_field,
         answer_schema=answer_schema,
     )
 

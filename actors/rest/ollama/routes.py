@@ -24,7 +24,6 @@ from actors.inference.messages import (
 )
 from actors.refusals import CommandRefused
 from actors.rest.event_stream import streamed_answer
-from actors.rest.generation_follower import GenerationFollower
 from actors.rest.loaded_model import engine_health, loaded_model
 from actors.rest.ollama.errors import ollama_error
 from actors.rest.ollama.model_files import register_model_files
@@ -50,6 +49,7 @@ from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
 from actors.rest.rooms import Rooms, identity
+from actors.rest.stream_subscriber import StreamSubscriber
 from protocol.codec import encode, structure
 from protocol.errors import ErrorCode, InvalidField
 from protocol.json_text import parse_object
@@ -142,11 +142,11 @@ async def _answer(
     )
     if wanted.is_empty:
         return await _load(rooms, who, wanted, head, health)
-    follower = GenerationFollower(rooms.inference)
-    await follower.start(who, generate_from(wanted, health.tool_call_format), to_context_end=True)
+    subscriber = StreamSubscriber(rooms.inference)
+    await subscriber.start(who, generate_from(wanted, health.tool_call_format), to_context_end=True)
     if wanted.is_streamed:
-        return streamed_answer(_lines(head, follower), LINES)
-    text, done = await follower.all_of_it()
+        return streamed_answer(_lines(head, subscriber), LINES)
+    text, done = await subscriber.all_of_it()
     return jsonify(answer(head, text, done))
 
 
@@ -162,11 +162,11 @@ async def _load(rooms: Rooms, who: Identity, wanted: OllamaRequest, head: ReplyH
     return Response(encode(reply) + b"\n", content_type=LINES if wanted.is_streamed else "application/json")
 
 
-async def _lines(head: ReplyHead, follower: GenerationFollower) -> AsyncGenerator[bytes, None]:
+async def _lines(head: ReplyHead, subscriber: StreamSubscriber) -> AsyncGenerator[bytes, None]:
     """The answer in lines. A stream that has begun ends with `done` or with an error, never with silence."""
     lines = AnswerLines(head)
     try:
-        while (tokens := await follower.take_within(SIGN_OF_LIFE_SECONDS)) != []:
+        while (tokens := await subscriber.take_within(SIGN_OF_LIFE_SECONDS)) != []:
             if tokens is None:
                 # Nothing is said, and heard: clients and proxies would take silence for death.
                 yield _line(head.line(""))
@@ -176,8 +176,8 @@ async def _lines(head: ReplyHead, follower: GenerationFollower) -> AsyncGenerato
     except GenerationRefused as refusal:
         yield _line(ollama_error(problem_of(refusal.code, refusal.message, field=refusal.field))[0])
         return
-    assert follower.done is not None
-    for one in lines.end(follower.done):
+    assert subscriber.done is not None
+    for one in lines.end(subscriber.done):
         yield _line(one)
 
 

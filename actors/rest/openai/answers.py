@@ -12,11 +12,11 @@ from attrs import frozen
 
 from actors.access.messages import Identity
 from actors.inference.messages import DescribeGeneration, GenerationRefused, GenerationTokens
-from actors.rest.generation_follower import LOOK_SECONDS, GenerationFollower, News
 from actors.rest.openai.chunks import CallChunks, TextChunks
 from actors.rest.openai.errors import openai_error
 from actors.rest.openai.replies import ReplyHead, chat_chunk, completion_chunk, usage, usage_chunk
 from actors.rest.problems import problem_of
+from actors.rest.stream_subscriber import LOOK_SECONDS, News, StreamSubscriber
 from protocol.codec import encode
 from protocol.commands import Generate
 from protocol.events import Done
@@ -66,13 +66,13 @@ class Answers:
     head: ReplyHead
     asked: Asked
     inference: ActorRef[Any]
-    followers: Sequence[GenerationFollower]
+    subscribers: Sequence[StreamSubscriber]
     """Those to the first prompt, then those to the second."""
     news: News
 
     async def whole(self, make: Callable[[Sequence[GenerationTokens], Done], dict[str, Any]]) -> dict[str, Any]:
         """The reply; ``make`` makes the one of a single answer. Raises `GenerationRefused` where one cannot be finished."""
-        answers = [_Whole(*(await _all(one))) for one in self.followers]
+        answers = [_Whole(*(await _all(one))) for one in self.subscribers]
         choices: list[dict[str, Any]] = []
         reply: dict[str, Any] = {}
         for place in range(len(self.asked.generates)):
@@ -90,7 +90,7 @@ class Answers:
         """The answers as events. A stream that has begun ends with `[DONE]` or with an error, never with silence."""
         for event in self._beginnings():
             yield event
-        going_on = list(range(len(self.followers)))
+        going_on = list(range(len(self.subscribers)))
         spoke_at = trio.current_time()
         try:
             while going_on:
@@ -115,17 +115,17 @@ class Answers:
     def _beginnings(self) -> list[bytes]:
         """What stands before each answer: in a chat the role, in a completion the prompt where it is echoed."""
         if self.head.is_chat:
-            first = [chat_chunk(self.head, (), is_first=True) for _ in self.followers]
+            first = [chat_chunk(self.head, (), is_first=True) for _ in self.subscribers]
         else:
-            first = [completion_chunk(self.head, ()) for _ in self.followers if self.asked.echoes]
+            first = [completion_chunk(self.head, ()) for _ in self.subscribers if self.asked.echoes]
             for index, one in enumerate(first):
                 one["choices"][0]["text"] = self.asked.echoes[index // self.asked.made]
         return [_event(_numbered(one, index)) for index, one in enumerate(first)]
 
     def _chunks_of(self, index: int, chunks: TextChunks | CallChunks, going_on: list[int]) -> list[dict[str, Any]]:
         """What has come of one answer; takes it out of ``going_on`` at its end."""
-        follower = self.followers[index]
-        tokens = follower.take_nowait()
+        subscriber = self.subscribers[index]
+        tokens = subscriber.take_nowait()
         if tokens is None:
             return []
         if tokens:
@@ -137,7 +137,7 @@ class Answers:
         """A comment, which no client shows (the specification of server-sent events, section 9.2.6)."""
         try:
             progress = await self.inference.ask(
-                DescribeGeneration(self.followers[index].stream), timeout=PROGRESS_SECONDS
+                DescribeGeneration(self.subscribers[index].stream), timeout=PROGRESS_SECONDS
             )
         except (RuntimeFault, GenerationRefused):
             return b": busy\n\n"
@@ -148,13 +148,13 @@ class Answers:
         return b": decoding\n\n"
 
     def _done(self, index: int) -> Done:
-        done = self.followers[index].done
+        done = self.subscribers[index].done
         assert done is not None
         return done
 
     def _usage(self) -> dict[str, Any]:
         """Each prompt counted once, and all that was made for it."""
-        counted = [usage(self._done(index)) for index in range(len(self.followers))]
+        counted = [usage(self._done(index)) for index in range(len(self.subscribers))]
         prompts = counted[:: self.asked.made]
         prompt_tokens = sum(one["prompt_tokens"] for one in prompts)
         completion_tokens = sum(one["completion_tokens"] for one in counted)
@@ -171,22 +171,22 @@ class Answers:
 async def start_answers(inference: ActorRef[Any], who: Identity, head: ReplyHead, asked: Asked) -> Answers:
     """Begin all of them; however the request ends, so do they. Raises `GenerationRefused`, `RuntimeFault`."""
     news = News()
-    followers: list[GenerationFollower] = []
+    subscribers: list[StreamSubscriber] = []
     for generate in asked.generates:
         for number in range(asked.made):
-            follower = GenerationFollower(inference, news)
+            subscriber = StreamSubscriber(inference, news)
             one = attrs.evolve(generate, seed=seed_of(generate.seed, number))
-            await follower.start(who, one, to_context_end=True, ignores_end=asked.ignores_end)
-            followers.append(follower)
-    return Answers(head=head, asked=asked, inference=inference, followers=followers, news=news)
+            await subscriber.start(who, one, to_context_end=True, ignores_end=asked.ignores_end)
+            subscribers.append(subscriber)
+    return Answers(head=head, asked=asked, inference=inference, subscribers=subscribers, news=news)
 
 
-async def _all(follower: GenerationFollower) -> tuple[list[GenerationTokens], Done]:
+async def _all(subscriber: StreamSubscriber) -> tuple[list[GenerationTokens], Done]:
     tokens: list[GenerationTokens] = []
-    while taken := await follower.take():
+    while taken := await subscriber.take():
         tokens += taken
-    assert follower.done is not None
-    return tokens, follower.done
+    assert subscriber.done is not None
+    return tokens, subscriber.done
 
 
 def _numbered(chunk: dict[str, Any], index: int) -> dict[str, Any]:

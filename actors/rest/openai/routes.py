@@ -93,7 +93,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
         names = wanted.callable_names
         new_reader = partial(ToolCallReader, health.tool_call_format, names) if names else None
         if wanted.stream:
-            return event_stream(answers.stream([_chunks(head, new_reader) for _ in answers.followers]))
+            return event_stream(answers.stream([_chunks(head, new_reader) for _ in answers.subscribers]))
         make = partial(chat_completion, head) if new_reader is None else partial(_with_calls, head, new_reader)
         return jsonify(await answers.whole(make))
 
@@ -120,7 +120,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
         )
         answers = await start_answers(rooms.inference, who, head, asked)
         if wanted.stream:
-            return event_stream(answers.stream([TextChunks(head) for _ in answers.followers]))
+            return event_stream(answers.stream([TextChunks(head) for _ in answers.subscribers]))
         return jsonify(await answers.whole(partial(completion, head)))
 
 

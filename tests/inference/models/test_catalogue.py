@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.inference.models.catalogue import EMBEDDED_MODEL_NAME, find_checkpoint
-from actors.inference.models.errors import ModelNotFound
+from actors.inference.checkpoints.catalogue import EMBEDDED_MODEL_NAME, find_checkpoint
+from actors.inference.checkpoints.errors import ModelNotFound
 
 
 def _make(folder: Path) -> Path:
@@ -53,7 +53,7 @@ def test_names_and_errors_and_manifests_import_no_mlx() -> None:
         "import sys, importlib\n"
         "for name in 'catalogue conversion_table errors fetch gguf_header hub inventory manifest phi3_config provenance "
         "stamp stop_tokens'.split():\n"
-        "    importlib.import_module(f'actors.inference.models.{name}')\n"
+        "    importlib.import_module(f'actors.inference.checkpoints.{name}')\n"
         "import actors.inference.worker.blas\n"
         "assert not {'mlx', 'mlx_lm', 'transformers', 'numpy'} & set(sys.modules)"
     )

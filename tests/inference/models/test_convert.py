@@ -10,9 +10,7 @@ import mlx.core as mx
 import numpy
 import pytest
 
-from actors.inference.models import convert as convert_module
-from actors.inference.models.convert import Options, convert
-from actors.inference.models.errors import (
+from actors.inference.checkpoints.errors import (
     CheckpointMismatch,
     DegenerateTensors,
     ModelDiskFull,
@@ -24,10 +22,12 @@ from actors.inference.models.errors import (
     PickleRefused,
     UnsupportedModel,
 )
-from actors.inference.models.load import load_checkpoint
-from actors.inference.models.manifest import read_manifest, verify_files
-from actors.inference.models.stamp import stamp_is_current
-from actors.inference.models.verify import verify_model
+from actors.inference.checkpoints.manifest import read_manifest, verify_files
+from actors.inference.checkpoints.stamp import stamp_is_current
+from actors.inference.mlx import convert as convert_module
+from actors.inference.mlx.convert import Options, convert
+from actors.inference.mlx.load import load_checkpoint
+from actors.inference.mlx.verify import verify_model
 from tests.inference.golden.phi3_shapes import SHAPES, prompts
 from tests.inference.models.small_checkpoints import rewrite_tensors, write_small
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from actors.inference.models.errors import (
+from actors.inference.checkpoints.errors import (
     CanaryDrifted,
     CanaryFailed,
     DegenerateTensors,
@@ -16,13 +16,13 @@ from actors.inference.models.errors import (
     ModelFileCorrupt,
     ModelFileTruncated,
 )
-from actors.inference.models.manifest import MANIFEST_NAME, read_manifest, write_manifest
-from actors.inference.models.provenance import examine_files
-from actors.inference.models.stamp import STAMP_NAME, failed_check, stamp_is_current, write_failure, write_stamp
-from actors.inference.models.verify import verify_model
+from actors.inference.checkpoints.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from actors.inference.checkpoints.provenance import examine_files
+from actors.inference.checkpoints.stamp import STAMP_NAME, failed_check, stamp_is_current, write_failure, write_stamp
+from actors.inference.mlx.verify import verify_model
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.mlx_stepper import MlxStepper
-from actors.inference.worker.start import load_stepper
+from actors.inference.worker.startup import load_stepper
 from tests.inference.models.small_checkpoints import rewrite_tensors, write_small, write_tokenizer
 
 QKV = "model.layers.0.self_attn.qkv_proj.weight"

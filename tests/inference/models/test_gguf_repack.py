@@ -10,9 +10,9 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from actors.inference.models.errors import ModelSourceMismatch
-from actors.inference.models.gguf_repack import repack_gguf, undo_rotary_interleaving
-from actors.inference.models.load import LoadedModel, load_checkpoint
+from actors.inference.checkpoints.errors import ModelSourceMismatch
+from actors.inference.mlx.gguf_repack import repack_gguf, undo_rotary_interleaving
+from actors.inference.mlx.load import LoadedModel, load_checkpoint
 
 Array = numpy.ndarray[Any, numpy.dtype[numpy.float32]]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from actors.inference.models.errors import ModelError, ModelFileCorrupt, UnsupportedModel
-from actors.inference.models.inventory import inventory
-from actors.inference.models.load import load_checkpoint
-from actors.inference.models.loaded_size import loaded_bytes
-from actors.inference.models.manifest import read_manifest, verify_safetensors_size
-from actors.inference.models.reading import MAXIMUM_HEADER_BYTES, read_checkpoint_json
-from actors.inference.models.stop_tokens import stop_token_ids
+from actors.inference.checkpoints.errors import ModelError, ModelFileCorrupt, UnsupportedModel
+from actors.inference.checkpoints.inventory import inventory
+from actors.inference.checkpoints.loaded_size import loaded_bytes
+from actors.inference.checkpoints.manifest import read_manifest, verify_safetensors_size
+from actors.inference.checkpoints.reading import MAXIMUM_HEADER_BYTES, read_checkpoint_json
+from actors.inference.checkpoints.stop_tokens import stop_token_ids
+from actors.inference.mlx.load import load_checkpoint
 from tests.inference.models.small_checkpoints import write_small
 
 
@@ -200,7 +200,7 @@ def test_tk23_a_folder_that_cannot_be_described_is_listed_as_unreadable(
             raise PermissionError(13, "Permission denied")
         return 1
 
-    monkeypatch.setattr("actors.inference.models.inventory.folder_bytes", fail)
+    monkeypatch.setattr("actors.inference.checkpoints.inventory.folder_bytes", fail)
     entries = {one.name: one for one in inventory(tmp_path, good) if one.is_present}
     assert entries["evil"].provenance == "unreadable (PermissionError)"
     assert entries["good"].size_bytes == 1

@@ -12,8 +12,8 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
 
-from actors.inference.models import hub as hub_module
-from actors.inference.models.errors import (
+from actors.inference.checkpoints import hub as hub_module
+from actors.inference.checkpoints.errors import (
     HubCommitDiffers,
     HubDownloadBroken,
     HubFileCorrupt,
@@ -24,9 +24,9 @@ from actors.inference.models.errors import (
     ModelDiskFull,
     PickleRefused,
 )
-from actors.inference.models.hub import pull
-from actors.inference.models.manifest import read_manifest, verify_files
-from actors.inference.models.stamp import stamp_is_current
+from actors.inference.checkpoints.hub import pull
+from actors.inference.checkpoints.manifest import read_manifest, verify_files
+from actors.inference.checkpoints.stamp import stamp_is_current
 from tests.inference.models.local_hub import Hub, serving
 from tests.inference.models.small_checkpoints import write_small
 

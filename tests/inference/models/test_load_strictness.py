@@ -8,9 +8,7 @@ import mlx.core as mx
 import numpy
 import pytest
 
-from actors.inference.models import load as load_module
-from actors.inference.models.convert import Options, convert
-from actors.inference.models.errors import (
+from actors.inference.checkpoints.errors import (
     CheckpointMismatch,
     ModelFileCorrupt,
     ModelFileMissing,
@@ -18,10 +16,12 @@ from actors.inference.models.errors import (
     ModelTooLarge,
     UnsupportedModel,
 )
-from actors.inference.models.load import load_checkpoint
-from actors.inference.models.loaded_size import loaded_bytes
-from actors.inference.models.manifest import MANIFEST_NAME, verify_files, write_manifest
-from actors.inference.models.proof import degenerate_tensors
+from actors.inference.checkpoints.loaded_size import loaded_bytes
+from actors.inference.checkpoints.manifest import MANIFEST_NAME, verify_files, write_manifest
+from actors.inference.mlx import load as load_module
+from actors.inference.mlx.convert import Options, convert
+from actors.inference.mlx.load import load_checkpoint
+from actors.inference.mlx.proof import degenerate_tensors
 from tests.inference.models.small_checkpoints import rewrite_tensors, write_small
 
 MakeCheckpoint = Callable[..., Path]

@@ -12,13 +12,13 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import BatchKVCache
 from tokenizers import Tokenizer
 
-from actors.inference.models.canary import (
+from actors.inference.kernels.jit_cache import use_compiled
+from actors.inference.mlx.canary import (
     CANARY_CEILING_NATS,
     canary_negative_log_likelihood,
     canary_token_ids,
 )
-from actors.inference.models.compiled.choice import use_compiled
-from actors.inference.models.load import LoadedModel, load_checkpoint
+from actors.inference.mlx.load import LoadedModel, load_checkpoint
 
 pytestmark = pytest.mark.mlx_real_inference
 

@@ -11,10 +11,10 @@ import pytest
 from mlx_lm.models.cache import BatchKVCache, KVCache
 from numpy.typing import NDArray
 
-from actors.inference.models.errors import UnsupportedModel
-from actors.inference.models.load import LoadedModel, load_checkpoint, serve_long_context
-from actors.inference.models.phi3_config import Phi3Arguments
-from actors.inference.models.rotation import LongContextSwitch
+from actors.inference.checkpoints.errors import UnsupportedModel
+from actors.inference.checkpoints.phi3_config import Phi3Arguments
+from actors.inference.mlx.load import LoadedModel, load_checkpoint, serve_long_context
+from actors.inference.mlx.rope import LongContextSwitch
 from tests.inference.golden.phi3_shapes import (
     NEW_TOKENS,
     SHAPES,

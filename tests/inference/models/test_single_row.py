@@ -10,8 +10,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.phi3 import Model as Phi3
 from mlx_lm.models.phi3 import ModelArgs
 
-from actors.inference.models import single_row
-from actors.inference.models.load import load_checkpoint
+from actors.inference.mlx import single_row
+from actors.inference.mlx.load import load_checkpoint
 
 
 def _multiply_in_numpy(*arguments: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from actors.inference.sampling import Sampling
 from actors.inference.worker.blas import BlasReport
-from actors.inference.worker.start import load_stepper
+from actors.inference.worker.startup import load_stepper
 from actors.inference.worker.stepper import Row
 from tests.inference.golden.phi3_shapes import NEW_TOKENS, SHAPES, TRAINED_LENGTH, prompts
 from tests.inference.models.small_checkpoints import write_small

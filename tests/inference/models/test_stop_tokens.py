@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.inference.models.stop_tokens import stop_token_ids
+from actors.inference.checkpoints.stop_tokens import stop_token_ids
 
 PHI3_SPECIALS = {
     "<|endoftext|>": 32000,

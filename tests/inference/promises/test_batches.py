@@ -7,10 +7,10 @@ import gc
 import mlx.core as mx
 import pytest
 
-from actors.inference.models.load import LoadedModel
-from actors.inference.worker.burst import LONGEST_PAUSE_SECONDS
+from actors.inference.mlx.load import LoadedModel
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.prefill_budget import PrefillBudget
+from actors.inference.worker.prefill_first import LONGEST_PAUSE_SECONDS
 from tests.inference.tiny_model import Answers, copy_of, make_row, make_stepper, prompt, run, solo
 
 pytestmark = pytest.mark.mlx_real_inference

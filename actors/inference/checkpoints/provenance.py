@@ -1,0 +1,183 @@
+"""What vouches for a checkpoint: its files against its manifest, and whether anyone vouches for the manifest. No MLX.
+
+A manifest is *verified* when its hashes are those of a source that we trust: the hub's listing, the hash of the embedded
+model in this code, or a person who said `leanvibe model verify NAME --accept`. A folder without a manifest, or with one
+made from files that nobody vouched for, is *unverified*: it is served, and never reported as having pretrained weights.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from actors.inference.checkpoints.catalogue import EMBEDDED_MODEL_NAME, short_names
+from actors.inference.checkpoints.errors import ModelFileCorrupt
+from actors.inference.checkpoints.fetch import GGUF_SHA256
+from actors.inference.checkpoints.manifest import MANIFEST_NAME, read_manifest, verify_files
+from actors.inference.checkpoints.shipped_canaries import shipped_canaries
+from actors.inference.checkpoints.stamp import failed_check, stamp_is_current
+
+Provenance = Literal["verified", "unverified"]
+
+RECORD_VALUES = "`leanvibe model verify` records what it measures, so that later changes show"
+NO_SHIPPED_VALUES = (
+    "it can be used as it is; values that are to ship are made in a checkout with `leanvibe model measure`"
+)
+"""Said with the value: whoever has an installation has nothing to do about it, and is not warned."""
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    """`files`, `source`, `coverage`, `tensors`, `canary_short`, `canary_long`, or `canary_long_context`: the short text as the
+    setting `long_context` has it read."""
+    passed: bool
+    """Whether it is as it should be."""
+    detail: str
+    """What was found, in words."""
+    action: str = ""
+    """What a person can do about it; empty where there is nothing to do."""
+
+
+@attrs.frozen(kw_only=True)
+class ExpectedCanaries:
+    """What the canary texts have to measure, and what that proves."""
+
+    short: float | None = None
+    """Nats per token of the short text; None where it is not known."""
+    long: float | None = None
+    """The same for the long text."""
+    basis: str = ""
+    """Who says so, and what that proves."""
+    lack: str = "no recorded value to compare with"
+    """What to say of a value that is not known."""
+    action: str = ""
+    """What a person can do for a better proof; empty where there is nothing."""
+
+
+NOTHING_EXPECTED = ExpectedCanaries(lack="recorded now, so that later changes show")
+"""Where values are measured to be recorded."""
+
+
+@attrs.frozen(kw_only=True)
+class FileFindings:
+    """What is known of a checkpoint before anything of it is loaded."""
+
+    provenance: Provenance
+    """Whether someone vouches for the content."""
+    checks: tuple[Check, ...]
+    """What was looked at."""
+    expected: ExpectedCanaries
+    """Values that the canary texts must have."""
+    has_manifest: bool
+    """Whether there is a manifest, whoever vouches for it."""
+    is_stamped: bool
+    """Whether the hashes were found right before and nothing was written since."""
+    failed: str | None
+    """The check that it failed when it was last verified; None where there is none."""
+
+
+def examine_files(folder: Path, name: str) -> FileFindings:
+    """Check the files of a checkpoint; hashes only where size and time of change do not say that it was done before.
+
+    `name` is what the person calls the model, for the advice. Raises `ModelFileMissing`, `ModelFileTruncated` or
+    `ModelFileCorrupt` for the first file that is not as its manifest says.
+    """
+    failed = failed_check(folder)
+    if not (folder / MANIFEST_NAME).exists():
+        checks = (
+            Check(name="files", passed=True, detail="there is no manifest to hold them against"),
+            source_check(name, "unverified", "nothing says what the files should be"),
+        )
+        return FileFindings(
+            provenance="unverified", checks=checks, expected=expected_canaries(folder, {}), has_manifest=False,
+            is_stamped=False, failed=failed,
+        )  # fmt: skip
+    is_stamped = failed is None and stamp_is_current(folder)
+    verify_files(folder, with_hashes=not is_stamped)
+    manifest = read_manifest(folder)
+    provenance = provenance_of(manifest)
+    how = "hashed before and unchanged since" if is_stamped else "hashed now"
+    count = len(manifest["files"])
+    checks = (
+        Check(name="files", passed=True, detail=f"{count} files are those of the manifest ({how})"),
+        source_check(name, provenance, describe_source(manifest)),
+    )
+    return FileFindings(
+        provenance=provenance, checks=checks, expected=expected_canaries(folder, manifest), has_manifest=True,
+        is_stamped=is_stamped, failed=failed,
+    )  # fmt: skip
+
+
+def provenance_of(manifest: Mapping[str, Any]) -> Provenance:
+    """Whether someone vouches for the hashes of a manifest."""
+    said = manifest.get("provenance")
+    if said is None and manifest.get("name") == EMBEDDED_MODEL_NAME:
+        # Manifests of the embedded model are older than the word.
+        return "verified" if _source_of(manifest).get("sha256") == GGUF_SHA256 else "unverified"
+    return "verified" if said == "verified" else "unverified"
+
+
+def expected_canaries(folder: Path, manifest: Mapping[str, Any]) -> ExpectedCanaries:
+    """The values that ship for the model that a manifest names, at its commit; else those of the manifest.
+
+    Raises `ModelFileCorrupt` for a value that is no number.
+    """
+    name, revision = manifest.get("name"), _source_of(manifest).get("revision")
+    shipped = shipped_canaries().get(name) if isinstance(name, str) else None
+    if shipped is not None and shipped.revision in (None, revision):
+        return ExpectedCanaries(
+            short=shipped.canaries.short, long=shipped.canaries.long, basis="shipped with this version"
+        )
+    values = [manifest.get("canary_nats_per_token"), manifest.get("long_canary_nats_per_token")]
+    if not all(value is None or isinstance(value, int | float) for value in values):
+        raise ModelFileCorrupt(path=folder / MANIFEST_NAME, reason="has a canary value that is not a number")
+    measured = manifest.get("canary_measured")
+    when = f" on {measured}" if isinstance(measured, str) else ""
+    expected = ExpectedCanaries(
+        short=values[0], long=values[1], basis=f"recorded{when}, so that changes since then show",
+        action=RECORD_VALUES if manifest and values[0] is None else "",
+    )  # fmt: skip
+    if shipped is not None:
+        return _without_shipped(expected, f"the values of this version are for commit {str(shipped.revision)[:12]}")
+    if name in short_names().values():
+        why = "this version ships none for this model, so the hashes of its source are what proves it"
+        return _without_shipped(expected, why)
+    return expected
+
+
+def _without_shipped(expected: ExpectedCanaries, why: str) -> ExpectedCanaries:
+    said = f"{why}; {NO_SHIPPED_VALUES}"
+    return attrs.evolve(expected, basis=f"{expected.basis}; {said}", lack=f"{expected.lack}; {said}")
+
+
+def describe_source(manifest: Mapping[str, Any]) -> str:
+    """Where a checkpoint comes from, in a few words."""
+    source = _source_of(manifest)
+    where = source.get("hub_id") or source.get("requirement") or source.get("path") or "an unknown source"
+    revision = source.get("revision")
+    text = f"from {where}" + (f" at {str(revision)[:12]}" if revision else "")
+    if "accepted" in manifest:
+        text += f", accepted by hand on {manifest['accepted']}"
+    return text
+
+
+def source_check(name: str, provenance: Provenance, detail: str) -> Check:
+    """The check that someone vouches for the content, with the advice for where nobody does."""
+    if provenance == "verified":
+        return Check(name="source", passed=True, detail=detail)
+    action = (
+        f"if you trust these files, record them as they are with `leanvibe model verify {name} --accept`; "
+        "until then the model is served as unverified"
+    )
+    return Check(
+        name="source", passed=False, detail=f"{detail}; the content has no reference to compare with", action=action
+    )
+
+
+def _source_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    source = manifest.get("source")
+    return source if isinstance(source, Mapping) else {}

@@ -1,0 +1,55 @@
+"""Everything that the inference actor takes: from other rooms, from its engines, and from its own timers."""
+
+from __future__ import annotations
+
+from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineOutput, EngineReady
+from actors.inference.messages import (
+    CancelGeneration,
+    Complete,
+    DescribeEngine,
+    DescribeGeneration,
+    DetachStreams,
+    IsGenerating,
+    ListModels,
+    LoadModel,
+    MeasurePrompt,
+    ReportProgress,
+    StartGeneration,
+    SubscribeStream,
+    UnloadModel,
+    UnsubscribeStream,
+)
+from actors.inference.settings import DeadlinePassed, IdleCheck
+from actors.inference.stream_broker import DetachExpired
+
+__all__ = ["InferenceMessage", "StreamMessage"]
+
+StreamMessage = (
+    SubscribeStream
+    | UnsubscribeStream
+    | DetachStreams
+    | DetachExpired
+    | IsGenerating
+    | DescribeGeneration
+    | ReportProgress
+)
+"""What is about a stream that is there already."""
+
+
+InferenceMessage = (
+    StartGeneration
+    | CancelGeneration
+    | Complete
+    | MeasurePrompt
+    | StreamMessage
+    | DescribeEngine
+    | ListModels
+    | LoadModel
+    | UnloadModel
+    | IdleCheck
+    | EngineLoading
+    | EngineReady
+    | EngineOutput
+    | EngineIdle
+    | DeadlinePassed
+)

@@ -1,0 +1,88 @@
+"""LoRA and DoRA adapters, by mlx-lm's own loader, put onto a model that was loaded from its checkpoint.
+
+An adapter is a folder of its own with `adapter_config.json` and `adapters.safetensors`, as `mlx_lm.lora` writes it, and has
+a manifest of its own: hashes, the base that it belongs to, and what the canary texts measure with it. Float32 weights
+take it in at once, so that serving costs no more than without; quantized ones keep it beside them, since taking it in
+would round it away.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.tuner.utils import load_adapters
+
+from actors.inference.checkpoints.errors import (
+    CheckpointMismatch,
+    ModelFileCorrupt,
+    ModelFileMissing,
+    UnsupportedModel,
+)
+from actors.inference.checkpoints.manifest import verify_safetensors_size
+from actors.inference.checkpoints.reading import read_checkpoint_json
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapters.safetensors"
+
+_KINDS = ("lora", "dora")
+_PARTS = ("lora_a", "lora_b", "m")
+
+
+def apply_adapter(model: Any, folder: Path) -> None:
+    """Put the adapter in `folder` onto `model`, which then belongs to both.
+
+    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `UnsupportedModel` for an adapter of another kind,
+    or `CheckpointMismatch` with its tensors that the model has no place for and the places that it has no tensors for.
+    """
+    _check_config(folder)
+    path = folder / WEIGHTS_NAME
+    if not path.is_file():
+        raise ModelFileMissing(path=path)
+    verify_safetensors_size(path)
+    try:
+        load_adapters(model, str(folder))
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        # Its message lists the tensors, one a line.
+        lines = tuple(line.strip() for line in str(error).splitlines()[1:]) or (str(error),)
+        raise CheckpointMismatch(folder=folder, unexpected=lines) from error
+    given = set(mx.load(str(path)))
+    wanted = {name for name, _array in tree_flatten(model.parameters()) if name.rpartition(".")[2] in _PARTS}
+    if wanted - given:
+        # mlx-lm leaves those at their random start, whose effect is zero, and says nothing.
+        raise CheckpointMismatch(folder=folder, missing=tuple(sorted(wanted - given)))
+    _take_in_where_exact(model)
+    model.eval()
+    mx.eval(model.parameters())
+
+
+def _check_config(folder: Path) -> None:
+    path = folder / CONFIG_NAME
+    config = read_checkpoint_json(path)
+    if "peft_type" in config:
+        reason = "it is an adapter of the PEFT library, and only those that mlx_lm.lora has trained can be loaded"
+        raise UnsupportedModel(folder=folder, reason=reason)
+    kind = config.get("fine_tune_type", "lora")
+    if kind not in _KINDS:
+        raise UnsupportedModel(folder=folder, reason=f"fine_tune_type is {kind!r}, not one of {', '.join(_KINDS)}")
+    for key in ("num_layers", "lora_parameters"):
+        if key not in config:
+            raise ModelFileCorrupt(path=path, reason=f"has no {key}")
+
+
+def _take_in_where_exact(model: Any) -> None:
+    fused = [
+        (name, module.fuse())
+        for name, module in model.named_modules()
+        if hasattr(module, "fuse") and _base_type(module) == mx.float32
+    ]
+    if fused:
+        model.update_modules(tree_unflatten(fused))
+
+
+def _base_type(module: Any) -> Any:
+    base = getattr(module, "linear", None) or getattr(module, "embedding", None)
+    if base is None or isinstance(base, nn.QuantizedLinear | nn.QuantizedEmbedding):
+        return None
+    return base.weight.dtype

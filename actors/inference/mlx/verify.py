@@ -1,0 +1,180 @@
+"""Look at everything that can be wrong with a checkpoint, and record what a person accepts."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from actors.inference.checkpoints.catalogue import Canaries
+from actors.inference.checkpoints.errors import (
+    RENEW,
+    CanaryDrifted,
+    CanaryFailed,
+    CheckpointMismatch,
+    DegenerateTensors,
+    ModelError,
+    ModelTooLarge,
+)
+from actors.inference.checkpoints.manifest import (
+    MANIFEST_NAME,
+    file_problems,
+    fraction_hashed,
+    listed_bytes,
+    read_manifest,
+    write_manifest,
+)
+from actors.inference.checkpoints.provenance import (
+    NOTHING_EXPECTED,
+    Check,
+    ExpectedCanaries,
+    Provenance,
+    describe_source,
+    examine_files,
+    expected_canaries,
+    provenance_of,
+    source_check,
+)
+from actors.inference.checkpoints.stamp import clear_failure, write_failure, write_stamp
+from actors.inference.mlx.load import available_device, load_checkpoint
+from actors.inference.mlx.proof import prove
+
+Progress = Callable[[str, float], None]
+"""Called with the stage and the fraction of the whole, 0 to 1, never falling."""
+
+# Shares of the whole at which the stages end, about as the time goes.
+_HASHED, _LOADED = 0.15, 0.3
+
+_CHECK_OF_ERROR: tuple[tuple[type[ModelError], str], ...] = (
+    (CheckpointMismatch, "coverage"),
+    (DegenerateTensors, "tensors"),
+    (CanaryFailed, "canary_short"),
+)
+
+
+@attrs.frozen(kw_only=True)
+class Verification:
+    """What came out."""
+
+    name: str
+    """What the person called the model."""
+    folder: Path
+    """Where it lies."""
+    provenance: Provenance
+    """Whether someone vouches for the content, after `accept` if that was asked for."""
+    checks: tuple[Check, ...]
+    """Everything that was looked at."""
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it can be served at all: nothing failed but, perhaps, that nobody vouches for it."""
+        return all(check.passed for check in self.checks if check.name != "source")
+
+
+def verify_model(
+    folder: Path,
+    name: str,
+    *,
+    accept: bool,
+    adapter: Path | None = None,
+    progress: Progress = lambda _stage, _fraction: None,
+) -> Verification:
+    """Hash every file, load the model, measure both canary texts.
+
+    With `adapter` it is the adapter's folder that is looked at and recorded, on the model in `folder`, which has to be fit
+    itself.
+
+    With `accept` a checkpoint that passes and that nobody vouches for is recorded as it is: manifest, hashes, values. A
+    passing checkpoint whose manifest has no values gets them. A failing one loses its stamp, is noted as failed for `leanvibe model list`, and is never recorded. Takes
+    some seconds for the embedded model, minutes for a large one on a CPU. Raises `ModelFileMissing` or
+    `ModelFileCorrupt` where the manifest itself cannot be read, and `ModelTooLarge`; all else is in the result.
+    """
+    base = folder
+    unlisted: dict[str, Any] = {"name": name, "source": {"path": folder.name}}
+    if adapter is not None:
+        examine_files(base, name)
+        folder = adapter
+        unlisted = {"name": adapter.name, "source": {"path": adapter.name}, "base": name}
+    has_manifest = (folder / MANIFEST_NAME).exists()
+    manifest = read_manifest(folder) if has_manifest else unlisted
+    provenance = provenance_of(manifest) if has_manifest else "unverified"
+    checks = _file_checks(folder, manifest, progress) if has_manifest else [_no_manifest()]
+    expected = expected_canaries(folder, manifest)
+    records_values = (has_manifest or accept) and expected.long is None
+    if records_values:
+        lack = expected.lack.replace(ExpectedCanaries().lack, NOTHING_EXPECTED.lack)
+        expected = attrs.evolve(expected, lack=lack, action="")
+    measured = None
+    if all(check.passed for check in checks):
+        try:
+            progress("load", _HASHED)
+            loaded = load_checkpoint(base, available_device(), adapter=adapter)
+            progress("verify", _LOADED)
+            proof = prove(
+                loaded, base, expected, is_known=False, with_long=True,
+                progress=lambda part: progress("verify", _LOADED + (1 - _LOADED) * part),
+            )  # fmt: skip
+        except ModelTooLarge:
+            # Says nothing of the checkpoint.
+            raise
+        except ModelError as error:
+            checks.append(Check(name=_check_name(error), passed=False, detail=str(error), action=RENEW))
+        else:
+            checks.extend(proof.checks)
+            measured = proof.canaries
+    if measured is None:
+        write_failure(folder, next(check.name for check in checks if not check.passed))
+    else:
+        clear_failure(folder)
+        if provenance == "unverified" and accept:
+            provenance = "verified"
+            now = datetime.datetime.now(tz=datetime.UTC)
+            _record(folder, {**manifest, "provenance": "verified", "accepted": now.date().isoformat()}, measured)
+        elif records_values:
+            _record(folder, manifest, measured)
+        if (folder / MANIFEST_NAME).exists():
+            write_stamp(folder)
+    manifest = read_manifest(folder) if (folder / MANIFEST_NAME).exists() else manifest
+    source = source_check(name, provenance, describe_source(manifest))
+    # What failed cannot be accepted, and is not served.
+    checks.append(attrs.evolve(source, action="") if measured is None else source)
+    # Whoever vouches for the manifest does not vouch for files that are not as it says.
+    vouched: Provenance = "unverified" if measured is None else provenance
+    return Verification(name=name, folder=folder, provenance=vouched, checks=tuple(checks))
+
+
+def _file_checks(folder: Path, manifest: dict[str, Any], progress: Progress) -> list[Check]:
+    count = fraction_hashed(listed_bytes(manifest), lambda part: progress("hash", _HASHED * part))
+    problems = [
+        Check(name="files", passed=False, detail=str(problem), action=RENEW)
+        for problem in file_problems(folder, with_hashes=True, hashed=count)
+    ]
+    number = len(manifest["files"])
+    return problems or [
+        Check(name="files", passed=True, detail=f"{number} files are those of the manifest (hashed now)")
+    ]
+
+
+def _no_manifest() -> Check:
+    return Check(name="files", passed=True, detail="there is no manifest to hold them against")
+
+
+def _check_name(error: ModelError) -> str:
+    if isinstance(error, CanaryDrifted):
+        return f"canary_{error.text}"
+    return next((name for kind, name in _CHECK_OF_ERROR if isinstance(error, kind)), "files")
+
+
+def _record(folder: Path, manifest: dict[str, Any], measured: Canaries) -> None:
+    kept = {key: value for key, value in manifest.items() if key not in ("files", "format")}
+    write_manifest(folder, {**kept, **canary_fields(measured)})
+
+
+def canary_fields(measured: Canaries) -> dict[str, float | str | None]:
+    """The values as a manifest holds them."""
+    return {
+        "canary_nats_per_token": None if measured.short is None else round(measured.short, 4),
+        "long_canary_nats_per_token": None if measured.long is None else round(measured.long, 4),
+        "canary_measured": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+    }

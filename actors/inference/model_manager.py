@@ -1,0 +1,490 @@
+"""Which model is in use, and the way from one to the next: load beside, switch, drain, end.
+
+A worker serves one model for its whole life, so a change is a second engine. What was accepted for a model is answered by
+that model: its engine is ended only when it has nothing left to do, and nothing here ever cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+import structlog
+import trio
+
+from actors.inference.calibration import Calibration
+from actors.inference.checkpoints.errors import ModelError, ModelNotFound
+from actors.inference.engine_messages import Attach
+from actors.inference.engine_registry import EngineSnapshot, ReadEngines, StoreEngines
+from actors.inference.memory_fit import available_memory_bytes, fits_alone, fits_beside
+from actors.inference.messages import (
+    GenerationRefused,
+    LoadModel,
+    ModelChanged,
+    ModelRefused,
+    ResumeFrom,
+    StartGeneration,
+    UnloadModel,
+)
+from actors.inference.model_registry import ModelRegistry, ServableModel
+from actors.inference.sandbox_messages import OpenText, SetOpenTexts
+from actors.inference.scheduler import Scheduler
+from actors.inference.text.sandboxed_text import SandboxedText
+from actors.inference.text.text_model import TextModel
+from protocol.errors import ErrorCode
+from runtime import Actor, ActorRef, Backoff, DynamicRef, Restart, RuntimeFault
+
+__all__ = ["ModelManager"]
+
+_log = structlog.get_logger("models")
+
+RESUME_GRACE_SECONDS = 5.0
+"""After the inference actor was lost, followers come back for answers of a model that is no longer in use."""
+START_AGAIN_SECONDS = 5.0
+SETTLE_SECONDS = 400.0
+"""Longer than the engine's own deadlines, so that its reason is the one told."""
+BUSY_MS = 2000
+OPEN_TEXT_SECONDS = 150.0
+"""Longer than the sandbox's own deadlines, so that its reason is the one told."""
+ENGINE_BACKOFF = Backoff(base_seconds=0.25, maximum_seconds=10.0)
+
+MakeScheduler = Callable[[ServableModel, TextModel, ActorRef[Any]], Scheduler]
+
+
+class ModelManager:
+    """Part of the inference actor, whose task and child tasks are the only ones that call it."""
+
+    def __init__(
+        self,
+        *,
+        model_registry: ModelRegistry,
+        engines: DynamicRef,
+        engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
+        engine_registry: ActorRef[Any],
+        new_scheduler: MakeScheduler,
+        move: Callable[[Scheduler, Scheduler], Awaitable[None]],
+        context: Callable[[], Any],
+        memory_bound_bytes: int,
+        sandbox: ActorRef[Any] | None = None,
+    ) -> None:
+        """``move`` lets what waits at one scheduler wait at another, whose model has another text side."""
+        self._model_registry = model_registry
+        self._engines = engines
+        self._engine_for = engine_for
+        self._engine_registry = engine_registry
+        self._new_scheduler = new_scheduler
+        self._move = move
+        self._context = context
+        self._memory_bound_bytes = memory_bound_bytes
+        self._sandbox = sandbox
+        self._current: Scheduler | None = None
+        self._in_use: ServableModel | None = None
+        self._candidate: Scheduler | None = None
+        self._retiring: dict[str, Scheduler] = {}
+        self._change: str | None = None
+        self._problems: dict[str, str] = {}
+        self._engines_started = 0
+        self._backend = "cpu"
+        self._changed = trio.Event()
+
+    @property
+    def current(self) -> Scheduler:
+        """Where new requests go."""
+        assert self._current is not None, "made in `started`"
+        return self._current
+
+    @property
+    def all(self) -> list[Scheduler]:
+        """Every scheduler that may hold generations or become the current one."""
+        candidate = [] if self._candidate in (None, self._current) else [self._candidate]
+        return [one for one in (self._current, *candidate, *self._retiring.values()) if one is not None]
+
+    @property
+    def in_use(self) -> ServableModel:
+        """The model that serves until a change is complete."""
+        return self.current.model if self._in_use is None else self._in_use
+
+    @property
+    def candidate(self) -> Scheduler | None:
+        """The model that is being loaded to take over."""
+        return self._candidate
+
+    @property
+    def retiring(self) -> Collection[Scheduler]:
+        """Engines that are ended once they have nothing left to do."""
+        return self._retiring.values()
+
+    def problem_of(self, name: str) -> str | None:
+        """Why the last load of a model came to nothing."""
+        return self._problems.get(name)
+
+    def by_engine(self, path: str) -> Scheduler | None:
+        """The scheduler of an engine; None for one that has been ended."""
+        return next((one for one in self.all if one.engine.path == path), None)
+
+    def scheduler_for(self, resume: ResumeFrom | None) -> Scheduler:
+        """New requests go to the model in use; a resumed one goes on where its tokens mean something.
+
+        Raises `ModelRefused` when the model that began it is no longer loaded.
+        """
+        if resume is None or not resume.token_ids or resume.model is None:
+            return self.current
+        for one in self.all:
+            if one.model.name == resume.model and not one.is_ending and one is not self._candidate:
+                return one
+        if self.current.model.name == resume.model:
+            return self.current
+        raise ModelRefused(
+            ErrorCode.MODEL_UNAVAILABLE, f"the model {resume.model}, which began this answer, is no longer loaded"
+        )
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def started(self) -> None:
+        """Start the first model's engine, or take over those that are there already."""
+        engine_snapshot: EngineSnapshot = await self._engine_registry.ask(ReadEngines(), timeout=5)
+        self._engines_started = engine_snapshot.engines_started
+        if engine_snapshot.in_use is None:
+            model = await trio.to_thread.run_sync(self._model_registry.start)
+            self._in_use = model
+            self._current = self._new(model, await self._text(model))
+            self._wake(self._current)
+            return
+        self._in_use = engine_snapshot.in_use
+        for name, model in engine_snapshot.engines.items():
+            scheduler = self._new(model, await self._text(model), name)
+            if name == engine_snapshot.serving:
+                self._current = scheduler
+            elif self._engines.has_child(name):
+                self._retire(scheduler, grace_seconds=RESUME_GRACE_SECONDS)
+            self._attach(scheduler)
+        if self._current is None:
+            self._current = self._new(engine_snapshot.in_use, await self._text(engine_snapshot.in_use))
+        self.note()
+
+    def _attach(self, scheduler: Scheduler) -> None:
+        if not self._engines.has_child(scheduler.name):
+            if scheduler is self._current:
+                self._wake(scheduler)
+            return
+        # Where it is being started again it says so itself, as soon as it is there.
+        scheduler.state, scheduler.stage = "loading", "starting"
+        if scheduler.engine.is_running:
+            self._context().monitor(scheduler.engine)
+            scheduler.engine.tell_nowait(Attach())
+
+    def note(self) -> None:
+        """Let the roster know, and whoever waits here look again."""
+        is_settled = self.current.model == self._in_use
+        is_serving = self.current.state != "unloaded" and is_settled
+        engines = {one.name: one.model for one in self.all if one.state != "unloaded"}
+        engine_snapshot = EngineSnapshot(
+            in_use=self._in_use,
+            serving=self.current.name if is_serving else None,
+            engines=engines,
+            engines_started=self._engines_started,
+        )
+        if self._engine_registry.is_running:
+            self._engine_registry.tell_nowait(StoreEngines(engine_snapshot))
+        if self._sandbox is not None and self._sandbox.is_running:
+            candidates = () if self._candidate is None else (self._candidate.model,)
+            models = (*engines.values(), *candidates, self.in_use)
+            folders = frozenset(one.folder for one in models if one.folder is not None)
+            self._sandbox.tell_nowait(SetOpenTexts(folders))
+        self.wake_waiters()
+
+    def wake_waiters(self) -> None:
+        """Something changed that a change of models may wait for."""
+        backend = self.current.report.get("backend")
+        self._backend = backend or self._backend
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # --- what inference asks for ------------------------------------------------------------------
+
+    def need(self, scheduler: Scheduler) -> None:
+        """A generation waits there: load its model if that was unloaded."""
+        if scheduler is self.current and scheduler.state == "unloaded":
+            self._wake(scheduler)
+
+    def unload_idle(self) -> None:
+        """Nothing has run for long enough: end the engine of the model in use."""
+        if self.current.state == "ready" and self._change is None and not self._retiring:
+            _log.info("idle model unloaded", model=self.current.model.name)
+            self._unload_current()
+
+    async def load(self, name: str) -> ModelChanged:
+        """Make a model the one in use. Raises `ModelRefused`, and then what served before still does.
+
+        Must not be cancelled half-way, so it runs in a task of the actor and not of the asker.
+        """
+        self._begin(name)
+        # No `finally`: an actor that is lost must not tell the roster, as its last deed, that the candidate is no more.
+        try:
+            changed = await self._load(name)
+        except Exception as error:
+            if self._candidate not in (None, self._current):
+                await self._discard(self._candidate)
+            if isinstance(error, ModelRefused) and error.code is not ErrorCode.NOT_FOUND:
+                self._problems[self._change or name] = error.message
+            _log.warning("model not loaded", model=name, reason=str(error))
+            self._end()
+            raise
+        self._end()
+        return changed
+
+    async def unload(self, name: str) -> ModelChanged:
+        """End the engine of the model in use once it has nothing left to do. Raises `ModelRefused`."""
+        self._begin(name)
+        try:
+            model = await self._find(name)
+            if not self._is_current(model):
+                raise ModelRefused(ErrorCode.CONFLICT, f"{name} is not the model in use, that is {self.in_use.name}")
+            if self.current.state != "unloaded":
+                self._unload_current()
+            # A request that came meanwhile has it loaded again; what was asked for was done all the same.
+            await self._until(lambda: not self._retiring)
+            return ModelChanged(model=model.name, state="unloaded", worker_pid=None)
+        finally:
+            self._change = None
+
+    def change_for(self, request: LoadModel | UnloadModel, *, refuse: Callable[[], None]) -> None:
+        """Carry a change out as a task of the actor, not of the asker: one who leaves must not leave half of it behind.
+
+        ``refuse`` raises `GenerationRefused` where the server takes no more work. For the request being handled.
+        """
+        port = self._context().defer()
+        change = self.load if isinstance(request, LoadModel) else self.unload
+
+        async def carry_out() -> None:
+            try:
+                refuse()
+                port.reply(await change(request.name))
+            except GenerationRefused as refusal:
+                port.fail(refusal)
+            except Exception as error:  # noqa: BLE001  isolation border: a request's exception is its asker's answer
+                _log.exception("change of model failed", model=request.name)
+                port.fail(ModelRefused(ErrorCode.INTERNAL, f"the change failed: {type(error).__name__}"))
+
+        self._context().spawn(carry_out, name="change_model")
+
+    # --- a change ---------------------------------------------------------------------------------
+
+    def _begin(self, name: str) -> None:
+        if self._change is not None:
+            raise ModelRefused(
+                ErrorCode.CONFLICT,
+                f"another change, to {self._change}, is under way; see GET /models",
+                retry_after_ms=BUSY_MS,
+            )
+        self._change = name
+
+    def _end(self) -> None:
+        self._change = None
+        self._candidate = None
+        self.note()
+
+    async def _load(self, name: str) -> ModelChanged:
+        model = await self._find(name)
+        self._change = model.name
+        self._problems.pop(model.name, None)
+        if self._is_current(model):
+            self.need(self.current)
+            await self._until(lambda: self.current.state in ("ready", "down"))
+        else:
+            # An engine of an earlier change may still be busy with its last answers.
+            await self._until(lambda: not self._retiring)
+            candidate = self._new(model, await self._text(model))
+            candidate.fails_waiting = False
+            self._candidate = candidate
+            if await self._may_stand_beside(model):
+                await self._load_beside(candidate)
+            else:
+                await self._load_after(candidate)
+        if self.current.state == "down":
+            raise ModelRefused(ErrorCode.MODEL_UNAVAILABLE, f"{name} cannot be loaded: {self.current.stage}")
+        return ModelChanged(model=model.name, state="loaded", worker_pid=self.current.worker_pid)
+
+    async def _load_beside(self, candidate: Scheduler) -> None:
+        """The old model serves until the new one is ready."""
+        problem = await self._start_and_settle(candidate)
+        if problem is not None:
+            raise self._refusal(candidate, problem, self.in_use.name)
+        old, self._current = self.current, candidate
+        self._settle(candidate)
+        if old.state != "unloaded":
+            self._retire(old)
+
+    async def _load_after(self, candidate: Scheduler) -> None:
+        """Both do not fit: what comes from now on waits for the new one, while the old one finishes and ends."""
+        old, self._current = self.current, candidate
+        candidate.state, candidate.stage = "loading", f"waiting until {old.model.name} has finished its answers"
+        if old.state != "unloaded":
+            self._retire(old)
+        await self._until(lambda: not self._retiring)
+        problem = await self._start_and_settle(candidate)
+        if problem is None:
+            self._settle(candidate)
+            return
+        back = self._new(old.model, old.text)
+        self._current = back
+        await self._discard(candidate)
+        self._wake(back)
+        await self._move(candidate, back)
+        raise self._refusal(candidate, problem, old.model.name)
+
+    def _settle(self, candidate: Scheduler) -> None:
+        """It is the one in use from now on, and from now on treated as such."""
+        candidate.fails_waiting = True
+        self._in_use = candidate.model
+        self._candidate = None
+        self.note()
+        _log.info("model in use", model=candidate.model.name, worker_pid=candidate.worker_pid)
+
+    async def _start_and_settle(self, candidate: Scheduler) -> str | None:
+        """Start its engine and wait until its model is loaded; what went wrong, if anything did."""
+        try:
+            await self._start(candidate)
+            with trio.fail_after(SETTLE_SECONDS):
+                await self._until(lambda: candidate.was_ready or candidate.load_problem is not None)
+        except trio.TooSlowError:
+            return f"it was not ready after {SETTLE_SECONDS:g} seconds"
+        except Exception as error:  # noqa: BLE001  border: whatever keeps a process from starting is told in words
+            return f"its process could not be started: {error}"
+        return None if candidate.was_ready else candidate.load_problem
+
+    async def _discard(self, candidate: Scheduler | None) -> None:
+        assert candidate is not None
+        candidate.is_ending = True
+        await self._engines.stop_child(candidate.name)
+        self._candidate = None
+        self.note()
+
+    async def _may_stand_beside(self, model: ServableModel) -> bool:
+        """Whether it fits beside what is loaded. Raises `ModelRefused` where it would not even fit alone."""
+        loaded = [one.model for one in self.all if one.state != "unloaded" and one is not self._candidate]
+        try:
+            weights, *others = [
+                await trio.to_thread.run_sync(self._model_registry.need_bytes, one, self._backend)
+                for one in (model, *loaded)
+            ]
+        except (ModelError, OSError) as error:
+            raise self._refusal(self._candidate or self.current, str(error), self.in_use.name) from None
+        held, bound = sum(others), self._memory_bound_bytes
+        free = await trio.to_thread.run_sync(available_memory_bytes, held)
+        if not fits_alone(weights, held, bound_bytes=bound, free_bytes=free):
+            room = bound or (free or 0) + held
+            problem = f"its weights take {weights / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are there for models"
+            raise self._refusal(self._candidate or self.current, problem, self.in_use.name)
+        return fits_beside(weights, held, bound_bytes=bound, free_bytes=free)
+
+    # --- engines ----------------------------------------------------------------------------------
+
+    def _new(self, model: ServableModel, text: TextModel, name: str | None = None) -> Scheduler:
+        if name is None:
+            self._engines_started += 1
+            name = str(self._engines_started)
+        scheduler = self._new_scheduler(model, text, self._engines.child(name))
+        scheduler.state, scheduler.stage = "unloaded", None
+        return scheduler
+
+    def _wake(self, scheduler: Scheduler) -> None:
+        scheduler.state, scheduler.stage = "loading", "starting"
+        self.note()
+        self._context().spawn(self._keep_starting, scheduler)
+
+    async def _keep_starting(self, scheduler: Scheduler) -> None:
+        """Start the engine of the model in use; its supervisor takes over from there."""
+        await self._until(lambda: not self._retiring)
+        while scheduler is self._current:
+            try:
+                await self._start(scheduler)
+            except Exception as error:  # noqa: BLE001  border: a machine without memory or processes may recover
+                _log.exception("engine not started", model=scheduler.model.name)
+                scheduler.load_failed(f"failed: the worker could not be started: {error}")
+            else:
+                return
+            await trio.sleep(START_AGAIN_SECONDS)
+
+    async def _start(self, scheduler: Scheduler) -> None:
+        if self._engines.has_child(scheduler.name):
+            # An earlier incarnation started it, and the roster has forgotten it with an incarnation of its own.
+            self._attach(scheduler)
+            return
+        scheduler.state, scheduler.stage = "loading", "starting"
+        self.note()
+        await self._engines.start_child(
+            scheduler.name, self._engine_for(scheduler.model), restart=Restart.PERMANENT, backoff=ENGINE_BACKOFF
+        )
+
+    def _unload_current(self) -> None:
+        old = self.current
+        self._current = self._new(old.model, old.text)
+        self._retire(old)
+
+    def _retire(self, scheduler: Scheduler, *, grace_seconds: float = 0.0) -> None:
+        self._retiring[scheduler.name] = scheduler
+        self._context().spawn(self._end_when_empty, scheduler, grace_seconds)
+
+    async def _end_when_empty(self, scheduler: Scheduler, grace_seconds: float) -> None:
+        await trio.sleep(grace_seconds)
+        await self._until(lambda: scheduler.is_empty)
+        scheduler.is_ending = True
+        await self._engines.stop_child(scheduler.name)
+        del self._retiring[scheduler.name]
+        self.note()
+
+    # --- small things -----------------------------------------------------------------------------
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await self._changed.wait()
+
+    async def calibration_for(self, request: StartGeneration) -> dict[ServableModel, Calibration]:
+        """Of the model in use, if it has one; by its model, as another may have taken over before the answer begins."""
+        if not request.wants_calibrated:
+            return {}
+        model = self.scheduler_for(request.resume).model
+        found = await trio.to_thread.run_sync(self._model_registry.calibration, model)
+        return {} if found is None else {model: found}
+
+    async def _find(self, name: str) -> ServableModel:
+        try:
+            return await trio.to_thread.run_sync(self._model_registry.find, name)
+        except ModelNotFound:
+            raise ModelRefused(
+                ErrorCode.NOT_FOUND, f"there is no model called {name} on this machine; see GET /models", field="name"
+            ) from None
+
+    async def _text(self, model: ServableModel) -> TextModel:
+        try:
+            if self._sandbox is None or model.folder is None:
+                return await trio.to_thread.run_sync(self._model_registry.text, model)
+            report = await self._sandbox.ask(OpenText(model.folder), timeout=OPEN_TEXT_SECONDS)
+            return await trio.to_thread.run_sync(SandboxedText, model.folder, report)
+        except RuntimeFault as error:
+            raise ModelRefused(
+                ErrorCode.UNAVAILABLE, f"{model.name} cannot be loaded now: {error}", retry_after_ms=BUSY_MS
+            ) from None
+        except ModelRefused as error:
+            if self._current is None:
+                raise
+            raise self._refusal_of_text(model, error) from None
+        except (OSError, ValueError) as error:
+            if self._current is None:
+                raise
+            raise self._refusal_of_text(model, error) from None
+
+    def _refusal_of_text(self, model: ServableModel, error: Exception) -> ModelRefused:
+        return ModelRefused(
+            ErrorCode.MODEL_UNAVAILABLE, f"{model.name} cannot be loaded: {error}; {self.in_use.name} stays active"
+        )
+
+    def _refusal(self, candidate: Scheduler, problem: str, serving: str) -> ModelRefused:
+        reason = problem.removeprefix("failed: ")
+        return ModelRefused(
+            ErrorCode.MODEL_UNAVAILABLE, f"{candidate.model.name} cannot be loaded: {reason}; {serving} stays active"
+        )
+
+    def _is_current(self, model: ServableModel) -> bool:
+        return model == self.current.model

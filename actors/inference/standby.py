@@ -1,0 +1,118 @@
+"""The spare: a worker process that has imported everything and holds no model, for an engine whose worker died.
+
+Importing is most of what a new worker takes, so an engine that is given this one goes on the sooner. Nothing depends on
+it: where it is missing, late or dead, an engine starts a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from actors.inference.frames import FrameFault
+from actors.inference.standby_messages import PrepareStandby, SpareMessage, StandbyTaken, TakeStandby
+from actors.inference.worker_process import WorkerProcess
+from runtime import Actor, block
+
+__all__ = ["WarmStandby"]
+
+_log = structlog.get_logger("spare")
+
+IMPORT_SECONDS = 120.0
+"""On a busy machine; one that is not ready by then is no help."""
+AGAIN_SECONDS = 30.0
+"""After a spare died before anyone needed it: whatever killed it may be short of memory."""
+
+
+class WarmStandby(Actor[SpareMessage]):
+    """Owns at most one process, from its start until an engine takes it."""
+
+    mailbox = block(64)
+
+    def __init__(self, command: Callable[[int], list[str]]) -> None:
+        """``command`` is the command line of a process that stands by, given its end of the pipe."""
+        self._command = command
+        self._ready: WorkerProcess | None = None
+        self._given: WorkerProcess | None = None
+        self._keeping: trio.CancelScope | None = None
+        self._let_go = trio.Event()
+
+    async def handle(self, message: SpareMessage) -> WorkerProcess | None:
+        match message:
+            case PrepareStandby():
+                await self._end_unclaimed()
+                if self._keeping is None:
+                    self._keeping = self.context.spawn(self._keep)
+            case TakeStandby():
+                return await self._hand_over()
+            case StandbyTaken(worker_pid):
+                if self._given is not None and self._given.pid == worker_pid:
+                    self._given = None
+        return None
+
+    async def stopping(self) -> None:
+        """What nobody took ends with us; `_keep` ends what is kept."""
+        await self._end_unclaimed()
+
+    def snapshot(self) -> dict[str, object]:
+        """Its process."""
+        return {"standby_pid": None if self._ready is None else self._ready.pid}
+
+    async def _hand_over(self) -> WorkerProcess | None:
+        """Stop reading from it before another does."""
+        worker, self._ready = self._ready, None
+        if worker is None or self._keeping is None:
+            return None
+        self._given = worker
+        self._keeping.cancel(reason="handed over")
+        await self._let_go.wait()
+        self._keeping = None
+        return worker
+
+    async def _end_unclaimed(self) -> None:
+        """An engine that was lost while it took a process over has left it with nobody."""
+        if self._given is not None:
+            worker, self._given = self._given, None
+            await worker.end()
+
+    async def _keep(self) -> None:
+        """Have one process ready until it is handed over."""
+        self._let_go = trio.Event()
+        try:
+            while True:
+                try:
+                    await self._keep_one()
+                except (OSError, FrameFault, trio.TooSlowError) as error:
+                    _log.warning("no spare worker", error=repr(error))
+                    self.context.note_problem(f"no spare worker: {error}")
+                await trio.sleep(AGAIN_SECONDS)
+        finally:
+            self._let_go.set()
+
+    async def _keep_one(self) -> None:
+        worker = await WorkerProcess.start(self._command)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(worker.drain_output)
+                with trio.fail_after(IMPORT_SECONDS):
+                    await _until_ready(worker)
+                self._ready = worker
+                self.context.note_problem(None)
+                _log.info("spare worker ready", worker_pid=worker.pid)
+                status = await worker.process.wait()
+                self._ready = None
+                _log.warning("spare worker lost", worker_pid=worker.pid, status=status)
+                nursery.cancel_scope.cancel(reason="it is gone")
+        finally:
+            if self._given is not worker:
+                self._ready = None
+                await worker.end()
+
+
+async def _until_ready(worker: WorkerProcess) -> None:
+    while frames := await worker.receive():
+        if any(name == "standby" for name, _content in frames):
+            return
+    raise FrameFault(f"worker {worker.pid} ended before it stood by: {'; '.join(list(worker.output)[-3:])}")

@@ -1,0 +1,234 @@
+"""JSON Schemas and calls of tools as token masks, by llguidance: which tokens may come next so that the answer stays valid.
+
+llguidance was chosen because it is written in Rust, needs no PyTorch, takes about a millisecond a mask, and
+leaves the mask in numpy, where plain MLX can apply it on every backend (its own Metal kernel runs on one).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from actors.inference.answer_guard import AnswerGuard, TokenTables
+from actors.inference.answer_scan import AnswerScan
+from actors.inference.bad_schema import BadSchema
+from actors.inference.grammar_tokenizer import grammar_tokenizer
+from actors.inference.json_schema import PreparedSchema, prepared_schema
+from actors.inference.schema_problems import words_of
+from actors.inference.tool_call_grammar import COMPACT, NotAnObject, arguments_schema, call_grammar
+from actors.inference.tools import ToolCallConstraint
+
+__all__ = ["BadSchema", "Grammars", "Matcher"]
+
+MAXIMUM_SCHEMA_CHARACTERS = 64 * 1024
+MAXIMUM_GRAMMAR_SIZE = 10_000
+"""Symbols of the rules that a schema comes to: four for an optional property with an integer. Here a matcher is made in a tenth
+of a second and its dearest mask in some 30 ms, which is what other rows have to wait for at most."""
+MAXIMUM_ITEMS_IN_ROW = 2 * MAXIMUM_GRAMMAR_SIZE
+"""What the parser may have in hand at one place in the answer. It had at most the grammar's size in every schema tried
+(thousands of optional properties, unions of objects, nested arrays), so that what is accepted does not fail on the way."""
+
+
+class Grammars:
+    """Makes matchers for one model's vocabulary. Both processes have one: to check, and to mask."""
+
+    def __init__(
+        self, tokenizer: Path | Mapping[str, Any], vocabulary_size: int, stop_token_ids: Sequence[int]
+    ) -> None:
+        """``tokenizer`` is the checkpoint's `tokenizer.json`, or its content; blocking, some 200 ms. Raises `ValueError`."""
+        import llguidance
+
+        self._library = llguidance
+        self._vocabulary_size = vocabulary_size
+        content = json.loads(tokenizer.read_bytes()) if isinstance(tokenizer, Path) else tokenizer
+        of_text = grammar_tokenizer(content)
+        self._token_tables: TokenTables | None = None
+        self._mark_ids, self._changes_text = of_text.mark_ids, of_text.changes_text
+        self._tokenizer = llguidance.LLTokenizer(
+            of_text.source, n_vocab=vocabulary_size, eos_token=sorted(stop_token_ids)
+        )
+        # The library compiles by row items and states; these bounds keep one schema from taking the thread.
+        self._limits = llguidance.LLParserLimits(
+            max_items_in_row=MAXIMUM_ITEMS_IN_ROW,
+            initial_lexer_fuel=1_000_000,
+            step_lexer_fuel=200_000,
+            step_max_items=50_000,
+            max_lexer_states=50_000,
+            max_grammar_size=MAXIMUM_GRAMMAR_SIZE,
+        )
+
+    def check(self, schema: dict[str, Any]) -> None:
+        """Blocking. Raises `BadSchema` for one that is wrong, too large or uses what is not supported."""
+        self._validate(self._grammar(schema))
+
+    def check_calls(self, rule: ToolCallConstraint, tell_field: Callable[[str], None] = lambda _: None) -> None:
+        """The same for the parameters of functions. Blocking. Raises `BadSchema` that names which of them is wrong.
+
+        ``tell_field`` hears that name before native code works on it.
+        """
+        length = 0
+        for function in rule.functions:
+            tell_field(function.path)
+            try:
+                schema = arguments_schema(function)
+                self.check(schema)
+            except (NotAnObject, BadSchema) as error:
+                raise BadSchema(str(error), field=function.path) from None
+            length += len(json.dumps(schema))
+        if rule.answer_schema is not None:
+            tell_field("response_schema")
+            self.check(rule.answer_schema)
+        if length > MAXIMUM_SCHEMA_CHARACTERS:
+            problem = f"all parameters together have {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}"
+            raise BadSchema(problem, field="tools")
+        tell_field("tools")
+        self._validate(self._grammar_of_calls(rule), field="tools")
+
+    def matcher(self, followed: dict[str, Any] | ToolCallConstraint, emitted_ids: Sequence[int]) -> Matcher:
+        """A matcher of a schema or of calls that stands after these tokens. Raises `BadSchema`."""
+        if isinstance(followed, ToolCallConstraint):
+            schemas = [arguments_schema(one) for one in followed.functions]
+            schemas += [followed.answer_schema] if followed.answer_schema is not None else []
+            prepared = [prepared_schema(one) for one in schemas]
+            grammar = self._grammar_of_calls(followed)
+        else:
+            prepared = [prepared_schema(followed)]
+            grammar = self._grammar(followed, prepared[0])
+        inner = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
+        matcher = Matcher(inner, self._vocabulary_size, self._guard(prepared), self._begins_at(followed))
+        for token_id in emitted_ids:
+            matcher.take(token_id)
+        return matcher
+
+    def _guard(self, prepared: Sequence[PreparedSchema]) -> AnswerGuard:
+        """What the grammar cannot hold."""
+        unique_keys = frozenset[str]().union(*(one.unique_keys for one in prepared))
+        scan = AnswerScan(unique_keys)
+        has_narrow_strings = any(one.has_narrow_strings for one in prepared)
+        return AnswerGuard(self.make_tables(), scan, has_narrow_strings=has_narrow_strings)
+
+    def _begins_at(self, followed: dict[str, Any] | ToolCallConstraint) -> tuple[int | None, bytes] | None:
+        """The mark, as a token or as text, where calls begin that an answer may do without; before it is text."""
+        if not isinstance(followed, ToolCallConstraint) or followed.is_required or followed.answer_schema is not None:
+            return None
+        opening = followed.tool_call_format.opening
+        return self._mark_ids.get(opening), opening.encode()
+
+    def make_tables(self) -> TokenTables:
+        """What matchers need of the vocabulary, made once; blocking, some 200 ms for 50,000 tokens."""
+        if self._token_tables is None:
+            tokenizer = self._tokenizer
+            self._token_tables = TokenTables(
+                [
+                    b"" if tokenizer.is_special_token(one) else tokenizer.decode_bytes([one])
+                    for one in range(self._vocabulary_size)
+                ]
+            )
+        return self._token_tables
+
+    def _grammar(self, schema: dict[str, Any], prepared: PreparedSchema | None = None) -> str:
+        text = json.dumps(schema)
+        if len(text) > MAXIMUM_SCHEMA_CHARACTERS:
+            raise BadSchema(f"the schema has {len(text)} characters, over {MAXIMUM_SCHEMA_CHARACTERS}")
+        prepared = prepared or prepared_schema(schema)
+        return f"{self._options(schema)}start: %json {json.dumps({**prepared.schema, 'x-guidance': COMPACT})}\n"
+
+    def _grammar_of_calls(self, rule: ToolCallConstraint) -> str:
+        fixed = [rule.answer_schema, *(one.parameters for one in rule.functions)]
+        return self._options(fixed) + call_grammar(rule, self._mark)
+
+    def _options(self, fixed: Any) -> str:
+        """Fixed text is given in the tokenizer's own tokens, unless these would make another text of it."""
+        text = json.dumps(fixed, ensure_ascii=False)
+        # A pattern may name a character by its number.
+        has_numbers = self._changes_text and ("\\\\u" in text or "\\\\x" in text)
+        is_spelled = (
+            not has_numbers and self._tokenizer.decode_bytes(self._tokenizer.tokenize_str(text)) == text.encode()
+        )
+        return "" if is_spelled else '%llguidance {"no_forcing": true}\n'
+
+    def _validate(self, grammar: str, *, field: str = "response_schema") -> None:
+        problem = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer, limits=self._limits)
+        if problem:
+            raise BadSchema(words_of(problem), field=field)
+        try:
+            # Some limits strike no sooner than when the first token is chosen.
+            Matcher(
+                self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits), self._vocabulary_size
+            ).mask()
+        except BadSchema as error:
+            raise BadSchema(str(error), field=field) from None
+
+    def _mark(self, text: str) -> str:
+        """A mark as a terminal. A model that has a token for it learned that one, and its pieces would be another text."""
+        token_id = self._mark_ids.get(text)
+        return json.dumps(text) if token_id is None else f"<[{token_id}]>"
+
+
+class Matcher:
+    """Follows one answer."""
+
+    __slots__ = ("_begins_at", "_guard", "_inner", "_tail", "_words")
+
+    def __init__(
+        self,
+        inner: Any,
+        vocabulary_size: int,
+        guard: AnswerGuard | None = None,
+        begins_at: tuple[int | None, bytes] | None = None,
+    ) -> None:
+        """``guard`` holds what the grammar cannot, from ``begins_at`` on where JSON begins no sooner."""
+        self._inner = inner
+        self._words = (vocabulary_size + 31) // 32
+        self._guard, self._begins_at = guard, begins_at
+        self._tail = b""
+
+    def mask(self) -> NDArray[numpy.uint32]:
+        """Bits of the tokens that may come next, 32 to a word, lowest first. Raises `BadSchema` when stuck."""
+        allowed = self._mask_of(self._inner)
+        if self._guard is None or self._begins_at is not None:
+            return allowed
+        return self._guard.guarded(allowed, self._inner, self._allowed_after)
+
+    def take(self, token_id: int) -> None:
+        """The answer goes on with this token. Raises `BadSchema` if the schema forbids it."""
+        self._inner.consume_token(token_id)
+        _raise_problem(self._inner)
+        if self._guard is None:
+            return
+        if self._begins_at is None:
+            self._guard.take(token_id)
+            return
+        mark_id, mark = self._begins_at
+        self._tail = (self._tail + self._guard.content(token_id))[-2 * len(mark) - 100 :]
+        if token_id == mark_id or mark in self._tail:
+            self._begins_at = None
+
+    def _mask_of(self, engine: Any) -> NDArray[numpy.uint32]:
+        from llguidance import numpy as masks
+
+        bits = numpy.zeros((1, self._words), dtype=numpy.int32)
+        masks.fill_next_token_bitmask(engine, bits, 0)
+        _raise_problem(engine)
+        allowed: NDArray[numpy.uint32] = bits[0].view(numpy.uint32)
+        return allowed
+
+    def _allowed_after(self, engine: Any, token_id: int) -> tuple[Any, NDArray[numpy.uint32]] | None:
+        """A copy that took the token, and what may follow there; None where nothing may."""
+        copy = engine.deep_copy()
+        copy.consume_token(token_id)
+        try:
+            return copy, self._mask_of(copy)
+        except BadSchema:
+            return None
+
+
+def _raise_problem(engine: Any) -> None:
+    problem = engine.get_error()
+    if problem:
+        raise BadSchema(words_of(problem))

@@ -1,0 +1,170 @@
+"""An index of token sequences whose keys and values are kept: a radix tree with true LRU, bounded in bytes.
+
+Pure: it knows tokens and sizes, and leaves to its owner what a piece is. Each node holds the piece of a span of
+at most `SPAN` tokens; sequences with a common beginning share its nodes, and a sequence that leaves in the
+middle of a span splits it. Lookup costs one comparison per span, so it is linear in the prompt.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+__all__ = ["SPAN", "RadixTree"]
+
+SPAN = 64
+
+Piece = TypeVar("Piece")
+
+
+class _Node(Generic[Piece]):
+    __slots__ = ("children", "parent", "piece", "size", "tokens")
+
+    def __init__(self, tokens: list[int], piece: Piece | None, size: int, parent: _Node[Piece] | None) -> None:
+        self.tokens = tokens
+        self.piece = piece
+        self.size = size
+        self.parent = parent
+        self.children: dict[int, _Node[Piece]] = {}
+
+
+class RadixTree(Generic[Piece]):
+    """Pieces by the tokens that lead to them; one tree for each security domain."""
+
+    def __init__(
+        self, maximum_bytes: int, *, size_of: Callable[[Piece], int], cut: Callable[[Piece, int, int], Piece]
+    ) -> None:
+        """``size_of`` gives the bytes a piece holds, ``cut(piece, start, stop)`` a piece of its own of part of it."""
+        self.maximum_bytes = maximum_bytes
+        self.bytes = 0
+        """Bytes that all pieces hold."""
+        self.evicted = 0
+        self._size_of = size_of
+        self._cut = cut
+        self._roots: dict[str, _Node[Piece]] = {}
+        self._recent: OrderedDict[_Node[Piece], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Number of pieces."""
+        return len(self._recent)
+
+    def find(self, domain: str, tokens: Sequence[int], limit: int) -> tuple[list[Piece], int]:
+        """The pieces that cover the longest known beginning of ``tokens[:limit]``, and its length.
+
+        The last piece is cut where the beginning ends inside of it.
+        """
+        path, matched, inside = self._walk(domain, tokens, limit)
+        pieces = [node.piece for node in path if node.piece is not None]
+        if inside is not None:
+            node, length = inside
+            assert node.piece is not None
+            pieces.append(self._cut(node.piece, 0, length))
+            path = [*path, node]
+        self._touch(path)
+        return pieces, matched
+
+    def known(self, domain: str, tokens: Sequence[int], limit: int) -> int:
+        """How many tokens of ``tokens[:limit]`` `find` would cover. Nothing is touched."""
+        return self._walk(domain, tokens, limit)[1]
+
+    def insert(self, domain: str, tokens: Sequence[int], make: Callable[[int, int], Piece]) -> int:
+        """Keep a sequence; ``make(start, stop)`` gives the piece of a part that is not known yet.
+
+        Returns how many tokens were new. May evict others, or part of this one when it is larger than the bound.
+        """
+        path, matched, inside = self._walk(domain, tokens, len(tokens))
+        if inside is not None:
+            path = [*path, self._split(*inside)]
+        # From here on its ends are the first to go only when there is nothing else.
+        self._touch(path)
+        parent = path[-1]
+        for start in range(matched, len(tokens), SPAN):
+            stop = min(start + SPAN, len(tokens))
+            piece = make(start, stop)
+            node = _Node(list(tokens[start:stop]), piece, self._size_of(piece), parent)
+            parent.children[node.tokens[0]] = node
+            self.bytes += node.size
+            self._recent[node] = None
+            parent = node
+            path.append(node)
+            # After each piece, so that no more than one is ever held beyond the bound.
+            self._evict()
+            if node not in self._recent:
+                break
+        self._touch(path)
+        self._evict()
+        return len(tokens) - matched
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._roots.clear()
+        self._recent.clear()
+        self.bytes = 0
+
+    def shrink(self, maximum_bytes: int) -> None:
+        """Evict until no more than this is held, once."""
+        kept, self.maximum_bytes = self.maximum_bytes, maximum_bytes
+        self._evict()
+        self.maximum_bytes = kept
+
+    def _walk(
+        self, domain: str, tokens: Sequence[int], limit: int
+    ) -> tuple[list[_Node[Piece]], int, tuple[_Node[Piece], int] | None]:
+        """Whole nodes from the root, tokens matched, and the node in whose middle the match ends (if any)."""
+        node = self._roots.setdefault(domain, _Node([], None, 0, None))
+        path, matched = [node], 0
+        while matched < limit:
+            child = node.children.get(tokens[matched])
+            if child is None:
+                break
+            length = len(child.tokens)
+            if matched + length <= limit and list(tokens[matched : matched + length]) == child.tokens:
+                path.append(child)
+                matched += length
+                node = child
+                continue
+            common = _common_length(child.tokens, tokens[matched:limit])
+            return path, matched + common, (child, common)
+        return path, matched, None
+
+    def _split(self, node: _Node[Piece], at: int) -> _Node[Piece]:
+        """Make the first ``at`` tokens of a node a node of their own; returns that one."""
+        assert node.parent is not None
+        assert node.piece is not None
+        head_piece = self._cut(node.piece, 0, at)
+        tail_piece = self._cut(node.piece, at, len(node.tokens))
+        head = _Node(node.tokens[:at], head_piece, self._size_of(head_piece), node.parent)
+        node.parent.children[head.tokens[0]] = head
+        self.bytes += head.size - node.size
+        node.tokens, node.piece, node.size = node.tokens[at:], tail_piece, self._size_of(tail_piece)
+        node.parent = head
+        head.children[node.tokens[0]] = node
+        self.bytes += node.size
+        self._recent[head] = None
+        return head
+
+    def _touch(self, path: list[_Node[Piece]]) -> None:
+        """Make a path the most recent, its beginning last of all, so that ends are evicted before beginnings."""
+        for node in reversed(path):
+            if node in self._recent:
+                self._recent.move_to_end(node)
+
+    def _evict(self) -> None:
+        while self.bytes > self.maximum_bytes and self._recent:
+            # A beginning is always more recent than its ends, so the oldest without children comes at once.
+            oldest = next(node for node in self._recent if not node.children)
+            del self._recent[oldest]
+            self.bytes -= oldest.size
+            self.evicted += 1
+            if oldest.parent is not None:
+                oldest.parent.children.pop(oldest.tokens[0], None)
+
+
+def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    length = 0
+    for first, second in zip(one, other, strict=False):
+        if first != second:
+            break
+        length += 1
+    return length

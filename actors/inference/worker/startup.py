@@ -1,0 +1,167 @@
+"""Start of the MLX engine: check a checkpoint's files, load it, prove that it is trained, warm it up, say what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import mlx.core as mx
+
+from actors.inference.checkpoints.provenance import Check, examine_files
+from actors.inference.checkpoints.stamp import clear_failure, write_stamp
+from actors.inference.mlx.load import LoadedModel, available_device, load_checkpoint, serve_long_context
+from actors.inference.mlx.proof import prove, prove_short
+from actors.inference.structured_output import Grammars
+from actors.inference.text.token_text import without_panics
+from actors.inference.worker.allocation_bandwidth import allocation_bytes_per_second
+from actors.inference.worker.blas import BlasReport
+from actors.inference.worker.mlx_stepper import MlxStepper
+from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculativeDecoder
+from actors.inference.worker.warm_up import warm_up
+
+__all__ = ["load_stepper"]
+
+POOL_BYTES = 256 * 1024 * 1024
+"""What MLX may keep of freed memory for reuse."""
+
+
+def load_stepper(
+    folder: Path,
+    name: str,
+    blas: BlasReport,
+    stage: Callable[[str], None],
+    *,
+    prefix_bytes: int,
+    drafts: bool = False,
+    adapter: Path | None = None,
+    long_context: bool = False,
+    is_memory_bounded: bool = False,
+    may_compile: bool = True,
+) -> MlxStepper:
+    """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
+
+    A checkpoint that nobody vouches for is served all the same, with `provenance: unverified` and without the claim of
+    pretrained weights. With `long_context` a longrope model takes its long factors at every length, after its recorded values
+    were found with the factors that they were recorded with. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
+    What failed when it was last verified has to pass all that verifying asks before it is served as verified again.
+    """
+    started = time.perf_counter()
+    backend = available_device()
+    mx.set_cache_limit(POOL_BYTES)
+    stage("checking files")
+    found = examine_files(folder, name)
+    added = None if adapter is None else examine_files(adapter, f"{name} --adapter {adapter}")
+    stage("loading weights")
+    loaded = load_checkpoint(
+        folder, backend, adapter=adapter, is_memory_bounded=is_memory_bounded, may_compile=may_compile
+    )
+    stage("canary")
+    parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
+    # What the texts measure with the adapter stands in its own manifest, the last of them.
+    proven, proven_folder = parts[-1]
+    proof = prove(
+        loaded,
+        folder,
+        proven.expected,
+        is_known=all(part.is_stamped for part, _folder in parts),
+        # The long text takes a minute on a busy machine and its place is where a model comes in or is verified; here the
+        # hashes say that nothing changed since. They are no answer to a check that failed with these very hashes.
+        with_long=any(part.failed for part, _folder in parts),
+        progress=lambda _fraction: stage("canary"),
+    )
+    if proven.failed:
+        clear_failure(proven_folder)
+        parts[-1] = (attrs.evolve(proven, failed=None), proven_folder)
+    positions, faithful = int(loaded.config["max_position_embeddings"]), loaded.context_length_tokens
+    long_checks: tuple[Check, ...] = ()
+    if long_context and faithful < positions:
+        loaded = serve_long_context(loaded)
+        long_checks = (prove_short(loaded, folder, "canary_long_context"),)
+    served = loaded.context_length_tokens
+    is_verified = all(part.provenance == "verified" for part, _folder in parts) and not any(
+        part.failed for part, _folder in parts
+    )
+    for part, where in parts:
+        if part.has_manifest and not part.is_stamped and not part.failed:
+            write_stamp(where)
+    checks = (*(check for part, _folder in parts for check in part.checks), *proof.checks, *long_checks)
+    # A check that passed and has advice proves less than it could.
+    told = {check.action: check for check in reversed(checks) if check.action}
+    warnings = [f"{check.detail}: {action}" for action, check in reversed(told.items())]
+    if loaded.uncompiled is not None:
+        warnings.append(f"computed several times slower than by compiled code ({loaded.uncompiled})")
+    if found.failed and added is not None:
+        # The values that were compared are those of both together.
+        warnings.append(
+            f"{name} failed {found.failed} when it was last verified without its adapter: served as unverified until "
+            f"`leanvibe model verify {name}` passes"
+        )
+    if served < positions:
+        warnings.append(
+            f"served up to {served:,} of {positions:,} tokens: beyond, its positions need other factors; the setting "
+            "long_context serves them all"
+        )
+    if long_checks:
+        warnings.append(
+            f"long_context: served to {served:,} tokens with the factors of long sequences at every length; up to {faithful:,} "
+            "tokens its text is another than that of the reference"
+        )
+    report: dict[str, Any] = {
+        "model": name,
+        "backend": backend,
+        "blas": blas.name,
+        "dtype": loaded.dtype,
+        "has_pretrained_weights": loaded.every_parameter_from_checkpoint and is_verified,
+        "provenance": "verified" if is_verified else "unverified",
+        "adapter": None if adapter is None else adapter.name,
+        "checks": [attrs.asdict(check) for check in checks],
+        "canary_nll": proof.canaries.short,
+        "parameter_bytes": loaded.parameter_bytes,
+        "vocabulary_size": loaded.vocabulary_size,
+        "context_tokens": loaded.context_length_tokens,
+        "kv_bytes_per_token": _kv_bytes_per_token(loaded),
+        "pool_bytes": POOL_BYTES,
+        "prefix_bytes": prefix_bytes,
+        "draft_tokens": DRAFT_TOKENS if drafts else 0,
+        "compiled": loaded.threads is not None,
+        "single_row_products": loaded.has_single_row_products,
+        "warnings": [*([blas.warning] if blas.warning else []), *warnings],
+    }
+    grammars = _grammars(folder, loaded, report["warnings"])
+    stage("warming up")
+    stepper = MlxStepper(
+        loaded, report, grammars, prefix_bytes=prefix_bytes, drafter=SpeculativeDecoder() if drafts else None
+    )
+    warm_up(stepper, [1, 2, 3])  # the first products of a process are far slower than all that follow
+    measured = warm_up(stepper, [1, 2, 3] * min(8, served // 6))
+    stepper.forget_prefixes()
+    # A GPU compiles kernels when a shape first needs them, so there a warm-up says too little of the first requests.
+    report["warm_steps"] = measured if backend == "cpu" else []
+    report["allocation_bytes_per_second"] = allocation_bytes_per_second() if backend == "cpu" else None
+    report["load_seconds"] = time.perf_counter() - started
+    return stepper
+
+
+def _grammars(folder: Path, loaded: LoadedModel, warnings: list[str]) -> Grammars | None:
+    """What holds answers to a schema; a model whose tokenizer that library cannot read is served without."""
+    try:
+        grammars = without_panics(
+            Grammars, folder / "tokenizer.json", loaded.vocabulary_size, sorted(loaded.stop_token_ids)
+        )
+        # Now, and not when the first row that follows a schema makes others wait.
+        grammars.make_tables()
+    except ValueError as error:
+        warnings.append(f"answers cannot be held to a schema with this model's tokenizer ({error})")
+        return None
+    return grammars
+
+
+def _kv_bytes_per_token(loaded: LoadedModel) -> int:
+    """Bytes of keys and values for one position of one row, all layers together."""
+    arguments = loaded.model.args
+    head_width = getattr(arguments, "head_dim", None) or arguments.hidden_size // arguments.num_attention_heads
+    width_bytes = 4 if "float32" in loaded.dtype else 2
+    return int(2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_width * width_bytes)

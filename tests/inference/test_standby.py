@@ -1,0 +1,150 @@
+"""The process that stands by: it saves time and is needed by nobody (promise 1)."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+import trio
+
+from actors.inference.engine import EngineSettings
+from actors.inference.frames import FrameReader, pack
+from actors.inference.watchdog import may_prepare_standby
+from runtime.inspection import actor_snapshot
+from runtime.testing import crash
+
+from .room_kit import Room, inference_room
+from .test_model_manager import is_alive, load, who
+from .test_recovery import counted
+
+
+def test_p1_a_spare_is_started_only_when_it_slows_no_first_answer() -> None:
+    assert not may_prepare_standby(0.0, is_idle=True)
+    assert not may_prepare_standby(5.0, is_idle=False)
+    assert may_prepare_standby(2.0, is_idle=True)
+    assert may_prepare_standby(10.0, is_idle=False)
+
+
+async def until_gone(pid: int) -> None:
+    with trio.fail_after(10):
+        while is_alive(pid):  # noqa: ASYNC110  a process tells nobody but its parent
+            await trio.sleep(0.01)
+
+
+async def standby_pid(room: Room) -> object:
+    return (await actor_snapshot(room.system, "inference/standby"))["standby_pid"]
+
+
+@pytest.mark.integration
+async def test_p1_after_a_death_the_spare_goes_on_and_a_new_one_stands_by() -> None:
+    async with inference_room(step_seconds=0.01, has_standby=True) as room:
+        first = await room.worker_pid()
+        standby = await room.spare_pid()
+        assert len({first, standby}) == 2
+        running = await room.start("count to 60")
+        await room.tokens(running, 5)
+        os.kill(first, signal.SIGKILL)
+        assert await room.answer(running) == counted(60)
+        assert await room.worker_pid() == standby
+        assert await room.spare_pid() not in (first, standby)
+
+
+@pytest.mark.integration
+async def test_p1_a_change_of_models_takes_the_spare() -> None:
+    async with inference_room(has_standby=True) as room:
+        standby = await room.spare_pid()
+        assert (await load(room, "other")).worker_pid == standby
+        assert await who(room) == "other"
+
+
+@pytest.mark.integration
+async def test_p1_the_death_of_the_spare_harms_nobody() -> None:
+    async with inference_room(step_seconds=0.01, has_standby=True) as room:
+        os.kill(await room.spare_pid(), signal.SIGKILL)
+        with trio.fail_after(10):
+            while await standby_pid(room) is not None:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        running = await room.start("count to 60")
+        await room.tokens(running, 5)
+        await room.kill_worker()
+        assert await room.answer(running) == counted(60)
+        assert (await room.done(running)).engine_restarts == 1
+
+
+@pytest.mark.integration
+async def test_p1_a_spare_that_dies_as_it_is_handed_over_is_one_more_restart() -> None:
+    async with inference_room(step_seconds=0.01, has_standby=True) as room:
+        standby = await room.spare_pid()
+        running = await room.start("count to 60")
+        await room.tokens(running, 5)
+        # It is stopped, so its death is noticed after the engine has taken it.
+        os.kill(standby, signal.SIGSTOP)
+        await room.kill_worker()
+        await room.until_health(lambda one: one.worker_pid == standby)
+        os.kill(standby, signal.SIGKILL)
+        assert await room.answer(running) == counted(60)
+
+
+@pytest.mark.integration
+async def test_p1_a_lost_spare_actor_ends_its_process() -> None:
+    async with inference_room(has_standby=True) as room:
+        standby = await room.spare_pid()
+        crash(room.system, "inference/standby", RuntimeError("lost on purpose"))
+        await until_gone(standby)
+        assert await who(room) == "mock"
+
+
+@pytest.mark.integration
+async def test_p1_the_spare_ends_with_the_server() -> None:
+    async with inference_room(has_standby=True) as room:
+        standby = await room.spare_pid()
+    await until_gone(standby)
+
+
+@pytest.mark.integration
+def test_p1_a_spare_whose_server_was_killed_leaves_at_once() -> None:
+    import socket
+    from pathlib import Path
+
+    ours, theirs = socket.socketpair()
+    command = EngineSettings(engine="mock", cache_folder=Path()).standby_command(theirs.fileno())
+    with theirs:
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    try:
+        reader, names = FrameReader(), []
+        ours.settimeout(20)
+        while "standby" not in names:
+            names += [name for name, _content in reader.feed(ours.recv(65536))]
+        assert process.poll() is None
+        ours.close()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.integration
+def test_p1_a_spare_loads_what_it_is_told() -> None:
+    import socket
+    from pathlib import Path
+
+    from actors.inference.model_registry import ServableModel
+
+    settings = EngineSettings(engine="mock", cache_folder=Path(), model=ServableModel(name="any", folder=None))
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            settings.standby_command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+        )
+    try:
+        reader, frames = FrameReader(), {}
+        ours.settimeout(20)
+        ours.sendall(pack("load", settings.load_frame()))
+        while "ready" not in frames:
+            frames |= dict(reader.feed(ours.recv(65536)))
+        assert list(frames) == ["hello", "standby", "loading", "ready"]
+        assert frames["ready"]["model"] == "any"
+    finally:
+        ours.close()
+        process.kill()
+        process.wait()
