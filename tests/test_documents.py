@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -85,6 +86,13 @@ def test_the_site_has_every_page_of_docs_and_no_other() -> None:
     """MkDocs says so too, where it is installed."""
     nav = re.findall(r"^ +- ([\w/-]+\.md)$", (TOP / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(nav) == sorted(path.relative_to(TOP / "docs").as_posix() for path in (TOP / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("name", ["architecture.svg", "recovery.svg", "tree.svg"])
+def test_a_picture_is_whole_and_shows_no_path_of_the_machine_that_made_it(name: str) -> None:
+    text = (TOP / "docs" / "pictures" / name).read_text(encoding="utf-8")
+    assert ElementTree.fromstring(text).find("{http://www.w3.org/2000/svg}title") is not None
+    assert re.findall(r"/(?:home|root|work|Users|tmp)/", text) == []
 
 
 def test_a_wrong_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
