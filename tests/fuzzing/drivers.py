@@ -17,14 +17,14 @@ from tests.fuzzing.harness import DIRECT, Fuzzed, Report
 from tests.fuzzing.inputs import Input
 from tests.fuzzing.receiver import Receiver
 from tests.fuzzing.rest_inputs import RestInputs
-from tests.fuzzing.schema_inputs import SchemaInputs
 from tests.fuzzing.websocket_inputs import LAST_ID, WebSocketInputs
 
 __all__ = [
+    "SIDE_BY_SIDE",
     "fuzz_addresses",
     "fuzz_rest",
-    "fuzz_schemas",
     "fuzz_websocket",
+    "is_generation_over",
     "is_our_fault",
     "judge_rest",
     "judge_websocket",
@@ -69,20 +69,6 @@ async def fuzz_websocket(report: Report, server: Fuzzed, *, first: int = 0, coun
         report.took(one, judge_websocket(report, one, answered))
 
     await _send_on(WebSocketInputs(report.seed), first, count, send)
-
-
-async def fuzz_schemas(report: Report, server: Fuzzed, *, first: int = 0, count: int | None = None) -> None:
-    """The same with schemas, at either door."""
-
-    async def send(one: Input) -> None:
-        if one.kind.startswith("websocket"):
-            answered = await play(one, server.host, server.websocket_port, is_whole=_is_generation_over, replace={})
-            report.took(one, judge_websocket(report, one, answered))
-        else:
-            answered = await play(one, server.host, server.rest_port, is_whole=lambda _: False, replace={})
-            report.took(one, judge_rest(report, one, answered))
-
-    await _send_on(SchemaInputs(report.seed), first, count, send)
 
 
 async def fuzz_addresses(
@@ -193,7 +179,7 @@ def judge_websocket(report: Report, one: Input, answered: Answered) -> str:
     return outcome
 
 
-def _is_generation_over(data: bytes) -> bool:
+def is_generation_over(data: bytes) -> bool:
     """The command was refused, or its stream has ended."""
     if not _has_last(data):
         return False

@@ -21,6 +21,7 @@ import trio
 from attrs import define, field
 
 from actors.command_line.inspection_socket import quiet_answer
+from actors.inference.process_family import family_bytes
 from actors.inspection.server_file import read_server_file
 from protocol.client import connect
 from protocol.client.errors import CommandFailed, Disconnected
@@ -39,7 +40,7 @@ READY_SECONDS = 300.0
 SERVER_MEBIBYTES = 300.0
 """More than at the start the server may hold, its children apart."""
 CHILDREN_MEBIBYTES = 1500.0
-"""More than at the start they may hold together: worker, sandbox, watchdog."""
+"""More than at the start they may hold together: worker, sandbox, watchdog. Where the worker has a bound of its own, that counts."""
 MOST_MORE = 60
 """Files and threads that a server which rests may have beside those of its start: kept connections, look-ups of names."""
 MOST_FINDINGS = 25
@@ -114,6 +115,7 @@ class Fuzzed:
     before: dict[str, tuple[int, int]] = field(factory=dict)
     """Incarnation and restarts of every actor but the connections."""
     memory_before: tuple[float, float] = (0.0, 0.0)
+    children_mebibytes: float = CHILDREN_MEBIBYTES
     descriptors_before: int = 0
     threads_before: int = 0
     worker_pid: int | None = None
@@ -190,7 +192,7 @@ async def _run(report: Report, server: Fuzzed, fuzz: Any, seconds: float, says: 
     _remember(server)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            fuzzing = trio.CancelScope(deadline=trio.current_time() + seconds)
+            fuzzing = trio.CancelScope(deadline=trio.current_time() + seconds)  # inf for a number of inputs
 
             async def until_told() -> None:
                 nonlocal ended_by
@@ -220,6 +222,9 @@ async def _run(report: Report, server: Fuzzed, fuzz: Any, seconds: float, says: 
 def _remember(server: Fuzzed) -> None:
     server.before = _actors(server.tree() or {})
     server.memory_before = _memory(server.process.process.pid)
+    bound = json.loads(no_proxy_get(f"{server.rest_url}/health/mlx")[1]).get("memory_bound_bytes")
+    # Keys and values of what was asked before stay up to that bound.
+    server.children_mebibytes = CHILDREN_MEBIBYTES if bound is None else bound / 2**20 - server.memory_before[1]
     server.worker_pid = server.process.about["worker_pid"]
     server.descriptors_before, server.threads_before = _descriptors(server.process.process.pid)
 
@@ -238,7 +243,7 @@ async def _serve_honestly(report: Report, server: Fuzzed, says: str | None) -> N
                 report.figures["honest_worst_ping_seconds"] = round(worst, 3)
                 if says is not None:
                     with trio.fail_after(HONEST_SECONDS):
-                        async with client.generate(Generate(prompt=says, max_tokens=20)) as answer:
+                        async with client.generate(Generate(prompt=says, max_tokens=10)) as answer:
                             text = await answer.text()
                     if says == "count to 5" and text != "1 2 3 4 5":
                         report.found(f"the honest client was answered {text!r}")
@@ -278,7 +283,7 @@ async def _settle(report: Report, server: Fuzzed) -> None:
     report.figures["slow_steps"] = server.slow_steps
     memory = report.figures.get("memory_mebibytes")
     if memory is not None:
-        for name, bound in (("server", SERVER_MEBIBYTES), ("children", CHILDREN_MEBIBYTES)):
+        for name, bound in (("server", SERVER_MEBIBYTES), ("children", server.children_mebibytes)):
             before, worst = memory[name]
             if worst > before + bound:
                 report.found(f"the memory of {name} grew from {before} to {worst} MiB, more than {bound:g}")
@@ -366,21 +371,18 @@ def _actors(answer: dict[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def _memory(pid: int) -> tuple[float, float]:
-    """Resident MiB of a process, and of all its descendants together."""
+    """MiB that a process holds, and that all its descendants hold together; pages that these share count once."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,rss="], capture_output=True, text=True, check=True).stdout
-    rows = [tuple(int(one) for one in line.split()) for line in listed.splitlines()]
-    below, own = {pid}, 0.0
-    children = 0.0
-    grew = True
+    rows = {int(one): (int(parent), int(rss) / 1024) for one, parent, rss in map(str.split, listed.splitlines())}
+    own = rows[pid][1] if pid in rows else 0.0
+    together = family_bytes(pid)
+    if together is not None:
+        return own, max(0.0, together / 2**20 - own)
+    below, grew = {pid}, True
     while grew:
-        more = {one for one, parent, _ in rows if parent in below} - below
+        more = {one for one, (parent, _) in rows.items() if parent in below} - below
         grew, below = bool(more), below | more
-    for one, _, kibibytes in rows:
-        if one == pid:
-            own = kibibytes / 1024
-        elif one in below:
-            children += kibibytes / 1024
-    return own, children
+    return own, sum(rows[one][1] for one in below - {pid})
 
 
 def _descriptors(pid: int) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Random JSON Schemas made of what costs a grammar engine most, and of what has ended one.
 
 ``RandomSchemas(random.Random(seed))`` gives the same schemas for the same seed. They are at most 64 deep and within the
-bounds of a frame, so that they reach the engine; many are nonsense on purpose.
+bounds of a frame, so that they reach the engine; many are nonsense on purpose, and four in ten are meant to be sound, so that
+enough of them are followed to the answer's end.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ ATOMS = (
     "a", "b", ".", "\\w", "\\d", "\\s", "[a-z]", "[^a]", "\\p{L}", "\\p{Greek}", "é", "(a|b)", "(a|ab)", "(?:x+x+)", "^", "$",
     "\\b", "(?=a)", "\\1", "[", ")", "\\", "(?i:a)", "[\\s\\S]",
 )  # fmt: skip
+SOUND_NUMBERS = (0, 1, -1, 2, 7, 10, 100, 255, 1000, 65_536, 0.5, 0.01, -2.5)
+SOUND_COUNTS = (0, 1, 2, 3, 5, 10, 50)
+SOUND_ATOMS = ("a", "b", ".", "[a-z]", "[^a]", "[0-9]", "é", "(a|b)", "(?:ab)", "\\w", "\\d")
+SOUND_REPEATS = ("", "", "", "*", "+", "?", "{2}", "{1,3}", "{0,20}")
 REPEATS = (
     "",
     "",
@@ -64,12 +69,14 @@ class RandomSchemas:
     def __init__(self, generator: random.Random) -> None:
         self._random = generator
         self._definitions = 0
+        self._is_sound = False
 
     def schema(self) -> dict[str, Any]:
         """The next one: an object of JSON, at most `MOST_CHARACTERS` long."""
         while True:
+            self._is_sound = self._random.random() < 0.4
             made = self._random.choices((self._ordinary, self._large), weights=(9, 1))[0]()
-            if self._random.random() < 0.4:
+            if not self._is_sound and self._random.random() < 0.6:
                 made = self._broken(made)
             if len(json.dumps(made)) <= MOST_CHARACTERS:
                 return made
@@ -191,7 +198,7 @@ class RandomSchemas:
         if self._random.random() < 0.5:
             made["pattern"] = self._pattern()
         if self._random.random() < 0.2:
-            made["format"] = self._random.choice(FORMATS)
+            made["format"] = self._random.choice(FORMATS[:-2] if self._is_sound else FORMATS)
         if self._random.random() < 0.1:
             made["allOf"] = [{"pattern": self._pattern()} for _ in range(self._random.randint(1, 3))]
         return made
@@ -203,6 +210,8 @@ class RandomSchemas:
 
     def _reference(self) -> dict[str, Any]:
         known = str(self._random.randrange(self._definitions)) if self._definitions else "0"
+        if self._is_sound:
+            return {"$ref": f"#/$defs/{known}"} if self._definitions else {"type": "boolean"}
         targets = (f"#/$defs/{known}",) * 6 + (
             "#",
             "#/$defs/none",
@@ -230,7 +239,7 @@ class RandomSchemas:
         made: dict[str, Any] = {"type": "object", "properties": {name: self._any(depth) for name in names}}
         if self._random.random() < 0.6:
             made["required"] = [name for name in names if self._random.random() < 0.5] + self._random.choice(
-                ([], [], ["missing"])
+                ([], [], [] if self._is_sound else ["missing"])
             )
         if self._random.random() < 0.4:
             made["additionalProperties"] = self._random.choice((False, True, self._any(0)))
@@ -242,7 +251,9 @@ class RandomSchemas:
         return made
 
     def _combined(self, depth: int) -> dict[str, Any]:
-        keyword = self._random.choice(("anyOf", "oneOf", "allOf", "not", "if"))
+        keyword = self._random.choice(
+            ("anyOf", "oneOf") if self._is_sound else ("anyOf", "oneOf", "allOf", "not", "if")
+        )
         if keyword == "not":
             return {"not": self._any(depth)}
         if keyword == "if":
@@ -252,6 +263,8 @@ class RandomSchemas:
     # --- values -----------------------------------------------------------------------------------
 
     def _number(self) -> float:
+        if self._is_sound:
+            return self._random.choice(SOUND_NUMBERS)
         kind = self._random.random()
         if kind < 0.5:
             return self._random.choice(NUMBERS)
@@ -262,22 +275,25 @@ class RandomSchemas:
         return self._random.uniform(-1, 1) * 10 ** self._random.randint(-20, 300)
 
     def _count(self) -> int:
+        if self._is_sound:
+            return self._random.choice(SOUND_COUNTS)
         return self._random.choice(COUNTS)
 
     def _string(self) -> str:
         letters = 'ab cß😀"\\\n</tool_call><|im_end|>0'
-        return "".join(self._random.choice(letters) for _ in range(self._random.choice((0, 1, 3, 20, 200))))
+        return "".join(self._random.choices(letters, k=self._random.choice((0, 1, 3, 20, 200))))
 
     def _pattern(self) -> str:
-        if self._random.random() < 0.03:
+        if not self._is_sound and self._random.random() < 0.03:
             opened = self._random.choice((50, 300, 5000))
             return "(" * opened + "a" + ")" * opened
         made = ""
+        atoms, repeats = (SOUND_ATOMS, SOUND_REPEATS) if self._is_sound else (ATOMS, REPEATS)
         for _ in range(self._random.choice((1, 2, 4, 8))):
-            atom = self._random.choice(ATOMS)
+            atom = self._random.choice(atoms)
             if self._random.random() < 0.25:
-                atom = f"({atom}{self._random.choice(REPEATS)}|{self._random.choice(ATOMS)})"
-            made += atom + self._random.choice(REPEATS)
+                atom = f"({atom}{self._random.choice(repeats)}|{self._random.choice(atoms)})"
+            made += atom + self._random.choice(repeats)
         return made
 
     def _data(self, depth: int) -> Any:

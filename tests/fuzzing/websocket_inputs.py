@@ -69,7 +69,8 @@ class WebSocketInputs:
                 )
             made = values.of(self._definitions[name], wrong=draw.choice((0.0, 0.03, 0.2)))
             if isinstance(made, dict) and draw.random() < 0.9:
-                made["id"] = f"c{at}"
+                # Now and then one that its client has used before, which is refused for that alone.
+                made["id"] = f"c{at}" if draw.random() < 0.1 else f"c{number}-{at}"
                 inner = made.get("data")
                 if isinstance(inner, dict) and name in ("command.generate", "command.assist") and draw.random() < 0.9:
                     inner.pop("on_disconnect", None)
