@@ -58,6 +58,7 @@ __all__ = ["Connection", "ConnectionRooms", "ConnectionSettings"]
 
 _log = structlog.get_logger("connection")
 
+DOOR_SECONDS = 5.0
 HELLO_SECONDS = 10.0
 MODEL_SECONDS = 1.0
 ENTER_SECONDS = 5.0
@@ -220,7 +221,7 @@ class Connection(Actor[ConnectionMessage]):
         """Why this handshake is refused, or the subprotocol to answer it with."""
         door = CheckDoor(host=offer.host, origin=offer.origin, query=offer.query)
         try:
-            await self._rooms.access.ask(door, timeout=5)
+            await self._rooms.access.ask(door, timeout=DOOR_SECONDS)
         except EntryRefused as refusal:
             return Refusal(403, str(refusal))
         except RuntimeFault:
