@@ -182,10 +182,19 @@ class Assistant(Actor[AssistantMessage]):
         """A child task that waits for the answer's end; cancelled with the ask, it cancels the answer."""
         stream = f"ai-{secrets.token_hex(12)}"
         with _neighbours_told(writes=False):
-            draft, window = await self._fit(message.client_id, message.data, message.max_tokens, stream)
+            draft, window = await self._fit(
+                message.client_id, message.data, message.max_tokens, stream, caller=message.caller
+            )
         with _neighbours_told(writes=True):
             await self._begin(
-                stream, message.client_id, message.domain, stream, draft, window, max_tokens=message.max_tokens
+                stream,
+                message.client_id,
+                message.domain,
+                stream,
+                draft,
+                window,
+                max_tokens=message.max_tokens,
+                caller=message.caller,
             )
         running = self._running.get(stream)
         assert running is not None
@@ -201,7 +210,13 @@ class Assistant(Actor[AssistantMessage]):
         return TurnAnswer(text=ended.text, done=ended.done, fields=draft.rule()(ended.text, ended.done))
 
     async def _fit(
-        self, client_id: str, data: Assist | Generate, max_tokens: int | None, command_id: str
+        self,
+        client_id: str,
+        data: Assist | Generate,
+        max_tokens: int | None,
+        command_id: str,
+        *,
+        caller: str = "",
     ) -> tuple[Draft, ConversationWindow]:
         """The prompt, with as much of conversation and code as the context holds."""
         window = ConversationWindow(turns=(), last_turn=0, turns_before=0)
@@ -214,7 +229,7 @@ class Assistant(Actor[AssistantMessage]):
             max_tokens = data.max_tokens
         for _ in range(SHRINKING_STEPS):
             size = await self._inference.ask(
-                MeasurePrompt(draft.generate(max_tokens), client_id), timeout=INFERENCE_SECONDS
+                MeasurePrompt(draft.generate(max_tokens), client_id, caller), timeout=INFERENCE_SECONDS
             )
             if max_tokens is not None and max_tokens >= size.context_tokens:
                 raise CommandRefused(
@@ -244,6 +259,7 @@ class Assistant(Actor[AssistantMessage]):
         key: IdempotencyKey | None = None,
         subscriber: ActorRef[Any] | None = None,
         max_tokens: int | None = None,
+        caller: str = "",
     ) -> GenerationStarted:
         generate, rule = draft.generate(max_tokens), draft.rule()
         running = self._running[stream] = Running(
@@ -261,6 +277,7 @@ class Assistant(Actor[AssistantMessage]):
                     completion_fields=rule,
                     wants_calibrated=rule.intent is not None,
                     key=key,
+                    caller=caller,
                 ),
                 timeout=INFERENCE_SECONDS,
             )

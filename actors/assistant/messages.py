@@ -70,6 +70,8 @@ class AnswerTurn(Request[TurnAnswer]):
     max_tokens: int | None = None
     """For an `Assist`, which names none itself."""
     domain: str = ""
+    caller: str = ""
+    """Which of those who share the client id asks."""
 
 
 @frozen(kw_only=True)

@@ -259,7 +259,9 @@ class Inference(Actor[InferenceMessage]):
     async def _measure(self, message: MeasurePrompt) -> PromptSize:
         self._refuse_if_draining()
         scheduler = self._models.current
-        prompt_ids = await self._prompts.encode(scheduler.text, message.generate, client_id=message.client_id)
+        prompt_ids = await self._prompts.encode(
+            scheduler.text, message.generate, client_id=message.client_id, caller=message.caller
+        )
         return PromptSize(prompt_tokens=len(prompt_ids), context_tokens=scheduler.context_tokens)
 
     async def _complete(self, request: Complete) -> Completion:
@@ -295,7 +297,10 @@ class Inference(Actor[InferenceMessage]):
             scheduler = self._models.scheduler_for(resume)
             if resume is None and not was_accepted:
                 self._check_room(scheduler, 0)
-            prompt_ids = await self._prompts.encode(scheduler.text, generate, deadline_at, client_id=request.client_id)
+            caller = request.caller if isinstance(request, StartGeneration) else ""
+            prompt_ids = await self._prompts.encode(
+                scheduler.text, generate, deadline_at, client_id=request.client_id, caller=caller
+            )
             # Another model may have taken over meanwhile, and it reads other tokens.
             if scheduler is self._models.scheduler_for(resume):
                 return scheduler, prompt_ids

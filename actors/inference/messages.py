@@ -144,6 +144,8 @@ class StartGeneration(Request[GenerationStarted]):
     key: IdempotencyKey | None = None
     """Kept before the answer, so that the same command is carried out once."""
     epoch: str | None = None
+    caller: str = ""
+    """Which of those who share the client id asks: they take turns where prompts are read. Nothing is owned by it."""
     asked_at: float | None = None
     """When it was asked for the first time, on Trio's clock; its deadline counts from then. None is now."""
 
@@ -239,6 +241,8 @@ class MeasurePrompt(Request[PromptSize]):
     generate: Generate = field(repr=False)
     client_id: str = ""
     """Whose turn to be read it is."""
+    caller: str = ""
+    """As of `StartGeneration`."""
 
 
 @frozen

@@ -49,11 +49,17 @@ class PromptEncoder:
         return self._threads.statistics().tasks_waiting + self._in_sandbox
 
     async def encode(
-        self, text: TextModel, generate: Generate, deadline_at: float = math.inf, *, client_id: str = ""
+        self,
+        text: TextModel,
+        generate: Generate,
+        deadline_at: float = math.inf,
+        *,
+        client_id: str = "",
+        caller: str = "",
     ) -> list[int]:
         """The prompt as token ids. Raises `GenerationRefused`; cancelled, it leaves its thread to finish.
 
-        ``deadline_at`` is the request's own, on Trio's clock.
+        ``deadline_at`` is the request's own, on Trio's clock. ``client_id`` and ``caller`` decide whose turn it is.
         """
         if isinstance(generate, GenerateFromIds):
             return list(generate.prompt_ids)
@@ -61,10 +67,10 @@ class PromptEncoder:
         try:
             with trio.fail_at(min(gives_up_at, deadline_at)):
                 if isinstance(text, SandboxedText):
-                    return await self._encode_in_sandbox(text.folder, client_id, generate)
+                    return await self._encode_in_sandbox(text.folder, generate, client_id, caller)
                 if self._sandbox is not None and _has_form(generate):
                     # Bytes are encoded anywhere; a schema is not.
-                    return await self._encode_in_sandbox(None, client_id, generate)
+                    return await self._encode_in_sandbox(None, generate, client_id, caller)
                 return await trio.to_thread.run_sync(
                     text.encode, generate, limiter=self._threads, abandon_on_cancel=True
                 )
@@ -83,10 +89,12 @@ class PromptEncoder:
                 ErrorCode.OVERLOADED, "the prompt was not encoded in time", retry_after_ms=1000
             ) from None
 
-    async def _encode_in_sandbox(self, folder: Path | None, client_id: str, generate: Generate) -> list[int]:
+    async def _encode_in_sandbox(
+        self, folder: Path | None, generate: Generate, client_id: str, caller: str
+    ) -> list[int]:
         """Once more where the sandbox was lost under it. Raises `GenerationRefused`."""
         assert self._sandbox is not None
-        message = EncodePrompt(folder=folder, client_id=client_id, generate=generate)
+        message = EncodePrompt(folder=folder, client_id=client_id, caller=caller, generate=generate)
         self._in_sandbox += 1
         try:
             for is_last in (False, True):

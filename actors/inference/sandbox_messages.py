@@ -31,6 +31,8 @@ class EncodePrompt(Request[list[int]]):
     """Of the checkpoint; None for the mock engine."""
     client_id: str
     """Whose turn it is decided by."""
+    caller: str = ""
+    """Which of those who share the client id asks."""
     generate: Generate = field(repr=False)
 
 

@@ -20,7 +20,7 @@ from actors.rest.assistant_requests import (
     rest_field,
     without_repeated,
 )
-from actors.rest.rooms import Rooms, body_as, identity
+from actors.rest.rooms import Rooms, body_as, caller, identity
 from protocol.codec import unstructure
 from protocol.commands import Assist, Generate, Intent
 from protocol.errors import ErrorCode
@@ -42,7 +42,7 @@ def register_assistant(app: QuartTrio, rooms: Rooms) -> None:
             raise CommandRefused(
                 ErrorCode.INVALID_FIELD, "Idempotency-Key is not taken by this route", field="Idempotency-Key"
             )
-        turn = AnswerTurn(client_id=who.client_id, data=data, max_tokens=max_tokens, domain=who.domain)
+        turn = AnswerTurn(client_id=who.client_id, data=data, max_tokens=max_tokens, domain=who.domain, caller=caller())
         try:
             return await rooms.assistant.ask(turn, timeout=ANSWER_SECONDS)
         except CommandRefused as refusal:

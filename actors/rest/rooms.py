@@ -18,7 +18,7 @@ from protocol.json_text import parse_object
 from protocol.validation import is_client_name, printable_ascii
 from runtime import ActorRef
 
-__all__ = ["REST_DEVICE", "Rooms", "bearer_token", "body_as", "idempotency_key", "identity"]
+__all__ = ["REST_DEVICE", "Rooms", "bearer_token", "body_as", "caller", "idempotency_key", "identity"]
 
 ACCESS_SECONDS = 5.0
 DEFAULTS_OF_PROGRAMS = AnswerDefaults(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_tokens=1024)
@@ -75,6 +75,17 @@ async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
     in_flight: InFlight = request.scope[IN_FLIGHT]  # type: ignore[literal-required]
     in_flight.domain = found.domain
     return found
+
+
+def caller() -> str:
+    """Which program asks, where it says no name and so shares `local`, or its token's client, with others: its connection.
+
+    Only turns are taken by it (`sandbox/turns.py`); what it asks for belongs to the client id.
+    """
+    address = request.scope.get("client")
+    if address is None or "X-Client-Id" in request.headers:
+        return ""
+    return f"{address[0]}:{address[1]}"
 
 
 def bearer_token() -> str | None:

@@ -22,6 +22,7 @@ from actors.inference.messages import (
     GenerationTokens,
     StartGeneration,
 )
+from actors.rest.rooms import caller
 from actors.rest.serving import AT_END
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
@@ -84,6 +85,7 @@ class StreamSubscriber:
             StartGeneration(
                 client_id=who.client_id,
                 domain=who.domain,
+                caller=caller(),
                 stream=self.stream,
                 generate=generate,
                 subscriber=self._deliver,

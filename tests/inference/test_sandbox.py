@@ -243,6 +243,32 @@ async def test_jd3_one_clients_endless_schemas_delay_nobody_elses_and_no_prompt(
         nursery.cancel_scope.cancel()
 
 
+async def test_jd10_endless_schemas_of_one_unnamed_program_leave_a_process_to_another(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    limits = {kind: attrs.evolve(one, processor_seconds=30.0) for kind, one in JOB_LIMITS.items()}
+    async with sandbox_running(limits) as system, trio.open_nursery() as nursery:
+        await opened(system, folder)
+        await encode(system, folder, prompt="x", response_schema=DEEP)
+
+        async def ask(caller: str, schema: dict[str, Any]) -> None:
+            message = EncodePrompt(
+                folder=folder,
+                client_id="local",
+                caller=caller,
+                generate=Generate(prompt="x", response_schema=schema),
+            )
+            await reference(system).ask(message, timeout=PATIENCE_SECONDS)
+
+        for number in range(10):
+            nursery.start_soon(ask, "127.0.0.1:1", {**ENDLESS, "title": str(number)})
+        with trio.fail_after(PATIENCE_SECONDS):
+            while (await figures(system))["waiting"]["schema"] < 8:  # noqa: ASYNC110  nobody tells
+                await trio.sleep(0.01)
+        # The ten take minutes: this comes first or not at all.
+        await ask("127.0.0.1:2", {"type": "boolean"})
+        nursery.cancel_scope.cancel()
+
+
 async def test_jd3_too_many_jobs_of_one_client_are_refused_and_not_kept(tmp_path: Path) -> None:
     folder = write_text_folder(tmp_path / "model")
     limits = short_limits(waiting_of_client=1, processes_of_client=1)

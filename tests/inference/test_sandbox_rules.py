@@ -9,7 +9,7 @@ import pytest
 
 from actors.inference.bad_schema import BadSchema
 from actors.inference.sandbox.limits import JOB_LIMITS, JobKind
-from actors.inference.sandbox.turns import Turns
+from actors.inference.sandbox.turns import Asker, Turns
 from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
 from actors.inference.schema_bounds import MAXIMUM_REFERENCES, check_bounds
 from actors.inference.text.token_text import decoding_tokenizer
@@ -67,22 +67,52 @@ def test_jd3_turns_go_round_and_the_last_process_is_for_another_client() -> None
     limits = attrs.evolve(JOB_LIMITS[JobKind.SCHEMA], processes=3, processes_of_client=2, waiting_of_client=5)
     turns: Turns[str] = Turns(limits)
     for job in ("a1", "a2", "a3", "a4", "a5"):
-        assert turns.may_wait("a")
-        turns.push("a", job)
-    assert not turns.may_wait("a")
+        assert turns.may_wait(Asker("a"))
+        turns.push(Asker("a"), job)
+    assert not turns.may_wait(Asker("a"))
     assert [turns.start_next() for _ in range(3)] == ["a1", "a2", None]
-    turns.push("b", "b1")
-    turns.push("c", "c1")
+    turns.push(Asker("b"), "b1")
+    turns.push(Asker("c"), "c1")
     assert turns.start_next() == "b1"
     assert turns.start_next() is None, "all three have a job"
-    turns.end("a")
+    turns.end(Asker("a"))
     assert turns.start_next() == "c1", "a waits behind those who came later and had none"
     assert (turns.running, turns.waiting) == (3, 3)
-    assert turns.withdraw("a", "a4")
-    assert not turns.withdraw("a", "a1"), "it runs"
+    assert turns.withdraw(Asker("a"), "a4")
+    assert not turns.withdraw(Asker("a"), "a1"), "it runs"
     for client in ("a", "b", "c"):
-        turns.end(client)
+        turns.end(Asker(client))
     assert [turns.start_next() for _ in range(3)] == ["a3", "a5", None]
+
+
+def test_jd10_callers_that_share_a_client_id_take_turns_and_leave_one_process_to_others() -> None:
+    limits = attrs.evolve(JOB_LIMITS[JobKind.SCHEMA], processes=4, processes_of_client=2, waiting_of_client=4)
+    turns: Turns[str] = Turns(limits)
+    greedy, other, third, named = Asker("local", "1"), Asker("local", "2"), Asker("local", "3"), Asker("named")
+    for job in ("g1", "g2", "g3"):
+        turns.push(greedy, job)
+    assert [turns.start_next() for _ in range(3)] == ["g1", "g2", None], "two processes are one caller's most"
+    turns.push(other, "o1")
+    turns.push(third, "t1")
+    turns.push(named, "n1")
+    assert turns.start_next() == "n1", "a client with nothing running comes first"
+    assert turns.start_next() == "o1", "who came later and has none is before who has two"
+    turns.end(named)
+    assert turns.start_next() is None, "the last process is for another client"
+    turns.push(named, "n2")
+    assert turns.start_next() == "n2"
+    turns.end(greedy)
+    assert turns.start_next() == "t1"
+    assert turns.may_wait(Asker("local", "new"))
+    for job in ("x1", "x2", "x3"):
+        turns.push(Asker("local", job), job)
+    assert not turns.may_wait(Asker("local", "new")), "all callers of one id have one bound together"
+    assert turns.withdraw(Asker("local", "x2"), "x2")
+    assert not turns.withdraw(Asker("local", "x2"), "x2")
+    for asker in (other, greedy, third, named):
+        turns.end(asker)
+    assert [turns.start_next() for _ in range(4)] == ["g3", "x1", "x3", None]
+    assert (turns.waiting, turns.running) == (0, 3)
 
 
 def test_jd2_verdicts_are_bounded_and_the_one_asked_for_last_stays_longest() -> None:

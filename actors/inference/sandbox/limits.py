@@ -36,7 +36,7 @@ class JobLimits:
     processes: int
     """Processes of this kind, each with one job at a time."""
     processes_of_client: int
-    """How many of them may work for one client."""
+    """How many of them may work for one client, or for one of several callers that share a client id."""
     idle_processes: int
     """How many are kept when there is nothing to do."""
     waiting_of_client: int

@@ -26,7 +26,7 @@ from actors.inference.messages import GenerationRefused, ModelRefused
 from actors.inference.sandbox.fork_server import ForkServerGone, ForkServerProcess, OpenFailed, SlotEnded
 from actors.inference.sandbox.limits import JOB_LIMITS, OPEN_PROCESSOR_SECONDS, JobKind, JobLimits
 from actors.inference.sandbox.request_text import text_of
-from actors.inference.sandbox.turns import Turns
+from actors.inference.sandbox.turns import Asker, Turns
 from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
 from actors.inference.sandbox_messages import EncodePrompt, OpenText, SandboxMessage, SetOpenTexts
 from actors.inference.text.sandboxed_text import TextReport
@@ -55,7 +55,7 @@ _KILLED_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, 0})
 class _Turn:
     """A job that waits for a process."""
 
-    client_id: str
+    asker: Asker
     came: trio.Event = field(factory=trio.Event)
 
 
@@ -293,7 +293,7 @@ class Sandbox(Actor[SandboxMessage]):
         self, message: EncodePrompt, kind: JobKind, name: str, content: dict[str, Any]
     ) -> tuple[str, dict[str, Any]]:
         """One job, tried again where its end was not its doing. Raises `GenerationRefused` or `_Overran`."""
-        async with self._turn(kind, message.client_id):
+        async with self._turn(kind, Asker(message.client_id, message.caller)):
             for _ in range(TRIES):
                 try:
                     async with self._opened(message.folder) as opening:
@@ -348,21 +348,21 @@ class Sandbox(Actor[SandboxMessage]):
         return answer, told
 
     @asynccontextmanager
-    async def _turn(self, kind: JobKind, client_id: str) -> AsyncIterator[None]:
-        """Wait for a process to be free for this client. Raises `GenerationRefused` where too many of its jobs wait."""
-        turns, turn = self._turns[kind], _Turn(client_id)
-        if not turns.may_wait(client_id):
+    async def _turn(self, kind: JobKind, asker: Asker) -> AsyncIterator[None]:
+        """Wait for a process to be free for this asker. Raises `GenerationRefused` where too many of its jobs wait."""
+        turns, turn = self._turns[kind], _Turn(asker)
+        if not turns.may_wait(asker):
             raise GenerationRefused(
                 ErrorCode.OVERLOADED, "too many requests of this client wait to be read", retry_after_ms=RETRY_MS
             )
-        turns.push(client_id, turn)
+        turns.push(asker, turn)
         self._start_jobs(turns)
         try:
             await turn.came.wait()
             yield
         finally:
-            if not turns.withdraw(client_id, turn):
-                turns.end(client_id)
+            if not turns.withdraw(asker, turn):
+                turns.end(asker)
                 self._start_jobs(turns)
 
     def _start_jobs(self, turns: Turns[_Turn]) -> None:
