@@ -75,6 +75,38 @@ COMPLETION: dict[str, Any] = {
     },
     "required": ["prompt", "max_tokens"],
 }
+BLOCKS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {
+    "type": "object",
+    "properties": {
+        "type": {"enum": ["text", "image", "document", "tool_use", "tool_result", "thinking"]}, "text": {"type": "string"}, "id": {"type": "string"},
+        "name": {"type": "string"}, "input": {"type": "object"}, "tool_use_id": {"type": "string"}, "content": {}, "is_error": {"type": "boolean"},
+        "cache_control": {"type": "object"}, "source": {},
+    },
+    "required": ["type"],
+}}]}  # fmt: skip
+ANTHROPIC: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        **{name: SAMPLING[name] for name in ("model", "max_tokens", "temperature", "top_p", "stream")},
+        "messages": {"type": "array", "items": {
+            "type": "object",
+            "properties": {"role": {"enum": ["user", "assistant", "system"]}, "content": BLOCKS},
+            "required": ["role", "content"],
+        }},
+        "system": BLOCKS,
+        "stop_sequences": {"type": "array", "items": {"type": "string"}},
+        "top_k": {"type": "integer"},
+        "metadata": {"type": "object"},
+        "thinking": {"type": "object", "properties": {"type": {"enum": ["enabled", "disabled"]}, "budget_tokens": {"type": "integer"}}},
+        "tools": {"type": "array", "items": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "description": {"type": "string"}, "input_schema": {}, "type": {"type": "string"}},
+            "required": ["name", "input_schema"],
+        }},
+        "tool_choice": {"type": "object", "properties": {"type": {"enum": ["auto", "any", "tool", "none"]}, "name": {"type": "string"}}},
+    },
+    "required": ["messages", "max_tokens"],
+}  # fmt: skip
 PROCESS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -96,6 +128,8 @@ ANYTHING: dict[str, Any] = {}
 BODIES: dict[str, Any] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETION,
+    "/v1/messages": ANTHROPIC,
+    "/v1/messages/count_tokens": ANTHROPIC,
     "/ai/process": PROCESS,
     "/ai/complete": PROCESS,
     "/tasks/{client}": "TaskCreate",

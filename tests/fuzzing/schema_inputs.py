@@ -123,7 +123,9 @@ class SchemaInputs:
         return Input(number, "websocket-schema", (sent,), must_answer=True, seconds=SCHEMA_SECONDS)
 
     def _over_rest(self, number: int, draw: random.Random, way: Way) -> Input:
-        kind = draw.choice(("format", "format", "tool", "tools", "format-and-tool"))
+        kind = draw.choice(("format", "format", "tool", "tools", "format-and-tool", "anthropic"))
+        if kind == "anthropic":
+            return _posted(number, kind, "/v1/messages", self._anthropic_body(draw, way))
         body: dict[str, Any] = {
             "model": way.value,
             "messages": [{"role": "user", "content": "x"}],
@@ -141,14 +143,19 @@ class SchemaInputs:
             while way is Way.EMBEDDED and len(json.dumps(tools)) > MOST_PROMPT_CHARACTERS:
                 tools = self._tools(draw, 1)
             body |= tools
-        content = json.dumps(body).encode()
-        head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-        )
-        return Input(
-            number, f"rest-schema {kind}", (head.encode() + content,), must_answer=True, seconds=SCHEMA_SECONDS
-        )
+        return _posted(number, kind, "/v1/chat/completions", body)
+
+    def _anthropic_body(self, draw: random.Random, way: Way) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": way.value,
+            "messages": [{"role": "user", "content": "x"}],
+            "max_tokens": MOST_TOKENS[way.value],
+        }
+        schema = RandomSchemas(draw).schema()
+        if draw.random() < 0.4 or (way is Way.EMBEDDED and len(json.dumps(schema)) > MOST_PROMPT_CHARACTERS):
+            return {**body, "output_config": {"format": {"type": "json_schema", "schema": schema}}}
+        choice = draw.choice(({"type": "any"}, {"type": "auto"}, {"type": "tool", "name": "f0"}))
+        return {**body, "tools": [{"name": "f0", "input_schema": schema}], "tool_choice": choice}
 
     def _tools(self, draw: random.Random, count: int) -> dict[str, Any]:
         functions = []
@@ -162,3 +169,12 @@ class SchemaInputs:
         if draw.random() < 0.2:
             body["parallel_tool_calls"] = False
         return body
+
+
+def _posted(number: int, kind: str, path: str, body: dict[str, Any]) -> Input:
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return Input(number, f"rest-schema {kind}", (head.encode() + content,), must_answer=True, seconds=SCHEMA_SECONDS)

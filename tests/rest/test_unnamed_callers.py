@@ -44,6 +44,8 @@ async def test_jd10_every_route_that_asks_the_model_says_who_calls(
         ("/v1/chat/completions", chat),
         ("/v1/chat/completions", {**chat, "stream": True}),
         ("/v1/completions", {"model": "mock", "prompt": "count to 2", "max_tokens": 5}),
+        ("/v1/messages", {**chat, "max_tokens": 5}),
+        ("/v1/messages/count_tokens", chat),
         ("/ai/process", {"type": "message", "content": "count to 2"}),
         ("/ai/complete", {"content": "x = "}),
     ]

@@ -56,7 +56,7 @@ async def suspend_storage(server: RunningServer) -> None:
 
 
 async def break_helpers_and_rooms(server: RunningServer) -> None:
-    server.system.place("inspection").problem = f"{server.settings.data_dir}/server.json is not there"
+    server.system.record("inspection").problem = f"{server.settings.data_dir}/server.json is not there"
     for _ in range(3):
         crash(server.system, "tasks", ValueError("a bug at postgresql://role@db.internal:5432"))
         await eventually(lambda: server.system.reference("tasks").is_running)
@@ -86,7 +86,7 @@ def leaks(server: RunningServer, told: str) -> list[str]:
     known += [server.about.inspection_socket, '.py"', "sqlalchemy", "hypercorn", "quart"]
     found = [one for one in known if one.lower() in told.lower()]
     # Actors are named by their way down the tree.
-    parts = {place.path.split("/")[0] for place in server.system.places() if "/" in place.path}
+    parts = {record.path.split("/")[0] for record in server.system.records() if "/" in record.path}
     return found + re.findall(rf"(?<![/\w])(?:{'|'.join(sorted(parts))})/\w+", told)
 
 
@@ -180,7 +180,7 @@ async def test_op_no_answer_to_a_stranger_names_anything_in_any_state(
         # Each request would wait as long for it as the product lets it.
         monkeypatch.setattr("actors.rest.rooms.ACCESS_SECONDS", 0.05)
         monkeypatch.setattr("actors.rest.entry.ACCESS_SECONDS", 0.05)
-        monkeypatch.setattr("actors.connections.entry.ASK_SECONDS", 0.05)
+        monkeypatch.setattr("actors.connections.authentication.ASK_SECONDS", 0.05)
         monkeypatch.setattr("actors.connections.connection.DOOR_SECONDS", 0.05)
     monkeypatch.setattr(server.system, "stopping_reason", server.system.stopping_reason)
     monkeypatch.setattr(memory_ceiling, "_shortages", [])

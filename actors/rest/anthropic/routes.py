@@ -30,7 +30,7 @@ from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
-from actors.rest.rooms import Rooms, identity
+from actors.rest.rooms import Rooms, caller, identity
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
 from protocol.json_text import parse_object
 
@@ -74,7 +74,7 @@ def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
         health = await loaded_model(rooms, wanted.plain.model, "body.model")
         who = await identity(rooms)
         measured: PromptSize = await rooms.inference.ask(
-            MeasurePrompt(generate_from(wanted, health.tool_call_format), client_id=who.client_id),
+            MeasurePrompt(generate_from(wanted, health.tool_call_format), client_id=who.client_id, caller=caller()),
             timeout=START_SECONDS,
         )
         return jsonify({"input_tokens": measured.prompt_tokens})
