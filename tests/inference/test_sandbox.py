@@ -21,6 +21,7 @@ from actors.inference.messages import GenerationRefused, ModelRefused
 from actors.inference.process_family import FamilyMemory, family_bytes
 from actors.inference.prompts import PromptEncoder
 from actors.inference.sandbox.limits import JOB_LIMITS, JobKind, JobLimits
+from actors.inference.sandbox.memory_watch import MemoryWatch, held_bytes
 from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.sandbox_messages import EncodePrompt, OpenText, SetOpenTexts
 from actors.inference.text.sandboxed_text import SandboxedText
@@ -59,8 +60,12 @@ def short_limits(**changes: Any) -> dict[JobKind, JobLimits]:
 
 
 @asynccontextmanager
-async def sandbox_running(limits: dict[JobKind, JobLimits] | None = None) -> AsyncIterator[ActorSystem]:
-    spec = ChildSpec(id="sandbox", start=lambda: Sandbox(limits or short_limits(), open_processor_seconds=3.0))
+async def sandbox_running(
+    limits: dict[JobKind, JobLimits] | None = None, **settings: Any
+) -> AsyncIterator[ActorSystem]:
+    spec = ChildSpec(
+        id="sandbox", start=lambda: Sandbox(limits or short_limits(), open_processor_seconds=3.0, **settings)
+    )
     async with running(SupervisorSpec(children=(spec,))) as system:
         yield system
 
@@ -301,6 +306,39 @@ async def test_jd4_a_template_without_end_costs_its_own_question_alone(tmp_path:
         assert (refused.code, refused.field) == (ErrorCode.INVALID_FIELD, "data.messages")
         assert "chat template" in refused.message
         assert await encode(system, folder, messages=said("hello"))
+
+
+async def test_jd11_where_the_kernel_bounds_no_memory_the_fork_server_does(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(NASTY_WHEN_ASKED)
+    limits = {
+        kind: attrs.evolve(one, processor_seconds=60.0, memory_bytes=256 * 2**20) for kind, one in JOB_LIMITS.items()
+    }
+    async with sandbox_running(limits, watches_memory=True) as system:
+        await opened(system, folder)
+        server = (await processes(system))["server"]
+        refused = await refusal(system, folder, messages=said("memory"))
+        assert (refused.code, refused.field) == (ErrorCode.INVALID_FIELD, "data.messages")
+        assert "takes too much memory (over 256 MiB)" in refused.message
+        assert await encode(system, folder, messages=said("hello"))
+        assert (await processes(system))["server"] == server
+
+
+def test_jd11_a_process_is_aborted_only_beyond_what_it_may_hold_more_than_its_parent() -> None:
+    with subprocess.Popen(["sleep", "60"]) as small, subprocess.Popen(["sleep", "60"]) as large:
+        held = {os.getpid(): 100, small.pid: 149, large.pid: 151}
+        watch = MemoryWatch(held.get)
+        for child in (small, large):
+            watch.began(child.pid, 50)
+        assert watch.end_large() == [large.pid]
+        assert large.wait(PATIENCE_SECONDS) == -signal.SIGABRT
+        watch.ended(large.pid)
+        assert len(watch) == 1
+        assert watch.end_large() == []
+        assert small.poll() is None
+        small.kill()
+    assert held_bytes(small.pid) is None
+    assert (held_bytes(os.getpid()) or 0) > 2**20
 
 
 @pytest.mark.parametrize("template", ["{% set n = 9**9 %}{{ 9**n }}", "{{ 9 ** (9 ** 9) }}"])

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.sandbox.jobs import serve_jobs, set_timers
 from actors.inference.sandbox.limits import OPEN_SECONDS, JobLimits
+from actors.inference.sandbox.memory_watch import WATCH_SECONDS, MemoryWatch
 from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic
 
@@ -30,8 +31,10 @@ MAXIMUM_FDS = 16
 class ForkServer:
     """One thread and no other: a fork copies only the thread that forks."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, memory: MemoryWatch | None = None) -> None:
+        """``memory`` watches the job processes where the kernel does not."""
         self._control = control
+        self._memory = memory
         self._reader = FrameReader()
         self._sockets: list[int] = []
         self._children: dict[int, int] = {}
@@ -47,7 +50,10 @@ class ForkServer:
     def serve(self) -> NoReturn:
         """Until the server goes."""
         while True:
-            readable, _, _ = select.select([self._control, self._woken], [], [])
+            seconds = WATCH_SECONDS if self._memory else None
+            readable, _, _ = select.select([self._control, self._woken], [], [], seconds)
+            if self._memory:
+                self._memory.end_large()
             if self._woken in readable:
                 self._woken.recv(RECEIVE_BYTES)
                 self._tell_ended()
@@ -119,6 +125,8 @@ class ForkServer:
                 os._exit(70)
         connection.close()
         self._children[pid] = slot
+        if self._memory is not None:
+            self._memory.began(pid, limits.memory_bytes)
         self._send("forked", {"slot": slot, "pid": pid})
 
     def _become_slot(self, connection: socket.socket, limits: JobLimits) -> None:
@@ -129,7 +137,7 @@ class ForkServer:
         for number in self._sockets:
             os.close(number)
         assert self._text is not None
-        serve_jobs(connection, self._text, limits)
+        serve_jobs(connection, self._text, limits, is_watched=self._memory is not None)
 
     def _tell_ended(self) -> None:
         while self._children:
@@ -137,6 +145,8 @@ class ForkServer:
             if pid == 0:
                 return
             slot = self._children.pop(pid)
+            if self._memory is not None:
+                self._memory.ended(pid)
             self._send("ended", {"slot": slot, "status": os.waitstatus_to_exitcode(status)})
 
     def _send(self, name: str, content: dict[str, Any]) -> None:
@@ -155,8 +165,11 @@ def main() -> None:
     """Serve the control socket named on the command line."""
     parser = argparse.ArgumentParser(prog="leanvibe-sandbox")
     parser.add_argument("--pipe", type=int, required=True)
+    parser.add_argument("--watch-memory", action="store_true", help="for systems whose kernel holds no process to it")
+    options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ForkServer(socket.socket(fileno=parser.parse_args().pipe)).serve()
+    memory = MemoryWatch() if options.watch_memory else None
+    ForkServer(socket.socket(fileno=options.pipe), memory).serve()
 
 
 if __name__ == "__main__":

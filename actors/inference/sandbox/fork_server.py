@@ -105,9 +105,15 @@ class ForkServerProcess:
         self._control_lock = trio.Lock()
 
     @classmethod
-    async def start(cls, folder: Path | None, limits: Mapping[JobKind, JobLimits]) -> ForkServerProcess:
-        """Start it; `serve` must run from then on. Raises `OSError`. Cancelled, nothing remains of it."""
-        words = [sys.executable, "-m", "actors.inference.sandbox", "--pipe"]
+    async def start(
+        cls, folder: Path | None, limits: Mapping[JobKind, JobLimits], *, watches_memory: bool
+    ) -> ForkServerProcess:
+        """Start it; `serve` must run from then on. Raises `OSError`. Cancelled, nothing remains of it.
+
+        ``watches_memory`` where the kernel holds no process to a limit of memory.
+        """
+        watching = ["--watch-memory"] if watches_memory else []
+        words = [sys.executable, "-m", "actors.inference.sandbox", *watching, "--pipe"]
         return cls(folder, await WorkerProcess.start(lambda pipe: [*words, str(pipe)]), limits)
 
     @property

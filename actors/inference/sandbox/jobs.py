@@ -17,6 +17,7 @@ from typing import Any
 from actors.inference.bad_schema import BadSchema
 from actors.inference.frames import FrameReader, pack
 from actors.inference.sandbox.limits import JobLimits
+from actors.inference.sandbox.memory_watch import held_bytes
 from actors.inference.sandbox.request_text import request_of
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.text_model import CheckpointText, MockText
@@ -30,14 +31,19 @@ RETIRING_BYTES = 64 * 1024 * 1024
 """A process that grew by more ends after its job."""
 MAXIMUM_PROMPT_TOKENS = 2**21
 """A prompt with more fits no model; its ids would not fit a frame either."""
-_ADDRESS_SPACE, _RESIDENT = 0, 1
+_ADDRESS_SPACE = 0
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
 _SAMPLE = "The quick brown fox, 3.14 and naïve café 東京 😀.\n\tdef f(x): return x\n" + "x" * 64
 
 
-def serve_jobs(connection: socket.socket, text: CheckpointText | MockText, limits: JobLimits) -> None:
-    """Until the server closes the connection. In a process of its own, just forked."""
-    _confine(limits)
+def serve_jobs(
+    connection: socket.socket, text: CheckpointText | MockText, limits: JobLimits, *, is_watched: bool = False
+) -> None:
+    """Until the server closes the connection. In a process of its own, just forked.
+
+    ``is_watched`` says that the fork server sees to its memory, because the kernel does not.
+    """
+    _confine(limits, is_watched=is_watched)
     reader = FrameReader()
     # Memory that one job took is seldom given back; a fresh process costs less than what the others would lack.
     most_bytes = _resident_bytes() + RETIRING_BYTES
@@ -97,13 +103,14 @@ def _carry_out(
     return "encoded", {"ids": array.array("I", ids).tobytes()}
 
 
-def _confine(limits: JobLimits) -> None:
+def _confine(limits: JobLimits, *, is_watched: bool) -> None:
     """Give up what a job does not need; only what is forked here is touched."""
     if sys.platform == "linux":
         # The kernel ends this process with the fork server, also in the middle of native code.
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        bound = _memory_bytes(_ADDRESS_SPACE) + limits.memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+        if not is_watched:
+            bound = _memory_bytes(_ADDRESS_SPACE) + limits.memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(limits.niceness)
     with Path(os.devnull).open("r+b") as nowhere:
@@ -113,7 +120,7 @@ def _confine(limits: JobLimits) -> None:
 
 
 def _resident_bytes() -> int:
-    return _memory_bytes(_RESIDENT) if sys.platform == "linux" else 0
+    return held_bytes(os.getpid()) or 0
 
 
 def _memory_bytes(column: int) -> int:

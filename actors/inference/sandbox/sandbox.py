@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import json
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -92,12 +93,15 @@ class Sandbox(Actor[SandboxMessage]):
         *,
         open_processor_seconds: float = OPEN_PROCESSOR_SECONDS,
         opens_first: Path | None = None,
+        watches_memory: bool = sys.platform != "linux",
     ) -> None:
         """``open_processor_seconds`` is what reading a checkpoint's text side may take.
 
+        ``watches_memory`` has the fork servers measure their jobs, where the kernel enforces no limit of memory.
         ``opens_first`` will be asked for soon; it is opened while other parts of the server start.
         """
         self._opens_first = opens_first
+        self._watches_memory = watches_memory
         self._limits = limits
         self._open_processor_seconds = open_processor_seconds
         self._openings: dict[Path | None, _Opening] = {}
@@ -180,7 +184,7 @@ class Sandbox(Actor[SandboxMessage]):
     async def _start(self, folder: Path | None, opening: _Opening) -> None:
         """Start, read, try; then serve until the process ends. What goes wrong is told to those who wait."""
         try:
-            server = await ForkServerProcess.start(folder, self._limits)
+            server = await ForkServerProcess.start(folder, self._limits, watches_memory=self._watches_memory)
             opening.server = server
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.serve)
