@@ -107,6 +107,22 @@ ANTHROPIC: dict[str, Any] = {
     },
     "required": ["messages", "max_tokens"],
 }  # fmt: skip
+OLLAMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "model": SAMPLING["model"],
+        "stream": {"type": "boolean"},
+        "format": {"anyOf": [{"enum": ["json", "", "xml"]}, {}]},
+        "keep_alive": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+        "options": {"type": "object", "properties": {
+            "num_predict": {"type": "integer", "minimum": 1, "maximum": 6}, "temperature": {"type": "number"}, "top_k": {"type": "integer"},
+            "seed": {"type": "integer"}, "stop": {"type": "array", "items": {"type": "string"}}, "num_ctx": {"type": "integer"},
+        }, "required": ["num_predict"]},
+        "messages": OPENAI_MESSAGES, "prompt": {"type": "string"}, "system": {"type": "string"}, "suffix": {"type": "string"},
+        "tools": SAMPLING["tools"], "think": {"type": "boolean"}, "raw": {"type": "boolean"}, "images": {}, "input": {},
+    },
+    "required": ["model", "options"],
+}  # fmt: skip
 PROCESS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -128,6 +144,12 @@ ANYTHING: dict[str, Any] = {}
 BODIES: dict[str, Any] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETION,
+    "/api/chat": OLLAMA,
+    "/api/generate": OLLAMA,
+    "/api/embed": OLLAMA,
+    "/api/embeddings": OLLAMA,
+    "/api/show": OLLAMA,
+    "/api/pull": OLLAMA,
     "/v1/messages": ANTHROPIC,
     "/v1/messages/count_tokens": ANTHROPIC,
     "/ai/process": PROCESS,
@@ -156,13 +178,18 @@ BODIES: dict[str, Any] = {
 """What a route reads, by its path; what has no entry reads no body."""
 READS = (
     "/openapi.json", "/docs", "/docs/{name}", "/push", "/push/key", "/health", "/health/live", "/health/ready", "/health/mlx", "/metrics",
-    "/models", "/v1/models", "/v1/models/{name}", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
+    "/models", "/v1/models", "/v1/models/{name}", "/api/version", "/api/tags", "/api/ps", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
     "/tasks/{client}/stats", "/tasks/{client}/export", "/tasks/{client}/{task}", "/tasks/{client}/{task}/history",
     "/conversations/{client}", "/conversations/{client}/{name}", "/conversations/{client}/{name}/export", "/notifications/{client}",
     "/notifications/{client}/badge", "/notifications/{client}/devices", "/notifications/{client}/preferences",
     "/notifications/{client}/history", "/notifications/{client}/statistics", "/notifications/{client}/dead-letters",
 )  # fmt: skip
-DELETES = ("/tasks/{client}/{task}", "/conversations/{client}/{name}", "/notifications/{client}/devices/{name}")
+DELETES = (
+    "/api/delete",
+    "/tasks/{client}/{task}",
+    "/conversations/{client}/{name}",
+    "/notifications/{client}/devices/{name}",
+)
 UNLOADS = "/models/{name}/unload"
 QUERIES = (
     "limit", "cursor", "offset", "status", "priority", "project", "tag", "q", "search", "sort", "order", "format", "since", "until", "before",
