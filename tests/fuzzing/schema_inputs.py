@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from actors.inference.messages import CallableFunction, CallRule, GenerateWithTools
+from actors.inference.messages import CallableFunction, GenerateWithTools, ToolCallConstraint
 from actors.inference.text.generic_tools import GENERIC_FORMAT
 from protocol.commands import ChatMessage, Generate, Role
 from tests.connections.raw_peer import TEXT, frame
@@ -87,7 +87,7 @@ class SchemaInputs:
             )
         parameters = [RandomSchemas(draw).schema() for _ in range(draw.choice((1, 1, 2, 4)))]
         answer_schema = RandomSchemas(draw).schema() if draw.random() < 0.2 else None
-        rule = CallRule(
+        rule = ToolCallConstraint(
             tool_call_format=GENERIC_FORMAT,
             functions=tuple(
                 CallableFunction(name=f"f{at}", parameters=one, path=f"tools[{at}].function.parameters")
@@ -95,7 +95,7 @@ class SchemaInputs:
             ),
             is_required=answer_schema is None and draw.random() < 0.5,
             most_calls=draw.choice((1, 16)),
-            asked_by="tool_choice",
+            source_field="tool_choice",
             answer_schema=answer_schema,
         )
         generate = GenerateWithTools(
