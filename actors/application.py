@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from actors.access.access import Access
 from actors.assistant.assistant import Assistant
-from actors.connections.connection import Connection, ConnectionRooms
+from actors.connections.connection import Connection, ConnectionServices
 from actors.connections.listener import Listener
 from actors.connections.registry import ConnectionRegistry
 from actors.inference.engine import Engine
@@ -34,7 +34,7 @@ from actors.rest.ollama.routes import register_ollama
 from actors.rest.openai.routes import register_openai
 from actors.rest.push import register_push
 from actors.rest.rest import Rest
-from actors.rest.rooms import Rooms
+from actors.rest.services import Services
 from actors.rest.subscriptions import register_subscriptions
 from actors.rest.tasks import register_tasks
 from actors.settings import Settings
@@ -100,13 +100,13 @@ def make_tree(
     sockets = system.dynamic("connections/sockets")
     connection_registry = system.reference("connections/registry")
     url = database_url(settings.database, settings.data_dir)
-    rooms = Rooms(
+    services = Services(
         access=access,
         inference=inference,
         storage=storage,
         assistant=system.reference("assistant"),
         tasks=system.reference("tasks"),
-        notifications=system.reference("notifications/planner"),
+        notifications=system.reference("notifications/dispatcher"),
         connection_registry=connection_registry,
         answer_defaults=answer_defaults(settings),
         **model_commands(settings),
@@ -120,12 +120,12 @@ def make_tree(
     model_registry = make_model_registry(settings, checkpoint)
     first_text = None if settings.engine == "mock" or checkpoint is None else checkpoint.resolve()
     connection_of = connection_settings(settings)
-    connection_rooms = ConnectionRooms(
+    connection_services = ConnectionServices(
         access=access,
         inference=inference,
         registry=connection_registry,
-        log=event_log(storage, rooms.notifications),
-        routes=command_routes(rooms),
+        log=event_log(storage, services.notifications),
+        routes=command_routes(services),
     )
 
     of_writer = writer_settings(settings, url, about.rest_url)
@@ -145,7 +145,7 @@ def make_tree(
                 id="storage",
                 start=SupervisorSpec(
                     children=(
-                        ChildSpec(id="relay", start=lambda: Relay(connection_registry, rooms.notifications)),
+                        ChildSpec(id="relay", start=lambda: Relay(connection_registry, services.notifications)),
                         ChildSpec(
                             id="writer",
                             start=lambda: (
@@ -209,7 +209,7 @@ def make_tree(
                                 listening.websocket,
                                 sockets,
                                 lambda name, stream, passed: Connection(
-                                    name, stream, connection_of, connection_rooms, passed
+                                    name, stream, connection_of, connection_services, passed
                                 ),
                                 maximum_entering=settings.max_entering,
                                 tls=listening.tls,
@@ -223,7 +223,7 @@ def make_tree(
                 start=lambda: Rest(
                     listening.rest,
                     lambda: make_application(
-                        rooms=rooms,
+                        services=services,
                         registry=registry,
                         readiness=lambda: readiness(system),
                         about={"service": "leanvibe", "version": VERSION},

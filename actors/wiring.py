@@ -36,20 +36,20 @@ from actors.inference.store import QUERIES as INFERENCE_QUERIES
 from actors.inference.store import prune_generations
 from actors.inference.stream_broker import StreamRules
 from actors.notifications import tables as notification_tables
-from actors.notifications.acknowledging import prune_settled
+from actors.notifications.acks import prune_settled
+from actors.notifications.fan_out import trigger_hook
 from actors.notifications.messages import NOTIFICATION_REQUESTS
 from actors.notifications.outbox import prune_notifications
-from actors.notifications.planning import trigger_hook
 from actors.notifications.store import COUNT as COUNT_UNREAD
 from actors.notifications.store import OPERATIONS as NOTIFICATION_OPERATIONS
 from actors.notifications.store import QUERIES as NOTIFICATION_QUERIES
-from actors.rest.rooms import Rooms
+from actors.rest.services import Services
 from actors.settings import Settings
 from actors.storage import tables as storage_tables
-from actors.storage.forgotten_clients import client_pruner
+from actors.storage.client_retention import client_pruner
 from actors.storage.holding import holder_name
 from actors.storage.idempotency import FIND_KEPT, KEPT_MILLISECONDS
-from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageWanted, prune_log
+from actors.storage.log import LOG_OPERATIONS, LOG_PAGE, LOG_QUERIES, OPEN_LOG, LogPageQuery, prune_log
 from actors.storage.messages import LogPage, Operation, Query, Storage
 from actors.storage.writer import WriterSettings
 from actors.tasks import tables as task_tables
@@ -103,7 +103,7 @@ QUERIES: tuple[Query[Any, Any], ...] = (
 """Every read."""
 TABLES_OF_CLIENTS: tuple[Table, ...] = tuple(
     table
-    for room in (
+    for service in (
         storage_tables,
         connection_tables,
         inference_tables,
@@ -111,7 +111,7 @@ TABLES_OF_CLIENTS: tuple[Table, ...] = tuple(
         assistant_tables,
         notification_tables,
     )
-    for table in room.metadata.sorted_tables
+    for table in service.metadata.sorted_tables
     if "client_id" in table.c and table is not storage_tables.client_logs
 )
 """Whoever has a row in one of them has a log."""
@@ -126,17 +126,20 @@ PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
 """What forgets rows that are no longer kept."""
 
 
-def command_routes(rooms: Rooms) -> dict[type, CommandRoute | StreamRoute]:
+def command_routes(services: Services) -> dict[type, CommandRoute | StreamRoute]:
     """Which room answers which command of the WebSocket."""
-    turns = StreamRoute(room=rooms.assistant, message=StartTurn)
-    routes: dict[type, CommandRoute | StreamRoute] = {Generate: generation_route(rooms.inference, turns), Assist: turns}
-    routes[GetProgress] = CommandRoute(room=rooms.inference, message=ReportProgress)
+    turns = StreamRoute(service=services.assistant, message=StartTurn)
+    routes: dict[type, CommandRoute | StreamRoute] = {
+        Generate: generation_route(services.inference, turns),
+        Assist: turns,
+    }
+    routes[GetProgress] = CommandRoute(service=services.inference, message=ReportProgress)
     for wanted, message in CONVERSATION_REQUESTS.items():
-        routes[wanted] = CommandRoute(room=rooms.assistant, message=message)
+        routes[wanted] = CommandRoute(service=services.assistant, message=message)
     for wanted, message in TASK_REQUESTS.items():
-        routes[wanted] = CommandRoute(room=rooms.tasks, message=message, timeout_seconds=TASK_SECONDS)
+        routes[wanted] = CommandRoute(service=services.tasks, message=message, timeout_seconds=TASK_SECONDS)
     for wanted, message in NOTIFICATION_REQUESTS.items():
-        routes[wanted] = CommandRoute(room=rooms.notifications, message=message)
+        routes[wanted] = CommandRoute(service=services.notifications, message=message)
     return routes
 
 
@@ -147,7 +150,7 @@ def event_log(storage: Storage, notifications: ActorRef[Any]) -> EventLog:
         return (await storage.transact(OPEN_LOG, client_id, client_id=client_id)).value
 
     async def page(client_id: str, after_seq: int) -> LogPage:
-        return await storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=after_seq))
+        return await storage.read(LOG_PAGE, LogPageQuery(client_id=client_id, after_seq=after_seq))
 
     async def counts(client_id: str) -> dict[str, int]:
         unread = await storage.read(COUNT_UNREAD, client_id)

@@ -28,7 +28,7 @@ class StorageRoom:
     storage: Storage
     registry: Probe
     """Stands for the directory of connections: collects what the relay publishes."""
-    planner: Probe
+    dispatcher: Probe
     """Stands for the planner of notifications."""
 
 
@@ -43,7 +43,7 @@ async def storage_room(
     children: Callable[[ActorSystem, Storage], Iterable[ChildSpec]] = lambda *_: (),
 ) -> AsyncIterator[StorageRoom]:
     """Run storage for a block, with ``children`` started after it (a room under test)."""
-    registry, planner = Probe(), Probe()
+    registry, dispatcher = Probe(), Probe()
     settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook, holder=holder)
     all_queries = (*LOG_QUERIES, *queries)
 
@@ -52,8 +52,10 @@ async def storage_room(
         return SupervisorSpec(
             children=(
                 ChildSpec(id="registry", start=registry.start),
-                ChildSpec(id="planner", start=planner.start),
-                ChildSpec(id="relay", start=lambda: Relay(system.reference("registry"), system.reference("planner"))),
+                ChildSpec(id="dispatcher", start=dispatcher.start),
+                ChildSpec(
+                    id="relay", start=lambda: Relay(system.reference("registry"), system.reference("dispatcher"))
+                ),
                 ChildSpec(id="writer", start=lambda: Writer(settings, relay)),
                 ChildSpec(id="readers", start=lambda: Readers(url, all_queries)),
                 *children(system, Storage(system.reference("writer"), system.reference("readers"))),
@@ -61,4 +63,6 @@ async def storage_room(
         )
 
     async with running(tree) as system:
-        yield StorageRoom(system, Storage(system.reference("writer"), system.reference("readers")), registry, planner)
+        yield StorageRoom(
+            system, Storage(system.reference("writer"), system.reference("readers")), registry, dispatcher
+        )

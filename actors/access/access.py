@@ -14,11 +14,11 @@ from attrs import field, frozen
 from actors.access.local_token import read_local_token, remove_local_token, write_local_token
 from actors.access.messages import (
     LOCAL_CLIENT,
-    CheckDoor,
+    AuthenticationError,
     CheckIdentity,
+    CheckOrigin,
     CreateToken,
     EnsureLocalToken,
-    EntryRefused,
     FindEnded,
     ForgetTokens,
     Identity,
@@ -30,13 +30,13 @@ from actors.access.messages import (
 )
 from actors.access.rules import host_problem, origin_problem, query_problem
 from actors.access.store import FORGET_TOKENS, LOAD_TOKENS, REVOKE_TOKEN, SAVE_TOKEN, RevokeStored
-from actors.access.tokens import TokenBook, checked_token, describe, is_same_token, new_local_token
+from actors.access.tokens import TokenStore, checked_token, describe, is_same_token, new_local_token
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Storage
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, Down, RuntimeFault, reject
 
-__all__ = ["Access", "AccessSettings", "LookAtTokens", "ReloadTokens"]
+__all__ = ["Access", "AccessSettings", "CheckTokens", "ReloadTokens"]
 
 _log = structlog.get_logger("access")
 
@@ -47,7 +47,7 @@ KEEP_SECONDS = 5.0
 
 
 @frozen
-class LookAtTokens:
+class CheckTokens:
     """Timer: has a token ended that somebody holds?"""
 
 
@@ -78,7 +78,7 @@ class AccessSettings:
 
 
 @frozen
-class _Holder:
+class _Session:
     """Somebody who entered and stays."""
 
     reference: ActorRef[Any]
@@ -88,7 +88,7 @@ class _Holder:
 
 class Access(
     Actor[
-        CheckDoor
+        CheckOrigin
         | CheckIdentity
         | FindEnded
         | CreateToken
@@ -96,7 +96,7 @@ class Access(
         | RevokeToken
         | ForgetTokens
         | EnsureLocalToken
-        | LookAtTokens
+        | CheckTokens
         | ReloadTokens
         | KeepLocalToken
     ]
@@ -108,8 +108,8 @@ class Access(
     def __init__(self, settings: AccessSettings, storage: Storage) -> None:
         self._settings = settings
         self._storage = storage
-        self._book = TokenBook()
-        self._holders: dict[str, _Holder] = {}
+        self._book = TokenStore()
+        self._sessions: dict[str, _Session] = {}
         # One change at a time, so that what is in memory is what was stored last.
         self._changing = trio.Lock()
         self._refused = 0
@@ -118,11 +118,11 @@ class Access(
         """Read the tokens; until then nobody is let in, because nobody is answered."""
         await self._load()
         await self._keep_local_token()
-        self.context.every(LOOK_SECONDS, LookAtTokens())
+        self.context.every(LOOK_SECONDS, CheckTokens())
 
     async def handle(
         self,
-        message: CheckDoor
+        message: CheckOrigin
         | CheckIdentity
         | FindEnded
         | CreateToken
@@ -130,12 +130,12 @@ class Access(
         | RevokeToken
         | ForgetTokens
         | EnsureLocalToken
-        | LookAtTokens
+        | CheckTokens
         | ReloadTokens
         | KeepLocalToken,
     ) -> Identity | Mapping[str, str] | tuple[TokenDescription, ...] | None:
         match message:
-            case CheckDoor():
+            case CheckOrigin():
                 problem = (
                     host_problem(
                         message.host,
@@ -147,7 +147,7 @@ class Access(
                 )
                 if problem is not None:
                     self._refused += 1
-                    raise EntryRefused(problem, is_forbidden=True)
+                    raise AuthenticationError(problem, is_forbidden=True)
             case CheckIdentity():
                 return self._identity(message)
             case FindEnded(domains):
@@ -163,7 +163,7 @@ class Access(
                 self.context.answer_later(self._forget)
             case EnsureLocalToken():
                 self.context.answer_later(self._ensure)
-            case LookAtTokens():
+            case CheckTokens():
                 self._withdraw_ended()
             case ReloadTokens():
                 self.context.spawn(self._reload)
@@ -173,12 +173,12 @@ class Access(
 
     async def down(self, down: Down) -> None:
         """A holder ended."""
-        self._holders.pop(down.path, None)
+        self._sessions.pop(down.path, None)
 
     def snapshot(self) -> dict[str, object]:
         """Counts."""
         counts = self._book.snapshot(self._settings.now_ms())
-        return {**counts, "holders": len(self._holders), "refused": self._refused}
+        return {**counts, "sessions": len(self._sessions), "refused": self._refused}
 
     # --- who enters -------------------------------------------------------------------------------
 
@@ -188,34 +188,34 @@ class Access(
                 identity = self._book.identity(message.token, message.client_id, self._settings.now_ms())
             else:
                 identity = self._identity_without_tokens(message)
-        except EntryRefused as refusal:
+        except AuthenticationError as refusal:
             self._refused += 1
             _log.info("entry refused", reason=str(refusal))
             raise
-        if message.holder is not None:
-            self._holders[message.holder.path] = _Holder(message.holder, identity.token_id)
-            self.context.monitor(message.holder)
+        if message.session is not None:
+            self._sessions[message.session.path] = _Session(message.session, identity.token_id)
+            self.context.monitor(message.session)
         return identity
 
     def _identity_without_tokens(self, message: CheckIdentity) -> Identity:
         if not self._settings.is_loopback_only:
-            raise EntryRefused("this server listens to other machines and has no tokens", is_forbidden=False)
+            raise AuthenticationError("this server listens to other machines and has no tokens", is_forbidden=False)
         if message.token is not None and not message.may_be_needless:
             # Silently taking a token that nothing checks would look like protection.
-            raise EntryRefused("this server has no tokens configured; send none", is_forbidden=False)
+            raise AuthenticationError("this server has no tokens configured; send none", is_forbidden=False)
         return Identity(client_id=message.client_id or LOCAL_CLIENT)
 
     def _withdraw_ended(self) -> None:
         """Tell those who would not be let in any more."""
-        for path, holder in list(self._holders.items()):
-            reason = self._end_of(holder.token_id)
+        for path, session in list(self._sessions.items()):
+            reason = self._end_of(session.token_id)
             if reason is None:
                 continue
-            del self._holders[path]
+            del self._sessions[path]
             try:
-                holder.reference.tell_nowait(IdentityWithdrawn(reason))
+                session.reference.tell_nowait(IdentityWithdrawn(reason))
             except RuntimeFault as error:
-                _log.warning("holder not told", holder=path, error=str(error))
+                _log.warning("holder not told", session=path, error=str(error))
 
     def _end_of(self, token_id: str | None) -> str | None:
         """Why whoever entered by this token may do nothing any more, or None; no token is that of a server without."""
@@ -291,7 +291,7 @@ class Access(
         return committed.value
 
     async def _load(self) -> None:
-        self._book = TokenBook(await self._storage.read(LOAD_TOKENS, None))
+        self._book = TokenStore(await self._storage.read(LOAD_TOKENS, None))
         self._withdraw_ended()
 
     async def _reload(self) -> None:

@@ -14,11 +14,11 @@ __all__ = [
     "OPERATOR",
     "ROLES",
     "USER",
-    "CheckDoor",
+    "AuthenticationError",
     "CheckIdentity",
+    "CheckOrigin",
     "CreateToken",
     "EnsureLocalToken",
-    "EntryRefused",
     "FindEnded",
     "ForgetTokens",
     "Identity",
@@ -38,7 +38,7 @@ LOCAL_CLIENT = "local"
 """Whose things they are when nobody says otherwise."""
 
 
-class EntryRefused(Refused):
+class AuthenticationError(Refused):
     """This one may not enter; `is_forbidden` tells a wrong place from a wrong token."""
 
     def __init__(self, message: str, *, is_forbidden: bool) -> None:
@@ -47,8 +47,8 @@ class EntryRefused(Refused):
 
 
 @frozen(kw_only=True)
-class CheckDoor(Request[None]):
-    """May a request with these headers be served at all? Refused with `EntryRefused`."""
+class CheckOrigin(Request[None]):
+    """May a request with these headers be served at all? Refused with `AuthenticationError`."""
 
     host: str | None
     origin: str | None
@@ -76,14 +76,14 @@ class Identity:
 
 @frozen(kw_only=True)
 class CheckIdentity(Request[Identity]):
-    """Who is this, and may the client id be used with this token? Refused with `EntryRefused`."""
+    """Who is this, and may the client id be used with this token? Refused with `AuthenticationError`."""
 
     client_id: str | None
     """None takes the token's first, or `local`."""
     token: str | None = field(default=None, repr=False)
     may_be_needless: bool = False
     """Ignore a token on a server without tokens, as REST does for clients that always send one."""
-    holder: ActorRef[Any] | None = None
+    session: ActorRef[Any] | None = None
     """Told `IdentityWithdrawn` when the token ends; forgotten when it ends itself."""
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from attrs import field, frozen
 
-from actors.access.messages import LOCAL_CLIENT, ROLES, CreateToken, EntryRefused, Identity, TokenDescription
+from actors.access.messages import LOCAL_CLIENT, ROLES, AuthenticationError, CreateToken, Identity, TokenDescription
 from actors.refusals import CommandRefused
 from protocol.errors import ErrorCode
 from protocol.validation import is_client_name
 
 __all__ = [
     "StoredToken",
-    "TokenBook",
+    "TokenStore",
     "checked_token",
     "describe",
     "digest_of",
@@ -154,7 +154,7 @@ def describe(token: StoredToken) -> TokenDescription:
     )
 
 
-class TokenBook:
+class TokenStore:
     """All tokens by id. Where there is one, even one that has ended, nobody enters without."""
 
     def __init__(self, tokens: tuple[StoredToken, ...] = ()) -> None:
@@ -183,21 +183,21 @@ class TokenBook:
         return None
 
     def identity(self, token: str | None, client_id: str | None, now_ms: int) -> Identity:
-        """Who shows this token. Raises `EntryRefused`."""
+        """Who shows this token. Raises `AuthenticationError`."""
         if token is None:
-            raise EntryRefused("a token is needed", is_forbidden=False)
+            raise AuthenticationError("a token is needed", is_forbidden=False)
         found = self._tokens.get(token_id_of(token) or "")
         # Compared in constant time, also where there is nothing to compare with.
         if not hmac.compare_digest(digest_of(token), _NOBODYS_DIGEST if found is None else found.digest):
-            raise EntryRefused("this token opens nothing here", is_forbidden=False)
+            raise AuthenticationError("this token opens nothing here", is_forbidden=False)
         assert found is not None
         end = self.end_of(found.token_id, now_ms)
         if end is not None:
-            raise EntryRefused(end, is_forbidden=False)
+            raise AuthenticationError(end, is_forbidden=False)
         if client_id is None:
             client_id = LOCAL_CLIENT if found.client_ids is None else found.client_ids[0]
         elif found.client_ids is not None and client_id not in found.client_ids:
-            raise EntryRefused("this token is for another client id", is_forbidden=True)
+            raise AuthenticationError("this token is for another client id", is_forbidden=True)
         return Identity(
             client_id=client_id, token_id=found.token_id, roles=frozenset(found.roles), domain=found.token_id
         )

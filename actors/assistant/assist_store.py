@@ -38,12 +38,12 @@ __all__ = [
     "EndAssist",
     "Restart",
     "RunningAssist",
-    "WindowWanted",
+    "WindowQuery",
 ]
 
 
 @frozen(kw_only=True)
-class WindowWanted:
+class WindowQuery:
     """Which conversation a prompt is made of."""
 
     client_id: str
@@ -122,7 +122,7 @@ class RunningAssist:
     """What starts it again; None where its end was the client's leaving."""
 
 
-def _window(connection: Connection, wanted: WindowWanted) -> ConversationWindow:
+def _window(connection: Connection, wanted: WindowQuery) -> ConversationWindow:
     row = connection.execute(select(conversations).where(is_conversation(wanted.client_id, wanted.name))).first()
     if row is None:
         return ConversationWindow(turns=(), last_turn=0, turns_before=0)
@@ -364,7 +364,7 @@ def _turns_of(client_id: str, name: str) -> Any:
     return and_(turns.c.client_id == client_id, turns.c.name == name)
 
 
-READ_WINDOW: Query[WindowWanted, ConversationWindow] = Query("read_conversation_window", _window)
+READ_WINDOW: Query[WindowQuery, ConversationWindow] = Query("read_conversation_window", _window)
 RUNNING_ASSISTS: Query[None, tuple[RunningAssist, ...]] = Query("running_assists", _running)
 BEGIN_ASSIST: Operation[BeginAssist, BegunAssist] = Operation("begin_assist", _begin, BegunAssist, begins_client=True)
 END_ASSIST: Operation[EndAssist, bool] = Operation("end_assist", _end, bool)

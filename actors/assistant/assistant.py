@@ -26,10 +26,10 @@ from actors.assistant.assist_store import (
     EndAssist,
     Restart,
     RunningAssist,
-    WindowWanted,
+    WindowQuery,
 )
+from actors.assistant.context_fitting import PromptPlan, answer_room, plan_of, shrink
 from actors.assistant.conversation_store import DELETE_CONVERSATION, GET_CONVERSATION, LIST_CONVERSATIONS, Owned
-from actors.assistant.fitting import Draft, answer_room, draft_of, shrink
 from actors.assistant.messages import (
     AnswerTurn,
     DeleteConversation,
@@ -38,7 +38,7 @@ from actors.assistant.messages import (
     StartTurn,
     TurnAnswer,
 )
-from actors.assistant.refused_commands import RefusedCommands
+from actors.assistant.rejected_commands import RejectedCommands
 from actors.inference.messages import (
     CancelGeneration,
     GenerationEnded,
@@ -105,7 +105,7 @@ class Assistant(Actor[AssistantMessage]):
         self._inference = inference
         self._storage = storage
         self._running: dict[str, Running] = {}
-        self._refused = RefusedCommands()
+        self._rejected = RejectedCommands()
         self._idle = trio.Event()
         self._is_draining = False
 
@@ -159,10 +159,10 @@ class Assistant(Actor[AssistantMessage]):
     async def _start(self, message: StartTurn) -> GenerationStarted:
         """A child task: fit the prompt, begin the answer, put it on disk. Refused, it leaves nothing."""
         command_id = message.key.command_id
-        self._refused.check(message.key, trio.current_time())
-        with _neighbours_told(writes=False):
-            draft, window = await self._fit(message.client_id, message.data, None, command_id)
-        with _neighbours_told(writes=True):
+        self._rejected.check(message.key, trio.current_time())
+        with _upstream_errors_as_refusals(writes=False):
+            plan, window = await self._fit(message.client_id, message.data, None, command_id)
+        with _upstream_errors_as_refusals(writes=True):
             # Not cancelled with its asker: inference begins what it has put on disk, and whoever asks again is told of
             # that, so the turn has to be there too. Both asks have deadlines.
             with trio.CancelScope(shield=True):
@@ -171,7 +171,7 @@ class Assistant(Actor[AssistantMessage]):
                     message.client_id,
                     message.domain,
                     command_id,
-                    draft,
+                    plan,
                     window,
                     key=message.key,
                     subscriber=message.subscriber,
@@ -181,17 +181,17 @@ class Assistant(Actor[AssistantMessage]):
     async def _answer(self, message: AnswerTurn) -> TurnAnswer:
         """A child task that waits for the answer's end; cancelled with the ask, it cancels the answer."""
         stream = f"ai-{secrets.token_hex(12)}"
-        with _neighbours_told(writes=False):
-            draft, window = await self._fit(
+        with _upstream_errors_as_refusals(writes=False):
+            plan, window = await self._fit(
                 message.client_id, message.data, message.max_tokens, stream, caller=message.caller
             )
-        with _neighbours_told(writes=True):
+        with _upstream_errors_as_refusals(writes=True):
             await self._begin(
                 stream,
                 message.client_id,
                 message.domain,
                 stream,
-                draft,
+                plan,
                 window,
                 max_tokens=message.max_tokens,
                 caller=message.caller,
@@ -207,7 +207,7 @@ class Assistant(Actor[AssistantMessage]):
         assert ended is not None
         if ended.done is None:
             raise CommandRefused(ended.code or ErrorCode.UNAVAILABLE, ended.message or "the answer was cancelled")
-        return TurnAnswer(text=ended.text, done=ended.done, fields=draft.rule()(ended.text, ended.done))
+        return TurnAnswer(text=ended.text, done=ended.done, fields=plan.rule()(ended.text, ended.done))
 
     async def _fit(
         self,
@@ -217,19 +217,19 @@ class Assistant(Actor[AssistantMessage]):
         command_id: str,
         *,
         caller: str = "",
-    ) -> tuple[Draft, ConversationWindow]:
+    ) -> tuple[PromptPlan, ConversationWindow]:
         """The prompt, with as much of conversation and code as the context holds."""
         window = ConversationWindow(turns=(), last_turn=0, turns_before=0)
         if data.conversation is not None:
             await self._until_settled(client_id, data.conversation)
-            wanted = WindowWanted(client_id=client_id, name=data.conversation, command_id=command_id)
+            wanted = WindowQuery(client_id=client_id, name=data.conversation, command_id=command_id)
             window = await self._storage.read(READ_WINDOW, wanted)
-        draft = draft_of(data, window.turns, window.turns_before)
+        plan = plan_of(data, window.turns, window.turns_before)
         if isinstance(data, Generate):
             max_tokens = data.max_tokens
         for _ in range(SHRINKING_STEPS):
             size = await self._inference.ask(
-                MeasurePrompt(draft.generate(max_tokens), client_id, caller), timeout=INFERENCE_SECONDS
+                MeasurePrompt(plan.generate(max_tokens), client_id, caller), timeout=INFERENCE_SECONDS
             )
             if max_tokens is not None and max_tokens >= size.context_tokens:
                 raise CommandRefused(
@@ -239,8 +239,8 @@ class Assistant(Actor[AssistantMessage]):
                 )
             room = size.context_tokens - answer_room(size.context_tokens, max_tokens)
             if size.prompt_tokens <= room:
-                return draft, window
-            draft = shrink(draft, size.prompt_tokens, room, size.context_tokens)
+                return plan, window
+            plan = shrink(plan, size.prompt_tokens, room, size.context_tokens)
         raise CommandRefused(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
             f"the prompt could not be made to fit; the model's context holds {size.context_tokens} tokens",
@@ -253,7 +253,7 @@ class Assistant(Actor[AssistantMessage]):
         client_id: str,
         domain: str,
         command_id: str,
-        draft: Draft,
+        plan: PromptPlan,
         window: ConversationWindow,
         *,
         key: IdempotencyKey | None = None,
@@ -261,9 +261,9 @@ class Assistant(Actor[AssistantMessage]):
         max_tokens: int | None = None,
         caller: str = "",
     ) -> GenerationStarted:
-        generate, rule = draft.generate(max_tokens), draft.rule()
+        generate, rule = plan.generate(max_tokens), plan.rule()
         running = self._running[stream] = Running(
-            client_id=client_id, conversation=draft.source.conversation, has_follower=subscriber is not None
+            client_id=client_id, conversation=plan.source.conversation, has_follower=subscriber is not None
         )
         try:
             started = await self._inference.ask(
@@ -293,12 +293,12 @@ class Assistant(Actor[AssistantMessage]):
             client_id=client_id,
             domain=domain,
             command_id=command_id,
-            intent=None if draft.intent is None else draft.intent.value,
-            conversation=draft.source.conversation,
+            intent=None if plan.intent is None else plan.intent.value,
+            conversation=plan.source.conversation,
             expected_last_turn=window.last_turn,
-            window_start=draft.turns[0].number if draft.turns else window.last_turn + 1,
-            content=draft.content,
-            prompt=draft.message if draft.message != draft.content else None,
+            window_start=plan.turns[0].number if plan.turns else window.last_turn + 1,
+            content=plan.content,
+            prompt=plan.message if plan.message != plan.content else None,
             restart=Restart(generate=generate, rule=rule) if generate.on_disconnect is OnDisconnect.DETACH else None,
         )
         try:
@@ -308,7 +308,7 @@ class Assistant(Actor[AssistantMessage]):
             self._forget(stream)
             if key is not None:
                 # Inference has stored the id with a stream that is over before it began.
-                self._refused.keep(key, refusal, trio.current_time())
+                self._rejected.keep(key, refusal, trio.current_time())
             raise
         except BaseException:
             # Whether it was written is unknown; its end is written behind it and makes that the same.
@@ -406,7 +406,7 @@ class Assistant(Actor[AssistantMessage]):
     async def _delete(self, message: DeleteConversation) -> ConversationDeleted:
         owned = Owned(client_id=message.client_id, data=message.data)
         await self._until_settled(message.client_id, message.data.conversation)
-        with _neighbours_told(writes=True):
+        with _upstream_errors_as_refusals(writes=True):
             committed = await self._storage.transact(
                 DELETE_CONVERSATION, owned, client_id=message.client_id, key=message.key
             )
@@ -417,7 +417,7 @@ class Assistant(Actor[AssistantMessage]):
         return await self._read(GET_CONVERSATION, Owned(client_id=message.client_id, data=message.data))
 
     async def _read(self, query: Query[Owned, Reply], owned: Owned) -> Reply:
-        with _neighbours_told(writes=False):
+        with _upstream_errors_as_refusals(writes=False):
             return await self._storage.read(query, owned)
 
 
@@ -434,7 +434,7 @@ def _lost(stream: str, client_id: str) -> GenerationEnded:
 
 
 @contextmanager
-def _neighbours_told(*, writes: bool) -> Iterator[None]:
+def _upstream_errors_as_refusals(*, writes: bool) -> Iterator[None]:
     """A room that this one depends on and that cannot answer is the asker's to know, and no fault in here."""
     try:
         yield

@@ -12,8 +12,8 @@ import click
 import trio
 
 from actors.command_line.answer_options import AnswerOptions, answer_note, answer_options
-from actors.command_line.borrowed_server import server_for
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
+from actors.command_line.ephemeral_server import server_for
 from actors.command_line.failure_words import failure_words
 from actors.command_line.options import (
     address_of,

@@ -15,11 +15,11 @@ from rich.markup import escape
 
 from actors.command_line.answer_options import AnswerOptions, answer_options
 from actors.command_line.ask import run_until_interrupted
-from actors.command_line.borrowed_server import server_for
 from actors.command_line.chat_input import BadCommand, parse_slash
 from actors.command_line.chat_lines import ChatLines, chat_lines
 from actors.command_line.chat_session import ChatSession
 from actors.command_line.credentials import Credentials, credentials_here
+from actors.command_line.ephemeral_server import server_for
 from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.outage import Outage
 from actors.command_line.screen import Screen

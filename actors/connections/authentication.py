@@ -16,19 +16,19 @@ ASK_SECONDS = 5.0
 PAUSE_SECONDS = 0.25
 
 
-async def authenticate(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
-    """Who said this hello. Raises `EntryRefused`; ``holder`` is told later when its token ends."""
+async def authenticate(access: ActorRef[Any], hello: Hello, session: ActorRef[Any]) -> Identity:
+    """Who said this hello. Raises `AuthenticationError`; ``holder`` is told later when its token ends."""
     identity: Identity = await access.ask(
-        CheckIdentity(client_id=hello.client_id, token=hello.token, holder=holder), timeout=ASK_SECONDS
+        CheckIdentity(client_id=hello.client_id, token=hello.token, session=session), timeout=ASK_SECONDS
     )
     return identity
 
 
-async def reauthenticate(access: ActorRef[Any], hello: Hello, holder: ActorRef[Any]) -> Identity:
-    """The same once the access room is back: it has forgotten who entered. Raises `EntryRefused`; waits till then."""
+async def reauthenticate(access: ActorRef[Any], hello: Hello, session: ActorRef[Any]) -> Identity:
+    """The same once the access room is back: it has forgotten who entered. Raises `AuthenticationError`; waits till then."""
     while True:
         try:
-            return await authenticate(access, hello, holder)
+            return await authenticate(access, hello, session)
         except RuntimeFault:
             # It is being started again; there is nothing to wait on but its being there.
             await trio.sleep(PAUSE_SECONDS)

@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 
 import protocol
-from actors.access.messages import CheckDoor, EntryRefused, Identity, IdentityWithdrawn
+from actors.access.messages import AuthenticationError, CheckOrigin, Identity, IdentityWithdrawn
 from actors.connections import keepalive
 from actors.connections.authentication import authenticate, reauthenticate
 from actors.connections.command_reader import CommandReader, ConnectionLoad
@@ -54,7 +54,7 @@ from protocol.errors import CLOSE_CODES, CloseCode, ErrorCode
 from protocol.events import Accepted, AnswerDefaults, GoingAway, Limits, ResumeResult, Welcome
 from runtime import Actor, ActorRef, Down, RuntimeFault, reject
 
-__all__ = ["Connection", "ConnectionRooms", "ConnectionSettings"]
+__all__ = ["Connection", "ConnectionServices", "ConnectionSettings"]
 
 _log = structlog.get_logger("connection")
 
@@ -81,7 +81,7 @@ class ConnectionSettings:
 
 
 @frozen(kw_only=True)
-class ConnectionRooms:
+class ConnectionServices:
     """Whom a connection asks."""
 
     access: ActorRef[Any]
@@ -115,14 +115,14 @@ class Connection(Actor[ConnectionMessage]):
         name: str,
         stream: Any,
         settings: ConnectionSettings,
-        rooms: ConnectionRooms,
+        services: ConnectionServices,
         passed: Callable[[], None] = lambda: None,
     ) -> None:
         """``passed`` is called once this one has entered or ended, and so does not wait at the door any more."""
         self._passed = passed
         self._name = name
         self._settings = settings
-        self._rooms = rooms
+        self._services = services
         self._transport = WebSocketTransport(name, stream, self._spawn, self._detach_streams)
         self._keepalive = Keepalive(self._transport)
         self._replies = Replies(self._transport)
@@ -131,11 +131,11 @@ class Connection(Actor[ConnectionMessage]):
         self._streams = GenerationStreams(
             self._transport,
             self._replayer,
-            rooms.inference,
+            services.inference,
             lambda: self.context.self_ref,
-            lambda: self.context.monitor(rooms.inference),
+            lambda: self.context.monitor(services.inference),
         )
-        self._event_log = EventLogReader(self._transport, self._replayer, rooms.log, self._spawn)
+        self._event_log = EventLogReader(self._transport, self._replayer, services.log, self._spawn)
         self._hello: Hello | None = None
         self._greeting: trio.CancelScope | None = None
         self._identity: Identity | None = None
@@ -177,14 +177,14 @@ class Connection(Actor[ConnectionMessage]):
 
     async def down(self, down: Down) -> None:
         """A room was lost: go on with every stream where it stood, and be known to its successor."""
-        if down.path == self._rooms.inference.path:
+        if down.path == self._services.inference.path:
             if len(self._streams):
                 self.context.spawn(self._streams.recover)
         elif self._hello is None:
             return
-        elif down.path == self._rooms.access.path:
+        elif down.path == self._services.access.path:
             self.context.spawn(self._reauthenticate, self._hello)
-        elif down.path == self._rooms.registry.path:
+        elif down.path == self._services.registry.path:
             self.context.spawn(self._rejoin_registry, self._hello)
 
     async def stopping(self) -> None:
@@ -219,10 +219,10 @@ class Connection(Actor[ConnectionMessage]):
 
     async def _accept(self, offer: Offer) -> Refusal | str | None:
         """Why this handshake is refused, or the subprotocol to answer it with."""
-        door = CheckDoor(host=offer.host, origin=offer.origin, query=offer.query)
+        door = CheckOrigin(host=offer.host, origin=offer.origin, query=offer.query)
         try:
-            await self._rooms.access.ask(door, timeout=DOOR_SECONDS)
-        except EntryRefused as refusal:
+            await self._services.access.ask(door, timeout=DOOR_SECONDS)
+        except AuthenticationError as refusal:
             return Refusal(403, str(refusal))
         except RuntimeFault:
             return Refusal(503, "not ready", (("Retry-After", "1"),))
@@ -243,7 +243,9 @@ class Connection(Actor[ConnectionMessage]):
         """The server is about to cut this connection: what it follows goes on for whoever comes back for it."""
         if len(self._streams):
             try:
-                await self._rooms.inference.ask(DetachStreams(subscriber=self.context.self_ref), timeout=DETACH_SECONDS)
+                await self._services.inference.ask(
+                    DetachStreams(subscriber=self.context.self_ref), timeout=DETACH_SECONDS
+                )
             except RuntimeFault as error:
                 _log.warning("streams not detached", connection=self._name, error=str(error))
 
@@ -257,7 +259,7 @@ class Connection(Actor[ConnectionMessage]):
         if wait_seconds is None:
             self._transport.close_soon(CloseCode.TIMED_OUT, "no pong")
         else:
-            self._rooms.registry.tell_nowait(ScheduleKeepalive(self.context.path, wait_seconds))
+            self._services.registry.tell_nowait(ScheduleKeepalive(self.context.path, wait_seconds))
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -305,7 +307,7 @@ class Connection(Actor[ConnectionMessage]):
     async def _pass_to_room(self, command: ReceivedCommand) -> None:
         assert command.id is not None
         assert self._hello is not None
-        hello, route = self._hello, self._rooms.routes.get(type(command.data))
+        hello, route = self._hello, self._services.routes.get(type(command.data))
         key = None
         if COMMANDS[command.type].writes:
             key = IdempotencyKey(
@@ -325,7 +327,7 @@ class Connection(Actor[ConnectionMessage]):
             case StreamRoute():
                 await self._start_stream(command, route, hello, key)
             case CommandRoute():
-                value = await route.room.ask(
+                value = await route.service.ask(
                     route.message(client_id=hello.client_id, device_id=hello.device_id, data=command.data, key=key),
                     timeout=route.timeout_seconds,
                 )
@@ -347,7 +349,7 @@ class Connection(Actor[ConnectionMessage]):
         self_ref = self.context.self_ref
         domain = "" if self._identity is None else self._identity.domain
         consumer, is_repeat = await self._streams.start(
-            route.room,
+            route.service,
             command.id,
             lambda stream: route.message(
                 client_id=hello.client_id,
@@ -366,7 +368,7 @@ class Connection(Actor[ConnectionMessage]):
         consumer = self._streams.of_command(target)
         was_running = False
         if consumer is not None:
-            was_running = await self._rooms.inference.ask(CancelGeneration(consumer.stream), timeout=10)
+            was_running = await self._services.inference.ask(CancelGeneration(consumer.stream), timeout=10)
         self._replies.reply(command_id, "result", {"cancelled": was_running})
 
     async def _resume(self, command_id: str, point: Resume) -> None:
@@ -382,7 +384,7 @@ class Connection(Actor[ConnectionMessage]):
 
     async def _subscribe(self, command_id: str, wanted: Subscribe) -> None:
         assert self._hello is not None
-        stored = await self._rooms.registry.ask(
+        stored = await self._services.registry.ask(
             ChangeSubscription(client_id=self._hello.client_id, device_id=self._hello.device_id, data=wanted), timeout=5
         )
         self._replies.reply(command_id, "result", unstructure(stored))
@@ -391,8 +393,8 @@ class Connection(Actor[ConnectionMessage]):
 
     async def _send_welcome(self, command_id: str, hello: Hello) -> None:
         try:
-            self._identity = await authenticate(self._rooms.access, hello, self.context.self_ref)
-        except EntryRefused as refusal:
+            self._identity = await authenticate(self._services.access, hello, self.context.self_ref)
+        except AuthenticationError as refusal:
             code = ErrorCode.FORBIDDEN if refusal.is_forbidden else ErrorCode.UNAUTHORIZED
             self._replies.error(command_id, code, str(refusal))
             self._close_refused(refusal)
@@ -417,7 +419,7 @@ class Connection(Actor[ConnectionMessage]):
         resumed, going_on = await self._resume_all(hello, points)
         if client_result is not None:
             resumed.insert(0, client_result)
-        self.context.monitor(self._rooms.access)
+        self.context.monitor(self._services.access)
         welcome = Welcome(
             connection_id=self._name,
             client_id=hello.client_id,
@@ -457,7 +459,7 @@ class Connection(Actor[ConnectionMessage]):
         return results, going_on
 
     async def _join_registry(self, hello: Hello) -> Joined:
-        registry = self._rooms.registry
+        registry = self._services.registry
         entered: Joined = await registry.ask(
             Join(client_id=hello.client_id, device_id=hello.device_id, connection=self.context.self_ref),
             timeout=ENTER_SECONDS,
@@ -483,19 +485,19 @@ class Connection(Actor[ConnectionMessage]):
     async def _reauthenticate(self, hello: Hello) -> None:
         """The access room was lost: it must know of this connection to close it when its token ends."""
         try:
-            self._identity = await reauthenticate(self._rooms.access, hello, self.context.self_ref)
-            self.context.monitor(self._rooms.access)
-        except EntryRefused as refusal:
+            self._identity = await reauthenticate(self._services.access, hello, self.context.self_ref)
+            self.context.monitor(self._services.access)
+        except AuthenticationError as refusal:
             self._close_refused(refusal)
 
-    def _close_refused(self, refusal: EntryRefused) -> None:
+    def _close_refused(self, refusal: AuthenticationError) -> None:
         code = CloseCode.FORBIDDEN if refusal.is_forbidden else CloseCode.UNAUTHORIZED
         self._transport.close_soon(code, str(refusal))
 
     async def _model_in_use(self) -> str:
         """Its name now; that of the start where the inference actor cannot be asked."""
         try:
-            health: EngineHealth = await self._rooms.inference.ask(DescribeEngine(), timeout=MODEL_SECONDS)
+            health: EngineHealth = await self._services.inference.ask(DescribeEngine(), timeout=MODEL_SECONDS)
         except RuntimeFault:
             return self._settings.model
         return health.model

@@ -81,7 +81,7 @@ class GenerationStreams:
 
     # --- beginning --------------------------------------------------------------------------------
 
-    async def start(self, room: ActorRef[Any], command_id: str, ask: Ask) -> tuple[StreamConsumer, bool]:
+    async def start(self, service: ActorRef[Any], command_id: str, ask: Ask) -> tuple[StreamConsumer, bool]:
         """Have a room start a stream whose events come here, and whether the command had been accepted before.
 
         Raises what the room refuses with, `RuntimeFault`. `accept` passes its events on.
@@ -90,7 +90,7 @@ class GenerationStreams:
         consumer = self._streams[name] = StreamConsumer(stream=name, command_id=command_id)
         self._monitor()
         try:
-            started = await self._ask_until_there(room, ask(name))
+            started = await self._ask_until_there(service, ask(name))
             if started.is_repeat:
                 del self._streams[name]
                 consumer = await self._join(started, command_id)
@@ -101,13 +101,13 @@ class GenerationStreams:
         consumer.model = started.model or None
         return consumer, started.is_repeat
 
-    async def _ask_until_there(self, room: ActorRef[Any], request: Request[GenerationStarted]) -> GenerationStarted:
+    async def _ask_until_there(self, service: ActorRef[Any], request: Request[GenerationStarted]) -> GenerationStarted:
         """A room lost while it was accepting is asked again: same id, same seed, same answer."""
         deadline = trio.current_time() + RECOVERY_SECONDS
         begun: ActorDead | None = None
         while True:
             try:
-                return await room.ask(request, timeout=START_SECONDS)
+                return await service.ask(request, timeout=START_SECONDS)
             except ActorDead as dead:
                 begun = dead if dead.has_begun else begun
                 if trio.current_time() > deadline:

@@ -28,7 +28,7 @@ from actors.connections.store import READ_SUBSCRIPTION, STORE_SUBSCRIPTION, Devi
 from actors.connections.timing_wheel import TimingWheel
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
-from actors.storage.messages import PublishEvents, PublishHeads, Storage, StoredEvent
+from actors.storage.messages import LogsAdvanced, PublishEvents, Storage, StoredEvent
 from protocol.codec import encode, wire_time
 from protocol.commands import Subscribe
 from protocol.errors import ErrorCode
@@ -75,7 +75,7 @@ def agent_status(health: EngineHealth | None) -> dict[str, Any]:
 
 
 class ConnectionRegistry(
-    Actor[Join | ScheduleKeepalive | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription]
+    Actor[Join | ScheduleKeepalive | Tick | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription]
 ):
     """Holds references and counts, no streams: after a restart every connection joins again."""
 
@@ -99,12 +99,12 @@ class ConnectionRegistry(
 
     async def handle(
         self,
-        message: Join | ScheduleKeepalive | Tick | PublishEvents | PublishHeads | ChangeSubscription | ReadSubscription,
+        message: Join | ScheduleKeepalive | Tick | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription,
     ) -> object:
         match message:
             case PublishEvents(events):
                 self._publish(events)
-            case PublishHeads():
+            case LogsAdvanced():
                 for member in self._members.values():
                     self._notify(member, ReadLog())
             case ScheduleKeepalive(connection, seconds):

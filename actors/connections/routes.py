@@ -18,7 +18,7 @@ __all__ = ["CommandRoute", "StreamRoute", "generation_route"]
 class CommandRoute:
     """Commands of one wire class go to a room as one message and come back as one `result`."""
 
-    room: ActorRef[Any]
+    service: ActorRef[Any]
     message: Callable[..., Request[Any]]
     """Called with `client_id`, `device_id`, `data` (the wire class) and `key` (None for reads)."""
     timeout_seconds: float = 10.0
@@ -29,7 +29,7 @@ class CommandRoute:
 class StreamRoute:
     """Commands of one wire class go to a room that answers with `GenerationStarted`; events come to the follower."""
 
-    room: ActorRef[Any]
+    service: ActorRef[Any]
     message: Callable[..., Request[GenerationStarted]]
     """Called with `client_id`, `device_id`, `domain`, `data` (the wire class), `key`, `stream` (a new name) and `subscriber`.
 
@@ -41,7 +41,7 @@ class StreamRoute:
 
 def generation_route(inference: ActorRef[Any], of_conversation: StreamRoute | None = None) -> StreamRoute:
     """How `generate` reaches the inference room, and as a turn of a conversation the room that keeps those."""
-    return StreamRoute(room=inference, message=_start_generation, of_conversation=of_conversation)
+    return StreamRoute(service=inference, message=_start_generation, of_conversation=of_conversation)
 
 
 def _start_generation(*, device_id: str, data: Generate, **fields: Any) -> StartGeneration:

@@ -35,11 +35,11 @@ INSPECTORS = 16
 
 
 @frozen
-class LookAtFiles:
+class CheckFiles:
     """Timer: are the socket and `server.json` where they are looked for?"""
 
 
-class Inspector(Actor[NoteWorker | LookAtFiles]):
+class Inspector(Actor[NoteWorker | CheckFiles]):
     """Owns the socket and `server.json`. What it cannot put on disk it tries again, and says so meanwhile."""
 
     mailbox = reject(64)
@@ -60,15 +60,15 @@ class Inspector(Actor[NoteWorker | LookAtFiles]):
             if before is not None and before.pid == self._about.pid:
                 self._about = attrs.evolve(self._about, worker_pid=before.worker_pid)
         await self._look()
-        self.context.every(LOOK_SECONDS, LookAtFiles())
+        self.context.every(LOOK_SECONDS, CheckFiles())
 
-    async def handle(self, message: NoteWorker | LookAtFiles) -> None:
+    async def handle(self, message: NoteWorker | CheckFiles) -> None:
         """Keep the worker's process id in `server.json` true."""
         match message:
             case NoteWorker(worker_pid):
                 self._about = attrs.evolve(self._about, worker_pid=worker_pid)
                 self._write_file()
-            case LookAtFiles():
+            case CheckFiles():
                 await self._look()
 
     async def stopping(self) -> None:

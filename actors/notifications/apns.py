@@ -13,9 +13,8 @@ import trio
 from attrs import frozen
 
 from actors.notifications.delivery_rules import Attempt
-from actors.notifications.outbox import LanePage
-from actors.notifications.outbox import Outgoing as OutgoingItem
-from actors.notifications.outgoing import Answer, Outgoing, OutgoingSettings
+from actors.notifications.http_client import Answer, HttpClient, HttpClientSettings
+from actors.notifications.outbox import DeviceQueuePage, QueuedDelivery
 from actors.notifications.sender import attempt_of, fitted, texts
 from protocol.events import Priority
 
@@ -84,19 +83,19 @@ class ProviderToken:
 class ApnsSender:
     """Sends to iPhones, iPads and Macs. Without credentials every delivery says so and is kept for later."""
 
-    def __init__(self, settings: OutgoingSettings, credentials: ApnsCredentials | None) -> None:
-        self._outgoing = Outgoing(settings, http2=True)
+    def __init__(self, settings: HttpClientSettings, credentials: ApnsCredentials | None) -> None:
+        self._http_client = HttpClient(settings, http2=True)
         self._credentials = credentials
         self._token: ProviderToken | None = None
 
     async def __aenter__(self) -> ApnsSender:
-        await self._outgoing.__aenter__()
+        await self._http_client.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._outgoing.__aexit__(*error)
+        await self._http_client.__aexit__(*error)
 
-    async def send(self, page: LanePage, item: OutgoingItem) -> Attempt:
+    async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
         """One notification to one device token."""
         if self._credentials is None:
             return Attempt(is_final=True, reason="this server has no APNs key")
@@ -126,7 +125,7 @@ class ApnsSender:
             PAYLOAD_BYTES,
         )
         host = self._credentials.url or HOSTS[page.environment or "production"]
-        answer = await self._outgoing.post(
+        answer = await self._http_client.post(
             f"{host}/3/device/{page.address}",
             {
                 "authorization": f"bearer {token}",

@@ -10,15 +10,22 @@ import trio
 from attrs import field, frozen
 
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
-from actors.notifications.outbox import READ_LANE, RECORD, LanePage, LaneWanted, Outgoing, Results
-from actors.notifications.outgoing import AddressRefused, RequestFailed
+from actors.notifications.http_client import AddressRefused, RequestFailed
+from actors.notifications.outbox import (
+    READ_DEVICE_QUEUE,
+    RECORD,
+    DeviceQueuePage,
+    DeviceQueueQuery,
+    QueuedDelivery,
+    Results,
+)
 from actors.notifications.sender import Sender
 from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
 from protocol.notifications import Channel
 from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
 
-__all__ = ["ChannelSettings", "DeliverLane", "LaneDone", "PushChannel"]
+__all__ = ["ChannelSettings", "DeliverQueue", "PushChannel", "QueueDelivered"]
 
 _log = structlog.get_logger("notifications")
 
@@ -26,11 +33,11 @@ DEVICES_AT_ONCE = 16
 DEVICES_OF_ONE_CLIENT = 4
 """Of these; whoever registers many that never answer waits for them alone."""
 WAITING_DEVICES = 128
-Reach = Callable[[str], None]
+Failpoint = Callable[[str], None]
 
 
 @frozen
-class DeliverLane:
+class DeliverQueue:
     """To a channel: something is due for this device."""
 
     client_id: str
@@ -40,7 +47,7 @@ class DeliverLane:
 
 
 @frozen
-class LaneDone:
+class QueueDelivered:
     """To the planner: the channel is through with this device for now."""
 
     channel: Channel
@@ -59,19 +66,19 @@ class ChannelSettings:
     make_sender: Callable[[], Sender]
     """Called once for each incarnation."""
     schedule: RetrySchedule = field(factory=RetrySchedule)
-    reach: Reach = lambda _: None
+    failpoint: Failpoint = lambda _: None
     """Called with the name of each step before it: where tests kill the process."""
 
 
-class PushChannel(Actor[DeliverLane]):
+class PushChannel(Actor[DeliverQueue]):
     """At least once, in order for each device. A device that is slow or down holds up no other."""
 
     mailbox = reject(WAITING_DEVICES)
 
-    def __init__(self, settings: ChannelSettings, storage: Storage, planner: ActorRef[LaneDone]) -> None:
+    def __init__(self, settings: ChannelSettings, storage: Storage, dispatcher: ActorRef[QueueDelivered]) -> None:
         self._settings = settings
         self._storage = storage
-        self._planner = planner
+        self._dispatcher = dispatcher
         self._sender: Sender | None = None
         self._closing = AsyncExitStack()
         self._at_once = trio.CapacityLimiter(DEVICES_AT_ONCE)
@@ -83,7 +90,7 @@ class PushChannel(Actor[DeliverLane]):
         """Open the client; nothing is connected yet."""
         self._sender = await self._closing.enter_async_context(self._settings.make_sender())
 
-    async def handle(self, message: DeliverLane) -> None:
+    async def handle(self, message: DeliverQueue) -> None:
         self.context.spawn(self._deliver, message)
 
     async def stopping(self) -> None:
@@ -94,17 +101,23 @@ class PushChannel(Actor[DeliverLane]):
         """Counts since this incarnation began."""
         return {"devices_busy": self._at_once.borrowed_tokens, "taken": self._taken, "failed": self._failed}
 
-    async def _deliver(self, lane: DeliverLane) -> None:
+    async def _deliver(self, device_queue: DeliverQueue) -> None:
         """One page for one device. Cancelled, what was sent and not recorded is sent again with the same ids."""
         is_recorded = False
         try:
-            async with self._share(lane.client_id), self._at_once:
-                is_recorded = await self._deliver_page(lane)
+            async with self._share(device_queue.client_id), self._at_once:
+                is_recorded = await self._deliver_page(device_queue)
         except (CommandRefused, RuntimeFault) as error:
             _log.warning("storage not reached", channel=self._settings.channel.value, problem=str(error))
         try:
-            self._planner.tell_nowait(
-                LaneDone(self._settings.channel, lane.client_id, lane.device_id, lane.turn, is_recorded=is_recorded)
+            self._dispatcher.tell_nowait(
+                QueueDelivered(
+                    self._settings.channel,
+                    device_queue.client_id,
+                    device_queue.device_id,
+                    device_queue.turn,
+                    is_recorded=is_recorded,
+                )
             )
         except SendFault:
             # The planner is starting again and knows of no device that is busy.
@@ -121,22 +134,24 @@ class PushChannel(Actor[DeliverLane]):
             if not share.borrowed_tokens and not share.statistics().tasks_waiting:
                 self._shares.pop(client_id, None)
 
-    async def _deliver_page(self, lane: DeliverLane) -> bool:
-        reach = self._settings.reach
-        reach("before reading")
-        page = await self._storage.read(READ_LANE, LaneWanted(client_id=lane.client_id, device_id=lane.device_id))
+    async def _deliver_page(self, device_queue: DeliverQueue) -> bool:
+        failpoint = self._settings.failpoint
+        failpoint("before reading")
+        page = await self._storage.read(
+            READ_DEVICE_QUEUE, DeviceQueueQuery(client_id=device_queue.client_id, device_id=device_queue.device_id)
+        )
         if page is None or page.channel is not self._settings.channel:
             return True
         attempts: list[tuple[str, Attempt]] = []
         for item in page.items:
-            reach("before sending")
+            failpoint("before sending")
             attempt = await self._send(page, item)
-            reach("after sending")
+            failpoint("after sending")
             attempts.append((item.notification_id, attempt))
             if not attempt.is_sent and not attempt.is_final:
                 # What comes after it waits with it: order is kept for each device.
                 break
-        reach("before recording")
+        failpoint("before recording")
         await self._storage.transact(
             RECORD,
             Results(
@@ -149,10 +164,10 @@ class PushChannel(Actor[DeliverLane]):
             ),
             client_id=page.client_id,
         )
-        reach("after recording")
+        failpoint("after recording")
         return True
 
-    async def _send(self, page: LanePage, item: Outgoing) -> Attempt:
+    async def _send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
         assert self._sender is not None
         try:
             attempt = await self._sender.send(page, item)

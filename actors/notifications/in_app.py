@@ -12,7 +12,7 @@ import structlog
 import trio
 from attrs import frozen
 
-from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements, Begun
+from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements, StreamBegun
 from actors.notifications.messages import AckNoted, DeviceBegan
 from actors.notifications.outbox import RELEASE, ReleaseClient
 from actors.refusals import CommandRefused
@@ -52,10 +52,10 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
 
     mailbox = reject(4096)
 
-    def __init__(self, storage: Storage, planner: ActorRef[ReleaseDone]) -> None:
+    def __init__(self, storage: Storage, dispatcher: ActorRef[ReleaseDone]) -> None:
         self._storage = storage
-        self._planner = planner
-        self._acknowledged: OrderedDict[tuple[str, str], tuple[Acknowledged | Begun, ...]] = OrderedDict()
+        self._dispatcher = dispatcher
+        self._acknowledged: OrderedDict[tuple[str, str], tuple[Acknowledged | StreamBegun, ...]] = OrderedDict()
         self._releases: deque[str] = deque()
         self._has_work = trio.Event()
         self._noted = 0
@@ -79,7 +79,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
                     )
                 )
             case DeviceBegan(client_id=client_id, device_id=device_id, seq=seq):
-                self._note(Begun(client_id, device_id, seq))
+                self._note(StreamBegun(client_id, device_id, seq))
             case ReleaseDue(client_id):
                 # Bounded by the planner, which names each client once until it hears of it.
                 self._releases.append(client_id)
@@ -89,7 +89,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
         """What waits to be written, and how many deliveries were noted."""
         return {"acknowledgements": len(self._acknowledged), "releases": len(self._releases), "noted": self._noted}
 
-    def _note(self, *new: Acknowledged | Begun) -> None:
+    def _note(self, *new: Acknowledged | StreamBegun) -> None:
         """Let these wait, all of one device, after what waits of it already; the newest `ack` in a row says it all."""
         key = (new[0].client_id, new[0].device_id)
         waiting = self._acknowledged.pop(key, ())
@@ -137,6 +137,6 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
         except (CommandRefused, RuntimeFault) as error:
             _log.warning("held notifications wait", problem=str(error))
         try:
-            self._planner.tell_nowait(ReleaseDone(client_id, is_recorded))
+            self._dispatcher.tell_nowait(ReleaseDone(client_id, is_recorded))
         except SendFault:
             _log.debug("planner not told", client_id=client_id)

@@ -13,9 +13,9 @@ from attrs import field, frozen
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from actors.notifications.acknowledging import ACKNOWLEDGE
+from actors.notifications.acks import ACKNOWLEDGE
 from actors.notifications.delivery_rules import GIVEN_UP, SUBSCRIPTION_GONE, Attempt, RetrySchedule
-from actors.notifications.planning import now_milliseconds, release_held
+from actors.notifications.fan_out import now_milliseconds, release_held
 from actors.notifications.rows import unread_count
 from actors.notifications.tables import deliveries, devices, notifications
 from actors.storage.messages import Operation, Outcome, Query, Trigger
@@ -23,17 +23,17 @@ from protocol.events import Priority
 from protocol.notifications import Channel, DeliveryState
 
 __all__ = [
-    "LOOK",
+    "DUE_DELIVERIES",
     "OUTBOX_OPERATIONS",
     "OUTBOX_QUERIES",
-    "READ_LANE",
+    "READ_DEVICE_QUEUE",
     "RECORD",
     "RELEASE",
+    "DeviceQueuePage",
+    "DeviceQueueQuery",
     "Due",
-    "LanePage",
-    "LaneWanted",
-    "LookWanted",
-    "Outgoing",
+    "DueDeliveriesQuery",
+    "QueuedDelivery",
     "Recorded",
     "ReleaseClient",
     "Results",
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _S = DeliveryState
-LANES_AT_ONCE = 64
+QUEUES_AT_ONCE = 64
 LANE_PAGE = 16
 """Deliveries read, sent and recorded together: as many may go out twice (with the same ids) after a crash."""
 KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
@@ -52,13 +52,13 @@ _DUE_LANES = (
     select(devices.c.client_id, devices.c.device_id)
     .where(devices.c.channel == bindparam("of_channel"), devices.c.due_ms <= bindparam("now_ms"))
     .order_by(devices.c.due_ms)
-    .limit(LANES_AT_ONCE)
+    .limit(QUEUES_AT_ONCE)
 )
 _DUE_CLIENTS = (
     select(deliveries.c.client_id)
     .where(deliveries.c.state == _S.HELD.value, deliveries.c.due_ms <= bindparam("now_ms"))
     .order_by(deliveries.c.due_ms)
-    .limit(LANES_AT_ONCE)
+    .limit(QUEUES_AT_ONCE)
 )
 _LATER = (
     select(func.min(devices.c.due_ms)).where(devices.c.due_ms > bindparam("now_ms")),
@@ -104,7 +104,7 @@ _DEVICE_DUE = (
 
 
 @frozen(kw_only=True)
-class LookWanted:
+class DueDeliveriesQuery:
     """What is due?"""
 
     now_ms: int
@@ -114,7 +114,7 @@ class LookWanted:
 class Due:
     """What is due, a bounded part of it, and when to look again."""
 
-    lanes: tuple[tuple[str, str, str], ...]
+    device_queues: tuple[tuple[str, str, str], ...]
     """(channel, client id, device id), those that wait longest first."""
     clients: tuple[str, ...]
     """Clients with held deliveries whose time has come."""
@@ -122,26 +122,26 @@ class Due:
     """When the next of either is due; None where nothing waits."""
 
 
-def look(connection: Connection, wanted: LookWanted) -> Due:
+def look(connection: Connection, wanted: DueDeliveriesQuery) -> Due:
     """Devices to send to and clients whose held deliveries are due."""
-    lanes: list[tuple[str, str, str]] = []
+    device_queues: list[tuple[str, str, str]] = []
     for channel in (Channel.WEB_PUSH, Channel.APNS, Channel.WEBHOOK):
         # Each channel has its own share, so that one that is down does not hide the others.
-        lanes += [
+        device_queues += [
             (channel.value, row.client_id, row.device_id)
             for row in connection.execute(_DUE_LANES, {"of_channel": channel.value, "now_ms": wanted.now_ms})
         ]
     clients = connection.execute(_DUE_CLIENTS, {"now_ms": wanted.now_ms}).scalars()
     later = [connection.execute(one, {"now_ms": wanted.now_ms}).scalar() for one in _LATER]
     return Due(
-        lanes=tuple(lanes),
+        device_queues=tuple(device_queues),
         clients=tuple(dict.fromkeys(clients)),
         next_ms=min((one for one in later if one is not None), default=None),
     )
 
 
 @frozen(kw_only=True)
-class LaneWanted:
+class DeviceQueueQuery:
     """The next deliveries of one device."""
 
     client_id: str
@@ -150,7 +150,7 @@ class LaneWanted:
 
 
 @frozen(kw_only=True)
-class Outgoing:
+class QueuedDelivery:
     """One notification on its way to a device."""
 
     notification_id: str
@@ -164,7 +164,7 @@ class Outgoing:
 
 
 @frozen(kw_only=True)
-class LanePage:
+class DeviceQueuePage:
     """A device and what it shall get, in order."""
 
     client_id: str
@@ -177,17 +177,17 @@ class LanePage:
     locale: str | None
     badge: int
     """Unread notifications of the client."""
-    items: tuple[Outgoing, ...]
+    items: tuple[QueuedDelivery, ...]
 
 
-def read_lane(connection: Connection, wanted: LaneWanted) -> LanePage | None:
+def read_device_queue(connection: Connection, wanted: DeviceQueueQuery) -> DeviceQueuePage | None:
     """The device and its first pending deliveries; None when the device is gone."""
     mine = {"of_client": wanted.client_id, "of_device": wanted.device_id}
     device = connection.execute(_DEVICE, mine).one_or_none()
     if device is None:
         return None
     rows = connection.execute(_NEXT, {**mine, "of_channel": device.channel, "maximum": wanted.maximum})
-    return LanePage(
+    return DeviceQueuePage(
         client_id=wanted.client_id,
         device_id=wanted.device_id,
         channel=Channel(device.channel),
@@ -198,7 +198,7 @@ def read_lane(connection: Connection, wanted: LaneWanted) -> LanePage | None:
         locale=device.locale,
         badge=unread_count(connection, wanted.client_id),
         items=tuple(
-            Outgoing(
+            QueuedDelivery(
                 notification_id=row.notification_id,
                 kind=row.kind,
                 priority=Priority(row.priority),
@@ -242,7 +242,7 @@ def record(connection: Connection, results: Results) -> Outcome[Recorded]:
     now_ms = now_milliseconds()
     due_ms: int | None = None
     mine = {"of_client": results.client_id, "of_device": results.device_id}
-    lane = {"of_device": results.device_id, "of_channel": results.channel.value}
+    device_queue = {"of_device": results.device_id, "of_channel": results.channel.value}
     for notification_id, attempt in results.attempts:
         where = and_(
             deliveries.c.notification_id == notification_id,
@@ -265,7 +265,7 @@ def record(connection: Connection, results: Results) -> Outcome[Recorded]:
         if attempt.is_gone:
             due_ms = now_ms
         elif attempt.is_sent:
-            connection.execute(_SENT, {**lane, "of_notification": notification_id, "now_ms": now_ms})
+            connection.execute(_SENT, {**device_queue, "of_notification": notification_id, "now_ms": now_ms})
         elif attempt.is_final:
             connection.execute(
                 update(deliveries).where(where).values(state=_S.DEAD.value, reason=attempt.reason, attempts=attempts)
@@ -273,7 +273,7 @@ def record(connection: Connection, results: Results) -> Outcome[Recorded]:
         else:
             due_ms = _failed(connection, where, attempt, results.schedule, now_ms)
     if due_ms is None:
-        due_ms = now_ms if connection.execute(_WAITS, {**mine, **lane}).scalar() else None
+        due_ms = now_ms if connection.execute(_WAITS, {**mine, **device_queue}).scalar() else None
     connection.execute(_DEVICE_DUE, {**mine, "next_ms": due_ms})
     return Outcome(value=Recorded(due_ms=due_ms))
 
@@ -357,9 +357,9 @@ def prune_notifications(connection: Connection, now_ms: int) -> int:
     return len(old)
 
 
-LOOK: Query[LookWanted, Due] = Query("notifications.look", look)
-READ_LANE: Query[LaneWanted, LanePage | None] = Query("notifications.read_lane", read_lane)
+DUE_DELIVERIES: Query[DueDeliveriesQuery, Due] = Query("notifications.look", look)
+READ_DEVICE_QUEUE: Query[DeviceQueueQuery, DeviceQueuePage | None] = Query("notifications.read_lane", read_device_queue)
 RECORD: Operation[Results, Recorded] = Operation("notifications.record", record, Recorded)
 RELEASE: Operation[ReleaseClient, int] = Operation("notifications.release", release, int)
 OUTBOX_OPERATIONS: tuple[Operation[Any, Any], ...] = (RECORD, RELEASE, ACKNOWLEDGE)
-OUTBOX_QUERIES: tuple[Query[Any, Any], ...] = (LOOK, READ_LANE)
+OUTBOX_QUERIES: tuple[Query[Any, Any], ...] = (DUE_DELIVERIES, READ_DEVICE_QUEUE)

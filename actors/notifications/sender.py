@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from actors.notifications.delivery_rules import Attempt
-from actors.notifications.outbox import LanePage, Outgoing
-from actors.notifications.outgoing import Answer
+from actors.notifications.http_client import Answer
+from actors.notifications.outbox import DeviceQueuePage, QueuedDelivery
 from protocol.notification_templates import DEFAULT_LOCALE, cut, render
 
 __all__ = ["Sender", "attempt_of", "fitted", "texts"]
@@ -25,7 +25,7 @@ class Sender(Protocol):
 
     async def __aexit__(self, *error: object) -> None: ...
 
-    async def send(self, page: LanePage, item: Outgoing) -> Attempt:
+    async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
         """Try once, within a deadline. Raises `RequestFailed`, `AddressRefused` as the client does."""
         ...
 
@@ -45,7 +45,7 @@ def attempt_of(answer: Answer, *, taken: tuple[int, ...], gone: tuple[int, ...] 
     return Attempt(is_final=True, reason=reason)
 
 
-def texts(page: LanePage, item: Outgoing) -> tuple[str, str]:
+def texts(page: DeviceQueuePage, item: QueuedDelivery) -> tuple[str, str]:
     """Title and body in the device's language, no longer than its channel shows."""
     return render(item.kind, item.fields, page.locale or DEFAULT_LOCALE, page.channel.value)
 

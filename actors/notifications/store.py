@@ -7,10 +7,11 @@ from typing import Any
 from attrs import field, frozen
 from sqlalchemy import Connection, and_, delete, exists, func, insert, select, true, update
 
+from actors.notifications.fan_out import now_milliseconds, trigger_of_post
+from actors.notifications.high_water_mark import IS_AHEAD, SETTLE
 from actors.notifications.history import HISTORY_OPERATIONS, HISTORY_QUERIES
 from actors.notifications.messages import Posted
 from actors.notifications.outbox import OUTBOX_OPERATIONS, OUTBOX_QUERIES, discard_waiting
-from actors.notifications.planning import now_milliseconds, trigger_of_post
 from actors.notifications.rows import (
     as_device,
     as_notification,
@@ -20,7 +21,6 @@ from actors.notifications.rows import (
     read_preferences,
     unread_count,
 )
-from actors.notifications.settling import IS_AHEAD, SETTLE
 from actors.notifications.tables import clients, deliveries, devices, notifications
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query, Trigger

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from actors.notifications.apns import ApnsCredentials, ApnsSender
-from actors.notifications.channel import ChannelSettings, PushChannel, Reach
+from actors.notifications.channel import ChannelSettings, Failpoint, PushChannel
 from actors.notifications.delivery_rules import RetrySchedule
-from actors.notifications.engine_watch import EngineWatch
+from actors.notifications.dispatcher import Dispatcher, DispatcherSettings, vapid_keys
+from actors.notifications.engine_monitor import EngineMonitor
+from actors.notifications.http_client import HttpClientSettings
 from actors.notifications.in_app import InApp
-from actors.notifications.outgoing import OutgoingSettings
-from actors.notifications.planner import Planner, PlannerSettings, vapid_keys
 from actors.notifications.sender import Sender
 from actors.notifications.web_push import WebPushSender
 from actors.notifications.webhook import WebhookSender
@@ -28,37 +28,37 @@ def notifications_tree(
     storage: Storage,
     *,
     schedule: RetrySchedule | None = None,
-    reach: Reach = lambda _: None,
+    failpoint: Failpoint = lambda _: None,
 ) -> SupervisorSpec:
     """One for one: a channel that crashes again and again is started again and again, and the others go on."""
     schedule = schedule or RetrySchedule(maximum_seconds=settings.push_longest_retry_seconds)
-    outgoing = OutgoingSettings(
+    http_client = HttpClientSettings(
         allow_private=settings.push_allow_private,
         ca_file=None if settings.push_ca_file is None else str(settings.push_ca_file),
     )
-    planner_settings = PlannerSettings(
+    planner_settings = DispatcherSettings(
         data_folder=settings.data_dir,
         push_contact=settings.push_contact,
         schedule=schedule,
         push_hold_seconds=settings.push_hold_seconds,
     )
     senders: dict[Channel, Callable[[], Sender]] = {
-        Channel.WEB_PUSH: lambda: WebPushSender(outgoing, vapid_keys(planner_settings)),
-        Channel.APNS: lambda: ApnsSender(outgoing, _credentials(settings)),
-        Channel.WEBHOOK: lambda: WebhookSender(outgoing),
+        Channel.WEB_PUSH: lambda: WebPushSender(http_client, vapid_keys(planner_settings)),
+        Channel.APNS: lambda: ApnsSender(http_client, _credentials(settings)),
+        Channel.WEBHOOK: lambda: WebhookSender(http_client),
     }
-    planner = system.reference("notifications/planner")
+    dispatcher = system.reference("notifications/dispatcher")
     in_app = system.reference("notifications/in_app")
     places = {channel: system.reference(f"notifications/{channel.value}") for channel in senders}
     inference = system.reference("inference/inference")
 
     def push_channel(channel: Channel) -> ChildSpec:
         channel_settings = ChannelSettings(
-            channel=channel, make_sender=senders[channel], schedule=schedule, reach=reach
+            channel=channel, make_sender=senders[channel], schedule=schedule, failpoint=failpoint
         )
         return ChildSpec(
             id=channel.value,
-            start=lambda: PushChannel(channel_settings, storage, planner),
+            start=lambda: PushChannel(channel_settings, storage, dispatcher),
             backoff=Backoff(base_seconds=0.25, maximum_seconds=10.0),
             is_helper=True,
         )
@@ -67,10 +67,10 @@ def notifications_tree(
         # A wrong key file or a bug in one channel must not take the house down; back-off spaces its attempts.
         intensity=None,
         children=(
-            ChildSpec(id="in_app", start=lambda: InApp(storage, planner)),
+            ChildSpec(id="in_app", start=lambda: InApp(storage, dispatcher)),
             *(push_channel(channel) for channel in senders),
-            ChildSpec(id="planner", start=lambda: Planner(planner_settings, storage, in_app, places)),
-            ChildSpec(id="engine_watch", start=lambda: EngineWatch(inference, storage)),
+            ChildSpec(id="dispatcher", start=lambda: Dispatcher(planner_settings, storage, in_app, places)),
+            ChildSpec(id="engine_monitor", start=lambda: EngineMonitor(inference, storage)),
         ),
     )
 

@@ -15,9 +15,8 @@ import http_ece
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from actors.notifications.delivery_rules import Attempt
-from actors.notifications.outbox import LanePage
-from actors.notifications.outbox import Outgoing as OutgoingItem
-from actors.notifications.outgoing import Outgoing, OutgoingSettings
+from actors.notifications.http_client import HttpClient, HttpClientSettings
+from actors.notifications.outbox import DeviceQueuePage, QueuedDelivery
 from actors.notifications.sender import attempt_of, fitted, texts
 from actors.notifications.vapid import VapidKeys
 from protocol.events import Priority
@@ -39,18 +38,18 @@ URGENCY = {
 class WebPushSender:
     """Sends to browsers' push services."""
 
-    def __init__(self, settings: OutgoingSettings, keys: Callable[[], Awaitable[VapidKeys]]) -> None:
-        self._outgoing = Outgoing(settings)
+    def __init__(self, settings: HttpClientSettings, keys: Callable[[], Awaitable[VapidKeys]]) -> None:
+        self._http_client = HttpClient(settings)
         self._keys = keys
 
     async def __aenter__(self) -> WebPushSender:
-        await self._outgoing.__aenter__()
+        await self._http_client.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._outgoing.__aexit__(*error)
+        await self._http_client.__aexit__(*error)
 
-    async def send(self, page: LanePage, item: OutgoingItem) -> Attempt:
+    async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
         """One message to one subscription."""
         title, body = texts(page, item)
         payload = fitted(
@@ -75,7 +74,7 @@ class WebPushSender:
         except (OSError, ValueError):
             # Its owner can mend the file while the server runs.
             return Attempt(reason="the server's key for Web Push cannot be read")
-        answer = await self._outgoing.post(
+        answer = await self._http_client.post(
             page.address,
             {
                 "authorization": keys.authorization(page.address),

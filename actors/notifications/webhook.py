@@ -7,9 +7,8 @@ import hmac
 import time
 
 from actors.notifications.delivery_rules import Attempt
-from actors.notifications.outbox import LanePage
-from actors.notifications.outbox import Outgoing as OutgoingItem
-from actors.notifications.outgoing import Outgoing, OutgoingSettings
+from actors.notifications.http_client import HttpClient, HttpClientSettings
+from actors.notifications.outbox import DeviceQueuePage, QueuedDelivery
 from actors.notifications.sender import attempt_of, fitted, texts
 from protocol.codec import wire_time
 
@@ -21,17 +20,17 @@ BODY_BYTES = 64 * 1024
 class WebhookSender:
     """Posts JSON, signed with the secret that the client registered."""
 
-    def __init__(self, settings: OutgoingSettings) -> None:
-        self._outgoing = Outgoing(settings)
+    def __init__(self, settings: HttpClientSettings) -> None:
+        self._http_client = HttpClient(settings)
 
     async def __aenter__(self) -> WebhookSender:
-        await self._outgoing.__aenter__()
+        await self._http_client.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._outgoing.__aexit__(*error)
+        await self._http_client.__aexit__(*error)
 
-    async def send(self, page: LanePage, item: OutgoingItem) -> Attempt:
+    async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
         """One notification to one address."""
         title, body = texts(page, item)
         content = fitted(
@@ -50,7 +49,7 @@ class WebhookSender:
             BODY_BYTES,
         )
         timestamp = str(int(time.time()))
-        answer = await self._outgoing.post(
+        answer = await self._http_client.post(
             page.address,
             {
                 "content-type": "application/json",

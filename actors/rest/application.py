@@ -15,17 +15,17 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.memory_ceiling import note_shortage
 from actors.refusals import CommandRefused, refusal_of
+from actors.rest.asgi_connection import FrameworkConnection
+from actors.rest.auth import register_entry
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
-from actors.rest.entry import register_entry
-from actors.rest.framework_connection import FrameworkConnection
 from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
 from actors.rest.models import register_models
 from actors.rest.problems import problem
 from actors.rest.readiness import describe_readiness, register_readiness
-from actors.rest.rooms import Rooms
+from actors.rest.services import Services
 from actors.rest.shaped_errors import register_shaped_errors
-from actors.rest.try_page import register_try_page
+from actors.rest.swagger_ui import register_swagger_ui
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import BadMessage, ErrorCode, NotAnObject, ProtocolFault, TooLarge
 from runtime import RuntimeFault
@@ -45,17 +45,17 @@ BODY_SECONDS = 1200.0
 
 def make_application(
     *,
-    rooms: Rooms,
+    services: Services,
     registry: CollectorRegistry,
     readiness: Callable[[], Readiness],
     about: dict[str, str],
-    parts: Sequence[Callable[[QuartTrio, Rooms], None]] = (),
+    parts: Sequence[Callable[[QuartTrio, Services], None]] = (),
 ) -> QuartTrio:
     """The application with all routes. ``readiness`` reads the runtime's records and never waits.
 
     Each of ``parts`` registers the routes of one room.
     """
-    inference = rooms.inference
+    inference = services.inference
     # quart would serve a folder of files otherwise, and ask for the current one, which may be gone.
     app = QuartTrio("leanvibe", static_folder=None, root_path=str(Path(__file__).parent))
     app.asgi_http_class = FrameworkConnection
@@ -67,15 +67,15 @@ def make_application(
     async def describe_engine() -> EngineHealth:
         return await inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
 
-    register_entry(app, rooms)
-    register_bodies(app, rooms)
+    register_entry(app, services)
+    register_bodies(app, services)
 
     @app.get("/health/live")
     async def live() -> Any:
         # That this runs at all is the proof: the loop turns and the route was reached.
         return jsonify({"status": "live"})
 
-    register_readiness(app, rooms, readiness)
+    register_readiness(app, services, readiness)
 
     @app.get("/health/mlx")
     async def mlx() -> Any:
@@ -85,7 +85,7 @@ def make_application(
     @app.get("/health")
     async def health() -> Any:
         engine = await describe_engine()
-        report = await describe_readiness(rooms, readiness())
+        report = await describe_readiness(services, readiness())
         status = engine_status(engine)
         if any(word != "engine" for word, _ in report.reasons) and status in HEALTHY_STATUSES:
             status = "degraded"
@@ -98,8 +98,8 @@ def make_application(
     register_shaped_errors(app)
     register_models(app, inference)
     for register in parts:
-        register(app, rooms)
-    register_try_page(app, about["version"])
+        register(app, services)
+    register_swagger_ui(app, about["version"])
     _register_errors(app)
     register_conditions(app)
     return app

@@ -20,7 +20,7 @@ from actors.rest.assistant_requests import (
     rest_field,
     without_repeated,
 )
-from actors.rest.rooms import Rooms, body_as, caller, identity
+from actors.rest.services import Services, body_as, caller, identity
 from protocol.codec import unstructure
 from protocol.commands import Assist, Generate, Intent
 from protocol.errors import ErrorCode
@@ -29,11 +29,11 @@ __all__ = ["register_assistant"]
 
 ANSWER_SECONDS = 600.0
 """Longest a whole answer may take; a client that wants less closes its connection."""
-ROOM_SECONDS = 10.0
+SERVICE_SECONDS = 10.0
 SEED_BITS = 53
 
 
-def register_assistant(app: QuartTrio, rooms: Rooms) -> None:
+def register_assistant(app: QuartTrio, services: Services) -> None:
     """Register `/ai/process` and `/ai/complete`."""
 
     async def answer(who: Identity, data: Assist | Generate, max_tokens: int | None) -> TurnAnswer:
@@ -44,7 +44,7 @@ def register_assistant(app: QuartTrio, rooms: Rooms) -> None:
             )
         turn = AnswerTurn(client_id=who.client_id, data=data, max_tokens=max_tokens, domain=who.domain, caller=caller())
         try:
-            return await rooms.assistant.ask(turn, timeout=ANSWER_SECONDS)
+            return await services.assistant.ask(turn, timeout=ANSWER_SECONDS)
         except CommandRefused as refusal:
             raise CommandRefused(
                 refusal.code,
@@ -57,16 +57,16 @@ def register_assistant(app: QuartTrio, rooms: Rooms) -> None:
     @app.post("/ai/process")
     async def process() -> Any:
         wanted: ProcessRequest = await body_as(ProcessRequest)
-        data = command_of(wanted, rooms.answer_defaults)
+        data = command_of(wanted, services.answer_defaults)
         if isinstance(data, Generate) and data.seed is None:
             data = attrs.evolve(data, seed=secrets.randbits(SEED_BITS))
-        answered = await answer(await identity(rooms), data, wanted.max_tokens)
+        answered = await answer(await identity(services), data, wanted.max_tokens)
         return jsonify({"type": wanted.type, **_body(answered)})
 
     @app.post("/ai/complete")
     async def complete() -> Any:
         wanted: CompleteRequest = await body_as(CompleteRequest)
-        answered = await answer(await identity(rooms), assist_of(wanted), wanted.max_tokens)
+        answered = await answer(await identity(services), assist_of(wanted), wanted.max_tokens)
         blocks = answered.fields["suggestions"]
         said = blocks[0]["code"] if blocks else answered.text
         before = wanted.content if wanted.cursor is None else wanted.content[: wanted.cursor]

@@ -8,12 +8,12 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
-from actors.rest.entry import PUBLIC_PATHS
+from actors.rest.auth import PUBLIC_PATHS
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.nonsense import NonsenseLedger, Sender
 from actors.rest.open_connections import network_of
 from actors.rest.problems import problem
-from actors.rest.rooms import Rooms, identity
+from actors.rest.services import Services, identity
 from protocol.errors import ErrorCode
 
 __all__ = ["MEDIA_TYPES", "register_bodies"]
@@ -37,7 +37,7 @@ PAUSE_SECONDS = 1.0
 """Before a sender of nonsense is told to wait: a client that asks again at once has to wait anyway."""
 
 
-def register_bodies(app: QuartTrio, rooms: Rooms) -> None:
+def register_bodies(app: QuartTrio, services: Services) -> None:
     """Judge each body by what its head says, and its sender by what came before. Registered behind the entry."""
     ledger = NonsenseLedger()
 
@@ -45,7 +45,7 @@ def register_bodies(app: QuartTrio, rooms: Rooms) -> None:
     async def judge_body() -> Response | None:
         if not _has_body() or request.url_rule is None or request.path in PUBLIC_PATHS:
             return None
-        sender = _sender(await identity(rooms, (request.view_args or {}).get("client_id")))
+        sender = _sender(await identity(services, (request.view_args or {}).get("client_id")))
         g.sender = sender
         wait_seconds = ledger.wait_seconds(sender, trio.current_time())
         if wait_seconds is not None:

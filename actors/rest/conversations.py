@@ -15,34 +15,34 @@ from actors.refusals import CommandRefused
 from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag
 from actors.rest.conversation_export import as_markdown
 from actors.rest.preconditions import content_tag
-from actors.rest.rooms import REST_DEVICE, Rooms, idempotency_key, identity
+from actors.rest.services import REST_DEVICE, Services, idempotency_key, identity
 from protocol.codec import encode, structure, unstructure
 from protocol.conversations import ConversationDelete, ConversationGet, ConversationList, ConversationTurns, Turn
 from protocol.errors import ErrorCode
 
 __all__ = ["register_conversations"]
 
-ROOM_SECONDS = 10.0
+SERVICE_SECONDS = 10.0
 
 
-def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
+def register_conversations(app: QuartTrio, services: Services) -> None:
     """Register `/conversations`."""
     conversations = ConditionalWrites()
 
     @app.get("/conversations/<client_id>")
     async def list_conversations(client_id: str) -> Any:
-        who = await identity(rooms, client_id)
+        who = await identity(services, client_id)
         data: ConversationList = structure(_query(("after",), ("limit",)), ConversationList, prefix="query")
         listing = ListConversations(client_id=who.client_id, device_id=REST_DEVICE, data=data)
-        return jsonify(unstructure(await rooms.assistant.ask(listing, timeout=ROOM_SECONDS)))
+        return jsonify(unstructure(await services.assistant.ask(listing, timeout=SERVICE_SECONDS)))
 
     @app.get("/conversations/<client_id>/<name>")
     async def get_conversation(client_id: str, name: str) -> Any:
-        who = await identity(rooms, client_id)
+        who = await identity(services, client_id)
         structure({"conversation": name}, ConversationGet, prefix="path")
         given = {"conversation": name, **_query((), ("after", "limit"))}
         data: ConversationGet = structure(given, ConversationGet, prefix="query")
-        page = await _page(rooms, who, data)
+        page = await _page(services, who, data)
         response: Response = jsonify(unstructure(page))
         part = "" if len(given) == 1 else "." + content_tag(encode(given))
         set_tag(response, _tag(page) + part)
@@ -51,21 +51,21 @@ def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
     @app.delete("/conversations/<client_id>/<name>")
     @judges_conditions
     async def delete_conversation(client_id: str, name: str) -> Any:
-        who = await identity(rooms, client_id)
+        who = await identity(services, client_id)
         data: ConversationDelete = structure({"conversation": name}, ConversationDelete, prefix="path")
         key = await idempotency_key(who, "conversation_delete")
         deletion = DeleteConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data, key=key)
 
         async def current() -> str:
-            return _tag(await _page(rooms, who, ConversationGet(conversation=name, limit=1)))
+            return _tag(await _page(services, who, ConversationGet(conversation=name, limit=1)))
 
         async with conversations.writing((who.client_id, name), current):
             with _named_by_path():
-                return jsonify(unstructure(await rooms.assistant.ask(deletion, timeout=ROOM_SECONDS)))
+                return jsonify(unstructure(await services.assistant.ask(deletion, timeout=SERVICE_SECONDS)))
 
     @app.get("/conversations/<client_id>/<name>/export")
     async def export_conversation(client_id: str, name: str) -> Any:
-        who = await identity(rooms, client_id)
+        who = await identity(services, client_id)
         kind = request.args.get("format", "json")
         if kind not in ("json", "markdown"):
             raise CommandRefused(ErrorCode.INVALID_FIELD, "format must be json or markdown", field="query.format")
@@ -73,7 +73,7 @@ def register_conversations(app: QuartTrio, rooms: Rooms) -> None:
         after: int | None = 0
         while after is not None:
             data: ConversationGet = structure({"conversation": name, "after": after}, ConversationGet, prefix="path")
-            page = await _page(rooms, who, data)
+            page = await _page(services, who, data)
             turns += page.turns
             after = page.next
         ending = "md" if kind == "markdown" else "json"
@@ -93,10 +93,10 @@ def _tag(page: ConversationTurns) -> str:
     return content_tag(encode(unstructure(page.conversation)))
 
 
-async def _page(rooms: Rooms, who: Identity, data: ConversationGet) -> ConversationTurns:
+async def _page(services: Services, who: Identity, data: ConversationGet) -> ConversationTurns:
     reading = GetConversation(client_id=who.client_id, device_id=REST_DEVICE, data=data)
     with _named_by_path():
-        return await rooms.assistant.ask(reading, timeout=ROOM_SECONDS)
+        return await services.assistant.ask(reading, timeout=SERVICE_SECONDS)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from actors.notifications.messages import (
 )
 from actors.refusals import CommandRefused
 from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag, tag_of
-from actors.rest.rooms import REST_DEVICE, Rooms, body_as, idempotency_key, identity
+from actors.rest.services import REST_DEVICE, Services, body_as, idempotency_key, identity
 from protocol.codec import structure, unstructure
 from protocol.errors import ErrorCode
 from protocol.notifications import (
@@ -50,27 +50,27 @@ ANSWER_SECONDS = 10.0
 
 
 @frozen(kw_only=True)
-class DeviceWord:
+class DeliveryReceipt:
     """Body of what a device says of a notification."""
 
     device_id: str = field(validator=client_name)
 
 
-def register_notifications(app: QuartTrio, rooms: Rooms) -> None:
+def register_notifications(app: QuartTrio, services: Services) -> None:
     """All routes under `/notifications/{client_id}`."""
 
     async def ask(message: Request[Any]) -> Any:
-        return await rooms.notifications.ask(message, timeout=ANSWER_SECONDS)
+        return await services.notifications.ask(message, timeout=ANSWER_SECONDS)
 
     async def owner(client_id: str) -> str:
-        return (await identity(rooms, client_id)).client_id
+        return (await identity(services, client_id)).client_id
 
-    _register_reading(app, rooms, ask, owner)
-    _register_devices(app, rooms, ask, owner)
+    _register_reading(app, services, ask, owner)
+    _register_devices(app, services, ask, owner)
     _register_history(app, ask, owner)
 
 
-def _register_reading(app: QuartTrio, rooms: Rooms, ask: Any, owner: Any) -> None:
+def _register_reading(app: QuartTrio, services: Services, ask: Any, owner: Any) -> None:
     @app.get("/notifications/<client_id>")
     async def list_notifications(client_id: str) -> Any:
         wanted = structure(
@@ -83,7 +83,7 @@ def _register_reading(app: QuartTrio, rooms: Rooms, ask: Any, owner: Any) -> Non
 
     @app.post("/notifications/<client_id>")
     async def post_notification(client_id: str) -> Any:
-        who = await identity(rooms, client_id)
+        who = await identity(services, client_id)
         data: NotificationPost = await body_as(NotificationPost)
         key = await idempotency_key(who, "notification_post")
         posted = await ask(PostNotification(client_id=who.client_id, data=data, key=key))
@@ -95,7 +95,7 @@ def _register_reading(app: QuartTrio, rooms: Rooms, ask: Any, owner: Any) -> Non
 
     @app.post("/notifications/<client_id>/read")
     async def read_some(client_id: str) -> Any:
-        who = await identity(rooms, client_id)
+        who = await identity(services, client_id)
         data: NotificationRead = await body_as(NotificationRead)
         message = ReadNotifications(
             client_id=who.client_id,
@@ -123,7 +123,7 @@ def _register_reading(app: QuartTrio, rooms: Rooms, ask: Any, owner: Any) -> Non
 
     async def mark(client_id: str, notification_id: str, state: DeliveryState) -> Any:
         client_id = await owner(client_id)
-        word: DeviceWord = await body_as(DeviceWord)
+        word: DeliveryReceipt = await body_as(DeliveryReceipt)
         message = MarkDelivery(
             client_id=client_id, notification_id=notification_id, device_id=word.device_id, state=state
         )
@@ -138,10 +138,10 @@ def _register_reading(app: QuartTrio, rooms: Rooms, ask: Any, owner: Any) -> Non
         return await mark(client_id, notification_id, DeliveryState.OPENED)
 
 
-def _register_devices(app: QuartTrio, rooms: Rooms, ask: Any, owner: Any) -> None:
+def _register_devices(app: QuartTrio, services: Services, ask: Any, owner: Any) -> None:
     @app.post("/notifications/<client_id>/devices")
     async def register(client_id: str) -> Any:
-        who = await identity(rooms, client_id)
+        who = await identity(services, client_id)
         data: DeviceRegister = await body_as(DeviceRegister)
         if data.device_id is None:
             raise CommandRefused(ErrorCode.INVALID_FIELD, "body.device_id is missing", field="body.device_id")

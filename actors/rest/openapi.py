@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from actors.rest.openapi_rooms import EXAMPLES, other_paths
+from actors.rest.openapi_services import EXAMPLES, other_paths
 from protocol.schema import class_schemas, reachable
 from protocol.task_answers import (
     Board,

@@ -9,7 +9,7 @@ from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from actors.notifications.messages import DescribePush
-from actors.rest.rooms import Rooms, identity
+from actors.rest.services import Services, identity
 from protocol.codec import unstructure
 
 __all__ = ["register_push"]
@@ -22,7 +22,7 @@ CONTENT_SECURITY = (
 )
 
 
-def register_push(app: QuartTrio, rooms: Rooms) -> None:
+def register_push(app: QuartTrio, services: Services) -> None:
     """The page and its parts; none of them knows a secret."""
     files = {
         "/push": ("push.html", "text/html; charset=utf-8"),
@@ -35,8 +35,8 @@ def register_push(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.get("/push/key")
     async def key() -> Any:
-        await identity(rooms)
-        return jsonify(unstructure(await rooms.notifications.ask(DescribePush(), timeout=ANSWER_SECONDS)))
+        await identity(services)
+        return jsonify(unstructure(await services.notifications.ask(DescribePush(), timeout=ANSWER_SECONDS)))
 
 
 def _page(content: bytes, kind: str) -> Any:

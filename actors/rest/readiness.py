@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.memory_ceiling import memory_problem
 from actors.refusals import CommandRefused
-from actors.rest.rooms import Rooms, identity
+from actors.rest.services import Services, identity
 from actors.storage.messages import DescribeStorage, StorageHealth
 from runtime import RuntimeFault
 from runtime.inspection import Readiness
@@ -44,13 +44,13 @@ class ReadinessReport:
         return data
 
 
-async def describe_readiness(rooms: Rooms, tree: Readiness) -> ReadinessReport:
+async def describe_readiness(services: Services, tree: Readiness) -> ReadinessReport:
     """Ask those who know. A room that does not answer is a reason as well."""
     report = ReadinessReport(
         list(zip(tree.words, tree.reasons, strict=True)), [("helper", one) for one in tree.degraded]
     )
     try:
-        engine: EngineHealth = await rooms.inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
+        engine: EngineHealth = await services.inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
     except RuntimeFault as error:
         report.reasons.append(("engine", f"the engine cannot be described: {error}"))
     else:
@@ -59,7 +59,7 @@ async def describe_readiness(rooms: Rooms, tree: Readiness) -> ReadinessReport:
         if engine.refuses is not None:
             report.reasons.append(("capacity", f"new requests are refused: {engine.refuses}"))
     try:
-        storage: StorageHealth = await rooms.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
+        storage: StorageHealth = await services.storage.writer.ask(DescribeStorage(), timeout=HEALTH_SECONDS)
     except RuntimeFault as error:
         report.reasons.append(("storage", f"storage cannot be described: {error}"))
     else:
@@ -71,19 +71,19 @@ async def describe_readiness(rooms: Rooms, tree: Readiness) -> ReadinessReport:
     return report
 
 
-def register_readiness(app: QuartTrio, rooms: Rooms, readiness: Callable[[], Readiness]) -> None:
+def register_readiness(app: QuartTrio, services: Services, readiness: Callable[[], Readiness]) -> None:
     """The route. ``readiness`` reads the runtime's records and never waits."""
 
     @app.get("/health/ready")
     async def ready() -> Any:
-        report = await describe_readiness(rooms, readiness())
-        return jsonify(report.as_data(in_full=await _may_know(rooms))), 503 if report.reasons else 200
+        report = await describe_readiness(services, readiness())
+        return jsonify(report.as_data(in_full=await _may_know(services))), 503 if report.reasons else 200
 
 
-async def _may_know(rooms: Rooms) -> bool:
+async def _may_know(services: Services) -> bool:
     """Whether details are for this asker: with a token, or where nobody needs one."""
     try:
-        await identity(rooms)
+        await identity(services)
     except (CommandRefused, RuntimeFault):
         return False
     return True

@@ -22,7 +22,7 @@ from actors.inference.messages import (
     GenerationTokens,
     StartGeneration,
 )
-from actors.rest.rooms import caller
+from actors.rest.services import caller
 from actors.rest.serving import AT_END
 from protocol.commands import Generate
 from protocol.errors import ErrorCode

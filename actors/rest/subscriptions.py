@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 from actors.connections.messages import ChangeSubscription, ReadSubscription
 from actors.refusals import CommandRefused
 from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag, tag_of
-from actors.rest.rooms import Rooms, body_as, idempotency_key, identity
+from actors.rest.services import Services, body_as, idempotency_key, identity
 from protocol.codec import unstructure
 from protocol.commands import Subscribe
 from protocol.errors import ErrorCode
@@ -18,27 +18,29 @@ from protocol.validation import is_client_name
 
 __all__ = ["register_subscriptions"]
 
-ROOM_SECONDS = 5.0
+SERVICE_SECONDS = 5.0
 
 
-def register_subscriptions(app: QuartTrio, rooms: Rooms) -> None:
+def register_subscriptions(app: QuartTrio, services: Services) -> None:
     """Register `/subscriptions/{device_id}`."""
     subscriptions = ConditionalWrites()
 
     async def read(client_id: str, device_id: str) -> Response:
         reading = ReadSubscription(client_id=client_id, device_id=device_id)
-        response: Response = jsonify(unstructure(await rooms.connection_registry.ask(reading, timeout=ROOM_SECONDS)))
+        response: Response = jsonify(
+            unstructure(await services.connection_registry.ask(reading, timeout=SERVICE_SECONDS))
+        )
         return response
 
     @app.get("/subscriptions/<device_id>")
     async def read_subscription(device_id: str) -> Any:
-        who = await identity(rooms)
+        who = await identity(services)
         return await read(who.client_id, _device(device_id))
 
     @app.put("/subscriptions/<device_id>")
     @judges_conditions
     async def change_subscription(device_id: str) -> Any:
-        who = await identity(rooms)
+        who = await identity(services)
         wanted: Subscribe = await body_as(Subscribe)
         key = await idempotency_key(who, "subscribe")
         change = ChangeSubscription(client_id=who.client_id, device_id=_device(device_id), data=wanted, key=key)
@@ -47,7 +49,9 @@ def register_subscriptions(app: QuartTrio, rooms: Rooms) -> None:
             return tag_of(await read(who.client_id, device_id))
 
         async with subscriptions.writing((who.client_id, device_id), current):
-            response: Response = jsonify(unstructure(await rooms.connection_registry.ask(change, timeout=ROOM_SECONDS)))
+            response: Response = jsonify(
+                unstructure(await services.connection_registry.ask(change, timeout=SERVICE_SECONDS))
+            )
         set_tag(response, tag_of(response))
         return response
 

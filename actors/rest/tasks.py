@@ -15,7 +15,7 @@ from actors.rest.conditional import ConditionalWrites, conditions, judges_condit
 from actors.rest.preconditions import version_of
 from actors.rest.problems import problem
 from actors.rest.query import query_as
-from actors.rest.rooms import REST_DEVICE, Rooms, body_as, idempotency_key, identity
+from actors.rest.services import REST_DEVICE, Services, body_as, idempotency_key, identity
 from actors.rest.task_export import export_response
 from actors.tasks.messages import (
     ChangeInBulk,
@@ -72,36 +72,36 @@ class StaleVersion(CommandRefused):
     """The task has another version than `If-Match` says, or the one of `If-None-Match`: 412 (RFC 9110, 13.1)."""
 
 
-def register_tasks(app: QuartTrio, rooms: Rooms) -> None:
+def register_tasks(app: QuartTrio, services: Services) -> None:
     """Register the routes."""
-    _register_single(app, rooms)
-    _register_many(app, rooms)
+    _register_single(app, services)
+    _register_many(app, services)
 
     @app.errorhandler(StaleVersion)
     async def stale(error: StaleVersion) -> Response:
         return problem(error.code, error.message, field=error.field, current=error.current, status=412)
 
 
-def _register_many(app: QuartTrio, rooms: Rooms) -> None:
+def _register_many(app: QuartTrio, services: Services) -> None:
     """Routes of a client's tasks together."""
     boards = ConditionalWrites()
 
     async def board(who: Identity, data: TaskBoard) -> Response:
-        return _json(await _ask(rooms, ReadBoard(**_read(who), data=data), "query"))
+        return _json(await _ask(services, ReadBoard(**_read(who), data=data), "query"))
 
     @app.get("/tasks/<client_id>")
     async def list_tasks(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
-        return _json(await _ask(rooms, ListTasks(**_read(who), data=query_as(TaskList)), "query"))
+        who = await _owner(services, client_id)
+        return _json(await _ask(services, ListTasks(**_read(who), data=query_as(TaskList)), "query"))
 
     @app.get("/tasks/<client_id>/board")
     async def read_board(client_id: str) -> Any:
-        return await board(await _owner(rooms, client_id), query_as(TaskBoard))
+        return await board(await _owner(services, client_id), query_as(TaskBoard))
 
     @app.put("/tasks/<client_id>/board")
     @judges_conditions
     async def set_limits(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
         data: TaskLimits = await body_as(TaskLimits)
         message = SetLimits(**await _write(who), data=data)
 
@@ -109,95 +109,95 @@ def _register_many(app: QuartTrio, rooms: Rooms) -> None:
             return tag_of(await board(who, TaskBoard(project=data.project)))
 
         async with boards.writing((who.client_id, data.project), current):
-            return _json(await _ask(rooms, message, "body"))
+            return _json(await _ask(services, message, "body"))
 
     @app.get("/tasks/<client_id>/stats")
     async def read_statistics(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
-        return _json(await _ask(rooms, ReadStatistics(**_read(who), data=query_as(TaskStats)), "query"))
+        who = await _owner(services, client_id)
+        return _json(await _ask(services, ReadStatistics(**_read(who), data=query_as(TaskStats)), "query"))
 
     @app.post("/tasks/<client_id>/bulk")
     async def change_in_bulk(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
         message = ChangeInBulk(**await _write(who), data=await body_as(TaskBulk))
-        return _json(await _ask(rooms, message, "body", timeout=MANY_SECONDS))
+        return _json(await _ask(services, message, "body", timeout=MANY_SECONDS))
 
     @app.get("/tasks/<client_id>/export")
     async def export_tasks(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
         wanted: TaskExport = query_as(TaskExport)
 
         async def page(data: TaskList) -> Any:
-            return await _ask(rooms, ListTasks(**_read(who), data=data), "query")
+            return await _ask(services, ListTasks(**_read(who), data=data), "query")
 
         return await export_response(wanted, page)
 
     @app.post("/tasks/<client_id>/import")
     async def import_tasks(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
         message = ImportTasks(**await _write(who), data=await body_as(TaskImport))
-        return _json(await _ask(rooms, message, "body", timeout=MANY_SECONDS))
+        return _json(await _ask(services, message, "body", timeout=MANY_SECONDS))
 
     @app.post("/tasks/<client_id>/cleanup")
     async def clean_up(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
         message = CleanUpTasks(**await _write(who), data=await body_as(TaskCleanup))
-        return _json(await _ask(rooms, message, "body", timeout=MANY_SECONDS))
+        return _json(await _ask(services, message, "body", timeout=MANY_SECONDS))
 
 
-def _register_single(app: QuartTrio, rooms: Rooms) -> None:
+def _register_single(app: QuartTrio, services: Services) -> None:
     """Routes of one task."""
 
     @app.post("/tasks/<client_id>")
     async def create_task(client_id: str) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
         data: TaskCreate = await body_as(TaskCreate)
         seconds = ASK_SECONDS + (data.ai_timeout_seconds if data.analyze_with_ai else 0)
         message = CreateTask(**await _write(who), data=data)
-        task = await _ask(rooms, message, "body", timeout=seconds)
+        task = await _ask(services, message, "body", timeout=seconds)
         response = _task(task, status=201)
         response.headers["Location"] = f"/tasks/{client_id}/{task.id}"
         return response
 
     @app.get("/tasks/<client_id>/<uuid:task_id>")
     async def get_task(client_id: str, task_id: UUID) -> Any:
-        who = await _owner(rooms, client_id)
-        return _task(await _ask(rooms, GetTask(**_read(who), data=TaskGet(task_id=str(task_id))), "path"))
+        who = await _owner(services, client_id)
+        return _task(await _ask(services, GetTask(**_read(who), data=TaskGet(task_id=str(task_id))), "path"))
 
     @app.patch("/tasks/<client_id>/<uuid:task_id>")
     @judges_conditions
     async def update_task(client_id: str, task_id: UUID) -> Any:
-        return await _change(rooms, client_id, task_id, UpdateTask, TaskUpdate, read_body=_as_update)
+        return await _change(services, client_id, task_id, UpdateTask, TaskUpdate, read_body=_as_update)
 
     @app.delete("/tasks/<client_id>/<uuid:task_id>")
     @judges_conditions
     async def delete_task(client_id: str, task_id: UUID) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
 
         async def delete(known: dict[str, Any]) -> DeleteTask:
             return DeleteTask(**await _write(who), data=query_as(TaskDelete, **known))
 
-        return _json(await _at_version(rooms, who, {}, task_id, delete, "query"))
+        return _json(await _at_version(services, who, {}, task_id, delete, "query"))
 
     @app.post("/tasks/<client_id>/<uuid:task_id>/move")
     @judges_conditions
     async def move_task(client_id: str, task_id: UUID) -> Any:
-        return await _change(rooms, client_id, task_id, MoveTask, TaskMove)
+        return await _change(services, client_id, task_id, MoveTask, TaskMove)
 
     @app.post("/tasks/<client_id>/<uuid:task_id>/decision")
     @judges_conditions
     async def decide_task(client_id: str, task_id: UUID) -> Any:
-        return await _change(rooms, client_id, task_id, DecideTask, TaskDecide)
+        return await _change(services, client_id, task_id, DecideTask, TaskDecide)
 
     @app.get("/tasks/<client_id>/<uuid:task_id>/history")
     async def read_history(client_id: str, task_id: UUID) -> Any:
-        who = await _owner(rooms, client_id)
+        who = await _owner(services, client_id)
         data = query_as(TaskHistory, task_id=str(task_id))
-        return _json(await _ask(rooms, ReadHistory(**_read(who), data=data), "query"))
+        return _json(await _ask(services, ReadHistory(**_read(who), data=data), "query"))
 
 
 async def _change(
-    rooms: Rooms,
+    services: Services,
     client_id: str,
     task_id: UUID,
     message: type[TaskRequest[Task]],
@@ -206,20 +206,20 @@ async def _change(
     read_body: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: body,
 ) -> Response:
     """Carry out the change of a task that the body describes; path and header say of which task and version."""
-    who = await _owner(rooms, client_id)
+    who = await _owner(services, client_id)
     body = read_body(parse_object(await request.get_data(), prefix="body"))
 
     async def change(known: dict[str, Any]) -> TaskRequest[Task]:
         return message(**await _write(who), data=structure(known, wanted, prefix="body"))
 
-    return _task(await _at_version(rooms, who, body, task_id, change, "body"))
+    return _task(await _at_version(services, who, body, task_id, change, "body"))
 
 
-async def _owner(rooms: Rooms, client_id: str) -> Identity:
+async def _owner(services: Services, client_id: str) -> Identity:
     """Who asks about these tasks. Raises `CommandRefused`."""
     if not CLIENT_NAME.fullmatch(client_id):
         raise InvalidField(f"client_id must match {CLIENT_NAME.pattern}", field="client_id")
-    return await identity(rooms, client_id)
+    return await identity(services, client_id)
 
 
 def _read(who: Identity) -> dict[str, Any]:
@@ -230,10 +230,10 @@ async def _write(who: Identity) -> dict[str, Any]:
     return {**_read(who), "key": await idempotency_key(who, "tasks")}
 
 
-async def _ask(rooms: Rooms, message: TaskRequest[Reply], part: str, *, timeout: float = ASK_SECONDS) -> Reply:  # noqa: ASYNC109
+async def _ask(services: Services, message: TaskRequest[Reply], part: str, *, timeout: float = ASK_SECONDS) -> Reply:  # noqa: ASYNC109
     """Ask the room; a refusal names the part of the request that it is about."""
     try:
-        return await rooms.tasks.ask(message, timeout=timeout)
+        return await services.tasks.ask(message, timeout=timeout)
     except CommandRefused as refusal:
         kind = CommandRefused
         field = refusal.field
@@ -250,7 +250,7 @@ async def _ask(rooms: Rooms, message: TaskRequest[Reply], part: str, *, timeout:
 
 
 async def _at_version(
-    rooms: Rooms,
+    services: Services,
     who: Identity,
     body: dict[str, Any],
     task_id: UUID,
@@ -270,9 +270,9 @@ async def _at_version(
         await make({**known, "version": body.get("version", 1)})
     is_any = if_match is not None and if_match.is_any
     for tries_left in reversed(range(ANY_VERSION_TRIES if is_any else 1)):
-        message = await make({**known, "version": await _version(rooms, who, body, task_id)})
+        message = await make({**known, "version": await _version(services, who, body, task_id)})
         try:
-            return await _ask(rooms, message, part)
+            return await _ask(services, message, part)
         except StaleVersion:
             # What `*` means has changed meanwhile.
             if not tries_left:
@@ -280,7 +280,7 @@ async def _at_version(
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-async def _version(rooms: Rooms, who: Identity, body: dict[str, Any], task_id: UUID) -> Any:
+async def _version(services: Services, who: Identity, body: dict[str, Any], task_id: UUID) -> Any:
     if_match, if_none_match = conditions()
     if if_match is None and "version" not in body:
         raise InvalidField('If-Match must name the version that the change is made to, as "3"', field="If-Match")
@@ -288,7 +288,7 @@ async def _version(rooms: Rooms, who: Identity, body: dict[str, Any], task_id: U
     is_one = if_match is not None and len(if_match.tags) == len(named) == 1
     task: Task | None = None
     if if_none_match is not None or (if_match is not None and not is_one):
-        task = await _ask(rooms, GetTask(**_read(who), data=TaskGet(task_id=str(task_id))), "path")
+        task = await _ask(services, GetTask(**_read(who), data=TaskGet(task_id=str(task_id))), "path")
     known = () if if_none_match is None else tuple(version_of(one) for one in if_none_match.tags)
     if if_none_match is not None and task is not None and (if_none_match.is_any or task.version in known):
         raise _stale("If-None-Match", task)

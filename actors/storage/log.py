@@ -30,7 +30,7 @@ __all__ = [
     "OPEN_LOG",
     "PRUNE_ROWS",
     "EventTooLarge",
-    "LogPageWanted",
+    "LogPageQuery",
     "append_events",
     "begin_client",
     "prune_log",
@@ -68,7 +68,7 @@ class EventTooLarge(ValueError):
 
 
 @frozen(kw_only=True)
-class LogPageWanted:
+class LogPageQuery:
     """Which part of a log to read."""
 
     client_id: str
@@ -175,7 +175,7 @@ def _epoch_to_be(seed: str, client_id: str) -> str:
     return hashlib.blake2b(client_id.encode(), key=(seed + _THIS_START).encode(), digest_size=8).hexdigest()
 
 
-def read_page(connection: Connection, wanted: LogPageWanted) -> LogPage:
+def read_page(connection: Connection, wanted: LogPageQuery) -> LogPage:
     """Events after a sequence number, oldest first, and where the log stands.
 
     Its epoch is ``""`` where `OPEN_LOG` has never been carried out in this database.
@@ -237,7 +237,7 @@ def prune_log(connection: Connection, now_ms: int) -> int:
 
 OPEN_LOG: Operation[str, str] = Operation("open_log", _open_log, str)
 """The epoch of a client's stream; the command is the client id."""
-LOG_PAGE: Query[LogPageWanted, LogPage] = Query("log_page", read_page)
+LOG_PAGE: Query[LogPageQuery, LogPage] = Query("log_page", read_page)
 
 LOG_OPERATIONS = (OPEN_LOG,)
 LOG_QUERIES = (LOG_PAGE,)

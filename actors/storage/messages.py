@@ -18,16 +18,16 @@ from protocol.events import Priority
 from runtime import ActorRef, Request
 
 __all__ = [
-    "CommitTold",
+    "CommitPublished",
     "Committed",
     "DescribeStorage",
     "IdempotencyKey",
     "LogEvent",
     "LogPage",
+    "LogsAdvanced",
     "Operation",
     "Outcome",
     "PublishEvents",
-    "PublishHeads",
     "Query",
     "Read",
     "ReadAgain",
@@ -182,7 +182,7 @@ class LogPage:
 
 
 @frozen
-class CommitTold:
+class CommitPublished:
     """To the relay: these events are committed."""
 
     events: tuple[StoredEvent, ...]
@@ -204,7 +204,7 @@ class PublishEvents:
 
 
 @frozen
-class PublishHeads:
+class LogsAdvanced:
     """From the relay to the directory: something may have been missed; let each connection look at its log."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from attrs import frozen
 
-from actors.storage.messages import CommitTold, PublishEvents, PublishHeads, StoredEvent, TriggersCommitted
+from actors.storage.messages import CommitPublished, LogsAdvanced, PublishEvents, StoredEvent, TriggersCommitted
 from runtime import Actor, ActorRef, SendFault, Timer, reject
 
 __all__ = ["Relay", "TryAgain"]
@@ -22,15 +22,15 @@ class TryAgain:
     """Timer: the directory may be back."""
 
 
-class Relay(Actor[CommitTold | TryAgain]):
+class Relay(Actor[CommitPublished | TryAgain]):
     """Keeps nothing: after anything it may have missed it lets every connection look at its log."""
 
     mailbox = reject(4096)
 
-    def __init__(self, registry: ActorRef[Any], planner: ActorRef[Any]) -> None:
+    def __init__(self, registry: ActorRef[Any], dispatcher: ActorRef[Any]) -> None:
         """``planner`` is woken after commits that may be worth a notification; it looks for itself now and then."""
         self._registry = registry
-        self._planner = planner
+        self._dispatcher = dispatcher
         self._has_gap = True
         self._retry: Timer | None = None
         self._published = 0
@@ -39,12 +39,12 @@ class Relay(Actor[CommitTold | TryAgain]):
         """Whatever was committed while no relay ran is still in the logs."""
         self._publish(())
 
-    async def handle(self, message: CommitTold | TryAgain) -> None:
+    async def handle(self, message: CommitPublished | TryAgain) -> None:
         match message:
             case TryAgain():
                 self._retry = None
                 self._publish(())
-            case CommitTold(events, has_triggers, has_gap):
+            case CommitPublished(events, has_triggers, has_gap):
                 self._has_gap = self._has_gap or has_gap
                 self._publish(events)
                 if has_triggers:
@@ -66,7 +66,7 @@ class Relay(Actor[CommitTold | TryAgain]):
             return False
         try:
             if self._has_gap:
-                self._registry.tell_nowait(PublishHeads())
+                self._registry.tell_nowait(LogsAdvanced())
                 self._has_gap = False
             if events:
                 self._registry.tell_nowait(PublishEvents(events))
@@ -76,9 +76,9 @@ class Relay(Actor[CommitTold | TryAgain]):
         return True
 
     def _wake_planner(self) -> None:
-        if not self._planner.is_running:
+        if not self._dispatcher.is_running:
             return  # it looks for itself when it starts
         try:
-            self._planner.tell_nowait(TriggersCommitted())
+            self._dispatcher.tell_nowait(TriggersCommitted())
         except SendFault:
             _log.debug("planner not woken")

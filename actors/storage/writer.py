@@ -20,7 +20,7 @@ from actors.storage.guard import DatabaseGuard, broken_by, was_written
 from actors.storage.idempotency import prune_outcomes
 from actors.storage.key_clock import KeyClock
 from actors.storage.log import prune_log
-from actors.storage.messages import CommitTold, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
+from actors.storage.messages import CommitPublished, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
 from actors.storage.read_only import problem_of_writing
 from actors.storage.retention_clock import RetentionClock
 from actors.storage.transaction import BatchResult, carry_out_batch
@@ -28,7 +28,7 @@ from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, HandlerFailed, Refused, SendFault, reject
 from runtime.asking import ReplyPort
 
-__all__ = ["Prune", "TellRelay", "Writer", "WriterSettings"]
+__all__ = ["Prune", "RetryRelay", "Writer", "WriterSettings"]
 
 _log = structlog.get_logger("storage")
 
@@ -55,7 +55,7 @@ class TryToWrite:
 
 
 @frozen
-class TellRelay:
+class RetryRelay:
     """Timer: the relay may take messages again."""
 
 
@@ -77,7 +77,7 @@ class WriterSettings:
     """What this server is called to another one that wants the database; without, it holds none of PostgreSQL."""
 
 
-class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay]):
+class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]):
     """Takes writes, answers when they are on disk. A room's failure is its asker's answer."""
 
     mailbox = reject(WAITING_WRITES)
@@ -110,7 +110,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay])
         self.context.every(PRUNE_SECONDS, Prune())
 
     async def handle(
-        self, message: Transact | DescribeStorage | Prune | TryToWrite | TellRelay
+        self, message: Transact | DescribeStorage | Prune | TryToWrite | RetryRelay
     ) -> StorageHealth | None:
         match message:
             case Transact():
@@ -120,10 +120,10 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay])
                     raise CommandRefused(ErrorCode.OVERLOADED, "too many writes are waiting", retry_after_ms=1000)
                 self._waiting.append((message, self.context.defer()))
                 self._has_work.set()
-            case TellRelay():
+            case RetryRelay():
                 if self._relay_missed:
                     self._relay_missed = False
-                    self._tell_commit(CommitTold((), has_triggers=True, has_gap=True))
+                    self._tell_commit(CommitPublished((), has_triggers=True, has_gap=True))
             case Prune():
                 self._prune_due = True
                 self._has_work.set()
@@ -245,16 +245,16 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | TellRelay])
 
     def _tell_relay(self, result: BatchResult) -> None:
         if result.events or result.has_triggers:
-            self._tell_commit(CommitTold(tuple(result.events), result.has_triggers, self._relay_missed))
+            self._tell_commit(CommitPublished(tuple(result.events), result.has_triggers, self._relay_missed))
 
-    def _tell_commit(self, told: CommitTold) -> None:
+    def _tell_commit(self, told: CommitPublished) -> None:
         try:
             self._relay.tell_nowait(told)
             self._relay_missed = False
         except SendFault:
             # Told again even if no further commit comes; the events are in the logs.
             if not self._relay_missed:
-                self.context.after(RELAY_RETRY_SECONDS, TellRelay())
+                self.context.after(RELAY_RETRY_SECONDS, RetryRelay())
             self._relay_missed = True
 
     async def _try(self) -> None:

@@ -6,8 +6,8 @@ from attrs import evolve, field, frozen
 from sqlalchemy import Connection, select, update
 
 from actors.storage.messages import LogEvent, Outcome
-from actors.tasks.asked import Asked
-from actors.tasks.journal import Journal
+from actors.tasks.change_recorder import ChangeRecorder
+from actors.tasks.context import CommandContext
 from actors.tasks.rows import find_task
 from actors.tasks.tables import tasks
 from protocol.codec import encode
@@ -18,8 +18,8 @@ from protocol.tasks import TaskBulk, TaskCreate
 __all__ = [
     "ANALYSIS_BYTES",
     "AnalysisFound",
+    "PendingAnalysesQuery",
     "PendingAnalysis",
-    "PendingWanted",
     "cut_to",
     "find_pending",
     "question",
@@ -49,7 +49,7 @@ class PendingAnalysis:
 
 
 @frozen(kw_only=True)
-class PendingWanted:
+class PendingAnalysesQuery:
     """Asks for the tasks that have waited longest."""
 
     but: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ def question(pending: PendingAnalysis) -> Generate:
     return Generate(messages=[ChatMessage(Role.USER, wanted)], max_tokens=ANALYSIS_TOKENS)
 
 
-def find_pending(connection: Connection, wanted: PendingWanted) -> list[PendingAnalysis]:
+def find_pending(connection: Connection, wanted: PendingAnalysesQuery) -> list[PendingAnalysis]:
     """Tasks that wait for their analysis, oldest first."""
     rows = connection.execute(
         select(tasks.c.client_id, tasks.c.id, tasks.c.title, tasks.c.description)
@@ -99,13 +99,13 @@ def find_pending(connection: Connection, wanted: PendingWanted) -> list[PendingA
     ]
 
 
-def record_analysis(connection: Connection, asked: Asked[AnalysisFound]) -> Outcome[Task | None]:
+def record_analysis(connection: Connection, context: CommandContext[AnalysisFound]) -> Outcome[Task | None]:
     """Keep an analysis, or that there is none. The version stays: nobody who edits the task is in the way of this.
 
     A task that is gone or waits no longer is left alone, so an analysis that was made twice counts once.
     """
-    found = asked.data
-    stored = find_task(connection, asked.client_id, found.task_id)
+    found = context.data
+    stored = find_task(connection, context.client_id, found.task_id)
     if stored is None or stored.task.ai_analysis_status is not AnalysisStatus.PENDING:
         return Outcome(value=None)
     text, is_cut = (None, False) if found.text is None else cut_to(found.text, ANALYSIS_BYTES)
@@ -116,15 +116,15 @@ def record_analysis(connection: Connection, asked: Asked[AnalysisFound]) -> Outc
         .values(ai_analysis=text, ai_analysis_status=status.value, ai_analysis_confidence=found.confidence)
     )
     task = evolve(stored.task, ai_analysis=text, ai_analysis_status=status, ai_analysis_confidence=found.confidence)
-    journal = Journal()
+    recorder = ChangeRecorder()
     if text is not None:
         data = {"command": "task_create", "task_id": task.id, "analysis": text}
-        journal.events.append(
+        recorder.events.append(
             LogEvent(type="ai_response", channel="ai", data=data | ({"truncated": True} if is_cut else {}))
         )
-        journal.trigger("analysis_done", task)
-    journal.tell("task_updated", task)
-    outcome: Outcome[Task | None] = journal.outcome(task)
+        recorder.trigger("analysis_done", task)
+    recorder.publish("task_updated", task)
+    outcome: Outcome[Task | None] = recorder.outcome(task)
     return outcome
 
 

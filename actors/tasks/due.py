@@ -6,13 +6,13 @@ from attrs import frozen
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from actors.storage.messages import Outcome
-from actors.tasks.asked import Asked
-from actors.tasks.journal import Journal
+from actors.tasks.change_recorder import ChangeRecorder
+from actors.tasks.context import CommandContext
 from actors.tasks.rows import find_task
 from actors.tasks.tables import tasks
 from protocol.task_model import TaskStatus
 
-__all__ = ["TOLD_AT_ONCE", "DueWanted", "announce_due", "find_clients_with_due"]
+__all__ = ["TOLD_AT_ONCE", "DueTasksQuery", "announce_due", "find_clients_with_due"]
 
 SOON_MS = 24 * 3_600_000
 """A due date is near from a day before it."""
@@ -22,7 +22,7 @@ TOLD_AT_ONCE = 100
 
 
 @frozen(kw_only=True)
-class DueWanted:
+class DueTasksQuery:
     """Asks whose tasks are due soon."""
 
     now_ms: int
@@ -30,7 +30,7 @@ class DueWanted:
     """Whether to look for those as well that a clock ahead of now told too early."""
 
 
-def find_clients_with_due(connection: Connection, wanted: DueWanted) -> list[str]:
+def find_clients_with_due(connection: Connection, wanted: DueTasksQuery) -> list[str]:
     """Client ids with tasks that are due soon and were not told of."""
     rows = connection.scalars(
         select(tasks.c.client_id)
@@ -46,29 +46,29 @@ def find_clients_with_due(connection: Connection, wanted: DueWanted) -> list[str
     return list(rows)
 
 
-def announce_due(connection: Connection, asked: Asked[None]) -> Outcome[int]:
+def announce_due(connection: Connection, context: CommandContext[None]) -> Outcome[int]:
     """Trigger `due_soon` for such tasks of one client; returns how many.
 
     What a clock ahead of now told too early is told again in its time.
     """
-    journal = Journal()
+    recorder = ChangeRecorder()
     connection.execute(
         update(tasks)
-        .where(tasks.c.client_id == asked.client_id, _was_told_ahead(asked.now_ms))
+        .where(tasks.c.client_id == context.client_id, _was_told_ahead(context.now_ms))
         .values(due_told_ms=None)
     )
     rows = connection.execute(
         select(tasks.c.id, tasks.c.due_ms)
-        .where(tasks.c.client_id == asked.client_id, _is_due(asked.now_ms))
+        .where(tasks.c.client_id == context.client_id, _is_due(context.now_ms))
         .order_by(tasks.c.due_ms, tasks.c.id)
         .limit(TOLD_AT_ONCE)
     ).all()
     for row in rows:
         connection.execute(update(tasks).where(tasks.c.id == row.id).values(due_told_ms=row.due_ms))
-        stored = find_task(connection, asked.client_id, row.id)
+        stored = find_task(connection, context.client_id, row.id)
         assert stored is not None
-        journal.trigger("due_soon", stored.task)
-    outcome: Outcome[int] = journal.outcome(len(rows))
+        recorder.trigger("due_soon", stored.task)
+    outcome: Outcome[int] = recorder.outcome(len(rows))
     return outcome
 
 

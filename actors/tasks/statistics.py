@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from actors.tasks.asked import Asked
-from actors.tasks.columns import limits_of
-from actors.tasks.lists import blocked, counts_by_status
+from actors.tasks.context import CommandContext
+from actors.tasks.queries import blocked, counts_by_status
 from actors.tasks.rows import PRIORITIES
 from actors.tasks.tables import history, tasks
+from actors.tasks.wip_limits import limits_of
 from protocol.task_answers import ColumnFigures, TaskStatistics
 from protocol.task_model import TaskPriority, TaskStatus
 from protocol.tasks import TaskStats
@@ -24,16 +24,16 @@ RATE_DAYS = 30
 BETWEEN = (TaskStatus.TODO, TaskStatus.IN_PROGRESS, TaskStatus.TESTING)
 
 
-def read_statistics(connection: Connection, asked: Asked[TaskStats]) -> TaskStatistics:
+def read_statistics(connection: Connection, context: CommandContext[TaskStats]) -> TaskStatistics:
     """All figures of one project, or of all of a client's."""
-    project, now_ms = asked.data.project, asked.now_ms
-    mine: list[Any] = [tasks.c.client_id == asked.client_id]
-    past: list[Any] = [history.c.client_id == asked.client_id]
+    project, now_ms = context.data.project, context.now_ms
+    mine: list[Any] = [tasks.c.client_id == context.client_id]
+    past: list[Any] = [history.c.client_id == context.client_id]
     if project is not None:
         mine.append(tasks.c.project == project)
         past.append(history.c.project == project)
-    counts = counts_by_status(connection, asked.client_id, project)
-    columns = _columns(connection, past, counts, asked)
+    counts = counts_by_status(connection, context.client_id, project)
+    columns = _columns(connection, past, counts, context)
     measured = [one for one in columns if one.status in BETWEEN and one.mean_stay_hours is not None]
     cycles = connection.execute(
         select(func.count(history.c.cycle_ms).label("found"), func.avg(history.c.cycle_ms).label("mean")).where(
@@ -60,9 +60,9 @@ def read_statistics(connection: Connection, asked: Asked[TaskStats]) -> TaskStat
 
 
 def _columns(
-    connection: Connection, past: list[Any], counts: dict[TaskStatus, int], asked: Asked[TaskStats]
+    connection: Connection, past: list[Any], counts: dict[TaskStatus, int], context: CommandContext[TaskStats]
 ) -> list[ColumnFigures]:
-    limits = {} if asked.data.project is None else limits_of(connection, asked.client_id, asked.data.project)
+    limits = {} if context.data.project is None else limits_of(connection, context.client_id, context.data.project)
     stays = {
         row.from_status: row
         for row in connection.execute(
@@ -74,7 +74,7 @@ def _columns(
             .where(
                 *past,
                 history.c.from_status.is_not(None),
-                history.c.time_ms.between(asked.now_ms - MEASURED_DAYS * DAY_MS, asked.now_ms),
+                history.c.time_ms.between(context.now_ms - MEASURED_DAYS * DAY_MS, context.now_ms),
             )
             .group_by(history.c.from_status)
         )

@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 
 from actors.storage.messages import Operation, Outcome, Query
 from actors.tasks.analysis import find_pending, record_analysis
-from actors.tasks.asked import Asked
-from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
+from actors.tasks.bulk import change_in_bulk, clean_up, import_tasks, set_limits
+from actors.tasks.change_recorder import ChangeRecorder
+from actors.tasks.commands import change_task, create_task, decide_task, delete_task, move_task
+from actors.tasks.context import CommandContext
 from actors.tasks.due import announce_due, find_clients_with_due
-from actors.tasks.journal import Journal
-from actors.tasks.lists import count_tasks, get_task, list_tasks, read_board, read_history
 from actors.tasks.messages import (
     ChangeInBulk,
     CleanUpTasks,
@@ -31,7 +31,7 @@ from actors.tasks.messages import (
     TaskRequest,
     UpdateTask,
 )
-from actors.tasks.several import change_in_bulk, clean_up, import_tasks, set_limits
+from actors.tasks.queries import count_tasks, get_task, list_tasks, read_board, read_history
 from actors.tasks.statistics import read_statistics
 from protocol.task_answers import BulkResult, CleanedTasks, DeletedTask, ImportedTasks
 from protocol.task_model import Task
@@ -50,17 +50,19 @@ __all__ = [
 ]
 
 
-def _single(change: Callable[[Connection, Asked[Any], Journal], Any]) -> Callable[[Connection, Asked[Any]], Any]:
+def _single(
+    change: Callable[[Connection, CommandContext[Any], ChangeRecorder], Any],
+) -> Callable[[Connection, CommandContext[Any]], Any]:
     """One change as an operation of its own."""
 
-    def operation(connection: Connection, asked: Asked[Any]) -> Outcome[Any]:
-        journal = Journal()
-        return journal.outcome(change(connection, asked, journal))
+    def operation(connection: Connection, context: CommandContext[Any]) -> Outcome[Any]:
+        recorder = ChangeRecorder()
+        return recorder.outcome(change(connection, context, recorder))
 
     return operation
 
 
-WRITES: dict[type[TaskRequest[Any]], Operation[Asked[Any], Any]] = {
+WRITES: dict[type[TaskRequest[Any]], Operation[CommandContext[Any], Any]] = {
     CreateTask: Operation("tasks.create", _single(create_task), Task),
     UpdateTask: Operation("tasks.update", _single(change_task), Task),
     MoveTask: Operation("tasks.move", _single(move_task), Task),
@@ -73,7 +75,7 @@ WRITES: dict[type[TaskRequest[Any]], Operation[Asked[Any], Any]] = {
 }
 """The operation behind each request that writes."""
 
-READS: dict[type[TaskRequest[Any]], Query[Asked[Any], Any]] = {
+READS: dict[type[TaskRequest[Any]], Query[CommandContext[Any], Any]] = {
     GetTask: Query("tasks.get", get_task),
     ListTasks: Query("tasks.list", list_tasks),
     ReadBoard: Query("tasks.board", read_board),

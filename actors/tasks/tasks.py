@@ -14,9 +14,9 @@ from actors.clock_watch import ClockWatch
 from actors.inference.messages import Complete, Completion
 from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import Storage
-from actors.tasks.analysis import AnalysisFound, PendingAnalysis, PendingWanted, question, wants_analysis
-from actors.tasks.asked import Asked
-from actors.tasks.due import TOLD_AT_ONCE, DueWanted
+from actors.tasks.analysis import AnalysisFound, PendingAnalysesQuery, PendingAnalysis, question, wants_analysis
+from actors.tasks.context import CommandContext
+from actors.tasks.due import TOLD_AT_ONCE, DueTasksQuery
 from actors.tasks.messages import ChangeInBulk, CleanUpTasks, CreateTask, GetTask, ImportTasks, TaskRequest
 from actors.tasks.store import (
     ANNOUNCE_DUE,
@@ -31,7 +31,7 @@ from protocol.task_model import AnalysisStatus, Task
 from protocol.tasks import TaskGet
 from runtime import Actor, ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault, reject
 
-__all__ = ["LookForDue", "Tasks"]
+__all__ = ["CheckDueTasks", "Tasks"]
 
 _log = structlog.get_logger("tasks")
 
@@ -49,11 +49,11 @@ RETRIED = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED, ErrorCode.RATE
 
 
 @frozen
-class LookForDue:
+class CheckDueTasks:
     """Timer: see whose tasks are due soon."""
 
 
-class Tasks(Actor[TaskRequest[Any] | LookForDue]):
+class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
     """Keeps nothing that matters: what waits for an analysis stands in the database, and is found again at start."""
 
     mailbox = reject(REQUESTS_AT_ONCE)
@@ -83,22 +83,22 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
     async def started(self) -> None:
         """Take up the analyses that an earlier life left, and look for due dates."""
         self.context.spawn(self._work_on_analyses)
-        self.context.after(0, LookForDue())
-        self.context.every(DUE_SECONDS, LookForDue())
+        self.context.after(0, CheckDueTasks())
+        self.context.every(DUE_SECONDS, CheckDueTasks())
 
-    async def handle(self, message: TaskRequest[Any] | LookForDue) -> None:
+    async def handle(self, message: TaskRequest[Any] | CheckDueTasks) -> None:
         match message:
             case TaskRequest():
                 if self._requests >= REQUESTS_AT_ONCE:
                     raise CommandRefused(ErrorCode.OVERLOADED, "too many requests are waiting", retry_after_ms=500)
                 self._requests += 1
                 self.context.answer_later(self._answer, message)
-            case LookForDue():
+            case CheckDueTasks():
                 # A write that was not answered in time may have made a task that waits for its analysis.
                 self._has_pending.set()
                 if not self._is_looking_for_due:
                     self._is_looking_for_due = True
-                    self.context.spawn(self._look_for_due)
+                    self.context.spawn(self._check_due_tasks)
 
     async def draining(self) -> None:
         """Begin no analysis any more; those that wait are taken up at the next start."""
@@ -122,14 +122,14 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
             self._requests -= 1
 
     async def _carry_out(self, request: TaskRequest[Any]) -> Any:
-        asked = self._asked(request)
+        context = self._asked(request)
         query = READS.get(type(request))
         if query is not None:
-            return await self._storage.read(query, asked)
+            return await self._storage.read(query, context)
         has_many = isinstance(request, ChangeInBulk | ImportTasks | CleanUpTasks)
         committed = await self._storage.transact(
             WRITES[type(request)],
-            asked,
+            context,
             client_id=request.client_id,
             key=request.key,
             timeout=MANY_WRITES_SECONDS if has_many else WRITE_SECONDS,
@@ -140,8 +140,8 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
             return await self._with_analysis(request, committed.value)
         return committed.value
 
-    def _asked(self, request: TaskRequest[Any]) -> Asked[Any]:
-        return Asked(
+    def _asked(self, request: TaskRequest[Any]) -> CommandContext[Any]:
+        return CommandContext(
             client_id=request.client_id,
             device_id=request.device_id,
             data=request.data,
@@ -186,7 +186,7 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
     async def _find_pending(self) -> list[PendingAnalysis]:
         while True:
             try:
-                return await self._storage.read(PENDING_ANALYSES, PendingWanted(but=frozenset(self._analysing)))
+                return await self._storage.read(PENDING_ANALYSES, PendingAnalysesQuery(but=frozenset(self._analysing)))
             except (CommandRefused, RuntimeFault) as error:
                 _log.warning("analyses cannot be found", problem=str(error))
                 await trio.sleep(LONGEST_RETRY_SECONDS)
@@ -239,10 +239,10 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
         return failed
 
     async def _record(self, pending: PendingAnalysis, found: AnalysisFound) -> None:
-        asked = Asked(client_id=pending.client_id, device_id="", data=found, now_ms=self._now_ms())
+        context = CommandContext(client_id=pending.client_id, device_id="", data=found, now_ms=self._now_ms())
         while True:
             try:
-                await self._storage.transact(RECORD_ANALYSIS, asked, client_id=pending.client_id)
+                await self._storage.transact(RECORD_ANALYSIS, context, client_id=pending.client_id)
             except (CommandRefused, RuntimeFault) as error:
                 # The database is full or restarting; what was computed is worth a wait.
                 _log.warning("analysis cannot be kept yet", task=pending.task_id, problem=str(error))
@@ -252,16 +252,16 @@ class Tasks(Actor[TaskRequest[Any] | LookForDue]):
 
     # --- due dates --------------------------------------------------------------------------------
 
-    async def _look_for_due(self) -> None:
+    async def _check_due_tasks(self) -> None:
         try:
             now_ms = self._now_ms()
             # At the start too: the clock may have been set right while no server ran.
             self._may_have_told_ahead |= self._clock.set_back_ms() > 0
-            wanted = DueWanted(now_ms=now_ms, with_told_ahead=self._may_have_told_ahead)
+            wanted = DueTasksQuery(now_ms=now_ms, with_told_ahead=self._may_have_told_ahead)
             clients = await self._storage.read(CLIENTS_WITH_DUE, wanted)
             for client_id in clients:
-                asked = Asked(client_id=client_id, device_id="", data=None, now_ms=now_ms)
-                await self._storage.transact(ANNOUNCE_DUE, asked, client_id=client_id)
+                context = CommandContext(client_id=client_id, device_id="", data=None, now_ms=now_ms)
+                await self._storage.transact(ANNOUNCE_DUE, context, client_id=client_id)
             # Where a page was full there may be more.
             self._may_have_told_ahead &= len(clients) >= TOLD_AT_ONCE
         except (CommandRefused, RuntimeFault) as error:

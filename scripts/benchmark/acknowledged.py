@@ -136,7 +136,7 @@ async def _connected(url: str, clients: int, *options: str) -> AsyncIterator[Non
 
 class _Ours:
     def __init__(self, server: RunningServer, clients: int, acknowledgements: _Acknowledgements) -> None:
-        self._planner = server.system.reference("notifications/planner")
+        self._planner = server.system.reference("notifications/dispatcher")
         self._server = server
         self._clients = clients
         self._acknowledgements = acknowledgements

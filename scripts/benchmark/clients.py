@@ -14,7 +14,7 @@ from attrs import define, field
 from protocol.client import Client, CommandFailed, Disconnected, connect
 from protocol.commands import ChatMessage, Generate, Role
 
-__all__ = ["Asked", "Asker", "ask_chat", "at_once", "chat", "over_websocket"]
+__all__ = ["Asker", "CommandContext", "ask_chat", "at_once", "chat", "over_websocket"]
 
 ANSWER_SECONDS = 900.0
 """A request that has not ended by then has failed."""
@@ -23,7 +23,7 @@ END_TOKENS = ("0", "2")
 
 
 @define
-class Asked:
+class CommandContext:
     """What came of some requests."""
 
     tokens: int = 0
@@ -42,7 +42,7 @@ class Asked:
         return self.tokens / self.elapsed_seconds
 
 
-Asker = Callable[[Asked], Awaitable[None]]
+Asker = Callable[[CommandContext], Awaitable[None]]
 
 
 def chat(*turns: str, tokens: int, **settings: Any) -> Generate:
@@ -52,7 +52,7 @@ def chat(*turns: str, tokens: int, **settings: Any) -> Generate:
     return Generate(messages=messages, max_tokens=tokens, logit_bias=dict.fromkeys(END_TOKENS, -100.0), **settings)
 
 
-async def over_websocket(client: Client, generate: Generate, asked: Asked) -> str:
+async def over_websocket(client: Client, generate: Generate, asked: CommandContext) -> str:
     """One request of ours; an `overloaded` is asked again after its own time, as a good client does."""
     began = time.perf_counter()
     while True:
@@ -84,9 +84,9 @@ async def over_websocket(client: Client, generate: Generate, asked: Asked) -> st
 
 async def at_once(
     url: str, requests: list[Generate], *, connections: int, ask: Callable[..., Awaitable[Any]] = over_websocket
-) -> Asked:
+) -> CommandContext:
     """All requests at the same moment, over so many connections that are open before it."""
-    asked = Asked()
+    asked = CommandContext()
     clients: list[Client] = []
     are_ready, are_done = trio.Event(), trio.Event()
 
@@ -113,9 +113,9 @@ async def at_once(
 # --- chat completions -------------------------------------------------------------------------------
 
 
-async def ask_chat(port: int, requests: list[Generate]) -> Asked:
+async def ask_chat(port: int, requests: list[Generate]) -> CommandContext:
     """The same requests to another server, all at once, one connection each; what fails is counted and not tried again."""
-    asked = Asked()
+    asked = CommandContext()
     began = time.perf_counter()
     async with trio.open_nursery() as nursery:
         for request in requests:
@@ -124,7 +124,7 @@ async def ask_chat(port: int, requests: list[Generate]) -> Asked:
     return asked
 
 
-async def _one_chat(port: int, request: Generate, asked: Asked) -> None:
+async def _one_chat(port: int, request: Generate, asked: CommandContext) -> None:
     body = json.dumps(
         {
             "messages": [{"role": one.role.value, "content": one.content} for one in request.messages or ()],

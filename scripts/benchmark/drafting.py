@@ -14,7 +14,7 @@ from benchmark.told_to_end import run_until_told
 from protocol.client import connect
 from protocol.commands import ChatMessage, Generate, Role
 
-__all__ = ["Asked", "Question", "ask", "plain", "refactoring", "settle"]
+__all__ = ["CommandContext", "Question", "ask", "plain", "refactoring", "settle"]
 
 CODE_TOKENS = 200
 PLAIN_TOKENS = 80
@@ -76,7 +76,7 @@ class Question:
 
 
 @define
-class Asked:
+class CommandContext:
     """Some answers of one system."""
 
     texts: list[str] = field(factory=list)
@@ -109,16 +109,16 @@ def plain(number: int) -> list[Question]:
 def settle(systems: list[OurServer]) -> None:
     """Have each answer something, and wait until their spare processes have imported what they need."""
     for system in systems:
-        ask(system, Question(QUESTIONS[0], 8), Asked())
+        ask(system, Question(QUESTIONS[0], 8), CommandContext())
     time.sleep(SETTLE_SECONDS)
 
 
-def ask(system: OurServer, question: Question, asked: Asked) -> None:
+def ask(system: OurServer, question: Question, asked: CommandContext) -> None:
     """Ask one question and add what came of it."""
     run_until_told(_ask, system.websocket_url, question, asked)
 
 
-async def _ask(url: str, question: Question, asked: Asked) -> None:
+async def _ask(url: str, question: Question, asked: CommandContext) -> None:
     generate = Generate(messages=[ChatMessage(Role.USER, question.text)], max_tokens=question.tokens, temperature=0.0)
     async with connect(url, client_id="bench-drafts") as client:
         with trio.fail_after(ANSWER_SECONDS):

@@ -12,7 +12,7 @@ import time
 import trio
 from attrs import frozen
 
-from benchmark.clients import Asked, ask_chat, at_once, chat, over_websocket
+from benchmark.clients import CommandContext, ask_chat, at_once, chat, over_websocket
 from benchmark.systems import ChatServer, OurServer
 from benchmark.told_to_end import run_until_told
 from protocol.client import Client, connect
@@ -62,7 +62,7 @@ def questions(number: int, count: int) -> list[str]:
     return [f"Note {number * 1000 + index}: {QUESTIONS[index % len(QUESTIONS)]}" for index in range(count)]
 
 
-def many_at_once(system: OurServer | ChatServer, number: int, count: int, tokens: int) -> Asked:
+def many_at_once(system: OurServer | ChatServer, number: int, count: int, tokens: int) -> CommandContext:
     """So many clients ask at the same moment."""
     requests = [chat(question, tokens=tokens) for question in questions(number, count)]
     if isinstance(system, ChatServer):
@@ -72,7 +72,7 @@ def many_at_once(system: OurServer | ChatServer, number: int, count: int, tokens
     return asked
 
 
-def flood(system: OurServer | ChatServer, count: int) -> Asked:
+def flood(system: OurServer | ChatServer, count: int) -> CommandContext:
     """Far more short requests at once than anybody has rows for."""
     requests = [chat(f"Say {number}.", tokens=FLOOD_TOKENS) for number in range(count)]
     if isinstance(system, ChatServer):
@@ -80,7 +80,7 @@ def flood(system: OurServer | ChatServer, count: int) -> Asked:
     return run_until_told(_ours, system.websocket_url, requests, min(count, FLOOD_CONNECTIONS))
 
 
-async def _ours(url: str, requests: list[Generate], connections: int) -> Asked:
+async def _ours(url: str, requests: list[Generate], connections: int) -> CommandContext:
     return await at_once(url, requests, connections=connections)
 
 
@@ -109,7 +109,7 @@ def gaps_beside_a_long_prompt(system: OurServer, number: int, *, prompt_tokens: 
 
 
 async def _gaps(url: str, number: int, prompt_tokens: int, idle_tokens: int) -> Gaps:
-    streams = [Asked() for _ in range(STREAMS)]
+    streams = [CommandContext() for _ in range(STREAMS)]
 
     async def run_on(index: int) -> None:
         async with connect(url, client_id=f"bench-stream-{index}") as client:
@@ -124,7 +124,7 @@ async def _gaps(url: str, number: int, prompt_tokens: int, idle_tokens: int) -> 
         while any(len(_gaps_within(one, idle_from, time.perf_counter())) < idle_tokens for one in streams):
             await trio.sleep(0.01)
         asked_at = time.perf_counter()
-        long = Asked()
+        long = CommandContext()
         async with client.generate(chat(_text(number, prompt_tokens), tokens=1)) as answer:
             async for _ in answer:
                 long.token_times.append(time.perf_counter())
@@ -141,7 +141,7 @@ async def _gaps(url: str, number: int, prompt_tokens: int, idle_tokens: int) -> 
     )
 
 
-def _gaps_within(asked: Asked, start: float, end: float) -> list[float]:
+def _gaps_within(asked: CommandContext, start: float, end: float) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(asked.token_times) if start < later <= end]
 
 
@@ -172,7 +172,7 @@ def second_turn(system: OurServer, number: int, *, tokens: int) -> Turns:
 async def _second_turn(url: str, number: int, tokens: int) -> Turns:
     async with connect(url, client_id="bench-turns") as client:
         first = _text(2 * number, tokens)
-        reply = await over_websocket(client, chat(first, tokens=16), Asked())
+        reply = await over_websocket(client, chat(first, tokens=16), CommandContext())
         kept = await _first_token(client, chat(first, reply, QUESTIONS[2], tokens=2))
         new = await _first_token(client, chat(_text(2 * number + 1, tokens), reply, QUESTIONS[2], tokens=2))
     assert new[1]["cached_tokens"] < 100, "this conversation should have been unknown"
@@ -201,7 +201,7 @@ def crash_to_next_token(system: OurServer) -> float:
 
 
 async def _crash(system: OurServer) -> float:
-    asked = Asked()
+    asked = CommandContext()
     killed_at = 0.0
     async with connect(system.websocket_url, client_id="bench-crash") as client, trio.open_nursery() as nursery:
         nursery.start_soon(over_websocket, client, chat(QUESTIONS[0], tokens=2000), asked)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from actors.access import tokens
-from actors.access.messages import ROLES, CreateToken, EntryRefused
+from actors.access.messages import ROLES, AuthenticationError, CreateToken
 from actors.access.store import (
     MAXIMUM_TOKENS,
     RevokeStored,
@@ -22,7 +22,7 @@ from actors.access.store import (
 from actors.access.tables import access_tokens
 from actors.access.tokens import (
     StoredToken,
-    TokenBook,
+    TokenStore,
     checked_token,
     describe,
     digest_of,
@@ -40,8 +40,10 @@ def made(**changes: Any) -> tuple[StoredToken, str]:
     return checked_token(CreateToken(**{"client_ids": ("me", "you"), **changes}), NOW_MS)
 
 
-def refusal(book: TokenBook, token: str | None, client_id: str | None = None, now_ms: int = NOW_MS) -> EntryRefused:
-    with pytest.raises(EntryRefused) as caught:
+def refusal(
+    book: TokenStore, token: str | None, client_id: str | None = None, now_ms: int = NOW_MS
+) -> AuthenticationError:
+    with pytest.raises(AuthenticationError) as caught:
         book.identity(token, client_id, now_ms)
     return caught.value
 
@@ -57,14 +59,14 @@ def test_only_a_hash_is_kept_and_nothing_shows_it() -> None:
     stored, text = made()
     assert stored.digest == digest_of(text)
     secret = text.split("_", 2)[2]
-    for shown in (repr(stored), repr(describe(stored)), repr(TokenBook((stored,)).snapshot(NOW_MS))):
+    for shown in (repr(stored), repr(describe(stored)), repr(TokenStore((stored,)).snapshot(NOW_MS))):
         assert secret not in shown
         assert stored.digest not in shown
 
 
 def test_a_token_opens_the_client_ids_that_it_is_bound_to() -> None:
     stored, text = made(roles=("operator",))
-    book = TokenBook((stored,))
+    book = TokenStore((stored,))
     assert book.identity(text, "you", NOW_MS).client_id == "you"
     assert book.identity(text, None, NOW_MS).client_id == "me", "the first where none is named"
     assert book.identity(text, "me", NOW_MS).domain == stored.token_id
@@ -75,12 +77,12 @@ def test_a_token_opens_the_client_ids_that_it_is_bound_to() -> None:
 def test_a_token_of_a_user_is_none_of_an_operator() -> None:
     stored, text = made()
     assert stored.roles == ("user",)
-    assert not TokenBook((stored,)).identity(text, None, NOW_MS).is_operator
+    assert not TokenStore((stored,)).identity(text, None, NOW_MS).is_operator
 
 
 def test_the_local_token_opens_every_client_id() -> None:
     stored, text = new_local_token(NOW_MS)
-    book = TokenBook((stored,))
+    book = TokenStore((stored,))
     assert book.local == stored
     assert book.identity(text, "anybody", NOW_MS).client_id == "anybody"
     assert book.identity(text, None, NOW_MS).client_id == "local"
@@ -106,7 +108,7 @@ def test_the_local_token_opens_every_client_id() -> None:
 def test_anything_but_the_token_is_refused_without_being_repeated(spoil: Any) -> None:
     stored, text = made()
     wrong = spoil(text)
-    refused = refusal(TokenBook((stored,)), wrong)
+    refused = refusal(TokenStore((stored,)), wrong)
     assert refused.is_forbidden is False
     assert not wrong or wrong not in str(refused)
 
@@ -122,7 +124,7 @@ def test_p13_tokens_are_compared_in_constant_time_also_where_there_is_none(monke
 
     monkeypatch.setattr(tokens.hmac, "compare_digest", compare)
     stored, text = made()
-    book = TokenBook((stored,))
+    book = TokenStore((stored,))
     book.identity(text, None, NOW_MS)
     refusal(book, new_token()[1])
     refusal(book, "no token at all")
@@ -132,7 +134,7 @@ def test_p13_tokens_are_compared_in_constant_time_also_where_there_is_none(monke
 
 def test_a_token_ends_at_its_time() -> None:
     stored, text = made(expires_ms=NOW_MS + 10)
-    book = TokenBook((stored,))
+    book = TokenStore((stored,))
     assert book.identity(text, None, NOW_MS + 9).token_id == stored.token_id
     assert "expired" in str(refusal(book, text, now_ms=NOW_MS + 10))
     assert book.end_of(stored.token_id, NOW_MS + 9) is None
@@ -141,7 +143,7 @@ def test_a_token_ends_at_its_time() -> None:
 
 def test_a_revoked_token_opens_nothing_and_leaves_the_door_shut() -> None:
     stored, text = made()
-    book = TokenBook((attrs.evolve(stored, revoked_ms=NOW_MS),))
+    book = TokenStore((attrs.evolve(stored, revoked_ms=NOW_MS),))
     assert "revoked" in str(refusal(book, text))
     assert len(book) == 1, "a server whose last token was revoked is not open to all"
     assert "needed" in str(refusal(book, None))

@@ -20,7 +20,7 @@ from quart_trio import QuartTrio
 
 from actors import application
 from actors.access.messages import CreateToken, MadeToken
-from actors.rest.entry import PUBLIC_PATHS, needs_operator
+from actors.rest.auth import PUBLIC_PATHS, needs_operator
 from protocol.commands import COMMANDS
 from tests.protocol.command_samples import VALID
 from tests.server_fixture import Peer, RunningServer, running_server

@@ -16,10 +16,10 @@ from websockets.exceptions import InvalidStatus
 from actors.access.access import Access, AccessSettings
 from actors.access.local_token import LOCAL_TOKEN_FILE, read_local_token
 from actors.access.messages import (
+    AuthenticationError,
     CheckIdentity,
     CreateToken,
     EnsureLocalToken,
-    EntryRefused,
     ForgetTokens,
     Identity,
     ListTokens,
@@ -85,7 +85,7 @@ async def test_a_server_for_other_machines_lets_nobody_in_without_tokens(
     for token in (None, "x"):
         check = CheckIdentity(client_id="me", token=token, may_be_needless=True)
         refused = await run_handler(access, check)
-        assert isinstance(refused.error, EntryRefused)
+        assert isinstance(refused.error, AuthenticationError)
         assert refused.error.is_forbidden is False
 
 
@@ -215,7 +215,7 @@ async def test_connections_are_closed_even_by_an_access_room_that_was_lost(engin
         crash(engineless_server.system, "access", RuntimeError("x"))
 
         async def knows_the_connection() -> bool:
-            return access.is_running and (await engineless_server.snapshot("access"))["holders"] == 1
+            return access.is_running and (await engineless_server.snapshot("access"))["sessions"] == 1
 
         await eventually(lambda: access.incarnation == 2 and access.is_running)
         await eventually(knows_the_connection)
@@ -226,7 +226,7 @@ async def test_connections_are_closed_even_by_an_access_room_that_was_lost(engin
 
 
 async def _holds(server: RunningServer, count: int) -> bool:
-    return bool((await server.snapshot("access"))["holders"] == count)
+    return bool((await server.snapshot("access"))["sessions"] == count)
 
 
 async def test_a_holder_that_leaves_is_forgotten(engineless_server: RunningServer) -> None:

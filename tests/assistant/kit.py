@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from actors.storage.log import LOG_PAGE, LogPageWanted
+from actors.storage.log import LOG_PAGE, LogPageQuery
 from actors.storage.messages import Storage
 from tests.server_fixture import Peer, RunningServer, eventually
 
@@ -15,7 +15,7 @@ __all__ = ["answered", "ask", "told"]
 async def told(server: RunningServer, client_id: str = "tester") -> list[tuple[str, dict[str, Any]]]:
     """All events of a client's log."""
     storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
-    page = await storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=0))
+    page = await storage.read(LOG_PAGE, LogPageQuery(client_id=client_id, after_seq=0))
     return [(one.type, json.loads(one.data)) for one in page.events]
 
 

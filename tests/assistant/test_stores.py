@@ -17,7 +17,7 @@ from actors.assistant.assist_store import (
     BegunAssist,
     EndAssist,
     Restart,
-    WindowWanted,
+    WindowQuery,
 )
 from actors.assistant.completion import CompletionRule, Dropped
 from actors.assistant.conversation_rules import (
@@ -65,7 +65,7 @@ def get(connection: Connection, **fields: Any) -> Any:
 
 
 def window(connection: Connection) -> Any:
-    return READ_WINDOW.function(connection, WindowWanted(client_id="me", name="c", command_id="new"))
+    return READ_WINDOW.function(connection, WindowQuery(client_id="me", name="c", command_id="new"))
 
 
 def test_an_end_comes_once(connection: Connection) -> None:

@@ -231,7 +231,9 @@ TREE = {
         restarts_in_window=1,
         intensity=3,
         children=[
-            node("access", state="busy", current_message="CheckDoor", current_age_seconds=2.5, stack=["a/b.py:5 in f"]),
+            node(
+                "access", state="busy", current_message="CheckOrigin", current_age_seconds=2.5, stack=["a/b.py:5 in f"]
+            ),
             node("rest", state="backing_off", last_error="OSError: gone", uptime_seconds=None, mailbox=None),
         ],
     ),
@@ -245,7 +247,7 @@ TREE = {
 def test_the_tree_is_drawn(inspection: list[Any]) -> None:
     inspection.append(TREE)
     output = run("inspect", "tree").output
-    for word in ("access", "busy", "CheckDoor 2.5s", "1/64 ^3", "OSError: gone", "0/1 of 3", "7 dead letters"):
+    for word in ("access", "busy", "CheckOrigin 2.5s", "1/64 ^3", "OSError: gone", "0/1 of 3", "7 dead letters"):
         assert word in output, word
     assert "not ready: rest is backing_off" in output
     assert inspection[0] == {"command": "tree", "stacks": False}
@@ -263,11 +265,11 @@ def test_the_tree_as_json(inspection: list[Any]) -> None:
 
 
 def test_a_trace_is_printed_line_by_line(inspection: list[Any]) -> None:
-    record = {"direction": "ask", "other": "rest", "message_type": "CheckDoor", "seconds": 0.5}
+    record = {"direction": "ask", "other": "rest", "message_type": "CheckOrigin", "seconds": 0.5}
     inspection += [{"tracing": "access"}, record, {"ended": True, "skipped": 3}]
     result = run("inspect", "trace", "--actor", "access", "--rate", "5", "--max", "1")
     assert result.exit_code == 0
-    assert "0.500  ⇄ CheckDoor rest" in result.output
+    assert "0.500  ⇄ CheckOrigin rest" in result.output
     assert "3 messages over the rate were skipped" in result.output
     assert inspection[0] == {"command": "trace", "path": "access", "rate": 5.0, "maximum": 1, "payload": False}
 
@@ -280,17 +282,17 @@ def test_an_actors_state_is_shown(inspection: list[Any]) -> None:
 
 
 def test_a_busy_actors_state_is_what_it_does(inspection: list[Any]) -> None:
-    inspection.append({"path": "access", "busy_with": "CheckDoor", "age_seconds": 1.5, "stack": ["x.py:1 in f"]})
+    inspection.append({"path": "access", "busy_with": "CheckOrigin", "age_seconds": 1.5, "stack": ["x.py:1 in f"]})
     output = run("inspect", "state", "access").output
-    assert "access is busy with CheckDoor for 1.5 s" in output
+    assert "access is busy with CheckOrigin for 1.5 s" in output
     assert "x.py:1 in f" in output
 
 
 def test_dead_letters_are_listed(inspection: list[Any]) -> None:
-    last = {"path": "access", "message_type": "CheckDoor", "reason": "stopped", "age_seconds": 2.0}
+    last = {"path": "access", "message_type": "CheckOrigin", "reason": "stopped", "age_seconds": 2.0}
     inspection.append({"total": 1, "counts": {"stopped": 1}, "last": [last]})
     output = run("inspect", "dead-letters").output
-    for word in ("access", "CheckDoor", "1 stopped"):
+    for word in ("access", "CheckOrigin", "1 stopped"):
         assert word in output
 
 

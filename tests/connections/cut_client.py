@@ -49,10 +49,10 @@ class CutClient:
             self._part = ""
 
             async def send(data: bytes) -> bool:
-                room = len(data) if send_bytes is None else max(0, min(len(data), send_bytes - self.bytes_sent))
-                self.bytes_sent += room
-                await stream.send_all(data[:room])
-                return room == len(data)
+                service = len(data) if send_bytes is None else max(0, min(len(data), send_bytes - self.bytes_sent))
+                self.bytes_sent += service
+                await stream.send_all(data[:service])
+                return service == len(data)
 
             if not await send(frames.send(Request(host="127.0.0.1", target="/ws"))):
                 return await trio.aclose_forcefully(stream)

@@ -37,7 +37,7 @@ async def answer_to(peer: Peer, kind: str, command_id: str, data: Any) -> dict[s
 async def test_fr1_a_bulk_of_large_tasks_is_answered_within_a_frame(
     engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.tasks import several
+    from actors.tasks import bulk as several
 
     # As if the tasks were larger: making a mebibyte of them takes a hundred commands.
     monkeypatch.setattr(several, "PAGE_BYTES", 40_000)

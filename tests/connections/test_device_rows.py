@@ -71,11 +71,11 @@ def test_so_many_devices_of_a_client_have_a_subscription(
 
 async def test_what_keeps_nothing_of_a_client_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 1)
-    async with storage_room(fresh_database(tmp_path), operations=[STORE_SUBSCRIPTION]) as room:
+    async with storage_room(fresh_database(tmp_path), operations=[STORE_SUBSCRIPTION]) as service:
 
         async def subscribe(client_id: str, wanted: Subscribe) -> None:
             command = StoreSubscription(device=device(1, client_id), subscription=wanted)
-            await room.storage.transact(STORE_SUBSCRIPTION, command, client_id=client_id)
+            await service.storage.transact(STORE_SUBSCRIPTION, command, client_id=client_id)
 
         for name in ("a", "b"):
             await subscribe(name, Subscribe())

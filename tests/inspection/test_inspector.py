@@ -111,11 +111,11 @@ async def test_the_tree_answers_within_a_second_while_every_mailbox_is_full(serv
     full = ("access", "inference/inference", "inference/engines/1")
     for path in full:
         assert await server.inspect({"command": "suspend", "path": path}) == [{"suspended": path}]
-    from actors.access.messages import CheckDoor
+    from actors.access.messages import CheckOrigin
     from actors.inference.engine_messages import CancelRow
 
     fillers: dict[str, Any] = {
-        "access": CheckDoor(host="x", origin=None),
+        "access": CheckOrigin(host="x", origin=None),
         "inference/inference": CancelGeneration("none"),
         "inference/engines/1": CancelRow(-1),
     }

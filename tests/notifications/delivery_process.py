@@ -25,7 +25,7 @@ def main() -> None:
     folder, ca_file, step, times, posts = sys.argv[1:]
     left = int(times)
 
-    def reach(name: str) -> None:
+    def failpoint(name: str) -> None:
         nonlocal left
         if name == step:
             left -= 1
@@ -37,15 +37,17 @@ def main() -> None:
 
         def record(*arguments: object) -> object:
             outcome = original(*arguments)  # type: ignore[arg-type]
-            reach("inside recording")
+            failpoint("inside recording")
             return outcome
 
         object.__setattr__(outbox.RECORD, "function", record)
 
     async def run() -> None:
-        async with running_room(Path(folder), push_ca_file=Path(ca_file), schedule=SCHEDULE, reach=reach) as room:
+        async with running_room(
+            Path(folder), push_ca_file=Path(ca_file), schedule=SCHEDULE, failpoint=failpoint
+        ) as room:
             for number in range(int(posts)):
-                reach("before posting")
+                failpoint("before posting")
                 print("posted", await room.post(f"n{number}"), flush=True)
             due = "SELECT 1 FROM notification_devices WHERE due_ms IS NOT NULL"
             await eventually(lambda: not room.rows(due), seconds=50)

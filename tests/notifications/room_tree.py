@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.notifications.delivery_rules import RetrySchedule
+from actors.notifications.fan_out import trigger_hook
 from actors.notifications.messages import (
     ListNotifications,
     PostNotification,
@@ -20,7 +21,6 @@ from actors.notifications.messages import (
     RegisterDevice,
     UsePreferences,
 )
-from actors.notifications.planning import trigger_hook
 from actors.notifications.tree import notifications_tree
 from actors.settings import Settings
 from actors.storage.database import FILE_NAME, database_url
@@ -72,7 +72,7 @@ def room_spec(
     inference: Probe,
     *,
     schedule: RetrySchedule | None = QUICK,
-    reach: Callable[[str], None] = lambda _: None,
+    failpoint: Callable[[str], None] = lambda _: None,
 ) -> SupervisorSpec:
     """Storage, the room and its neighbours as a tree."""
     url = database_url(settings.database, settings.data_dir)
@@ -90,7 +90,7 @@ def room_spec(
                         ChildSpec(
                             id="relay",
                             start=lambda: Relay(
-                                system.reference("registry"), system.reference("notifications/planner")
+                                system.reference("registry"), system.reference("notifications/dispatcher")
                             ),
                         ),
                         ChildSpec(id="writer", start=lambda: Writer(writer, relay)),
@@ -103,7 +103,7 @@ def room_spec(
             ),
             ChildSpec(
                 id="notifications",
-                start=notifications_tree(system, settings, storage, schedule=schedule, reach=reach),
+                start=notifications_tree(system, settings, storage, schedule=schedule, failpoint=failpoint),
             ),
         ),
     )
@@ -120,37 +120,37 @@ class RunningRoom:
     inference: Probe
 
     @property
-    def planner(self) -> ActorRef[Any]:
+    def dispatcher(self) -> ActorRef[Any]:
         """The room's face."""
-        return self.system.reference("notifications/planner")
+        return self.system.reference("notifications/dispatcher")
 
     async def register(self, device_id: str, client_id: str = "me", **fields: Any) -> Any:
         """Register a device."""
         data: DeviceRegister = structure({"device_id": device_id, **fields}, DeviceRegister)
-        return await self.planner.ask(RegisterDevice(client_id=client_id, device_id="cli", data=data), timeout=5)
+        return await self.dispatcher.ask(RegisterDevice(client_id=client_id, device_id="cli", data=data), timeout=5)
 
     async def post(
         self, title: str, client_id: str = "me", body: str = "", priority: Priority = Priority.MEDIUM
     ) -> str:
         """Post an event; returns the notification's id."""
         data = NotificationPost(template="message", fields={"title": title, "body": body}, priority=priority)
-        posted = await self.planner.ask(PostNotification(client_id=client_id, data=data), timeout=10)
+        posted = await self.dispatcher.ask(PostNotification(client_id=client_id, data=data), timeout=10)
         return str(posted.notification_id)
 
     async def prefer(self, client_id: str = "me", **fields: Any) -> None:
         """Set the client's preferences."""
         data: NotificationPreferences = structure({"preferences": fields}, NotificationPreferences)
-        await self.planner.ask(UsePreferences(client_id=client_id, device_id="cli", data=data), timeout=5)
+        await self.dispatcher.ask(UsePreferences(client_id=client_id, device_id="cli", data=data), timeout=5)
 
     async def list(self, client_id: str = "me") -> NotificationPage:
         """The newest notifications."""
         wanted = ListNotifications(client_id=client_id, device_id="cli", data=NotificationList(limit=200))
-        page: NotificationPage = await self.planner.ask(wanted, timeout=5)
+        page: NotificationPage = await self.dispatcher.ask(wanted, timeout=5)
         return page
 
     async def state(self, notification_id: str, device_id: str) -> str:
         """State and reason of one delivery."""
-        page = await self.planner.ask(ReadHistory(client_id="me", limit=200), timeout=5)
+        page = await self.dispatcher.ask(ReadHistory(client_id="me", limit=200), timeout=5)
         for entry in page.entries:
             for one in entry.deliveries:
                 if (entry.notification.notification_id, one.device_id) == (notification_id, device_id):
@@ -171,7 +171,7 @@ async def running_room(
     folder: Path,
     *,
     schedule: RetrySchedule | None = QUICK,
-    reach: Callable[[str], None] = lambda _: None,
+    failpoint: Callable[[str], None] = lambda _: None,
     health: Any = None,
     **overrides: Any,
 ) -> AsyncIterator[RunningRoom]:
@@ -186,7 +186,7 @@ async def running_room(
     system = ActorSystem(watch_loop=False, drain_seconds=0.1)
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     async with trio.open_nursery() as nursery:
-        spec = room_spec(system, settings, registry, inference, schedule=schedule, reach=reach)
+        spec = room_spec(system, settings, registry, inference, schedule=schedule, failpoint=failpoint)
         await nursery.start(system.run, spec)
         try:
             yield RunningRoom(system, settings, storage, registry, inference)

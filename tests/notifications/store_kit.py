@@ -10,9 +10,16 @@ import pytest
 from attrs import define, field
 from sqlalchemy import Engine, select
 
-from actors.notifications import planning
-from actors.notifications.outbox import LOOK, READ_LANE, Due, LanePage, LaneWanted, LookWanted
-from actors.notifications.planning import trigger_hook
+from actors.notifications import fan_out as planning
+from actors.notifications.fan_out import trigger_hook
+from actors.notifications.outbox import (
+    DUE_DELIVERIES,
+    READ_DEVICE_QUEUE,
+    DeviceQueuePage,
+    DeviceQueueQuery,
+    Due,
+    DueDeliveriesQuery,
+)
 from actors.notifications.store import POST, REGISTER, SET_PREFERENCES, Posting, PreferencesSet, Registering
 from actors.notifications.tables import deliveries
 from actors.storage.key_clock import KeyClock
@@ -108,13 +115,13 @@ class Room:
 
     def look(self) -> Due:
         """What is due now."""
-        due: Due = self.read(LOOK, LookWanted(now_ms=self.now_ms))
+        due: Due = self.read(DUE_DELIVERIES, DueDeliveriesQuery(now_ms=self.now_ms))
         return due
 
-    def lane(self, device_id: str = "phone", client_id: str = "me", maximum: int = 16) -> LanePage:
+    def device_queue(self, device_id: str = "phone", client_id: str = "me", maximum: int = 16) -> DeviceQueuePage:
         """What waits for a device."""
-        page: LanePage | None = self.read(
-            READ_LANE, LaneWanted(client_id=client_id, device_id=device_id, maximum=maximum)
+        page: DeviceQueuePage | None = self.read(
+            READ_DEVICE_QUEUE, DeviceQueueQuery(client_id=client_id, device_id=device_id, maximum=maximum)
         )
         assert page is not None
         return page

@@ -89,11 +89,11 @@ async def _is(room: RunningRoom, name: str, device_id: str, state: str) -> bool:
 async def test_the_key_is_made_at_first_need_and_is_nobody_elses(tmp_path: Path, services: PushServices) -> None:
     async with running_room(tmp_path, **settings(services, tmp_path)) as room:
         assert not (tmp_path / "vapid.pem").exists()
-        key = (await room.planner.ask(DescribePush(), timeout=5)).public_key
+        key = (await room.dispatcher.ask(DescribePush(), timeout=5)).public_key
         assert stat.S_IMODE((tmp_path / "vapid.pem").stat().st_mode) == 0o600
         assert len(key) == 87
     async with running_room(tmp_path, **settings(services, tmp_path)) as room:
-        assert (await room.planner.ask(DescribePush(), timeout=5)).public_key == key
+        assert (await room.dispatcher.ask(DescribePush(), timeout=5)).public_key == key
 
 
 @pytest.mark.parametrize("device_id", list(PATHS))
@@ -133,7 +133,9 @@ async def test_a_service_that_knows_the_device_no_more_ends_it_and_everyone_hear
         name = await room.post("n")
 
         async def devices() -> list[str]:
-            listed = await room.planner.ask(ListDevices(client_id="me", device_id="cli", data=DeviceList()), timeout=5)
+            listed = await room.dispatcher.ask(
+                ListDevices(client_id="me", device_id="cli", data=DeviceList()), timeout=5
+            )
             return [one.device_id for one in listed.devices]
 
         async def is_removed() -> bool:
@@ -163,7 +165,7 @@ async def test_a_refusal_for_good_is_a_dead_letter_that_can_be_sent_again(
         await eventually(lambda: services.titles(path) == ["after"], seconds=20)
         await eventually(lambda: _state_begins(room, name, device_id, f"dead (HTTP {status}"), seconds=20)
         assert "/push/elsewhere" not in services.requests
-        assert (await room.planner.ask(Resend(client_id="me", notification_id=name), timeout=5)).resent == 1
+        assert (await room.dispatcher.ask(Resend(client_id="me", notification_id=name), timeout=5)).resent == 1
         await eventually(lambda: services.titles(path) == ["after", "refused"], seconds=20)
 
 
@@ -235,7 +237,7 @@ async def test_acknowledgements_reach_the_database_through_the_planner(tmp_path:
     async with running_room(tmp_path) as room:
         names = [await room.post(f"n{number}") for number in range(3)]
         ack = AckNoted(client_id="me", device_id="laptop", seq=2)
-        room.planner.tell_nowait(ack)
+        room.dispatcher.tell_nowait(ack)
         await eventually(lambda: _is(room, names[1], "", "delivered"), seconds=20)
         assert await room.state(names[1], "laptop") == "delivered"
         assert await room.state(names[2], "") == "sent"

@@ -9,12 +9,13 @@ import jwt
 import pytest
 
 from actors.clock_watch import ClockWatch
-from actors.notifications import planner, planning
-from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements
+from actors.notifications import dispatcher
+from actors.notifications import fan_out as planning
+from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements
 from actors.notifications.apns import ApnsCredentials, ProviderToken, expiration
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
+from actors.notifications.high_water_mark import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.outbox import RECORD, RELEASE, ReleaseClient, Results
-from actors.notifications.settling import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.vapid import load_or_make_keys
 from protocol.events import Priority
 from protocol.notifications import Channel
@@ -62,7 +63,7 @@ def test_a_clock_that_is_set_back_little_by_little_is_noticed_too() -> None:
 
 def fail_once(room: Room, retry_after_seconds: float | None = None) -> None:
     """One try on the phone that failed."""
-    page = room.lane()
+    page = room.device_queue()
     attempt = Attempt(reason="HTTP 503", retry_after_seconds=retry_after_seconds)
     room.transact(
         RECORD,
@@ -83,10 +84,10 @@ def test_a_next_try_from_a_time_to_come_is_due_at_the_next_start(room: Room) -> 
     room.post("while ahead")
     fail_once(room)
     room.now_ms -= 2 * DAY_MS
-    assert room.look().lanes == ()
+    assert room.look().device_queues == ()
     assert room.read(IS_AHEAD, RULES)
     assert room.transact(SETTLE, RULES) == 1
-    assert room.look().lanes == (("web_push", "me", "phone"),)
+    assert room.look().device_queues == (("web_push", "me", "phone"),)
     assert not room.read(IS_AHEAD, RULES)
 
 
@@ -96,7 +97,7 @@ def test_a_next_try_that_is_no_further_than_the_longest_wait_keeps_its_time(room
     fail_once(room)
     assert not room.read(IS_AHEAD, RULES)
     room.transact(SETTLE, RULES)
-    assert room.look().lanes == ()
+    assert room.look().device_queues == ()
     assert room.look().next_ms == START_MS + 600_000
 
 
@@ -212,9 +213,9 @@ async def test_a_clock_set_back_by_an_hour_delays_no_delivery_and_no_critical_on
     tmp_path: Path, services: PushServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead_ns = HOUR_MS * 1_000_000
-    real = planner.time.time_ns
+    real = dispatcher.time.time_ns
     clock = types.SimpleNamespace(time_ns=lambda: real() + ahead_ns)
-    monkeypatch.setattr(planner, "time", clock)
+    monkeypatch.setattr(dispatcher, "time", clock)
     monkeypatch.setattr(planning, "time", clock)
     services.plans["/hook/mine"].append(503)
     schedule = RetrySchedule(base_seconds=1.5, maximum_seconds=1.5, jitter=0.0)

@@ -8,10 +8,16 @@ import httpcore2
 import pytest
 import trio
 
-from actors.notifications.addresses import refusal
 from actors.notifications.channel import DEVICES_OF_ONE_CLIENT
 from actors.notifications.delivery_rules import retry_after_seconds
-from actors.notifications.outgoing import AddressRefused, CheckedBackend, Outgoing, OutgoingSettings, RequestFailed
+from actors.notifications.http_client import (
+    AddressRefused,
+    CheckedBackend,
+    HttpClient,
+    HttpClientSettings,
+    RequestFailed,
+)
+from actors.notifications.ip_policy import deny_reason
 from actors.storage.database import FILE_NAME
 from protocol.addresses import address_problem
 from protocol.events import Priority
@@ -92,12 +98,12 @@ TAKEN_ADDRESSES = """
 
 @pytest.mark.parametrize("address", REFUSED_ADDRESSES)
 def test_no_special_range_is_the_public_internet(address: str) -> None:
-    assert refusal(address) is not None
+    assert deny_reason(address) is not None
 
 
 @pytest.mark.parametrize("address", TAKEN_ADDRESSES)
 def test_what_borders_on_special_ranges_is_taken(address: str) -> None:
-    assert refusal(address) is None
+    assert deny_reason(address) is None
 
 
 async def test_a_name_that_cannot_be_encoded_is_refused_and_raises_nothing_else() -> None:
@@ -126,9 +132,9 @@ def test_no_answer_of_a_receiver_is_more_than_an_answer(header: str) -> None:
 
 
 async def test_an_authority_file_that_is_gone_fails_the_delivery_alone(tmp_path: Path) -> None:
-    async with Outgoing(OutgoingSettings(ca_file=str(tmp_path / "gone.pem"))) as outgoing:
+    async with HttpClient(HttpClientSettings(ca_file=str(tmp_path / "gone.pem"))) as http_client:
         with pytest.raises(RequestFailed, match="authorities"):
-            await outgoing.post("https://example.org/", {}, b"")
+            await http_client.post("https://example.org/", {}, b"")
 
 
 async def hook(room: RunningRoom, services: PushServices, client_id: str = "bob") -> None:
@@ -167,14 +173,14 @@ async def is_dead(room: RunningRoom, name: str) -> bool:
 async def test_whatever_a_sender_raises_fails_that_delivery_alone(
     tmp_path: Path, services: PushServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Outgoing.post
+    real = HttpClient.post
 
-    async def post(self: Outgoing, url: str, headers: Any, content: bytes) -> Any:
+    async def post(self: HttpClient, url: str, headers: Any, content: bytes) -> Any:
         if url.endswith("/hook/me"):
             raise ExceptionGroup("of a library", [KeyError("unforeseen")])
         return await real(self, url, headers, content)
 
-    monkeypatch.setattr(Outgoing, "post", post)
+    monkeypatch.setattr(HttpClient, "post", post)
     async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
         await hook(room, services, "me")
         await hook(room, services)

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from actors.notifications import in_app
-from actors.notifications.acknowledging import Acknowledged, Begun
+from actors.notifications.acks import Acknowledged, StreamBegun
 from actors.notifications.in_app import InApp
 from actors.notifications.messages import AckNoted, DeviceBegan
 from actors.refusals import CommandRefused
@@ -33,7 +33,7 @@ class Disk(RecordingRef):
         super().__init__("writer")
         self.may_write = False
         self.refused = 0
-        self.written: list[Acknowledged | Begun] = []
+        self.written: list[Acknowledged | StreamBegun] = []
         self._answered = trio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -56,7 +56,7 @@ class Disk(RecordingRef):
 
 def tree(disk: Disk) -> SupervisorSpec:
     storage = Storage(disk, RecordingRef("readers"))
-    child = ChildSpec(id="in_app", start=lambda: InApp(storage, RecordingRef("planner")))
+    child = ChildSpec(id="in_app", start=lambda: InApp(storage, RecordingRef("dispatcher")))
     return SupervisorSpec(children=(child,))
 
 
@@ -80,7 +80,7 @@ async def test_n2_what_a_device_said_is_written_in_its_order_once_it_can_be(auto
         disk.may_write = True
         await disk.until(lambda: len(disk.written) >= 4)
     phone = [one for one in told(disk) if one[1] == "phone"]
-    assert phone == [("Acknowledged", "phone", 5), ("Begun", "phone", 9), ("Acknowledged", "phone", 11)]
+    assert phone == [("Acknowledged", "phone", 5), ("StreamBegun", "phone", 9), ("Acknowledged", "phone", 11)]
     assert [one for one in told(disk) if one[1] == "watch"] == [("Acknowledged", "watch", 2)]
 
 

@@ -154,10 +154,10 @@ async def test_the_push_page_its_parts_and_its_key_are_served(engineless_server:
 
 async def test_the_room_shows_itself_to_an_operator(engineless_server: RunningServer) -> None:
     for path, key in (
-        ("notifications/planner", "looks"),
+        ("notifications/dispatcher", "looks"),
         ("notifications/in_app", "noted"),
         ("notifications/web_push", "taken"),
-        ("notifications/engine_watch", "is_degraded"),
+        ("notifications/engine_monitor", "is_degraded"),
     ):
         snapshot = await engineless_server.snapshot(path)
         assert key in snapshot

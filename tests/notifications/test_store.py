@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements
+from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
 from actors.notifications.history import HISTORY, MARK, STATISTICS, DeliveryMark, Page, percentiles
 from actors.notifications.outbox import RECORD, Results
@@ -107,14 +107,14 @@ def test_a_device_that_becomes_another_platform_leaves_nothing_behind(room: Room
     device = room.register(platform="ios", token="A" * 64)
     assert (device.environment, device.host) == ("production", "")
     assert room.state(name) == "discarded (the device became another platform)"
-    assert room.lane().address == "a" * 64
+    assert room.device_queue().address == "a" * 64
 
 
 def test_secrets_of_devices_are_told_to_nobody(room: Room) -> None:
     device = room.register("hook", platform="webhook", url="https://hook.example.org/s3cret", secret="s3cret" * 4)
     assert "s3cret" not in repr(device)
     room.post("n")
-    assert "s3cret" not in repr(room.lane("hook"))
+    assert "s3cret" not in repr(room.device_queue("hook"))
 
 
 def test_a_client_may_have_only_so_many_devices(room: Room) -> None:

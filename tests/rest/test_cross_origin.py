@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from actors.access.messages import CreateToken, MadeToken
+from actors.rest.auth import PUBLIC_PATHS
 from actors.rest.cross_origin import preflight_headers
-from actors.rest.entry import PUBLIC_PATHS
 from tests.server_fixture import RunningServer, running_server
 
 pytestmark = pytest.mark.integration

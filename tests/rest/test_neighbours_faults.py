@@ -26,7 +26,7 @@ FAULTS = [
 
 def behind_rooms(fault: RuntimeFault, rooms: int) -> RuntimeFault:
     for _ in range(rooms):
-        fault = HandlerFailed("notifications/planner", Asked, fault)
+        fault = HandlerFailed("notifications/dispatcher", Asked, fault)
     return fault
 
 

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.rest import http_connection, open_connections
-from actors.rest.framework_connection import FrameworkConnection
+from actors.rest.asgi_connection import FrameworkConnection
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from tests.rest.test_slow_clients import connect, read_to_end
 from tests.server_fixture import RunningServer, eventually, running_server

@@ -42,16 +42,16 @@ async def either_server(
 
 def routes() -> list[tuple[str, str]]:
     """Method and path of every route, with a good value for each part of the path."""
-    rooms: Any = None
+    services: Any = None
     parts = [getattr(composition, name) for name in dir(composition) if name.startswith("register_")]
 
     class Nobody:
         def __getattr__(self, name: str) -> Any:
             return self
 
-    rooms = Nobody()
+    services = Nobody()
     app = make_application(
-        rooms=rooms, registry=CollectorRegistry(), readiness=Nobody(), about={"version": ""}, parts=parts
+        services=services, registry=CollectorRegistry(), readiness=Nobody(), about={"version": ""}, parts=parts
     )
     found = []
     for rule in app.url_map.iter_rules():

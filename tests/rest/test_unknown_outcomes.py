@@ -80,7 +80,7 @@ async def test_uo_a_write_over_rest_whose_actor_ends_after_the_commit_is_not_tol
     assert await kept(engineless_server) == ["kept"]
 
 
-@pytest.mark.parametrize("path", ["storage/writer", "notifications/planner"])
+@pytest.mark.parametrize("path", ["storage/writer", "notifications/dispatcher"])
 async def test_uo_so_is_a_notification(engineless_server: RunningServer, strike: Strike, path: str) -> None:
     async with engineless_server.http() as http:
         body = {"template": "message", "fields": {"title": "kept", "body": "b"}}

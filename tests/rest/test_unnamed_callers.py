@@ -8,7 +8,7 @@ import pytest
 from quart_trio import QuartTrio
 
 from actors.inference.prompts import PromptEncoder
-from actors.rest.rooms import caller
+from actors.rest.services import caller
 from tests.server_fixture import RunningServer
 
 NAMED = {"X-Client-Id": "me"}

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from actors.connections.log_cursor import can_resume
 from actors.refusals import CommandRefused
 from actors.storage import log
-from actors.storage.log import OPEN_LOG, LogPageWanted, append_events, begin_client, read_page
+from actors.storage.log import OPEN_LOG, LogPageQuery, append_events, begin_client, read_page
 from actors.storage.messages import LogEvent, Operation, Outcome
 from actors.storage.tables import client_logs, events
 from protocol.errors import ErrorCode
@@ -24,7 +24,7 @@ EVENT = LogEvent(type="noted", channel="tasks", data={"text": "x"})
 
 
 def epoch_read(connection: Connection, client_id: str) -> str:
-    page = read_page(connection, LogPageWanted(client_id=client_id, after_seq=0))
+    page = read_page(connection, LogPageQuery(client_id=client_id, after_seq=0))
     assert (page.head, page.oldest, page.events) == (0, 1, ())
     return page.epoch
 
@@ -46,7 +46,7 @@ def test_a_client_that_was_only_here_leaves_nothing(connection: Connection) -> N
 def test_a_log_begins_with_the_epoch_that_was_told_before(connection: Connection) -> None:
     told = OPEN_LOG.function(connection, "me").value
     append_events(connection, "me", [EVENT], NOW_MS)
-    page = read_page(connection, LogPageWanted(client_id="me", after_seq=0))
+    page = read_page(connection, LogPageQuery(client_id="me", after_seq=0))
     assert (page.epoch, page.head) == (told, 1)
     assert OPEN_LOG.function(connection, "me").value == told
     assert rows(connection) == 2
@@ -64,14 +64,14 @@ def test_a_copy_from_before_a_log_began_gives_it_another_epoch(
     OPEN_LOG.function(connection, "me")
     copy = connection.execute(client_logs.select()).mappings().all()
     append_events(connection, "me", [EVENT] * 5, NOW_MS)
-    point = read_page(connection, LogPageWanted(client_id="me", after_seq=0)).epoch, 5
+    point = read_page(connection, LogPageQuery(client_id="me", after_seq=0)).epoch, 5
     # The copy is put back and the server started anew; other events come, and the client resumes where it was.
     connection.execute(client_logs.delete())
     connection.execute(events.delete())
     connection.execute(client_logs.insert(), [dict(row) for row in copy])
     monkeypatch.setattr(log, "_THIS_START", "another start")
     append_events(connection, "me", [EVENT] * 5, NOW_MS)
-    page = read_page(connection, LogPageWanted(client_id="me", after_seq=5))
+    page = read_page(connection, LogPageQuery(client_id="me", after_seq=5))
     assert page.head == 5
     assert not can_resume(page, *point)
 
@@ -80,9 +80,9 @@ def test_a_log_keeps_its_epoch_over_a_start_of_the_server(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append_events(connection, "me", [EVENT] * 5, NOW_MS)
-    epoch = read_page(connection, LogPageWanted(client_id="me", after_seq=0)).epoch
+    epoch = read_page(connection, LogPageQuery(client_id="me", after_seq=0)).epoch
     monkeypatch.setattr(log, "_THIS_START", "another start")
-    assert can_resume(read_page(connection, LogPageWanted(client_id="me", after_seq=5)), epoch, 5)
+    assert can_resume(read_page(connection, LogPageQuery(client_id="me", after_seq=5)), epoch, 5)
     assert OPEN_LOG.function(connection, "me").value == epoch
 
 

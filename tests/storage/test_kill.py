@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from actors.storage.database import open_engine
-from actors.storage.log import LogPageWanted, read_page
+from actors.storage.log import LogPageQuery, read_page
 from actors.storage.schema import prepare_database
 from tests.database_fixture import fresh_database
 
@@ -80,7 +80,7 @@ def test_every_answered_write_survives_being_killed_at_random_and_none_is_there_
         with engine.connect() as connection:
             stored = set(connection.execute(text("SELECT n FROM notes")).scalars())
             page = read_page(
-                connection, LogPageWanted(client_id="me", after_seq=0, maximum_events=10**6, maximum_bytes=10**9)
+                connection, LogPageQuery(client_id="me", after_seq=0, maximum_events=10**6, maximum_bytes=10**9)
             )
             outcomes = connection.execute(text("SELECT count(*) FROM idempotency")).scalar()
         engine.dispose()

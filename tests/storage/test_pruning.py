@@ -10,7 +10,7 @@ from actors.refusals import CommandRefused
 from actors.storage import log
 from actors.storage.idempotency import KEPT_MILLISECONDS, find_outcome, keep_outcome, prune_outcomes
 from actors.storage.key_clock import KeyClock
-from actors.storage.log import EventTooLarge, LogPageWanted, append_events, prune_log, read_page
+from actors.storage.log import EventTooLarge, LogPageQuery, append_events, prune_log, read_page
 from actors.storage.messages import IdempotencyKey, LogEvent
 from actors.storage.tables import idempotency
 from protocol.errors import ErrorCode
@@ -24,7 +24,7 @@ def event(size: int = 1) -> LogEvent:
 
 
 def seqs(connection: Connection, client_id: str = "me") -> list[int]:
-    wanted = LogPageWanted(client_id=client_id, after_seq=0, maximum_events=5000, maximum_bytes=10**9)
+    wanted = LogPageQuery(client_id=client_id, after_seq=0, maximum_events=5000, maximum_bytes=10**9)
     return [one.seq for one in read_page(connection, wanted).events]
 
 
@@ -42,7 +42,7 @@ def test_the_newest_thousand_events_are_kept(connection: Connection) -> None:
     assert prune_all(connection, NOW_MS) == 1100
     assert seqs(connection) == list(range(1101, 2101))
     assert seqs(connection, "you") == [1, 2, 3]
-    page = read_page(connection, LogPageWanted(client_id="me", after_seq=0))
+    page = read_page(connection, LogPageQuery(client_id="me", after_seq=0))
     assert (page.oldest, page.head) == (1101, 2100)
 
 
@@ -56,7 +56,7 @@ def test_events_are_kept_for_a_day(connection: Connection) -> None:
 def test_a_log_of_which_nothing_is_left_goes_on_counting(connection: Connection) -> None:
     append_events(connection, "me", [event()] * 2, NOW_MS - 25 * HOUR_MS)
     prune_all(connection, NOW_MS)
-    page = read_page(connection, LogPageWanted(client_id="me", after_seq=0))
+    page = read_page(connection, LogPageQuery(client_id="me", after_seq=0))
     assert (page.oldest, page.head, page.events) == (3, 2, ())
     append_events(connection, "me", [event()], NOW_MS)
     assert seqs(connection) == [3]
@@ -66,7 +66,7 @@ def test_a_page_is_bounded_by_events_and_by_bytes_and_holds_at_least_one(connect
     append_events(connection, "me", [event(1000)] * 10, NOW_MS)
 
     def page(**bounds: int) -> list[int]:
-        return [one.seq for one in read_page(connection, LogPageWanted(client_id="me", after_seq=2, **bounds)).events]
+        return [one.seq for one in read_page(connection, LogPageQuery(client_id="me", after_seq=2, **bounds)).events]
 
     assert page(maximum_events=3) == [3, 4, 5]
     assert page(maximum_bytes=2500) == [3, 4]

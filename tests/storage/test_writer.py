@@ -14,16 +14,16 @@ from sqlalchemy.engine import URL
 
 from actors.refusals import CommandRefused
 from actors.storage.database import open_engine
-from actors.storage.log import LOG_PAGE, OPEN_LOG, LogPageWanted
+from actors.storage.log import LOG_PAGE, OPEN_LOG, LogPageQuery
 from actors.storage.messages import (
     Committed,
     DescribeStorage,
     IdempotencyKey,
     LogEvent,
+    LogsAdvanced,
     Operation,
     Outcome,
     PublishEvents,
-    PublishHeads,
     Query,
     StorageHealth,
     Trigger,
@@ -106,7 +106,7 @@ def key(command_id: str, digest: str = "d", device_id: str = "phone") -> Idempot
 
 
 async def page(room: StorageRoom, after_seq: int = 0, client_id: str = "me") -> Any:
-    return await room.storage.read(LOG_PAGE, LogPageWanted(client_id=client_id, after_seq=after_seq))
+    return await room.storage.read(LOG_PAGE, LogPageQuery(client_id=client_id, after_seq=after_seq))
 
 
 async def test_an_answered_write_is_on_disk_with_its_event(notes: URL) -> None:
@@ -245,32 +245,32 @@ async def test_a_full_disk_refuses_writes_and_goes_on_reading_and_writing_again(
 
 async def test_the_relay_publishes_in_commit_order_and_wakes_the_planner(notes: URL) -> None:
     async with room_on(notes) as room:
-        await room.registry.expect(PublishHeads)
+        await room.registry.expect(LogsAdvanced)
         await note(room, "quiet")
         told: PublishEvents = await room.registry.expect(PublishEvents)
         assert [(one.client_id, one.seq, one.type) for one in told.events] == [("me", 1, "noted")]
-        assert not [one for one in room.planner.received if isinstance(one, TriggersCommitted)]
+        assert not [one for one in room.dispatcher.received if isinstance(one, TriggersCommitted)]
         await note(room, "tell them")
-        await room.planner.expect(TriggersCommitted)
+        await room.dispatcher.expect(TriggersCommitted)
 
 
 async def test_after_a_crash_the_relay_lets_everyone_look_at_their_logs(notes: URL) -> None:
     async with room_on(notes) as room:
-        await room.registry.expect(PublishHeads)
+        await room.registry.expect(LogsAdvanced)
         crash(room.system, "relay", RuntimeError("on purpose"))
-        await room.registry.expect(PublishHeads)
+        await room.registry.expect(LogsAdvanced)
         await note(room, "milk")
         await room.registry.expect(PublishEvents)
 
 
 async def test_what_a_restarting_directory_missed_is_announced_to_it(notes: URL) -> None:
     async with room_on(notes) as room:
-        await room.registry.expect(PublishHeads)
+        await room.registry.expect(LogsAdvanced)
         crash(room.system, "registry", RuntimeError("on purpose"))
         await note(room, "milk")
         # Whether the event itself still came depends on who was quicker; that the logs are looked at does not.
-        found = await eventually(lambda: [one for one in room.registry.received if one != PublishHeads()])
-        heads = room.registry.received.count(PublishHeads())
+        found = await eventually(lambda: [one for one in room.registry.received if one != LogsAdvanced()])
+        heads = room.registry.received.count(LogsAdvanced())
         assert found or heads > 1
 
 

@@ -109,7 +109,7 @@ async def test_op_no_fault_of_the_system_in_one_actor_is_anybody_elses(
 async def test_op_a_helper_that_fails_for_any_reason_takes_nobody_down(tmp_path: Path) -> None:
     """Ten times at once, by a bug: its supervisor does not give up."""
     async with running_server(tmp_path, wait=False) as server:
-        for path in ("inspection", "notifications/planner", "inference/standby"):
+        for path in ("inspection", "notifications/dispatcher", "inference/standby"):
             place = server.system.record(path)
             for _ in range(10):
                 await eventually(lambda place=place: place.life is not None and place.life.is_ready, what=path)

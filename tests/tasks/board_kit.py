@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from actors.refusals import CommandRefused
 from actors.storage.messages import LogEvent, Outcome, Trigger
-from actors.tasks.asked import Asked
+from actors.tasks.context import CommandContext
 from actors.tasks.messages import TASK_REQUESTS, CleanUpTasks, ImportTasks
 from actors.tasks.store import READS, WRITES
 from actors.tasks.tables import history, task_dependencies, task_tags, tasks
@@ -48,7 +48,7 @@ class BoardStore:
     def do(self, kind: str, **data: Any) -> Any:
         """Carry out a command; what it refuses leaves nothing behind."""
         wanted = COMMANDS[kind]
-        asked: Asked[Any] = Asked(
+        asked: CommandContext[Any] = CommandContext(
             client_id=self.client_id, device_id="desk", data=structure(data, wanted), now_ms=self.now_ms
         )
         request = REQUESTS[wanted]
@@ -92,7 +92,7 @@ class BoardStore:
         """Titles of a column in order."""
         board = READS[REQUESTS[TaskBoard]].function(
             self.connection,
-            Asked(
+            CommandContext(
                 client_id=self.client_id,
                 device_id="desk",
                 data=TaskBoard(project=project, limit=100),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from actors.tasks.analysis import AnalysisFound, PendingWanted, cut_to, find_pending, record_analysis
-from actors.tasks.asked import Asked
-from actors.tasks.due import DueWanted, announce_due, find_clients_with_due
+from actors.tasks.analysis import AnalysisFound, PendingAnalysesQuery, cut_to, find_pending, record_analysis
+from actors.tasks.context import CommandContext
+from actors.tasks.due import DueTasksQuery, announce_due, find_clients_with_due
 from protocol.codec import encode, wire_time
 from protocol.task_model import AnalysisStatus, Task
 from tests.tasks.board_kit import DAY_MS, HOUR_MS, START_MS, BoardStore
 
 
 def record(board: BoardStore, task: Task, text: str | None, confidence: float | None = None) -> Task | None:
-    asked = Asked(
+    asked = CommandContext(
         client_id=board.client_id,
         device_id="",
         data=AnalysisFound(task_id=task.id, text=text, confidence=confidence),
@@ -28,9 +28,9 @@ def record(board: BoardStore, task: Task, text: str | None, confidence: float | 
 def test_an_analysis_is_kept_once_and_raises_no_version(board: BoardStore) -> None:
     first, second = board.create(analyze_with_ai=True), board.create(analyze_with_ai=True, description="d")
     board.create()
-    waiting = find_pending(board.connection, PendingWanted())
+    waiting = find_pending(board.connection, PendingAnalysesQuery())
     assert [one.task_id for one in waiting] == sorted([first.id, second.id])
-    assert [one.task_id for one in find_pending(board.connection, PendingWanted(but=frozenset({first.id})))] == [
+    assert [one.task_id for one in find_pending(board.connection, PendingAnalysesQuery(but=frozenset({first.id})))] == [
         second.id
     ]
     board.told()
@@ -47,7 +47,7 @@ def test_an_analysis_is_kept_once_and_raises_no_version(board: BoardStore) -> No
     assert failed is not None
     assert (failed.ai_analysis, failed.ai_analysis_status) == (None, AnalysisStatus.FAILED)
     assert board.told() == ["task_updated"]
-    assert find_pending(board.connection, PendingWanted()) == []
+    assert find_pending(board.connection, PendingAnalysesQuery()) == []
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "\n", "\0", "😀"])
@@ -70,8 +70,8 @@ def test_a_due_date_is_told_once_from_a_day_before_it(board: BoardStore) -> None
     board.create()
 
     def look() -> list[str]:
-        clients = find_clients_with_due(board.connection, DueWanted(now_ms=board.now_ms))
-        asked = Asked(client_id="me", device_id="", data=None, now_ms=board.now_ms)
+        clients = find_clients_with_due(board.connection, DueTasksQuery(now_ms=board.now_ms))
+        asked = CommandContext(client_id="me", device_id="", data=None, now_ms=board.now_ms)
         outcome = announce_due(board.connection, asked)
         assert len(outcome.triggers) == outcome.value
         assert clients == (["me"] if outcome.triggers else [])
@@ -92,9 +92,9 @@ def test_a_due_date_that_a_clock_ahead_of_now_told_is_told_again_in_its_time(boa
     task = board.create(due=wire_time((START_MS + 9 * DAY_MS) / 1000))
 
     def look() -> list[str]:
-        wanted = DueWanted(now_ms=board.now_ms, with_told_ahead=True)
+        wanted = DueTasksQuery(now_ms=board.now_ms, with_told_ahead=True)
         clients = find_clients_with_due(board.connection, wanted)
-        asked = Asked(client_id="me", device_id="", data=None, now_ms=board.now_ms)
+        asked = CommandContext(client_id="me", device_id="", data=None, now_ms=board.now_ms)
         return [one.data["task"]["id"] for one in announce_due(board.connection, asked).triggers] if clients else []
 
     board.now_ms += 8 * DAY_MS

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select, text
 
 from actors.storage.database import open_engine
-from actors.storage.log import LogPageWanted, read_page
+from actors.storage.log import LogPageQuery, read_page
 from actors.storage.schema import prepare_database
 from actors.tasks.tables import history, tasks
 from protocol.task_model import TaskStatus
@@ -104,7 +104,7 @@ def test_a_board_survives_being_killed_at_random_points_of_a_thousand_writes(tmp
             stored = {row.id: row for row in connection.execute(select(tasks))}
             entries = connection.execute(select(history).order_by(history.c.number)).all()
             page = read_page(
-                connection, LogPageWanted(client_id="me", after_seq=0, maximum_events=10**6, maximum_bytes=10**9)
+                connection, LogPageQuery(client_id="me", after_seq=0, maximum_events=10**6, maximum_bytes=10**9)
             )
             keys = connection.execute(text("SELECT count(*) FROM idempotency")).scalar()
             columns = {status: BoardStore(connection).column(status) for status in TaskStatus}

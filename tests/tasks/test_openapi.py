@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from actors import rest
 from actors.rest.openapi import openapi
-from actors.rest.openapi_rooms import EXAMPLES
+from actors.rest.openapi_services import EXAMPLES
 from tests.server_fixture import RunningServer
 
 
@@ -91,7 +91,7 @@ async def test_the_document_is_made_once_however_many_ask_for_it_first(
         time.sleep(0.3)
         return openapi(version)
 
-    monkeypatch.setattr("actors.rest.try_page.openapi", slowly)
+    monkeypatch.setattr("actors.rest.swagger_ui.openapi", slowly)
     statuses = []
 
     async def ask() -> None:

@@ -16,11 +16,11 @@ from actors.inference.messages import Complete, Completion, GenerationRefused
 from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, Query, Read, Storage, Transact
 from actors.tasks.analysis import wants_analysis
-from actors.tasks.asked import Asked
-from actors.tasks.due import DueWanted
+from actors.tasks.context import CommandContext
+from actors.tasks.due import DueTasksQuery
 from actors.tasks.messages import ChangeInBulk, CreateTask, GetTask, ListTasks, TaskRequest, UpdateTask
 from actors.tasks.store import CLIENTS_WITH_DUE, OPERATIONS, PENDING_ANALYSES, QUERIES, WRITES
-from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, LookForDue, Tasks
+from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, CheckDueTasks, Tasks
 from protocol.codec import wire_time
 from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason, Timings, Usage
@@ -205,8 +205,8 @@ async def test_a_due_date_that_was_told_ahead_is_told_again_once_the_clock_was_s
 
         async def is_untold() -> bool:
             # A look that is told of during another one is left out.
-            tasks.tell_nowait(LookForDue())
-            wanted = DueWanted(now_ms=int(at(8) * 1000))
+            tasks.tell_nowait(CheckDueTasks())
+            wanted = DueTasksQuery(now_ms=int(at(8) * 1000))
             return bool(await room.storage.read(CLIENTS_WITH_DUE, wanted))
 
         async def is_told() -> bool:
@@ -263,11 +263,11 @@ async def test_due_dates_are_looked_for_again_after_the_database_could_not_be_re
     readers = RecordingRef("storage/readers", {Read: CommandRefused(ErrorCode.UNAVAILABLE, "no disk")})
     actor = Tasks(Storage(RecordingRef("storage/writer"), readers), RecordingRef("model"))
     for _ in range(2):
-        assert (await run_handler(actor, LookForDue(), run_spawned=True)).error is None
+        assert (await run_handler(actor, CheckDueTasks(), run_spawned=True)).error is None
     assert [one.message.query for one in readers.asked] == [CLIENTS_WITH_DUE.name] * 2
     # While one look lasts, no second one begins.
-    assert len((await run_handler(actor, LookForDue())).spawned) == 1
-    assert (await run_handler(actor, LookForDue())).spawned == []
+    assert len((await run_handler(actor, CheckDueTasks())).spawned) == 1
+    assert (await run_handler(actor, CheckDueTasks())).spawned == []
 
 
 async def test_a_task_is_told_as_it_was_made_where_it_cannot_be_read_again(database: URL) -> None:
@@ -330,7 +330,7 @@ async def test_a_task_that_was_made_after_its_asker_had_given_up_gets_its_analys
     async with tasks_room(database, [completion("all the same")]) as room:
         await create(room, analyze_with_ai=False)
         wanted = TaskCreate(title="t", analyze_with_ai=True)
-        asked = Asked(client_id="me", device_id="desk", data=wanted, now_ms=int(NOW * 1000))
+        asked = CommandContext(client_id="me", device_id="desk", data=wanted, now_ms=int(NOW * 1000))
         made = await room.storage.transact(WRITES[CreateTask], asked, client_id="me")
-        room.system.reference("tasks").tell_nowait(LookForDue())
+        room.system.reference("tasks").tell_nowait(CheckDueTasks())
         await until_analysed(room, made.value.id, "all the same")

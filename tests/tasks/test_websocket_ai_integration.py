@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.storage.log import LOG_PAGE, LogPageWanted
+from actors.storage.log import LOG_PAGE, LogPageQuery
 from actors.storage.messages import Storage
 from tests.server_fixture import Peer, RunningServer
 
@@ -83,7 +83,7 @@ async def test_an_analysis_answers_the_command_that_asked_for_it(server: Running
 async def logged(server: RunningServer, client_id: str) -> list[Any]:
     """The events of a client's log, oldest first."""
     storage = Storage(server.system.reference("storage/writer"), server.system.reference("storage/readers"))
-    wanted = LogPageWanted(client_id=client_id, after_seq=0, maximum_events=1000, maximum_bytes=10**7)
+    wanted = LogPageQuery(client_id=client_id, after_seq=0, maximum_events=1000, maximum_bytes=10**7)
     page = await storage.read(LOG_PAGE, wanted)
     return list(page.events)
 

@@ -30,14 +30,14 @@ from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
-from actors.rest.rooms import Rooms, caller, identity
+from actors.rest.services import Services, caller, identity
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
 from protocol.json_text import parse_object
 
 __all__ = ["register_anthropic"]
 
 
-def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
+def register_anthropic(app: QuartTrio, services: Services) -> None:
     """Register `/v1/messages` and `/v1/messages/count_tokens`."""
     ignored_fields = IgnoredFields(app)
 
@@ -45,16 +45,16 @@ def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
         check_version(request.headers.get("anthropic-version"))
         body = parse_object(await request.get_data(), any_integers=True, prefix="body")
         wanted = read_messages_request(body, needs_length=needs_length)
-        ignored_fields.note((await identity(rooms)).client_id, wanted.ignored)
+        ignored_fields.note((await identity(services)).client_id, wanted.ignored)
         return wanted
 
     @app.post("/v1/messages")
     async def messages() -> Any:
         wanted = await read(needs_length=True)
-        health = await loaded_model(rooms, wanted.plain.model, "body.model")
+        health = await loaded_model(services, wanted.plain.model, "body.model")
         generate = generate_from(wanted, health.tool_call_format)
-        subscriber = StreamSubscriber(rooms.inference)
-        started = await subscriber.start(await identity(rooms), generate, to_context_end=True)
+        subscriber = StreamSubscriber(services.inference)
+        started = await subscriber.start(await identity(services), generate, to_context_end=True)
         names = wanted.callable_names
         head = MessageHead(
             id=new_id("msg"),
@@ -71,9 +71,9 @@ def register_anthropic(app: QuartTrio, rooms: Rooms) -> None:
     @app.post("/v1/messages/count_tokens")
     async def count_tokens() -> Any:
         wanted = await read(needs_length=False)
-        health = await loaded_model(rooms, wanted.plain.model, "body.model")
-        who = await identity(rooms)
-        measured: PromptSize = await rooms.inference.ask(
+        health = await loaded_model(services, wanted.plain.model, "body.model")
+        who = await identity(services)
+        measured: PromptSize = await services.inference.ask(
             MeasurePrompt(generate_from(wanted, health.tool_call_format), client_id=who.client_id, caller=caller()),
             timeout=START_SECONDS,
         )

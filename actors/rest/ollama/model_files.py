@@ -25,7 +25,7 @@ from actors.rest.answers import empty_answer
 from actors.rest.event_stream import streamed_answer
 from actors.rest.ollama.requests import ModelRequest, model_name
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
-from actors.rest.rooms import Rooms
+from actors.rest.services import Services
 from protocol.codec import encode
 from protocol.errors import ErrorCode, InvalidField
 
@@ -43,7 +43,7 @@ class _Failed(Exception):
     """The command ended with an error, which it said in these words."""
 
 
-def register_model_files(app: QuartTrio, rooms: Rooms, read: Callable[[], Any], lines: str) -> None:
+def register_model_files(app: QuartTrio, services: Services, read: Callable[[], Any], lines: str) -> None:
     """Register `/api/pull` and `/api/delete`; ``read`` gives a request that names a model, ``lines`` is the type of a stream."""
     pulling: list[str] = []
 
@@ -52,9 +52,9 @@ def register_model_files(app: QuartTrio, rooms: Rooms, read: Callable[[], Any], 
         wanted: ModelRequest = await read()
         name = _checked(wanted)
         if wanted.stream is not False:
-            return streamed_answer(_told(_pull(rooms.pull_command, name, pulling)), lines)
+            return streamed_answer(_told(_pull(services.pull_command, name, pulling)), lines)
         try:
-            async with contextlib.aclosing(_pull(rooms.pull_command, name, pulling)) as told:
+            async with contextlib.aclosing(_pull(services.pull_command, name, pulling)) as told:
                 async for _ in told:
                     pass
         except _Failed as error:
@@ -64,13 +64,13 @@ def register_model_files(app: QuartTrio, rooms: Rooms, read: Callable[[], Any], 
     @app.delete("/api/delete")
     async def delete() -> Response:
         name = _checked(await read())
-        models: tuple[ModelState, ...] = await rooms.inference.ask(ListModels(), timeout=LIST_SECONDS)
+        models: tuple[ModelState, ...] = await services.inference.ask(ListModels(), timeout=LIST_SECONDS)
         found = [one for one in models if name in (one.name, one.full_name) and one.state != "absent"]
         if any(one.is_in_use for one in found):
             raise CommandRefused(ErrorCode.CONFLICT, f"model {name!r} is in use", field="body.model")
         with trio.fail_after(REMOVE_SECONDS):
             done = await trio.run_process(
-                [*rooms.remove_command, name], capture_stdout=True, capture_stderr=True, check=False
+                [*services.remove_command, name], capture_stdout=True, capture_stderr=True, check=False
             )
         if done.returncode:
             code = ErrorCode.CONFLICT if found else ErrorCode.NOT_FOUND

@@ -48,7 +48,7 @@ from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
-from actors.rest.rooms import Rooms, identity
+from actors.rest.services import Services, identity
 from actors.rest.stream_subscriber import StreamSubscriber
 from protocol.codec import encode, structure
 from protocol.errors import ErrorCode, InvalidField
@@ -63,7 +63,7 @@ LIST_SECONDS = 10.0
 CHANGE_SECONDS = 900.0
 
 
-def register_ollama(app: QuartTrio, rooms: Rooms) -> None:
+def register_ollama(app: QuartTrio, services: Services) -> None:
     """Register what this server has of `/api`."""
     ignored_fields = IgnoredFields(app)
 
@@ -73,42 +73,46 @@ def register_ollama(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.get("/api/tags")
     async def tags() -> Any:
-        who = await identity(rooms)
+        who = await identity(services)
         # Who may not change the model is told of the one that answers.
-        models = [one for one in await _models(rooms) if one.state != "absent" and (who.is_operator or one.is_in_use)]
+        models = [
+            one for one in await _models(services) if one.state != "absent" and (who.is_operator or one.is_in_use)
+        ]
         return jsonify({"models": [tag(one) for one in models]})
 
     @app.get("/api/ps")
     async def running() -> Any:
-        await identity(rooms)
-        health = await engine_health(rooms)
-        models = [one for one in await _models(rooms) if one.is_in_use and health.state == "ready"]
+        await identity(services)
+        health = await engine_health(services)
+        models = [one for one in await _models(services) if one.is_in_use and health.state == "ready"]
         return jsonify({"models": [running_model(one, health) for one in models]})
 
     @app.post("/api/show")
     async def show() -> Any:
         wanted = model_name((await named_model()).model)
-        who = await identity(rooms)
-        found = [one for one in await _models(rooms) if wanted in (one.name, one.full_name) and one.state != "absent"]
+        who = await identity(services)
+        found = [
+            one for one in await _models(services) if wanted in (one.name, one.full_name) and one.state != "absent"
+        ]
         if not found or not (who.is_operator or found[0].is_in_use):
             raise CommandRefused(ErrorCode.NOT_FOUND, f"model {wanted[:64]!r} not found", field="body.model")
-        return jsonify(shown_model(found[0], await engine_health(rooms) if found[0].is_in_use else None))
+        return jsonify(shown_model(found[0], await engine_health(services) if found[0].is_in_use else None))
 
     @app.post("/api/chat")
     async def chat() -> Any:
-        return await _answer(rooms, ignored_fields, read_chat_request, is_chat=True)
+        return await _answer(services, ignored_fields, read_chat_request, is_chat=True)
 
     @app.post("/api/generate")
     async def generate() -> Any:
-        return await _answer(rooms, ignored_fields, read_generate_request, is_chat=False)
+        return await _answer(services, ignored_fields, read_generate_request, is_chat=False)
 
     @app.post("/api/embed")
     @app.post("/api/embeddings")
     async def embed() -> Any:
-        await loaded_model(rooms, model_name((await named_model()).model), "body.model")
+        await loaded_model(services, model_name((await named_model()).model), "body.model")
         raise InvalidField("this model does not support embeddings", field="body.model")
 
-    register_model_files(app, rooms, named_model, LINES)
+    register_model_files(app, services, named_model, LINES)
 
 
 async def named_model() -> ModelRequest:
@@ -121,18 +125,18 @@ async def named_model() -> ModelRequest:
     return named
 
 
-async def _models(rooms: Rooms) -> tuple[ModelState, ...]:
-    models: tuple[ModelState, ...] = await rooms.inference.ask(ListModels(), timeout=LIST_SECONDS)
+async def _models(services: Services) -> tuple[ModelState, ...]:
+    models: tuple[ModelState, ...] = await services.inference.ask(ListModels(), timeout=LIST_SECONDS)
     return models
 
 
 async def _answer(
-    rooms: Rooms, ignored_fields: IgnoredFields, read: Callable[[dict[str, Any]], OllamaRequest], *, is_chat: bool
+    services: Services, ignored_fields: IgnoredFields, read: Callable[[dict[str, Any]], OllamaRequest], *, is_chat: bool
 ) -> Response:
     wanted = read(parse_object(await request.get_data(), any_integers=True, prefix="body"))
-    who = await identity(rooms)
+    who = await identity(services)
     ignored_fields.note(who.client_id, wanted.ignored)
-    health = await loaded_model(rooms, model_name(wanted.plain.model), "body.model")
+    health = await loaded_model(services, model_name(wanted.plain.model), "body.model")
     names = wanted.callable_names
     head = ReplyHead(
         model=wanted.plain.model,
@@ -141,8 +145,8 @@ async def _answer(
         new_reader=partial(ToolCallReader, health.tool_call_format, names) if names else None,
     )
     if wanted.is_empty:
-        return await _load(rooms, who, wanted, head, health)
-    subscriber = StreamSubscriber(rooms.inference)
+        return await _load(services, who, wanted, head, health)
+    subscriber = StreamSubscriber(services.inference)
     await subscriber.start(who, generate_from(wanted, health.tool_call_format), to_context_end=True)
     if wanted.is_streamed:
         return streamed_answer(_lines(head, subscriber), LINES)
@@ -150,14 +154,16 @@ async def _answer(
     return jsonify(answer(head, text, done))
 
 
-async def _load(rooms: Rooms, who: Identity, wanted: OllamaRequest, head: ReplyHead, health: EngineHealth) -> Response:
+async def _load(
+    services: Services, who: Identity, wanted: OllamaRequest, head: ReplyHead, health: EngineHealth
+) -> Response:
     """Carry out an empty request, by which Ollama's clients load a model and unload it."""
     if wanted.unloads:
         if not who.is_operator:
             raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator", field="keep_alive")
-        await rooms.inference.ask(UnloadModel(health.model), timeout=CHANGE_SECONDS)
+        await services.inference.ask(UnloadModel(health.model), timeout=CHANGE_SECONDS)
     elif health.state != "ready":
-        await rooms.inference.ask(LoadModel(health.model), timeout=CHANGE_SECONDS)
+        await services.inference.ask(LoadModel(health.model), timeout=CHANGE_SECONDS)
     reply = empty_answer(head, "unload" if wanted.unloads else "load")
     return Response(encode(reply) + b"\n", content_type=LINES if wanted.is_streamed else "application/json")
 

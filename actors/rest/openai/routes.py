@@ -34,26 +34,26 @@ from actors.rest.openai.requests import (
     read_completion,
 )
 from actors.rest.openai.tool_call_reader import ToolCallReader, whole_calls
-from actors.rest.rooms import Rooms, identity
+from actors.rest.services import Services, identity
 from protocol.events import Done, FinishReason
 from protocol.json_text import parse_object
 
 __all__ = ["register_openai"]
 
 
-def register_openai(app: QuartTrio, rooms: Rooms) -> None:
+def register_openai(app: QuartTrio, services: Services) -> None:
     """Register `/v1/models`, `/v1/chat/completions` and `/v1/completions`."""
     started_at = int(time.time())
     ignored_fields = IgnoredFields(app)
 
     async def engine() -> EngineHealth:
-        return await rooms.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
+        return await services.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
 
-    check_model = partial(loaded_model, rooms)
+    check_model = partial(loaded_model, services)
 
     @app.get("/v1/models")
     async def openai_models() -> Any:
-        await identity(rooms)
+        await identity(services)
         one = models(await engine(), started_at)
         # The last three are Anthropic's, whose clients list models here too.
         return jsonify(
@@ -62,13 +62,13 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
 
     @app.get("/v1/models/<path:name>")
     async def openai_model(name: str) -> Any:
-        await identity(rooms)
+        await identity(services)
         return jsonify(models(await check_model(name, "model"), started_at))
 
     @app.post("/v1/chat/completions")
     async def chat_completions() -> Any:
         wanted, ignored = read_chat(await _body())
-        who = await identity(rooms)
+        who = await identity(services)
         ignored_fields.note(who.client_id, ignored)
         health = await check_model(wanted.model, "body.model")
         generate = generate_from_chat(wanted, health.tool_call_format)
@@ -89,7 +89,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             told=wanted.n or 1,
             ignores_end=bool(wanted.ignore_eos),
         )
-        answers = await start_answers(rooms.inference, who, head, asked)
+        answers = await start_answers(services.inference, who, head, asked)
         names = wanted.callable_names
         new_reader = partial(ToolCallReader, health.tool_call_format, names) if names else None
         if wanted.stream:
@@ -100,7 +100,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
     @app.post("/v1/completions")
     async def completions() -> Any:
         wanted, ignored = read_completion(await _body())
-        who = await identity(rooms)
+        who = await identity(services)
         ignored_fields.note(who.client_id, ignored)
         head = ReplyHead(
             id=f"cmpl-{secrets.token_hex(12)}",
@@ -118,7 +118,7 @@ def register_openai(app: QuartTrio, rooms: Rooms) -> None:
             ignores_end=bool(wanted.ignore_eos),
             echoes=prompts if wanted.echo else (),
         )
-        answers = await start_answers(rooms.inference, who, head, asked)
+        answers = await start_answers(services.inference, who, head, asked)
         if wanted.stream:
             return event_stream(answers.stream([TextChunks(head) for _ in answers.subscribers]))
         return jsonify(await answers.whole(partial(completion, head)))

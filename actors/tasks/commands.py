@@ -9,9 +9,8 @@ from attrs import evolve
 from sqlalchemy import Connection, bindparam, delete, literal, select
 
 from actors.refusals import CommandRefused
-from actors.tasks.asked import Asked, conflict, invalid, task_of_version
-from actors.tasks.columns import Column, check_room, end_of_column, position_beside
-from actors.tasks.journal import Journal
+from actors.tasks.change_recorder import ChangeRecorder
+from actors.tasks.context import CommandContext, conflict, invalid, task_of_version
 from actors.tasks.rows import StoredTask, dependency_edges, dependents_of, find_task, insert_task, replace_task
 from actors.tasks.rules import (
     DECISIONS,
@@ -22,6 +21,7 @@ from actors.tasks.rules import (
     transition_problem,
 )
 from actors.tasks.tables import tasks
+from actors.tasks.wip_limits import Column, check_room, end_of_column, position_beside
 from protocol.codec import encode, wire_time
 from protocol.errors import ErrorCode
 from protocol.task_answers import DeletedTask
@@ -48,19 +48,19 @@ PLAIN_FIELDS = (
 )  # fmt: skip
 
 
-def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journal) -> Task:
+def create_task(connection: Connection, context: CommandContext[TaskCreate], recorder: ChangeRecorder) -> Task:
     """Make a task, last in its column."""
-    data = asked.data
-    if connection.scalar(_IS_FULL, {"client_id": asked.client_id, "others": MAXIMUM_TASKS - 1}) is not None:
+    data = context.data
+    if connection.scalar(_IS_FULL, {"client_id": context.client_id, "others": MAXIMUM_TASKS - 1}) is not None:
         raise CommandRefused(ErrorCode.CONFLICT, f"{MAXIMUM_TASKS} tasks are there already; delete some first")
-    column = Column(asked.client_id, data.project, data.status)
-    states = _known_dependencies(connection, asked, data.dependencies)
-    position = end_of_column(connection, asked, column, force=data.force, current=None)
+    column = Column(context.client_id, data.project, data.status)
+    states = _known_dependencies(connection, context, data.dependencies)
+    position = end_of_column(connection, context, column, force=data.force, current=None)
     decision = None if data.agent_decision is None else _open_decision(data.agent_decision)
-    now = wire_time(asked.now_ms / 1000)
+    now = wire_time(context.now_ms / 1000)
     task = Task(
         id=str(uuid.uuid4()),
-        client_id=asked.client_id,
+        client_id=context.client_id,
         project=data.project,
         title=data.title,
         description=data.description,
@@ -83,26 +83,26 @@ def create_task(connection: Connection, asked: Asked[TaskCreate], journal: Journ
         created=now,
         updated=now,
     )
-    _check_size(asked, task, journal)
+    _check_size(context, task, recorder)
     stored = StoredTask(
         task=task,
-        created_ms=asked.now_ms,
-        updated_ms=asked.now_ms,
-        entered_ms=asked.now_ms,
-        started_ms=started_at(None, task.status, None, asked.now_ms),
+        created_ms=context.now_ms,
+        updated_ms=context.now_ms,
+        entered_ms=context.now_ms,
+        started_ms=started_at(None, task.status, None, context.now_ms),
     )
     insert_task(connection, stored)
-    journal.write_history(connection, asked, "created", None, stored)
-    journal.tell("task_created", task)
-    journal.trigger("task_created", task, is_own_action=True)
-    journal.told_of(None, task)
+    recorder.write_history(connection, context, "created", None, stored)
+    recorder.publish("task_created", task)
+    recorder.trigger("task_created", task, is_own_action=True)
+    recorder.record_change(None, task)
     return task
 
 
-def change_task(connection: Connection, asked: Asked[TaskUpdate], journal: Journal) -> Task:
+def change_task(connection: Connection, context: CommandContext[TaskUpdate], recorder: ChangeRecorder) -> Task:
     """Change fields of a task; a new column or project is a move to its end."""
-    data = asked.data
-    before = task_of_version(connection, asked)
+    data = context.data
+    before = task_of_version(connection, context)
     changed: dict[str, Any] = {name: getattr(data, name) for name in PLAIN_FIELDS if getattr(data, name) is not None}
     if data.due is not None:
         changed["due"] = _canonical(data.due)
@@ -111,41 +111,43 @@ def change_task(connection: Connection, asked: Asked[TaskUpdate], journal: Journ
     changed |= {name: [] if name in LISTS else None for name in data.clear}
     after = evolve(before.task, **changed)
     if after.dependencies != before.task.dependencies:
-        states = _known_dependencies(connection, asked, after.dependencies)
+        states = _known_dependencies(connection, context, after.dependencies)
         cycle = find_cycle(after.id, after.dependencies, lambda some: dependency_edges(connection, some))
         if cycle is not None:
-            raise conflict(asked, "dependencies", f"they form a cycle: {' → '.join(cycle)}", before.task)
+            raise conflict(context, "dependencies", f"they form a cycle: {' → '.join(cycle)}", before.task)
         after = evolve(after, is_blocked=is_blocked(states))
     if after == before.task:
         return before.task
     has_moved = (after.status, after.project) != (before.task.status, before.task.project)
     if has_moved:
-        column = Column(asked.client_id, after.project, after.status)
-        _check_transition(asked, before.task, column)
-        position = end_of_column(connection, asked, column, force=data.force, current=before.task, moved=before.task.id)
+        column = Column(context.client_id, after.project, after.status)
+        _check_transition(context, before.task, column)
+        position = end_of_column(
+            connection, context, column, force=data.force, current=before.task, moved=before.task.id
+        )
         after = evolve(after, position=position)
-    return _keep(connection, asked, journal, before, after, kind="moved" if has_moved else "updated")
+    return _save(connection, context, recorder, before, after, kind="moved" if has_moved else "updated")
 
 
-def move_task(connection: Connection, asked: Asked[TaskMove], journal: Journal) -> Task:
+def move_task(connection: Connection, context: CommandContext[TaskMove], recorder: ChangeRecorder) -> Task:
     """Put a task into a column, at a place."""
-    before = task_of_version(connection, asked)
-    column = Column(asked.client_id, before.task.project, asked.data.status)
+    before = task_of_version(connection, context)
+    column = Column(context.client_id, before.task.project, context.data.status)
     if column.status is not before.task.status:
-        _check_transition(asked, before.task, column)
-        check_room(connection, asked, column, force=asked.data.force, current=before.task)
-    position = position_beside(connection, asked, column, journal, before.task.id, before.task)
+        _check_transition(context, before.task, column)
+        check_room(connection, context, column, force=context.data.force, current=before.task)
+    position = position_beside(connection, context, column, recorder, before.task.id, before.task)
     after = evolve(before.task, status=column.status, position=position)
-    return _keep(connection, asked, journal, before, after, kind="moved")
+    return _save(connection, context, recorder, before, after, kind="moved")
 
 
-def decide_task(connection: Connection, asked: Asked[TaskDecide], journal: Journal) -> Task:
+def decide_task(connection: Connection, context: CommandContext[TaskDecide], recorder: ChangeRecorder) -> Task:
     """Write down what a person decided."""
-    before = task_of_version(connection, asked)
+    before = task_of_version(connection, context)
     decision = before.task.agent_decision
     if decision is None:
         if not before.task.requires_approval:
-            raise conflict(asked, "decision", "this task waits for no decision", before.task)
+            raise conflict(context, "decision", "this task waits for no decision", before.task)
         assert before.task.confidence is not None
         decision = AgentDecision(
             recommendation="",
@@ -154,83 +156,89 @@ def decide_task(connection: Connection, asked: Asked[TaskDecide], journal: Journ
             requires_approval=True,
             approval=Approval.PENDING,
         )
-    wanted = asked.data.approval
+    wanted = context.data.approval
     if wanted not in DECISIONS[decision.approval]:
-        raise conflict(asked, "decision", f"this was {decision.approval.value} before", before.task)
-    decided = evolve(decision, approval=wanted, feedback=asked.data.feedback or decision.feedback)
-    return _keep(connection, asked, journal, before, evolve(before.task, agent_decision=decided), kind="decided")
+        raise conflict(context, "decision", f"this was {decision.approval.value} before", before.task)
+    decided = evolve(decision, approval=wanted, feedback=context.data.feedback or decision.feedback)
+    return _save(connection, context, recorder, before, evolve(before.task, agent_decision=decided), kind="decided")
 
 
-def delete_task(connection: Connection, asked: Asked[TaskDelete], journal: Journal) -> DeletedTask:
+def delete_task(connection: Connection, context: CommandContext[TaskDelete], recorder: ChangeRecorder) -> DeletedTask:
     """Delete a task. Those that depend on it refuse that, or lose the dependency by force."""
-    stored = task_of_version(connection, asked)
+    stored = task_of_version(connection, context)
     dependents = dependents_of(connection, stored.task.id)
-    if dependents and not asked.data.force:
+    if dependents and not context.data.force:
         named = ", ".join(dependents[:5]) + (" …" if len(dependents) > 5 else "")
         raise conflict(
-            asked, "task_id", f"{len(dependents)} tasks depend on it ({named}); `force` deletes it", stored.task
+            context, "task_id", f"{len(dependents)} tasks depend on it ({named}); `force` deletes it", stored.task
         )
     for one in dependents:
-        before = find_task(connection, asked.client_id, one)
+        before = find_task(connection, context.client_id, one)
         assert before is not None, "a dependency belongs to a task of the same client"
         left = [other for other in before.task.dependencies if other != stored.task.id]
-        states = _known_dependencies(connection, asked, left)
+        states = _known_dependencies(connection, context, left)
         after = evolve(before.task, dependencies=left, is_blocked=is_blocked(states))
-        _keep(connection, asked, journal, before, after, kind="updated")
-    journal.write_history(connection, asked, "deleted", stored, stored)
+        _save(connection, context, recorder, before, after, kind="updated")
+    recorder.write_history(connection, context, "deleted", stored, stored)
     connection.execute(_DELETE, {"task_id": stored.task.id})
-    journal.deleted(stored.task)
+    recorder.deleted(stored.task)
     return DeletedTask(task_id=stored.task.id, version=stored.task.version)
 
 
-def _keep(
-    connection: Connection, asked: Asked[Any], journal: Journal, before: StoredTask, after: Task, *, kind: str
+def _save(
+    connection: Connection,
+    context: CommandContext[Any],
+    recorder: ChangeRecorder,
+    before: StoredTask,
+    after: Task,
+    *,
+    kind: str,
 ) -> Task:
     """Write a changed task in a new version, with all that belongs to the change."""
     status = after.status
     task = evolve(
         after,
         version=before.task.version + 1,
-        updated=wire_time(asked.now_ms / 1000),
+        updated=wire_time(context.now_ms / 1000),
         requires_approval=requires_approval(after.confidence, after.agent_decision),
     )
-    _check_size(asked, task, journal)
+    _check_size(context, task, recorder)
     has_left = status is not before.task.status
     stored = evolve(
         before,
         task=task,
-        updated_ms=asked.now_ms,
-        entered_ms=asked.now_ms if has_left else before.entered_ms,
-        started_ms=started_at(before.task.status, status, before.started_ms, asked.now_ms)
+        updated_ms=context.now_ms,
+        entered_ms=context.now_ms if has_left else before.entered_ms,
+        started_ms=started_at(before.task.status, status, before.started_ms, context.now_ms)
         if has_left
         else before.started_ms,
     )
     replace_task(connection, before.task, stored)
-    journal.write_history(connection, asked, kind, before, stored)
-    journal.tell("task_moved" if kind == "moved" else "task_updated", task)
+    recorder.write_history(connection, context, kind, before, stored)
+    recorder.publish("task_moved" if kind == "moved" else "task_updated", task)
     if has_left:
         statuses = {"from_status": before.task.status.value, "to_status": status.value}
-        journal.trigger("task_moved", task, is_own_action=True, **statuses)
-    journal.told_of(before.task, task)
-    journal.dependents(connection, before.task, task)
+        recorder.trigger("task_moved", task, is_own_action=True, **statuses)
+    recorder.record_change(before.task, task)
+    recorder.dependents(connection, before.task, task)
     return task
 
 
-def _check_transition(asked: Asked[Any], task: Task, column: Column) -> None:
+def _check_transition(context: CommandContext[Any], task: Task, column: Column) -> None:
     problem = transition_problem(task.status, column.status)
     if problem is not None:
-        raise invalid(asked, "status", problem)
+        raise invalid(context, "status", problem)
 
 
-def _known_dependencies(connection: Connection, asked: Asked[Any], wanted: list[str]) -> list[TaskStatus]:
+def _known_dependencies(connection: Connection, context: CommandContext[Any], wanted: list[str]) -> list[TaskStatus]:
     """The status of each dependency. Raises `CommandRefused` where one is no task of this client."""
     if not wanted:
         return []
-    rows = connection.execute(_STATES, {"client_id": asked.client_id, "wanted": wanted})
+    rows = connection.execute(_STATES, {"client_id": context.client_id, "wanted": wanted})
     states = {row.id: TaskStatus(row.status) for row in rows}
     for index, one in enumerate(wanted):
         if one not in states:
-            raise conflict(asked, f"dependencies[{index}]", f"there is no task {one}")
+            raise conflict(context, f"dependencies[{index}]", f"there is no task {one}")
     return [states[one] for one in wanted]
 
 
@@ -250,12 +258,12 @@ def _canonical(due: str | None) -> str | None:
     return None if milliseconds is None else wire_time(milliseconds / 1000)
 
 
-def _check_size(asked: Asked[Any], task: Task, journal: Journal) -> None:
-    plain = journal.plain(task)
+def _check_size(context: CommandContext[Any], task: Task, recorder: ChangeRecorder) -> None:
+    plain = recorder.plain(task)
     size = len(encode({name: value for name, value in plain.items() if name != "ai_analysis"}))
     if size > TASK_BYTES:
         raise CommandRefused(
             ErrorCode.TOO_LARGE,
             f"a task may have {TASK_BYTES} bytes of JSON in all, this one would have {size}",
-            field=asked.path,
+            field=context.path,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["refusal"]
+__all__ = ["deny_reason"]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
@@ -42,7 +42,7 @@ _REFUSED: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
 )
 
 
-def refusal(address: str) -> str | None:
+def deny_reason(address: str) -> str | None:
     """Why nothing may be sent to this IP address; None if it is one of the public Internet.
 
     Private, loopback, link-local (cloud metadata is there), site-local, shared (RFC 6598), documentation and every

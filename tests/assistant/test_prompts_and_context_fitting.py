@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.assistant.code_window import window_around
+from actors.assistant.context_fitting import NEAR_CHARACTERS, PromptPlan, answer_room, plan_of, shrink
 from actors.assistant.conversation_rules import StoredTurn
-from actors.assistant.fitting import NEAR_CHARACTERS, Draft, answer_room, draft_of, shrink
 from actors.assistant.prompts import CURSOR_MARK, language_of
 from actors.refusals import CommandRefused
 from protocol.codec import structure
@@ -25,8 +25,8 @@ def assist(intent: Intent = Intent.EXPLAIN, content: str = CODE, **fields: Any) 
     return Assist(intent=intent, content=content, **fields)
 
 
-def prompt(draft: Draft) -> list[tuple[str, str]]:
-    return [(one.role.value, one.content) for one in draft.generate().messages or ()]
+def prompt(plan: PromptPlan) -> list[tuple[str, str]]:
+    return [(one.role.value, one.content) for one in plan.generate().messages or ()]
 
 
 # --- languages ----------------------------------------------------------------------------------------
@@ -61,31 +61,31 @@ def test_no_ending_stands_for_two_languages() -> None:
 
 @pytest.mark.parametrize("intent", [one for one in Intent if one is not Intent.ASK])
 def test_each_intent_has_a_task_of_its_own_and_the_whole_code(intent: Intent) -> None:
-    (system, _), (user, text) = prompt(draft_of(assist(intent, file_path="pkg/f.py")))
+    (system, _), (user, text) = prompt(plan_of(assist(intent, file_path="pkg/f.py")))
     assert (system, user) == ("system", "user")
     assert f"```python\n{CODE}```" in text
     assert "'pkg/f.py'" in text
-    others = [prompt(draft_of(assist(one)))[1][1] for one in Intent if one is not intent]
+    others = [prompt(plan_of(assist(one)))[1][1] for one in Intent if one is not intent]
     assert text not in others
 
 
 def test_a_question_is_passed_on_as_it_stands() -> None:
-    assert prompt(draft_of(assist(Intent.ASK, "What is a monad?")))[1] == ("user", "What is a monad?")
+    assert prompt(plan_of(assist(Intent.ASK, "What is a monad?")))[1] == ("user", "What is a monad?")
 
 
 def test_a_suggestion_is_asked_for_at_the_cursor() -> None:
-    text = prompt(draft_of(assist(Intent.SUGGEST, cursor=len("def f(x):\n"))))[1][1]
+    text = prompt(plan_of(assist(Intent.SUGGEST, cursor=len("def f(x):\n"))))[1][1]
     assert f"def f(x):\n{CURSOR_MARK}    return x" in text
 
 
 def test_code_with_fences_in_it_gets_a_longer_fence() -> None:
-    text = prompt(draft_of(assist(content="a = '''\n````\n'''\n", language="python")))[1][1]
+    text = prompt(plan_of(assist(content="a = '''\n````\n'''\n", language="python")))[1][1]
     assert "`````python\n" in text
     assert text.endswith("`````")
 
 
 def test_the_request_is_greedy_and_keeps_what_the_client_said_of_leaving() -> None:
-    generate = draft_of(assist(on_disconnect=OnDisconnect.DETACH)).generate(7)
+    generate = plan_of(assist(on_disconnect=OnDisconnect.DETACH)).generate(7)
     assert (generate.temperature, generate.seed, generate.max_tokens) == (0.0, 0, 7)
     assert generate.on_disconnect is OnDisconnect.DETACH
 
@@ -133,13 +133,13 @@ def test_a_window_is_one_piece_around_the_cursor_and_never_too_long(lines: list[
 # --- fitting ------------------------------------------------------------------------------------------
 
 
-def fit(draft: Draft, room: int, context: int = 10**6) -> Draft:
+def fit(plan: PromptPlan, room: int, context: int = 10**6) -> PromptPlan:
     """As the actor does it, with characters for tokens."""
     for _ in range(50):
-        size = sum(len(text) for _, text in prompt(draft))
+        size = sum(len(text) for _, text in prompt(plan))
         if size <= room:
-            return draft
-        draft = shrink(draft, size, room, context)
+            return plan
+        plan = shrink(plan, size, room, context)
     raise AssertionError("it never fits")
 
 
@@ -150,7 +150,7 @@ def turns(count: int, size: int = 100) -> list[StoredTurn]:
 
 def test_far_away_code_goes_first_and_that_is_said() -> None:
     content = "".join(f"x{number} = {number}\n" for number in range(1000))
-    fitted = fit(draft_of(assist(content=content, cursor=content.index("x500"))), 3000)
+    fitted = fit(plan_of(assist(content=content, cursor=content.index("x500"))), 3000)
     text = prompt(fitted)[1][1]
     assert "x500 = 500" in text
     assert "x0 = 0" not in text
@@ -165,19 +165,19 @@ def test_far_away_code_goes_first_and_that_is_said() -> None:
 
 def test_then_the_older_half_of_the_turns_and_then_the_nearer_code() -> None:
     content = "y = 1\n" * 1000
-    fitted = fit(draft_of(assist(content=content), turns(8)), NEAR_CHARACTERS + 900)
+    fitted = fit(plan_of(assist(content=content), turns(8)), NEAR_CHARACTERS + 900)
     # 2000 characters of code stay beside four turns of eight, newest last.
     assert len(fitted.code.text) > NEAR_CHARACTERS - 10
     assert [one.number for one in fitted.turns] == [5, 6, 7, 8]
     assert fitted.rule().dropped.turns == 4
-    smallest = fit(draft_of(assist(content=content), turns(8)), 700)
+    smallest = fit(plan_of(assist(content=content), turns(8)), 700)
     assert smallest.turns == []
     assert 0 < len(smallest.code.text) < 500
 
 
 def test_a_conversation_goes_half_a_window_at_a_time() -> None:
-    draft = draft_of(Generate(messages=[ChatMessage(Role.USER, "z" * 50)], conversation="c"), turns(20))
-    sizes = {len(fit(draft, room).turns) for room in range(2100, 100, -50)}
+    plan = plan_of(Generate(messages=[ChatMessage(Role.USER, "z" * 50)], conversation="c"), turns(20))
+    sizes = {len(fit(plan, room).turns) for room in range(2100, 100, -50)}
     assert sorted(sizes, reverse=True) == [20, 10, 4, 2, 0]
 
 
@@ -192,7 +192,7 @@ def test_a_conversation_goes_half_a_window_at_a_time() -> None:
 )
 def test_what_cannot_be_cut_is_refused_with_both_numbers(source: Assist | Generate, field: str) -> None:
     with pytest.raises(CommandRefused, match=r"\d+ tokens.*1200") as refused:
-        fit(draft_of(source, turns(4)), 1000, context=1200)
+        fit(plan_of(source, turns(4)), 1000, context=1200)
     assert (refused.value.code, refused.value.field) == (ErrorCode.CONTEXT_LENGTH_EXCEEDED, field)
 
 
@@ -212,11 +212,11 @@ def test_a_turn_of_generate_keeps_its_settings_and_its_system_message() -> None:
         temperature=0.5,
         seed=9,
     )
-    draft = draft_of(source, turns(2, size=3))
-    assert prompt(draft) == [("system", "be brief"), ("user", "000"), ("assistant", "001"), ("user", "go on")]
-    made = draft.generate()
+    plan = plan_of(source, turns(2, size=3))
+    assert prompt(plan) == [("system", "be brief"), ("user", "000"), ("assistant", "001"), ("user", "go on")]
+    made = plan.generate()
     assert (made.conversation, made.temperature, made.seed) == (None, 0.5, 9)
-    assert draft.rule()("text", None) == {}  # type: ignore[arg-type]
+    assert plan.rule()("text", None) == {}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_turn_of_generate_keeps_its_settings_and_its_system_message() -> None:
 )
 def test_what_is_no_turn_is_refused(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(CommandRefused) as refused:
-        draft_of(structure({**fields, "conversation": "c"}, Generate))
+        plan_of(structure({**fields, "conversation": "c"}, Generate))
     assert (refused.value.code, refused.value.field) == (ErrorCode.INVALID_FIELD, field)
 
 

@@ -16,7 +16,7 @@ from protocol.commands import Assist, Generate, Intent, Role
 from protocol.errors import ErrorCode
 from protocol.validation import text_problem
 
-__all__ = ["Draft", "answer_room", "draft_of", "shrink"]
+__all__ = ["PromptPlan", "answer_room", "plan_of", "shrink"]
 
 ANSWER_TOKENS = 1024
 """So much of the context is kept free for the answer, or a quarter of it where that is less."""
@@ -25,7 +25,7 @@ NEAR_CHARACTERS = 2000
 
 
 @frozen(kw_only=True)
-class Draft:
+class PromptPlan:
     """A prompt in the making."""
 
     source: Assist | Generate = field(repr=False)
@@ -84,14 +84,14 @@ class Draft:
         return CompletionRule(dropped=dropped)
 
 
-def draft_of(source: Assist | Generate, turns: Sequence[StoredTurn] = (), turns_before: int = 0) -> Draft:
+def plan_of(source: Assist | Generate, turns: Sequence[StoredTurn] = (), turns_before: int = 0) -> PromptPlan:
     """The whole of it. Raises `CommandRefused` for a `generate` that is no turn of a conversation."""
     if isinstance(source, Generate):
         _check_turn(source)
         code = CodeWindow(text="", lines_before=0, lines_after=0, cursor=None)
     else:
         code = CodeWindow(text=source.content, lines_before=0, lines_after=0, cursor=source.cursor)
-    return Draft(source=source, turns=turns, code=code, turns_before=turns_before)
+    return PromptPlan(source=source, turns=turns, code=code, turns_before=turns_before)
 
 
 def _check_turn(generate: Generate) -> None:
@@ -118,28 +118,28 @@ def answer_room(context_tokens: int, max_tokens: int | None) -> int:
     return min(ANSWER_TOKENS, context_tokens // 4) if max_tokens is None else max_tokens
 
 
-def shrink(draft: Draft, prompt_tokens: int, room_tokens: int, context_tokens: int) -> Draft:
+def shrink(plan: PromptPlan, prompt_tokens: int, room_tokens: int, context_tokens: int) -> PromptPlan:
     """A smaller draft: far-away code goes first, then the older half of the turns, then the nearer code.
 
     ``prompt_tokens`` is what the draft takes and ``room_tokens`` what it may. Raises `CommandRefused` with both
     numbers where nothing is left that may be left out.
     """
-    if draft.intent is not None and draft.intent is not Intent.ASK:
-        assert isinstance(draft.source, Assist)
+    if plan.intent is not None and plan.intent is not Intent.ASK:
+        assert isinstance(plan.source, Assist)
         # As many characters as the tokens too many are likely to be, and a little more.
-        whole = sum(len(one.content) for one in draft.generate().messages or ())
+        whole = sum(len(one.content) for one in plan.generate().messages or ())
         too_many = int((prompt_tokens - room_tokens) * whole / prompt_tokens * 1.05) + 1
-        wanted = len(draft.code.text) - too_many
-        if draft.turns:
+        wanted = len(plan.code.text) - too_many
+        if plan.turns:
             wanted = max(wanted, NEAR_CHARACTERS)
-        if 0 < wanted < len(draft.code.text):
-            smaller = window_around(draft.source.content, draft.source.cursor, wanted)
-            if smaller is not None and len(smaller.text) < len(draft.code.text):
-                return attrs.evolve(draft, code=smaller)
-    if draft.turns:
-        kept = half_window(draft.turns)
-        return attrs.evolve(draft, turns=kept, turns_before=draft.turns_before + len(draft.turns) - len(kept))
-    field_name = "data.content" if isinstance(draft.source, Assist) else "data.messages"
+        if 0 < wanted < len(plan.code.text):
+            smaller = window_around(plan.source.content, plan.source.cursor, wanted)
+            if smaller is not None and len(smaller.text) < len(plan.code.text):
+                return attrs.evolve(plan, code=smaller)
+    if plan.turns:
+        kept = half_window(plan.turns)
+        return attrs.evolve(plan, turns=kept, turns_before=plan.turns_before + len(plan.turns) - len(kept))
+    field_name = "data.content" if isinstance(plan.source, Assist) else "data.messages"
     raise CommandRefused(
         ErrorCode.CONTEXT_LENGTH_EXCEEDED,
         f"the prompt has {prompt_tokens} tokens and nothing in it can be left out; the model's context holds "

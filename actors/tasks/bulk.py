@@ -6,10 +6,10 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from actors.refusals import CommandRefused
 from actors.storage.messages import Outcome
-from actors.tasks.asked import Asked, conflict, invalid
-from actors.tasks.changes import change_task, create_task, decide_task, delete_task, move_task
-from actors.tasks.journal import Journal
-from actors.tasks.lists import PAGE_BYTES
+from actors.tasks.change_recorder import ChangeRecorder
+from actors.tasks.commands import change_task, create_task, decide_task, delete_task, move_task
+from actors.tasks.context import CommandContext, conflict, invalid
+from actors.tasks.queries import PAGE_BYTES
 from actors.tasks.tables import board_limits, tasks
 from protocol.codec import encode, unstructure
 from protocol.errors import ErrorCode
@@ -38,87 +38,87 @@ MAXIMUM_LIMITED_BOARDS = 1000
 DAY_MS = 86_400_000
 
 
-def change_in_bulk(connection: Connection, asked: Asked[TaskBulk]) -> Outcome[BulkResult]:
+def change_in_bulk(connection: Connection, context: CommandContext[TaskBulk]) -> Outcome[BulkResult]:
     """Carry out the items in order: all or none, or each for itself."""
-    journal = Journal()
+    recorder = ChangeRecorder()
     outcomes: list[BulkOutcome] = []
-    for index, item in enumerate(asked.data.items):
-        if asked.data.all_or_nothing:
-            outcomes.append(_change(connection, asked, index, item, journal))
+    for index, item in enumerate(context.data.items):
+        if context.data.all_or_nothing:
+            outcomes.append(_change(connection, context, index, item, recorder))
             continue
-        own = Journal()
+        own = ChangeRecorder()
         try:
             with connection.begin_nested():
-                outcomes.append(_change(connection, asked, index, item, own))
+                outcomes.append(_change(connection, context, index, item, own))
         except CommandRefused as refusal:
             outcomes.append(BulkOutcome(error=_error(refusal)))
         else:
-            journal.events += own.events
-            journal.triggers += own.triggers
+            recorder.events += own.events
+            recorder.triggers += own.triggers
     failed = sum(1 for one in outcomes if one.error is not None)
-    result: Outcome[BulkResult] = journal.outcome(BulkResult(items=_fitting(outcomes), failed=failed))
+    result: Outcome[BulkResult] = recorder.outcome(BulkResult(items=_fitting(outcomes), failed=failed))
     return result
 
 
-def import_tasks(connection: Connection, asked: Asked[TaskImport]) -> Outcome[ImportedTasks]:
+def import_tasks(connection: Connection, context: CommandContext[TaskImport]) -> Outcome[ImportedTasks]:
     """Make all tasks, or none. A dependency may be the `id` that another task of the same import came with."""
-    named = [one.id for one in asked.data.tasks if one.id is not None]
+    named = [one.id for one in context.data.tasks if one.id is not None]
     if len(named) != len(set(named)):
-        raise invalid(asked, "tasks", "two of them have the same id")
-    journal = Journal()
+        raise invalid(context, "tasks", "two of them have the same id")
+    recorder = ChangeRecorder()
     with connection.begin_nested() as savepoint:
-        ids = _import_in_order(connection, asked, frozenset(named), journal)
-        if asked.data.dry_run:
+        ids = _import_in_order(connection, context, frozenset(named), recorder)
+        if context.data.dry_run:
             savepoint.rollback()
             return Outcome(value=ImportedTasks(count=len(ids), task_ids=[], dry_run=True))
-    result: Outcome[ImportedTasks] = journal.outcome(ImportedTasks(count=len(ids), task_ids=ids, dry_run=False))
+    result: Outcome[ImportedTasks] = recorder.outcome(ImportedTasks(count=len(ids), task_ids=ids, dry_run=False))
     return result
 
 
 def _import_in_order(
-    connection: Connection, asked: Asked[TaskImport], named: frozenset[str], journal: Journal
+    connection: Connection, context: CommandContext[TaskImport], named: frozenset[str], recorder: ChangeRecorder
 ) -> list[str]:
     """Make the tasks by their positions; those that depend on later ones get their dependencies at the end."""
-    data = asked.data
+    data = context.data
     made: dict[str, str] = {}
     ids: dict[int, str] = {}
     later: list[int] = []
     for index in sorted(range(len(data.tasks)), key=lambda index: data.tasks[index].position or ""):
         one = data.tasks[index]
-        part = asked.part(one, f"tasks[{index}]")
+        part = context.part(one, f"tasks[{index}]")
         is_ready = all(name in made or name not in named for name in one.dependencies)
         wanted = _creation(part, made if is_ready else None, force=data.force)
-        ids[index] = create_task(connection, part.part(wanted, ""), journal).id
+        ids[index] = create_task(connection, part.part(wanted, ""), recorder).id
         if one.id is not None:
             made[one.id] = ids[index]
         if not is_ready:
             later.append(index)
     for index in later:
-        part = asked.part(data.tasks[index], f"tasks[{index}]")
+        part = context.part(data.tasks[index], f"tasks[{index}]")
         dependencies = _creation(part, made, force=True).dependencies
         update = TaskUpdate(task_id=ids[index], version=1, dependencies=dependencies)
-        change_task(connection, part.part(update, ""), journal)
+        change_task(connection, part.part(update, ""), recorder)
     return [ids[index] for index in range(len(ids))]
 
 
-def _creation(asked: Asked[ImportedTask], made: dict[str, str] | None, *, force: bool) -> TaskCreate:
+def _creation(context: CommandContext[ImportedTask], made: dict[str, str] | None, *, force: bool) -> TaskCreate:
     """The command for one imported task, with ``made`` tasks for its dependencies, or without any."""
-    names = [] if made is None else [made.get(name, name) for name in asked.data.dependencies]
+    names = [] if made is None else [made.get(name, name) for name in context.data.dependencies]
     try:
-        return asked.data.as_create(names, force=force)
+        return context.data.as_create(names, force=force)
     except FieldFault as fault:
         # All else was checked when the import came, so it is a name that stands for no task.
-        raise conflict(asked, fault.path, f"there is no such task: {fault.problem}") from None
+        raise conflict(context, fault.path, f"there is no such task: {fault.problem}") from None
 
 
-def clean_up(connection: Connection, asked: Asked[TaskCleanup]) -> Outcome[CleanedTasks]:
+def clean_up(connection: Connection, context: CommandContext[TaskCleanup]) -> Outcome[CleanedTasks]:
     """Delete tasks that came to `done` long ago, oldest first."""
-    data = asked.data
-    journal = Journal()
+    data = context.data
+    recorder = ChangeRecorder()
     condition = [
-        tasks.c.client_id == asked.client_id,
+        tasks.c.client_id == context.client_id,
         tasks.c.status == TaskStatus.DONE.value,
-        tasks.c.entered_ms <= asked.now_ms - round(data.older_than_days * DAY_MS),
+        tasks.c.entered_ms <= context.now_ms - round(data.older_than_days * DAY_MS),
     ]
     if data.project is not None:
         condition.append(tasks.c.project == data.project)
@@ -132,25 +132,25 @@ def clean_up(connection: Connection, asked: Asked[TaskCleanup]) -> Outcome[Clean
     for row in chosen:
         # Read here: deleting the one before may have raised it.
         version = connection.execute(select(tasks.c.version).where(tasks.c.id == row.id)).scalar_one()
-        delete_task(connection, asked.part(TaskDelete(task_id=row.id, version=version, force=True), ""), journal)
+        delete_task(connection, context.part(TaskDelete(task_id=row.id, version=version, force=True), ""), recorder)
     cleaned = CleanedTasks(count=len(chosen), has_more=len(rows) > len(chosen), dry_run=False)
-    result: Outcome[CleanedTasks] = journal.outcome(cleaned)
+    result: Outcome[CleanedTasks] = recorder.outcome(cleaned)
     return result
 
 
-def set_limits(connection: Connection, asked: Asked[TaskLimits]) -> Outcome[ColumnLimits]:
+def set_limits(connection: Connection, context: CommandContext[TaskLimits]) -> Outcome[ColumnLimits]:
     """Replace the limits of a board's columns."""
-    project, limits = asked.data.project, asked.data.limits
+    project, limits = context.data.project, context.data.limits
     connection.execute(
-        delete(board_limits).where(board_limits.c.client_id == asked.client_id, board_limits.c.project == project)
+        delete(board_limits).where(board_limits.c.client_id == context.client_id, board_limits.c.project == project)
     )
     rows = [
-        {"client_id": asked.client_id, "project": project, "status": status, "most": most}
+        {"client_id": context.client_id, "project": project, "status": status, "most": most}
         for status, most in unstructure(limits).items()
     ]
     if rows:
         others = select(func.count(board_limits.c.project.distinct())).where(
-            board_limits.c.client_id == asked.client_id
+            board_limits.c.client_id == context.client_id
         )
         if connection.execute(others).scalar_one() >= MAXIMUM_LIMITED_BOARDS:
             raise CommandRefused(
@@ -163,19 +163,19 @@ def set_limits(connection: Connection, asked: Asked[TaskLimits]) -> Outcome[Colu
 
 
 def _change(
-    connection: Connection, asked: Asked[TaskBulk], index: int, item: BulkItem, journal: Journal
+    connection: Connection, context: CommandContext[TaskBulk], index: int, item: BulkItem, recorder: ChangeRecorder
 ) -> BulkOutcome:
     where = f"items[{index}]"
     if item.create is not None:
-        return BulkOutcome(task=create_task(connection, asked.part(item.create, f"{where}.create"), journal))
+        return BulkOutcome(task=create_task(connection, context.part(item.create, f"{where}.create"), recorder))
     if item.update is not None:
-        return BulkOutcome(task=change_task(connection, asked.part(item.update, f"{where}.update"), journal))
+        return BulkOutcome(task=change_task(connection, context.part(item.update, f"{where}.update"), recorder))
     if item.move is not None:
-        return BulkOutcome(task=move_task(connection, asked.part(item.move, f"{where}.move"), journal))
+        return BulkOutcome(task=move_task(connection, context.part(item.move, f"{where}.move"), recorder))
     if item.decide is not None:
-        return BulkOutcome(task=decide_task(connection, asked.part(item.decide, f"{where}.decide"), journal))
+        return BulkOutcome(task=decide_task(connection, context.part(item.decide, f"{where}.decide"), recorder))
     assert item.delete is not None, "an item holds exactly one change"
-    return BulkOutcome(deleted=delete_task(connection, asked.part(item.delete, f"{where}.delete"), journal))
+    return BulkOutcome(deleted=delete_task(connection, context.part(item.delete, f"{where}.delete"), recorder))
 
 
 def _fitting(outcomes: list[BulkOutcome]) -> list[BulkOutcome]:

@@ -9,7 +9,7 @@ from attrs import define, field
 from sqlalchemy import Connection, insert
 
 from actors.storage.messages import LogEvent, Outcome, Trigger
-from actors.tasks.asked import Asked
+from actors.tasks.context import CommandContext
 from actors.tasks.rows import StoredTask, dependencies_of, dependents_of, find_task
 from actors.tasks.rules import is_blocked
 from actors.tasks.tables import history
@@ -17,7 +17,7 @@ from protocol.codec import encode, unstructure
 from protocol.events import Priority
 from protocol.task_model import Task, TaskPriority, TaskStatus
 
-__all__ = ["Journal", "changes_between"]
+__all__ = ["ChangeRecorder", "changes_between"]
 
 PRIORITIES = {
     TaskPriority.LOW: Priority.LOW,
@@ -34,7 +34,7 @@ _INSERT = insert(history)
 
 
 @define
-class Journal:
+class ChangeRecorder:
     """Collects what the operation's outcome needs."""
 
     events: list[LogEvent] = field(factory=list)
@@ -51,7 +51,7 @@ class Journal:
             self._newest = (task, unstructure(task))
         return self._newest[1]
 
-    def tell(self, kind: str, task: Task) -> None:
+    def publish(self, kind: str, task: Task) -> None:
         """An event that carries the whole task."""
         self.events.append(
             LogEvent(type=kind, channel="tasks", priority=PRIORITIES[task.priority], data={"task": self.plain(task)})
@@ -76,12 +76,12 @@ class Journal:
             )
         )
 
-    def told_of(self, before: Task | None, after: Task) -> None:
+    def record_change(self, before: Task | None, after: Task) -> None:
         """What a change makes of its task beyond the change itself: blocked or free, in need of a decision."""
         if after.is_blocked and (before is None or not before.is_blocked):
             self._blocked(after)
         if before is not None and before.is_blocked and not after.is_blocked:
-            self.tell("task_unblocked", after)
+            self.publish("task_unblocked", after)
         if after.requires_approval and (before is None or not before.requires_approval):
             self.trigger("approval_needed", after)
 
@@ -94,16 +94,21 @@ class Journal:
             stored = find_task(connection, after.client_id, task_id)
             assert stored is not None, "a dependency belongs to a task of the same client"
             if not stored.task.is_blocked:
-                self.tell("task_unblocked", stored.task)
+                self.publish("task_unblocked", stored.task)
             elif is_open and _waits_for_one_only(connection, stored.task):
                 self._blocked(stored.task)
 
     def _blocked(self, task: Task) -> None:
-        self.tell("task_blocked", task)
+        self.publish("task_blocked", task)
         self.trigger("task_blocked", task, is_own_action=True)
 
     def write_history(
-        self, connection: Connection, asked: Asked[Any], kind: str, before: StoredTask | None, after: StoredTask
+        self,
+        connection: Connection,
+        context: CommandContext[Any],
+        kind: str,
+        before: StoredTask | None,
+        after: StoredTask,
     ) -> None:
         """One row that says what changed, and how long the task had been where it was."""
         old = None if before is None else before.task
@@ -120,13 +125,13 @@ class Journal:
                 "project": task.project,
                 "version": task.version,
                 "kind": kind,
-                "time_ms": asked.now_ms,
-                "device_id": asked.device_id,
+                "time_ms": context.now_ms,
+                "device_id": context.device_id,
                 "from_status": old.status.value if left and old is not None else None,
                 "to_status": task.status.value if came else None,
                 # None is shorter than nothing, whatever a clock said when it began.
-                "stay_ms": max(0, asked.now_ms - before.entered_ms) if left and before is not None else None,
-                "cycle_ms": max(0, asked.now_ms - after.started_ms)
+                "stay_ms": max(0, context.now_ms - before.entered_ms) if left and before is not None else None,
+                "cycle_ms": max(0, context.now_ms - after.started_ms)
                 if done_now and after.started_ms is not None
                 else None,
                 "changes": encode(changes).decode(),

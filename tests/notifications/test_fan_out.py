@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from actors.notifications import acknowledging
-from actors.notifications.acknowledging import ACKNOWLEDGE, Acknowledged, Acknowledgements, Begun, prune_settled
+from actors.notifications import acks as acknowledging
+from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements, StreamBegun, prune_settled
 from actors.notifications.outbox import RELEASE, ReleaseClient
 from actors.notifications.store import COUNT, LIST, Listing
 from actors.refusals import CommandRefused
@@ -41,9 +41,9 @@ def test_a_trigger_becomes_a_notification_in_the_log_and_one_delivery_for_each_d
     told = json.loads(event.data)["notification"]
     assert told["title"] == "Task blocked: Write the parser"
     assert told["data"] == {"task_id": "t-1", "status": "in_progress"}
-    assert [one.notification_id for one in room.lane("phone").items] == [told["notification_id"]]
+    assert [one.notification_id for one in room.device_queue("phone").items] == [told["notification_id"]]
     assert room.state(told["notification_id"], "") == "sent"
-    assert room.look().lanes == (("web_push", "me", "phone"), ("web_push", "me", "tablet"))
+    assert room.look().device_queues == (("web_push", "me", "phone"), ("web_push", "me", "tablet"))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_te29_what_the_client_did_itself_is_told_and_not_unread(room: Room, is_o
     (listed,) = room.read(LIST, Listing(client_id="me", data=NotificationList())).notifications
     assert (listed.read_at is not None) is is_own_action
     assert room.read(COUNT, "me").unread == (0 if is_own_action else 1)
-    assert len(room.lane("phone").items) == 1
+    assert len(room.device_queue("phone").items) == 1
 
 
 def test_a_refused_cause_leaves_no_notification(room: Room) -> None:
@@ -89,7 +89,7 @@ def test_texts_are_in_the_language_of_client_and_device(room: Room) -> None:
     room.register("phone", locale="de-AT")
     room.cause(Trigger(kind="task_blocked", data={"task": TASK}))
     assert room.told() == ["Task blocked: Write the parser"]
-    assert room.lane("phone").locale == "de-AT"
+    assert room.device_queue("phone").locale == "de-AT"
     room.prefer(locale="de")
     room.cause(Trigger(kind="task_blocked", data={"task": TASK}))
     assert room.told()[1] == "Aufgabe blockiert: Write the parser"
@@ -128,7 +128,7 @@ def test_quiet_hours_hold_back_all_but_critical_and_tell_it_afterwards_in_order(
     assert room.look().clients == ("me",)
     release(room)
     assert room.told() == ["fire", "one", "two"]
-    assert [one.fields["title"] for one in room.lane().items] == ["one", "two", "fire"]
+    assert [one.fields["title"] for one in room.device_queue().items] == ["one", "two", "fire"]
     release(room)
     assert room.told() == ["fire", "one", "two"]
 
@@ -146,7 +146,7 @@ def test_what_is_over_the_rate_is_told_as_one_digest(room: Room) -> None:
     assert room.state(late) == "held (rate_limit)"
     release(room)
     assert room.told()[3:] == ["8 more notifications"]
-    digest = room.lane().items[-1]
+    digest = room.device_queue().items[-1]
     assert (digest.kind, digest.fields["count"]) == ("digest", 8)
     assert digest.fields["titles"] == "n2 · n3 · n4 · n5 · n6 …"
     assert room.state(names[8]) == room.state(late) == "digested (rate_limit)"
@@ -208,7 +208,7 @@ def test_a_device_that_only_came_is_not_taken_for_one_that_is_looked_at(room: Ro
     room.push_hold_seconds = 10
     room.register()
     first = room.post("before")
-    room.transact(ACKNOWLEDGE, Acknowledgements((Begun("me", "laptop", 1),)))
+    room.transact(ACKNOWLEDGE, Acknowledgements((StreamBegun("me", "laptop", 1),)))
     assert room.state(room.post("n")) == "pending"
     assert acknowledge(room, 2) == 1
     assert room.state(first, "") == "sent"
@@ -260,7 +260,7 @@ def test_a_device_is_forgotten_once_nothing_is_left_up_to_what_it_has(room: Room
     names = [room.post(f"n{number}") for number in range(3)]
     acknowledge(room, 1, "one")
     acknowledge(room, 2, "two")
-    room.transact(ACKNOWLEDGE, Acknowledgements((Begun("me", "came", 1),)))
+    room.transact(ACKNOWLEDGE, Acknowledgements((StreamBegun("me", "came", 1),)))
     room.now_ms += 3 * 3_600_000
     assert prune(room) == 0
     with room.engine.begin() as connection:
@@ -290,7 +290,7 @@ def test_of_too_many_devices_those_that_were_silent_longest_are_forgotten(
 ) -> None:
     monkeypatch.setattr(acknowledging, "MAXIMUM_DEVICES", 3)
     name = room.post("n")
-    room.transact(ACKNOWLEDGE, Acknowledgements((Begun("me", "came", 1),)))
+    room.transact(ACKNOWLEDGE, Acknowledgements((StreamBegun("me", "came", 1),)))
     for number in range(5):
         room.now_ms += 1000
         acknowledge(room, 1, f"d{number}")
@@ -306,7 +306,7 @@ def test_clients_do_not_see_each_other(room: Room) -> None:
     room.register(client_id="other")
     room.post("mine")
     assert room.told("other") == []
-    assert room.lane(client_id="other").items == ()
+    assert room.device_queue(client_id="other").items == ()
     assert acknowledge(room, 1, client_id="other") == 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 from quart import g, request
 
-from actors.access.messages import CheckIdentity, EntryRefused, Identity
+from actors.access.messages import AuthenticationError, CheckIdentity, Identity
 from actors.refusals import CommandRefused
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.storage.messages import IdempotencyKey, Storage
@@ -18,7 +18,7 @@ from protocol.json_text import parse_object
 from protocol.validation import is_client_name, printable_ascii
 from runtime import ActorRef
 
-__all__ = ["REST_DEVICE", "Rooms", "bearer_token", "body_as", "caller", "idempotency_key", "identity"]
+__all__ = ["REST_DEVICE", "Services", "bearer_token", "body_as", "caller", "idempotency_key", "identity"]
 
 ACCESS_SECONDS = 5.0
 DEFAULTS_OF_PROGRAMS = AnswerDefaults(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_tokens=1024)
@@ -27,7 +27,7 @@ REST_DEVICE = ":rest"
 
 
 @frozen(kw_only=True)
-class Rooms:
+class Services:
     """References to the rooms behind the routes."""
 
     access: ActorRef[Any]
@@ -45,7 +45,7 @@ class Rooms:
     """A program that removes the model of the name that follows."""
 
 
-async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
+async def identity(services: Services, client_id: str | None = None) -> Identity:
     """Who asks. ``client_id`` is the one of the path; else `X-Client-Id`, the token's first, or `local`.
 
     Raises `CommandRefused`: `unauthorized` without a good token, `not_found` for what belongs to another client.
@@ -55,10 +55,10 @@ async def identity(rooms: Rooms, client_id: str | None = None) -> Identity:
     if known is not None and known[0] == wanted:
         return known[1]
     try:
-        found: Identity = await rooms.access.ask(
+        found: Identity = await services.access.ask(
             CheckIdentity(client_id=wanted, token=bearer_token(), may_be_needless=True), timeout=ACCESS_SECONDS
         )
-    except EntryRefused as refusal:
+    except AuthenticationError as refusal:
         if not refusal.is_forbidden:
             raise CommandRefused(ErrorCode.UNAUTHORIZED, str(refusal)) from None
         if client_id is not None:

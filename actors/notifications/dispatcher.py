@@ -13,8 +13,9 @@ import trio
 from attrs import evolve, field, frozen
 
 from actors.clock_watch import ClockWatch
-from actors.notifications.channel import DeliverLane, LaneDone
+from actors.notifications.channel import DeliverQueue, QueueDelivered
 from actors.notifications.delivery_rules import RetrySchedule
+from actors.notifications.high_water_mark import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.history import (
     DEAD_LETTERS,
     HISTORY,
@@ -48,8 +49,7 @@ from actors.notifications.messages import (
     TriggersCommitted,
     UsePreferences,
 )
-from actors.notifications.outbox import LOOK, Due, LookWanted
-from actors.notifications.settling import IS_AHEAD, SETTLE, ClockRules
+from actors.notifications.outbox import DUE_DELIVERIES, Due, DueDeliveriesQuery
 from actors.notifications.store import (
     COUNT,
     LIST,
@@ -74,7 +74,7 @@ from protocol.errors import ErrorCode
 from protocol.notifications import Channel
 from runtime import Actor, ActorRef, Down, RuntimeFault, SendFault, reject
 
-__all__ = ["Planner", "PlannerSettings", "vapid_keys"]
+__all__ = ["Dispatcher", "DispatcherSettings", "vapid_keys"]
 
 _log = structlog.get_logger("notifications")
 
@@ -94,7 +94,7 @@ class Watch:
 
 
 @frozen(kw_only=True)
-class PlannerSettings:
+class DispatcherSettings:
     """What the planner must know."""
 
     data_folder: Path
@@ -107,7 +107,7 @@ class PlannerSettings:
     """How long a push waits that a device may show anyway."""
 
 
-def vapid_keys(settings: PlannerSettings) -> Callable[[], Awaitable[VapidKeys]]:
+def vapid_keys(settings: DispatcherSettings) -> Callable[[], Awaitable[VapidKeys]]:
     """Loads the keys at first need, or makes them; each caller of this has a copy of its own."""
     loaded: VapidKeys | None = None
 
@@ -129,14 +129,16 @@ class _Turn:
     """Of the channel."""
 
 
-class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceBegan | LaneDone | ReleaseDone | Watch]):
+class Dispatcher(
+    Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceBegan | QueueDelivered | ReleaseDone | Watch]
+):
     """Keeps nothing that is not in the database but which devices the channels are busy with."""
 
     mailbox = reject(2048)
 
     def __init__(
         self,
-        settings: PlannerSettings,
+        settings: DispatcherSettings,
         storage: Storage,
         in_app: ActorRef[Any],
         channels: Mapping[Channel, ActorRef[Any]],
@@ -173,7 +175,7 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
                 except SendFault:
                     # Cumulative: the device's next one covers it.
                     _log.debug("acknowledgement not noted", client_id=message.client_id)
-            case LaneDone(channel, client_id, device_id, number, is_recorded):
+            case QueueDelivered(channel, client_id, device_id, number, is_recorded):
                 turn = self._busy[channel].get((client_id, device_id))
                 if turn is not None and turn.number == number:
                     del self._busy[channel][client_id, device_id]
@@ -214,7 +216,7 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
             self._wake = trio.Event()
             try:
                 await self._settle_clock()
-                due = await self._storage.read(LOOK, LookWanted(now_ms=_now_ms()))
+                due = await self._storage.read(DUE_DELIVERIES, DueDeliveriesQuery(now_ms=_now_ms()))
                 self._looks += 1
                 self._hand_out(due)
                 if due.next_ms is not None:
@@ -246,21 +248,21 @@ class Planner(Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceB
         """Forget what was handed to incarnations that are no more, however many of them ended in between."""
         for channel, busy in self._busy.items():
             current = self._channels[channel].incarnation
-            for lane in [lane for lane, turn in busy.items() if turn.incarnation != current]:
-                del busy[lane]
+            for device_queue in [device_queue for device_queue, turn in busy.items() if turn.incarnation != current]:
+                del busy[device_queue]
         current = self._in_app.incarnation
         for client_id in [one for one, turn in self._releasing.items() if turn.incarnation != current]:
             del self._releasing[client_id]
 
     def _hand_out(self, due: Due) -> None:
         self._take_back()
-        for name, client_id, device_id in due.lanes:
+        for name, client_id, device_id in due.device_queues:
             channel = Channel(name)
             busy = self._busy.get(channel)
             if busy is None or (client_id, device_id) in busy or len(busy) >= LANES_IN_FLIGHT:
                 continue
             place, turn = self._channels[channel], self._turn(self._channels[channel])
-            if self._tell(place, DeliverLane(client_id, device_id, turn.number)):
+            if self._tell(place, DeliverQueue(client_id, device_id, turn.number)):
                 busy[client_id, device_id] = turn
         for client_id in due.clients:
             if client_id in self._releasing or len(self._releasing) >= RELEASES_IN_FLIGHT:

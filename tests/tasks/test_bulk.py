@@ -101,7 +101,7 @@ def test_a_cleanup_deletes_what_was_done_long_ago(board: BoardStore) -> None:
 
 
 def test_a_cleanup_deletes_so_many_at_once(board: BoardStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.tasks.several.CLEANED_AT_ONCE", 2)
+    monkeypatch.setattr("actors.tasks.bulk.CLEANED_AT_ONCE", 2)
     first = board.create(status="done")
     board.create(status="done", dependencies=[first.id])
     board.create(status="done")

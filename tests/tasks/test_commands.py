@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from actors.tasks import changes
+from actors.tasks import commands as changes
 from protocol.codec import unstructure, wire_time
 from protocol.errors import ErrorCode
 from protocol.task_model import Approval

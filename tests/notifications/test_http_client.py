@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.notifications.addresses import refusal
 from actors.notifications.apns import ApnsCredentials, ProviderToken
-from actors.notifications.outgoing import AddressRefused, Outgoing, OutgoingSettings, RequestFailed
+from actors.notifications.http_client import AddressRefused, HttpClient, HttpClientSettings, RequestFailed
+from actors.notifications.ip_policy import deny_reason
 from actors.notifications.sender import fitted
 from actors.notifications.vapid import load_or_make_keys
 from actors.notifications.web_push import encrypted, topic_of
@@ -59,12 +59,12 @@ from tests.notifications.push_services import CUT, HANG, PushServices, apple_key
     ],
 )
 def test_addresses_that_are_not_of_the_public_internet_are_refused(address: str) -> None:
-    assert refusal(address) is not None
+    assert deny_reason(address) is not None
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "93.184.215.14", "2606:4700:4700::1111", "64:ff9b::808:808"])
 def test_public_addresses_are_taken(address: str) -> None:
-    assert refusal(address) is None
+    assert deny_reason(address) is None
 
 
 class Names:
@@ -85,24 +85,24 @@ class Names:
 @pytest.mark.parametrize("answer", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1"]])
 async def test_a_name_that_leads_inside_is_refused_before_any_connection(answer: list[str]) -> None:
     names = Names(answer)
-    async with Outgoing(OutgoingSettings(), resolve=names) as outgoing:
+    async with HttpClient(HttpClientSettings(), resolve=names) as http_client:
         with pytest.raises(AddressRefused, match=r"inside\.example leads to an address that is refused"):
-            await outgoing.post("https://inside.example/", {}, b"")
+            await http_client.post("https://inside.example/", {}, b"")
     assert names.asked == ["inside.example"]
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://[::1]/", "https://2130706433/", "https://0x7f000001/"])
 async def test_an_address_in_place_of_a_name_is_checked_as_well(url: str) -> None:
-    async with Outgoing(OutgoingSettings()) as outgoing:
+    async with HttpClient(HttpClientSettings()) as http_client:
         with pytest.raises(AddressRefused):
-            await outgoing.post(url, {}, b"")
+            await http_client.post(url, {}, b"")
 
 
 @pytest.mark.parametrize("url", ["http://a.example/", "ftp://a.example/", "file:///etc/passwd", "//a.example/"])
 async def test_nothing_but_https_is_spoken(url: str) -> None:
-    async with Outgoing(OutgoingSettings(), resolve=Names()) as outgoing:
+    async with HttpClient(HttpClientSettings(), resolve=Names()) as http_client:
         with pytest.raises(AddressRefused, match="only https"):
-            await outgoing.post(url, {}, b"")
+            await http_client.post(url, {}, b"")
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked_and_asks_no_second_time(
@@ -110,53 +110,53 @@ async def test_the_connection_goes_to_the_address_that_was_checked_and_asks_no_s
 ) -> None:
     """A name server that answers differently the second time (DNS rebinding) is never asked a second time."""
     names = Names(["127.0.0.1"])
-    settings = OutgoingSettings(allow_private=True, ca_file=str(services.ca_file))
-    async with Outgoing(settings, resolve=names) as outgoing:
-        assert (await outgoing.post(f"{services.url}/hook/a", {}, b"{}")).status == 201
+    settings = HttpClientSettings(allow_private=True, ca_file=str(services.ca_file))
+    async with HttpClient(settings, resolve=names) as http_client:
+        assert (await http_client.post(f"{services.url}/hook/a", {}, b"{}")).status == 201
     assert names.asked == ["localhost"]
 
 
 async def test_the_certificate_must_be_of_the_name_and_of_a_known_authority(services: PushServices) -> None:
-    trusted = OutgoingSettings(allow_private=True, ca_file=str(services.ca_file))
-    async with Outgoing(trusted, resolve=Names(["127.0.0.1"])) as outgoing:
+    trusted = HttpClientSettings(allow_private=True, ca_file=str(services.ca_file))
+    async with HttpClient(trusted, resolve=Names(["127.0.0.1"])) as http_client:
         with pytest.raises(RequestFailed, match="ConnectError"):
-            await outgoing.post(services.url.replace("localhost", "other.example") + "/hook/a", {}, b"{}")
-    async with Outgoing(OutgoingSettings(allow_private=True)) as outgoing:
+            await http_client.post(services.url.replace("localhost", "other.example") + "/hook/a", {}, b"{}")
+    async with HttpClient(HttpClientSettings(allow_private=True)) as http_client:
         with pytest.raises(RequestFailed, match="ConnectError"):
-            await outgoing.post(f"{services.url}/hook/a", {}, b"{}")
+            await http_client.post(f"{services.url}/hook/a", {}, b"{}")
     assert services.requests == []
 
 
 @pytest.mark.parametrize("plan", [HANG, CUT])
 async def test_an_answer_that_does_not_come_fails_at_the_deadline(services: PushServices, plan: str) -> None:
-    settings = OutgoingSettings(allow_private=True, ca_file=str(services.ca_file), request_seconds=0.5)
+    settings = HttpClientSettings(allow_private=True, ca_file=str(services.ca_file), request_seconds=0.5)
     services.plans["/hook/a"].append(plan)
-    async with Outgoing(settings) as outgoing:
+    async with HttpClient(settings) as http_client:
         with pytest.raises(RequestFailed):
-            await outgoing.post(f"{services.url}/hook/a", {}, b"{}")
+            await http_client.post(f"{services.url}/hook/a", {}, b"{}")
 
 
 async def test_a_redirect_is_an_answer_and_nothing_else(services: PushServices) -> None:
-    settings = OutgoingSettings(allow_private=True, ca_file=str(services.ca_file))
+    settings = HttpClientSettings(allow_private=True, ca_file=str(services.ca_file))
     services.plans["/hook/a"].append(307)
-    async with Outgoing(settings) as outgoing:
-        assert (await outgoing.post(f"{services.url}/hook/a", {}, b"{}")).status == 307
+    async with HttpClient(settings) as http_client:
+        assert (await http_client.post(f"{services.url}/hook/a", {}, b"{}")).status == 307
     assert services.requests == ["/hook/a"]
 
 
 async def test_no_more_of_an_answer_is_read_than_a_reason_needs(services: PushServices) -> None:
-    settings = OutgoingSettings(allow_private=True, ca_file=str(services.ca_file))
+    settings = HttpClientSettings(allow_private=True, ca_file=str(services.ca_file))
     services.plans["/hook/a"].append((400, {"reason": "x" * 5_000_000}))
-    async with Outgoing(settings) as outgoing:
-        answer = await outgoing.post(f"{services.url}/hook/a", {}, b"{}")
+    async with HttpClient(settings) as http_client:
+        answer = await http_client.post(f"{services.url}/hook/a", {}, b"{}")
     assert (answer.status, len(answer.body)) == (400, 8192)
 
 
 @pytest.mark.parametrize("trouble", [[], OSError("no such host")])
 async def test_a_name_that_does_not_resolve_may_do_so_later(trouble: Any) -> None:
-    async with Outgoing(OutgoingSettings(), resolve=Names(trouble)) as outgoing:
+    async with HttpClient(HttpClientSettings(), resolve=Names(trouble)) as http_client:
         with pytest.raises(RequestFailed):
-            await outgoing.post("https://nowhere.example/", {}, b"")
+            await http_client.post("https://nowhere.example/", {}, b"")
 
 
 # --- keys and tokens ----------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from actors.inference.messages import DescribeEngine
-from actors.notifications import engine_watch
-from actors.notifications.engine_watch import EngineState
+from actors.notifications import engine_monitor
+from actors.notifications.engine_monitor import EngineState
 from tests.notifications.room_tree import engine_health, running_room
 from tests.server_fixture import eventually
 
@@ -49,8 +49,8 @@ def test_a_long_loss_is_told_of_and_its_end_as_well() -> None:
 
 
 async def test_every_known_client_hears_of_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_watch, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(engine_watch, "STEADY_SECONDS", 0.1)
+    monkeypatch.setattr(engine_monitor, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(engine_monitor, "STEADY_SECONDS", 0.1)
     health: list[Any] = [engine_health()]
 
     def describe(_: DescribeEngine) -> Any:
@@ -60,7 +60,7 @@ async def test_every_known_client_hears_of_it_once(tmp_path: Path, monkeypatch: 
         await room.prefer("anna")
         await room.prefer("bert")
         await room.prefer("cleo", event_types=["message"])
-        watch = room.system.reference("notifications/engine_watch")
+        watch = room.system.reference("notifications/engine_monitor")
         await eventually(lambda: watch.current_incarnation() is not None)
         await room.inference.expect(DescribeEngine)
         health[0] = engine_health("down", problem="the worker was killed")

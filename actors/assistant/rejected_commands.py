@@ -9,7 +9,7 @@ from attrs import frozen
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 
-__all__ = ["RefusedCommands"]
+__all__ = ["RejectedCommands"]
 
 KEPT_SECONDS = 600.0
 """As long as storage keeps the ids."""
@@ -23,7 +23,7 @@ class _Kept:
     refusal: CommandRefused
 
 
-class RefusedCommands:
+class RejectedCommands:
     """In memory: what a restart forgets is a stream that has ended, and is told so."""
 
     def __init__(self) -> None:

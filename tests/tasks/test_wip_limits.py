@@ -8,10 +8,10 @@ import pytest
 
 from actors.refusals import CommandRefused
 from actors.storage import log
-from actors.tasks import several
-from actors.tasks.asked import Asked
+from actors.tasks import bulk as several
+from actors.tasks.context import CommandContext
+from actors.tasks.fractional_index import LONGEST
 from actors.tasks.messages import SetLimits
-from actors.tasks.positions import LONGEST
 from actors.tasks.store import WRITES
 from protocol.codec import structure, unstructure
 from protocol.errors import ErrorCode
@@ -146,7 +146,9 @@ async def test_a_board_without_limits_takes_no_place(tmp_path: Path, monkeypatch
 
         async def limit(client_id: str, **limits: int) -> None:
             data = structure({"project": "one", "limits": limits}, TaskLimits)
-            asked: Asked[TaskLimits] = Asked(client_id=client_id, device_id="desk", data=data, now_ms=START_MS)
+            asked: CommandContext[TaskLimits] = CommandContext(
+                client_id=client_id, device_id="desk", data=data, now_ms=START_MS
+            )
             await room.storage.transact(operation, asked, client_id=client_id)
 
         for name in ("a", "b"):

@@ -18,11 +18,11 @@ import httpcore2
 import trio
 from attrs import frozen
 
-from actors.notifications.addresses import refusal
 from actors.notifications.delivery_rules import retry_after_seconds
+from actors.notifications.ip_policy import deny_reason
 from protocol.addresses import address_problem
 
-__all__ = ["AddressRefused", "Answer", "Outgoing", "OutgoingSettings", "RequestFailed"]
+__all__ = ["AddressRefused", "Answer", "HttpClient", "HttpClientSettings", "RequestFailed"]
 
 REQUEST_SECONDS = 10.0
 """Of one whole request, from resolving the name to the end of the answer."""
@@ -43,7 +43,7 @@ class AddressRefused(Exception):
 
 
 @frozen(kw_only=True)
-class OutgoingSettings:
+class HttpClientSettings:
     """What outgoing requests may do."""
 
     allow_private: bool = False
@@ -138,7 +138,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         except OSError as error:
             raise httpcore2.ConnectError("the name cannot be resolved") from error
         for address in addresses:
-            problem = None if self._allow_private else refusal(address)
+            problem = None if self._allow_private else deny_reason(address)
             if problem is not None:
                 raise AddressRefused(f"{host} leads to an address that is refused: {problem}")
         failure: Exception = httpcore2.ConnectError("the name has no address")
@@ -164,10 +164,10 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         await self._trio.sleep(seconds)
 
 
-class Outgoing:
+class HttpClient:
     """A client for one channel. Use it as an async context manager."""
 
-    def __init__(self, settings: OutgoingSettings, *, http2: bool = False, resolve: Resolve | None = None) -> None:
+    def __init__(self, settings: HttpClientSettings, *, http2: bool = False, resolve: Resolve | None = None) -> None:
         self._settings = settings
         self._http2 = http2
         self._backend = CheckedBackend(allow_private=settings.allow_private, resolve=resolve)
@@ -175,7 +175,7 @@ class Outgoing:
         self._pool: httpcore2.AsyncConnectionPool | None = None
         self._opening = trio.Lock()
 
-    async def __aenter__(self) -> Outgoing:
+    async def __aenter__(self) -> HttpClient:
         return self
 
     async def __aexit__(self, *error: object) -> None:

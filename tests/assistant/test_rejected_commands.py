@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.assistant.refused_commands import KEPT_COMMANDS, KEPT_SECONDS, RefusedCommands
+from actors.assistant.rejected_commands import KEPT_COMMANDS, KEPT_SECONDS, RejectedCommands
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 from protocol.errors import ErrorCode
@@ -18,7 +18,7 @@ REFUSAL = CommandRefused(ErrorCode.CONFLICT, "one at a time", field="data.conver
 
 
 def test_the_same_command_is_refused_in_the_same_words_for_ten_minutes() -> None:
-    refused = RefusedCommands()
+    refused = RejectedCommands()
     refused.check(key(), 0.0)
     refused.keep(key(), REFUSAL, 0.0)
     with pytest.raises(CommandRefused) as again:
@@ -37,7 +37,7 @@ def test_the_same_command_is_refused_in_the_same_words_for_ten_minutes() -> None
 
 
 def test_no_more_than_so_many_are_kept() -> None:
-    refused = RefusedCommands()
+    refused = RejectedCommands()
     for number in range(KEPT_COMMANDS + 1):
         refused.keep(key(str(number)), REFUSAL, 0.0)
     refused.check(key("0"), 0.0)

@@ -12,7 +12,7 @@ from actors.connections.tables import acknowledgements
 from actors.inference.tables import generations
 from actors.refusals import CommandRefused
 from actors.storage import log
-from actors.storage.log import NOBODY, OPEN_LOG, LogPageWanted, append_events, begin_client, prune_log, read_page
+from actors.storage.log import NOBODY, OPEN_LOG, LogPageQuery, append_events, begin_client, prune_log, read_page
 from actors.storage.messages import LogEvent, LogPage
 from actors.storage.tables import client_logs
 from actors.wiring import PRUNERS, TABLES_OF_CLIENTS
@@ -35,7 +35,7 @@ def known(connection: Connection) -> set[str]:
 
 
 def page_of(connection: Connection, client_id: str, after_seq: int = 0) -> LogPage:
-    return read_page(connection, LogPageWanted(client_id=client_id, after_seq=after_seq))
+    return read_page(connection, LogPageQuery(client_id=client_id, after_seq=after_seq))
 
 
 def forget_log_of_five(connection: Connection, client_id: str) -> str:

@@ -16,7 +16,7 @@ from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey, Storage
 from runtime import Actor, ActorRef, RuntimeFault, reject
 
-__all__ = ["EngineState", "EngineWatch", "Poll"]
+__all__ = ["EngineMonitor", "EngineState", "Poll"]
 
 _log = structlog.get_logger("notifications")
 
@@ -74,7 +74,7 @@ class Poll:
     """Timer: look at the engine."""
 
 
-class EngineWatch(Actor[Poll]):
+class EngineMonitor(Actor[Poll]):
     """Asks the inference room now and then. A change that cannot be told to a client now is told with the next look."""
 
     mailbox = reject(4)

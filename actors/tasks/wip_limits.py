@@ -8,9 +8,9 @@ from typing import Any
 from attrs import frozen
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
 
-from actors.tasks.asked import Asked, conflict
-from actors.tasks.journal import Journal
-from actors.tasks.positions import LONGEST, SHORT, key_between, keys_between
+from actors.tasks.change_recorder import ChangeRecorder
+from actors.tasks.context import CommandContext, conflict
+from actors.tasks.fractional_index import LONGEST, SHORT, key_between, keys_between
 from actors.tasks.rows import find_task
 from actors.tasks.rules import has_room
 from actors.tasks.tables import board_limits, tasks
@@ -70,32 +70,40 @@ def limits_of(connection: Connection, client_id: str, project: str) -> dict[Task
     return {TaskStatus(row.status): row.most for row in rows}
 
 
-def check_room(connection: Connection, asked: Asked[Any], column: Column, *, force: bool, current: Task | None) -> None:
+def check_room(
+    connection: Connection, context: CommandContext[Any], column: Column, *, force: bool, current: Task | None
+) -> None:
     """Refuse with `conflict` where one more task would be over the column's limit."""
     if not force:
         most = connection.scalar(_LIMIT, column.parameters())
-        _check_limit(connection, asked, column, most, current)
+        _check_wip_limit(connection, context, column, most, current)
 
 
 def end_of_column(
-    connection: Connection, asked: Asked[Any], column: Column, *, force: bool, current: Task | None, moved: str = ""
+    connection: Connection,
+    context: CommandContext[Any],
+    column: Column,
+    *,
+    force: bool,
+    current: Task | None,
+    moved: str = "",
 ) -> str:
     """`check_room` and `last_position` with one question."""
     most, last = connection.execute(_LIMIT_AND_LAST, column.parameters(moved)).one()
     if not force:
-        _check_limit(connection, asked, column, most, current)
+        _check_wip_limit(connection, context, column, most, current)
     return key_between(last, None)
 
 
-def _check_limit(
-    connection: Connection, asked: Asked[Any], column: Column, most: int | None, current: Task | None
+def _check_wip_limit(
+    connection: Connection, context: CommandContext[Any], column: Column, most: int | None, current: Task | None
 ) -> None:
     if most is None:
         return
     count = connection.execute(_COUNT, column.parameters()).scalar_one()
     if not has_room(count, most):
         raise conflict(
-            asked,
+            context,
             "status",
             f"the column {column.status.value} of {column.project!r} may have {most} tasks and has {count}; "
             "`force` goes over the limit",
@@ -109,10 +117,15 @@ def last_position(connection: Connection, column: Column, moved: str) -> str:
 
 
 def position_beside(
-    connection: Connection, asked: Asked[Any], column: Column, journal: Journal, moved: str, current: Task
+    connection: Connection,
+    context: CommandContext[Any],
+    column: Column,
+    recorder: ChangeRecorder,
+    moved: str,
+    current: Task,
 ) -> str:
     """The key for a task that goes just before or after another, or last; deals keys out anew where one is too long."""
-    before, after = asked.data.before, asked.data.after
+    before, after = context.data.before, context.data.after
     anchor_id = before or after
     if anchor_id is None:
         return last_position(connection, column, moved)
@@ -120,17 +133,19 @@ def position_beside(
     for _ in range(2):
         anchor = connection.execute(_ANCHOR, column.parameters(anchor=anchor_id)).first()
         if anchor is None:
-            raise conflict(asked, name, f"this task is not in the column {column.status.value}", current)
+            raise conflict(context, name, f"this task is not in the column {column.status.value}", current)
         beyond = _ABOVE if before is not None else _BELOW
         neighbour = connection.scalar(beyond, column.parameters(moved, position=anchor.position))
         key = key_between(neighbour, anchor.position) if before else key_between(anchor.position, neighbour)
         if len(key) <= LONGEST:
             return key
-        _deal_out(connection, column, anchor, journal, moved)
+        _deal_out(connection, column, anchor, recorder, moved)
     raise AssertionError("keys that were dealt out again leave room")
 
 
-def _deal_out(connection: Connection, column: Column, anchor: Row[Any, Any], journal: Journal, moved: str) -> None:
+def _deal_out(
+    connection: Connection, column: Column, anchor: Row[Any, Any], recorder: ChangeRecorder, moved: str
+) -> None:
     """Give the tasks around the anchor short keys in their order, and tell of each; versions stay as they are.
 
     The window grows until it reaches keys that leave room; long ones nest, so a few dozen tasks are enough.
@@ -148,7 +163,7 @@ def _deal_out(connection: Connection, column: Column, anchor: Row[Any, Any], jou
     for row in rows:
         stored = find_task(connection, column.client_id, row.id)
         assert stored is not None
-        journal.tell("task_moved", stored.task)
+        recorder.publish("task_moved", stored.task)
 
 
 def _side(

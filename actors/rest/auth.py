@@ -6,12 +6,12 @@ from quart import Response, g, request
 from quart.globals import request_ctx
 from quart_trio import QuartTrio
 
-from actors.access.messages import CheckDoor, EntryRefused
+from actors.access.messages import AuthenticationError, CheckOrigin
 from actors.refusals import CommandRefused
 from actors.rest.answers import empty_answer
 from actors.rest.cross_origin import answer_headers, preflight_headers
 from actors.rest.request_heads import METHODS
-from actors.rest.rooms import ACCESS_SECONDS, Rooms, identity
+from actors.rest.services import ACCESS_SECONDS, Services, identity
 from protocol.errors import ErrorCode
 from protocol.json_text import NO_NUL
 
@@ -46,7 +46,7 @@ def needs_operator(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in OPERATOR_PREFIXES)
 
 
-def register_entry(app: QuartTrio, rooms: Rooms) -> None:
+def register_entry(app: QuartTrio, services: Services) -> None:
     """Check door, token and role of every request, those for routes that are not there too."""
     # A path with an empty part, or with a slash too many, is another path: it is not there.
     app.url_map.merge_slashes = False
@@ -54,22 +54,22 @@ def register_entry(app: QuartTrio, rooms: Rooms) -> None:
     @app.before_request
     async def check_entry() -> Response | None:
         try:
-            await rooms.access.ask(
-                CheckDoor(
+            await services.access.ask(
+                CheckOrigin(
                     host=request.headers.get("Host"),
                     origin=request.headers.get("Origin"),
                     query=request.query_string.decode("latin-1"),
                 ),
                 timeout=ACCESS_SECONDS,
             )
-        except EntryRefused as refusal:
+        except AuthenticationError as refusal:
             raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal)) from None
         g.allowed_origin = request.headers.get("Origin")
         if request.method == "OPTIONS" and (answer := _options()) is not None:
             return answer
         if request.path in PUBLIC_PATHS:
             return None
-        who = await identity(rooms, (request.view_args or {}).get("client_id"))
+        who = await identity(services, (request.view_args or {}).get("client_id"))
         if needs_operator(request.path) and not who.is_operator:
             raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator")
         _refuse_nul()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.tasks.positions import BASE, LONGEST, SHORT, WIDTH, key_between, keys_between
+from actors.tasks.fractional_index import BASE, LONGEST, SHORT, WIDTH, key_between, keys_between
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), min_size=1, max_size=120))

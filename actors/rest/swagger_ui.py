@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 
 from actors.rest.openapi import openapi
 
-__all__ = ["register_try_page"]
+__all__ = ["register_swagger_ui"]
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -27,7 +27,7 @@ SERVED = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
-def register_try_page(app: QuartTrio, version: str) -> None:
+def register_swagger_ui(app: QuartTrio, version: str) -> None:
     """Register `/openapi.json` and `/docs`."""
     # Made when it is first asked for, in a thread: it reads the source of every wire class.
     document: dict[str, Any] = {}

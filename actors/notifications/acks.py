@@ -12,14 +12,14 @@ from typing import Any
 from attrs import field, frozen
 from sqlalchemy import Connection, bindparam, column, delete, exists, insert, select, table, update
 
-from actors.notifications.planning import IN_APP_DEVICE
+from actors.notifications.fan_out import IN_APP_DEVICE
 from actors.notifications.tables import acknowledgements, deliveries
 from actors.storage.messages import Operation, Outcome
 from protocol.commands import Subscribe
 from protocol.events import Priority
 from protocol.notifications import Channel, DeliveryState
 
-__all__ = ["ACKNOWLEDGE", "Acknowledged", "Acknowledgements", "Begun", "prune_settled"]
+__all__ = ["ACKNOWLEDGE", "Acknowledged", "Acknowledgements", "StreamBegun", "prune_settled"]
 
 # Storage's log, read only: storage alone knows the sequence number that an event got.
 _events = table(
@@ -44,7 +44,7 @@ class Acknowledged:
 
 
 @frozen
-class Begun:
+class StreamBegun:
     """A device begins at this number; what came before it was not sent."""
 
     client_id: str
@@ -56,7 +56,7 @@ class Begun:
 class Acknowledgements:
     """Those of many devices; of each device, in the order in which they came."""
 
-    entries: tuple[Acknowledged | Begun, ...]
+    entries: tuple[Acknowledged | StreamBegun, ...]
 
 
 KEPT_MILLISECONDS = 60 * 60 * 1000
@@ -105,14 +105,14 @@ def acknowledge(connection: Connection, command: Acknowledgements) -> Outcome[in
     """Mark delivered what these devices have; answers how many deliveries that were."""
     count = 0
     for one in command.entries:
-        if isinstance(one, Begun):
+        if isinstance(one, StreamBegun):
             _begin(connection, one)
         else:
             count += _acknowledge(connection, one)
     return Outcome(value=count)
 
 
-def _begin(connection: Connection, one: Begun) -> None:
+def _begin(connection: Connection, one: StreamBegun) -> None:
     mine = {"of_client": one.client_id, "of_device": one.device_id}
     before = connection.execute(_SETTLED, mine).scalar()
     if before is None:

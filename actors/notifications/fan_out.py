@@ -141,7 +141,7 @@ def _fields_of(trigger: Trigger) -> dict[str, str | int]:
 
 
 @frozen
-class _Lane:
+class _DeviceQueue:
     """One way to one device, with all that decides over it."""
 
     channel: Channel
@@ -159,13 +159,13 @@ class _Writing:
         self._push_hold_ms = push_hold_ms
         self._now_ms = now_ms
 
-    def lanes(self) -> list[_Lane]:
+    def device_queues(self) -> list[_DeviceQueue]:
         """The client's log and each registered device."""
         rows = self._connection.execute(_LANES, {"of_client": self._client_id})
         return [
-            _Lane(Channel.IN_APP, IN_APP_DEVICE, None, None),
+            _DeviceQueue(Channel.IN_APP, IN_APP_DEVICE, None, None),
             *(
-                _Lane(
+                _DeviceQueue(
                     Channel(row.channel),
                     row.device_id,
                     None if row.preferences is None else preferences_of(row.preferences),
@@ -182,7 +182,10 @@ class _Writing:
         says_nothing = trigger.priority is Priority.MEDIUM and not trigger.data.get("is_exact")
         subject = Subject(kind=trigger.kind, priority=template.priority if says_nothing else trigger.priority)
         client = next_number(self._connection, self._client_id)
-        verdicts = [(lane, self._verdict(subject, client.preferences, lane)) for lane in self.lanes()]
+        verdicts = [
+            (device_queue, self._verdict(subject, client.preferences, device_queue))
+            for device_queue in self.device_queues()
+        ]
         # What its own client does not want to be told of is kept for the history alone.
         is_muted = verdicts[0][1].discard is not None
         row = self.insert_notification(
@@ -193,7 +196,11 @@ class _Writing:
             client.preferences,
             is_read=is_muted or trigger.is_own_action,
         )
-        return [event for lane, verdict in verdicts for event in self.insert_delivery(row, subject, lane, verdict)]
+        return [
+            event
+            for device_queue, verdict in verdicts
+            for event in self.insert_delivery(row, subject, device_queue, verdict)
+        ]
 
     def insert_notification(
         self,
@@ -226,7 +233,9 @@ class _Writing:
         self._connection.execute(_NEW_NOTIFICATION, row._asdict())
         return row
 
-    def insert_delivery(self, row: NotificationRow, subject: Subject, lane: _Lane, verdict: Verdict) -> list[LogEvent]:
+    def insert_delivery(
+        self, row: NotificationRow, subject: Subject, device_queue: _DeviceQueue, verdict: Verdict
+    ) -> list[LogEvent]:
         """One delivery, as the verdict says; in-app ones that go out now give their event."""
         values: dict[str, Any] = {"state": _S.PENDING.value, "released_ms": self._now_ms}
         events: list[LogEvent] = []
@@ -234,7 +243,7 @@ class _Writing:
             values = {"state": _S.DISCARDED.value, "reason": f"not wanted: {verdict.discard}"}
         elif verdict.hold is not None:
             values = {"state": _S.HELD.value, "reason": verdict.hold.value, "due_ms": verdict.until_ms}
-        elif lane.channel is Channel.IN_APP:
+        elif device_queue.channel is Channel.IN_APP:
             values = {**values, "state": _S.SENT.value, "sent_ms": self._now_ms}
             events.append(event_of(row))
         elif self._is_awake() and subject.priority is not Priority.CRITICAL:
@@ -244,13 +253,13 @@ class _Writing:
                 "due_ms": self._now_ms + self._push_hold_ms,
             }
         else:
-            wake_device(self._connection, self._client_id, lane.device_id, self._now_ms)
+            wake_device(self._connection, self._client_id, device_queue.device_id, self._now_ms)
         self._connection.execute(
             _NEW_DELIVERY,
             {
                 "notification_id": row.notification_id,
-                "channel": lane.channel.value,
-                "device_id": lane.device_id,
+                "channel": device_queue.channel.value,
+                "device_id": device_queue.device_id,
                 "client_id": self._client_id,
                 "number": row.number,
                 "attempts": 0,
@@ -260,41 +269,47 @@ class _Writing:
         )
         return events
 
-    def _verdict(self, subject: Subject, client: Preferences, lane: _Lane) -> Verdict:
+    def _verdict(self, subject: Subject, client: Preferences, device_queue: _DeviceQueue) -> Verdict:
         verdict = decide(
             subject,
-            lane.channel,
+            device_queue.channel,
             client,
-            lane.preferences,
-            timezone=lane.timezone,
-            sent_ms=self.released(client, lane),
+            device_queue.preferences,
+            timezone=device_queue.timezone,
+            sent_ms=self.released(client, device_queue),
             now_ms=self._now_ms,
         )
         if verdict.discard is None and verdict.hold is None and subject.priority is not Priority.CRITICAL:
             # It may not overtake those that wait for their digest.
-            waiting = self._connection.execute(_RATE_LIMITED_UNTIL, self._of(lane)).scalar()
+            waiting = self._connection.execute(_RATE_LIMITED_UNTIL, self._of(device_queue)).scalar()
             if waiting is not None:
                 return Verdict(hold=HoldReason.RATE_LIMIT, until_ms=min(waiting, self._now_ms + LONGEST_LIMIT_MS))
         return verdict
 
-    def released(self, client: Preferences, lane: _Lane) -> Sequence[int]:
+    def released(self, client: Preferences, device_queue: _DeviceQueue) -> Sequence[int]:
         """When this lane was used within the longest window of its rate limits, ascending."""
         limits = [
-            one.rate_limit for one in (client, lane.preferences) if one is not None and one.rate_limit is not None
+            one.rate_limit
+            for one in (client, device_queue.preferences)
+            if one is not None and one.rate_limit is not None
         ]
         if not limits:
             return ()
         since = self._now_ms - max(one.seconds for one in limits) * 1000
         maximum = max(one.count for one in limits)
-        wanted = {**self._of(lane), "since_ms": since, "now_ms": self._now_ms, "maximum": maximum}
+        wanted = {**self._of(device_queue), "since_ms": since, "now_ms": self._now_ms, "maximum": maximum}
         return sorted(self._connection.execute(_RELEASED, wanted).scalars())
 
-    def due(self, lane: _Lane) -> Sequence[Row[Any]]:
+    def due(self, device_queue: _DeviceQueue) -> Sequence[Row[Any]]:
         """What was held of it and is due, with its notifications, in order; a bounded part."""
-        return self._connection.execute(_DUE, {**self._of(lane), "now_ms": self._now_ms}).all()
+        return self._connection.execute(_DUE, {**self._of(device_queue), "now_ms": self._now_ms}).all()
 
-    def _of(self, lane: _Lane) -> dict[str, str]:
-        return {"of_client": self._client_id, "of_device": lane.device_id, "of_channel": lane.channel.value}
+    def _of(self, device_queue: _DeviceQueue) -> dict[str, str]:
+        return {
+            "of_client": self._client_id,
+            "of_device": device_queue.device_id,
+            "of_channel": device_queue.channel.value,
+        }
 
     def _is_awake(self) -> bool:
         """Did a device of the client acknowledge something a moment ago?"""
@@ -326,19 +341,19 @@ def release_held(connection: Connection, client_id: str, now_ms: int) -> tuple[L
     writing = _Writing(connection, client_id, 0, now_ms)
     client = read_preferences(connection, client_id)
     events: list[LogEvent] = []
-    for lane in writing.lanes():
-        rows = writing.due(lane)
+    for device_queue in writing.device_queues():
+        rows = writing.due(device_queue)
         if rows:
-            events += _release_lane(writing, connection, client_id, client, lane, rows, now_ms)
+            events += _release_queue(writing, connection, client_id, client, device_queue, rows, now_ms)
     return tuple(events)
 
 
-def _release_lane(
+def _release_queue(
     writing: _Writing,
     connection: Connection,
     client_id: str,
     client: Preferences,
-    lane: _Lane,
+    device_queue: _DeviceQueue,
     rows: Sequence[Row[Any]],
     now_ms: int,
 ) -> list[LogEvent]:
@@ -354,11 +369,11 @@ def _release_lane(
         subject = Subject(kind=row.kind, priority=Priority(row.priority))
         verdict = decide(
             subject,
-            lane.channel,
+            device_queue.channel,
             client,
-            lane.preferences,
-            timezone=lane.timezone,
-            sent_ms=writing.released(client, lane),
+            device_queue.preferences,
+            timezone=device_queue.timezone,
+            sent_ms=writing.released(client, device_queue),
             now_ms=now_ms,
         )
         if verdict.discard is not None:
@@ -366,18 +381,20 @@ def _release_lane(
         elif verdict.hold is not None:
             _change(connection, row, reason=verdict.hold.value, due_ms=verdict.until_ms)
         else:
-            events += _let_out(connection, client_id, row, lane, now_ms)
+            events += _release_now(connection, client_id, row, device_queue, now_ms)
     if digested:
-        events += _digest(writing, connection, client_id, client, lane, limited, now_ms)
+        events += _digest(writing, connection, client_id, client, device_queue, limited, now_ms)
     return events
 
 
-def _let_out(connection: Connection, client_id: str, row: Row[Any], lane: _Lane, now_ms: int) -> list[LogEvent]:
-    if lane.channel is Channel.IN_APP:
+def _release_now(
+    connection: Connection, client_id: str, row: Row[Any], device_queue: _DeviceQueue, now_ms: int
+) -> list[LogEvent]:
+    if device_queue.channel is Channel.IN_APP:
         _change(connection, row, state=_S.SENT.value, reason=None, due_ms=None, released_ms=now_ms, sent_ms=now_ms)
         return [event_of(row)]
     _change(connection, row, state=_S.PENDING.value, reason=None, due_ms=None, released_ms=now_ms)
-    wake_device(connection, client_id, lane.device_id, now_ms)
+    wake_device(connection, client_id, device_queue.device_id, now_ms)
     return []
 
 
@@ -386,13 +403,15 @@ def _digest(
     connection: Connection,
     client_id: str,
     client: Preferences,
-    lane: _Lane,
+    device_queue: _DeviceQueue,
     rows: Sequence[Row[Any]],
     now_ms: int,
 ) -> list[LogEvent]:
     """One notification in place of many, if the hour and the rate allow it; else they wait on."""
-    layers = [client] if lane.preferences is None else [client, lane.preferences]
-    verdict = hold(layers, timezone=lane.timezone, sent_ms=writing.released(client, lane), now_ms=now_ms)
+    layers = [client] if device_queue.preferences is None else [client, device_queue.preferences]
+    verdict = hold(
+        layers, timezone=device_queue.timezone, sent_ms=writing.released(client, device_queue), now_ms=now_ms
+    )
     if verdict.hold is not None:
         for row in rows:
             _change(connection, row, due_ms=verdict.until_ms)
@@ -414,7 +433,7 @@ def _digest(
             due_ms=None,
             digest_id=digest.notification_id,
         )
-    return writing.insert_delivery(digest, subject, lane, Verdict())
+    return writing.insert_delivery(digest, subject, device_queue, Verdict())
 
 
 def _was_seen(connection: Connection, row: Row[Any]) -> bool:

@@ -10,11 +10,11 @@ from attrs import evolve, frozen
 from sqlalchemy import ColumnElement, Connection, exists, func, select, tuple_
 
 from actors.refusals import CommandRefused
-from actors.tasks.asked import Asked, existing_task, not_found
-from actors.tasks.columns import limits_of
+from actors.tasks.context import CommandContext, existing_task, not_found
 from actors.tasks.cursors import Cursor, read_cursor, write_cursor
 from actors.tasks.rows import read_tasks, searchable
 from actors.tasks.tables import history, task_dependencies, task_tags, tasks
+from actors.tasks.wip_limits import limits_of
 from protocol.codec import encode, unstructure, wire_time
 from protocol.errors import ErrorCode
 from protocol.task_answers import Board, BoardColumn, HistoryEntry, HistoryPage, TaskPage
@@ -45,14 +45,14 @@ ORDERS = {
 }
 
 
-def get_task(connection: Connection, asked: Asked[TaskGet]) -> Task:
+def get_task(connection: Connection, context: CommandContext[TaskGet]) -> Task:
     """One task."""
-    return existing_task(connection, asked).task
+    return existing_task(connection, context).task
 
 
-def list_tasks(connection: Connection, asked: Asked[TaskList]) -> TaskPage:
+def list_tasks(connection: Connection, context: CommandContext[TaskList]) -> TaskPage:
     """A page of tasks, by key and id, so that what comes and goes meanwhile moves nothing."""
-    data = asked.data
+    data = context.data
     is_ascending = data.order == "ascending"
     if data.sort == "due":
         # Without a date last, whichever way.
@@ -60,14 +60,14 @@ def list_tasks(connection: Connection, asked: Asked[TaskList]) -> TaskPage:
     else:
         order = ORDERS[data.sort]
     listing = unstructure(evolve(data, cursor=None, limit=1))
-    conditions = [tasks.c.client_id == asked.client_id, *filters(data)]
+    conditions = [tasks.c.client_id == context.client_id, *filters(data)]
     place = tuple_(order.key, tasks.c.id)
     if data.cursor is not None:
         cursor = read_cursor(data.cursor, listing, order.kind)
         if cursor is None:
             # As an id that names no task: only the server makes cursors.
             raise CommandRefused(
-                ErrorCode.NOT_FOUND, "there is no such page of this listing", field=f"{asked.path}.cursor"
+                ErrorCode.NOT_FOUND, "there is no such page of this listing", field=f"{context.path}.cursor"
             )
         reached = tuple_(cursor.value, cursor.task_id)
         conditions.append(place > reached if is_ascending else place < reached)
@@ -142,11 +142,11 @@ def _characters(task: Task) -> int:
     return texts + extras + spoken + sum(map(len, task.tags)) + 40 * len(task.dependencies)
 
 
-def read_board(connection: Connection, asked: Asked[TaskBoard]) -> Board:
+def read_board(connection: Connection, context: CommandContext[TaskBoard]) -> Board:
     """All columns of a project, each as far as it fits."""
-    data = asked.data
-    limits = limits_of(connection, asked.client_id, data.project)
-    counts = counts_by_status(connection, asked.client_id, data.project)
+    data = context.data
+    limits = limits_of(connection, context.client_id, data.project)
+    counts = counts_by_status(connection, context.client_id, data.project)
     columns: list[BoardColumn] = []
     for status in TaskStatus:
         count = counts.get(status, 0)
@@ -155,7 +155,7 @@ def read_board(connection: Connection, asked: Asked[TaskBoard]) -> Board:
             wanted = TaskList(
                 project=data.project, status=[status], sort="position", order="ascending", limit=data.limit
             )
-            page = list_tasks(connection, asked.part(wanted, ""))
+            page = list_tasks(connection, context.part(wanted, ""))
             page = _shortened(page, PAGE_BYTES // len(TaskStatus), wanted)
         columns.append(
             BoardColumn(
@@ -184,17 +184,17 @@ def counts_by_status(connection: Connection, client_id: str, project: str | None
     return {TaskStatus(row.status): row.found for row in rows}
 
 
-def read_history(connection: Connection, asked: Asked[TaskHistory]) -> HistoryPage:
+def read_history(connection: Connection, context: CommandContext[TaskHistory]) -> HistoryPage:
     """What happened to a task, newest first; of a deleted one too."""
-    data = asked.data
-    conditions = [history.c.client_id == asked.client_id, history.c.task_id == data.task_id]
+    data = context.data
+    conditions = [history.c.client_id == context.client_id, history.c.task_id == data.task_id]
     if data.before is not None:
         conditions.append(history.c.number < data.before)
     rows = connection.execute(
         select(history).where(*conditions).order_by(history.c.number.desc()).limit(data.limit + 1)
     ).all()
     if not rows and data.before is None:
-        raise not_found(asked)
+        raise not_found(context)
     entries = [
         HistoryEntry(
             number=row.number,
