@@ -72,7 +72,6 @@ class ChildRecord:
         "problem",
         "ready_seconds",
         "recovery_seconds",
-        "restart_at",
         "restarts",
         "spec",
         "state",
@@ -94,8 +93,6 @@ class ChildRecord:
         self.restarts = 0
         """Restarts after a crash or an end, over the whole life of the record."""
         self.failures_in_a_row = 0
-        self.restart_at: float | None = None
-        """When the back-off ends (Trio clock)."""
         self.problem: str | None = None
         """What the running incarnation cannot do at the moment, in its own words."""
         self.last_exit: Exit | None = None

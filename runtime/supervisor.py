@@ -196,7 +196,6 @@ class Supervisor(Incarnation):
                 ExceptionGroup(f"children of {self.record.path} that ended", causes),
             )
         record.state = State.BACKING_OFF
-        record.restart_at = now + delay
         if self._strategy is Strategy.ONE_FOR_ONE:
             self._restarts_due[record] = now + delay
             return
@@ -279,7 +278,7 @@ class Supervisor(Incarnation):
         start = record.spec.start
         record.incarnation += 1
         record.state = State.STARTING
-        record.restart_at = record.problem = None
+        record.problem = None
         life: Incarnation
         if isinstance(start, (SupervisorSpec, DynamicSpec)):
             life = Supervisor(record, start, self.system)
@@ -493,7 +492,6 @@ class Supervisor(Incarnation):
     def _retire(self, record: ChildRecord) -> None:
         """A child that has ended for good: dynamic ones leave the tree."""
         record.state = State.STOPPED
-        record.restart_at = None
         self._restarts_due.pop(record, None)
         # Another child may have taken the name meanwhile.
         if isinstance(self.spec, DynamicSpec) and self.children.get(record.spec.id) is record:

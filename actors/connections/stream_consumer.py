@@ -77,10 +77,6 @@ class StreamConsumer:
             self.first_times = self.first_times or event.first_times
         return True
 
-    def is_gap(self, event: GenerationEvent) -> bool:
-        """Whether something is missing before this event."""
-        return event.seq > self.seq and not self.take(event)
-
     def restart(self, subscriber: ActorRef[object]) -> StartGeneration | None:
         """What to ask of a new owner so that it goes on here; None where only somebody else could say how."""
         if self.recovery is None:

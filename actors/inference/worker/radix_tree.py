@@ -39,7 +39,6 @@ class RadixTree(Generic[Piece]):
         self.maximum_bytes = maximum_bytes
         self.bytes = 0
         """Bytes that all pieces hold."""
-        self.evicted = 0
         self._size_of = size_of
         self._cut = cut
         self._roots: dict[str, _Node[Piece]] = {}
@@ -156,7 +155,6 @@ class RadixTree(Generic[Piece]):
             oldest = next(node for node in self._recent if not node.children)
             del self._recent[oldest]
             self.bytes -= oldest.size
-            self.evicted += 1
             if oldest.parent is not None:
                 oldest.parent.children.pop(oldest.tokens[0], None)
 
