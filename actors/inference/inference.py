@@ -49,6 +49,7 @@ from actors.inference.model_registry import ModelRegistry, ServableModel
 from actors.inference.prompts import DEADLINE_PASSED, PromptEncoder
 from actors.inference.request_rules import check_request, deadline_of
 from actors.inference.response_collector import ResponseCollector
+from actors.inference.sandbox_messages import EncodedPrompt
 from actors.inference.scheduler import Scheduler
 from actors.inference.self_report import SelfReport
 from actors.inference.settings import DeadlinePassed, IdleCheck, InferenceSettings
@@ -235,9 +236,10 @@ class Inference(Actor[InferenceMessage]):
         if request.resume is not None:
             self._subscribe_and_begin(request, generation)
             return self._streams.started(request.stream, len(prompt_ids))
-        return await self._streams.record_and_begin(
+        started = await self._streams.record_and_begin(
             request, generation.seed, len(prompt_ids), partial(self._subscribe_and_begin, request, generation)
         )
+        return attrs.evolve(started, left_out=prompt_ids.left_out)
 
     async def _start_stored(self, request: StartGeneration) -> None:
         """A detached generation of a server, or inference actor, before this one: from its beginning, with its seed."""
@@ -287,7 +289,7 @@ class Inference(Actor[InferenceMessage]):
         asked_at: float | None,
         *,
         was_accepted: bool = False,
-    ) -> tuple[Scheduler, list[int]]:
+    ) -> tuple[Scheduler, EncodedPrompt]:
         """Who answers, and the prompt as its token ids."""
         generate = request.generate
         deadline_at = deadline_of(generate, asked_at, trio.current_time())

@@ -26,6 +26,8 @@ FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname
 """Those that the engine knows."""
 MAXIMUM_WORK = 20_000
 """Schemas looked at; some that refer to themselves multiply when alternatives are told apart."""
+MAXIMUM_TOLD = 32
+"""Places of parts that are left out."""
 MAXIMUM_DEPENDENCIES = 3
 """Up to so many are alternatives each; of more, all that is depended upon is required."""
 _TYPES = frozenset({"null", "boolean", "object", "array", "number", "string", "integer"})
@@ -44,6 +46,8 @@ class PreparedSchema:
     """Whether keys or unique strings may be so few that all of them are used up."""
     unique_keys: frozenset[str]
     """Properties whose arrays hold each string once."""
+    left_out: tuple[str, ...] = ()
+    """Places (JSON pointers) of what the answer will not have, though the schema allows it, since it cannot be followed."""
 
 
 class _Unfollowable(Exception):
@@ -72,7 +76,9 @@ def prepared_schema(schema: dict[str, Any]) -> PreparedSchema:
         whole = {} if whole else {"not": {}}
     if definitions:
         whole = {**whole, "$defs": definitions}
-    return PreparedSchema(within_64_bits(whole), work.has_narrow_strings, frozenset(work.unique_keys))
+    return PreparedSchema(
+        within_64_bits(whole), work.has_narrow_strings, frozenset(work.unique_keys), tuple(work.left_out)
+    )
 
 
 @define
@@ -83,6 +89,7 @@ class _Preparation:
     names: dict[str, str] = field(init=False, factory=dict)
     has_narrow_strings: bool = field(init=False, default=False)
     unique_keys: set[str] = field(init=False, factory=set)
+    left_out: dict[str, None] = field(init=False, factory=dict)
     work_left: int = field(init=False, default=MAXIMUM_WORK)
     _bad: dict[str, _Unfollowable] = field(init=False, factory=dict)
 
@@ -188,6 +195,7 @@ class _Preparation:
         if schema.get("minItems", 0) > 1:
             raise _Unfollowable(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
         # One item is unique.
+        self._leave_out(f"{path}/uniqueItems")
         return {"maxItems": 1}
 
     # --- objects ----------------------------------------------------------------------------------
@@ -271,7 +279,12 @@ class _Preparation:
         except _Unfollowable:
             if not is_optional:
                 raise
+            self._leave_out(path)
             return False
+
+    def _leave_out(self, path: str) -> None:
+        if len(self.left_out) < MAXIMUM_TOLD:
+            self.left_out[path] = None
 
     # --- combinations -----------------------------------------------------------------------------
 
@@ -305,13 +318,17 @@ class _Preparation:
     def _alternatives(self, schema: dict[str, Any], name: str, path: str) -> list[Any]:
         """Those that can be followed. Raises `_Unfollowable` where none can."""
         made, problem = [], None
+        unfollowable: list[str] = []
         for place, one in _listed(schema, name, path):
             try:
                 made.append(self.prepare(one, f"{path}/{name}/{place}"))
             except _Unfollowable as error:
                 problem = problem or error
+                unfollowable.append(f"{path}/{name}/{place}")
         if not made:
             raise problem or BadSchema(f"{path}/{name} must be an array that is not empty")
+        for one in unfollowable:
+            self._leave_out(one)
         return made
 
     def _one_of(self, schema: dict[str, Any], path: str) -> Any:
@@ -319,22 +336,28 @@ class _Preparation:
         branches = _listed(schema, "oneOf", path)
         base = {name: value for name, value in schema.items() if name != "oneOf"}
         fitting: list[Any] = []
+        unfollowable: list[str] = []
         problem: _Unfollowable | None = None
         for place, one in branches:
             try:
                 made = self.prepare(one, f"{path}/oneOf/{place}")
             except _Unfollowable as error:
                 problem = problem or error
+                unfollowable.append(f"{path}/oneOf/{place}")
                 continue
             more = self.apart.exclusions(base, one, [other for at, other in branches if at != place])
             if made is not False and more is not None:
                 fitting.append({"allOf": [made, *more]} if more else made)
+            elif made is not False:
+                unfollowable.append(f"{path}/oneOf/{place}")
         if self.apart.is_exhausted:
             raise _Unfollowable(f"{path}/oneOf", "has more alternatives than can be told apart")
         if not fitting:
             raise problem or _Unfollowable(
                 f"{path}/oneOf", "has alternatives that cannot be told apart: an answer may fit several of them"
             )
+        for one in unfollowable:
+            self._leave_out(one)
         return fitting[0] if len(fitting) == 1 else {"anyOf": fitting}
 
     def _not(self, schema: Any, path: str) -> Any:
@@ -382,6 +405,8 @@ class _Preparation:
         if not ways:
             assert problem is not None
             raise problem
+        if problem is not None:
+            self._leave_out(f"{path}/if")
         return ways[0] if len(ways) == 1 else {"anyOf": ways}
 
     def _dependencies(self, schema: dict[str, Any], path: str) -> Iterator[Any]:
@@ -395,6 +420,7 @@ class _Preparation:
             try:
                 wanted = {"required": one} if isinstance(one, list) else self.prepare(one, place)
             except _Unfollowable:
+                self._leave_out(place)
                 yield without
                 continue
             yield wanted if len(rules) > MAXIMUM_DEPENDENCIES else {"anyOf": [wanted, without]}

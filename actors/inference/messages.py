@@ -108,6 +108,8 @@ class GenerationStarted:
     """Of the stream; another one means that sequence numbers known before mean nothing."""
     is_repeat: bool = False
     """True when this command was carried out before: the asker is no follower yet, and joins with `SubscribeStream`."""
+    left_out: tuple[str, ...] = ()
+    """What of the schema or tools that the answer follows it will not have, since it cannot be followed: `response_schema/properties/a`."""
     recovery: StartGeneration | None = field(default=None, repr=False)
     """What to ask of a new inference actor, with `subscriber` and `resume`, should this one be lost."""
 

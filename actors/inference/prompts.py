@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from actors.inference.messages import GenerationRefused
-from actors.inference.sandbox_messages import EncodePrompt
+from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt
 from actors.inference.structured_output import BadSchema
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.sandboxed_text import SandboxedText
@@ -56,13 +56,13 @@ class PromptEncoder:
         *,
         client_id: str = "",
         caller: str = "",
-    ) -> list[int]:
+    ) -> EncodedPrompt:
         """The prompt as token ids. Raises `GenerationRefused`; cancelled, it leaves its thread to finish.
 
         ``deadline_at`` is the request's own, on Trio's clock. ``client_id`` and ``caller`` decide whose turn it is.
         """
         if isinstance(generate, GenerateFromIds):
-            return list(generate.prompt_ids)
+            return EncodedPrompt(generate.prompt_ids)
         gives_up_at = trio.current_time() + ENCODING_SECONDS
         try:
             with trio.fail_at(min(gives_up_at, deadline_at)):
@@ -71,8 +71,8 @@ class PromptEncoder:
                 if self._sandbox is not None and _has_form(generate):
                     # Bytes are encoded anywhere; a schema is not.
                     return await self._encode_in_sandbox(None, generate, client_id, caller)
-                return await trio.to_thread.run_sync(
-                    text.encode, generate, limiter=self._threads, abandon_on_cancel=True
+                return EncodedPrompt(
+                    await trio.to_thread.run_sync(text.encode, generate, limiter=self._threads, abandon_on_cancel=True)
                 )
         except TemplateRefused as error:
             raise GenerationRefused(
@@ -91,7 +91,7 @@ class PromptEncoder:
 
     async def _encode_in_sandbox(
         self, folder: Path | None, generate: Generate, client_id: str, caller: str
-    ) -> list[int]:
+    ) -> EncodedPrompt:
         """Once more where the sandbox was lost under it. Raises `GenerationRefused`."""
         assert self._sandbox is not None
         message = EncodePrompt(folder=folder, client_id=client_id, caller=caller, generate=generate)
@@ -99,7 +99,7 @@ class PromptEncoder:
         try:
             for is_last in (False, True):
                 try:
-                    ids: list[int] = await self._sandbox.ask(message, timeout=ENCODING_SECONDS)
+                    ids: EncodedPrompt = await self._sandbox.ask(message, timeout=ENCODING_SECONDS)
                 except AskDeadline:
                     self.problem = "prompts are not read in time"
                     raise trio.TooSlowError from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -10,7 +11,7 @@ from actors.inference.text.sandboxed_text import TextReport
 from protocol.commands import Generate
 from runtime import Request
 
-__all__ = ["EncodePrompt", "OpenText", "SandboxMessage", "SetOpenTexts"]
+__all__ = ["EncodePrompt", "EncodedPrompt", "OpenText", "SandboxMessage", "SetOpenTexts"]
 
 
 @frozen
@@ -20,8 +21,16 @@ class OpenText(Request[TextReport]):
     folder: Path
 
 
+class EncodedPrompt(list[int]):
+    """A prompt's token ids, and what of the form that its answer follows is left out of answers."""
+
+    def __init__(self, ids: Iterable[int], left_out: Sequence[str] = ()) -> None:
+        super().__init__(ids)
+        self.left_out = tuple(left_out)
+
+
 @frozen(kw_only=True)
-class EncodePrompt(Request[list[int]]):
+class EncodePrompt(Request[EncodedPrompt]):
     """Check the form of the answer and turn the prompt into token ids. Refused with `GenerationRefused`.
 
     An asker that leaves ends the process that works for it.

@@ -62,32 +62,36 @@ class Grammars:
             max_grammar_size=MAXIMUM_GRAMMAR_SIZE,
         )
 
-    def check(self, schema: dict[str, Any]) -> None:
-        """Blocking. Raises `BadSchema` for one that is wrong, too large or uses what is not supported."""
-        self._validate(self._grammar(schema))
+    def check(self, schema: dict[str, Any]) -> tuple[str, ...]:
+        """Places that answers leave out. Blocking. Raises `BadSchema` for one that is wrong, too large or not supported."""
+        prepared = self._prepared(schema)
+        self._validate(self._grammar(schema, prepared))
+        return prepared.left_out
 
-    def check_calls(self, rule: ToolCallConstraint, tell_field: Callable[[str], None] = lambda _: None) -> None:
+    def check_calls(self, rule: ToolCallConstraint, tell_field: Callable[[str], None] = lambda _: None) -> list[str]:
         """The same for the parameters of functions. Blocking. Raises `BadSchema` that names which of them is wrong.
 
         ``tell_field`` hears that name before native code works on it.
         """
         length = 0
+        left_out: list[str] = []
         for function in rule.functions:
             tell_field(function.path)
             try:
                 schema = arguments_schema(function)
-                self.check(schema)
+                left_out += [f"{function.path}{place}" for place in self.check(schema)]
             except (NotAnObject, BadSchema) as error:
                 raise BadSchema(str(error), field=function.path) from None
             length += len(json.dumps(schema))
         if rule.answer_schema is not None:
             tell_field("response_schema")
-            self.check(rule.answer_schema)
+            left_out += [f"response_schema{place}" for place in self.check(rule.answer_schema)]
         if length > MAXIMUM_SCHEMA_CHARACTERS:
             problem = f"all parameters together have {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}"
             raise BadSchema(problem, field="tools")
         tell_field("tools")
         self._validate(self._grammar_of_calls(rule), field="tools")
+        return left_out
 
     def matcher(self, followed: dict[str, Any] | ToolCallConstraint, emitted_ids: Sequence[int]) -> Matcher:
         """A matcher of a schema or of calls that stands after these tokens. Raises `BadSchema`."""
@@ -97,7 +101,7 @@ class Grammars:
             prepared = [prepared_schema(one) for one in schemas]
             grammar = self._grammar_of_calls(followed)
         else:
-            prepared = [prepared_schema(followed)]
+            prepared = [self._prepared(followed)]
             grammar = self._grammar(followed, prepared[0])
         inner = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
         matcher = Matcher(inner, self._vocabulary_size, self._guard(prepared), self._begins_at(followed))
@@ -131,11 +135,14 @@ class Grammars:
             )
         return self._token_tables
 
-    def _grammar(self, schema: dict[str, Any], prepared: PreparedSchema | None = None) -> str:
-        text = json.dumps(schema)
-        if len(text) > MAXIMUM_SCHEMA_CHARACTERS:
-            raise BadSchema(f"the schema has {len(text)} characters, over {MAXIMUM_SCHEMA_CHARACTERS}")
-        prepared = prepared or prepared_schema(schema)
+    @staticmethod
+    def _prepared(schema: dict[str, Any]) -> PreparedSchema:
+        length = len(json.dumps(schema))
+        if length > MAXIMUM_SCHEMA_CHARACTERS:
+            raise BadSchema(f"the schema has {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}")
+        return prepared_schema(schema)
+
+    def _grammar(self, schema: dict[str, Any], prepared: PreparedSchema) -> str:
         return f"{self._options(schema)}start: %json {json.dumps({**prepared.schema, 'x-guidance': COMPACT})}\n"
 
     def _grammar_of_calls(self, rule: ToolCallConstraint) -> str:

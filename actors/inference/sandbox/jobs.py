@@ -29,6 +29,8 @@ __all__ = ["serve_jobs", "set_timers"]
 RECEIVE_BYTES = 262_144
 RETIRING_BYTES = 64 * 1024 * 1024
 """A process that grew by more ends after its job."""
+MAXIMUM_PLACES, MAXIMUM_PLACE = 32, 128
+"""Parts of a schema that are left out, and characters of each that are told."""
 MAXIMUM_PROMPT_TOKENS = 2**21
 """A prompt with more fits no model; its ids would not fit a frame either."""
 _ADDRESS_SPACE = 0
@@ -95,8 +97,8 @@ def _carry_out(
         return "probed", {}
     request = request_of(content["request"])
     if name == "check":
-        text.check_form(request, tell)
-        return "checked", {}
+        left_out = text.check_form(request, tell)
+        return "checked", {"left_out": [one[:MAXIMUM_PLACE] for one in left_out[:MAXIMUM_PLACES]]}
     ids = text.encode_prompt(request, tell)
     if len(ids) > MAXIMUM_PROMPT_TOKENS:
         return "too_long", {"tokens": len(ids)}

@@ -29,7 +29,7 @@ from actors.inference.sandbox.limits import JOB_LIMITS, OPEN_PROCESSOR_SECONDS, 
 from actors.inference.sandbox.request_text import text_of
 from actors.inference.sandbox.turns import Asker, Turns
 from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
-from actors.inference.sandbox_messages import EncodePrompt, OpenText, SandboxMessage, SetOpenTexts
+from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt, OpenText, SandboxMessage, SetOpenTexts
 from actors.inference.text.sandboxed_text import TextReport
 from actors.inference.tools import GenerateWithTools, ToolCallFormat
 from protocol.commands import Generate
@@ -256,7 +256,7 @@ class Sandbox(Actor[SandboxMessage]):
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    async def _encode(self, message: EncodePrompt) -> list[int]:
+    async def _encode(self, message: EncodePrompt) -> EncodedPrompt:
         generate = message.generate
         request = text_of(generate)
         place = str(message.folder).encode()
@@ -264,8 +264,12 @@ class Sandbox(Actor[SandboxMessage]):
         if form is not None:
             key = digest((b"form", place, form))
             await self._judge(message, key, JobKind.SCHEMA, "check", request)
+            left_out = self._verdicts.left_out(key)
+        else:
+            left_out = ()
         key = digest((b"prompt", place, request))
-        return _ids_of(await self._judge(message, key, JobKind.PROMPT, "encode", request), message.generate)
+        ids = _ids_of(await self._judge(message, key, JobKind.PROMPT, "encode", request), message.generate)
+        return EncodedPrompt(ids, left_out)
 
     async def _judge(
         self, message: EncodePrompt, key: bytes, kind: JobKind, name: str, request: bytes
@@ -290,7 +294,7 @@ class Sandbox(Actor[SandboxMessage]):
             problem = f"the model's chat template refuses this: {told['problem']}"
             raise GenerationRefused(ErrorCode.INVALID_FIELD, problem, field="data.messages")
         if answer == "checked":
-            self._verdicts.note(key, None)
+            self._verdicts.note(key, None, told["left_out"])
         return answer, told
 
     async def _run(

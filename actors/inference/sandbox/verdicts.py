@@ -28,7 +28,7 @@ class Verdicts:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._known: OrderedDict[bytes, Refusal | None] = OrderedDict()
+        self._known: OrderedDict[bytes, Refusal | tuple[str, ...]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -40,11 +40,17 @@ class Verdicts:
     def refusal(self, key: bytes) -> Refusal | None:
         """Of a known input: why it is refused, or None for a good one."""
         self._known.move_to_end(key)
-        return self._known[key]
+        known = self._known[key]
+        return known if isinstance(known, Refusal) else None
 
-    def note(self, key: bytes, refusal: Refusal | None) -> None:
+    def left_out(self, key: bytes) -> tuple[str, ...]:
+        """Of a known good input: what of it answers leave out."""
+        known = self._known[key]
+        return () if isinstance(known, Refusal) else known
+
+    def note(self, key: bytes, refusal: Refusal | None, left_out: Iterable[str] = ()) -> None:
         """Remember."""
-        self._known[key] = refusal
+        self._known[key] = tuple(left_out) if refusal is None else refusal
         self._known.move_to_end(key)
         if len(self._known) > self._kept:
             self._known.popitem(last=False)

@@ -109,12 +109,12 @@ class CheckpointText(TokenText):
         self.check_form(request)
         return self.encode_prompt(request)
 
-    def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> None:
-        """Check what the answer shall follow; blocking. Raises `BadSchema`.
+    def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> list[str]:
+        """Check what the answer shall follow; blocking. Names what of it answers leave out. Raises `BadSchema`.
 
         ``tell_field`` hears the name of each part before native code works on it.
         """
-        _check_form(request, tell_field, self.load_grammars)
+        return _check_form(request, tell_field, self.load_grammars)
 
     def encode_prompt(self, request: Generate, tell_step: Callable[[str], None] = lambda _: None) -> list[int]:
         """Prompt token ids, the schema not looked at; blocking, releases the GIL. Raises `TemplateRefused`.
@@ -184,9 +184,9 @@ class MockText:
         self.check_form(request)
         return self.encode_prompt(request)
 
-    def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> None:
+    def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> list[str]:
         """As `CheckpointText.check_form`."""
-        _check_form(request, tell_field, self.load_grammars)
+        return _check_form(request, tell_field, self.load_grammars)
 
     def encode_prompt(self, request: Generate, tell_step: Callable[[str], None] = lambda _: None) -> list[int]:
         """UTF-8 bytes, the schema not looked at. Raises `TemplateRefused` for another form of calls."""
@@ -230,17 +230,20 @@ class _ByteDetokenizer:
         return self._decoder.decode(b"", True)
 
 
-def _check_form(request: Generate, tell_field: Callable[[str], None], grammars: Callable[[str], Grammars]) -> None:
+def _check_form(request: Generate, tell_field: Callable[[str], None], grammars: Callable[[str], Grammars]) -> list[str]:
     """Bounds first, then native code, which ``tell_field`` hears the names of the parts before."""
+    left_out: list[str] = []
     if request.response_schema is not None:
         tell_field("response_schema")
         check_bounds(request.response_schema)
-        grammars("response_schema").check(request.response_schema)
+        places = grammars("response_schema").check(request.response_schema)
+        left_out += [f"response_schema{place}" for place in places]
     rule = request.call_rule if isinstance(request, GenerateWithTools) else None
     if rule is not None:
         _check_bounds_of(rule)
         tell_field(rule.source_field)
-        grammars(rule.source_field).check_calls(rule, tell_field)
+        left_out += grammars(rule.source_field).check_calls(rule, tell_field)
+    return left_out
 
 
 def _check_bounds_of(rule: ToolCallConstraint) -> None:

@@ -69,6 +69,8 @@ class Answers:
     subscribers: Sequence[StreamSubscriber]
     """Those to the first prompt, then those to the second."""
     news: News
+    left_out: Sequence[str] = ()
+    """Parts of schemas that these answers leave out, as their asker calls them."""
 
     async def whole(self, make: Callable[[Sequence[GenerationTokens], Done], dict[str, Any]]) -> dict[str, Any]:
         """The reply; ``make`` makes the one of a single answer. Raises `GenerationRefused` where one cannot be finished."""
@@ -172,13 +174,15 @@ async def start_answers(inference: ActorRef[Any], who: Identity, head: ReplyHead
     """Begin all of them; however the request ends, so do they. Raises `GenerationRefused`, `RuntimeFault`."""
     news = News()
     subscribers: list[StreamSubscriber] = []
+    left_out: Sequence[str] = ()
     for generate in asked.generates:
         for number in range(asked.made):
             subscriber = StreamSubscriber(inference, news)
             one = attrs.evolve(generate, seed=seed_of(generate.seed, number))
-            await subscriber.start(who, one, to_context_end=True, ignores_end=asked.ignores_end)
+            started = await subscriber.start(who, one, to_context_end=True, ignores_end=asked.ignores_end)
             subscribers.append(subscriber)
-    return Answers(head=head, asked=asked, inference=inference, subscribers=subscribers, news=news)
+            left_out = started.left_out
+    return Answers(head=head, asked=asked, inference=inference, subscribers=subscribers, news=news, left_out=left_out)
 
 
 async def _all(subscriber: StreamSubscriber) -> tuple[list[GenerationTokens], Done]:

@@ -8,7 +8,7 @@ from typing import Any
 from protocol.codec import UNKNOWN_FIELD
 from protocol.errors import ErrorCode
 
-__all__ = ["no_such_route", "openai_error", "plain_words"]
+__all__ = ["as_client_calls", "no_such_route", "openai_error", "plain_words"]
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _NAMES = {"response_schema": "response_format"}
@@ -16,6 +16,12 @@ _NAMES = {"response_schema": "response_format"}
 UNKNOWN_URL = "unknown_url"
 """OpenAI's code for a path that leads nowhere."""
 _ROUTES = "/v1/models, /v1/chat/completions and /v1/completions"
+
+
+def as_client_calls(place: str) -> str:
+    """A place in the engine's request, `response_schema/properties/a`, as OpenAI's clients call it."""
+    name = next((one for one in _NAMES if place.startswith(one)), "")
+    return _NAMES.get(name, "") + place.removeprefix(name)
 
 
 def openai_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:

@@ -28,7 +28,7 @@ __all__ = [
 
 IGNORED_HEADER = "LeanVibe-Ignored"
 MAXIMUM_NAMED = 32
-NAME_CHARACTERS = 64
+NAME_CHARACTERS = 128
 
 
 class Endpoint(enum.Enum):
@@ -113,7 +113,7 @@ FIELDS: tuple[FieldRule, ...] = (
         max_completion_tokens="the newer name of `max_tokens`",
         logprobs="true tells the log-probability of each token",
         top_logprobs="0 to 20 alternatives",
-        response_format="`text`, `json_object` or `json_schema`; a schema is always followed strictly",
+        response_format="`text`, `json_object` or `json_schema`; a schema is always followed strictly, and what answers leave out of it is named",
         tools="functions; where the model's template has no tools they are described to it in a generic form",
         tool_choice="`none`, `auto`, `required`, one function, or `allowed_tools` with their mode",
         parallel_tool_calls="false: one call at most",
@@ -225,4 +225,4 @@ def sort_by_rules(body: dict[str, Any], rules: Mapping[str, FieldRule]) -> tuple
 
 def ignored_header(names: Sequence[str]) -> str:
     """Names that a client chose, as the value of a header."""
-    return ", ".join(quote(name[:NAME_CHARACTERS], safe="[]", errors="replace") for name in names[:MAXIMUM_NAMED])
+    return ", ".join(quote(name[:NAME_CHARACTERS], safe="[]/", errors="replace") for name in names[:MAXIMUM_NAMED])

@@ -26,15 +26,15 @@ class IgnoredFields:
 
         @app.after_request
         async def name_them(response: Response) -> Response:
-            if names := g.get("ignored_fields"):
-                response.headers[IGNORED_HEADER] = names
+            if names := g.get("ignored_names"):
+                response.headers[IGNORED_HEADER] = ignored_header(names)
             return response
 
     def note(self, client_id: str, names: Sequence[str]) -> None:
-        """The request that is being handled has these; perhaps none."""
+        """The request that is being handled has these besides; perhaps none."""
         if not names:
             return
-        g.ignored_fields = ignored_header(names)
+        g.ignored_names = [*g.get("ignored_names", ()), *names]
         new = {(client_id, name) for name in names} - self._logged
         if new and len(self._logged) + len(new) <= MAXIMUM_LOGGED:
             self._logged |= new

@@ -15,7 +15,8 @@ Made by `python -m actors.rest.openai.reference` from the table that the server 
 
 *Taken* fields are carried out, or are labels that nothing depends on. *Ignored* ones change how and not what is answered: they are passed
 over and named in the response's header `{IGNORED_HEADER}`, as is every field that is not listed here. *Refused* ones would make the answer
-another than was asked for; the error names them in `param`. Null and the values under *asks for nothing* are neither named nor refused.
+another than was asked for; the error names them in `param`. What of a schema cannot be followed and need not be there (an optional property, an
+alternative) is never in an answer, and the same header names its place: `response_format/properties/a`. Null and the values under *asks for nothing* are neither named nor refused.
 
 | field | of | is | asks for nothing | |
 |---|---|---|---|---|

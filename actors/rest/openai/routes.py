@@ -19,6 +19,7 @@ from actors.rest.event_stream import event_stream
 from actors.rest.loaded_model import HEALTH_SECONDS, loaded_model
 from actors.rest.openai.answers import Asked, start_answers
 from actors.rest.openai.chunks import CallChunks, TextChunks, call_id
+from actors.rest.openai.errors import as_client_calls
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.replies import (
     ReplyHead,
@@ -90,6 +91,7 @@ def register_openai(app: QuartTrio, services: Services) -> None:
             ignores_end=bool(wanted.ignore_eos),
         )
         answers = await start_answers(services.inference, who, head, asked)
+        ignored_fields.note(who.client_id, [as_client_calls(one) for one in answers.left_out])
         names = wanted.callable_names
         new_reader = partial(ToolCallReader, health.tool_call_format, names) if names else None
         if wanted.stream:
