@@ -46,7 +46,7 @@ def canary_token_ids(folder: Path) -> list[int]:
 
 def long_canary_token_ids(folder: Path, context_length_tokens: int) -> list[int]:
     """The first 1,001 tokens of the long text, or as many as the model has room for."""
-    text = resources.files("actors.inference.checkpoints").joinpath("canary_paragraph.md").read_text(encoding="utf-8")
+    text = resources.files("actors.inference.mlx").joinpath("canary_paragraph.md").read_text(encoding="utf-8")
     return _token_ids(folder, text)[: min(LONG_CANARY_TOKENS + 1, context_length_tokens)]
 
 
