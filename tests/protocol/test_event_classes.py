@@ -20,6 +20,8 @@ from protocol.events import (
     FinishReason,
     GoingAway,
     Limits,
+    ProgressData,
+    ProgressState,
     Result,
     ResumeResult,
     Timings,
@@ -42,6 +44,7 @@ USAGE = Usage(prompt_tokens=3, completion_tokens=4, cached_tokens=1)
 TIMINGS = Timings(queued_ms=0.5, first_token_ms=None, total_ms=2.25, tokens_per_second=None)
 SAMPLES: list[Any] = [
     LIMITS,
+    ProgressData(state=ProgressState.READING, waiting=2, prompt_tokens=4000, read_tokens=1200),
     ResumeResult(stream="s", resumed=False, head=0),
     ResumeResult(stream="s", resumed=True, head=9, snapshot={"seq": 9, "text": "é\u2028"}),
     Welcome(
