@@ -67,6 +67,8 @@ __all__ = ["VERSION", "Listening", "make_tree"]
 
 MAXIMUM_ENGINES = 4
 """The one in use, one that is loaded to take over, and those that finish their last answers."""
+READ_MODEL_SECONDS = 30.0
+"""What reading a model's tokenizer may take at the start: a machine that is busy booting must not make the server give up."""
 
 
 @frozen
@@ -185,6 +187,7 @@ def make_tree(
                                 metrics,
                                 system.reference("sandbox/sandbox"),
                             ),
+                            start_seconds=READ_MODEL_SECONDS,
                         ),
                     ),
                 ),
