@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from actors.command_line.printing import print_line
+
 __all__ = ["completion"]
 
 PROGRAM = "leanvibe"
@@ -27,4 +29,4 @@ def completion(context: click.Context, shell: str) -> None:
     assert found is not None, "click has these three"
     # Not `source()`, which starts bash to ask for its version.
     script = found(context.find_root().command, {}, PROGRAM, VARIABLE)
-    click.echo(script.source_template % script.source_vars())
+    print_line(script.source_template % script.source_vars())

@@ -258,6 +258,7 @@ PATH_PARTS: dict[str, Callable[[House], str]] = {
 SHARED_PREFIXES = (
     "/health",
     "/ai/",
+    "/api/",
     "/v1/",
     "/models",
     "/metrics",

@@ -112,7 +112,7 @@ async def test_fr1_a_page_of_alternatives_fits_into_a_frame() -> None:
         client_id="me",
         epoch="e",
         recovery=StartGeneration(client_id="me", stream="s", generate=Generate(prompt="x", logprobs=20, seed=1)),
-        tell=lambda *_: None,
+        publish=lambda *_: None,
     )
     for seq in range(1, 301):
         stream.keep(

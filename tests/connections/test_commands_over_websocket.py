@@ -319,8 +319,8 @@ async def test_a_command_over_its_own_limit_is_too_large(engineless_server: Runn
         ("nonsense", "bad_message", None, None),
         ("[]", "bad_message", None, None),
         ('{"type":"ping","id":"1","id":"2"}', "bad_message", None, None),
-        ('{"type":"ping","id":"1","data":NaN}', "bad_message", None, "data"),
-        ('{"type":"ping","id":"1","data":9007199254740993}', "bad_message", None, "data"),
+        ('{"type":"ping","id":"1","data":NaN}', "bad_message", "1", "data"),
+        ('{"type":"ping","id":"1","data":9007199254740993}', "bad_message", "1", "data"),
         ('{"type":"teleport","id":"1"}', "unknown_type", "1", "type"),
         ('{"type":5,"id":"1"}', "invalid_field", "1", "type"),
         ('{"id":"1"}', "invalid_field", "1", "type"),
@@ -407,12 +407,13 @@ async def test_more_than_32_commands_in_flight_are_refused(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from actors.inference.prompts import PromptEncoder
+    from actors.inference.sandbox_messages import EncodedPrompt
 
     gate = trio.Event()
 
-    async def wait(*_: Any, **__: Any) -> list[int]:
+    async def wait(*_: Any, **__: Any) -> EncodedPrompt:
         await gate.wait()
-        return [1]
+        return EncodedPrompt([1])
 
     monkeypatch.setattr(PromptEncoder, "encode", wait)
     async with server.peer() as peer:

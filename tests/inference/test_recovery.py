@@ -149,9 +149,9 @@ async def test_p02_a_row_that_the_worker_cannot_take_fails_alone() -> None:
     async with inference_room(step_seconds=0.005) as room:
         neighbour = await room.start("count to 30")
         await room.tokens(neighbour, 2)
-        # Token 256 ends answers and is no byte, so the mock engine cannot read this prompt.
+        # No byte and not the token that ends answers, so the mock engine cannot read this prompt.
         life: Any = room.system.record("inference/inference").life
-        life.actor._models.current.text.encode = lambda _request: [256]
+        life.actor._models.current.text.encode = lambda _request: [300]
         failure = await room.failure(await room.start("x"))
         assert failure.code is ErrorCode.ENGINE_FAILED
         assert "ValueError" in failure.message

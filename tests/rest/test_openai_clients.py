@@ -172,7 +172,6 @@ async def test_a_prompt_is_completed_whole_and_streamed(server: RunningServer) -
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": "x", "name": "Eve Smith"}]}, "messages[0].name"),
-        ({"functions": [{"name": "f"}]}, "functions"),
         ({"audio": {}}, "audio"),
         ({"temperature": 9}, "temperature"),
         ({"top_logprobs": 2}, "top_logprobs"),
@@ -221,7 +220,6 @@ async def test_what_is_not_carried_out_is_refused_by_name(
     ("options", "parameter"),
     [
         ({"prompt": ""}, "prompt"),
-        ({"prompt": [1, 2]}, "prompt"),
         ({"suffix": "x"}, "suffix"),
         ({"logprobs": 6}, "logprobs"),
     ],

@@ -89,11 +89,6 @@ async def test_what_asks_for_nothing_more_is_taken(server: RunningServer, fields
         ({"guided_json": {}}, "guided_json", "response_format"),
         ({"response_format": {"type": "text", "x": 1}}, "response_format.x", "leave it out"),
         ({"messages": [{**QUESTION, "images": ["x"]}]}, "messages[0].images", "text"),
-        (
-            {"messages": [{"role": "assistant", "content": "x", "function_call": {"name": "f", "arguments": "{}"}}]},
-            "messages[0].function_call",
-            "tool_calls",
-        ),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -226,7 +226,7 @@ async def test_max_tokens_ends_the_answer(server: RunningServer) -> None:
         ('{"type":"message","content":"é"}'.encode("utf-16"), 400, "bad_message", None),
         (b'{"type":"message","content":"x","temperature":NaN}', 400, "bad_message", "body.temperature"),
         (b'{"type":"message","content":"x","content":"y"}', 400, "bad_message", None),
-        (b'{"type":"message","content":"\\ud800"}', 400, "bad_message", "body.content"),
+        (b'{"type":"message","content":"\\ud800"}', 422, "invalid_field", "body.content"),
         (b'{"type":"message","content":"' + b"a" * 2 * MAXIMUM_FRAME_BYTES + b'"}', 413, "too_large", "body"),
     ],
     ids=lambda value: repr(value)[:50] if isinstance(value, dict | bytes) else None,

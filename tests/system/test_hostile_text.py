@@ -171,7 +171,10 @@ def test_tx21_json_of_every_command_stays_exact(server: ServingProcess, task_id:
     for command, find in (
         (["task", "show", task_id], lambda found: found["title"]),
         (["task", "list"], lambda found: next(one["title"] for one in found["tasks"] if one["id"] == task_id)),
-        (["notify", "list"], lambda found: found["notifications"][-1]["body"]),
+        (
+            ["notify", "list"],
+            lambda found: next(one["body"] for one in found["notifications"] if one["kind"] == "message"),
+        ),
         (["ask", EVIL], lambda found: found["text"].removeprefix("You said: ")),
     ):
         done = server.run(*command, "--json")

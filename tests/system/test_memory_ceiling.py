@@ -52,7 +52,7 @@ def test_op_a_shortage_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(memory_ceiling, "_shortages", [])
     assert memory_ceiling.memory_problem() is None
     memory_ceiling.note_shortage()
-    assert "want of memory" in str(memory_ceiling.memory_problem())
+    assert "memory was short" in str(memory_ceiling.memory_problem())
     memory_ceiling._shortages[0] -= memory_ceiling.REMEMBERED_SECONDS
     assert memory_ceiling.memory_problem() is None
 

@@ -42,9 +42,10 @@ def is_tool_choice(_: object, attribute: Attribute[Any], value: Any) -> None:
     kind = value.get("type")
     if kind not in ("function", "allowed_tools"):
         raise FieldFault(f"{name}.type", "must be function or allowed_tools")
-    _only(value, {"type", kind}, name)
     if kind == "function":
         _check_named(value, name)
+    _only(value, {"type", kind}, name)
+    if kind == "function":
         return
     allowed, path = value.get(kind), f"{name}.{kind}"
     if not isinstance(allowed, dict):
