@@ -223,8 +223,11 @@ def _code_of(body: bytes) -> str | None:
         said = json.loads(body)
     except ValueError:
         return None
-    code = said.get("code") or (said.get("error") or {}).get("code")
-    return str(code)
+    error = said.get("error")
+    if isinstance(error, str) or (isinstance(error, dict) and error.get("type") == "overloaded_error"):
+        # Ollama's and Anthropic's shapes have no code of ours; a 503 in them is what all other doors call unavailable.
+        return WILL_PASS[-1]
+    return str(said.get("code") or (error or {}).get("code"))
 
 
 def _post(server: Fuzzed, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from protocol.commands import COMMANDS
 from tests.connections.raw_peer import CLOSE, TEXT, frame
 from tests.fuzzing.address_inputs import AddressInputs
 from tests.fuzzing.checkpoint_inputs import CheckpointInputs
-from tests.fuzzing.drivers import judge_rest, judge_websocket, server_frames
+from tests.fuzzing.drivers import is_our_fault, judge_rest, judge_websocket, server_frames
 from tests.fuzzing.exchange import Answered, http_statuses, play
 from tests.fuzzing.harness import Report
 from tests.fuzzing.inputs import END, Input
@@ -178,3 +178,20 @@ def test_long_frames_of_a_server_are_read_whole() -> None:
         126,
         70_000,
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"code": "unavailable"}, False),
+        ({"error": {"code": "model_unavailable"}}, False),
+        ({"type": "error", "error": {"type": "overloaded_error"}}, False),
+        ({"error": "inference is restarting"}, False),
+        ({"code": "internal"}, True),
+        ({"error": {"code": "internal"}}, True),
+        ({"type": "error", "error": {"type": "api_error"}}, True),
+    ],
+    ids=str,
+)
+def test_what_will_pass_is_known_in_the_shape_of_every_api(body: dict[str, Any], expected: bool) -> None:
+    assert is_our_fault(503, json.dumps(body).encode()) is expected
