@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["Row", "Server", "child", "leanvibe_server", "rate_row"]
+__all__ = ["Row", "Server", "child", "leanvibe_server", "p99_row", "rate_row"]
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTUP_SECONDS = 60.0
@@ -62,12 +62,23 @@ def rate_row(what: str, rounds: list[tuple[float, float]], at_least: float | Non
     )
 
 
+def p99_row(what: str, idle: list[list[float]], loaded: list[list[float]], at_most: float) -> Row:
+    """Of microseconds, one list a run: the median of the runs' p99, and how many times that of idle ones it may be."""
+    alone, beside = (statistics.median(sorted(run)[int(0.99 * len(run))] for run in runs) for runs in (idle, loaded))
+    ratio = beside / alone
+    return Row(
+        what=what, unit="µs", bare=alone, ours=beside, ratio=ratio, bound=f"≤ {at_most:g} × time", is_met=ratio <= at_most
+    )
+
+
 @frozen
 class Server:
     """One that runs."""
 
     url: str
+    """Of its WebSocket."""
     pid: int
+    rest_url: str = ""
 
 
 @contextmanager
@@ -111,4 +122,5 @@ def leanvibe_server(*program: str, **settings: str) -> Iterator[Server]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit("the server did not start")
                 time.sleep(0.02)
-            yield Server(json.loads(about.read_text(encoding="utf-8"))["websocket_url"], process.pid)
+            said = json.loads(about.read_text(encoding="utf-8"))
+            yield Server(said["websocket_url"], process.pid, said["rest_url"])
