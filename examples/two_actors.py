@@ -73,10 +73,11 @@ async def main() -> None:
         await nursery.start(system.run, tree)
         for amount in (2, 3, -1):
             await teller.tell(Add(amount))
+        # A restart has no event of its own outside the tree, so it is looked for.
         while counter.incarnation != 2:
             await trio.sleep(0.01)
         await teller.tell(Add(7))
-        await trio.sleep(0.2)
+        # In order: the teller first, once it has handled what waits for it, then the counter.
         system.request_stop("done")
 
 

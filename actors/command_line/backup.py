@@ -15,17 +15,15 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from actors.command_line.model_work import staged
+from actors.command_line.offline_database import offline_database
 from actors.command_line.options import data_dir_option, fail, settings_from
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
-from actors.inspection.server_file import DataFolderBusy, DataFolderUnsafe, lock_data_folder
 from actors.settings import Settings
 from actors.storage.backup import has_content, restore_backup, write_backup
 from actors.storage.backup_file import BackupFile, BackupUnusable, FileEntry
-from actors.storage.database import database_url, open_engine
+from actors.storage.database import database_url
 from actors.storage.errors import DatabaseUnusable
-from actors.storage.holding import holder_name, holding_file
-from actors.storage.schema import prepare_database
 
 __all__ = ["backup", "restore"]
 
@@ -147,25 +145,10 @@ def _saved_before(settings: Settings, connection: Connection, *, replace: bool) 
 
 @contextlib.contextmanager
 def _stopped(settings: Settings) -> Iterator[Engine]:
-    """The database's engine while no server can start; ends the command where one runs."""
+    """The database's engine while no server can start; ends the command where one runs, or where it cannot be written."""
     try:
-        lock = lock_data_folder(settings.data_dir)
-    except DataFolderBusy as error:
-        fail(f"{error}. Nothing was changed")
-    except DataFolderUnsafe as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
-    try:
-        url = database_url(settings.database, settings.data_dir)
-        holder = holder_name("leanvibe restore")
-        with holding_file(url, holder, is_guarded=settings.database is None):
-            prepare_database(url, holder)
-            engine = open_engine(url, writes=True, holder=holder)
-            try:
-                yield engine
-            finally:
-                engine.dispose()
+        with offline_database(settings, "restore", busy="nothing was changed") as engine:
+            yield engine
     except DatabaseUnusable as error:
         fail(f"{error}. Nothing was changed")
     except SQLAlchemyError as error:
@@ -173,8 +156,6 @@ def _stopped(settings: Settings) -> Iterator[Engine]:
         fail(f"the database cannot be written: {said}. Nothing was changed")
     except OSError as error:
         fail(f"the data folder {settings.data_dir} cannot be written: {error.strerror}. Nothing was changed")
-    finally:
-        os.close(lock)
 
 
 def _stage_files(folder: Path, files: tuple[FileEntry, ...]) -> list[tuple[Path, Path]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -20,16 +19,13 @@ from actors.access.messages import ROLES, USER, CreateToken
 from actors.access.store import RevokeStored, forget_tokens, load_tokens, revoke_token, save_token
 from actors.access.tokens import checked_token, describe
 from actors.command_line.inspection_socket import ask_socket
+from actors.command_line.offline_database import offline_database
 from actors.command_line.options import ReachingGroup, data_dir_option, fail, find_server, settings_from
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
-from actors.inspection.server_file import DataFolderBusy, DataFolderUnsafe, lock_data_folder
 from actors.refusals import CommandRefused
 from actors.settings import Settings
-from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
-from actors.storage.holding import holder_name, holding_file
-from actors.storage.schema import prepare_database
 from actors.terminal_text import shown_document
 
 __all__ = ["stored_tokens", "token"]
@@ -163,28 +159,13 @@ def stored_tokens(settings: Settings) -> list[dict[str, Any]]:
 def _database(settings: Settings) -> Iterator[Connection]:
     """One transaction on the database while no server can start; a refusal ends the command."""
     try:
-        lock = lock_data_folder(settings.data_dir)
-    except DataFolderBusy as error:
-        fail(f"{error}; it is perhaps just starting, so try again")
-    except DataFolderUnsafe as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
-    try:
-        url = database_url(settings.database, settings.data_dir)
-        holder = holder_name("leanvibe token")
-        with holding_file(url, holder, is_guarded=settings.database is None):
-            prepare_database(url, holder)
-            engine = open_engine(url, writes=True, holder=holder)
-            try:
-                with engine.begin() as connection:
-                    yield connection
-            finally:
-                engine.dispose()
+        with (
+            offline_database(settings, "token", busy="it is perhaps just starting, so try again") as engine,
+            engine.begin() as connection,
+        ):
+            yield connection
     except (DatabaseUnusable, CommandRefused) as error:
         fail(str(error))
-    finally:
-        os.close(lock)
 
 
 def _now_ms() -> int:
