@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 SHORT, LONG = 5, 60
 UNLIMITED = 1_000_000
+OF_THE_CLOCK = {"EngineIdle"}
+"""A worker's figures come once a second by its own clock, which no test stops, and so may fall into either answer."""
 
 
 async def answer(peer: Peer, name: str, number: int) -> list[dict[str, Any]]:
@@ -51,7 +53,7 @@ async def messages_of(server: RunningServer, peer: Peer, name: str, number: int)
         tap.close()
         assert tap.skipped == 0
         async for record in tap.records:
-            if record.direction != "out":
+            if record.direction != "out" and record.message_type not in OF_THE_CLOCK:
                 found[path, record.message_type] += 1
     return found
 
