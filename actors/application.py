@@ -21,6 +21,7 @@ from actors.inference.inference import Inference
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.standby import WarmStandby
+from actors.inference.worker_config import WorkerConfig
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.notifications.tree import notifications_tree
@@ -53,7 +54,6 @@ from actors.wiring import (
     answer_defaults,
     command_routes,
     connection_settings,
-    engine_settings,
     event_log,
     inference_settings,
     make_model_registry,
@@ -117,7 +117,7 @@ def make_tree(
     registry.register(ProcessMetrics())
     metrics = InferenceMetrics(registry)
 
-    engine_of = engine_settings(settings)
+    of_worker = WorkerConfig.of(settings)
     inference_of = inference_settings(settings, storage, access)
     model_registry = make_model_registry(settings, checkpoint)
     first_text = None if settings.engine == "mock" or checkpoint is None else checkpoint.resolve()
@@ -174,7 +174,7 @@ def make_tree(
                     intensity=None,
                     children=(
                         ChildSpec(id="engine_registry", start=EngineRegistry),
-                        ChildSpec(id="standby", start=partial(WarmStandby, engine_of.standby_command), is_helper=True),
+                        ChildSpec(id="standby", start=partial(WarmStandby, of_worker), is_helper=True),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
@@ -182,7 +182,7 @@ def make_tree(
                                 inference_of,
                                 model_registry,
                                 engines,
-                                lambda model: partial(Engine, engine_of.serving(model), inference, inspection, standby),
+                                lambda model: partial(Engine, of_worker, model, inference, inspection, standby),
                                 engine_registry,
                                 metrics,
                                 system.reference("sandbox/sandbox"),

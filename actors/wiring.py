@@ -27,7 +27,6 @@ from actors.connections.store import QUERIES as CONNECTIONS_QUERIES
 from actors.connections.store import prune_acknowledgements
 from actors.inference import tables as inference_tables
 from actors.inference.admission import AdmissionLimits
-from actors.inference.engine import EngineSettings
 from actors.inference.inference import InferenceSettings
 from actors.inference.messages import ReportProgress
 from actors.inference.model_registry import CheckpointRegistry, MockRegistry, ModelRegistry, ServableModel
@@ -70,7 +69,6 @@ __all__ = [
     "access_settings",
     "command_routes",
     "connection_settings",
-    "engine_settings",
     "event_log",
     "inference_settings",
     "make_model_registry",
@@ -177,22 +175,6 @@ def access_settings(settings: Settings) -> AccessSettings:
         allowed_hosts=frozenset(settings.allowed_hosts),
         allowed_origins=frozenset(settings.allowed_origins),
         is_loopback_only=is_loopback(settings.host),
-    )
-
-
-def engine_settings(settings: Settings) -> EngineSettings:
-    """How worker processes are started."""
-    return EngineSettings(
-        engine=settings.engine,
-        cache_folder=settings.cache_dir,
-        blas=settings.blas,
-        prefix_bytes=settings.prefix_mebibytes * MEBIBYTE,
-        drafts=settings.drafts,
-        long_context=settings.long_context,
-        compiled=settings.compiled,
-        memory_bounded=settings.model_memory_mebibytes > 0,
-        mock_step_seconds=settings.mock_step_seconds,
-        faults=settings.worker_faults,
     )
 
 

@@ -26,8 +26,8 @@ from websockets.typing import Subprotocol
 
 import protocol
 from actors.application import Listening, make_tree
-from actors.inference.engine import EngineSettings
 from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.inference.worker_config import WorkerConfig
 from actors.inspection.server_file import ServerFile, inspection_socket_path
 from actors.settings import Settings
 from actors.storage.database import FILE_NAME
@@ -300,6 +300,6 @@ async def server(tmp_path: Path) -> AsyncIterator[RunningServer]:
 @pytest.fixture
 async def engineless_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningServer]:
     """A server whose worker never speaks: for tests that want no tokens, each of them a Python process quicker."""
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     async with running_server(tmp_path, wait=False) as started:
         yield started

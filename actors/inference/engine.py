@@ -7,14 +7,10 @@ outlives a worker is the inference actor's business.
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
-import attrs
 import structlog
 import trio
-from attrs import frozen
 
 from actors.inference.engine_messages import (
     AdmitRow,
@@ -26,15 +22,36 @@ from actors.inference.engine_messages import (
     EngineOutput,
     EngineReady,
 )
-from actors.inference.model_registry import MOCK_MODEL, ServableModel
+from actors.inference.model_registry import ServableModel
 from actors.inference.run_queue_delay import RunQueueDelay
 from actors.inference.standby_messages import PrepareStandby, StandbyTaken, TakeStandby
 from actors.inference.watchdog import PREFILL_TOKENS_PER_STEP, InFlightWork, LatencyModel, may_prepare_standby
-from actors.inference.worker_process import WorkerProcess
+from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_frames import (
+    PROTOCOL,
+    Admit,
+    Cancel,
+    Clear,
+    Cleared,
+    FromWorker,
+    Hello,
+    Idle,
+    Load,
+    LoadFailed,
+    Loading,
+    ModelFiles,
+    Preparing,
+    Ready,
+    StandingBy,
+    Step,
+    ToWorker,
+    check_protocol,
+)
+from actors.inference.worker_process import InferenceWorker
 from actors.inspection.messages import NoteWorker
 from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
 
-__all__ = ["Engine", "EngineSettings", "WorkerDied"]
+__all__ = ["Engine", "WorkerDied"]
 
 _log = structlog.get_logger("engine")
 
@@ -59,78 +76,6 @@ class WorkerDied(Exception):
     """The worker process ended or stopped making progress."""
 
 
-@frozen(kw_only=True)
-class EngineSettings:
-    """How to start a worker."""
-
-    engine: str
-    """`mlx` or `mock`."""
-    cache_folder: Path
-    model: ServableModel = MOCK_MODEL
-    blas: str = "auto"
-    prefix_bytes: int = 0
-    """What the worker may hold of finished rows for prompts that begin like them."""
-    drafts: bool = False
-    """Whether the worker may guess what comes next from what a row has, and judge several tokens in one step."""
-    long_context: bool = False
-    """Whether a longrope model takes its long factors at every length, and is served to its full length."""
-    compiled: bool = True
-    """Whether a Phi-3 on a CPU is computed by compiled code."""
-    memory_bounded: bool = False
-    """Whether a setting bounds the weights, so that the worker does not ask what the system has free."""
-    mock_step_seconds: float = 0.0
-    faults: str = ""
-    """A fault plan for tests, as JSON."""
-
-    def serving(self, model: ServableModel) -> EngineSettings:
-        """The same for a certain model."""
-        return attrs.evolve(self, model=model)
-
-    def load_frame(self) -> dict[str, Any]:
-        """What a worker that stands by is told to load."""
-        return {
-            "model": None if self.model.folder is None else str(self.model.folder),
-            "model_name": self.model.name,
-            "adapter": None if self.model.adapter is None else str(self.model.adapter),
-            "prefix_bytes": self.prefix_bytes,
-            "drafts": self.drafts,
-            "long_context": self.long_context,
-            "memory_bounded": self.memory_bounded,
-            "compiled": self.compiled,
-            "faults": self.faults,
-        }
-
-    def standby_command(self, pipe: int) -> list[str]:
-        """The command line of a worker that imports everything and waits for a model."""
-        words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe), "--engine", self.engine]
-        words += ["--blas", self.blas, "--cache-folder", str(self.cache_folder), "--standby"]
-        words += ["--compiled"] if self.compiled else []
-        return [*words, "--mock-step-seconds", str(self.mock_step_seconds)]
-
-    def command(self, pipe: int) -> list[str]:
-        """The worker's command line."""
-        words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe), "--engine", self.engine]
-        words += ["--model-name", self.model.name, "--blas", self.blas, "--cache-folder", str(self.cache_folder)]
-        if self.model.folder is not None:
-            words += ["--model", str(self.model.folder)]
-        if self.model.adapter is not None:
-            words += ["--adapter", str(self.model.adapter)]
-        words += ["--prefix-bytes", str(self.prefix_bytes)]
-        if self.drafts:
-            words.append("--drafts")
-        if self.long_context:
-            words.append("--long-context")
-        if self.memory_bounded:
-            words.append("--memory-bounded")
-        if self.compiled:
-            words.append("--compiled")
-        if self.mock_step_seconds:
-            words += ["--mock-step-seconds", str(self.mock_step_seconds)]
-        if self.faults:
-            words += ["--faults", self.faults]
-        return words
-
-
 class Engine(Actor[EngineMessage]):
     """One incarnation is one worker process."""
 
@@ -138,18 +83,20 @@ class Engine(Actor[EngineMessage]):
 
     def __init__(
         self,
-        settings: EngineSettings,
+        config: WorkerConfig,
+        model: ServableModel,
         inference: ActorRef[Any],
         inspection: ActorRef[Any],
         standby: ActorRef[Any] | None = None,
     ) -> None:
-        """``spare`` has a process ready that has imported everything; without it each start does so itself."""
-        self._settings = settings
+        """``standby`` has a process ready that has imported everything; without it each start does so itself."""
+        self._config = config
+        self._model = model
         self._inference = inference
         self._inspection = inspection
         self._standby = standby
         self._has_requested_standby = standby is None
-        self._worker: WorkerProcess | None = None
+        self._worker: InferenceWorker | None = None
         self._pid = 0
         self._ready_at = 0.0
         self._ready: EngineReady | None = None
@@ -173,7 +120,7 @@ class Engine(Actor[EngineMessage]):
         worker = await self._take_standby()
         is_spare = worker is not None
         if worker is None:
-            worker = await WorkerProcess.start(self._settings.command)
+            worker = await InferenceWorker.start(self._config.command)
         self._worker, self._pid = worker, worker.pid
         self.context.spawn(self._own_process, worker)
         now = trio.current_time()
@@ -181,8 +128,8 @@ class Engine(Actor[EngineMessage]):
         self._last_frame_at, self._load_deadline = now, now + (LOAD_SECONDS if is_spare else HELLO_SECONDS)
         self.context.spawn(self._read_frames)
         self.context.spawn(self._watch_progress)
-        if is_spare:
-            await self._write("load", self._settings.load_frame())
+        model = ModelFiles(self._model.name, self._model.folder, self._model.adapter)
+        await self._write(Load(PROTOCOL, self._config, model))
         await self._tell_loading("starting")
         try:
             self._inspection.tell_nowait(NoteWorker(worker.pid))
@@ -190,11 +137,11 @@ class Engine(Actor[EngineMessage]):
             # It only tells operators of the worker, and is no reason to have none.
             _log.warning("worker not noted", worker_pid=worker.pid, error=str(error))
 
-    async def _take_standby(self) -> WorkerProcess | None:
+    async def _take_standby(self) -> InferenceWorker | None:
         if self._standby is None:
             return None
         try:
-            worker: WorkerProcess | None = await self._standby.ask(TakeStandby(), timeout=SPARE_SECONDS)
+            worker = await self._standby.ask(TakeStandby(), timeout=SPARE_SECONDS)
             if worker is not None:
                 self._standby.tell_nowait(StandbyTaken(worker.pid))
         except RuntimeFault:
@@ -211,24 +158,22 @@ class Engine(Actor[EngineMessage]):
                 schema = message.response_schema
                 self._ahead.admitted(message.row, len(message.prompt_ids) + len(message.emitted_ids))
                 await self._write(
-                    "admit",
-                    {
-                        "row": message.row,
-                        "prompt_ids": message.prompt_ids,
-                        "emitted_ids": message.emitted_ids,
-                        "max_tokens": message.max_tokens,
-                        "stop_ids": message.stop_ids,
-                        "sampling": message.sampling.as_data(),
-                        "domain": message.domain,
-                        # As text: integers of a schema may be larger than frames can hold.
-                        "response_schema": schema if schema is None else json.dumps(schema),
-                        "call_rule": None if message.call_rule is None else message.call_rule.as_text(),
-                        "alternatives": message.alternatives,
-                    },
+                    Admit(
+                        row=message.row,
+                        prompt_ids=message.prompt_ids,
+                        emitted_ids=message.emitted_ids,
+                        max_tokens=message.max_tokens,
+                        stop_ids=message.stop_ids,
+                        sampling=message.sampling,
+                        domain=message.domain,
+                        response_schema=None if schema is None else json.dumps(schema),
+                        call_rule=None if message.call_rule is None else message.call_rule.as_text(),
+                        alternatives=message.alternatives,
+                    )
                 )
             case CancelRow(row):
                 self._ahead.dropped(row)
-                await self._write("cancel", {"row": row})
+                await self._write(Cancel(row))
             case Attach():
                 self._ahead.cleared()
                 if self._ready is None:
@@ -237,7 +182,7 @@ class Engine(Actor[EngineMessage]):
                     # Only when the worker says that it is clear may the new owner count on its rows.
                     self._awaiting_clear = True
                     self._last_frame_at = trio.current_time()
-                    await self._write("clear", {})
+                    await self._write(Clear())
 
     async def stopping(self) -> None:
         """Closing the pipe ends the worker; `_own_process` makes sure of it."""
@@ -256,7 +201,7 @@ class Engine(Actor[EngineMessage]):
 
     # --- the process ------------------------------------------------------------------------------
 
-    async def _own_process(self, worker: WorkerProcess) -> None:
+    async def _own_process(self, worker: InferenceWorker) -> None:
         """Drain its output, notice its end, and never leave it behind."""
         try:
             async with trio.open_nursery() as nursery:
@@ -270,12 +215,12 @@ class Engine(Actor[EngineMessage]):
         finally:
             await worker.end()
 
-    async def _write(self, name: str, data: dict[str, Any]) -> None:
+    async def _write(self, frame: ToWorker) -> None:
         """Write one frame; this handler is the pipe's one writer. A worker that does not read is lost."""
         assert self._worker is not None
         try:
             with trio.fail_after(WRITE_SECONDS):
-                await self._worker.write(name, data)
+                await self._worker.write(frame)
         except trio.BrokenResourceError:
             return  # it is ending; `_own_process` reads its last frames and says how it ended
         except trio.TooSlowError as error:
@@ -283,64 +228,66 @@ class Engine(Actor[EngineMessage]):
 
     async def _read_frames(self) -> None:
         assert self._worker is not None
-        while frames := await self._worker.receive():
-            for name, content in frames:
+        while frames := await self._worker.receive_frames():
+            for frame in frames:
                 self._is_telling = True
-                await self._take_frame(name, content)
+                await self._take_frame(frame)
                 self._is_telling = False
                 self._last_frame_at = trio.current_time()
         self._has_read_all.set()  # `_own_process` says how it ended
 
-    async def _take_frame(self, name: str, content: dict[str, Any]) -> None:
+    async def _take_frame(self, frame: FromWorker) -> None:
         now = self._last_frame_at = trio.current_time()
-        match name:
-            case "hello":
+        match frame:
+            case Hello(protocol):
+                check_protocol(protocol)
                 self._load_deadline = now + LOAD_SECONDS
-            case "loading":
-                if content["stage"] == WARM_UP_STAGE:
+            case Loading(stage):
+                if stage == WARM_UP_STAGE:
                     self._load_deadline = now + WARM_UP_SECONDS
-                await self._tell_loading(str(content["stage"]))
-            case "load_failed":
-                await self._tell_loading(f"failed: {content['error']}")
-            case "ready":
+                await self._tell_loading(stage)
+            case LoadFailed(error):
+                await self._tell_loading(f"failed: {error}")
+            case Ready(report):
                 # What the warm-up took is what the first step of a request is held to.
-                for seconds, decoded, prefilled in content.get("warm_steps", ()):
+                for seconds, decoded, prefilled in report.warm_steps:
                     self._clock.measured(seconds, decoded, prefilled)
-                self._clock.allocation_bytes_per_second = content.get("allocation_bytes_per_second")
-                self._draft_tokens = content.get("draft_tokens", 0)
+                self._clock.allocation_bytes_per_second = report.allocation_bytes_per_second or None
+                self._draft_tokens = report.draft_tokens or 0
                 self._ready = EngineReady(
                     engine=self.context.path,
                     incarnation=self.context.incarnation,
                     worker_pid=self._pid,
-                    report=content,
+                    report=report,
                 )
                 self._ready_at = now
-                _log.info("engine ready", worker_pid=self._pid, model=content.get("model"), blas=content.get("blas"))
+                _log.info("engine ready", worker_pid=self._pid, model=report.model, blas=report.blas)
                 await self._inference.tell(self._ready)
-            case "cleared":
+            case Cleared():
                 self._awaiting_clear = False
                 assert self._ready is not None
                 await self._inference.tell(self._ready)
-            case "step":
+            case Step():
                 self._ahead.frame_came()
-                await self._take_step(content)
-            case "idle":
+                await self._take_step(frame)
+            case Idle(memory):
                 self._ahead.frame_came()
-                await self._take_idle(content["memory"])
+                await self._take_idle(memory)
+            case Preparing() | StandingBy():
+                pass
 
-    async def _take_step(self, content: dict[str, Any]) -> None:
+    async def _take_step(self, step: Step) -> None:
         self._idle_memory = {}
-        self._held_bytes = content["memory"].get("kv", self._held_bytes)
-        for row, _, _, finish, *_ in content["emitted"]:
-            self._ahead.emitted(row, is_last=finish is not None)
-        for row, *_ in content["failed"]:
+        self._held_bytes = step.memory.get("kv", self._held_bytes)
+        output = step.output
+        for one in output.emitted:
+            self._ahead.emitted(one.row, is_last=one.finish is not None)
+        for row, _ in output.failed:
             self._ahead.failed(row)
-        self._clock.measured(
-            content["seconds"], len(content["emitted"]), content["prefilled_tokens"], content["drafted_tokens"]
-        )
+        self._clock.measured(step.seconds, len(output.emitted), output.prefilled_tokens, output.drafted_tokens)
         if not self._awaiting_clear:
             await self._inference.tell(
-                EngineOutput(engine=self.context.path, incarnation=self.context.incarnation, frame=content)
+                EngineOutput(engine=self.context.path, incarnation=self.context.incarnation, step=step)
             )
 
     async def _take_idle(self, memory: dict[str, float]) -> None:

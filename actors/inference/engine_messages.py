@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from actors.inference.sampling import Sampling
 from actors.inference.tools import ToolCallConstraint
+from actors.inference.worker_frames import ModelReport, Step
 
 __all__ = [
     "AdmitRow",
@@ -76,7 +77,7 @@ class EngineReady:
     """Path of the engine actor."""
     incarnation: int
     worker_pid: int
-    report: dict[str, Any]
+    report: ModelReport
 
 
 @frozen(kw_only=True)
@@ -86,7 +87,7 @@ class EngineOutput:
     engine: str
     """Path of the engine actor."""
     incarnation: int
-    frame: dict[str, Any]
+    step: Step
 
 
 @frozen(kw_only=True)

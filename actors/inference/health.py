@@ -32,7 +32,7 @@ def describe_engine(
         model=current.model.name,
         worker_pid=current.worker_pid,
         restarts=max(0, current.engine.incarnation - 1),
-        report=current.report,
+        report={} if current.report is None else current.report.as_data(),
         problem=current.stage,
         queue_depth=sum(len(one.queue) for one in models.all),
         running=sum(len(one.rows) for one in models.all),

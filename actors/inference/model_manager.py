@@ -195,8 +195,8 @@ class ModelManager:
 
     def wake_waiters(self) -> None:
         """Something changed that a change of models may wait for."""
-        backend = self.current.report.get("backend")
-        self._backend = backend or self._backend
+        if self.current.report is not None:
+            self._backend = self.current.report.backend
         self._changed.set()
         self._changed = trio.Event()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import asdict, field, frozen
+from attrs import field, frozen
 
 __all__ = ["COLDEST", "Sampling", "position_key"]
 
@@ -30,10 +30,6 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = field(factory=dict)
     seed: int = 0
-
-    def as_data(self) -> dict[str, object]:
-        """Plain values for a frame."""
-        return asdict(self)
 
     @property
     def truncates(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 import trio
+from msgspec import UNSET
 
 from actors.inference.admission import AdmissionLimits, FairQueue, fits, most_positions
 from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineLoading, EngineOutput, EngineReady
@@ -17,6 +18,7 @@ from actors.inference.model_registry import ServableModel
 from actors.inference.request_rules import sampling_of, too_long
 from actors.inference.text.text_model import TextModel
 from actors.inference.tools import GenerateWithTools
+from actors.inference.worker_frames import ModelReport, RowFailure, SampledToken
 from protocol.errors import ErrorCode
 from runtime import ActorRef, Down, DownReason
 
@@ -66,7 +68,7 @@ class Scheduler:
         self.stage: str | None = "starting"
         """What it is doing while it is not ready, or why it is down."""
         self.worker_pid: int | None = None
-        self.report: dict[str, Any] = {}
+        self.report: ModelReport | None = None
         """What the worker said of its model when it was ready."""
         self.memory: dict[str, float] = {}
         """The newest figures of the worker that lives, bytes by what holds them."""
@@ -95,13 +97,13 @@ class Scheduler:
     def context_tokens(self) -> int:
         """Positions that a request may have: those of the model, of its worker, and of the memory for them."""
         # The worker may serve less than the files promise, where it cannot follow the model further.
-        served = int(self.report.get("context_tokens", self.text.context_tokens))
+        served = (self.report.context_tokens if self.report else None) or self.text.context_tokens
         held = most_positions(self._limits, self._kv_bytes_per_token)
         return min(self.text.context_tokens, served, served if held is None else held)
 
     @property
     def _kv_bytes_per_token(self) -> int:
-        return int(self.report.get("kv_bytes_per_token", 0))
+        return (self.report.kv_bytes_per_token if self.report else None) or 0
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -112,10 +114,10 @@ class Scheduler:
     @property
     def memory_bound_bytes(self) -> int | None:
         """What weights, live rows, kept prefixes and MLX's pool may hold together; None before it is loaded."""
-        parts = [self.report.get(name) for name in ("parameter_bytes", "pool_bytes", "prefix_bytes")]
-        if any(one is None for one in parts):
+        report = self.report
+        if report is None or report.pool_bytes is UNSET or report.prefix_bytes is UNSET:
             return None
-        return sum(int(one) for one in parts if one is not None) + self._limits.kv_bytes
+        return report.parameter_bytes + report.pool_bytes + report.prefix_bytes + self._limits.kv_bytes
 
     # --- who runs ---------------------------------------------------------------------------------
 
@@ -178,34 +180,33 @@ class Scheduler:
         """Hand a step's tokens to their generations, and their rows to the next where they ended."""
         if step.incarnation != self.incarnation:
             return  # a dead worker's last words; its rows are being computed again
-        frame = step.frame
+        seconds, output, memory = step.step.seconds, step.step.output, step.step.memory
         now = trio.current_time()
-        if frame["memory"]:
-            self.memory = frame["memory"]
-        emitted = frame["emitted"]
-        if emitted:
-            self._steps.append((len(emitted), frame["seconds"]))
-        self._metrics.step(frame["prefilled_tokens"], frame["seconds"])
-        self._metrics.drafts(frame["drafted_tokens"], frame["accepted_tokens"])
-        for row in frame["rows"]:
+        if memory:
+            self.memory = memory
+        if output.emitted:
+            self._steps.append((len(output.emitted), seconds))
+        self._metrics.step(output.prefilled_tokens, seconds)
+        self._metrics.drafts(output.drafted_tokens, output.accepted_tokens)
+        for row in output.rows:
             generation = self.rows.get(row)
             if generation is not None:
                 generation.steps_since_admission += 1
-        self._note_reading(frame.get("reading", ()))
-        for row, reason, code in frame["failed"]:
+        self._note_reading(output.reading)
+        for row, failure in output.failed:
             generation = self.rows.get(row)
             if generation is not None:
-                self._endings.fail(generation, ErrorCode(code), _why_failed(generation, reason, code))
-        for row, cached_tokens in frame["cached"]:
+                self._endings.fail(generation, failure.code, _why_failed(generation, failure))
+        for row, cached_tokens in output.cached:
             generation = self.rows.get(row)
             # A recovery may find its own earlier keys and values; what the request saved is what counted at first.
             if generation is not None and generation.cached_tokens is None:
                 generation.cached_tokens = cached_tokens
                 self._metrics.prefix_hit(cached_tokens)
-        for row, token_id, log_probability, finish, alternatives in emitted:
-            generation = self.rows.get(row)
+        for token in output.emitted:
+            generation = self.rows.get(token.row)
             if generation is not None:
-                self._take_token(generation, token_id, log_probability, finish, now, alternatives)
+                self._take_token(generation, token, now)
         self._extend_grants()
         self.admit_what_fits()
 
@@ -231,18 +232,10 @@ class Scheduler:
                 self.queue.push(generation.client_id, generation, first=True)
                 _log.info("an answer waits for memory in its middle", stream=generation.stream)
 
-    def _take_token(
-        self,
-        generation: Generation,
-        token_id: int,
-        log_probability: float,
-        finish: str | None,
-        now: float,
-        alternatives: list[tuple[int, float]] | None,
-    ) -> None:
+    def _take_token(self, generation: Generation, token: SampledToken, now: float) -> None:
         count, before, had_token = len(generation.emitted_ids), generation.last_token_at, bool(generation.emitted_ids)
         try:
-            generation.advance(token_id, log_probability, finish, now, alternatives)
+            generation.advance(token.token_id, token.log_probability, token.finish, now, token.alternatives)
         except Exception as error:  # noqa: BLE001  isolation border: one row's text must not stop its neighbours
             _log.exception("text of a generation failed", stream=generation.stream)
             self._endings.fail(generation, ErrorCode.INTERNAL, f"the text could not be made: {type(error).__name__}")
@@ -255,7 +248,7 @@ class Scheduler:
                 # None where an inference actor was lost, and with it when it had told the token before.
                 self._metrics.token_gap(now - before)
         if generation.has_finished:
-            self._endings.finish(generation, now, still_in_worker=finish is None)
+            self._endings.finish(generation, now, still_in_worker=token.finish is None)
 
     def take_idle(self, idle: EngineIdle) -> None:
         """The worker has no row any more, and holds what is told."""
@@ -341,9 +334,9 @@ class Scheduler:
         self._endings.occupancy_changed()
 
 
-def _why_failed(generation: Generation, reason: str, code: str) -> str:
-    if code != ErrorCode.INVALID_FIELD.value:
-        return f"this request failed in the engine: {reason}"
+def _why_failed(generation: Generation, failure: RowFailure) -> str:
+    if failure.code is not ErrorCode.INVALID_FIELD:
+        return f"this request failed in the engine: {failure.reason}"
     generate = generation.generate
     rule = generate.call_rule if isinstance(generate, GenerateWithTools) else None
-    return f"data.{'response_schema' if rule is None else rule.source_field} cannot be followed any further: {reason}"
+    return f"data.{'response_schema' if rule is None else rule.source_field} cannot be followed any further: {failure.reason}"

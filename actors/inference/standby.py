@@ -6,14 +6,14 @@ it: where it is missing, late or dead, an engine starts a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 import trio
 
 from actors.inference.frames import FrameFault
 from actors.inference.standby_messages import PrepareStandby, SpareMessage, StandbyTaken, TakeStandby
-from actors.inference.worker_process import WorkerProcess
+from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_frames import PROTOCOL, Hello, StandingBy, WaitForModel, check_protocol
+from actors.inference.worker_process import InferenceWorker
 from runtime import Actor, block
 
 __all__ = ["WarmStandby"]
@@ -31,15 +31,15 @@ class WarmStandby(Actor[SpareMessage]):
 
     mailbox = block(64)
 
-    def __init__(self, command: Callable[[int], list[str]]) -> None:
-        """``command`` is the command line of a process that stands by, given its end of the pipe."""
-        self._command = command
-        self._ready: WorkerProcess | None = None
-        self._given: WorkerProcess | None = None
+    def __init__(self, config: WorkerConfig) -> None:
+        """``config`` is what its process imports by."""
+        self._config = config
+        self._ready: InferenceWorker | None = None
+        self._given: InferenceWorker | None = None
         self._keeping: trio.CancelScope | None = None
         self._let_go = trio.Event()
 
-    async def handle(self, message: SpareMessage) -> WorkerProcess | None:
+    async def handle(self, message: SpareMessage) -> InferenceWorker | None:
         match message:
             case PrepareStandby():
                 await self._end_unclaimed()
@@ -60,7 +60,7 @@ class WarmStandby(Actor[SpareMessage]):
         """Its process."""
         return {"standby_pid": None if self._ready is None else self._ready.pid}
 
-    async def _hand_over(self) -> WorkerProcess | None:
+    async def _hand_over(self) -> InferenceWorker | None:
         """Stop reading from it before another does."""
         worker, self._ready = self._ready, None
         if worker is None or self._keeping is None:
@@ -84,7 +84,7 @@ class WarmStandby(Actor[SpareMessage]):
             while True:
                 try:
                     await self._keep_one()
-                except (OSError, FrameFault, trio.TooSlowError) as error:
+                except (OSError, FrameFault, trio.BrokenResourceError, trio.TooSlowError) as error:
                     _log.warning("no spare worker", error=repr(error))
                     self.context.note_problem(f"no spare worker: {error}")
                 await trio.sleep(AGAIN_SECONDS)
@@ -92,11 +92,12 @@ class WarmStandby(Actor[SpareMessage]):
             self._let_go.set()
 
     async def _keep_one(self) -> None:
-        worker = await WorkerProcess.start(self._command)
+        worker = await InferenceWorker.start(self._config.command)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.drain_output)
                 with trio.fail_after(IMPORT_SECONDS):
+                    await worker.write(WaitForModel(PROTOCOL, self._config))
                     await _until_ready(worker)
                 self._ready = worker
                 self.context.note_problem(None)
@@ -111,8 +112,11 @@ class WarmStandby(Actor[SpareMessage]):
                 await worker.end()
 
 
-async def _until_ready(worker: WorkerProcess) -> None:
-    while frames := await worker.receive():
-        if any(name == "standby" for name, _content in frames):
-            return
+async def _until_ready(worker: InferenceWorker) -> None:
+    while frames := await worker.receive_frames():
+        for frame in frames:
+            if isinstance(frame, Hello):
+                check_protocol(frame.protocol)
+            if isinstance(frame, StandingBy):
+                return
     raise FrameFault(f"worker {worker.pid} ended before it stood by: {'; '.join(list(worker.output)[-3:])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from actors.inference.worker_process import WorkerProcess
+from actors.inference.worker_process import InferenceWorker
 from runtime import Request
 
 __all__ = ["PrepareStandby", "SpareMessage", "StandbyTaken", "TakeStandby"]
@@ -16,7 +16,7 @@ class PrepareStandby:
 
 
 @frozen
-class TakeStandby(Request[WorkerProcess | None]):
+class TakeStandby(Request[InferenceWorker | None]):
     """The process that stands by, if there is one; it belongs to the asker from then on."""
 
 

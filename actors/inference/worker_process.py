@@ -6,22 +6,25 @@ import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import structlog
 import trio
 from attrs import define, field
 
 from actors.child_environment import child_environment
-from actors.inference.frames import FrameReader, pack
+from actors.inference.frames import FrameReader, TypedFrameReader
+from actors.inference.worker_frames import FromWorker, ToWorker, pack_frame, read_from_worker
 
-__all__ = ["WorkerProcess"]
+__all__ = ["InferenceWorker", "WorkerProcess"]
 
 _log = structlog.get_logger("engine")
 
 END_SECONDS = 2.0
 OUTPUT_LINES_KEPT = 20
 RECEIVE_BYTES = 262_144
+
+Frame = TypeVar("Frame")
 
 
 @define(kw_only=True, eq=False)
@@ -36,7 +39,7 @@ class WorkerProcess:
     _reader: FrameReader = field(factory=FrameReader)
 
     @classmethod
-    async def start(cls, command: Callable[[int], list[str]]) -> WorkerProcess:
+    async def start(cls, command: Callable[[int], list[str]]) -> Self:
         """Start a process; ``command`` gets the number of its end of the pipe. Raises `OSError`.
 
         Cancelled, nothing remains of it.
@@ -80,18 +83,17 @@ class WorkerProcess:
 
     async def receive(self) -> list[tuple[str, dict[str, Any]]]:
         """The next frames that it says; none at the end of the pipe. Raises `FrameFault`."""
+        return await self._receive(self._reader)
+
+    async def _receive(self, reader: TypedFrameReader[Frame]) -> list[Frame]:
         while True:
             try:
                 data = await self.stream.receive_some(RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return []
-            frames = list(self._reader.feed(data))
+            frames = list(reader.feed(data))
             if frames or not data:
                 return frames
-
-    async def write(self, name: str, data: dict[str, Any]) -> None:
-        """Write one frame. Raises `trio.BrokenResourceError` when it is ending; cancelled, the pipe is of no more use."""
-        await self.stream.send_all(pack(name, data))
 
     async def end(self) -> None:
         """Make sure that it is gone. Also in a cancelled task it takes as long as that takes, `END_SECONDS` at most."""
@@ -103,3 +105,18 @@ class WorkerProcess:
         self.stream.socket.close()
         if self.process.stdout is not None:
             await trio.aclose_forcefully(self.process.stdout)
+
+
+@define(kw_only=True, eq=False)
+class InferenceWorker(WorkerProcess):
+    """One that computes answers: its frames are those of `worker_frames.py`."""
+
+    _frames: TypedFrameReader[FromWorker] = field(factory=lambda: TypedFrameReader(read_from_worker))
+
+    async def receive_frames(self) -> list[FromWorker]:
+        """The next frames that it says; none at the end of the pipe. Raises `FrameFault`."""
+        return await self._receive(self._frames)
+
+    async def write(self, frame: ToWorker) -> None:
+        """Write one frame. Raises `trio.BrokenResourceError` when it is ending; cancelled, the pipe is of no more use."""
+        await self.stream.send_all(pack_frame(frame))

@@ -59,9 +59,9 @@ async def secured_server(folder: Path, papers: Papers) -> AsyncIterator[RunningS
 
 @pytest.fixture(autouse=True)
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.inference.engine import EngineSettings
+    from actors.inference.worker_config import WorkerConfig
 
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
 
 
 def port_of(url: str) -> int:

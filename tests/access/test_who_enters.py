@@ -237,9 +237,9 @@ async def test_a_holder_that_leaves_is_forgotten(engineless_server: RunningServe
 
 
 async def test_tokens_are_still_there_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.inference.engine import EngineSettings
+    from actors.inference.worker_config import WorkerConfig
 
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     async with running_server(tmp_path, wait=False) as server:
         token = await make_token(server)
         local = read_local_token(tmp_path)

@@ -15,7 +15,7 @@ import trio
 from actors.connections import connection
 from actors.connections.connection import Connection
 from actors.connections.websocket import text_frame
-from actors.inference.engine import EngineSettings
+from actors.inference.worker_config import WorkerConfig
 from tests.server_fixture import running_server
 
 BINARY_HEAD = 0x82
@@ -37,7 +37,7 @@ async def main() -> None:
     with (
         patch.object(Connection, "_take_frame", echo),
         patch.object(connection, "HELLO_SECONDS", A_DAY_SECONDS),
-        patch.object(EngineSettings, "command", lambda *_: ["sleep", "60"]),
+        patch.object(WorkerConfig, "command", lambda *_: ["sleep", "60"]),
         tempfile.TemporaryDirectory() as folder,
     ):
         async with running_server(Path(folder), wait=False) as server:

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.connections.handshake_backlog import HandshakeBacklog
-from actors.inference.engine import EngineSettings
+from actors.inference.worker_config import WorkerConfig
 from tests.server_fixture import RunningServer, eventually, running_server
 
 pytestmark = pytest.mark.websocket
@@ -33,7 +33,7 @@ def port_of(server: RunningServer) -> int:
 
 
 async def test_strangers_who_say_nothing_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     async with (
         running_server(tmp_path, wait=False, max_entering=2) as server,
         server.peer(client_id="inside") as inside,

@@ -17,7 +17,7 @@ from attrs import frozen
 from trio.testing import MockClock
 
 from actors.connections.handshake import HEAD_BYTES, HandshakeReader, Offer, Refusal
-from actors.inference.engine import EngineSettings
+from actors.inference.worker_config import WorkerConfig
 from tests.connections.raw_peer import TEXT, frame
 from tests.server_fixture import PATIENCE_SECONDS, RunningServer, eventually, running_server
 
@@ -304,7 +304,7 @@ async def secure_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[RunningServer, ssl.SSLContext]]:
     """A server that speaks TLS, and what believes it."""
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     authority, chain = trustme.CA(), folder / "chain.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(chain))
     context = ssl.create_default_context()

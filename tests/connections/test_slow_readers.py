@@ -18,7 +18,7 @@ from actors import wiring, write_pace
 from actors.connections import keepalive as life_signs
 from actors.connections import transport
 from actors.connections.send_queue import SendQueue
-from actors.inference.engine import EngineSettings
+from actors.inference.worker_config import WorkerConfig
 from actors.storage.messages import LogEvent
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from runtime.testing import crash
@@ -73,7 +73,7 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
     # Those who came first wait in silence for the last, which on a busy machine takes longer than a ping leaves them.
     monkeypatch.setattr(life_signs, "PING_INTERVAL_SECONDS", 600.0)
     monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND))
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     told: list[list[int]] = []
     greeted: list[None] = []
     entering = trio.CapacityLimiter(32)

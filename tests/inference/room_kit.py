@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 from actors.inference.admission import AdmissionLimits
 from actors.inference.calibration import Calibration
 from actors.inference.checkpoints.inventory import InventoryEntry
-from actors.inference.engine import Engine, EngineSettings
+from actors.inference.engine import Engine
 from actors.inference.engine_registry import EngineRegistry
 from actors.inference.inference import Inference, InferenceSettings
 from actors.inference.messages import (
@@ -45,6 +45,7 @@ from actors.inference.standby import WarmStandby
 from actors.inference.store import OPERATIONS, QUERIES
 from actors.inference.stream_broker import StreamRules
 from actors.inference.text.text_model import MockText, TextModel
+from actors.inference.worker_config import WorkerConfig
 from actors.storage.messages import Storage
 from actors.storage.readers import Readers
 from actors.storage.writer import Writer, WriterSettings
@@ -333,21 +334,21 @@ async def inference_room(
     system = ActorSystem(watch_loop=False, **system_arguments)
     inference, inspection = system.reference("inference/inference"), system.reference("inspection")
 
-    spare_settings = EngineSettings(engine=engine, cache_folder=cache_folder, mock_step_seconds=step_seconds)
+    spare_config = WorkerConfig(engine=engine, cache_dir=cache_folder or Path(), mock_step_seconds=step_seconds)
 
     def make_engine(model: ServableModel) -> Engine:
         plan = json.dumps(list(faults)) if faults and next(lives) < faulty_lives else ""
-        settings = EngineSettings(
+        config = WorkerConfig(
             engine=engine,
-            model=model,
-            cache_folder=cache_folder or cache_folder_of_tests(),
+            cache_dir=cache_folder or cache_folder_of_tests(),
             blas=blas,
             prefix_bytes=prefix_bytes,
             drafts=drafts,
             mock_step_seconds=step_seconds,
-            faults=plan,
+            worker_faults=plan,
         )
-        return Engine(settings, inference, inspection, system.reference("inference/standby") if has_standby else None)
+        standby = system.reference("inference/standby") if has_standby else None
+        return Engine(config, model, inference, inspection, standby)
 
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     stored = () if database is None else (storage_spec(system, database),)
@@ -369,7 +370,7 @@ async def inference_room(
                     intensity=None,
                     children=(
                         ChildSpec(id="engine_registry", start=EngineRegistry),
-                        ChildSpec(id="standby", start=lambda: WarmStandby(spare_settings.standby_command)),
+                        ChildSpec(id="standby", start=lambda: WarmStandby(spare_config)),
                         ChildSpec(id="sandbox", start=Sandbox),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=4, intensity=None)),
                         ChildSpec(

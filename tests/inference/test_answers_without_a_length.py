@@ -6,14 +6,16 @@ import random
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from actors.inference.admission import KV_STEP_TOKENS, AdmissionLimits
-from actors.inference.engine_messages import AdmitRow, CancelRow, EngineOutput, EngineReady
+from actors.inference.engine_messages import AdmitRow, CancelRow, EngineReady
 from actors.inference.generation import GRANT_TOKENS, Generation
 from actors.inference.request_rules import DEFAULT_MAX_TOKENS, check_request
 from actors.inference.text.text_model import MockText
+from actors.inference.worker_frames import SampledToken
 from protocol.commands import Generate
-from tests.inference.test_scheduler import EMPTY_FRAME, ENGINE, Room
+from tests.inference.test_scheduler import ENGINE, REPORT, Room, step_of
 
 CONTEXT = 8192
 PROMPT = [1, 2, 3]
@@ -23,7 +25,7 @@ def room_for(grants: int) -> Room:
     """A room whose memory holds so many rows up to their first grant."""
     room = Room()
     room.scheduler._limits = AdmissionLimits(kv_bytes=grants * (len(PROMPT) + GRANT_TOKENS + KV_STEP_TOKENS))
-    ready = EngineReady(engine=ENGINE, incarnation=1, worker_pid=1, report={"kv_bytes_per_token": 1})
+    ready = EngineReady(engine=ENGINE, incarnation=1, worker_pid=1, report=replace(REPORT, kv_bytes_per_token=1))
     room.scheduler.engine_ready(ready)
     return room
 
@@ -46,12 +48,8 @@ def token(position: int) -> int:
 def emit(room: Room, generation: Generation, count: int, finish: str | None = None) -> None:
     for at in range(count):
         end = finish if at == count - 1 else None
-        frame = {
-            **EMPTY_FRAME,
-            "emitted": [(generation.row, token(len(generation.emitted_ids)), -0.5, end, None)],
-            "rows": [generation.row],
-        }
-        room.scheduler.take_step(EngineOutput(engine=ENGINE, incarnation=1, frame=frame))
+        emitted = SampledToken(generation.row, token(len(generation.emitted_ids)), -0.5, end)
+        room.scheduler.take_step(step_of(emitted=[emitted], rows=[generation.row]))
 
 
 def admissions(room: Room) -> list[AdmitRow]:

@@ -9,7 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.inference.frames import MAXIMUM_BYTES, VERSION, FrameFault, FrameReader, pack
+from actors.inference.frames import (
+    MAXIMUM_BYTES,
+    VERSION,
+    FrameFault,
+    FrameReader,
+    TypedFrameReader,
+    enclose,
+    pack,
+)
+from actors.inference.worker_frames import (
+    PROTOCOL,
+    Cleared,
+    Hello,
+    Idle,
+    Loading,
+    RowFailure,
+    SampledToken,
+    Step,
+    StepOutput,
+    pack_frame,
+    read_from_worker,
+)
+from protocol.errors import ErrorCode
 
 _VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8) | st.floats(allow_nan=False)
 _DATA = st.dictionaries(st.text(max_size=8), _VALUES | st.lists(_VALUES, max_size=4), max_size=4)
@@ -67,3 +89,35 @@ def test_another_shape_is_refused(body: object) -> None:
     encoded = msgspec.msgpack.encode(body)
     with pytest.raises(FrameFault, match="not a frame"):
         list(FrameReader().feed(struct.pack(">IB", len(encoded), VERSION) + encoded))
+
+
+_TOKEN = SampledToken(7, 3, -0.5, "stop", [(3, -0.5)])
+
+
+def test_what_a_worker_says_arrives_as_it_was_sent() -> None:
+    output = StepOutput(emitted=[_TOKEN], failed=[(8, RowFailure("why", ErrorCode.INVALID_FIELD))], rows=[7, 8])
+    said = [
+        Hello(PROTOCOL, 1),
+        Loading("canary"),
+        Step(1, 0.5, output, {"kv": 3.0}),
+        Cleared(),
+        Idle({"resident": 1.0}),
+    ]
+    reader = TypedFrameReader(read_from_worker)
+    assert list(reader.feed(b"".join(pack_frame(one) for one in said))) == said
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["step", 1, 0.5, [[[7, "three", -0.5, None]]], {}],
+        ["step", 1, 0.5, [[[7, 3, -0.5, "tired"]]], {}],
+        ["step", 1, 0.5, [[], [[7, ["why", "no_such_code"]]]], {}],
+        ["idle", [1]],
+        ["goodbye"],
+        ["admit", 1, [], [], 1, [], {}],
+    ],
+)
+def test_in1_what_a_worker_says_is_checked_against_its_types(body: object) -> None:
+    with pytest.raises(FrameFault, match="not a frame"):
+        list(TypedFrameReader(read_from_worker).feed(enclose(msgspec.msgpack.encode(body), "bad")))

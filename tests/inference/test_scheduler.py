@@ -17,24 +17,21 @@ from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_registry import MOCK_MODEL
 from actors.inference.scheduler import Scheduler
 from actors.inference.text.text_model import MockText
+from actors.inference.worker_frames import ModelReport, RowFailure, SampledToken, Step, StepOutput
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from protocol.events import FinishReason
 from runtime import ActorRef, Down, DownReason
 
 ENGINE = "inference/engines/1"
-EMPTY_FRAME: dict[str, Any] = {
-    "step": 1,
-    "seconds": 0.08,
-    "emitted": [],
-    "cached": [],
-    "failed": [],
-    "rows": [],
-    "prefilled_tokens": 0,
-    "drafted_tokens": 0,
-    "accepted_tokens": 0,
-    "memory": {},
-}
+REPORT = ModelReport(
+    model="mock", backend="cpu", blas="none", dtype="none", has_pretrained_weights=False, canary_nll=None,
+    parameter_bytes=0, warnings=[], warm_steps=[],
+)  # fmt: skip
+
+
+def step_of(**output: Any) -> EngineOutput:
+    return EngineOutput(engine=ENGINE, incarnation=1, step=Step(1, 0.08, StepOutput(**output), {}))
 
 
 @define
@@ -71,7 +68,7 @@ class Room:
             self,
             iter(range(1, 100)).__next__,
         )
-        self.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=1, worker_pid=1, report={}))
+        self.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=1, worker_pid=1, report=REPORT))
 
     def finish(self, generation: Generation, now: float, *, still_in_worker: bool) -> None:
         generation.complete(now)
@@ -103,9 +100,8 @@ class Room:
     def step(self, row: int, text: str, finish: str | None = None) -> None:
         """A step that emits these bytes for one row; the last of them ends it where ``finish`` says so."""
         ids = list(text.encode())
-        emitted = [(row, one, -0.5, finish if at == len(ids) - 1 else None, None) for at, one in enumerate(ids)]
-        frame = {**EMPTY_FRAME, "emitted": emitted, "rows": [row], "drafted_tokens": 7, "accepted_tokens": len(ids) - 1}
-        self.scheduler.take_step(EngineOutput(engine=ENGINE, incarnation=1, frame=frame))
+        emitted = [SampledToken(row, one, -0.5, finish if at == len(ids) - 1 else None) for at, one in enumerate(ids)]
+        self.scheduler.take_step(step_of(emitted=emitted, rows=[row], drafted_tokens=7, accepted_tokens=len(ids) - 1))
 
     @property
     def text(self) -> str:
@@ -170,7 +166,7 @@ async def test_p02_a_death_after_one_step_of_many_tokens_is_charged_and_nothing_
     room.step(cast("int", generation.row), "abcdefgh")
     room.scheduler.engine_down(Down(path=ENGINE, incarnation=1, reason=DownReason.CRASHED))
     assert (generation.strikes, generation.deaths) == (1, 1)
-    room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=2, worker_pid=2, report={}))
+    room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=2, worker_pid=2, report=REPORT))
     again = room.engine.told[-1]
     assert isinstance(again, AdmitRow)
     assert again.emitted_ids == list(b"abcdefgh")
@@ -181,7 +177,7 @@ async def test_p13_a_prompt_is_looked_up_once_however_many_workers_it_outlives()
     room.start()
     for incarnation in (2, 3):
         room.scheduler.engine_down(Down(path=ENGINE, incarnation=incarnation - 1, reason=DownReason.CRASHED))
-        room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=incarnation, worker_pid=2, report={}))
+        room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=incarnation, worker_pid=2, report=REPORT))
     assert room.figure("prefix_cache_queries_total") == 3, "its prompt has three tokens"
 
 
@@ -211,6 +207,5 @@ async def test_what_an_idle_worker_holds_is_that_of_the_worker_that_lives() -> N
 async def test_p14_a_schema_that_cannot_be_followed_further_is_its_askers(code: str, message: str) -> None:
     room = Room()
     row = cast("int", room.start().row)
-    frame = {**EMPTY_FRAME, "failed": [(row, "why", code)], "rows": [row]}
-    room.scheduler.take_step(EngineOutput(engine=ENGINE, incarnation=1, frame=frame))
+    room.scheduler.take_step(step_of(failed=[(row, RowFailure("why", ErrorCode(code)))], rows=[row]))
     assert (room.failed, room.messages) == ([ErrorCode(code)], [message])

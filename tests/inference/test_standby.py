@@ -3,19 +3,34 @@
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 import trio
 
-from actors.inference.engine import EngineSettings
-from actors.inference.frames import FrameReader, pack
+from actors.inference.frames import TypedFrameReader
 from actors.inference.watchdog import may_prepare_standby
+from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_frames import (
+    PROTOCOL,
+    Hello,
+    Load,
+    Loading,
+    ModelFiles,
+    Ready,
+    StandingBy,
+    WaitForModel,
+    pack_frame,
+    read_from_worker,
+)
 from runtime.inspection import actor_snapshot
 from runtime.testing import crash
 
 from .room_kit import Room, inference_room
 from .test_model_manager import is_alive, load, who
 from .test_recovery import counted
+
+CONFIG = WorkerConfig(engine="mock", cache_dir=Path())
 
 
 def test_p1_a_spare_is_started_only_when_it_slows_no_first_answer() -> None:
@@ -104,17 +119,18 @@ async def test_p1_the_spare_ends_with_the_server() -> None:
 @pytest.mark.integration
 def test_p1_a_spare_whose_server_was_killed_leaves_at_once() -> None:
     import socket
-    from pathlib import Path
 
     ours, theirs = socket.socketpair()
-    command = EngineSettings(engine="mock", cache_folder=Path()).standby_command(theirs.fileno())
     with theirs:
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            CONFIG.command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+        )
     try:
-        reader, names = FrameReader(), []
+        reader, frames = TypedFrameReader(read_from_worker), []
         ours.settimeout(20)
-        while "standby" not in names:
-            names += [name for name, _content in reader.feed(ours.recv(65536))]
+        ours.sendall(pack_frame(WaitForModel(PROTOCOL, CONFIG)))
+        while StandingBy() not in frames:
+            frames += reader.feed(ours.recv(65536))
         assert process.poll() is None
         ours.close()
         assert process.wait(10) == 0
@@ -126,24 +142,20 @@ def test_p1_a_spare_whose_server_was_killed_leaves_at_once() -> None:
 @pytest.mark.integration
 def test_p1_a_spare_loads_what_it_is_told() -> None:
     import socket
-    from pathlib import Path
 
-    from actors.inference.model_registry import ServableModel
-
-    settings = EngineSettings(engine="mock", cache_folder=Path(), model=ServableModel(name="any", folder=None))
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            settings.standby_command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            CONFIG.command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
         )
     try:
-        reader, frames = FrameReader(), {}
+        reader, frames = TypedFrameReader(read_from_worker), {}
         ours.settimeout(20)
-        ours.sendall(pack("load", settings.load_frame()))
-        while "ready" not in frames:
-            frames |= dict(reader.feed(ours.recv(65536)))
-        assert list(frames) == ["hello", "standby", "loading", "ready"]
-        assert frames["ready"]["model"] == "any"
+        ours.sendall(pack_frame(WaitForModel(PROTOCOL, CONFIG)) + pack_frame(Load(PROTOCOL, CONFIG, ModelFiles("any"))))
+        while Ready not in frames:
+            frames |= {type(frame): frame for frame in reader.feed(ours.recv(65536))}
+        assert list(frames) == [Hello, StandingBy, Loading, Ready]
+        assert frames[Ready].report.model == "any"
     finally:
         ours.close()
         process.kill()

@@ -10,9 +10,28 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from actors.inference.frames import pack
+from actors.inference.frames import enclose
+from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_frames import (
+    PROTOCOL,
+    Cancel,
+    Clear,
+    Cleared,
+    Hello,
+    Idle,
+    Load,
+    ModelFiles,
+    Preparing,
+    Ready,
+    RowFailure,
+    SampledToken,
+    Step,
+    pack_frame,
+)
+from protocol.errors import ErrorCode
 
 from .worker_kit import PATIENCE_SECONDS, WorkerProcess, admission, worker
 
@@ -23,93 +42,90 @@ HELLO = b"You said: hello"
 
 def test_an_answer_comes_token_by_token_and_ends_with_the_stop_token() -> None:
     with worker() as one:
-        one.send("admit", admission(7, "hello"))
-        steps = [one.frame("step") for _ in range(len(HELLO) + 1)]
-        emitted = [one[:4] for step in steps for one in step["emitted"]]
-        assert emitted == [[7, byte, 0.0, None] for byte in HELLO] + [[7, 256, 0.0, "stop"]]
-        assert all(step["rows"] == [7] for step in steps)
-        assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
-        assert [step["prefilled_tokens"] for step in steps] == [5] + [0] * len(HELLO)
-        assert steps[0]["memory"]["resident"] > 1e6
+        one.send(admission(7, "hello"))
+        steps = [one.step() for _ in range(len(HELLO) + 1)]
+        emitted = [one for step in steps for one in step.output.emitted]
+        assert emitted == [SampledToken(7, byte, 0.0, None) for byte in HELLO] + [SampledToken(7, 256, 0.0, "stop")]
+        assert all(step.output.rows == [7] for step in steps)
+        assert [step.step for step in steps] == list(range(1, len(steps) + 1))
+        assert [step.output.prefilled_tokens for step in steps] == [5] + [0] * len(HELLO)
+        assert steps[0].memory["resident"] > 1e6
 
 
 def test_max_tokens_counts_what_was_emitted_before() -> None:
     with worker() as one:
-        one.send("admit", admission(1, "hello", max_tokens=10, emitted=HELLO[:6]))
+        one.send(admission(1, "hello", max_tokens=10, emitted=HELLO[:6]))
         assert one.answer(1) == (HELLO[6:10], "length")
 
 
 def test_admissions_are_taken_between_steps() -> None:
     with worker(step_seconds=0.02) as one:
-        one.send("admit", admission(1, "count to 100"))
-        assert one.frame("step")["rows"] == [1]
-        one.send("admit", admission(2, "hello"))
-        while (step := one.frame("step"))["rows"] == [1]:
+        one.send(admission(1, "count to 100"))
+        assert one.step().output.rows == [1]
+        one.send(admission(2, "hello"))
+        while (step := one.step()).output.rows == [1]:
             pass
-        assert step["rows"] == [1, 2], "it joined the rows that run"
+        assert step.output.rows == [1, 2], "it joined the rows that run"
         assert one.answer(2) == (HELLO[1:], "stop")
 
 
 def test_p03_a_cancelled_row_is_gone_before_the_next_step() -> None:
     with worker(step_seconds=0.02) as one:
-        one.send("admit", admission(1, "count to 1000"))
-        one.send("admit", admission(2, "count to 1000"))
-        while one.frame("step")["rows"] != [1, 2]:
+        one.send(admission(1, "count to 1000"))
+        one.send(admission(2, "count to 1000"))
+        while one.step().output.rows != [1, 2]:
             pass
         # What follows the cancellation in the pipe is computed in the first step that begins after it.
-        one.pipe.sendall(pack("cancel", {"row": 1}) + pack("admit", admission(3, "count to 1000")))
-        while (rows := one.frame("step")["rows"]) == [1, 2]:
+        one.send(Cancel(1), admission(3, "count to 1000"))
+        while (rows := one.step().output.rows) == [1, 2]:
             pass
         while rows == [2]:  # the pipe's thread had handed on only the first of the two
-            rows = one.frame("step")["rows"]
+            rows = one.step().output.rows
         assert rows == [2, 3]
 
 
 def test_p03_a_row_cancelled_before_its_first_step_is_never_computed() -> None:
     with worker(step_seconds=0.05) as one:
-        one.send("admit", admission(1, "count to 1000"))
-        one.frame("step")
-        one.pipe.sendall(
-            pack("admit", admission(2, "hello")) + pack("cancel", {"row": 2}) + pack("cancel", {"row": 99})
-        )
-        assert all(one.frame("step")["rows"] == [1] for _ in range(4))
+        one.send(admission(1, "count to 1000"))
+        one.step()
+        one.send(admission(2, "hello"), Cancel(2), Cancel(99))
+        assert all(one.step().output.rows == [1] for _ in range(4))
 
 
 def test_clear_drops_all_rows_and_says_so() -> None:
     with worker(step_seconds=0.02) as one:
         for row in range(3):
-            one.send("admit", admission(row, "count to 1000"))
-        one.frame("step")
-        one.send("clear", {})
-        while (frame := one.next()) is not None and frame[0] == "step":
+            one.send(admission(row, "count to 1000"))
+        one.step()
+        one.send(Clear())
+        while isinstance(frame := one.next(), Step):
             pass
-        assert frame == ("cleared", {})
-        one.send("admit", admission(9, "hello"))
-        assert one.frame("step")["rows"] == [9]
+        assert frame == Cleared()
+        one.send(admission(9, "hello"))
+        assert one.step().output.rows == [9]
 
 
 def test_a_row_that_cannot_be_admitted_fails_alone() -> None:
     with worker(step_seconds=0.01) as one:
-        one.send("admit", admission(1, "hello"))
-        one.send("admit", admission(2, "", prompt_ids=[1, 300]))
-        one.send("admit", admission(3, "hello", sampling={"logit_bias": {}, "temperatur": 1}))
+        one.send(admission(1, "hello"))
+        one.send(admission(2, "", prompt_ids=[1, 300]))
+        one.send(admission(3, "hello", response_schema='{"type": '))
         failed: dict[int, str] = {}
         answer: list[int] = []
         while len(failed) < 2 or len(answer) < len(HELLO) + 1:
-            step = one.frame("step")
-            failed.update((row, reason) for row, reason, _ in step["failed"])
-            answer += [token for row, token, *_ in step["emitted"] if row == 1]
+            step = one.step()
+            failed.update((row, failure.reason) for row, failure in step.output.failed)
+            answer += [token.token_id for token in step.output.emitted if token.row == 1]
         assert failed[2].startswith("ValueError")
-        assert "temperatur" in failed[3]
+        assert failed[3].startswith("JSONDecodeError")
         assert bytes(answer[:-1]) == HELLO
 
 
 def test_an_idle_worker_says_that_it_lives() -> None:
     with worker() as one:
         frame = one.next()
-        assert frame is not None
-        assert frame[0] == "idle"
-        assert frame[1]["memory"]["resident"] > 0
+        assert isinstance(frame, Idle)
+        assert frame.memory["resident"] > 0
 
 
 # --- ends -------------------------------------------------------------------------------------------
@@ -118,46 +134,47 @@ def test_an_idle_worker_says_that_it_lives() -> None:
 @pytest.mark.parametrize(("fault", "status"), [("raise", 1), ("exit", 1), ("abort", -signal.SIGABRT)])
 def test_a_fault_ends_the_process_at_its_step(fault: str, status: int) -> None:
     with worker(faults=[{"fault": fault, "step": 3}]) as one:
-        one.send("admit", admission(1, "hello"))
-        assert [one.frame("step")["step"] for _ in range(2)] == [1, 2]
+        one.send(admission(1, "hello"))
+        assert [one.step().step for _ in range(2)] == [1, 2]
         assert one.next() is None
         assert one.ended() == status
 
 
 def test_a_fault_on_a_prompt_strikes_in_the_first_step_of_such_a_row() -> None:
     with worker(faults=[{"fault": "exit", "prompt": "poison"}], step_seconds=0.01) as one:
-        one.send("admit", admission(1, "count to 1000"))
-        one.frame("step")
-        one.send("admit", admission(2, "some poison"))
+        one.send(admission(1, "count to 1000"))
+        one.step()
+        one.send(admission(2, "some poison"))
         while (frame := one.next()) is not None:
-            assert frame[1]["rows"] == [1]
+            assert isinstance(frame, Step)
+            assert frame.output.rows == [1]
         assert one.ended() == 1
 
 
 def test_a_slow_step_is_slow_and_says_so() -> None:
     with worker(faults=[{"fault": "slow", "step": 2, "seconds": 0.3}]) as one:
-        one.send("admit", admission(1, "hello"))
-        assert one.frame("step")["seconds"] < 0.3
-        assert one.frame("step")["seconds"] >= 0.3
+        one.send(admission(1, "hello"))
+        assert one.step().seconds < 0.3
+        assert one.step().seconds >= 0.3
         assert one.answer(1) == (HELLO[2:], "stop")
 
 
 def test_rows_that_were_cleared_strike_no_more() -> None:
     with worker(faults=[{"fault": "slow", "prompt": "poison", "seconds": 0.3}]) as one:
-        one.send("admit", admission(1, "poison"))
-        assert one.frame("step")["seconds"] >= 0.3
-        one.send("clear", {})
-        while (frame := one.next()) is not None and frame[0] == "step":
+        one.send(admission(1, "poison"))
+        assert one.step().seconds >= 0.3
+        one.send(Clear())
+        while isinstance(frame := one.next(), Step):
             pass
-        assert frame == ("cleared", {})
-        one.send("admit", admission(2, "hello"))
-        assert one.frame("step")["seconds"] < 0.3
+        assert frame == Cleared()
+        one.send(admission(2, "hello"))
+        assert one.step().seconds < 0.3
 
 
 def test_a_hanging_worker_is_silent_and_still_leaves_when_the_server_does() -> None:
     with worker(faults=[{"fault": "hang", "step": 2}]) as one:
-        one.send("admit", admission(1, "hello"))
-        one.frame("step")
+        one.send(admission(1, "hello"))
+        one.step()
         one.pipe.settimeout(0.3)
         with pytest.raises(TimeoutError):
             one.next()
@@ -170,8 +187,8 @@ def test_the_end_of_the_pipe_ends_the_process_at_work_and_at_rest() -> None:
     for work in (False, True):
         with worker(step_seconds=0.01) as one:
             if work:
-                one.send("admit", admission(1, "count to 100000"))
-                one.frame("step")
+                one.send(admission(1, "count to 100000"))
+                one.step()
             one.pipe.close()
             assert one.ended() == 0
 
@@ -183,12 +200,42 @@ def test_what_is_no_frame_ends_the_process() -> None:
         assert one.ended() == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["admit", 1, "hello", [], 10, [], {}],
+        ["admit", 1, [1], [], 10, [], {"temperature": "warm"}],
+        ["cancel", "one"],
+        ["step", 1],
+    ],
+)
+def test_in1_a_frame_with_a_value_of_another_type_ends_the_process(body: list[Any]) -> None:
+    with worker() as one:
+        one.pipe.sendall(enclose(msgspec.msgpack.encode(body), "bad"))
+        while isinstance(one.next(), Idle):
+            pass
+        assert one.ended() == 1
+
+
+@pytest.mark.parametrize("protocol", [PROTOCOL - 1, PROTOCOL + 1])
+def test_in2_a_worker_told_of_another_protocol_ends_and_names_both(protocol: int) -> None:
+    ours, theirs = socket.socketpair()
+    config = WorkerConfig(engine="mock", cache_dir=Path())
+    with ours, theirs:
+        ours.sendall(pack_frame(Load(protocol, config, ModelFiles(""))))
+        done = subprocess.run(
+            config.command(theirs.fileno()), pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert f"speaks protocol {protocol}, this one {PROTOCOL}" in done.stderr + done.stdout
+
+
 def test_the_end_of_the_server_by_any_means_leaves_no_orphan() -> None:
     program = (
         "import sys, time; sys.path.insert(0, sys.argv[1]);"
         "from inference.worker_kit import WorkerProcess, admission;"
-        "one = WorkerProcess(step_seconds=0.01).__enter__(); one.send('admit', admission(1, 'count to 100000'));"
-        "one.frame('step'); print(one.process.pid, flush=True); time.sleep(60)"
+        "one = WorkerProcess(step_seconds=0.01).__enter__(); one.send(admission(1, 'count to 100000'));"
+        "one.step(); print(one.process.pid, flush=True); time.sleep(60)"
     )
     tests = str(Path(__file__).parents[1])
     with subprocess.Popen([sys.executable, "-c", program, tests], stdout=subprocess.PIPE, text=True) as server:
@@ -214,7 +261,7 @@ def _is_running(pid: int) -> bool:
 
 def test_a_worker_needs_its_pipe() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "actors.inference.worker", "--engine", "mock"],
+        [sys.executable, "-m", "actors.inference.worker"],
         capture_output=True,
         text=True,
         check=False,
@@ -226,9 +273,9 @@ def test_a_worker_needs_its_pipe() -> None:
 def test_a_bad_plan_is_noticed_at_start() -> None:
     one = WorkerProcess(faults=[{"fault": "explode"}])
     try:
-        assert one.frame("hello")
+        assert one.frame(Hello)
         with pytest.raises((AssertionError, socket.error)):
-            one.frame("ready")
+            one.frame(Ready)
         assert one.ended() == 1
     finally:
         one.__exit__(None, None, None)
@@ -239,9 +286,9 @@ def test_a_model_that_cannot_be_loaded_is_told_in_words(cache_folder: Path, tmp_
     ours, theirs = socket.socketpair()
     ours.settimeout(60)
     with ours, theirs:
-        words = [sys.executable, "-m", "actors.inference.worker", "--pipe", str(theirs.fileno()), "--engine", "mlx"]
-        words += ["--model", str(tmp_path / "nothing"), "--cache-folder", str(cache_folder)]
-        with subprocess.Popen(words, pass_fds=[theirs.fileno()]) as process:
+        config = WorkerConfig(engine="mlx", cache_dir=cache_folder, compiled=False)
+        ours.sendall(pack_frame(Load(PROTOCOL, config, ModelFiles("nothing", tmp_path / "nothing"))))
+        with subprocess.Popen(config.command(theirs.fileno()), pass_fds=[theirs.fileno()]) as process:
             theirs.close()
             received = b""
             while data := ours.recv(65536):
@@ -272,27 +319,28 @@ sys.exit(worker.main())
 def test_jd7_what_a_schema_takes_to_prepare_delays_its_own_row_alone(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with worker(code=PREPARES_WHEN_TOLD) as one:
-        one.send("admit", admission(1, "hello", response_schema=json.dumps({"until": str(first)})))
-        one.send("admit", admission(2, "hello", response_schema=json.dumps({"until": str(second)})))
-        one.send("admit", admission(3, "hello"))
+        one.send(admission(1, "hello", response_schema=json.dumps({"until": str(first)})))
+        one.send(admission(2, "hello", response_schema=json.dumps({"until": str(second)})))
+        one.send(admission(3, "hello"))
         assert one.answer(3) == (HELLO, "stop"), "its neighbours are prepared, and it is answered"
         # With nothing else to do it says that it lives, so that nobody takes it for hung.
-        assert one.next() == ("preparing", {})
+        assert one.next() == Preparing()
         first.touch()
-        while (frame := one.next())[0] == "preparing":
+        while (frame := one.next()) == Preparing():
             pass
-        assert frame[1]["rows"] == [1]
-        one.send("cancel", {"row": 2})
+        assert isinstance(frame, Step)
+        assert frame.output.rows == [1]
+        one.send(Cancel(2))
         second.touch()
-        one.send("admit", admission(4, "hello", response_schema=json.dumps({"until": str(second), "is_bad": True})))
+        one.send(admission(4, "hello", response_schema=json.dumps({"until": str(second), "is_bad": True})))
         failed = []
         while not failed:
-            name, content = one.next()
-            if name == "step":
-                assert 2 not in content["rows"], "it was taken back while it was prepared"
-                failed = content["failed"]
-        assert failed == [[4, "on purpose", "invalid_field"]]
-        one.send("admit", admission(5, "hello"))
+            frame = one.next()
+            if isinstance(frame, Step):
+                assert 2 not in frame.output.rows, "it was taken back while it was prepared"
+                failed = frame.output.failed
+        assert failed == [(4, RowFailure("on purpose", ErrorCode.INVALID_FIELD))]
+        one.send(admission(5, "hello"))
         assert one.answer(5) == (HELLO, "stop")
 
 
@@ -321,13 +369,13 @@ sys.exit(worker.main())
 
 def test_jd7_a_schema_that_cannot_be_followed_any_further_ends_its_own_row() -> None:
     with worker(code=STUCK_AFTER_A_WHILE, step_seconds=0.005) as one:
-        one.send("admit", admission(1, "count to 100"))
-        one.send("admit", admission(2, "hello", response_schema="{}"))
+        one.send(admission(1, "count to 100"))
+        one.send(admission(2, "hello", response_schema="{}"))
         failed: list[Any] = []
         while not failed:
-            name, content = one.next() or ("", {})
-            failed = content["failed"] if name == "step" else []
-        assert failed == [[2, "too complex on purpose", "invalid_field"]]
+            frame = one.next()
+            failed = frame.output.failed if isinstance(frame, Step) else []
+        assert failed == [(2, RowFailure("too complex on purpose", ErrorCode.INVALID_FIELD))]
         assert one.answer(1)[1] == "stop"
 
 
@@ -335,9 +383,10 @@ def test_jd7_a_schema_that_cannot_be_followed_any_further_ends_its_own_row() -> 
 def test_te35_a_worker_imports_nothing_of_transformers(cache_folder: Path) -> None:
     code = f"""
 import sys
+from pathlib import Path
 from actors.inference.worker import __main__ as worker
-words = ["--pipe", "0", "--engine", "mlx", "--cache-folder", {str(cache_folder)!r}]
-worker._import_everything(worker.read_arguments(words), lambda stage: None)
+config = worker.WorkerConfig(engine="mlx", cache_dir=Path({str(cache_folder)!r}), compiled=False)
+worker._import_everything(config, lambda stage: None)
 print("actors.inference.worker.startup" in sys.modules, "transformers" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

@@ -3,67 +3,83 @@
 import json
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-import attrs
-
-from actors.inference.frames import FrameReader, pack
+from actors.inference.frames import TypedFrameReader
 from actors.inference.sampling import Sampling
 from actors.inference.text.text_model import MockText
+from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_frames import (
+    PROTOCOL,
+    Admit,
+    FromWorker,
+    Hello,
+    Idle,
+    Load,
+    Loading,
+    ModelFiles,
+    Ready,
+    Step,
+    ToWorker,
+    pack_frame,
+    read_from_worker,
+)
 
 PATIENCE_SECONDS = 30.0
 """Far more than anything here takes; only a failure waits for it."""
 
 
-def worker_command(
-    pipe: int, *, engine: str = "mock", step_seconds: float = 0.0, faults: Any = None, code: str | None = None
-) -> list[str]:
-    """``code`` is run in place of the program, which it may start after changing something of it."""
-    program = ["-m", "actors.inference.worker"] if code is None else ["-c", code]
-    words = [sys.executable, *program, "--pipe", str(pipe), "--engine", engine]
-    words += ["--mock-step-seconds", str(step_seconds)]
-    return words if faults is None else [*words, "--faults", json.dumps(faults)]
+FrameType = TypeVar("FrameType")
 
 
-def admission(
-    row: int, prompt: str, *, max_tokens: int = 100_000, emitted: bytes = b"", **changes: Any
-) -> dict[str, Any]:
-    return {
-        "row": row,
-        "prompt_ids": list(prompt.encode()),
-        "emitted_ids": list(emitted),
-        "max_tokens": max_tokens,
-        "stop_ids": [MockText.END],
-        "sampling": attrs.asdict(Sampling()),
-        **changes,
-    }
+def admission(row: int, prompt: str, *, max_tokens: int = 100_000, emitted: bytes = b"", **changes: Any) -> Admit:
+    return Admit(
+        **{
+            "row": row,
+            "prompt_ids": list(prompt.encode()),
+            "emitted_ids": list(emitted),
+            "max_tokens": max_tokens,
+            "stop_ids": [MockText.END],
+            "sampling": Sampling(),
+            **changes,
+        }
+    )
 
 
 class WorkerProcess:
     """One worker, and the frames that it has sent."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, step_seconds: float = 0.0, faults: Any = None, code: str | None = None) -> None:
+        """``code`` is run in place of the program, which it may start after changing something of it."""
+        config = WorkerConfig(
+            engine="mock",
+            cache_dir=Path(),
+            mock_step_seconds=step_seconds,
+            worker_faults="" if faults is None else json.dumps(faults),
+        )
         self.pipe, theirs = socket.socketpair()
         with theirs:
+            command = config.command(theirs.fileno())
             self.process = subprocess.Popen(
-                worker_command(theirs.fileno(), **arguments),
+                command if code is None else [command[0], "-c", code, *command[3:]],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
         self.pipe.settimeout(PATIENCE_SECONDS)
-        self._reader = FrameReader()
-        self._frames: deque[tuple[str, dict[str, Any]]] = deque()
+        self._reader = TypedFrameReader(read_from_worker)
+        self._frames: deque[FromWorker] = deque()
+        self.send(Load(PROTOCOL, config, ModelFiles("")))
 
     def __enter__(self) -> Self:
-        assert self.frame("hello")["pid"] == self.process.pid
-        self.report = self.frame("ready")
+        assert self.frame(Hello) == Hello(PROTOCOL, self.process.pid)
+        self.report = self.frame(Ready).report
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -71,10 +87,10 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait(PATIENCE_SECONDS)
 
-    def send(self, name: str, data: dict[str, Any]) -> None:
-        self.pipe.sendall(pack(name, data))
+    def send(self, *frames: ToWorker) -> None:
+        self.pipe.sendall(b"".join(pack_frame(frame) for frame in frames))
 
-    def next(self) -> tuple[str, dict[str, Any]] | None:
+    def next(self) -> FromWorker | None:
         """The next frame, or None at the end of the pipe."""
         while not self._frames:
             data = self.pipe.recv(65536)
@@ -83,29 +99,27 @@ class WorkerProcess:
             self._frames.extend(self._reader.feed(data))
         return self._frames.popleft()
 
-    def frame(self, name: str) -> dict[str, Any]:
-        """The next frame of that name; `idle` and `loading` ones before it are passed over."""
+    def frame(self, kind: type[FrameType]) -> FrameType:
+        """The next frame of that kind; `Idle` and `Loading` ones before it are passed over."""
         while (frame := self.next()) is not None:
-            if frame[0] == name:
-                return frame[1]
-            assert frame[0] in ("idle", "loading"), f"waited for {name}, got {frame}"
-        raise AssertionError(f"the pipe ended before {name}")
+            if isinstance(frame, kind):
+                return frame
+            assert isinstance(frame, Idle | Loading), f"waited for {kind.__name__}, got {frame}"
+        raise AssertionError(f"the pipe ended before {kind.__name__}")
 
-    def steps(self) -> Iterator[dict[str, Any]]:
-        while True:
-            yield self.frame("step")
+    def step(self) -> Step:
+        return self.frame(Step)
 
     def answer(self, row: int) -> tuple[bytes, str]:
         """The bytes of a row's answer and how it finished, whatever else the steps do."""
         tokens: list[int] = []
-        for step in self.steps():
-            for number, token, _, finish, *_ in step["emitted"]:
-                if number == row:
-                    if token != MockText.END:
-                        tokens.append(token)
-                    if finish is not None:
-                        return bytes(tokens), finish
-        raise AssertionError
+        while True:
+            for one in self.step().output.emitted:
+                if one.row == row:
+                    if one.token_id != MockText.END:
+                        tokens.append(one.token_id)
+                    if one.finish is not None:
+                        return bytes(tokens), one.finish
 
     def ended(self) -> int:
         """Wait for its end; its exit status."""

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from actors.access.messages import CreateToken
-from actors.inference.engine import EngineSettings
+from actors.inference.worker_config import WorkerConfig
 from tests.javascript.tools import FOLDER, chromium, npm_file
 from tests.notifications.push_services import PushServices
 from tests.server_fixture import RunningServer, eventually, running_server
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 async def test_a_browser_shows_what_was_pushed_and_tells_the_server(
     tmp_path: Path, services: PushServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     options: dict[str, Any] = {"push_ca_file": services.ca_file, "push_allow_private": True, "push_hold_seconds": 0.0}
     npm_file("playwright-core")
     async with running_server(tmp_path, wait=False, **options) as server:

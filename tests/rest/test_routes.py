@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -99,10 +100,10 @@ async def test_a_restarted_worker_is_counted(server: RunningServer) -> None:
 
 
 async def test_while_the_engine_loads_it_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.inference.engine import EngineSettings
+    from actors.inference.worker_config import WorkerConfig
 
     # A worker that starts and says nothing is for ever loading.
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     async with running_server(tmp_path, wait=False) as server, server.http() as http:
         mlx = await http.get("/health/mlx")
         assert (mlx.status_code, mlx.json()["status"], mlx.json()["inference_ready"]) == (503, "loading", False)
@@ -117,16 +118,13 @@ async def test_while_the_engine_loads_it_is_not_ready(tmp_path: Path, monkeypatc
 async def test_a_model_that_cannot_be_loaded_degrades_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.inference.engine import EngineSettings
+    from actors.inference.worker_config import WorkerConfig
+    from actors.inference.worker_frames import Load, ModelFiles
 
-    real = EngineSettings.command
-    monkeypatch.setattr(
-        EngineSettings,
-        "command",
-        lambda self, pipe: [
-            "mlx" if word == "mock" else word for word in [*real(self, pipe), "--model", str(tmp_path / "nowhere")]
-        ],
-    )
+    def load_nowhere(protocol: int, config: WorkerConfig, _model: ModelFiles) -> Load:
+        return Load(protocol, replace(config, engine="mlx"), ModelFiles("nowhere", tmp_path / "nowhere"))
+
+    monkeypatch.setattr("actors.inference.engine.Load", load_nowhere)
     monkeypatch.setenv("PYTHONPATH", str(_without_mlx(tmp_path)))
     async with running_server(tmp_path, wait=False) as server, server.http() as http:
         await server.until_engine_is("down")

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, text
 
 import actors.application as composition
-from actors.inference.engine import EngineSettings
+from actors.inference.worker_config import WorkerConfig
 from actors.rest.application import make_application
 from actors.storage.database import open_engine
 from tests.database_fixture import fresh_database
@@ -34,7 +34,7 @@ WITHOUT_A_BODY = {
 async def either_server(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RunningServer]:
-    monkeypatch.setattr(EngineSettings, "command", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     database = fresh_postgresql_database().render_as_string() if request.param == "postgresql" else None
     async with running_server(tmp_path, wait=False, database=database) as started:
         yield started

@@ -1,4 +1,4 @@
-"""The worker process: ``python -m actors.inference.worker --pipe FD …``. Started by the engine actor only."""
+"""The worker process: ``python -m actors.inference.worker --pipe FD``. Started by the engine actor only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,28 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from actors.inference.frames import FrameFault
 from actors.inference.worker.fault_injection import FaultSchedule
 from actors.inference.worker.loop import Pipe, serve
 from actors.inference.worker.stepper import Stepper
+from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_frames import (
+    PROTOCOL,
+    Hello,
+    Load,
+    LoadFailed,
+    Loading,
+    ModelFiles,
+    ModelReport,
+    Ready,
+    StandingBy,
+    WaitForModel,
+    check_protocol,
+)
 from actors.queued_output import queue_standard_output
 
 EXIT_MODEL = 3
@@ -22,53 +38,62 @@ EXIT_MODEL = 3
 
 
 def main() -> int:
-    """Load, report, step until the server goes. With ``--standby`` the model to load comes later, in a frame."""
+    """Load, report, step until the server goes. Told to stand by, the model to load comes in a later frame."""
     # The step loop must not wait for a server that does not read what a library prints.
     queue_standard_output(is_private=True)
-    arguments = read_arguments()
-    pipe = Pipe(socket.socket(fileno=arguments.pipe))
-    pipe.send("hello", {"pid": os.getpid()})
-
-    faults = FaultSchedule.from_json(arguments.faults)
+    pipe = Pipe(socket.socket(fileno=read_arguments().pipe))
+    pipe.send(Hello(PROTOCOL, os.getpid()))
+    first = _next_start(pipe)
+    faults = FaultSchedule.from_json(first.config.worker_faults)
 
     def stage(name: str) -> None:
-        pipe.send("loading", {"stage": name})
+        pipe.send(Loading(name))
         faults.reach(name)
 
     try:
         # Once: a second BLAS would be loaded too late to be MLX's.
-        blas = _import_everything(arguments, stage if not arguments.standby else _silent)
-        if arguments.standby:
-            pipe.send("standby", {})
-            _, wanted = pipe.commands.get()
-            vars(arguments).update(wanted)
-            faults = FaultSchedule.from_json(arguments.faults)
-        faults.strike_load(arguments.model_name)
-        stepper = _load(arguments, blas, stage)
+        blas = _import_everything(first.config, stage if isinstance(first, Load) else _silent)
+        if isinstance(first, WaitForModel):
+            pipe.send(StandingBy())
+        load = first if isinstance(first, Load) else _next_start(pipe)
+        if not isinstance(load, Load):
+            raise FrameFault("told to stand by twice")
+        faults = FaultSchedule.from_json(load.config.worker_faults)
+        faults.strike_load(load.model.name)
+        stepper = _load(load.config, load.model, blas, stage)
     except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
-        pipe.send("load_failed", {"error": f"{type(error).__name__}: {error}"})
+        pipe.send(LoadFailed(f"{type(error).__name__}: {error}"))
         return EXIT_MODEL
-    pipe.send("ready", stepper.report())
+    pipe.send(Ready(msgspec.convert(stepper.report(), ModelReport)))
     serve(pipe, stepper, faults)
     return 0
 
 
-def _import_everything(arguments: argparse.Namespace, stage: Callable[[str], None]) -> Any:
+def _next_start(pipe: Pipe) -> Load | WaitForModel:
+    """What the server says before any row. Raises `FrameFault` for anything else, and for another protocol."""
+    frame = pipe.commands.get()
+    if not isinstance(frame, Load | WaitForModel):
+        raise FrameFault(f"{type(frame).__name__} before a model is loaded")
+    check_protocol(frame.protocol)
+    return frame
+
+
+def _import_everything(config: WorkerConfig, stage: Callable[[str], None]) -> Any:
     """All that loading needs but the model: the BLAS it found, for mlx."""
-    if arguments.engine == "mock":
+    if config.engine == "mock":
         return importlib.import_module("actors.inference.worker.mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")
     from actors.inference.kernels.jit_cache import import_compiled, set_cache_dir
     from actors.inference.worker.blas import load_blas
 
-    set_cache_dir(Path(arguments.cache_folder))
-    blas = load_blas(arguments.blas, Path(arguments.cache_folder))
+    set_cache_dir(config.cache_dir)
+    blas = load_blas(config.blas, config.cache_dir)
     stage("importing mlx")
     _import_without_its_own("mlx_lm")
     for name in ("actors.inference.worker.startup", "actors.inference.mlx.phi3"):
         importlib.import_module(name)
-    if arguments.compiled:
+    if config.compiled:
         stage("compiling")
         import_compiled()
     return blas
@@ -89,46 +114,34 @@ def _silent(_stage: str) -> None:
     """Nobody waits for what a spare does."""
 
 
-def _load(arguments: argparse.Namespace, blas: Any, stage: Callable[[str], None]) -> Stepper:
-    if arguments.engine == "mock":
+def _load(config: WorkerConfig, model: ModelFiles, blas: Any, stage: Callable[[str], None]) -> Stepper:
+    if config.engine == "mock":
         from actors.inference.worker.mock import MockStepper
 
         stage("warming up")
-        return MockStepper(step_seconds=arguments.mock_step_seconds, name=arguments.model_name or "mock")
+        return MockStepper(step_seconds=config.mock_step_seconds, name=model.name or "mock")
     from actors.inference.worker.startup import load_stepper
 
+    if model.folder is None:
+        raise ValueError(f"model {model.name} has no folder")
     return load_stepper(
-        Path(arguments.model),
-        arguments.model_name,
+        model.folder,
+        model.name,
         blas,
         stage,
-        prefix_bytes=arguments.prefix_bytes,
-        drafts=arguments.drafts,
-        adapter=None if arguments.adapter is None else Path(arguments.adapter),
-        long_context=arguments.long_context,
-        is_memory_bounded=arguments.memory_bounded,
-        may_compile=arguments.compiled,
+        prefix_bytes=config.prefix_bytes,
+        drafts=config.drafts,
+        adapter=model.adapter,
+        long_context=config.long_context,
+        is_memory_bounded=config.is_memory_bounded,
+        may_compile=config.compiled,
     )
 
 
 def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line, or `words` in place of it."""
+    """The command line, or `words` in place of it. Everything else comes through the pipe."""
     parser = argparse.ArgumentParser(prog="leanvibe-worker")
     parser.add_argument("--pipe", type=int, required=True)
-    parser.add_argument("--engine", choices=("mlx", "mock"), required=True)
-    parser.add_argument("--model", default="")
-    parser.add_argument("--model-name", default="")
-    parser.add_argument("--adapter")
-    parser.add_argument("--blas", default="auto")
-    parser.add_argument("--cache-folder", default=".")
-    parser.add_argument("--prefix-bytes", type=int, default=0)
-    parser.add_argument("--drafts", action="store_true")
-    parser.add_argument("--long-context", action="store_true")
-    parser.add_argument("--memory-bounded", action="store_true")
-    parser.add_argument("--compiled", action="store_true")
-    parser.add_argument("--mock-step-seconds", type=float, default=0.0)
-    parser.add_argument("--faults", default="")
-    parser.add_argument("--standby", action="store_true")
     return parser.parse_args(words)
 
 

@@ -13,11 +13,26 @@ import threading
 import time
 from typing import Any
 
-from actors.inference.frames import FrameFault, FrameReader, pack
+from actors.inference.frames import FrameFault, TypedFrameReader
 from actors.inference.worker.fault_injection import FaultSchedule
 from actors.inference.worker.preparation import Preparation, Prepared
 from actors.inference.worker.process_memory import give_back_memory
-from actors.inference.worker.stepper import Row, RowFailure, StepOutput, Stepper
+from actors.inference.worker.stepper import Row, Stepper
+from actors.inference.worker_frames import (
+    Admit,
+    Cancel,
+    Clear,
+    Cleared,
+    FromWorker,
+    Idle,
+    Preparing,
+    RowFailure,
+    Step,
+    StepOutput,
+    ToWorker,
+    pack_frame,
+    read_to_worker,
+)
 
 __all__ = ["Pipe", "serve"]
 
@@ -38,18 +53,18 @@ class Pipe:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self.commands: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue(COMMANDS_WAITING)
+        self.commands: queue.Queue[ToWorker | Prepared] = queue.Queue(COMMANDS_WAITING)
         threading.Thread(target=self._read, name="pipe", daemon=True).start()
 
-    def send(self, name: str, data: dict[str, Any]) -> None:
+    def send(self, frame: FromWorker) -> None:
         """Write one frame; waits while the server reads slowly. The step loop's thread only."""
         try:
-            self._connection.sendall(pack(name, data))
+            self._connection.sendall(pack_frame(frame))
         except OSError:
             os._exit(0)  # the server is gone
 
     def _read(self) -> None:
-        reader = FrameReader()
+        reader = TypedFrameReader(read_to_worker)
         while True:
             try:
                 data = self._connection.recv(65536)
@@ -64,7 +79,7 @@ class Pipe:
 def serve(pipe: Pipe, stepper: Stepper, faults: FaultSchedule) -> None:
     """Step until the process ends."""
     steps = 0
-    preparation = Preparation(stepper.prepare, lambda prepared: pipe.commands.put(("prepared", {"prepared": prepared})))
+    preparation = Preparation(stepper.prepare, pipe.commands.put)
     while True:
         _take_commands(pipe, stepper, faults, preparation)
         if not stepper.has_work():
@@ -76,7 +91,7 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultSchedule) -> None:
         for row in [one.row for one in result.emitted if one.finish is not None] + [row for row, _ in result.failed]:
             faults.forget(row)
         seconds = time.perf_counter() - started
-        pipe.send("step", _step_frame(steps, seconds, result, stepper.memory()))
+        pipe.send(Step(steps, seconds, result, stepper.memory()))
 
 
 def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation) -> None:
@@ -96,47 +111,45 @@ def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparat
         for overdue in preparation.take_overdue():
             _fail(pipe, overdue, RowFailure("what it asks for was not prepared in time"))
         try:
-            name, data = pipe.commands.get(block=wait_seconds > 0, timeout=wait_seconds)
+            command = pipe.commands.get(block=wait_seconds > 0, timeout=wait_seconds)
         except queue.Empty:
             if stepper.has_work():
                 return
             _tell_that_it_lives(pipe, stepper, preparation)
             continue
-        match name:
-            case "admit":
-                _receive(pipe, stepper, faults, preparation, data)
-            case "prepared":
-                _take_prepared(pipe, stepper, faults, preparation, data["prepared"])
-            case "cancel":
-                faults.forget(data["row"])
-                preparation.cancel(data["row"])
-                stepper.cancel(data["row"])
-            case "clear":
+        match command:
+            case Admit():
+                _receive(pipe, stepper, faults, preparation, command)
+            case Prepared():
+                _take_prepared(pipe, stepper, faults, preparation, command)
+            case Cancel(row):
+                faults.forget(row)
+                preparation.cancel(row)
+                stepper.cancel(row)
+            case Clear():
                 preparation.clear()
                 stepper.clear()
                 faults.clear()
-                pipe.send("cleared", {})
+                pipe.send(Cleared())
 
 
 def _tell_that_it_lives(pipe: Pipe, stepper: Stepper, preparation: Preparation) -> None:
     if len(preparation):
         # Rows are owed a step, and it is no hang that none comes yet.
-        pipe.send("preparing", {})
+        pipe.send(Preparing())
         return
     if preparation.take_used():
         # A grammar takes tens of megabytes, in an arena of the thread that made it.
         give_back_memory()
-    pipe.send("idle", {"memory": stepper.memory()})
+    pipe.send(Idle(stepper.memory()))
 
 
-def _receive(
-    pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation, data: dict[str, Any]
-) -> None:
+def _receive(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation, frame: Admit) -> None:
     """A row whose admission raises is that row's failure, not its neighbours'."""
     try:
-        row = Row.from_frame(data)
+        row = Row.admitted(frame)
     except Exception as error:  # noqa: BLE001  isolation border between rows
-        _fail(pipe, data["row"], RowFailure.of(error))
+        _fail(pipe, frame.row, RowFailure.of(error))
         return
     if row.must_be_prepared:
         preparation.begin(row)
@@ -164,22 +177,4 @@ def _admit(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, row: Row, needed
 
 
 def _fail(pipe: Pipe, row: int, failure: RowFailure) -> None:
-    pipe.send("step", _step_frame(0, 0.0, StepOutput(failed=[(row, failure)]), {}))
-
-
-def _step_frame(step: int, seconds: float, result: StepOutput, memory: dict[str, float]) -> dict[str, Any]:
-    return {
-        "step": step,
-        "seconds": seconds,
-        "emitted": [
-            (one.row, one.token_id, one.log_probability, one.finish, one.alternatives) for one in result.emitted
-        ],
-        "cached": result.cached,
-        "failed": [(row, failure.reason, failure.code) for row, failure in result.failed],
-        "rows": result.rows,
-        "reading": result.reading,
-        "prefilled_tokens": result.prefilled_tokens,
-        "drafted_tokens": result.drafted_tokens,
-        "accepted_tokens": result.accepted_tokens,
-        "memory": memory,
-    }
+    pipe.send(Step(0, 0.0, StepOutput(failed=[(row, failure)]), {}))

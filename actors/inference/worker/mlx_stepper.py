@@ -26,8 +26,9 @@ from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.sampler import check_token_ids, sample
 from actors.inference.worker.shared_prompts import copied_prompt, one_of_each, shared_length
 from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculativeDecoder, verified
-from actors.inference.worker.stepper import Row, RowFailure, SampledToken, StepOutput
+from actors.inference.worker.stepper import Row
 from actors.inference.worker.thread_autotuner import ThreadAutotuner
+from actors.inference.worker_frames import Finish, RowFailure, SampledToken, StepOutput
 
 __all__ = ["MlxStepper"]
 
@@ -368,7 +369,7 @@ class MlxStepper:
         """
         (row,) = self._rows
         following = verified(logits, draft, row)
-        finish: str | ValueError | None = None
+        finish: Finish | ValueError | None = None
         for token, own in following:
             finish = self._take(row, token)
             assert not isinstance(finish, ValueError), "a row that follows a schema has no draft"
@@ -382,7 +383,7 @@ class MlxStepper:
         result.drafted_tokens, result.accepted_tokens = len(draft), min(emitted, len(following) - 1)
         return [0] if finish is None else []
 
-    def _take(self, row: Row, token: int) -> str | ValueError | None:
+    def _take(self, row: Row, token: int) -> Finish | ValueError | None:
         """Note a row's token; why the row ends, an error of its schema, or None."""
         row.emitted_ids.append(token)
         if token in row.stop_ids:

@@ -15,8 +15,9 @@ from actors.inference.structured_output import BadSchema, Grammars, Matcher
 from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import MockText
 from actors.inference.worker.process_memory import resident_bytes
-from actors.inference.worker.stepper import Row, RowFailure, SampledToken, StepOutput
+from actors.inference.worker.stepper import Row
 from actors.inference.worker.warm_up import warm_up
+from actors.inference.worker_frames import Finish, RowFailure, SampledToken, StepOutput
 
 __all__ = ["MockStepper"]
 
@@ -116,7 +117,7 @@ class MockStepper:
                 del self._rows[number]
                 continue
             row.emitted_ids.append(token)
-            finish = "stop" if token in row.stop_ids else None
+            finish: Finish | None = "stop" if token in row.stop_ids else None
             if finish is None and len(row.emitted_ids) >= row.max_tokens:
                 finish = "length"
             if finish is not None:

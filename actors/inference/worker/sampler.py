@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from actors.inference.sampling import Sampling, position_key
 from actors.inference.structured_output import Matcher
-from actors.inference.worker.stepper import Row, RowFailure
+from actors.inference.worker.stepper import Row
+from actors.inference.worker_frames import RowFailure
 
 __all__ = ["Sampled", "check_token_ids", "sample"]
 

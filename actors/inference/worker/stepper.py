@@ -6,14 +6,13 @@ import json
 from array import array
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from actors.inference.sampling import Sampling
-from actors.inference.structured_output import BadSchema
 from actors.inference.tools import ToolCallConstraint
-from protocol.errors import ErrorCode
+from actors.inference.worker_frames import Admit, StepOutput
 
-__all__ = ["Row", "RowFailure", "SampledToken", "StepOutput", "Stepper"]
+__all__ = ["Row", "Stepper"]
 
 
 @define(kw_only=True)
@@ -46,74 +45,20 @@ class Row:
         return self.response_schema is not None or self.call_rule is not None
 
     @classmethod
-    def from_frame(cls, data: dict[str, Any]) -> Row:
-        """From the data of an `admit` frame."""
-        sampling = dict(data["sampling"])
-        sampling["logit_bias"] = {int(token): bias for token, bias in sampling["logit_bias"].items()}
-        call_rule, schema = data.get("call_rule"), data.get("response_schema")
+    def admitted(cls, frame: Admit) -> Row:
+        """As the server asks for it. Raises `ValueError` for a schema or rule that is no JSON."""
         return cls(
-            row=data["row"],
-            prompt_ids=list(data["prompt_ids"]),
-            emitted_ids=list(data["emitted_ids"]),
-            max_tokens=data["max_tokens"],
-            stop_ids=frozenset(data["stop_ids"]),
-            sampling=Sampling(**sampling),
-            domain=data.get("domain", ""),
-            response_schema=None if schema is None else json.loads(schema),
-            call_rule=None if call_rule is None else ToolCallConstraint.from_text(call_rule),
-            alternatives=data.get("alternatives"),
+            row=frame.row,
+            prompt_ids=frame.prompt_ids,
+            emitted_ids=frame.emitted_ids,
+            max_tokens=frame.max_tokens,
+            stop_ids=frozenset(frame.stop_ids),
+            sampling=frame.sampling,
+            domain=frame.domain,
+            response_schema=None if frame.response_schema is None else json.loads(frame.response_schema),
+            call_rule=None if frame.call_rule is None else ToolCallConstraint.from_text(frame.call_rule),
+            alternatives=frame.alternatives,
         )
-
-
-@frozen
-class SampledToken:
-    """One token of one row."""
-
-    row: int
-    token_id: int
-    log_probability: float
-    """Under the model's own distribution, before temperature, penalties and masks."""
-    finish: str | None
-    """`stop`, `length`, or None while the row goes on. A stop token ends the row and is not text."""
-    alternatives: list[tuple[int, float]] | None = None
-    """Likeliest tokens at this position with their log-probabilities, for rows that asked."""
-
-
-@frozen
-class RowFailure:
-    """Why a row was dropped."""
-
-    reason: str
-    code: str = ErrorCode.ENGINE_FAILED.value
-    """Of the failure as its asker is told."""
-
-    @classmethod
-    def of(cls, error: Exception) -> RowFailure:
-        """A schema that cannot be followed any further is its asker's; everything else is the engine's."""
-        if isinstance(error, BadSchema):
-            return cls(str(error), ErrorCode.INVALID_FIELD.value)
-        return cls(f"{type(error).__name__}: {error}")
-
-
-@define(kw_only=True)
-class StepOutput:
-    """What one step did."""
-
-    emitted: list[SampledToken] = field(factory=list)
-    """At most one token of each row, in the order of its answer several where a draft was right."""
-    failed: list[tuple[int, RowFailure]] = field(factory=list)
-    """Rows that were dropped because something of theirs raised, with the reason."""
-    rows: list[int] = field(factory=list)
-    """Every row that this step computed for, prefill included."""
-    reading: list[tuple[int, int]] = field(factory=list)
-    """Rows whose prompts are being read, and how much of each is."""
-    prefilled_tokens: int = 0
-    drafted_tokens: int = 0
-    """Tokens that were guessed and judged in this step."""
-    accepted_tokens: int = 0
-    """Of these, how many are among the emitted ones."""
-    cached: list[tuple[int, int]] = field(factory=list)
-    """Rows whose prompt began in kept keys and values, and how many tokens of it did."""
 
 
 class Stepper(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import trio
 
 from actors.inference import engine
 from actors.inference.admission import AdmissionLimits
-from actors.inference.engine import Engine, EngineSettings
+from actors.inference.engine import Engine
 from actors.inference.engine_messages import AdmitRow, EngineOutput, EngineReady
 from actors.inference.messages import GenerationRefused
+from actors.inference.model_registry import MOCK_MODEL
 from actors.inference.sampling import Sampling
 from actors.inference.watchdog import FIRST_STEP_SECONDS, MINIMUM_SECONDS
+from actors.inference.worker_config import WorkerConfig
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorSystem, ChildSpec, SupervisorSpec, block
 from runtime.inspection import actor_snapshot
@@ -90,7 +93,7 @@ class Deaf(Actor[Any]):
 
 async def test_p01_a_worker_whose_words_find_no_room_is_not_taken_for_hanging(tmp_path: Path) -> None:
     deaf = Deaf()
-    settings = EngineSettings(engine="mock", cache_folder=tmp_path, mock_step_seconds=0.01)
+    settings = WorkerConfig(engine="mock", cache_dir=tmp_path, mock_step_seconds=0.01)
 
     def tree(system: ActorSystem) -> SupervisorSpec:
         inference, inspection = system.reference("inference"), system.reference("inspection")
@@ -98,7 +101,7 @@ async def test_p01_a_worker_whose_words_find_no_room_is_not_taken_for_hanging(tm
             children=(
                 ChildSpec(id="inspection", start=Probe().start),
                 ChildSpec(id="inference", start=lambda: deaf),
-                ChildSpec(id="engine", start=lambda: Engine(settings, inference, inspection)),
+                ChildSpec(id="engine", start=lambda: Engine(settings, MOCK_MODEL, inference, inspection)),
             )
         )
 
@@ -110,6 +113,17 @@ async def test_p01_a_worker_whose_words_find_no_room_is_not_taken_for_hanging(tm
         engine_actor.tell_nowait(row)
         await eventually(lambda: deaf.steps > 20, seconds=30)
         assert engine_actor.incarnation == 1
+
+
+async def test_in2_an_engine_does_not_work_with_a_worker_of_another_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_old = (
+        "import socket, sys, time; from actors.inference.worker_frames import Hello, pack_frame;"
+        "socket.socket(fileno=int(sys.argv[1])).sendall(pack_frame(Hello(1, 1))); time.sleep(60)"
+    )
+    monkeypatch.setattr(WorkerConfig, "command", lambda _self, pipe: [sys.executable, "-c", of_old, str(pipe)])
+    with structlog.testing.capture_logs() as logged:
+        async with inference_room(is_ready=False):
+            await eventually(lambda: any("speaks protocol 1," in str(one.get("error")) for one in logged), seconds=30)
 
 
 @pytest.mark.parametrize("bound", ["LOAD_SECONDS", "WARM_UP_SECONDS"])
