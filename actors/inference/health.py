@@ -47,6 +47,7 @@ def describe_engine(
         context_tokens=current.context_tokens,
         tool_call_format=current.text.tool_call_format,
         has_tools=current.text.has_tools,
+        reasoning=current.text.reasoning,
     )
 
 

@@ -7,8 +7,17 @@ from typing import Any
 
 from attrs import field, frozen
 
+from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ArgumentSyntax
 from actors.inference.token_prompt import GenerateFromIds
-from actors.inference.tools import CallableFunction, GenerateWithTools, ToolCallConstraint, ToolCallFormat
+from actors.inference.tools import (  # fmt: skip
+    CallableFunction,
+    GenerateWithTools,
+    ReasoningForm,
+    ReasoningMarks,
+    ToolCallConstraint,
+    ToolCallFormat,
+    is_held,
+)
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate, GetProgress
@@ -17,7 +26,9 @@ from protocol.events import Done, ProgressData
 from runtime import ActorRef, Request
 
 __all__ = [
+    "ARGUMENT_SYNTAXES",
     "UNFINISHED",
+    "ArgumentSyntax",
     "CallableFunction",
     "CancelGeneration",
     "Complete",
@@ -46,6 +57,8 @@ __all__ = [
     "ModelRefused",
     "ModelState",
     "PromptSize",
+    "ReasoningForm",
+    "ReasoningMarks",
     "ReportProgress",
     "ResumeFrom",
     "StartGeneration",
@@ -56,6 +69,7 @@ __all__ = [
     "ToolCallFormat",
     "UnloadModel",
     "UnsubscribeStream",
+    "is_held",
 ]
 
 
@@ -416,6 +430,8 @@ class EngineHealth:
     """How the model in use writes calls of tools."""
     has_tools: bool = False
     """Whether its own chat template has tools; else they are described to it in a generic form."""
+    reasoning: ReasoningForm = field(factory=ReasoningForm)
+    """How it marks what it thinks before it answers."""
 
 
 @frozen

@@ -7,11 +7,13 @@ their own in it, so that a `$ref` finds the definitions beside it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
+from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ArgumentSyntax, ToolCallFormat
 from actors.inference.json_schema import prepared_schema
-from actors.inference.tools import CallableFunction, ToolCallConstraint, ToolCallFormat
+from actors.inference.tools import CallableFunction, ToolCallConstraint
 
 __all__ = ["COMPACT", "NotAnObject", "arguments_schema", "call_grammar"]
 
@@ -24,6 +26,10 @@ _ONLY_PROPERTIES = frozenset(
 )
 
 
+_MARKS = re.compile(r"(<[^<>\s]*>|\[[A-Z_]+\])")
+"""What in a literal may be a token."""
+
+
 class NotAnObject(ValueError):
     """Arguments are always an object, and these parameters describe something else."""
 
@@ -31,22 +37,201 @@ class NotAnObject(ValueError):
 def call_grammar(rule: ToolCallConstraint, mark: Callable[[str], str]) -> str:
     """The answer as a grammar; ``mark`` gives a mark's terminal, a quoted text or a token. Raises `NotAnObject` or `BadSchema`."""
     form = rule.tool_call_format
-    opening, closing = mark(form.opening), mark(form.closing)
-    more = rule.most_calls - 1
-    if form is ToolCallFormat.TAGGED:
-        inside = f'"\\n"? call "\\n"? {closing}'
-        calls = inside + (f' ("\\n"? {opening} {inside}){{0,{more}}} "\\n"?' if more else "")
+    grammar = _Grammar(rule, mark)
+    syntax = ARGUMENT_SYNTAXES.get(form)
+    if syntax is not None:
+        calls = grammar.calls_by_argument(syntax)
+    elif form in (ToolCallFormat.TAGGED, ToolCallFormat.BARRED, ToolCallFormat.LLAMA):
+        calls = grammar.calls_as_objects()
     else:
+        calls = grammar.calls_with_a_head()
+    return "\n".join([*grammar.start(), f"calls: {calls}", *grammar.lines]) + "\n"
+
+
+class _Grammar:
+    """Makes the rules of one answer."""
+
+    def __init__(self, rule: ToolCallConstraint, mark: Callable[[str], str]) -> None:
+        self._rule = rule
+        self._form = rule.tool_call_format
+        self._mark = mark
+        self._more = rule.most_calls - 1
+        self.lines = ["call: " + " | ".join(f"call_{number}" for number in range(len(rule.functions)))]
+
+    def start(self) -> list[str]:
+        """The answer: calls behind their opening mark, and what it may be besides."""
+        if self._form is ToolCallFormat.HARMONY:
+            return self._start_of_channels()
+        pieces = self._pieces(self._form.opening)
+        if self._form is ToolCallFormat.KIMI_K2:
+            pieces = [self._mark("<|tool_calls_section_begin|>"), *pieces]
+        opening = " ".join(pieces)
+        if self._rule.is_required:
+            return [f"start: {opening} calls"]
+        if self._rule.answer_schema is not None:
+            return [f"start: {opening} calls | answer", *self._answer()]
+        if not opening.startswith('"'):
+            # A token of its own is no text, so text ends before it.
+            return [f"start: TEXT? ({opening} calls)?", "TEXT: /(?s:.*)/"]
+        text = _as_pattern(json.loads(pieces[0]))
+        return [
+            " ".join(["start: TEXT | text_before", *pieces[1:], "calls"]),
+            "TEXT: /(?s:.*)/",
+            f"text_before[lazy]: /(?s:.*){text}/",
+        ]
+
+    def _answer(self) -> list[str]:
+        assert self._rule.answer_schema is not None
+        schema = json.dumps({**prepared_schema(self._rule.answer_schema).schema, "x-guidance": COMPACT})
+        return [f"answer: %json {schema}"]
+
+    def _start_of_channels(self) -> list[str]:
+        channel, message, end, begin = (
+            self._mark(one) for one in ("<|channel|>", "<|message|>", "<|end|>", "<|start|>")
+        )
+        calls = f'{channel} "commentary to=" calls'
+        if self._rule.is_required:
+            return [f"start: {calls}"]
+        thought = f'({channel} "analysis" {message} TEXT? {end} {begin} "assistant")?'
+        if self._rule.answer_schema is not None:
+            return [
+                f'start: {thought} ({channel} "final" {message} answer | {calls})',
+                "TEXT: /(?s:.*)/",
+                *self._answer(),
+            ]
+        return [f'start: {thought} ({channel} "final" {message} TEXT? | {calls})', "TEXT: /(?s:.*)/"]
+
+    def calls_as_objects(self) -> str:
+        """Of a form where a call is one JSON object."""
+        opening, closing = self._mark(self._form.opening), self._mark(self._form.closing)
+        more = self._more
+        arguments = "parameters" if self._form is ToolCallFormat.LLAMA else "arguments"
+        for number, function in enumerate(self._rule.functions):
+            head = json.dumps(f'{{"name": {json.dumps(function.name)}, "{arguments}": ')
+            self._add_json_call(number, function, head, '"}"')
+        if self._form is ToolCallFormat.TAGGED:
+            inside = f'"\\n"? call "\\n"? {closing}'
+            return inside + (f' ("\\n"? {opening} {inside}){{0,{more}}} "\\n"?' if more else "")
+        if self._form is ToolCallFormat.LLAMA:
+            return "call" + (f' ("; " call){{0,{more}}}' if more else "")
         others = f' (", " call){{0,{more}}}' if more else ""
-        calls = f'"[" call{others} "]" {closing}?'
-    lines = [*_start(rule, opening), f"calls: {calls}"]
-    lines.append("call: " + " | ".join(f"call_{number}" for number in range(len(rule.functions))))
-    for number, function in enumerate(rule.functions):
-        head = json.dumps(f'{{"name": {json.dumps(function.name)}, "arguments": ')
-        lines.append(f'call_{number}: {head} arguments_{number} "}}"')
+        return f'"[" call{others} "]" {closing}?'
+
+    def calls_with_a_head(self) -> str:
+        """Of a form where a name stands before a JSON object."""
+        marks = {
+            ToolCallFormat.MISTRAL: ("", "[ARGS]", ""),
+            ToolCallFormat.KIMI_K2: ("functions.", ":0<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+            # Its closing mark ends the answer, and stops the model.
+            ToolCallFormat.HARMONY: ("functions.", " <|constrain|>json<|message|>", ""),
+        }[self._form]
+        for number, function in enumerate(self._rule.functions):
+            head = self._literal(f"{marks[0]}{function.name}{marks[1]}")
+            self._add_json_call(number, function, head, self._literal(marks[2]))
+        opening = self._mark(self._form.opening)
+        again = {ToolCallFormat.HARMONY: 0}.get(self._form, self._more)
+        calls = "call" + (f" ({opening} call){{0,{again}}}" if again else "")
+        return f"{calls} {self._mark('<|tool_calls_section_end|>')}" if self._form is ToolCallFormat.KIMI_K2 else calls
+
+    def calls_by_argument(self, syntax: ArgumentSyntax) -> str:
+        """Of a form where arguments stand one by one."""
+        before, behind = syntax.named
+        is_list = self._form is ToolCallFormat.PYTHONIC
+        for number, function in enumerate(self._rule.functions):
+            head = self._literal(f"{'' if is_list else before}{function.name}{behind}")
+            inside = self._arguments(number, function, syntax)
+            self.lines.append(f"call_{number}: {head} {inside} {self._literal(syntax.called)}")
+        closing = self._literal(syntax.closed + self._form.closing)
+        if is_list:
+            others = f' (", " call){{0,{self._more}}}' if self._more else ""
+            return f'"[" call{others} {closing}'
+        if len(before) > 1 and self._form not in (ToolCallFormat.GEMMA, ToolCallFormat.FUNCTION_GEMMA):
+            return f"call{f'{{1,{self._more + 1}}}' if self._more else ''} {closing}"
+        opening = self._literal(self._form.opening)
+        return f"call {closing}" + (f' ("\\n"? {opening} call {closing}){{0,{self._more}}}' if self._more else "")
+
+    def _add_json_call(self, number: int, function: CallableFunction, head: str, end: str) -> None:
+        self.lines.append(f"call_{number}: {head} arguments_{number} {end}")
         schema = {**prepared_schema(arguments_schema(function)).schema, "x-guidance": SPACED}
-        lines.append(f"arguments_{number}: %json {json.dumps(schema)}")
-    return "\n".join(lines) + "\n"
+        self.lines.append(f"arguments_{number}: %json {json.dumps(schema)}")
+
+    def _arguments(self, number: int, function: CallableFunction, syntax: ArgumentSyntax) -> str:
+        """Each property in its place, those that are not required or none."""
+        schema = arguments_schema(function)
+        properties = schema.get("properties", {})
+        if not isinstance(properties, dict) or not _ONLY_PROPERTIES.union({"additionalProperties"}).issuperset(schema):
+            raise NotAnObject("must be a plain list of properties: this model writes arguments one by one")
+        definitions: dict[str, Any] = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
+        required = set(schema.get("required", ()))
+        names = []
+        for place, (key, one) in enumerate(properties.items()):
+            names.append((f"argument_{number}_{place}", key in required))
+            self._add_argument(names[-1][0], key, one, definitions, syntax)
+        if not syntax.between:
+            return " ".join(name if needed else f"{name}?" for name, needed in names)
+        return self._between(number, names, json.dumps(syntax.between))
+
+    def _between(self, number: int, names: list[tuple[str, bool]], comma: str) -> str:
+        """The same with a separator between two: whatever comes first, and then those behind it."""
+        rests = [
+            " ".join(f"({comma} {name}){'' if needed else '?'}" for name, needed in names[at + 1 :])
+            for at in range(len(names))
+        ]
+        firsts = []
+        for at, (name, needed) in enumerate(names):
+            firsts.append(f"{name} {rests[at]}".rstrip())
+            if needed:
+                break
+        else:
+            firsts.append('""')
+        self.lines.append(f"arguments_{number}: " + " | ".join(firsts))
+        return f"arguments_{number}"
+
+    def _add_argument(
+        self, name: str, key: str, schema: Any, definitions: dict[str, Any], syntax: ArgumentSyntax
+    ) -> None:
+        schema = schema if isinstance(schema, dict) else {}
+        is_text = syntax.has_plain_texts and schema.get("type") == "string"
+        opened = self._literal(f"{syntax.key}{key}{(syntax.text_value if is_text else None) or syntax.value}")
+        end = (syntax.text_end if is_text else None) or syntax.end
+        if not is_text:
+            value = json.dumps({**prepared_schema({**schema, **definitions}).schema, "x-guidance": COMPACT})
+            self.lines += [f"{name}: {opened} {name}_value {self._literal(end)}", f"{name}_value: %json {value}"]
+            return
+        choices = [schema["const"]] if "const" in schema else schema.get("enum")
+        if choices is not None:
+            texts = " | ".join(self._literal(one) for one in choices if isinstance(one, str))
+            self.lines.append(f"{name}: {opened} ({texts}) {self._literal(end)}")
+            return
+        pieces = self._pieces(end)
+        if not pieces[0].startswith('"'):
+            text = f"{name}_text".upper()
+            self.lines += [f"{name}: {opened} {text}? {' '.join(pieces)}", f"{text}: /(?s:.*)/"]
+            return
+        self.lines += [
+            " ".join([f"{name}: {opened} {name}_text", *pieces[1:]]),
+            f"{name}_text[lazy]: /(?s:.*){_as_pattern(json.loads(pieces[0]))}/",
+        ]
+
+    def _literal(self, text: str) -> str:
+        return " ".join(self._pieces(text))
+
+    def _pieces(self, text: str) -> list[str]:
+        """A text as terminals: those marks in it that are tokens, and what is between them."""
+        pieces: list[str] = []
+        for one in _MARKS.split(text):
+            terminal = self._mark(one) if one else ""
+            if not one:
+                continue
+            if pieces and terminal.startswith('"') and pieces[-1].startswith('"'):
+                pieces[-1] = json.dumps(json.loads(pieces[-1]) + one)
+            else:
+                pieces.append(terminal)
+        return pieces
+
+
+def _as_pattern(text: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in text.encode())
 
 
 def arguments_schema(function: CallableFunction) -> dict[str, Any]:
@@ -66,16 +251,3 @@ def arguments_schema(function: CallableFunction) -> dict[str, Any]:
     if all(one in names for one in required if isinstance(one, str)):
         schema["additionalProperties"] = False
     return schema
-
-
-def _start(rule: ToolCallConstraint, opening: str) -> list[str]:
-    if rule.is_required:
-        return [f"start: {opening} calls"]
-    if rule.answer_schema is not None:
-        schema = json.dumps({**prepared_schema(rule.answer_schema).schema, "x-guidance": COMPACT})
-        return [f"start: {opening} calls | answer", f"answer: %json {schema}"]
-    if not opening.startswith('"'):
-        # A token of its own is no text, so text ends before it.
-        return [f"start: TEXT? ({opening} calls)?", "TEXT: /(?s:.*)/"]
-    text = "".join(f"\\x{byte:02x}" for byte in rule.tool_call_format.opening.encode())
-    return ["start: TEXT | text_before calls", "TEXT: /(?s:.*)/", f"text_before[lazy]: /(?s:.*){text}/"]

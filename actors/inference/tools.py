@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from typing import Any
 
 import attrs
 from attrs import field, frozen
 
+from actors.inference.answer_forms import ReasoningForm, ReasoningMarks, ToolCallFormat
 from protocol.commands import Generate
 
-__all__ = ["CallableFunction", "GenerateWithTools", "ToolCallConstraint", "ToolCallFormat"]
-
-
-class ToolCallFormat(enum.Enum):
-    """How a model writes the calls that it wants made: the mark before them and the mark behind.
-
-    Which one a model writes is read from its chat template, which writes past calls in the same way; one whose template has
-    no tools is asked for the first.
-    """
-
-    TAGGED = ("<tool_call>", "</tool_call>")
-    """One JSON object `{"name", "arguments"}` between two marks; the form of Hermes and Qwen."""
-    BARRED = ("<|tool_call|>", "<|/tool_call|>")
-    """A JSON array of such objects; the form of Phi-4-mini and Granite, which leaves the closing mark out."""
-
-    @property
-    def opening(self) -> str:
-        """The mark before a call."""
-        return self.value[0]
-
-    @property
-    def closing(self) -> str:
-        """The mark behind a call."""
-        return self.value[1]
+__all__ = [
+    "CallableFunction",
+    "GenerateWithTools",
+    "ReasoningForm",
+    "ReasoningMarks",
+    "ToolCallConstraint",
+    "ToolCallFormat",
+    "is_held",
+]
 
 
 @frozen(kw_only=True)
@@ -97,3 +82,14 @@ class GenerateWithTools(Generate):
     """What the asker reads; a model that writes another is refused."""
     call_rule: ToolCallConstraint | None = field(default=None, repr=False)
     """What its calls are held to; None leaves the model free."""
+    thinks: bool | None = None
+    """Whether the model thinks before it answers; None leaves it to the model's template."""
+    reasoning_effort: str | None = None
+    """How much, in OpenAI's words, for templates that take it."""
+
+
+def is_held(request: Generate) -> bool:
+    """Whether the whole answer follows a form: such a model cannot think first."""
+    rule = request.call_rule if isinstance(request, GenerateWithTools) else None
+    is_calls = rule is not None and (rule.is_required or rule.answer_schema is not None)
+    return is_calls or request.response_schema is not None

@@ -262,7 +262,7 @@ def with_tools(form: ToolCallFormat = ToolCallFormat.TAGGED) -> GenerateWithTool
         (TEMPLATE, None),
         (TEMPLATE + "{# tools <tool_call> #}", None),
         (WITH_TOOLS.replace("<tool_call>", "[CALL]"), None),
-        (WITH_TOOLS + "{# <function=name> #}", None),
+        (WITH_TOOLS + "{# <function=name> #}", ToolCallFormat.QWEN_CODER),
     ],
     ids=["tagged", "barred", "with a default", "none", "only mentioned", "another form", "XML"],
 )
@@ -293,7 +293,7 @@ def test_a_template_with_calls_of_another_form_or_that_leaves_functions_out_refu
 def test_marks_of_calls_that_are_special_tokens_are_seen(tmp_path: Path, template: str) -> None:
     folder = write_text_folder(tmp_path / "model")
     tokenizer = make_tokenizer()
-    tokenizer.add_special_tokens(list(ToolCallFormat.TAGGED.value))
+    tokenizer.add_special_tokens(list(ToolCallFormat.TAGGED.marks))
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(template)
     text = CheckpointText(folder)

@@ -29,7 +29,7 @@ WEATHER: dict[str, Any] = {
     "required": ["place", "days"],
     "$defs": {"place": {"enum": ["Bonn", "</tool_call>", 'a "b"']}},
 }
-FORMS = list(ToolCallFormat)
+FORMS = [ToolCallFormat.TAGGED, ToolCallFormat.BARRED]
 
 
 def function(name: str = "weather", parameters: dict[str, Any] | None = None) -> CallableFunction:
@@ -58,8 +58,8 @@ class Peer:
         write_text_folder(folder)
         tokenizer = make_tokenizer()
         if has_marks:
-            for form in ToolCallFormat:
-                tokenizer.add_special_tokens(list(form.value))
+            for form in FORMS:
+                tokenizer.add_special_tokens(list(form.marks))
             tokenizer.save(str(folder / "tokenizer.json"))
         size = tokenizer.get_vocab_size()
         content = json.loads((folder / "config.json").read_text())

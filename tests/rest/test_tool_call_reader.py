@@ -29,7 +29,8 @@ def tagged(name: str = "look", **arguments: Any) -> str:
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
-MARKS = [mark for form in ToolCallFormat for mark in form.value]
+FORMS = (ToolCallFormat.TAGGED, ToolCallFormat.BARRED)
+MARKS = [mark for form in FORMS for mark in form.marks]
 FRAGMENTS = st.sampled_from(
     [
         *MARKS,
@@ -65,7 +66,7 @@ FRAGMENTS = st.sampled_from(
 @given(
     fragments=st.lists(FRAGMENTS, max_size=8),
     cuts=st.lists(st.integers(0, 400), max_size=12),
-    form=st.sampled_from(ToolCallFormat),
+    form=st.sampled_from(FORMS),
 )
 @example(
     fragments=['<tool_call>{"name": "add", "arguments": {"a": 1 </tool_call>', "Hello"],
@@ -102,7 +103,7 @@ def streamed(text: str, form: ToolCallFormat = ToolCallFormat.TAGGED) -> list[li
     return [reader.feed(one) for one in text] + [reader.finish()]
 
 
-@pytest.mark.parametrize("form", ToolCallFormat)
+@pytest.mark.parametrize("form", FORMS)
 def test_arguments_come_as_they_are_written_and_their_call_first(form: ToolCallFormat) -> None:
     arguments = '{"place": "Bonn </tool_call> \\"<|/tool_call|>\\" {", "more": [{"a": 1}]}'
     inside = '{"name": "look", "arguments": ' + arguments + "}"
@@ -213,7 +214,7 @@ def cut(
     return "".join(one for one in parts if isinstance(one, str)), [one for one in parts if isinstance(one, ToolCall)]
 
 
-@pytest.mark.parametrize("form", ToolCallFormat)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_call_that_is_cut_is_told_as_far_as_it_came_and_never_as_text(form: ToolCallFormat) -> None:
     inside = '{"name": "look", "arguments": {"place": "Bonn, \\"north\\""}}'
     whole = "[" + inside + "]" if form is ToolCallFormat.BARRED else "\n" + inside + "\n"
@@ -229,7 +230,7 @@ def test_a_call_that_is_cut_is_told_as_far_as_it_came_and_never_as_text(form: To
             assert arguments.startswith(calls[0].arguments.removesuffix("}")) or json.loads(calls[0].arguments)
 
 
-@pytest.mark.parametrize("form", ToolCallFormat)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_forced_call_that_is_cut_anywhere_is_no_text(form: ToolCallFormat) -> None:
     inside = '{"name": "add", "arguments": {"a": 1}}'
     whole = (

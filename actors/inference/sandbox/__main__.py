@@ -91,6 +91,7 @@ class ForkServer:
                     "stop_token_ids": sorted(text.stop_token_ids),
                     "tool_call_format": text.tool_call_format.name,
                     "has_tools": text.has_tools,
+                    "reasoning": text.reasoning.as_json(),
                     "decoding": text.decoding_json(),
                 },
             )

@@ -27,6 +27,8 @@ def text_of(generate: Generate) -> bytes:
             "turns": generate.turns,
             "tools": generate.tools,
             "tool_call_format": generate.tool_call_format.name,
+            "thinks": generate.thinks,
+            "reasoning_effort": generate.reasoning_effort,
             "call_rule": None if generate.call_rule is None else generate.call_rule.as_text(),
         }
     return json.dumps(content, separators=(",", ":")).encode("ascii")
@@ -53,5 +55,7 @@ def request_of(text: bytes) -> Generate:
         turns=with_tools["turns"],
         tools=with_tools["tools"],
         tool_call_format=ToolCallFormat[with_tools["tool_call_format"]],
+        thinks=with_tools["thinks"],
+        reasoning_effort=with_tools["reasoning_effort"],
         call_rule=None if rule is None else ToolCallConstraint.from_text(rule),
     )

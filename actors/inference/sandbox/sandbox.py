@@ -31,7 +31,7 @@ from actors.inference.sandbox.turns import Asker, Turns
 from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
 from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt, OpenText, SandboxMessage, SetOpenTexts
 from actors.inference.text.sandboxed_text import TextReport
-from actors.inference.tools import GenerateWithTools, ToolCallFormat
+from actors.inference.tools import GenerateWithTools, ReasoningForm, ToolCallFormat
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from runtime import Actor, block
@@ -388,6 +388,7 @@ def _report_of(told: dict[str, Any]) -> TextReport:
         stop_token_ids=frozenset(told["stop_token_ids"]),
         tool_call_format=ToolCallFormat[told["tool_call_format"]],
         has_tools=told["has_tools"],
+        reasoning=ReasoningForm.from_json(told["reasoning"]),
         decoding=told["decoding"],
     )
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
@@ -17,9 +18,10 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
+from actors.inference.text.answer_forms import closed_reasoning, reasoning_form, tool_call_format_of, without_reasoning
 from actors.inference.text.generic_tools import GENERIC_FORMAT, plain_turns
 from actors.inference.text.special_texts import Guard
-from actors.inference.tools import GenerateWithTools, ToolCallFormat
+from actors.inference.tools import GenerateWithTools, is_held
 from protocol.commands import ChatMessage, Role
 
 __all__ = ["ChatTemplate", "TemplateRefused"]
@@ -36,8 +38,8 @@ class TemplateRefused(ValueError):
 class ChatTemplate:
     """One model's template, compiled once. The settings are those that checkpoints are written for."""
 
-    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
-        """``special_tokens`` has `bos_token` and the like, as templates name them.
+    def __init__(self, source: str, special_tokens: dict[str, str], tokens: Collection[str] = ()) -> None:
+        """``special_tokens`` has `bos_token` and the like, as templates name them; ``tokens`` are the added tokens' texts.
 
         Raises `jinja2.TemplateSyntaxError` for a template that does not compile.
         """
@@ -49,22 +51,31 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _now
         self._template = environment.from_string(source)
         self._special_tokens = special_tokens
-        own_format = _tool_call_format(environment, source)
+        tree = environment.parse(source)
+        self._variables = jinja2.meta.find_undeclared_variables(tree)
+        own_format = tool_call_format_of(source, tokens) if "tools" in self._variables else None
+        self.reasoning = reasoning_form(tree, source, self._variables, tokens)
+        """How the model thinks before it answers."""
         self.has_tools = own_format is not None
         """Whether it has tools itself, and writes calls in a form that we read. Else they are described in a message."""
         self.tool_call_format = own_format or GENERIC_FORMAT
         """How calls of tools are written in its prompts."""
 
-    def render(self, messages: Sequence[ChatMessage], guard: Guard | None = None) -> str:
+    def render(
+        self, messages: Sequence[ChatMessage], guard: Guard | None = None, *, answer_is_held: bool = False
+    ) -> str:
         """The prompt text, ending where the assistant's answer begins; with guards where the messages need any.
+
+        ``answer_is_held``: it follows a form, so the model cannot think first.
 
         Raises `TemplateRefused`, also for a system message that the template would leave out: some have no place
         for one and pass over it without a word.
         """
-        turns = [{"role": one.role.value, "content": one.content} for one in messages]
-        text = self._render(turns, None, guard)
-        self._check_system_turns(turns, None, text, guard)
-        return text
+        turns = self._without_reasoning([{"role": one.role.value, "content": one.content} for one in messages])
+        options = self._options(False if answer_is_held else None)
+        text = self._render(turns, None, guard, options)
+        self._check_system_turns(turns, None, text, guard, options)
+        return closed_reasoning(text, self.reasoning, has_call=False) if answer_is_held else text
 
     def render_with_tools(self, request: GenerateWithTools, guard: Guard | None = None) -> str:
         """The same for a chat with tools.
@@ -74,38 +85,71 @@ class ChatTemplate:
         """
         if self.tool_call_format is not request.tool_call_format:
             raise TemplateRefused("this model's chat template calls tools in another form")
+        held = is_held(request)
+        options = self._options(False if held else request.thinks, request.reasoning_effort)
+        turns = self._without_reasoning(request.turns)
         if self.has_tools:
-            text = self._render(request.turns, request.tools, guard)
-            self._check_system_turns(request.turns, request.tools, text, guard)
+            text = self._render(turns, request.tools, guard, options)
+            self._check_system_turns(turns, request.tools, text, guard, options)
         else:
-            text = self._render_generic(request, guard)
+            text = self._render_generic(turns, request.tools, guard, options)
         plain = text if guard is None else guard.removed(text)
         for tool in request.tools or ():
             if tool["function"]["name"] not in plain:
                 raise TemplateRefused(f"it leaves out the function {tool['function']['name']}")
+        if held or request.thinks is False:
+            return closed_reasoning(text, self.reasoning, has_call=request.call_rule is not None or not held)
         return text
 
-    def _render_generic(self, request: GenerateWithTools, guard: Guard | None) -> str:
+    def _options(self, thinks: bool | None, effort: str | None = None) -> dict[str, Any]:
+        """What the template is told beside the messages, of that which it asks for."""
+        options: dict[str, Any] = {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
+        if effort is not None or thinks is False:
+            # The least that templates know. gpt-oss's always thinks a little.
+            options["reasoning_effort"] = {None: "low", "none": "low", "minimal": "low", "xhigh": "high"}.get(
+                effort, effort
+            )
+        return {name: value for name, value in options.items() if name in self._variables}
+
+    def _without_reasoning(self, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Past answers without what the model thought before them: clients send back what they showed."""
+        return [
+            {**one, "content": without_reasoning(one["content"], self.reasoning.marks)}
+            if one["role"] == Role.ASSISTANT.value and isinstance(one.get("content"), str)
+            else one
+            for one in turns
+        ]
+
+    def _render_generic(
+        self,
+        turns: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        guard: Guard | None,
+        options: dict[str, Any],
+    ) -> str:
         """For a template without tools: they are described in a message, of the system where there is a place for one."""
-        turns, tools = request.turns, request.tools
         if guard is not None:
             # Here already: the marks that are written round calls are not the messages' own.
             turns, tools = guard.applied(turns), guard.applied(tools)
         plain = plain_turns(turns, tools)
         try:
-            text = self._render(plain)
+            text = self._render(plain, None, None, options)
         except TemplateRefused:
             if not tools:
                 raise
             text = ""
         if tools and plain[0]["content"].strip() not in text:
             plain = plain_turns(turns, tools, has_system=False)
-            text = self._render(plain)
-        self._check_system_turns(plain, None, text, None)
+            text = self._render(plain, None, None, options)
+        self._check_system_turns(plain, None, text, None, options)
         return text
 
     def _render(
-        self, turns: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, guard: Guard | None = None
+        self,
+        turns: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        guard: Guard | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> str:
         # As transformers does: templates test whether a field is there, and would write "None".
         turns = [{key: value for key, value in turn.items() if value is not None} for turn in turns]
@@ -113,7 +157,7 @@ class ChatTemplate:
             turns, tools = guard.applied(turns), guard.applied(tools)
         try:
             return self._template.render(
-                messages=turns, tools=tools, add_generation_prompt=True, **self._special_tokens
+                messages=turns, tools=tools, add_generation_prompt=True, **options, **self._special_tokens
             )
         except Exception as error:
             # Border: the template is the checkpoint's program, and may fail as programs do.
@@ -121,7 +165,12 @@ class ChatTemplate:
             raise TemplateRefused(words if guard is None else guard.removed(words)) from error
 
     def _check_system_turns(
-        self, turns: list[dict[str, Any]], tools: list[dict[str, Any]] | None, text: str, guard: Guard | None
+        self,
+        turns: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        text: str,
+        guard: Guard | None,
+        options: dict[str, Any],
     ) -> None:
         plain = text if guard is None else guard.removed(text)
         for place, turn in enumerate(turns):
@@ -131,7 +180,7 @@ class ChatTemplate:
                 continue
             # Written otherwise (as JSON, line by line), or not at all: then other words make the same prompt.
             others = [*turns[:place], {**turn, "content": f"{content} {_OTHER_WORDS}"}, *turns[place + 1 :]]
-            if self._render(others, tools, guard) == text:
+            if self._render(others, tools, guard, options) == text:
                 raise TemplateRefused(_LEFT_OUT)
 
 
@@ -144,16 +193,6 @@ class _GenerationBlocks(jinja2.ext.Extension):
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.Scope(body, lineno=line)
-
-
-def _tool_call_format(environment: jinja2.Environment, source: str) -> ToolCallFormat | None:
-    # The variable and not the word: what a template only mentions, it is not given.
-    if "tools" not in jinja2.meta.find_undeclared_variables(environment.parse(source)):
-        return None
-    # Some models write XML between the same marks.
-    if "<function=" in source:
-        return None
-    return next((one for one in ToolCallFormat if one.opening in source), None)
 
 
 def _to_json(

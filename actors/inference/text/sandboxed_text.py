@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from actors.inference.text.token_text import TokenText
-from actors.inference.tools import ToolCallFormat
+from actors.inference.tools import ReasoningForm, ToolCallFormat
 from protocol.commands import Generate
 
 __all__ = ["SandboxedText", "TextReport"]
@@ -22,6 +22,7 @@ class TextReport:
     stop_token_ids: frozenset[int]
     tool_call_format: ToolCallFormat
     has_tools: bool
+    reasoning: ReasoningForm
     decoding: str = field(repr=False)
     """What `TokenText.of_json` takes."""
 
@@ -37,6 +38,7 @@ class SandboxedText(TokenText):
         self.context_tokens = report.context_tokens
         self.stop_token_ids = report.stop_token_ids
         self.tool_call_format, self.has_tools = report.tool_call_format, report.has_tools
+        self.reasoning = report.reasoning
 
     def encode(self, request: Generate) -> list[int]:
         """Never called: `PromptEncoder` asks the sandbox."""

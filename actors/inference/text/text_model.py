@@ -16,6 +16,7 @@ from actors.inference.checkpoints.config_claims import MAXIMUM_POSITIONS, MAXIMU
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
 from actors.inference.schema_bounds import check_bounds
 from actors.inference.structured_output import BadSchema, Grammars
+from actors.inference.text.answer_forms import visible_marks
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
 from actors.inference.text.checkpoint_files import (
     chat_templates,
@@ -29,7 +30,7 @@ from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.special_texts import Guard, PromptTokenizer, SpecialTextRefused
 from actors.inference.text.token_bytes import OneToken, name_of
 from actors.inference.text.token_text import TokenText, decoding_json, without_panics
-from actors.inference.tools import GenerateWithTools, ToolCallConstraint, ToolCallFormat
+from actors.inference.tools import GenerateWithTools, ReasoningForm, ToolCallConstraint, ToolCallFormat, is_held
 from protocol.commands import ChatMessage, Generate
 
 __all__ = ["CheckpointText", "Detokenizer", "MockText", "TextModel"]
@@ -56,6 +57,8 @@ class TextModel(Protocol):
     """How calls of tools are written."""
     has_tools: bool
     """Whether the model's own chat template has tools; else they are described to it in a generic form."""
+    reasoning: ReasoningForm
+    """How it marks what it thinks before it answers."""
 
     def encode(self, request: Generate) -> list[int]:
         """Prompt token ids, the schema checked too. Blocking CPU work. Raises `TemplateRefused` or `BadSchema`."""
@@ -82,14 +85,17 @@ class CheckpointText(TokenText):
         settings = read_object(folder / "tokenizer_config.json", is_optional=True)
         named = special_tokens(folder, settings)
         sources = chat_templates(folder, settings)
-        self._template = _template(folder, sources["default"], named)
-        self._template_with_tools = _template(folder, sources.get("tool_use", sources["default"]), named)
+        tokens = frozenset(str(one.get("content")) for one in content.get("added_tokens") or ())
+        self._template = _template(folder, sources["default"], named, tokens)
+        self._template_with_tools = _template(folder, sources.get("tool_use", sources["default"]), named, tokens)
         self.tool_call_format = self._template_with_tools.tool_call_format
         self.has_tools = self._template_with_tools.has_tools
+        self.reasoning = self._template_with_tools.reasoning
         try:
             content = tokenizer_content(content, settings, named)
-            special_texts = _special_texts(content, self.tool_call_format)
-            content = _with_visible_calls(content, self.tool_call_format)
+            marks = frozenset((*self.tool_call_format.marks, *visible_marks(self.reasoning.marks)))
+            special_texts = _special_texts(content, marks)
+            content = _with_visible_marks(content, marks)
             super().__init__(without_panics(_tokenizer, content))
             self._prompts = PromptTokenizer(self._tokenizer, content, special_texts)
         except Exception as error:
@@ -129,7 +135,8 @@ class CheckpointText(TokenText):
             tell_step("template")
             guard = self._guard_for([one.content for one in request.messages])
             # The template writes the special tokens itself.
-            text, adds_special = self._template.render(request.messages, guard), False
+            text = self._template.render(request.messages, guard, answer_is_held=is_held(request))
+            adds_special = False
         else:
             # Whoever writes a prompt without a template writes the marks too.
             guard, text, adds_special = None, request.prompt or "", True
@@ -170,6 +177,7 @@ class MockText:
     tool_call_format: ToolCallFormat = GENERIC_FORMAT
     has_tools = False
     """It has no template."""
+    reasoning = ReasoningForm()
 
     def __init__(self, context_tokens: int = 8192) -> None:
         """``context_tokens`` are bytes here."""
@@ -252,15 +260,13 @@ def _check_bounds_of(rule: ToolCallConstraint) -> None:
     check_bounds(rule.answer_schema)
 
 
-def _special_texts(content: dict[str, Any], tool_call_format: ToolCallFormat) -> list[str]:
-    """What no message may write: special tokens, and the marks of tool calls where they are tokens."""
-    marks = tool_call_format.value
+def _special_texts(content: dict[str, Any], marks: frozenset[str]) -> list[str]:
+    """What no message may write: special tokens, and the marks of calls and of reasoning where they are tokens."""
     return [one["content"] for one in content["added_tokens"] if one.get("special") or one["content"] in marks]
 
 
-def _with_visible_calls(content: dict[str, Any], tool_call_format: ToolCallFormat) -> dict[str, Any]:
-    """The same with the marks of tool calls as ordinary tokens: special ones would never be seen in the text."""
-    marks = tool_call_format.value
+def _with_visible_marks(content: dict[str, Any], marks: frozenset[str]) -> dict[str, Any]:
+    """The same with the marks as ordinary tokens: special ones would never be seen in the text."""
     added = [{**one, "special": one["special"] and one["content"] not in marks} for one in content["added_tokens"]]
     return {**content, "added_tokens": added}
 
@@ -278,8 +284,8 @@ def _count(folder: Path, config: dict[str, Any], name: str, maximum: int) -> int
     return value
 
 
-def _template(folder: Path, source: str, named: dict[str, str]) -> ChatTemplate:
+def _template(folder: Path, source: str, named: dict[str, str], tokens: frozenset[str]) -> ChatTemplate:
     try:
-        return ChatTemplate(source, named)
+        return ChatTemplate(source, named, tokens)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"the chat template in {folder} is damaged: line {error.lineno}: {error.message}") from error

@@ -1,7 +1,7 @@
 """The mock engine's step function: the same worker, pipe and batch rules, and no model.
 
 Its answers are a plain function of the prompt: ``count to N`` is answered with the numbers, ``which model`` with
-its name, anything else with the prompt itself. Where an answer is held to a schema, or to calls of tools, it is as much of this
+its name, what begins with `<think>` as if the model had thought so, anything else with the prompt itself. Where an answer is held to a schema, or to calls of tools, it is as much of this
 text as fits, and otherwise as little as the form allows. It serves fast tests and development, and nothing in health pretends otherwise.
 """
 
@@ -169,4 +169,7 @@ def _answer(prompt: bytes, name: str) -> bytes:
         return " ".join(str(number) for number in range(1, int(counted[1]) + 1)).encode()
     if prompt.startswith(b"which model"):
         return name.encode()
+    if prompt.startswith(b"<think>"):
+        # As a model does that thinks first.
+        return prompt
     return b"You said: " + prompt

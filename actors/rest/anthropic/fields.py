@@ -26,11 +26,12 @@ _TAKEN = {
     "output_config": "`format` of type `json_schema` is followed strictly; `effort` is ignored",
     "output_format": "the older name of `output_config.format`",
     "cache_control": "taken anywhere: prompts that begin alike share what was computed for them by themselves",
+    "thinking": "`disabled` leaves it out where the model's template can, or has begun it; `enabled` and `adaptive` leave it to the model; "
+    "`budget_tokens` is not counted",
     "seed": "an addition of this server: any integer from 0 to 2^53",
 }
 FIELDS: tuple[FieldRule, ...] = (
     *(FieldRule(name, Treatment.TAKEN, note) for name, note in _TAKEN.items()),
-    FieldRule("thinking", Treatment.IGNORED, "how much a model thinks is not set here", quiet=({"type": "disabled"},)),
     FieldRule("service_tier", Treatment.IGNORED, "there is one way to be served", quiet=("auto", "standard_only")),
     FieldRule("context_management", Treatment.IGNORED, "nothing is cleared from a chat; what is too long is refused"),
     FieldRule("inference_geo", Treatment.IGNORED, "answers are made on this machine"),

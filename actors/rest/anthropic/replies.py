@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +11,8 @@ from typing import Any
 
 from attrs import frozen
 
-from actors.rest.openai.tool_call_reader import CallStart, Part, ToolCall, ToolCallReader, whole_calls
+from actors.rest.answer_reading.reader import AnswerPart, AnswerReader, Reasoning, whole_answer
+from actors.rest.openai.tool_call_reader import CallStart, ToolCall
 from protocol.codec import encode
 from protocol.events import Done, FinishReason
 
@@ -30,8 +33,8 @@ class MessageHead:
     id: str
     model: str
     prompt_tokens: int
-    new_reader: Callable[[], ToolCallReader] | None = None
-    """Reads calls of tools; None where none may be called."""
+    new_reader: Callable[[], AnswerReader]
+    """Reads what the model thinks and calls."""
     is_forced: bool = False
     """True where the answer must be calls of tools and nothing else."""
 
@@ -51,11 +54,12 @@ class MessageHead:
 
 def message(head: MessageHead, text: str, done: Done, stop_text: str | None) -> dict[str, Any]:
     """The whole answer."""
-    parts: list[str | ToolCall] = [text] if text else []
-    if head.new_reader is not None:
-        reader = head.new_reader()
-        parts = whole_calls([*reader.feed(text), *reader.finish(is_cut=_is_cut(done), is_forced=head.is_forced)])
+    reader = head.new_reader()
+    made = [*reader.feed(text), *reader.finish(is_cut=_is_cut(done), is_forced=head.is_forced)]
+    thought, parts = whole_answer(made)
     content: list[dict[str, Any]] = []
+    if thought:
+        content.append({"type": "thinking", "thinking": thought, "signature": signature(thought)})
     for part in parts:
         if isinstance(part, ToolCall):
             content.append(
@@ -67,6 +71,11 @@ def message(head: MessageHead, text: str, done: Done, stop_text: str | None) -> 
             content.append({"type": "text", "text": part})
     has_calls = any(one["type"] == "tool_use" for one in content)
     return {**head.reply(content, usage(done)), **_end(done, stop_text, has_calls=has_calls)}
+
+
+def signature(thought: str) -> str:
+    """What Anthropic's clients send back with what was thought, and look for: a digest of it, which nothing depends on."""
+    return base64.b64encode(hashlib.sha256(thought.encode()).digest()).decode()
 
 
 def usage(done: Done) -> dict[str, Any]:
@@ -91,7 +100,9 @@ class MessageEvents:
 
     def __init__(self, head: MessageHead) -> None:
         self._head = head
-        self._reader = None if head.new_reader is None else head.new_reader()
+        self._reader = head.new_reader()
+        self._thought: list[str] = []
+        """What the open block of thinking has so far."""
         self._index = -1
         """Of the block that began last."""
         self._open: str | None = None
@@ -100,19 +111,24 @@ class MessageEvents:
 
     def take(self, text: str) -> Iterator[bytes]:
         """What is certain now, perhaps nothing."""
-        return self._made_of([text] if self._reader is None else self._reader.feed(text))
+        return self._made_of(self._reader.feed(text))
 
     def end(self, done: Done, stop_text: str | None) -> Iterator[bytes]:
         """What was held back, and the end."""
-        if self._reader is not None:
-            yield from self._made_of(self._reader.finish(is_cut=_is_cut(done), is_forced=self._head.is_forced))
+        yield from self._made_of(self._reader.finish(is_cut=_is_cut(done), is_forced=self._head.is_forced))
         yield from self._close()
         yield _event("message_delta", delta=_end(done, stop_text, has_calls=self._has_calls), usage=usage(done))
         yield _event("message_stop")
 
-    def _made_of(self, parts: Sequence[Part]) -> Iterator[bytes]:
+    def _made_of(self, parts: Sequence[AnswerPart]) -> Iterator[bytes]:
         for part in parts:
-            if isinstance(part, CallStart):
+            if isinstance(part, Reasoning):
+                if self._open != "thinking":
+                    yield from self._close()
+                    yield self._begin("thinking", thinking="", signature="")
+                self._thought.append(part.text)
+                yield self._delta({"type": "thinking_delta", "thinking": part.text})
+            elif isinstance(part, CallStart):
                 yield from self._close()
                 self._has_calls = True
                 yield self._begin("tool_use", id=new_id("toolu"), name=part.name, input={})
@@ -133,6 +149,9 @@ class MessageEvents:
         return _event("content_block_delta", index=self._index, delta=delta)
 
     def _close(self) -> Iterator[bytes]:
+        if self._open == "thinking":
+            yield self._delta({"type": "signature_delta", "signature": signature("".join(self._thought))})
+            self._thought.clear()
         if self._open is not None:
             self._open = None
             yield _event("content_block_stop", index=self._index)

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import Attribute, field, frozen
 
 from actors.inference.messages import GenerateWithTools, ToolCallFormat
+from actors.rest.answer_reading.wish import Thinking, thinking_of_anthropic
 from actors.rest.anthropic.blocks import Chat, read_chat
 from actors.rest.anthropic.fields import RULES
 from actors.rest.anthropic.tools import (  # fmt: skip
@@ -82,6 +83,7 @@ class MessagesRequest:
     tools: list[Tool] = field(repr=False)
     choice: ToolChoice
     response_schema: dict[str, Any] | None = field(repr=False)
+    thinking: Thinking
     ignored: list[str]
     """Names of fields that were passed over."""
 
@@ -89,6 +91,12 @@ class MessagesRequest:
     def callable_names(self) -> list[str]:
         """The functions that the answer may call."""
         return callable_names(self.tools, self.choice)
+
+    @property
+    def callable_schemas(self) -> dict[str, dict[str, Any] | None]:
+        """Their parameters, by name."""
+        names = self.callable_names
+        return {one.name: one.input_schema for one in self.tools if one.name in names}
 
 
 def read_messages_request(body: dict[str, Any], *, needs_length: bool = True) -> MessagesRequest:
@@ -100,6 +108,7 @@ def read_messages_request(body: dict[str, Any], *, needs_length: bool = True) ->
         response_schema = _schema(config.get("format", taken.pop("output_format", None)))
         ignored += [f"output_config.{name}" for name in config if name != "format"]
         chat = read_chat(taken.pop("system", None), taken.pop("messages", None))
+        thinking = thinking_of_anthropic(taken.pop("thinking", None))
         tools, inner = read_tools(taken.pop("tools", None))
         choice = read_choice(taken.pop("tool_choice", None), tools)
     except FieldFault as fault:
@@ -115,6 +124,7 @@ def read_messages_request(body: dict[str, Any], *, needs_length: bool = True) ->
         tools=tools,
         choice=choice,
         response_schema=response_schema,
+        thinking=thinking,
         ignored=[*ignored, *chat.ignored, *inner],
     )
 
@@ -122,7 +132,7 @@ def read_messages_request(body: dict[str, Any], *, needs_length: bool = True) ->
 def generate_from(request: MessagesRequest, tool_call_format: ToolCallFormat) -> Generate:
     """The engine's request, for a model that calls tools in that form. Raises `InvalidField`."""
     schema, turns = request.response_schema, request.chat.turns
-    if not request.tools and not request.chat.has_calls:
+    if not request.tools and not request.chat.has_calls and not request.thinking.is_asked:
         return _generate(request, Generate, response_schema=schema)
     rule = call_rule(request.tools, request.choice, tool_call_format, answer_schema=schema)
     return _generate(
@@ -131,6 +141,7 @@ def generate_from(request: MessagesRequest, tool_call_format: ToolCallFormat) ->
         turns=turns,
         tools=as_templates_know(request.tools) if request.callable_names else None,
         tool_call_format=tool_call_format,
+        thinks=request.thinking.thinks,
         call_rule=rule,
         # With a rule the answer is a call, or follows the schema that is part of the rule.
         response_schema=schema if rule is None else None,

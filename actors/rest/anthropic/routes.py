@@ -6,13 +6,13 @@ Thin: a request becomes a `Generate`, its events become Anthropic's JSON, whole 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from functools import partial
 from typing import Any
 
 from quart import jsonify, request
 from quart_trio import QuartTrio
 
 from actors.inference.messages import GenerationRefused, MeasurePrompt, PromptSize
+from actors.rest.answer_reading.reader import answer_reader
 from actors.rest.anthropic.errors import anthropic_error
 from actors.rest.anthropic.replies import (
     PING,
@@ -28,7 +28,6 @@ from actors.rest.event_stream import event_stream
 from actors.rest.loaded_model import loaded_model
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
-from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
 from actors.rest.services import Services, caller, identity
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
@@ -55,12 +54,11 @@ def register_anthropic(app: QuartTrio, services: Services) -> None:
         generate = generate_from(wanted, health.tool_call_format)
         subscriber = StreamSubscriber(services.inference)
         started = await subscriber.start(await identity(services), generate, to_context_end=True)
-        names = wanted.callable_names
         head = MessageHead(
             id=new_id("msg"),
             model=health.model,
             prompt_tokens=started.prompt_tokens,
-            new_reader=partial(ToolCallReader, health.tool_call_format, names) if names else None,
+            new_reader=answer_reader(health, generate, wanted.callable_schemas),
             is_forced=wanted.choice.must_call,
         )
         if wanted.plain.stream:

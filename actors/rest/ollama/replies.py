@@ -10,7 +10,8 @@ from typing import Any
 from attrs import frozen
 
 from actors.inference.messages import EngineHealth, ModelState
-from actors.rest.openai.tool_call_reader import Part, ToolCall, ToolCallReader, whole_calls
+from actors.rest.answer_reading.reader import AnswerPart, AnswerReader, Reasoning, whole_answer
+from actors.rest.openai.tool_call_reader import Part, ToolCall, whole_calls
 from protocol.events import Done, FinishReason
 
 __all__ = ["AnswerLines", "ReplyHead", "answer", "empty_answer", "running_model", "shown_model", "tag", "wire_moment"]
@@ -32,15 +33,17 @@ class ReplyHead:
     is_chat: bool
     now: Callable[[], float]
     """POSIX seconds."""
-    new_reader: Callable[[], ToolCallReader] | None = None
-    """Reads calls of tools; None where none may be called."""
+    new_reader: Callable[[], AnswerReader] | None = None
+    """Reads what the model thinks and calls; None where a prompt is continued as it stands."""
 
-    def line(self, text: str, calls: Sequence[ToolCall] = ()) -> dict[str, Any]:
+    def line(self, text: str, calls: Sequence[ToolCall] = (), thought: str = "") -> dict[str, Any]:
         """A line that is not the last."""
         head = {"model": self.model, "created_at": wire_moment(self.now())}
         if not self.is_chat:
-            return {**head, "response": text, "done": False}
+            return {**head, "response": text, **({"thinking": thought} if thought else {}), "done": False}
         message: dict[str, Any] = {"role": "assistant", "content": text}
+        if thought:
+            message["thinking"] = thought
         if calls:
             message["tool_calls"] = [
                 {"function": {"index": index, "name": one.name, "arguments": _object(one.arguments)}}
@@ -73,9 +76,11 @@ class AnswerLines:
             yield from self._calls()
         yield {**self._head.line(""), **_end(done)}
 
-    def _take(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+    def _take(self, parts: Sequence[AnswerPart]) -> Iterator[dict[str, Any]]:
         for part in parts:
-            if isinstance(part, str):
+            if isinstance(part, Reasoning):
+                yield self._head.line("", thought=part.text)
+            elif isinstance(part, str):
                 yield from self._calls()
                 yield self._head.line(part)
             else:
@@ -91,13 +96,14 @@ class AnswerLines:
 def answer(head: ReplyHead, text: str, done: Done) -> dict[str, Any]:
     """The whole answer."""
     calls: list[ToolCall] = []
+    thought = ""
     if head.new_reader is not None:
         reader = head.new_reader()
         parts = reader.feed(text) + reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH)
-        whole = whole_calls(parts)
+        thought, whole = whole_answer(parts)
         text = "".join(one for one in whole if isinstance(one, str))
         calls = [one for one in whole if isinstance(one, ToolCall)]
-    return {**head.line(text, calls), **_end(done)}
+    return {**head.line(text, calls, thought), **_end(done)}
 
 
 def empty_answer(head: ReplyHead, reason: str) -> dict[str, Any]:
@@ -169,7 +175,11 @@ def shown_model(model: ModelState, health: EngineHealth | None) -> dict[str, Any
         "template": "",
         "details": _details(model),
         "model_info": facts,
-        "capabilities": ["completion", "tools"],
+        "capabilities": [
+            "completion",
+            "tools",
+            *(["thinking"] if health is not None and health.reasoning.is_known else []),
+        ],
         "provenance": model.provenance,
         "state": model.state,
     }

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import Attribute, field, frozen
 
 from actors.inference.messages import GenerateWithTools, ToolCallFormat
+from actors.rest.answer_reading.wish import Thinking, thinking_of_ollama
 from actors.rest.ollama.fields import RULES_OF_CHAT, RULES_OF_GENERATE, RULES_OF_OPTIONS
 from actors.rest.ollama.messages import Chat, read_chat, read_tools
 from actors.rest.openai.fields import sort_by_rules
@@ -91,6 +92,7 @@ class OllamaRequest:
     chat: Chat = field(repr=False)
     tools: list[Tool] = field(repr=False)
     response_schema: dict[str, Any] | None = field(repr=False)
+    thinking: Thinking
     keep_alive: Any
     ignored: list[str]
     """Names of fields that were passed over."""
@@ -115,6 +117,11 @@ class OllamaRequest:
         """The functions that the answer may call."""
         return [one.function.name for one in self.tools]
 
+    @property
+    def callable_schemas(self) -> dict[str, dict[str, Any] | None]:
+        """Their parameters, by name."""
+        return {one.function.name: one.function.parameters for one in self.tools}
+
 
 def read_chat_request(body: dict[str, Any]) -> OllamaRequest:
     """A body of `/api/chat` as JSON to the request. Raises `InvalidField`."""
@@ -134,6 +141,10 @@ def read_generate_request(body: dict[str, Any]) -> OllamaRequest:
 
 
 def _request(taken: dict[str, Any], chat: Chat, tools: list[Tool], ignored: list[str]) -> OllamaRequest:
+    try:
+        thinking = thinking_of_ollama(taken.pop("think", None))
+    except FieldFault as fault:
+        raise _as_written(fault) from None
     keep_alive, form = taken.pop("keep_alive", None), taken.pop("format", None)
     options = taken.get("options")
     if isinstance(options, dict):
@@ -141,7 +152,13 @@ def _request(taken: dict[str, Any], chat: Chat, tools: list[Tool], ignored: list
         ignored += [f"options.{name}" for name in inner]
     plain: _Plain = structure(taken, _Plain, prefix="body")
     request = OllamaRequest(
-        plain=plain, chat=chat, tools=tools, response_schema=_schema(form), keep_alive=keep_alive, ignored=ignored
+        plain=plain,
+        chat=chat,
+        tools=tools,
+        response_schema=_schema(form),
+        thinking=thinking,
+        keep_alive=keep_alive,
+        ignored=ignored,
     )
     if keep_alive is not None and not request.unloads:
         ignored.append("keep_alive")
@@ -171,7 +188,7 @@ def generate_from(request: OllamaRequest, tool_call_format: ToolCallFormat) -> G
         system = [{"role": "system", "content": plain.system}] if plain.system else []
         turns = [*system, {"role": "user", "content": plain.prompt}]
     messages = [ChatMessage(Role.USER if one["role"] == "tool" else Role(one["role"]), one["content"]) for one in turns]
-    if not request.tools and not request.chat.has_calls:
+    if not request.tools and not request.chat.has_calls and not request.thinking.is_asked:
         return _generate(request, Generate, messages=messages, response_schema=schema)
     rule = call_rule(request.tools, "auto", None, tool_call_format, answer_schema=schema)
     return _generate(
@@ -181,6 +198,8 @@ def generate_from(request: OllamaRequest, tool_call_format: ToolCallFormat) -> G
         turns=turns,
         tools=as_templates_know(request.tools) if request.tools else None,
         tool_call_format=tool_call_format,
+        thinks=request.thinking.thinks,
+        reasoning_effort=request.thinking.effort,
         call_rule=rule,
         response_schema=schema if rule is None else None,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from functools import partial
 from typing import Any
 
 from quart import Response, jsonify, request
@@ -23,6 +22,7 @@ from actors.inference.messages import (
     UnloadModel,
 )
 from actors.refusals import CommandRefused
+from actors.rest.answer_reading.reader import answer_reader
 from actors.rest.event_stream import streamed_answer
 from actors.rest.loaded_model import engine_health, loaded_model
 from actors.rest.ollama.errors import ollama_error
@@ -46,7 +46,6 @@ from actors.rest.ollama.requests import (
 )
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
-from actors.rest.openai.tool_call_reader import ToolCallReader
 from actors.rest.problems import problem_of
 from actors.rest.services import Services, identity
 from actors.rest.stream_subscriber import StreamSubscriber
@@ -137,17 +136,19 @@ async def _answer(
     who = await identity(services)
     ignored_fields.note(who.client_id, wanted.ignored)
     health = await loaded_model(services, model_name(wanted.plain.model), "body.model")
-    names = wanted.callable_names
+    generate = None if wanted.is_empty else generate_from(wanted, health.tool_call_format)
     head = ReplyHead(
         model=wanted.plain.model,
         is_chat=is_chat,
         now=time.time,
-        new_reader=partial(ToolCallReader, health.tool_call_format, names) if names else None,
+        new_reader=None
+        if generate is None or generate.messages is None
+        else answer_reader(health, generate, wanted.callable_schemas),
     )
-    if wanted.is_empty:
+    if generate is None:
         return await _load(services, who, wanted, head, health)
     subscriber = StreamSubscriber(services.inference)
-    await subscriber.start(who, generate_from(wanted, health.tool_call_format), to_context_end=True)
+    await subscriber.start(who, generate, to_context_end=True)
     if wanted.is_streamed:
         return streamed_answer(_lines(head, subscriber), LINES)
     text, done = await subscriber.all_of_it()

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from actors.access.messages import Identity
 from actors.inference.messages import DescribeGeneration, GenerationRefused, GenerationTokens
-from actors.rest.openai.chunks import CallChunks, TextChunks
+from actors.rest.openai.chunks import ChatChunks, TextChunks
 from actors.rest.openai.errors import openai_error
 from actors.rest.openai.replies import ReplyHead, chat_chunk, completion_chunk, usage, usage_chunk
 from actors.rest.problems import problem_of
@@ -76,19 +76,21 @@ class Answers:
         """The reply; ``make`` makes the one of a single answer. Raises `GenerationRefused` where one cannot be finished."""
         answers = [_Whole(*(await _all(one))) for one in self.subscribers]
         choices: list[dict[str, Any]] = []
+        reasoning_tokens = 0
         reply: dict[str, Any] = {}
         for place in range(len(self.asked.generates)):
             group = answers[place * self.asked.made : (place + 1) * self.asked.made]
             likeliest = sorted(group, key=lambda one: one.done.confidence or 0.0, reverse=True)[: self.asked.told]
             for answer in [one for one in group if any(one is other for other in likeliest)]:
                 reply = make(answer.tokens, answer.done)
+                reasoning_tokens += reply["usage"]["completion_tokens_details"]["reasoning_tokens"]
                 (choice,) = reply["choices"]
                 if self.asked.echoes:
                     choice["text"] = self.asked.echoes[place] + choice["text"]
                 choices.append({**choice, "index": len(choices)})
-        return {**reply, "choices": choices, "usage": self._usage()}
+        return {**reply, "choices": choices, "usage": self._usage(reasoning_tokens)}
 
-    async def stream(self, chunks: Sequence[TextChunks | CallChunks]) -> AsyncGenerator[bytes, None]:
+    async def stream(self, chunks: Sequence[TextChunks | ChatChunks]) -> AsyncGenerator[bytes, None]:
         """The answers as events. A stream that has begun ends with `[DONE]` or with an error, never with silence."""
         for event in self._beginnings():
             yield event
@@ -111,7 +113,12 @@ class Answers:
             yield _event(body)
             return
         if self.head.includes_usage:
-            yield _event({**usage_chunk(self.head, self._done(0)), "usage": self._usage()})
+            yield _event(
+                {
+                    **usage_chunk(self.head, self._done(0)),
+                    "usage": self._usage(sum(one.reasoning_tokens for one in chunks)),
+                }
+            )
         yield b"data: [DONE]\n\n"
 
     def _beginnings(self) -> list[bytes]:
@@ -124,7 +131,7 @@ class Answers:
                 one["choices"][0]["text"] = self.asked.echoes[index // self.asked.made]
         return [_event(_numbered(one, index)) for index, one in enumerate(first)]
 
-    def _chunks_of(self, index: int, chunks: TextChunks | CallChunks, going_on: list[int]) -> list[dict[str, Any]]:
+    def _chunks_of(self, index: int, chunks: TextChunks | ChatChunks, going_on: list[int]) -> list[dict[str, Any]]:
         """What has come of one answer; takes it out of ``going_on`` at its end."""
         subscriber = self.subscribers[index]
         tokens = subscriber.take_nowait()
@@ -154,7 +161,7 @@ class Answers:
         assert done is not None
         return done
 
-    def _usage(self) -> dict[str, Any]:
+    def _usage(self, reasoning_tokens: int) -> dict[str, Any]:
         """Each prompt counted once, and all that was made for it."""
         counted = [usage(self._done(index)) for index in range(len(self.subscribers))]
         prompts = counted[:: self.asked.made]
@@ -167,6 +174,7 @@ class Answers:
             "prompt_tokens_details": {
                 "cached_tokens": sum(one["prompt_tokens_details"]["cached_tokens"] for one in prompts)
             },
+            "completion_tokens_details": {"reasoning_tokens": reasoning_tokens},
         }
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from actors.inference.messages import GenerationTokens
+from actors.rest.answer_reading.reader import AnswerPart, AnswerReader
 from actors.rest.openai.replies import ReplyHead, chat_chunk, chat_part_chunk, completion_chunk, finish_reason_of
-from actors.rest.openai.tool_call_reader import CallStart, Part, ToolCallReader
+from actors.rest.openai.tool_call_reader import CallStart
 from protocol.events import Done, FinishReason
 
-__all__ = ["CallChunks", "TextChunks", "call_id"]
+__all__ = ["ChatChunks", "TextChunks", "call_id"]
 
 
 def call_id() -> str:
@@ -20,45 +21,51 @@ def call_id() -> str:
 
 
 class TextChunks:
-    """Of a chat without tools, or of a continued prompt."""
+    """Of a continued prompt."""
+
+    reasoning_tokens = 0
+    """A text is as the model writes it."""
 
     def __init__(self, head: ReplyHead) -> None:
         self._head = head
 
     def take(self, tokens: Sequence[GenerationTokens]) -> Iterator[dict[str, Any]]:
         """What these tokens make."""
-        yield self._chunk(tokens, None)
+        yield completion_chunk(self._head, tokens)
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
         """The last, which says why it ended."""
-        yield self._chunk((), done.finish_reason.value)
-
-    def _chunk(self, tokens: Sequence[GenerationTokens], finish_reason: str | None) -> dict[str, Any]:
-        if self._head.is_chat:
-            return chat_chunk(self._head, tokens, finish_reason=finish_reason)
-        return completion_chunk(self._head, tokens, finish_reason=finish_reason)
+        yield completion_chunk(self._head, (), finish_reason=done.finish_reason.value)
 
 
-class CallChunks:
-    """Of a chat that may call tools: text as it comes, and each call as OpenAI does it, its name first and then its arguments."""
+class ChatChunks:
+    """Of a chat: what is thought and what is said as it comes, and each call as OpenAI does it, its name first and then its arguments."""
 
-    def __init__(self, head: ReplyHead, reader: ToolCallReader) -> None:
+    def __init__(self, head: ReplyHead, reader: AnswerReader) -> None:
         self._head = head
         self._reader = reader
         self._calls = 0
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """So many of the answer's tokens were thought."""
+        return self._reader.reasoning_tokens
+
     def take(self, tokens: Sequence[GenerationTokens]) -> Iterator[dict[str, Any]]:
         """What is certain now, perhaps nothing."""
-        return self._made_of(self._reader.feed("".join(one.text for one in tokens)))
+        return self._made_of(self._reader.take(tokens))
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
         """What was held back, and the last, which says why it ended."""
-        yield from self._made_of(
-            self._reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=self._head.is_forced)
-        )
+        is_cut = done.finish_reason is FinishReason.LENGTH
+        yield from self._made_of(self._reader.finish(is_cut=is_cut, is_forced=self._head.is_forced))
+        if self._head.has_logprobs and (unscored := self._reader.take_said()):
+            # Of tokens without a text of their own.
+            yield chat_part_chunk(self._head, "", index=0, make_id=call_id, tokens=unscored)
         yield chat_chunk(self._head, (), finish_reason=finish_reason_of(self._head, done, has_calls=self._calls > 0))
 
-    def _made_of(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+    def _made_of(self, parts: Sequence[AnswerPart]) -> Iterator[dict[str, Any]]:
         for part in parts:
             self._calls += isinstance(part, CallStart)
-            yield chat_part_chunk(self._head, part, index=self._calls - 1, make_id=call_id)
+            scored = self._reader.take_said() if isinstance(part, str) else []
+            yield chat_part_chunk(self._head, part, index=self._calls - 1, make_id=call_id, tokens=scored)

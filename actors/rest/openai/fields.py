@@ -120,6 +120,9 @@ FIELDS: tuple[FieldRule, ...] = (
         functions="the old form of `tools`: one call at most, answered as `function_call`; not with `tools`",
         function_call="the old form of `tool_choice`: `none`, `auto` or `{\"name\"}`",
         modalities="`[\"text\"]`",
+        reasoning_effort="`none` leaves thinking out where the model's template can, or has begun it; other words go to templates that take them (gpt-oss)",
+        chat_template_kwargs="`enable_thinking`, `thinking` and `reasoning_effort`; others are ignored",
+        enable_thinking="the same as in `chat_template_kwargs`",
     ),
     *_taken(
         COMPLETIONS,
@@ -130,9 +133,6 @@ FIELDS: tuple[FieldRule, ...] = (
     ),
     FieldRule("store", Treatment.IGNORED, "nothing is stored", quiet=(False,)),
     FieldRule("service_tier", Treatment.IGNORED, "there is one way to be served", quiet=("auto", "default")),
-    FieldRule(
-        "reasoning_effort", Treatment.IGNORED, "how much a model thinks is not set here", CHAT, ("none", "minimal")
-    ),
     FieldRule("verbosity", Treatment.IGNORED, "ask for short answers in words", CHAT, ("medium",)),
     FieldRule("prediction", Treatment.IGNORED, "it makes answers faster elsewhere, and no other ones", CHAT),
     FieldRule("prompt_cache_retention", Treatment.IGNORED, "how long prompts are kept is the server's affair"),
@@ -148,7 +148,7 @@ FIELDS: tuple[FieldRule, ...] = (
         "keep_alive", "cache_prompt", "id_slot", "slot_id", "n_keep", "options", "num_ctx", "timings_per_token", "priority",
         "request_id", "spaces_between_special_tokens", "truncate_prompt_tokens", "extra_body", "extra_headers", "timeout",
         "provider", "transforms", "route", "models", "usage", "include", "think", "thinking", "reasoning",
-        "reasoning_format", "include_reasoning", "enable_thinking", "chat_template_kwargs", "mm_processor_kwargs",
+        "reasoning_format", "include_reasoning", "mm_processor_kwargs",
         "safe_prompt", "random_seed", "return_progress",
     ),
     FieldRule("modalities", Treatment.REFUSED, "must be [\"text\"]: answers are text", COMPLETIONS, (["text"],)),

@@ -9,7 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from actors.inference.messages import EngineHealth, GenerationTokens
-from actors.rest.openai.tool_call_reader import CallStart, Part, ToolCall
+from actors.rest.answer_reading.reader import AnswerPart, AnswerReader, Reasoning, whole_answer
+from actors.rest.openai.tool_call_reader import CallStart, ToolCall
 from protocol.events import Done, FinishReason
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "chat_chunk",
     "chat_completion",
     "chat_part_chunk",
-    "chat_with_calls",
     "completion",
     "completion_chunk",
     "finish_reason_of",
@@ -79,52 +79,48 @@ def models(engine: EngineHealth, created: int) -> dict[str, Any]:
             "tools": True,
             "json_schema": True,
             "logprobs": True,
+            "reasoning": engine.reasoning.is_known,
             "vision": False,
             "audio": False,
         },
     }
 
 
-def usage(done: Done) -> dict[str, Any]:
-    """The whole `usage`."""
+def usage(done: Done, reasoning_tokens: int = 0) -> dict[str, Any]:
+    """The whole `usage`; ``reasoning_tokens`` are part of the answer's."""
     counted = done.usage
     return {
         "prompt_tokens": counted.prompt_tokens,
         "completion_tokens": counted.completion_tokens,
         "total_tokens": counted.prompt_tokens + counted.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": counted.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": reasoning_tokens},
     }
 
 
-def chat_completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:
-    """The whole answer of a chat."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": _text(tokens), "refusal": None},
-        "logprobs": _chat_logprobs(tokens) if head.has_logprobs else None,
-        "finish_reason": done.finish_reason.value,
-    }
-    return {**head.part("chat.completion", [choice]), "usage": usage(done)}
-
-
-def chat_with_calls(
-    head: ReplyHead, parts: Sequence[str | ToolCall], done: Done, *, make_id: Callable[[], str]
+def chat_completion(
+    head: ReplyHead, reader: AnswerReader, tokens: Sequence[GenerationTokens], done: Done, *, make_id: Callable[[], str]
 ) -> dict[str, Any]:
-    """The whole answer of a chat with tools; ``make_id`` names a call."""
+    """The whole answer of a chat; ``make_id`` names a call."""
+    made = reader.take(tokens)
+    made += reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=head.is_forced)
+    thought, parts = whole_answer(made)
     content = "".join(one for one in parts if isinstance(one, str))
     calls = [{"id": make_id(), **_called(one)} for one in parts if isinstance(one, ToolCall)]
     message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls or head.is_forced else "")}
     message["refusal"] = None
+    if thought:
+        message["reasoning_content"] = thought
     if calls:
         # The old form has room for one, and its grammar allowed no more.
         message |= {"function_call": calls[0]["function"]} if head.is_legacy else {"tool_calls": calls}
     choice = {
         "index": 0,
         "message": message,
-        "logprobs": None,
+        "logprobs": _chat_logprobs(reader.take_said()) if head.has_logprobs else None,
         "finish_reason": finish_reason_of(head, done, has_calls=bool(calls)),
     }
-    return {**head.part("chat.completion", [choice]), "usage": usage(done)}
+    return {**head.part("chat.completion", [choice]), "usage": usage(done, reader.reasoning_tokens)}
 
 
 def finish_reason_of(head: ReplyHead, done: Done, *, has_calls: bool) -> str:
@@ -137,11 +133,23 @@ def finish_reason_of(head: ReplyHead, done: Done, *, has_calls: bool) -> str:
     return ("function_call" if head.is_legacy else "tool_calls") if waits else done.finish_reason.value
 
 
-def chat_part_chunk(head: ReplyHead, part: Part, *, index: int, make_id: Callable[[], str]) -> dict[str, Any]:
-    """A text of a streamed chat with tools, or a piece of the call number ``index``: its id and name, then its arguments."""
+def chat_part_chunk(
+    head: ReplyHead,
+    part: AnswerPart,
+    *,
+    index: int,
+    make_id: Callable[[], str],
+    tokens: Sequence[GenerationTokens] = (),
+) -> dict[str, Any]:
+    """A text of a streamed chat, or a piece of the call number ``index``: its id and name, then its arguments.
+
+    ``tokens`` are those of the text, for their log-probabilities.
+    """
     delta: dict[str, Any]
     if isinstance(part, str):
         delta = {"content": part}
+    elif isinstance(part, Reasoning):
+        delta = {"reasoning_content": part.text}
     elif isinstance(part, CallStart):
         called = _called(ToolCall(part.name, ""))
         whole = {"tool_calls": [{"index": index, "id": make_id(), **called}]}
@@ -149,7 +157,8 @@ def chat_part_chunk(head: ReplyHead, part: Part, *, index: int, make_id: Callabl
     else:
         more = {"arguments": part.text}
         delta = {"function_call": more} if head.is_legacy else {"tool_calls": [{"index": index, "function": more}]}
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+    logprobs = _chat_logprobs(tokens) if tokens and head.has_logprobs else None
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
     return _chunk(head, "chat.completion.chunk", choice)
 
 

@@ -11,6 +11,13 @@ from typing import Any
 from attrs import Attribute, field, frozen
 
 from actors.inference.messages import GenerateFromIds, GenerateWithTools, ToolCallFormat
+from actors.rest.answer_reading.wish import (  # fmt: skip
+    Thinking,
+    check_effort,
+    check_template_options,
+    thinking_of_openai,
+    unread_template_options,
+)
 from actors.rest.openai.fields import Endpoint, sort_fields
 from actors.rest.openai.messages import Message, readable_messages
 from actors.rest.openai.tool_choice import (
@@ -182,6 +189,10 @@ class ChatCompletionRequest(_Sampling):
     function_call: Any = field(default=None, validator=is_function_call)
     """The older form of `tool_choice`."""
     modalities: Any = field(default=None, validator=_text_alone)
+    reasoning_effort: str | None = field(default=None, validator=check_effort)
+    chat_template_kwargs: dict[str, Any] | None = field(default=None, validator=check_template_options)
+    """Only what it says of thinking is read."""
+    enable_thinking: bool | None = None
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -198,6 +209,17 @@ class ChatCompletionRequest(_Sampling):
         has_form = self.response_format is not None and self.response_format.type != "text"
         if self.ignore_eos and (has_form or self.must_call):
             raise FieldFault("ignore_eos", _HAS_FORM)
+
+    @property
+    def thinking(self) -> Thinking:
+        """Whether the model shall think before it answers."""
+        return thinking_of_openai(self.reasoning_effort, self.enable_thinking, self.chat_template_kwargs)
+
+    @property
+    def callable_schemas(self) -> dict[str, dict[str, Any] | None]:
+        """Parameters of the functions that the answer may call, by name."""
+        names = self.callable_names
+        return {one.function.name: one.function.parameters for one in self.offered if one.function.name in names}
 
     @property
     def is_legacy(self) -> bool:
@@ -284,6 +306,7 @@ def read_chat(body: dict[str, Any]) -> tuple[ChatCompletionRequest, list[str]]:
         if name in taken:
             taken[name], inner = read(taken[name])
             ignored += inner
+    ignored += unread_template_options(taken.get("chat_template_kwargs"))
     request: ChatCompletionRequest = structure(taken, ChatCompletionRequest, prefix="body")
     return request, ignored
 
@@ -301,7 +324,7 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
     Raises `InvalidField`, named as the client wrote it.
     """
     schema = None if request.response_format is None else request.response_format.schema
-    if not _has_tools(request):
+    if not _has_tools(request) and not request.thinking.is_asked:
         return _from_chat(request, Generate, response_schema=schema)
     try:
         _check_tools(request)
@@ -324,6 +347,8 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
         turns=turns,
         tools=as_templates_know(request.offered) if request.callable_names else None,
         tool_call_format=tool_call_format,
+        thinks=request.thinking.thinks,
+        reasoning_effort=request.thinking.effort,
         call_rule=rule,
         # With a rule the answer is a call, or follows the schema that is part of the rule.
         response_schema=schema if rule is None else None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,16 @@ from quart import jsonify, request
 from quart_trio import QuartTrio
 
 from actors.inference.messages import DescribeEngine, EngineHealth, GenerationTokens
+from actors.rest.answer_reading.reader import answer_reader
 from actors.rest.event_stream import event_stream
 from actors.rest.loaded_model import HEALTH_SECONDS, loaded_model
 from actors.rest.openai.answers import Asked, start_answers
-from actors.rest.openai.chunks import CallChunks, TextChunks, call_id
+from actors.rest.openai.chunks import ChatChunks, TextChunks, call_id
 from actors.rest.openai.errors import as_client_calls
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.replies import (
     ReplyHead,
     chat_completion,
-    chat_with_calls,
     completion,
     models,
 )
@@ -34,9 +34,8 @@ from actors.rest.openai.requests import (
     read_chat,
     read_completion,
 )
-from actors.rest.openai.tool_call_reader import ToolCallReader, whole_calls
 from actors.rest.services import Services, identity
-from protocol.events import Done, FinishReason
+from protocol.events import Done
 from protocol.json_text import parse_object
 
 __all__ = ["register_openai"]
@@ -92,11 +91,13 @@ def register_openai(app: QuartTrio, services: Services) -> None:
         )
         answers = await start_answers(services.inference, who, head, asked)
         ignored_fields.note(who.client_id, [as_client_calls(one) for one in answers.left_out])
-        names = wanted.callable_names
-        new_reader = partial(ToolCallReader, health.tool_call_format, names) if names else None
+        new_reader = answer_reader(health, generate, wanted.callable_schemas)
         if wanted.stream:
-            return event_stream(answers.stream([_chunks(head, new_reader) for _ in answers.subscribers]))
-        make = partial(chat_completion, head) if new_reader is None else partial(_with_calls, head, new_reader)
+            return event_stream(answers.stream([ChatChunks(head, new_reader()) for _ in answers.subscribers]))
+
+        def make(tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:
+            return chat_completion(head, new_reader(), tokens, done, make_id=call_id)
+
         return jsonify(await answers.whole(make))
 
     @app.post("/v1/completions")
@@ -129,16 +130,3 @@ def register_openai(app: QuartTrio, services: Services) -> None:
 async def _body() -> dict[str, Any]:
     """The request's JSON. OpenAI's numbers are Python's: an integer has no bound but where a field gives one."""
     return parse_object(await request.get_data(), any_integers=True, prefix="body")
-
-
-def _chunks(head: ReplyHead, new_reader: Callable[[], ToolCallReader] | None) -> TextChunks | CallChunks:
-    return TextChunks(head) if new_reader is None else CallChunks(head, new_reader())
-
-
-def _with_calls(
-    head: ReplyHead, new_reader: Callable[[], ToolCallReader], tokens: Sequence[GenerationTokens], done: Done
-) -> dict[str, Any]:
-    reader = new_reader()
-    parts = reader.feed("".join(one.text for one in tokens))
-    parts += reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=head.is_forced)
-    return chat_with_calls(head, whole_calls(parts), done, make_id=call_id)

@@ -29,6 +29,8 @@ _BEGUN = re.compile(
     re.DOTALL,
 )
 """A call that was cut, from its name on. Where the arguments had not begun there are none."""
+_LISTS = (ToolCallFormat.BARRED, ToolCallFormat.MISTRAL)
+"""Forms whose calls are in a JSON array."""
 _OUTSIDE = re.compile(r'["{}\[\]<\\]')
 _INSIDE = re.compile(r'["\\]')
 
@@ -82,8 +84,8 @@ class ToolCallReader:
     """
 
     __slots__ = (
-        "_after_call", "_at", "_depth", "_escaped", "_format", "_held", "_in_string", "_is_later", "_names", "_object_at",
-        "_state",
+        "_after_call", "_at", "_depth", "_escaped", "_format", "_held", "_in_string", "_is_later", "_may_be_bare", "_names",
+        "_object_at", "_state",
     )  # fmt: skip
 
     def __init__(self, tool_call_format: ToolCallFormat, names: Collection[str]) -> None:
@@ -98,6 +100,8 @@ class ToolCallReader:
         """Where in the held text the object of a call begins."""
         self._is_later = False
         """Whether a call of the same marks came before that object."""
+        self._may_be_bare = tool_call_format is ToolCallFormat.LLAMA
+        """Whether an object at the very beginning may be a call without its mark."""
         self._at = 0
         """So far the held text was looked through for the end of an object."""
         self._depth = 0
@@ -149,6 +153,16 @@ class ToolCallReader:
     def _read_text(self, parts: list[Part]) -> bool:
         if self._after_call:
             self._held = self._held.lstrip()
+        if self._may_be_bare:
+            start = self._held.lstrip()
+            if not start:
+                return False
+            self._may_be_bare = False
+            if start[0] == "{":
+                self._object_at = len(self._held) - len(start)
+                self._state, self._is_later = _State.ENTRY, True
+                self._start_scan(self._object_at)
+                return True
         opening = self._format.opening
         at = self._held.find(opening)
         end = at if at >= 0 else len(self._held) - _begun(self._held, opening)
@@ -163,7 +177,7 @@ class ToolCallReader:
 
     def _read_opening(self, parts: list[Part]) -> bool:
         rest = self._held[self._object_at :].lstrip()
-        if self._format is ToolCallFormat.BARRED and rest.startswith("["):
+        if self._format in _LISTS and rest.startswith("["):
             rest = rest[1:].lstrip()
         if not rest:
             return False
@@ -218,6 +232,8 @@ class ToolCallReader:
         return True
 
     def _read_next(self, parts: list[Part]) -> bool:
+        if self._format is ToolCallFormat.LLAMA:
+            self._held = self._held.lstrip("; \n")
         more = self._held.lstrip(" ,\t\r\n")
         if not more:
             return False
@@ -226,7 +242,7 @@ class ToolCallReader:
             self._start_scan(0)
             return True
         self._held = self._held.lstrip()
-        end = self._held.removeprefix("]").lstrip() if self._format is ToolCallFormat.BARRED else self._held
+        end = self._held.removeprefix("]").lstrip() if self._format in _LISTS else self._held
         closing = self._format.closing
         if closing.startswith(end) and end != closing:
             return False
@@ -272,7 +288,11 @@ class ToolCallReader:
 
     def _give_up(self, parts: list[Part]) -> None:
         """It is no call: its mark is text, and what follows is read again. Behind a call the object itself is text."""
-        end = 1 if self._is_later else self._held.index(self._format.opening) + len(self._format.opening)
+        end = (
+            self._object_at + 1
+            if self._is_later
+            else self._held.index(self._format.opening) + len(self._format.opening)
+        )
         self._release(self._held[:end], parts)
         self._held, self._state = self._held[end:], _State.TEXT
 

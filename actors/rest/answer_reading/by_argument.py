@@ -1,0 +1,168 @@
+"""Calls that have their arguments one by one between marks of their own, read from a whole block of calls. Pure.
+
+What these forms leave open, whether `5` is a number or a text, is settled by the function's parameters, as mlx-lm settles it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from actors.inference.messages import ToolCallFormat
+from actors.rest.answer_reading.loose_values import LooseValue, read_arguments
+
+__all__ = ["BlockCall", "Schemas", "is_inside_argument", "read_block"]
+
+Schemas = Mapping[str, Mapping[str, Any] | None]
+"""Parameters by the name of the function."""
+
+_NAME = r"(?P<name>[A-Za-z0-9_.-]{1,128})"
+
+
+@frozen
+class BlockCall:
+    """A call of a block; ``is_whole`` is False where the text ended in the middle of it."""
+
+    name: str
+    arguments: dict[str, Any]
+    is_whole: bool
+
+
+@frozen
+class _Marks:
+    """How one form is read: more loosely than it is written in a prompt. Patterns repeat a bounded part only: texts are anybody's."""
+
+    call: str
+    """Pattern of a call's beginning, up to its arguments."""
+    argument: str
+    """Pattern of one argument, `key` and `value`."""
+    argument_begins: str
+    """Text that begins one."""
+    argument_ends: str
+    """Text that ends one."""
+    call_ends: str
+    """Text that ends a call; empty where the block does."""
+
+
+_READ = {
+    ToolCallFormat.QWEN_CODER: _Marks(
+        rf"<function=\s*{_NAME}\s*>",
+        r"<parameter=\s*(?P<key>[^>\s]{1,256})\s*>\n?(?P<value>.*?)\n?</parameter>",
+        "<parameter=", "</parameter>", "</function>",
+    ),
+    ToolCallFormat.MINIMAX: _Marks(
+        rf'<invoke name="{_NAME}"\s*>', r'<parameter name="(?P<key>[^"]{1,256})"\s*>(?P<value>.*?)</parameter>',
+        "<parameter ", "</parameter>", "</invoke>",
+    ),
+    ToolCallFormat.MUSE: _Marks(
+        rf'<atem:invoke\b[^>]{{0,256}}?\bname="{_NAME}"\s*>',
+        r'<atem:parameter\b[^>]{0,256}?\bname="(?P<key>[^"]{1,256})"[^>]{0,256}?>(?P<value>.*?)</atem:parameter>',
+        "<atem:parameter", "</atem:parameter>", "</atem:invoke>",
+    ),
+    ToolCallFormat.MINICPM: _Marks(
+        rf'^{_NAME}"\s*>', r'<param name="(?P<key>[^"]{1,256})"\s*>(?P<value>.*?)</param>', "<param ", "</param>", "",
+    ),
+    ToolCallFormat.GLM: _Marks(
+        rf"^\s*{_NAME}\s*",
+        r"<arg_key>(?P<key>[^<]{1,256})</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", "<arg_value>", "</arg_value>", "",
+    ),
+    ToolCallFormat.LONGCAT: _Marks(
+        rf"^\s*{_NAME}\s*",
+        r"<longcat_arg_key>(?P<key>[^<]{1,256})</longcat_arg_key>\s*<longcat_arg_value>(?P<value>.*?)</longcat_arg_value>",
+        "<longcat_arg_value>", "</longcat_arg_value>", "",
+    ),
+    ToolCallFormat.KIMI_K3: _Marks(
+        rf'<\|open\|>call [^<]{{0,256}}?tool="{_NAME}"[^<]{{0,256}}<\|sep\|>',
+        r'<\|open\|>argument [^<]{0,256}?key="(?P<key>[^"]{1,256})"(?P<more>[^<]{0,256})<\|sep\|>(?P<value>.*?)<\|close\|>argument<\|sep\|>',
+        "<|open|>argument ", "<|close|>argument", "<|close|>call<|sep|>",
+    ),
+}  # fmt: skip
+_PATTERNS = {
+    form: (re.compile(marks.call, re.DOTALL), re.compile(marks.argument, re.DOTALL)) for form, marks in _READ.items()
+}
+_CDATA = re.compile(r"^\s*<!\[CDATA\[(.*?)\]\]>\s*$", re.DOTALL)
+_PYTHONIC_NAME = re.compile(rf"\s*{_NAME}\s*\(")
+_GEMMA_NAME = re.compile(rf"\s*call:{_NAME}\s*\{{")
+_WRITTEN = (ToolCallFormat.PYTHONIC, ToolCallFormat.GEMMA, ToolCallFormat.FUNCTION_GEMMA)
+
+
+def is_inside_argument(form: ToolCallFormat, block: str) -> bool:
+    """Whether the end of ``block`` is in an argument, where a closing mark is part of it."""
+    marks = _READ.get(form)
+    return marks is not None and block.rfind(marks.argument_begins) > block.rfind(marks.argument_ends)
+
+
+def read_block(form: ToolCallFormat, block: str, schemas: Schemas) -> list[BlockCall] | None:
+    """The calls of the text between the marks of ``form``; None where it is none, or one of a function that is not known."""
+    calls = _written_calls(form, block) if form in _WRITTEN else _marked_calls(form, block, schemas)
+    if not calls or any(one.name not in schemas for one in calls):
+        return None
+    return calls
+
+
+def _marked_calls(form: ToolCallFormat, block: str, schemas: Schemas) -> list[BlockCall]:
+    call, argument = _PATTERNS[form]
+    marks = _READ[form]
+    found: list[BlockCall] = []
+    begins = list(call.finditer(block))
+    for place, head in enumerate(begins):
+        end = begins[place + 1].start() if place + 1 < len(begins) else len(block)
+        body = block[head.end() : end]
+        schema = schemas.get(head["name"]) or {}
+        arguments = {
+            one["key"].strip(): _value(one, schema, trims=form is not ToolCallFormat.QWEN_CODER)
+            for one in _arguments(argument, marks.argument_ends, body)
+        }
+        found.append(BlockCall(head["name"], arguments, is_whole=marks.call_ends in body))
+    return found
+
+
+def _arguments(argument: re.Pattern[str], end: str, body: str) -> Iterator[re.Match[str]]:
+    """Each argument; what is looked through for one ends with the next closing mark, so that no text is read twice."""
+    at = 0
+    while (ends := body.find(end, at)) >= 0:
+        piece = body[at : ends + len(end) + len("<|sep|>")]
+        if (found := argument.search(piece)) is not None:
+            yield found
+        at = ends + len(end)
+
+
+def _value(found: re.Match[str], schema: Mapping[str, Any], *, trims: bool) -> Any:
+    text = found["value"]
+    if (inner := _CDATA.match(text)) is not None:
+        text = inner[1]
+    elif trims:
+        text = text.strip()
+    properties = schema.get("properties")
+    one = properties.get(found["key"].strip()) if isinstance(properties, dict) else None
+    kind = one.get("type") if isinstance(one, dict) else None
+    more = found.groupdict().get("more") or ""
+    if kind == "string" or 'type="string"' in more:
+        return text
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return {"True": True, "False": False, "None": None}.get(text.strip(), text)
+    return value
+
+
+def _written_calls(form: ToolCallFormat, block: str) -> list[BlockCall]:
+    is_list = form is ToolCallFormat.PYTHONIC
+    name, value, ending = (_PYTHONIC_NAME, "=", ")") if is_list else (_GEMMA_NAME, ":", "}")
+    text = block.strip().removeprefix("[") if is_list else block
+    found: list[BlockCall] = []
+    at = 0
+    while (head := name.match(text, at)) is not None:
+        try:
+            arguments, at = read_arguments(text, head.end(), value=value, ending=ending)
+        except LooseValue:
+            return [*found, BlockCall(head["name"], {}, is_whole=False)]
+        found.append(BlockCall(head["name"], arguments, is_whole=True))
+        while at < len(text) and text[at] in ", \n\t":
+            at += 1
+    return found
