@@ -10,7 +10,7 @@ import trio
 
 from tests.server_fixture import RunningServer, count_to
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 CLIENTS = 50
 Ask = Callable[[RunningServer, int], Awaitable[str]]

@@ -66,6 +66,7 @@ def numbers_in(messages: list[dict[str, Any]]) -> list[int]:
     return [one["data"]["number"] for one in frames]
 
 
+@pytest.mark.alone
 async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
