@@ -211,8 +211,8 @@ def make_tree(
                             start=lambda: Listener(
                                 listening.websocket,
                                 sockets,
-                                lambda name, stream, passed: Connection(
-                                    name, stream, connection_of, connection_services, passed
+                                lambda name, stream, passed, received: Connection(
+                                    name, stream, connection_of, connection_services, passed, received
                                 ),
                                 maximum_entering=settings.max_entering,
                                 tls=listening.tls,
@@ -243,6 +243,7 @@ def make_tree(
                         ),
                     ),
                     access,
+                    system.reference("connections/listener"),
                     listening.tls,
                     connections=settings.max_http_connections,
                 ),

@@ -35,9 +35,9 @@ class Settings:
     host: str = "127.0.0.1"
     """Address of both listeners."""
     port: int = field(default=8000, validator=_port)
-    """REST; 0 takes a free one."""
+    """REST, and the WebSocket at `/ws`; 0 takes a free one."""
     ws_port: int = field(default=8765, validator=_port)
-    """WebSocket; 0 takes a free one."""
+    """The WebSocket alone, for those who have it at a port of its own; 0 takes a free one."""
     data_dir: Path = field(factory=lambda: platformdirs.user_data_path("leanvibe"))
     """Lock, server.json and the database."""
     database: str | None = field(default=None, repr=False)

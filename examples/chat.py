@@ -8,7 +8,7 @@ import trio
 from protocol.client import connect
 from protocol.commands import ChatMessage, Generate, Role
 
-URL = os.environ.get("LEANVIBE_URL", "ws://127.0.0.1:8765/ws")
+URL = os.environ.get("LEANVIBE_URL", "ws://127.0.0.1:8000/ws")
 
 
 async def main() -> None:

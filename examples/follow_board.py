@@ -8,7 +8,7 @@ import trio
 from protocol.client import Change, Client, Snapshot, connect
 from protocol.tasks import TaskBoard
 
-URL = os.environ.get("LEANVIBE_URL", "ws://127.0.0.1:8765/ws")
+URL = os.environ.get("LEANVIBE_URL", "ws://127.0.0.1:8000/ws")
 CLIENT = os.environ.get("LEANVIBE_CLIENT_ID", "examples")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 from trio_websocket import WebSocketConnection, connect_websocket_url
 
-URL = os.environ.get("LEANVIBE_URL", "ws://127.0.0.1:8765/ws")
+URL = os.environ.get("LEANVIBE_URL", "ws://127.0.0.1:8000/ws")
 HELLO = {"client_id": "examples", "device_id": "cut", "token": os.environ.get("LEANVIBE_TOKEN")}
 CUT_AFTER = 5
 

@@ -36,7 +36,7 @@ def asyncapi() -> dict[str, Any]:
         "defaultContentType": "application/json",
         "servers": {
             "local": {
-                "host": "127.0.0.1:8765",
+                "host": "127.0.0.1:8000",
                 "pathname": protocol.PATH,
                 "protocol": "ws",
                 "description": f"Subprotocol {protocol.SUBPROTOCOL}.",

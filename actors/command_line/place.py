@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from attrs import frozen
 
+import protocol
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
 from actors.command_line.options import address_of, fail, running_server, url_given
 from actors.command_line.rest_call import RestFailed, rest_bytes, rest_call
@@ -77,10 +78,12 @@ def rest_url_of(url: str) -> str | None:
 
 
 def websocket_url_of(url: str) -> str:
-    """The address as that of a WebSocket; ends the command where it is not."""
-    if rest_url_of(url) is not None:
-        fail(f"this follows a WebSocket, and --url names REST; give --url ws://HOST:PORT/ws, not {url}", status=2)
-    return url
+    """The address as that of a WebSocket, which REST's port serves as well; ends the command where it is neither."""
+    rest_url = rest_url_of(url)
+    if rest_url is None:
+        return url
+    scheme, _, rest = rest_url.partition("://")
+    return f"{'wss' if scheme.lower() == 'https' else 'ws'}://{rest.removesuffix(protocol.PATH)}{protocol.PATH}"
 
 
 def one_of_prefix(beginning: str, found: Iterable[tuple[str, str]], *, what: str, word: str = "id") -> str:

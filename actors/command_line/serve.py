@@ -287,7 +287,7 @@ def _run(
         pid=os.getpid(),
         started_at=wire_time(),
         rest_url=_url("http" if tls is None else "https", rest),
-        websocket_url=_url("ws" if tls is None else "wss", websocket, protocol.PATH),
+        websocket_url=_url("ws" if tls is None else "wss", rest, protocol.PATH),
         inspection_socket=str(inspection_socket_path(settings.data_dir)),
         engine=settings.engine,
         model="mock" if settings.engine == "mock" else settings.model,

@@ -117,13 +117,17 @@ class Connection(Actor[ConnectionMessage]):
         settings: ConnectionSettings,
         services: ConnectionServices,
         passed: Callable[[], None] = lambda: None,
+        received: bytes = b"",
     ) -> None:
-        """``passed`` is called once this one has entered or ended, and so does not wait at the door any more."""
+        """``passed`` is called once this one has entered or ended, and so does not wait at the door any more.
+
+        ``received`` is what was read of the stream before: with the socket of another port, the head of its request.
+        """
         self._passed = passed
         self._name = name
         self._settings = settings
         self._services = services
-        self._transport = WebSocketTransport(name, stream, self._spawn, self._detach_streams)
+        self._transport = WebSocketTransport(name, stream, self._spawn, self._detach_streams, received)
         self._keepalive = Keepalive(self._transport)
         self._replies = Replies(self._transport)
         self._command_reader = CommandReader(self._transport, self._replies, settings.limits)

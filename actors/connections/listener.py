@@ -1,4 +1,7 @@
-"""The listener: accepts sockets and hands each to an actor of its own. Closing it closes no connection."""
+"""The listener: accepts sockets and hands each to an actor of its own. Closing it closes no connection.
+
+Sockets of the REST port whose peers ask for a WebSocket come as messages and go the same way.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 import trio
-from attrs import frozen
 
 from actors.accepting import accept_for_ever
 from actors.connections.handshake_backlog import HandshakeBacklog
+from actors.connections.messages import TakeSocket
 from actors.connections.tls_stream import TLSStream
-from runtime import Actor, CapacityExceeded, DynamicRef, RuntimeFault, reject
+from runtime import Actor, CapacityExceeded, DynamicRef, Refused, RuntimeFault, reject
 
 __all__ = ["Listener"]
 
@@ -28,28 +31,28 @@ _numbers = itertools.count(1)
 """Connection numbers go on over restarts of the listener, because its connections do."""
 
 
-@frozen
-class _NoMessages:
-    """The listener takes none; a type is needed to say so."""
+class NotAccepting(Refused):
+    """The server is about to stop, and takes no new connections."""
 
 
-class Listener(Actor[_NoMessages]):
+class Listener(Actor[TakeSocket]):
     """Accepts; nothing else."""
 
-    mailbox = reject(1)
+    mailbox = reject(64)
 
     def __init__(
         self,
         bound: socket.socket,
         sockets: DynamicRef,
-        connection: Callable[[str, trio.SocketStream | TLSStream, Callable[[], None]], Actor[Any]],
+        connection: Callable[[str, trio.SocketStream | TLSStream, Callable[[], None], bytes], Actor[Any]],
         *,
         maximum_entering: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """``bound`` stays open in the application; each incarnation listens on a duplicate of it.
 
-        ``connection`` makes the actor of a socket; its third argument is called when that has entered or ended.
+        ``connection`` makes the actor of a socket; its third argument is called when that has entered or ended, its
+        fourth is what was read of the socket before.
         """
         self._tls = tls
         self._backlog = HandshakeBacklog(maximum_entering)
@@ -58,15 +61,26 @@ class Listener(Actor[_NoMessages]):
         self._connection = connection
         self._accepting: trio.CancelScope | None = None
         self._count = 0
+        self._is_draining = False
 
     async def started(self) -> None:
-        self._accepting = self.context.spawn(accept_for_ever, self._bound, self._take, self.context.note_problem)
+        self._accepting = self.context.spawn(
+            accept_for_ever, self._bound, self._take_accepted, self.context.note_problem
+        )
 
-    async def handle(self, message: _NoMessages) -> NoReturn:
-        raise AssertionError("unreachable: nothing sends this")
+    async def handle(self, message: TakeSocket) -> None:
+        if self._is_draining:
+            raise NotAccepting("the server is about to stop")
+        secured = message.secured
+        await self._take(
+            message.stream,
+            message.stream if secured is None else TLSStream.of(message.stream, secured),
+            message.received,
+        )
 
     async def draining(self) -> None:
         """Take no new connections while the server goes down."""
+        self._is_draining = True
         if self._accepting is not None:
             self._accepting.cancel(reason="draining")
 
@@ -74,22 +88,24 @@ class Listener(Actor[_NoMessages]):
         """How many came through this incarnation."""
         return {"accepted": self._count, "connected": self._sockets.child_count, "entering": len(self._backlog)}
 
-    async def _take(self, stream: trio.SocketStream) -> None:
+    async def _take_accepted(self, stream: trio.SocketStream) -> None:
+        # The handshake of TLS belongs to the connection, as that of the WebSocket does: here nothing waits for a peer.
+        await self._take(stream, stream if self._tls is None else TLSStream(stream, self._tls), b"")
+
+    async def _take(self, stream: trio.SocketStream, secured: trio.SocketStream | TLSStream, received: bytes) -> None:
         self._count += 1
         name = f"c-{next(_numbers)}"
-        # The handshake of TLS belongs to the connection, as that of the WebSocket does: here nothing waits for a peer.
-        secured = stream if self._tls is None else TLSStream(stream, self._tls)
         # Its connection notices that its socket is gone.
         evicted = self._backlog.add(name, stream.socket.close)
         if evicted is not None:
             _log.info("turned away", connection=evicted, reason="too many have not said hello yet")
         passed = partial(self._backlog.remove, name)
         try:
-            await self._sockets.start_child(name, lambda: self._connection(name, secured, passed))
+            await self._sockets.start_child(name, lambda: self._connection(name, secured, passed, received))
         except CapacityExceeded:
             passed()
             _log.warning("connection refused", reason="max_children")
-            if self._tls is None:
+            if secured is stream:
                 with trio.move_on_after(1):
                     await stream.send_all(_REFUSAL)
             await trio.aclose_forcefully(stream)

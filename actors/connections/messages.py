@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import trio
 from attrs import field, frozen
 
 from actors.storage.messages import IdempotencyKey, StoredEvent
@@ -25,7 +26,22 @@ __all__ = [
     "ScheduleKeepalive",
     "StateChanged",
     "SubscriptionChanged",
+    "TakeSocket",
 ]
+
+
+@frozen(kw_only=True)
+class TakeSocket(Request[None]):
+    """To the listener: a socket of another port, whose peer has asked for a WebSocket. Answered, it is the listener's.
+
+    Until then it belongs to whoever asks, who closes it where the answer is an error.
+    """
+
+    stream: trio.SocketStream
+    secured: trio.SSLStream[trio.abc.Stream] | None = None
+    """TLS over the socket, whose handshake is over."""
+    received: bytes = field(repr=False)
+    """The head of the request, and what came behind it."""
 
 
 @frozen(kw_only=True)

@@ -36,8 +36,18 @@ class TLSStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
         self.plain = stream
         """The socket under it."""
-        self._secured = trio.SSLStream(_HalfClosing(stream), context, server_side=True)
+        self._secured: trio.SSLStream[trio.abc.Stream] = trio.SSLStream(_HalfClosing(stream), context, server_side=True)
         self._has_said_all = False
+
+    @classmethod
+    def of(cls, stream: trio.SocketStream, secured: trio.SSLStream[trio.abc.Stream]) -> TLSStream:
+        """TLS that was made by somebody else over this socket, and is nobody's but ours from now on."""
+        made = cls.__new__(cls)
+        made.plain = stream
+        secured.transport_stream = _HalfClosing(stream)
+        made._secured = secured
+        made._has_said_all = False
+        return made
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._secured.send_all(data)

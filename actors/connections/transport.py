@@ -41,9 +41,16 @@ class WebSocketTransport:
     """
 
     def __init__(
-        self, name: str, stream: Any, spawn: Spawn, leave: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        self,
+        name: str,
+        stream: Any,
+        spawn: Spawn,
+        leave: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        received: bytes = b"",
     ) -> None:
-        """``leave`` is awaited before the connection is cut without a good-bye: not the peer has left then, but we it."""
+        """``received`` is what was read of the stream before.
+
+        ``leave`` is awaited before the connection is cut without a good-bye: not the peer has left then, but we it."""
         self.name = name
         self._leave = leave
         self.send_queue = SendQueue()
@@ -54,6 +61,7 @@ class WebSocketTransport:
         self.sent_since_heard = 0
         """Bytes that it may still be reading."""
         self._stream = stream
+        self._received = received
         self._spawn = spawn
         self._is_open = False
         self._websocket: ServedWebSocket | None = None
@@ -169,7 +177,8 @@ class WebSocketTransport:
         with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
             verdict: Offer | Refusal | None = None
             while verdict is None:
-                data = await self._stream.receive_some(HEAD_PIECE_BYTES)
+                data, self._received = self._received, b""
+                data = data or await self._stream.receive_some(HEAD_PIECE_BYTES)
                 if not data:
                     return None
                 verdict = reader.receive(bytes(data))

@@ -55,6 +55,7 @@ class ServerFile:
     """RFC 3339, UTC."""
     rest_url: str
     websocket_url: str
+    """On the port of REST."""
     inspection_socket: str
     engine: str
     model: str

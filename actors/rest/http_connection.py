@@ -21,6 +21,7 @@ from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
 
 from actors.rest.http_protocol import RequestProtocol
+from actors.rest.upgrades import Upgraded
 from actors.write_pace import WINDOW_SECONDS, Pace, ReaderTooSlow
 
 __all__ = ["DeadlineTCPServer"]
@@ -43,6 +44,8 @@ READ_BYTES = 65_536
 class DeadlineTCPServer(TCPServer):
     """One HTTP connection whose reads and writes end, one way or the other, within their times."""
 
+    upgraded: Upgraded | None = None
+    """Set where the connection is one of HTTP no more, and was left open for whoever takes it."""
     _is_closing = False
     _is_reset = False
 
@@ -54,11 +57,16 @@ class DeadlineTCPServer(TCPServer):
     @property
     def missing(self) -> str | None:
         """Which part of a request is still to come, `head` or `body`; None where the client waits for its answer."""
-        if self._is_closing:
+        if self._is_closing or self.upgraded is not None:
             return "head"
         protocol: Any = getattr(self, "protocol", None)
         state = h11.IDLE if protocol is None else protocol.protocol.connection.their_state
         return {h11.IDLE: "head", h11.SEND_BODY: "body"}.get(state)
+
+    @property
+    def secured(self) -> trio.SSLStream[Any] | None:
+        """TLS over the socket, if there is any."""
+        return self.stream if isinstance(self.stream, trio.SSLStream) else None
 
     async def protocol_send(self, event: Any) -> None:
         """Write, or abort the socket of a reader that takes nothing."""
@@ -120,8 +128,8 @@ class DeadlineTCPServer(TCPServer):
                 break
             try:
                 await http.handle(RawData(bytes(data)))
-            except h11.RemoteProtocolError as error:
-                await http.refuse(error)
+            except (h11.RemoteProtocolError, Upgraded) as last:
+                await self._end_http(http, last)
                 break
             if not data:
                 await self._answer_half_closed(http)
@@ -138,6 +146,12 @@ class DeadlineTCPServer(TCPServer):
         await self.protocol.handle(Closed())
         # hypercorn would keep what the client has closed for the whole keep-alive time.
         await self.idle_task.stop()
+
+    async def _end_http(self, http: RequestProtocol, last: h11.RemoteProtocolError | Upgraded) -> None:
+        if isinstance(last, Upgraded):
+            self.upgraded = last
+        else:
+            await http.refuse(last)
 
     async def _answer_half_closed(self, http: RequestProtocol) -> None:
         """Until the answer is through (which cancels this), or the client is found to read no more.
@@ -169,6 +183,8 @@ class DeadlineTCPServer(TCPServer):
 
     async def _close(self) -> None:
         """In place of hypercorn's, which closes over what was not read."""
+        if self.upgraded is not None:
+            return
         with trio.move_on_after(LINGER_SECONDS, shield=True):
             if not self._is_closing:
                 await self._end_our_half()

@@ -1,4 +1,7 @@
-"""hypercorn's HTTP/1.1 on our terms: strict heads, no other protocol, refusals that say why and end the connection."""
+"""hypercorn's HTTP/1.1 on our terms: strict heads, no other protocol, refusals that say why and end the connection.
+
+A request for a WebSocket ends the HTTP of its connection (`upgrades.py`).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from actors.rest.dialects import dialect_of_head
 from actors.rest.problems import problem_of
 from actors.rest.request_heads import METHODS, HeadRefused, check_lines, check_request, incomplete_head_problem
+from actors.rest.upgrades import Upgraded, asks_for_websocket
 from protocol.errors import ErrorCode
 
 __all__ = ["RequestProtocol"]
@@ -45,6 +49,8 @@ class StrictConnection(h11.Connection):
 
     refusal: h11.RemoteProtocolError | None = None
     """Why the last request was refused."""
+    head = b""
+    """Of the last request, as it came."""
 
     def next_event(self) -> Any:
         """h11's. Raises `h11.RemoteProtocolError`."""
@@ -64,13 +70,14 @@ class StrictConnection(h11.Connection):
             received = received[2:]
         end = _HEAD_END.search(received)
         if end is not None:
-            check_lines(received[: end.end()])
+            self.head = bytes(received[: end.end()])
+            check_lines(self.head)
         elif refusal := incomplete_head_problem(received):
             raise refusal
 
 
 class RequestProtocol(H11Protocol):
-    """One connection's requests. HTTP/1.1 alone is spoken: nothing here would hold for HTTP/2 or WebSocket."""
+    """One connection's requests. HTTP/1.1 alone is spoken: nothing here would hold for HTTP/2."""
 
     connection: StrictConnection
 
@@ -130,7 +137,12 @@ class RequestProtocol(H11Protocol):
             await self._send_h11_event(h11.Data(data=self._nothing))
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """In place of hypercorn's: an offer of h2c is left unanswered (RFC 9110, 7.8), HTTP/2 is refused."""
+        """In place of hypercorn's: an offer of h2c is left unanswered (RFC 9110, 7.8), HTTP/2 is refused.
+
+        Raises `Upgraded` where a WebSocket is asked for, which is for others to grant.
+        """
+        if asks_for_websocket(event):
+            raise Upgraded(self.connection.head + bytes(self.connection.trailing_data[0]))
         self._request = event
         given = dict(event.headers).get(b"x-request-id", b"")
         self._request_id = given if _REQUEST_ID.fullmatch(given) else _new_request_id()
@@ -180,6 +192,9 @@ class RequestProtocol(H11Protocol):
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
+        if status_code == 426:
+            headers[-1] = (b"connection", b"upgrade, close")
+            headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
         if status_code == 405:
             headers.append((b"allow", ", ".join(METHODS).encode()))
         return body, headers

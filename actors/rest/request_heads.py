@@ -7,13 +7,23 @@ head with two meanings is refused and its connection ends, also where the RFC wo
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import h11
 
+import protocol
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
-__all__ = ["HEAD_BYTES", "METHODS", "HeadRefused", "check_lines", "check_request", "incomplete_head_problem"]
+__all__ = [
+    "HEAD_BYTES",
+    "METHODS",
+    "HeadRefused",
+    "check_lines",
+    "check_request",
+    "incomplete_head_problem",
+    "is_of_websocket",
+    "offers_websocket",
+]
 
 HEAD_BYTES = 16 * 1024
 """Of one request: its address and all its headers."""
@@ -100,8 +110,10 @@ def check_request(request: h11.Request) -> None:
     expected = headers.get(b"expect", b"").strip().lower()
     if expected not in (b"", b"100-continue") and request.http_version != b"1.0":
         raise HeadRefused(417, "100-continue alone can be expected", field="Expect")
-    if _is_websocket_upgrade(request):
-        raise HeadRefused(400, "WebSockets are served at another port, see the README", field="Upgrade")
+    if offers_websocket(request):
+        raise HeadRefused(400, f"a WebSocket begins at {protocol.PATH}", field="Upgrade")
+    if is_of_websocket(request.target):
+        raise HeadRefused(426, "a WebSocket begins with `Upgrade: websocket`", field="Upgrade")
 
 
 def check_target(request: h11.Request) -> None:
@@ -134,7 +146,15 @@ def _check_framing(request: h11.Request, headers: dict[bytes, bytes]) -> None:
         raise HeadRefused(413, f"a body may have {MAXIMUM_FRAME_BYTES} bytes", field="body")
 
 
-def _is_websocket_upgrade(request: h11.Request) -> bool:
+def is_of_websocket(target: bytes) -> bool:
+    """Whether a request's target, a path or a whole address, is where WebSockets begin."""
+    path = target.partition(b"?")[0]
+    if not path.startswith(b"/"):
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return unquote_to_bytes(path) == protocol.PATH.encode()
+
+
+def offers_websocket(request: h11.Request) -> bool:
     """Other offers are left unanswered, as RFC 9110, 7.8 lets a server do."""
     offers = [
         offer.strip().lower()

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from actors.rest.exchanges import Exchanges, end_with_tokens
 from actors.rest.serving import serve_http
+from actors.rest.upgrades import hand_over
 from runtime import Actor, ActorRef, reject
 
 __all__ = ["Rest"]
@@ -36,18 +37,20 @@ class Rest(Actor[_NoMessages]):
         bound: socket.socket,
         make: Callable[[], Any],
         access: ActorRef[Any],
+        listener: ActorRef[Any],
         tls: ssl.SSLContext | None = None,
         *,
         connections: int | None = None,
     ) -> None:
-        """``bound`` stays open in the application; ``make`` builds the ASGI application; ``connections`` bounds how many
-        there are at once.
+        """``bound`` stays open in the application; ``make`` builds the ASGI application; ``listener`` takes the sockets whose
+        peers ask for a WebSocket; ``connections`` bounds how many there are at once.
         """
         self._connections = connections
         self._tls = tls
         self._bound = bound
         self._make = make
         self._access = access
+        self._listener = listener
         self._exchanges = Exchanges()
 
     async def started(self) -> None:
@@ -57,7 +60,12 @@ class Rest(Actor[_NoMessages]):
             async with trio.open_nursery() as nursery:
                 # Compiling some ninety routes takes long enough to be noticed by who waits for a token.
                 application = await trio.to_thread.run_sync(self._make)
-                serve_here = partial(serve_http, most_connections=self._connections, note=self.context.note_problem)
+                serve_here = partial(
+                    serve_http,
+                    most_connections=self._connections,
+                    note=self.context.note_problem,
+                    hand_over=partial(hand_over, self._listener),
+                )
                 await nursery.start(serve_here, application, self._bound, self._tls, self._exchanges)
                 is_serving.set()
 

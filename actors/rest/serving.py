@@ -25,6 +25,7 @@ from actors.rest.exchanges import IN_FLIGHT, Exchanges
 from actors.rest.http_connection import DeadlineTCPServer
 from actors.rest.open_connections import OpenConnections, address_of
 from actors.rest.request_heads import HEAD_BYTES
+from actors.rest.upgrades import HandOver, close_socket
 from actors.write_pace import PacedStream
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
@@ -94,6 +95,17 @@ class Exchange:
         await self._send(message)
 
 
+def _http_server(
+    stream: trio.SocketStream, tls: ssl.SSLContext | None, answer: Any, config: Config, context: WorkerContext
+) -> DeadlineTCPServer:
+    """One connection's HTTP. TLS comes without a farewell, which could wait for a peer that takes nothing."""
+    served: Any = PacedStream(stream)
+    if tls is not None:
+        served = trio.SSLStream(served, tls, server_side=True, https_compatible=True)
+    # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
+    return DeadlineTCPServer(answer, config, context, {}, served)
+
+
 def http_config() -> Config:
     """hypercorn's settings where its defaults wait for ever or tell too much."""
     config = Config()
@@ -116,12 +128,14 @@ async def serve_http(
     *,
     most_connections: int | None = None,
     note: Callable[[str | None], None] = lambda _: None,
+    hand_over: HandOver = close_socket,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted.
 
     ``exchanges`` counts the requests that are being answered, ``most_connections`` bounds how many there are, and
-    ``note`` hears of a shortage in which none can be accepted.
+    ``note`` hears of a shortage in which none can be accepted. ``hand_over`` gets the sockets whose peers ask for a
+    WebSocket; by default they are closed.
     """
     in_flight = Exchanges() if exchanges is None else exchanges
     config = http_config()
@@ -150,19 +164,21 @@ async def serve_http(
             _log.warning("connection refused", reason="all connections are being answered")
             await trio.aclose_forcefully(stream)
             return
+        is_ours = True
         try:
-            # Without a farewell of TLS: it could wait for a peer that takes nothing.
-            paced = PacedStream(stream)
-            secured = tls and trio.SSLStream(paced, tls, server_side=True, https_compatible=True)
-            # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
-            server = DeadlineTCPServer(partial(answer, stream), config, context, {}, secured or paced)  # type: ignore[arg-type]
+            server = _http_server(stream, tls, partial(answer, stream), config, context)
             connections.add(stream, server, address)
             await server
+            if server.upgraded is not None:
+                connections.remove(stream)
+                is_ours = False
+                await hand_over(stream, server.secured, server.upgraded.received)
         except Exception as error:  # noqa: BLE001  isolation border: hypercorn would let one end all others
             _log.error("HTTP connection failed", exc_info=error)
         finally:
             connections.remove(stream)
-            await trio.aclose_forcefully(stream)
+            if is_ours:
+                await trio.aclose_forcefully(stream)
 
     async def abort_when_cancelled() -> None:
         try:

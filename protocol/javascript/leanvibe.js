@@ -1,7 +1,7 @@
 /**
  * The LeanVibe client for browsers and Node (22 and newer, for its own WebSocket): one file, no dependencies.
  *
- *   const client = await connect("ws://127.0.0.1:8765/ws", { clientId: "me" });
+ *   const client = await connect("ws://127.0.0.1:8000/ws", { clientId: "me" });
  *   for await (const text of await client.generate({ prompt: "hello" })) console.log(text);
  *   await client.close();
  *

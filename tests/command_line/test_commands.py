@@ -125,7 +125,8 @@ def test_ask_names_the_option_that_is_out_of_bounds(arguments: list[str], word: 
     ("url", "status", "words"),
     [
         ("nonsense", 2, "it begins with http://, https://, ws:// or wss://"),
-        ("http://127.0.0.1:1/ws", 2, "give --url ws://HOST:PORT/ws"),
+        ("http://127.0.0.1:1", 1, "no answer from the server"),
+        ("http://127.0.0.1:1/ws", 1, "no answer from the server"),
         ("ws://127.0.0.1:1/ws", 1, "no answer from the server"),
     ],
 )

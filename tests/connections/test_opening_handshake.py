@@ -18,6 +18,8 @@ from trio.testing import MockClock
 
 from actors.connections.handshake import HEAD_BYTES, HandshakeReader, Offer, Refusal
 from actors.inference.worker_config import WorkerConfig
+from runtime.inspection import suspend
+from runtime.testing import crash
 from tests.connections.raw_peer import TEXT, frame
 from tests.server_fixture import PATIENCE_SECONDS, RunningServer, eventually, running_server
 
@@ -324,6 +326,114 @@ async def test_hs1_the_same_holds_behind_tls(tmp_path: Path, monkeypatch: pytest
             finally:
                 await trio.aclose_forcefully(stream)
         await eventually(lambda: not server.connections())
+
+
+def rest_port_of(server: RunningServer) -> int:
+    return int(server.about.rest_url.rsplit(":", 1)[1])
+
+
+def asks_plainly(case: Case) -> bool:
+    """Whether REST, which judges how a head is written before, takes it for a request of a WebSocket."""
+    names = any(one.lower().startswith("upgrade") and "websocket" in one.lower().split() for one in case.lines)
+    return names and case.status in (101, 403, 405, 426) and not case.request_line.startswith("CONNECT")
+
+
+@pytest.mark.websocket
+async def test_hs4_the_rest_port_takes_the_same_handshakes(engineless_server: RunningServer) -> None:
+    cases = {name: case for name, case in {**TAKEN, **REFUSED}.items() if asks_plainly(case)}
+    assert len(cases) > 40
+    for name, case in cases.items():
+        async with await trio.open_tcp_stream("127.0.0.1", rest_port_of(engineless_server)) as stream:
+            await judge(stream, name, case)
+    await eventually(lambda: not engineless_server.connections())
+    assert engineless_server.incarnations()["rest"] == engineless_server.incarnations()["connections/listener"] == 1
+
+
+HELLO = frame(TEXT, json.dumps({"type": "hello", "id": "h", "data": {"client_id": "me"}}).encode())
+
+
+async def welcomed(stream: trio.abc.ReceiveStream) -> bytes:
+    """All bytes up to the greeting's answer."""
+    received = b""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while b'"welcome"' not in received:
+            data = await stream.receive_some()
+            assert data
+            received += data
+    return received
+
+
+@pytest.mark.websocket
+async def test_hs4_one_kept_connection_carries_requests_and_then_a_websocket(engineless_server: RunningServer) -> None:
+    live = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = Case(status=101).encode()
+    for pieces in (
+        [live, live, head, HELLO],
+        [live + head + HELLO],
+        [live + head[:9], head[9:] + HELLO[:4], HELLO[4:]],
+    ):
+        async with await trio.open_tcp_stream("127.0.0.1", rest_port_of(engineless_server)) as stream:
+            for piece in pieces:
+                await stream.send_all(piece)
+            received = await welcomed(stream)
+        assert received.count(b"HTTP/1.1 200 ") == sum(one.count(live) or (live in one) for one in pieces)
+        assert received.count(b"HTTP/1.1 101 ") == 1
+
+
+@pytest.mark.websocket
+async def test_hs4_it_outlives_a_crash_of_rest(server: RunningServer) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", rest_port_of(server)) as stream:
+        await stream.send_all(Case(status=101).encode() + HELLO)
+        await welcomed(stream)
+        crash(server.system, "rest", RuntimeError("lost on purpose"))
+        await eventually(lambda: server.incarnations()["rest"] == 2)
+        await stream.send_all(frame(TEXT, b'{"type": "ping", "id": "p"}'))
+        with trio.fail_after(PATIENCE_SECONDS):
+            assert b'"pong"' in await stream.receive_some()
+
+
+@pytest.mark.websocket
+async def test_hs4_the_same_holds_behind_tls_and_for_a_whole_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with secure_server(tmp_path, monkeypatch) as (server, context):
+        for name, case in {"as in the RFC": TAKEN["as in the RFC"], "POST": REFUSED["POST"]}.items():
+            tcp = await trio.open_tcp_stream("127.0.0.1", rest_port_of(server))
+            async with trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True) as stream:
+                await judge(stream, name, case)
+        async with await trio.open_tcp_stream("127.0.0.1", rest_port_of(server)) as tcp:
+            stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+            await stream.send_all(Case(status=101).encode() + HELLO)
+            await welcomed(stream)
+        await eventually(lambda: not server.connections())
+
+
+@pytest.mark.websocket
+@pytest.mark.parametrize(
+    ("line", "status"), [("Upgrade: h2c", 426), ("X-Nothing: x", 426)], ids=["another upgrade", "no upgrade"]
+)
+async def test_hs4_what_is_no_upgrade_is_told_so_and_its_connection_ends(
+    engineless_server: RunningServer, line: str, status: int
+) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", rest_port_of(engineless_server)) as stream:
+        await stream.send_all(f"GET /ws HTTP/1.1\r\n{HOST}\r\n{line}\r\n{CONNECTION}\r\n\r\n".encode())
+        found, headers, body = await read_answer(stream, until_end=True)
+    assert (found, headers["upgrade"], headers["sec-websocket-version"]) == (status, "websocket", "13")
+    assert json.loads(body)["field"] == "Upgrade"
+
+
+@pytest.mark.websocket
+async def test_hs4_where_no_connection_can_be_taken_the_socket_is_answered_and_closed(
+    engineless_server: RunningServer,
+) -> None:
+    suspend(engineless_server.system, "connections/listener", suspended=True)
+    try:
+        async with await trio.open_tcp_stream("127.0.0.1", rest_port_of(engineless_server)) as stream:
+            await stream.send_all(Case(status=101).encode())
+            found, headers, _ = await read_answer(stream, until_end=True)
+        assert (found, headers["retry-after"]) == (503, "1")
+    finally:
+        suspend(engineless_server.system, "connections/listener", suspended=False)
 
 
 @pytest.mark.websocket

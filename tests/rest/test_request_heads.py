@@ -132,6 +132,7 @@ CASES: dict[str, tuple[bytes, list[int], bool]] = {
         [400],
         False,
     ),
+    "no WebSocket where they begin": (request(first=b"GET /ws HTTP/1.1"), [426], False),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 50, [400], False),
 }
 
