@@ -1,5 +1,5 @@
 # Sourced by `run` and `test`: makes .venv when it is missing and installs what pyproject.toml asks for.
-# Needs Python 3.11, 3.12 or 3.13 with pip and venv, and nothing else. Whatever was interrupted is taken up again.
+# Needs Python 3.11, 3.12, 3.13 or 3.14 with pip and venv, and nothing else. Whatever was interrupted is taken up again.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv="$top/.venv"
@@ -7,22 +7,22 @@ venv="$top/.venv"
 say() { printf 'leanvibe: %s\n' "$*" >&2; }
 
 # is_fit PYTHON: one of the versions that pyproject.toml allows.
-is_fit() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+is_fit() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }
 
 find_python() {
     local name
     if [ -n "${PYTHON:-}" ] && ! is_fit "$PYTHON"; then
-        say "PYTHON=$PYTHON is not Python 3.11, 3.12 or 3.13; name another one, or none to have one looked for"
+        say "PYTHON=$PYTHON is not Python 3.11, 3.12, 3.13 or 3.14; name another one, or none to have one looked for"
         return 1
     fi
     # First the one that everything is tested with.
-    for name in "${PYTHON:-}" python3.11 python3.12 python3.13 python3 python; do
+    for name in "${PYTHON:-}" python3.11 python3.12 python3.13 python3.14 python3 python; do
         if [ -n "$name" ] && is_fit "$name"; then
             printf '%s\n' "$name"
             return
         fi
     done
-    say "Python 3.11, 3.12 or 3.13 is needed and was not found; install it, or name it: PYTHON=/path/to/python3 $0"
+    say "Python 3.11, 3.12, 3.13 or 3.14 is needed and was not found; install it, or name it: PYTHON=/path/to/python3 $0"
     return 1
 }
 
