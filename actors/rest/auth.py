@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from quart import Response, g, request
-from quart.globals import request_ctx
+from quart import Response, current_app, g, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import AuthenticationError, CheckOrigin
@@ -90,7 +89,7 @@ def _options() -> Response | None:
     origin = request.headers.get("Origin")
     if origin is None or "Access-Control-Request-Method" not in request.headers:
         return None
-    adapter = request_ctx.url_adapter
+    adapter = current_app.create_url_adapter(request)
     methods = set() if adapter is None else set(adapter.allowed_methods())
     headers = preflight_headers(
         origin,

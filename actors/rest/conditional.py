@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 
 import trio
 from quart import Response, request
-from quart.globals import request_ctx
 from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 
@@ -91,7 +90,7 @@ def register_conditions(app: QuartTrio) -> None:
             if_match, if_none_match = conditions()
             if if_match is not None and not if_match.is_any:
                 raise PreconditionFailed("If-Match")
-            adapter = request_ctx.url_adapter
+            adapter = app.create_url_adapter(request)
             can_be_read = adapter is not None and "GET" in adapter.allowed_methods()
             if if_none_match is not None and if_none_match.is_any and can_be_read:
                 raise PreconditionFailed("If-None-Match")
