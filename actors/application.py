@@ -6,6 +6,7 @@ import socket
 import ssl
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 from prometheus_client import CollectorRegistry
@@ -38,6 +39,8 @@ from actors.rest.rest import Rest
 from actors.rest.services import Services
 from actors.rest.subscriptions import register_subscriptions
 from actors.rest.tasks import register_tasks
+from actors.service_manager.actor import ServiceManager
+from actors.service_manager.notify_socket import NotifySocket
 from actors.settings import Settings
 from actors.storage.database import database_url
 from actors.storage.messages import Storage
@@ -60,7 +63,7 @@ from actors.wiring import (
     model_commands,
     writer_settings,
 )
-from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
+from runtime import ActorRef, ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 from runtime.inspection import readiness
 
 __all__ = ["VERSION", "Listening", "make_tree"]
@@ -88,8 +91,12 @@ def make_tree(
     listening: Listening,
     about: ServerFile,
     read_only: str | None = None,
+    service_manager: NotifySocket | None = None,
 ) -> SupervisorSpec:
-    """The tree as a spec. Started top to bottom, stopped bottom to top. ``read_only`` says why the database is only read."""
+    """The tree as a spec. Started top to bottom, stopped bottom to top. ``read_only`` says why the database is only read.
+
+    ``service_manager`` is told when all of it has started, and that it lives.
+    """
     storage_mode = ReadOnlyStorage(read_only)
     access = system.reference("access")
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
@@ -248,5 +255,13 @@ def make_tree(
                     connections=settings.max_http_connections,
                 ),
             ),
+            *_service_manager(service_manager, inference),
         ),
     )
+
+
+def _service_manager(manager: NotifySocket | None, inference: ActorRef[Any]) -> tuple[ChildSpec, ...]:
+    """Last, so that it starts when everything else has. Without a manager there is no such child."""
+    if manager is None:
+        return ()
+    return (ChildSpec(id="service_manager", start=lambda: ServiceManager(manager, inference), is_helper=True),)

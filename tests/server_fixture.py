@@ -29,6 +29,7 @@ from actors.application import Listening, make_tree
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.inference.worker_config import WorkerConfig
 from actors.inspection.server_file import ServerFile, inspection_socket_path
+from actors.service_manager.notify_socket import NotifySocket
 from actors.settings import Settings
 from actors.storage.database import FILE_NAME
 from actors.tls import first_certificate, server_context
@@ -247,7 +248,12 @@ class RunningServer:
 
 @asynccontextmanager
 async def running_server(
-    data_folder: Path, *, send_buffer_bytes: int | None = None, wait: bool = True, **overrides: Any
+    data_folder: Path,
+    *,
+    send_buffer_bytes: int | None = None,
+    wait: bool = True,
+    service_manager: NotifySocket | None = None,
+    **overrides: Any,
 ) -> AsyncIterator[RunningServer]:
     """Run the whole tree for a block; ``wait`` for the engine to be ready. The block's end stops it in order."""
     settings = Settings(
@@ -281,7 +287,9 @@ async def running_server(
         )
         started = RunningServer(system, settings, about)
         async with trio.open_nursery() as nursery:
-            await nursery.start(system.run, make_tree(system, settings, None, Listening(websocket, rest, tls), about))
+            listening = Listening(websocket, rest, tls)
+            tree = make_tree(system, settings, None, listening, about, service_manager=service_manager)
+            await nursery.start(system.run, tree)
             try:
                 if wait:
                     await started.until_engine_is("ready")

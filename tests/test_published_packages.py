@@ -167,7 +167,7 @@ async def test_ps4_the_client_alone_speaks_with_a_server(packages: Path, tmp_pat
     # The program of its README.
     readme = (TOP / "protocol" / "client" / "README.md").read_text(encoding="utf-8")
     program = readme.partition("```python\n")[2].partition("```")[0]
-    async with running_server(tmp_path / "data") as server:
+    async with running_server(tmp_path) as server:
         program = program.replace("ws://127.0.0.1:8765/ws", server.about.websocket_url).replace("hello", "count to 9")
         assert await run(python, "-c", program, cwd=tmp_path) == count_to(9)
 
@@ -182,7 +182,7 @@ async def test_ps5_the_npm_package_is_installed_and_imported(packages: Path, tmp
     await run("npm", "install", "--silent", "--offline", "--no-audit", "--no-fund", tarball, cwd=tmp_path)
     about = json.loads((tmp_path / "node_modules" / "leanvibe" / "package.json").read_text(encoding="utf-8"))
     assert about["version"] == VERSION
-    async with running_server(tmp_path / "data") as server:
+    async with running_server(tmp_path) as server:
         (tmp_path / "program.mjs").write_text(
             'import { connect, SUBPROTOCOL } from "leanvibe";\n'
             f'const client = await connect("{server.about.websocket_url}", {{ clientId: "npm" }});\n'

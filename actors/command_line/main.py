@@ -31,8 +31,10 @@ _COMMANDS = {
     "conversations": ("actors.command_line.conversations", "conversations", "List, show, export and remove them."),
     "settings": ("actors.command_line.settings", "settings", "Show every setting and where it comes from."),
     "doctor": ("actors.command_line.doctor", "doctor", "Find what keeps the server from running well."),
+    "service": ("actors.command_line.service", "service", "Run the server at boot."),
     "backup": ("actors.command_line.backup", "backup", "Write everything the server keeps to one file."),
     "restore": ("actors.command_line.backup", "restore", "Put such a file back."),
+    "uninstall": ("actors.command_line.uninstall", "uninstall", "Show what is on disk, and remove it."),
     "completion": ("actors.command_line.completion", "completion", "Print the script for completion in a shell."),
 }
 

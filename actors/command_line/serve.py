@@ -30,6 +30,8 @@ from actors.inspection.server_file import (
     lock_data_folder,
 )
 from actors.queued_output import finish_output
+from actors.service_manager.listening_sockets import SocketsUnusable, take_listening_sockets
+from actors.service_manager.notify_socket import NotifySocket, take_notify_socket
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
@@ -74,6 +76,13 @@ def serve(check: bool, **options: Any) -> None:
     if check:
         _check(settings)
         return
+    # Before any process is started, which must not speak for this one.
+    manager = take_notify_socket()
+    handed = _handed_over()
+    if handed is not None:
+        # Where it listens decides whether it needs tokens, whatever the settings say.
+        (host, port), ws_port = handed[0].getsockname()[:2], handed[1].getsockname()[1]
+        settings = attrs.evolve(settings, host=host, port=port, ws_port=ws_port)
     settings = _within_descriptors(settings)
     tls = _tls(settings)
     try:
@@ -85,11 +94,16 @@ def serve(check: bool, **options: Any) -> None:
     try:
         with contextlib.ExitStack() as sockets:
             read_only = sockets.enter_context(_prepared_database(settings))
-            rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
-            websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
+            if handed is None:
+                rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
+                websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
+            else:
+                rest, websocket = map(sockets.enter_context, handed)
+            if manager is not None:
+                manager.send(status="preparing the model")
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings, (rest, websocket), tls)
             _check_adapter(settings)
-            _run(settings, checkpoint, rest, websocket, tls, read_only)
+            _run(settings, checkpoint, rest, websocket, tls, read_only, manager)
     finally:
         os.close(lock)
 
@@ -240,6 +254,14 @@ def _check_adapter(settings: Settings) -> None:
         fail(f"{settings.adapter} is no adapter of mlx_lm.lora: it has no {' and no '.join(missing)}", status=2)
 
 
+def _handed_over() -> tuple[socket.socket, socket.socket] | None:
+    """Sockets of REST and of the WebSocket that a service manager listens on already."""
+    try:
+        return take_listening_sockets()
+    except SocketsUnusable as error:
+        fail(str(error), status=2)
+
+
 def _bind(host: str, port: int, option: str) -> socket.socket:
     """A listening socket, or a plain message."""
     address = host.strip("[]")
@@ -272,6 +294,7 @@ def _run(
     websocket: socket.socket,
     tls: ssl.SSLContext | None,
     read_only: str | None,
+    manager: NotifySocket | None,
 ) -> None:
     import trio
 
@@ -279,7 +302,7 @@ def _run(
     from actors.application import Listening, make_tree
     from actors.logging import configure_logging, log_event
     from protocol.codec import prepare_hooks, wire_time
-    from runtime import ActorSystem, RuntimeFault, Watchdog
+    from runtime import ActorSystem, Event, RuntimeFault, SystemStopping, Watchdog
 
     configure_logging(settings.log_level)
     prepare_hooks()
@@ -302,9 +325,16 @@ def _run(
         on_overdue=_exit_at_once,
     )
     system.observers.append(log_event)
+    if manager is not None:
+
+        def tell_stop(event: Event) -> None:
+            if isinstance(event, SystemStopping):
+                manager.send("STOPPING=1", status=f"stopping: {event.reason}")
+
+        system.observers.append(tell_stop)
 
     async def run() -> None:
-        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest, tls), about, read_only)
+        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest, tls), about, read_only, manager)
         async with trio.open_nursery() as nursery:
             await nursery.start(system.run, tree)
             _greet(about, settings)

@@ -16,6 +16,7 @@ from actors.inference.engine_messages import (
     AdmitRow,
     Attach,
     CancelRow,
+    EngineAlive,
     EngineIdle,
     EngineLoading,
     EngineMessage,
@@ -273,7 +274,9 @@ class Engine(Actor[EngineMessage]):
             case Idle(memory):
                 self._ahead.frame_came()
                 await self._take_idle(memory)
-            case Preparing() | StandingBy():
+            case Preparing():
+                await self._tell_alive()
+            case StandingBy():
                 pass
 
     async def _take_step(self, step: Step) -> None:
@@ -296,6 +299,11 @@ class Engine(Actor[EngineMessage]):
             self._idle_memory = memory
             idle = EngineIdle(engine=self.context.path, incarnation=self.context.incarnation, memory=memory)
             await self._inference.tell(idle)
+        else:
+            await self._tell_alive()
+
+    async def _tell_alive(self) -> None:
+        await self._inference.tell(EngineAlive(engine=self.context.path, incarnation=self.context.incarnation))
 
     async def _watch_progress(self) -> None:
         """Judge progress, not life: with rows to compute, a step must come in time.

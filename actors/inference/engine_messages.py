@@ -14,6 +14,7 @@ __all__ = [
     "AdmitRow",
     "Attach",
     "CancelRow",
+    "EngineAlive",
     "EngineIdle",
     "EngineLoading",
     "EngineMessage",
@@ -88,6 +89,15 @@ class EngineOutput:
     """Path of the engine actor."""
     incarnation: int
     step: Step
+
+
+@frozen(kw_only=True)
+class EngineAlive:
+    """The worker said something that is no news: it still has nothing to do, or prepares a request's grammar."""
+
+    engine: str
+    """Path of the engine actor."""
+    incarnation: int
 
 
 @frozen(kw_only=True)

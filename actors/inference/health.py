@@ -48,6 +48,7 @@ def describe_engine(
         tool_call_format=current.text.tool_call_format,
         has_tools=current.text.has_tools,
         reasoning=current.text.reasoning,
+        silent_seconds=current.silent_seconds,
     )
 
 

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
-from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineOutput, EngineReady
+from actors.inference.engine_messages import EngineAlive, EngineIdle, EngineLoading, EngineOutput, EngineReady
 from actors.inference.generation import NO_PROGRESS, Generation, progress_of
 from actors.inference.internal_messages import InferenceMessage, StreamMessage
 from actors.inference.messages import (
@@ -143,7 +143,7 @@ class Inference(Actor[InferenceMessage]):
             case DescribeEngine():
                 has_room = self._has_room(self._models.current, 0)
                 return self._report.answer(message, self.context, self._last_inference_ms, self._finished, has_room)
-            case EngineOutput() | EngineIdle() | EngineLoading() | EngineReady():
+            case EngineOutput() | EngineAlive() | EngineIdle() | EngineLoading() | EngineReady():
                 self._on_engine_message(message)
             case ListModels():
                 self.context.answer_later(self._report.models)
@@ -484,11 +484,16 @@ class Inference(Actor[InferenceMessage]):
     def _new_scheduler(self, model: ServableModel, text: TextModel, engine: ActorRef[Any]) -> Scheduler:
         return Scheduler(model, text, engine, self._settings.limits, self._metrics, self, self._new_row)
 
-    def _on_engine_message(self, message: EngineOutput | EngineIdle | EngineLoading | EngineReady) -> None:
+    def _on_engine_message(
+        self, message: EngineOutput | EngineAlive | EngineIdle | EngineLoading | EngineReady
+    ) -> None:
         scheduler = self._models.by_engine(message.engine)
         if scheduler is None:
             return  # it has been ended; these are its last words
+        scheduler.engine_spoke(message.incarnation)
         match message:
+            case EngineAlive():
+                return
             case EngineOutput():
                 scheduler.take_step(message)
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.inference.engine_messages import EngineIdle, EngineLoading, EngineOutput, EngineReady
+from actors.inference.engine_messages import EngineAlive, EngineIdle, EngineLoading, EngineOutput, EngineReady
 from actors.inference.messages import (
     CancelGeneration,
     Complete,
@@ -50,6 +50,7 @@ InferenceMessage = (
     | EngineLoading
     | EngineReady
     | EngineOutput
+    | EngineAlive
     | EngineIdle
     | DeadlinePassed
 )

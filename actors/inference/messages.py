@@ -432,6 +432,8 @@ class EngineHealth:
     """Whether its own chat template has tools; else they are described to it in a generic form."""
     reasoning: ReasoningForm = field(factory=ReasoningForm)
     """How it marks what it thinks before it answers."""
+    silent_seconds: float | None = None
+    """Since the worker last said something, which it does after every step and once a second without one."""
 
 
 @frozen

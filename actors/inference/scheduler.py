@@ -74,6 +74,7 @@ class Scheduler:
         """The newest figures of the worker that lives, bytes by what holds them."""
         self.incarnation = 0
         """Of the engine actor that speaks now."""
+        self._spoke_at: float | None = None
         self.was_ready = False
         """Whether its model was loaded once."""
         self.load_problem: str | None = None
@@ -257,6 +258,16 @@ class Scheduler:
             self._endings.occupancy_changed()
 
     # --- the engine's life ------------------------------------------------------------------------
+
+    @property
+    def silent_seconds(self) -> float | None:
+        """Since the worker last said something; None before its first word."""
+        return None if self._spoke_at is None else trio.current_time() - self._spoke_at
+
+    def engine_spoke(self, incarnation: int) -> None:
+        """The worker said something, whatever it was. Last words of one that is gone do not count."""
+        if incarnation >= self.incarnation:
+            self._spoke_at = trio.current_time()
 
     def engine_loading(self, message: EngineLoading) -> bool:
         """A worker starts and loads; True when this is a new incarnation of the engine, to be monitored."""

@@ -1,0 +1,71 @@
+"""Tells the service manager that the server is ready, how it is, and that it lives: only while that is true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from attrs import frozen
+
+from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.service_manager.notify_socket import NotifySocket
+from actors.service_manager.sign_of_life import beat_seconds, problem_of_engine
+from runtime import Actor, ActorRef, RuntimeFault, reject
+
+__all__ = ["ServiceManager"]
+
+_log = structlog.get_logger("service")
+
+ASK_SECONDS = 2.0
+
+
+@frozen
+class Beat:
+    """Timer: look, and tell."""
+
+
+class ServiceManager(Actor[Beat]):
+    """The last child of the tree, so that its start means that all others have started.
+
+    It lives in the event loop, so a loop that is held tells nothing; it asks the inference actor, so a tree that does not answer tells
+    nothing; and it withholds `WATCHDOG=1` while a worker that should make steps is silent.
+    """
+
+    mailbox = reject(4)
+
+    def __init__(self, manager: NotifySocket, inference: ActorRef[Any]) -> None:
+        self._manager = manager
+        self._inference = inference
+        self._problem: str | None = None
+        self._withheld = 0
+        """Signs of life that were not given."""
+
+    async def started(self) -> None:
+        """Report that the server takes connections."""
+        self._manager.send("READY=1", status="up; the model is loading")
+        self.context.after(0, Beat())
+
+    async def handle(self, message: Beat) -> None:
+        """Ask the engine's state and pass it on; then wait for the next time."""
+        problem: str | None
+        try:
+            engine: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=ASK_SECONDS)
+        except RuntimeFault as error:
+            problem, status = f"the inference service does not answer: {error}", ""
+        else:
+            problem = problem_of_engine(engine)
+            status = f"{engine.model} is {engine.state}, {engine.running} running, {engine.queue_depth} waiting"
+        if problem is None:
+            alive = () if self._manager.watchdog_seconds is None else ("WATCHDOG=1",)
+            self._manager.send(*alive, status=status)
+        else:
+            self._withheld += 1
+            self._manager.send(status=problem)
+            if self._problem is None:
+                _log.error("no sign of life for the service manager", problem=problem)
+        self._problem = problem
+        self.context.after(beat_seconds(self._manager.watchdog_seconds), Beat())
+
+    def snapshot(self) -> dict[str, object]:
+        """What the manager was last told."""
+        return {"problem": self._problem, "withheld": self._withheld}
