@@ -85,6 +85,10 @@ class AnswerGuard:
         """The answer goes on with this token."""
         self._scan.take(self._tables.contents[token_id])
 
+    def read(self, content: bytes) -> None:
+        """The answer begins with this, the end of a token that is not all of it."""
+        self._scan.take(content)
+
     def content(self, token_id: int) -> bytes:
         """A token's text."""
         return self._tables.contents[token_id]

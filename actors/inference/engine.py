@@ -169,6 +169,7 @@ class Engine(Actor[EngineMessage]):
                         domain=message.domain,
                         response_schema=None if schema is None else json.dumps(schema),
                         call_rule=None if message.call_rule is None else message.call_rule.as_text(),
+                        free_calls=None if message.free_calls is None else message.free_calls.name,
                         alternatives=message.alternatives,
                     )
                 )

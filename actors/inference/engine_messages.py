@@ -7,7 +7,7 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.inference.sampling import Sampling
-from actors.inference.tools import ToolCallConstraint
+from actors.inference.tools import ToolCallConstraint, ToolCallFormat
 from actors.inference.worker_frames import ModelReport, Step
 
 __all__ = [
@@ -40,6 +40,8 @@ class AdmitRow:
     """Security domain of kept keys and values."""
     response_schema: dict[str, Any] | None = field(default=None, repr=False)
     call_rule: ToolCallConstraint | None = field(default=None, repr=False)
+    free_calls: ToolCallFormat | None = None
+    """How it writes calls that follow no rule; their arguments are held to JSON."""
     alternatives: int | None = None
     """How many likeliest tokens to report beside each emitted one."""
 

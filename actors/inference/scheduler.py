@@ -160,6 +160,7 @@ class Scheduler:
             # Once, as what is found of it: a worker that was lost makes no second question of it.
             self._metrics.prefix_query(len(generation.prompt_ids))
         self.rows[generation.row] = generation
+        with_tools = generation.generate if isinstance(generation.generate, GenerateWithTools) else None
         self.engine.tell_nowait(
             AdmitRow(
                 row=generation.row,
@@ -170,7 +171,8 @@ class Scheduler:
                 sampling=sampling_of(generation.generate, generation.seed),
                 domain=generation.domain,
                 response_schema=generation.generate.response_schema,
-                call_rule=generation.generate.call_rule if isinstance(generation.generate, GenerateWithTools) else None,
+                call_rule=None if with_tools is None else with_tools.call_rule,
+                free_calls=None if with_tools is None else with_tools.free_calls,
                 alternatives=generation.generate.logprobs,
             )
         )

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from actors.inference.answer_guard import AnswerGuard, TokenTables
 from actors.inference.answer_scan import AnswerScan
 from actors.inference.bad_schema import BadSchema
+from actors.inference.free_calls import FREE_ARGUMENTS, FreeCallMatcher
 from actors.inference.grammar_tokenizer import grammar_tokenizer
 from actors.inference.json_schema import PreparedSchema, prepared_schema
 from actors.inference.schema_problems import words_of
 from actors.inference.tool_call_grammar import COMPACT, NotAnObject, arguments_schema, call_grammar
-from actors.inference.tools import ToolCallConstraint
+from actors.inference.tools import ToolCallConstraint, ToolCallFormat
 
-__all__ = ["BadSchema", "Grammars", "Matcher"]
+__all__ = ["AnyMatcher", "BadSchema", "Grammars", "Matcher"]
 
 MAXIMUM_SCHEMA_CHARACTERS = 64 * 1024
 MAXIMUM_GRAMMAR_SIZE = 10_000
@@ -105,6 +106,25 @@ class Grammars:
             grammar = self._grammar(followed, prepared[0])
         inner = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
         matcher = Matcher(inner, self._vocabulary_size, self._guard(prepared), self._begins_at(followed))
+        for token_id in emitted_ids:
+            matcher.take(token_id)
+        return matcher
+
+    def free_calls(self, form: ToolCallFormat, emitted_ids: Sequence[int]) -> FreeCallMatcher:
+        """The same for an answer whose calls are free but for their arguments, which are JSON."""
+        tables = self.make_tables()
+        prepared = [prepared_schema({"type": "object"})]
+        unread = self._library.LLMatcher(self._tokenizer, FREE_ARGUMENTS, limits=self._limits)
+
+        def new_holder(read: bytes) -> Matcher:
+            holder = Matcher(unread.deep_copy(), self._vocabulary_size, self._guard(prepared), (None, b":"))
+            for token_id in self._tokenizer.tokenize_bytes(read):
+                holder.take(token_id)
+            return holder
+
+        matcher = FreeCallMatcher(
+            form.opening, self._mark_ids.get(form.opening), tables.contents.__getitem__, new_holder
+        )
         for token_id in emitted_ids:
             matcher.take(token_id)
         return matcher
@@ -202,6 +222,11 @@ class Matcher:
             return allowed
         return self._guard.guarded(allowed, self._inner, self._allowed_after)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer may end here."""
+        return bool(self._inner.is_accepting())
+
     def take(self, token_id: int) -> None:
         """The answer goes on with this token. Raises `BadSchema` if the schema forbids it."""
         self._inner.consume_token(token_id)
@@ -215,6 +240,8 @@ class Matcher:
         self._tail = (self._tail + self._guard.content(token_id))[-2 * len(mark) - 100 :]
         if token_id == mark_id or mark in self._tail:
             self._begins_at = None
+            # The token that ends the mark may begin what is behind it.
+            self._guard.read(self._tail.partition(mark)[2])
 
     def _mask_of(self, engine: Any) -> NDArray[numpy.uint32]:
         from llguidance import numpy as masks
@@ -239,3 +266,7 @@ def _raise_problem(engine: Any) -> None:
     problem = engine.get_error()
     if problem:
         raise BadSchema(words_of(problem))
+
+
+AnyMatcher = Matcher | FreeCallMatcher
+"""What follows an answer: of all of it, or of its calls' arguments alone."""

@@ -22,6 +22,9 @@ __all__ = [
 ]
 
 
+_OBJECTS = (ToolCallFormat.TAGGED, ToolCallFormat.BARRED, ToolCallFormat.LLAMA)
+
+
 @frozen(kw_only=True)
 class CallableFunction:
     """A function that an answer may call."""
@@ -86,6 +89,15 @@ class GenerateWithTools(Generate):
     """Whether the model thinks before it answers; None leaves it to the model's template."""
     reasoning_effort: str | None = None
     """How much, in OpenAI's words, for templates that take it."""
+
+    @property
+    def free_calls(self) -> ToolCallFormat | None:
+        """How calls are written whose arguments are held to JSON because nothing else is followed; None where there are none such.
+
+        Forms that do not write arguments as a JSON object of `{"name", "arguments"}` are read by their own rules.
+        """
+        is_free = self.tools is not None and self.call_rule is None and self.response_schema is None
+        return self.tool_call_format if is_free and self.tool_call_format in _OBJECTS else None
 
 
 def is_held(request: Generate) -> bool:

@@ -94,6 +94,8 @@ class Admit(Struct, frozen=True, array_like=True, kw_only=True, tag="admit"):
     """As text: integers of a schema may be larger than frames can hold."""
     call_rule: str | None = None
     """What `ToolCallConstraint.as_text` made."""
+    free_calls: str | None = None
+    """Name of the format of calls that follow nothing but that their arguments are JSON."""
     alternatives: int | None = None
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache
 
+from actors.inference.free_calls import FreeCallMatcher
 from actors.inference.mlx.load import LoadedModel
-from actors.inference.structured_output import Grammars, Matcher
+from actors.inference.structured_output import AnyMatcher, Grammars
 from actors.inference.worker.blas_threads import blas_threads
 from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids, row_length
 from actors.inference.worker.prefill_batching import Waiting, read_together
@@ -62,7 +63,7 @@ class MlxStepper:
         self._prefill: Prefill | None = None
         self._rows: list[Row] = []
         self._cache: list[BatchKVCache] = []
-        self._matchers: dict[int, Matcher] = {}
+        self._matchers: dict[int, AnyMatcher] = {}
         self._kept = PrefixCache(prefix_bytes)
         self._keeps_prefixes = prefix_bytes > 0
         self._budget = PrefillBudget()
@@ -80,16 +81,18 @@ class MlxStepper:
         """What was loaded and how it was checked."""
         return self._report
 
-    def prepare(self, row: Row) -> Matcher | None:
+    def prepare(self, row: Row) -> AnyMatcher | None:
         """The matcher that a row needs, standing after what it emitted. In any thread. Raises `ValueError` for a bad schema."""
         followed = row.response_schema if row.call_rule is None else row.call_rule
         if followed is None:
-            return None
+            if row.free_calls is None or self._grammars is None:
+                return None
+            return self._grammars.free_calls(row.free_calls, row.emitted_ids)
         if self._grammars is None:
             raise ValueError("this model cannot follow schemas")
         return self._grammars.matcher(followed, row.emitted_ids)
 
-    def admit(self, row: Row, matcher: Matcher | None = None) -> None:
+    def admit(self, row: Row, matcher: AnyMatcher | None = None) -> None:
         """Take a row with what `prepare` made for it; it waits for its prefill. Raises `ValueError` for an empty prompt."""
         self._check_thread()
         if not row.prompt_ids:
@@ -183,7 +186,9 @@ class MlxStepper:
         self._just_began.clear()
         is_alone = len(self._rows) == 1 and self._prefill is None and not self._waiting
         draft = (
-            self._speculative_decoder.draft(self._rows[0]) if self._speculative_decoder is not None and is_alone else []
+            self._speculative_decoder.draft(self._rows[0])
+            if self._speculative_decoder is not None and is_alone and self._is_idle(self._rows[0])
+            else []
         )
         began, decoding_rows = time.perf_counter(), len(self._rows)
         # Only a row that is alone has a draft.
@@ -374,7 +379,7 @@ class MlxStepper:
             finish = self._take(row, token)
             assert not isinstance(finish, ValueError), "a row that follows a schema has no draft"
             result.emitted.append(SampledToken(row.row, token, own, finish))
-            if finish is not None:
+            if finish is not None or not self._is_idle(row):
                 break
         emitted = len(result.emitted)
         # Of what was read, the last token before and all that was emitted but the last belong into the cache.
@@ -382,6 +387,11 @@ class MlxStepper:
             one.trim(1 + len(draft) - emitted)
         result.drafted_tokens, result.accepted_tokens = len(draft), min(emitted, len(following) - 1)
         return [0] if finish is None else []
+
+    def _is_idle(self, row: Row) -> bool:
+        """Whether nothing is held of what comes next of it, whatever that is."""
+        matcher = self._matchers.get(row.row)
+        return matcher is None or (isinstance(matcher, FreeCallMatcher) and matcher.is_idle)
 
     def _take(self, row: Row, token: int) -> Finish | ValueError | None:
         """Note a row's token; why the row ends, an error of its schema, or None."""

@@ -11,7 +11,7 @@ import re
 import time
 from typing import Any
 
-from actors.inference.structured_output import BadSchema, Grammars, Matcher
+from actors.inference.structured_output import AnyMatcher, BadSchema, Grammars
 from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import MockText
 from actors.inference.worker.process_memory import resident_bytes
@@ -55,13 +55,16 @@ class MockStepper:
             "warnings": ["the mock engine echoes prompts; no model is loaded"],
         }
 
-    def prepare(self, row: Row) -> Matcher | None:
+    def prepare(self, row: Row) -> AnyMatcher | None:
         """The matcher that a row needs. In any thread. Raises `BadSchema`."""
         followed = row.response_schema if row.call_rule is None else row.call_rule
-        if followed is None:
+        if followed is None and row.free_calls is None:
             return None
         if self._grammars is None:
             self._grammars = mock_grammars()
+        if followed is None:
+            assert row.free_calls is not None
+            return self._grammars.free_calls(row.free_calls, ())
         return self._grammars.matcher(followed, ())
 
     def admit(self, row: Row, prepared: Any = None) -> None:
@@ -135,7 +138,7 @@ class MockStepper:
 class _Answer:
     """One row's answer, token by token."""
 
-    def __init__(self, row: Row, text: bytes, matcher: Matcher | None) -> None:
+    def __init__(self, row: Row, text: bytes, matcher: AnyMatcher | None) -> None:
         """Of a row that goes on after a worker's death the tokens so far are taken again."""
         self.row = row
         self._text = text
@@ -148,8 +151,8 @@ class _Answer:
     def next_token(self) -> int:
         """The next byte of the text, or the end; where that is not allowed, what comes soonest to an end. Raises `BadSchema`."""
         token = self._text[self._told] if self._told < len(self._text) else MockText.END
-        if self._matcher is not None:
-            words = self._matcher.mask()
+        words = None if self._matcher is None else self._matcher.mask()
+        if words is not None:
             allowed = [one for one in range(MockText.END + 1) if words[one >> 5] >> (one & 31) & 1]
             if token not in allowed:
                 token = next((one for one in _ENDINGS if one in allowed), allowed[-1])

@@ -16,7 +16,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from actors.inference.sampling import Sampling, position_key
-from actors.inference.structured_output import Matcher
+from actors.inference.structured_output import AnyMatcher
 from actors.inference.worker.stepper import Row
 from actors.inference.worker_frames import RowFailure
 
@@ -44,7 +44,7 @@ class Sampled:
     """Indexes of rows whose settings raised, with the reason; their token must not be used."""
 
 
-def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]) -> Sampled:
+def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, AnyMatcher]) -> Sampled:
     """Choose the next token of each row. ``logits`` is (rows, vocabulary); ``matchers`` are by row number."""
     logits = logits.astype(mx.float32)
     library = _array_library()
@@ -114,7 +114,7 @@ def check_token_ids(ids: Collection[int], vocabulary: int) -> None:
 
 
 def _adjusted(
-    logits: mx.array, rows: list[Row], matchers: Mapping[int, Matcher]
+    logits: mx.array, rows: list[Row], matchers: Mapping[int, AnyMatcher]
 ) -> tuple[mx.array, dict[int, RowFailure]]:
     """Penalties, biases and masks, on the rows that have them; each row's trouble stays its own."""
     failed: dict[int, RowFailure] = {}
@@ -124,10 +124,13 @@ def _adjusted(
         if not row.sampling.changes_logits and matcher is None:
             continue
         try:
+            allowed = None if matcher is None else matcher.mask()
+            if allowed is None and not row.sampling.changes_logits:
+                continue
             scores = mx.clip(logits[index], -LARGEST_SCORE, LARGEST_SCORE)
             if row.sampling.changes_logits:
                 scores = _penalized(scores, row, row.sampling)
-            changed[index] = scores if matcher is None else _masked(scores, matcher)
+            changed[index] = scores if allowed is None else _masked(scores, allowed)
         except Exception as error:  # noqa: BLE001  isolation border between rows
             failed[index] = RowFailure.of(error)
     if not changed:
@@ -135,9 +138,9 @@ def _adjusted(
     return mx.stack([changed.get(index, logits[index]) for index in range(len(rows))]), failed
 
 
-def _masked(scores: mx.array, matcher: Matcher) -> mx.array:
+def _masked(scores: mx.array, allowed: NDArray[numpy.uint32]) -> mx.array:
     """Only the tokens that the schema allows next. Plain operations, so that it runs on every backend."""
-    words = mx.array(matcher.mask())
+    words = mx.array(allowed)
     bits = ((words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1).reshape(-1)[: scores.shape[-1]]
     return mx.where(bits == 1, scores, -mx.inf)
 

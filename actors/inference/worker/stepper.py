@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from attrs import define, field
 
 from actors.inference.sampling import Sampling
-from actors.inference.tools import ToolCallConstraint
+from actors.inference.tools import ToolCallConstraint, ToolCallFormat
 from actors.inference.worker_frames import Admit, StepOutput
 
 __all__ = ["Row", "Stepper"]
@@ -31,6 +31,8 @@ class Row:
     """A JSON Schema that the answer must follow."""
     call_rule: ToolCallConstraint | None = None
     """What its calls of tools must follow."""
+    free_calls: ToolCallFormat | None = None
+    """How it writes calls of tools that must follow nothing, so that their arguments are JSON all the same."""
     alternatives: int | None = None
     """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
     prompt_key: bytes = field(init=False, repr=False, eq=False)
@@ -42,7 +44,7 @@ class Row:
     @property
     def must_be_prepared(self) -> bool:
         """Whether it needs what `Stepper.prepare` makes."""
-        return self.response_schema is not None or self.call_rule is not None
+        return self.response_schema is not None or self.call_rule is not None or self.free_calls is not None
 
     @classmethod
     def admitted(cls, frame: Admit) -> Row:
@@ -57,6 +59,7 @@ class Row:
             domain=frame.domain,
             response_schema=None if frame.response_schema is None else json.loads(frame.response_schema),
             call_rule=None if frame.call_rule is None else ToolCallConstraint.from_text(frame.call_rule),
+            free_calls=None if frame.free_calls is None else ToolCallFormat[frame.free_calls],
             alternatives=frame.alternatives,
         )
 

@@ -74,6 +74,11 @@ class AnswerReader:
             self._undecided.clear()
         return joined(parts)
 
+    @property
+    def has_cut_call(self) -> bool:
+        """Whether the answer ended in the middle of a call, so that there is nothing to be carried out; known at its end."""
+        return isinstance(self._calls, ToolCallReader) and self._calls.has_cut_call
+
     def take_said(self) -> list[GenerationTokens]:
         """Those tokens since the last call that are no reasoning, for their log-probabilities."""
         said, self._said = self._said, []

@@ -46,7 +46,7 @@ class ReplyHead:
             message["thinking"] = thought
         if calls:
             message["tool_calls"] = [
-                {"function": {"index": index, "name": one.name, "arguments": _object(one.arguments)}}
+                {"function": {"index": index, "name": one.name, "arguments": json.loads(one.arguments)}}
                 for index, one in enumerate(calls)
             ]
         return {**head, "message": message, "done": False}
@@ -87,7 +87,7 @@ class AnswerLines:
                 self._parts.append(part)
 
     def _calls(self) -> Iterator[dict[str, Any]]:
-        calls = [one for one in whole_calls(self._parts) if isinstance(one, ToolCall)]
+        calls = _carried_out(whole_calls(self._parts))
         self._parts.clear()
         if calls:
             yield self._head.line("", calls)
@@ -102,7 +102,7 @@ def answer(head: ReplyHead, text: str, done: Done) -> dict[str, Any]:
         parts = reader.feed(text) + reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH)
         thought, whole = whole_answer(parts)
         text = "".join(one for one in whole if isinstance(one, str))
-        calls = [one for one in whole if isinstance(one, ToolCall)]
+        calls = _carried_out(whole)
     return {**head.line(text, calls, thought), **_end(done)}
 
 
@@ -132,13 +132,16 @@ def _nanoseconds(milliseconds: float) -> int:
     return round(milliseconds * 1e6)
 
 
-def _object(arguments: str) -> dict[str, Any]:
-    """The arguments; empty where the model wrote no JSON of an object."""
+def _carried_out(parts: Sequence[str | ToolCall]) -> list[ToolCall]:
+    """The calls. One whose answer was cut in its arguments is none: this API tells arguments as an object, whole or not at all."""
+    return [one for one in parts if isinstance(one, ToolCall) and _is_object(one.arguments)]
+
+
+def _is_object(arguments: str) -> bool:
     try:
-        value = json.loads(arguments)
+        return isinstance(json.loads(arguments), dict)
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return False
 
 
 def tag(model: ModelState) -> dict[str, Any]:

@@ -62,7 +62,8 @@ class ChatChunks:
         if self._head.has_logprobs and (unscored := self._reader.take_said()):
             # Of tokens without a text of their own.
             yield chat_part_chunk(self._head, "", index=0, make_id=call_id, tokens=unscored)
-        yield chat_chunk(self._head, (), finish_reason=finish_reason_of(self._head, done, has_calls=self._calls > 0))
+        has_calls = self._calls > 0 and not self._reader.has_cut_call
+        yield chat_chunk(self._head, (), finish_reason=finish_reason_of(self._head, done, has_calls=has_calls))
 
     def _made_of(self, parts: Sequence[AnswerPart]) -> Iterator[dict[str, Any]]:
         for part in parts:

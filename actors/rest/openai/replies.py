@@ -118,13 +118,13 @@ def chat_completion(
         "index": 0,
         "message": message,
         "logprobs": _chat_logprobs(reader.take_said()) if head.has_logprobs else None,
-        "finish_reason": finish_reason_of(head, done, has_calls=bool(calls)),
+        "finish_reason": finish_reason_of(head, done, has_calls=bool(calls) and not reader.has_cut_call),
     }
     return {**head.part("chat.completion", [choice]), "usage": usage(done, reader.reasoning_tokens)}
 
 
 def finish_reason_of(head: ReplyHead, done: Done, *, has_calls: bool) -> str:
-    """An answer that ended of itself after calls waits for their results.
+    """An answer that ended of itself after calls, the last of them whole, waits for their results.
 
     Where the client named the function, OpenAI says `stop` (its guide to function calling calls it an edge case), and so
     do servers that its clients know.

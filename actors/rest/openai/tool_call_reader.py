@@ -3,7 +3,8 @@
 What comes out does not depend on how the text was cut into pieces: each decision rests on the shortest beginning of the
 text that settles it. Text that looks like a call and is none stays text, so that a client can show it. An answer has begun
 a call once it has named a function that was offered and opened its arguments; from there on its arguments are passed on as
-the model writes them, which need not be JSON unless a grammar holds them to it (OpenAI says the same of its own).
+the model writes them. The engine holds them to JSON (`actors/inference/free_calls.py`), so they are JSON, or the beginning
+of it where the answer was cut.
 """
 
 from __future__ import annotations
@@ -85,11 +86,13 @@ class ToolCallReader:
 
     __slots__ = (
         "_after_call", "_at", "_depth", "_escaped", "_format", "_held", "_in_string", "_is_later", "_may_be_bare", "_names",
-        "_object_at", "_state",
+        "_object_at", "_state", "has_cut_call",
     )  # fmt: skip
 
     def __init__(self, tool_call_format: ToolCallFormat, names: Collection[str]) -> None:
         """``names`` are the functions that were offered; a call of another is text."""
+        self.has_cut_call = False
+        """Whether the answer ended in the middle of a call, so that there is nothing to be carried out."""
         self._format = tool_call_format
         self._names = frozenset(names)
         self._held = ""
@@ -124,12 +127,14 @@ class ToolCallReader:
         parts: list[Part] = []
         while self._state in (_State.OPENED, _State.ENTRY):
             if is_cut and (begun := self._begun_call()) is not None:
+                self.has_cut_call = True
                 parts += begun
                 self._held, self._state = "", _State.NEXT
                 break
             self._give_up(parts)
             self._advance(parts)
         if self._state is _State.ARGUMENTS:
+            self.has_cut_call = True
             self._pass_on(len(self._held), parts)
         elif self._state is _State.TEXT and not (self._after_call and not self._held.strip()):
             self._release(self._held, parts)
