@@ -6,6 +6,7 @@ Prints a line for each client and thing; exits with 1 where one failed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -132,6 +133,14 @@ def anthropic_calls() -> None:
     history = [*user("hi"), {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
     after = claude().messages.create(messages=history, **fields)
     check(after.content[0].text == "You said: Rain.", after)
+
+
+def anthropic_reads_what_models_write() -> None:
+    """It parses arguments while they stream, and raises where they are no JSON."""
+    broken = '<tool_call>{"name": "look", "arguments": {"city": Bonn}}</tool_call>'
+    with claude().messages.stream(model=MODEL, max_tokens=500, messages=user(broken), tools=[ANTHROPIC_LOOK]) as stream:
+        (call,) = [one for one in stream.get_final_message().content if one.type == "tool_use"]
+    check(isinstance(call.input, dict), call)
 
 
 def anthropic_follows() -> None:
@@ -283,6 +292,47 @@ def litellm_is_full() -> None:
     raise AssertionError("it does not know the words")
 
 
+# --- AutoGen ----------------------------------------------------------------------------------------
+
+
+def autogen_model() -> Any:
+    from autogen_ext.models.openai import OpenAIChatCompletionClient
+
+    able = {"vision": False, "function_calling": True, "json_output": True, "structured_output": True, "family": "unknown"}
+    return OpenAIChatCompletionClient(model=MODEL, base_url=BASE, api_key=KEY, max_retries=0, model_info=able)
+
+
+def autogen_said(task: str, **fields: Any) -> Any:
+    """What an agent of AutoGen, which names who speaks in each message, says last."""
+    from autogen_agentchat.agents import AssistantAgent
+
+    async def run() -> Any:
+        model = autogen_model()
+        try:
+            agent = AssistantAgent("helper", model_client=model, **fields)
+            return (await agent.run(task=task)).messages[-1].content
+        finally:
+            await model.close()
+
+    return asyncio.run(run())
+
+
+def autogen_answers() -> None:
+    said = autogen_said("count to 12", model_client_stream=True)
+    check(said == COUNTED, said)
+
+
+def autogen_calls() -> None:
+    call = '<tool_call>{"name": "look", "arguments": {"city": "Bonn"}}</tool_call>'
+    said = autogen_said(call, tools=[look])
+    check(said == "Rain in Bonn.", said)
+
+
+def autogen_follows() -> None:
+    said = autogen_said("hi", output_content_type=Person)
+    check(isinstance(said, Person), said)
+
+
 # --- instructor, Pydantic AI, LlamaIndex -------------------------------------------------------------
 
 
@@ -341,10 +391,12 @@ def llama_index_follows() -> None:
 
 ALL: list[Callable[[], None]] = [
     openai_streams, openai_leaves, openai_calls, openai_follows, openai_is_full,
-    anthropic_streams, anthropic_leaves, anthropic_calls, anthropic_follows, anthropic_is_full,
+    anthropic_streams, anthropic_leaves, anthropic_calls, anthropic_reads_what_models_write,
+    anthropic_follows, anthropic_is_full,
     ollama_streams, ollama_leaves, ollama_calls, ollama_follows, ollama_is_full,
     langchain_streams, langchain_leaves, langchain_calls, langchain_follows, langchain_is_full,
     litellm_streams, litellm_leaves, litellm_calls, litellm_follows, litellm_is_full,
+    autogen_answers, autogen_calls, autogen_follows,
     instructor_follows, pydantic_ai_streams, pydantic_ai_follows, llama_index_streams, llama_index_follows,
 ]  # fmt: skip
 
