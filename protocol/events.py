@@ -118,6 +118,9 @@ class Accepted:
 
     stream: str
     epoch: str
+    left_out: list[str] | None = None
+    """Parts of `response_schema` that the answer will not have, since they cannot be followed: `response_schema/properties/a`. Left out
+    where there are none, and where the same command was accepted before."""
 
 
 @frozen

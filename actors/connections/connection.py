@@ -365,7 +365,8 @@ class Connection(Actor[ConnectionMessage]):
                 subscriber=self_ref,
             ),
         )
-        self._replies.reply(command.id, "accepted", unstructure(Accepted(consumer.stream, consumer.epoch)))
+        accepted = Accepted(consumer.stream, consumer.epoch, consumer.left_out)
+        self._replies.reply(command.id, "accepted", unstructure(accepted))
         self._streams.accept(consumer, is_repeat=is_repeat)
 
     async def _cancel(self, command_id: str, target: str) -> None:

@@ -98,7 +98,7 @@ class GenerationStreams:
             self._streams.pop(name, None)
             raise
         consumer.epoch, consumer.recovery = started.epoch, started.recovery
-        consumer.model = started.model or None
+        consumer.model, consumer.left_out = started.model or None, list(started.left_out) or None
         return consumer, started.is_repeat
 
     async def _ask_until_there(self, service: ActorRef[Any], request: Request[GenerationStarted]) -> GenerationStarted:

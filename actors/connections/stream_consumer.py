@@ -42,6 +42,8 @@ class StreamConsumer:
     """The model that answers it."""
     first_times: FirstTimes | None = None
     """What was measured of its beginning."""
+    left_out: list[str] | None = None
+    """What of its schema the answer will not have, as `Accepted` tells it."""
     _early: list[GenerationEvent] = field(factory=list, repr=False)
 
     @property

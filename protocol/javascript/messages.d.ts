@@ -31,6 +31,8 @@ export interface AIResponse {
 export interface Accepted {
   stream: string;
   epoch: string;
+  /** Parts of `response_schema` that the answer will not have, since they cannot be followed: `response_schema/properties/a`. Left out where there are none, and where the same command was accepted before. */
+  left_out?: Array<string>;
 }
 
 /** Everything of a stream up to `seq` has arrived at this device. Has no answer. */

@@ -298,7 +298,13 @@ def litellm_is_full() -> None:
 def autogen_model() -> Any:
     from autogen_ext.models.openai import OpenAIChatCompletionClient
 
-    able = {"vision": False, "function_calling": True, "json_output": True, "structured_output": True, "family": "unknown"}
+    able = {
+        "vision": False,
+        "function_calling": True,
+        "json_output": True,
+        "structured_output": True,
+        "family": "unknown",
+    }
     return OpenAIChatCompletionClient(model=MODEL, base_url=BASE, api_key=KEY, max_retries=0, model_info=able)
 
 

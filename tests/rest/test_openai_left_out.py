@@ -80,3 +80,33 @@ async def test_what_is_left_out_is_named_in_the_header_each_time(server: Running
         assert answer.headers["LeanVibe-Ignored"] == "tools[0].function.parameters/properties/b"
         answer = await http.post("/v1/chat/completions", json=body)
         assert "LeanVibe-Ignored" not in answer.headers
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("stream", [False, True])
+async def test_oa29_the_other_apis_name_it_too_as_their_clients_wrote_it(server: RunningServer, stream: bool) -> None:
+    said: dict[str, Any] = {"model": "mock", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    form = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    strict = {"name": "look", "input_schema": SCHEMA, "strict": True}
+    await server.until_engine_is("ready")
+    for path, fields, named in (
+        ("/v1/messages", {"max_tokens": 50, "output_config": form}, "output_config.format/properties/b"),
+        ("/v1/messages", {"max_tokens": 50, "tools": [strict]}, "tools[0].input_schema/properties/b"),
+        ("/api/chat", {"format": SCHEMA}, "format/properties/b"),
+        ("/api/chat", {}, None),
+    ):
+        async with server.http() as http:
+            answer = await http.post(path, json={**said, **fields})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers.get("LeanVibe-Ignored") == named
+
+
+@pytest.mark.integration
+async def test_oa29_it_is_told_with_the_acceptance_over_websocket(server: RunningServer) -> None:
+    await server.until_engine_is("ready")
+    async with server.peer() as peer:
+        accepted = await peer.ask("generate", "one", {"prompt": "x", "response_schema": SCHEMA})
+        assert accepted["data"]["left_out"] == ["response_schema/properties/b"]
+    async with server.peer(client_id="another") as peer:
+        accepted = await peer.ask("generate", "two", {"prompt": "x", "response_schema": {"type": "object"}})
+        assert "left_out" not in accepted["data"]

@@ -6,12 +6,13 @@ The types are those of Anthropic's API reference ("Errors"). Where it names no t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from actors.rest.openai.errors import plain_words
+from actors.rest.openai.errors import as_client_calls, plain_words
 from protocol.errors import ErrorCode
 
-__all__ = ["anthropic_error", "error_body", "no_such_route"]
+__all__ = ["anthropic_error", "error_body", "left_out_as_called", "no_such_route"]
 
 _TYPES = {
     401: "authentication_error",
@@ -41,6 +42,11 @@ def anthropic_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
 def error_body(kind: str, message: str) -> dict[str, Any]:
     """An error of this type."""
     return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def left_out_as_called(places: Sequence[str]) -> list[str]:
+    """Places in the engine's request that answers leave out, as Anthropic's clients call them."""
+    return [as_client_calls(one, _NAMES) for one in places]
 
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 
 from actors.inference.messages import GenerationRefused, MeasurePrompt, PromptSize
 from actors.rest.answer_reading.reader import answer_reader
-from actors.rest.anthropic.errors import anthropic_error
+from actors.rest.anthropic.errors import anthropic_error, left_out_as_called
 from actors.rest.anthropic.replies import (
     PING,
     MessageEvents,
@@ -53,7 +53,9 @@ def register_anthropic(app: QuartTrio, services: Services) -> None:
         health = await loaded_model(services, wanted.plain.model, "body.model")
         generate = generate_from(wanted, health.tool_call_format)
         subscriber = StreamSubscriber(services.inference)
-        started = await subscriber.start(await identity(services), generate, to_context_end=True)
+        who = await identity(services)
+        started = await subscriber.start(who, generate, to_context_end=True)
+        ignored_fields.note(who.client_id, left_out_as_called(started.left_out))
         head = MessageHead(
             id=new_id("msg"),
             model=health.model,

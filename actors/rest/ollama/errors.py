@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from actors.rest.openai.errors import plain_words
+from actors.rest.openai.errors import as_client_calls, plain_words
 
-__all__ = ["no_such_route", "ollama_error"]
+__all__ = ["left_out_as_called", "no_such_route", "ollama_error"]
 
 _NAMES = {
     "response_schema": "format",
@@ -22,6 +23,11 @@ def ollama_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """Body and HTTP status for a problem of RFC 9457 as `problem` makes it."""
     status = 400 if problem["status"] == 422 else int(problem["status"])
     return {"error": plain_words(str(problem["detail"]), _NAMES)}, status
+
+
+def left_out_as_called(places: Sequence[str]) -> list[str]:
+    """Places in the engine's request that answers leave out, as Ollama's clients call them."""
+    return [as_client_calls(one, _NAMES) for one in places]
 
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:

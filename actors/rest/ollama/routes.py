@@ -25,7 +25,7 @@ from actors.refusals import CommandRefused
 from actors.rest.answer_reading.reader import answer_reader
 from actors.rest.event_stream import streamed_answer
 from actors.rest.loaded_model import engine_health, loaded_model
-from actors.rest.ollama.errors import ollama_error
+from actors.rest.ollama.errors import left_out_as_called, ollama_error
 from actors.rest.ollama.model_files import register_model_files
 from actors.rest.ollama.replies import (
     AnswerLines,
@@ -148,7 +148,8 @@ async def _answer(
     if generate is None:
         return await _load(services, who, wanted, head, health)
     subscriber = StreamSubscriber(services.inference)
-    await subscriber.start(who, generate, to_context_end=True)
+    started = await subscriber.start(who, generate, to_context_end=True)
+    ignored_fields.note(who.client_id, left_out_as_called(started.left_out))
     if wanted.is_streamed:
         return streamed_answer(_lines(head, subscriber), LINES)
     text, done = await subscriber.all_of_it()

@@ -18,10 +18,10 @@ UNKNOWN_URL = "unknown_url"
 _ROUTES = "/v1/models, /v1/chat/completions and /v1/completions"
 
 
-def as_client_calls(place: str) -> str:
-    """A place in the engine's request, `response_schema/properties/a`, as OpenAI's clients call it."""
-    name = next((one for one in _NAMES if place.startswith(one)), "")
-    return _NAMES.get(name, "") + place.removeprefix(name)
+def as_client_calls(place: str, names: Mapping[str, str] = _NAMES) -> str:
+    """A place in the engine's request, `response_schema/properties/a`, as clients of an API call it; OpenAI's without ``names``."""
+    name = next((one for one in names if place.startswith(one)), "")
+    return names.get(name, "") + place.removeprefix(name)
 
 
 def openai_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
