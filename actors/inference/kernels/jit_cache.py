@@ -68,7 +68,7 @@ def compiled_beside() -> Iterator[Callable[[Callable[[float], None]], str | None
 
     def finish(report: Callable[[float], None]) -> str | None:
         with suppress(ModuleNotFoundError):  # `import_compiled` tells of it
-            compiling = importlib.import_module(f"{__package__}.compiling")
+            compiling = importlib.import_module("actors.inference.kernels.jit")
             with _reported(compiling.CODE_FOLDER, compiling.PIECES, report), suppress(subprocess.TimeoutExpired):
                 process.wait(BESIDE_SECONDS)
         _end(process)

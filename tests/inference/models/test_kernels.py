@@ -304,8 +304,14 @@ def test_te32_code_is_made_beside_other_work_or_else_by_who_waits_for_it(
 ) -> None:
     if is_broken:
         monkeypatch.setattr(choice.sys, "executable", "/bin/false")
+    started: list[subprocess.Popen[bytes]] = []
+    begin = subprocess.Popen
+    monkeypatch.setattr(
+        choice.subprocess, "Popen", lambda *words, **how: started.append(begin(*words, **how)) or started[-1]
+    )
     with choice.compiled_beside() as finish:
         assert finish(lambda fraction: None) is None
+        assert started[0].returncode == (1 if is_broken else 0), "it was waited for, not ended and done again"
         assert finish(lambda fraction: None) is None, "it is there"
 
 
