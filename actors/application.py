@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from actors.access.access import Access
@@ -23,22 +25,13 @@ from actors.inference.metrics import InferenceMetrics
 from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.standby import WarmStandby
 from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_process import InferenceWorker
 from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.notifications.tree import notifications_tree
 from actors.process_metrics import ProcessMetrics
-from actors.rest.anthropic.routes import register_anthropic
-from actors.rest.application import make_application
-from actors.rest.assistant import register_assistant
-from actors.rest.conversations import register_conversations
-from actors.rest.notifications import register_notifications
-from actors.rest.ollama.routes import register_ollama
-from actors.rest.openai.routes import register_openai
-from actors.rest.push import register_push
+from actors.rest.references import Services
 from actors.rest.rest import Rest
-from actors.rest.services import Services
-from actors.rest.subscriptions import register_subscriptions
-from actors.rest.tasks import register_tasks
 from actors.service_manager.actor import ServiceManager
 from actors.service_manager.notify_socket import NotifySocket
 from actors.settings import Settings
@@ -64,7 +57,7 @@ from actors.wiring import (
     writer_settings,
 )
 from runtime import ActorRef, ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
-from runtime.inspection import readiness
+from runtime.inspection import Readiness, readiness
 
 __all__ = ["VERSION", "Listening", "make_tree"]
 
@@ -72,6 +65,8 @@ MAXIMUM_ENGINES = 4
 """The one in use, one that is loaded to take over, and those that finish their last answers."""
 READ_MODEL_SECONDS = 30.0
 """What reading a model's tokenizer may take at the start: a machine that is busy booting must not make the server give up."""
+IMPORT_SECONDS = 30.0
+"""What importing the web framework may take, for the same reason."""
 
 
 @frozen
@@ -82,6 +77,8 @@ class Listening:
     rest: socket.socket
     tls: ssl.SSLContext | None = None
     """What both speak; None is plain HTTP."""
+    is_ephemeral: bool = False
+    """Whether the server is there for one question: what that does not need is made no sooner than somebody needs it."""
 
 
 def make_tree(
@@ -92,10 +89,12 @@ def make_tree(
     about: ServerFile,
     read_only: str | None = None,
     service_manager: NotifySocket | None = None,
+    early_worker: InferenceWorker | None = None,
 ) -> SupervisorSpec:
     """The tree as a spec. Started top to bottom, stopped bottom to top. ``read_only`` says why the database is only read.
 
-    ``service_manager`` is told when all of it has started, and that it lives.
+    ``service_manager`` is told when all of it has started, and that it lives. The first engine takes the ``early_worker``, a
+    process that stands by or will in a moment; whoever started it ends it where no engine came to take it.
     """
     storage_mode = ReadOnlyStorage(read_only)
     access = system.reference("access")
@@ -105,7 +104,8 @@ def make_tree(
     engine_registry = system.reference("inference/engine_registry")
     inspection = system.reference("inspection")
     has_standby = settings.spare_worker == "on" or (settings.spare_worker == "auto" and settings.engine == "mlx")
-    standby = system.reference("inference/standby") if has_standby else None
+    early = [] if early_worker is None else [early_worker]
+    standby = system.reference("inference/standby") if has_standby or early else None
     sockets = system.dynamic("connections/sockets")
     connection_registry = system.reference("connections/registry")
     url = database_url(settings.database, settings.data_dir)
@@ -124,7 +124,7 @@ def make_tree(
     registry.register(ProcessMetrics())
     metrics = InferenceMetrics(registry)
 
-    of_worker = WorkerConfig.of(settings)
+    of_worker = replace(WorkerConfig.of(settings), grammars_at_need=listening.is_ephemeral)
     inference_of = inference_settings(settings, storage, access)
     model_registry = make_model_registry(settings, checkpoint)
     first_text = None if settings.engine == "mock" or checkpoint is None else checkpoint.resolve()
@@ -181,7 +181,11 @@ def make_tree(
                     intensity=None,
                     children=(
                         ChildSpec(id="engine_registry", start=EngineRegistry),
-                        ChildSpec(id="standby", start=partial(WarmStandby, of_worker), is_helper=True),
+                        ChildSpec(
+                            id="standby",
+                            start=lambda: WarmStandby(of_worker, early=early, keeps_one=has_standby),
+                            is_helper=True,
+                        ),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
@@ -232,28 +236,14 @@ def make_tree(
                 id="rest",
                 start=lambda: Rest(
                     listening.rest,
-                    lambda: make_application(
-                        services=services,
-                        registry=registry,
-                        readiness=lambda: readiness(system),
-                        about={"service": "leanvibe", "version": VERSION},
-                        parts=(
-                            register_assistant,
-                            register_conversations,
-                            register_openai,
-                            register_anthropic,
-                            register_ollama,
-                            register_notifications,
-                            register_push,
-                            register_subscriptions,
-                            register_tasks,
-                        ),
-                    ),
+                    lambda: _rest_application(services, registry, lambda: readiness(system)),
                     access,
                     system.reference("connections/listener"),
                     listening.tls,
                     connections=settings.max_http_connections,
+                    on_demand=listening.is_ephemeral,
                 ),
+                start_seconds=IMPORT_SECONDS,
             ),
             *_service_manager(service_manager, inference),
         ),
@@ -265,3 +255,10 @@ def _service_manager(manager: NotifySocket | None, inference: ActorRef[Any]) -> 
     if manager is None:
         return ()
     return (ChildSpec(id="service_manager", start=lambda: ServiceManager(manager, inference), is_helper=True),)
+
+
+def _rest_application(services: Services, registry: CollectorRegistry, is_ready: Callable[[], Readiness]) -> Any:
+    """The REST application; blocking. The web framework comes with it, so it is imported while the rest of the tree starts."""
+    from actors.rest.all_routes import make_whole_application
+
+    return make_whole_application(services=services, registry=registry, readiness=is_ready)

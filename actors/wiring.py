@@ -42,7 +42,7 @@ from actors.notifications.outbox import prune_notifications
 from actors.notifications.store import COUNT as COUNT_UNREAD
 from actors.notifications.store import OPERATIONS as NOTIFICATION_OPERATIONS
 from actors.notifications.store import QUERIES as NOTIFICATION_QUERIES
-from actors.rest.services import Services
+from actors.rest.references import Services
 from actors.settings import Settings
 from actors.storage import tables as storage_tables
 from actors.storage.client_retention import client_pruner

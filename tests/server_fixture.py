@@ -252,6 +252,7 @@ async def running_server(
     *,
     send_buffer_bytes: int | None = None,
     wait: bool = True,
+    is_ephemeral: bool = False,
     service_manager: NotifySocket | None = None,
     **overrides: Any,
 ) -> AsyncIterator[RunningServer]:
@@ -287,7 +288,7 @@ async def running_server(
         )
         started = RunningServer(system, settings, about)
         async with trio.open_nursery() as nursery:
-            listening = Listening(websocket, rest, tls)
+            listening = Listening(websocket, rest, tls, is_ephemeral)
             tree = make_tree(system, settings, None, listening, about, service_manager=service_manager)
             await nursery.start(system.run, tree)
             try:

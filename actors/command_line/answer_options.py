@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from attrs import evolve, frozen
 
-from protocol.client import Client
+if TYPE_CHECKING:
+    from protocol.client import Client
 
 __all__ = ["AnswerOptions", "BadOption", "answer_note", "answer_options"]
 

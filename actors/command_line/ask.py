@@ -1,73 +1,38 @@
-"""`leanvibe ask`: one question, the answer as it comes."""
+"""Puts one question to a server and prints the answer as it comes; what else talks with servers shares its errors."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import click
 import trio
 
-from actors.command_line.answer_options import AnswerOptions, answer_note, answer_options
+from actors.command_line.answer_options import AnswerOptions, answer_note
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
-from actors.command_line.ephemeral_server import server_for
 from actors.command_line.failure_words import failure_words
-from actors.command_line.options import (
-    address_of,
-    client_name_default,
-    data_dir_option,
-    fail,
-    settings_from,
-    url_given,
-    url_option,
-)
+from actors.command_line.options import address_of, client_name_default, fail
 from actors.command_line.outage import Outage
-from actors.command_line.piped_input import whole_question
 from actors.command_line.place import websocket_url_of
 from actors.command_line.printing import AnswerPrinter, print_json, print_line
 from actors.command_line.small_model import introduce_small_model
+from actors.inspection.server_file import ServerFile
+from actors.settings import Settings
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.validation import FieldFault
 
-__all__ = ["ask", "run_until_interrupted", "stream_answer"]
+__all__ = ["put_question", "question_as_messages", "run_until_interrupted", "stream_answer"]
 
 INTERRUPTED = 130
 
 
-@click.command()
-@click.argument("words", nargs=-1, metavar="QUESTION")
-@data_dir_option
-@url_option
-@click.option(
-    "--ca", type=click.Path(path_type=Path, dir_okay=False), help="Certificates to trust at a wss address, PEM."
-)
-@click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started if none is running.")
-@click.option("--model", help="For the server that is started if none is running.")
-@answer_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the whole answer.")
-def ask(
-    words: tuple[str, ...],
-    data_dir: Path | None,
-    url: str | None,
-    ca: Path | None,
-    engine: str | None,
-    model: str | None,
-    as_json: bool,
-    **options: Any,
+def put_question(
+    messages: list[ChatMessage], wanted: AnswerOptions, settings: Settings, at: ServerFile | str, *, as_json: bool
 ) -> None:
-    """Ask QUESTION and stream the answer. Its words need no quotes, and what is piped in goes with it."""
-    url = url_given(url)
-    question = whole_question(words)
-    settings = settings_from(data_dir=data_dir, engine=engine, model=model, ca=ca)
-    wanted = AnswerOptions(**options)
-    try:
-        messages = Generate(messages=[ChatMessage(Role.USER, question)]).messages
-    except FieldFault as error:
-        fail(f"the question {error.problem}", status=2)
+    """Ask the server of this machine, or the one at an address, and print its answer as it comes."""
+    is_here = isinstance(at, ServerFile)
 
     async def put(address: str | Callable[[], str], credentials: Credentials) -> None:
         async with connect(
@@ -82,7 +47,7 @@ def ask(
             on_change=Outage().take,
         ) as client:
             shown = None if as_json else AnswerPrinter()
-            if url is None and shown is not None:
+            if is_here and shown is not None:
                 introduce_small_model(client.welcome["model"], settings.data_dir)
             generate = Generate(messages=messages, **wanted.fields(client))
             text, done = await stream_answer(client, generate, shown.add if shown else lambda _: None)
@@ -93,13 +58,22 @@ def ask(
                 if note := answer_note(done):
                     print_line(f"[{note}]", style="dim", err=True)
 
-    if url is not None:
-        address, elsewhere = websocket_url_of(url), credentials_elsewhere(settings, url)
-        run_until_interrupted(lambda: put(address, elsewhere))
+    if isinstance(at, ServerFile):
+        here = credentials_here(settings, at)
+        run_until_interrupted(lambda: put(address_of(settings, at), here))
         return
-    with server_for(settings) as server:
-        here = credentials_here(settings, server)
-        run_until_interrupted(lambda: put(address_of(settings, server), here))
+    elsewhere = credentials_elsewhere(settings, at)
+    run_until_interrupted(lambda: put(websocket_url_of(at), elsewhere))
+
+
+def question_as_messages(question: str) -> list[ChatMessage]:
+    """The question as the protocol has it; one that it cannot carry ends the command."""
+    messages = [ChatMessage(Role.USER, question)]
+    try:
+        Generate(messages=messages)
+    except FieldFault as error:
+        fail(f"the question {error.problem}", status=2)
+    return messages
 
 
 async def stream_answer(client: Client, generate: Generate, piece: Callable[[str], None]) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from actors.command_line.options import fail, find_server
@@ -25,15 +25,17 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def server_for(settings: Settings) -> Iterator[ServerFile]:
-    """The server of the data folder. Where none runs one is started, and stopped on the way out."""
+def server_for(settings: Settings, *, meanwhile: Callable[[], object] = lambda: None) -> Iterator[ServerFile]:
+    """The server of the data folder. Where none runs one is started, and stopped on the way out.
+
+    ``meanwhile`` is called while a started one comes up.
+    """
     running = find_server(settings) or _wait_for_starting(settings)
     if running is not None:
         yield running
         return
     if settings.engine == "mlx":
-        # It brings the database with it, a third of a second that no command beside a running server needs.
-        from actors.command_line.serve import ensure_checkpoint
+        from actors.command_line.embedded_model import ensure_checkpoint
 
         ensure_checkpoint(settings)
     print_line("No server is running; starting one for this question …", style="yellow", err=True)
@@ -45,12 +47,13 @@ def server_for(settings: Settings) -> Iterator[ServerFile]:
         "LEANVIBE_SPARE_WORKER": "off",
     }
     command = [sys.executable, "-m", "actors.command_line.main", "serve", "--port", "0", "--ws-port", "0"]
-    command += ["--engine", settings.engine, "--model", settings.model, "--log-level", "error"]
+    command += ["--engine", settings.engine, "--model", settings.model, "--log-level", "error", "--ephemeral"]
     # A session of its own, so that Ctrl-C ends the question first and the server in order after it.
     process = subprocess.Popen(  # noqa: S603  our own program, no shell
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
+        meanwhile()
         yield _wait_until_up(process, settings)
     finally:
         if process.poll() is None:

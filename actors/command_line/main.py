@@ -13,13 +13,14 @@ import click
 from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
 from actors.command_line.output import end_when_nobody_reads
 from actors.command_line.printing import print_line
+from actors.plain_structlog import import_structlog_alone
 from actors.queued_output import open_missing_descriptors, queue_standard_output
 
 __all__ = ["main"]
 
 _COMMANDS = {
     "serve": ("actors.command_line.serve", "serve", "Run the server."),
-    "ask": ("actors.command_line.ask", "ask", "Ask one question and stream the answer."),
+    "ask": ("actors.command_line.ask_command", "ask", "Ask one question and stream the answer."),
     "chat": ("actors.command_line.chat", "chat", "Talk with the model."),
     "task": ("actors.command_line.task", "task", "Add, move and follow tasks."),
     "status": ("actors.command_line.status", "status", "Show how the server and its engine are."),
@@ -110,6 +111,7 @@ def main() -> NoReturn:
         sys.exit("leanvibe: the current folder has been removed; change to another one (cd ~) and try again")
     if sys.argv[1:2] == ["serve"]:
         queue_standard_output()
+        import_structlog_alone()
     else:
         open_missing_descriptors()
         end_when_nobody_reads()

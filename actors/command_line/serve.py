@@ -7,21 +7,17 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
-from sqlalchemy.engine import URL
 
-from actors.access.rules import is_loopback
-from actors.access.store import load_tokens
+from actors.command_line.early_worker import early_worker
+from actors.command_line.embedded_model import ensure_checkpoint
 from actors.command_line.options import client_name_default, data_dir_option, fail, line_here, settings_from
 from actors.command_line.printing import print_line
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
-from actors.inference.checkpoints.catalogue import CheckpointLocation, find_checkpoint
-from actors.inference.checkpoints.errors import ModelError
 from actors.inspection.server_file import (
     DataFolderBusy,
     DataFolderUnsafe,
@@ -33,14 +29,12 @@ from actors.queued_output import finish_output
 from actors.service_manager.listening_sockets import SocketsUnusable, take_listening_sockets
 from actors.service_manager.notify_socket import NotifySocket, take_notify_socket
 from actors.settings import Settings
-from actors.storage.database import database_url, open_engine
-from actors.storage.errors import DatabaseUnusable
-from actors.storage.holding import holder_name, holding_file
-from actors.storage.read_only import open_for_reading, read_only_reason, reason_after_preparing
-from actors.storage.schema import prepare_database
 from actors.tls import CertificateFault, first_certificate, server_context
 
-__all__ = ["ensure_checkpoint", "serve"]
+if TYPE_CHECKING:
+    from actors.inference.worker_process import InferenceWorker
+
+__all__ = ["serve"]
 
 BACKLOG = 256
 HTTP_CONNECTIONS = 512
@@ -57,6 +51,16 @@ EXAMPLE = "Write a simple Python function to add two numbers."
 ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 
 
+@attrs.frozen
+class Ports:
+    """Both listening sockets."""
+
+    rest: socket.socket
+    websocket: socket.socket
+    tls: ssl.SSLContext | None
+    is_ephemeral: bool
+
+
 @click.command()
 @click.option("--host", help="Address of both listeners; only loopback ones while there are no tokens.")
 @click.option("--port", type=int, help="Port of REST and health; 0 takes a free one. [default: 8000]")
@@ -70,7 +74,8 @@ ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file. [default: leanvibe.toml here]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--check", is_flag=True, help="Only say whether the settings are valid.")
-def serve(check: bool, **options: Any) -> None:
+@click.option("--ephemeral", is_flag=True, hidden=True)
+def serve(check: bool, ephemeral: bool, **options: Any) -> None:
     """Run the server until Ctrl-C. Each option is also LEANVIBE_… in the environment and a key in leanvibe.toml."""
     settings = settings_from(**options)
     if check:
@@ -92,24 +97,33 @@ def serve(check: bool, **options: Any) -> None:
     except OSError as error:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
     try:
-        with contextlib.ExitStack() as sockets:
-            read_only = sockets.enter_context(_prepared_database(settings))
+        with contextlib.ExitStack() as held:
+            worker = held.enter_context(early_worker(settings))
+            # The database takes a third of a second to import, and the worker is on its way meanwhile.
+            from actors.command_line.serve_database import prepared_database
+
+            read_only = held.enter_context(prepared_database(settings))
             if handed is None:
-                rest = sockets.enter_context(_bind(settings.host, settings.port, "--port"))
-                websocket = sockets.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
+                rest = held.enter_context(_bind(settings.host, settings.port, "--port"))
+                websocket = held.enter_context(_bind(settings.host, settings.ws_port, "--ws-port"))
             else:
-                rest, websocket = map(sockets.enter_context, handed)
+                rest, websocket = map(held.enter_context, handed)
             if manager is not None:
                 manager.send(status="preparing the model")
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings, (rest, websocket), tls)
             _check_adapter(settings)
-            _run(settings, checkpoint, rest, websocket, tls, read_only, manager)
+            _run(settings, checkpoint, Ports(rest, websocket, tls, ephemeral), read_only, manager, worker)
     finally:
         os.close(lock)
 
 
 def _check(settings: Settings) -> None:
     """Everything that can be said of settings without a lock, a port or a database; the first fault ends the command."""
+    from actors.inference.checkpoints.catalogue import find_checkpoint
+    from actors.inference.checkpoints.errors import ModelError
+    from actors.storage.database import database_url
+    from actors.storage.errors import DatabaseUnusable
+
     _tls(settings)
     _check_adapter(settings)
     try:
@@ -151,96 +165,6 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         return server_context(settings.tls_certificate, settings.tls_key)
     except CertificateFault as error:
         fail(str(error), status=2)
-
-
-@contextlib.contextmanager
-def _prepared_database(settings: Settings) -> Iterator[str | None]:
-    """Hold it for the block where it lies elsewhere, and bring it up to date. Says why it can only be read, where it is so."""
-    holder = holder_name(f"{settings.host}:{settings.port or 'a port of its own choice'}")
-    with contextlib.ExitStack() as held:
-        try:
-            url = database_url(settings.database, settings.data_dir)
-            held.enter_context(holding_file(url, holder, is_guarded=settings.database is None))
-            read_only = _prepare_database(url, holder)
-        except DatabaseUnusable as error:
-            fail(str(error))
-        except OSError as error:
-            fail(f"the database cannot be used: {error.strerror}")
-        _look_into_database(settings, url, read_only)
-        yield read_only
-
-
-def _prepare_database(url: URL, holder: str) -> str | None:
-    """Bring it up to date; where the system lets it be read alone, the reason for that, and a warning."""
-    try:
-        prepare_database(url, holder)
-        read_only = reason_after_preparing(url)
-    except DatabaseUnusable as error:
-        read_only = read_only_reason(url, error)
-        if read_only is None:
-            raise
-    if read_only is not None:
-        print_line(
-            f"WARNING: {read_only}. The server starts, answers what is there, and refuses writes until that has changed.",
-            style="yellow",
-            err=True,
-        )
-    return read_only
-
-
-def _look_into_database(settings: Settings, url: URL, read_only: str | None) -> None:
-    """See in it whether other machines may come."""
-    if is_loopback(settings.host):
-        return
-    engine = open_engine(url, writes=False) if read_only is None else open_for_reading(url, connections=1)
-    try:
-        with engine.connect() as connection:
-            has_tokens = bool(load_tokens(connection, None))
-    finally:
-        engine.dispose()
-    if not has_tokens:
-        fail(
-            f"{settings.host} is not a loopback address, and without tokens this server listens on no other; "
-            "make one first: leanvibe token create --client NAME",
-            status=2,
-        )
-    if settings.tls_certificate is None:
-        print_line(
-            f"WARNING: {settings.host} is reached from other machines without TLS: anyone in between can read every "
-            "word and every token. Set tls_certificate and tls_key.",
-            style="red",
-            err=True,
-        )
-
-
-def ensure_checkpoint(
-    settings: Settings, listening: tuple[socket.socket, ...] = (), tls: ssl.SSLContext | None = None
-) -> Path:
-    """Folder of the model's checkpoint; the embedded one is made now if it is missing, with a progress bar.
-
-    Whoever connects to the ``listening`` sockets meanwhile is told so.
-    """
-    try:
-        found: CheckpointLocation = find_checkpoint(settings.model, settings.cache_dir)
-    except ModelError as error:
-        fail(str(error), status=2)
-    if found.is_present:
-        return found.folder
-    if not found.is_embedded:
-        fail(f"the model {settings.model!r} is not at {found.folder}", status=2)
-    from actors.command_line.model_work import PREPARING, staged
-    from actors.command_line.preparing import Ports, PreparationEnded, own_program, prepare_in_a_process
-
-    # In a process of its own: making it needs MLX, which this process never loads.
-    command = own_program("model", "embed", "--cache-dir", str(settings.cache_dir), "--tell-progress")
-    if settings.model_wheel is not None:
-        command += ["--wheel", str(settings.model_wheel)]
-    try:
-        with staged("Preparing the embedded model", PREPARING) as report:
-            prepare_in_a_process(command, Ports(listening, tls), report)
-    except PreparationEnded as ended:
-        raise SystemExit(ended.status) from None
-    return found.folder
 
 
 def _check_adapter(settings: Settings) -> None:
@@ -290,11 +214,10 @@ def _url(scheme: str, bound: socket.socket, path: str = "") -> str:
 def _run(
     settings: Settings,
     checkpoint: Path | None,
-    rest: socket.socket,
-    websocket: socket.socket,
-    tls: ssl.SSLContext | None,
+    ports: Ports,
     read_only: str | None,
     manager: NotifySocket | None,
+    worker: InferenceWorker | None,
 ) -> None:
     import trio
 
@@ -305,12 +228,15 @@ def _run(
     from runtime import ActorSystem, Event, RuntimeFault, SystemStopping, Watchdog
 
     configure_logging(settings.log_level)
-    prepare_hooks()
+    if not ports.is_ephemeral:
+        prepare_hooks()
+    rest, websocket, tls = ports.rest, ports.websocket, ports.tls
     about = ServerFile(
         pid=os.getpid(),
         started_at=wire_time(),
         rest_url=_url("http" if tls is None else "https", rest),
-        websocket_url=_url("ws" if tls is None else "wss", rest, protocol.PATH),
+        # REST's port serves it as well, which an ephemeral server's first answer shall not wait for.
+        websocket_url=_url("ws" if tls is None else "wss", websocket if ports.is_ephemeral else rest, protocol.PATH),
         inspection_socket=str(inspection_socket_path(settings.data_dir)),
         engine=settings.engine,
         model="mock" if settings.engine == "mock" else settings.model,
@@ -334,7 +260,8 @@ def _run(
         system.observers.append(tell_stop)
 
     async def run() -> None:
-        tree = make_tree(system, settings, checkpoint, Listening(websocket, rest, tls), about, read_only, manager)
+        listening = Listening(websocket, rest, tls, is_ephemeral=ports.is_ephemeral)
+        tree = make_tree(system, settings, checkpoint, listening, about, read_only, manager, worker)
         async with trio.open_nursery() as nursery:
             await nursery.start(system.run, tree)
             _greet(about, settings)
@@ -355,6 +282,7 @@ def _run(
 
 def _in_words(error: BaseException) -> str:
     """An error as part of a sentence. Where its text was not written for people, its class says what the text leaves out."""
+    from actors.storage.errors import DatabaseUnusable
     from runtime import RuntimeFault
 
     said = str(error).strip()

@@ -8,9 +8,9 @@ from typing import Any
 
 import trio
 
+from actors.inference.bad_schema import BadSchema
 from actors.inference.messages import GenerationRefused
 from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt
-from actors.inference.structured_output import BadSchema
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel

@@ -31,9 +31,17 @@ class WarmStandby(Actor[SpareMessage]):
 
     mailbox = block(64)
 
-    def __init__(self, config: WorkerConfig) -> None:
-        """``config`` is what its process imports by."""
+    def __init__(
+        self, config: WorkerConfig, *, early: list[InferenceWorker] | None = None, keeps_one: bool = True
+    ) -> None:
+        """``config`` is what its process imports by.
+
+        ``early`` has a process that was started before the tree and told to wait for a model; whoever asks first takes it out of
+        there, whether it stands by yet or not. Without ``keeps_one`` there is no other.
+        """
         self._config = config
+        self._early = [] if early is None else early
+        self._keeps_one = keeps_one
         self._ready: InferenceWorker | None = None
         self._given: InferenceWorker | None = None
         self._keeping: trio.CancelScope | None = None
@@ -43,7 +51,7 @@ class WarmStandby(Actor[SpareMessage]):
         match message:
             case PrepareStandby():
                 await self._end_unclaimed()
-                if self._keeping is None:
+                if self._keeping is None and self._keeps_one:
                     self._keeping = self.context.spawn(self._keep)
             case TakeStandby():
                 return await self._hand_over()
@@ -58,10 +66,16 @@ class WarmStandby(Actor[SpareMessage]):
 
     def snapshot(self) -> dict[str, object]:
         """Its process."""
-        return {"standby_pid": None if self._ready is None else self._ready.pid}
+        return {
+            "standby_pid": None if self._ready is None else self._ready.pid,
+            "is_keeping": self._keeping is not None,
+        }
 
     async def _hand_over(self) -> InferenceWorker | None:
         """Stop reading from it before another does."""
+        if self._early:
+            self._given = self._early.pop()
+            return self._given
         worker, self._ready = self._ready, None
         if worker is None or self._keeping is None:
             return None

@@ -7,6 +7,7 @@ leaves the mask in numpy, where plain MLX can apply it on every backend (its own
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from actors.inference.schema_problems import words_of
 from actors.inference.tool_call_grammar import COMPACT, NotAnObject, arguments_schema, call_grammar
 from actors.inference.tools import ToolCallConstraint, ToolCallFormat
 
-__all__ = ["AnyMatcher", "BadSchema", "Grammars", "Matcher"]
+__all__ = ["AnyMatcher", "BadSchema", "Grammars", "GrammarsAtNeed", "Matcher"]
 
 MAXIMUM_SCHEMA_CHARACTERS = 64 * 1024
 MAXIMUM_GRAMMAR_SIZE = 10_000
@@ -195,6 +196,33 @@ class Grammars:
         """A mark as a terminal. A model that has a token for it learned that one, and its pieces would be another text."""
         token_id = self._mark_ids.get(text)
         return json.dumps(text) if token_id is None else f"<[{token_id}]>"
+
+
+class GrammarsAtNeed:
+    """Grammars that are made when the first answer follows a schema. May be used in several threads."""
+
+    def __init__(self, make: Callable[[], Grammars]) -> None:
+        """``make`` may raise `ValueError`, each time that it is needed."""
+        self._make = make
+        self._made: Grammars | None = None
+        self._lock = threading.Lock()
+
+    def matcher(self, followed: dict[str, Any] | ToolCallConstraint, emitted_ids: Sequence[int]) -> Matcher:
+        """As `Grammars.matcher`."""
+        return self._grammars().matcher(followed, emitted_ids)
+
+    def free_calls(self, form: ToolCallFormat, emitted_ids: Sequence[int]) -> FreeCallMatcher | None:
+        """As `Grammars.free_calls`; None with a tokenizer that cannot be read, where such calls are free altogether."""
+        try:
+            return self._grammars().free_calls(form, emitted_ids)
+        except ValueError:
+            return None
+
+    def _grammars(self) -> Grammars:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
 
 
 class Matcher:

@@ -34,6 +34,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether a longrope model takes its long factors at every length, and is served to its full length."""
     compiled: bool = True
     """Whether a Phi-3 on a CPU is computed by compiled code."""
+    grammars_at_need: bool = False
+    """Whether it makes what holds answers to schemas no sooner than for the first such answer."""
     is_memory_bounded: bool = False
     """Whether a setting bounds the weights, so that it does not ask what the system has free."""
     mock_step_seconds: float = 0.0

@@ -55,7 +55,7 @@ class ServerFile:
     """RFC 3339, UTC."""
     rest_url: str
     websocket_url: str
-    """On the port of REST."""
+    """On the port of REST; on its own where the server is there for one question."""
     inspection_socket: str
     engine: str
     model: str

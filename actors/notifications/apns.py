@@ -8,7 +8,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import jwt
 import trio
 from attrs import frozen
 
@@ -71,6 +70,8 @@ class ProviderToken:
         return not -CLOCK_SLACK_SECONDS <= now_seconds - self._made_seconds <= longest_seconds
 
     def _make(self, now_seconds: float) -> None:
+        import jwt
+
         self._token = jwt.encode(
             {"iss": self._credentials.team_id, "iat": int(now_seconds)},
             self._key,
@@ -99,6 +100,9 @@ class ApnsSender:
         """One notification to one device token."""
         if self._credentials is None:
             return Attempt(is_final=True, reason="this server has no APNs key")
+        # At first need: most servers push nothing, and it takes a tenth of a second to import.
+        import jwt
+
         now = time.time()
         try:
             token = (await self._provider_token(self._credentials)).value(now)

@@ -8,11 +8,11 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 __all__ = ["VapidKeys", "load_or_make_keys"]
 
@@ -27,6 +27,8 @@ class VapidKeys:
     """A key pair and the tokens signed by it, one for each push service."""
 
     def __init__(self, private: ec.EllipticCurvePrivateKey, contact: str) -> None:
+        from cryptography.hazmat.primitives import serialization
+
         self._private = private
         self._contact = contact
         point = private.public_key().public_bytes(
@@ -38,6 +40,8 @@ class VapidKeys:
 
     def authorization(self, endpoint: str, now_seconds: float | None = None) -> str:
         """Value of the `Authorization` header for this endpoint."""
+        import jwt
+
         now = time.time() if now_seconds is None else now_seconds
         origin = _origin(endpoint)
         expires, token = self._tokens.get(origin, (0.0, ""))
@@ -66,6 +70,10 @@ def load_or_make_keys(folder: Path, contact: str) -> VapidKeys:
 
     A new file is complete before it has its name, and who came second uses what the first has made.
     """
+    # At first need as well: most servers push nothing, and these take a tenth of a second to import.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     path = folder / FILE_NAME
     if not path.exists():
         made = ec.generate_private_key(ec.SECP256R1()).private_bytes(

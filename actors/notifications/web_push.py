@@ -11,9 +11,6 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 
-import http_ece
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from actors.notifications.delivery_rules import Attempt
 from actors.notifications.http_client import HttpClient, HttpClientSettings
 from actors.notifications.outbox import DeviceQueuePage, QueuedDelivery
@@ -65,9 +62,12 @@ class WebPushSender:
             body,
             PAYLOAD_BYTES,
         )
+        # At first need: it brings cryptography, which takes a tenth of a second to import.
+        from http_ece import ECEException
+
         try:
             content = encrypted(payload, page.secret)
-        except (ValueError, http_ece.ECEException):
+        except (ValueError, ECEException):
             return Attempt(is_final=True, reason="the subscription's keys are no keys")
         try:
             keys = await self._keys()
@@ -97,6 +97,9 @@ def topic_of(notification_id: str) -> str:
 
 def encrypted(payload: bytes, keys: str) -> bytes:
     """One aes128gcm record for the subscription with these keys (JSON). Raises `ValueError`, `ECEException`."""
+    import http_ece
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     subscription = json.loads(keys)
     content: bytes = http_ece.encrypt(
         payload,

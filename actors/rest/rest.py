@@ -12,8 +12,6 @@ import trio
 from attrs import frozen
 
 from actors.rest.exchanges import Exchanges, end_with_tokens
-from actors.rest.serving import serve_http
-from actors.rest.upgrades import hand_over
 from runtime import Actor, ActorRef, reject
 
 __all__ = ["Rest"]
@@ -41,10 +39,13 @@ class Rest(Actor[_NoMessages]):
         tls: ssl.SSLContext | None = None,
         *,
         connections: int | None = None,
+        on_demand: bool = False,
     ) -> None:
         """``bound`` stays open in the application; ``make`` builds the ASGI application; ``listener`` takes the sockets whose
-        peers ask for a WebSocket; ``connections`` bounds how many there are at once.
+        peers ask for a WebSocket; ``connections`` bounds how many there are at once. ``on_demand`` makes
+        the application no sooner than when somebody connects.
         """
+        self._on_demand = on_demand
         self._connections = connections
         self._tls = tls
         self._bound = bound
@@ -58,8 +59,11 @@ class Rest(Actor[_NoMessages]):
 
         async def serve() -> None:
             async with trio.open_nursery() as nursery:
-                # Compiling some ninety routes takes long enough to be noticed by who waits for a token.
-                application = await trio.to_thread.run_sync(self._make)
+                if self._on_demand:
+                    is_serving.set()
+                    await trio.lowlevel.wait_readable(self._bound)
+                # Importing it and compiling some ninety routes takes long enough to be noticed by who waits for a token.
+                application, serve_http, hand_over = await trio.to_thread.run_sync(self._made)
                 serve_here = partial(
                     serve_http,
                     most_connections=self._connections,
@@ -72,6 +76,13 @@ class Rest(Actor[_NoMessages]):
         self.context.spawn(serve)
         self.context.spawn(end_with_tokens, self._exchanges, self._access)
         await is_serving.wait()
+
+    def _made(self) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
+        """The application, what serves it, and what hands its WebSockets over; blocking."""
+        from actors.rest.serving import serve_http
+        from actors.rest.upgrades import hand_over
+
+        return self._make(), serve_http, hand_over
 
     async def stopping(self) -> None:
         """Let those who are being answered have their last word."""

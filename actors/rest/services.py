@@ -1,48 +1,26 @@
-"""What every group of routes is given: the rooms it may ask, and who is asking."""
+"""What every group of routes asks of a request: who asks, and what its body says."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
 from quart import g, request
 
 from actors.access.messages import AuthenticationError, CheckIdentity, Identity
 from actors.refusals import CommandRefused
 from actors.rest.exchanges import IN_FLIGHT, InFlight
-from actors.storage.messages import IdempotencyKey, Storage
+from actors.rest.references import Services
+from actors.storage.messages import IdempotencyKey
 from protocol.codec import command_digest, structure
 from protocol.errors import ErrorCode
-from protocol.events import AnswerDefaults
 from protocol.json_text import parse_object
 from protocol.validation import is_client_name, printable_ascii
-from runtime import ActorRef
 
 __all__ = ["REST_DEVICE", "Services", "bearer_token", "body_as", "caller", "idempotency_key", "identity"]
 
 ACCESS_SECONDS = 5.0
-DEFAULTS_OF_PROGRAMS = AnswerDefaults(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_tokens=1024)
 REST_DEVICE = ":rest"
 """Device of idempotency keys that come over REST; no device can be called so."""
-
-
-@frozen(kw_only=True)
-class Services:
-    """References to the rooms behind the routes."""
-
-    access: ActorRef[Any]
-    inference: ActorRef[Any]
-    storage: Storage
-    assistant: ActorRef[Any]
-    tasks: ActorRef[Any]
-    notifications: ActorRef[Any]
-    connection_registry: ActorRef[Any]
-    answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
-    """How people are answered who set nothing."""
-    pull_command: tuple[str, ...] = ()
-    """A program that fetches the model of the name that follows, and tells its progress in lines of JSON."""
-    remove_command: tuple[str, ...] = ()
-    """A program that removes the model of the name that follows."""
 
 
 async def identity(services: Services, client_id: str | None = None) -> Identity:

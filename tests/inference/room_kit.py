@@ -46,6 +46,7 @@ from actors.inference.store import OPERATIONS, QUERIES
 from actors.inference.stream_broker import StreamRules
 from actors.inference.text.text_model import MockText, TextModel
 from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_process import InferenceWorker
 from actors.storage.messages import Storage
 from actors.storage.readers import Readers
 from actors.storage.writer import Writer, WriterSettings
@@ -317,6 +318,8 @@ async def inference_room(
     model_memory_bytes: int = 0,
     idle_unload_seconds: float = 0.0,
     has_standby: bool = False,
+    keeps_standby: bool = True,
+    early: list[InferenceWorker] | None = None,
     is_ready: bool = True,
     database: URL | None = None,
     detach_seconds: float = 60.0,
@@ -370,7 +373,10 @@ async def inference_room(
                     intensity=None,
                     children=(
                         ChildSpec(id="engine_registry", start=EngineRegistry),
-                        ChildSpec(id="standby", start=lambda: WarmStandby(spare_config)),
+                        ChildSpec(
+                            id="standby",
+                            start=lambda: WarmStandby(spare_config, early=early, keeps_one=keeps_standby),
+                        ),
                         ChildSpec(id="sandbox", start=Sandbox),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=4, intensity=None)),
                         ChildSpec(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.inference.structured_output import BadSchema
+from actors.inference.structured_output import BadSchema, Grammars, GrammarsAtNeed
 from actors.inference.tools import CallableFunction, ToolCallConstraint, ToolCallFormat
 from scripts.benchmark.everyday_schemas import FOLLOWED, REFUSED
 from scripts.benchmark.random_answers import RandomAnswers, judge
@@ -160,3 +160,22 @@ def test_many_alternatives_are_told_apart(answers: RandomAnswers) -> None:
     assert _allows(answers, {"oneOf": kinds[:60]}, '{"kind":"name 59","n":3}')
     with pytest.raises(BadSchema, match="/oneOf has more alternatives than can be told apart"):
         answers.grammars.check({"oneOf": kinds})
+
+
+def test_te42_grammars_at_need_are_made_once_and_tried_again_after_a_failure(answers: RandomAnswers) -> None:
+    made: list[Grammars | None] = [None]
+
+    def make() -> Grammars:
+        made.append(answers.grammars)
+        if len(made) == 2:
+            raise ValueError("the file cannot be read")
+        return answers.grammars
+
+    at_need = GrammarsAtNeed(make)
+    assert len(made) == 1, "nobody needs them yet"
+    with pytest.raises(ValueError, match="cannot be read"):
+        at_need.matcher({"type": "integer"}, [])
+    for _ in range(2):
+        mask = at_need.matcher({"type": "integer"}, []).mask()
+        assert (mask == answers.grammars.matcher({"type": "integer"}, []).mask()).all()
+    assert len(made) == 3

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from actors.inference.frames import TypedFrameReader
+from actors.inference.standby_messages import PrepareStandby, TakeStandby
 from actors.inference.watchdog import may_prepare_standby
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import (
@@ -23,6 +24,7 @@ from actors.inference.worker_frames import (
     pack_frame,
     read_from_worker,
 )
+from actors.inference.worker_process import InferenceWorker
 from runtime.inspection import actor_snapshot
 from runtime.testing import crash
 
@@ -160,3 +162,38 @@ def test_p1_a_spare_loads_what_it_is_told() -> None:
         ours.close()
         process.kill()
         process.wait()
+
+
+@pytest.mark.integration
+async def test_te37_the_first_engine_takes_the_worker_that_was_started_before_the_tree() -> None:
+    config = WorkerConfig(engine="mock", cache_dir=Path())
+    early = await InferenceWorker.start(config.command)
+    await early.write(WaitForModel(PROTOCOL, config))
+    async with inference_room(has_standby=True, early=[early], keeps_standby=False) as room:
+        assert await room.worker_pid() == early.pid
+        assert await room.answer(await room.start("count to 5")) == counted(5)
+        # The next one is a process of the engine's own.
+        await room.kill_worker()
+        assert await room.answer(await room.start("count to 5")) == counted(5)
+
+
+@pytest.mark.integration
+async def test_te37_without_a_spare_none_is_started() -> None:
+    async with inference_room(has_standby=True, keeps_standby=False) as room:
+        standby = room.system.reference("inference/standby")
+        await standby.tell(PrepareStandby())
+        # It answers in order, so by now it has seen that.
+        assert await standby.ask(TakeStandby(), timeout=30) is None
+        assert (await actor_snapshot(room.system, "inference/standby"))["is_keeping"] is False
+
+
+@pytest.mark.integration
+async def test_te37_a_worker_that_died_before_it_was_taken_is_one_more_restart() -> None:
+    config = WorkerConfig(engine="mock", cache_dir=Path())
+    early = await InferenceWorker.start(config.command)
+    await early.write(WaitForModel(PROTOCOL, config))
+    early.process.kill()
+    await early.process.wait()
+    async with inference_room(has_standby=True, early=[early], keeps_standby=False) as room:
+        assert await room.worker_pid() != early.pid
+        assert await room.answer(await room.start("count to 5")) == counted(5)

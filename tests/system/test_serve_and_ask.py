@@ -295,6 +295,29 @@ def test_a_stopping_server_finishes_the_answer_that_runs(tmp_path: Path) -> None
 # --- starting -----------------------------------------------------------------------------------------
 
 
+def test_te38_a_server_starts_without_what_its_first_answer_does_not_need() -> None:
+    program = (
+        "import sys; from actors.plain_structlog import import_structlog_alone; import_structlog_alone();"
+        "import actors.application, actors.command_line.serve;"
+        "print([name for name in ('rich', 'quart', 'hypercorn', 'numpy', 'llguidance', 'jwt', 'cryptography')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_te38_a_worker_and_a_server_are_on_their_way_before_the_rest_is_imported() -> None:
+    program = (
+        "import sys, actors.command_line.{};"
+        "print([name for name in ('trio', 'sqlalchemy', 'protocol.client', 'actors.application') if name in sys.modules])"
+    )
+    for name in ("ask_command", "serve"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(name)], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "[]", name
+
+
 def test_the_server_process_imports_no_model_library() -> None:
     program = (
         "import sys, actors.application, actors.command_line.serve, actors.command_line.ask;"

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jinja2
 
+from actors.inference.bad_schema import BadSchema
 from actors.inference.checkpoints.config_claims import MAXIMUM_POSITIONS, MAXIMUM_VOCABULARY
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
 from actors.inference.schema_bounds import check_bounds
-from actors.inference.structured_output import BadSchema, Grammars
 from actors.inference.text.answer_forms import visible_marks
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
 from actors.inference.text.checkpoint_files import (
@@ -26,12 +26,14 @@ from actors.inference.text.checkpoint_files import (
     tokenizer_content,
 )
 from actors.inference.text.generic_tools import GENERIC_FORMAT
-from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.special_texts import Guard, PromptTokenizer, SpecialTextRefused
 from actors.inference.text.token_bytes import OneToken, name_of
 from actors.inference.text.token_text import TokenText, decoding_json, without_panics
 from actors.inference.tools import GenerateWithTools, ReasoningForm, ToolCallConstraint, ToolCallFormat, is_held
 from protocol.commands import ChatMessage, Generate
+
+if TYPE_CHECKING:
+    from actors.inference.structured_output import Grammars
 
 __all__ = ["CheckpointText", "Detokenizer", "MockText", "TextModel"]
 
@@ -151,6 +153,9 @@ class CheckpointText(TokenText):
 
     def load_grammars(self, source_field: str) -> Grammars:
         """What checks schemas, made once. Raises `BadSchema` for a tokenizer that the library of grammars cannot read."""
+        # It brings numpy, which the server itself has no use for.
+        from actors.inference.structured_output import Grammars
+
         # Several encoding threads may come first at once, and making it costs a fifth of a second.
         with self._grammars_lock:
             if self._grammars is None:
@@ -208,6 +213,8 @@ class MockText:
         """What checks schemas, made once."""
         with self._grammars_lock:
             if self._grammars is None:
+                from actors.inference.text.mock_grammars import mock_grammars
+
                 self._grammars = mock_grammars()
             return self._grammars
 

@@ -46,13 +46,16 @@ def main() -> int:
     first = _next_start(pipe)
     faults = FaultSchedule.from_json(first.config.worker_faults)
 
-    def stage(name: str) -> None:
+    def tell(name: str) -> None:
         pipe.send(Loading(name))
+
+    def stage(name: str) -> None:
+        tell(name)
         faults.reach(name)
 
     try:
         # Once: a second BLAS would be loaded too late to be MLX's.
-        blas = _import_everything(first.config, stage if isinstance(first, Load) else _silent)
+        blas = _import_everything(first.config, stage if isinstance(first, Load) else tell)
         if isinstance(first, WaitForModel):
             pipe.send(StandingBy())
         load = first if isinstance(first, Load) else _next_start(pipe)
@@ -110,10 +113,6 @@ def _import_without_its_own(package: str) -> None:
         sys.modules[package] = importlib.util.module_from_spec(spec)
 
 
-def _silent(_stage: str) -> None:
-    """Nobody waits for what a spare does."""
-
-
 def _load(config: WorkerConfig, model: ModelFiles, blas: Any, stage: Callable[[str], None]) -> Stepper:
     if config.engine == "mock":
         from actors.inference.worker.mock import MockStepper
@@ -135,6 +134,7 @@ def _load(config: WorkerConfig, model: ModelFiles, blas: Any, stage: Callable[[s
         long_context=config.long_context,
         is_memory_bounded=config.is_memory_bounded,
         may_compile=config.compiled,
+        grammars_at_need=config.grammars_at_need,
     )
 
 

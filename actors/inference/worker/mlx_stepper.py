@@ -16,7 +16,7 @@ from mlx_lm.models.cache import BatchKVCache
 
 from actors.inference.free_calls import FreeCallMatcher
 from actors.inference.mlx.load import LoadedModel
-from actors.inference.structured_output import AnyMatcher, Grammars
+from actors.inference.structured_output import AnyMatcher, Grammars, GrammarsAtNeed
 from actors.inference.worker.blas_threads import blas_threads
 from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids, row_length
 from actors.inference.worker.prefill_batching import Waiting, read_together
@@ -44,7 +44,7 @@ class MlxStepper:
         self,
         loaded: LoadedModel,
         report: dict[str, Any],
-        grammars: Grammars | None,
+        grammars: Grammars | GrammarsAtNeed | None,
         *,
         prefix_bytes: int,
         drafter: SpeculativeDecoder | None = None,

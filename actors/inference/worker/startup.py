@@ -14,7 +14,7 @@ from actors.inference.checkpoints.provenance import Check, examine_files
 from actors.inference.checkpoints.stamp import clear_failure, write_stamp
 from actors.inference.mlx.load import LoadedModel, available_device, load_checkpoint, serve_long_context
 from actors.inference.mlx.proof import prove, prove_short
-from actors.inference.structured_output import Grammars
+from actors.inference.structured_output import Grammars, GrammarsAtNeed
 from actors.inference.text.token_text import without_panics
 from actors.inference.worker.allocation_bandwidth import allocation_bytes_per_second
 from actors.inference.worker.blas import BlasReport
@@ -40,12 +40,14 @@ def load_stepper(
     long_context: bool = False,
     is_memory_bounded: bool = False,
     may_compile: bool = True,
+    grammars_at_need: bool = False,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
 
     A checkpoint that nobody vouches for is served all the same, with `provenance: unverified` and without the claim of
     pretrained weights. With `long_context` a longrope model takes its long factors at every length, after its recorded values
     were found with the factors that they were recorded with. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
+    With `grammars_at_need` what holds answers to schemas is made for the first that follows one, which others then wait for.
     What failed when it was last verified has to pass all that verifying asks before it is served as verified again.
     """
     started = time.perf_counter()
@@ -130,7 +132,11 @@ def load_stepper(
         "single_row_products": loaded.has_single_row_products,
         "warnings": [*([blas.warning] if blas.warning else []), *warnings],
     }
-    grammars = _grammars(folder, loaded, report["warnings"])
+    grammars: Grammars | GrammarsAtNeed | None
+    if grammars_at_need:
+        grammars = GrammarsAtNeed(lambda: _made_grammars(folder, loaded))
+    else:
+        grammars = _grammars(folder, loaded, report["warnings"])
     stage("warming up")
     stepper = MlxStepper(
         loaded, report, grammars, prefix_bytes=prefix_bytes, drafter=SpeculativeDecoder() if drafts else None
@@ -148,15 +154,19 @@ def load_stepper(
 def _grammars(folder: Path, loaded: LoadedModel, warnings: list[str]) -> Grammars | None:
     """What holds answers to a schema; a model whose tokenizer that library cannot read is served without."""
     try:
-        grammars = without_panics(
-            Grammars, folder / "tokenizer.json", loaded.vocabulary_size, sorted(loaded.stop_token_ids)
-        )
+        grammars = _made_grammars(folder, loaded)
         # Now, and not when the first row that follows a schema makes others wait.
         grammars.make_tables()
     except ValueError as error:
         warnings.append(f"answers cannot be held to a schema with this model's tokenizer ({error})")
         return None
     return grammars
+
+
+def _made_grammars(folder: Path, loaded: LoadedModel) -> Grammars:
+    tokenizer, stop_ids = folder / "tokenizer.json", sorted(loaded.stop_token_ids)
+    made: Grammars = without_panics(Grammars, tokenizer, loaded.vocabulary_size, stop_ids)
+    return made
 
 
 def _kv_bytes_per_token(loaded: LoadedModel) -> int:

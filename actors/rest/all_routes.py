@@ -1,0 +1,47 @@
+"""The whole REST application: every group of routes there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from quart_trio import QuartTrio
+
+from actors.rest.anthropic.routes import register_anthropic
+from actors.rest.application import make_application
+from actors.rest.assistant import register_assistant
+from actors.rest.conversations import register_conversations
+from actors.rest.notifications import register_notifications
+from actors.rest.ollama.routes import register_ollama
+from actors.rest.openai.routes import register_openai
+from actors.rest.push import register_push
+from actors.rest.references import Services
+from actors.rest.subscriptions import register_subscriptions
+from actors.rest.tasks import register_tasks
+from actors.version import VERSION
+from runtime.inspection import Readiness
+
+__all__ = ["make_whole_application"]
+
+
+def make_whole_application(
+    *, services: Services, registry: CollectorRegistry, readiness: Callable[[], Readiness]
+) -> QuartTrio:
+    """The application with every route; blocking. ``readiness`` reads the runtime's records and never waits."""
+    return make_application(
+        services=services,
+        registry=registry,
+        readiness=readiness,
+        about={"service": "leanvibe", "version": VERSION},
+        parts=(
+            register_assistant,
+            register_conversations,
+            register_openai,
+            register_anthropic,
+            register_ollama,
+            register_notifications,
+            register_push,
+            register_subscriptions,
+            register_tasks,
+        ),
+    )

@@ -1,0 +1,34 @@
+"""The services behind the routes. Apart from whatever needs the web framework, which takes half a second to import."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from actors.storage.messages import Storage
+from protocol.events import AnswerDefaults
+from runtime import ActorRef
+
+__all__ = ["Services"]
+
+DEFAULTS_OF_PROGRAMS = AnswerDefaults(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_tokens=1024)
+
+
+@frozen(kw_only=True)
+class Services:
+    """References to the services behind the routes."""
+
+    access: ActorRef[Any]
+    inference: ActorRef[Any]
+    storage: Storage
+    assistant: ActorRef[Any]
+    tasks: ActorRef[Any]
+    notifications: ActorRef[Any]
+    connection_registry: ActorRef[Any]
+    answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
+    """How people are answered who set nothing."""
+    pull_command: tuple[str, ...] = ()
+    """A program that fetches the model of the name that follows, and tells its progress in lines of JSON."""
+    remove_command: tuple[str, ...] = ()
+    """A program that removes the model of the name that follows."""
