@@ -181,7 +181,7 @@ class Done:
     calibrated: float | None = None
     """Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model."""
     repetition: bool | None = None
-    """True where the answer said the same over and over and was ended for it, with `finish_reason` `length`."""
+    """True where the answer said the same over and over until it was ended, with `finish_reason` `length`; it has no confidence."""
 
 
 @frozen

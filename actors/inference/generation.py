@@ -250,7 +250,9 @@ class Generation:
             elapsed = self.last_token_at - self.first_token_at
             rate = (count - 1) / elapsed if elapsed > 0 else None
         # A model is surest of all where it says the same again, which is no reason to believe it.
-        repeats_itself = self._repeats_itself and self._finish is FinishReason.LENGTH
+        repeats_itself = self._finish is FinishReason.LENGTH and (
+            self._repeats_itself or (self._repetition.is_repeating and not self.ignores_end)
+        )
         confidence = math.exp(self.log_probability / count) if count and not repeats_itself else None
         done = Done(
             finish_reason=self._finish,

@@ -21,6 +21,9 @@ REPEATED_PERIODS = 5
 SHORT_PERIOD = 4
 SHORT_PERIOD_TOKENS = 512
 """but more where the block is so short that people ask for it: a row of zeros, a ruler, an empty table."""
+REPEATING_TOKENS = 64
+REPEATING_PERIODS = 2
+"""An answer that is cut elsewhere repeats itself already with so many tokens and periods."""
 CHANGING_TOKENS = 400
 """And more where a word or a number of the block changes each time, as in a list that people asked for too."""
 MISMATCH_COST = 12
@@ -57,6 +60,11 @@ class RepetitionDetector:
             self._repeated = GRAM if self._period else 0
         self._remember()
         return self._repeated >= self._limit
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether its end is what stood a period before, for less long than it is ended for."""
+        return self._repeated >= max(REPEATING_TOKENS, REPEATING_PERIODS * self._period)
 
     @property
     def _limit(self) -> int:

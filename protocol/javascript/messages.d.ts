@@ -340,7 +340,7 @@ export interface Done {
   engine_restarts: number;
   /** Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model. */
   calibrated?: number;
-  /** True where the answer said the same over and over and was ended for it, with `finish_reason` `length`. */
+  /** True where the answer said the same over and over until it was ended, with `finish_reason` `length`; it has no confidence. */
   repetition?: boolean;
 }
 

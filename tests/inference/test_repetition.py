@@ -148,6 +148,18 @@ def test_gr40_a_looping_answer_ends_by_length_with_a_note_and_without_confidence
     assert isinstance(events[-1], GenerationDone)
 
 
+@pytest.mark.parametrize(("times", "repeats"), [(3, True), (1, False)])
+def test_gr45_an_answer_that_is_cut_in_a_loop_has_no_confidence_either(times: int, repeats: bool) -> None:
+    generation = answer([])
+    ids = [*range(100, 160), *SENTENCE * times]
+    for one in ids[:-1]:
+        generation.advance(one, -0.1, None, 1.0)
+    generation.advance(ids[-1], -0.1, "length", 1.0)
+    done = generation.complete(2.0)
+    assert (done.finish_reason, done.repetition) == (FinishReason.LENGTH, True if repeats else None)
+    assert (done.confidence is None) is repeats
+
+
 def test_gr40_an_ordinary_answer_has_no_such_note() -> None:
     generation = answer([])
     generation.advance(65, -0.1, None, 1.0)
