@@ -18,10 +18,19 @@ from actors.command_line.ask import run_until_interrupted
 from actors.command_line.chat_input import BadCommand, parse_slash
 from actors.command_line.chat_lines import ChatLines, chat_lines
 from actors.command_line.chat_session import ChatSession
-from actors.command_line.credentials import Credentials, credentials_here
+from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
 from actors.command_line.ephemeral_server import server_for
-from actors.command_line.options import address_of, client_name_default, data_dir_option, fail, settings_from
+from actors.command_line.options import (
+    address_of,
+    client_name_default,
+    data_dir_option,
+    fail,
+    settings_from,
+    url_given,
+    url_option,
+)
 from actors.command_line.outage import Outage
+from actors.command_line.place import websocket_url_of
 from actors.command_line.screen import Screen
 from actors.command_line.small_model import introduce_small_model
 from protocol.client import connect
@@ -32,11 +41,13 @@ __all__ = ["chat"]
 
 @click.command()
 @data_dir_option
+@url_option
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started if none is running.")
 @answer_options
 @click.option("--conversation", help="Go on with a stored conversation; by default a new one begins.")
-def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **options: Any) -> None:
+def chat(data_dir: Path | None, url: str | None, engine: str | None, conversation: str | None, **options: Any) -> None:
     """Talk with the model. /help shows more; Ctrl-C ends the answer, Ctrl-D the program."""
+    url = url_given(url)
     settings = settings_from(data_dir=data_dir, engine=engine)
     if conversation is not None and not is_client_name(conversation):
         fail("--conversation takes 1 to 64 letters, digits, dots, dashes and underscores", status=2)
@@ -44,7 +55,7 @@ def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **
     lines = chat_lines(console, settings.data_dir)
     outage = Outage(lambda text: console.print(f"[yellow]{text}[/yellow]"))
 
-    async def talk(address: Callable[[], str], rest_url: str, credentials: Credentials) -> None:
+    async def talk(address: str | Callable[[], str], rest_url: str | None, credentials: Credentials) -> None:
         async with connect(
             address,
             client_id=client_name_default(),
@@ -57,7 +68,8 @@ def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **
         ) as client:
             model, name = escape(client.welcome["model"]), escape(client.welcome["server"])
             console.print(f"[bold]{model}[/bold] on {name}. /help shows more, Ctrl-D leaves.")
-            introduce_small_model(client.welcome["model"], settings.data_dir)
+            if url is None:
+                introduce_small_model(client.welcome["model"], settings.data_dir)
             session = ChatSession(
                 client=client,
                 console=console,
@@ -70,6 +82,10 @@ def chat(data_dir: Path | None, engine: str | None, conversation: str | None, **
             with lines.owned_terminal():
                 await converse(session, console, lines)
 
+    if url is not None:
+        elsewhere = credentials_elsewhere(settings, url)
+        run_until_interrupted(lambda: talk(websocket_url_of(url), None, elsewhere))
+        return
     with server_for(settings) as server:
         credentials = credentials_here(settings, server)
         run_until_interrupted(lambda: talk(address_of(settings, server), server.rest_url, credentials))

@@ -62,7 +62,8 @@ class ChatSession:
 
     client: Client
     console: Screen
-    rest_url: str
+    rest_url: str | None
+    """None where the server was named by its WebSocket; what asks over REST says so."""
     headers: dict[str, str] = field(factory=dict, repr=False)
     """What REST is sent with every request."""
     tls: ssl.SSLContext | None = None
@@ -251,6 +252,8 @@ class ChatSession:
         )
 
     async def _rest(self, method: str, path: str, seconds: float = REST_SECONDS) -> dict[str, Any]:
+        if self.rest_url is None:
+            raise OSError("this asks the server over REST, and --url named its WebSocket alone")
         return await trio.to_thread.run_sync(
             _ask_rest, method, self.rest_url + path, self.headers, self.tls, seconds, abandon_on_cancel=True
         )

@@ -40,7 +40,7 @@ _COMMANDS = {
 }
 
 
-_ELSEWHERE = ("ask", "task", "notify", "conversations", "status")
+_ELSEWHERE = ("ask", "chat", "task", "notify", "conversations", "status")
 """Commands that reach servers elsewhere; the others work on the files or the socket of this machine's."""
 _OWN_CLIENT = ("token",)
 """Commands whose own `--client` says something else."""

@@ -122,11 +122,13 @@ def _print(notification: Notification, *, as_json: bool) -> None:
     if as_json:
         print_json(unstructure(notification))
         return
-    text = words(f"{notification.created_at}  ", style="dim")
+    screen = Screen()
+    when = local_time(notification.created_at) if screen.is_terminal else notification.created_at
+    text = words(f"{when}  ", style="dim")
     text.append(words(notification.title, style=_COLOURS[notification.priority.value]))
     for line in many_lines(notification.body).splitlines():
         text.append(f"\n    {line}")
-    Screen().print(text)
+    screen.print(text)
 
 
 @notify.command(name="list")

@@ -69,10 +69,13 @@ def show(names: tuple[str, ...], data_dir: Path | None, config: Path | None, as_
         print_json(rows)
         return
     table = Table()
-    for heading in ("name", "value", "source", "default"):
+    table.add_column("name", no_wrap=True)
+    for heading in ("value", "source", "default"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(words(_shown(row[heading])) for heading in ("name", "value", "source", "default")))
+        # A default that holds stands there once.
+        default = "" if row["source"] == "default" else _shown(row["default"])
+        table.add_row(*(words(_shown(row[heading])) for heading in ("name", "value", "source")), words(default))
     Screen().print(table)
 
 

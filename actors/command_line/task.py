@@ -168,16 +168,24 @@ def watch(where: Where, as_json: bool, project: str) -> None:
                 return
             mirror = BoardMirror()
             limits = await _load(client, mirror, project)
-            with Live(console=Screen(), auto_refresh=False) as live:
-                live.update(_drawn(mirror, limits, project), refresh=True)
-                async for event in events:
-                    kind = getattr(event, "type", None)
-                    if kind is None:
-                        # Events were lost on the way.
-                        limits = await _load(client, mirror, project)
-                    else:
-                        mirror.apply(kind, event.data)
-                    live.update(_drawn(mirror, limits, project), refresh=True)
+            screen = Screen()
+            try:
+                with Live(console=screen, auto_refresh=False, transient=True) as live:
+                    try:
+                        live.update(_drawn(mirror, limits, project), refresh=True)
+                        async for event in events:
+                            kind = getattr(event, "type", None)
+                            if kind is None:
+                                # Events were lost on the way.
+                                limits = await _load(client, mirror, project)
+                            else:
+                                mirror.apply(kind, event.data)
+                            live.update(_drawn(mirror, limits, project), refresh=True)
+                    finally:
+                        # At its end rich would draw the whole board once more, and could not take back what has left the screen.
+                        live.update("", refresh=True)
+            finally:
+                screen.print(_drawn(mirror, limits, project))
 
     run(where, work, follows=True)
 

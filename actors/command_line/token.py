@@ -92,7 +92,12 @@ def list_tokens(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json({"tokens": tokens})
         return
-    table = Table(title=None if tokens else "no tokens: every program of this machine may enter")
+    if not tokens:
+        print_line(
+            "no tokens: every program of this machine may enter; `leanvibe token create --client NAME` makes one"
+        )
+        return
+    table = Table()
     table.add_column("id", no_wrap=True)
     for column in ("name", "clients", "roles", "made", "expires", "state"):
         table.add_column(column)

@@ -59,8 +59,11 @@ def test_te34_options_stand_before_a_command_or_behind_it(run: Callable[..., Any
     assert Path(SEEN["data"]).name == "d"
 
 
-def test_te34_a_command_for_this_machine_alone_refuses_an_address(run: Callable[..., Any]) -> None:
-    result = run("chat", "--url", "ws://there/ws")
+def test_te34_a_command_for_this_machine_alone_refuses_an_address(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(main._COMMANDS, "inspect", (__name__, "shown", ""))
+    result = run("inspect", "--url", "ws://there/ws")
     assert (result.exit_code, SEEN) == (2, {})
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
+import os
+import pty
+import re
 import signal
+import struct
 import subprocess
+import termios
 import threading
 from pathlib import Path
 from typing import Any
@@ -104,6 +111,66 @@ def test_watch_tells_of_what_another_terminal_does(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=20)
             guard.cancel()
+
+
+@pytest.mark.integration
+def test_te44_a_watched_board_stands_once_on_a_low_screen(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        for number in range(12):
+            ask(server, "add", f"task {number}")
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LOW, 80, 0, 0))
+        plain = {name: one for name, one in environment(tmp_path).items() if name not in ("LINES", "COLUMNS")}
+        process = subprocess.Popen(
+            [*COMMAND, "task", "watch"],
+            env={**plain, "TERM": "xterm"}, cwd=REPOSITORY, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+        guard = threading.Timer(120, process.kill)
+        guard.start()
+        raw = ""
+        try:
+            while "To do (12)" not in raw:
+                raw += os.read(master, 65536).decode()
+            ask(server, "add", "one more")
+            while "To do (13)" not in raw:
+                raw += os.read(master, 65536).decode()
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(OSError):  # how a terminal ends
+                while read := os.read(master, 65536).decode():
+                    raw += read
+        finally:
+            guard.cancel()
+            process.kill()
+            process.wait(20)
+            os.close(master)
+    shown = "\n".join(screen_rows(raw))
+    assert [shown.count(one) for one in ("Backlog (0)", "To do (12)", "To do (13)", "one more")] == [1, 0, 1, 1], shown
+
+
+LOW = 8
+"""Rows of a screen that has no room for the board."""
+
+
+def screen_rows(raw: str) -> list[str]:
+    """What stands on a terminal of `LOW` rows and above it, after these characters and codes."""
+    rows, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", raw):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif part.startswith("\x1b["):
+            if part.endswith("A"):
+                # What has left the screen cannot be reached.
+                row = max(len(rows) - LOW, row - int(part[2:-1] or 1), 0)
+            elif part == "\x1b[2K":
+                rows[row] = ""
+        else:
+            rows[row] = rows[row][:column] + part
+            column += len(part)
+    return rows
 
 
 def drawn(what: Any) -> str:
