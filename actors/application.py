@@ -30,6 +30,7 @@ from actors.inspection.inspector import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.notifications.tree import notifications_tree
 from actors.process_metrics import ProcessMetrics
+from actors.responses.responses import Responses
 from actors.rest.references import Services
 from actors.rest.rest import Rest
 from actors.service_manager.actor import ServiceManager
@@ -114,6 +115,7 @@ def make_tree(
         inference=inference,
         storage=storage,
         assistant=system.reference("assistant"),
+        responses=system.reference("responses"),
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/dispatcher"),
         connection_registry=connection_registry,
@@ -204,6 +206,7 @@ def make_tree(
                 ),
             ),
             ChildSpec(id="assistant", start=lambda: Assistant(inference, storage)),
+            ChildSpec(id="responses", start=lambda: Responses(inference, storage)),
             ChildSpec(id="tasks", start=lambda: Tasks(storage, inference)),
             ChildSpec(id="notifications", start=notifications_tree(system, settings, storage), is_helper=True),
             ChildSpec(

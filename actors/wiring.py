@@ -42,6 +42,10 @@ from actors.notifications.outbox import prune_notifications
 from actors.notifications.store import COUNT as COUNT_UNREAD
 from actors.notifications.store import OPERATIONS as NOTIFICATION_OPERATIONS
 from actors.notifications.store import QUERIES as NOTIFICATION_QUERIES
+from actors.responses import tables as response_tables
+from actors.responses.store import OPERATIONS as RESPONSE_OPERATIONS
+from actors.responses.store import QUERIES as RESPONSE_QUERIES
+from actors.responses.store import prune_responses
 from actors.rest.references import Services
 from actors.settings import Settings
 from actors.storage import tables as storage_tables
@@ -85,6 +89,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *INFERENCE_OPERATIONS,
     *TASK_OPERATIONS,
     *assistant_store.OPERATIONS,
+    *RESPONSE_OPERATIONS,
     *NOTIFICATION_OPERATIONS,
 )
 """Every write that a room may ask of storage."""
@@ -96,6 +101,7 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     *INFERENCE_QUERIES,
     *TASK_QUERIES,
     *assistant_store.QUERIES,
+    *RESPONSE_QUERIES,
     *NOTIFICATION_QUERIES,
 )
 """Every read."""
@@ -107,6 +113,7 @@ TABLES_OF_CLIENTS: tuple[Table, ...] = tuple(
         inference_tables,
         task_tables,
         assistant_tables,
+        response_tables,
         notification_tables,
     )
     for table in service.metadata.sorted_tables
@@ -119,6 +126,7 @@ PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
     prune_acknowledgements,
     prune_notifications,
     prune_settled,
+    prune_responses,
     client_pruner(TABLES_OF_CLIENTS, clients_of_tokens),
 )
 """What forgets rows that are no longer kept."""

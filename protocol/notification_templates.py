@@ -125,6 +125,13 @@ TEMPLATES: Mapping[str, NotificationTemplate] = {
         is_ai=True,
         data=("task_id",),
     ),
+    "response_done": NotificationTemplate(
+        priority=Priority.MEDIUM,
+        fields={"title": _TITLE, "response_id": _ID, "status": _STATUS},
+        texts={"en": ("Answer done: $title", "$status"), "de": ("Antwort fertig: $title", "$status")},
+        is_ai=True,
+        data=("response_id", "status"),
+    ),
     "engine_degraded": NotificationTemplate(
         priority=Priority.HIGH,
         fields={"model": _SOURCE, "detail": _DETAIL},

@@ -16,6 +16,7 @@ from actors.rest.ollama.routes import register_ollama
 from actors.rest.openai.routes import register_openai
 from actors.rest.push import register_push
 from actors.rest.references import Services
+from actors.rest.responses.routes import register_responses
 from actors.rest.subscriptions import register_subscriptions
 from actors.rest.tasks import register_tasks
 from actors.version import VERSION
@@ -37,6 +38,7 @@ def make_whole_application(
             register_assistant,
             register_conversations,
             register_openai,
+            register_responses,
             register_anthropic,
             register_ollama,
             register_notifications,

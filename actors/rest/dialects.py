@@ -6,6 +6,7 @@ different places; a client of some API parses all of them the same way. Pure.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from attrs import frozen
 from actors.rest.anthropic import errors as anthropic
 from actors.rest.ollama import errors as ollama
 from actors.rest.openai import errors as openai
+from actors.rest.responses import errors as responses
+from protocol.codec import encode
 
 __all__ = ["ANTHROPIC", "Dialect", "dialect_of", "dialect_of_head"]
 
@@ -38,6 +41,10 @@ def _as_error_event(body: bytes) -> bytes:
     return b"event: error\ndata: " + body + b"\n\n"
 
 
+def _as_responses_event(body: bytes) -> bytes:
+    return _as_error_event(encode(responses.error_event(json.loads(body))))
+
+
 def _as_line(body: bytes) -> bytes:
     return body + b"\n"
 
@@ -45,6 +52,9 @@ def _as_line(body: bytes) -> bytes:
 OPENAI = Dialect(error=openai.openai_error, no_such_route=openai.no_such_route, in_stream=_as_data)
 ANTHROPIC = Dialect(error=anthropic.anthropic_error, no_such_route=anthropic.no_such_route, in_stream=_as_error_event)
 
+RESPONSES = Dialect(
+    error=responses.responses_error, no_such_route=responses.no_such_route, in_stream=_as_responses_event
+)
 OLLAMA = Dialect(error=ollama.ollama_error, no_such_route=ollama.no_such_route, in_stream=_as_line)
 
 
@@ -55,6 +65,8 @@ def dialect_of(path: str, *, has_anthropic_version: bool = False) -> Dialect | N
     """
     if _is_at(path, "/v1/messages") or (has_anthropic_version and _is_at(path, "/v1/models")):
         return ANTHROPIC
+    if _is_at(path, "/v1/responses"):
+        return RESPONSES
     if path.startswith("/v1/"):
         return OPENAI
     if path.startswith("/api/"):

@@ -14,6 +14,7 @@ _NAMES = {
     "name": "embedded",
     "notification_id": "00000000",
     "conversation": "one",
+    "response_id": "resp_0",
 }
 _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/health", "The whole state: tree and engine"),
@@ -38,6 +39,11 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/v1/models/{name}", "OpenAI's description of a model"),
     ("post", "/v1/chat/completions", "OpenAI's chat completions"),
     ("post", "/v1/completions", "OpenAI's completions"),
+    ("post", "/v1/responses", "OpenAI's responses"),
+    ("get", "/v1/responses/{response_id}", "A stored response, or its events from any place"),
+    ("delete", "/v1/responses/{response_id}", "Forget a stored response"),
+    ("post", "/v1/responses/{response_id}/cancel", "End a response"),
+    ("get", "/v1/responses/{response_id}/input_items", "What a response was asked"),
     ("post", "/v1/messages", "Anthropic's messages"),
     ("get", "/api/version", "The version of Ollama's API that is spoken here"),
     ("get", "/api/tags", "Ollama's list of models"),

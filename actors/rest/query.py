@@ -20,14 +20,17 @@ _NUMBER = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,16})?")
 _BOOLEANS = {"true": True, "false": False}
 
 
-def query_as(wanted: type, **known: Any) -> Any:
+def query_as(wanted: type, *, passes_over: bool = False, **known: Any) -> Any:
     """The query's parameters; one of a list may be given several times. Raises `ProtocolFault`, `CommandRefused`.
 
-    ``known`` fields come from elsewhere, so the query may not have them.
+    ``known`` fields come from elsewhere, so the query may not have them. With ``passes_over`` parameters that nobody knows
+    are no error: other people's clients send theirs.
     """
     hints = typing.get_type_hints(wanted)
     values: dict[str, Any] = dict(known)
     for name, texts in request.args.lists():
+        if passes_over and name not in hints:
+            continue
         if name in known:
             raise InvalidField(f"query.{name} is not a parameter of this request", field=f"query.{name}")
         types_of_field = _parts(hints.get(name, str))

@@ -23,6 +23,7 @@ class Services:
     inference: ActorRef[Any]
     storage: Storage
     assistant: ActorRef[Any]
+    responses: ActorRef[Any]
     tasks: ActorRef[Any]
     notifications: ActorRef[Any]
     connection_registry: ActorRef[Any]

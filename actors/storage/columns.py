@@ -35,6 +35,7 @@ COLUMNS: Mapping[str, str] = {
         "locale preferences created_ms updated_ms due_ms"
     ),
     "notifications": "notification_id client_id number kind priority title body fields data created_ms read_ms is_digest",
+    "responses": "id client_id domain previous_id created_ms ended_ms response restart ending text logprobs bytes",
     "subscriptions": "client_id device_id channels min_priority max_events_per_second batch_ms",
     "task_dependencies": "task_id depends_on place",
     "task_history": (

@@ -107,6 +107,30 @@ ANTHROPIC: dict[str, Any] = {
     },
     "required": ["messages", "max_tokens"],
 }  # fmt: skip
+RESPONSES: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "model": SAMPLING["model"],
+        "max_output_tokens": SAMPLING["max_tokens"],
+        "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {
+            "type": "object",
+            "properties": {
+                "type": {"enum": ["message", "function_call", "function_call_output", "item_reference", "reasoning", "input_image"]},
+                "role": {"enum": ["user", "assistant", "developer", "nobody"]}, "content": OPENAI_MESSAGES["items"]["properties"]["content"],
+                "id": {"type": "string"}, "call_id": {"type": "string"}, "name": {"type": "string"}, "arguments": {"type": "string"},
+                "output": {"type": "string"},
+            },
+        }}]},
+        "instructions": {"type": "string"}, "previous_response_id": {"type": "string"}, "store": {"type": "boolean"},
+        "background": {"type": "boolean"}, "stream": {"type": "boolean"}, "truncation": {"enum": ["auto", "disabled", "x"]},
+        "include": {"type": "array", "items": {"enum": ["message.output_text.logprobs", "x"]}}, "top_logprobs": {"type": "integer"},
+        "metadata": {"type": "object", "additionalProperties": {"type": "string"}}, "reasoning": {}, "text": {}, "tool_choice": {},
+        "tools": {"type": "array", "items": {"type": "object", "properties": {
+            "type": {"enum": ["function", "web_search"]}, "name": {"type": "string"}, "parameters": {},
+        }, "required": ["type", "name", "parameters"]}},
+    },
+    "required": ["model", "input", "max_output_tokens"],
+}  # fmt: skip
 OLLAMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -150,6 +174,8 @@ BODIES: dict[str, Any] = {
     "/api/embeddings": OLLAMA,
     "/api/show": OLLAMA,
     "/api/pull": OLLAMA,
+    "/v1/responses": RESPONSES,
+    "/v1/responses/{name}/cancel": ANYTHING,
     "/v1/messages": ANTHROPIC,
     "/v1/messages/count_tokens": ANTHROPIC,
     "/ai/process": PROCESS,
@@ -178,7 +204,7 @@ BODIES: dict[str, Any] = {
 """What a route reads, by its path; what has no entry reads no body."""
 READS = (
     "/openapi.json", "/docs", "/docs/{name}", "/push", "/push/key", "/health", "/health/live", "/health/ready", "/health/mlx", "/metrics",
-    "/models", "/v1/models", "/v1/models/{name}", "/api/version", "/api/tags", "/api/ps", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
+    "/models", "/v1/models", "/v1/models/{name}", "/v1/responses/{name}", "/v1/responses/{name}/input_items", "/api/version", "/api/tags", "/api/ps", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
     "/tasks/{client}/stats", "/tasks/{client}/export", "/tasks/{client}/{task}", "/tasks/{client}/{task}/history",
     "/conversations/{client}", "/conversations/{client}/{name}", "/conversations/{client}/{name}/export", "/notifications/{client}",
     "/notifications/{client}/badge", "/notifications/{client}/devices", "/notifications/{client}/preferences",
@@ -186,6 +212,7 @@ READS = (
 )  # fmt: skip
 DELETES = (
     "/api/delete",
+    "/v1/responses/{name}",
     "/tasks/{client}/{task}",
     "/conversations/{client}/{name}",
     "/notifications/{client}/devices/{name}",
@@ -193,7 +220,7 @@ DELETES = (
 UNLOADS = "/models/{name}/unload"
 QUERIES = (
     "limit", "cursor", "offset", "status", "priority", "project", "tag", "q", "search", "sort", "order", "format", "since", "until", "before",
-    "after", "unread", "client_id", "device_id", "token", "days", "include_deleted", "fields", "page", "window", "channel",
+    "after", "unread", "client_id", "device_id", "token", "days", "include_deleted", "fields", "page", "window", "channel", "stream", "starting_after",
 )  # fmt: skip
 HEADERS: dict[str, tuple[str, ...]] = {
     "If-Match": ('"1"', '"0"', "*", "1", 'W/"1"', '"99999999999999999999"', '"1", "2"', '"', ""),

@@ -29,6 +29,8 @@ PATHS = [
     ("/v1/chat/completions", True, "openai"),
     ("/v1/messages", False, "anthropic"),
     ("/v1/messages/count_tokens", False, "anthropic"),
+    ("/v1/responses", False, "openai"),
+    ("/v1/responses/resp_0", True, "openai"),
     ("/v1/messages-of-others", False, "openai"),
     ("/api/chat", False, "ollama"),
     ("/apis", False, None),

@@ -27,6 +27,7 @@ WITHOUT_A_BODY = {
     "POST /notifications/me/read-all",
     "POST /notifications/me/x/read",
     "POST /notifications/me/dead-letters/x/resend",
+    "POST /v1/responses/x/cancel",
 }
 
 

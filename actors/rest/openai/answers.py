@@ -22,7 +22,7 @@ from protocol.commands import Generate
 from protocol.events import Done
 from runtime import ActorRef, RuntimeFault
 
-__all__ = ["SIGN_OF_LIFE_SECONDS", "Answers", "Asked", "seed_of", "start_answers"]
+__all__ = ["SIGN_OF_LIFE_SECONDS", "Answers", "Asked", "seed_of", "sign_of_life", "start_answers"]
 
 SIGN_OF_LIFE_SECONDS = 10.0
 """A stream is silent for no longer, also while its prompt waits or is read: clients and proxies would take it for dead."""
@@ -105,7 +105,7 @@ class Answers:
                     spoke_at = trio.current_time()
                 if not made and going_on:
                     if trio.current_time() - spoke_at >= SIGN_OF_LIFE_SECONDS:
-                        yield await self._sign_of_life(going_on[0])
+                        yield await sign_of_life(self.inference, self.subscribers[going_on[0]].stream)
                         spoke_at = trio.current_time()
                     await self.news.wait(min(LOOK_SECONDS, SIGN_OF_LIFE_SECONDS))
         except GenerationRefused as refusal:
@@ -142,20 +142,6 @@ class Answers:
         going_on.remove(index)
         return [_numbered(one, index) for one in chunks.end(self._done(index))]
 
-    async def _sign_of_life(self, index: int) -> bytes:
-        """A comment, which no client shows (the specification of server-sent events, section 9.2.6)."""
-        try:
-            progress = await self.inference.ask(
-                DescribeGeneration(self.subscribers[index].stream), timeout=PROGRESS_SECONDS
-            )
-        except (RuntimeFault, GenerationRefused):
-            return b": busy\n\n"
-        if not progress.is_running:
-            return b": waiting\n\n"
-        if progress.read_tokens < progress.prompt_tokens:
-            return f": prefill {progress.read_tokens}/{progress.prompt_tokens}\n\n".encode()
-        return b": decoding\n\n"
-
     def _done(self, index: int) -> Done:
         done = self.subscribers[index].done
         assert done is not None
@@ -176,6 +162,19 @@ class Answers:
             },
             "completion_tokens_details": {"reasoning_tokens": reasoning_tokens},
         }
+
+
+async def sign_of_life(inference: ActorRef[Any], stream: str) -> bytes:
+    """A comment, which no client shows (the specification of server-sent events, section 9.2.6)."""
+    try:
+        progress = await inference.ask(DescribeGeneration(stream), timeout=PROGRESS_SECONDS)
+    except (RuntimeFault, GenerationRefused):
+        return b": busy\n\n"
+    if not progress.is_running:
+        return b": waiting\n\n"
+    if progress.read_tokens < progress.prompt_tokens:
+        return f": prefill {progress.read_tokens}/{progress.prompt_tokens}\n\n".encode()
+    return b": decoding\n\n"
 
 
 async def start_answers(inference: ActorRef[Any], who: Identity, head: ReplyHead, asked: Asked) -> Answers:

@@ -17,6 +17,7 @@ __all__ = [
     "ReplyHead",
     "chat_chunk",
     "chat_completion",
+    "chat_entry",
     "chat_part_chunk",
     "completion",
     "completion_chunk",
@@ -227,12 +228,14 @@ def _entries(tokens: Sequence[GenerationTokens]) -> list[dict[str, Any]]:
 
 def _chat_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
     return {
-        "content": [
-            {**_described(entry), "top_logprobs": [_described(one) for one in _with_chosen(entry) if entry["top"]]}
-            for entry in _entries(tokens)
-        ],
+        "content": [chat_entry(entry) for entry in _entries(tokens)],
         "refusal": None,
     }
+
+
+def chat_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """A token's log-probability with its alternatives, as chats and responses tell it."""
+    return {**_described(entry), "top_logprobs": [_described(one) for one in _with_chosen(entry) if entry["top"]]}
 
 
 def _with_chosen(entry: dict[str, Any]) -> list[dict[str, Any]]:

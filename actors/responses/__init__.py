@@ -1,0 +1,1 @@
+"""Stored responses: answers that outlive their connection, their worker and the server."""

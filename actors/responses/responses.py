@@ -1,0 +1,362 @@
+"""The responses service: sees every stored response through to its end, whoever reads it and whatever is lost meanwhile.
+
+It stands beside the way to generate: the inference actor hands it each event through a function that never waits, and
+readers ask for what comes behind the place where they are. So a reader that is slow, or gone, slows nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from actors.inference.messages import (
+    CancelGeneration,
+    DescribeEngine,
+    EngineHealth,
+    GenerationEnded,
+    GenerationStarted,
+    StartGeneration,
+)
+from actors.refusals import CommandRefused, refusal_of
+from actors.responses.messages import (
+    CancelResponse,
+    DeleteResponse,
+    FollowResponse,
+    NewResponse,
+    ReadChain,
+    ReadInput,
+    ReadResponse,
+    ResponseEnd,
+    ResponsePage,
+    ResponseSnapshot,
+    StartResponse,
+    end_of,
+    failed_end,
+)
+from actors.responses.running import RunningResponse, page_of
+from actors.responses.store import (
+    BEGIN_RESPONSE,
+    DELETE_RESPONSE,
+    END_RESPONSE,
+    READ_CHAIN,
+    READ_RESPONSE,
+    RUNNING_RESPONSES,
+    BeginResponse,
+    EndResponse,
+    LeftResponse,
+    Owned,
+    now_ms,
+)
+from actors.storage.messages import Storage
+from protocol.commands import OnDisconnect
+from protocol.errors import ErrorCode
+from runtime import Actor, ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault, reject
+
+__all__ = ["Responses", "ResponsesMessage"]
+
+_log = structlog.get_logger("responses")
+
+INFERENCE_SECONDS = 40.0
+LOOK_SECONDS = 1.0
+"""How often, while nothing comes, it is made sure that the answer is still being made."""
+RECOVERY_SECONDS = 600.0
+"""How long an answer may wait for an engine to go on with it: a worker that loads its model, or a full queue."""
+RETRY_SECONDS = 0.25
+DISK_SECONDS = 1.0
+SETTLE_SECONDS = 15.0
+"""What the end of a cancelled response may take to be on disk."""
+CANCELLED = "cancelled by its client"
+
+ResponsesMessage = (
+    StartResponse
+    | ReadResponse
+    | FollowResponse
+    | ReadInput
+    | ReadChain
+    | CancelResponse
+    | DeleteResponse
+    | GenerationEnded
+)
+
+
+class Responses(Actor[ResponsesMessage]):
+    """Remembers only the responses that are being made; all else is on disk."""
+
+    mailbox = reject(4096)
+
+    def __init__(self, inference: ActorRef[Any], storage: Storage) -> None:
+        self._inference = inference
+        self._storage = storage
+        self._running: dict[str, RunningResponse] = {}
+        self._is_draining = False
+        self._idle = trio.Event()
+
+    async def started(self) -> None:
+        """Take up what the last server, or the last incarnation, was answering."""
+        for one in await self._storage.read(RUNNING_RESPONSES, None):
+            self.context.spawn(self._take_up, one)
+
+    async def handle(self, message: ResponsesMessage) -> object:
+        match message:
+            case StartResponse():
+                self.context.answer_later(self._start, message)
+            case ReadResponse(client_id=client_id, id=name):
+                self.context.answer_later(self._snapshot, client_id, name)
+            case ReadInput(client_id=client_id, id=name):
+                self.context.answer_later(self._input, client_id, name)
+            case FollowResponse():
+                self.context.answer_later(self._follow, message)
+            case ReadChain(client_id=client_id, id=name):
+                self.context.answer_later(self._chain, client_id, name)
+            case CancelResponse(client_id=client_id, id=name):
+                self.context.answer_later(self._cancel, client_id, name)
+            case DeleteResponse(client_id=client_id, id=name):
+                self.context.answer_later(self._delete, client_id, name)
+            case GenerationEnded():
+                # The events that this service listens to have said so already.
+                pass
+        return None
+
+    async def draining(self) -> None:
+        """Done when every response has ended; what has not by then is made again by the next server."""
+        self._is_draining = True
+        if self._running:
+            await self._idle.wait()
+
+    def snapshot(self) -> dict[str, object]:
+        """Counts only."""
+        return {"running": len(self._running)}
+
+    # --- beginning --------------------------------------------------------------------------------
+
+    async def _start(self, message: StartResponse) -> GenerationStarted:
+        """A child task: begin the answer, put it on disk. Refused, it leaves nothing."""
+        response = message.response
+        running = RunningResponse(
+            response=response,
+            client_id=message.client_id,
+            request=StartGeneration(
+                client_id=message.client_id,
+                domain=message.domain,
+                caller=message.caller,
+                stream=response.id,
+                generate=attrs.evolve(message.generate, on_disconnect=OnDisconnect.DETACH),
+                to_context_end=True,
+                # It is this service that goes on with it after a restart, and not the engine's.
+                observer=self.context.self_ref,
+            ),
+        )
+        begun = False
+        try:
+            # Not cancelled with its asker: what the engine has begun is put on disk or cancelled.
+            with trio.CancelScope(shield=True):
+                started = await self._begin(running)
+                begun = True
+                await self._storage.transact(
+                    BEGIN_RESPONSE,
+                    BeginResponse(
+                        response=response,
+                        client_id=message.client_id,
+                        domain=message.domain,
+                        generate=running.request.generate,
+                    ),
+                    client_id=message.client_id,
+                )
+        except BaseException as error:
+            if begun:
+                self._end_generation(response.id)
+                if isinstance(error, AskDeadline | ActorDead):
+                    # Whether it was written is unknown; its end is written behind it and makes that the same.
+                    lost = failed_end(ErrorCode.UNAVAILABLE, "the response could not be stored", now_ms())
+                    self.context.spawn(self._settle, running, lost)
+            if isinstance(error, RuntimeFault) and (refusal := refusal_of(error, writes=begun)) is not None:
+                raise refusal from None
+            raise
+        self._running[response.id] = running
+        self.context.spawn(self._see_through, running)
+        return started
+
+    async def _begin(self, running: RunningResponse) -> GenerationStarted:
+        running.incarnation = self._inference.incarnation
+        request = attrs.evolve(running.request, subscriber=running.deliver)
+        started: GenerationStarted = await self._inference.ask(request, timeout=INFERENCE_SECONDS)
+        running.began(started)
+        return started
+
+    async def _take_up(self, left: LeftResponse) -> None:
+        """Make a response again that a restart has cut: the same request, the same seed, the same answer."""
+        response = left.response
+        if left.generate is None:
+            unreadable = failed_end(ErrorCode.UNAVAILABLE, "another version of the server began this", now_ms())
+            command = EndResponse(id=response.id, client_id=left.client_id, text="", logprobs=(), end=unreadable)
+            await self._store_end(command)
+            return
+        running = RunningResponse(
+            response=response,
+            client_id=left.client_id,
+            request=StartGeneration(
+                client_id=left.client_id,
+                domain=left.domain,
+                stream=response.id,
+                generate=left.generate,
+                to_context_end=True,
+                observer=self.context.self_ref,
+            ),
+        )
+        self._running[response.id] = running
+        # An incarnation of this actor that was lost had it made into its own hands.
+        self._end_generation(response.id)
+        if not await self._until_begun(running, is_new=True):
+            return
+        await self._see_through(running)
+
+    # --- going on ---------------------------------------------------------------------------------
+
+    async def _see_through(self, running: RunningResponse) -> None:
+        """Until the end is on disk."""
+        while running.last is None:
+            await running.wait(LOOK_SECONDS)
+            is_there = self._inference.is_running and self._inference.incarnation == running.incarnation
+            if running.last is None and not is_there and not await self._until_begun(running, is_new=False):
+                return
+        await self._settle(running, end_of(running.last, now_ms()))
+
+    async def _until_begun(self, running: RunningResponse, *, is_new: bool) -> bool:
+        """Have the engine go on with it, as soon as there is one; False where it ended instead."""
+        deadline = trio.current_time() + RECOVERY_SECONDS
+        while running.is_wanted():
+            refusal: CommandRefused | None = None
+            try:
+                await self._check_model(running)
+                if is_new:
+                    await self._begin(running)
+                else:
+                    running.incarnation = self._inference.incarnation
+                    again = attrs.evolve(running.restart(), subscriber=running.deliver)
+                    await self._inference.ask(again, timeout=INFERENCE_SECONDS)
+            except CommandRefused as refused:
+                refusal = refused
+            except (ActorDead, AskDeadline, MailboxFull) as error:
+                _log.info("a response waits for an engine", response=running.response.id, error=str(error))
+            else:
+                if not running.is_wanted():
+                    self._end_generation(running.response.id)
+                return True
+            is_final = refusal is not None and not refusal.code.is_temporary and refusal.code is not ErrorCode.CONFLICT
+            if is_final or trio.current_time() > deadline:
+                code = ErrorCode.UNAVAILABLE if refusal is None else refusal.code
+                message = "no engine went on with it" if refusal is None else refusal.message
+                await self._settle(running, failed_end(code, message, now_ms()))
+                return False
+            await running.wait(RETRY_SECONDS)
+        await self._settle(running, ResponseEnd(status="cancelled", message=CANCELLED, ended_ms=now_ms()))
+        return False
+
+    async def _check_model(self, running: RunningResponse) -> None:
+        """Refuse what another model would have to finish: it would be another answer. Raises `CommandRefused`."""
+        health: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=INFERENCE_SECONDS)
+        if health.model != running.response.model:
+            message = f"the model {running.response.model!r} that began this response is not loaded any more"
+            raise CommandRefused(ErrorCode.NOT_FOUND, message)
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    async def _settle(self, running: RunningResponse, end: ResponseEnd) -> None:
+        """Put the end on disk, however long the disk is away, and tell it then."""
+        command = EndResponse(
+            id=running.response.id,
+            client_id=running.client_id,
+            text=running.text,
+            logprobs=running.logprobs,
+            end=end,
+        )
+        await self._store_end(command)
+        running.end = end
+        self._running.pop(running.response.id, None)
+        running.tell()
+        if self._is_draining and not self._running:
+            self._idle.set()
+
+    async def _store_end(self, command: EndResponse) -> None:
+        while True:
+            try:
+                await self._storage.transact(END_RESPONSE, command, client_id=command.client_id)
+            except (CommandRefused, AskDeadline, ActorDead, MailboxFull) as error:
+                _log.warning("a response waits for the database", response=command.id, error=str(error))
+                await trio.sleep(DISK_SECONDS)
+            else:
+                return
+
+    def _end_generation(self, stream: str) -> None:
+        try:
+            self._inference.tell_nowait(CancelGeneration(stream, CANCELLED))
+        except (MailboxFull, ActorDead):
+            _log.warning("a response could not be cancelled", response=stream)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def _find(self, client_id: str, name: str) -> RunningResponse | None:
+        running = self._running.get(name)
+        return running if running is not None and running.client_id == client_id else None
+
+    async def _snapshot(self, client_id: str, name: str) -> ResponseSnapshot:
+        running = self._find(client_id, name)
+        if running is not None:
+            return running.snapshot()
+        try:
+            return await self._storage.read(READ_RESPONSE, Owned(client_id=client_id, id=name))
+        except RuntimeFault as fault:
+            raise _as_refusal(fault, writes=False) from fault
+
+    async def _input(self, client_id: str, name: str) -> NewResponse:
+        return (await self._snapshot(client_id, name)).response
+
+    async def _follow(self, message: FollowResponse) -> ResponsePage:
+        running = self._find(message.client_id, message.id)
+        if running is not None:
+            return await running.page(message.after, message.after_tokens, message.wait_seconds)
+        snapshot = await self._snapshot(message.client_id, message.id)
+        if snapshot.end is None and (running := self._find(message.client_id, message.id)) is None:
+            # It is about to be taken up.
+            await trio.sleep(RETRY_SECONDS)
+            return ResponsePage(text="")
+        return page_of(snapshot, message.after, message.after_tokens)
+
+    async def _chain(self, client_id: str, name: str) -> tuple[ResponseSnapshot, ...]:
+        running = self._find(client_id, name)
+        if running is not None and running.last is not None:
+            await self._until_settled(running)
+        try:
+            return await self._storage.read(READ_CHAIN, Owned(client_id=client_id, id=name))
+        except RuntimeFault as fault:
+            raise _as_refusal(fault, writes=False) from fault
+
+    async def _cancel(self, client_id: str, name: str) -> ResponseSnapshot:
+        running = self._find(client_id, name)
+        if running is not None:
+            running.is_cancelled = True
+            running.tell()
+            self._end_generation(name)
+            await self._until_settled(running)
+        return await self._snapshot(client_id, name)
+
+    async def _delete(self, client_id: str, name: str) -> bool:
+        await self._cancel(client_id, name)
+        try:
+            return (
+                await self._storage.transact(DELETE_RESPONSE, Owned(client_id=client_id, id=name), client_id=client_id)
+            ).value
+        except RuntimeFault as fault:
+            raise _as_refusal(fault, writes=True) from fault
+
+    async def _until_settled(self, running: RunningResponse) -> None:
+        with trio.move_on_after(SETTLE_SECONDS):
+            while running.end is None:
+                await running.wait(LOOK_SECONDS)
+
+
+def _as_refusal(fault: RuntimeFault, *, writes: bool) -> Exception:
+    return refusal_of(fault, writes=writes) or fault

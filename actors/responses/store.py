@@ -1,0 +1,278 @@
+"""Responses on disk: plain synchronous functions over a connection."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
+
+from actors.refusals import CommandRefused
+from actors.responses.messages import NewResponse, ResponseEnd, ResponseSnapshot
+from actors.responses.stored_request import request_from_text, request_to_text
+from actors.responses.tables import responses
+from actors.storage.messages import Operation, Outcome, Query, Trigger
+from protocol.commands import Generate
+from protocol.errors import ErrorCode, InvalidField
+
+__all__ = [
+    "BEGIN_RESPONSE",
+    "DELETE_RESPONSE",
+    "END_RESPONSE",
+    "OPERATIONS",
+    "QUERIES",
+    "READ_CHAIN",
+    "READ_RESPONSE",
+    "RUNNING_RESPONSES",
+    "BeginResponse",
+    "EndResponse",
+    "Owned",
+    "now_ms",
+    "prune_responses",
+]
+
+KEPT_MILLISECONDS = 30 * 24 * 3600 * 1000
+"""After its end, as at OpenAI."""
+MAXIMUM_RESPONSES = 10_000
+"""Of one client; the oldest that have ended go first."""
+MAXIMUM_BYTES = 256 * 1024 * 1024
+"""Of one client's responses together."""
+MAXIMUM_CHAIN = 1000
+MAXIMUM_CHAIN_BYTES = 4 * 1024 * 1024
+"""Of a response and all before it: no model reads more, and one reader must not hold up the others."""
+PRUNE_ROWS = 200
+
+
+@frozen(kw_only=True)
+class Owned:
+    """One client's response."""
+
+    client_id: str
+    id: str
+
+
+@frozen(kw_only=True)
+class BeginResponse:
+    """A response was accepted: store what makes it again."""
+
+    response: NewResponse
+    client_id: str
+    domain: str
+    generate: Generate = field(repr=False)
+    """Its seed filled in."""
+
+
+@frozen(kw_only=True)
+class EndResponse:
+    """A response has ended."""
+
+    id: str
+    client_id: str
+    text: str = field(repr=False)
+    logprobs: tuple[dict[str, Any], ...] = field(repr=False)
+    end: ResponseEnd
+
+
+@frozen(kw_only=True)
+class LeftResponse:
+    """A response that was being made when the server or the service ended."""
+
+    response: NewResponse
+    client_id: str
+    domain: str
+    generate: Generate | None = field(repr=False)
+    """None where a newer program wrote it in a form that this one cannot read."""
+
+
+def now_ms() -> int:
+    """POSIX milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _is(owned: Owned) -> Any:
+    return and_(responses.c.id == owned.id, responses.c.client_id == owned.client_id)
+
+
+def _find(connection: Connection, owned: Owned) -> Any:
+    """Its row. Raises `CommandRefused`; another client's is not told from one that never was."""
+    row = connection.execute(select(responses).where(_is(owned))).first()
+    if row is None:
+        raise CommandRefused(ErrorCode.NOT_FOUND, f"Response with id {owned.id!r} not found.", field="id")
+    return row
+
+
+def _begin(connection: Connection, command: BeginResponse) -> Outcome[None]:
+    response = json.dumps(attrs.asdict(command.response))
+    restart = request_to_text(command.generate)
+    _make_room(connection, command.client_id, len(response) + len(restart))
+    connection.execute(
+        insert(responses).values(
+            id=command.response.id,
+            client_id=command.client_id,
+            domain=command.domain,
+            previous_id=command.response.previous_id,
+            created_ms=command.response.created_ms,
+            response=response,
+            restart=restart,
+            bytes=len(response) + len(restart),
+        )
+    )
+    return Outcome(value=None)
+
+
+def _make_room(connection: Connection, client_id: str, size: int) -> None:
+    """The oldest that have ended go for one more. Raises `CommandRefused` where too many are being made."""
+    mine = responses.c.client_id == client_id
+    row = connection.execute(select(func.count(), func.coalesce(func.sum(responses.c.bytes), 0)).where(mine)).one()
+    count, held = int(row[0]) + 1, int(row[1]) + size
+    if count <= MAXIMUM_RESPONSES and held <= MAXIMUM_BYTES:
+        return
+    ended = connection.execute(
+        select(responses.c.id, responses.c.bytes)
+        .where(mine, responses.c.ended_ms.is_not(None))
+        .order_by(responses.c.created_ms, responses.c.id)
+    )
+    gone: list[str] = []
+    for one in ended:
+        if count <= MAXIMUM_RESPONSES and held <= MAXIMUM_BYTES:
+            break
+        gone.append(one.id)
+        count, held = count - 1, held - one.bytes
+    ended.close()
+    if count > MAXIMUM_RESPONSES or held > MAXIMUM_BYTES:
+        raise CommandRefused(
+            ErrorCode.OVERLOADED, "too many stored responses are being made; cancel one first", retry_after_ms=5000
+        )
+    for at in range(0, len(gone), PRUNE_ROWS):
+        connection.execute(delete(responses).where(responses.c.id.in_(gone[at : at + PRUNE_ROWS])))
+
+
+def _end(connection: Connection, command: EndResponse) -> Outcome[bool]:
+    """Store the end, once; False where nobody waits for it any more."""
+    owned = Owned(client_id=command.client_id, id=command.id)
+    row = connection.execute(select(responses).where(_is(owned))).first()
+    if row is None or row.ended_ms is not None:
+        return Outcome(value=False)
+    text = json.dumps(command.text)
+    logprobs = json.dumps(command.logprobs) if command.logprobs else None
+    connection.execute(
+        update(responses)
+        .where(_is(owned))
+        .values(
+            ended_ms=command.end.ended_ms,
+            ending=json.dumps(attrs.asdict(command.end)),
+            text=text,
+            logprobs=logprobs,
+            restart=None,
+            bytes=len(row.response) + len(text) + len(logprobs or ""),
+        )
+    )
+    response = _response(row)
+    if not response.notifies:
+        return Outcome(value=True)
+    told = Trigger(
+        kind="response_done",
+        data={"title": response.title, "response_id": response.id, "status": command.end.status},
+    )
+    return Outcome(value=True, triggers=(told,))
+
+
+def _delete(connection: Connection, owned: Owned) -> Outcome[bool]:
+    _find(connection, owned)
+    connection.execute(delete(responses).where(_is(owned)))
+    return Outcome(value=True)
+
+
+def _response(row: Any) -> NewResponse:
+    return NewResponse(**json.loads(row.response))
+
+
+def _snapshot(row: Any) -> ResponseSnapshot:
+    return ResponseSnapshot(
+        response=_response(row),
+        text="" if row.text is None else json.loads(row.text),
+        logprobs=() if row.logprobs is None else tuple(json.loads(row.logprobs)),
+        end=None if row.ending is None else ResponseEnd(**json.loads(row.ending)),
+    )
+
+
+def _read(connection: Connection, owned: Owned) -> ResponseSnapshot:
+    return _snapshot(_find(connection, owned))
+
+
+def _chain(connection: Connection, owned: Owned) -> tuple[ResponseSnapshot, ...]:
+    found: list[ResponseSnapshot] = []
+    next_id: str | None = owned.id
+    held = 0
+    while next_id is not None:
+        try:
+            row = _find(connection, Owned(client_id=owned.client_id, id=next_id))
+        except CommandRefused as refusal:
+            raise CommandRefused(
+                ErrorCode.NOT_FOUND,
+                f"Previous response with id {next_id!r} not found.",
+                field="body.previous_response_id",
+            ) from refusal
+        if row.ended_ms is None:
+            raise CommandRefused(
+                ErrorCode.CONFLICT, f"Response {next_id!r} is still being made.", field="body.previous_response_id"
+            )
+        held += row.bytes
+        if held > MAXIMUM_CHAIN_BYTES or len(found) == MAXIMUM_CHAIN:
+            raise CommandRefused(
+                ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+                "what this response goes on from is longer than any model's context; begin without previous_response_id",
+                field="body.previous_response_id",
+            )
+        found.append(_snapshot(row))
+        next_id = row.previous_id
+    return tuple(reversed(found))
+
+
+def _running(connection: Connection, _: None) -> tuple[LeftResponse, ...]:
+    rows = connection.execute(
+        select(responses).where(responses.c.ended_ms.is_(None)).order_by(responses.c.created_ms, responses.c.id)
+    )
+    return tuple(
+        LeftResponse(
+            response=_response(row),
+            client_id=row.client_id,
+            domain=row.domain,
+            generate=_request(row.restart),
+        )
+        for row in rows
+    )
+
+
+def _request(text: str) -> Generate | None:
+    try:
+        return request_from_text(text)
+    except (InvalidField, KeyError, TypeError, ValueError):
+        return None
+
+
+def prune_responses(connection: Connection, at_ms: int) -> int:
+    """Forget what ended more than thirty days ago, at most `PRUNE_ROWS`; returns how many went.
+
+    What seems to have ended in a time to come ended by a clock that ran ahead; it has thirty days from now on.
+    """
+    connection.execute(update(responses).where(responses.c.ended_ms > at_ms).values(ended_ms=at_ms))
+    old = select(responses.c.id).where(responses.c.ended_ms <= at_ms - KEPT_MILLISECONDS).limit(PRUNE_ROWS)
+    gone = connection.execute(old).scalars().all()
+    if gone:
+        connection.execute(delete(responses).where(responses.c.id.in_(gone)))
+    return len(gone)
+
+
+BEGIN_RESPONSE: Operation[BeginResponse, None] = Operation("begin_response", _begin, type(None), begins_client=True)
+END_RESPONSE: Operation[EndResponse, bool] = Operation("end_response", _end, bool)
+DELETE_RESPONSE: Operation[Owned, bool] = Operation("delete_response", _delete, bool)
+READ_RESPONSE: Query[Owned, ResponseSnapshot] = Query("read_response", _read)
+READ_CHAIN: Query[Owned, tuple[ResponseSnapshot, ...]] = Query("read_response_chain", _chain)
+RUNNING_RESPONSES: Query[None, tuple[LeftResponse, ...]] = Query("running_responses", _running)
+
+OPERATIONS: tuple[Operation[Any, Any], ...] = (BEGIN_RESPONSE, END_RESPONSE, DELETE_RESPONSE)
+QUERIES: tuple[Query[Any, Any], ...] = (READ_RESPONSE, READ_CHAIN, RUNNING_RESPONSES)

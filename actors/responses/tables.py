@@ -1,0 +1,32 @@
+"""The responses service's table."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text
+
+__all__ = ["metadata", "responses"]
+
+metadata = MetaData()
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("client_id", String(64), nullable=False),
+    # Whose cached keys and values it may use.
+    Column("domain", String(256), nullable=False),
+    Column("previous_id", String(64)),
+    # POSIX milliseconds, as all times here.
+    Column("created_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    # JSON, all of these: escapes keep U+0000 out of the database.
+    Column("response", Text, nullable=False),
+    # What makes it again after a restart of the server; null once it has ended.
+    Column("restart", Text),
+    Column("ending", Text),
+    Column("text", Text),
+    Column("logprobs", Text),
+    Column("bytes", BigInteger, nullable=False),
+    Index("responses_by_client", "client_id", "created_ms"),
+    Index("responses_by_end", "ended_ms"),
+)

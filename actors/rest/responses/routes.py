@@ -1,0 +1,326 @@
+"""OpenAI's `/v1/responses`: a response is begun, read again from any place, cancelled and deleted.
+
+Thin: a request becomes a chat completion's `Generate`; what comes of it is told by `events.py`, live and from storage alike.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import attrs
+import trio
+from quart import jsonify, request
+from quart_trio import QuartTrio
+
+from actors.access.messages import Identity
+from actors.inference.messages import EngineHealth, GenerateWithTools, MeasurePrompt, PromptSize, is_held
+from actors.refusals import CommandRefused
+from actors.responses.messages import (
+    CancelResponse,
+    DeleteResponse,
+    NewResponse,
+    ReadChain,
+    ReadInput,
+    ReadResponse,
+    ResponseSnapshot,
+    StartResponse,
+)
+from actors.rest.event_stream import event_stream
+from actors.rest.loaded_model import loaded_model
+from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS, sign_of_life
+from actors.rest.openai.ignored import IgnoredFields
+from actors.rest.openai.requests import ChatCompletionRequest
+from actors.rest.problems import problem_of
+from actors.rest.query import query_as
+from actors.rest.references import Services
+from actors.rest.responses.errors import error_event, responses_error
+from actors.rest.responses.events import ResponseEvents, ResponseHead, as_sent, response_object
+from actors.rest.responses.fitting import drop_oldest
+from actors.rest.responses.items import Chat, referenced_ids
+from actors.rest.responses.queries import ItemsQuery, StreamQuery, item_page
+from actors.rest.responses.requests import ID, ResponsesRequest, new_id, read_responses_request
+from actors.rest.responses.sources import PagesOfStored, PagesOfSubscriber, ResponseSource
+from actors.rest.services import caller, identity
+from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
+from protocol.commands import Generate
+from protocol.errors import ErrorCode, InvalidField
+from protocol.json_text import parse_object
+
+__all__ = ["register_responses"]
+
+READ_SECONDS = 10.0
+CANCEL_SECONDS = 20.0
+TITLE_CHARACTERS = 100
+
+
+def register_responses(app: QuartTrio, services: Services) -> None:
+    """Register `/v1/responses` and what is below it."""
+    ignored_fields = IgnoredFields(app)
+    starter = _ResponseStarter(services)
+
+    @app.post("/v1/responses")
+    async def create_response() -> Any:
+        body = parse_object(await request.get_data(), any_integers=True, prefix="body")
+        wanted = read_responses_request(body, new_id(secrets.token_hex(24)))
+        who = await identity(services)
+        ignored_fields.note(who.client_id, wanted.ignored)
+        health = await loaded_model(services, wanted.plain.model, "body.model")
+        begun = await starter.begin(who, wanted, health)
+        ignored_fields.note(who.client_id, begun.left_out)
+        if wanted.plain.stream:
+            return event_stream(_stream(services, begun.head, begun.source))
+        if wanted.plain.background:
+            return jsonify(response_object(begun.head, [], "queued"))
+        return jsonify(await _whole(begun.head, begun.source))
+
+    @app.get("/v1/responses/<response_id>")
+    async def get_response(response_id: str) -> Any:
+        wanted: StreamQuery = query_as(StreamQuery, passes_over=True)
+        client_id = (await identity(services)).client_id
+        snapshot = await starter.ask(ReadResponse(client_id=client_id, id=_checked(response_id)))
+        head = ResponseHead.of(snapshot)
+        if not wanted.stream:
+            if wanted.starting_after is not None:
+                raise _wrong_query("starting_after", "may only be given with stream")
+            return jsonify(_as_it_stands(head, snapshot))
+        after = -1 if wanted.starting_after is None else wanted.starting_after
+        if snapshot.end is not None and after > (last := _last_number(head, snapshot)):
+            raise _wrong_query("starting_after", f"must be at most {last}, the number of this response's last event")
+        return event_stream(_stream(services, head, PagesOfStored(services.responses, client_id, response_id), after))
+
+    @app.delete("/v1/responses/<response_id>")
+    async def delete_response(response_id: str) -> Any:
+        client_id = (await identity(services)).client_id
+        await starter.ask(DeleteResponse(client_id=client_id, id=_checked(response_id)), CANCEL_SECONDS)
+        return jsonify({"id": response_id, "object": "response", "deleted": True})
+
+    @app.post("/v1/responses/<response_id>/cancel")
+    async def cancel_response(response_id: str) -> Any:
+        client_id = (await identity(services)).client_id
+        snapshot = await starter.ask(CancelResponse(client_id=client_id, id=_checked(response_id)), CANCEL_SECONDS)
+        return jsonify(_as_it_stands(ResponseHead.of(snapshot), snapshot))
+
+    @app.get("/v1/responses/<response_id>/input_items")
+    async def list_input_items(response_id: str) -> Any:
+        wanted: ItemsQuery = query_as(ItemsQuery, passes_over=True)
+        client_id = (await identity(services)).client_id
+        stored: NewResponse = await starter.ask(ReadInput(client_id=client_id, id=_checked(response_id)))
+        return jsonify(item_page(stored.input, wanted))
+
+
+@attrs.frozen(kw_only=True)
+class _Begun:
+    head: ResponseHead
+    source: ResponseSource
+    left_out: Sequence[str]
+
+
+@attrs.frozen
+class _ResponseStarter:
+    """Begins responses."""
+
+    services: Services
+
+    async def ask(self, message: Any, timeout: float = READ_SECONDS) -> Any:  # noqa: ASYNC109  the ask's own
+        """Ask the responses service."""
+        return await self.services.responses.ask(message, timeout=timeout)
+
+    async def begin(self, who: Identity, wanted: ResponsesRequest, health: EngineHealth) -> _Begun:
+        """Begin the response. Raises what refuses it; then nothing is stored."""
+        wanted = await self._with_referenced(who.client_id, wanted)
+        before = await self._before(who.client_id, wanted)
+        chat = wanted.chat(before)
+        generate, plain, dropped = await self._fitted(who, wanted, chat, health)
+        echo = wanted.echo(health.model, plain)
+        if wanted.drops_oldest:
+            echo["dropped_input_items"] = dropped
+        head = ResponseHead(
+            id=wanted.id,
+            created=wanted.created_ms // 1000,
+            echo=echo,
+            tool_call_format=health.tool_call_format.name,
+            callable_schemas=plain.callable_schemas,
+            reasoning_marks=health.reasoning.marks.name,
+            begins_open=health.reasoning.begins_open(
+                thinks=generate.thinks if isinstance(generate, GenerateWithTools) else None, is_held=is_held(generate)
+            ),
+            is_forced=plain.must_call,
+            has_logprobs=wanted.has_logprobs,
+        )
+        if not wanted.is_stored:
+            subscriber = StreamSubscriber(self.services.inference)
+            started = await subscriber.start(who, generate, to_context_end=True)
+            return _Begun(head=head, source=PagesOfSubscriber(subscriber), left_out=_named(started.left_out))
+        new = NewResponse(
+            id=wanted.id,
+            created_ms=wanted.created_ms,
+            model=health.model,
+            head=head.as_json(),
+            input=wanted.items,
+            previous_id=wanted.plain.previous_response_id,
+            notifies=(wanted.plain.metadata or {}).get("notify") == "true",
+            title=_title(chat),
+        )
+        started = await self.ask(
+            StartResponse(client_id=who.client_id, domain=who.domain, caller=caller(), response=new, generate=generate),
+            START_SECONDS + READ_SECONDS,
+        )
+        source = PagesOfStored(self.services.responses, who.client_id, wanted.id)
+        return _Begun(head=head, source=source, left_out=_named(started.left_out))
+
+    async def _before(self, client_id: str, wanted: ResponsesRequest) -> list[dict[str, Any]]:
+        """Items of all responses that it goes on from, oldest first."""
+        previous = wanted.plain.previous_response_id
+        if previous is None:
+            return []
+        if not ID.fullmatch(previous):
+            raise CommandRefused(
+                ErrorCode.NOT_FOUND,
+                f"Previous response with id {previous[:64]!r} not found.",
+                field="body.previous_response_id",
+            )
+        chain: tuple[ResponseSnapshot, ...] = await self.ask(ReadChain(client_id=client_id, id=previous))
+        items: list[dict[str, Any]] = []
+        for one in chain:
+            items += one.response.input
+            items += _output(ResponseHead.of(one), one)
+        return items
+
+    async def _with_referenced(self, client_id: str, wanted: ResponsesRequest) -> ResponsesRequest:
+        """The same with each item that only names one of an earlier response's output, or input, in full."""
+        items = list(wanted.items)
+        known: dict[str, dict[str, dict[str, Any]]] = {}
+        for index, name in referenced_ids(items):
+            response_id = new_id(name.split("_")[1]) if name.count("_") == 2 else ""
+            if response_id not in known and ID.fullmatch(response_id):
+                try:
+                    snapshot = await self.ask(ReadResponse(client_id=client_id, id=response_id))
+                except CommandRefused:
+                    known[response_id] = {}
+                else:
+                    found = [*snapshot.response.input, *_output(ResponseHead.of(snapshot), snapshot)]
+                    known[response_id] = {one["id"]: one for one in found}
+            item = known.get(response_id, {}).get(name)
+            if item is None:
+                field = f"body.input[{index}].id"
+                raise CommandRefused(ErrorCode.NOT_FOUND, f"Item with id {name[:64]!r} not found.", field=field)
+            items[index] = item
+        return attrs.evolve(wanted, items=items)
+
+    async def _fitted(
+        self, who: Identity, wanted: ResponsesRequest, chat: Chat, health: EngineHealth
+    ) -> tuple[Generate, ChatCompletionRequest, int]:
+        """The engine's request, and how many items were left out where the request allows that."""
+        dropped = 0
+        if wanted.drops_oldest:
+
+            async def measure() -> PromptSize:
+                generate, _ = wanted.generate(chat, health.tool_call_format)
+                found: PromptSize = await self.services.inference.ask(
+                    MeasurePrompt(generate, client_id=who.client_id, caller=caller()), timeout=START_SECONDS
+                )
+                return found
+
+            keeps = 1 if wanted.plain.instructions else 0
+            dropped = await drop_oldest(chat, measure, answer_tokens=wanted.plain.max_output_tokens, keeps=keeps)
+        generate, plain = wanted.generate(chat, health.tool_call_format)
+        return generate, plain, dropped
+
+
+async def _stream(
+    services: Services, head: ResponseHead, source: ResponseSource, after: int = -1
+) -> AsyncGenerator[bytes, None]:
+    """The events behind a number. A stream that has begun ends with the response's end or an error, never with silence."""
+    events = ResponseEvents(head)
+    for event in events.begin():
+        if event["sequence_number"] > after:
+            yield as_sent(event)
+    spoke_at = trio.current_time()
+    while True:
+        try:
+            page = await source.next()
+        except CommandRefused as refusal:
+            body, _ = responses_error(problem_of(refusal.code, refusal.message, field=refusal.field))
+            yield as_sent(error_event(body, events.last_number + 1))
+            return
+        made = list(events.take(page.text, page.logprobs))
+        if page.end is not None:
+            made += events.end(page.end)
+        for event in made:
+            if event["sequence_number"] > after:
+                yield as_sent(event)
+                spoke_at = trio.current_time()
+        if page.end is not None:
+            return
+        if trio.current_time() - spoke_at >= SIGN_OF_LIFE_SECONDS:
+            yield await sign_of_life(services.inference, source.stream)
+            spoke_at = trio.current_time()
+
+
+async def _whole(head: ResponseHead, source: ResponseSource) -> dict[str, Any]:
+    """The response once it has ended."""
+    events = ResponseEvents(head)
+    for _ in events.begin():
+        pass
+    while True:
+        page = await source.next()
+        for _ in events.take(page.text, page.logprobs):
+            pass
+        if page.end is not None:
+            *_, last = events.end(page.end)
+            response: dict[str, Any] = last["response"]
+            return response
+
+
+def _all_events(head: ResponseHead, snapshot: ResponseSnapshot) -> tuple[ResponseEvents, dict[str, Any] | None]:
+    """What a stored response amounts to so far, and its last event where it has ended."""
+    events = ResponseEvents(head)
+    last = None
+    for _ in events.begin():
+        pass
+    for _ in events.take(snapshot.text, snapshot.logprobs):
+        pass
+    if snapshot.end is not None:
+        *_, last = events.end(snapshot.end)
+    return events, last
+
+
+def _last_number(head: ResponseHead, snapshot: ResponseSnapshot) -> int:
+    return _all_events(head, snapshot)[0].last_number
+
+
+def _output(head: ResponseHead, snapshot: ResponseSnapshot) -> list[dict[str, Any]]:
+    return _all_events(head, snapshot)[0].output
+
+
+def _as_it_stands(head: ResponseHead, snapshot: ResponseSnapshot) -> dict[str, Any]:
+    events, last = _all_events(head, snapshot)
+    if last is not None:
+        response: dict[str, Any] = last["response"]
+        return response
+    is_queued = head.is_background and not snapshot.text
+    return response_object(head, events.output, "queued" if is_queued else "in_progress")
+
+
+def _title(chat: Chat) -> str:
+    asked = next((one["content"] for one in reversed(chat.messages) if one["role"] == "user"), "")
+    return " ".join(asked.split())[:TITLE_CHARACTERS] or "response"
+
+
+def _named(places: Sequence[str]) -> list[str]:
+    """Places in a schema that answers leave out, as this API calls it."""
+    name = "response_schema"
+    return [f"text.format.schema{one.removeprefix(name)}" if one.startswith(name) else one for one in places]
+
+
+def _checked(response_id: str) -> str:
+    """An id that may be asked for. Raises `CommandRefused` for what cannot be one."""
+    if not ID.fullmatch(response_id):
+        raise CommandRefused(ErrorCode.NOT_FOUND, f"Response with id {response_id[:64]!r} not found.", field="id")
+    return response_id
+
+
+def _wrong_query(name: str, problem: str) -> InvalidField:
+    return InvalidField(f"{name} {problem}", field=name)
