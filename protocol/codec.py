@@ -14,13 +14,13 @@ import hashlib
 import math
 import types
 import typing
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
 import attrs
 import cattrs
 import msgspec
-from cattrs.cols import list_structure_factory
 from cattrs.errors import (
     AttributeValidationNote,
     ClassValidationError,
@@ -32,7 +32,7 @@ from cattrs.errors import (
 from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ping, Pong
 from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
-from protocol.json_text import MAXIMUM_INTEGER, json_type, parse_object, refuse_nul
+from protocol.json_text import MAXIMUM_INTEGER, all_steps, json_type, nul_refused_in_steps, object_in_steps
 from protocol.server_messages import SERVER_MESSAGES
 from protocol.validation import FieldFault, printable_ascii
 
@@ -40,6 +40,7 @@ __all__ = [
     "UNKNOWN_FIELD",
     "ReceivedCommand",
     "command_digest",
+    "command_in_steps",
     "decode_command",
     "encode",
     "make_converter",
@@ -145,6 +146,24 @@ def _list_without_paths(kind: Any, converter: cattrs.Converter) -> Any:
     return lambda value, _: [inner(one, wanted) for one in value]
 
 
+def _list_naming_the_first(kind: Any, converter: cattrs.Converter) -> Any:
+    """cattrs' own would go through all of a list and keep an error for each item; only the first is ever told."""
+    (wanted,) = typing.get_args(kind)
+    inner = converter.get_structure_hook(wanted)
+
+    def structure_list(value: Any, _: type) -> list[Any]:
+        items = []
+        for index, one in enumerate(value):
+            try:
+                items.append(inner(one, wanted))
+            except Exception as error:  # noqa: BLE001  border: validators raise what they like
+                error.add_note(IterableValidationNote("in a list", index, wanted))
+                raise IterableValidationError("in a list", [error], kind) from None
+        return items
+
+    return structure_list
+
+
 def make_converter(*, names_paths: bool, is_client: bool = False) -> cattrs.Converter:
     """With ``names_paths`` its errors know where they are, which costs about half of its speed.
 
@@ -163,7 +182,7 @@ def make_converter(*, names_paths: bool, is_client: bool = False) -> cattrs.Conv
     converter.register_structure_hook_factory(_is_optional, lambda kind: _optional(kind, converter))
 
     def strict_collection(kind: Any, wanted: type, expected: str) -> Any:
-        make_list = list_structure_factory if names_paths else _list_without_paths
+        make_list = _list_naming_the_first if names_paths else _list_without_paths
         inner: Any = (
             make_list(kind, converter)
             if wanted is list
@@ -291,18 +310,23 @@ def _first_problem(error: BaseException, path: str) -> tuple[str, str]:
 
 def decode_command(text: str | bytes) -> ReceivedCommand:
     """One frame to one command. Raises `ProtocolFault`, with the command's id where one could be read."""
+    return all_steps(command_in_steps(text))
+
+
+def command_in_steps(text: str | bytes) -> Generator[None, None, ReceivedCommand]:
+    """The same; yields wherever others may have their turn."""
     size = len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > MAXIMUM_FRAME_BYTES:
         raise TooLarge(f"a frame may have {MAXIMUM_FRAME_BYTES} bytes, this one has {size}")
     # Looked for only below, where it is known which command to answer.
     try:
-        envelope = parse_object(text, takes_nul=True)
+        envelope = yield from object_in_steps(text, takes_nul=True)
     except ProtocolFault as fault:
         fault.command_id = None if fault.parsed is None else _readable_id(fault.parsed)
         raise
     command_id = _readable_id(envelope)
     try:
-        refuse_nul(envelope, text)
+        yield from nul_refused_in_steps(envelope, text)
         return _read_envelope(envelope, command_id, size)
     except ProtocolFault as fault:
         fault.command_id = command_id

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from actors.connections.rate_limit import SlidingWindowCounter, TokenBucket
 from actors.connections.replies import Replies
 from actors.connections.transport import WebSocketTransport
-from protocol.codec import ReceivedCommand, decode_command
-from protocol.commands import MAXIMUM_FRAME_BYTES, Ack, Assist, Generate, Hello, Ping, Pong, Resume
-from protocol.errors import CloseCode, ErrorCode, ProtocolFault
+from actors.long_texts import LongTexts, is_long
+from actors.nonsense import NonsenseLedger, Sender
+from protocol.codec import ReceivedCommand, command_in_steps
+from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ack, Assist, Generate, Hello, Ping, Pong, Resume
+from protocol.errors import BadMessage, CloseCode, ErrorCode, NotAnObject, ProtocolFault, TooLarge
 from protocol.events import Limits
 
-__all__ = ["CommandReader", "ConnectionLoad"]
+__all__ = ["CommandReader", "ConnectionLoad", "SharedReading"]
 
 PROTOCOL_ERRORS = 10
 REFUSALS = 60
 WINDOW_SECONDS = 60.0
+BYTES_BEFORE_HELLO = COMMANDS["hello"].maximum_bytes
+TOO_MUCH = "too many messages that are not of this protocol"
+
+
+@frozen
+class SharedReading:
+    """What all connections share where they are read."""
+
+    ledger: NonsenseLedger = field(factory=NonsenseLedger)
+    long_texts: LongTexts = field(factory=LongTexts)
+
+
+class _NotRead(Exception):
+    """Its sender has lost its turn."""
 
 
 @frozen(kw_only=True)
@@ -30,10 +48,20 @@ class ConnectionLoad:
 
 
 class CommandReader:
-    """Decodes, counts and rejects. Synchronous."""
+    """Decodes, counts and rejects."""
 
-    def __init__(self, transport: WebSocketTransport, replies: Replies, limits: Limits) -> None:
+    def __init__(
+        self,
+        transport: WebSocketTransport,
+        replies: Replies,
+        limits: Limits,
+        shared: SharedReading,
+        sender: Callable[[], Sender],
+    ) -> None:
+        """``sender`` says whose frames these are, as far as it is known by now."""
         now = trio.current_time()
+        self._shared = shared
+        self._sender = sender
         self._transport = transport
         self._replies = replies
         self._limits = limits
@@ -41,9 +69,11 @@ class CommandReader:
         self._errors = SlidingWindowCounter(PROTOCOL_ERRORS, WINDOW_SECONDS)
         self._refusals = SlidingWindowCounter(REFUSALS, WINDOW_SECONDS)
 
-    def read(self, frame: str | bytes, load: ConnectionLoad) -> ReceivedCommand | None:
-        """The command in a frame, or None if the frame was answered here."""
-        now = trio.current_time()
+    async def read(self, frame: str | bytes, load: Callable[[], ConnectionLoad]) -> ReceivedCommand | None:
+        """The command in a frame, or None if the frame was answered here.
+
+        A long one takes its time: ``load`` is asked once it is read. Cancelled, nothing is answered.
+        """
         if isinstance(frame, bytes):
             self._transport.close_soon(CloseCode.NOT_THIS_PROTOCOL, "binary frames are not part of this protocol")
             return None
@@ -51,15 +81,42 @@ class CommandReader:
         if len(frame) * 4 > MAXIMUM_FRAME_BYTES and len(frame.encode()) > MAXIMUM_FRAME_BYTES:
             self._transport.close_soon(CloseCode.FRAME_TOO_LARGE, f"more than {MAXIMUM_FRAME_BYTES} bytes")
             return None
-        try:
-            command = decode_command(frame)
-        except ProtocolFault as fault:
-            self._replies.error(fault.command_id, fault.code, fault.message, field=fault.field)
-            if self._errors.add(now):
-                self._transport.close_soon(
-                    CloseCode.NOT_THIS_PROTOCOL, "too many messages that are not of this protocol"
-                )
+        if len(frame) > BYTES_BEFORE_HELLO and not load().is_greeted:
+            self._transport.close_soon(CloseCode.FRAME_TOO_LARGE, f"more than {BYTES_BEFORE_HELLO} bytes before hello")
             return None
+        try:
+            command = await self._command(frame)
+        except _NotRead:
+            self._transport.close_soon(CloseCode.TOO_MANY, TOO_MUCH)
+            return None
+        except ProtocolFault as fault:
+            self._answer(fault, len(frame))
+            return None
+        return self._judge(command, load(), trio.current_time())
+
+    async def _command(self, frame: str) -> ReceivedCommand:
+        """Raises `ProtocolFault`; `_NotRead` for a long frame of a sender of nonsense."""
+        if is_long(frame):
+            self._check_turn()
+        command = await self._shared.long_texts.read(frame, command_in_steps(frame), self._check_turn)
+        self._shared.ledger.took(self._sender())
+        return command
+
+    def _check_turn(self) -> None:
+        if self._shared.ledger.wait_seconds(self._sender(), trio.current_time()) is not None:
+            raise _NotRead
+
+    def _answer(self, fault: ProtocolFault, size: int) -> None:
+        now, sender = trio.current_time(), self._sender()
+        self._replies.error(fault.command_id, fault.code, fault.message, field=fault.field)
+        is_readable = not isinstance(fault, BadMessage | TooLarge) or isinstance(fault, NotAnObject)
+        self._shared.ledger.charge(sender, size, now, is_readable=is_readable)
+        if self._errors.add(now):
+            self._transport.close_soon(CloseCode.NOT_THIS_PROTOCOL, TOO_MUCH)
+        elif self._shared.ledger.wait_seconds(sender, now) is not None:
+            self._transport.close_soon(CloseCode.TOO_MANY, TOO_MUCH)
+
+    def _judge(self, command: ReceivedCommand, load: ConnectionLoad, now: float) -> ReceivedCommand | None:
         if isinstance(command.data, Pong):
             return None
         if not load.is_greeted and not isinstance(command.data, Hello):

@@ -10,13 +10,13 @@ import attrs
 import msgspec
 import structlog
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 import protocol
 from actors.access.messages import AuthenticationError, CheckOrigin, Identity, IdentityWithdrawn
 from actors.connections import keepalive
 from actors.connections.authentication import authenticate, reauthenticate
-from actors.connections.command_reader import CommandReader, ConnectionLoad
+from actors.connections.command_reader import CommandReader, ConnectionLoad, SharedReading
 from actors.connections.event_log_reader import CLIENT_STREAM, EventLog, EventLogReader
 from actors.connections.generation_streams import SNAPSHOT_BYTES, GenerationStreams
 from actors.connections.handshake import Offer, Refusal
@@ -37,7 +37,7 @@ from actors.connections.messages import (
 from actors.connections.replay import Replayer
 from actors.connections.replies import Replies
 from actors.connections.routes import CommandRoute, StreamRoute
-from actors.connections.transport import WebSocketTransport
+from actors.connections.transport import WebSocketTransport, peer_network
 from actors.inference.messages import (
     CancelGeneration,
     DescribeEngine,
@@ -45,6 +45,7 @@ from actors.inference.messages import (
     EngineHealth,
     GenerationEvent,
 )
+from actors.nonsense import Sender
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
 from protocol.codec import ReceivedCommand, encode, unstructure, wire_time
@@ -90,6 +91,7 @@ class ConnectionServices:
     log: EventLog
     routes: Mapping[type, CommandRoute | StreamRoute]
     """By wire class of the command."""
+    reading: SharedReading = field(factory=SharedReading)
 
 
 ConnectionMessage = (
@@ -130,7 +132,10 @@ class Connection(Actor[ConnectionMessage]):
         self._transport = WebSocketTransport(name, stream, self._spawn, self._detach_streams, received)
         self._keepalive = Keepalive(self._transport)
         self._replies = Replies(self._transport)
-        self._command_reader = CommandReader(self._transport, self._replies, settings.limits)
+        self._address = peer_network(stream)
+        self._command_reader = CommandReader(
+            self._transport, self._replies, settings.limits, services.reading, self._sender
+        )
         self._replayer = Replayer(self._transport, self._spawn)
         self._streams = GenerationStreams(
             self._transport,
@@ -267,9 +272,15 @@ class Connection(Actor[ConnectionMessage]):
 
     # --- commands ---------------------------------------------------------------------------------
 
+    def _sender(self) -> Sender:
+        domain = "" if self._identity is None else self._identity.domain
+        return Sender(self._address, domain, "" if self._hello is None else self._hello.client_id)
+
+    def _load(self) -> ConnectionLoad:
+        return ConnectionLoad(is_greeted=self._hello is not None, in_flight=self._in_flight, streams=len(self._streams))
+
     async def _take_frame(self, frame: str | bytes) -> None:
-        load = ConnectionLoad(is_greeted=self._hello is not None, in_flight=self._in_flight, streams=len(self._streams))
-        command = self._command_reader.read(frame, load)
+        command = await self._command_reader.read(frame, self._load)
         if command is None:
             return
         match command.data:
@@ -438,6 +449,7 @@ class Connection(Actor[ConnectionMessage]):
             answer_defaults=self._settings.answer_defaults,
         )
         self._hello = hello
+        self._transport.take_large_messages()
         if self._greeting is not None:
             # Two thousand sleepers would each keep their stack for ten seconds.
             self._greeting.cancel(reason="the hello has come")

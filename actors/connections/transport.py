@@ -13,16 +13,24 @@ from actors.connections.handshake import HandshakeReader, Offer, Refusal, switch
 from actors.connections.send_queue import SendQueue
 from actors.connections.tls_stream import TLSStream
 from actors.connections.websocket import ServedWebSocket, text_frame
+from actors.networks import address_of
 from actors.write_pace import ReaderTooSlow, untaken_bytes
+from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import CloseCode
 
-__all__ = ["Spawn", "WebSocketTransport"]
+__all__ = ["Spawn", "WebSocketTransport", "peer_network"]
 
 _log = structlog.get_logger("connection")
 
 HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 LINGER_SECONDS = 1.0
+LINGER_PIECE_BYTES = 65_536
+LINGER_BYTES = 4 * MAXIMUM_FRAME_BYTES
+LINGER_PAUSE_SECONDS = 0.02
+"""Between two pieces once so much has come that nobody wants: whoever sends as fast as it can is not read as fast."""
+IGNORED_CHARACTERS = MAXIMUM_FRAME_BYTES
+"""Of messages that come after it was decided to close; then no more are read."""
 HEAD_PIECE_BYTES = 4096
 FRAMES_BETWEEN_CHECKPOINTS = 16
 """A peer that sends many small frames at once lets the others run this often."""
@@ -31,6 +39,12 @@ _LOST = (ConnectionClosed, OSError, trio.BrokenResourceError, trio.ClosedResourc
 
 Spawn = Callable[..., trio.CancelScope]
 """Starts a child task of the connection's actor."""
+
+
+def peer_network(stream: Any) -> str:
+    """Whose connection it is, as far as its address tells; empty where it has none."""
+    plain = stream.plain if isinstance(stream, TLSStream) else stream
+    return address_of(plain) if isinstance(plain, trio.SocketStream) else ""
 
 
 class WebSocketTransport:
@@ -70,6 +84,7 @@ class WebSocketTransport:
         self._close: tuple[CloseCode, str] | None = None
         self._writer: trio.CancelScope | None = None
         self._frames_taken = 0
+        self._ignored = 0
         # Made by whoever waits: most connections are idle.
         self._replay_drained: trio.Event | None = None
         self._replies_drained: trio.Event | None = None
@@ -117,6 +132,11 @@ class WebSocketTransport:
     def is_closing(self) -> bool:
         """Whether nothing more will be sent than what waits."""
         return self._close is not None
+
+    def take_large_messages(self) -> None:
+        """From now on a message may have `MAXIMUM_FRAME_BYTES`."""
+        if self._websocket is not None:
+            self._websocket.take_messages_of(MAXIMUM_FRAME_BYTES)
 
     def close_soon(self, code: CloseCode, reason: str) -> None:
         """Close after what is queued."""
@@ -203,6 +223,10 @@ class WebSocketTransport:
             # Whoever asks faster than it reads is read more slowly itself, and is not cut for it.
             await self.replies_drained()
             await take(frame)
+        else:
+            self._ignored += len(frame)
+            if self._ignored > IGNORED_CHARACTERS and self._websocket is not None:
+                self._websocket.read_no_more()
         self._frames_taken += 1
         if self._frames_taken % FRAMES_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
@@ -284,5 +308,8 @@ class WebSocketTransport:
         """Let the peer read our last words: closing over its unread bytes would reset the connection (RFC 6455, 7.1.1)."""
         with trio.move_on_after(LINGER_SECONDS):
             await self._stream.send_eof()
-            while await self._stream.receive_some(65_536):
-                pass
+            count = 0
+            while forgotten := await self._stream.receive_some(LINGER_PIECE_BYTES):
+                count += len(forgotten)
+                if count > LINGER_BYTES:
+                    await trio.sleep(LINGER_PAUSE_SECONDS)

@@ -20,13 +20,15 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from actors.write_pace import ReaderTooSlow, send_paced
-from protocol.commands import MAXIMUM_FRAME_BYTES
+from protocol.commands import COMMANDS
 
 __all__ = ["BufferedStream", "ServedWebSocket", "text_frame"]
 
 Answer = TypeVar("Answer")
 
 RECEIVE_BYTES = 65_536
+FIRST_MESSAGE_BYTES = COMMANDS["hello"].maximum_bytes
+"""A message may have no more until it is known who sends."""
 SMALL_BYTES = 64
 SMALL_PIECES = 256
 """Fragments that may be smaller than that: a limit on a message's size alone lets it have empty ones for ever.
@@ -164,7 +166,7 @@ class ServedWebSocket(WebSocketConnection):
         super().__init__(
             self._kept,
             protocol,
-            max_message_size=MAXIMUM_FRAME_BYTES,
+            max_message_size=FIRST_MESSAGE_BYTES,
             receive_buffer_size=RECEIVE_BYTES,
         )
         channel: Any = _MessageSink(take)
@@ -201,6 +203,14 @@ class ServedWebSocket(WebSocketConnection):
         await super()._handle_message_event(event)
         if not self._reader_running:  # the message was too large
             self._kept.has_read_enough = True
+
+    def take_messages_of(self, size: int) -> None:
+        """From now on."""
+        self._max_message_size = size
+
+    def read_no_more(self) -> None:
+        """What has come is not looked at."""
+        self._kept.has_read_enough = True
 
     @property
     def is_being_written(self) -> bool:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import structlog
 import trio
 from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
+from actors.long_texts import LongTexts
+from actors.networks import network_of
+from actors.nonsense import NonsenseLedger, Sender
+from actors.refusals import CommandRefused
 from actors.rest.auth import PUBLIC_PATHS
 from actors.rest.exchanges import IN_FLIGHT, InFlight
-from actors.rest.nonsense import NonsenseLedger, Sender
-from actors.rest.open_connections import network_of
 from actors.rest.problems import problem
 from actors.rest.services import Services, identity
 from protocol.errors import ErrorCode
+from protocol.json_text import object_in_steps
 
 __all__ = ["MEDIA_TYPES", "register_bodies"]
 
@@ -33,13 +39,14 @@ MEDIA_TYPES = frozenset(
 """Bodies are JSON, and may be called so or nothing in particular."""
 UNREADABLE = frozenset({400, 413, 415})
 WRONG = 422
+TOO_MUCH = "too many bodies that could not be read came from here"
 PAUSE_SECONDS = 1.0
 """Before a sender of nonsense is told to wait: a client that asks again at once has to wait anyway."""
 
 
 def register_bodies(app: QuartTrio, services: Services) -> None:
     """Judge each body by what its head says, and its sender by what came before. Registered behind the entry."""
-    ledger = NonsenseLedger()
+    ledger, long_texts = NonsenseLedger(), LongTexts()
 
     @app.before_request
     async def judge_body() -> Response | None:
@@ -47,6 +54,7 @@ def register_bodies(app: QuartTrio, services: Services) -> None:
             return None
         sender = _sender(await identity(services, (request.view_args or {}).get("client_id")))
         g.sender = sender
+        g.read_object = partial(_read_object, ledger, long_texts, sender)
         wait_seconds = ledger.wait_seconds(sender, trio.current_time())
         if wait_seconds is not None:
             return await _told_to_wait(sender, wait_seconds)
@@ -69,6 +77,18 @@ def register_bodies(app: QuartTrio, services: Services) -> None:
         return response
 
 
+async def _read_object(
+    ledger: NonsenseLedger, long_texts: LongTexts, sender: Sender, text: bytes, **how: Any
+) -> dict[str, Any]:
+    def may_be_read() -> None:
+        # It may have sent others meanwhile, which were read before this one.
+        seconds = ledger.wait_seconds(sender, trio.current_time())
+        if seconds is not None:
+            raise CommandRefused(ErrorCode.RATE_LIMITED, TOO_MUCH, retry_after_ms=round(1000 * seconds))
+
+    return await long_texts.read(text, object_in_steps(text, **how), may_be_read)
+
+
 def _has_body() -> bool:
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
@@ -84,7 +104,7 @@ async def _told_to_wait(sender: Sender, seconds: float) -> Response:
     await trio.sleep(min(seconds, PAUSE_SECONDS))
     refusal = problem(
         ErrorCode.RATE_LIMITED,
-        "too many bodies that could not be read came from here",
+        TOO_MUCH,
         retry_after_ms=round(1000 * seconds),
     )
     # The body is not read: what follows of it is no request.

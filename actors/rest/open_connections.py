@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Protocol
 
 import trio
 
-__all__ = ["OpenConnections", "address_of", "network_of"]
+__all__ = ["OpenConnections"]
 
 CONNECTIONS = 512
 """At once; one more takes the place of the oldest that has no whole request."""
@@ -68,22 +67,3 @@ class OpenConnections:
                     stream.socket.close()
                     return True
         return False
-
-
-def address_of(stream: trio.SocketStream) -> str:
-    """Whose connection it is, as far as an address tells; empty where it is gone already."""
-    try:
-        return network_of(stream.socket.getpeername()[0])
-    except OSError:
-        return ""
-
-
-def network_of(address: str) -> str:
-    """The address as one that is counted; empty for what is none."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(found, ipaddress.IPv6Address):
-        return str(found.ipv4_mapped or ipaddress.ip_network((int(found), 64), strict=False))
-    return str(found)

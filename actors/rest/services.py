@@ -16,7 +16,7 @@ from protocol.errors import ErrorCode
 from protocol.json_text import parse_object
 from protocol.validation import is_client_name, printable_ascii
 
-__all__ = ["REST_DEVICE", "Services", "bearer_token", "body_as", "caller", "idempotency_key", "identity"]
+__all__ = ["REST_DEVICE", "Services", "bearer_token", "body_as", "caller", "idempotency_key", "identity", "json_body"]
 
 ACCESS_SECONDS = 5.0
 REST_DEVICE = ":rest"
@@ -34,7 +34,8 @@ async def identity(services: Services, client_id: str | None = None) -> Identity
         return known[1]
     try:
         found: Identity = await services.access.ask(
-            CheckIdentity(client_id=wanted, token=bearer_token(), may_be_needless=True), timeout=ACCESS_SECONDS
+            CheckIdentity(client_id=wanted, token=bearer_token(), may_be_needless=True),
+            timeout=g.get("access_seconds", ACCESS_SECONDS),
         )
     except AuthenticationError as refusal:
         if not refusal.is_forbidden:
@@ -74,7 +75,19 @@ def bearer_token() -> str | None:
 
 async def body_as(wanted: type, *, prefix: str = "body") -> Any:
     """The request's JSON body, checked by the codec that the WebSocket uses. Raises `ProtocolFault`."""
-    return structure(parse_object(await request.get_data(), prefix=prefix), wanted, prefix=prefix)
+    return structure(await json_body(prefix=prefix), wanted, prefix=prefix)
+
+
+async def json_body(*, any_integers: bool = False, prefix: str = "body") -> dict[str, Any]:
+    """The request's JSON body, an object as `object_in_steps` reads it. Raises `ProtocolFault`, and `CommandRefused` for
+    a long one whose sender has been found to send nonsense since it was taken.
+    """
+    text = await request.get_data()
+    read = g.get("read_object")
+    if read is None:
+        return parse_object(text, any_integers=any_integers, prefix=prefix)
+    body: dict[str, Any] = await read(text, any_integers=any_integers, prefix=prefix)
+    return body
 
 
 async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:

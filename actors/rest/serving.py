@@ -20,10 +20,11 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
 from actors.accepting import accept_for_ever
+from actors.networks import address_of
 from actors.rest import http_connection
 from actors.rest.exchanges import IN_FLIGHT, Exchanges
 from actors.rest.http_connection import DeadlineTCPServer
-from actors.rest.open_connections import OpenConnections, address_of
+from actors.rest.open_connections import OpenConnections
 from actors.rest.request_heads import HEAD_BYTES
 from actors.rest.upgrades import HandOver, close_socket
 from actors.write_pace import PacedStream

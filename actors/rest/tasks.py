@@ -15,7 +15,7 @@ from actors.rest.conditional import ConditionalWrites, conditions, judges_condit
 from actors.rest.preconditions import version_of
 from actors.rest.problems import problem
 from actors.rest.query import query_as
-from actors.rest.services import REST_DEVICE, Services, body_as, idempotency_key, identity
+from actors.rest.services import REST_DEVICE, Services, body_as, idempotency_key, identity, json_body
 from actors.rest.task_export import export_response
 from actors.tasks.messages import (
     ChangeInBulk,
@@ -36,7 +36,6 @@ from actors.tasks.messages import (
 )
 from protocol.codec import structure, unstructure
 from protocol.errors import ErrorCode, InvalidField
-from protocol.json_text import parse_object
 from protocol.task_model import Task
 from protocol.tasks import (
     CLEARABLE,
@@ -207,7 +206,7 @@ async def _change(
 ) -> Response:
     """Carry out the change of a task that the body describes; path and header say of which task and version."""
     who = await _owner(services, client_id)
-    body = read_body(parse_object(await request.get_data(), prefix="body"))
+    body = read_body(await json_body())
 
     async def change(known: dict[str, Any]) -> TaskRequest[Task]:
         return message(**await _write(who), data=structure(known, wanted, prefix="body"))

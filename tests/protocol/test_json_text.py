@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from protocol import json_text
+from protocol import json_scan, json_text, json_values
 from protocol.errors import BadMessage, InvalidField, TooLarge
-from protocol.json_text import json_type, parse_object
+from protocol.json_scan import STEP_CHARACTERS, look_through
+from protocol.json_text import json_type, object_in_steps, parse_object
 
 BIG = 2**53
 
@@ -138,7 +141,7 @@ def test_nesting_of_64_is_taken_and_65_refused(lists: bool, innermost: str) -> N
 @pytest.mark.parametrize("lists", [True, False])
 def test_bottomless_nesting_is_refused_and_harms_nobody(lists: bool) -> None:
     for containers in (10_000, 100_000):
-        with pytest.raises(BadMessage if containers < json_text.MAXIMUM_VALUES else TooLarge):
+        with pytest.raises(BadMessage, match="nested deeper than 64"):
             parse_object(nested(containers, lists=lists))
 
 
@@ -247,9 +250,6 @@ def filled(head: str, unit: str, tail: str, size: int = 1 << 20) -> str:
         ('{"a":["\\""', ',"\\""', "]}"),
         ('{"a":["\\\\"', ',"\\\\"', "]}"),
         ('{"a":[0', "," + "[" * 30 + "]" * 30, "]}"),
-        ('{"a":', "[", ""),
-        ("", '{"a":', ""),
-        ("", ",", ""),
         ('{"a":[1', "," + "9" * 4000, "]}"),
     ],
 )
@@ -261,11 +261,110 @@ def test_what_would_take_long_to_read_is_refused_before_it_is_read(
     def read(*_: object, **__: object) -> None:
         raise AssertionError("it was read")
 
-    monkeypatch.setattr(json_text, "_read_fast", read)
-    monkeypatch.setattr(json_text.json, "loads", read)
+    monkeypatch.setattr(json_text, "_read", read)
     for text in (filled(head, unit, tail), filled(head, unit, tail).encode("utf-8", "surrogatepass")):
         with pytest.raises(TooLarge):
             parse_object(text)
+
+
+@pytest.mark.parametrize(
+    ("head", "unit", "tail", "words"),
+    [
+        ("", "[", "", "not an array"),
+        ('["', "x", '"]', "not an array"),
+        ('"', "x", '"', "not a string"),
+        ("", ",", "", "begins with {"),
+        ("", "\0", "", "begins with {"),
+        ('{"a":', "[", "", "nested deeper"),
+        ("", '{"a":', "", "nested deeper"),
+        ('{"a":"', "x", "", "within a string"),
+        ('{"a":"', "\\", "\\", "within a string"),
+        ('{"a":"', '\\"', "", "within a string"),
+        ('{"a":"', "x", '"', "before its object does"),
+        ("{", " ", "", "before its object does"),
+        ("", " ", "", "empty"),
+    ],
+)
+def test_a_long_text_is_refused_by_the_first_thing_that_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, head: str, unit: str, tail: str, words: str
+) -> None:
+    """A look at it tells, and nothing reads it."""
+    monkeypatch.setattr(json_text, "_read", lambda *_: pytest.fail("it was read"))
+    text = filled(head, unit, tail)
+    taken, fault = steps_until_refused(text)
+    assert words in fault.message
+    if words in ("within a string", "before its object does", "empty"):
+        assert taken == (len(text) - 1) // STEP_CHARACTERS
+    else:
+        assert taken == 0
+
+
+def steps_until_refused(text: str) -> tuple[int, BadMessage]:
+    taken = 0
+    try:
+        for _ in object_in_steps(text):
+            taken += 1
+    except BadMessage as fault:
+        return taken, fault
+    raise AssertionError("it was taken")
+
+
+class CountedText(str):
+    """Counts how much of it is cut out and looked at between two steps."""
+
+    __slots__ = ("looked_at",)
+    looked_at: int
+
+    def __getitem__(self, key: Any) -> str:
+        part = super().__getitem__(key)
+        self.looked_at += len(part)
+        return part
+
+
+@pytest.mark.parametrize("tail", ['"}', ""])
+def test_between_two_steps_no_more_than_a_piece_of_a_text_is_looked_at(tail: str) -> None:
+    text = CountedText(filled('{"a":"', "x", tail))
+    text.looked_at = 0
+    looked_at = [0]
+    with suppress(BadMessage):
+        looked_at.extend(text.looked_at for _ in look_through(text))
+    assert len(looked_at) == len(text) // STEP_CHARACTERS + (len(text) % STEP_CHARACTERS > 0)
+    assert {after - before for before, after in pairwise(looked_at)} == {STEP_CHARACTERS}
+
+
+@pytest.mark.parametrize("fault", ["1", "9007199254740993", '"\\u0000"', '"\\ud800"'])
+def test_others_have_their_turn_while_many_values_are_looked_at(fault: str) -> None:
+    text = '{"a":[' + "1," * 30_000 + fault + "]}"
+    steps = 0
+    with suppress(BadMessage, InvalidField):
+        for _ in object_in_steps(text):
+            steps += 1
+    # Each value is looked at once, and what a fault is called once more.
+    assert steps >= (30_000 // json_values.STEP_VALUES) * (1 if fault == "1" else 2)
+
+
+@given(st.text(alphabet='{}[]",:\\ 19a', max_size=120), st.integers(1, 7))
+@settings(deadline=None)
+@example('{"a":"\\\\"}', 3)
+@example('{"a":"\\\\\\""}', 5)
+def test_where_a_text_is_cut_into_pieces_makes_no_difference(text: str, step: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_scan, "MAXIMUM_NESTING", 200)
+        whole = outcome(text, len(text) + 1, patch)
+        assert outcome(text, step, patch) == whole
+    if whole is not None:
+        with suppress(json.JSONDecodeError):
+            assert type(json.loads(text)) is not dict
+
+
+def outcome(text: str, step: int, patch: pytest.MonkeyPatch) -> str | None:
+    patch.setattr(json_scan, "STEP_CHARACTERS", step)
+    try:
+        for _ in look_through(text):
+            pass
+    except BadMessage as fault:
+        return fault.message.partition(",")[0]
+    return None
 
 
 @pytest.mark.parametrize("unit", [",", "[{", "9", '\\"', "\\\\", ":", "é", "\\u005b"])

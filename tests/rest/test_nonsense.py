@@ -11,10 +11,11 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from actors.rest import bodies, nonsense
-from actors.rest.nonsense import NonsenseLedger, Sender
+from actors import nonsense
+from actors.nonsense import NonsenseLedger, Sender
+from actors.rest import bodies
 from actors.sampled_log import LINES, WINDOW_SECONDS, LineSampler
-from protocol.json_text import MAXIMUM_VALUES
+from protocol.json_text import MAXIMUM_VALUES, object_in_steps
 from tests.rest.test_slow_clients import connect
 from tests.server_fixture import RunningServer, eventually
 
@@ -180,6 +181,38 @@ async def test_a_body_that_is_not_read_is_not_waited_for(
             mock_clock.jump(0.25)
             await eventually(lambda: received)
     assert received[0].startswith(b"HTTP/1.1 429 ")
+
+
+@pytest.mark.integration
+async def test_of_long_bodies_that_come_at_once_no_more_are_read_than_of_those_that_come_one_by_one(
+    mock_clock: MockClock, engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was let in before the first was found to be nonsense."""
+    monkeypatch.setattr(bodies, "PAUSE_SECONDS", 0.0)
+    begun = 0
+
+    def counted(text: bytes, **how: Any) -> Any:
+        def steps() -> Any:
+            nonlocal begun
+            begun += 1
+            return (yield from object_in_steps(text, **how))
+
+        return steps()
+
+    monkeypatch.setattr(bodies, "object_in_steps", counted)
+    body = b'{"type":"message","content":"' + b"x" * (MEBIBYTE // 2)
+    statuses: list[int] = []
+    async with engineless_server.http(limits=httpx.Limits(max_connections=20)) as http, trio.open_nursery() as nursery:
+
+        async def post() -> None:
+            answer = await http.post("/ai/process", content=body, headers={"X-Client-Id": "mad"})
+            statuses.append(answer.status_code)
+
+        for _ in range(20):
+            nursery.start_soon(post)
+    price = nonsense.UNREADABLE + len(body) // nonsense.BYTES_A_CHARGE
+    assert begun == nonsense.BURST // price + 1
+    assert sorted(statuses) == [400] * begun + [429] * (20 - begun)
 
 
 @pytest.mark.integration

@@ -29,9 +29,8 @@ from actors.rest.loaded_model import loaded_model
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.problems import problem_of
-from actors.rest.services import Services, caller, identity
+from actors.rest.services import Services, caller, identity, json_body
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
-from protocol.json_text import parse_object
 
 __all__ = ["register_anthropic"]
 
@@ -42,7 +41,7 @@ def register_anthropic(app: QuartTrio, services: Services) -> None:
 
     async def read(*, needs_length: bool) -> MessagesRequest:
         check_version(request.headers.get("anthropic-version"))
-        body = parse_object(await request.get_data(), any_integers=True, prefix="body")
+        body = await json_body(any_integers=True)
         wanted = read_messages_request(body, needs_length=needs_length)
         ignored_fields.note((await identity(services)).client_id, wanted.ignored)
         return wanted

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from quart import Response, jsonify, request
+from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
@@ -47,11 +47,10 @@ from actors.rest.ollama.requests import (
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.problems import problem_of
-from actors.rest.services import Services, identity
+from actors.rest.services import Services, identity, json_body
 from actors.rest.stream_subscriber import StreamSubscriber
 from protocol.codec import encode, structure
 from protocol.errors import ErrorCode, InvalidField
-from protocol.json_text import parse_object
 
 __all__ = ["API_VERSION", "LINES", "register_ollama"]
 
@@ -116,7 +115,7 @@ def register_ollama(app: QuartTrio, services: Services) -> None:
 
 async def named_model() -> ModelRequest:
     """A request about a model, which older clients name in `name`. Raises `InvalidField`."""
-    body = parse_object(await request.get_data(), any_integers=True, prefix="body")
+    body = await json_body(any_integers=True)
     fields = {"model": body.get("model", body.get("name")), "stream": body.get("stream")}
     named: ModelRequest = structure(
         {name: one for name, one in fields.items() if one is not None}, ModelRequest, prefix="body"
@@ -132,7 +131,7 @@ async def _models(services: Services) -> tuple[ModelState, ...]:
 async def _answer(
     services: Services, ignored_fields: IgnoredFields, read: Callable[[dict[str, Any]], OllamaRequest], *, is_chat: bool
 ) -> Response:
-    wanted = read(parse_object(await request.get_data(), any_integers=True, prefix="body"))
+    wanted = read(await json_body(any_integers=True))
     who = await identity(services)
     ignored_fields.note(who.client_id, wanted.ignored)
     health = await loaded_model(services, model_name(wanted.plain.model), "body.model")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from quart import jsonify, request
+from quart import jsonify
 from quart_trio import QuartTrio
 
 from actors.inference.messages import DescribeEngine, EngineHealth, GenerationTokens
@@ -34,9 +34,8 @@ from actors.rest.openai.requests import (
     read_chat,
     read_completion,
 )
-from actors.rest.services import Services, identity
+from actors.rest.services import Services, identity, json_body
 from protocol.events import Done
-from protocol.json_text import parse_object
 
 __all__ = ["register_openai"]
 
@@ -129,4 +128,4 @@ def register_openai(app: QuartTrio, services: Services) -> None:
 
 async def _body() -> dict[str, Any]:
     """The request's JSON. OpenAI's numbers are Python's: an integer has no bound but where a field gives one."""
-    return parse_object(await request.get_data(), any_integers=True, prefix="body")
+    return await json_body(any_integers=True)

@@ -1,0 +1,28 @@
+"""Whose connection it is, as far as an address tells."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import trio
+
+__all__ = ["address_of", "network_of"]
+
+
+def address_of(stream: trio.SocketStream) -> str:
+    """The network of a peer; empty where it is gone already."""
+    try:
+        return network_of(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
+
+
+def network_of(address: str) -> str:
+    """The address as one that is counted, of IPv6 its /64, which is as easily had; empty for what is none."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(found.ipv4_mapped or ipaddress.ip_network((int(found), 64), strict=False))
+    return str(found)
