@@ -115,6 +115,50 @@ def test_jd10_callers_that_share_a_client_id_take_turns_and_leave_one_process_to
     assert (turns.waiting, turns.running) == (0, 3)
 
 
+def unnamed(address: str, port: int) -> Asker:
+    return Asker("local", f"{address}:{port}")
+
+
+def test_jd12_addresses_that_share_a_client_id_take_turns_however_many_connections_each_has() -> None:
+    limits = attrs.evolve(JOB_LIMITS[JobKind.SCHEMA], processes=4, processes_of_client=2, waiting_of_client=100)
+    turns: Turns[str] = Turns(limits)
+    for port in range(50):
+        turns.push(unnamed("10.0.0.1", port), f"many {port}")
+    turns.push(unnamed("10.0.0.2", 1), "one")
+    turns.push(unnamed("[::1]", 1), "other")
+    assert [turns.start_next() for _ in range(4)] == ["many 0", "one", "other", None]
+    turns.end(unnamed("10.0.0.2", 1))
+    turns.push(unnamed("10.0.0.2", 2), "again")
+    assert turns.start_next() == "again", "an address with nothing running comes first"
+    turns.end(unnamed("10.0.0.1", 0))
+    assert turns.start_next() == "many 1"
+
+
+def test_jd13_whoever_fills_the_queue_of_a_shared_client_id_makes_room_for_others() -> None:
+    limits = attrs.evolve(JOB_LIMITS[JobKind.SCHEMA], processes=1, processes_of_client=1, waiting_of_client=8)
+    turns: Turns[str] = Turns(limits)
+    for number in range(8):
+        turns.push(unnamed("10.0.0.1", number % 2), f"greedy {number}")
+    stranger, own = unnamed("10.0.0.2", 1), unnamed("10.0.0.1", 9)
+    assert not turns.may_wait(stranger)
+    assert turns.make_room(stranger) == (unnamed("10.0.0.1", 0), "greedy 6")
+    turns.push(stranger, "stranger")
+    assert turns.make_room(own) == (unnamed("10.0.0.1", 1), "greedy 7"), "the same among connections of one address"
+    turns.push(own, "own")
+    for number in range(2):
+        turns.push(unnamed("10.0.0.2", number), f"more {number}")
+        assert turns.make_room(unnamed("10.0.0.1", 1)) is None, "who has most has to go itself"
+    found = []
+    while turns.waiting:
+        found.append(turns.start_next())
+        for address, port in (("10.0.0.1", 0), ("10.0.0.1", 1), ("10.0.0.1", 9), ("10.0.0.2", 0), ("10.0.0.2", 1)):
+            turns.end(unnamed(address, port))
+    assert found.index("stranger") <= 1
+    assert sorted(found) == sorted(
+        [*(f"greedy {number}" for number in range(6)), "stranger", "own", "more 0", "more 1"]
+    )
+
+
 def test_jd2_verdicts_are_bounded_and_the_one_asked_for_last_stays_longest() -> None:
     verdicts = Verdicts(kept=2)
     bad = Refusal(field="response_schema", problem="never ends")

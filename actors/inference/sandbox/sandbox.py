@@ -58,6 +58,9 @@ class _Turn:
 
     asker: Asker
     came: trio.Event = field(factory=trio.Event)
+    """It may run, or has to go."""
+    is_put_out: bool = False
+    """It has to go."""
 
 
 @define(eq=False)
@@ -360,22 +363,32 @@ class Sandbox(Actor[SandboxMessage]):
         """Wait for a process to be free for this asker. Raises `GenerationRefused` where too many of its jobs wait."""
         turns, turn = self._turns[kind], _Turn(asker)
         if not turns.may_wait(asker):
-            raise GenerationRefused(
-                ErrorCode.OVERLOADED, "too many requests of this client wait to be read", retry_after_ms=RETRY_MS
-            )
+            greedy = turns.make_room(asker)
+            if greedy is None:
+                raise _too_many()
+            greedy[1].is_put_out = True
+            greedy[1].came.set()
         turns.push(asker, turn)
         self._start_jobs(turns)
         try:
             await turn.came.wait()
+            if turn.is_put_out:
+                raise _too_many()
             yield
         finally:
-            if not turns.withdraw(asker, turn):
+            if not turn.is_put_out and not turns.withdraw(asker, turn):
                 turns.end(asker)
                 self._start_jobs(turns)
 
     def _start_jobs(self, turns: Turns[_Turn]) -> None:
         while (turn := turns.start_next()) is not None:
             turn.came.set()
+
+
+def _too_many() -> GenerationRefused:
+    return GenerationRefused(
+        ErrorCode.OVERLOADED, "too many requests of this client wait to be read", retry_after_ms=RETRY_MS
+    )
 
 
 _STEP_NAMES = {"template": "chat template", "tokenizer": "tokenizer"}

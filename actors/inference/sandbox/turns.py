@@ -1,8 +1,9 @@
-"""Whose job runs next: fair queueing over clients, and over the callers that share a client id. Pure."""
+"""Whose job runs next: fair queueing over clients, and over the addresses and callers that share a client id. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from attrs import define, field, frozen
@@ -20,22 +21,36 @@ class Asker:
 
     client_id: str
     caller: str = ""
-    """Which of the programs that share the client id; empty where the id is one program's own."""
+    """Which of the programs that share the client id, as `address:port`; empty where the id is one program's own."""
+
+    @property
+    def address(self) -> str:
+        """Where it calls from. One address may have as many connections as it likes, so they share a turn."""
+        return self.caller.rpartition(":")[0]
 
 
 @define
 class _Client(Generic[Job]):
-    """Jobs of one client that wait, by caller, the caller that was served longest ago first."""
+    """Jobs of one client that wait, by address and caller, those that were served longest ago first."""
 
-    waiting: OrderedDict[str, deque[Job]] = field(factory=OrderedDict)
+    addresses: OrderedDict[str, OrderedDict[str, deque[Job]]] = field(factory=OrderedDict)
     size: int = 0
+
+    def size_of(self, address: str) -> int:
+        """Jobs from there that wait."""
+        return sum(map(len, self.addresses.get(address, {}).values()))
+
+    def callers(self) -> Iterator[str]:
+        """All who wait."""
+        return (caller for callers in self.addresses.values() for caller in callers)
 
 
 class Turns(Generic[Job]):
     """Jobs of one kind. The client with the fewest running is served next, round robin among equals.
 
-    Within a client the same rule chooses the caller. A client that asks for much waits for itself: some processes are never
-    its own. Where several callers share its id, all but one process may be theirs, and each has no more than a client has.
+    Within a client the same rule chooses the address, and there the caller. A client that asks for much waits for itself:
+    some processes are never its own. Where several callers share its id, all but one process may be theirs, and each has no
+    more than a client has. Of what may wait under one id nobody who asks for much keeps others out (`make_room`).
     """
 
     def __init__(self, limits: JobLimits) -> None:
@@ -59,10 +74,30 @@ class Turns(Generic[Job]):
         client = self._waiting.get(asker.client_id)
         return client is None or client.size < self._limits.waiting_of_client
 
+    def make_room(self, asker: Asker) -> tuple[Asker, Job] | None:
+        """Where no more may wait, put out the newest job of whoever has most waiting, address first, if it has two more than this one.
+
+        It is for the caller of this to tell the one whose job it was. None where there is none: then this one has to go.
+        """
+        client = self._waiting[asker.client_id]
+        address = max(client.addresses, key=client.size_of)
+        own_address = client.size_of(asker.address) >= client.size_of(address)
+        if own_address:
+            address = asker.address
+        elif client.size_of(address) < client.size_of(asker.address) + 2:
+            return None
+        callers = client.addresses[address]
+        caller = max(callers, key=lambda one: len(callers[one]))
+        if own_address and len(callers[caller]) < len(callers.get(asker.caller, ())) + 2:
+            return None
+        job = callers[caller].pop()
+        self._took(asker.client_id, caller)
+        return Asker(asker.client_id, caller), job
+
     def push(self, asker: Asker, job: Job) -> None:
         """Let a job wait behind the others of its caller."""
         client = self._waiting.setdefault(asker.client_id, _Client())
-        client.waiting.setdefault(asker.caller, deque()).append(job)
+        client.addresses.setdefault(asker.address, OrderedDict()).setdefault(asker.caller, deque()).append(job)
         client.size += 1
 
     def start_next(self) -> Job | None:
@@ -76,8 +111,10 @@ class Turns(Generic[Job]):
             return None
         client, caller = self._waiting[client_id], self._caller_of(client_id)
         assert caller is not None
-        job = client.waiting[caller].popleft()
-        client.waiting.move_to_end(caller)
+        address = Asker(client_id, caller).address
+        job = client.addresses[address][caller].popleft()
+        client.addresses[address].move_to_end(caller)
+        client.addresses.move_to_end(address)
         self._waiting.move_to_end(client_id)
         self._took(client_id, caller)
         self._running[client_id] += 1
@@ -93,7 +130,8 @@ class Turns(Generic[Job]):
     def withdraw(self, asker: Asker, job: Job) -> bool:
         """Take a job out of the queue; whether it still waited."""
         client = self._waiting.get(asker.client_id)
-        jobs = None if client is None else client.waiting.get(asker.caller)
+        callers = None if client is None else client.addresses.get(asker.address)
+        jobs = None if callers is None else callers.get(asker.caller)
         if jobs is None or job not in jobs:
             return False
         jobs.remove(job)
@@ -102,22 +140,38 @@ class Turns(Generic[Job]):
 
     def _caller_of(self, client_id: str) -> str | None:
         """Whose job of this client would run next; None where none may."""
-        waiting = self._waiting[client_id].waiting
-        is_shared = any(waiting) or any(one.caller for one in self._running_of_caller if one.client_id == client_id)
+        waiting = self._waiting[client_id]
+        running = {one: count for one, count in self._running_of_caller.items() if one.client_id == client_id}
+        is_shared = any(waiting.callers()) or any(one.caller for one in running)
         most = self._limits.processes_of_client
         if is_shared:
             most = max(most, self._limits.processes - 1)
         if self._running[client_id] >= most:
             return None
-        running = {caller: self._running_of_caller[Asker(client_id, caller)] for caller in waiting}
-        may_run = (caller for caller in waiting if running[caller] < self._limits.processes_of_client)
-        return min(may_run, key=running.__getitem__, default=None)
+        of_address: Counter[str] = Counter()
+        for one, count in running.items():
+            of_address[one.address] += count
+
+        def rank(caller: str) -> tuple[int, int, int]:
+            asker = Asker(client_id, caller)
+            return of_address[asker.address], order[asker.address], running.get(asker, 0)
+
+        order = {address: place for place, address in enumerate(waiting.addresses)}
+        may_run = (
+            caller
+            for caller in waiting.callers()
+            if running.get(Asker(client_id, caller), 0) < self._limits.processes_of_client
+        )
+        return min(may_run, key=rank, default=None)
 
     def _took(self, client_id: str, caller: str) -> None:
         """One job has left that queue."""
         client = self._waiting[client_id]
         client.size -= 1
-        if not client.waiting[caller]:
-            del client.waiting[caller]
-        if not client.waiting:
+        address = Asker(client_id, caller).address
+        if not client.addresses[address][caller]:
+            del client.addresses[address][caller]
+        if not client.addresses[address]:
+            del client.addresses[address]
+        if not client.addresses:
             del self._waiting[client_id]
