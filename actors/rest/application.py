@@ -19,10 +19,10 @@ from actors.rest.asgi_connection import FrameworkConnection
 from actors.rest.auth import register_entry
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
-from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health
+from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health, unknown_engine
 from actors.rest.models import register_models
 from actors.rest.problems import problem
-from actors.rest.readiness import describe_readiness, register_readiness
+from actors.rest.readiness import describe_readiness, may_know, register_readiness
 from actors.rest.services import Services
 from actors.rest.shaped_errors import register_shaped_errors
 from actors.rest.swagger_ui import register_swagger_ui
@@ -84,8 +84,13 @@ def make_application(
 
     @app.get("/health")
     async def health() -> Any:
-        engine = await describe_engine()
         report = await describe_readiness(services, readiness())
+        if not await may_know(services):
+            return jsonify({**about, **report.as_data(in_full=False), "status": "degraded"}), 503
+        try:
+            engine = await describe_engine()
+        except RuntimeFault as error:
+            engine = unknown_engine(str(error))
         status = engine_status(engine)
         if any(word != "engine" for word, _ in report.reasons) and status in HEALTHY_STATUSES:
             status = "degraded"

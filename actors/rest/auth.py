@@ -13,6 +13,7 @@ from actors.rest.request_heads import METHODS
 from actors.rest.services import ACCESS_SECONDS, Services, identity
 from protocol.errors import ErrorCode
 from protocol.json_text import NO_NUL
+from runtime import RuntimeFault
 
 __all__ = ["OPERATOR_PREFIXES", "PUBLIC_PATHS", "needs_operator", "register_entry"]
 
@@ -34,6 +35,9 @@ PUBLIC_PATHS = frozenset(
     }
 )
 """Answered without a token."""
+HEALTH_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
+"""Answered in time whatever hangs, the actor too that knows who asks."""
+HEALTH_ACCESS_SECONDS = 0.5
 OPERATOR_PREFIXES = ("/models", "/metrics", "/api/pull", "/api/delete")
 """They change the server for everybody, or tell about everybody."""
 _PATH_FIELDS = {"client_id": "client_id", "name": "path.conversation"}
@@ -52,6 +56,8 @@ def register_entry(app: QuartTrio, services: Services) -> None:
 
     @app.before_request
     async def check_entry() -> Response | None:
+        is_health = request.path in HEALTH_PATHS
+        g.access_seconds = HEALTH_ACCESS_SECONDS if is_health else ACCESS_SECONDS
         try:
             await services.access.ask(
                 CheckOrigin(
@@ -59,16 +65,28 @@ def register_entry(app: QuartTrio, services: Services) -> None:
                     origin=request.headers.get("Origin"),
                     query=request.query_string.decode("latin-1"),
                 ),
-                timeout=ACCESS_SECONDS,
+                timeout=g.access_seconds,
             )
         except AuthenticationError as refusal:
             raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal)) from None
+        except RuntimeFault as error:
+            if not is_health:
+                raise
+            # Nobody can tell who asks: what these say then is for everybody.
+            g.access_problem = str(error)
+            return None
         g.allowed_origin = request.headers.get("Origin")
         if request.method == "OPTIONS" and (answer := _options()) is not None:
             return answer
         if request.path in PUBLIC_PATHS:
             return None
-        who = await identity(services, (request.view_args or {}).get("client_id"))
+        try:
+            who = await identity(services, (request.view_args or {}).get("client_id"))
+        except RuntimeFault as error:
+            if not is_health:
+                raise
+            g.access_problem = str(error)
+            return None
         if needs_operator(request.path) and not who.is_operator:
             raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator")
         _refuse_nul()

@@ -6,7 +6,7 @@ from typing import Any
 
 from actors.inference.messages import EngineHealth
 
-__all__ = ["HEALTHY_STATUSES", "engine_status", "mlx_health"]
+__all__ = ["HEALTHY_STATUSES", "engine_status", "mlx_health", "unknown_engine"]
 
 HEALTHY_STATUSES = frozenset({"healthy", "mock", "unloaded"})
 """Statuses that are answered with 200; all others with 503."""
@@ -22,6 +22,23 @@ def engine_status(engine: EngineHealth) -> str:
     if engine.engine == "mock":
         return "mock"
     return "healthy" if engine.report.get("has_pretrained_weights") else "degraded"
+
+
+def unknown_engine(problem: str) -> EngineHealth:
+    """What is said of an engine that nobody can be asked about."""
+    return EngineHealth(
+        engine="",
+        state="down",
+        model="",
+        worker_pid=None,
+        restarts=0,
+        report={},
+        problem=problem,
+        queue_depth=0,
+        running=0,
+        tokens_per_second=None,
+        last_inference_ms=None,
+    )
 
 
 def mlx_health(engine: EngineHealth) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from quart import jsonify
+from quart import g, jsonify
 from quart_trio import QuartTrio
 
 from actors.inference.messages import DescribeEngine, EngineHealth
@@ -17,7 +17,7 @@ from actors.storage.messages import DescribeStorage, StorageHealth
 from runtime import RuntimeFault
 from runtime.inspection import Readiness
 
-__all__ = ["ReadinessReport", "describe_readiness", "register_readiness"]
+__all__ = ["ReadinessReport", "describe_readiness", "may_know", "register_readiness"]
 
 HEALTH_SECONDS = 1.0
 
@@ -65,6 +65,9 @@ async def describe_readiness(services: Services, tree: Readiness) -> ReadinessRe
     else:
         if not storage.is_writable:
             report.reasons.append(("storage", f"storage takes no writes: {storage.problem}"))
+    access_problem: str | None = g.get("access_problem")
+    if access_problem is not None:
+        report.reasons.append(("access", f"nobody can tell who asks: {access_problem}"))
     shortage = memory_problem()
     if shortage is not None:
         report.reasons.append(("memory", f"new work finds no memory: {shortage}"))
@@ -77,11 +80,13 @@ def register_readiness(app: QuartTrio, services: Services, readiness: Callable[[
     @app.get("/health/ready")
     async def ready() -> Any:
         report = await describe_readiness(services, readiness())
-        return jsonify(report.as_data(in_full=await _may_know(services))), 503 if report.reasons else 200
+        return jsonify(report.as_data(in_full=await may_know(services))), 503 if report.reasons else 200
 
 
-async def _may_know(services: Services) -> bool:
+async def may_know(services: Services) -> bool:
     """Whether details are for this asker: with a token, or where nobody needs one."""
+    if g.get("access_problem") is not None:
+        return False
     try:
         await identity(services)
     except (CommandRefused, RuntimeFault):

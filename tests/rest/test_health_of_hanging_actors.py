@@ -1,0 +1,54 @@
+"""Health answers in time whatever hangs, and says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors.access.access import Access
+from actors.inference.inference import Inference
+from actors.storage.writer import Writer
+from tests.server_fixture import RunningServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(
+    params=[(Access, "access"), (Inference, "engine"), (Writer, "storage")], ids=["access", "engine", "storage"]
+)
+def hanging(request: pytest.FixtureRequest) -> tuple[type[Any], str]:
+    """An actor that takes its next message and does not come back, and the word for it."""
+    found: tuple[type[Any], str] = request.param
+    return found
+
+
+async def test_op32_health_answers_while_any_actor_hangs_and_says_which_work_cannot_be_done(
+    engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch, hanging: tuple[type[Any], str]
+) -> None:
+    actor, word = hanging
+    released = trio.Event()
+    handle = actor.handle
+
+    async def hang(self: Any, message: Any) -> Any:
+        await released.wait()
+        return await handle(self, message)
+
+    monkeypatch.setattr(actor, "handle", hang)
+    async with engineless_server.http() as http:
+        try:
+            live, ready, whole = [await http.get(path) for path in ("/health/live", "/health/ready", "/health")]
+        finally:
+            released.set()
+    assert (live.status_code, live.json()) == (200, {"status": "live"})
+    assert ready.status_code == 503
+    told = ready.json()["reasons"]
+    if word == "access":
+        assert word in told
+        assert whole.status_code == 503
+        assert "engine" not in whole.json(), "nobody can tell who asks"
+    else:
+        assert any(f"{word} cannot be described" in one for one in told)
+        assert whole.status_code == 200
+    assert whole.json()["status"] in ("degraded", "loading")
