@@ -120,7 +120,7 @@ def _options() -> Response | None:
 
 
 def _refuse_nul() -> None:
-    """What the body may not hold (`protocol.json_text.refuse_nul`), path and query may not hold either."""
+    """What the body may not hold (`protocol.json_text.nul_refused_in_steps`), path and query may not hold either."""
     parts = [(_PATH_FIELDS.get(name, f"path.{name}"), str(value)) for name, value in (request.view_args or {}).items()]
     parts += [(f"query.{name[:64]}", name + value) for name, value in request.args.items(multi=True)]
     for field, value in parts:
