@@ -67,7 +67,7 @@ async def describe_readiness(services: Services, tree: Readiness) -> ReadinessRe
             report.reasons.append(("storage", f"storage takes no writes: {storage.problem}"))
     access_problem: str | None = g.get("access_problem")
     if access_problem is not None:
-        report.reasons.append(("access", f"nobody can tell who asks: {access_problem}"))
+        report.reasons.append(("access", f"rights of the asker cannot be checked: {access_problem}"))
     shortage = memory_problem()
     if shortage is not None:
         report.reasons.append(("memory", f"new work finds no memory: {shortage}"))
