@@ -36,11 +36,12 @@ _COMMANDS = {
     "backup": ("actors.command_line.backup", "backup", "Write everything the server keeps to one file."),
     "restore": ("actors.command_line.backup", "restore", "Put such a file back."),
     "uninstall": ("actors.command_line.uninstall", "uninstall", "Show what is on disk, and remove it."),
+    "connect": ("actors.command_line.connect", "connect", "Tell another program to use this server."),
     "completion": ("actors.command_line.completion", "completion", "Print the script for completion in a shell."),
 }
 
 
-_ELSEWHERE = ("ask", "chat", "task", "notify", "conversations", "status")
+_ELSEWHERE = ("ask", "chat", "task", "notify", "conversations", "status", "connect")
 """Commands that reach servers elsewhere; the others work on the files or the socket of this machine's."""
 _OWN_CLIENT = ("token",)
 """Commands whose own `--client` says something else."""
