@@ -8,7 +8,6 @@ as JSON Schema 2020-12 has it (validation, 7.2.1). References are followed here,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from actors.inference.bad_schema import BadSchema
 from actors.inference.schema_apart import Apart
 from actors.inference.schema_bounds import within_64_bits
 from actors.inference.schema_facts import Facts, types_of
+from actors.inference.schema_properties import Unfollowable, checked_pattern, counted, named, pointer_part
 from actors.inference.schema_references import References
 
 __all__ = ["PreparedSchema", "prepared_schema"]
@@ -32,8 +32,6 @@ MAXIMUM_DEPENDENCIES = 3
 """Up to so many are alternatives each; of more, all that is depended upon is required."""
 _TYPES = frozenset({"null", "boolean", "object", "array", "number", "string", "integer"})
 _KEPT = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "multipleOf", "required")
-_LOOKAROUND = re.compile(r"(?<!\\)(?:\\\\)*\(\?(?:[=!]|<[=!])")
-_BACKREFERENCE = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[1-9]|k<)")
 _KEYS_OF_CONTENT = frozenset({"patternProperties", "propertyNames", "uniqueItems"})
 
 
@@ -50,20 +48,13 @@ class PreparedSchema:
     """Places (JSON pointers) of what the answer will not have, though the schema allows it, since it cannot be followed."""
 
 
-class _Unfollowable(Exception):
-    """This part cannot be followed; where the schema leaves room, it is left out."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path or 'the schema'} {problem}")
-
-
 def prepared_schema(schema: dict[str, Any]) -> PreparedSchema:
     """Raises `BadSchema` with the place (a JSON pointer) of what cannot be followed."""
     references = References(schema)
     work = _Preparation(references, Apart(references))
     try:
         root = work.prepare(schema, "")
-    except _Unfollowable as problem:
+    except Unfollowable as problem:
         raise BadSchema(str(problem)) from None
     except RecursionError:
         raise BadSchema("the schema is nested too deep") from None
@@ -91,10 +82,10 @@ class _Preparation:
     unique_keys: set[str] = field(init=False, factory=set)
     left_out: dict[str, None] = field(init=False, factory=dict)
     work_left: int = field(init=False, default=MAXIMUM_WORK)
-    _bad: dict[str, _Unfollowable] = field(init=False, factory=dict)
+    _bad: dict[str, Unfollowable] = field(init=False, factory=dict)
 
     def prepare(self, schema: Any, path: str) -> Any:
-        """One schema and all below it. Raises `_Unfollowable`."""
+        """One schema and all below it. Raises `Unfollowable`."""
         self.work_left -= 1
         if self.work_left < 0:
             raise BadSchema("the schema is too large to be followed")
@@ -143,7 +134,7 @@ class _Preparation:
         pattern, form = schema.get("pattern"), schema.get("format")
         form = form if isinstance(form, str) else None
         if pattern is not None:
-            made["pattern"] = _checked_pattern(pattern, f"{path}/pattern")
+            made["pattern"] = checked_pattern(pattern, f"{path}/pattern")
         # A form that meets other rules may leave nothing; it is an annotation, and the others are not.
         elif form in FORMATS and not {"minLength", "maxLength", "enum", "const"} & schema.keys():
             made["format"] = form
@@ -163,7 +154,7 @@ class _Preparation:
             made["items"] = self._or_nothing(items, f"{path}/{name}", schema.get("minItems", 0) == 0)
         if schema.get("unevaluatedItems") is not None and items is None:
             if _applicators(schema):
-                raise _Unfollowable(f"{path}/unevaluatedItems", "beside other rules cannot be followed")
+                raise Unfollowable(f"{path}/unevaluatedItems", "beside other rules cannot be followed")
             made["items"] = self.prepare(schema["unevaluatedItems"], f"{path}/unevaluatedItems")
         if "contains" in schema:
             made |= self._contains(schema, made, path)
@@ -176,7 +167,7 @@ class _Preparation:
         if least == 0 and "maxContains" not in schema:
             return {}
         if "maxContains" in schema or "prefixItems" in made or not isinstance(least, int):
-            raise _Unfollowable(f"{path}/contains", "with other rules for items cannot be followed")
+            raise Unfollowable(f"{path}/contains", "with other rules for items cannot be followed")
         # All items are such, which is more than is asked for.
         wanted = self.prepare(schema["contains"], f"{path}/contains")
         items = wanted if "items" not in made else {"allOf": [made["items"], wanted]}
@@ -193,7 +184,7 @@ class _Preparation:
             self.unique_keys.add(key.replace("~1", "/").replace("~0", "~"))
             return {}
         if schema.get("minItems", 0) > 1:
-            raise _Unfollowable(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
+            raise Unfollowable(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
         # One item is unique.
         self._leave_out(f"{path}/uniqueItems")
         return {"maxItems": 1}
@@ -209,14 +200,14 @@ class _Preparation:
         made: dict[str, Any] = {}
         if "properties" in schema:
             made["properties"] = {
-                name: self._or_nothing(one, f"{path}/properties/{_pointer(name)}", name not in required)
+                name: self._or_nothing(one, f"{path}/properties/{pointer_part(name)}", name not in required)
                 for name, one in given.items()
             }
         patterns = schema.get("patternProperties")
         if isinstance(patterns, dict) and patterns:
             made["patternProperties"] = {
-                _checked_pattern(pattern, f"{path}/patternProperties"): self._or_nothing(
-                    one, f"{path}/patternProperties/{_pointer(pattern)}", True
+                checked_pattern(pattern, f"{path}/patternProperties"): self._or_nothing(
+                    one, f"{path}/patternProperties/{pointer_part(pattern)}", True
                 )
                 for pattern, one in patterns.items()
             }
@@ -230,53 +221,15 @@ class _Preparation:
             known = {name: True for one in self.references.conjuncts(schema) for name in one.get("properties") or ()}
             made |= {"properties": {**known, **made.get("properties", {})}, "additionalProperties": others}
         if "propertyNames" in schema:
-            made |= self._names(schema["propertyNames"], made, required, f"{path}/propertyNames")
-        return made | _counted(schema, made)
-
-    def _names(self, names: Any, made: dict[str, Any], required: list[Any], path: str) -> dict[str, Any]:
-        names = self.references.followed(names, path)
-        if names is True or (
-            isinstance(names, dict) and not names.keys() - {"type", "description", "title", "$comment"}
-        ):
-            return {}
-        if not isinstance(names, dict) or names.keys() - {
-            "type",
-            "pattern",
-            "enum",
-            "const",
-            "minLength",
-            "maxLength",
-            "format",
-            "description",
-            "title",
-            "$comment",
-        }:
-            raise _Unfollowable(path, "with such rules cannot be followed")
-        if made.get("patternProperties"):
-            raise _Unfollowable(path, "beside patternProperties cannot be followed")
-        properties, others = made.get("properties", {}), made.get("additionalProperties", True)
-        unfit = [one for one in (*properties, *required) if not _is_name(one, names)]
-        if set(unfit) & set(required):
-            raise _Unfollowable(path, f"forbids the required property {unfit[0]!r}")
-        kept = {name: one if name not in unfit else False for name, one in properties.items()}
-        listed = names.get("enum", [names["const"]] if "const" in names else None)
-        if listed is not None:
-            more = {one: others for one in listed if isinstance(one, str) and one not in kept and _is_name(one, names)}
-            return {"properties": {**kept, **more}, "additionalProperties": False}
-        pattern = _checked_pattern(names["pattern"], f"{path}/pattern") if "pattern" in names else None
-        if "minLength" in names or "maxLength" in names:
-            if pattern is not None:
-                raise _Unfollowable(path, "with a pattern and a length cannot be followed")
-            pattern = f"^[^\\n]{{{names.get('minLength', 0)},{names.get('maxLength', '')}}}$"
-        if pattern is None:
-            return {}
-        return {"properties": kept, "patternProperties": {pattern: others}, "additionalProperties": False}
+            names = self.references.followed(schema["propertyNames"], f"{path}/propertyNames")
+            made |= named(names, made, required, f"{path}/propertyNames")
+        return made | counted(schema, made)
 
     def _or_nothing(self, schema: Any, path: str, is_optional: bool) -> Any:
         """What must not be there, where it need not be and cannot be followed."""
         try:
             return self.prepare(schema, path)
-        except _Unfollowable:
+        except Unfollowable:
             if not is_optional:
                 raise
             self._leave_out(path)
@@ -316,13 +269,13 @@ class _Preparation:
         return {**made, "allOf": all_of}
 
     def _alternatives(self, schema: dict[str, Any], name: str, path: str) -> list[Any]:
-        """Those that can be followed. Raises `_Unfollowable` where none can."""
+        """Those that can be followed. Raises `Unfollowable` where none can."""
         made, problem = [], None
         unfollowable: list[str] = []
         for place, one in _listed(schema, name, path):
             try:
                 made.append(self.prepare(one, f"{path}/{name}/{place}"))
-            except _Unfollowable as error:
+            except Unfollowable as error:
                 problem = problem or error
                 unfollowable.append(f"{path}/{name}/{place}")
         if not made:
@@ -337,11 +290,11 @@ class _Preparation:
         base = {name: value for name, value in schema.items() if name != "oneOf"}
         fitting: list[Any] = []
         unfollowable: list[str] = []
-        problem: _Unfollowable | None = None
+        problem: Unfollowable | None = None
         for place, one in branches:
             try:
                 made = self.prepare(one, f"{path}/oneOf/{place}")
-            except _Unfollowable as error:
+            except Unfollowable as error:
                 problem = problem or error
                 unfollowable.append(f"{path}/oneOf/{place}")
                 continue
@@ -351,9 +304,9 @@ class _Preparation:
             elif made is not False:
                 unfollowable.append(f"{path}/oneOf/{place}")
         if self.apart.is_exhausted:
-            raise _Unfollowable(f"{path}/oneOf", "has more alternatives than can be told apart")
+            raise Unfollowable(f"{path}/oneOf", "has more alternatives than can be told apart")
         if not fitting:
-            raise problem or _Unfollowable(
+            raise problem or Unfollowable(
                 f"{path}/oneOf", "has alternatives that cannot be told apart: an answer may fit several of them"
             )
         for one in unfollowable:
@@ -380,11 +333,11 @@ class _Preparation:
             return {"allOf": [self._not(one, f"{path}/anyOf/{place}") for place, one in enumerate(schema["anyOf"])]}
         if names == {"not"}:
             return self.prepare(schema["not"], f"{path}/not")
-        raise _Unfollowable(path, "can be followed for types and for required properties alone")
+        raise Unfollowable(path, "can be followed for types and for required properties alone")
 
     def _if(self, schema: dict[str, Any], path: str) -> Any:
         ways: list[Any] = []
-        problem: _Unfollowable | None = None
+        problem: Unfollowable | None = None
         try:
             both = [schema["if"], *([schema["then"]] if "then" in schema else [])]
             ways.append(
@@ -394,13 +347,13 @@ class _Preparation:
                     ]
                 }
             )
-        except _Unfollowable as error:
+        except Unfollowable as error:
             problem = error
         try:
             otherwise = [self._not(schema["if"], f"{path}/if")]
             otherwise += [self.prepare(schema["else"], f"{path}/else")] if "else" in schema else []
             ways.append({"allOf": otherwise})
-        except _Unfollowable as error:
+        except Unfollowable as error:
             problem = problem or error
         if not ways:
             assert problem is not None
@@ -414,12 +367,12 @@ class _Preparation:
         for name in ("dependencies", "dependentRequired", "dependentSchemas"):
             given = schema.get(name)
             for key, one in (given if isinstance(given, dict) else {}).items():
-                rules.append((key, one, f"{path}/{name}/{_pointer(key)}"))
+                rules.append((key, one, f"{path}/{name}/{pointer_part(key)}"))
         for key, one, place in rules:
             without = {"properties": {key: False}}
             try:
                 wanted = {"required": one} if isinstance(one, list) else self.prepare(one, place)
-            except _Unfollowable:
+            except Unfollowable:
                 self._leave_out(place)
                 yield without
                 continue
@@ -441,7 +394,7 @@ class _Preparation:
     def prepare_definition(self, pointer: str, name: str) -> None:
         try:
             self.definitions[name] = self.prepare(self.references.at(pointer), pointer)
-        except _Unfollowable as error:
+        except Unfollowable as error:
             self._bad[name] = error
             self.definitions[name] = False
 
@@ -456,53 +409,3 @@ def _listed(schema: dict[str, Any], name: str, path: str) -> list[tuple[int, Any
 def _applicators(schema: dict[str, Any]) -> bool:
     """Whether other schemas apply to the same value."""
     return not {"allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "if", "dependentSchemas"}.isdisjoint(schema)
-
-
-def _pointer(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def _checked_pattern(pattern: Any, path: str) -> str:
-    if not isinstance(pattern, str):
-        raise BadSchema(f"{path} must be a string")
-    if _LOOKAROUND.search(pattern):
-        raise _Unfollowable(path, "looks ahead or behind, which cannot be followed")
-    if _BACKREFERENCE.search(pattern):
-        raise _Unfollowable(path, "refers to what it matched before, which cannot be followed")
-    return pattern
-
-
-def _is_name(name: str, rules: dict[str, Any]) -> bool:
-    try:
-        fits = re.search(str(rules.get("pattern", "")), name) is not None
-    except re.error:
-        return False
-    fits &= rules.get("minLength", 0) <= len(name) <= rules.get("maxLength", len(name))
-    return fits and name in rules.get("enum", [name]) and name == rules.get("const", name)
-
-
-def _counted(schema: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    """Numbers of properties by which of them there must be and may be: the engine counts those of maps alone."""
-    least, most = schema.get("minProperties", 0), schema.get("maxProperties")
-    properties, required = dict(made.get("properties", {})), list(schema.get("required", []))
-    optional = [name for name, one in properties.items() if name not in required and one is not False]
-    if not optional or not isinstance(least, int) or not (most is None or isinstance(most, int)):
-        return {}
-    missing = max(0, least - len(required))
-    room = len(optional) if most is None else max(0, most - len(required))
-    kept = optional[: max(room, 0)]
-    counted: dict[str, Any] = {"minProperties": 0}
-    if missing:
-        counted["required"] = [*required, *kept[:missing]]
-        counted["minProperties"] = least if missing > len(kept) else 0
-    if most is not None:
-        counted["maxProperties"] = most
-        counted["properties"] = {
-            name: one if name in required or name in kept else False for name, one in properties.items()
-        }
-        if len(required) + len(kept) <= most and kept:
-            # The engine counts no properties that may be left out; those that are named are few enough.
-            counted["additionalProperties"] = False
-            counted["maxProperties"] = None
-            counted.pop("patternProperties", None)
-    return counted
