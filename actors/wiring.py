@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.engine import URL
 
 from actors.access.access import AccessSettings
+from actors.access.messages import FindEnded
 from actors.access.rules import is_loopback
 from actors.access.store import OPERATIONS as ACCESS_OPERATIONS
 from actors.access.store import QUERIES as ACCESS_QUERIES
@@ -21,6 +22,7 @@ from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
 from actors.connections import tables as connection_tables
 from actors.connections.connection import ConnectionSettings
 from actors.connections.event_log_reader import EventLog
+from actors.connections.messages import AckNoted, DeviceBegan
 from actors.connections.routes import CommandRoute, StreamRoute, generation_route
 from actors.connections.store import OPERATIONS as CONNECTIONS_OPERATIONS
 from actors.connections.store import QUERIES as CONNECTIONS_QUERIES
@@ -149,7 +151,7 @@ def command_routes(services: Services) -> dict[type, CommandRoute | StreamRoute]
     return routes
 
 
-def event_log(storage: Storage, notifications: ActorRef[Any]) -> EventLog:
+def event_log(storage: Storage, notifications: ActorRef[AckNoted | DeviceBegan]) -> EventLog:
     """What connections read of each client's log."""
 
     async def open_log(client_id: str) -> str:
@@ -186,7 +188,7 @@ def access_settings(settings: Settings) -> AccessSettings:
     )
 
 
-def inference_settings(settings: Settings, storage: Storage, access: ActorRef[Any]) -> InferenceSettings:
+def inference_settings(settings: Settings, storage: Storage, access: ActorRef[FindEnded]) -> InferenceSettings:
     """What is accepted, and how long streams are kept."""
     return InferenceSettings(
         engine=settings.engine,

@@ -14,6 +14,7 @@ from attrs import field, frozen
 from actors.access.local_token import read_local_token, remove_local_token, write_local_token
 from actors.access.messages import (
     LOCAL_CLIENT,
+    AccessRequest,
     AuthenticationError,
     CheckIdentity,
     CheckOrigin,
@@ -81,26 +82,12 @@ class AccessSettings:
 class _Session:
     """Somebody who entered and stays."""
 
-    reference: ActorRef[Any]
+    reference: ActorRef[IdentityWithdrawn]
     token_id: str | None
     """None for who entered when there were no tokens."""
 
 
-class Access(
-    Actor[
-        CheckOrigin
-        | CheckIdentity
-        | FindEnded
-        | CreateToken
-        | ListTokens
-        | RevokeToken
-        | ForgetTokens
-        | EnsureLocalToken
-        | CheckTokens
-        | ReloadTokens
-        | KeepLocalToken
-    ]
-):
+class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken]):
     """Keeps all tokens in memory, so that a check reads no database; every change is stored before it counts."""
 
     mailbox = reject(4096)

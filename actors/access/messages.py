@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import field, frozen
 
@@ -14,6 +13,7 @@ __all__ = [
     "OPERATOR",
     "ROLES",
     "USER",
+    "AccessRequest",
     "AuthenticationError",
     "CheckIdentity",
     "CheckOrigin",
@@ -83,7 +83,7 @@ class CheckIdentity(Request[Identity]):
     token: str | None = field(default=None, repr=False)
     may_be_needless: bool = False
     """Ignore a token on a server without tokens, as REST does for clients that always send one."""
-    session: ActorRef[Any] | None = None
+    session: ActorRef[IdentityWithdrawn] | None = None
     """Told `IdentityWithdrawn` when the token ends; forgotten when it ends itself."""
 
 
@@ -168,3 +168,9 @@ class ForgetTokens(Request[int]):
 @frozen
 class EnsureLocalToken(Request[bool]):
     """See to it that the command line's token lies in the data folder; whether this server has tokens at all."""
+
+
+AccessRequest = (
+    CheckOrigin | CheckIdentity | FindEnded | CreateToken | ListTokens | RevokeToken | ForgetTokens | EnsureLocalToken
+)
+"""All that others may ask of access."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 import trio
@@ -32,6 +32,7 @@ from actors.assistant.context_fitting import PromptPlan, answer_room, plan_of, s
 from actors.assistant.conversation_store import DELETE_CONVERSATION, GET_CONVERSATION, LIST_CONVERSATIONS, Owned
 from actors.assistant.messages import (
     AnswerTurn,
+    AssistantRequest,
     DeleteConversation,
     GetConversation,
     ListConversations,
@@ -42,7 +43,9 @@ from actors.assistant.rejected_commands import RejectedCommands
 from actors.inference.messages import (
     CancelGeneration,
     GenerationEnded,
+    GenerationEvent,
     GenerationStarted,
+    InferenceRequest,
     IsGenerating,
     MeasurePrompt,
     StartGeneration,
@@ -76,9 +79,7 @@ class SettleLost:
     streams: frozenset[str]
 
 
-AssistantMessage = (
-    StartTurn | AnswerTurn | ListConversations | GetConversation | DeleteConversation | GenerationEnded | SettleLost
-)
+AssistantMessage = AssistantRequest | GenerationEnded | SettleLost
 
 
 @define(eq=False, kw_only=True)
@@ -101,7 +102,7 @@ class Assistant(Actor[AssistantMessage]):
 
     mailbox = reject(4096)
 
-    def __init__(self, inference: ActorRef[Any], storage: Storage) -> None:
+    def __init__(self, inference: ActorRef[InferenceRequest], storage: Storage) -> None:
         self._inference = inference
         self._storage = storage
         self._running: dict[str, Running] = {}
@@ -257,7 +258,7 @@ class Assistant(Actor[AssistantMessage]):
         window: ConversationWindow,
         *,
         key: IdempotencyKey | None = None,
-        subscriber: ActorRef[Any] | None = None,
+        subscriber: ActorRef[GenerationEvent] | None = None,
         max_tokens: int | None = None,
         caller: str = "",
     ) -> GenerationStarted:

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from actors.inference.messages import GenerationStarted
+from actors.inference.messages import GenerationEvent, GenerationStarted
 from actors.storage.messages import IdempotencyKey
 from protocol.commands import Assist, Generate
 from protocol.conversations import (
@@ -24,6 +24,7 @@ from runtime import ActorRef, Request
 __all__ = [
     "CONVERSATION_REQUESTS",
     "AnswerTurn",
+    "AssistantRequest",
     "DeleteConversation",
     "GetConversation",
     "ListConversations",
@@ -48,7 +49,7 @@ class StartTurn(Request[GenerationStarted]):
     """Also names the command to the client's other devices."""
     domain: str = ""
     """Security domain: only requests of one domain share kept keys and values."""
-    subscriber: ActorRef[Any]
+    subscriber: ActorRef[GenerationEvent]
 
 
 @frozen(kw_only=True)
@@ -110,3 +111,7 @@ CONVERSATION_REQUESTS: dict[type, type] = {
     ConversationDelete: DeleteConversation,
 }
 """Wire class → the request that the assistant is asked."""
+
+
+AssistantRequest = StartTurn | AnswerTurn | ListConversations | GetConversation | DeleteConversation
+"""All that others may ask of the assistant."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import trio
 
-from actors.access.messages import CheckIdentity, Identity
+from actors.access.messages import CheckIdentity, Identity, IdentityWithdrawn
 from protocol.commands import Hello
 from runtime import ActorRef, RuntimeFault
 
@@ -16,7 +14,7 @@ ASK_SECONDS = 5.0
 PAUSE_SECONDS = 0.25
 
 
-async def authenticate(access: ActorRef[Any], hello: Hello, session: ActorRef[Any]) -> Identity:
+async def authenticate(access: ActorRef[CheckIdentity], hello: Hello, session: ActorRef[IdentityWithdrawn]) -> Identity:
     """Who said this hello. Raises `AuthenticationError`; ``holder`` is told later when its token ends."""
     identity: Identity = await access.ask(
         CheckIdentity(client_id=hello.client_id, token=hello.token, session=session), timeout=ASK_SECONDS
@@ -24,7 +22,9 @@ async def authenticate(access: ActorRef[Any], hello: Hello, session: ActorRef[An
     return identity
 
 
-async def reauthenticate(access: ActorRef[Any], hello: Hello, session: ActorRef[Any]) -> Identity:
+async def reauthenticate(
+    access: ActorRef[CheckIdentity], hello: Hello, session: ActorRef[IdentityWithdrawn]
+) -> Identity:
     """The same once the access room is back: it has forgotten who entered. Raises `AuthenticationError`; waits till then."""
     while True:
         try:

@@ -13,7 +13,7 @@ import trio
 from attrs import field, frozen
 
 import protocol
-from actors.access.messages import AuthenticationError, CheckOrigin, Identity, IdentityWithdrawn
+from actors.access.messages import AccessRequest, AuthenticationError, CheckOrigin, Identity, IdentityWithdrawn
 from actors.connections import keepalive
 from actors.connections.authentication import authenticate, reauthenticate
 from actors.connections.command_reader import CommandReader, ConnectionLoad, SharedReading
@@ -25,11 +25,13 @@ from actors.connections.messages import (
     ChangeSubscription,
     CheckKeepalive,
     ClientEvents,
+    ConnectionNews,
     Displaced,
     GoAway,
     Join,
     Joined,
     ReadLog,
+    RegistryRequest,
     ScheduleKeepalive,
     StateChanged,
     SubscriptionChanged,
@@ -44,6 +46,7 @@ from actors.inference.messages import (
     DetachStreams,
     EngineHealth,
     GenerationEvent,
+    InferenceRequest,
 )
 from actors.nonsense import Sender
 from actors.refusals import CommandRefused
@@ -85,26 +88,16 @@ class ConnectionSettings:
 class ConnectionServices:
     """Whom a connection asks."""
 
-    access: ActorRef[Any]
-    inference: ActorRef[Any]
-    registry: ActorRef[Any]
+    access: ActorRef[AccessRequest]
+    inference: ActorRef[InferenceRequest]
+    registry: ActorRef[RegistryRequest]
     log: EventLog
     routes: Mapping[type, CommandRoute | StreamRoute]
     """By wire class of the command."""
     reading: SharedReading = field(factory=SharedReading)
 
 
-ConnectionMessage = (
-    GenerationEvent
-    | CheckKeepalive
-    | IdentityWithdrawn
-    | ClientEvents
-    | ReadLog
-    | StateChanged
-    | SubscriptionChanged
-    | Displaced
-    | GoAway
-)
+ConnectionMessage = ConnectionNews | GenerationEvent | IdentityWithdrawn
 
 
 class Connection(Actor[ConnectionMessage]):

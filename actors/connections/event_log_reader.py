@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 import trio
@@ -51,7 +50,7 @@ class EventLog:
     """(client id, after seq) → the next events, and where the log stands."""
     counts: Counts = no_counts
     """Client id → `unread` and `task_count` for a snapshot."""
-    ack_to: ActorRef[Any] | None = None
+    ack_to: ActorRef[AckNoted | DeviceBegan] | None = None
     """Is told of every acknowledgement that is on disk, and of devices that begin at the head."""
 
 

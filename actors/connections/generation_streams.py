@@ -21,6 +21,7 @@ from actors.inference.messages import (
     GenerationRefused,
     GenerationStarted,
     GenerationTokens,
+    InferenceRequest,
     StreamSnapshot,
     Subscribed,
     SubscribeStream,
@@ -58,8 +59,8 @@ class GenerationStreams:
         self,
         transport: WebSocketTransport,
         replayer: Replayer,
-        inference: ActorRef[Any],
-        self_ref: Callable[[], ActorRef[Any]],
+        inference: ActorRef[InferenceRequest],
+        self_ref: Callable[[], ActorRef[GenerationEvent]],
         monitor: Callable[[], None],
     ) -> None:
         """``monitor`` has the connection told when the inference actor is lost."""

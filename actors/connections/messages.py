@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import trio
 from attrs import field, frozen
 
-from actors.storage.messages import IdempotencyKey, StoredEvent
+from actors.storage.messages import IdempotencyKey, LogsAdvanced, PublishEvents, StoredEvent
 from protocol.commands import Subscribe
 from runtime import ActorRef, Request
 
@@ -109,7 +109,7 @@ class Join(Request[Joined]):
 
     client_id: str
     device_id: str
-    connection: ActorRef[object]
+    connection: ActorRef[ConnectionNews]
 
 
 @frozen
@@ -164,3 +164,9 @@ class GoAway:
     """To a connection: tell the client when to come back."""
 
     retry_after_ms: int
+
+
+ConnectionNews = CheckKeepalive | ClientEvents | ReadLog | StateChanged | SubscriptionChanged | Displaced | GoAway
+"""All that the registry tells a connection."""
+RegistryRequest = Join | ScheduleKeepalive | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription
+"""All that others tell the registry."""

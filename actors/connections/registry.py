@@ -14,12 +14,14 @@ from actors.connections.messages import (
     ChangeSubscription,
     CheckKeepalive,
     ClientEvents,
+    ConnectionNews,
     Displaced,
     GoAway,
     Join,
     Joined,
     ReadLog,
     ReadSubscription,
+    RegistryRequest,
     ScheduleKeepalive,
     StateChanged,
     SubscriptionChanged,
@@ -56,7 +58,7 @@ class Tick:
 class _Member:
     client_id: str
     device_id: str
-    connection: ActorRef[Any]
+    connection: ActorRef[ConnectionNews]
 
 
 def agent_status(health: EngineHealth | None) -> dict[str, Any]:
@@ -74,14 +76,12 @@ def agent_status(health: EngineHealth | None) -> dict[str, Any]:
     return status
 
 
-class ConnectionRegistry(
-    Actor[Join | ScheduleKeepalive | Tick | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription]
-):
+class ConnectionRegistry(Actor[RegistryRequest | Tick]):
     """Holds references and counts, no streams: after a restart every connection joins again."""
 
     mailbox = reject(8192)
 
-    def __init__(self, storage: Storage, inference: ActorRef[Any], *, connections_per_client: int) -> None:
+    def __init__(self, storage: Storage, inference: ActorRef[DescribeEngine], *, connections_per_client: int) -> None:
         self._storage = storage
         self._inference = inference
         self._connections_per_client = connections_per_client

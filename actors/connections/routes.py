@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from actors.inference.messages import GenerationStarted, StartGeneration
+from actors.inference.messages import GenerationStarted, InferenceRequest, StartGeneration
 from protocol.commands import Generate
 from runtime import ActorRef, Request
 
@@ -39,7 +39,7 @@ class StreamRoute:
     """Where a command that names a conversation goes instead."""
 
 
-def generation_route(inference: ActorRef[Any], of_conversation: StreamRoute | None = None) -> StreamRoute:
+def generation_route(inference: ActorRef[InferenceRequest], of_conversation: StreamRoute | None = None) -> StreamRoute:
     """How `generate` reaches the inference room, and as a turn of a conversation the room that keeps those."""
     return StreamRoute(service=inference, message=_start_generation, of_conversation=of_conversation)
 

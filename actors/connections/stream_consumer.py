@@ -79,7 +79,7 @@ class StreamConsumer:
             self.first_times = self.first_times or event.first_times
         return True
 
-    def restart(self, subscriber: ActorRef[object]) -> StartGeneration | None:
+    def restart(self, subscriber: ActorRef[GenerationEvent]) -> StartGeneration | None:
         """What to ask of a new owner so that it goes on here; None where only somebody else could say how."""
         if self.recovery is None:
             return None

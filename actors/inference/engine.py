@@ -7,7 +7,6 @@ outlives a worker is the inference actor's business.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import structlog
 import trio
@@ -20,12 +19,13 @@ from actors.inference.engine_messages import (
     EngineIdle,
     EngineLoading,
     EngineMessage,
+    EngineNews,
     EngineOutput,
     EngineReady,
 )
 from actors.inference.model_registry import ServableModel
 from actors.inference.run_queue_delay import RunQueueDelay
-from actors.inference.standby_messages import PrepareStandby, StandbyTaken, TakeStandby
+from actors.inference.standby_messages import PrepareStandby, SpareMessage, StandbyTaken, TakeStandby
 from actors.inference.watchdog import PREFILL_TOKENS_PER_STEP, InFlightWork, LatencyModel, may_prepare_standby
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import (
@@ -86,9 +86,9 @@ class Engine(Actor[EngineMessage]):
         self,
         config: WorkerConfig,
         model: ServableModel,
-        inference: ActorRef[Any],
-        inspection: ActorRef[Any],
-        standby: ActorRef[Any] | None = None,
+        inference: ActorRef[EngineNews],
+        inspection: ActorRef[NoteWorker],
+        standby: ActorRef[SpareMessage] | None = None,
     ) -> None:
         """``standby`` has a process ready that has imported everything; without it each start does so itself."""
         self._config = config

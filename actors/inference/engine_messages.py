@@ -18,6 +18,7 @@ __all__ = [
     "EngineIdle",
     "EngineLoading",
     "EngineMessage",
+    "EngineNews",
     "EngineOutput",
     "EngineReady",
 ]
@@ -111,3 +112,7 @@ class EngineIdle:
     incarnation: int
     memory: dict[str, float]
     """Bytes by what holds them."""
+
+
+EngineNews = EngineLoading | EngineReady | EngineOutput | EngineAlive | EngineIdle
+"""All that an engine tells the inference actor."""

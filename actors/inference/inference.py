@@ -15,7 +15,15 @@ import structlog
 import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
-from actors.inference.engine_messages import EngineAlive, EngineIdle, EngineLoading, EngineOutput, EngineReady
+from actors.inference.engine_messages import (
+    EngineAlive,
+    EngineIdle,
+    EngineLoading,
+    EngineMessage,
+    EngineOutput,
+    EngineReady,
+)
+from actors.inference.engine_registry import RosterMessage
 from actors.inference.generation import NO_PROGRESS, Generation, progress_of
 from actors.inference.internal_messages import InferenceMessage, StreamMessage
 from actors.inference.messages import (
@@ -49,7 +57,7 @@ from actors.inference.model_registry import ModelRegistry, ServableModel
 from actors.inference.prompts import DEADLINE_PASSED, PromptEncoder
 from actors.inference.request_rules import check_request, deadline_of
 from actors.inference.response_collector import ResponseCollector
-from actors.inference.sandbox_messages import EncodedPrompt
+from actors.inference.sandbox_messages import EncodedPrompt, SandboxMessage
 from actors.inference.scheduler import Scheduler
 from actors.inference.self_report import SelfReport
 from actors.inference.settings import DeadlinePassed, IdleCheck, InferenceSettings
@@ -80,9 +88,9 @@ class Inference(Actor[InferenceMessage]):
         model_registry: ModelRegistry,
         engines: DynamicRef,
         engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
-        engine_registry: ActorRef[Any],
+        engine_registry: ActorRef[RosterMessage],
         metrics: InferenceMetrics,
-        sandbox: ActorRef[Any] | None = None,
+        sandbox: ActorRef[SandboxMessage] | None = None,
     ) -> None:
         """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``.
 
@@ -481,7 +489,7 @@ class Inference(Actor[InferenceMessage]):
 
     # --- models and their engines -------------------------------------------------------------------
 
-    def _new_scheduler(self, model: ServableModel, text: TextModel, engine: ActorRef[Any]) -> Scheduler:
+    def _new_scheduler(self, model: ServableModel, text: TextModel, engine: ActorRef[EngineMessage]) -> Scheduler:
         return Scheduler(model, text, engine, self._settings.limits, self._metrics, self, self._new_row)
 
     def _on_engine_message(

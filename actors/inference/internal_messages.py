@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from actors.inference.engine_messages import EngineAlive, EngineIdle, EngineLoading, EngineOutput, EngineReady
+from actors.inference.engine_messages import EngineNews
 from actors.inference.messages import (
-    CancelGeneration,
-    Complete,
-    DescribeEngine,
     DescribeGeneration,
     DetachStreams,
+    InferenceRequest,
     IsGenerating,
-    ListModels,
-    LoadModel,
-    MeasurePrompt,
     ReportProgress,
-    StartGeneration,
     SubscribeStream,
-    UnloadModel,
     UnsubscribeStream,
 )
 from actors.inference.settings import DeadlinePassed, IdleCheck
@@ -36,21 +29,4 @@ StreamMessage = (
 """What is about a stream that is there already."""
 
 
-InferenceMessage = (
-    StartGeneration
-    | CancelGeneration
-    | Complete
-    | MeasurePrompt
-    | StreamMessage
-    | DescribeEngine
-    | ListModels
-    | LoadModel
-    | UnloadModel
-    | IdleCheck
-    | EngineLoading
-    | EngineReady
-    | EngineOutput
-    | EngineAlive
-    | EngineIdle
-    | DeadlinePassed
-)
+InferenceMessage = InferenceRequest | EngineNews | IdleCheck | DeadlinePassed

@@ -49,6 +49,7 @@ __all__ = [
     "GenerationRefused",
     "GenerationStarted",
     "GenerationTokens",
+    "InferenceRequest",
     "IsGenerating",
     "ListModels",
     "LoadModel",
@@ -140,13 +141,13 @@ class StartGeneration(Request[GenerationStarted]):
     stream: str
     """Unique name chosen by the asker."""
     generate: Generate = field(repr=False)
-    subscriber: ActorRef[Any] | Callable[[GenerationEvent], None] | None = None
+    subscriber: ActorRef[GenerationEvent] | Callable[[GenerationEvent], None] | None = None
     """Is told every event: an actor until it ends or unfollows, or a function that never waits."""
     resume: ResumeFrom | None = None
     """For a stream whose inference actor was lost; with `epoch`, under which it goes on."""
     domain: str = ""
     """Security domain: only requests of one domain share kept keys and values."""
-    observer: ActorRef[Any] | None = None
+    observer: ActorRef[GenerationEnded] | None = None
     """Is told one `GenerationEnded`; it does not count as a follower."""
     completion_fields: Callable[[str, Done], dict[str, Any]] | None = field(default=None, repr=False)
     """Pure: (whole text, done) → fields that the data of `done` has as well, JSON values."""
@@ -212,7 +213,7 @@ class SubscribeStream(Request[Subscribed]):
     epoch: str | None
     """The epoch that `after_seq` belongs to; None takes the stream's own."""
     after_seq: int
-    subscriber: ActorRef[Any]
+    subscriber: ActorRef[GenerationEvent]
 
 
 @frozen(kw_only=True)
@@ -220,7 +221,7 @@ class UnsubscribeStream(Request[bool]):
     """Follow a stream no more, as if the follower had ended; answers whether it did follow."""
 
     stream: str
-    subscriber: ActorRef[Any]
+    subscriber: ActorRef[GenerationEvent]
 
 
 @frozen(kw_only=True)
@@ -230,7 +231,7 @@ class DetachStreams(Request[int]):
     Answers how many streams that are. They wait `detach_seconds` for somebody to come back, whatever `on_disconnect` says.
     """
 
-    subscriber: ActorRef[Any]
+    subscriber: ActorRef[GenerationEvent]
 
 
 @frozen
@@ -512,3 +513,22 @@ class UnloadModel(Request[ModelChanged]):
     """
 
     name: str
+
+
+InferenceRequest = (
+    StartGeneration
+    | CancelGeneration
+    | Complete
+    | MeasurePrompt
+    | SubscribeStream
+    | UnsubscribeStream
+    | DetachStreams
+    | IsGenerating
+    | DescribeGeneration
+    | ReportProgress
+    | DescribeEngine
+    | ListModels
+    | LoadModel
+    | UnloadModel
+)
+"""All that other services may ask of this one."""

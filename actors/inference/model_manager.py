@@ -14,8 +14,8 @@ import trio
 
 from actors.inference.calibration import Calibration
 from actors.inference.checkpoints.errors import ModelError, ModelNotFound
-from actors.inference.engine_messages import Attach
-from actors.inference.engine_registry import EngineSnapshot, ReadEngines, StoreEngines
+from actors.inference.engine_messages import Attach, EngineMessage
+from actors.inference.engine_registry import EngineSnapshot, ReadEngines, RosterMessage, StoreEngines
 from actors.inference.memory_fit import available_memory_bytes, fits_alone, fits_beside
 from actors.inference.messages import (
     GenerationRefused,
@@ -27,7 +27,7 @@ from actors.inference.messages import (
     UnloadModel,
 )
 from actors.inference.model_registry import ModelRegistry, ServableModel
-from actors.inference.sandbox_messages import OpenText, SetOpenTexts
+from actors.inference.sandbox_messages import OpenText, SandboxMessage, SetOpenTexts
 from actors.inference.scheduler import Scheduler
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
@@ -48,7 +48,7 @@ OPEN_TEXT_SECONDS = 150.0
 """Longer than the sandbox's own deadlines, so that its reason is the one told."""
 ENGINE_BACKOFF = Backoff(base_seconds=0.25, maximum_seconds=10.0)
 
-MakeScheduler = Callable[[ServableModel, TextModel, ActorRef[Any]], Scheduler]
+MakeScheduler = Callable[[ServableModel, TextModel, ActorRef[EngineMessage]], Scheduler]
 
 
 class ModelManager:
@@ -60,12 +60,12 @@ class ModelManager:
         model_registry: ModelRegistry,
         engines: DynamicRef,
         engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
-        engine_registry: ActorRef[Any],
+        engine_registry: ActorRef[RosterMessage],
         new_scheduler: MakeScheduler,
         move: Callable[[Scheduler, Scheduler], Awaitable[None]],
         context: Callable[[], Any],
         memory_bound_bytes: int,
-        sandbox: ActorRef[Any] | None = None,
+        sandbox: ActorRef[SandboxMessage] | None = None,
     ) -> None:
         """``move`` lets what waits at one scheduler wait at another, whose model has another text side."""
         self._model_registry = model_registry

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import trio
 
 from actors.inference.bad_schema import BadSchema
 from actors.inference.messages import GenerationRefused
-from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt
+from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt, SandboxMessage
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
@@ -35,7 +34,7 @@ SANDBOX_RESTART_SECONDS = 0.2
 class PromptEncoder:
     """Encodes a bounded number of prompts at once."""
 
-    def __init__(self, sandbox: ActorRef[Any] | None = None) -> None:
+    def __init__(self, sandbox: ActorRef[SandboxMessage] | None = None) -> None:
         """``sandbox`` encodes what its own texts are asked for (`SandboxedText`)."""
         self._sandbox = sandbox
         self._in_sandbox = 0

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 import trio
 from msgspec import UNSET
 
 from actors.inference.admission import AdmissionLimits, FairQueue, fits, most_positions
-from actors.inference.engine_messages import AdmitRow, CancelRow, EngineIdle, EngineLoading, EngineOutput, EngineReady
+from actors.inference.engine_messages import (
+    AdmitRow,
+    CancelRow,
+    EngineIdle,
+    EngineLoading,
+    EngineMessage,
+    EngineOutput,
+    EngineReady,
+)
 from actors.inference.generation import Generation
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_registry import ServableModel
@@ -49,7 +57,7 @@ class Scheduler:
         self,
         model: ServableModel,
         text: TextModel,
-        engine: ActorRef[Any],
+        engine: ActorRef[EngineMessage],
         limits: AdmissionLimits,
         metrics: InferenceMetrics,
         endings: Endings,

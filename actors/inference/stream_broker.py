@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import attrs
 import structlog
 import trio
 from attrs import field, frozen
 
+from actors.access.messages import FindEnded
 from actors.inference.generation import Generation
 from actors.inference.messages import (
     GenerationEvent,
@@ -75,7 +75,7 @@ class StreamRules:
     storage: Storage | None = None
     """Where commands and detached generations are kept; None keeps nothing over a restart."""
     detach_seconds: float = 60.0
-    access: ActorRef[Any] | None = None
+    access: ActorRef[FindEnded] | None = None
     """Is asked whose tokens have ended; None lets every generation run on."""
 
 
@@ -303,7 +303,7 @@ class StreamBroker:
         else:
             self._end(stream.name, ABANDONED)
 
-    def _publish(self, subscriber: ActorRef[Any], event: GenerationEvent) -> None:
+    def _publish(self, subscriber: ActorRef[GenerationEvent], event: GenerationEvent) -> None:
         try:
             subscriber.tell_nowait(event)
         except SendFault:

@@ -61,7 +61,7 @@ class Stream:
     epoch: str
     recovery: StartGeneration = field(repr=False)
     """Starts it again, seed and epoch filled in."""
-    publish: Callable[[ActorRef[Any], GenerationEvent], None] = field(repr=False)
+    publish: Callable[[ActorRef[GenerationEvent], GenerationEvent], None] = field(repr=False)
     """Hands an event to an actor; never waits."""
     model: str = ""
     """The model that answers it."""
@@ -74,9 +74,9 @@ class Stream:
     last: GenerationEvent | None = None
     """`done`, `cancelled` or `failed`, once it came."""
     ended_at: float = 0.0
-    subscribers: dict[str, ActorRef[Any]] = field(factory=dict)
+    subscribers: dict[str, ActorRef[GenerationEvent]] = field(factory=dict)
     """Who is told all that comes, by path."""
-    catching_up: dict[str, ActorRef[Any]] = field(factory=dict)
+    catching_up: dict[str, ActorRef[GenerationEvent]] = field(factory=dict)
     """Who still takes pages."""
     listener: Deliver | None = field(default=None, repr=False)
     """A function that is told all that comes."""
@@ -213,7 +213,7 @@ class Stream:
 
     # --- followers --------------------------------------------------------------------------------
 
-    def subscribe(self, subscriber: ActorRef[Any], epoch: str | None, after_seq: int) -> Subscribed:
+    def subscribe(self, subscriber: ActorRef[GenerationEvent], epoch: str | None, after_seq: int) -> Subscribed:
         """A page for ``follower``, which is told all later events once a page reaches the head."""
         snapshot = None
         # Who heard more of a recovered stream hears it once more, and takes only what is new.

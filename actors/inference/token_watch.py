@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import structlog
 import trio
@@ -27,7 +26,7 @@ class TokenWatch:
 
     def __init__(
         self,
-        access: ActorRef[Any],
+        access: ActorRef[FindEnded],
         generations: Mapping[str, Generation],
         is_stream: Callable[[str], bool],
         fail: Callable[[Generation, ErrorCode, str], None],

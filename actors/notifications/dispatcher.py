@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -32,6 +32,7 @@ from actors.notifications.messages import (
     CountNotifications,
     DescribePush,
     DeviceBegan,
+    DispatcherRequest,
     ListDeadLetters,
     ListDevices,
     ListNotifications,
@@ -77,6 +78,8 @@ from runtime import Actor, ActorRef, Down, RuntimeFault, SendFault, reject
 __all__ = ["Dispatcher", "DispatcherSettings", "vapid_keys"]
 
 _log = structlog.get_logger("notifications")
+
+Message = TypeVar("Message")
 
 LOOK_SECONDS = 15.0
 """It looks this often even if nobody wakes it."""
@@ -129,9 +132,7 @@ class _Turn:
     """Of the channel."""
 
 
-class Dispatcher(
-    Actor[NotificationRequest | TriggersCommitted | AckNoted | DeviceBegan | QueueDelivered | ReleaseDone | Watch]
-):
+class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]):
     """Keeps nothing that is not in the database but which devices the channels are busy with."""
 
     mailbox = reject(2048)
@@ -140,8 +141,8 @@ class Dispatcher(
         self,
         settings: DispatcherSettings,
         storage: Storage,
-        in_app: ActorRef[Any],
-        channels: Mapping[Channel, ActorRef[Any]],
+        in_app: ActorRef[ReleaseDue | AckNoted | DeviceBegan],
+        channels: Mapping[Channel, ActorRef[DeliverQueue]],
     ) -> None:
         self._storage = storage
         self._in_app = in_app
@@ -200,7 +201,8 @@ class Dispatcher(
         return {"busy": busy, "releasing": len(self._releasing), "looks": self._looks}
 
     def _places(self) -> list[ActorRef[Any]]:
-        return [self._in_app, *self._channels.values()]
+        places: list[ActorRef[Any]] = [self._in_app, *self._channels.values()]
+        return places
 
     # --- what is due --------------------------------------------------------------------------------------
 
@@ -274,7 +276,7 @@ class Dispatcher(
         self._turns += 1
         return _Turn(self._turns, place.incarnation)
 
-    def _tell(self, place: ActorRef[Any], message: object) -> bool:
+    def _tell(self, place: ActorRef[Message], message: Message) -> bool:
         if not place.is_running:
             return False
         try:

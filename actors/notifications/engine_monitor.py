@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from typing import Any
 
 import structlog
 import trio
@@ -79,7 +78,7 @@ class EngineMonitor(Actor[Poll]):
 
     mailbox = reject(4)
 
-    def __init__(self, inference: ActorRef[Any], storage: Storage) -> None:
+    def __init__(self, inference: ActorRef[DescribeEngine], storage: Storage) -> None:
         self._inference = inference
         self._storage = storage
         self._state = EngineState()

@@ -36,6 +36,7 @@ __all__ = [
     "DeadLetterPage",
     "DescribePush",
     "DeviceBegan",
+    "DispatcherRequest",
     "ListDeadLetters",
     "ListDevices",
     "ListNotifications",
@@ -297,3 +298,5 @@ NotificationRequest = (
     | DescribePush
 )
 """Whatever the planner answers."""
+DispatcherRequest = NotificationRequest | TriggersCommitted | AckNoted | DeviceBegan
+"""All that others tell the dispatcher."""

@@ -8,7 +8,7 @@ import attrs
 from quart import jsonify
 from quart_trio import QuartTrio
 
-from actors.inference.messages import ListModels, LoadModel, UnloadModel
+from actors.inference.messages import InferenceRequest, ListModels, LoadModel, UnloadModel
 from runtime import ActorRef
 
 __all__ = ["register_models"]
@@ -19,7 +19,7 @@ CHANGE_SECONDS = 900.0
 """Draining one model and loading another from a slow disk. A change goes on when its asker has gone."""
 
 
-def register_models(app: QuartTrio, inference: ActorRef[Any]) -> None:
+def register_models(app: QuartTrio, inference: ActorRef[InferenceRequest]) -> None:
     """`GET /models`, `POST /models/NAME/load`, `POST /models/NAME/unload`; hub ids keep their slash."""
 
     @app.get("/models")

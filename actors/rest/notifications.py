@@ -14,6 +14,7 @@ from actors.notifications.messages import (
     ListDevices,
     ListNotifications,
     MarkDelivery,
+    NotificationRequest,
     PostNotification,
     ReadAllNotifications,
     ReadHistory,
@@ -42,7 +43,6 @@ from protocol.notifications import (
     Preferences,
 )
 from protocol.validation import client_name
-from runtime import Request
 
 __all__ = ["register_notifications"]
 
@@ -59,7 +59,7 @@ class DeliveryReceipt:
 def register_notifications(app: QuartTrio, services: Services) -> None:
     """All routes under `/notifications/{client_id}`."""
 
-    async def ask(message: Request[Any]) -> Any:
+    async def ask(message: NotificationRequest) -> Any:
         return await services.notifications.ask(message, timeout=ANSWER_SECONDS)
 
     async def owner(client_id: str) -> str:

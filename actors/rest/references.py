@@ -6,7 +6,13 @@ from typing import Any
 
 from attrs import frozen
 
+from actors.access.messages import AccessRequest
+from actors.assistant.messages import AssistantRequest
+from actors.connections.messages import RegistryRequest
+from actors.inference.messages import InferenceRequest
+from actors.notifications.messages import DispatcherRequest
 from actors.storage.messages import Storage
+from actors.tasks.messages import TaskRequest
 from protocol.events import AnswerDefaults
 from runtime import ActorRef
 
@@ -19,14 +25,14 @@ DEFAULTS_OF_PROGRAMS = AnswerDefaults(temperature=0.0, top_p=1.0, repetition_pen
 class Services:
     """References to the services behind the routes."""
 
-    access: ActorRef[Any]
-    inference: ActorRef[Any]
+    access: ActorRef[AccessRequest]
+    inference: ActorRef[InferenceRequest]
     storage: Storage
-    assistant: ActorRef[Any]
+    assistant: ActorRef[AssistantRequest]
     responses: ActorRef[Any]
-    tasks: ActorRef[Any]
-    notifications: ActorRef[Any]
-    connection_registry: ActorRef[Any]
+    tasks: ActorRef[TaskRequest[Any]]
+    notifications: ActorRef[DispatcherRequest]
+    connection_registry: ActorRef[RegistryRequest]
     answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
     """How people are answered who set nothing."""
     pull_command: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import trio
 from attrs import frozen
 
+from actors.access.messages import AccessRequest
+from actors.connections.messages import TakeSocket
 from actors.rest.exchanges import Exchanges, end_with_tokens
 from runtime import Actor, ActorRef, reject
 
@@ -34,8 +36,8 @@ class Rest(Actor[_NoMessages]):
         self,
         bound: socket.socket,
         make: Callable[[], Any],
-        access: ActorRef[Any],
-        listener: ActorRef[Any],
+        access: ActorRef[AccessRequest],
+        listener: ActorRef[TakeSocket],
         tls: ssl.SSLContext | None = None,
         *,
         connections: int | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections import deque
-from typing import Any
 
 import trio
 from quart import request
@@ -20,6 +19,7 @@ from actors.inference.messages import (
     GenerationRefused,
     GenerationStarted,
     GenerationTokens,
+    InferenceRequest,
     StartGeneration,
 )
 from actors.rest.services import caller
@@ -59,7 +59,7 @@ class News:
 class StreamSubscriber:
     """One answer as it is made. What waits here is at most the answer itself, which the model's context bounds."""
 
-    def __init__(self, inference: ActorRef[Any], news: News | None = None) -> None:
+    def __init__(self, inference: ActorRef[InferenceRequest], news: News | None = None) -> None:
         """``news`` is shared by the answers that one reader takes in turn."""
         self.stream = f"rest-{secrets.token_hex(12)}"
         self.done: Done | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import h11
 import structlog
@@ -43,7 +42,7 @@ def asks_for_websocket(request: h11.Request) -> bool:
 
 
 async def hand_over(
-    listener: ActorRef[Any],
+    listener: ActorRef[TakeSocket],
     stream: trio.SocketStream,
     secured: trio.SSLStream[trio.abc.Stream] | None,
     received: bytes,

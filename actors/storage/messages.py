@@ -236,8 +236,8 @@ class ReadAgain:
 class Storage:
     """Typed calls of the storage room; a room is given one."""
 
-    writer: ActorRef[Any]
-    readers: ActorRef[Any]
+    writer: ActorRef[Transact | DescribeStorage]
+    readers: ActorRef[Read | ReadAgain]
 
     async def transact(
         self,

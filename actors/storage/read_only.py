@@ -155,7 +155,7 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
         self,
         url: URL,
         mode: ReadOnlyStorage,
-        readers: ActorRef[Any],
+        readers: ActorRef[Read | ReadAgain],
         operations: tuple[Operation[Any, Any], ...] = (),
     ) -> None:
         self._url = url

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 from attrs import frozen
 
@@ -27,7 +25,9 @@ class Relay(Actor[CommitPublished | TryAgain]):
 
     mailbox = reject(4096)
 
-    def __init__(self, registry: ActorRef[Any], dispatcher: ActorRef[Any]) -> None:
+    def __init__(
+        self, registry: ActorRef[PublishEvents | LogsAdvanced], dispatcher: ActorRef[TriggersCommitted]
+    ) -> None:
         """``planner`` is woken after commits that may be worth a notification; it looks for itself now and then."""
         self._registry = registry
         self._dispatcher = dispatcher

@@ -82,7 +82,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
 
     mailbox = reject(WAITING_WRITES)
 
-    def __init__(self, settings: WriterSettings, relay: ActorRef[Any]) -> None:
+    def __init__(self, settings: WriterSettings, relay: ActorRef[CommitPublished]) -> None:
         self._settings = settings
         self._relay = relay
         self._operations = _by_name(settings.operations)

@@ -61,7 +61,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
     def __init__(
         self,
         storage: Storage,
-        inference: ActorRef[Any],
+        inference: ActorRef[Complete],
         *,
         clock_seconds: Callable[[], float] = time.time,
         steady_seconds: Callable[[], float] = time.monotonic,

@@ -11,7 +11,7 @@ import trio
 from attrs import frozen
 
 from actors.access.messages import Identity
-from actors.inference.messages import DescribeGeneration, GenerationRefused, GenerationTokens
+from actors.inference.messages import DescribeGeneration, GenerationRefused, GenerationTokens, InferenceRequest
 from actors.rest.openai.chunks import ChatChunks, TextChunks
 from actors.rest.openai.errors import openai_error
 from actors.rest.openai.replies import ReplyHead, chat_chunk, completion_chunk, usage, usage_chunk
@@ -65,7 +65,7 @@ class Answers:
 
     head: ReplyHead
     asked: Asked
-    inference: ActorRef[Any]
+    inference: ActorRef[InferenceRequest]
     subscribers: Sequence[StreamSubscriber]
     """Those to the first prompt, then those to the second."""
     news: News
@@ -164,7 +164,7 @@ class Answers:
         }
 
 
-async def sign_of_life(inference: ActorRef[Any], stream: str) -> bytes:
+async def sign_of_life(inference: ActorRef[InferenceRequest], stream: str) -> bytes:
     """A comment, which no client shows (the specification of server-sent events, section 9.2.6)."""
     try:
         progress = await inference.ask(DescribeGeneration(stream), timeout=PROGRESS_SECONDS)
@@ -177,7 +177,7 @@ async def sign_of_life(inference: ActorRef[Any], stream: str) -> bytes:
     return b": decoding\n\n"
 
 
-async def start_answers(inference: ActorRef[Any], who: Identity, head: ReplyHead, asked: Asked) -> Answers:
+async def start_answers(inference: ActorRef[InferenceRequest], who: Identity, head: ReplyHead, asked: Asked) -> Answers:
     """Begin all of them; however the request ends, so do they. Raises `GenerationRefused`, `RuntimeFault`."""
     news = News()
     subscribers: list[StreamSubscriber] = []
