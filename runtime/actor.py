@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import trio
 
@@ -37,7 +37,12 @@ class Actor(Generic[Message]):
     _accepted_classes: ClassVar[tuple[type, ...]] = ()
 
     context: Context
-    """Set by the runtime before `started`."""
+    """There from construction on, to be handed to the actor's parts; of use from `started` on."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        actor = super().__new__(cls)
+        actor.context = Context()
+        return actor
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -106,7 +111,10 @@ class Context:
 
     __slots__ = ("_life",)
 
-    def __init__(self, life: ActorIncarnation) -> None:
+    _life: ActorIncarnation
+
+    def bind(self, life: ActorIncarnation) -> None:
+        """For the runtime: from now on this is the view of that incarnation."""
         self._life = life
 
     @property

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runtime.actor import Context
 from runtime.child_record import ChildRecord, Exit, State
 from runtime.errors import (
     ActorDead,
@@ -292,7 +291,7 @@ class Supervisor(Incarnation):
                 if isinstance(self.spec, DynamicSpec) and record.incarnation == 1:
                     self._retire(record)
                 raise
-            actor.context = Context(life)
+            actor.context.bind(life)
         record.life = life
         return life
 

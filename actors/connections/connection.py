@@ -134,8 +134,7 @@ class Connection(Actor[ConnectionMessage]):
             self._transport,
             self._replayer,
             services.inference,
-            lambda: self.context.self_ref,
-            lambda: self.context.monitor(services.inference),
+            self.context,
         )
         self._event_log = EventLogReader(self._transport, self._replayer, services.log, self._spawn)
         self._hello: Hello | None = None

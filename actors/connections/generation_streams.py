@@ -29,7 +29,7 @@ from actors.inference.messages import (
 from protocol.codec import encode, unstructure, wire_time
 from protocol.errors import ErrorCode
 from protocol.events import CancelledData, ErrorData, ResumeResult
-from runtime import ActorDead, ActorRef, Request, RuntimeFault
+from runtime import ActorDead, ActorRef, Context, Request, RuntimeFault
 
 __all__ = ["GenerationStreams", "new_stream_name"]
 
@@ -60,15 +60,13 @@ class GenerationStreams:
         transport: WebSocketTransport,
         replayer: Replayer,
         inference: ActorRef[InferenceRequest],
-        self_ref: Callable[[], ActorRef[GenerationEvent]],
-        monitor: Callable[[], None],
+        context: Context,
     ) -> None:
-        """``monitor`` has the connection told when the inference actor is lost."""
+        """``context`` is the connection's, which is told when the inference actor is lost."""
         self._transport = transport
         self._replayer = replayer
         self._inference = inference
-        self._self_ref = self_ref
-        self._monitor = monitor
+        self._context = context
         self._streams: dict[str, StreamConsumer] = {}
         self.client_id = ""
         """Whose streams they are, from the hello on."""
@@ -89,7 +87,7 @@ class GenerationStreams:
         """
         name = new_stream_name()
         consumer = self._streams[name] = StreamConsumer(stream=name, command_id=command_id)
-        self._monitor()
+        self._context.monitor(self._inference)
         try:
             started = await self._ask_until_there(service, ask(name))
             if started.is_repeat:
@@ -116,7 +114,7 @@ class GenerationStreams:
                     raise begun or dead from None
                 # It is being started again; there is nothing to wait on but its being there.
                 await trio.sleep(RECOVERY_PAUSE_SECONDS)
-                self._monitor()
+                self._context.monitor(self._inference)
 
     async def _join(self, started: GenerationStarted, command_id: str) -> StreamConsumer:
         """The same command had been accepted before: its stream, from the first event."""
@@ -127,7 +125,7 @@ class GenerationStreams:
         consumer.is_ready = False
         consumer.begin_at(0, None)
         consumer.token_ids, consumer.log_probability = [], 0.0
-        self._monitor()
+        self._context.monitor(self._inference)
         return consumer
 
     def accept(self, consumer: StreamConsumer, *, is_repeat: bool) -> None:
@@ -150,11 +148,15 @@ class GenerationStreams:
         was_followed = stream in self._streams
         consumer = self._streams.setdefault(stream, StreamConsumer(stream=stream))
         consumer.is_ready = False
-        self._monitor()
+        self._context.monitor(self._inference)
         try:
             followed: Subscribed = await self._inference.ask(
                 SubscribeStream(
-                    client_id=self.client_id, stream=stream, epoch=epoch, after_seq=seq, subscriber=self._self_ref()
+                    client_id=self.client_id,
+                    stream=stream,
+                    epoch=epoch,
+                    after_seq=seq,
+                    subscriber=self._context.self_ref,
                 ),
                 timeout=FOLLOW_SECONDS,
             )
@@ -200,7 +202,7 @@ class GenerationStreams:
                     stream=consumer.stream,
                     epoch=consumer.epoch,
                     after_seq=consumer.seq,
-                    subscriber=self._self_ref(),
+                    subscriber=self._context.self_ref,
                 ),
                 timeout=FOLLOW_SECONDS,
             )
@@ -304,7 +306,7 @@ class GenerationStreams:
     async def recover(self) -> None:
         """Ask the new inference actor to go on with each stream, from the last text that came here."""
         for consumer in list(self._streams.values()):
-            request = consumer.restart(self._self_ref())
+            request = consumer.restart(self._context.self_ref)
             if request is None or consumer.has_lost_owner:
                 continue  # still being accepted: who asked for it asks again
             consumer.has_lost_owner = True
@@ -318,7 +320,7 @@ class GenerationStreams:
                 continue
             consumer.has_lost_owner = False
             consumer.recovery = started.recovery
-            self._monitor()
+            self._context.monitor(self._inference)
             if started.is_repeat:
                 self._want(consumer)
             else:

@@ -104,7 +104,7 @@ class Inference(Actor[InferenceMessage]):
             engine_registry=engine_registry,
             new_scheduler=self._new_scheduler,
             move=self._move_waiting,
-            context=lambda: self.context,
+            context=self.context,
             memory_bound_bytes=settings.model_memory_bytes,
             sandbox=sandbox,
         )
@@ -118,20 +118,19 @@ class Inference(Actor[InferenceMessage]):
         self._last_active_at = trio.current_time()
         self._last_inference_ms: float | None = None
         self._finished: Counter[str] = Counter()
-        self._broker: StreamBroker | None = None
+        self._streams = StreamBroker(
+            self.context, settings.streams, lambda stream, reason: self._cancel(stream, reason, "abandoned")
+        )
 
     async def started(self) -> None:
         """Read the tokenizer; have the model loaded, or take over the workers that are already there."""
         await self._models.started()
         if idle_seconds := self._settings.idle_unload_seconds:
             self.context.every(min(IDLE_CHECK_SECONDS, idle_seconds / 4), IdleCheck())
-        self._broker = StreamBroker(
-            self.context, self._settings.streams, lambda stream, reason: self._cancel(stream, reason, "abandoned")
-        )
         grace_seconds = GRACE_SECONDS if self.context.incarnation > 1 else 0.0
-        self.context.spawn(partial(self._broker.start_stored, self._start_stored, grace_seconds=grace_seconds))
+        self.context.spawn(partial(self._streams.start_stored, self._start_stored, grace_seconds=grace_seconds))
         if (access := self._settings.streams.access) is not None:
-            self.context.spawn(TokenWatch(access, self._generations, self._broker.is_running, self.fail).run)
+            self.context.spawn(TokenWatch(access, self._generations, self._streams.is_running, self.fail).run)
 
     async def handle(self, message: InferenceMessage) -> object:
         match message:
@@ -481,11 +480,6 @@ class Inference(Actor[InferenceMessage]):
         self._metrics.finished(outcome, len(generation.prompt_ids), len(generation.emitted_ids))
         if self._is_draining and not self._generations:
             self._idle.set()
-
-    @property
-    def _streams(self) -> StreamBroker:
-        assert self._broker is not None, "made in `started`"
-        return self._broker
 
     # --- models and their engines -------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from actors.inference.scheduler import Scheduler
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
 from protocol.errors import ErrorCode
-from runtime import Actor, ActorRef, Backoff, DynamicRef, Restart, RuntimeFault
+from runtime import Actor, ActorRef, Backoff, Context, DynamicRef, Restart, RuntimeFault
 
 __all__ = ["ModelManager"]
 
@@ -63,7 +63,7 @@ class ModelManager:
         engine_registry: ActorRef[RosterMessage],
         new_scheduler: MakeScheduler,
         move: Callable[[Scheduler, Scheduler], Awaitable[None]],
-        context: Callable[[], Any],
+        context: Context,
         memory_bound_bytes: int,
         sandbox: ActorRef[SandboxMessage] | None = None,
     ) -> None:
@@ -170,7 +170,7 @@ class ModelManager:
         # Where it is being started again it says so itself, as soon as it is there.
         scheduler.state, scheduler.stage = "loading", "starting"
         if scheduler.engine.is_running:
-            self._context().monitor(scheduler.engine)
+            self._context.monitor(scheduler.engine)
             scheduler.engine.tell_nowait(Attach())
 
     def note(self) -> None:
@@ -253,7 +253,7 @@ class ModelManager:
 
         ``refuse`` raises `GenerationRefused` where the server takes no more work. For the request being handled.
         """
-        port = self._context().defer()
+        port = self._context.defer()
         change = self.load if isinstance(request, LoadModel) else self.unload
 
         async def carry_out() -> None:
@@ -266,7 +266,7 @@ class ModelManager:
                 _log.exception("change of model failed", model=request.name)
                 port.fail(ModelRefused(ErrorCode.INTERNAL, f"the change failed: {type(error).__name__}"))
 
-        self._context().spawn(carry_out, name="change_model")
+        self._context.spawn(carry_out, name="change_model")
 
     # --- a change ---------------------------------------------------------------------------------
 
@@ -391,7 +391,7 @@ class ModelManager:
     def _wake(self, scheduler: Scheduler) -> None:
         scheduler.state, scheduler.stage = "loading", "starting"
         self.note()
-        self._context().spawn(self._keep_starting, scheduler)
+        self._context.spawn(self._keep_starting, scheduler)
 
     async def _keep_starting(self, scheduler: Scheduler) -> None:
         """Start the engine of the model in use; its supervisor takes over from there."""
@@ -424,7 +424,7 @@ class ModelManager:
 
     def _retire(self, scheduler: Scheduler, *, grace_seconds: float = 0.0) -> None:
         self._retiring[scheduler.name] = scheduler
-        self._context().spawn(self._end_when_empty, scheduler, grace_seconds)
+        self._context.spawn(self._end_when_empty, scheduler, grace_seconds)
 
     async def _end_when_empty(self, scheduler: Scheduler, grace_seconds: float) -> None:
         await trio.sleep(grace_seconds)

@@ -40,7 +40,6 @@ class Readers(Actor[Read | ReadAgain]):
             if one.name in self._queries:
                 raise ValueError(f"two queries are called {one.name!r}")
             self._queries[one.name] = one
-        self._engine: Engine | None = None
         self._threads = trio.CapacityLimiter(READER_THREADS)
         self._running = 0
         self._is_settled = trio.Event()
@@ -76,7 +75,6 @@ class Readers(Actor[Read | ReadAgain]):
 
     async def _read(self, message: Read) -> Any:
         """Answer one query. Cancelled with its ask, it leaves its thread to finish and hears no more of it."""
-        assert self._engine is not None
         try:
             return await trio.to_thread.run_sync(
                 _run, self._engine, self._queries[message.query], message.command, limiter=self._threads

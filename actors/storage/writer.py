@@ -86,7 +86,6 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
         self._settings = settings
         self._relay = relay
         self._operations = _by_name(settings.operations)
-        self._engine: Engine | None = None
         self._waiting: deque[tuple[Transact, ReplyPort]] = deque()
         self._has_work = trio.Event()
         # One thread at a time: SQLite has one writer, and this room owns it.
@@ -212,7 +211,6 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
 
     async def _commit(self, batch: list[tuple[Transact, ReplyPort]]) -> None:
         """One transaction. Raises what the database raised, after a single write was answered with it."""
-        assert self._engine is not None
         requests = [request for request, _ in batch]
         self._writing = len(batch)
         try:
@@ -259,7 +257,6 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
 
     async def _try(self) -> None:
         """Write nothing new, so that readiness does not wait for somebody's write to be true again."""
-        assert self._engine is not None
         if self._problem is None:
             return
         problem = await trio.to_thread.run_sync(problem_of_writing, self._engine, limiter=self._thread)
@@ -313,7 +310,6 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
 
     async def _prune(self) -> None:
         """Forget in small transactions, so that writes come in between."""
-        assert self._engine is not None
         if self._broken is not None:
             return
         for pruner in (self._prune_outcomes, *self._settings.pruners):
