@@ -10,22 +10,16 @@ import json
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, bindparam, column, delete, exists, insert, select, table, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from actors.notifications.fan_out import IN_APP_DEVICE
-from actors.notifications.tables import acknowledgements, deliveries
-from actors.storage.messages import Operation, Outcome
+from actors.notifications.tables import deliveries, high_water_marks
+from actors.storage.messages import Operation, Outcome, client_logs, events
 from protocol.commands import Subscribe
 from protocol.events import Priority
 from protocol.notifications import Channel, DeliveryState
 
 __all__ = ["ACKNOWLEDGE", "Acknowledged", "Acknowledgements", "StreamBegun", "prune_settled"]
-
-# Storage's log, read only: storage alone knows the sequence number that an event got.
-_events = table(
-    "events", column("client_id"), column("seq"), column("type"), column("channel"), column("priority"), column("data")
-)
-_logs = table("client_logs", column("client_id"), column("head"))
 
 
 @frozen
@@ -67,23 +61,23 @@ PRUNE_ROWS = 500
 
 # Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
 _MINE = (
-    acknowledgements.c.client_id == bindparam("of_client"),
-    acknowledgements.c.device_id == bindparam("of_device"),
+    high_water_marks.c.client_id == bindparam("of_client"),
+    high_water_marks.c.device_id == bindparam("of_device"),
 )
-_SETTLED = select(acknowledgements.c.seq).where(*_MINE)
-_SETTLE = update(acknowledgements).where(*_MINE).values(seq=bindparam("new_seq"))
-_SETTLE_NOW = update(acknowledgements).where(*_MINE).values(seq=bindparam("new_seq"), time_ms=bindparam("now_ms"))
-_FIRST = insert(acknowledgements)
-_HEAD = select(_logs.c.head).where(_logs.c.client_id == bindparam("of_client"))
+_SETTLED = select(high_water_marks.c.seq).where(*_MINE)
+_SETTLE = update(high_water_marks).where(*_MINE).values(seq=bindparam("new_seq"))
+_SETTLE_NOW = update(high_water_marks).where(*_MINE).values(seq=bindparam("new_seq"), time_ms=bindparam("now_ms"))
+_FIRST = insert(high_water_marks)
+_HEAD = select(client_logs.c.head).where(client_logs.c.client_id == bindparam("of_client"))
 _TOLD = (
-    select(_events.c.seq, _events.c.channel, _events.c.priority, _events.c.data)
+    select(events.c.seq, events.c.channel, events.c.priority, events.c.data)
     .where(
-        _events.c.client_id == bindparam("of_client"),
-        _events.c.seq > bindparam("settled"),
-        _events.c.seq <= bindparam("last"),
-        _events.c.type == "notification",
+        events.c.client_id == bindparam("of_client"),
+        events.c.seq > bindparam("settled"),
+        events.c.seq <= bindparam("last"),
+        events.c.type == "notification",
     )
-    .order_by(_events.c.seq)
+    .order_by(events.c.seq)
 )
 _IN_APP = (
     deliveries.c.notification_id == bindparam("of_notification"),
@@ -145,15 +139,15 @@ def _acknowledge(connection: Connection, one: Acknowledged) -> int:
 def _make_room(connection: Connection, client_id: str) -> None:
     """For one more device: those that have been silent longest are forgotten."""
     surplus = connection.execute(
-        select(acknowledgements.c.device_id)
-        .where(acknowledgements.c.client_id == client_id)
-        .order_by(acknowledgements.c.time_ms.desc(), acknowledgements.c.seq.desc(), acknowledgements.c.device_id)
+        select(high_water_marks.c.device_id)
+        .where(high_water_marks.c.client_id == client_id)
+        .order_by(high_water_marks.c.time_ms.desc(), high_water_marks.c.seq.desc(), high_water_marks.c.device_id)
         .offset(MAXIMUM_DEVICES - 1)
     ).scalars()
     for device_id in surplus.all():
         connection.execute(
-            delete(acknowledgements).where(
-                acknowledgements.c.client_id == client_id, acknowledgements.c.device_id == device_id
+            delete(high_water_marks).where(
+                high_water_marks.c.client_id == client_id, high_water_marks.c.device_id == device_id
             )
         )
 
@@ -163,18 +157,16 @@ def prune_settled(connection: Connection, now_ms: int) -> int:
 
     A device that is not known has settled nothing, and of a log that has nothing up to its number that is the same.
     """
-    is_left = exists().where(
-        _events.c.client_id == acknowledgements.c.client_id, _events.c.seq <= acknowledgements.c.seq
-    )
+    is_left = exists().where(events.c.client_id == high_water_marks.c.client_id, events.c.seq <= high_water_marks.c.seq)
     rows = connection.execute(
-        select(acknowledgements.c.client_id, acknowledgements.c.device_id)
-        .where(acknowledgements.c.time_ms < now_ms - KEPT_MILLISECONDS, ~is_left)
+        select(high_water_marks.c.client_id, high_water_marks.c.device_id)
+        .where(high_water_marks.c.time_ms < now_ms - KEPT_MILLISECONDS, ~is_left)
         .limit(PRUNE_ROWS)
     ).all()
     for row in rows:
         connection.execute(
-            delete(acknowledgements).where(
-                acknowledgements.c.client_id == row.client_id, acknowledgements.c.device_id == row.device_id
+            delete(high_water_marks).where(
+                high_water_marks.c.client_id == row.client_id, high_water_marks.c.device_id == row.device_id
             )
         )
     return len(rows)

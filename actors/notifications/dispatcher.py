@@ -14,8 +14,8 @@ from attrs import evolve, field, frozen
 
 from actors.clock_watch import ClockWatch
 from actors.notifications.channel import DeliverQueue, QueueDelivered
+from actors.notifications.clock_rules import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.delivery_rules import RetrySchedule
-from actors.notifications.high_water_mark import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.history import (
     DEAD_LETTERS,
     HISTORY,

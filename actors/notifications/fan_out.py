@@ -21,7 +21,7 @@ from actors.notifications.rows import (
     read_preferences,
     wake_device,
 )
-from actors.notifications.tables import acknowledgements, deliveries, devices, notifications
+from actors.notifications.tables import deliveries, devices, high_water_marks, notifications
 from actors.storage.messages import LogEvent, Trigger, TriggerHook
 from protocol.codec import unstructure
 from protocol.events import Priority
@@ -66,9 +66,9 @@ _RELEASED = (
 )
 _IS_AWAKE = select(
     exists().where(
-        acknowledgements.c.client_id == bindparam("of_client"),
-        acknowledgements.c.time_ms > bindparam("since_ms"),
-        acknowledgements.c.time_ms <= bindparam("now_ms"),
+        high_water_marks.c.client_id == bindparam("of_client"),
+        high_water_marks.c.time_ms > bindparam("since_ms"),
+        high_water_marks.c.time_ms <= bindparam("now_ms"),
     )
 )
 _DUE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
-__all__ = ["acknowledgements", "clients", "deliveries", "devices", "metadata", "notifications"]
+__all__ = ["clients", "deliveries", "devices", "high_water_marks", "metadata", "notifications"]
 
 metadata = MetaData()
 
@@ -88,7 +88,7 @@ deliveries = Table(
     Index("notification_deliveries_rate", "client_id", "device_id", "channel", "released_ms"),
 )
 
-acknowledgements = Table(
+high_water_marks = Table(
     "notification_acknowledgements",
     metadata,
     Column("client_id", String(64), primary_key=True),

@@ -3,7 +3,8 @@
 A room's `store.py` holds `Operation`s (they write) and `Query`s (they read); `application.py` hands them all to
 storage, and the room calls them by these objects through a `Storage`. An operation runs in one write transaction
 with everything that its `Outcome` names: events of the client's log, triggers of notifications, and the record that
-makes the same command idempotent.
+makes the same command idempotent. `events` and `client_logs` are the log's tables, for operations of others that read them: storage
+alone writes them, and knows the sequence number that an event got.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from attrs import field, frozen
 from sqlalchemy import Connection
 
+from actors.storage.tables import client_logs, events
 from protocol.events import Priority
 from runtime import ActorRef, Request
 
@@ -38,6 +40,8 @@ __all__ = [
     "Trigger",
     "TriggerHook",
     "TriggersCommitted",
+    "client_logs",
+    "events",
 ]
 
 Command = TypeVar("Command")

@@ -13,8 +13,8 @@ from actors.notifications import dispatcher
 from actors.notifications import fan_out as planning
 from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements
 from actors.notifications.apns import ApnsCredentials, ProviderToken, expiration
+from actors.notifications.clock_rules import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
-from actors.notifications.high_water_mark import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.outbox import RECORD, RELEASE, ReleaseClient, Results
 from actors.notifications.vapid import load_or_make_keys
 from protocol.events import Priority
