@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from actors.access.messages import (
 from actors.access.rules import host_problem, origin_problem, query_problem
 from actors.access.store import FORGET_TOKENS, LOAD_TOKENS, REVOKE_TOKEN, SAVE_TOKEN, RevokeStored
 from actors.access.tokens import TokenStore, checked_token, describe, is_same_token, new_local_token
+from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Storage
 from protocol.errors import ErrorCode
@@ -74,7 +74,7 @@ class AccessSettings:
     """Besides loopback ones."""
     is_loopback_only: bool = True
     """Whether only programs of this machine can reach the server at all."""
-    now_ms: Callable[[], int] = field(default=lambda: int(time.time() * 1000))
+    now_ms: Callable[[], int] = field(default=now_milliseconds)
     """POSIX milliseconds."""
 
 

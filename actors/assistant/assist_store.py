@@ -16,9 +16,9 @@ from actors.assistant.conversation_store import (
     LIST_CONVERSATIONS,
     find_conversation,
     is_conversation,
-    now_ms,
 )
 from actors.assistant.tables import assists, conversations, turns
+from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
 from actors.storage.messages import LogEvent, Operation, Outcome, Query
 from protocol.codec import encode, structure, unstructure
@@ -163,7 +163,7 @@ def _begin(connection: Connection, command: BeginAssist) -> Outcome[BegunAssist]
             turn=number,
             intent=command.intent,
             restart=None if command.restart is None else encode(unstructure(command.restart)).decode(),
-            started_ms=now_ms(),
+            started_ms=now_milliseconds(),
         )
     )
     return Outcome(value=command.begun)
@@ -171,7 +171,7 @@ def _begin(connection: Connection, command: BeginAssist) -> Outcome[BegunAssist]
 
 def _take_turn(connection: Connection, command: BeginAssist) -> int:
     """Store what the user said; only one command at a time may. Returns the turn's number."""
-    name, time_ms = command.conversation, now_ms()
+    name, time_ms = command.conversation, now_milliseconds()
     assert name is not None
     row = connection.execute(select(conversations).where(is_conversation(command.client_id, name))).first()
     if row is None:
@@ -220,7 +220,7 @@ def _end(connection: Connection, command: EndAssist) -> Outcome[bool]:
         return Outcome(value=False)
     connection.execute(delete(assists).where(assists.c.stream == command.stream))
     if row.conversation is not None:
-        values: dict[str, Any] = {"running_command": None, "running_stream": None, "updated_ms": now_ms()}
+        values: dict[str, Any] = {"running_command": None, "running_stream": None, "updated_ms": now_milliseconds()}
         if command.text:
             number = row.turn + 1
             _add_turn(
@@ -330,7 +330,7 @@ def _add_turn(
             intent=intent,
             is_partial=is_partial,
             bytes=size,
-            time_ms=now_ms(),
+            time_ms=now_milliseconds(),
         )
     )
     connection.execute(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from attrs import frozen
 from sqlalchemy import Connection, and_, delete, func, select, update
 
 from actors.assistant.tables import assists, conversations, turns
+from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query
 from protocol.codec import encode, wire_time
@@ -32,7 +32,6 @@ __all__ = [
     "Owned",
     "find_conversation",
     "is_conversation",
-    "now_ms",
 ]
 
 PAGE_BYTES = 512 * 1024
@@ -45,11 +44,6 @@ class Owned:
 
     client_id: str
     data: Any
-
-
-def now_ms() -> int:
-    """POSIX milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def is_conversation(client_id: str, name: str) -> Any:
@@ -152,7 +146,7 @@ def _delete(connection: Connection, owned: Owned) -> Outcome[ConversationDeleted
     connection.execute(
         update(conversations)
         .where(is_conversation(owned.client_id, wanted.conversation))
-        .values(deleted_ms=now_ms(), bytes=0)
+        .values(deleted_ms=now_milliseconds(), bytes=0)
     )
     connection.execute(
         delete(assists).where(assists.c.client_id == owned.client_id, assists.c.conversation == wanted.conversation)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import msgspec
 from attrs import frozen
 from sqlalchemy import Connection, delete, func, insert, select
 
+from actors.clock import now_milliseconds
 from actors.connections.tables import acknowledgements, subscriptions
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query
@@ -120,7 +120,7 @@ def _acknowledge(connection: Connection, command: Acknowledge) -> Outcome[int]:
             stream=command.stream,
             epoch=command.epoch,
             seq=seq,
-            time_ms=time.time_ns() // 1_000_000,
+            time_ms=now_milliseconds(),
         )
     )
     return Outcome(value=seq)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import time
 from typing import Any
 
 import attrs
@@ -11,6 +10,7 @@ import msgspec
 from attrs import field, frozen
 from sqlalchemy import Connection, delete, insert, select, update
 
+from actors.clock import now_milliseconds
 from actors.inference.messages import GenerationCancelled, GenerationDone, GenerationEvent, GenerationFailed
 from actors.inference.tables import generations
 from actors.storage.messages import IdempotencyKey, Operation, Outcome, Query
@@ -84,10 +84,6 @@ class StoredGeneration:
     """Of one that has ended; its sequence number is 0."""
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def _record(connection: Connection, command: RecordGeneration) -> Outcome[RecordedGeneration]:
     if command.generate is not None:
         key = command.key
@@ -101,7 +97,7 @@ def _record(connection: Connection, command: RecordGeneration) -> Outcome[Record
                 domain=command.domain,
                 request=encode(unstructure(command.generate)).decode(),
                 prompt_tokens=command.recorded.prompt_tokens,
-                started_ms=_now_ms(),
+                started_ms=now_milliseconds(),
             )
         )
     return Outcome(value=command.recorded)
@@ -111,7 +107,7 @@ def _end(connection: Connection, command: EndGeneration) -> Outcome[None]:
     connection.execute(
         update(generations)
         .where(generations.c.stream == command.stream)
-        .values(ended_ms=_now_ms(), text=command.text, last=encode(_event_as_json(command.last)).decode())
+        .values(ended_ms=now_milliseconds(), text=command.text, last=encode(_event_as_json(command.last)).decode())
     )
     return Outcome(value=None)
 
@@ -119,7 +115,7 @@ def _end(connection: Connection, command: EndGeneration) -> Outcome[None]:
 def _stored(connection: Connection, _: None) -> tuple[StoredGeneration, ...]:
     rows = connection.execute(
         select(generations)
-        .where(generations.c.ended_ms.is_(None) | (generations.c.ended_ms > _now_ms() - KEPT_MILLISECONDS))
+        .where(generations.c.ended_ms.is_(None) | (generations.c.ended_ms > now_milliseconds() - KEPT_MILLISECONDS))
         .order_by(generations.c.started_ms, generations.c.stream)
     )
     return tuple(_from_row(row) for row in rows)

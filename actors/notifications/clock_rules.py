@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, select, update
 
-from actors.notifications.fan_out import now_milliseconds
+from actors.clock import now_milliseconds
 from actors.notifications.preference_rules import HoldReason
 from actors.notifications.tables import deliveries, devices
 from actors.storage.messages import Operation, Outcome, Query

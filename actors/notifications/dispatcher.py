@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import structlog
 import trio
 from attrs import evolve, field, frozen
 
-from actors.clock_watch import ClockWatch
+from actors.clock import ClockWatch, now_milliseconds
 from actors.notifications.channel import DeliverQueue, QueueDelivered
 from actors.notifications.clock_rules import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.delivery_rules import RetrySchedule
@@ -151,7 +150,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
         self._busy: dict[Channel, dict[tuple[str, str], _Turn]] = {channel: {} for channel in channels}
         self._releasing: dict[str, _Turn] = {}
         self._turns = 0
-        self._clock = ClockWatch(lambda: _now_ms() / 1000)
+        self._clock = ClockWatch(lambda: now_milliseconds() / 1000)
         self._rules = ClockRules(
             longest_wait_ms=round(settings.schedule.longest_seconds * 1000),
             push_hold_ms=round(settings.push_hold_seconds * 1000),
@@ -218,11 +217,11 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
             self._wake = trio.Event()
             try:
                 await self._settle_clock()
-                due = await self._storage.read(DUE_DELIVERIES, DueDeliveriesQuery(now_ms=_now_ms()))
+                due = await self._storage.read(DUE_DELIVERIES, DueDeliveriesQuery(now_ms=now_milliseconds()))
                 self._looks += 1
                 self._hand_out(due)
                 if due.next_ms is not None:
-                    wait_seconds = min(LOOK_SECONDS, max(0.0, (due.next_ms - _now_ms()) / 1000))
+                    wait_seconds = min(LOOK_SECONDS, max(0.0, (due.next_ms - now_milliseconds()) / 1000))
             except (CommandRefused, RuntimeFault) as error:
                 _log.warning("outbox not read", problem=str(error))
                 await trio.sleep(RETRY_SECONDS)
@@ -365,7 +364,3 @@ def _call_of(message: NotificationRequest) -> _Call:  # noqa: C901, PLR0912  a t
             )
             return _Call(MARK, mark)
     raise AssertionError(f"{type(message).__name__} is no request of this room")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

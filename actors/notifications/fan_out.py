@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import structlog
 from attrs import frozen
 from sqlalchemy import Connection, Row, bindparam, exists, insert, or_, select, update
 
+from actors.clock import now_milliseconds
 from actors.notifications.preference_rules import HoldReason, Subject, Verdict, decide, hold
 from actors.notifications.rows import (
     NotificationRow,
@@ -29,7 +29,7 @@ from protocol.notification_templates import DEFAULT_LOCALE, TEMPLATES, checked_f
 from protocol.notifications import Channel, DeliveryState, Preferences
 from protocol.validation import FieldFault
 
-__all__ = ["IN_APP_DEVICE", "RELEASE_ROWS", "now_milliseconds", "release_held", "trigger_hook", "trigger_of_post"]
+__all__ = ["IN_APP_DEVICE", "RELEASE_ROWS", "release_held", "trigger_hook", "trigger_of_post"]
 
 _log = structlog.get_logger("notifications")
 
@@ -82,11 +82,6 @@ _NEW_NOTIFICATION = insert(notifications)
 _NEW_DELIVERY = insert(deliveries)
 _UNUSED: dict[str, Any] = dict.fromkeys(("reason", "due_ms", "released_ms", "sent_ms"))
 """Every insert names the same columns, so that it is one statement."""
-
-
-def now_milliseconds() -> int:
-    """POSIX milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def trigger_of_post(

@@ -8,8 +8,9 @@ from typing import Any
 from attrs import frozen
 from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
+from actors.clock import now_milliseconds
 from actors.notifications.delivery_rules import GIVEN_UP, SUBSCRIPTION_GONE
-from actors.notifications.fan_out import IN_APP_DEVICE, now_milliseconds
+from actors.notifications.fan_out import IN_APP_DEVICE
 from actors.notifications.messages import DeadLetter, DeadLetterPage, Marked, Resent, Statistics
 from actors.notifications.rows import as_delivery, as_notification, wake_device
 from actors.notifications.tables import deliveries, devices, notifications

@@ -5,13 +5,13 @@ What is not held was appended to the log in the transaction of its cause; the co
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict, deque
 
 import structlog
 import trio
 from attrs import frozen
 
+from actors.clock import now_milliseconds
 from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements, StreamBegun
 from actors.notifications.messages import AckNoted, DeviceBegan
 from actors.notifications.outbox import RELEASE, ReleaseClient
@@ -72,7 +72,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
                         message.client_id,
                         message.device_id,
                         message.seq,
-                        time.time_ns() // 1_000_000,
+                        now_milliseconds(),
                         message.after,
                         message.skipped,
                         message.subscription,

@@ -13,9 +13,10 @@ from attrs import field, frozen
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from actors.clock import now_milliseconds
 from actors.notifications.acks import ACKNOWLEDGE
 from actors.notifications.delivery_rules import GIVEN_UP, SUBSCRIPTION_GONE, Attempt, RetrySchedule
-from actors.notifications.fan_out import now_milliseconds, release_held
+from actors.notifications.fan_out import release_held
 from actors.notifications.rows import unread_count
 from actors.notifications.tables import deliveries, devices, notifications
 from actors.storage.messages import Operation, Outcome, Query, Trigger

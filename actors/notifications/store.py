@@ -7,8 +7,9 @@ from typing import Any
 from attrs import field, frozen
 from sqlalchemy import Connection, and_, delete, exists, func, insert, select, true, update
 
+from actors.clock import now_milliseconds
 from actors.notifications.clock_rules import IS_AHEAD, SETTLE
-from actors.notifications.fan_out import now_milliseconds, trigger_of_post
+from actors.notifications.fan_out import trigger_of_post
 from actors.notifications.history import HISTORY_OPERATIONS, HISTORY_QUERIES
 from actors.notifications.messages import Posted
 from actors.notifications.outbox import OUTBOX_OPERATIONS, OUTBOX_QUERIES, discard_waiting

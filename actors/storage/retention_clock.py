@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, func, select
 
+from actors.clock import now_milliseconds
 from actors.storage.tables import events
 
 __all__ = ["CONFIRMED_AFTER_MS", "RetentionClock"]
@@ -30,7 +31,7 @@ class RetentionClock:
         self,
         *,
         running_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
-        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        wall_ms: Callable[[], int] = now_milliseconds,
     ) -> None:
         self._running_ms = running_ms
         self._wall_ms = wall_ms

@@ -6,7 +6,6 @@ little more disk than one. What one of them raises undoes that one alone.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from attrs import define, frozen
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
+from actors.clock import now_milliseconds
 from actors.storage.guard import broken_by
 from actors.storage.idempotency import find_outcome, keep_outcome
 from actors.storage.key_clock import KeyClock
@@ -47,7 +47,7 @@ def carry_out_batch(
     batch: Sequence[Transact],
     *,
     key_clock: KeyClock,
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    now_ms: Callable[[], int] = now_milliseconds,
 ) -> BatchResult:
     """Carry out the writes in order and commit. Blocking.
 

@@ -10,7 +10,7 @@ import structlog
 import trio
 from attrs import frozen
 
-from actors.clock_watch import ClockWatch
+from actors.clock import ClockWatch
 from actors.inference.messages import Complete, Completion
 from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import Storage

@@ -8,7 +8,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from actors.clock_watch import ClockWatch
+from actors.clock import ClockWatch
 from actors.notifications import dispatcher
 from actors.notifications import fan_out as planning
 from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements

@@ -1,18 +1,23 @@
-"""Notices that the wall clock was set back, by holding it against one that nobody sets."""
+"""The wall clock as rows and commands have it, and what notices that it was set back."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-__all__ = ["ClockWatch"]
+__all__ = ["ClockWatch", "now_milliseconds"]
 
 SLACK_SECONDS = 1.0
 """Clocks that are kept right are corrected by less at a time."""
 
 
+def now_milliseconds() -> int:
+    """Of the wall clock, since 1970 in UTC."""
+    return time.time_ns() // 1_000_000
+
+
 class ClockWatch:
-    """Both clocks as they stood at the last look."""
+    """Notices that the wall clock was set back, by holding it against one that is never set."""
 
     def __init__(
         self, wall_seconds: Callable[[], float] = time.time, steady_seconds: Callable[[], float] = time.monotonic
