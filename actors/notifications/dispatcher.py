@@ -161,7 +161,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
 
     async def started(self) -> None:
         """Whatever was due while no planner ran is found by the first look."""
-        for one in (self._in_app, *self._channels.values()):
+        for one in self._places():
             self.context.monitor(one)
         self.context.spawn(self._plan)
 
