@@ -17,7 +17,8 @@ from actors.settings import Settings
 
 __all__ = ["server_for"]
 
-START_SECONDS = 20.0
+START_SECONDS = 120.0
+"""Of a server that is alive; one that ends is noticed at once. On a busy machine its imports alone take half a minute."""
 PREPARE_SECONDS = 180.0
 """A first start downloads and prepares the embedded model."""
 STOP_SECONDS = 15.0
