@@ -171,6 +171,7 @@ class Engine(Actor[EngineMessage]):
                         call_rule=None if message.call_rule is None else message.call_rule.as_text(),
                         free_calls=None if message.free_calls is None else message.free_calls.name,
                         alternatives=message.alternatives,
+                        prompt_alternatives=message.prompt_alternatives,
                     )
                 )
             case CancelRow(row):

@@ -45,6 +45,8 @@ class AdmitRow:
     """How it writes calls that follow no rule; their arguments are held to JSON."""
     alternatives: int | None = None
     """How many likeliest tokens to report beside each emitted one."""
+    prompt_alternatives: int | None = None
+    """The same beside each token of the prompt but the first."""
 
 
 @frozen

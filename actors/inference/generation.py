@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from actors.inference.messages import (
     GenerationEvent,
     GenerationProgress,
     GenerationTokens,
+    PromptToken,
     ResumeFrom,
 )
 from actors.inference.repetition import RepetitionDetector
@@ -78,6 +80,8 @@ class Generation:
     """When its deadline began to count, where that was before."""
     token_text: Callable[[int], OneToken] = field(default=_unknown_token, repr=False)
     """One token alone, for log-probabilities."""
+    tell_prompt: Callable[[Sequence[PromptToken]], None] | None = field(default=None, repr=False)
+    """Is told the prompt's tokens with their log-probabilities as they are read, all of them before the first of the answer."""
     cached_tokens: int | None = None
     """Prompt tokens that were not computed again, once known."""
     scheduler: Scheduler | None = field(default=None, repr=False)
@@ -105,6 +109,8 @@ class Generation:
     _finish: FinishReason | None = None
     _repetition: RepetitionDetector = field(init=False, factory=RepetitionDetector, repr=False)
     _repeats_itself: bool = False
+    _told_of_prompt: int = 0
+    """Tokens of the prompt that `tell_prompt` was told."""
 
     def __attrs_post_init__(self) -> None:
         self.matcher = StopMatcher(self.generate.stop)
@@ -174,6 +180,7 @@ class Generation:
         assert not self.emitted_ids
         self.scheduler, self.calibration = scheduler, None
         self.prompt_ids, self.max_tokens = prompt_ids, max_tokens
+        self._told_of_prompt = 0
         self.detokenizer, self.token_text = scheduler.text.detokenizer(), scheduler.text.token_text
 
     @property
@@ -206,6 +213,42 @@ class Generation:
         granted = self.granted_tokens
         return granted is not None and granted <= len(self.emitted_ids) < self.max_tokens
 
+    @property
+    def prompt_alternatives(self) -> int | None:
+        """How many likeliest tokens to report beside each of the prompt's; None where its tokens are not wanted, or known."""
+        is_wanted = self.tell_prompt is not None and self._told_of_prompt < len(self.prompt_ids)
+        return (self.generate.logprobs or 0) if is_wanted else None
+
+    def take_scores(
+        self,
+        begin: int,
+        log_probabilities: Sequence[float],
+        alternatives: Sequence[Sequence[tuple[int, float]]],
+    ) -> None:
+        """What the worker found of the prompt's tokens from the one at ``begin`` on; a worker that was lost found some before."""
+        if self.tell_prompt is None:
+            return
+        texts: dict[int, OneToken] = {}
+
+        def text_of(token_id: int) -> OneToken:
+            if token_id not in texts:
+                texts[token_id] = self.token_text(token_id)
+            return texts[token_id]
+
+        told: list[PromptToken] = []
+        if not self._told_of_prompt:
+            # Nothing stands before the first, so nothing makes it likely.
+            told.append(PromptToken(index=0, token_id=self.prompt_ids[0], token=text_of(self.prompt_ids[0])))
+        for index, own, likeliest in zip(itertools.count(begin), log_probabilities, alternatives, strict=False):
+            if index >= self._told_of_prompt + len(told):
+                token_id = self.prompt_ids[index]
+                top = [(one, text_of(one), value) for one, value in likeliest]
+                told.append(
+                    PromptToken(index=index, token_id=token_id, token=text_of(token_id), log_probability=own, top=top)
+                )
+        self._told_of_prompt += len(told)
+        self.tell_prompt(told)
+
     def advance(
         self,
         token_id: int,
@@ -216,6 +259,8 @@ class Generation:
     ) -> None:
         """Take one token from the worker and deliver the text that it completes, if any."""
         text = ""
+        if self.tell_prompt is not None and not self._told_of_prompt:
+            self.take_scores(1, (), ())
         if finish != FinishReason.STOP.value:
             if self.first_token_at is None:
                 self.first_token_at = now

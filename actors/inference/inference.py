@@ -350,6 +350,7 @@ class Inference(Actor[InferenceMessage]):
             max_tokens=max_tokens,
             to_context_end=to_end,
             ignores_end=isinstance(request, StartGeneration) and request.ignores_end,
+            tell_prompt=request.tell_prompt if isinstance(request, StartGeneration) else None,
             detokenizer=scheduler.text.detokenizer(),
             accepted_at=trio.current_time(),
             asked_at=request.asked_at if isinstance(request, StartGeneration) else None,

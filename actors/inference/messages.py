@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
 
 from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ArgumentSyntax
+from actors.inference.text.token_bytes import OneToken
 from actors.inference.token_prompt import GenerateFromIds
 from actors.inference.tools import (  # fmt: skip
     CallableFunction,
@@ -57,7 +58,9 @@ __all__ = [
     "ModelChanged",
     "ModelRefused",
     "ModelState",
+    "OneToken",
     "PromptSize",
+    "PromptToken",
     "ReasoningForm",
     "ReasoningMarks",
     "ReportProgress",
@@ -130,6 +133,20 @@ class GenerationStarted:
 
 
 @frozen(kw_only=True)
+class PromptToken:
+    """A token of a prompt, and how likely it was behind those before it."""
+
+    index: int
+    """Its place in the prompt. Place 0 again means that another model reads the prompt, and all begins anew."""
+    token_id: int
+    token: OneToken
+    log_probability: float | None = None
+    """None of the first."""
+    top: Sequence[tuple[int, OneToken, float]] = ()
+    """The likeliest tokens at its place, best first, with their log-probabilities."""
+
+
+@frozen(kw_only=True)
 class StartGeneration(Request[GenerationStarted]):
     """Begin a generation whose stream belongs to the client id. Refused with `GenerationRefused`.
 
@@ -156,6 +173,9 @@ class StartGeneration(Request[GenerationStarted]):
     for it piece by piece, so that it holds up no others: an answer that finds none waits in its middle."""
     ignores_end: bool = False
     """Whether the answer goes on past the model's own end, up to its length or the context's end."""
+    tell_prompt: Callable[[Sequence[PromptToken]], None] | None = field(default=None, repr=False)
+    """Is told the prompt's tokens as they are read, all before the first of the answer, with as many alternatives as
+    `generate.logprobs` says. Never waits. Then nothing that is kept of the prompt is used."""
     wants_calibrated: bool = False
     """Whether `done` shall have `calibrated` where the model has a calibration."""
     key: IdempotencyKey | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -26,7 +26,7 @@ from actors.inference.model_registry import ServableModel
 from actors.inference.request_rules import sampling_of, too_long
 from actors.inference.text.text_model import TextModel
 from actors.inference.tools import GenerateWithTools
-from actors.inference.worker_frames import ModelReport, RowFailure, SampledToken
+from actors.inference.worker_frames import ModelReport, RowFailure, SampledToken, StepOutput
 from protocol.errors import ErrorCode
 from runtime import ActorRef, Down, DownReason
 
@@ -182,6 +182,7 @@ class Scheduler:
                 call_rule=None if with_tools is None else with_tools.call_rule,
                 free_calls=None if with_tools is None else with_tools.free_calls,
                 alternatives=generation.generate.logprobs,
+                prompt_alternatives=generation.prompt_alternatives,
             )
         )
 
@@ -203,7 +204,7 @@ class Scheduler:
             generation = self.rows.get(row)
             if generation is not None:
                 generation.steps_since_admission += 1
-        self._note_reading(output.reading)
+        self._note_reading(output)
         for row, failure in output.failed:
             generation = self.rows.get(row)
             if generation is not None:
@@ -221,10 +222,13 @@ class Scheduler:
         self._extend_grants()
         self.admit_what_fits()
 
-    def _note_reading(self, reading: Sequence[tuple[int, int]]) -> None:
-        for row, read_tokens in reading:
+    def _note_reading(self, output: StepOutput) -> None:
+        for row, read_tokens in output.reading:
             if row in self.rows:
                 self.rows[row].read_tokens = read_tokens
+        for one in output.scored:
+            if one.row in self.rows:
+                self.rows[one.row].take_scores(one.begin, one.log_probabilities, one.alternatives)
 
     def _extend_grants(self) -> None:
         """Reserve more for rows that go on; one for which there is none waits, first of its client, until others have ended.

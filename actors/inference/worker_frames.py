@@ -38,6 +38,7 @@ __all__ = [
     "Ready",
     "RowFailure",
     "SampledToken",
+    "ScoredPrompt",
     "StandingBy",
     "Step",
     "StepOutput",
@@ -49,7 +50,7 @@ __all__ = [
     "read_to_worker",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Of everything in this file. Server and worker are the same installation; an upgrade under a running server is what it is for."""
 
 
@@ -97,6 +98,7 @@ class Admit(Struct, frozen=True, array_like=True, kw_only=True, tag="admit"):
     free_calls: str | None = None
     """Name of the format of calls that follow nothing but that their arguments are JSON."""
     alternatives: int | None = None
+    prompt_alternatives: int | None = None
 
 
 class Cancel(Struct, frozen=True, array_like=True, tag="cancel"):
@@ -209,6 +211,17 @@ class SampledToken(Struct, frozen=True, array_like=True, gc=False):
     """Likeliest tokens at this position with their log-probabilities, for rows that asked."""
 
 
+class ScoredPrompt(Struct, frozen=True, array_like=True):
+    """How likely some tokens of a row's prompt are behind those before them."""
+
+    row: int
+    begin: int
+    """Index of the first of them in the prompt, at least 1."""
+    log_probabilities: list[float]
+    alternatives: list[list[tuple[int, float]]]
+    """Of each, the likeliest tokens at its place, best first."""
+
+
 class RowFailure(Struct, frozen=True, array_like=True):
     """Why a row was dropped."""
 
@@ -240,6 +253,8 @@ class StepOutput(Struct, array_like=True, kw_only=True):
     """Tokens that were guessed and judged in this step."""
     accepted_tokens: int = 0
     """Of these, how many are among the emitted ones."""
+    scored: list[ScoredPrompt] = field(default_factory=list)
+    """Of prompts that were to be scored, what this step read."""
     cached: list[tuple[int, int]] = field(default_factory=list)
     """Rows whose prompt began in kept keys and values, and how many tokens of it did."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections import deque
+from collections.abc import Sequence
 
 import trio
 from quart import request
@@ -20,6 +21,7 @@ from actors.inference.messages import (
     GenerationStarted,
     GenerationTokens,
     InferenceRequest,
+    PromptToken,
     StartGeneration,
 )
 from actors.rest.services import caller
@@ -66,6 +68,8 @@ class StreamSubscriber:
         """What the end said, once everything was taken."""
         self.stop_text: str | None = None
         """The stop text that ended it, where one did."""
+        self.prompt: list[PromptToken] = []
+        """The prompt's tokens, where they were wanted: all of them once any of the answer is there."""
         self._inference = inference
         self._incarnation = inference.incarnation
         self._events: deque[GenerationEvent] = deque()
@@ -73,9 +77,17 @@ class StreamSubscriber:
         self._is_over = False
 
     async def start(
-        self, who: Identity, generate: Generate, *, to_context_end: bool = False, ignores_end: bool = False
+        self,
+        who: Identity,
+        generate: Generate,
+        *,
+        to_context_end: bool = False,
+        ignores_end: bool = False,
+        scores_prompt: bool = False,
     ) -> GenerationStarted:
         """Begin; ``to_context_end`` and ``ignores_end`` as of `StartGeneration`. However this request ends, so does the generation.
+
+        With ``scores_prompt`` the prompt's tokens come too.
 
         Raises `GenerationRefused`, `RuntimeFault`.
         """
@@ -91,6 +103,7 @@ class StreamSubscriber:
                 subscriber=self._deliver,
                 to_context_end=to_context_end,
                 ignores_end=ignores_end,
+                tell_prompt=self._take_prompt if scores_prompt else None,
             ),
             timeout=START_SECONDS,
         )
@@ -150,6 +163,11 @@ class StreamSubscriber:
         self._events.append(event)
         self._is_over = not isinstance(event, GenerationTokens)
         self._news.tell()
+
+    def _take_prompt(self, tokens: Sequence[PromptToken]) -> None:
+        if tokens and tokens[0].index == 0:
+            self.prompt.clear()
+        self.prompt += tokens
 
     def _leave(self) -> None:
         """Nobody reads on: the row is freed within a step, also while it still waits for one."""

@@ -24,6 +24,7 @@ from actors.inference.worker.prefill_budget import PrefillBudget
 from actors.inference.worker.prefill_first import PrefillFirstPolicy
 from actors.inference.worker.prefix_cache import PrefixCache
 from actors.inference.worker.process_memory import resident_bytes
+from actors.inference.worker.prompt_scores import scored
 from actors.inference.worker.sampler import check_token_ids, sample
 from actors.inference.worker.shared_prompts import copied_prompt, one_of_each, shared_length
 from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculativeDecoder, verified
@@ -242,6 +243,8 @@ class MlxStepper:
         result.cached.extend((row.row, known) for row, known in zip(rows, self._prefill.known, strict=True) if known)
 
     def _known(self, row: Row) -> int:
+        if row.prompt_alternatives is not None:
+            return 0  # what was read before says nothing of how likely it was
         kept = self._kept.known(row.domain, row_ids(row)) if self._keeps_prefixes else 0
         return max(kept, shared_length(row, self._rows))
 
@@ -250,6 +253,9 @@ class MlxStepper:
         copies: dict[bytes, mx.array | None] = {}
         kept: list[mx.array | None] = []
         for row in rows:
+            if row.prompt_alternatives is not None:
+                kept.append(None)
+                continue
             found = self._kept.find(row.domain, row_ids(row)) if self._keeps_prefixes else None
             if shared_length(row, self._rows) > (0 if found is None else found.shape[2]):
                 if row.prompt_key not in copies:
@@ -276,8 +282,9 @@ class MlxStepper:
 
     def _read(self, prefill: Prefill, result: StepOutput, *, decoding_rows: int) -> None:
         """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
-        began = time.perf_counter()
+        began, first = time.perf_counter(), prefill.done
         hidden = self._model.model(self._chunk(prefill, result, decoding_rows=decoding_rows), cache=prefill.cache)
+        result.scored += scored(prefill, first, hidden, self._head)
         if prefill.done < prefill.columns:
             mx.eval([(one.keys, one.values) for one in prefill.cache])
         else:
@@ -288,10 +295,11 @@ class MlxStepper:
     def _read_and_decode(self, prefill: Prefill, result: StepOutput) -> None:
         """The same and a token for each row of the batch, in one pass."""
         self._just_began.clear()
-        began, decoding_rows = time.perf_counter(), len(self._rows)
+        began, decoding_rows, first = time.perf_counter(), len(self._rows), prefill.done
         chunk = self._chunk(prefill, result, decoding_rows=decoding_rows)
         last = mx.array([[row.emitted_ids[-1]] for row in self._rows])
         read, decoded = self._model.states_of_both((chunk, prefill.cache), (last, self._cache))
+        result.scored += scored(prefill, first, read, self._head)
         is_read = prefill.done == prefill.columns
         wanted = [decoded[:, -1], read[:, -1]] if is_read else [decoded[:, -1]]
         logits = self._head(mx.concatenate(wanted))

@@ -17,7 +17,7 @@ from actors.inference.text.text_model import MockText
 from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.stepper import Row
 from actors.inference.worker.warm_up import warm_up
-from actors.inference.worker_frames import Finish, RowFailure, SampledToken, StepOutput
+from actors.inference.worker_frames import Finish, RowFailure, SampledToken, ScoredPrompt, StepOutput
 
 __all__ = ["MockStepper"]
 
@@ -96,6 +96,7 @@ class MockStepper:
         failed: list[tuple[int, RowFailure]] = []
         rows = [number for number in self._rows if number not in self._unread]
         reading: list[tuple[int, int]] = []
+        scored: list[ScoredPrompt] = []
         prefilled = 0
         for number in list(self._unread):
             taken = min(self._unread[number], READ_TOKENS - prefilled)
@@ -106,6 +107,8 @@ class MockStepper:
             self._unread[number] -= taken
             row = self._rows[number].row
             reading.append((number, len(row.prompt_ids) + len(row.emitted_ids) - self._unread[number]))
+            if row.prompt_alternatives is not None:
+                scored.append(_certain(row, len(row.prompt_ids) - self._unread[number] - taken, taken))
             if self._unread[number] == 0:
                 del self._unread[number]
         for number in rows:
@@ -128,11 +131,20 @@ class MockStepper:
             # Every byte is certain, so its log-probability is that of certainty.
             alternatives = None if row.alternatives is None else [(token, 0.0)][: row.alternatives]
             emitted.append(SampledToken(number, token, 0.0, finish, alternatives))
-        return StepOutput(emitted=emitted, failed=failed, rows=rows, reading=reading, prefilled_tokens=prefilled)
+        return StepOutput(
+            emitted=emitted, scored=scored, failed=failed, rows=rows, reading=reading, prefilled_tokens=prefilled
+        )
 
     def memory(self) -> dict[str, float]:
         """The process alone."""
         return {"resident": resident_bytes()}
+
+
+def _certain(row: Row, first: int, count: int) -> ScoredPrompt:
+    """Of so many tokens of the prompt, the ones behind the first: as certain as the answer's are."""
+    begin, end = max(1, first), min(first + count, len(row.prompt_ids))
+    ids = row.prompt_ids[begin:end]
+    return ScoredPrompt(row.row, begin, [0.0] * len(ids), [[(one, 0.0)][: row.prompt_alternatives] for one in ids])
 
 
 class _Answer:

@@ -35,6 +35,8 @@ class Row:
     """How it writes calls of tools that must follow nothing, so that their arguments are JSON all the same."""
     alternatives: int | None = None
     """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
+    prompt_alternatives: int | None = None
+    """The same beside each token of the prompt but the first; then all of the prompt is read, whatever is kept of it."""
     prompt_key: bytes = field(init=False, repr=False, eq=False)
     """Equal for rows of one domain with the same prompt, and for no others."""
 
@@ -61,6 +63,7 @@ class Row:
             call_rule=None if frame.call_rule is None else ToolCallConstraint.from_text(frame.call_rule),
             free_calls=None if frame.free_calls is None else ToolCallFormat[frame.free_calls],
             alternatives=frame.alternatives,
+            prompt_alternatives=frame.prompt_alternatives,
         )
 
 

@@ -14,12 +14,14 @@ from actors.access.messages import Identity
 from actors.inference.messages import DescribeGeneration, GenerationRefused, GenerationTokens, InferenceRequest
 from actors.rest.openai.chunks import ChatChunks, TextChunks
 from actors.rest.openai.errors import openai_error
+from actors.rest.openai.prompt_echo import Echo, behind_echo, read_echo, with_echo
 from actors.rest.openai.replies import ReplyHead, chat_chunk, completion_chunk, usage, usage_chunk
 from actors.rest.problems import problem_of
 from actors.rest.stream_subscriber import LOOK_SECONDS, News, StreamSubscriber
 from protocol.codec import encode
 from protocol.commands import Generate
-from protocol.events import Done
+from protocol.errors import InvalidField
+from protocol.events import Done, FinishReason
 from runtime import ActorRef, RuntimeFault
 
 __all__ = ["SIGN_OF_LIFE_SECONDS", "Answers", "Asked", "seed_of", "sign_of_life", "start_answers"]
@@ -27,6 +29,8 @@ __all__ = ["SIGN_OF_LIFE_SECONDS", "Answers", "Asked", "seed_of", "sign_of_life"
 SIGN_OF_LIFE_SECONDS = 10.0
 """A stream is silent for no longer, also while its prompt waits or is read: clients and proxies would take it for dead."""
 PROGRESS_SECONDS = 1.0
+MAXIMUM_READ_TOKENS = 32_768
+"""Of all prompts of one request whose tokens are told; a single one may be longer, as the model's context is."""
 SEEDS = 2**53
 
 
@@ -49,12 +53,17 @@ class Asked:
     """How many of these go out: those that the model itself finds likeliest."""
     ignores_end: bool = False
     """Whether they go on past the model's own end."""
-    echoes: Sequence[str] = ()
-    """What stands before the answers to each prompt; none or one for each."""
+    echoes: Sequence[Any] = ()
+    """The prompts, where each stands before its answers."""
+    reads_prompt: bool = False
+    """Whether the tokens of these are told too, or are all that is known of them."""
+    makes_nothing: bool = False
+    """Whether nothing but the prompts is told."""
 
 
 @frozen
 class _Whole:
+    subscriber: StreamSubscriber
     tokens: list[GenerationTokens]
     done: Done
 
@@ -74,7 +83,7 @@ class Answers:
 
     async def whole(self, make: Callable[[Sequence[GenerationTokens], Done], dict[str, Any]]) -> dict[str, Any]:
         """The reply; ``make`` makes the one of a single answer. Raises `GenerationRefused` where one cannot be finished."""
-        answers = [_Whole(*(await _all(one))) for one in self.subscribers]
+        answers = [_Whole(one, *(await _all(one))) for one in self.subscribers]
         choices: list[dict[str, Any]] = []
         reasoning_tokens = 0
         reply: dict[str, Any] = {}
@@ -82,11 +91,13 @@ class Answers:
             group = answers[place * self.asked.made : (place + 1) * self.asked.made]
             likeliest = sorted(group, key=lambda one: one.done.confidence or 0.0, reverse=True)[: self.asked.told]
             for answer in [one for one in group if any(one is other for other in likeliest)]:
-                reply = make(answer.tokens, answer.done)
+                is_empty = self.asked.makes_nothing
+                reply = make([] if is_empty else answer.tokens, _cut(answer.done) if is_empty else answer.done)
                 reasoning_tokens += reply["usage"]["completion_tokens_details"]["reasoning_tokens"]
                 (choice,) = reply["choices"]
                 if self.asked.echoes:
-                    choice["text"] = self.asked.echoes[place] + choice["text"]
+                    echo = await self._echo(place, answer.subscriber)
+                    choice = with_echo(choice, echo)
                 choices.append({**choice, "index": len(choices)})
         return {**reply, "choices": choices, "usage": self._usage(reasoning_tokens)}
 
@@ -95,11 +106,21 @@ class Answers:
         for event in self._beginnings():
             yield event
         going_on = list(range(len(self.subscribers)))
+        echoes: dict[int, Echo] = {}
+        """What stands before each answer, once it is said."""
         spoke_at = trio.current_time()
         try:
             while going_on:
                 self.news.forget()
-                made = [chunk for index in list(going_on) for chunk in self._chunks_of(index, chunks[index], going_on)]
+                made = []
+                for index in list(going_on):
+                    of_answer = self._chunks_of(index, chunks[index], going_on)
+                    if of_answer and self.asked.reads_prompt and index not in echoes:
+                        echoes[index] = echo = await self._echo(index // self.asked.made, self.subscribers[index])
+                        first = completion_chunk(self.head, ())
+                        first["choices"][0] |= {"text": echo.text, "logprobs": echo.logprobs}
+                        made.append(_numbered(first, index))
+                    made += [behind_echo(one, echoes[index]) if index in echoes else one for one in of_answer]
                 for one in made:
                     yield _event(one)
                     spoke_at = trio.current_time()
@@ -125,6 +146,9 @@ class Answers:
         """What stands before each answer: in a chat the role, in a completion the prompt where it is echoed."""
         if self.head.is_chat:
             first = [chat_chunk(self.head, (), is_first=True) for _ in self.subscribers]
+        elif self.asked.reads_prompt:
+            # Told once it is read.
+            first = []
         else:
             first = [completion_chunk(self.head, ()) for _ in self.subscribers if self.asked.echoes]
             for index, one in enumerate(first):
@@ -138,21 +162,27 @@ class Answers:
         if tokens is None:
             return []
         if tokens:
-            return [_numbered(one, index) for one in chunks.take(tokens)]
+            return [] if self.asked.makes_nothing else [_numbered(one, index) for one in chunks.take(tokens)]
         going_on.remove(index)
         return [_numbered(one, index) for one in chunks.end(self._done(index))]
+
+    async def _echo(self, place: int, subscriber: StreamSubscriber) -> Echo:
+        prompt = self.asked.echoes[place]
+        if not self.asked.reads_prompt:
+            return Echo(text=prompt)
+        return await read_echo(prompt, subscriber.prompt, has_logprobs=self.head.has_logprobs)
 
     def _done(self, index: int) -> Done:
         done = self.subscribers[index].done
         assert done is not None
-        return done
+        return _cut(done) if self.asked.makes_nothing else done
 
     def _usage(self, reasoning_tokens: int) -> dict[str, Any]:
         """Each prompt counted once, and all that was made for it."""
         counted = [usage(self._done(index)) for index in range(len(self.subscribers))]
         prompts = counted[:: self.asked.made]
         prompt_tokens = sum(one["prompt_tokens"] for one in prompts)
-        completion_tokens = sum(one["completion_tokens"] for one in counted)
+        completion_tokens = 0 if self.asked.makes_nothing else sum(one["completion_tokens"] for one in counted)
         return {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
@@ -182,11 +212,20 @@ async def start_answers(inference: ActorRef[InferenceRequest], who: Identity, he
     news = News()
     subscribers: list[StreamSubscriber] = []
     left_out: Sequence[str] = ()
+    read_tokens = 0
     for generate in asked.generates:
         for number in range(asked.made):
             subscriber = StreamSubscriber(inference, news)
             one = attrs.evolve(generate, seed=seed_of(generate.seed, number))
-            started = await subscriber.start(who, one, to_context_end=True, ignores_end=asked.ignores_end)
+            started = await subscriber.start(
+                who, one, to_context_end=True, ignores_end=asked.ignores_end, scores_prompt=asked.reads_prompt
+            )
+            read_tokens += started.prompt_tokens if asked.reads_prompt else 0
+            if read_tokens > max(MAXIMUM_READ_TOKENS, started.prompt_tokens):
+                raise InvalidField(
+                    f"body.prompt and n come to more than {MAXIMUM_READ_TOKENS} tokens of prompts that echo tells",
+                    field="body.prompt",
+                )
             subscribers.append(subscriber)
             left_out = started.left_out
     return Answers(head=head, asked=asked, inference=inference, subscribers=subscribers, news=news, left_out=left_out)
@@ -198,6 +237,11 @@ async def _all(subscriber: StreamSubscriber) -> tuple[list[GenerationTokens], Do
         tokens += taken
     assert subscriber.done is not None
     return tokens, subscriber.done
+
+
+def _cut(done: Done) -> Done:
+    """As of an answer that may have no token."""
+    return attrs.evolve(done, finish_reason=FinishReason.LENGTH)
 
 
 def _numbered(chunk: dict[str, Any], index: int) -> dict[str, Any]:

@@ -128,7 +128,7 @@ FIELDS: tuple[FieldRule, ...] = (
         COMPLETIONS,
         prompt="a text, an array of token ids, or several of either; with `n` up to 64 answers in all; ids are taken as they stand",
         logprobs="0 to 5 alternatives beside each token",
-        echo="the prompt before the answer; not with `logprobs`, nor with token ids",
+        echo="the prompt before the answer; with `logprobs` its tokens too, the first with null",
         best_of="1 to 8 answers are made, and the `n` likeliest told; not with `stream`",
     ),
     FieldRule("store", Treatment.IGNORED, "nothing is stored", quiet=(False,)),
@@ -184,7 +184,7 @@ FIELDS: tuple[FieldRule, ...] = (
         )
     ),
     FieldRule("use_beam_search", Treatment.REFUSED, "must be false: answers are sampled", quiet=(False,)),
-    FieldRule("prompt_logprobs", Treatment.REFUSED, "is not supported: prompts are not scored"),
+    FieldRule("prompt_logprobs", Treatment.REFUSED, "is not supported: send echo with logprobs to /v1/completions"),
     FieldRule("return_tokens_as_token_ids", Treatment.REFUSED, "must be false", quiet=(False,)),
     FieldRule("include_stop_str_in_output", Treatment.REFUSED, "must be false: answers end before it", quiet=(False,)),
     FieldRule("skip_special_tokens", Treatment.REFUSED, "must be true", quiet=(True,)),

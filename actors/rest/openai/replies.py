@@ -21,6 +21,7 @@ __all__ = [
     "chat_part_chunk",
     "completion",
     "completion_chunk",
+    "completion_logprobs",
     "finish_reason_of",
     "models",
     "usage",
@@ -249,11 +250,15 @@ def _described(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _completion_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
-    entries = _entries(tokens)
+    return completion_logprobs(_entries(tokens))
+
+
+def completion_logprobs(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The older form of log-probabilities; null of a token that nothing stands before."""
     return {
         "tokens": [_key(entry) for entry in entries],
         "token_logprobs": [entry["logprob"] for entry in entries],
-        "top_logprobs": [_by_key(_with_chosen(entry)) for entry in entries],
+        "top_logprobs": [None if entry["logprob"] is None else _by_key(_with_chosen(entry)) for entry in entries],
         "text_offset": [entry["offset"] for entry in entries],
     }
 

@@ -52,6 +52,8 @@ MAXIMUM_ANSWERS = 8
 """To one prompt."""
 MAXIMUM_TOGETHER = 64
 """To all prompts of one request."""
+MAXIMUM_READ = 16
+"""The same where the tokens of their prompts are told, each with its alternatives."""
 _HAS_FORM = "may not be given with a form that the answer follows: the form ends it"
 LEAST_TOP_P = 1e-6
 """With so little, the likeliest token is all there is."""
@@ -261,6 +263,8 @@ class CompletionRequest(_Sampling):
 
     prompt: Any = field(repr=False)
     """A text, an array of token ids, or an array of either."""
+    max_tokens: int | None = field(default=None, validator=between(0, 2**31))
+    """0 makes no answer, which has a meaning beside `echo`."""
     logprobs: int | None = field(default=None, validator=between(0, 5))
     echo: bool | None = None
     best_of: int | None = field(default=None, validator=between(1, MAXIMUM_ANSWERS))
@@ -280,10 +284,18 @@ class CompletionRequest(_Sampling):
             raise FieldFault("best_of", "must be at least n")
         if made > told and self.stream:
             raise FieldFault("best_of", "may not be over n in a stream: which are the best is known at the end")
-        if self.echo and self.logprobs is not None:
-            raise FieldFault("echo", "may not be given with logprobs: prompts are not scored")
-        if self.echo and not all(isinstance(one, str) for one in prompts):
-            raise FieldFault("echo", "may not be given with a prompt of token ids: its text is not known here")
+        if self.max_tokens == 0 and not self.echo:
+            raise FieldFault("max_tokens", "may only be 0 with echo")
+        if self.reads_prompt and len(prompts) * made > MAXIMUM_READ:
+            raise FieldFault(
+                "prompt", f"and n must come to {MAXIMUM_READ} answers at most where echo tells the prompt's tokens"
+            )
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the prompt's tokens are wanted: with their log-probabilities, or because they are all that is known of it."""
+        has_ids = not all(isinstance(one, str) for one in self.prompts)
+        return bool(self.echo) and (self.logprobs is not None or has_ids)
 
     @property
     def prompts(self) -> list[Any]:
@@ -384,7 +396,11 @@ def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: A
 
 def generates_from_prompts(request: CompletionRequest) -> list[Generate]:
     """The engine's requests for a completion. Raises `InvalidField`, named as the client wrote it."""
-    common = {"max_tokens": request.max_tokens, "logprobs": request.logprobs}
+    # The engine answers with one token at least.
+    common = {
+        "max_tokens": None if request.max_tokens is None else max(1, request.max_tokens),
+        "logprobs": request.logprobs,
+    }
     return [
         _generate(request, Generate, prompt=one, **common)
         if isinstance(one, str)

@@ -119,6 +119,8 @@ def register_openai(app: QuartTrio, services: Services) -> None:
             told=wanted.n or 1,
             ignores_end=bool(wanted.ignore_eos),
             echoes=prompts if wanted.echo else (),
+            reads_prompt=wanted.reads_prompt,
+            makes_nothing=wanted.max_tokens == 0,
         )
         answers = await start_answers(services.inference, who, head, asked)
         if wanted.stream:
