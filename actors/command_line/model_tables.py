@@ -18,7 +18,9 @@ def show_inventory(entries: Iterable[InventoryEntry]) -> None:
     """Print one line a model."""
     table = Table(title="Models", title_justify="left")
     for heading in ("name", "size", "type", "provenance", "in use", "source"):
-        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
+        table.add_column(
+            heading, justify="right" if heading == "size" else "left", overflow="fold", no_wrap=heading == "name"
+        )
     for entry in entries:
         if not entry.is_present:
             command = "leanvibe model embed" if entry.name == "embedded" else f"leanvibe model pull {entry.name}"

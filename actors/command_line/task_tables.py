@@ -92,7 +92,7 @@ def tasks_table(tasks: Iterable[dict[str, Any]], *, is_for_people: bool = True) 
     names += [one for one in ("tags", "due") if not is_for_people or any(task.get(one) for task in rows)]
     table = Table()
     for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name == "due")
+        table.add_column(name, overflow="fold", no_wrap=name == "id")
     for task in rows:
         cells = {
             "id": Text(task["id"][:SHORT_ID] if is_for_people else task["id"]),
