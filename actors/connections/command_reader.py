@@ -13,7 +13,7 @@ from actors.connections.transport import WebSocketTransport
 from actors.long_texts import LongTexts, is_long
 from actors.nonsense import NonsenseLedger, Sender
 from protocol.codec import ReceivedCommand, command_in_steps
-from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ack, Assist, Generate, Hello, Ping, Pong, Resume
+from protocol.commands import MAXIMUM_FRAME_BYTES, Ack, Assist, Generate, Hello, Ping, Pong, Resume
 from protocol.errors import BadMessage, CloseCode, ErrorCode, NotAnObject, ProtocolFault, TooLarge
 from protocol.events import Limits
 
@@ -22,7 +22,6 @@ __all__ = ["CommandReader", "ConnectionLoad", "SharedReading"]
 PROTOCOL_ERRORS = 10
 REFUSALS = 60
 WINDOW_SECONDS = 60.0
-BYTES_BEFORE_HELLO = COMMANDS["hello"].maximum_bytes
 TOO_MUCH = "too many messages that are not of this protocol"
 
 
@@ -80,9 +79,6 @@ class CommandReader:
         # trio-websocket's own limit counts characters.
         if len(frame) * 4 > MAXIMUM_FRAME_BYTES and len(frame.encode()) > MAXIMUM_FRAME_BYTES:
             self._transport.close_soon(CloseCode.FRAME_TOO_LARGE, f"more than {MAXIMUM_FRAME_BYTES} bytes")
-            return None
-        if len(frame) > BYTES_BEFORE_HELLO and not load().is_greeted:
-            self._transport.close_soon(CloseCode.FRAME_TOO_LARGE, f"more than {BYTES_BEFORE_HELLO} bytes before hello")
             return None
         try:
             command = await self._command(frame)

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import trio
-from quart import jsonify, request
+from quart import jsonify
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
@@ -42,11 +42,10 @@ from actors.rest.responses.items import Chat, referenced_ids
 from actors.rest.responses.queries import ItemsQuery, StreamQuery, item_page
 from actors.rest.responses.requests import ID, ResponsesRequest, new_id, read_responses_request
 from actors.rest.responses.sources import PagesOfStored, PagesOfSubscriber, ResponseSource
-from actors.rest.services import caller, identity
+from actors.rest.services import caller, identity, json_body
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
 from protocol.commands import Generate
 from protocol.errors import ErrorCode, InvalidField
-from protocol.json_text import parse_object
 
 __all__ = ["register_responses"]
 
@@ -62,7 +61,7 @@ def register_responses(app: QuartTrio, services: Services) -> None:
 
     @app.post("/v1/responses")
     async def create_response() -> Any:
-        body = parse_object(await request.get_data(), any_integers=True, prefix="body")
+        body = await json_body(any_integers=True)
         wanted = read_responses_request(body, new_id(secrets.token_hex(24)))
         who = await identity(services)
         ignored_fields.note(who.client_id, wanted.ignored)
