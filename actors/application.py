@@ -18,6 +18,8 @@ from actors.assistant.assistant import Assistant
 from actors.connections.connection import Connection, ConnectionServices
 from actors.connections.listener import Listener
 from actors.connections.registry import ConnectionRegistry
+from actors.inference.encoder.actor import Encoder
+from actors.inference.encoder.metrics import EncoderMetrics
 from actors.inference.engine import Engine
 from actors.inference.engine_registry import EngineRegistry
 from actors.inference.inference import Inference
@@ -51,6 +53,7 @@ from actors.wiring import (
     answer_defaults,
     command_routes,
     connection_settings,
+    encoder_settings,
     event_log,
     inference_settings,
     make_model_registry,
@@ -113,6 +116,7 @@ def make_tree(
     services = Services(
         access=access,
         inference=inference,
+        encoder=system.reference("encoder/encoder"),
         storage=storage,
         assistant=system.reference("assistant"),
         responses=system.reference("responses"),
@@ -125,6 +129,7 @@ def make_tree(
     registry = CollectorRegistry()
     registry.register(ProcessMetrics())
     metrics = InferenceMetrics(registry)
+    encoder_metrics = EncoderMetrics(registry)
 
     of_worker = replace(WorkerConfig.of(settings), grammars_at_need=listening.is_ephemeral)
     inference_of = inference_settings(settings, storage, access)
@@ -204,6 +209,16 @@ def make_tree(
                         ),
                     ),
                 ),
+            ),
+            ChildSpec(
+                id="encoder",
+                start=SupervisorSpec(
+                    intensity=None,
+                    children=(
+                        ChildSpec(id="encoder", start=lambda: Encoder(encoder_settings(settings), encoder_metrics)),
+                    ),
+                ),
+                is_helper=True,
             ),
             ChildSpec(id="assistant", start=lambda: Assistant(inference, storage)),
             ChildSpec(id="responses", start=lambda: Responses(inference, storage)),

@@ -52,12 +52,18 @@ class Settings:
     """What the weights of all loaded models may take together, MiB; 0 goes by what the machine has free. Where a second
     model does not fit beside the first, the first is drained and ended before the second is loaded."""
     idle_unload_seconds: float = field(default=0.0, validator=validators.ge(0))
-    """After so long without a request the model is unloaded, and loaded again by the next one; 0 keeps it loaded."""
+    """After so long without a request the model is unloaded, and loaded again by the next one; 0 keeps it loaded. So is the encoder,
+    each by its own requests."""
     spare_worker: str = field(default="auto", validator=one_of("auto", "on", "off"))
     """Whether a second process stands by, with everything imported and no model, to go on sooner after a worker's death;
     `auto` is on for mlx. It holds some 200 MiB."""
     model_wheel: Path | None = None
     """The embedded model's package as a file, for machines without a network."""
+    encoder: str = field(default="auto", validator=one_of("auto", "on", "off"))
+    """The encoder of `/v1/embeddings`, in a process of its own: `auto` loads it by the first request for embeddings, and downloads it
+    once for that (84 MB); `on` does so at the start; `off` has none."""
+    encoder_wheel: Path | None = None
+    """Its package as a file, for machines without a network."""
     engine: str = field(default="mlx", validator=one_of("mlx", "mock"))
     """`mlx` or `mock`."""
     blas: str = "auto"

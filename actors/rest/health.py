@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from actors.inference.embedding_messages import EncoderHealth
 from actors.inference.messages import EngineHealth
 
-__all__ = ["HEALTHY_STATUSES", "engine_status", "mlx_health", "unknown_engine"]
+__all__ = ["HEALTHY_STATUSES", "describe_encoder", "engine_status", "mlx_health", "unknown_engine"]
 
 HEALTHY_STATUSES = frozenset({"healthy", "mock", "unloaded"})
 """Statuses that are answered with 200; all others with 503."""
@@ -75,4 +76,28 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "change_stage": engine.change_stage,
         "checks": list(report.get("checks", ())),
         "warnings": list(report.get("warnings", ())),
+    }
+
+
+def describe_encoder(encoder: EncoderHealth | None) -> dict[str, Any]:
+    """The field `encoder` of `/health` and `/health/mlx`: it never decides the status, which is the chat model's."""
+    if encoder is None:
+        return {"state": "restarting"}
+    report = encoder.report
+    return {
+        "model": encoder.model,
+        "state": encoder.state,
+        "stage": encoder.stage,
+        "worker_pid": encoder.worker_pid,
+        "restarts": encoder.restarts,
+        "memory_bytes": encoder.memory_bytes,
+        "waiting": encoder.waiting,
+        "totals": dict(encoder.totals),
+        # Of the newest worker that was ready; null before the first.
+        "files": report.get("files"),
+        "canary": report.get("canary"),
+        "dtype": report.get("dtype"),
+        "threads": report.get("threads"),
+        "parameters": report.get("parameters"),
+        "load_seconds": report.get("load_seconds"),
     }

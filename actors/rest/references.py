@@ -9,6 +9,7 @@ from attrs import frozen
 from actors.access.messages import AccessRequest
 from actors.assistant.messages import AssistantRequest
 from actors.connections.messages import RegistryRequest
+from actors.inference.embedding_messages import DescribeEncoder, EmbedTexts
 from actors.inference.messages import InferenceRequest
 from actors.notifications.messages import DispatcherRequest
 from actors.storage.messages import Storage
@@ -27,6 +28,7 @@ class Services:
 
     access: ActorRef[AccessRequest]
     inference: ActorRef[InferenceRequest]
+    encoder: ActorRef[EmbedTexts | DescribeEncoder]
     storage: Storage
     assistant: ActorRef[AssistantRequest]
     responses: ActorRef[Any]

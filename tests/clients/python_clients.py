@@ -18,6 +18,8 @@ import openai
 from pydantic import BaseModel
 
 BASE, MODEL = sys.argv[1], sys.argv[2]
+ENCODER = "all-minilm-l6-v2"
+"""Fetched by the first request where it is not there."""
 KEY = "unused"
 COUNTED = " ".join(str(one) for one in range(1, 13))
 LONG = "word " * 9000
@@ -83,6 +85,12 @@ def openai_calls() -> None:
 def openai_follows() -> None:
     parsed = native.chat.completions.parse(model=MODEL, messages=user("hi"), response_format=Person)
     check(isinstance(parsed.choices[0].message.parsed, Person), parsed)
+
+
+def openai_embeds() -> None:
+    told = native.embeddings.create(model=ENCODER, input=["a man eats", "somebody is eating", "the moon"])
+    one, two, moon = (made.embedding for made in told.data)
+    check(sum(map(float.__mul__, one, two)) > 0.5 > 0.2 > sum(map(float.__mul__, one, moon)), told.usage)
 
 
 def openai_is_full() -> None:
@@ -207,6 +215,13 @@ def ollama_is_full() -> None:
         raise AssertionError("a prompt beyond the context was answered")
 
 
+def ollama_embeds() -> None:
+    told = llama().embed(model="all-minilm", input=["a man eats", "somebody is eating"])
+    check([len(one) for one in told["embeddings"]] == [384, 384], told)
+    check(len(llama().embeddings(model="all-minilm", prompt="a man eats")["embedding"]) == 384, told)
+    check("embedding" in llama().show("all-minilm").capabilities, "capabilities")
+
+
 # --- LangChain --------------------------------------------------------------------------------------
 
 
@@ -214,6 +229,17 @@ def chain(**fields: Any) -> Any:
     from langchain_openai import ChatOpenAI
 
     return ChatOpenAI(model=MODEL, base_url=BASE, api_key=KEY, max_retries=0, **fields)
+
+
+def langchain_embeds() -> None:
+    from langchain_openai import OpenAIEmbeddings
+
+    # Otherwise it sends token ids of OpenAI's own vocabulary.
+    made = OpenAIEmbeddings(
+        model=ENCODER, base_url=BASE, api_key=KEY, check_embedding_ctx_length=False, dimensions=64, max_retries=0
+    )
+    check([len(one) for one in made.embed_documents(["a man eats", "somebody is eating"])] == [64, 64], "documents")
+    check(len(made.embed_query("who eats?")) == 64, "a query")
 
 
 def langchain_streams() -> None:
@@ -262,6 +288,17 @@ def lite(text: str, **fields: Any) -> Any:
     return litellm.completion(
         model=f"openai/{MODEL}", api_base=BASE, api_key=KEY, messages=user(text), num_retries=0, **fields
     )
+
+
+def litellm_embeds() -> None:
+    import litellm
+
+    told = litellm.embedding(
+        model=f"openai/{ENCODER}", api_base=BASE, api_key=KEY, input=["a", "b"], encoding_format="float"
+    )
+    check([len(one["embedding"]) for one in told.data] == [384, 384] and told.usage.prompt_tokens == 6, told)
+    told = litellm.embedding(model="ollama/all-minilm", api_base=BASE.removesuffix("/v1"), input=["a", "b"])
+    check([len(one["embedding"]) for one in told.data] == [384, 384], told)
 
 
 def litellm_streams() -> None:
@@ -396,12 +433,12 @@ def llama_index_follows() -> None:
 
 
 ALL: list[Callable[[], None]] = [
-    openai_streams, openai_leaves, openai_calls, openai_follows, openai_is_full,
+    openai_streams, openai_leaves, openai_calls, openai_follows, openai_is_full, openai_embeds,
     anthropic_streams, anthropic_leaves, anthropic_calls, anthropic_reads_what_models_write,
     anthropic_follows, anthropic_is_full,
-    ollama_streams, ollama_leaves, ollama_calls, ollama_follows, ollama_is_full,
-    langchain_streams, langchain_leaves, langchain_calls, langchain_follows, langchain_is_full,
-    litellm_streams, litellm_leaves, litellm_calls, litellm_follows, litellm_is_full,
+    ollama_streams, ollama_leaves, ollama_calls, ollama_follows, ollama_is_full, ollama_embeds,
+    langchain_streams, langchain_leaves, langchain_calls, langchain_follows, langchain_is_full, langchain_embeds,
+    litellm_streams, litellm_leaves, litellm_calls, litellm_follows, litellm_is_full, litellm_embeds,
     autogen_answers, autogen_calls, autogen_follows,
     instructor_follows, pydantic_ai_streams, pydantic_ai_follows, llama_index_streams, llama_index_follows,
 ]  # fmt: skip

@@ -168,6 +168,10 @@ ANYTHING: dict[str, Any] = {}
 BODIES: dict[str, Any] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETION,
+    "/v1/embeddings": {"type": "object", "properties": {
+        "model": SAMPLING["model"], "input": {"anyOf": [{"type": "string"}, {"type": "array"}]}, "dimensions": {"type": "integer"},
+        "encoding_format": {"enum": ["float", "base64", "x"]},
+    }, "required": ["model", "input"]},
     "/api/chat": OLLAMA,
     "/api/generate": OLLAMA,
     "/api/embed": OLLAMA,

@@ -176,7 +176,13 @@ async def test_ol5_a_client_that_leaves_frees_its_row(tmp_path: Path, is_streame
         ("/api/generate", {"model": "mock", "prompt": "x", "suffix": "y"}, 400, "suffix is not supported"),
         ("/api/generate", {"model": "mock", "prompt": "x", "context": [1]}, 400, "context must be left out"),
         ("/api/generate", {"model": "mock", "prompt": "x", "raw": True, "system": "y"}, 400, "system may not be given with raw"),
-        ("/api/embed", {"model": "mock", "input": "x"}, 400, "this model does not support embeddings"),
+        ("/api/embed", {"model": "mock", "input": "x"}, 400, "model 'mock' writes text and makes no embeddings"),
+        ("/api/embed", {"model": "other", "input": "x"}, 404, "the model 'other' is not here"),
+        ("/api/embed", {"model": "all-minilm", "input": ["x", 3]}, 400, "input[1] must be a string"),
+        ("/api/embed", {"model": "all-minilm", "input": 3}, 400, "input must be a string or an array of strings"),
+        ("/api/embed", {"model": "all-minilm", "input": "x", "dimensions": 385}, 400, "dimensions must be at most 384"),
+        ("/api/embed", {"model": "all-minilm", "input": ["x"] * 2049}, 400, "input may have 2048 elements"),
+        ("/api/chat", {"model": "all-minilm", "messages": []}, 400, "model all-minilm-l6-v2 makes embeddings"),
         ("/api/show", {"model": "other"}, 404, "model 'other' not found"),
         ("/api/show", {}, 400, "model"),
         ("/api/copy", {}, 404, "POST /api/copy is not there"),
@@ -213,7 +219,10 @@ async def test_tokens_and_roles_hold_here_too(tmp_path: Path) -> None:
             refused = await http.post("/api/chat", json=chat("x"))
             assert (refused.status_code, set(refused.json())) == (401, {"error"})
         async with server.http(headers={"Authorization": f"Bearer {made.token}"}) as http:
-            assert [one["name"] for one in (await http.get("/api/tags")).json()["models"]] == ["mock:latest"]
+            assert [one["name"] for one in (await http.get("/api/tags")).json()["models"]] == [
+                "mock:latest",
+                "all-minilm-l6-v2:latest",
+            ]
             assert (await http.post("/api/show", json={"model": "mock-other"})).status_code == 404
             refused = await http.post("/api/chat", json={"model": "mock", "keep_alive": 0})
             assert (refused.status_code, set(refused.json())) == (403, {"error"})

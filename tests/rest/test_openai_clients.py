@@ -33,7 +33,7 @@ async def call(server: RunningServer, work: Callable[[openai.OpenAI], Answer]) -
 async def test_models_are_listed_and_found_by_name(server: RunningServer) -> None:
     await server.until_engine_is("ready")
     listed = await call(server, lambda client: list(client.models.list()))
-    assert [one.id for one in listed] == ["mock"]
+    assert [one.id for one in listed] == ["mock", "all-minilm-l6-v2"]
     assert (await call(server, lambda client: client.models.retrieve("mock"))).owned_by == "leanvibe"
     with pytest.raises(openai.NotFoundError) as refused:
         await call(server, lambda client: client.models.retrieve("gpt-5/turbo"))

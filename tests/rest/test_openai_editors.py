@@ -153,12 +153,14 @@ async def test_the_log_tells_of_a_passed_over_field_once_for_each_client(
     assert "colour" in seen[0]
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/v1/fim/completions", "/v1/", "/v1/v1/models"])
+@pytest.mark.parametrize(
+    "path", ["/v1/responses", "/v1/images/generations", "/v1/fim/completions", "/v1/", "/v1/v1/models"]
+)
 async def test_a_route_that_is_not_there_tells_those_that_are(engineless_server: RunningServer, path: str) -> None:
     answer = await post(engineless_server, path, {})
     assert answer.status_code == 404
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("invalid_request_error", "unknown_url")
     assert error["message"].startswith(f"POST {path} is not there")
-    for route in ("/v1/models", "/v1/chat/completions", "/v1/completions"):
+    for route in ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
         assert route in error["message"]

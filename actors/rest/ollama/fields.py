@@ -9,7 +9,18 @@ from collections.abc import Iterator
 
 from actors.rest.openai.fields import FieldRule, Treatment
 
-__all__ = ["CHAT", "GENERATE", "OPTIONS", "RULES_OF_CHAT", "RULES_OF_GENERATE", "RULES_OF_OPTIONS"]
+__all__ = [
+    "CHAT",
+    "EMBED",
+    "EMBEDDINGS",
+    "GENERATE",
+    "OPTIONS",
+    "RULES_OF_CHAT",
+    "RULES_OF_EMBED",
+    "RULES_OF_EMBEDDINGS",
+    "RULES_OF_GENERATE",
+    "RULES_OF_OPTIONS",
+]
 
 
 def _taken(**notes: str) -> Iterator[FieldRule]:
@@ -83,6 +94,27 @@ OPTIONS: tuple[FieldRule, ...] = (
     ),
 )  # fmt: skip
 
+_EITHER = (
+    *_taken(model="`all-minilm-l6-v2` or `all-minilm`, with or without `:latest`"),
+    *_ignored("set when the server starts, or of no meaning here", "options", "keep_alive"),
+)
+EMBED: tuple[FieldRule, ...] = (
+    *_EITHER,
+    *_taken(
+        input="a text, or an array of up to 2,048; an empty one alone loads the model",
+        truncate="true, by default, cuts each text to 256 tokens; false refuses a longer one",
+        dimensions="1 to 384, by default 384: the first numbers of each vector, brought back to length 1",
+    ),
+    FieldRule("prompt", Treatment.REFUSED, "is a field of /api/embeddings: send input", quiet=("",)),
+)
+EMBEDDINGS: tuple[FieldRule, ...] = (
+    *_EITHER,
+    *_taken(prompt="a text, cut to 256 tokens; an empty one loads the model"),
+    FieldRule("input", Treatment.REFUSED, "is a field of /api/embed: send prompt"),
+)
+
+RULES_OF_EMBED = {rule.name: rule for rule in EMBED}
+RULES_OF_EMBEDDINGS = {rule.name: rule for rule in EMBEDDINGS}
 RULES_OF_CHAT = {rule.name: rule for rule in CHAT}
 RULES_OF_GENERATE = {rule.name: rule for rule in GENERATE}
 RULES_OF_OPTIONS = {rule.name: rule for rule in OPTIONS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.rest.field_reference import field_lines
-from actors.rest.ollama.fields import CHAT, GENERATE, OPTIONS
+from actors.rest.ollama.fields import CHAT, EMBED, EMBEDDINGS, GENERATE, OPTIONS
 from actors.rest.ollama.routes import API_VERSION
 from actors.rest.openai.fields import IGNORED_HEADER
 
@@ -25,7 +25,7 @@ them. Null and the values under *asks for nothing* are neither named nor refused
 | `POST /api/show` | `details`, `capabilities`, and `model_info` with the context's length; templates and parameters are not shown |
 | `POST /api/chat`, `POST /api/generate` | an answer; a request without messages or prompt loads the model |
 | `POST /api/pull`, `DELETE /api/delete` | for operators: `leanvibe model pull` (from the Hugging Face hub, with progress) and `remove`; loading is `POST /models/NAME/load` |
-| `POST /api/embed`, `POST /api/embeddings` | 400: no embeddings yet |
+| `POST /api/embed`, `POST /api/embeddings` | vectors of the encoder, `all-minilm-l6-v2`; see [embeddings](guides/embeddings.md) |
 
 Durations are nanoseconds: `load_duration` is the time until the request was admitted, `prompt_eval_duration` from there to the first token. Errors
 are `{{"error": "…"}}`, also as the last line of a stream. While a prompt waits or is read, a stream has an empty line of an answer at least
@@ -36,5 +36,11 @@ every 10 s.
 
 def reference() -> str:
     """The page."""
-    parts = [("/api/chat", CHAT), ("/api/generate", GENERATE), ("options", OPTIONS)]
+    parts = [
+        ("/api/chat", CHAT),
+        ("/api/generate", GENERATE),
+        ("options", OPTIONS),
+        ("/api/embed", EMBED),
+        ("/api/embeddings", EMBEDDINGS),
+    ]
     return _HEAD + "\n".join(f"## `{name}`\n\n{field_lines(rules)}" for name, rules in parts)

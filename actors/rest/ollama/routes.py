@@ -13,6 +13,7 @@ from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
+from actors.inference.embedding_messages import is_encoder
 from actors.inference.messages import (
     EngineHealth,
     GenerationRefused,
@@ -24,7 +25,13 @@ from actors.inference.messages import (
 from actors.refusals import CommandRefused
 from actors.rest.answer_reading.reader import answer_reader
 from actors.rest.event_stream import streamed_answer
-from actors.rest.loaded_model import engine_health, loaded_model
+from actors.rest.loaded_model import encoder_health, engine_health, loaded_model
+from actors.rest.ollama.embeddings import (
+    encoder_running,
+    encoder_shown,
+    encoder_tag,
+    register_ollama_embeddings,
+)
 from actors.rest.ollama.errors import left_out_as_called, ollama_error
 from actors.rest.ollama.model_files import register_model_files
 from actors.rest.ollama.replies import (
@@ -50,7 +57,7 @@ from actors.rest.problems import problem_of
 from actors.rest.services import Services, identity, json_body
 from actors.rest.stream_subscriber import StreamSubscriber
 from protocol.codec import encode, structure
-from protocol.errors import ErrorCode, InvalidField
+from protocol.errors import ErrorCode
 
 __all__ = ["API_VERSION", "LINES", "register_ollama"]
 
@@ -76,19 +83,25 @@ def register_ollama(app: QuartTrio, services: Services) -> None:
         models = [
             one for one in await _models(services) if one.state != "absent" and (who.is_operator or one.is_in_use)
         ]
-        return jsonify({"models": [tag(one) for one in models]})
+        encoder = await encoder_health(services)
+        listed = [tag(one) for one in models] + ([encoder_tag(encoder)] if encoder.state != "off" else [])
+        return jsonify({"models": listed})
 
     @app.get("/api/ps")
     async def running() -> Any:
         await identity(services)
         health = await engine_health(services)
         models = [one for one in await _models(services) if one.is_in_use and health.state == "ready"]
-        return jsonify({"models": [running_model(one, health) for one in models]})
+        encoder = await encoder_health(services)
+        running = [encoder_running(encoder)] if encoder.state == "ready" else []
+        return jsonify({"models": [running_model(one, health) for one in models] + running})
 
     @app.post("/api/show")
     async def show() -> Any:
         wanted = model_name((await named_model()).model)
         who = await identity(services)
+        if is_encoder(wanted) and (encoder := await encoder_health(services)).state != "off":
+            return jsonify(encoder_shown(encoder))
         found = [
             one for one in await _models(services) if wanted in (one.name, one.full_name) and one.state != "absent"
         ]
@@ -104,12 +117,7 @@ def register_ollama(app: QuartTrio, services: Services) -> None:
     async def generate() -> Any:
         return await _answer(services, ignored_fields, read_generate_request, is_chat=False)
 
-    @app.post("/api/embed")
-    @app.post("/api/embeddings")
-    async def embed() -> Any:
-        await loaded_model(services, model_name((await named_model()).model), "body.model")
-        raise InvalidField("this model does not support embeddings", field="body.model")
-
+    register_ollama_embeddings(app, services)
     register_model_files(app, services, named_model, LINES)
 
 

@@ -15,7 +15,7 @@ _NAMES = {"response_schema": "response_format"}
 """Fields of the engine's request that OpenAI calls otherwise."""
 UNKNOWN_URL = "unknown_url"
 """OpenAI's code for a path that leads nowhere."""
-_ROUTES = "/v1/models, /v1/chat/completions, /v1/completions and /v1/responses"
+_ROUTES = "/v1/models, /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/responses"
 
 
 def as_client_calls(place: str, names: Mapping[str, str] = _NAMES) -> str:

@@ -16,6 +16,8 @@ from attrs import frozen
 from protocol.errors import InvalidField
 
 __all__ = [
+    "EMBEDDINGS",
+    "EMBEDDING_RULES",
     "FIELDS",
     "IGNORED_HEADER",
     "Endpoint",
@@ -199,6 +201,25 @@ FIELDS: tuple[FieldRule, ...] = (
 """Order is that of the reference; a name has one rule for each endpoint at most."""
 
 _RULES = {endpoint: {rule.name: rule for rule in FIELDS if endpoint in rule.endpoints} for endpoint in Endpoint}
+
+
+EMBEDDINGS: tuple[FieldRule, ...] = (
+    *_taken(
+        frozenset(),
+        model="`all-minilm-l6-v2`, also by the names `all-minilm` and `sentence-transformers/all-MiniLM-L6-v2`",
+        input="a text, an array of up to 2,048 texts, an array of token ids or up to 2,048 of those; none of them empty. Ids are those of "
+        "the encoder's own vocabulary, with or without its [CLS] and [SEP], and never tiktoken's",
+        dimensions="1 to 384, by default 384: the first numbers of each vector, brought back to length 1. The model was not trained for that, "
+        "so neighbours are found less well the fewer there are",
+        encoding_format="`float` or `base64` (float32, little-endian)",
+        user="a label",
+    ),
+    FieldRule("messages", Treatment.REFUSED, "is a field of chats: send input", frozenset()),
+    FieldRule("prompt", Treatment.REFUSED, "is a field of /v1/completions: send input", frozenset()),
+    FieldRule("stream", Treatment.REFUSED, "must be false: vectors come at once", frozenset(), (False,)),
+)
+"""Those of `/v1/embeddings`."""
+EMBEDDING_RULES = {rule.name: rule for rule in EMBEDDINGS}
 
 
 def sort_fields(body: dict[str, Any], endpoint: Endpoint) -> tuple[dict[str, Any], list[str]]:

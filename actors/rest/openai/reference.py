@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-from actors.rest.openai.fields import FIELDS, IGNORED_HEADER, Endpoint, FieldRule
+from actors.rest.openai.fields import EMBEDDINGS, FIELDS, IGNORED_HEADER, Endpoint, FieldRule
 
 __all__ = ["reference"]
 
-_HEAD = f"""# Fields of `/v1/chat/completions` and `/v1/completions`
+_HEAD = f"""# Fields of `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`
 
 Made by `python -m actors.rest.openai.reference` from the table that the server itself obeys (`actors/rest/openai/fields.py`).
 
@@ -32,15 +32,28 @@ without white space and `<|\/>`; the model sees it where its template prints it.
 """
 
 
+_EMBEDDINGS = """
+## `/v1/embeddings`
+
+| field | is | asks for nothing | |
+|---|---|---|---|
+"""
+
+
 def reference() -> str:
     """The page."""
-    return _HEAD + "".join(f"{_line(rule)}\n" for rule in FIELDS) + _MESSAGES
+    embeddings = "".join(f"| `{rule.name}` | {_rest(rule)}\n" for rule in EMBEDDINGS)
+    return _HEAD + "".join(f"{_line(rule)}\n" for rule in FIELDS) + _MESSAGES + _EMBEDDINGS + embeddings
 
 
 def _line(rule: FieldRule) -> str:
     where = "both" if rule.endpoints == frozenset(Endpoint) else ", ".join(one.value for one in rule.endpoints)
+    return f"| `{rule.name}` | {where} | {_rest(rule)}"
+
+
+def _rest(rule: FieldRule) -> str:
     quiet = ", ".join(f"`{json.dumps(one)}`" for one in rule.quiet)
-    return f"| `{rule.name}` | {where} | {rule.treatment.value} | {quiet} | {rule.note} |"
+    return f"{rule.treatment.value} | {quiet} | {rule.note} |"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from actors.inference.embedding_messages import EncoderHealth
 from actors.inference.messages import EngineHealth, GenerationTokens
 from actors.rest.answer_reading.reader import AnswerPart, AnswerReader, Reasoning, whole_answer
 from actors.rest.openai.tool_call_reader import CallStart, ToolCall
@@ -22,6 +23,7 @@ __all__ = [
     "completion",
     "completion_chunk",
     "completion_logprobs",
+    "encoder_model",
     "finish_reason_of",
     "models",
     "usage",
@@ -82,6 +84,36 @@ def models(engine: EngineHealth, created: int) -> dict[str, Any]:
             "json_schema": True,
             "logprobs": True,
             "reasoning": engine.reasoning.is_known,
+            "vision": False,
+            "audio": False,
+        },
+    }
+
+
+def encoder_model(encoder: EncoderHealth, created: int) -> dict[str, Any]:
+    """The encoder as an entry of `GET /v1/models`."""
+    return {
+        "id": encoder.model,
+        "object": "model",
+        "created": created,
+        "owned_by": "leanvibe",
+        "type": "model",
+        "display_name": encoder.model,
+        "created_at": datetime.datetime.fromtimestamp(created, datetime.UTC).isoformat(),
+        "lifecycle": "active",
+        "max_input_tokens": encoder.context_tokens,
+        "context_length": encoder.context_tokens,
+        "max_model_len": encoder.context_tokens,
+        "dimensions": encoder.dimensions,
+        "state": encoder.state,
+        "capabilities": {
+            "chat": False,
+            "completions": False,
+            "embedding": True,
+            "streaming": False,
+            "tools": False,
+            "json_schema": False,
+            "logprobs": False,
             "vision": False,
             "audio": False,
         },

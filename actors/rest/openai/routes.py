@@ -14,10 +14,11 @@ from typing import Any
 from quart import jsonify
 from quart_trio import QuartTrio
 
+from actors.inference.embedding_messages import is_encoder
 from actors.inference.messages import DescribeEngine, EngineHealth, GenerationTokens
 from actors.rest.answer_reading.reader import answer_reader
 from actors.rest.event_stream import event_stream
-from actors.rest.loaded_model import HEALTH_SECONDS, loaded_model
+from actors.rest.loaded_model import HEALTH_SECONDS, encoder_health, loaded_model
 from actors.rest.openai.answers import Asked, start_answers
 from actors.rest.openai.chunks import ChatChunks, TextChunks, call_id
 from actors.rest.openai.errors import as_client_calls
@@ -26,6 +27,7 @@ from actors.rest.openai.replies import (
     ReplyHead,
     chat_completion,
     completion,
+    encoder_model,
     models,
 )
 from actors.rest.openai.requests import (
@@ -53,15 +55,26 @@ def register_openai(app: QuartTrio, services: Services) -> None:
     @app.get("/v1/models")
     async def openai_models() -> Any:
         await identity(services)
-        one = models(await engine(), started_at)
+        found = [models(await engine(), started_at)]
+        encoder = await encoder_health(services)
+        if encoder.state != "off":
+            found.append(encoder_model(encoder, started_at))
         # The last three are Anthropic's, whose clients list models here too.
         return jsonify(
-            {"object": "list", "data": [one], "has_more": False, "first_id": one["id"], "last_id": one["id"]}
+            {
+                "object": "list",
+                "data": found,
+                "has_more": False,
+                "first_id": found[0]["id"],
+                "last_id": found[-1]["id"],
+            }
         )
 
     @app.get("/v1/models/<path:name>")
     async def openai_model(name: str) -> Any:
         await identity(services)
+        if is_encoder(name) and (encoder := await encoder_health(services)).state != "off":
+            return jsonify(encoder_model(encoder, started_at))
         return jsonify(models(await check_model(name, "model"), started_at))
 
     @app.post("/v1/chat/completions")

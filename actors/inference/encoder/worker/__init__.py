@@ -1,0 +1,1 @@
+"""The encoder's child process: tokens, forward pass, canary, step loop."""
