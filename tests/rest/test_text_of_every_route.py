@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, text
 
-import actors.application as composition
+import actors.rest.all_routes as composition
 from actors.inference.worker_config import WorkerConfig
 from actors.rest.application import make_application
 from actors.storage.database import open_engine
