@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -75,16 +76,28 @@ def _rule(form: ToolCallFormat, *, is_required: bool) -> ToolCallConstraint:
     )
 
 
-@pytest.mark.parametrize("form", list(ToolCallFormat), ids=lambda form: form.name)
+BEFORE_ARGUMENTS = {
+    ToolCallFormat.TAGGED: '"arguments": ',
+    ToolCallFormat.BARRED: '"arguments": ',
+    ToolCallFormat.LLAMA: '"parameters": ',
+    ToolCallFormat.MISTRAL: "[ARGS]",
+    ToolCallFormat.KIMI_K2: "<|tool_call_argument_begin|>",
+    ToolCallFormat.HARMONY: "<|message|>",
+}
+"""Of the forms whose arguments are one JSON object; the others write them one by one (`test_answer_forms.py`)."""
+
+
+@pytest.mark.parametrize("form", list(BEFORE_ARGUMENTS), ids=lambda form: form.name)
 @pytest.mark.parametrize("seed", range(5))
 def test_arguments_hold_no_key_twice(answers: RandomAnswers, form: ToolCallFormat, seed: int) -> None:
     text, has_ended = answers.answer(_rule(form, is_required=True), seed)
     assert has_ended
-    arguments = text[text.index('"arguments": ') + len('"arguments": ') : text.rindex("}")]
+    arguments = text[text.index(BEFORE_ARGUMENTS[form]) + len(BEFORE_ARGUMENTS[form]) :]
+    arguments = arguments[: json.JSONDecoder().raw_decode(arguments)[1]]
     assert judge({**MAP, "minProperties": 4}, arguments) is None, text
 
 
-@pytest.mark.parametrize("form", list(ToolCallFormat), ids=lambda form: form.name)
+@pytest.mark.parametrize("form", [ToolCallFormat.TAGGED, ToolCallFormat.BARRED], ids=lambda form: form.name)
 def test_a_free_answer_holds_no_key_twice_once_it_calls(answers: RandomAnswers, form: ToolCallFormat) -> None:
     matcher = answers.grammars.matcher(_rule(form, is_required=False), [])
     tokens = {answers.text.token_text(one).content: one for one in range(answers.text.vocabulary_size)}
