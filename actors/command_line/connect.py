@@ -100,7 +100,7 @@ def _served(data_dir: Path | None) -> Served:
         listed = rest_call("GET", f"{place.rest_url}/v1/models", None, credentials=place.credentials)
     except RestFailed as failed:
         fail(str(failed))
-    model = listed["data"][0]
+    model = next(one for one in listed["data"] if one["capabilities"]["chat"])
     return Served(
         address=place.rest_url,
         model=model["id"],

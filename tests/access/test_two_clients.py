@@ -18,8 +18,8 @@ import pytest
 from attrs import frozen
 from quart_trio import QuartTrio
 
-from actors import application
 from actors.access.messages import CreateToken, MadeToken
+from actors.rest import all_routes
 from actors.rest.auth import PUBLIC_PATHS, needs_operator
 from protocol.commands import COMMANDS
 from tests.protocol.command_samples import VALID
@@ -329,13 +329,13 @@ def address(house: House, rule: Any) -> str:
 async def test_no_route_reaches_what_is_anothers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise 23. Each route is asked without a token, by the stranger, and as the owner by the stranger's token."""
     made: list[QuartTrio] = []
-    real = application.make_application
+    real = all_routes.make_application
 
     def note(**arguments: Any) -> QuartTrio:
         made.append(real(**arguments))
         return made[-1]
 
-    monkeypatch.setattr(application, "make_application", note)
+    monkeypatch.setattr(all_routes, "make_application", note)
     async with two_people(tmp_path) as house:
         before = await house.owners_things()
         stranger = {"Authorization": f"Bearer {house.stranger_token.token}"}

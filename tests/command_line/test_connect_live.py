@@ -27,7 +27,8 @@ async def test_connect_tells_what_the_running_server_serves(tmp_path: Path) -> N
         assert told.exit_code == 0, told.output
         written = tomllib.loads(file.read_text())
         async with server.http() as http:
-            (model,) = (await http.get("/v1/models")).json()["data"]
+            listed = (await http.get("/v1/models")).json()["data"]
+    model = next(one for one in listed if one["capabilities"]["chat"])
     assert written["model"] == model["id"]
     assert written["model_context_window"] == model["context_length"]
     assert written["model_providers"]["leanvibe"]["base_url"] == f"{url}/v1"

@@ -19,6 +19,7 @@ from actors.command_line import checkup
 from actors.command_line.main import leanvibe
 from actors.inspection.server_file import lock_data_folder
 from actors.storage.database import database_url, open_engine
+from actors.storage.schema import NEWEST_REVISION
 from tests.database_fixture import fresh_database
 
 
@@ -88,7 +89,7 @@ def test_dr3_every_state_of_a_database_is_told_apart(place: Path) -> None:
     assert "newer" in found()["database"][0]["advice"]
     rows(place / "data", "UPDATE alembic_version SET version_num = '0003'")
     assert states("database") == ["ok"]
-    rows(place / "data", "UPDATE alembic_version SET version_num = '0007'")
+    rows(place / "data", f"UPDATE alembic_version SET version_num = '{NEWEST_REVISION}'")
     rows(place / "data", "ALTER TABLE tasks DROP COLUMN due_told_ms")
     assert "due_told_ms" in found()["database"][0]["said"]
     file.write_bytes(b"nothing that SQLite knows" * 1000)

@@ -91,7 +91,7 @@ def test_of_too_many_devices_the_one_that_was_silent_longest_is_forgotten(
     monkeypatch.setattr(store, "MAXIMUM_DEVICES", 3)
 
     def acknowledge(number: int, now_ms: int, client_id: str = "me") -> None:
-        monkeypatch.setattr(store.time, "time_ns", lambda: now_ms * 1_000_000)
+        monkeypatch.setattr(store, "now_milliseconds", lambda: now_ms)
         command = Acknowledge(device=device(number, client_id), stream="client", epoch="e", seq=7)
         STORE_ACKNOWLEDGEMENT.function(connection, command)
 

@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field
 from sqlalchemy import Engine, select
 
-from actors.notifications import fan_out as planning
+from actors import clock
 from actors.notifications.fan_out import trigger_hook
 from actors.notifications.outbox import (
     DUE_DELIVERIES,
@@ -62,8 +62,7 @@ class Room:
     """Everything that went into clients' logs."""
 
     def __attrs_post_init__(self) -> None:
-        clock = types.SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
-        self.monkeypatch.setattr(planning, "time", clock)
+        self.monkeypatch.setattr(clock, "time", types.SimpleNamespace(time=lambda: self.now_ms / 1000))
 
     def transact(self, operation: Operation[Any, Any], command: Any, client_id: str = "me") -> Any:
         """One write; raises what the operation raised."""

@@ -2,13 +2,12 @@
 
 import base64
 import json
-import types
 from pathlib import Path
 
 import jwt
 import pytest
 
-from actors.clock import ClockWatch
+from actors.clock import ClockWatch, now_milliseconds
 from actors.notifications import dispatcher
 from actors.notifications import fan_out as planning
 from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements
@@ -212,11 +211,9 @@ def test_apple_is_never_told_of_an_expiry_that_is_over_or_further_than_a_day(cre
 async def test_a_clock_set_back_by_an_hour_delays_no_delivery_and_no_critical_one(
     tmp_path: Path, services: PushServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ahead_ns = HOUR_MS * 1_000_000
-    real = dispatcher.time.time_ns
-    clock = types.SimpleNamespace(time_ns=lambda: real() + ahead_ns)
-    monkeypatch.setattr(dispatcher, "time", clock)
-    monkeypatch.setattr(planning, "time", clock)
+    ahead_ms = HOUR_MS
+    for module in (dispatcher, planning):
+        monkeypatch.setattr(module, "now_milliseconds", lambda: now_milliseconds() + ahead_ms)
     services.plans["/hook/mine"].append(503)
     schedule = RetrySchedule(base_seconds=1.5, maximum_seconds=1.5, jitter=0.0)
     async with running_room(tmp_path, schedule=schedule, push_ca_file=services.ca_file) as room:
@@ -224,6 +221,6 @@ async def test_a_clock_set_back_by_an_hour_delays_no_delivery_and_no_critical_on
         await room.post("while ahead")
         waits = "SELECT attempts FROM notification_deliveries WHERE device_id = 'hook' AND state = 'pending'"
         await eventually(lambda: room.rows(waits) == [(1,)])
-        ahead_ns = 0
+        ahead_ms = 0
         await room.post("after", priority=Priority.CRITICAL)
         await eventually(lambda: services.titles("/hook/mine") == ["while ahead", "after"], seconds=10)
