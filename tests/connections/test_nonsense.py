@@ -12,10 +12,9 @@ from websockets.exceptions import ConnectionClosed
 from actors import nonsense
 from actors.connections import command_reader, transport
 from actors.connections.transport import WebSocketTransport
-from actors.connections.websocket import FIRST_MESSAGE_BYTES
 from actors.long_texts import LongTexts
 from protocol.codec import command_in_steps
-from protocol.commands import MAXIMUM_FRAME_BYTES
+from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES
 from protocol.errors import CloseCode
 from protocol.json_text import STEP_CHARACTERS, object_in_steps
 from tests.connections.raw_peer import TEXT, frame, raw_peer
@@ -81,7 +80,7 @@ async def test_ht35_a_long_message_before_hello_is_not_read(
         return command_in_steps(text)
 
     monkeypatch.setattr(command_reader, "command_in_steps", counted)
-    for size in (FIRST_MESSAGE_BYTES + 1, MAXIMUM_FRAME_BYTES):
+    for size in (COMMANDS["hello"].maximum_bytes + 1, MAXIMUM_FRAME_BYTES):
         async with engineless_server.peer(hello=False) as peer:
             await peer.websocket.send("{" + " " * (size - 1))
             assert await peer.close_code() == CloseCode.FRAME_TOO_LARGE
