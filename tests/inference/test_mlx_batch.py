@@ -189,7 +189,7 @@ def test_mlx_chooses_as_numpy_does(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(40)
     ]
     with_numpy = sample(logits, rows, {})
-    monkeypatch.setattr(sampler, "_array_library", lambda: mx)
+    monkeypatch.setattr(sampler, "array_library", lambda: mx)
     with_mlx = sample(logits, rows, {})
     assert with_mlx.token_ids == with_numpy.token_ids
     numpy.testing.assert_allclose(with_mlx.log_probabilities, with_numpy.log_probabilities, atol=1e-5)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from actors.inference.answer_forms import ReasoningForm, ToolCallFormat
 from actors.inference.generation import Generation
 from actors.inference.messages import GenerationEvent, GenerationTokens
 from actors.inference.text.text_model import CheckpointText
+from actors.rest.answer_reading.reader import AnswerReader
 from actors.rest.openai.replies import ReplyHead, chat_completion, completion
 from protocol.commands import Generate
 from protocol.events import Done, FinishReason, Timings, Usage
@@ -150,7 +152,10 @@ def test_alternatives_stay_apart_at_both_of_openais_endpoints(text: CheckpointTe
     tokens = [one for one in events if isinstance(one, GenerationTokens)]
     head = ReplyHead(id="i", model="m", created=0, is_chat=True, has_logprobs=True)
     # The first token may be one of them, of which this answer has no leading space.
-    for one in chat_completion(head, tokens, DONE)["choices"][0]["logprobs"]["content"][1:]:
+    reader = AnswerReader(ReasoningForm(), ToolCallFormat.TAGGED, {})
+    for one in chat_completion(head, reader, tokens, DONE, make_id=lambda: "c")["choices"][0]["logprobs"]["content"][
+        1:
+    ]:
         told = [bytes(other["bytes"]) for other in one["top_logprobs"]]
         # The chosen one is told besides where it is none of the likeliest.
         assert told == [*(text.token_text(o).content for o in others), bytes(one["bytes"])]
