@@ -177,7 +177,7 @@ async def test_text_that_cannot_be_made_ends_its_own_answer_only() -> None:
 
 @pytest.mark.parametrize("is_waiting", [True, False])
 async def test_a_model_that_cannot_be_loaded_is_told_to_whoever_waits_or_comes(is_waiting: bool) -> None:
-    # The fault plan is read before the model, so a bad one stands for any failure to start.
+    # A model without a folder stands for any failure to start.
     async with inference_room(engine="mlx", checkpoint=None, is_ready=False, patience_seconds=60) as room:
         if is_waiting:
             stream = await room.start("hello")
@@ -191,7 +191,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_to_whoever_waits_or_comes(i
             await room.start("hello")
         assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
         assert caught.value.retry_after_ms is not None
-        assert "config.json" in caught.value.message
+        assert "has no folder" in caught.value.message
         assert (await room.health()).state == "down", "a new attempt alone makes nothing better"
 
 
