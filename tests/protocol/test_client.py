@@ -399,7 +399,7 @@ async def test_what_is_no_websocket_address_is_an_os_error(url: str) -> None:
 
 
 async def test_a_server_of_another_kind_is_an_os_error(engineless_server: RunningServer) -> None:
-    url = engineless_server.about.rest_url.replace("http", "ws") + "/ws"
+    url = engineless_server.about.rest_url.replace("http", "ws") + "/health"
     with pytest.raises(OSError, match="is no LeanVibe server: it refuses a WebSocket with status 4") as caught:
         async with connect(url, client_id="me"):
             raise AssertionError("unreachable")

@@ -342,5 +342,5 @@ async def test_what_is_passed_over_is_named(server: RunningServer) -> None:
     )  # fmt: skip
     assert response.status_code == 200, response.text
     assert set(response.headers["leanvibe-ignored"].split(", ")) == {
-        "thinking", "unheard_of", "output_config.effort", "messages[].strange", "messages[].content[].odd", "tools[].other",
+        "unheard_of", "output_config.effort", "messages[].strange", "messages[].content[].odd", "tools[].other",
     }  # fmt: skip
