@@ -243,5 +243,5 @@ async def test_what_is_passed_over_is_named(server: RunningServer) -> None:
     response = await ask(server, "/api/chat", body)
     assert response.status_code == 200
     assert set(response.headers["leanvibe-ignored"].split(", ")) == {
-        "think", "keep_alive", "odd", "options.num_ctx", "options.num_gpu", "options.what", "messages[].strange",
+        "keep_alive", "odd", "options.num_ctx", "options.num_gpu", "options.what", "messages[].strange",
     }  # fmt: skip

@@ -153,9 +153,7 @@ async def test_the_log_tells_of_a_passed_over_field_once_for_each_client(
     assert "colour" in seen[0]
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/responses", "/v1/images/generations", "/v1/fim/completions", "/v1/", "/v1/v1/models"]
-)
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/fim/completions", "/v1/", "/v1/v1/models"])
 async def test_a_route_that_is_not_there_tells_those_that_are(engineless_server: RunningServer, path: str) -> None:
     answer = await post(engineless_server, path, {})
     assert answer.status_code == 404
