@@ -37,7 +37,7 @@ async def test_the_node_client_lists_asks_streams_fails_and_leaves(node: str, tm
         done = await trio.to_thread.run_sync(run)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
-        assert found["models"] == ["mock"]
+        assert found["models"] == ["mock", "all-minilm-l6-v2"]
         assert (found["whole"]["text"], found["whole"]["reason"]) == (count_to(12), "stop")
         assert found["whole"]["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
         for name in ("text", "usage", "tokens"):
