@@ -110,7 +110,8 @@ def test_sv9_the_server_answers_on_sockets_that_were_handed_over(tmp_path: Path)
             # Asked before it is up: the connection waits in the socket, as with systemd.
             answer = httpx.get(f"{url}/health/live", trust_env=False, timeout=90.0)
             assert answer.status_code == 200
-            assert f"ws://127.0.0.1:{websocket.getsockname()[1]}/ws" in log.read_text(encoding="utf-8")
+            asked = httpx.get(f"http://127.0.0.1:{websocket.getsockname()[1]}/ws", trust_env=False, timeout=90.0)
+            assert asked.status_code == 426
         finally:
             started.terminate()
             assert started.wait(60) == 0, log.read_text(encoding="utf-8")
