@@ -25,10 +25,12 @@ def test_what_is_generated_is_up_to_date() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.alone
 def test_the_benchmark_measures_what_it_is_asked_for() -> None:
     done = run(
         "scripts/bench_connections", "--only", "codec", "--only", "ping", "--rounds", "1", "--count", "40", "--json"
     )
+    assert done.stdout, done.stderr
     rows = json.loads(done.stdout)
     assert {"all of these", "ping of 200 bytes, 4 connections"} <= {row["what"] for row in rows}
     assert all(row["bare"] > 0 and row["ours"] > 0 and row["ratio"] > 0 for row in rows)
