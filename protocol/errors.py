@@ -101,7 +101,7 @@ class CloseMeaning:
 CLOSE_CODES: dict[CloseCode, CloseMeaning] = {
     CloseCode.GOING_AWAY: CloseMeaning("the server is going away", "after"),
     CloseCode.NOT_UTF8: CloseMeaning("a text frame was not UTF-8", "no"),
-    CloseCode.FRAME_TOO_LARGE: CloseMeaning("a frame was over 1 MiB", "no"),
+    CloseCode.FRAME_TOO_LARGE: CloseMeaning("a frame was over 1 MiB, or over 64 KiB before hello", "no"),
     CloseCode.INTERNAL: CloseMeaning("the server's fault", "yes"),
     CloseCode.RESTARTING: CloseMeaning("the server restarts", "after"),
     CloseCode.TOO_SLOW: CloseMeaning("the client read too slowly", "yes"),

@@ -149,7 +149,7 @@ def _write(path: Path, before: str | None, after: str) -> Path | None:
             if _read(target) != before:
                 fail(f"{target} was changed by somebody else meanwhile; run the command again")
             Path(name).replace(target)
-        except BaseException:
+        except BaseException:  # also Ctrl-C and the end that `fail` is: no half of a file stays
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:

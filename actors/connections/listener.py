@@ -74,7 +74,7 @@ class Listener(Actor[TakeSocket]):
         secured = message.secured
         await self._take(
             message.stream,
-            message.stream if secured is None else TLSStream.of(message.stream, secured),
+            message.stream if secured is None else TLSStream(message.stream, secured),
             message.received,
         )
 
@@ -90,7 +90,7 @@ class Listener(Actor[TakeSocket]):
 
     async def _take_accepted(self, stream: trio.SocketStream) -> None:
         # The handshake of TLS belongs to the connection, as that of the WebSocket does: here nothing waits for a peer.
-        await self._take(stream, stream if self._tls is None else TLSStream(stream, self._tls), b"")
+        await self._take(stream, stream if self._tls is None else TLSStream.accepted(stream, self._tls), b"")
 
     async def _take(self, stream: trio.SocketStream, secured: trio.SocketStream | TLSStream, received: bytes) -> None:
         self._count += 1

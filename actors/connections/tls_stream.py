@@ -33,21 +33,18 @@ class _HalfClosing(trio.abc.Stream):
 class TLSStream(trio.abc.HalfCloseableStream):
     """TLS over a socket. The handshake is made with the first byte, under the deadline of whoever waits for that."""
 
-    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+    def __init__(self, stream: trio.SocketStream, secured: trio.SSLStream[trio.abc.Stream]) -> None:
+        """``secured`` is TLS over ``stream``, whoever made it, and nobody else's from now on."""
         self.plain = stream
         """The socket under it."""
-        self._secured: trio.SSLStream[trio.abc.Stream] = trio.SSLStream(_HalfClosing(stream), context, server_side=True)
+        secured.transport_stream = _HalfClosing(stream)
+        self._secured = secured
         self._has_said_all = False
 
     @classmethod
-    def of(cls, stream: trio.SocketStream, secured: trio.SSLStream[trio.abc.Stream]) -> TLSStream:
-        """TLS that was made by somebody else over this socket, and is nobody's but ours from now on."""
-        made = cls.__new__(cls)
-        made.plain = stream
-        secured.transport_stream = _HalfClosing(stream)
-        made._secured = secured
-        made._has_said_all = False
-        return made
+    def accepted(cls, stream: trio.SocketStream, context: ssl.SSLContext) -> TLSStream:
+        """Over a socket on which nothing has been said yet."""
+        return cls(stream, trio.SSLStream(stream, context, server_side=True))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._secured.send_all(data)

@@ -12,6 +12,7 @@ import attrs
 import structlog
 import trio
 
+from actors.clock import now_milliseconds
 from actors.inference.messages import (
     CancelGeneration,
     DescribeEngine,
@@ -48,7 +49,6 @@ from actors.responses.store import (
     EndResponse,
     LeftResponse,
     Owned,
-    now_ms,
 )
 from actors.storage.messages import Storage
 from protocol.commands import OnDisconnect
@@ -170,7 +170,7 @@ class Responses(Actor[ResponsesMessage]):
                 self._end_generation(response.id)
                 if isinstance(error, AskDeadline | ActorDead):
                     # Whether it was written is unknown; its end is written behind it and makes that the same.
-                    lost = failed_end(ErrorCode.UNAVAILABLE, "the response could not be stored", now_ms())
+                    lost = failed_end(ErrorCode.UNAVAILABLE, "the response could not be stored", now_milliseconds())
                     self.context.spawn(self._settle, running, lost)
             if isinstance(error, RuntimeFault) and (refusal := refusal_of(error, writes=begun)) is not None:
                 raise refusal from None
@@ -190,7 +190,9 @@ class Responses(Actor[ResponsesMessage]):
         """Make a response again that a restart has cut: the same request, the same seed, the same answer."""
         response = left.response
         if left.generate is None:
-            unreadable = failed_end(ErrorCode.UNAVAILABLE, "another version of the server began this", now_ms())
+            unreadable = failed_end(
+                ErrorCode.UNAVAILABLE, "another version of the server began this", now_milliseconds()
+            )
             command = EndResponse(id=response.id, client_id=left.client_id, text="", logprobs=(), end=unreadable)
             await self._store_end(command)
             return
@@ -222,7 +224,7 @@ class Responses(Actor[ResponsesMessage]):
             is_there = self._inference.is_running and self._inference.incarnation == running.incarnation
             if running.last is None and not is_there and not await self._until_begun(running, is_new=False):
                 return
-        await self._settle(running, end_of(running.last, now_ms()))
+        await self._settle(running, end_of(running.last, now_milliseconds()))
 
     async def _until_begun(self, running: RunningResponse, *, is_new: bool) -> bool:
         """Have the engine go on with it, as soon as there is one; False where it ended instead."""
@@ -249,10 +251,10 @@ class Responses(Actor[ResponsesMessage]):
             if is_final or trio.current_time() > deadline:
                 code = ErrorCode.UNAVAILABLE if refusal is None else refusal.code
                 message = "no engine went on with it" if refusal is None else refusal.message
-                await self._settle(running, failed_end(code, message, now_ms()))
+                await self._settle(running, failed_end(code, message, now_milliseconds()))
                 return False
             await running.wait(RETRY_SECONDS)
-        await self._settle(running, ResponseEnd(status="cancelled", message=CANCELLED, ended_ms=now_ms()))
+        await self._settle(running, ResponseEnd(status="cancelled", message=CANCELLED, ended_ms=now_milliseconds()))
         return False
 
     async def _check_model(self, running: RunningResponse) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import attrs
@@ -30,7 +29,6 @@ __all__ = [
     "BeginResponse",
     "EndResponse",
     "Owned",
-    "now_ms",
     "prune_responses",
 ]
 
@@ -85,11 +83,6 @@ class LeftResponse:
     domain: str
     generate: Generate | None = field(repr=False)
     """None where a newer program wrote it in a form that this one cannot read."""
-
-
-def now_ms() -> int:
-    """POSIX milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def _is(owned: Owned) -> Any:

@@ -7,12 +7,12 @@ and what is wrong is named as its client wrote it.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from actors.clock import now_milliseconds
 from actors.inference.messages import ToolCallFormat
 from actors.rest.openai.fields import sort_by_rules
 from actors.rest.openai.requests import ChatCompletionRequest, generate_from_chat, read_chat
@@ -233,7 +233,7 @@ def read_responses_request(body: dict[str, Any], response_id: str) -> ResponsesR
     unknown = [f"include[]/{one[:64]}" for one in plain.include or () if one != LOGPROBS]
     return ResponsesRequest(
         id=response_id,
-        created_ms=time.time_ns() // 1_000_000,
+        created_ms=now_milliseconds(),
         plain=plain,
         items=items,
         passed_on=passed_on,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
+from actors.clock import now_milliseconds
 from actors.inference.messages import GenerationDone, GenerationRefused
 from actors.responses.messages import FollowResponse, ResponsePage, end_of, failed_end
 from actors.rest.stream_subscriber import StreamSubscriber
@@ -74,7 +75,7 @@ class PagesOfSubscriber:
 
     async def next(self) -> ResponsePage:
         """As of `ResponseSource`."""
-        ended_ms = time.time_ns() // 1_000_000
+        ended_ms = now_milliseconds()
         try:
             tokens = await self._subscriber.take_within(FOLLOW_SECONDS)
         except GenerationRefused as refusal:

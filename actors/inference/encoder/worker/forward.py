@@ -113,7 +113,7 @@ class Encoder:
         def work(first: int, last: int) -> None:
             try:
                 self._run_rows(ids, places, starts, states, qkvs, first, last, barrier)
-            except BaseException:
+            except BaseException:  # whatever it is, the other threads must not wait for this one
                 barrier.abort()
                 raise
 
