@@ -30,7 +30,7 @@ from actors.command_line.options import (
     url_option,
 )
 from actors.command_line.outage import Outage
-from actors.command_line.place import websocket_url_of
+from actors.command_line.place import rest_url_of, websocket_url_of
 from actors.command_line.screen import Screen
 from actors.command_line.small_model import introduce_small_model
 from protocol.client import connect
@@ -84,7 +84,7 @@ def chat(data_dir: Path | None, url: str | None, engine: str | None, conversatio
 
     if url is not None:
         elsewhere = credentials_elsewhere(settings, url)
-        run_until_interrupted(lambda: talk(websocket_url_of(url), None, elsewhere))
+        run_until_interrupted(lambda: talk(websocket_url_of(url), rest_url_of(url), elsewhere))
         return
     with server_for(settings) as server:
         credentials = credentials_here(settings, server)

@@ -56,7 +56,7 @@ async def hand_over(
         await listener.ask(TakeSocket(stream=stream, secured=secured, received=received), timeout=HAND_OVER_SECONDS)
         is_taken = True
     except RuntimeFault as error:
-        _log.warning("WebSocket refused", reason=str(error))
+        _log.warning("connection refused", reason=str(error))
         with trio.move_on_after(REFUSAL_SECONDS):
             await _refuse(secured or stream)
     finally:

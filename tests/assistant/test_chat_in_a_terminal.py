@@ -122,14 +122,23 @@ def test_ctrl_c_is_not_drawn_into_the_answer(serving: ServingProcess) -> None:
         assert terminal.process.wait(10) == 0
 
 
-def test_te43_chat_reaches_a_server_by_its_address(serving: ServingProcess, tmp_path: Path) -> None:
-    with chat(serving, "--url", serving.about["websocket_url"], LEANVIBE_DATA_DIR=str(tmp_path)) as terminal:
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("websocket_url", "this asks the server over REST, and --url named its WebSocket alone"),
+        ("rest_url", "mock: mock, 0 running"),
+    ],
+)
+def test_te43_chat_reaches_a_server_by_its_address(
+    serving: ServingProcess, tmp_path: Path, address: str, told: str
+) -> None:
+    with chat(serving, "--url", serving.about[address], LEANVIBE_DATA_DIR=str(tmp_path)) as terminal:
         terminal.until("> ")
         terminal.type("count to 3\n")
         terminal.until("1 2 3")
         terminal.until("> ")
         terminal.type("/status\n")
-        terminal.until("this asks the server over REST, and --url named its WebSocket alone")
+        terminal.until(told)
         terminal.until("> ")
         terminal.type("\x04")
         assert terminal.process.wait(10) == 0
