@@ -34,7 +34,7 @@ class DynamicRef:
         *,
         restart: Restart = Restart.TEMPORARY,
         drain_seconds: float = 5.0,
-        start_seconds: float = 5.0,
+        start_seconds: float = 20.0,
         backoff: Backoff | None = None,
     ) -> ActorRef[Any]:
         """Start an actor and return its reference once it is ready.

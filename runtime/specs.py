@@ -77,7 +77,7 @@ class ChildSpec:
     """Whether the others serve without it: its failures never make its supervisor give up, not at its first start either."""
     is_significant: bool = False
     """Whether its end counts for the supervisor's `auto_shutdown`."""
-    start_seconds: float = field(default=5.0, validator=validators.gt(0))
+    start_seconds: float = field(default=20.0, validator=validators.gt(0))
     """Deadline for `started`."""
     drain_seconds: float = field(default=5.0, validator=validators.ge(0))
     """How long after the stop message it may go on before it is cancelled. Supervisors have no such deadline."""

@@ -80,7 +80,7 @@ async def test_a_revoked_token_ends_what_it_began_over_every_transport(tmp_path:
                 return await running(server) == 4
 
             await eventually(all_run)
-            await server.system.reference("access").ask(RevokeToken(mine.description.token_id), timeout=5)
+            await server.system.reference("access").ask(RevokeToken(mine.description.token_id), timeout=60)
 
             async def only_the_others_runs() -> bool:
                 return await running(server) == 1
@@ -106,7 +106,7 @@ async def test_a_detached_answer_ends_however_its_token_does(
                 real = time.time
                 monkeypatch.setattr(time, "time", lambda: real() + 3_601)
             case "forgotten":
-                await server.system.reference("access").ask(ForgetTokens(), timeout=5)
+                await server.system.reference("access").ask(ForgetTokens(), timeout=60)
             case _:
                 await make_token(server)
 
@@ -129,7 +129,7 @@ async def test_it_ends_also_where_the_access_actor_or_the_inference_actor_was_lo
             return await running(server) == 1
 
         await eventually(runs_again)
-        await server.system.reference("access").ask(RevokeToken(token.description.token_id), timeout=5)
+        await server.system.reference("access").ask(RevokeToken(token.description.token_id), timeout=60)
 
         async def nothing_runs() -> bool:
             return await running(server) == 0

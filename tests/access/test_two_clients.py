@@ -277,8 +277,8 @@ async def two_people(folder: Path) -> AsyncIterator[House]:
     """The owner and the stranger, each with a token of their own."""
     async with running_server(folder, mock_step_seconds=0.002) as server:
         access = server.system.reference("access")
-        owner_token: MadeToken = await access.ask(CreateToken(client_ids=("owner",)), timeout=5)
-        stranger_token: MadeToken = await access.ask(CreateToken(client_ids=("stranger",)), timeout=5)
+        owner_token: MadeToken = await access.ask(CreateToken(client_ids=("owner",)), timeout=60)
+        stranger_token: MadeToken = await access.ask(CreateToken(client_ids=("stranger",)), timeout=60)
         async with server.peer(hello=False) as owner, server.peer(hello=False) as stranger, server.http() as http:
             await owner.hello("owner", token=owner_token.token)
             await stranger.hello("stranger", token=stranger_token.token)

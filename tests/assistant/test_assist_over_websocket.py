@@ -299,7 +299,7 @@ async def test_a_turn_that_came_at_the_same_moment_as_anothers_is_a_conflict_how
         await other.send("assist", "late", turn)
 
         # Its prompt is made while the conversation is still free.
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await is_late_ready.wait()
         assert (await ask(peer, "assist", "first", turn))["type"] == "accepted"
         is_first_accepted.set()

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAST = 500
 ASKED: list[Any] = [{"role": "user", "content": f"count to {LAST}"}]
 ANSWER = " ".join(str(one) for one in range(1, LAST + 1))
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 RETRIES = 20
 """The client waits half a second first, and eight at most."""
 

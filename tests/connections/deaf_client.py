@@ -35,6 +35,10 @@ class Deaf:
         text = json.dumps({"type": kind, "id": command_id, "data": data})
         await self.stream.send_all(self.frames.send(TextMessage(text)))
 
+    def read_on(self) -> None:
+        """Give the socket room: through the smallest window the kernel lets a megabyte pass for half a minute."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_048_576)
+
 
 @asynccontextmanager
 async def deaf_client(server: RunningServer, client_id: str = "deaf") -> AsyncIterator[Deaf]:

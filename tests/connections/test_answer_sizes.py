@@ -24,7 +24,7 @@ async def answer_to(peer: Peer, kind: str, command_id: str, data: Any) -> dict[s
     """The one answer; events of the durable stream may come before it. No frame is too large."""
     await peer.send(kind, command_id, data)
     while True:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             text = await peer.websocket.recv()
         assert len(text.encode() if isinstance(text, str) else text) <= MAXIMUM_FRAME_BYTES
         message: dict[str, Any] = json.loads(text)

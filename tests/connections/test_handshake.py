@@ -89,7 +89,7 @@ async def test_a_rebound_name_is_forbidden(engineless_server: RunningServer, hos
 async def raw_status(server: RunningServer, request: bytes) -> int:
     """Status that a raw request is answered with; 0 where there is no answer."""
     port = int(server.about.websocket_url.rsplit(":", 1)[1].split("/")[0])
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(request)
             received = b""

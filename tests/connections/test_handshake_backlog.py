@@ -43,7 +43,7 @@ async def test_strangers_who_say_nothing_keep_nobody_out(tmp_path: Path, monkeyp
             assert (await late.ask("ping", "1", 1))["type"] == "pong"
             assert (await inside.ask("ping", "1", 1))["type"] == "pong"
             await eventually(lambda: len(server.connections()) <= 4, what="the oldest are gone")
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 assert await silent[0].receive_some() == b""
             assert (await server.snapshot("connections/listener"))["entering"] <= 2
         for stream in silent:
@@ -91,7 +91,7 @@ async def test_a_handshake_that_drips_is_cut_after_ten_seconds(
 async def test_a_head_over_its_limit_is_refused(engineless_server: RunningServer, length: int) -> None:
     head = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * length
     async with await trio.open_tcp_stream("127.0.0.1", port_of(engineless_server)) as stream:
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             with contextlib.suppress(trio.BrokenResourceError):
                 await stream.send_all(head)
                 while await stream.receive_some():

@@ -29,7 +29,7 @@ async def answer(peer: Peer, name: str, number: int) -> list[dict[str, Any]]:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
-        await eventually(lambda: events, seconds=10, what="the whole answer")
+        await eventually(lambda: events, what="the whole answer")
     assert "".join(one["data"]["text"] for one in events[:-1]) == count_to(number)
     return events
 

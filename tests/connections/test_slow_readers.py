@@ -42,6 +42,7 @@ async def read_messages(deaf: Deaf, is_last: Callable[[dict[str, Any]], bool]) -
     found: list[dict[str, Any]] = []
     text = ""
     is_over = False
+    deaf.read_on()
     with trio.fail_after(PATIENCE_SECONDS):
         while not is_over:
             data = await deaf.stream.receive_some(65_536)

@@ -57,7 +57,7 @@ from runtime.inspection import actor_snapshot
 from runtime.testing import Probe
 from tests.cache_folder import cache_folder_of_tests
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 """Far more than anything with the mock engine takes; only a failure waits for it."""
 
 

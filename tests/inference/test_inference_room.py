@@ -167,7 +167,7 @@ async def test_a_chat_that_the_template_refuses_is_told_in_its_words(tmp_path: P
     async with inference_room(load_text=partial(CheckpointText, folder)) as room:
         chat = Generate(messages=[ChatMessage(Role.SYSTEM, "x")])
         with pytest.raises(GenerationRefused, match="no systems here") as caught:
-            await room.inference.ask(Complete(client_id="c", generate=chat), timeout=10)
+            await room.inference.ask(Complete(client_id="c", generate=chat), timeout=60)
         assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_FIELD, "data.messages")
 
 

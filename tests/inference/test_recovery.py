@@ -201,7 +201,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_to_whoever_waits_or_comes(i
 async def lose_inference(room: Room) -> None:
     incarnation = room.inference.incarnation
     crash(room.system, "inference/inference", RuntimeError("lost on purpose"))
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while room.inference.incarnation == incarnation or not room.inference.is_running:  # noqa: ASYNC110
             await trio.sleep(0.005)
 

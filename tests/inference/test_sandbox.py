@@ -38,7 +38,7 @@ from .tiny_text import TEMPLATE, write_text_folder
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 ENDLESS = {"type": "integer", "multipleOf": 999_983}
 """Minutes of work for the grammar engine."""
 CRASHES = {"type": "integer", "allOf": [{"minimum": -1e308}, {"maximum": -1e308}]}

@@ -30,7 +30,7 @@ from actors.inference.worker_frames import (
     read_from_worker,
 )
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 """Far more than anything here takes; only a failure waits for it."""
 
 

@@ -269,7 +269,7 @@ async def test_many_traces_left_behind_do_not_lock_inspectors_out(engineless_ser
     for _ in range(inspector.INSPECTORS + 2):
         async with await trio.open_unix_socket(engineless_server.about.inspection_socket) as stream:
             await stream.send_all(b'{"command":"trace","path":"rest"}\n')
-            with trio.fail_after(3):
+            with trio.fail_after(60):
                 assert b"tracing" in await stream.receive_some()
     (answer,) = await engineless_server.inspect({"command": "state", "path": "access"})
     assert answer["snapshot"]["tokens"] == 0

@@ -127,30 +127,30 @@ class RunningRoom:
     async def register(self, device_id: str, client_id: str = "me", **fields: Any) -> Any:
         """Register a device."""
         data: DeviceRegister = structure({"device_id": device_id, **fields}, DeviceRegister)
-        return await self.dispatcher.ask(RegisterDevice(client_id=client_id, device_id="cli", data=data), timeout=5)
+        return await self.dispatcher.ask(RegisterDevice(client_id=client_id, device_id="cli", data=data), timeout=60)
 
     async def post(
         self, title: str, client_id: str = "me", body: str = "", priority: Priority = Priority.MEDIUM
     ) -> str:
         """Post an event; returns the notification's id."""
         data = NotificationPost(template="message", fields={"title": title, "body": body}, priority=priority)
-        posted = await self.dispatcher.ask(PostNotification(client_id=client_id, data=data), timeout=10)
+        posted = await self.dispatcher.ask(PostNotification(client_id=client_id, data=data), timeout=60)
         return str(posted.notification_id)
 
     async def prefer(self, client_id: str = "me", **fields: Any) -> None:
         """Set the client's preferences."""
         data: NotificationPreferences = structure({"preferences": fields}, NotificationPreferences)
-        await self.dispatcher.ask(UsePreferences(client_id=client_id, device_id="cli", data=data), timeout=5)
+        await self.dispatcher.ask(UsePreferences(client_id=client_id, device_id="cli", data=data), timeout=60)
 
     async def list(self, client_id: str = "me") -> NotificationPage:
         """The newest notifications."""
         wanted = ListNotifications(client_id=client_id, device_id="cli", data=NotificationList(limit=200))
-        page: NotificationPage = await self.dispatcher.ask(wanted, timeout=5)
+        page: NotificationPage = await self.dispatcher.ask(wanted, timeout=60)
         return page
 
     async def state(self, notification_id: str, device_id: str) -> str:
         """State and reason of one delivery."""
-        page = await self.dispatcher.ask(ReadHistory(client_id="me", limit=200), timeout=5)
+        page = await self.dispatcher.ask(ReadHistory(client_id="me", limit=200), timeout=60)
         for entry in page.entries:
             for one in entry.deliveries:
                 if (entry.notification.notification_id, one.device_id) == (notification_id, device_id):

@@ -64,7 +64,7 @@ async def acknowledge(server: RunningServer, peer: Peer, device_id: str, seq: in
     async def is_noted() -> bool:
         return marker in await delivered_to(server, device_id)
 
-    await eventually(is_noted, seconds=10, what=f"{marker} delivered to {device_id}")
+    await eventually(is_noted, what=f"{marker} delivered to {device_id}")
     return await delivered_to(server, device_id)
 
 

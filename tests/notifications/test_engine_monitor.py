@@ -71,9 +71,9 @@ async def test_every_known_client_hears_of_it_once(tmp_path: Path, monkeypatch: 
         async def is_told(count: int) -> bool:
             return len(await titles("anna")) == count and len(await titles("bert")) == count
 
-        await eventually(lambda: is_told(1), seconds=20)
+        await eventually(lambda: is_told(1))
         health[0] = engine_health("ready", restarts=1)
-        await eventually(lambda: is_told(2), seconds=20)
+        await eventually(lambda: is_told(2))
         assert await titles("bert") == ["The model answers again", "The model is not available"]
         assert (await room.list("bert")).notifications[1].body == "phi: the worker was killed"
         assert (await room.list("cleo")).unread == 0

@@ -159,9 +159,9 @@ async def test_one_clients_impossible_address_is_its_own_dead_letter(
         for number in range(3):
             names.append(await room.post(f"a{number}", priority=Priority.CRITICAL))
             await room.post(f"b{number}", client_id="bob")
-        await eventually(lambda: services.titles("/hook/bob") == ["b0", "b1", "b2"], seconds=10)
+        await eventually(lambda: services.titles("/hook/bob") == ["b0", "b1", "b2"])
         for name in names:
-            await eventually(lambda name=name: is_dead(room, name), seconds=10)
+            await eventually(lambda name=name: is_dead(room, name))
         assert room.system.record("notifications/webhook").incarnation == 1
 
 
@@ -186,9 +186,9 @@ async def test_whatever_a_sender_raises_fails_that_delivery_alone(
         await hook(room, services)
         await room.post("a")
         await room.post("b", client_id="bob")
-        await eventually(lambda: services.titles("/hook/bob") == ["b"], seconds=10)
+        await eventually(lambda: services.titles("/hook/bob") == ["b"])
         reasons = "SELECT reason FROM notification_deliveries WHERE client_id = 'me' AND device_id = 'hook'"
-        await eventually(lambda: room.rows(reasons)[0][0] is not None, seconds=10)
+        await eventually(lambda: room.rows(reasons)[0][0] is not None)
         assert "the server could not send it: ExceptionGroup" in room.rows(reasons)[0][0]
         assert room.system.record("notifications/webhook").incarnation == 1
 
@@ -204,7 +204,7 @@ async def test_a_delivery_under_way_is_taken_up_again_however_often_its_channel_
         for number in range(3):
             services.plans["/hook/bob"].append(HANG)
             await room.post(f"n{number}", client_id="bob")
-            await eventually(lambda number=number: len(services.requests) > number, seconds=20)
+            await eventually(lambda number=number: len(services.requests) > number)
             incarnation = place.incarnation
             crash(room.system, "notifications/webhook", RuntimeError("on purpose"))
             await eventually(
@@ -213,7 +213,7 @@ async def test_a_delivery_under_way_is_taken_up_again_however_often_its_channel_
                 ),
                 seconds=20,
             )
-        await eventually(lambda: services.titles("/hook/bob") == ["n0", "n1", "n2"], seconds=20)
+        await eventually(lambda: services.titles("/hook/bob") == ["n0", "n1", "n2"])
 
 
 @pytest.mark.integration
@@ -225,7 +225,7 @@ async def test_devices_that_never_answer_hold_up_their_own_client_alone(tmp_path
             await room.register(f"w{number}", client_id="ann", platform="webhook", url=url, secret=SECRET)
         await hook(room, services)
         await room.post("a", client_id="ann")
-        await eventually(lambda: len(services.requests) == DEVICES_OF_ONE_CLIENT, seconds=10)
+        await eventually(lambda: len(services.requests) == DEVICES_OF_ONE_CLIENT)
         await room.post("b", client_id="bob")
         await eventually(lambda: services.titles("/hook/bob") == ["b"], seconds=8)
         assert len(services.requests) == DEVICES_OF_ONE_CLIENT + 1

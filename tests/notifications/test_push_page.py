@@ -30,7 +30,7 @@ async def test_a_browser_shows_what_was_pushed_and_tells_the_server(
     async with running_server(tmp_path, wait=False, **options) as server:
         # The page opens without one, and has a field for it.
         wanted = CreateToken(client_ids=("me",), roles=("user",), name="browser")
-        token = (await server.system.reference("access").ask(wanted, timeout=5)).token
+        token = (await server.system.reference("access").ask(wanted, timeout=60)).token
         await _see_a_browser(server, services, token)
 
 
@@ -40,7 +40,7 @@ async def _see_a_browser(server: RunningServer, services: PushServices, token: s
         assert (await http.post("/notifications/me/devices", json=device)).status_code == 201
         posted = await http.post("/notifications/me", json={"template": "message", "fields": {"title": "Grüße"}})
         name = posted.json()["notification_id"]
-        await eventually(lambda: services.titles("/push/browser"), seconds=20)
+        await eventually(lambda: services.titles("/push/browser"))
 
         node = str(npm_file(".bin/node"))
         message = json.dumps(services.received[0].payload)
@@ -63,6 +63,6 @@ async def _see_a_browser(server: RunningServer, services: PushServices, token: s
         async def is_delivered() -> bool:
             return (await deliveries())["web_push"] == "delivered"
 
-        await eventually(is_delivered, seconds=20)
+        await eventually(is_delivered)
         titles = [one["title"] for one in (await http.get("/notifications/me")).json()["notifications"]]
         assert titles == ["It works", "Grüße"]

@@ -315,7 +315,7 @@ def test_faults_of_the_server_have_anthropics_types(code: ErrorCode, status: int
 async def test_an8_a_token_may_come_as_anthropics_clients_send_it(tmp_path: Path) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.02) as server:
         access = server.system.reference("access")
-        made = await access.ask(CreateToken(client_ids=("me",)), timeout=5)
+        made = await access.ask(CreateToken(client_ids=("me",)), timeout=60)
         async with server.http(headers=VERSION) as http:
             for headers in ({}, {"x-api-key": "lv_wrong"}):
                 refused = await http.post("/v1/messages", json=body(), headers=headers)
@@ -329,7 +329,7 @@ async def test_an8_a_token_may_come_as_anthropics_clients_send_it(tmp_path: Path
                 async for line in response.aiter_lines():
                     lines.append(line)
                     if len(lines) == 9:
-                        await access.ask(RevokeToken(made.description.token_id), timeout=5)
+                        await access.ask(RevokeToken(made.description.token_id), timeout=60)
         events = events_of("\n".join(lines) + "\n")
         assert events[-1]["error"] == {"type": "authentication_error", "message": "the token was revoked"}
 

@@ -23,7 +23,7 @@ OF_CORS = "access-control-"
 
 async def made_token(server: RunningServer, client_id: str = "ann") -> str:
     wanted = CreateToken(client_ids=(client_id,), roles=("user",), name="test", expires_ms=None)
-    made: MadeToken = await server.system.reference("access").ask(wanted, timeout=5)
+    made: MadeToken = await server.system.reference("access").ask(wanted, timeout=60)
     return made.token
 
 

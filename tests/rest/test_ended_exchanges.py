@@ -21,7 +21,7 @@ TASKS = 200
 
 async def made_token(server: RunningServer) -> MadeToken:
     wanted = CreateToken(client_ids=("me",), name="test", roles=("user", "operator"), expires_ms=None)
-    made: MadeToken = await server.system.reference("access").ask(wanted, timeout=5)
+    made: MadeToken = await server.system.reference("access").ask(wanted, timeout=60)
     return made
 
 
@@ -52,7 +52,7 @@ async def test_a_request_that_waits_is_refused_when_its_token_ends(
             await eventually(lambda: answered(server))
             access = server.system.reference("access")
             message = RevokeToken(token.description.token_id) if way == "revoked" else ForgetTokens()
-            await access.ask(message, timeout=5)
+            await access.ask(message, timeout=60)
     finally:
         await server.inspect({"command": "resume", "path": room})
     (answer,) = answers
@@ -83,7 +83,7 @@ async def test_a_download_is_cut_when_its_token_ends(
         head = f"GET /tasks/me/export HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token.token}\r\n\r\n"
         await stream.send_all(head.encode())
         assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 200 ")
-        await full_server.system.reference("access").ask(RevokeToken(token.description.token_id), timeout=5)
+        await full_server.system.reference("access").ask(RevokeToken(token.description.token_id), timeout=60)
 
         async def is_over() -> bool:
             return await answered(full_server) == 0

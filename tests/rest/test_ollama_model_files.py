@@ -74,7 +74,7 @@ async def test_ol9_what_goes_wrong_is_told_in_the_commands_words(tmp_path: Path,
 
 async def test_fetching_and_removing_are_an_operators(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server:
-        made = await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=5)
+        made = await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=60)
         async with server.http(headers={"Authorization": f"Bearer {made.token}"}) as http:
             for method, path in (("POST", "/api/pull"), ("DELETE", "/api/delete")):
                 refused = await http.request(method, path, json={"model": "x/y"})

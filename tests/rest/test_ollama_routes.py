@@ -214,7 +214,7 @@ async def test_every_layer_refuses_in_ollamas_shape(server: RunningServer) -> No
 async def test_tokens_and_roles_hold_here_too(tmp_path: Path) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.02) as server:
         access = server.system.reference("access")
-        made = await access.ask(CreateToken(client_ids=("me",)), timeout=5)
+        made = await access.ask(CreateToken(client_ids=("me",)), timeout=60)
         async with server.http() as http:
             refused = await http.post("/api/chat", json=chat("x"))
             assert (refused.status_code, set(refused.json())) == (401, {"error"})
@@ -231,7 +231,7 @@ async def test_tokens_and_roles_hold_here_too(tmp_path: Path) -> None:
                 async for line in response.aiter_lines():
                     lines.append(json.loads(line))
                     if len(lines) == 3:
-                        await access.ask(RevokeToken(made.description.token_id), timeout=5)
+                        await access.ask(RevokeToken(made.description.token_id), timeout=60)
             assert lines[-1] == {"error": "the token was revoked"}
 
 

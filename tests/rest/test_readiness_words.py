@@ -31,7 +31,7 @@ async def test_op_readiness_names_nothing_to_who_has_no_token(
     status, without_tokens = await ready(server)
     assert status == 503
     assert any("engine is loading: starting" in one for one in without_tokens["reasons"]), "nobody is a stranger here"
-    made = await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=5)
+    made = await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=60)
     # A supervisor that is about to give up, and rooms that do not answer at all.
     for _ in range(3):
         crash(server.system, "tasks", ValueError("a bug at postgresql://role@host:5432"))

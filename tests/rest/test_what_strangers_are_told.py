@@ -175,7 +175,7 @@ async def test_op_no_answer_to_a_stranger_names_anything_in_any_state(
 ) -> None:
     server = engineless_server
     ways, words = STATES[state]
-    made = await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=5)
+    made = await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=60)
     if state == "without access":
         # Each request would wait as long for it as the product lets it.
         monkeypatch.setattr("actors.rest.services.ACCESS_SECONDS", 0.05)

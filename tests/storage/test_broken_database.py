@@ -45,7 +45,7 @@ async def write(room: StorageRoom, name: str) -> str:
 
 
 async def health(room: StorageRoom) -> StorageHealth:
-    found: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=5)
+    found: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=60)
     return found
 
 

@@ -179,7 +179,7 @@ async def test_writes_that_wait_are_committed_together_and_fail_alone(notes: URL
         assert outcomes.pop("break") == "HandlerFailed"
         assert outcomes.pop("refuse me") == "CommandRefused"
         assert sorted(outcomes.values()) == list(range(1, 21))  # type: ignore[type-var]
-        health: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=5)
+        health: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=60)
         # One for the gate, one for all that waited meanwhile.
         assert health.transactions == 2
         published = [one for one in room.registry.received if isinstance(one, PublishEvents)]
@@ -234,12 +234,12 @@ async def test_a_full_disk_refuses_writes_and_goes_on_reading_and_writing_again(
         with pytest.raises(CommandRefused) as refused:
             await note(room, "x" * 30_000)
         assert (refused.value.code, refused.value.code.is_temporary) == (ErrorCode.UNAVAILABLE, True)
-        health: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=5)
+        health: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=60)
         assert (health.is_writable, health.problem) == (False, "database or disk is full")
         assert await room.storage.read(NOTES, None) == ["small"]
         await room.storage.transact(PRAGMA, "max_page_count=100000", client_id="me")
         await note(room, "y" * 30_000)
-        health = await room.storage.writer.ask(DescribeStorage(), timeout=5)
+        health = await room.storage.writer.ask(DescribeStorage(), timeout=60)
         assert (health.is_writable, health.problem) == (True, None)
 
 

@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "actors.command_line.main"]
 REPOSITORY = Path(__file__).parents[2]
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 120.0, what: str = "") -> Any:
     """Poll until ``condition`` is truthy and return its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

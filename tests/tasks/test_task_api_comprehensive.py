@@ -71,7 +71,7 @@ async def test_a_create_whose_analysis_is_late_answers_in_time_and_the_analysis_
             now = (await http.get(f"/tasks/me/{task['id']}")).json()
             return now if now["ai_analysis_status"] == "done" else None
 
-        now = await eventually(done, seconds=20)
+        now = await eventually(done)
         assert now["version"] == 1
         assert now["updated"] == task["updated"]
 
@@ -88,7 +88,7 @@ async def test_an_analysis_that_waits_survives_a_crash_of_the_room_and_a_restart
             now = (await http.get(f"/tasks/me/{task['id']}")).json()
             return bool(now["ai_analysis_status"] == "done" and now["ai_analysis"])
 
-        await eventually(done, seconds=20)
+        await eventually(done)
 
 
 async def test_a_task_through_its_whole_life(engineless_server: RunningServer) -> None:

@@ -131,7 +131,7 @@ async def test_p03_an_http_reader_that_blocks_the_writer_holds_no_row(tmp_path: 
             async def is_made() -> bool:
                 return bool((await server.snapshot("inference/inference"))["finished"])
 
-            await eventually(is_made, seconds=20, what="the answer made, though nobody reads it")
+            await eventually(is_made, what="the answer made, though nobody reads it")
             await server.until_no_row_is_taken()
 
 

@@ -163,7 +163,7 @@ async def test_p01_whatever_stops_the_worker_readiness_says_so_and_the_answer_go
             response = await http.get("/health/ready")
             return list(response.json()["reasons"]) if response.status_code == 503 else None
 
-        reasons = await eventually(is_unready, seconds=20, what="readiness false")
+        reasons = await eventually(is_unready, what="readiness false")
         assert any("engine is loading" in one for one in reasons)
         accepted = await peer.receive()
         assert accepted["type"] == "accepted"
