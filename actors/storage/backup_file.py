@@ -2,7 +2,7 @@
 
 ::
 
-    {"leanvibe_backup": 1, "revision": "0008", "version": "0.1.0", "created_at": "…", "rows": {"tasks": 2}}
+    {"leanvibe_backup": 1, "revision": "0009", "version": "0.1.0", "created_at": "…", "rows": {"tasks": 2}}
     {"file": "vapid.pem", "base64": "…"}         files of the data folder, none or several
     {"table": "tasks", "columns": ["id", …]}      then its rows, each an array in that order
     ["1f0c…", …]

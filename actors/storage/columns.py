@@ -37,6 +37,7 @@ COLUMNS: Mapping[str, str] = {
     "notifications": "notification_id client_id number kind priority title body fields data created_ms read_ms is_digest",
     "responses": "id client_id domain previous_id created_ms ended_ms response restart ending text logprobs bytes",
     "subscriptions": "client_id device_id channels min_priority max_events_per_second batch_ms",
+    "task_claims": "client_id from_assignee from_status holder lease task_id until_ms",
     "task_dependencies": "task_id depends_on place",
     "task_history": (
         "number client_id task_id project version kind time_ms device_id from_status to_status stay_ms cycle_ms changes"

@@ -28,7 +28,7 @@ from protocol.task_answers import DeletedTask
 from protocol.task_model import AgentDecision, AnalysisStatus, Approval, Proposal, Task, TaskStatus, parse_moment_ms
 from protocol.tasks import TaskCreate, TaskDecide, TaskDelete, TaskMove, TaskUpdate
 
-__all__ = ["change_task", "create_task", "decide_task", "delete_task", "move_task"]
+__all__ = ["change_task", "create_task", "decide_task", "delete_task", "move_task", "save_task"]
 
 TASK_BYTES = 15 * 1024
 """JSON of a task without its analysis: with the longest one, an event stays within its 32 KiB."""
@@ -126,7 +126,7 @@ def change_task(connection: Connection, context: CommandContext[TaskUpdate], rec
             connection, context, column, force=data.force, current=before.task, moved=before.task.id
         )
         after = evolve(after, position=position)
-    return _save(connection, context, recorder, before, after, kind="moved" if has_moved else "updated")
+    return save_task(connection, context, recorder, before, after, kind="moved" if has_moved else "updated")
 
 
 def move_task(connection: Connection, context: CommandContext[TaskMove], recorder: ChangeRecorder) -> Task:
@@ -138,7 +138,7 @@ def move_task(connection: Connection, context: CommandContext[TaskMove], recorde
         check_room(connection, context, column, force=context.data.force, current=before.task)
     position = position_beside(connection, context, column, recorder, before.task.id, before.task)
     after = evolve(before.task, status=column.status, position=position)
-    return _save(connection, context, recorder, before, after, kind="moved")
+    return save_task(connection, context, recorder, before, after, kind="moved")
 
 
 def decide_task(connection: Connection, context: CommandContext[TaskDecide], recorder: ChangeRecorder) -> Task:
@@ -160,7 +160,7 @@ def decide_task(connection: Connection, context: CommandContext[TaskDecide], rec
     if wanted not in DECISIONS[decision.approval]:
         raise conflict(context, "decision", f"this was {decision.approval.value} before", before.task)
     decided = evolve(decision, approval=wanted, feedback=context.data.feedback or decision.feedback)
-    return _save(connection, context, recorder, before, evolve(before.task, agent_decision=decided), kind="decided")
+    return save_task(connection, context, recorder, before, evolve(before.task, agent_decision=decided), kind="decided")
 
 
 def delete_task(connection: Connection, context: CommandContext[TaskDelete], recorder: ChangeRecorder) -> DeletedTask:
@@ -178,14 +178,14 @@ def delete_task(connection: Connection, context: CommandContext[TaskDelete], rec
         left = [other for other in before.task.dependencies if other != stored.task.id]
         states = _known_dependencies(connection, context, left)
         after = evolve(before.task, dependencies=left, is_blocked=is_blocked(states))
-        _save(connection, context, recorder, before, after, kind="updated")
+        save_task(connection, context, recorder, before, after, kind="updated")
     recorder.write_history(connection, context, "deleted", stored, stored)
     connection.execute(_DELETE, {"task_id": stored.task.id})
     recorder.deleted(stored.task)
     return DeletedTask(task_id=stored.task.id, version=stored.task.version)
 
 
-def _save(
+def save_task(
     connection: Connection,
     context: CommandContext[Any],
     recorder: ChangeRecorder,

@@ -17,6 +17,7 @@ from protocol.task_answers import (
     TaskPage,
     TaskStatistics,
 )
+from protocol.task_claims import TaskClaim, TaskLease, TaskRelease
 from protocol.task_model import Task
 from protocol.tasks import (
     ColumnLimits,
@@ -40,6 +41,7 @@ from runtime import Request
 __all__ = [
     "TASK_REQUESTS",
     "ChangeInBulk",
+    "ClaimTask",
     "CleanUpTasks",
     "CreateTask",
     "DecideTask",
@@ -51,6 +53,7 @@ __all__ = [
     "ReadBoard",
     "ReadHistory",
     "ReadStatistics",
+    "ReleaseTask",
     "SetLimits",
     "TaskRequest",
     "UpdateTask",
@@ -134,6 +137,20 @@ class CleanUpTasks(TaskRequest[CleanedTasks]):
     """Delete what was done long ago."""
 
     data: TaskCleanup
+
+
+@frozen(kw_only=True)
+class ClaimTask(TaskRequest[TaskLease]):
+    """Take a task under a lease, or renew that."""
+
+    data: TaskClaim
+
+
+@frozen(kw_only=True)
+class ReleaseTask(TaskRequest[Task]):
+    """Give a claimed task back."""
+
+    data: TaskRelease
 
 
 @frozen(kw_only=True)

@@ -11,11 +11,13 @@ from actors.storage.messages import Operation, Outcome, Query
 from actors.tasks.analysis import find_pending, record_analysis
 from actors.tasks.bulk import change_in_bulk, clean_up, import_tasks, set_limits
 from actors.tasks.change_recorder import ChangeRecorder
+from actors.tasks.claims import claim_task, find_ended_leases, release_task, return_tasks
 from actors.tasks.commands import change_task, create_task, decide_task, delete_task, move_task
 from actors.tasks.context import CommandContext
 from actors.tasks.due import announce_due, find_clients_with_due
 from actors.tasks.messages import (
     ChangeInBulk,
+    ClaimTask,
     CleanUpTasks,
     CreateTask,
     DecideTask,
@@ -27,6 +29,7 @@ from actors.tasks.messages import (
     ReadBoard,
     ReadHistory,
     ReadStatistics,
+    ReleaseTask,
     SetLimits,
     TaskRequest,
     UpdateTask,
@@ -34,6 +37,7 @@ from actors.tasks.messages import (
 from actors.tasks.queries import count_tasks, get_task, list_tasks, read_board, read_history
 from actors.tasks.statistics import read_statistics
 from protocol.task_answers import BulkResult, CleanedTasks, DeletedTask, ImportedTasks
+from protocol.task_claims import TaskLease
 from protocol.task_model import Task
 from protocol.tasks import ColumnLimits
 
@@ -41,11 +45,13 @@ __all__ = [
     "ANNOUNCE_DUE",
     "CLIENTS_WITH_DUE",
     "COUNT_TASKS",
+    "ENDED_LEASES",
     "OPERATIONS",
     "PENDING_ANALYSES",
     "QUERIES",
     "READS",
     "RECORD_ANALYSIS",
+    "RETURN_TASKS",
     "WRITES",
 ]
 
@@ -72,6 +78,8 @@ WRITES: dict[type[TaskRequest[Any]], Operation[CommandContext[Any], Any]] = {
     SetLimits: Operation("tasks.limits", set_limits, ColumnLimits, begins_client=True),
     ImportTasks: Operation("tasks.import", import_tasks, ImportedTasks),
     CleanUpTasks: Operation("tasks.clean_up", clean_up, CleanedTasks),
+    ClaimTask: Operation("tasks.claim", _single(claim_task), TaskLease),
+    ReleaseTask: Operation("tasks.release", _single(release_task), Task),
 }
 """The operation behind each request that writes."""
 
@@ -86,9 +94,17 @@ READS: dict[type[TaskRequest[Any]], Query[CommandContext[Any], Any]] = {
 
 RECORD_ANALYSIS = Operation("tasks.record_analysis", record_analysis, Task | None)
 ANNOUNCE_DUE = Operation("tasks.announce_due", announce_due, int)
+RETURN_TASKS = Operation("tasks.return", return_tasks, int)
 PENDING_ANALYSES = Query("tasks.pending_analyses", find_pending)
 CLIENTS_WITH_DUE = Query("tasks.clients_with_due", find_clients_with_due)
+ENDED_LEASES = Query("tasks.ended_leases", find_ended_leases)
 COUNT_TASKS = Query("tasks.count", count_tasks)
 
-OPERATIONS: tuple[Operation[Any, Any], ...] = (*WRITES.values(), RECORD_ANALYSIS, ANNOUNCE_DUE)
-QUERIES: tuple[Query[Any, Any], ...] = (*READS.values(), PENDING_ANALYSES, CLIENTS_WITH_DUE, COUNT_TASKS)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (*WRITES.values(), RECORD_ANALYSIS, ANNOUNCE_DUE, RETURN_TASKS)
+QUERIES: tuple[Query[Any, Any], ...] = (
+    *READS.values(),
+    PENDING_ANALYSES,
+    CLIENTS_WITH_DUE,
+    ENDED_LEASES,
+    COUNT_TASKS,
+)

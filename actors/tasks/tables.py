@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-__all__ = ["board_limits", "history", "metadata", "task_dependencies", "task_tags", "tasks"]
+__all__ = ["board_limits", "history", "metadata", "task_claims", "task_dependencies", "task_tags", "tasks"]
 
 metadata = MetaData()
 
@@ -99,4 +99,19 @@ board_limits = Table(
     Column("project", String(128), primary_key=True),
     Column("status", String(16), primary_key=True),
     Column("most", Integer, nullable=False),
+)
+
+task_claims = Table(
+    "task_claims",
+    metadata,
+    Column("task_id", String(36), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("client_id", String(64), nullable=False),
+    # What its holder shows to renew it or give it back.
+    Column("lease", String(36), nullable=False),
+    Column("holder", String(128), nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    # Where the task goes back to, and whose it was there.
+    Column("from_status", String(16), nullable=False),
+    Column("from_assignee", String(128)),
+    Index("claims_by_end", "until_ms"),
 )

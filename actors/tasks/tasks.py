@@ -1,4 +1,4 @@
-"""The tasks actor: passes commands to storage, lets the model analyse, and looks for due dates that are near."""
+"""The tasks actor: passes commands to storage, lets the model analyse, and looks for due dates and for leases that ended."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from actors.inference.messages import Complete, Completion
 from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import Storage
 from actors.tasks.analysis import AnalysisFound, PendingAnalysesQuery, PendingAnalysis, question, wants_analysis
+from actors.tasks.claims import EndedLeases, EndedLeasesQuery
 from actors.tasks.context import CommandContext
 from actors.tasks.due import TOLD_AT_ONCE, DueTasksQuery
-from actors.tasks.messages import ChangeInBulk, CleanUpTasks, CreateTask, GetTask, ImportTasks, TaskRequest
+from actors.tasks.messages import ChangeInBulk, ClaimTask, CleanUpTasks, CreateTask, GetTask, ImportTasks, TaskRequest
 from actors.tasks.store import (
     ANNOUNCE_DUE,
     CLIENTS_WITH_DUE,
+    ENDED_LEASES,
     PENDING_ANALYSES,
     READS,
     RECORD_ANALYSIS,
+    RETURN_TASKS,
     WRITES,
 )
 from protocol.errors import ErrorCode
 from protocol.task_model import AnalysisStatus, Task
 from protocol.tasks import TaskGet
-from runtime import Actor, ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault, reject
+from runtime import Actor, ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault, Timer, reject
 
-__all__ = ["CheckDueTasks", "Tasks"]
+__all__ = ["CheckDueTasks", "CheckLeases", "Tasks"]
 
 _log = structlog.get_logger("tasks")
 
@@ -53,7 +56,12 @@ class CheckDueTasks:
     """Timer: see whose tasks are due soon."""
 
 
-class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
+@frozen
+class CheckLeases:
+    """Timer: give back the tasks whose leases have ended."""
+
+
+class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
     """Keeps nothing that matters: what waits for an analysis stands in the database, and is found again at start."""
 
     mailbox = reject(REQUESTS_AT_ONCE)
@@ -74,6 +82,9 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
         self._may_have_told_ahead = True
         self._requests = 0
         self._is_looking_for_due = False
+        self._is_looking_for_leases = False
+        self._wakes_at_ms: int | None = None
+        self._lease_timer: Timer | None = None
         self._is_draining = False
         self._has_pending = trio.Event()
         self._analysing: set[str] = set()
@@ -81,12 +92,12 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
         self._analysed: dict[str, trio.Event] = {}
 
     async def started(self) -> None:
-        """Take up the analyses that an earlier life left, and look for due dates."""
+        """Take up the analyses that an earlier life left, and look for due dates and for leases that ended meanwhile."""
         self.context.spawn(self._work_on_analyses)
         self.context.after(0, CheckDueTasks())
         self.context.every(DUE_SECONDS, CheckDueTasks())
 
-    async def handle(self, message: TaskRequest[Any] | CheckDueTasks) -> None:
+    async def handle(self, message: TaskRequest[Any] | CheckDueTasks | CheckLeases) -> None:
         match message:
             case TaskRequest():
                 if self._requests >= REQUESTS_AT_ONCE:
@@ -99,6 +110,11 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
                 if not self._is_looking_for_due:
                     self._is_looking_for_due = True
                     self.context.spawn(self._check_due_tasks)
+                # The clock may have been set; and where storage was away, the leases are looked for again.
+                self._check_leases()
+            case CheckLeases():
+                self._wakes_at_ms = None
+                self._check_leases()
 
     async def draining(self) -> None:
         """Begin no analysis any more; those that wait are taken up at the next start."""
@@ -136,6 +152,8 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
         )
         if wants_analysis(request.data):
             self._has_pending.set()
+        if isinstance(request, ClaimTask):
+            self._wake_at(self._now_ms() + 1000 * request.data.lease_seconds)
         if isinstance(request, CreateTask) and request.data.analyze_with_ai:
             return await self._with_analysis(request, committed.value)
         return committed.value
@@ -268,3 +286,35 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks]):
             _log.warning("due dates cannot be looked for", problem=str(error))
         finally:
             self._is_looking_for_due = False
+
+    # --- leases -----------------------------------------------------------------------------------
+
+    def _check_leases(self) -> None:
+        if not self._is_looking_for_leases:
+            self._is_looking_for_leases = True
+            self.context.spawn(self._return_tasks)
+
+    def _wake_at(self, time_ms: int) -> None:
+        """Look at that time, or where an earlier one is waited for, then."""
+        if self._wakes_at_ms is not None:
+            if self._wakes_at_ms <= time_ms:
+                return
+            assert self._lease_timer is not None
+            self._lease_timer.cancel()
+        self._wakes_at_ms = time_ms
+        self._lease_timer = self.context.after(max(0.0, (time_ms - self._now_ms()) / 1000), CheckLeases())
+
+    async def _return_tasks(self) -> None:
+        try:
+            now_ms = self._now_ms()
+            found: EndedLeases = await self._storage.read(ENDED_LEASES, EndedLeasesQuery(now_ms))
+            for client_id in found.clients:
+                context = CommandContext(client_id=client_id, device_id="", data=None, now_ms=now_ms)
+                count = (await self._storage.transact(RETURN_TASKS, context, client_id=client_id)).value
+                _log.info("leases ended", client_id=client_id, tasks=count)
+            if found.next_ms is not None:
+                self._wake_at(found.next_ms)
+        except (CommandRefused, RuntimeFault) as error:
+            _log.warning("tasks whose leases ended cannot be given back yet", problem=str(error))
+        finally:
+            self._is_looking_for_leases = False

@@ -19,7 +19,7 @@ from actors.tasks.analysis import wants_analysis
 from actors.tasks.context import CommandContext
 from actors.tasks.due import DueTasksQuery
 from actors.tasks.messages import ChangeInBulk, CreateTask, GetTask, ListTasks, TaskRequest, UpdateTask
-from actors.tasks.store import CLIENTS_WITH_DUE, OPERATIONS, PENDING_ANALYSES, QUERIES, WRITES
+from actors.tasks.store import CLIENTS_WITH_DUE, ENDED_LEASES, OPERATIONS, PENDING_ANALYSES, QUERIES, WRITES
 from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, CheckDueTasks, Tasks
 from protocol.codec import wire_time
 from protocol.errors import ErrorCode
@@ -259,14 +259,15 @@ async def test_what_waits_for_an_analysis_is_found_once_the_database_can_be_read
     assert failures == []
 
 
-async def test_due_dates_are_looked_for_again_after_the_database_could_not_be_read() -> None:
+async def test_due_dates_and_leases_are_looked_for_again_after_the_database_could_not_be_read() -> None:
     readers = RecordingRef("storage/readers", {Read: CommandRefused(ErrorCode.UNAVAILABLE, "no disk")})
     actor = Tasks(Storage(RecordingRef("storage/writer"), readers), RecordingRef("model"))
     for _ in range(2):
         assert (await run_handler(actor, CheckDueTasks(), run_spawned=True)).error is None
-    assert [one.message.query for one in readers.asked] == [CLIENTS_WITH_DUE.name] * 2
+    wanted = sorted([CLIENTS_WITH_DUE.name, ENDED_LEASES.name] * 2)
+    assert sorted(one.message.query for one in readers.asked) == wanted
     # While one look lasts, no second one begins.
-    assert len((await run_handler(actor, CheckDueTasks())).spawned) == 1
+    assert len((await run_handler(actor, CheckDueTasks())).spawned) == 2
     assert (await run_handler(actor, CheckDueTasks())).spawned == []
 
 
