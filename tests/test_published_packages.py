@@ -23,6 +23,8 @@ from typing import Any
 import pytest
 import trio
 
+from actors.command_line.main import leanvibe
+from actors.command_line.man_pages import man_pages
 from tests.javascript.tools import npm_file
 from tests.server_fixture import count_to, eventually, running_server
 
@@ -92,7 +94,10 @@ async def run(*command: Any, cwd: Path, **settings: str) -> str:
 @pytest.mark.integration
 def test_ps1_the_wheel_has_every_file_and_so_has_the_sdist(packages: Path) -> None:
     # The wheel was built out of the sdist.
-    assert packed(packages / f"leanvibe-{VERSION}-py3-none-any.whl") == sources("protocol", "runtime", "actors")
+    found = packed(packages / f"leanvibe-{VERSION}-py3-none-any.whl")
+    pages = {one for one in found if "/data/share/man/man1/" in one}
+    assert found - pages == sources("protocol", "runtime", "actors")
+    assert {Path(one).name for one in pages} == set(man_pages(leanvibe))
 
 
 @pytest.mark.integration

@@ -37,6 +37,7 @@ _COMMANDS = {
     "restore": ("actors.command_line.backup", "restore", "Put such a file back."),
     "uninstall": ("actors.command_line.uninstall", "uninstall", "Show what is on disk, and remove it."),
     "connect": ("actors.command_line.connect", "connect", "Tell another program to use this server."),
+    "man": ("actors.command_line.man", "man", "Print the manual pages, or install them."),
     "completion": ("actors.command_line.completion", "completion", "Print the script for completion in a shell."),
 }
 

@@ -167,7 +167,16 @@ def test_the_server_may_be_named_before_and_behind_every_command(served: Serving
 
 def test_every_command_that_answers_can_answer_in_json() -> None:
     """Those that run on, or whose output is the thing itself, have no other form."""
-    others = {"serve", "chat", "completion", "model embed", "conversations export", "service logs", "model encoder"}
+    others = {
+        "serve",
+        "chat",
+        "completion",
+        "man",
+        "model embed",
+        "conversations export",
+        "service logs",
+        "model encoder",
+    }
     without = set()
 
     def look(command: click.Command, name: str) -> None:
