@@ -56,7 +56,7 @@ class OurServer:
                 time.sleep(0.05)
             self.websocket_url, self._rest_url = found.websocket_url, found.rest_url
             deadline = time.monotonic() + START_SECONDS
-            while not self.health()["inference_ready"]:
+            while not self.health().get("inference_ready"):
                 if time.monotonic() > deadline:
                     sys.exit(f"the server did not become ready: {self.health()['problem']}")
                 time.sleep(0.1)

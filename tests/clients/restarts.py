@@ -57,7 +57,7 @@ class Server:
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                if self.engine()["inference_ready"]:
+                if self.engine().get("inference_ready"):
                     return
             except OSError:
                 pass

@@ -159,7 +159,9 @@ def fuzzed_server(folder: Path, *arguments: str, database: str | None = None, **
         unlimited["LEANVIBE_DATABASE"] = database
     with start_server(folder, *arguments, **{**unlimited, **settings}) as process:
         health = f"{about_url(process)}/health/mlx"
-        wait_for(lambda: json.loads(no_proxy_get(health)[1])["inference_ready"], seconds=READY_SECONDS, what="ready")
+        wait_for(
+            lambda: json.loads(no_proxy_get(health)[1]).get("inference_ready"), seconds=READY_SECONDS, what="ready"
+        )
         about = process.about
         host, rest = about["rest_url"].removeprefix("http://").split(":")
         port = about["websocket_url"].rpartition(":")[2].partition("/")[0]

@@ -76,7 +76,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]
     with start_server(data, "--engine", "mlx", "--model", "with-tools") as started:
         with httpx.Client(base_url=started.about["rest_url"], trust_env=False, timeout=10) as client:
             # Not its status: nobody vouches for this folder, and so it is `degraded` for good.
-            wait_for(lambda: client.get("/health/mlx").json()["inference_ready"], seconds=240, what="the model")
+            wait_for(lambda: client.get("/health/mlx").json().get("inference_ready"), seconds=240, what="the model")
         yield started
 
 

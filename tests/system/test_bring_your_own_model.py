@@ -73,7 +73,7 @@ def get(server: ServingProcess, path: str) -> dict[str, Any]:
 def until_ready(server: ServingProcess) -> dict[str, Any]:
     def health() -> dict[str, Any] | None:
         body = get(server, "/health/mlx")
-        return body if body["inference_ready"] or str(body["problem"]).startswith("failed") else None
+        return body if body.get("inference_ready") or str(body.get("problem")).startswith("failed") else None
 
     found: dict[str, Any] = wait_for(health, seconds=READY_SECONDS, what="a loaded model")
     return found
