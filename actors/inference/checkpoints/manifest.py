@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from actors.inference.checkpoints.reading import (
     MAXIMUM_HEADER_BYTES,
     UnreadableFile,
     decode_json,
+    open_regular_file,
     read_checkpoint_json,
 )
 
@@ -152,16 +154,20 @@ class _TensorEntry(msgspec.Struct):
 
 def _safetensors_header(path: Path) -> tuple[dict[str, _TensorEntry], int]:
     """What the header says of each tensor, and where the tensors begin."""
-    found_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(_SAFETENSORS_LENGTH_BYTES), "little")
-        start = _SAFETENSORS_LENGTH_BYTES + header_bytes
-        if found_bytes < start:
-            raise ModelFileTruncated(path=path, expected_bytes=start, found_bytes=found_bytes)
-        if header_bytes > MAXIMUM_HEADER_BYTES:
-            reason = f"has a safetensors header of {header_bytes:,} bytes, over {MAXIMUM_HEADER_BYTES:,}"
-            raise ModelFileCorrupt(path=path, reason=reason)
-        content = file.read(header_bytes)
+    try:
+        # The server reads it: a named pipe in its place would hold a thread for good, and with it every other load.
+        with open_regular_file(path) as file:
+            found_bytes = os.fstat(file.fileno()).st_size
+            header_bytes = int.from_bytes(file.read(_SAFETENSORS_LENGTH_BYTES), "little")
+            start = _SAFETENSORS_LENGTH_BYTES + header_bytes
+            if found_bytes < start:
+                raise ModelFileTruncated(path=path, expected_bytes=start, found_bytes=found_bytes)
+            if header_bytes > MAXIMUM_HEADER_BYTES:
+                reason = f"has a safetensors header of {header_bytes:,} bytes, over {MAXIMUM_HEADER_BYTES:,}"
+                raise ModelFileCorrupt(path=path, reason=reason)
+            content = file.read(header_bytes)
+    except UnreadableFile as error:
+        raise ModelFileCorrupt(path=path, reason=str(error)) from error
     try:
         parts = decode_json(content, dict[str, msgspec.Raw])
         parts.pop("__metadata__", None)

@@ -8,8 +8,10 @@ and nesting that Python cannot follow is a fault of the file, not of the reader.
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -31,19 +33,33 @@ class UnreadableFile(ValueError):
     """The file is there and cannot be used; the text says why, as the end of a sentence that begins with its name."""
 
 
+@contextmanager
+def open_regular_file(path: Path) -> Iterator[BinaryIO]:
+    """A regular file for reading, links followed. Blocking, but for no writer of a named pipe.
+
+    Raises `OSError` as `open` does, and `UnreadableFile` for one that is no regular file.
+    """
+    # Opening a named pipe would wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # Before a file object is made of it: of a folder there is none, and the descriptor would stay open.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UnreadableFile("is no regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
 def read_regular_file(path: Path, maximum_bytes: int) -> bytes:
     """The content of a regular file, links followed. Blocking.
 
     Raises `OSError` as `open` does, and `UnreadableFile` for one that is no regular file or larger than `maximum_bytes`.
     """
-    # Opening a named pipe would wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableFile("is no regular file")
-        content = b"" if status.st_size > maximum_bytes else file.read(maximum_bytes + 1)
-    if max(status.st_size, len(content)) > maximum_bytes:
+    with open_regular_file(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        content = b"" if size_bytes > maximum_bytes else file.read(maximum_bytes + 1)
+    if max(size_bytes, len(content)) > maximum_bytes:
         raise UnreadableFile(f"is larger than {maximum_bytes:,} bytes")
     return content
 

@@ -31,7 +31,8 @@ def stop_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     ids: set[int] = set()
     for value in (config.get("eos_token_id"), _read(folder / "generation_config.json").get("eos_token_id")):
         listed = value if isinstance(value, list) else [value]
-        ids.update(one for one in listed if isinstance(one, int))
+        # -1 is what some write for none.
+        ids.update(one for one in listed if isinstance(one, int) and not isinstance(one, bool) and one >= 0)
     eos = _read(folder / "tokenizer_config.json").get("eos_token")
     # Some configurations write a token as an object.
     named = eos.get("content") if isinstance(eos, dict) else eos

@@ -203,7 +203,7 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
             raise UnsupportedModel(folder=folder, reason=f"config.json has no {key}")
     model_type = str(config["model_type"])
     if not model_type.isidentifier():
-        raise UnsupportedModel(folder=folder, reason=f"model_type {model_type!r} is not a name")
+        raise UnsupportedModel(folder=folder, reason=f"model_type {model_type[:60]!r} is not a name")
     module_name = _OWN_CLASSES.get(model_type, f"mlx_lm.models.{model_type}")
     try:
         module = importlib.import_module(module_name)
@@ -211,10 +211,17 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
         if error.name != module_name:
             raise
         raise UnsupportedModel(folder=folder, reason=f"mlx_lm has no model_type {model_type!r}") from error
+    except SystemExit as error:
+        # Some of its modules end the process where a package of theirs is not installed.
+        raise UnsupportedModel(folder=folder, reason=f"mlx_lm cannot run model_type {model_type!r} here") from error
     try:
         model = module.Model(module.ModelArgs.from_dict(dict(config)))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         reason = f"config.json has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {reason}") from error
+    except (ArithmeticError, IndexError, AssertionError, RuntimeError, MemoryError) as error:
+        # Of fields that are of the right kind each, and do not go together.
+        reason = f"its numbers do not go together ({type(error).__name__}: {error})"
         raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {reason}") from error
     if model_type not in _OWN_CLASSES:
         _refuse_what_would_differ(folder, config, model)

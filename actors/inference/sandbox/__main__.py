@@ -17,6 +17,7 @@ import socket
 from pathlib import Path
 from typing import Any, NoReturn
 
+from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.sandbox.jobs import serve_jobs, set_timers
 from actors.inference.sandbox.limits import OPEN_SECONDS, JobLimits
@@ -96,7 +97,7 @@ class ForkServer:
                 },
             )
         except (OSError, ValueError, RecursionError, MemoryError, NativePanic, FrameFault) as error:
-            self._send("open_failed", {"error": str(error) or type(error).__name__})
+            self._send("open_failed", {"error": reason_in_short(error) or type(error).__name__})
         set_timers(0, 0)
 
     def _load_grammars(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jinja2
 
 from actors.inference.bad_schema import BadSchema
-from actors.inference.checkpoints.config_claims import MAXIMUM_POSITIONS, MAXIMUM_VOCABULARY
+from actors.inference.checkpoints.config_fields import MAXIMUM_POSITIONS, MAXIMUM_VOCABULARY, end_tokens_problem
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
 from actors.inference.schema_bounds import check_bounds
 from actors.inference.text.answer_forms import visible_marks
@@ -106,7 +106,10 @@ class CheckpointText(TokenText):
         self.vocabulary_size = _count(folder, config, "vocab_size", MAXIMUM_VOCABULARY)
         self.context_tokens = _count(folder, config, "max_position_embeddings", MAXIMUM_POSITIONS)
         # Read for its errors alone: a damaged one would silently cost a stop token.
-        read_object(folder / "generation_config.json", is_optional=True)
+        generation = read_object(folder / "generation_config.json", is_optional=True)
+        problem = end_tokens_problem(generation.get("eos_token_id"))
+        if problem is not None:
+            raise ValueError(f"eos_token_id of generation_config.json in {folder} {problem}")
         self.stop_token_ids = stop_token_ids(folder, config)
         self._tokenizer_path = tokenizer_path
         self._grammars: Grammars | None = None

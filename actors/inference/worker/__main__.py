@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault
 from actors.inference.worker.fault_injection import FaultSchedule
 from actors.inference.worker.loop import Pipe, serve
@@ -65,7 +66,7 @@ def main() -> int:
         faults.strike_load(load.model.name)
         stepper = _load(load.config, load.model, blas, stage)
     except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
-        pipe.send(LoadFailed(f"{type(error).__name__}: {error}"))
+        pipe.send(LoadFailed(f"{type(error).__name__}: {reason_in_short(error)}"))
         return EXIT_MODEL
     pipe.send(Ready(msgspec.convert(stepper.report(), ModelReport)))
     serve(pipe, stepper, faults)

@@ -3,19 +3,29 @@
 import json
 import os
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.inference.checkpoints.errors import ModelError, ModelFileCorrupt, UnsupportedModel
+from actors.inference.checkpoints.errors import (
+    CheckpointMismatch,
+    ModelError,
+    ModelFileCorrupt,
+    UnsupportedModel,
+    reason_in_short,
+)
+from actors.inference.checkpoints.gguf_header import check_gguf
 from actors.inference.checkpoints.inventory import inventory
 from actors.inference.checkpoints.loaded_size import loaded_bytes
-from actors.inference.checkpoints.manifest import read_manifest, verify_safetensors_size
+from actors.inference.checkpoints.manifest import read_manifest, safetensors_tensors, verify_safetensors_size
 from actors.inference.checkpoints.reading import MAXIMUM_HEADER_BYTES, read_checkpoint_json
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
 from actors.inference.mlx.load import load_checkpoint
+from actors.inference.text.text_model import CheckpointText
+from tests.inference.golden.phi3_shapes import SHAPES
 from tests.inference.models.small_checkpoints import write_small
 
 
@@ -62,6 +72,16 @@ def test_tk20_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, make: Ca
     make(path)
     with pytest.raises(ModelFileCorrupt, match=r"no regular file|cannot be read"):
         read_checkpoint_json(path)
+
+
+def test_tk20_listing_a_folder_where_a_file_should_be_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    good, bad = (write_small(tmp_path / "models" / name) for name in ("good", "evil"))
+    (bad / "manifest.json").mkdir()
+    inventory(tmp_path, good)
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(20):
+        assert {one.name for one in inventory(tmp_path, good) if one.is_present} == {"good", "evil"}
+    assert len(list(Path("/dev/fd").iterdir())) <= before
 
 
 def test_a_hostile_tokenizer_costs_its_stop_tokens_and_no_time(tmp_path: Path) -> None:
@@ -122,6 +142,27 @@ def test_tk21_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
         verify_safetensors_size(path)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.parametrize("read", [safetensors_tensors, check_gguf])
+def test_tk21_weights_that_are_no_regular_file_hold_no_thread(
+    tmp_path: Path, make: Callable[[Path], None], read: Callable[[Path], Any]
+) -> None:
+    path = tmp_path / "model.safetensors"
+    make(path)
+    told: list[Exception] = []
+
+    def read_it() -> None:
+        try:
+            read(path)
+        except (ModelError, OSError) as error:
+            told.append(error)
+
+    thread = threading.Thread(target=read_it, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert [str(one) for one in told if "is no regular file" in str(one)], "it waits for whoever writes the pipe"
+
+
 # --- configurations that claim more than there is ---------------------------------------------------
 
 
@@ -148,6 +189,98 @@ def test_tk22_a_count_that_no_tensor_answers_to_is_refused_before_anything_is_bu
         loaded_bytes(folder, as_float32=True)
     with pytest.raises(UnsupportedModel, match=field):
         load_checkpoint(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads in config.json is 0, not a whole number from 1"),
+        ({"num_attention_heads": "4"}, "num_attention_heads in config.json is '4', not a whole number"),
+        ({"num_attention_heads": True}, "num_attention_heads in config.json is true, not a whole number"),
+        ({"num_hidden_layers": 2.0}, "num_hidden_layers in config.json is 2.0, not a whole number"),
+        ({"head_dim": 0}, "head_dim in config.json is 0, not a whole number from 1 to 16,777,216, or null"),
+        ({"num_key_value_heads": []}, "num_key_value_heads in config.json is a list of 0, not a whole number"),
+        ({"vocab_size": None}, "vocab_size in config.json is null, not a whole number"),
+        ({"sliding_window": -5}, "sliding_window in config.json is -5, not a whole number from 1"),
+        ({"sliding_window": "9"}, "sliding_window in config.json is '9', not a whole number"),
+        ({"sliding_window": 2**31 - 1}, "sliding_window in config.json is 2147483647, not a whole number"),
+        ({"rope_scaling": "linear"}, "rope_scaling in config.json is 'linear', not an object, or null"),
+        ({"rope_scaling": []}, "rope_scaling in config.json is a list of 0, not an object"),
+        ({"rope_parameters": 0}, "rope_parameters in config.json is 0, not an object"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor in config.json is 0, not a number above 0"),
+        ({"rope_parameters": {"a": {"factor": -1}}}, "rope_parameters.a.factor in config.json is -1, not a number"),
+        ({"rope_scaling": {"type": ["linear"]}}, "rope_scaling.type in config.json is a list of 1, not a text"),
+        ({"rope_scaling": {"long_factor": [1, float("nan")]}}, "rope_scaling.long_factor in config.json is a list of 2"),
+        ({"original_max_position_embeddings": 1}, "original_max_position_embeddings in config.json is 1, not"),
+        ({"rope_theta": float("inf")}, "rope_theta in config.json is inf, not a number above 0"),
+        ({"rope_theta": "1e4"}, "rope_theta in config.json is '1e4', not a number"),
+        ({"partial_rotary_factor": 8}, "partial_rotary_factor in config.json is 8, not a number above 0, to 1"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps in config.json is nan, not a number from 0 to 1"),
+        ({"quantization": [4]}, "quantization in config.json is a list of 1, not an object"),
+        ({"quantization": {"bits": 0, "group_size": 32}}, "quantization.bits in config.json is 0, not 2, 3, 4, 5, 6 or 8"),
+        ({"quantization": {"lm_head": {"bits": 4, "group_size": 7}}}, "quantization.lm_head.group_size in config.json"),
+        ({"quantization": {"lm_head": 4}}, "quantization.lm_head in config.json is 4, not an object"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings in config.json is 'false', not true or false"),
+        ({"eos_token_id": "2"}, "eos_token_id in config.json is '2', not a whole number"),
+        ({"eos_token_id": [2, 2**70]}, "eos_token_id in config.json is a list of 2, not a whole number"),
+        ({"model_type": ["phi3"]}, "model_type in config.json is a list of 1, not a text"),
+        ({"text_config": 1}, "text_config in config.json is 1, not an object"),
+        ({"text_config": {"head_dim": 0}}, "text_config.head_dim in config.json is 0, not"),
+        ({"text_config": {"num_hidden_layers": 99}}, "text_config.num_hidden_layers in config.json is 99, and there are"),
+        ({"layer_types": ["full_attention"] * 200_000}, "layer_types in config.json names 200,000 layers"),
+        ({"pattern": "M" * 20_000}, "pattern in config.json has 20,000 characters, beyond 10,000"),
+        ({"parts": [{"experts": 10**9}]}, r"parts\[0\].experts in config.json is 1e\+09, beyond"),
+        ({"logit_scale": float("nan")}, "logit_scale in config.json is no number"),
+    ],
+    ids=lambda one: str(one)[:40] if isinstance(one, dict) else "",
+)  # fmt: skip
+def test_tk27_a_field_that_holds_what_it_must_not_is_refused_by_name_before_a_worker_is_started(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    folder = write_small(tmp_path / "small", **changes)
+    with pytest.raises(UnsupportedModel, match=told):
+        loaded_bytes(folder, as_float32=True)
+    with pytest.raises(UnsupportedModel, match=told):
+        load_checkpoint(folder, "cpu")
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+def test_tk27_what_published_models_say_is_taken(tmp_path: Path, shape: str) -> None:
+    nulls = dict.fromkeys(("head_dim", "sliding_window", "quantization", "layer_types", "text_config", "torch_dtype"))
+    folder = write_small(tmp_path / "small", **nulls | SHAPES[shape] | {"shape": shape, "eos_token_id": [2, -1]})
+    assert loaded_bytes(folder, as_float32=True) > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model_type": "olmo"}, "mlx_lm cannot run model_type 'olmo' here"),
+        ({"model_type": "base"}, "config.json does not fit base"),
+        ({"model_type": "llama", "num_attention_heads": 65}, "config.json does not fit llama"),
+    ],
+)
+def test_tk27_fields_that_do_not_go_together_are_told_and_end_no_worker(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    folder = write_small(tmp_path / "small", **changes)
+    with pytest.raises(UnsupportedModel, match=told):
+        load_checkpoint(folder, "cpu")
+
+
+@pytest.mark.parametrize("ids", ["2", [2, "3"], 2**70, {"id": 2}])
+def test_tk27_end_tokens_that_are_none_are_refused_and_not_passed_over(tmp_path: Path, ids: Any) -> None:
+    folder = write_small(tmp_path / "small")
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    CheckpointText(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    with pytest.raises(ValueError, match=r"eos_token_id of generation_config\.json .*, not a whole number"):
+        CheckpointText(folder)
+
+
+def test_tk27_what_a_client_is_told_of_a_model_is_short_however_long_its_names_are() -> None:
+    error = CheckpointMismatch(folder=Path("small"), unexpected=("x" * 1_000_000,))
+    assert len(reason_in_short(error)) < 1100
+    assert reason_in_short("short") == "short"
 
 
 # --- one folder among others ------------------------------------------------------------------------

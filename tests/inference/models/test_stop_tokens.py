@@ -54,3 +54,7 @@ def test_files_that_are_missing_or_broken_add_nothing(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     (tmp_path / "generation_config.json").write_text("[]")
     assert stop_token_ids(tmp_path, {"eos_token_id": [3, 4]}) == {3, 4}
+
+
+def test_what_some_write_for_none_is_no_token(tmp_path: Path) -> None:
+    assert stop_token_ids(tmp_path, {"eos_token_id": [-1, True, 3]}) == {3}
