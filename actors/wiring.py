@@ -233,6 +233,7 @@ def encoder_settings(settings: Settings) -> EncoderSettings:
         "actors.command_line.main",
         "model",
         "encoder",
+        "--for-server",
         "--cache-dir",
         str(settings.cache_dir),
     ]

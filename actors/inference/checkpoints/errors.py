@@ -88,9 +88,17 @@ class ModelDownloadFailed(ModelError):
     """What pip said last."""
     hint: str = HAND_IN_HINT
     """What to do."""
+    plain: str = "pip failed"
+    """The kind of failure in our own words."""
+    log: str = ""
+    """The end of what pip wrote; it may name hosts."""
 
     def __str__(self) -> str:
         return f"could not download {self.requirement}: {self.reason}. {self.hint}"
+
+    def for_clients(self) -> str:
+        """The same without pip's words, which name the hosts and settings of the operator."""
+        return f"could not download {self.requirement}: {self.plain}. The server's log has what pip said. {self.hint}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

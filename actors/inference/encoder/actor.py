@@ -50,7 +50,9 @@ LOAD_SECONDS = 300.0
 STEP_SECONDS = 120.0
 """A step takes a second at most; on a machine that is busy with other things, many times that."""
 END_SECONDS = 2.0
-WORDS_BYTES = 2000
+WORDS_BYTES = 4000
+TOLD_PREFIX = "leanvibe: "
+"""Of the line in which a command says why it failed."""
 _BACKOFF = Backoff(base_seconds=1.0, maximum_seconds=60.0, stable_after_seconds=60.0)
 
 
@@ -95,7 +97,12 @@ class _Lost(Exception):
 
 
 class _Failed(Exception):
-    """The encoder cannot be had; the text says why."""
+    """The encoder cannot be had; the text says why, to clients too."""
+
+    def __init__(self, problem: str, details: str = "") -> None:
+        """``details`` are the operator's alone."""
+        super().__init__(problem)
+        self.details = details
 
 
 class Encoder(Actor[EmbedTexts | DescribeEncoder]):
@@ -237,7 +244,8 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
             self._restarts += 1
             self._metrics.restarts.inc()
         is_failed = not isinstance(error, _Lost) or (not was_ready and self._failures >= TRIES)
-        _log.warning("encoder failed" if is_failed else "encoder worker lost", error=str(error))
+        details = {"details": error.details} if isinstance(error, _Failed) and error.details else {}
+        _log.warning("encoder failed" if is_failed else "encoder worker lost", error=str(error), **details)
         self._set_state("failed" if is_failed else "unloaded", str(error))
         if is_failed:
             self._refuse_all(str(error))
@@ -292,7 +300,10 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
             await trio.aclose_forcefully(process.stderr)
         if process.returncode:
             lines = said.decode("utf-8", "replace").strip().splitlines()
-            raise _Failed(lines[-1] if lines else "it could not be fetched")
+            # The last line is written for clients; what pip said, or Python, names hosts and folders of this machine.
+            is_told = bool(lines) and lines[-1].startswith(TOLD_PREFIX)
+            problem = lines.pop().removeprefix(TOLD_PREFIX) if is_told else "it could not be fetched; the log says why"
+            raise _Failed(problem, "\n".join(lines))
 
     @contextlib.asynccontextmanager
     async def _started(self) -> Any:
