@@ -154,7 +154,12 @@ def make_tree(
                 id="sandbox",
                 start=SupervisorSpec(
                     intensity=None,
-                    children=(ChildSpec(id="sandbox", start=lambda: Sandbox(opens_first=first_text)),),
+                    children=(
+                        ChildSpec(
+                            id="sandbox",
+                            start=lambda: Sandbox(opens_first=first_text, grammars_at_need=listening.is_ephemeral),
+                        ),
+                    ),
                 ),
             ),
             ChildSpec(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import enum
-import json
 from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
 from protocol.command_type import KIBIBYTE, MAXIMUM_FRAME_BYTES, CommandType
 from protocol.conversations import CONVERSATION_COMMANDS
 from protocol.events import Priority, ProgressData
+from protocol.generation import ChatMessage, Generate, OnDisconnect, Role
 from protocol.notifications import NOTIFICATION_COMMANDS
 from protocol.programming_languages import known_language
 from protocol.tasks import TASK_COMMANDS
@@ -41,29 +41,6 @@ __all__ = [
 
 CHANNELS = ("tasks", "ai", "notifications", "system")
 """What the durable stream of a client carries, by subject."""
-
-
-class Role(enum.Enum):
-    """Who says a chat message."""
-
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-
-
-@frozen
-class ChatMessage:
-    """One turn of a chat."""
-
-    role: Role
-    content: str
-
-
-class OnDisconnect(enum.Enum):
-    """What becomes of a generation when its last follower leaves."""
-
-    CANCEL = "cancel"
-    DETACH = "detach"
 
 
 @frozen
@@ -105,72 +82,8 @@ class Pong:
     payload: Any = None
 
 
-def _not_empty(one: Any) -> str | None:
-    return None if one else "must not be empty"
-
-
 def _known_channel(one: Any) -> str | None:
     return None if one in CHANNELS else f"must be one of {', '.join(CHANNELS)}, not {str(one)[:40]!r}"
-
-
-def _token_biases(_: object, attribute: Attribute[Any], value: dict[str, float] | None) -> None:
-    for token, bias in (value or {}).items():
-        if not (token.isascii() and token.isdigit() and len(token) <= 9 and token == str(int(token))):
-            raise FieldFault(f"{attribute.name}.{token[:20]}", "must be a token id in decimal digits, 100 and not 0100")
-        if not -100 <= bias <= 100:
-            raise FieldFault(f"{attribute.name}.{token}", f"must be between -100 and 100, not {bias:g}")
-
-
-def _small_schema(_: object, attribute: Attribute[Any], value: dict[str, Any] | None) -> None:
-    if value is not None and len(json.dumps(value)) > 64 * KIBIBYTE:
-        raise FieldFault(attribute.name, "must be at most 64 KiB of JSON")
-
-
-@frozen(kw_only=True)
-class Generate:
-    """Continue a chat or a text. Answered by `accepted` and a stream of `token`, then `done`."""
-
-    messages: list[ChatMessage] | None = field(default=None, validator=length(1, 1024, "entries"))
-    """A chat, rendered with the model's own template. Either this or `prompt`."""
-    prompt: str | None = field(default=None, validator=length(1, MAXIMUM_FRAME_BYTES, "characters"))
-    """A text that the model continues as it stands."""
-    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
-    """Most tokens to emit; by default the server's setting, or what is left of the context if that is less."""
-    max_tokens_if_room: int | None = field(default=None, validator=between(1, 2**31))
-    """Where `max_tokens` is left out: the longest answer, and less where the context has no room for it."""
-    temperature: float = field(default=0.0, validator=between(0, 5))
-    """0 takes the likeliest token."""
-    top_p: float = field(default=1.0, validator=between(1e-6, 1))
-    """Keep the likeliest tokens that together have this probability."""
-    top_k: int | None = field(default=None, validator=between(1, 2**31))
-    """Keep this many of the likeliest tokens; at most the vocabulary."""
-    min_p: float = field(default=0.0, validator=between(0, 1))
-    """Keep tokens at least this likely, relative to the likeliest."""
-    repetition_penalty: float = field(default=1.0, validator=between(0.1, 10))
-    """Divides the scores of tokens seen in prompt or answer; 1 is off."""
-    presence_penalty: float = field(default=0.0, validator=between(-2, 2))
-    """Subtracted once from the scores of tokens that the answer already has."""
-    frequency_penalty: float = field(default=0.0, validator=between(-2, 2))
-    """Subtracted for each time the answer already has the token."""
-    logit_bias: dict[str, float] | None = field(default=None, validator=[length(0, 1024, "entries"), _token_biases])
-    """Added to the scores of these token ids."""
-    seed: int | None = field(default=None, validator=between(0, 2**53))
-    """Same seed, request and model: same answer. By default the server draws one."""
-    stop: list[str] = field(factory=list, validator=[length(0, 16, "entries"), each(_not_empty)])
-    """The answer ends just before the first of these texts."""
-    logprobs: int | None = field(default=None, validator=between(0, 20))
-    """Report log-probabilities of emitted tokens and of this many alternatives."""
-    response_schema: dict[str, Any] | None = field(default=None, validator=_small_schema)
-    """A JSON Schema that the answer shall follow."""
-    deadline_ms: int | None = field(default=None, validator=between(1, 86_400_000))
-    """Give up after this time, wherever the request is."""
-    conversation: str | None = field(default=None, validator=client_name)
-    """Continue a stored conversation."""
-    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
-
-    def __attrs_post_init__(self) -> None:
-        if (self.messages is None) == (self.prompt is None):
-            raise FieldFault("messages", "or prompt must be given, and not both")
 
 
 @frozen

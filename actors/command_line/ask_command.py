@@ -12,6 +12,7 @@ from actors.command_line.answer_options import AnswerOptions, answer_options
 from actors.command_line.ephemeral_server import server_for
 from actors.command_line.options import data_dir_option, settings_from, url_given, url_option
 from actors.command_line.piped_input import whole_question
+from actors.garbage import without_collections
 
 if TYPE_CHECKING:
     from protocol.commands import ChatMessage
@@ -47,7 +48,8 @@ def ask(
     wanted = AnswerOptions(**options)
 
     def check() -> list[ChatMessage]:
-        from actors.command_line.ask import question_as_messages
+        with without_collections():
+            from actors.command_line.ask import question_as_messages
 
         return question_as_messages(question)
 

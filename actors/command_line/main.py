@@ -13,6 +13,7 @@ import click
 from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
 from actors.command_line.output import end_when_nobody_reads
 from actors.command_line.printing import print_line
+from actors.garbage import pause_collections, without_collections
 from actors.plain_structlog import import_structlog_alone
 from actors.queued_output import open_missing_descriptors, queue_standard_output
 
@@ -76,7 +77,8 @@ class _LazyGroup(ReachingGroup):
         entry = _COMMANDS.get(name)
         if entry is None:
             return None
-        command: click.Command = getattr(importlib.import_module(entry[0]), entry[1])
+        with without_collections():
+            command: click.Command = getattr(importlib.import_module(entry[0]), entry[1])
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -112,6 +114,7 @@ def main() -> NoReturn:
         # So much is looked for from here that every command would end in a stack.
         sys.exit("leanvibe: the current folder has been removed; change to another one (cd ~) and try again")
     if sys.argv[1:2] == ["serve"]:
+        pause_collections()
         queue_standard_output()
         import_structlog_alone()
     else:

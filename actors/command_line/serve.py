@@ -18,6 +18,7 @@ from actors.command_line.embedded_model import ensure_checkpoint
 from actors.command_line.options import client_name_default, data_dir_option, fail, line_here, settings_from
 from actors.command_line.printing import print_line
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
+from actors.garbage import resume_collections
 from actors.inspection.server_file import (
     DataFolderBusy,
     DataFolderUnsafe,
@@ -264,6 +265,8 @@ def _run(
         tree = make_tree(system, settings, checkpoint, listening, about, read_only, manager, worker)
         async with trio.open_nursery() as nursery:
             await nursery.start(system.run, tree)
+            # Paused since the process began.
+            resume_collections()
             _greet(about, settings)
 
     try:

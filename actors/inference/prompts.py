@@ -15,8 +15,8 @@ from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
 from actors.inference.token_prompt import GenerateFromIds
 from actors.inference.tools import GenerateWithTools
-from protocol.commands import Generate
 from protocol.errors import ErrorCode
+from protocol.generation import Generate
 from runtime import ActorDead, ActorRef, AskDeadline, RuntimeFault
 
 __all__ = ["DEADLINE_PASSED", "PromptEncoder"]

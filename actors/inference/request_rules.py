@@ -7,8 +7,8 @@ import math
 from actors.inference.messages import GenerationRefused
 from actors.inference.sampling import Sampling
 from actors.inference.token_prompt import GenerateFromIds
-from protocol.commands import Generate
 from protocol.errors import ErrorCode
+from protocol.generation import Generate
 
 __all__ = ["DEFAULT_MAX_TOKENS", "check_request", "deadline_of", "sampling_of", "too_long"]
 

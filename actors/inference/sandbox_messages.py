@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from actors.inference.text.sandboxed_text import TextReport
-from protocol.commands import Generate
+from protocol.generation import Generate
 from runtime import Request
 
 __all__ = ["EncodePrompt", "EncodedPrompt", "OpenText", "SandboxMessage", "SetOpenTexts"]

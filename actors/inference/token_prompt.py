@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from protocol.commands import Generate
+from protocol.generation import Generate
 
 __all__ = ["GenerateFromIds"]
 

@@ -9,7 +9,7 @@ import attrs
 from attrs import field, frozen
 
 from actors.inference.answer_forms import ReasoningForm, ReasoningMarks, ToolCallFormat
-from protocol.commands import Generate
+from protocol.generation import Generate
 
 __all__ = [
     "CallableFunction",

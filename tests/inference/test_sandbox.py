@@ -118,6 +118,32 @@ async def until_gone(pids: list[int], seconds: float = PATIENCE_SECONDS) -> None
             await trio.sleep(0.02)
 
 
+def maps_grammars(pid: int) -> bool:
+    return "llguidance" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a process has mapped")
+async def test_te46_grammars_at_need_are_loaded_for_the_first_schema_and_for_no_prompt(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    async with sandbox_running(JOB_LIMITS, grammars_at_need=True) as system:
+        await encode(system, folder, messages=said("Hello"))
+        (server,) = (await processes(system))["server"]
+        assert not maps_grammars(server)
+        await encode(system, folder, messages=said("Hello"), response_schema={"type": "integer"})
+        assert maps_grammars(server)
+        assert not (await figures(system))["ended_jobs"]
+        os.kill(server, signal.SIGKILL)
+        await until_gone([server])
+        # One that ended before anybody needed them is no reason to do without.
+        await encode(system, folder, client="b", messages=said("Hello again"))
+        (server,) = (await processes(system))["server"]
+        os.kill(server, signal.SIGKILL)
+        await until_gone([server])
+        await encode(system, folder, messages=said("Hello"), response_schema={"type": "boolean"})
+        (server,) = (await processes(system))["server"]
+        assert maps_grammars(server)
+
+
 # --- the same text as without -------------------------------------------------------------------------
 
 

@@ -318,6 +318,34 @@ def test_te38_a_worker_and_a_server_are_on_their_way_before_the_rest_is_imported
         assert done.stdout.strip() == "[]", name
 
 
+def test_te45_a_command_is_imported_without_collections_and_runs_with_them() -> None:
+    program = (
+        "import gc; from actors.command_line.main import leanvibe; seen = [];"
+        "gc.callbacks.append(lambda phase, info: seen.append(phase));"
+        "command = leanvibe.get_command(None, 'ask'); print(len(seen), gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    seen, is_on = done.stdout.split()
+    # One when they are on again, which begins and ends.
+    assert (int(seen) <= 2, is_on) == (True, "True"), seen
+
+
+def test_te45_a_server_looks_for_garbage_once_it_is_up(tmp_path: Path) -> None:
+    program = (
+        "import gc, os, signal, sys; import actors.command_line.serve as serving; from actors.command_line.main import main;"
+        "seen = []; gc.callbacks.append(lambda phase, info: seen.append(phase));"
+        "up = lambda *about: (print(gc.isenabled(), gc.get_freeze_count() > 0), os.kill(os.getpid(), signal.SIGTERM));"
+        "making = serving.early_worker;"
+        "serving.early_worker = lambda settings: (print(gc.isenabled()), making(settings))[1]; serving._greet = up;"
+        "sys.argv[1:] = ['serve', '--engine', 'mock', '--port', '0', '--ws-port', '0']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", "True", "True"], done.stderr
+
+
 def test_the_server_process_imports_no_model_library() -> None:
     program = (
         "import sys, actors.application, actors.command_line.serve, actors.command_line.ask;"

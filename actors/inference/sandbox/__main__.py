@@ -17,6 +17,7 @@ import socket
 from pathlib import Path
 from typing import Any, NoReturn
 
+from actors.garbage import without_collections
 from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.sandbox.jobs import serve_jobs, set_timers
@@ -83,7 +84,8 @@ class ForkServer:
         """A template is compiled here, which computes its constants; so this has an end too, though the server be gone."""
         set_timers(processor_seconds, OPEN_SECONDS)
         try:
-            text = self._text = MockText() if folder is None else CheckpointText(Path(folder))
+            with without_collections():
+                text = self._text = MockText() if folder is None else CheckpointText(Path(folder))
             self._send(
                 "opened",
                 {

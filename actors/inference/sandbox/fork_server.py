@@ -101,6 +101,7 @@ class ForkServerProcess:
         self._numbers = 0
         self._opened = trio.Event()
         self._problem: str | None = None
+        self._grammars_wanted = trio.Event()
         self._grammars_loaded = trio.Event()
         self._control_lock = trio.Lock()
 
@@ -136,6 +137,7 @@ class ForkServerProcess:
         finally:
             self.is_gone = True
             self._opened.set()
+            self._grammars_wanted.set()
             self._grammars_loaded.set()
             for slot in self.slots.values():
                 slot.ended.set()
@@ -182,6 +184,11 @@ class ForkServerProcess:
         if self._problem is not None:
             raise OpenFailed(self._problem)
 
+    async def needs_grammars(self) -> bool:
+        """Wait until a job does; False where it ended before one came."""
+        await self._grammars_wanted.wait()
+        return not self.is_gone
+
     async def load_grammars(self) -> None:
         """Have it ready for schemas. Raises `ForkServerGone`."""
         await self._command("load_grammars", {})
@@ -195,6 +202,7 @@ class ForkServerProcess:
     async def take_slot(self, kind: JobKind) -> Slot:
         """An idle process, or a new one. Raises `ForkServerGone`. Cancelled, the new one ends by itself."""
         if kind is JobKind.SCHEMA:
+            self._grammars_wanted.set()
             await self._grammars_loaded.wait()
         if self._idle[kind]:
             return self._idle[kind].pop()

@@ -22,7 +22,7 @@ from actors.inference.sandbox.request_text import request_of
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic
-from protocol.commands import ChatMessage, Generate, Role
+from protocol.generation import ChatMessage, Generate, Role
 
 __all__ = ["serve_jobs", "set_timers"]
 

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from actors.inference.tools import GenerateWithTools, ToolCallConstraint, ToolCallFormat
-from protocol.commands import ChatMessage, Generate, Role
+from protocol.generation import ChatMessage, Generate, Role
 
 __all__ = ["request_of", "text_of"]
 

@@ -32,8 +32,8 @@ from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
 from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt, OpenText, SandboxMessage, SetOpenTexts
 from actors.inference.text.sandboxed_text import TextReport
 from actors.inference.tools import GenerateWithTools, ReasoningForm, ToolCallFormat
-from protocol.commands import Generate
 from protocol.errors import ErrorCode
+from protocol.generation import Generate
 from runtime import Actor, block
 
 __all__ = ["Sandbox"]
@@ -96,13 +96,16 @@ class Sandbox(Actor[SandboxMessage]):
         *,
         open_processor_seconds: float = OPEN_PROCESSOR_SECONDS,
         opens_first: Path | None = None,
+        grammars_at_need: bool = False,
         watches_memory: bool = sys.platform != "linux",
     ) -> None:
         """``open_processor_seconds`` is what reading a checkpoint's text side may take.
 
         ``watches_memory`` has the fork servers measure their jobs, where the kernel enforces no limit of memory.
-        ``opens_first`` will be asked for soon; it is opened while other parts of the server start.
+        ``opens_first`` will be asked for soon; it is opened while other parts of the server start. With ``grammars_at_need`` what
+        checks schemas is made for the first that comes, which waits for it: a second of processor time.
         """
+        self._grammars_at_need = grammars_at_need
         self._opens_first = opens_first
         self._watches_memory = watches_memory
         self._limits = limits
@@ -203,7 +206,7 @@ class Sandbox(Actor[SandboxMessage]):
                 _log.info("fork server ready", sandbox_pid=server.pid)
                 if folder in self._without_grammars:
                     server.skip_grammars()
-                else:
+                elif not self._grammars_at_need or await server.needs_grammars():
                     try:
                         await server.load_grammars()
                     except ForkServerGone as error:

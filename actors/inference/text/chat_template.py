@@ -22,7 +22,7 @@ from actors.inference.text.answer_forms import closed_reasoning, reasoning_form,
 from actors.inference.text.generic_tools import GENERIC_FORMAT, plain_turns
 from actors.inference.text.special_texts import Guard
 from actors.inference.tools import GenerateWithTools, is_held
-from protocol.commands import ChatMessage, Role
+from protocol.generation import ChatMessage, Role
 
 __all__ = ["ChatTemplate", "TemplateRefused"]
 

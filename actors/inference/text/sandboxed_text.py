@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from actors.inference.text.token_text import TokenText
 from actors.inference.tools import ReasoningForm, ToolCallFormat
-from protocol.commands import Generate
+from protocol.generation import Generate
 
 __all__ = ["SandboxedText", "TextReport"]
 

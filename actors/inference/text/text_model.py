@@ -30,7 +30,7 @@ from actors.inference.text.special_texts import Guard, PromptTokenizer, SpecialT
 from actors.inference.text.token_bytes import OneToken, name_of
 from actors.inference.text.token_text import TokenText, decoding_json, without_panics
 from actors.inference.tools import GenerateWithTools, ReasoningForm, ToolCallConstraint, ToolCallFormat, is_held
-from protocol.commands import ChatMessage, Generate
+from protocol.generation import ChatMessage, Generate
 
 if TYPE_CHECKING:
     from actors.inference.structured_output import Grammars

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from actors.garbage import without_collections
 from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault
 from actors.inference.worker.fault_injection import FaultSchedule
@@ -56,7 +57,8 @@ def main() -> int:
 
     try:
         # Once: a second BLAS would be loaded too late to be MLX's.
-        blas = _import_everything(first.config, stage if isinstance(first, Load) else tell)
+        with without_collections():
+            blas = _import_everything(first.config, stage if isinstance(first, Load) else tell)
         if isinstance(first, WaitForModel):
             pipe.send(StandingBy())
         load = first if isinstance(first, Load) else _next_start(pipe)
