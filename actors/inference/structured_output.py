@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from actors.inference.answer_guard import AnswerGuard, TokenTables
 from actors.inference.answer_scan import AnswerScan
 from actors.inference.bad_schema import BadSchema
-from actors.inference.free_calls import FREE_ARGUMENTS, FreeCallMatcher
+from actors.inference.free_calls import NAMED, FreeCallMatcher, seen_marks
 from actors.inference.grammar_tokenizer import grammar_tokenizer
 from actors.inference.json_schema import PreparedSchema, prepared_schema
 from actors.inference.schema_problems import words_of
@@ -115,17 +115,19 @@ class Grammars:
         """The same for an answer whose calls are free but for their arguments, which are JSON."""
         tables = self.make_tables()
         prepared = [prepared_schema({"type": "object"})]
-        unread = self._library.LLMatcher(self._tokenizer, FREE_ARGUMENTS, limits=self._limits)
+        unread: dict[str, Any] = {}
 
-        def new_holder(read: bytes) -> Matcher:
-            holder = Matcher(unread.deep_copy(), self._vocabulary_size, self._guard(prepared), (None, b":"))
+        def new_holder(grammar: str, read: bytes) -> Matcher:
+            if grammar not in unread:
+                unread[grammar] = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
+            begins_at = (None, b":") if grammar == NAMED else None
+            holder = Matcher(unread[grammar].deep_copy(), self._vocabulary_size, self._guard(prepared), begins_at)
             for token_id in self._tokenizer.tokenize_bytes(read):
                 holder.take(token_id)
             return holder
 
-        matcher = FreeCallMatcher(
-            form.opening, self._mark_ids.get(form.opening), tables.contents.__getitem__, new_holder
-        )
+        marks = {self._mark_ids[one]: one.encode() for one in seen_marks(form) if one in self._mark_ids}
+        matcher = FreeCallMatcher(form, marks, tables.contents.__getitem__, new_holder)
         for token_id in emitted_ids:
             matcher.take(token_id)
         return matcher

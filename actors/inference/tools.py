@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from actors.inference.answer_forms import ReasoningForm, ReasoningMarks, ToolCallFormat
+from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ReasoningForm, ReasoningMarks, ToolCallFormat
 from protocol.generation import Generate
 
 __all__ = [
@@ -20,9 +20,6 @@ __all__ = [
     "ToolCallFormat",
     "is_held",
 ]
-
-
-_OBJECTS = (ToolCallFormat.TAGGED, ToolCallFormat.BARRED, ToolCallFormat.LLAMA)
 
 
 @frozen(kw_only=True)
@@ -94,10 +91,10 @@ class GenerateWithTools(Generate):
     def free_calls(self) -> ToolCallFormat | None:
         """How calls are written whose arguments are held to JSON because nothing else is followed; None where there are none such.
 
-        Forms that do not write arguments as a JSON object of `{"name", "arguments"}` are read by their own rules.
+        Of forms that write arguments one by one JSON is made by who reads them.
         """
         is_free = self.tools is not None and self.call_rule is None and self.response_schema is None
-        return self.tool_call_format if is_free and self.tool_call_format in _OBJECTS else None
+        return self.tool_call_format if is_free and self.tool_call_format not in ARGUMENT_SYNTAXES else None
 
 
 def is_held(request: Generate) -> bool:

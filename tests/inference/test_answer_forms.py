@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.inference.answer_forms import ReasoningForm, ReasoningMarks, ToolCallFormat
+from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ReasoningForm, ReasoningMarks, ToolCallFormat
 from actors.inference.structured_output import Grammars
 from actors.inference.text.chat_template import ChatTemplate
 from actors.inference.text.text_model import CheckpointText
@@ -244,6 +245,27 @@ def test_an_answer_that_may_call_may_be_text_and_holds_its_calls(
     assert allows(peer, rule, said)
     assert allows(peer, rule, text if form is F.HARMONY else f"I look. {text}")
     assert not allows(peer, rule, text.replace(right, wrong))
+
+
+@pytest.mark.parametrize("form", [one for one in HELD if one not in ARGUMENT_SYNTAXES], ids=lambda form: form.name)
+def test_oa28_free_arguments_are_json_whatever_is_drawn(peer: tuple[Any, Grammars], form: ToolCallFormat) -> None:
+    tokenizer, grammars = peer
+    head = HELD[form][0].partition('"city"')[0]
+    marks = R.HARMONY if form is F.HARMONY else R.THINK
+    for seed in range(5):
+        draw, drawn, told = random.Random(seed), list[int](), head
+        matcher = grammars.free_calls(form, tokenizer.encode(head, add_special_tokens=False).ids)
+        mask = matcher.mask()
+        assert mask is not None
+        while mask is not None:
+            drawn.append(draw.choice([one for one in range(32 * len(mask)) if mask[one // 32] >> (one % 32) & 1]))
+            matcher.take(drawn[-1])
+            told = head + tokenizer.decode(drawn, skip_special_tokens=False)
+            mask = matcher.mask() if len(drawn) < 3000 else None
+        reader = AnswerReader(ReasoningForm(marks=marks), form, {"look": SCHEMA, "stop": None})
+        _, whole = whole_answer([*reader.feed(told), *reader.finish()])
+        assert isinstance(whole[0], ToolCall), told
+        assert isinstance(json.loads(whole[0].arguments), dict)
 
 
 def test_marks_that_are_special_tokens_are_seen_in_answers_and_written_by_nobody(tmp_path: Path) -> None:

@@ -181,6 +181,48 @@ def test_an_answer_cut_in_a_call_shows_no_broken_text_of_it(form: ToolCallFormat
         assert json.dumps(ARGUMENTS).startswith(one.arguments.rstrip(" ,}")[:16])
 
 
+@pytest.mark.parametrize(
+    "form", [F.TAGGED, F.BARRED, F.LLAMA, F.MISTRAL, F.KIMI_K2, F.HARMONY], ids=lambda form: form.name
+)
+def test_a_call_that_a_stop_text_cuts_is_told_to_be_cut(form: ToolCallFormat) -> None:
+    text = CALLS[form][0]
+    end = text.rindex(SHOWN) + len(SHOWN)
+    for length in range(text.index(SHOWN) + 2, end):
+        one = reader(form)
+        _, (call,) = read(one, [text[:length]])
+        assert isinstance(call, ToolCall)
+        assert SHOWN.startswith(call.arguments)
+        assert one.has_cut_call, text[:length]
+    for whole in (text[:end], text):
+        one = reader(form)
+        assert read(one, [whole]) == ("", [CALL])
+        assert not one.has_cut_call
+
+
+@pytest.mark.parametrize("form", [F.TAGGED, F.LLAMA, F.MISTRAL, F.KIMI_K2, F.HARMONY], ids=lambda form: form.name)
+def test_marks_in_the_texts_of_arguments_are_text(form: ToolCallFormat) -> None:
+    shown = json.dumps({"city": "".join(MARKS)})
+    text = CALLS[form][0].replace(SHOWN, shown)
+    for pieces in ([text], list(text)):
+        assert read(reader(form), pieces) == ("", [ToolCall("look", shown)])
+
+
+def test_what_stands_behind_the_arguments_in_a_message_is_passed_over() -> None:
+    text = CALLS[F.HARMONY][0]
+    for more in (" oops", "}", "\n\n{}"):
+        behind = text.replace("<|call|>", f"{more}<|call|>")
+        for pieces in ([behind], list(behind)):
+            assert read(reader(F.HARMONY), pieces) == ("", [CALL])
+
+
+def test_an_answer_whose_head_the_prompt_has_begun_may_name_its_recipient_first() -> None:
+    text = f" to=functions.look<|channel|>commentary <|constrain|>json<|message|>{SHOWN}<|call|>"
+    for pieces in ([text], list(text), *([text[:at], text[at:]] for at in range(1, len(text)))):
+        assert read(reader(F.HARMONY), pieces) == ("", [CALL])
+    for said in ("to", "t", "to=functions!", "to=functions.look is how", "total"):
+        assert "".join(str(one) for one in read(reader(F.HARMONY), [said])[1]) == ("" if "look" in said else said)
+
+
 REASONED = [
     (marks, f"{marks.opening}\nFirst <b>this</b>,\nthen </that>.\n{marks.closing}\n\nThe answer.")
     for marks in R

@@ -58,7 +58,7 @@ class JsonEnd:
 @frozen
 class _Head:
     pattern: re.Pattern[str]
-    """A whole head, from the opening mark on."""
+    """A whole head, from the opening mark on, as the engine sees it too (`actors/inference/free_calls.py`)."""
     marks: tuple[str, ...]
     """What else is no text, where it stands outside of calls."""
 
@@ -66,14 +66,16 @@ class _Head:
 _HEADS = {
     ToolCallFormat.MISTRAL: _Head(
         re.compile(
-            r"(?:\[TOOL_CALLS\])?\s{0,8}(?P<name>[\w-]{1,64})\s{0,8}(?:\[CALL_ID\]\w{0,64}\s{0,8})?\[ARGS\]\s{0,8}(?=\{)"
+            r"\[TOOL_CALLS\]\s{0,8}(?P<name>[\w-]{1,64})\s{0,8}(?:\[CALL_ID\]\w{0,64}\s{0,8})?\[ARGS\][ \t\r\n]{0,8}(?=\{)",
+            re.ASCII,
         ),
         ("[TOOL_CALLS]",),
     ),
     ToolCallFormat.KIMI_K2: _Head(
         re.compile(
             r"<\|tool_call_begin\|>\s{0,8}(?:functions\.)?(?P<name>[\w-]{1,64})(?::\d{1,6})?\s{0,8}"
-            r"<\|tool_call_argument_begin\|>\s{0,8}(?=\{)"
+            r"<\|tool_call_argument_begin\|>[ \t\r\n]{0,8}(?=\{)",
+            re.ASCII,
         ),
         ("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_end|>"),
     ),
@@ -89,7 +91,7 @@ class _State(enum.Enum):
 class HeadedReader:
     """As `ToolCallReader`."""
 
-    __slots__ = ("_after_call", "_end", "_form", "_head", "_held", "_names", "_objects", "_state")
+    __slots__ = ("_after_call", "_end", "_form", "_head", "_held", "_is_cut", "_names", "_objects", "_state")
 
     def __init__(self, form: ToolCallFormat, names: Collection[str]) -> None:
         """``names`` are the functions that were offered; a call of another is text."""
@@ -98,10 +100,16 @@ class HeadedReader:
         self._names = frozenset(names)
         self._held = ""
         self._state = _State.TEXT
+        self._is_cut = False
         self._after_call = False
         self._end = JsonEnd()
         self._objects: ToolCallReader | None = None
         """Goes on where calls turn out to be objects: the older of Mistral's forms."""
+
+    @property
+    def has_cut_call(self) -> bool:
+        """As of `ToolCallReader`."""
+        return self._is_cut if self._objects is None else self._objects.has_cut_call
 
     def feed(self, piece: str) -> list[Part]:
         """What is certain now."""
@@ -122,6 +130,7 @@ class HeadedReader:
         while self._state is _State.HEAD and not is_cut:
             self._give_up(parts)
             parts += self.feed("")
+        self._is_cut = self._state is _State.ARGUMENTS
         if self._state is _State.TEXT and not (self._after_call and not self._held.strip()):
             self._release(self._held, parts)
         self._held = ""

@@ -77,7 +77,8 @@ class AnswerReader:
     @property
     def has_cut_call(self) -> bool:
         """Whether the answer ended in the middle of a call, so that there is nothing to be carried out; known at its end."""
-        return isinstance(self._calls, ToolCallReader) and self._calls.has_cut_call
+        calls = self._harmony or self._calls
+        return isinstance(calls, ToolCallReader | HeadedReader | HarmonyReader) and calls.has_cut_call
 
     def take_said(self) -> list[GenerationTokens]:
         """Those tokens since the last call that are no reasoning, for their log-probabilities."""

@@ -21,15 +21,15 @@ from actors.inference.messages import ToolCallFormat
 
 __all__ = ["CallArguments", "CallStart", "Part", "ToolCall", "ToolCallReader", "whole_calls"]
 
-_HEAD = re.compile(
-    r'\{\s*"name"\s*:\s*"(?P<name>[A-Za-z0-9_-]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{\s*["}])', re.DOTALL
-)
+_S = r"[ \t\r\n]{0,64}"
+"""White space of JSON, as much of it as the engine sees in the head of a call (`actors/inference/free_calls.py`)."""
+_NAMED = rf'\{{{_S}"name"{_S}:{_S}"(?P<name>[A-Za-z0-9_-]+)"{_S}'
+_HEAD = re.compile(rf'{_NAMED},{_S}"(?:arguments|parameters)"{_S}:{_S}(?=\{{[ \t\r\n]*["}}])')
 """A call up to its arguments, which are an object."""
 _BEGUN = re.compile(
-    r'\{\s*"name"\s*:\s*"(?P<name>[A-Za-z0-9_-]+)"\s*(?:,\s*(?:"(?:arguments|parameters)"\s*:\s*(?P<arguments>.*)|[^:]*))?$',
-    re.DOTALL,
+    rf'{_NAMED}(?:,{_S}(?:"(?:arguments|parameters)"{_S}:{_S}(?:(?P<arguments>\{{.*)|.*)|[^:]*))?$', re.DOTALL
 )
-"""A call that was cut, from its name on. Where the arguments had not begun there are none."""
+"""A call that was cut, from its name on. Where the arguments had not begun, or are no object, there are none."""
 _LISTS = (ToolCallFormat.BARRED, ToolCallFormat.MISTRAL)
 """Forms whose calls are in a JSON array."""
 _OUTSIDE = re.compile(r'["{}\[\]<\\]')
@@ -159,7 +159,7 @@ class ToolCallReader:
         if self._after_call:
             self._held = self._held.lstrip()
         if self._may_be_bare:
-            start = self._held.lstrip()
+            start = self._held.lstrip(" \t\r\n")
             if not start:
                 return False
             self._may_be_bare = False
