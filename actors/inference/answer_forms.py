@@ -97,6 +97,8 @@ class ArgumentSyntax:
     """Before the name, behind the opening mark or another call, and behind it."""
     key: str
     """Before the key of an argument."""
+    key_pattern: str
+    """What a key may be, so that it is read again as it was."""
     value: str
     """Between key and value."""
     text_value: str | None = None
@@ -115,16 +117,29 @@ class ArgumentSyntax:
     """Whether texts stand as they are, without quotation marks and escapes."""
 
 
+_QUOTED = r'(?!\s)[^"]{1,256}(?<!\s)'
+_WORD = r"[\w-]+"
 ARGUMENT_SYNTAXES = {
     ToolCallFormat.QWEN_CODER: ArgumentSyntax(
-        named=("\n<function=", ">\n"), key="<parameter=", value=">\n", end="\n</parameter>\n", called="</function>\n"
+        named=("\n<function=", ">\n"),
+        key="<parameter=",
+        key_pattern=r"[^>\s]{1,256}",
+        value=">\n",
+        end="\n</parameter>\n",
+        called="</function>\n",
     ),
     ToolCallFormat.GLM: ArgumentSyntax(
-        named=("", "\n"), key="<arg_key>", value="</arg_key>\n<arg_value>", end="</arg_value>\n", called=""
+        named=("", "\n"),
+        key="<arg_key>",
+        key_pattern=r"(?!\s)[^<]{1,256}(?<!\s)",
+        value="</arg_key>\n<arg_value>",
+        end="</arg_value>\n",
+        called="",
     ),
     ToolCallFormat.LONGCAT: ArgumentSyntax(
         named=("", "\n"),
         key="<longcat_arg_key>",
+        key_pattern=r"(?!\s)[^<]{1,256}(?<!\s)",
         value="</longcat_arg_key>\n<longcat_arg_value>",
         end="</longcat_arg_value>\n",
         called="",
@@ -132,6 +147,7 @@ ARGUMENT_SYNTAXES = {
     ToolCallFormat.MINIMAX: ArgumentSyntax(
         named=('\n<invoke name="', '">\n'),
         key='<parameter name="',
+        key_pattern=_QUOTED,
         value='">',
         end="</parameter>\n",
         called="</invoke>\n",
@@ -139,27 +155,38 @@ ARGUMENT_SYNTAXES = {
     ToolCallFormat.MUSE: ArgumentSyntax(
         named=('\n<atem:invoke name="', '">\n'),
         key='<atem:parameter name="',
+        key_pattern=_QUOTED,
         value='">',
         end="</atem:parameter>\n",
         called="</atem:invoke>\n",
     ),
     ToolCallFormat.MINICPM: ArgumentSyntax(
-        named=("", '">'), key='<param name="', value='">', end="</param>", called=""
+        named=("", '">'), key='<param name="', key_pattern=_QUOTED, value='">', end="</param>", called=""
     ),
     ToolCallFormat.KIMI_K3: ArgumentSyntax(
         named=('<|open|>call tool="', '" index="1"<|sep|>'),
         key='<|open|>argument key="',
+        key_pattern=_QUOTED,
         value='" type="object"<|sep|>',
         text_value='" type="string"<|sep|>',
         end="<|close|>argument<|sep|>",
         called="<|close|>call<|sep|>",
     ),
     ToolCallFormat.PYTHONIC: ArgumentSyntax(
-        named=("[", "("), key="", value="=", end="", between=", ", called=")", closed="]", has_plain_texts=False
+        named=("[", "("),
+        key="",
+        key_pattern=_WORD,
+        value="=",
+        end="",
+        between=", ",
+        called=")",
+        closed="]",
+        has_plain_texts=False,
     ),
     ToolCallFormat.GEMMA: ArgumentSyntax(
         named=("call:", "{"),
         key="",
+        key_pattern=_WORD,
         value=":",
         text_value=':<|"|>',
         end="",
@@ -170,6 +197,7 @@ ARGUMENT_SYNTAXES = {
     ToolCallFormat.FUNCTION_GEMMA: ArgumentSyntax(
         named=("call:", "{"),
         key="",
+        key_pattern=_WORD,
         value=":",
         text_value=":<escape>",
         end="",

@@ -92,7 +92,11 @@ class Grammars:
             problem = f"all parameters together have {length} characters, over {MAXIMUM_SCHEMA_CHARACTERS}"
             raise BadSchema(problem, field="tools")
         tell_field("tools")
-        self._validate(self._grammar_of_calls(rule), field="tools")
+        try:
+            grammar = self._grammar_of_calls(rule)
+        except NotAnObject as error:
+            raise BadSchema(str(error), field=error.path) from None
+        self._validate(grammar, field="tools")
         return left_out
 
     def matcher(self, followed: dict[str, Any] | ToolCallConstraint, emitted_ids: Sequence[int]) -> Matcher:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ArgumentSyntax, ToolCallFormat
@@ -31,7 +31,12 @@ _MARKS = re.compile(r"(<[^<>\s]*>|\[[A-Z_]+\])")
 
 
 class NotAnObject(ValueError):
-    """Arguments are always an object, and these parameters describe something else."""
+    """Arguments are always an object, and these parameters describe something else, or one that the form cannot carry."""
+
+    def __init__(self, problem: str, *, path: str = "") -> None:
+        """``path`` is what the asker calls the parameters, where it is known."""
+        super().__init__(problem)
+        self.path = path
 
 
 def call_grammar(rule: ToolCallConstraint, mark: Callable[[str], str]) -> str:
@@ -139,7 +144,10 @@ class _Grammar:
         is_list = self._form is ToolCallFormat.PYTHONIC
         for number, function in enumerate(self._rule.functions):
             head = self._literal(f"{'' if is_list else before}{function.name}{behind}")
-            inside = self._arguments(number, function, syntax)
+            try:
+                inside = self._arguments(number, function, syntax)
+            except NotAnObject as error:
+                raise NotAnObject(str(error), path=function.path) from None
             self.lines.append(f"call_{number}: {head} {inside} {self._literal(syntax.called)}")
         closing = self._literal(syntax.closed + self._form.closing)
         if is_list:
@@ -192,15 +200,20 @@ class _Grammar:
     ) -> None:
         schema = schema if isinstance(schema, dict) else {}
         is_text = syntax.has_plain_texts and schema.get("type") == "string"
-        opened = self._literal(f"{syntax.key}{key}{(syntax.text_value if is_text else None) or syntax.value}")
+        value_begins = (syntax.text_value if is_text else None) or syntax.value
         end = (syntax.text_end if is_text else None) or syntax.end
+        self._check_fits(key, schema, syntax, end)
+        opened = " ".join([*self._pieces(syntax.key), json.dumps(key), *self._pieces(value_begins)])
         if not is_text:
             value = json.dumps({**prepared_schema({**schema, **definitions}).schema, "x-guidance": COMPACT})
             self.lines += [f"{name}: {opened} {name}_value {self._literal(end)}", f"{name}_value: %json {value}"]
             return
         choices = [schema["const"]] if "const" in schema else schema.get("enum")
         if choices is not None:
-            texts = " | ".join(self._literal(one) for one in choices if isinstance(one, str))
+            # Not with marks: what of a text looks like one is text.
+            texts = " | ".join(json.dumps(one) for one in choices if isinstance(one, str))
+            if not texts:
+                raise NotAnObject(f"properties.{key} is a text, and none of those that it may be is one")
             self.lines.append(f"{name}: {opened} ({texts}) {self._literal(end)}")
             return
         pieces = self._pieces(end)
@@ -212,6 +225,15 @@ class _Grammar:
             " ".join([f"{name}: {opened} {name}_text", *pieces[1:]]),
             f"{name}_text[lazy]: /(?s:.*){_as_pattern(json.loads(pieces[0]))}/",
         ]
+
+    def _check_fits(self, key: str, schema: dict[str, Any], syntax: ArgumentSyntax, end: str) -> None:
+        """Refuse what cannot be told from the marks round it by who reads the answer."""
+        if not re.fullmatch(syntax.key_pattern, key):
+            raise NotAnObject(f"properties cannot have the name {json.dumps(key)}: this model has no way to write it")
+        marks = [end.strip().removesuffix("<|sep|>"), self._form.closing if syntax.between else syntax.named[0].strip()]
+        for mark in filter(None, marks):
+            if any(mark in one for one in _fixed_texts(schema)):
+                raise NotAnObject(f"properties.{key} cannot ask for a text with {mark}, a mark of this model's calls")
 
     def _literal(self, text: str) -> str:
         return " ".join(self._pieces(text))
@@ -228,6 +250,23 @@ class _Grammar:
             else:
                 pieces.append(terminal)
         return pieces
+
+
+def _fixed_texts(schema: Any) -> Iterator[str]:
+    """Texts that an answer has because the schema asks for them."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _fixed_texts(one)
+    elif isinstance(schema, dict):
+        for keyword, one in schema.items():
+            if keyword in ("const", "enum"):
+                yield json.dumps(one, ensure_ascii=False)
+                yield from (text for text in (one if isinstance(one, list) else [one]) if isinstance(text, str))
+            elif keyword in ("properties", "$defs", "definitions") and isinstance(one, dict):
+                yield from one
+                yield from _fixed_texts(list(one.values()))
+            elif keyword not in ("default", "examples"):
+                yield from _fixed_texts(one)
 
 
 def _as_pattern(text: str) -> str:

@@ -133,13 +133,17 @@ def _arguments(argument: re.Pattern[str], end: str, body: str) -> Iterator[re.Ma
 
 def _value(found: re.Match[str], schema: Mapping[str, Any], *, trims: bool) -> Any:
     text = found["value"]
+    properties = schema.get("properties")
+    one = properties.get(found["key"].strip()) if isinstance(properties, dict) else None
+    one = one if isinstance(one, dict) else {}
+    choices = [one["const"]] if "const" in one else one.get("enum")
+    if isinstance(choices, list) and text in choices:
+        return text
     if (inner := _CDATA.match(text)) is not None:
         text = inner[1]
     elif trims:
         text = text.strip()
-    properties = schema.get("properties")
-    one = properties.get(found["key"].strip()) if isinstance(properties, dict) else None
-    kind = one.get("type") if isinstance(one, dict) else None
+    kind = one.get("type")
     more = found.groupdict().get("more") or ""
     if kind == "string" or 'type="string"' in more:
         return text
