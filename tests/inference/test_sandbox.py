@@ -15,23 +15,28 @@ from typing import Any
 
 import attrs
 import pytest
+import structlog
 import trio
 
 from actors.inference.messages import GenerationRefused, ModelRefused
 from actors.inference.process_family import FamilyMemory, family_bytes
 from actors.inference.prompts import PromptEncoder
-from actors.inference.sandbox.limits import JOB_LIMITS, JobKind, JobLimits
+from actors.inference.run_queue_delay import RunQueueDelay
+from actors.inference.sandbox.fork_server import ForkServerProcess
+from actors.inference.sandbox.limits import JOB_LIMITS, OPEN_MEMORY_BYTES, JobKind, JobLimits
 from actors.inference.sandbox.memory_watch import MemoryWatch, held_bytes
 from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.sandbox_messages import EncodePrompt, OpenText, SetOpenTexts
 from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.tools import CallableFunction, GenerateWithTools, ToolCallConstraint, ToolCallFormat
+from actors.inference.worker_process import WorkerProcess
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode
 from runtime import ActorRef, ActorSystem, ChildSpec, SupervisorSpec
 from runtime.inspection import actor_snapshot
 from runtime.testing import crash, running
+from tests.server_fixture import eventually
 
 from .test_text_model import WITH_TOOLS
 from .tiny_text import TEMPLATE, write_text_folder
@@ -102,6 +107,25 @@ async def processes(system: ActorSystem) -> dict[str, list[int]]:
     """Process ids by kind, of the one fork server."""
     (server,) = (await figures(system))["fork_servers"]
     return {"server": [server["pid"]], **server["processes"]}
+
+
+CROWDED = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+for _ in range(8):
+    if os.fork() == 0:
+        break
+while True:
+    pass
+"""
+"""A process that shares one processor with eight others of its session, as busy as itself."""
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process had."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kibibytes) * 1024
 
 
 def is_alive(pid: int) -> bool:
@@ -376,6 +400,23 @@ async def test_jd4_a_checkpoint_whose_template_never_ends_is_not_opened(tmp_path
             await opened(system, folder)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel bounds no process's memory elsewhere")
+@pytest.mark.parametrize(
+    "template", ["{{ 'a' * 6 * 10 ** 9 }}", "{{ '%9000000000d' % 1 }}", "{{ 'a' | center(9 * 10 ** 9) }}"]
+)
+async def test_jd14_what_a_template_computes_when_it_is_compiled_takes_bounded_memory(
+    tmp_path: Path, template: str
+) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template)
+    async with sandbox_running() as system:
+        await opened(system, folder)
+        assert peak_bytes((await processes(system))["server"][0]) < OPEN_MEMORY_BYTES
+        refused = await refusal(system, folder, messages=said("hello"))
+        assert refused.code is ErrorCode.INVALID_FIELD
+        assert await encode(system, folder, prompt="hello")
+
+
 # --- lives --------------------------------------------------------------------------------------------
 
 
@@ -390,6 +431,58 @@ async def test_jd5_what_kills_a_process_from_outside_costs_no_question(tmp_path:
             assert await encode(system, folder, prompt="hello") == expected
         crash(system, "sandbox", RuntimeError("on purpose"))
         assert await PromptEncoder(reference(system)).encode(text, Generate(prompt="hello")) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not count who waits for a processor")
+async def test_jd15_a_fork_server_that_gets_no_processor_is_waited_for_and_not_ended() -> None:
+    worker = await WorkerProcess.start(lambda _: [sys.executable, "-c", CROWDED])
+    try:
+        server, answered, waited = ForkServerProcess(None, worker, JOB_LIMITS), trio.Event(), RunQueueDelay(worker.pid)
+
+        async def answer_after_waiting() -> None:
+            await eventually(lambda: waited.seconds() >= 2.0)
+            answered.set()
+
+        waited.begin()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer_after_waiting)
+            assert await server._heard(answered, 1.0), "a second that it had the processor has not passed"
+        assert worker.process.returncode is None
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        await worker.end()
+
+
+async def test_jd15_a_fork_server_that_stands_still_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    async with sandbox_running() as system:
+        await opened(system, folder)
+        await encode(system, folder, prompt="hello", response_schema={"type": "boolean"})
+        before = await processes(system)
+        for slot in before["prompt"]:
+            os.kill(slot, signal.SIGKILL)
+        await until_gone(before["prompt"])
+        os.kill(before["server"][0], signal.SIGSTOP)
+        monkeypatch.setattr("actors.inference.sandbox.fork_server.FORK_SECONDS", 2.0)
+        assert await encode(system, folder, prompt="hello")
+        assert (await processes(system))["server"] != before["server"]
+        await until_gone(before["server"])
+
+
+async def test_jd15_a_fork_server_that_is_killed_while_it_loads_its_grammars_says_nothing_of_them(
+    tmp_path: Path,
+) -> None:
+    folder = write_text_folder(tmp_path / "model")
+    async with sandbox_running() as system:
+        with structlog.testing.capture_logs() as lines:
+            await opened(system, folder)
+            pids = (await processes(system))["server"]
+            os.kill(pids[0], signal.SIGKILL)
+            await until_gone(pids)
+            await encode(system, folder, prompt="hello", response_schema={"type": "boolean"})
+    assert [one for one in lines if one["event"] == "no grammars"] == []
 
 
 async def test_jd5_a_job_ends_with_its_fork_server_whatever_it_is_doing(tmp_path: Path) -> None:

@@ -20,8 +20,13 @@ from typing import Any, NoReturn
 from actors.garbage import without_collections
 from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault, FrameReader, pack
-from actors.inference.sandbox.jobs import serve_jobs, set_timers
-from actors.inference.sandbox.limits import OPEN_SECONDS, JobLimits
+from actors.inference.sandbox.jobs import memory_bound, serve_jobs, set_timers
+from actors.inference.sandbox.limits import (
+    LONGEST_SECONDS,
+    OPEN_MEMORY_BYTES,
+    OPEN_PROCESSOR_SECONDS,
+    JobLimits,
+)
 from actors.inference.sandbox.memory_watch import WATCH_SECONDS, MemoryWatch
 from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic
@@ -82,9 +87,9 @@ class ForkServer:
 
     def _open(self, folder: str | None, processor_seconds: float) -> None:
         """A template is compiled here, which computes its constants; so this has an end too, though the server be gone."""
-        set_timers(processor_seconds, OPEN_SECONDS)
+        set_timers(processor_seconds, LONGEST_SECONDS)
         try:
-            with without_collections():
+            with memory_bound(OPEN_MEMORY_BYTES), without_collections():
                 text = self._text = MockText() if folder is None else CheckpointText(Path(folder))
             self._send(
                 "opened",
@@ -98,15 +103,18 @@ class ForkServer:
                     "decoding": text.decoding_json(),
                 },
             )
-        except (OSError, ValueError, RecursionError, MemoryError, NativePanic, FrameFault) as error:
+        except MemoryError:
+            self._send("open_failed", {"error": "reading its tokenizer and template takes too much memory"})
+        except (OSError, ValueError, RecursionError, NativePanic, FrameFault) as error:
             self._send("open_failed", {"error": reason_in_short(error) or type(error).__name__})
         set_timers(0, 0)
 
     def _load_grammars(self) -> None:
         """For all that are forked from now on. Where the library cannot read this tokenizer, each job will say so."""
         assert self._text is not None
-        set_timers(0, OPEN_SECONDS)
-        with contextlib.suppress(ValueError, MemoryError):
+        # By processor time, like all else here: a busy machine must not decide that a tokenizer has no grammars.
+        set_timers(OPEN_PROCESSOR_SECONDS, LONGEST_SECONDS)
+        with contextlib.suppress(ValueError, MemoryError), memory_bound(OPEN_MEMORY_BYTES):
             self._text.load_grammars("")
         set_timers(0, 0)
         # What is there now stays, so no collection needs to touch it and copy its pages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -15,16 +16,27 @@ import trio
 from attrs import define, field
 
 from actors.inference.frames import FrameFault, FrameReader, pack
-from actors.inference.sandbox.limits import OPEN_SECONDS, JobKind, JobLimits
+from actors.inference.run_queue_delay import RunQueueDelay
+from actors.inference.sandbox.limits import LONGEST_SECONDS, OPEN_SECONDS, JobKind, JobLimits
 from actors.inference.worker_process import RECEIVE_BYTES, WorkerProcess
 
-__all__ = ["ForkServerGone", "ForkServerProcess", "OpenFailed", "Slot", "SlotEnded"]
+__all__ = [
+    "KILLED_FROM_OUTSIDE",
+    "ForkServerGone",
+    "ForkServerProcess",
+    "GrammarsLate",
+    "OpenFailed",
+    "Slot",
+    "SlotEnded",
+]
 
 _log = structlog.get_logger("sandbox")
 
 GRAMMARS_SECONDS = 30.0
 FORK_SECONDS = 10.0
 KILL_SECONDS = 1.0
+KILLED_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, 0})
+"""Exit statuses of a process that nothing which it worked on has ended."""
 LAST_WORDS_SECONDS = 2.0
 """The fork server notices the end of a process at once."""
 
@@ -35,6 +47,10 @@ class OpenFailed(Exception):
 
 class ForkServerGone(Exception):
     """The fork server ended or does not answer. Nothing is wrong with the job."""
+
+
+class GrammarsLate(ForkServerGone):
+    """It did not load its grammars in time, and was ended."""
 
 
 class SlotEnded(Exception):
@@ -103,6 +119,7 @@ class ForkServerProcess:
         self._problem: str | None = None
         self._grammars_wanted = trio.Event()
         self._grammars_loaded = trio.Event()
+        self._loads_grammars = False
         self._control_lock = trio.Lock()
 
     @classmethod
@@ -121,6 +138,11 @@ class ForkServerProcess:
     def pid(self) -> int:
         """Of the fork server."""
         return self._worker.pid
+
+    @property
+    def ended_itself(self) -> bool:
+        """Whether what it was doing ended it, and nobody from outside. Known once `serve` is over."""
+        return self._worker.process.returncode not in KILLED_FROM_OUTSIDE
 
     async def serve(self) -> None:
         """Read what it says until it ends; then everybody who waits for it hears so. Ends it however this ends."""
@@ -191,9 +213,10 @@ class ForkServerProcess:
 
     async def load_grammars(self) -> None:
         """Have it ready for schemas. Raises `ForkServerGone`."""
+        self._loads_grammars = True
         await self._command("load_grammars", {})
         if not await self._heard(self._grammars_loaded, GRAMMARS_SECONDS):
-            raise ForkServerGone("it did not load its grammars in time")
+            raise GrammarsLate("it did not load its grammars in time")
 
     def skip_grammars(self) -> None:
         """Let each job load its own."""
@@ -214,7 +237,9 @@ class ForkServerProcess:
         try:
             with theirs:
                 await self._command("fork", {"slot": slot.number, "limits": attrs.asdict(self._limits[kind])}, theirs)
-            if not await self._heard(slot.forked, FORK_SECONDS):
+            # It forks nothing while it loads its grammars, as it was told to.
+            is_loading = self._loads_grammars and not self._grammars_loaded.is_set()
+            if not await self._heard(slot.forked, FORK_SECONDS + (GRAMMARS_SECONDS if is_loading else 0)):
                 raise ForkServerGone("it did not fork in time")
             if slot.problem is not None:
                 raise ForkServerGone(f"it could not fork: {slot.problem}")
@@ -266,11 +291,21 @@ class ForkServerProcess:
             raise ForkServerGone(str(error) or "it has ended") from None
 
     async def _heard(self, event: trio.Event, seconds: float) -> bool:
-        """Whether that came in time; where it did not, the process is ended. Raises `ForkServerGone` if it ended first."""
-        with trio.move_on_after(seconds):
-            await event.wait()
-            if self.is_gone:
-                raise ForkServerGone("it has ended")
-            return True
+        """Whether that came in time; where it did not, the process is ended. Raises `ForkServerGone` if it ended first.
+
+        The time that the process was ready and got no processor does not count: on a busy machine it is late and as sound as
+        ever, and ending it would cost every job that it serves. What it computes for ever its own timers end.
+        """
+        queue = RunQueueDelay(self.pid)
+        last = trio.current_time() + LONGEST_SECONDS
+        left = seconds
+        while left > 0:
+            queue.begin()
+            with trio.move_on_after(min(left, last - trio.current_time())):
+                await event.wait()
+                if self.is_gone:
+                    raise ForkServerGone("it has ended")
+                return True
+            left = min(queue.seconds(), last - trio.current_time())
         self.end()
         return False

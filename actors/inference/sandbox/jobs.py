@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic
 from protocol.generation import ChatMessage, Generate, Role
 
-__all__ = ["serve_jobs", "set_timers"]
+__all__ = ["memory_bound", "serve_jobs", "set_timers"]
 
 RECEIVE_BYTES = 262_144
 RETIRING_BYTES = 64 * 1024 * 1024
@@ -111,7 +111,7 @@ def _confine(limits: JobLimits, *, is_watched: bool) -> None:
         # The kernel ends this process with the fork server, also in the middle of native code.
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
         if not is_watched:
-            bound = _memory_bytes(_ADDRESS_SPACE) + limits.memory_bytes
+            bound = _bound_beyond(limits.memory_bytes)
             resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(limits.niceness)
@@ -119,6 +119,27 @@ def _confine(limits: JobLimits, *, is_watched: bool) -> None:
         # What native code says of a client's input belongs into no log.
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
+
+
+@contextlib.contextmanager
+def memory_bound(more_bytes: int) -> Iterator[None]:
+    """For a block, this process may allocate so much more; then what it might before. Where the kernel enforces it."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_bound_beyond(more_bytes), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _bound_beyond(more_bytes: int) -> int:
+    """So much over what this process has, within what it was given."""
+    bound = _memory_bytes(_ADDRESS_SPACE) + more_bytes
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return bound if soft == resource.RLIM_INFINITY else min(bound, soft)
 
 
 def _resident_bytes() -> int:

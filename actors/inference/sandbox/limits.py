@@ -6,12 +6,24 @@ import enum
 
 from attrs import frozen
 
-__all__ = ["JOB_LIMITS", "OPEN_PROCESSOR_SECONDS", "OPEN_SECONDS", "JobKind", "JobLimits"]
+__all__ = [
+    "JOB_LIMITS",
+    "LONGEST_SECONDS",
+    "OPEN_MEMORY_BYTES",
+    "OPEN_PROCESSOR_SECONDS",
+    "OPEN_SECONDS",
+    "JobKind",
+    "JobLimits",
+]
 
 MEBIBYTE = 1024 * 1024
 OPEN_PROCESSOR_SECONDS = 20.0
 OPEN_SECONDS = 60.0
 """Reading a tokenizer takes a fraction of a second, or a few on a busy machine."""
+OPEN_MEMORY_BYTES = 2048 * MEBIBYTE
+"""What reading it may allocate, and its grammars: a template's constants are computed when it is compiled."""
+LONGEST_SECONDS = 300.0
+"""The most that a fork server is waited for while it gets no processor."""
 
 
 class JobKind(enum.Enum):

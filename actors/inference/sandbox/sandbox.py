@@ -24,7 +24,14 @@ from attrs import define, field
 
 from actors.inference.frames import FrameFault
 from actors.inference.messages import GenerationRefused, ModelRefused
-from actors.inference.sandbox.fork_server import ForkServerGone, ForkServerProcess, OpenFailed, SlotEnded
+from actors.inference.sandbox.fork_server import (
+    KILLED_FROM_OUTSIDE,
+    ForkServerGone,
+    ForkServerProcess,
+    GrammarsLate,
+    OpenFailed,
+    SlotEnded,
+)
 from actors.inference.sandbox.limits import JOB_LIMITS, OPEN_PROCESSOR_SECONDS, JobKind, JobLimits
 from actors.inference.sandbox.request_text import text_of
 from actors.inference.sandbox.turns import Asker, Turns
@@ -49,7 +56,6 @@ TRIES = 2
 PROBE_PROCESSOR_SECONDS = 2.0
 """For a short chat and a few words, which take a millisecond."""
 RETRY_MS = 1000
-_KILLED_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, 0})
 
 
 @define(eq=False)
@@ -189,6 +195,7 @@ class Sandbox(Actor[SandboxMessage]):
 
     async def _start(self, folder: Path | None, opening: _Opening) -> None:
         """Start, read, try; then serve until the process ends. What goes wrong is told to those who wait."""
+        problem: ForkServerGone | None = None
         try:
             server = await ForkServerProcess.start(folder, self._limits, watches_memory=self._watches_memory)
             opening.server = server
@@ -210,9 +217,9 @@ class Sandbox(Actor[SandboxMessage]):
                     try:
                         await server.load_grammars()
                     except ForkServerGone as error:
-                        # From now on each job that needs them loads its own, and ends nobody else.
-                        self._without_grammars.add(folder)
-                        _log.warning("no grammars", sandbox_pid=server.pid, error=str(error))
+                        problem = error
+            if problem is not None:
+                self._note_without_grammars(folder, server, problem)
         except* (OpenFailed, ForkServerGone, OSError) as group:
             opening.problem = _first(group)
         finally:
@@ -220,6 +227,12 @@ class Sandbox(Actor[SandboxMessage]):
             if self._openings.get(folder) is opening:
                 # What failed is tried again when it is asked for again.
                 del self._openings[folder]
+
+    def _note_without_grammars(self, folder: Path | None, server: ForkServerProcess, problem: ForkServerGone) -> None:
+        """From now on each job that needs them loads its own, and ends nobody else; unless it was killed from outside."""
+        if isinstance(problem, GrammarsLate) or server.ended_itself:
+            self._without_grammars.add(folder)
+            _log.warning("no grammars", sandbox_pid=server.pid, error=str(problem))
 
     async def _probe(self, server: ForkServerProcess) -> None:
         """Try template and tokenizer once, so that a checkpoint that never ends is refused and not served."""
@@ -342,7 +355,7 @@ class Sandbox(Actor[SandboxMessage]):
         except SlotEnded as ended:
             if server.is_gone:
                 raise ForkServerGone("it has ended") from None
-            if ended.status in _KILLED_FROM_OUTSIDE:
+            if ended.status in KILLED_FROM_OUTSIDE:
                 return None
             if ended.status == -signal.SIGALRM:
                 # Without processor time for as long: that is the machine's doing.
