@@ -209,6 +209,10 @@ def test_a_missing_or_damaged_template_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"chat template.*line 1") as caught:
         CheckpointText(folder)
     assert isinstance(caught.value.__cause__, jinja2.TemplateSyntaxError)
+    for source in ("{% break %}", "{{" + "(" * 3000 + "1" + ")" * 3000 + "}}", "{{ 10 ** 5000 }}"):
+        (folder / "chat_template.jinja").write_text(source)
+        with pytest.raises(ValueError, match=r"the chat template in .* cannot be compiled"):
+            CheckpointText(folder)
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match=r"chat_template\.jinja"):
         CheckpointText(folder)

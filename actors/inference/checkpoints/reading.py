@@ -59,6 +59,9 @@ def read_regular_file(path: Path, maximum_bytes: int) -> bytes:
     with open_regular_file(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         content = b"" if size_bytes > maximum_bytes else file.read(maximum_bytes + 1)
+    if content is None:
+        # Files of the kernel may say that there is nothing yet.
+        raise UnreadableFile("has no content that could be read now")
     if max(size_bytes, len(content)) > maximum_bytes:
         raise UnreadableFile(f"is larger than {maximum_bytes:,} bytes")
     return content

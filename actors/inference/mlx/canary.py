@@ -77,5 +77,8 @@ def canary_negative_log_likelihood(
 
 def _token_ids(folder: Path, text: str) -> list[int]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    # Those of a training may stay in the file, and are not what prompts are read with either.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids

@@ -29,7 +29,7 @@ _MAXIMUM_TEMPLATES = 32
 
 
 def read_object(path: Path, *, is_optional: bool = False, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> dict[str, Any]:
-    """A JSON object; empty where a file that is optional is missing. Raises `OSError` or `ValueError` naming the file."""
+    """A JSON object; empty where a file that is optional is missing. Raises `FileNotFoundError` or `ValueError` naming the file."""
     try:
         return read_json_object(path, maximum_bytes)
     except FileNotFoundError:
@@ -38,6 +38,8 @@ def read_object(path: Path, *, is_optional: bool = False, maximum_bytes: int = M
         raise FileNotFoundError(f"{path.name} is missing in {path.parent}") from None
     except UnreadableFile as error:
         raise ValueError(f"{path.name} in {path.parent} is damaged: it {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path.name} in {path.parent} cannot be read: {error.strerror}") from None
 
 
 def read_tokenizer(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,7 +87,7 @@ class CheckpointText(TokenText):
         settings = read_object(folder / "tokenizer_config.json", is_optional=True)
         named = special_tokens(folder, settings)
         sources = chat_templates(folder, settings)
-        tokens = frozenset(str(one.get("content")) for one in content.get("added_tokens") or ())
+        tokens = frozenset(_added_texts(tokenizer_path, content))
         self._template = _template(folder, sources["default"], named, tokens)
         self._template_with_tools = _template(folder, sources.get("tool_use", sources["default"]), named, tokens)
         self.tool_call_format = self._template_with_tools.tool_call_format
@@ -287,6 +287,13 @@ def _tokenizer(content: dict[str, Any]) -> Any:
     return tokenizers.Tokenizer.from_str(json.dumps(content))
 
 
+def _added_texts(path: Path, content: Mapping[str, Any]) -> list[str]:
+    added = content.get("added_tokens") or []
+    if not isinstance(added, list) or not all(isinstance(one, dict) for one in added):
+        raise ValueError(f"{path.name} in {path.parent} is not a tokenizer: its added_tokens are no list of objects")
+    return [str(one.get("content")) for one in added]
+
+
 def _count(folder: Path, config: dict[str, Any], name: str, maximum: int) -> int:
     value = config.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= maximum:
@@ -299,3 +306,6 @@ def _template(folder: Path, source: str, named: dict[str, str], tokens: frozense
         return ChatTemplate(source, named, tokens)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"the chat template in {folder} is damaged: line {error.lineno}: {error.message}") from error
+    except (SyntaxError, ValueError, RecursionError, ArithmeticError) as error:
+        # Of the Python that is made of it: a `break` outside a loop, nesting, a constant of too many digits.
+        raise ValueError(f"the chat template in {folder} cannot be compiled: {error}") from error

@@ -23,6 +23,7 @@ from actors.inference.checkpoints.loaded_size import loaded_bytes
 from actors.inference.checkpoints.manifest import read_manifest, safetensors_tensors, verify_safetensors_size
 from actors.inference.checkpoints.reading import MAXIMUM_HEADER_BYTES, read_checkpoint_json
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
+from actors.inference.mlx.canary import canary_token_ids
 from actors.inference.mlx.load import load_checkpoint
 from actors.inference.text.text_model import CheckpointText
 from tests.inference.golden.phi3_shapes import SHAPES
@@ -66,7 +67,16 @@ def test_tk20_a_file_that_no_reader_can_follow_is_refused_by_name(
     assert caught.value.path == path
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        Path.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("/proc/self/mem"),
+        lambda path: path.symlink_to(path),
+    ],
+)
 def test_tk20_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "config.json"
     make(path)
@@ -265,6 +275,27 @@ def test_tk27_fields_that_do_not_go_together_are_told_and_end_no_worker(
     folder = write_small(tmp_path / "small", **changes)
     with pytest.raises(UnsupportedModel, match=told):
         load_checkpoint(folder, "cpu")
+
+
+@pytest.mark.parametrize("added", [5, "x", ["x"], {"a": 1}])
+def test_tk27_added_tokens_that_are_none_are_told_by_name(tmp_path: Path, added: Any) -> None:
+    folder = write_small(tmp_path / "small")
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "added_tokens": added}))
+    with pytest.raises(ValueError, match=r"tokenizer\.json .* its added_tokens are no list of objects"):
+        CheckpointText(folder)
+
+
+def test_what_a_tokenizer_pads_and_cuts_is_no_part_of_the_canary(tmp_path: Path) -> None:
+    folder = write_small(tmp_path / "small")
+    expected = canary_token_ids(folder)
+    path = folder / "tokenizer.json"
+    padding = {"strategy": {"Fixed": 1 << 40}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0}
+    cut = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    more = {"padding": {**padding, "pad_type_id": 0, "pad_token": "x"}, "truncation": cut}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+    assert canary_token_ids(folder) == expected
 
 
 @pytest.mark.parametrize("ids", ["2", [2, "3"], 2**70, {"id": 2}])
