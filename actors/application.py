@@ -123,6 +123,7 @@ def make_tree(
         tasks=system.reference("tasks"),
         notifications=system.reference("notifications/dispatcher"),
         connection_registry=connection_registry,
+        inspection=inspection,
         answer_defaults=answer_defaults(settings),
         **model_commands(settings),
     )

@@ -11,16 +11,19 @@ import enum
 from attrs import field, frozen
 
 from protocol.command_type import CommandType
-from protocol.validation import between, client_name
+from protocol.validation import between, client_name, length, readable_text
 
 __all__ = [
     "CONVERSATION_COMMANDS",
     "Conversation",
     "ConversationDelete",
     "ConversationDeleted",
+    "ConversationFound",
     "ConversationGet",
+    "ConversationHits",
     "ConversationList",
     "ConversationPage",
+    "ConversationSearch",
     "ConversationTurns",
     "Speaker",
     "Turn",
@@ -108,6 +111,37 @@ class ConversationTurns:
     turns: list[Turn]
     next: int | None = None
     """Number that the next page begins behind; none after the last."""
+
+
+@frozen(kw_only=True)
+class ConversationSearch:
+    """Find turns that contain a text, newest first. Over MCP alone. Answered by `ConversationHits`."""
+
+    text: str = field(validator=[length(1, 200, "characters"), readable_text])
+    """What a turn contains; the case of ASCII letters does not matter."""
+    limit: int = field(default=20, validator=between(1, 50))
+    """Most turns that are found."""
+
+
+@frozen(kw_only=True)
+class ConversationFound:
+    """A turn that contains the text."""
+
+    conversation: str
+    number: int
+    """Of the turn in its conversation."""
+    role: Speaker
+    excerpt: str
+    """What stands around the text, at most 400 characters."""
+    time: str
+    """RFC 3339 in UTC."""
+
+
+@frozen(kw_only=True)
+class ConversationHits:
+    """What was found."""
+
+    hits: list[ConversationFound]
 
 
 @frozen(kw_only=True)

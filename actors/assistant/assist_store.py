@@ -14,6 +14,7 @@ from actors.assistant.conversation_store import (
     DELETE_CONVERSATION,
     GET_CONVERSATION,
     LIST_CONVERSATIONS,
+    SEARCH_CONVERSATIONS,
     find_conversation,
     is_conversation,
 )
@@ -370,4 +371,10 @@ BEGIN_ASSIST: Operation[BeginAssist, BegunAssist] = Operation("begin_assist", _b
 END_ASSIST: Operation[EndAssist, bool] = Operation("end_assist", _end, bool)
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (BEGIN_ASSIST, END_ASSIST, DELETE_CONVERSATION)
-QUERIES: tuple[Query[Any, Any], ...] = (READ_WINDOW, RUNNING_ASSISTS, LIST_CONVERSATIONS, GET_CONVERSATION)
+QUERIES: tuple[Query[Any, Any], ...] = (
+    READ_WINDOW,
+    RUNNING_ASSISTS,
+    LIST_CONVERSATIONS,
+    GET_CONVERSATION,
+    SEARCH_CONVERSATIONS,
+)

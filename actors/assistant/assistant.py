@@ -29,13 +29,20 @@ from actors.assistant.assist_store import (
     WindowQuery,
 )
 from actors.assistant.context_fitting import PromptPlan, answer_room, plan_of, shrink
-from actors.assistant.conversation_store import DELETE_CONVERSATION, GET_CONVERSATION, LIST_CONVERSATIONS, Owned
+from actors.assistant.conversation_store import (
+    DELETE_CONVERSATION,
+    GET_CONVERSATION,
+    LIST_CONVERSATIONS,
+    SEARCH_CONVERSATIONS,
+    Owned,
+)
 from actors.assistant.messages import (
     AnswerTurn,
     AssistantRequest,
     DeleteConversation,
     GetConversation,
     ListConversations,
+    SearchConversations,
     StartTurn,
     TurnAnswer,
 )
@@ -128,6 +135,8 @@ class Assistant(Actor[AssistantMessage]):
                 self.context.answer_later(self._answer, message)
             case ListConversations(client_id=client_id, data=data):
                 self.context.answer_later(self._read, LIST_CONVERSATIONS, Owned(client_id=client_id, data=data))
+            case SearchConversations(client_id=client_id, data=data):
+                self.context.answer_later(self._read, SEARCH_CONVERSATIONS, Owned(client_id=client_id, data=data))
             case GetConversation():
                 self.context.answer_later(self._get, message)
             case DeleteConversation():

@@ -16,9 +16,12 @@ from protocol.conversations import (
     Conversation,
     ConversationDelete,
     ConversationDeleted,
+    ConversationFound,
     ConversationGet,
+    ConversationHits,
     ConversationList,
     ConversationPage,
+    ConversationSearch,
     ConversationTurns,
     Speaker,
     Turn,
@@ -29,6 +32,7 @@ __all__ = [
     "DELETE_CONVERSATION",
     "GET_CONVERSATION",
     "LIST_CONVERSATIONS",
+    "SEARCH_CONVERSATIONS",
     "Owned",
     "find_conversation",
     "is_conversation",
@@ -36,6 +40,7 @@ __all__ = [
 
 PAGE_BYTES = 512 * 1024
 """A page of turns has no more than this, so that its frame fits."""
+EXCERPT_CHARACTERS = 400
 
 
 @frozen(kw_only=True)
@@ -130,6 +135,35 @@ def _get(connection: Connection, owned: Owned) -> ConversationTurns:
     return ConversationTurns(conversation=_described(row, count), turns=page, next=following)
 
 
+def _search(connection: Connection, owned: Owned) -> ConversationHits:
+    wanted: ConversationSearch = owned.data
+    rows = connection.execute(
+        select(turns)
+        .where(turns.c.client_id == owned.client_id, turns.c.content.icontains(wanted.text, autoescape=True))
+        .order_by(turns.c.time_ms.desc(), turns.c.name, turns.c.number.desc())
+        .limit(wanted.limit)
+    )
+    return ConversationHits(
+        hits=[
+            ConversationFound(
+                conversation=one.name,
+                number=one.number,
+                role=Speaker(one.role),
+                excerpt=_excerpt(one.content, wanted.text),
+                time=_time(one.time_ms),
+            )
+            for one in rows
+        ]
+    )
+
+
+def _excerpt(content: str, text: str) -> str:
+    # Of a case that only the database folds, the beginning is shown.
+    place = max(0, content.lower().find(text.lower()))
+    start = max(0, place - (EXCERPT_CHARACTERS - len(text)) // 2)
+    return content[start : start + EXCERPT_CHARACTERS]
+
+
 def _delete(connection: Connection, owned: Owned) -> Outcome[ConversationDeleted]:
     wanted: ConversationDelete = owned.data
     row = find_conversation(connection, owned.client_id, wanted.conversation)
@@ -155,6 +189,7 @@ def _delete(connection: Connection, owned: Owned) -> Outcome[ConversationDeleted
 
 
 LIST_CONVERSATIONS: Query[Owned, ConversationPage] = Query("list_conversations", _list)
+SEARCH_CONVERSATIONS: Query[Owned, ConversationHits] = Query("search_conversations", _search)
 GET_CONVERSATION: Query[Owned, ConversationTurns] = Query("get_conversation", _get)
 DELETE_CONVERSATION: Operation[Owned, ConversationDeleted] = Operation(
     "delete_conversation", _delete, ConversationDeleted

@@ -14,8 +14,10 @@ from protocol.conversations import (
     ConversationDelete,
     ConversationDeleted,
     ConversationGet,
+    ConversationHits,
     ConversationList,
     ConversationPage,
+    ConversationSearch,
     ConversationTurns,
 )
 from protocol.events import Done
@@ -28,6 +30,7 @@ __all__ = [
     "DeleteConversation",
     "GetConversation",
     "ListConversations",
+    "SearchConversations",
     "StartTurn",
     "TurnAnswer",
 ]
@@ -96,6 +99,14 @@ class GetConversation(Request[ConversationTurns]):
 
 
 @frozen(kw_only=True)
+class SearchConversations(Request[ConversationHits]):
+    """Turns of the client that contain a text."""
+
+    client_id: str
+    data: ConversationSearch
+
+
+@frozen(kw_only=True)
 class DeleteConversation(Request[ConversationDeleted]):
     """Forget a conversation. Refused with `CommandRefused`: `not_found`, or `conflict` while it is answered."""
 
@@ -113,5 +124,7 @@ CONVERSATION_REQUESTS: dict[type, type] = {
 """Wire class → the request that the assistant is asked."""
 
 
-AssistantRequest = StartTurn | AnswerTurn | ListConversations | GetConversation | DeleteConversation
+AssistantRequest = (
+    StartTurn | AnswerTurn | ListConversations | GetConversation | SearchConversations | DeleteConversation
+)
 """All that others may ask of the assistant."""

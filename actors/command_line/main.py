@@ -39,11 +39,12 @@ _COMMANDS = {
     "uninstall": ("actors.command_line.uninstall", "uninstall", "Show what is on disk, and remove it."),
     "connect": ("actors.command_line.connect", "connect", "Tell another program to use this server."),
     "man": ("actors.command_line.man", "man", "Print the manual pages, or install them."),
+    "mcp": ("actors.command_line.mcp", "mcp", "Offer tasks, conversations and the model to agents by MCP."),
     "completion": ("actors.command_line.completion", "completion", "Print the script for completion in a shell."),
 }
 
 
-_ELSEWHERE = ("ask", "chat", "task", "notify", "conversations", "status", "connect")
+_ELSEWHERE = ("ask", "chat", "task", "notify", "conversations", "status", "connect", "mcp")
 """Commands that reach servers elsewhere; the others work on the files or the socket of this machine's."""
 _OWN_CLIENT = ("token",)
 """Commands whose own `--client` says something else."""

@@ -16,9 +16,10 @@ import trio
 from attrs import frozen
 
 from actors.inspection.commands import answers
-from actors.inspection.messages import NoteWorker
+from actors.inspection.messages import DescribeTree, NoteWorker
 from actors.inspection.server_file import SERVER_FILE, ServerFile, forget_elsewhere, read_server_file
 from runtime import Actor, ActorSystem, reject
+from runtime.inspection import tree
 
 __all__ = ["Inspector"]
 
@@ -39,7 +40,7 @@ class CheckFiles:
     """Timer: are the socket and `server.json` where they are looked for?"""
 
 
-class Inspector(Actor[NoteWorker | CheckFiles]):
+class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
     """Owns the socket and `server.json`. What it cannot put on disk it tries again, and says so meanwhile."""
 
     mailbox = reject(64)
@@ -62,14 +63,17 @@ class Inspector(Actor[NoteWorker | CheckFiles]):
         await self._look()
         self.context.every(LOOK_SECONDS, CheckFiles())
 
-    async def handle(self, message: NoteWorker | CheckFiles) -> None:
-        """Keep the worker's process id in `server.json` true."""
+    async def handle(self, message: NoteWorker | DescribeTree | CheckFiles) -> dict[str, Any] | None:
+        """Keep the worker's process id in `server.json` true, and tell other services of the tree."""
         match message:
             case NoteWorker(worker_pid):
                 self._about = attrs.evolve(self._about, worker_pid=worker_pid)
                 self._write_file()
+            case DescribeTree():
+                return attrs.asdict(tree(self._system))
             case CheckFiles():
                 await self._look()
+        return None
 
     async def stopping(self) -> None:
         """Nobody shall find a server that is gone."""

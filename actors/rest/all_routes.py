@@ -11,6 +11,7 @@ from actors.rest.anthropic.routes import register_anthropic
 from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
 from actors.rest.conversations import register_conversations
+from actors.rest.mcp.routes import register_mcp
 from actors.rest.notifications import register_notifications
 from actors.rest.ollama.routes import register_ollama
 from actors.rest.openai.embeddings import register_embeddings
@@ -43,6 +44,7 @@ def make_whole_application(
             register_embeddings,
             register_anthropic,
             register_ollama,
+            register_mcp,
             register_notifications,
             register_push,
             register_subscriptions,

@@ -19,9 +19,11 @@ from actors.rest.problems import problem, problem_of
 from protocol.codec import encode
 from protocol.errors import ErrorCode
 
-__all__ = ["FrameworkConnection"]
+__all__ = ["EXCHANGE_TASKS", "FrameworkConnection"]
 
 UNREAD_BODY_SECONDS = 1.0
+EXCHANGE_TASKS = "leanvibe.exchange_tasks"
+"""Key in a request's ASGI scope: a nursery whose tasks end with the exchange, whatever ends it."""
 
 _log = structlog.get_logger("rest")
 
@@ -47,6 +49,11 @@ class FrameworkConnection(TrioASGIHTTPConnection):
             await self._send_response(send, problem(ErrorCode.BAD_MESSAGE, "this is no request that can be read"))
         if in_flight.ended_because is not None and not begun.is_whole:
             await self._end_without_token(send, begun, in_flight.ended_because)
+
+    async def handle_request(self, nursery: trio.Nursery, request: Request, send: Any) -> None:  # type: ignore[override]
+        """Answer, with tasks of the request beside."""
+        self.scope[EXCHANGE_TASKS] = nursery  # type: ignore[literal-required]
+        await super().handle_request(nursery, request, send)
 
     async def _end_without_token(self, send: Any, begun: _Begun, reason: str) -> None:
         body = problem_of(ErrorCode.UNAUTHORIZED, reason)

@@ -13,6 +13,7 @@ from typing import Any
 from attrs import frozen
 
 from actors.rest.anthropic import errors as anthropic
+from actors.rest.mcp import errors as mcp
 from actors.rest.ollama import errors as ollama
 from actors.rest.openai import errors as openai
 from actors.rest.responses import errors as responses
@@ -45,6 +46,10 @@ def _as_responses_event(body: bytes) -> bytes:
     return _as_error_event(encode(responses.error_event(json.loads(body))))
 
 
+def _as_message_event(body: bytes) -> bytes:
+    return b"event: message\ndata: " + body + b"\n\n"
+
+
 def _as_line(body: bytes) -> bytes:
     return body + b"\n"
 
@@ -55,6 +60,7 @@ ANTHROPIC = Dialect(error=anthropic.anthropic_error, no_such_route=anthropic.no_
 RESPONSES = Dialect(
     error=responses.responses_error, no_such_route=responses.no_such_route, in_stream=_as_responses_event
 )
+MCP = Dialect(error=mcp.mcp_error, no_such_route=mcp.no_such_route, in_stream=_as_message_event)
 OLLAMA = Dialect(error=ollama.ollama_error, no_such_route=ollama.no_such_route, in_stream=_as_line)
 
 
@@ -69,6 +75,8 @@ def dialect_of(path: str, *, has_anthropic_version: bool = False) -> Dialect | N
         return RESPONSES
     if path.startswith("/v1/"):
         return OPENAI
+    if _is_at(path, "/mcp"):
+        return MCP
     if path.startswith("/api/"):
         return OLLAMA
     return None

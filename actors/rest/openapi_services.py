@@ -47,6 +47,7 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("post", "/v1/embeddings", "OpenAI's embeddings"),
     ("post", "/v1/messages", "Anthropic's messages"),
     ("get", "/api/version", "The version of Ollama's API that is spoken here"),
+    ("post", "/mcp", "The Model Context Protocol: JSON-RPC, answered as JSON or as an event stream"),
     ("get", "/api/tags", "Ollama's list of models"),
     ("get", "/api/ps", "Ollama's list of loaded models"),
     ("post", "/api/show", "Ollama's description of a model"),

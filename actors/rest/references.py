@@ -11,6 +11,7 @@ from actors.assistant.messages import AssistantRequest
 from actors.connections.messages import RegistryRequest
 from actors.inference.embedding_messages import DescribeEncoder, EmbedTexts
 from actors.inference.messages import InferenceRequest
+from actors.inspection.messages import DescribeTree
 from actors.notifications.messages import DispatcherRequest
 from actors.storage.messages import Storage
 from actors.tasks.messages import TaskRequest
@@ -35,6 +36,7 @@ class Services:
     tasks: ActorRef[TaskRequest[Any]]
     notifications: ActorRef[DispatcherRequest]
     connection_registry: ActorRef[RegistryRequest]
+    inspection: ActorRef[DescribeTree]
     answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
     """How people are answered who set nothing."""
     pull_command: tuple[str, ...] = ()

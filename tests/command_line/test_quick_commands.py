@@ -172,6 +172,7 @@ def test_every_command_that_answers_can_answer_in_json() -> None:
         "chat",
         "completion",
         "man",
+        "mcp",
         "model embed",
         "conversations export",
         "service logs",

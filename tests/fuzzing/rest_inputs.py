@@ -180,6 +180,7 @@ BODIES: dict[str, Any] = {
     "/api/pull": OLLAMA,
     "/v1/responses": RESPONSES,
     "/v1/responses/{name}/cancel": ANYTHING,
+    "/mcp": {"type": "object", "properties": {"jsonrpc": {"const": "2.0"}, "id": {"type": "integer"}, "method": {"enum": ["initialize", "tools/list", "tools/call", "resources/read"]}, "params": {"type": "object"}}},
     "/v1/messages": ANTHROPIC,
     "/v1/messages/count_tokens": ANTHROPIC,
     "/ai/process": PROCESS,

@@ -1,0 +1,57 @@
+"""Errors as MCP's clients know them: JSON-RPC's where a request cannot be taken, a result where a tool was refused. Pure.
+
+The codes are JSON-RPC 2.0's. A tool's refusal is no error of the protocol: its model shall read it and mend its call
+(MCP, "Tools", "Error Handling").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.refusals import CommandRefused
+from protocol.errors import ErrorCode
+
+__all__ = ["INTERNAL", "INVALID_PARAMS", "as_arguments", "mcp_error", "no_such_route", "refused_call"]
+
+PARSE = -32700
+INVALID_REQUEST = -32600
+INVALID_PARAMS = -32602
+INTERNAL = -32603
+_PREFIXES = ("data.", "body.", "arguments.")
+
+
+def mcp_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Body and HTTP status for a problem of RFC 9457 as `problem` makes it."""
+    status = 400 if problem["status"] == 422 else int(problem["status"])
+    if problem["code"] == ErrorCode.BAD_MESSAGE.value and status == 400:
+        code = PARSE
+    else:
+        code = INTERNAL if status >= 500 else INVALID_REQUEST
+    data = {name: problem[name] for name in ("code", "field") if problem.get(name) is not None}
+    error = {"code": code, "message": str(problem["detail"]), "data": data}
+    return {"jsonrpc": "2.0", "id": None, "error": error}, status
+
+
+def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
+    """The problem of a path that leads nowhere."""
+    return {**problem, "detail": f"{method} {path} is not there: MCP is spoken by POST /mcp"}
+
+
+def refused_call(refusal: CommandRefused) -> dict[str, Any]:
+    """What a model is told of a call that was refused."""
+    told: dict[str, Any] = {"code": refusal.code.value, "message": as_arguments(refusal.message)}
+    if refusal.field is not None:
+        told["field"] = as_arguments(refusal.field)
+    if refusal.retry_after_ms is not None:
+        told["retry_after_ms"] = refusal.retry_after_ms
+    if refusal.current is not None:
+        told["current"] = refusal.current
+    return {"error": told}
+
+
+def as_arguments(text: str) -> str:
+    """A message or a path, with its field where the call has it."""
+    for prefix in _PREFIXES:
+        if text.startswith(prefix):
+            return f"arguments.{text.removeprefix(prefix)}"
+    return text
