@@ -107,9 +107,10 @@ class CheckpointText(TokenText):
         self.context_tokens = _count(folder, config, "max_position_embeddings", MAXIMUM_POSITIONS)
         # Read for its errors alone: a damaged one would silently cost a stop token.
         generation = read_object(folder / "generation_config.json", is_optional=True)
-        problem = end_tokens_problem(generation.get("eos_token_id"))
-        if problem is not None:
-            raise ValueError(f"eos_token_id of generation_config.json in {folder} {problem}")
+        for name, read in (("config.json", config), ("generation_config.json", generation)):
+            problem = end_tokens_problem(read.get("eos_token_id"))
+            if problem is not None:
+                raise ValueError(f"eos_token_id of {name} in {folder} {problem}")
         self.stop_token_ids = stop_token_ids(folder, config)
         self._tokenizer_path = tokenizer_path
         self._grammars: Grammars | None = None

@@ -298,13 +298,15 @@ def test_what_a_tokenizer_pads_and_cuts_is_no_part_of_the_canary(tmp_path: Path)
     assert canary_token_ids(folder) == expected
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
 @pytest.mark.parametrize("ids", ["2", [2, "3"], 2**70, {"id": 2}])
-def test_tk27_end_tokens_that_are_none_are_refused_and_not_passed_over(tmp_path: Path, ids: Any) -> None:
+def test_tk27_end_tokens_that_are_none_are_refused_and_not_passed_over(tmp_path: Path, ids: Any, name: str) -> None:
     folder = write_small(tmp_path / "small")
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
     CheckpointText(folder)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
-    with pytest.raises(ValueError, match=r"eos_token_id of generation_config\.json .*, not a whole number"):
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": ids}))
+    with pytest.raises(ValueError, match=rf"eos_token_id of {name} .*, not a whole number"):
         CheckpointText(folder)
 
 
