@@ -65,9 +65,9 @@ def between(low: float | None, high: float | None) -> Validator:
         if value is None:
             return
         if low is not None and value < low:
-            raise FieldFault(attribute.name, f"must be at least {low:g}, not {_shown(value)}")
+            raise FieldFault(attribute.name, f"must be at least {_shown(low)}, not {_shown(value)}")
         if high is not None and value > high:
-            raise FieldFault(attribute.name, f"must be at most {high:g}, not {_shown(value)}")
+            raise FieldFault(attribute.name, f"must be at most {_shown(high)}, not {_shown(value)}")
 
     bounds = {"minimum": low, "maximum": high}
     _SCHEMA_WORDS[validate] = {word: bound for word, bound in bounds.items() if bound is not None}
@@ -75,7 +75,9 @@ def between(low: float | None, high: float | None) -> Validator:
 
 
 def _shown(value: float) -> str:
-    """A number in few characters; Python cannot write every integer as a double."""
+    """A number in few characters, an integer of 64 bits exactly; Python cannot write every integer as a double."""
+    if isinstance(value, int) and value.bit_length() <= 64:
+        return str(value)
     try:
         return f"{value:g}"
     except OverflowError:

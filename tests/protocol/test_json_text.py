@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from protocol import json_scan, json_text, json_values
 from protocol.errors import BadMessage, InvalidField, TooLarge
 from protocol.json_scan import STEP_CHARACTERS, look_through
 from protocol.json_text import json_type, object_in_steps, parse_object
+from protocol.validation import FieldFault, between
 
 BIG = 2**53
 
@@ -379,3 +382,19 @@ def test_as_many_values_as_are_allowed_are_read() -> None:
     assert len(parse_object('{"a":[' + ",".join(["1"] * most) + "]}")["a"]) == most
     with pytest.raises(TooLarge):
         parse_object('{"a":[' + ",".join(["1"] * (most + 1)) + "]}")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (2**63, "x must be at most 9223372036854775807, not 9223372036854775808"),
+        (10**30, "x must be at most 9223372036854775807, not 1e+30"),
+        (10**400, "x must be at most 9223372036854775807, not an integer beyond any double"),
+        (-(2**63) - 1, "x must be at least -9223372036854775808, not -9223372036854775809"),
+    ],
+    ids=["one more", "beyond 64 bits", "beyond doubles", "one less"],
+)
+def test_a_bound_of_integers_is_told_exactly(value: int, told: str) -> None:
+    one = attrs.make_class("One", {"x": attrs.field(validator=between(-(2**63), 2**63 - 1))})
+    with pytest.raises(FieldFault, match=f"^{re.escape(told)}$"):
+        one(value)
