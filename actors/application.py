@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from actors.access.access import Access
@@ -23,6 +22,7 @@ from actors.inference.encoder.metrics import EncoderMetrics
 from actors.inference.engine import Engine
 from actors.inference.engine_registry import EngineRegistry
 from actors.inference.inference import Inference
+from actors.inference.kernel_compiler import KernelCompiler
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.standby import WarmStandby
@@ -132,7 +132,8 @@ def make_tree(
     metrics = InferenceMetrics(registry)
     encoder_metrics = EncoderMetrics(registry)
 
-    of_worker = replace(WorkerConfig.of(settings), grammars_at_need=listening.is_ephemeral)
+    of_worker = WorkerConfig.of(settings, is_ephemeral=listening.is_ephemeral)
+    kernels = [ChildSpec(id="kernels", start=lambda: KernelCompiler(settings.cache_dir, inference), is_helper=True)]
     inference_of = inference_settings(settings, storage, access)
     model_registry = make_model_registry(settings, checkpoint)
     first_text = None if settings.engine == "mock" or checkpoint is None else checkpoint.resolve()
@@ -199,6 +200,7 @@ def make_tree(
                             start=lambda: WarmStandby(of_worker, early=early, keeps_one=has_standby),
                             is_helper=True,
                         ),
+                        *(kernels if of_worker.compiles_beside else ()),
                         ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
                         ChildSpec(
                             id="inference",
@@ -210,6 +212,7 @@ def make_tree(
                                 engine_registry,
                                 metrics,
                                 system.reference("sandbox/sandbox"),
+                                system.reference("inference/kernels") if of_worker.compiles_beside else None,
                             ),
                             start_seconds=READ_MODEL_SECONDS,
                         ),

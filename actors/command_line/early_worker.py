@@ -20,7 +20,7 @@ __all__ = ["early_worker"]
 
 
 @contextlib.contextmanager
-def early_worker(settings: Settings) -> Iterator[InferenceWorker | None]:
+def early_worker(settings: Settings, *, is_ephemeral: bool = False) -> Iterator[InferenceWorker | None]:
     """A worker that is on its way for the block; None where there is nothing to load yet. It ends with the block."""
     if not _has_model(settings):
         yield None
@@ -31,7 +31,7 @@ def early_worker(settings: Settings) -> Iterator[InferenceWorker | None]:
     from actors.inference.worker_frames import PROTOCOL, WaitForModel
     from actors.inference.worker_process import InferenceWorker
 
-    config = WorkerConfig.of(settings)
+    config = WorkerConfig.of(settings, is_ephemeral=is_ephemeral)
 
     async def start() -> InferenceWorker:
         worker = await InferenceWorker.start(config.command)

@@ -47,7 +47,6 @@ _STAGES = {
     "extract": "Unpacking and checking it",
     "repack": "Rearranging the weights into the Phi-3 layout",
     "tokenizer": "Writing the tokenizer",
-    "compile": "Compiling for this processor",
     "hash": "Hashing the files",
     "convert": "Converting the weights",
     "load": "Loading the weights",
@@ -56,9 +55,7 @@ _STAGES = {
 }
 
 
-PREPARING = {
-    name: f"Step {3 if name in ('compile', 'verify', 'ready') else 2} of 3: {words}" for name, words in _STAGES.items()
-}
+PREPARING = {name: f"Step {3 if name in ('verify', 'ready') else 2} of 3: {words}" for name, words in _STAGES.items()}
 """The same in a first start, whose first step are the packages."""
 QUIET_SECONDS = 5.0
 TELL_SECONDS = 0.2

@@ -99,7 +99,7 @@ def serve(check: bool, ephemeral: bool, **options: Any) -> None:
         fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
     try:
         with contextlib.ExitStack() as held:
-            worker = held.enter_context(early_worker(settings))
+            worker = held.enter_context(early_worker(settings, is_ephemeral=ephemeral))
             # The database takes a third of a second to import, and the worker is on its way meanwhile.
             from actors.command_line.serve_database import prepared_database
 

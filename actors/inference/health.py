@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from actors.inference.checkpoints.inventory import InventoryEntry
 from actors.inference.messages import EngineHealth, ModelState
@@ -32,7 +33,7 @@ def describe_engine(
         model=current.model.name,
         worker_pid=current.worker_pid,
         restarts=max(0, current.engine.incarnation - 1),
-        report={} if current.report is None else current.report.as_data(),
+        report=_report_of(models, current),
         problem=current.stage,
         queue_depth=sum(len(one.queue) for one in models.all),
         running=sum(len(one.rows) for one in models.all),
@@ -50,6 +51,13 @@ def describe_engine(
         reasoning=current.text.reasoning,
         silent_seconds=current.silent_seconds,
     )
+
+
+def _report_of(models: ModelManager, current: Scheduler) -> dict[str, Any]:
+    report: dict[str, Any] = {} if current.report is None else current.report.as_data()
+    if report.get("kernels") == "compiling" and models.kernels_problem is not None:
+        report |= {"kernels": "uncompiled", "warnings": [*report["warnings"], models.kernels_problem]}
+    return report
 
 
 def describe_models(models: ModelManager, entries: Iterable[InventoryEntry]) -> tuple[ModelState, ...]:

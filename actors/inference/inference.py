@@ -26,6 +26,7 @@ from actors.inference.engine_messages import (
 from actors.inference.engine_registry import RosterMessage
 from actors.inference.generation import NO_PROGRESS, Generation, progress_of
 from actors.inference.internal_messages import InferenceMessage, StreamMessage
+from actors.inference.kernel_compiler import CompileKernels, KernelsSettled
 from actors.inference.messages import (
     UNFINISHED,
     CancelGeneration,
@@ -91,10 +92,12 @@ class Inference(Actor[InferenceMessage]):
         engine_registry: ActorRef[RosterMessage],
         metrics: InferenceMetrics,
         sandbox: ActorRef[SandboxMessage] | None = None,
+        kernels: ActorRef[CompileKernels] | None = None,
     ) -> None:
         """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``.
 
-        Without ``sandbox`` templates and tokenizers run in threads here, which only tests may want."""
+        Without ``sandbox`` templates and tokenizers run in threads here, which only tests may want. ``kernels`` makes compiled
+        code for workers that compute without it until then."""
         self._settings = settings
         self._metrics = metrics
         self._models = ModelManager(
@@ -107,6 +110,7 @@ class Inference(Actor[InferenceMessage]):
             context=self.context,
             memory_bound_bytes=settings.model_memory_bytes,
             sandbox=sandbox,
+            kernels=kernels,
         )
         self._prompts = PromptEncoder(sandbox)
         self._report = SelfReport(settings.engine, self._models, self._prompts, model_registry, metrics)
@@ -154,8 +158,8 @@ class Inference(Actor[InferenceMessage]):
                 self._on_engine_message(message)
             case ListModels():
                 self.context.answer_later(self._report.models)
-            case LoadModel() | UnloadModel():
-                self._models.change_for(message, refuse=self._refuse_if_draining)
+            case LoadModel() | UnloadModel() | KernelsSettled():
+                self._models.take(message, refuse=self._refuse_if_draining)
             case IdleCheck():
                 self._check_idle()
             case DeadlinePassed(stream):
@@ -505,6 +509,7 @@ class Inference(Actor[InferenceMessage]):
                 return
             case EngineReady():
                 scheduler.engine_ready(message)
+                self._models.ask_for_kernels(scheduler)
             case EngineLoading():
                 if scheduler.engine_loading(message):
                     self.context.monitor(scheduler.engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actors.inference.engine_messages import EngineNews
+from actors.inference.kernel_compiler import KernelsSettled
 from actors.inference.messages import (
     DescribeGeneration,
     DetachStreams,
@@ -29,4 +30,4 @@ StreamMessage = (
 """What is about a stream that is there already."""
 
 
-InferenceMessage = InferenceRequest | EngineNews | IdleCheck | DeadlinePassed
+InferenceMessage = InferenceRequest | EngineNews | KernelsSettled | IdleCheck | DeadlinePassed

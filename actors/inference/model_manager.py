@@ -7,6 +7,7 @@ that model: its engine is ended only when it has nothing left to do, and nothing
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from actors.inference.calibration import Calibration
 from actors.inference.checkpoints.errors import ModelError, ModelNotFound, reason_in_short
 from actors.inference.engine_messages import Attach, EngineMessage
 from actors.inference.engine_registry import EngineSnapshot, ReadEngines, RosterMessage, StoreEngines
+from actors.inference.kernel_compiler import CompileKernels, KernelsSettled
 from actors.inference.memory_fit import available_memory_bytes, fits_alone, fits_beside
 from actors.inference.messages import (
     GenerationRefused,
@@ -66,8 +68,12 @@ class ModelManager:
         context: Context,
         memory_bound_bytes: int,
         sandbox: ActorRef[SandboxMessage] | None = None,
+        kernels: ActorRef[CompileKernels] | None = None,
     ) -> None:
         """``move`` lets what waits at one scheduler wait at another, whose model has another text side."""
+        self._kernels = kernels
+        self._kernels_problem: str | None = None
+        self._is_renewing = False
         self._model_registry = model_registry
         self._engines = engines
         self._engine_for = engine_for
@@ -233,6 +239,55 @@ class ModelManager:
         self._end()
         return changed
 
+    # --- compiled code ----------------------------------------------------------------------------
+
+    @property
+    def kernels_problem(self) -> str | None:
+        """Why there will be no compiled code; None where it is there, or still made."""
+        return self._kernels_problem
+
+    def ask_for_kernels(self, scheduler: Scheduler) -> None:
+        """A worker is ready; where it computes without compiled code that it could have, have that made."""
+        if not _waits_for_kernels(scheduler) or self._kernels_problem is not None:
+            return
+        if self._kernels is not None and self._kernels.is_running:
+            with suppress(RuntimeFault):  # the next worker that is ready asks again
+                self._kernels.tell_nowait(CompileKernels())
+
+    def kernels_settled(self, problem: str | None) -> None:
+        """Compiled code is there, or will not be."""
+        self._kernels_problem = problem
+        if problem is None and not self._is_renewing:
+            self._is_renewing = True
+            self._context.spawn(self._renew, name="renew_for_kernels")
+
+    async def _renew(self) -> None:
+        """Load the model in use once more, now on compiled code: what was begun ends where it began, and in its numbers."""
+        try:
+            await self._until(lambda: self._change is None and not self._retiring)
+            current = self.current
+            if not _waits_for_kernels(current):
+                return
+            self._begin(current.model.name)
+            try:
+                candidate = self._new_candidate(current.model, current.text)
+                # Not where both do not fit: whoever asks would wait, for an answer that may come now.
+                if not await self._may_stand_beside(current.model):
+                    self._candidate = None
+                    self._kernels_problem = "compiled code is there, and no memory for a second worker to take it up"
+                else:
+                    await self._load_beside(candidate)
+                    if _waits_for_kernels(self.current):
+                        self._kernels_problem = "compiled code was made, and its worker does not find it"
+            except Exception as error:  # noqa: BLE001  border: what serves goes on, only slower
+                if self._candidate not in (None, self._current):
+                    await self._discard(self._candidate)
+                self._kernels_problem = f"compiled code is there, but no worker with it: {error}"
+                _log.warning("worker not renewed", model=current.model.name, reason=str(error))
+            self._end()
+        finally:
+            self._is_renewing = False
+
     async def unload(self, name: str) -> ModelChanged:
         """End the engine of the model in use once it has nothing left to do. Raises `ModelRefused`."""
         self._begin(name)
@@ -247,6 +302,13 @@ class ModelManager:
             return ModelChanged(model=model.name, state="unloaded", worker_pid=None)
         finally:
             self._change = None
+
+    def take(self, message: LoadModel | UnloadModel | KernelsSettled, *, refuse: Callable[[], None]) -> None:
+        """What changes the worker that is in use; ``refuse`` as `change_for` takes it."""
+        if isinstance(message, KernelsSettled):
+            self.kernels_settled(message.problem)
+        else:
+            self.change_for(message, refuse=refuse)
 
     def change_for(self, request: LoadModel | UnloadModel, *, refuse: Callable[[], None]) -> None:
         """Carry a change out as a task of the actor, not of the asker: one who leaves must not leave half of it behind.
@@ -294,9 +356,7 @@ class ModelManager:
         else:
             # An engine of an earlier change may still be busy with its last answers.
             await self._until(lambda: not self._retiring)
-            candidate = self._new(model, await self._text(model))
-            candidate.fails_waiting = False
-            self._candidate = candidate
+            candidate = self._new_candidate(model, await self._text(model))
             if await self._may_stand_beside(model):
                 await self._load_beside(candidate)
             else:
@@ -387,6 +447,11 @@ class ModelManager:
         scheduler = self._new_scheduler(model, text, self._engines.child(name))
         scheduler.state, scheduler.stage = "unloaded", None
         return scheduler
+
+    def _new_candidate(self, model: ServableModel, text: TextModel) -> Scheduler:
+        candidate = self._candidate = self._new(model, text)
+        candidate.fails_waiting = False
+        return candidate
 
     def _wake(self, scheduler: Scheduler) -> None:
         scheduler.state, scheduler.stage = "loading", "starting"
@@ -489,3 +554,7 @@ class ModelManager:
 
     def _is_current(self, model: ServableModel) -> bool:
         return model == self.current.model
+
+
+def _waits_for_kernels(scheduler: Scheduler) -> bool:
+    return scheduler.state == "ready" and scheduler.report is not None and scheduler.report.kernels == "compiling"

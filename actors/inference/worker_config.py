@@ -34,6 +34,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether a longrope model takes its long factors at every length, and is served to its full length."""
     compiled: bool = True
     """Whether a Phi-3 on a CPU is computed by compiled code."""
+    compiles_beside: bool = False
+    """Whether it does without compiled code that is not there yet, because another process makes that meanwhile."""
     grammars_at_need: bool = False
     """Whether it makes what holds answers to schemas no sooner than for the first such answer."""
     is_memory_bounded: bool = False
@@ -43,12 +45,15 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A fault plan for tests, as JSON."""
 
     @classmethod
-    def of(cls, settings: Settings) -> WorkerConfig:
-        """Those of the server's settings that workers are told. Raises `msgspec.ValidationError` for a field of another type."""
+    def of(cls, settings: Settings, *, is_ephemeral: bool = False) -> WorkerConfig:
+        """Those of the server's settings that workers are told, and what follows from a server for one question alone. Raises `msgspec.ValidationError` for a field of another type."""
         same = {name: getattr(settings, name) for name in cls.__struct_fields__ if hasattr(settings, name)}
         other = {
             "prefix_bytes": settings.prefix_mebibytes * MEBIBYTE,
             "is_memory_bounded": settings.model_memory_mebibytes > 0,
+            # A server for one question ends before what is made beside its answer was of use.
+            "compiles_beside": settings.engine == "mlx" and settings.compiled and not is_ephemeral,
+            "grammars_at_need": is_ephemeral,
         }
         return msgspec.convert(same | other, cls, dec_hook=_as_is)
 

@@ -167,6 +167,8 @@ class ModelReport(Struct, kw_only=True, forbid_unknown_fields=True):
     draft_tokens: int | UnsetType = UNSET
     """Most that is guessed in a step of one row."""
     compiled: bool | UnsetType = UNSET
+    kernels: Literal["compiled", "compiling", "uncompiled"] | UnsetType = UNSET
+    """`compiling` where the worker could compute with compiled code that is not there yet."""
     single_row_products: bool | UnsetType = UNSET
     allocation_bytes_per_second: float | UnsetType | None = UNSET
     load_seconds: float | UnsetType = UNSET

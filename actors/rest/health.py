@@ -58,6 +58,7 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "backend": report.get("backend"),
         "blas": report.get("blas"),
         "dtype": report.get("dtype"),
+        "kernels": report.get("kernels"),
         "queue_depth": engine.queue_depth,
         "running": engine.running,
         "tokens_per_second": engine.tokens_per_second,

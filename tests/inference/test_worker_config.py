@@ -10,7 +10,7 @@ from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import PROTOCOL, Load, ModelFiles, WaitForModel, pack_frame, read_to_worker
 from actors.settings import Settings
 
-DERIVED = {"prefix_bytes", "is_memory_bounded", "grammars_at_need"}
+DERIVED = {"prefix_bytes", "is_memory_bounded", "compiles_beside", "grammars_at_need"}
 """What is computed of a setting with another name, or is for the first start alone."""
 MODEL = ModelFiles("tiny", Path("/models/tiny"), Path("/adapters/polite"))
 

@@ -336,7 +336,7 @@ def test_te45_a_server_looks_for_garbage_once_it_is_up(tmp_path: Path) -> None:
         "seen = []; gc.callbacks.append(lambda phase, info: seen.append(phase));"
         "up = lambda *about: (print(gc.isenabled(), gc.get_freeze_count() > 0), os.kill(os.getpid(), signal.SIGTERM));"
         "making = serving.early_worker;"
-        "serving.early_worker = lambda settings: (print(gc.isenabled()), making(settings))[1]; serving._greet = up;"
+        "serving.early_worker = lambda *how, **more: (print(gc.isenabled()), making(*how, **more))[1]; serving._greet = up;"
         "sys.argv[1:] = ['serve', '--engine', 'mock', '--port', '0', '--ws-port', '0']; main()"
     )
     done = subprocess.run(

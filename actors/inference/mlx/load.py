@@ -27,6 +27,7 @@ from actors.inference.checkpoints.loaded_size import loaded_bytes, stays_packed
 from actors.inference.checkpoints.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
 from actors.inference.checkpoints.reading import read_checkpoint_json
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
+from actors.inference.kernels.code_folder import is_to_be_made
 from actors.inference.kernels.jit_cache import import_compiled, use_compiled
 from actors.inference.kernels.thread_pool import ThreadPool
 from actors.inference.memory_fit import available_memory_bytes, loading_bytes, measured_free_bytes
@@ -37,6 +38,8 @@ Device = Literal["cpu", "metal", "cuda"]
 
 _DEQUANTIZING_STREAMS = min(4, os.cpu_count() or 1)
 _AT_ONCE_BYTES = 128 * 1024 * 1024
+SPREAD_BYTES = 2 * 1024**3
+"""Weights of float32 up to which a model is computed by MLX until compiled code is there."""
 
 _OWN_CLASSES = {"phi3": "actors.inference.mlx.phi3"}
 """Model types for which mlx-lm's class differs from the reference, and where ours is."""
@@ -148,6 +151,19 @@ def load_checkpoint(
         threads=threads,
         uncompiled=uncompiled,
     )
+
+
+def waits_for_code(folder: Path, adapter: Path | None, is_memory_bounded: bool) -> bool:
+    """Whether MLX shall compute a checkpoint until another process has made compiled code: where that is quicker than to wait.
+
+    It is not for a large one, whose weights MLX wants as float32. Nor where a person has set what models may take, which
+    spread weights are not counted in.
+    """
+    if not is_to_be_made() or is_memory_bounded or adapter is not None:
+        return False
+    if not stays_packed(read_checkpoint_json(folder / "config.json")):
+        return False
+    return loaded_bytes(folder, as_float32=True) <= SPREAD_BYTES
 
 
 def serve_long_context(loaded: LoadedModel) -> LoadedModel:

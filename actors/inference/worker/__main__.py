@@ -90,6 +90,7 @@ def _import_everything(config: WorkerConfig, stage: Callable[[str], None]) -> An
         return importlib.import_module("actors.inference.worker.mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")
+    from actors.inference.kernels.code_folder import is_to_be_made
     from actors.inference.kernels.jit_cache import import_compiled, set_cache_dir
     from actors.inference.worker.blas import load_blas
 
@@ -99,7 +100,7 @@ def _import_everything(config: WorkerConfig, stage: Callable[[str], None]) -> An
     _import_without_its_own("mlx_lm")
     for name in ("actors.inference.worker.startup", "actors.inference.mlx.phi3"):
         importlib.import_module(name)
-    if config.compiled:
+    if config.compiled and not (config.compiles_beside and is_to_be_made()):
         stage("compiling")
         import_compiled()
     return blas
@@ -137,6 +138,7 @@ def _load(config: WorkerConfig, model: ModelFiles, blas: Any, stage: Callable[[s
         long_context=config.long_context,
         is_memory_bounded=config.is_memory_bounded,
         may_compile=config.compiled,
+        compiles_beside=config.compiles_beside,
         grammars_at_need=config.grammars_at_need,
     )
 

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from actors.inference.checkpoints.provenance import Check, examine_files
 from actors.inference.checkpoints.stamp import clear_failure, write_stamp
-from actors.inference.mlx.load import LoadedModel, available_device, load_checkpoint, serve_long_context
+from actors.inference.mlx.load import LoadedModel, available_device, load_checkpoint, serve_long_context, waits_for_code
 from actors.inference.mlx.proof import prove, prove_short
 from actors.inference.structured_output import Grammars, GrammarsAtNeed
 from actors.inference.text.token_text import without_panics
@@ -40,6 +40,7 @@ def load_stepper(
     long_context: bool = False,
     is_memory_bounded: bool = False,
     may_compile: bool = True,
+    compiles_beside: bool = False,
     grammars_at_need: bool = False,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
@@ -47,6 +48,7 @@ def load_stepper(
     A checkpoint that nobody vouches for is served all the same, with `provenance: unverified` and without the claim of
     pretrained weights. With `long_context` a longrope model takes its long factors at every length, after its recorded values
     were found with the factors that they were recorded with. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
+    With `compiles_beside` a small model whose compiled code is not there yet is computed by MLX, and says `kernels: compiling`.
     With `grammars_at_need` what holds answers to schemas is made for the first that follows one, which others then wait for.
     What failed when it was last verified has to pass all that verifying asks before it is served as verified again.
     """
@@ -58,7 +60,13 @@ def load_stepper(
     added = None if adapter is None else examine_files(adapter, f"{name} --adapter {adapter}")
     stage("loading weights")
     loaded = load_checkpoint(
-        folder, backend, adapter=adapter, is_memory_bounded=is_memory_bounded, may_compile=may_compile
+        folder,
+        backend,
+        adapter=adapter,
+        is_memory_bounded=is_memory_bounded,
+        # Asked anew: the code may have come to be there since this process began to import.
+        may_compile=may_compile
+        and not (waits := compiles_beside and backend == "cpu" and waits_for_code(folder, adapter, is_memory_bounded)),
     )
     stage("canary")
     parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
@@ -129,6 +137,7 @@ def load_stepper(
         "prefix_bytes": prefix_bytes,
         "draft_tokens": DRAFT_TOKENS if drafts else 0,
         "compiled": loaded.threads is not None,
+        "kernels": "compiling" if may_compile and waits else "uncompiled" if loaded.threads is None else "compiled",
         "single_row_products": loaded.has_single_row_products,
         "warnings": [*([blas.warning] if blas.warning else []), *warnings],
     }

@@ -143,7 +143,6 @@ def test_a_model_made_from_a_wheel_by_hand_is_the_same_and_its_progress_never_fa
         "extract",
         "repack",
         "tokenizer",
-        "compile",
         "verify",
         "ready",
     ]

@@ -298,23 +298,6 @@ def test_a_gate_that_is_no_multiple_of_four_is_left_to_mlx() -> None:
         assert can_compile(Model(arguments)) is expected
 
 
-@pytest.mark.parametrize("is_broken", [False, True])
-def test_te32_code_is_made_beside_other_work_or_else_by_who_waits_for_it(
-    monkeypatch: pytest.MonkeyPatch, is_broken: bool
-) -> None:
-    if is_broken:
-        monkeypatch.setattr(choice.sys, "executable", "/bin/false")
-    started: list[subprocess.Popen[bytes]] = []
-    begin = subprocess.Popen
-    monkeypatch.setattr(
-        choice.subprocess, "Popen", lambda *words, **how: started.append(begin(*words, **how)) or started[-1]
-    )
-    with choice.compiled_beside() as finish:
-        assert finish(lambda fraction: None) is None
-        assert started[0].returncode == (1 if is_broken else 0), "it was waited for, not ended and done again"
-        assert finish(lambda fraction: None) is None, "it is there"
-
-
 def test_te32_leaving_early_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     begin = subprocess.Popen
