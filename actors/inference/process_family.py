@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,7 +13,6 @@ __all__ = ["FamilyMemory", "family_bytes"]
 FRESH_SECONDS = 1.0
 """Reading takes a millisecond a process, and health may be asked for often."""
 PATIENCE_SECONDS = 0.5
-_PROCESSES = Path("/proc")
 
 
 class FamilyMemory:
@@ -46,17 +46,18 @@ def family_bytes(pid: int) -> float | None:
 def _family(pid: int) -> list[int]:
     found = [pid]
     for one in found:
-        for task in _PROCESSES.glob(f"{one}/task/*/children"):
-            try:
-                found.extend(int(word) for word in task.read_text(encoding="ascii").split())
-            except OSError:
-                continue  # it has ended meanwhile
+        # Any of them may end between two looks; what is gone holds nothing and has no children.
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{one}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    children = (task / "children").read_text(encoding="ascii")
+                    found.extend(int(word) for word in children.split())
     return found
 
 
 def _proportional_bytes(pid: int) -> float | None:
     try:
-        for line in (_PROCESSES / str(pid) / "smaps_rollup").read_text(encoding="ascii").splitlines():
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
             if line.startswith("Pss:"):
                 return float(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
