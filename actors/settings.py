@@ -98,7 +98,7 @@ class Settings:
     drafts: bool = True
     """An answer that is made alone may go on by several tokens in one step where it repeats what came before."""
     compiled: bool = True
-    """On a CPU a Phi-3 is computed by code that is compiled for this processor at the first start; without it MLX does it."""
+    """On a CPU a Phi-3 is computed by code that is compiled for this processor, the first time beside the first answers; without it MLX does it."""
     long_context: bool = False
     """Serves models with longrope (Phi-3-128k, 3.5) to their full length, their factors for long sequences taken at every length,
     as vLLM does. Text up to the length they were trained at is then another than transformers'; without it they are served up

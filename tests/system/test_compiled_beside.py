@@ -79,6 +79,7 @@ def test_te48_what_compiles_ends_with_its_server(tmp_path: Path, number: signal.
         server.process.send_signal(number)
         server.process.wait(60)
         wait_for(lambda: not is_alive(pid), what="the end of what compiles")
+    assert not list((tmp_path / "code").rglob("whole-*")), "it was ended, and did not come to its end by itself"
 
 
 async def test_te49_code_that_cannot_be_made_is_tried_three_times_and_told(
