@@ -263,6 +263,7 @@ SHARED_PREFIXES = (
     "/api/",
     "/v1/",
     "/models",
+    "/mcp",
     "/metrics",
     "/openapi.json",
     "/docs",
