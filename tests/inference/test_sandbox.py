@@ -465,7 +465,7 @@ async def test_jd15_a_fork_server_that_stands_still_is_replaced(
             os.kill(slot, signal.SIGKILL)
         await until_gone(before["prompt"])
         os.kill(before["server"][0], signal.SIGSTOP)
-        monkeypatch.setattr("actors.inference.sandbox.fork_server.FORK_SECONDS", 2.0)
+        monkeypatch.setattr("actors.inference.sandbox.fork_server.FORK_SECONDS", 8.0)
         assert await encode(system, folder, prompt="hello")
         assert (await processes(system))["server"] != before["server"]
         await until_gone(before["server"])

@@ -226,9 +226,9 @@ def packed(tmp_path: Path) -> Path:
     [
         (None, "has no group_size"),
         ({"group_size": 32}, "has no bits"),
-        ({"group_size": "many", "bits": 4}, "no group_size and bits as numbers"),
+        ({"group_size": "many", "bits": 4}, "quantization.group_size in config.json is 'many'"),
         ({"group_size": 32, "bits": None}, "no group_size and bits as numbers"),
-        ({"group_size": 32, "bits": 0}, "wrong shape"),
+        ({"group_size": 32, "bits": 0}, "quantization.bits in config.json is 0"),
         ([4, 32], "not an object"),
     ],
 )
