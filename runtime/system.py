@@ -83,6 +83,7 @@ class ActorSystem:
         self._watchdog = watchdog
         self._must_end = threading.Event()
         self._has_ended = threading.Event()
+        self._was_ready = False
 
     # --- directory --------------------------------------------------------------------------------
 
@@ -133,7 +134,8 @@ class ActorSystem:
         """Run the tree until it is asked to stop or its root gives up.
 
         Cancelling this, like SIGINT, SIGTERM or `request_stop`, starts the orderly shutdown: drain, then
-        stop in reverse order; it then takes up to ``total_stop_seconds``. Raises `UnsafeIntensity` before
+        stop in reverse order; it then takes up to ``total_stop_seconds``. ``task_status`` hears when the tree is ready;
+        of a tree that is stopped before that it hears at its end, when `stopping_reason` says why. Raises `UnsafeIntensity` before
         anything starts, a child's own exception when the first start fails, and
         `RestartIntensityExceeded` when the root gives up.
         """
@@ -175,6 +177,9 @@ class ActorSystem:
             service.cancel_scope.cancel(reason="the tree has stopped")
         if failure is not None:
             raise failure
+        if not self._was_ready:
+            # Stopped before: whoever waits for the start would take silence for a fault.
+            task_status.started()
 
     def request_stop(self, reason: str) -> None:
         """Begin the shutdown. Idempotent; never waits."""
@@ -211,6 +216,7 @@ class ActorSystem:
     async def _report_ready(self, root: Supervisor, task_status: trio.TaskStatus[None]) -> None:
         await root.wait_ready()
         if root.is_ready:
+            self._was_ready = True
             task_status.started()
 
     async def _stop_when_cancelled(self) -> None:

@@ -267,7 +267,8 @@ def _run(
             await nursery.start(system.run, tree)
             # Paused since the process began.
             resume_collections()
-            _greet(about, settings)
+            if system.stopping_reason is None:
+                _greet(about, settings)
 
     try:
         trio.run(run, strict_exception_groups=True)

@@ -134,6 +134,21 @@ async def test_s10_a_stop_during_a_start_ends_it_at_once_and_in_order(autojump_c
     assert trio.current_time() == before
 
 
+async def test_s11_whoever_waits_for_a_start_that_is_stopped_hears_of_its_end(autojump_clock: Any) -> None:
+    journal: list[Any] = []
+    system = ActorSystem(watch_loop=False)
+
+    async def stop(_: Worker) -> None:
+        system.request_stop("test")
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            system.run, SupervisorSpec(children=(child(journal, "a", on_start=stop, start_seconds=60),))
+        )
+        assert system.stopping_reason == "test"
+
+
 async def test_s10_dynamic_children_stop_together(autojump_clock: Any) -> None:
     async def slow(_: Worker) -> None:
         await trio.sleep(1)
