@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +149,12 @@ def start_server(data_folder: Path, *arguments: str, **settings: str) -> Iterato
         path = data_folder / "server.json"
 
         def is_up() -> bool:
-            # A killed server's file may still lie there.
-            return path.exists() and json.loads(path.read_text(encoding="utf-8"))["pid"] == process.pid
+            # A killed server's file may still lie there, until the next one takes it away.
+            with suppress(FileNotFoundError):
+                return bool(json.loads(path.read_text(encoding="utf-8"))["pid"] == process.pid)
+            return False
 
-        wait_for(lambda: is_up() or process.poll() is not None, seconds=60, what="server.json")
+        wait_for(lambda: is_up() or process.poll() is not None, what="server.json")
         assert process.poll() is None, log.read_text(encoding="utf-8")
         yield ServingProcess(process, data_folder, log, time.monotonic() - began)
     finally:
