@@ -68,6 +68,7 @@ class KernelCompiler(Actor[CompileKernels]):
     async def _compile(self) -> None:
         for attempt in range(TRIES):
             if attempt:
+                # What kept code from being made, a full disk perhaps, may have passed; nothing tells.
                 await trio.sleep(AGAIN_SECONDS)
             self._problem = await self._try()
             if self._problem is None:

@@ -52,6 +52,7 @@ class FrameworkConnection(TrioASGIHTTPConnection):
 
     async def handle_request(self, nursery: trio.Nursery, request: Request, send: Any) -> None:  # type: ignore[override]
         """Answer, with tasks of the request beside."""
+        # An extension of ours; hypercorn's type of a scope has a fixed set of names.
         self.scope[EXCHANGE_TASKS] = nursery  # type: ignore[literal-required]
         await super().handle_request(nursery, request, send)
 

@@ -26,6 +26,7 @@ from protocol.task_model import Task, TaskStatus
 __all__ = ["EndedLeases", "EndedLeasesQuery", "claim_task", "find_ended_leases", "release_task", "return_tasks"]
 
 RETURNED_AT_ONCE = 100
+# Of other columns somebody is at the task, or it is done.
 CLAIMABLE = frozenset({TaskStatus.BACKLOG, TaskStatus.TODO})
 
 _OF_TASK = task_claims.c.task_id == bindparam("of_task")

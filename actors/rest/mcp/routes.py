@@ -57,7 +57,7 @@ def register_mcp(app: QuartTrio, services: Services) -> None:
         try:
             answer = await sdk.answer()
             tasks.start_soon(exchange.run, answer, asker, running)
-        except BaseException:
+        except BaseException:  # also cancellation, while the SDK is imported: nobody else would give the place back
             running.release_on_behalf_of(exchange)
             raise
         return await exchange.response()
