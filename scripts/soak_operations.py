@@ -138,7 +138,6 @@ def _possible(server: OperatedServer) -> tuple[tuple[Trouble, ...], dict[str, st
 def _judged(storm: Storm, left_out: dict[str, str], ended_by: str | None, *, ties_allowed: float) -> dict[str, Any]:
     reasons = list(dict.fromkeys(storm.faults))
     refused_and_kept: dict[str, str] = {}
-    heads = dict(rows(storm.server, "SELECT client_id, head FROM client_logs"))
     for client_id in CLIENTS:
         tasks = [one for (one,) in rows(storm.server, "SELECT title FROM tasks WHERE client_id = ?", client_id)]
         told = "SELECT title FROM notifications WHERE client_id = ? AND kind = 'message'"
@@ -149,7 +148,7 @@ def _judged(storm: Storm, left_out: dict[str, str], ended_by: str | None, *, tie
         for device, (owner, got) in storm.devices.items():
             if owner == client_id:
                 to_be_told = [*tasks, *notifications]
-                reasons += got.wrong(device, first_seq=1, head=heads[client_id], to_be_told=to_be_told)
+                reasons += got.wrong(device, first_seq=1, head=storm.heads.get(client_id, 0), to_be_told=to_be_told)
     reasons += wrong_answers(storm.answers, storm.twins, ties_allowed=ties_allowed)
     reasons += wrong_cuts(storm.cuts)
     endings = Counter(one.ending for one in storm.answers)

@@ -210,7 +210,7 @@ class RunningServer:
 
     async def snapshot(self, path: str) -> dict[str, Any]:
         """An actor's own snapshot."""
-        return dict(await actor_snapshot(self.system, path))
+        return dict(await actor_snapshot(self.system, path, timeout=60))
 
     async def until_no_row_is_taken(self) -> None:
         """Wait until nothing runs or waits, in the inference actor and in the engine."""

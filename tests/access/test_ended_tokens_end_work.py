@@ -26,7 +26,7 @@ STEP_SECONDS = 0.05
 
 async def make_token(server: RunningServer, **changes: Any) -> MadeToken:
     made: MadeToken = await server.system.reference("access").ask(
-        CreateToken(**{"client_ids": ("me",), **changes}), timeout=5
+        CreateToken(**{"client_ids": ("me",), **changes}), timeout=60
     )
     return made
 

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.integration
 async def make_token(server: RunningServer, *client_ids: str, **changes: Any) -> MadeToken:
     """A token made by the access room of the server."""
     made: MadeToken = await server.system.reference("access").ask(
-        CreateToken(**{"client_ids": client_ids or ("me",), **changes}), timeout=5
+        CreateToken(**{"client_ids": client_ids or ("me",), **changes}), timeout=60
     )
     return made
 

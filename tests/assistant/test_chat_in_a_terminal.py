@@ -351,7 +351,7 @@ def test_a_chat_with_a_server_that_has_tokens(tmp_path: Path) -> None:
         request = urllib.request.Request(f"{server.about['rest_url']}/health")
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with pytest.raises(urllib.error.HTTPError) as refused:
-            direct.open(request, timeout=5)
+            direct.open(request, timeout=60)
         with refused.value:
             assert refused.value.code == 401
 

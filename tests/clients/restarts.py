@@ -66,7 +66,7 @@ class Server:
             time.sleep(0.1)
 
     def engine(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.url}/health/mlx", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}/health/mlx", timeout=60) as answer:
             content: dict[str, Any] = json.load(answer)
             return content
 

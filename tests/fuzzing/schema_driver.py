@@ -101,7 +101,7 @@ async def _to_pool(report: Report, inputs: SchemaInputs, numbers: Iterator[int],
                 after = await _fork_servers(system)
                 if after != before:
                     report.found(f"the fork server was {before} and is {after}")
-                figures = await actor_snapshot(system, "sandbox")
+                figures = await actor_snapshot(system, "sandbox", timeout=60)
                 assert figures is not None
                 report.figures["pool_processes_ended"] = figures["ended_jobs"]
 
@@ -134,6 +134,6 @@ def _limits() -> dict[JobKind, JobLimits]:
 
 async def _fork_servers(system: ActorSystem) -> list[int]:
     with contextlib.suppress(TypeError):
-        figures = await actor_snapshot(system, "sandbox")
+        figures = await actor_snapshot(system, "sandbox", timeout=60)
         return [one["pid"] for one in figures["fork_servers"]]  # type: ignore[index,union-attr,attr-defined]
     return []

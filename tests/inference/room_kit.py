@@ -273,7 +273,7 @@ class Room:
         """Wait for the process that stands by."""
         with trio.fail_after(self.patience_seconds):
             while True:
-                pid = (await actor_snapshot(self.system, "inference/standby"))["standby_pid"]
+                pid = (await actor_snapshot(self.system, "inference/standby", timeout=60))["standby_pid"]
                 if isinstance(pid, int):
                     return pid
                 await trio.sleep(0.02)

@@ -81,7 +81,7 @@ async def test_p16_a_stop_text_frees_the_row() -> None:
         assert await room.answer(stopped) == "1 2 "
 
         async def is_free() -> bool:
-            return (await actor_snapshot(room.system, "inference/engines/1"))["rows"] == 0
+            return (await actor_snapshot(room.system, "inference/engines/1", timeout=60))["rows"] == 0
 
         await eventually(is_free, what="the worker's own row freed")
         neighbour = await room.start("hello")

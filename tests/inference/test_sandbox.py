@@ -100,7 +100,7 @@ def said(content: str) -> list[ChatMessage]:
 
 
 async def figures(system: ActorSystem) -> Any:
-    return await actor_snapshot(system, "sandbox")
+    return await actor_snapshot(system, "sandbox", timeout=60)
 
 
 async def processes(system: ActorSystem) -> dict[str, list[int]]:

@@ -49,7 +49,7 @@ async def until_gone(pid: int) -> None:
 
 
 async def standby_pid(room: Room) -> object:
-    return (await actor_snapshot(room.system, "inference/standby"))["standby_pid"]
+    return (await actor_snapshot(room.system, "inference/standby", timeout=60))["standby_pid"]
 
 
 @pytest.mark.integration
@@ -184,7 +184,7 @@ async def test_te37_without_a_spare_none_is_started() -> None:
         await standby.tell(PrepareStandby())
         # It answers in order, so by now it has seen that.
         assert await standby.ask(TakeStandby(), timeout=30) is None
-        assert (await actor_snapshot(room.system, "inference/standby"))["is_keeping"] is False
+        assert (await actor_snapshot(room.system, "inference/standby", timeout=60))["is_keeping"] is False
 
 
 @pytest.mark.integration

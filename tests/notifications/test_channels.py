@@ -134,7 +134,7 @@ async def test_a_service_that_knows_the_device_no_more_ends_it_and_everyone_hear
 
         async def devices() -> list[str]:
             listed = await room.dispatcher.ask(
-                ListDevices(client_id="me", device_id="cli", data=DeviceList()), timeout=5
+                ListDevices(client_id="me", device_id="cli", data=DeviceList()), timeout=60
             )
             return [one.device_id for one in listed.devices]
 

@@ -76,11 +76,11 @@ class DeviceTold:
             self.names.append(name)
 
     def wrong(self, device: str, *, first_seq: int, head: int, to_be_told: Iterable[str]) -> list[str]:
-        """What is wrong with it, where the log has ended at ``head`` and tells of these writes."""
+        """What is wrong with it, where the log reached ``head`` at least and tells of these writes."""
         found = []
         if self.snapshots:
             found.append(f"{device}: {self.snapshots} times the server had lost what was missing")
-        expected = list(range(first_seq, head + 1))
+        expected = list(range(first_seq, max([head, *self.seqs[-1:]]) + 1))
         if self.seqs != expected:
             twice = len(self.seqs) - len(set(self.seqs))
             missing = len(set(expected) - set(self.seqs))

@@ -75,6 +75,9 @@ class Storm:
     twins: dict[str, str] = field(factory=dict)
     devices: dict[str, tuple[str, DeviceTold]] = field(factory=dict)
     """Name → whose it is, and what it was told."""
+    heads: dict[str, int] = field(factory=dict)
+    """Client → the last number of its log when all devices were looked at for the last time. What the server adds later,
+    such as its notice of a restarted engine some seconds after that, nobody reads any more."""
     cuts: list[Cut] = field(factory=list)
     trouble: str = TROUBLE_BEFORE_FIRST
     troubles: Counter[str] = field(factory=Counter)
@@ -347,8 +350,8 @@ async def _until_all_are_told(storm: Storm) -> None:
                 storm.server,
                 "SELECT count(*) FROM notification_deliveries WHERE channel = 'in_app' AND state IN ('pending', 'held')",
             )
-            heads = dict(rows(storm.server, "SELECT client_id, head FROM client_logs"))
-            behind = [told for client_id, told in storm.devices.values() if (told.seqs or [0])[-1] < heads[client_id]]
+            storm.heads = dict(rows(storm.server, "SELECT client_id, head FROM client_logs"))
+            behind = [told for owner, told in storm.devices.values() if (told.seqs or [0])[-1] < storm.heads[owner]]
             if waiting == [(0,)] and not behind:
                 return
             await trio.sleep(PAUSE_SECONDS * 4)

@@ -45,10 +45,16 @@ def device(*events: tuple[int, str, str | None], snapshots: int = 0) -> list[str
 
 def test_a_device_that_was_told_all_in_order_is_content() -> None:
     assert device((1, "e1", "a"), (2, "e2", None), (3, "e3", "b")) == []
+    # The server added a notice of its own after the log was looked at for the last time.
+    assert device((1, "e1", "a"), (2, "e2", None), (3, "e3", "b"), (4, "e4", None)) == []
 
 
 def test_events_that_are_missing_doubled_or_out_of_order_are_noticed() -> None:
     assert device((1, "e1", "a"), (3, "e3", "b")) == ["phone: of 3 events 1 missing, 0 twice"]
+    assert device((1, "e1", "a"), (2, "e2", None), (3, "e3", "b"), (5, "e5", None)) == [
+        "phone: of 5 events 1 missing, 0 twice"
+    ]
+    assert device()[0] == "phone: of 3 events 3 missing, 0 twice"
     assert device((1, "e1", "a"), (2, "e2", None)) == [
         "phone: of 3 events 1 missing, 0 twice",
         "1 phone: writes that are kept were never told, such as b",

@@ -31,7 +31,7 @@ def status_of(server: ServingProcess, path: str, token: str | None = None) -> in
     request = urllib.request.Request(f"{server.about['rest_url']}{path}", headers=headers)
     try:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(request, timeout=5) as response:
+        with direct.open(request, timeout=60) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         with error:

@@ -201,5 +201,5 @@ def _until_running(url: str) -> None:
     from tests.system.serving_process import wait_for
 
     wait_for(
-        lambda: httpx.get(f"{url}/health/mlx", trust_env=False, timeout=5).json()["running"] == 1, what="a row taken"
+        lambda: httpx.get(f"{url}/health/mlx", trust_env=False, timeout=60).json()["running"] == 1, what="a row taken"
     )

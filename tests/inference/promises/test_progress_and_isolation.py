@@ -35,7 +35,9 @@ pytestmark = pytest.mark.integration
 async def test_p01_a_workers_first_step_is_held_to_what_its_warm_up_took() -> None:
     plan = [{"fault": "hang", "step": 1}]
     async with inference_room(step_seconds=0.005, faults=plan, faulty_lives=1) as room:
-        assert (await actor_snapshot(room.system, "inference/engines/1"))["step_deadline_seconds"] < FIRST_STEP_SECONDS
+        assert (await actor_snapshot(room.system, "inference/engines/1", timeout=60))[
+            "step_deadline_seconds"
+        ] < FIRST_STEP_SECONDS
         with structlog.testing.capture_logs() as logged:
             assert await room.answer(await room.start("count to 12")) == count_to(12)
         (reason,) = (one["error"] for one in logged if one["event"] == "engine down")
@@ -50,7 +52,7 @@ async def test_p01_a_worker_that_still_reads_a_cancelled_prompt_is_not_taken_for
         given_up = await room.start("long " * 120)
 
         async def owed_seconds() -> Any:
-            engine_now = await actor_snapshot(room.system, "inference/engines/1")
+            engine_now = await actor_snapshot(room.system, "inference/engines/1", timeout=60)
             return engine_now["unread_rows"] and engine_now["step_deadline_seconds"]
 
         assert await eventually(owed_seconds) > 3.0, "the whole prompt"
