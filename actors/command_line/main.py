@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import sys
@@ -13,7 +14,7 @@ import click
 from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
 from actors.command_line.output import end_when_nobody_reads
 from actors.command_line.printing import print_line
-from actors.garbage import pause_collections, without_collections
+from actors.garbage import collect_rarely, pause_collections, without_collections
 from actors.plain_structlog import import_structlog_alone
 from actors.queued_output import open_missing_descriptors, queue_standard_output
 
@@ -119,6 +120,7 @@ def main() -> NoReturn:
         queue_standard_output()
         import_structlog_alone()
     else:
+        collect_rarely()
         open_missing_descriptors()
         end_when_nobody_reads()
     try:
@@ -136,6 +138,8 @@ def main() -> NoReturn:
         sys.exit(130)
     # Here, and not on the interpreter's way out, where it could no longer end the command in order.
     sys.stdout.flush()
+    # The interpreter looks through everything once more on its way out.
+    gc.freeze()
     # What `--help` and the like end with.
     sys.exit(ended if isinstance(ended, int) else 0)
 

@@ -38,6 +38,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether it does without compiled code that is not there yet, because another process makes that meanwhile."""
     grammars_at_need: bool = False
     """Whether it makes what holds answers to schemas no sooner than for the first such answer."""
+    warms_up: bool = True
+    """Whether it answers a little before it says that it is ready, so that the first request is as quick as all others, and
+    is held to times that were measured."""
     is_memory_bounded: bool = False
     """Whether a setting bounds the weights, so that it does not ask what the system has free."""
     mock_step_seconds: float = 0.0
@@ -54,6 +57,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             # A server for one question ends before what is made beside its answer was of use.
             "compiles_beside": settings.engine == "mlx" and settings.compiled and not is_ephemeral,
             "grammars_at_need": is_ephemeral,
+            # The only answer waits for all that goes before it, and the canary has computed by then.
+            "warms_up": not is_ephemeral,
         }
         return msgspec.convert(same | other, cls, dec_hook=_as_is)
 

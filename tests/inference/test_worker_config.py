@@ -10,7 +10,7 @@ from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import PROTOCOL, Load, ModelFiles, WaitForModel, pack_frame, read_to_worker
 from actors.settings import Settings
 
-DERIVED = {"prefix_bytes", "is_memory_bounded", "compiles_beside", "grammars_at_need"}
+DERIVED = {"prefix_bytes", "is_memory_bounded", "compiles_beside", "grammars_at_need", "warms_up"}
 """What is computed of a setting with another name, or is for the first start alone."""
 MODEL = ModelFiles("tiny", Path("/models/tiny"), Path("/adapters/polite"))
 
@@ -45,6 +45,11 @@ def test_in3_a_setting_of_a_worker_needs_only_its_field_in_both() -> None:
     config = WorkerConfig.of(settings)
     assert {name: getattr(config, name) for name in names} == {name: getattr(settings, name) for name in names}
     assert config.prefix_bytes == 3 * 1024 * 1024
+
+
+def test_te50_the_worker_of_one_question_answers_it_without_warming_up_before() -> None:
+    assert not WorkerConfig.of(Settings(), is_ephemeral=True).warms_up
+    assert WorkerConfig.of(Settings()).warms_up
 
 
 def test_a_setting_of_another_type_is_noticed_before_a_worker_starts() -> None:

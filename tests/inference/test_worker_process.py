@@ -1,5 +1,6 @@
 """The worker program in a process of its own, through the real pipe, with the mock engine."""
 
+import gc
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors.garbage import OBJECTS
 from actors.inference.frames import enclose
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import (
@@ -391,3 +393,19 @@ print("actors.inference.worker.startup" in sys.modules, "transformers" in sys.mo
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "True False\n"
+
+
+def test_te51_a_start_looks_for_garbage_rarely_and_work_as_usual(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    code = (
+        "import gc, sys; from actors.inference.worker import __main__ as program;"
+        f"tell = lambda: open({str(seen)!r}, 'a').write(f'{{gc.get_threshold()[0]}} {{gc.isenabled()}}\\n');"
+        "load, serve = program._load, program.serve;"
+        "program._load = lambda *about: (tell(), load(*about))[1];"
+        "program.serve = lambda *about: (tell(), serve(*about));"
+        "sys.exit(program.main())"
+    )
+    with worker(code=code) as one:
+        one.send(admission(1, "Go on.", max_tokens=1))
+        one.answer(1)
+    assert seen.read_text().split() == [str(OBJECTS), "True", str(gc.get_threshold()[0]), "True"]

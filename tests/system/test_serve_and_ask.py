@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.garbage import OBJECTS
 from tests.server_fixture import count_to
 from tests.system.serving_process import COMMAND, REPOSITORY, environment, is_alive, leanvibe, start_server, wait_for
 
@@ -344,6 +345,16 @@ def test_te45_a_server_looks_for_garbage_once_it_is_up(tmp_path: Path) -> None:
         cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["False", "True", "True"], done.stderr
+
+
+def test_te51_a_command_looks_for_garbage_rarely_and_not_at_its_end() -> None:
+    program = (
+        "import gc, atexit, sys; from actors.command_line.main import main;"
+        "atexit.register(lambda: print(gc.get_threshold()[0], gc.get_freeze_count() > 0));"
+        "sys.argv[1:] = ['completion', 'bash']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{OBJECTS} True"
 
 
 def test_the_server_process_imports_no_model_library() -> None:

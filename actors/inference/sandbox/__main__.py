@@ -17,7 +17,7 @@ import socket
 from pathlib import Path
 from typing import Any, NoReturn
 
-from actors.garbage import without_collections
+from actors.garbage import collect_rarely, resume_collections, without_collections
 from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.sandbox.jobs import memory_bound, serve_jobs, set_timers
@@ -91,6 +91,8 @@ class ForkServer:
         try:
             with memory_bound(OPEN_MEMORY_BYTES), without_collections():
                 text = self._text = MockText() if folder is None else CheckpointText(Path(folder))
+            # What is there now stays, and what is forked looks for its own garbage as usual.
+            resume_collections()
             self._send(
                 "opened",
                 {
@@ -175,6 +177,7 @@ class ForkServer:
 
 def main() -> None:
     """Serve the control socket named on the command line."""
+    collect_rarely()
     parser = argparse.ArgumentParser(prog="leanvibe-sandbox")
     parser.add_argument("--pipe", type=int, required=True)
     parser.add_argument("--watch-memory", action="store_true", help="for systems whose kernel holds no process to it")

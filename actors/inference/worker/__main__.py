@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from actors.garbage import without_collections
+from actors.garbage import collect_rarely, resume_collections, without_collections
 from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault
 from actors.inference.worker.fault_injection import FaultSchedule
@@ -41,6 +41,7 @@ EXIT_MODEL = 3
 
 def main() -> int:
     """Load, report, step until the server goes. Told to stand by, the model to load comes in a later frame."""
+    collect_rarely()
     # The step loop must not wait for a server that does not read what a library prints.
     queue_standard_output(is_private=True)
     pipe = Pipe(socket.socket(fileno=read_arguments().pipe))
@@ -70,6 +71,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
         pipe.send(LoadFailed(f"{type(error).__name__}: {reason_in_short(error)}"))
         return EXIT_MODEL
+    # Of hundreds of thousands of objects; a look through them all would hold a step up.
+    resume_collections()
     pipe.send(Ready(msgspec.convert(stepper.report(), ModelReport)))
     serve(pipe, stepper, faults)
     return 0
@@ -140,6 +143,7 @@ def _load(config: WorkerConfig, model: ModelFiles, blas: Any, stage: Callable[[s
         may_compile=config.compiled,
         compiles_beside=config.compiles_beside,
         grammars_at_need=config.grammars_at_need,
+        warms_up=config.warms_up,
     )
 
 

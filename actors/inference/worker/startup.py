@@ -26,6 +26,8 @@ __all__ = ["load_stepper"]
 
 POOL_BYTES = 256 * 1024 * 1024
 """What MLX may keep of freed memory for reuse."""
+UNMEASURED_BYTES = 1 << 30
+"""Weights of a model whose first step takes seconds at most; of a larger one it is held to what was measured."""
 
 
 def load_stepper(
@@ -42,6 +44,7 @@ def load_stepper(
     may_compile: bool = True,
     compiles_beside: bool = False,
     grammars_at_need: bool = False,
+    warms_up: bool = True,
 ) -> MlxStepper:
     """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
 
@@ -50,6 +53,7 @@ def load_stepper(
     were found with the factors that they were recorded with. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
     With `compiles_beside` a small model whose compiled code is not there yet is computed by MLX, and says `kernels: compiling`.
     With `grammars_at_need` what holds answers to schemas is made for the first that follows one, which others then wait for.
+    Without `warms_up` nothing is known of how long steps of a small model take here, and `warm_steps` is empty.
     What failed when it was last verified has to pass all that verifying asks before it is served as verified again.
     """
     started = time.perf_counter()
@@ -146,18 +150,26 @@ def load_stepper(
         grammars = GrammarsAtNeed(lambda: _made_grammars(folder, loaded))
     else:
         grammars = _grammars(folder, loaded, report["warnings"])
-    stage("warming up")
     stepper = MlxStepper(
         loaded, report, grammars, prefix_bytes=prefix_bytes, drafter=SpeculativeDecoder() if drafts else None
     )
-    warm_up(stepper, [1, 2, 3])  # the first products of a process are far slower than all that follow
-    measured = warm_up(stepper, [1, 2, 3] * min(8, served // 6))
-    stepper.forget_prefixes()
+    measured: list[tuple[float, int, int]] = []
+    if warms_up or loaded.parameter_bytes > UNMEASURED_BYTES:
+        stage("warming up")
+        measured = _warmed_up(stepper, served)
     # A GPU compiles kernels when a shape first needs them, so there a warm-up says too little of the first requests.
     report["warm_steps"] = measured if backend == "cpu" else []
     report["allocation_bytes_per_second"] = allocation_bytes_per_second() if backend == "cpu" else None
     report["load_seconds"] = time.perf_counter() - started
     return stepper
+
+
+def _warmed_up(stepper: MlxStepper, served_tokens: int) -> list[tuple[float, int, int]]:
+    """What steps take here: seconds, rows, prompt tokens."""
+    warm_up(stepper, [1, 2, 3])  # the first products of a process are far slower than all that follow
+    measured = warm_up(stepper, [1, 2, 3] * min(8, served_tokens // 6))
+    stepper.forget_prefixes()
+    return measured
 
 
 def _grammars(folder: Path, loaded: LoadedModel, warnings: list[str]) -> Grammars | None:

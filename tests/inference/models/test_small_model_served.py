@@ -6,6 +6,7 @@ import numpy
 import pytest
 
 from actors.inference.sampling import Sampling
+from actors.inference.worker import startup
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.startup import load_stepper
 from actors.inference.worker.stepper import Row
@@ -70,3 +71,23 @@ def test_a_model_without_longrope_has_no_word_of_it(tmp_path: Path) -> None:
     assert report["context_tokens"] == 128
     assert not [warning for warning in report["warnings"] if "long_context" in warning]
     assert "canary_long_context" not in {check["name"] for check in report["checks"]}
+
+
+def test_te50_a_small_model_that_is_not_warmed_up_says_nothing_of_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_small(tmp_path / "plain", shape="plain")
+
+    def load() -> tuple[bool, set[str]]:
+        stages: set[str] = set()
+        stepper = load_stepper(folder, "plain", BLAS, stages.add, prefix_bytes=0, warms_up=False)
+        return bool(stepper.report()["warm_steps"]), stages
+
+    is_measured, stages = load()
+    assert not is_measured
+    assert "warming up" not in stages
+    # A large one might take longer for its first step than one may that nothing is known of.
+    monkeypatch.setattr(startup, "UNMEASURED_BYTES", 1)
+    is_measured, stages = load()
+    assert is_measured
+    assert "warming up" in stages
