@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,30 @@ def test_te48_what_compiles_ends_with_its_server(tmp_path: Path, number: signal.
         server.process.wait(60)
         wait_for(lambda: not is_alive(pid), what="the end of what compiles")
     assert not list((tmp_path / "code").rglob("whole-*")), "it was ended, and did not come to its end by itself"
+
+
+@pytest.mark.parametrize("cause", ["killed", "no place for it"])
+def test_te49_health_says_that_there_is_no_compiled_code_and_why_and_answers_go_on(tmp_path: Path, cause: str) -> None:
+    if cause == "no place for it":
+        (tmp_path / "code").touch()
+    with start_without_code(tmp_path) as server:
+        assert health(server)["kernels"] == "compiling"
+
+        def is_given_up() -> bool:
+            snapshot = server.inspect_json("state", "inference/kernels")["snapshot"]
+            if cause == "killed" and (pid := snapshot["compiler_pid"]) is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return bool(snapshot["state"] == "settled")
+
+        wait_for(is_given_up, seconds=COMPILE_SECONDS, what="the last try")
+        told = wait_for(
+            lambda: (one := health(server))["kernels"] != "compiling" and one, what="health that knows of it"
+        )
+        assert (told["kernels"], told["status"], told["restarts"]) == ("uncompiled", "healthy", 0)
+        (warning,) = [one for one in told["warnings"] if "the process that compiles" in one]
+        assert ("ended with status -9" if cause == "killed" else "NotADirectoryError") in warning
+        assert answer(server)
 
 
 async def test_te49_code_that_cannot_be_made_is_tried_three_times_and_told(
