@@ -12,6 +12,7 @@ import typed_settings
 from attrs import field, frozen, validators
 from typed_settings.converters import get_default_cattrs_converter, register_strlist_hook
 
+from protocol.events import AnswerDefaults
 from protocol.validation import one_of
 
 __all__ = ["Settings", "SettingsFault", "load_settings"]
@@ -152,6 +153,15 @@ class Settings:
     """What a step of the mock engine takes."""
     worker_faults: str = ""
     """A plan of faults for tests, as JSON (see actors/inference/worker/fault_injection.py)."""
+
+    def answer_defaults(self) -> AnswerDefaults:
+        """How people are answered who set nothing."""
+        return AnswerDefaults(
+            temperature=self.answer_temperature,
+            top_p=self.answer_top_p,
+            repetition_penalty=self.answer_repetition_penalty,
+            max_tokens=self.answer_max_tokens,
+        )
 
 
 def load_settings(overrides: dict[str, Any], *, config: Path | None = None) -> Settings:

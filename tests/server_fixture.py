@@ -289,7 +289,7 @@ async def running_server(
         started = RunningServer(system, settings, about)
         async with trio.open_nursery() as nursery:
             listening = Listening(websocket, rest, tls, is_ephemeral)
-            tree = make_tree(system, settings, None, listening, about, service_manager=service_manager)
+            tree = make_tree(system, settings, None, listening, about, manager=service_manager)
             await nursery.start(system.run, tree)
             try:
                 if wait:

@@ -1,6 +1,6 @@
 """What rooms and storage say to each other. A room writes plain functions over a connection; storage runs them.
 
-A room's `store.py` holds `Operation`s (they write) and `Query`s (they read); `application.py` hands them all to
+A room's `store.py` holds `Operation`s (they write) and `Query`s (they read); `database_operations.py` hands them all to
 storage, and the room calls them by these objects through a `Storage`. An operation runs in one write transaction
 with everything that its `Outcome` names: events of the client's log, triggers of notifications, and the record that
 makes the same command idempotent. `events` and `client_logs` are the log's tables, for operations of others that read them: storage

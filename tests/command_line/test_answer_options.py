@@ -10,7 +10,6 @@ import pytest
 from actors.command_line.answer_options import AnswerOptions, answer_note
 from actors.rest.assistant_requests import ProcessRequest, command_of
 from actors.settings import load_settings
-from actors.wiring import answer_defaults
 from protocol.commands import Generate
 from protocol.events import AnswerDefaults
 
@@ -48,11 +47,11 @@ def test_te40_a_message_over_rest_is_answered_by_the_servers_defaults_too() -> N
 
 
 def test_the_defaults_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert answer_defaults(load_settings({})) == AnswerDefaults(
+    assert load_settings({}).answer_defaults() == AnswerDefaults(
         temperature=0.2, top_p=0.9, repetition_penalty=1.1, max_tokens=400
     )
     monkeypatch.setenv("LEANVIBE_ANSWER_MAX_TOKENS", "50")
-    assert answer_defaults(load_settings({})).max_tokens == 50
+    assert load_settings({}).answer_defaults().max_tokens == 50
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import trio
 from attrs import define
 from sqlalchemy import create_engine, text
 
+from actors.database_operations import OPERATIONS, QUERIES
 from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.notifications import spec as notifications
 from actors.notifications.delivery_rules import RetrySchedule
 from actors.notifications.fan_out import trigger_hook
 from actors.notifications.messages import (
@@ -21,14 +23,12 @@ from actors.notifications.messages import (
     RegisterDevice,
     UsePreferences,
 )
-from actors.notifications.tree import notifications_tree
 from actors.settings import Settings
 from actors.storage.database import FILE_NAME, database_url
 from actors.storage.messages import Storage
 from actors.storage.readers import Readers
 from actors.storage.relay import Relay
 from actors.storage.writer import Writer, WriterSettings
-from actors.wiring import OPERATIONS, QUERIES
 from protocol.codec import structure
 from protocol.events import Priority
 from protocol.notifications import (
@@ -101,10 +101,7 @@ def room_spec(
             ChildSpec(
                 id="inference", start=SupervisorSpec(children=(ChildSpec(id="inference", start=inference.start),))
             ),
-            ChildSpec(
-                id="notifications",
-                start=notifications_tree(system, settings, storage, schedule=schedule, failpoint=failpoint),
-            ),
+            notifications.spec(system, settings, storage, schedule=schedule, failpoint=failpoint),
         ),
     )
 

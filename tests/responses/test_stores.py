@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
+from actors.database_operations import TABLES_OF_CLIENTS
 from actors.inference.messages import CallableFunction, GenerateWithTools, ToolCallConstraint, ToolCallFormat
 from actors.refusals import CommandRefused
 from actors.responses import store
@@ -27,7 +28,6 @@ from actors.responses.store import (
 )
 from actors.responses.stored_request import request_from_text, request_to_text
 from actors.responses.tables import responses
-from actors.wiring import TABLES_OF_CLIENTS
 from protocol.commands import ChatMessage, Generate, OnDisconnect, Role
 from protocol.errors import ErrorCode
 

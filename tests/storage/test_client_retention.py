@@ -9,13 +9,13 @@ from actors.access.store import save_token
 from actors.access.tokens import StoredToken
 from actors.connections.log_cursor import LogCursor, Next, can_resume
 from actors.connections.tables import acknowledgements
+from actors.database_operations import PRUNERS, TABLES_OF_CLIENTS
 from actors.inference.tables import generations
 from actors.refusals import CommandRefused
 from actors.storage import log
 from actors.storage.log import NOBODY, OPEN_LOG, LogPageQuery, append_events, begin_client, prune_log, read_page
 from actors.storage.messages import LogEvent, LogPage
 from actors.storage.tables import client_logs
-from actors.wiring import PRUNERS, TABLES_OF_CLIENTS
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 24 * 3_600_000

@@ -1,4 +1,4 @@
-"""The room's part of the tree: a planner, a watch on the engine, and one child for each channel."""
+"""The notification service's part of the tree: a dispatcher, a watch on the engine, and one child for each channel."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from actors.storage.messages import Storage
 from protocol.notifications import Channel
 from runtime import ActorSystem, Backoff, ChildSpec, SupervisorSpec
 
-__all__ = ["notifications_tree"]
+__all__ = ["spec"]
 
 
-def notifications_tree(
+def spec(
     system: ActorSystem,
     settings: Settings,
     storage: Storage,
     *,
     schedule: RetrySchedule | None = None,
     failpoint: Failpoint = lambda _: None,
-) -> SupervisorSpec:
+) -> ChildSpec:
     """One for one: a channel that crashes again and again is started again and again, and the others go on."""
     schedule = schedule or RetrySchedule(maximum_seconds=settings.push_longest_retry_seconds)
     http_client = HttpClientSettings(
         allow_private=settings.push_allow_private,
         ca_file=None if settings.push_ca_file is None else str(settings.push_ca_file),
     )
-    planner_settings = DispatcherSettings(
+    of_dispatcher = DispatcherSettings(
         data_folder=settings.data_dir,
         push_contact=settings.push_contact,
         schedule=schedule,
         push_hold_seconds=settings.push_hold_seconds,
     )
     senders: dict[Channel, Callable[[], Sender]] = {
-        Channel.WEB_PUSH: lambda: WebPushSender(http_client, vapid_keys(planner_settings)),
+        Channel.WEB_PUSH: lambda: WebPushSender(http_client, vapid_keys(of_dispatcher)),
         Channel.APNS: lambda: ApnsSender(http_client, _credentials(settings)),
         Channel.WEBHOOK: lambda: WebhookSender(http_client),
     }
@@ -63,16 +63,17 @@ def notifications_tree(
             is_helper=True,
         )
 
-    return SupervisorSpec(
+    tree = SupervisorSpec(
         # A wrong key file or a bug in one channel must not take the house down; back-off spaces its attempts.
         intensity=None,
         children=(
             ChildSpec(id="in_app", start=lambda: InApp(storage, dispatcher)),
             *(push_channel(channel) for channel in senders),
-            ChildSpec(id="dispatcher", start=lambda: Dispatcher(planner_settings, storage, in_app, places)),
+            ChildSpec(id="dispatcher", start=lambda: Dispatcher(of_dispatcher, storage, in_app, places)),
             ChildSpec(id="engine_monitor", start=lambda: EngineMonitor(inference, storage)),
         ),
     )
+    return ChildSpec(id="notifications", start=tree, is_helper=True)
 
 
 def _credentials(settings: Settings) -> ApnsCredentials | None:

@@ -1,0 +1,22 @@
+"""The access service's part of the tree."""
+
+from __future__ import annotations
+
+from actors.access.access import Access, AccessSettings
+from actors.access.rules import is_loopback
+from actors.references import References
+from actors.settings import Settings
+from runtime import ChildSpec
+
+__all__ = ["spec"]
+
+
+def spec(settings: Settings, to: References) -> ChildSpec:
+    """One actor, which decides who may enter."""
+    of_access = AccessSettings(
+        data_folder=settings.data_dir,
+        allowed_hosts=frozenset(settings.allowed_hosts),
+        allowed_origins=frozenset(settings.allowed_origins),
+        is_loopback_only=is_loopback(settings.host),
+    )
+    return ChildSpec(id="access", start=lambda: Access(of_access, to.storage))

@@ -1,0 +1,114 @@
+"""The inference service's part of the tree."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from actors.inference.admission import AdmissionLimits
+from actors.inference.engine import Engine
+from actors.inference.engine_registry import EngineRegistry
+from actors.inference.inference import Inference, InferenceSettings
+from actors.inference.kernel_compiler import KernelCompiler
+from actors.inference.metrics import InferenceMetrics
+from actors.inference.model_registry import CheckpointRegistry, MockRegistry, ModelRegistry, ServableModel
+from actors.inference.standby import WarmStandby
+from actors.inference.stream_broker import StreamRules
+from actors.inference.worker_config import WorkerConfig
+from actors.inference.worker_process import InferenceWorker
+from actors.references import References
+from actors.settings import Settings
+from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
+
+__all__ = ["spec"]
+
+MEBIBYTE = 1024 * 1024
+MAXIMUM_ENGINES = 4
+"""The one in use, one that is loaded to take over, and those that finish their last answers."""
+READ_MODEL_SECONDS = 30.0
+"""What reading a model's tokenizer may take at the start: a machine that is busy booting must not make the server give up."""
+
+
+def spec(
+    system: ActorSystem,
+    settings: Settings,
+    to: References,
+    checkpoint: Path | None,
+    metrics: InferenceMetrics,
+    *,
+    is_ephemeral: bool,
+    early_worker: InferenceWorker | None,
+) -> ChildSpec:
+    """The inference actor, an engine for each model that is loaded, and what gets the next worker ready.
+
+    ``checkpoint`` is the folder of the model to start with. The first engine takes the ``early_worker``, a process that stands
+    by or will in a moment; whoever started it ends it where no engine came to take it.
+    """
+    of_worker = WorkerConfig.of(settings, is_ephemeral=is_ephemeral)
+    of_inference = _inference_settings(settings, to)
+    registry = _model_registry(settings, checkpoint)
+    early = [] if early_worker is None else [early_worker]
+    keeps_one = settings.spare_worker == "on" or (settings.spare_worker == "auto" and settings.engine == "mlx")
+    engines = system.dynamic("inference/engines")
+    engine_registry = system.reference("inference/engine_registry")
+    standby = system.reference("inference/standby") if keeps_one or early else None
+    kernels = system.reference("inference/kernels") if of_worker.compiles_beside else None
+    # What its own engines and compiler tell it is nobody else's to send.
+    own = system.reference("inference/inference")
+    compiler = ChildSpec(id="kernels", start=lambda: KernelCompiler(settings.cache_dir, own), is_helper=True)
+
+    def inference() -> Inference:
+        return Inference(
+            of_inference,
+            registry,
+            engines,
+            lambda model: partial(Engine, of_worker, model, own, to.inspection, standby),
+            engine_registry,
+            metrics,
+            to.sandbox,
+            kernels,
+        )
+
+    return ChildSpec(
+        id="inference",
+        start=SupervisorSpec(
+            # A machine may lose its worker for as long as it likes; back-off spaces the attempts.
+            intensity=None,
+            children=(
+                ChildSpec(id="engine_registry", start=EngineRegistry),
+                ChildSpec(
+                    id="standby",
+                    start=lambda: WarmStandby(of_worker, early=early, keeps_one=keeps_one),
+                    is_helper=True,
+                ),
+                *((compiler,) if kernels is not None else ()),
+                ChildSpec(id="engines", start=DynamicSpec(max_children=MAXIMUM_ENGINES, intensity=None)),
+                ChildSpec(id="inference", start=inference, start_seconds=READ_MODEL_SECONDS),
+            ),
+        ),
+    )
+
+
+def _inference_settings(settings: Settings, to: References) -> InferenceSettings:
+    """What is accepted, and how long streams are kept."""
+    return InferenceSettings(
+        engine=settings.engine,
+        limits=AdmissionLimits(
+            rows=settings.max_rows,
+            waiting_requests=settings.max_waiting,
+            kv_bytes=settings.kv_mebibytes * MEBIBYTE,
+        ),
+        default_max_tokens=settings.default_max_tokens,
+        idle_unload_seconds=settings.idle_unload_seconds,
+        model_memory_bytes=settings.model_memory_mebibytes * MEBIBYTE,
+        streams=StreamRules(storage=to.storage, detach_seconds=settings.detach_seconds, access=to.access),
+    )
+
+
+def _model_registry(settings: Settings, checkpoint: Path | None) -> ModelRegistry:
+    """The models that may be served, and the one to start with."""
+    if settings.engine == "mock":
+        return MockRegistry()
+    folder = None if checkpoint is None else checkpoint.resolve()
+    started_with = ServableModel(name=settings.model, folder=folder, adapter=settings.adapter)
+    return CheckpointRegistry(started_with, settings.cache_dir, settings.compiled)

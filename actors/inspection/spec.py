@@ -1,0 +1,15 @@
+"""The inspection service's part of the tree."""
+
+from __future__ import annotations
+
+from actors.inspection.inspector import Inspector
+from actors.inspection.server_file import ServerFile
+from actors.settings import Settings
+from runtime import ActorSystem, ChildSpec
+
+__all__ = ["spec"]
+
+
+def spec(system: ActorSystem, settings: Settings, about: ServerFile) -> ChildSpec:
+    """One actor, through which scripts look into the living tree and change it."""
+    return ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about), is_helper=True)

@@ -1,0 +1,56 @@
+"""Where each service of the tree is reached. A reference is a path: it stays valid while what it leads to is restarted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from actors.access.messages import AccessRequest
+from actors.assistant.messages import AssistantRequest
+from actors.connections.messages import RegistryRequest
+from actors.inference.embedding_messages import DescribeEncoder, EmbedTexts
+from actors.inference.messages import InferenceRequest
+from actors.inspection.messages import DescribeTree, NoteWorker
+from actors.notifications.messages import DispatcherRequest
+from actors.storage.messages import Storage
+from actors.tasks.messages import TaskRequest
+from runtime import ActorRef, ActorSystem
+
+__all__ = ["References"]
+
+
+@frozen(kw_only=True)
+class References:
+    """What a service may be given of the others. Those that only its own service talks to are not here."""
+
+    access: ActorRef[AccessRequest]
+    assistant: ActorRef[AssistantRequest]
+    connection_listener: ActorRef[Any]
+    connection_registry: ActorRef[RegistryRequest]
+    encoder: ActorRef[EmbedTexts | DescribeEncoder]
+    inference: ActorRef[InferenceRequest]
+    inspection: ActorRef[DescribeTree | NoteWorker]
+    notifications: ActorRef[DispatcherRequest]
+    responses: ActorRef[Any]
+    sandbox: ActorRef[Any]
+    storage: Storage
+    tasks: ActorRef[TaskRequest[Any]]
+
+    @classmethod
+    def of(cls, system: ActorSystem) -> References:
+        """Those of a tree that need not run yet. The paths are the ids that `application.make_tree` and each `spec` give."""
+        return cls(
+            access=system.reference("access"),
+            assistant=system.reference("assistant"),
+            connection_listener=system.reference("connections/listener"),
+            connection_registry=system.reference("connections/registry"),
+            encoder=system.reference("encoder/encoder"),
+            inference=system.reference("inference/inference"),
+            inspection=system.reference("inspection"),
+            notifications=system.reference("notifications/dispatcher"),
+            responses=system.reference("responses"),
+            sandbox=system.reference("sandbox/sandbox"),
+            storage=Storage(system.reference("storage/writer"), system.reference("storage/readers")),
+            tasks=system.reference("tasks"),
+        )

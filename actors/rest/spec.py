@@ -1,0 +1,77 @@
+"""The REST service's part of the tree."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from actors.references import References
+from actors.rest.references import Services
+from actors.rest.rest import Rest
+from actors.settings import Settings
+from runtime import ActorSystem, ChildSpec
+from runtime.inspection import readiness
+
+__all__ = ["spec"]
+
+IMPORT_SECONDS = 30.0
+"""What importing the web framework may take: a machine that is busy booting must not make the server give up."""
+
+
+def spec(
+    system: ActorSystem,
+    settings: Settings,
+    to: References,
+    registry: CollectorRegistry,
+    bound: socket.socket,
+    tls: ssl.SSLContext | None,
+    *,
+    is_ephemeral: bool,
+) -> ChildSpec:
+    """One actor, which serves every route on ``bound`` and hands what asks for the WebSocket to the listener of connections."""
+    services = _services(settings, to)
+
+    def application() -> Any:
+        # The web framework comes with it, so it is imported while the rest of the tree starts.
+        from actors.rest.all_routes import make_whole_application
+
+        return make_whole_application(services=services, registry=registry, readiness=lambda: readiness(system))
+
+    return ChildSpec(
+        id="rest",
+        start=lambda: Rest(
+            bound,
+            application,
+            to.access,
+            to.connection_listener,
+            tls,
+            connections=settings.max_http_connections,
+            on_demand=is_ephemeral,
+        ),
+        start_seconds=IMPORT_SECONDS,
+    )
+
+
+def _services(settings: Settings, to: References) -> Services:
+    # Programs that fetch and remove models; each takes the name last.
+    program = (sys.executable, "-m", "actors.command_line.main", "model")
+    cache = ("--cache-dir", str(settings.cache_dir))
+    return Services(
+        access=to.access,
+        inference=to.inference,
+        encoder=to.encoder,
+        storage=to.storage,
+        assistant=to.assistant,
+        responses=to.responses,
+        tasks=to.tasks,
+        notifications=to.notifications,
+        connection_registry=to.connection_registry,
+        inspection=to.inspection,
+        answer_defaults=settings.answer_defaults(),
+        pull_command=(*program, "pull", "--no-check", "--tell-progress", *cache, "--"),
+        remove_command=(*program, "remove", "--yes", *cache, "--data-dir", str(settings.data_dir), "--"),
+    )

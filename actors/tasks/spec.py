@@ -1,0 +1,14 @@
+"""The tasks service's part of the tree."""
+
+from __future__ import annotations
+
+from actors.references import References
+from actors.tasks.tasks import Tasks
+from runtime import ChildSpec
+
+__all__ = ["spec"]
+
+
+def spec(to: References) -> ChildSpec:
+    """One actor: the board."""
+    return ChildSpec(id="tasks", start=lambda: Tasks(to.storage, to.inference))
