@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.access.access import Access, AccessSettings
+from actors.access.actor import Access, AccessSettings
 from actors.access.rules import is_loopback
 from actors.references import References
 from actors.settings import Settings

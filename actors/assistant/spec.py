@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.assistant.assistant import Assistant
+from actors.assistant.actor import Assistant
 from actors.references import References
 from runtime import ChildSpec
 

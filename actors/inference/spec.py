@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from actors.inference.actor import Inference, InferenceSettings
 from actors.inference.admission import AdmissionLimits
 from actors.inference.engine import Engine
 from actors.inference.engine_registry import EngineRegistry
-from actors.inference.inference import Inference, InferenceSettings
 from actors.inference.kernel_compiler import KernelCompiler
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_registry import CheckpointRegistry, MockRegistry, ModelRegistry, ServableModel

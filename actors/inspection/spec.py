@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.inspection.inspector import Inspector
+from actors.inspection.actor import Inspector
 from actors.inspection.server_file import ServerFile
 from actors.settings import Settings
 from runtime import ActorSystem, ChildSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.references import References
-from actors.responses.responses import Responses
+from actors.responses.actor import Responses
 from runtime import ChildSpec
 
 __all__ = ["spec"]

@@ -10,8 +10,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from actors.references import References
+from actors.rest.actor import Rest
 from actors.rest.references import Services
-from actors.rest.rest import Rest
 from actors.settings import Settings
 from runtime import ActorSystem, ChildSpec
 from runtime.inspection import readiness

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.references import References
-from actors.tasks.tasks import Tasks
+from actors.tasks.actor import Tasks
 from runtime import ChildSpec
 
 __all__ = ["spec"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.access.access import Access, AccessSettings
+from actors.access.actor import Access, AccessSettings
 from actors.access.messages import CreateToken, FindEnded, ForgetTokens, MadeToken, RevokeToken
 from actors.inference.messages import Complete
 from actors.storage.messages import Storage

@@ -13,7 +13,7 @@ import pytest
 import trio
 from websockets.exceptions import InvalidStatus
 
-from actors.access.access import Access, AccessSettings
+from actors.access.actor import Access, AccessSettings
 from actors.access.local_token import LOCAL_TOKEN_FILE, read_local_token
 from actors.access.messages import (
     AuthenticationError,

@@ -230,7 +230,7 @@ async def test_a_conversation_is_kept_turn_by_turn(server: RunningServer) -> Non
 
 async def test_who_was_told_the_end_may_go_on_at_once(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A regression: the next turn came before the answer was on disk and was refused as a second one."""
-    from actors.assistant.assistant import Assistant
+    from actors.assistant.actor import Assistant
 
     settle = Assistant._settle
 
@@ -276,7 +276,7 @@ async def test_a_turn_that_came_at_the_same_moment_as_anothers_is_a_conflict_how
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A regression: the id was stored before the conflict was seen, so the same id again was accepted and cancelled."""
-    from actors.assistant.assistant import Assistant
+    from actors.assistant.actor import Assistant
 
     begin = Assistant._begin
     is_late_ready, is_first_accepted = trio.Event(), trio.Event()
@@ -459,7 +459,7 @@ async def test_a_lost_inference_actor_is_made_good(tmp_path: Path) -> None:
 async def test_while_inference_is_away_an_assist_is_unavailable_for_a_moment(
     engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.inference.inference import Inference
+    from actors.inference.actor import Inference
 
     async def broken(self: Inference) -> None:
         raise RuntimeError("on purpose")

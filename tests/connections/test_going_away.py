@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from actors.connections import transport
-from actors.inference.inference import Inference
+from actors.inference.actor import Inference
 from tests.connections.deaf_client import deaf_client
 from tests.server_fixture import RunningServer, count_to, eventually, running_server
 

@@ -15,12 +15,12 @@ from attrs import define, field
 from prometheus_client import CollectorRegistry
 from sqlalchemy.engine import URL
 
+from actors.inference.actor import Inference, InferenceSettings
 from actors.inference.admission import AdmissionLimits
 from actors.inference.calibration import Calibration
 from actors.inference.checkpoints.inventory import InventoryEntry
 from actors.inference.engine import Engine
 from actors.inference.engine_registry import EngineRegistry
-from actors.inference.inference import Inference, InferenceSettings
 from actors.inference.messages import (
     CancelGeneration,
     Complete,

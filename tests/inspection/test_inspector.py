@@ -154,7 +154,7 @@ async def test_state_is_the_actors_own_snapshot(server: RunningServer) -> None:
 async def test_the_state_of_a_busy_actor_is_what_it_is_busy_with(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.inference.inference import Inference
+    from actors.inference.actor import Inference
     from actors.inspection import commands
 
     async def sleep(*_: Any) -> None:

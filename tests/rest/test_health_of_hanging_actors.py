@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors.access.access import Access
-from actors.inference.inference import Inference
+from actors.access.actor import Access
+from actors.inference.actor import Inference
 from actors.storage.writer import Writer
 from tests.server_fixture import RunningServer
 

@@ -32,7 +32,7 @@ from actors.storage.database import database_url
 from actors.storage.messages import IdempotencyKey
 from actors.tasks.messages import CreateTask, MoveTask
 from actors.tasks.store import OPERATIONS, QUERIES
-from actors.tasks.tasks import Tasks
+from actors.tasks.actor import Tasks
 from protocol.task_model import TaskStatus
 from protocol.tasks import TaskCreate, TaskMove
 from runtime import ChildSpec

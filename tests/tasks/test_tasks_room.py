@@ -15,12 +15,12 @@ from sqlalchemy.exc import OperationalError
 from actors.inference.messages import Complete, Completion, GenerationRefused
 from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, Query, Read, Storage, Transact
+from actors.tasks.actor import REQUESTS_AT_ONCE, RETRY_SECONDS, CheckDueTasks, Tasks
 from actors.tasks.analysis import wants_analysis
 from actors.tasks.context import CommandContext
 from actors.tasks.due import DueTasksQuery
 from actors.tasks.messages import ChangeInBulk, CreateTask, GetTask, ListTasks, TaskRequest, UpdateTask
 from actors.tasks.store import CLIENTS_WITH_DUE, ENDED_LEASES, OPERATIONS, PENDING_ANALYSES, QUERIES, WRITES
-from actors.tasks.tasks import REQUESTS_AT_ONCE, RETRY_SECONDS, CheckDueTasks, Tasks
 from protocol.codec import wire_time
 from protocol.errors import ErrorCode
 from protocol.events import Done, FinishReason, Timings, Usage
@@ -228,7 +228,7 @@ DISK_FULL = OperationalError("INSERT", {}, Exception("database or disk is full")
 async def test_an_analysis_that_cannot_be_kept_yet_is_kept_when_the_database_takes_it(
     database: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.tasks.tasks.LONGEST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("actors.tasks.actor.LONGEST_RETRY_SECONDS", 0.01)
     full = [DISK_FULL, DISK_FULL]
 
     def hook(_: Any, __: str, triggers: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -245,7 +245,7 @@ async def test_an_analysis_that_cannot_be_kept_yet_is_kept_when_the_database_tak
 async def test_what_waits_for_an_analysis_is_found_once_the_database_can_be_read(
     database: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.tasks.tasks.LONGEST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("actors.tasks.actor.LONGEST_RETRY_SECONDS", 0.01)
     failures = [DISK_FULL, DISK_FULL]
 
     def failing_at_first(connection: Connection, wanted: Any) -> Any:
@@ -288,8 +288,8 @@ async def test_a_task_is_told_as_it_was_made_where_it_cannot_be_read_again(datab
 async def test_a_model_that_is_never_there_fails_the_analysis_in_the_end(
     database: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.tasks.tasks.ANALYSIS_SECONDS", 0.05)
-    monkeypatch.setattr("actors.tasks.tasks.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("actors.tasks.actor.ANALYSIS_SECONDS", 0.05)
+    monkeypatch.setattr("actors.tasks.actor.RETRY_SECONDS", 0.001)
     answers: list[object] = [ActorDead("model", 1, "crashed") for _ in range(100)]
     async with tasks_room(database, answers) as room:
         task = await create(room)
