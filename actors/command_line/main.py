@@ -45,8 +45,8 @@ _COMMANDS = {
 }
 
 
-_ELSEWHERE = ("ask", "chat", "task", "notify", "conversations", "status", "connect", "mcp")
-"""Commands that reach servers elsewhere; the others work on the files or the socket of this machine's."""
+_ELSEWHERE = ("ask", "chat", "task", "notify", "conversations", "status", "connect", "mcp", "model", "models")
+"""Commands that reach servers elsewhere, of `model` some; the others work on the files or the socket of this machine's."""
 _OWN_CLIENT = ("token",)
 """Commands whose own `--client` says something else."""
 
@@ -103,9 +103,9 @@ def leanvibe(context: click.Context, data_dir: Path | None, client_id: str | Non
     context.meta[Remembered.CLIENT] = client_id
     context.meta[Remembered.URL] = url
     if url is not None and context.invoked_subcommand not in _ELSEWHERE:
-        said = f"{context.invoked_subcommand} works on the server of this machine alone"
-        print_line(f"leanvibe: --url is for {', '.join(_ELSEWHERE)}; {said}", style="red", err=True)
-        context.exit(2)
+        from actors.command_line.options import refuse_elsewhere
+
+        refuse_elsewhere(str(context.invoked_subcommand))
 
 
 def main() -> NoReturn:

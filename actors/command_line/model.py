@@ -20,12 +20,12 @@ from actors.command_line.model_work import (
     pulled,
     staged,
 )
-from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.options import data_dir_option, fail, find_server, refuse_elsewhere, settings_from
 from actors.command_line.printing import json_text, print_json, print_line
-from actors.command_line.running_models import folders_in_use, load, unload
+from actors.command_line.running_models import folders_in_use, load, models_elsewhere, unload
 from actors.inference.checkpoints.catalogue import find_checkpoint, full_name
 from actors.inference.checkpoints.errors import ModelDownloadFailed, ModelInUse
-from actors.inference.checkpoints.inventory import inventory, removable_folder, remove_model
+from actors.inference.checkpoints.inventory import InventoryEntry, inventory, removable_folder, remove_model
 from actors.inference.checkpoints.shipped_canaries import shipped_canaries
 from actors.settings import Settings
 from actors.terminal_text import one_line
@@ -33,9 +33,16 @@ from actors.terminal_text import one_line
 __all__ = ["model"]
 
 
+REACHES = ("list", "load", "unload")
+"""What a server elsewhere can be asked; the others work on files of this machine."""
+
+
 @click.group()
-def model() -> None:
+@click.pass_context
+def model(context: click.Context) -> None:
     """Find, fetch, convert and check models."""
+    if context.invoked_subcommand not in REACHES:
+        refuse_elsewhere(f"model {context.invoked_subcommand}", "works on the models of this machine alone")
 
 
 model.add_command(calibrate)
@@ -49,8 +56,15 @@ model.add_command(unload)
 @data_dir_option
 @json_option
 def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    """Show the models of this machine, the names that are short to type, and which one is in use."""
+    """Show the models of this machine, or of the server at `--url`: names that are short to type, and which is in use."""
     settings = settings_from(cache_dir=cache_dir, data_dir=data_dir)
+    elsewhere = models_elsewhere(settings)
+    if elsewhere is not None:
+        if as_json:
+            print_json(elsewhere)
+        else:
+            show_inventory((_entry_elsewhere(one) for one in elsewhere), is_here=False)
+        return
     server = find_server(settings)
     entries = inventory(settings.cache_dir, None if server is None else folders_in_use(settings, server).serving)
     if as_json:
@@ -245,6 +259,14 @@ def _verify_and_show(
     else:
         show_verification(result.name, result.provenance, result.checks, result.folder)
     raise SystemExit(0 if result.is_fit and result.provenance == "verified" else 1)
+
+
+def _entry_elsewhere(told: dict[str, Any]) -> InventoryEntry:
+    """As a server tells it, which names no folders."""
+    names = {field.name for field in attrs.fields(InventoryEntry)} - {"folder", "is_present"}
+    return InventoryEntry(
+        **{name: told[name] for name in names}, folder=None, is_present=told["size_bytes"] is not None
+    )
 
 
 def _say(content: dict[str, Any], as_json: bool, text: str) -> None:

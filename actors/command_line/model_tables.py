@@ -14,8 +14,8 @@ from actors.inference.checkpoints.provenance import Check
 __all__ = ["show_inventory", "show_verification"]
 
 
-def show_inventory(entries: Iterable[InventoryEntry]) -> None:
-    """Print one line a model."""
+def show_inventory(entries: Iterable[InventoryEntry], *, is_here: bool = True) -> None:
+    """Print one line a model; ``is_here`` says whether they are those of this machine."""
     table = Table(title="Models", title_justify="left")
     for heading in ("name", "size", "type", "provenance", "in use", "source"):
         table.add_column(
@@ -24,7 +24,8 @@ def show_inventory(entries: Iterable[InventoryEntry]) -> None:
     for entry in entries:
         if not entry.is_present:
             command = "leanvibe model embed" if entry.name == "embedded" else f"leanvibe model pull {entry.name}"
-            table.add_row(words(entry.name, "dim"), "–", "", "", "", words(f"not here; {command}", "dim"))
+            missing = f"not here; {command}" if is_here else "not there"
+            table.add_row(words(entry.name, "dim"), "–", "", "", "", words(missing, "dim"))
             continue
         colour = "green" if entry.provenance == "verified" else "yellow"
         table.add_row(

@@ -29,6 +29,7 @@ __all__ = [
     "fail",
     "find_server",
     "line_here",
+    "refuse_elsewhere",
     "running_server",
     "settings_from",
     "url_given",
@@ -51,6 +52,12 @@ def settings_from(**overrides: Any) -> Settings:
 def url_given(own: str | None = None) -> str | None:
     """What `--url` says, before the command's name or behind it; None for the server of the data folder."""
     return own or Remembered.value(Remembered.URL)
+
+
+def refuse_elsewhere(command: str, reason: str = "works on the server of this machine alone") -> None:
+    """End a command that reaches no server elsewhere, where one was named."""
+    if url_given() is not None:
+        fail(f"--url is of no use here: leanvibe {command} {reason}; run it on the machine that is meant", status=2)
 
 
 def find_server(settings: Settings) -> ServerFile | None:

@@ -13,15 +13,17 @@ from typing import Any
 import click
 from attrs import frozen
 
-from actors.command_line.credentials import Credentials, credentials_here
-from actors.command_line.options import data_dir_option, fail, find_server, settings_from
+from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
+from actors.command_line.options import data_dir_option, fail, find_server, settings_from, url_given
+from actors.command_line.place import rest_url_of
 from actors.command_line.printing import json_text, print_line
+from actors.command_line.rest_call import why_unreachable
 from actors.command_line.screen import Screen, words
 from actors.inference.checkpoints.catalogue import checkpoint_folder, full_name
 from actors.inspection.server_file import ServerFile
 from actors.settings import Settings
 
-__all__ = ["folders_in_use", "load", "unload"]
+__all__ = ["folders_in_use", "load", "models_elsewhere", "unload"]
 
 SECONDS = 5.0
 HELD_STATES = frozenset({"loading", "loaded", "draining", "unloading"})
@@ -34,7 +36,7 @@ PROGRESS_SECONDS = 0.5
 @data_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def load(name: str, data_dir: Path | None, as_json: bool) -> None:
-    """Let the running server change to the model NAME. Answers in the making are finished by the one that began them."""
+    """Let the running server, or the one at `--url`, change to the model NAME. Answers in the making are finished by the one that began them."""
     _change(_server(data_dir), name, "load", as_json)
 
 
@@ -43,7 +45,7 @@ def load(name: str, data_dir: Path | None, as_json: bool) -> None:
 @data_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def unload(name: str, data_dir: Path | None, as_json: bool) -> None:
-    """Let the running server give the model's memory back; the next question loads it again."""
+    """Let the running server, or the one at `--url`, give the model's memory back; the next question loads it again."""
     _change(_server(data_dir), name, "unload", as_json)
 
 
@@ -64,7 +66,7 @@ def folders_in_use(settings: Settings, server: ServerFile) -> FoldersInUse:
     """What the server holds now; what it was started with where it does not say."""
     started = None if server.model_folder is None else Path(server.model_folder)
     try:
-        listed = _ask(server, credentials_here(settings, server), "/models", SECONDS)["models"]
+        listed = _ask(_here(settings, server), "/models", SECONDS)["models"]
         serving = next((one["full_name"] for one in listed if one["is_in_use"]), None)
         others = [one["full_name"] for one in listed if one["state"] in HELD_STATES and not one["is_in_use"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -83,34 +85,77 @@ def folders_in_use(settings: Settings, server: ServerFile) -> FoldersInUse:
     )
 
 
-def _server(data_dir: Path | None) -> tuple[ServerFile, Credentials]:
+@frozen
+class _Reached:
+    """A server that takes changes."""
+
+    rest_url: str
+    credentials: Credentials
+    who: str
+    """As the subject of a sentence."""
+
+
+def models_elsewhere(settings: Settings) -> list[dict[str, Any]] | None:
+    """What the server at `--url` lists; None where none was given. Ends the command where it does not answer."""
+    reached = _elsewhere(settings)
+    if reached is None:
+        return None
+    try:
+        listed: list[dict[str, Any]] = _ask(reached, "/models", SECONDS)["models"]
+    except urllib.error.HTTPError as error:
+        fail(_reason(error))
+    except (OSError, ValueError, KeyError) as error:
+        fail(_silence(reached, error))
+    return listed
+
+
+def _elsewhere(settings: Settings) -> _Reached | None:
+    url = url_given()
+    if url is None:
+        return None
+    rest_url = rest_url_of(url)
+    if rest_url is None:
+        fail(
+            f"models are asked for over REST, and --url names a WebSocket; give --url http://HOST:PORT, not {url}",
+            status=2,
+        )
+    return _Reached(rest_url, credentials_elsewhere(settings, url), "the server")
+
+
+def _here(settings: Settings, server: ServerFile) -> _Reached:
+    return _Reached(server.rest_url, credentials_here(settings, server), f"the server (process {server.pid})")
+
+
+def _server(data_dir: Path | None) -> _Reached:
     settings = settings_from(data_dir=data_dir)
+    reached = _elsewhere(settings)
+    if reached is not None:
+        return reached
     server = find_server(settings)
     if server is None:
         fail(f"no server runs on {settings.data_dir}; start one with `leanvibe serve --model NAME`", status=3)
-    return server, credentials_here(settings, server)
+    return _here(settings, server)
 
 
-def _change(found: tuple[ServerFile, Credentials], name: str, change: str, as_json: bool) -> None:
-    server, credentials = found
+def _change(reached: _Reached, name: str, change: str, as_json: bool) -> None:
     path = f"/models/{urllib.parse.quote(name)}/{change}"
     is_over = threading.Event()
     with Screen(stderr=True).status(words(f"{change} {name}")) as shown:
 
         def follow() -> None:
             while not is_over.wait(PROGRESS_SECONDS):
-                stage = _stage(server, credentials)
+                stage = _stage(reached)
                 if stage:
                     shown.update(words(f"{change} {name}: {stage}"))
 
         subscriber = threading.Thread(target=follow, daemon=True)
         subscriber.start()
         try:
-            done = _ask(server, credentials, path, CHANGE_SECONDS, method="POST")
+            done = _ask(reached, path, CHANGE_SECONDS, method="POST")
         except urllib.error.HTTPError as error:
             fail(_reason(error))
         except (OSError, ValueError) as error:
-            fail(f"the server (process {server.pid}) does not answer at {server.rest_url}: {error}")
+            fail(_silence(reached, error))
         finally:
             is_over.set()
             subscriber.join()
@@ -118,9 +163,13 @@ def _change(found: tuple[ServerFile, Credentials], name: str, change: str, as_js
     print_line(json_text(done) if as_json else said)
 
 
-def _stage(server: ServerFile, credentials: Credentials) -> str | None:
+def _silence(reached: _Reached, error: Exception) -> str:
+    return f"{reached.who} does not answer at {reached.rest_url}: {why_unreachable(error)}"
+
+
+def _stage(reached: _Reached) -> str | None:
     try:
-        stage = _ask(server, credentials, "/health", SECONDS)["engine"]["change_stage"]
+        stage = _ask(reached, "/health", SECONDS)["engine"]["change_stage"]
     except urllib.error.HTTPError as error:
         error.close()
         return None
@@ -139,15 +188,13 @@ def _reason(error: urllib.error.HTTPError) -> str:
         return str(error)
 
 
-def _ask(
-    server: ServerFile, credentials: Credentials, path: str, seconds: float, *, method: str = "GET"
-) -> dict[str, Any]:
-    # The environment's proxy is for the world; this address is on this machine.
+def _ask(reached: _Reached, path: str, seconds: float, *, method: str = "GET") -> dict[str, Any]:
+    # The environment's proxy is for the world; this address is the server's own.
     direct = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=credentials.tls)
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=reached.credentials.tls)
     )
     request = urllib.request.Request(  # noqa: S310  the server's own address
-        f"{server.rest_url}{path}", method=method, headers=credentials.headers
+        f"{reached.rest_url}{path}", method=method, headers=reached.credentials.headers
     )
     with direct.open(request, timeout=seconds) as response:
         content: dict[str, Any] = json.load(response)

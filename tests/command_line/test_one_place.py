@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,69 @@ def test_te36_times_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     assert local_time(text) == shown or shown is None
+
+
+def every_command(group: click.Group = main.leanvibe, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of all commands that are no groups."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*before, name))
+        else:
+            yield (*before, name)
+
+
+def needed(command: click.Command, folder: Path) -> list[str]:
+    """Something for all that has to be given."""
+    given: list[str] = []
+    for one in command.params:
+        value = str(one.type.choices[0]) if isinstance(one.type, click.Choice) else "1"
+        if isinstance(one.type, click.Path):
+            value = str(folder)
+        if isinstance(one, click.Argument) and (one.required or one.nargs == -1):
+            given.append(value)
+        elif isinstance(one, click.Option) and one.required:
+            given += [one.opts[0], value]
+    return given
+
+
+def command_of(words: tuple[str, ...]) -> click.Command:
+    command: click.Command = main.leanvibe
+    for word in words:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
+    return command
+
+
+REACHING = {"ask", "chat", "task", "notify", "conversations", "status", "connect", "mcp", "models"}
+REACHING_OF_MODEL = {"list", "load", "unload"}
+
+
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
+def test_te52_every_command_reaches_a_server_elsewhere_or_says_that_it_cannot(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        reaches = words[0] in REACHING or (words[0] == "model" and words[1] in REACHING_OF_MODEL)
+        for place in (0, len(words)):
+            options = ["--url", url, "--data-dir", str(tmp_path / "none")]
+            typed = [*words[:place], *options, *words[place:], *needed(command_of(words), tmp_path)]
+            done = CliRunner().invoke(main.leanvibe, typed, input="")
+            said = done.output + done.stderr
+            # The relay asks no sooner than it is asked.
+            assert done.exit_code != 0 or words == ("mcp",), said
+            assert "Usage:" not in said
+            assert "no server runs" not in said
+            assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+            assert ("run it on the machine that is meant" in said) == (not reaches), said
+            assert reaches or done.exit_code == 2
+    assert sorted(tmp_path.rglob("*")) == before, "a refused command did something"
