@@ -115,6 +115,18 @@ class ArgumentSyntax:
     """Between the last call and the closing mark."""
     has_plain_texts: bool = True
     """Whether texts stand as they are, without quotation marks and escapes."""
+    strips_texts: bool = True
+    """Whether who reads such a text takes the white space at its ends away."""
+
+    def is_plain_text(self, schema: Any) -> bool:
+        """Whether a value of this schema stands as it is: who reads the answer goes by the same."""
+        return self.has_plain_texts and isinstance(schema, dict) and schema.get("type") == "string"
+
+    def fences(self, form: ToolCallFormat, *, is_text: bool) -> tuple[str, ...]:
+        """Marks that no value may hold, since who reads the answer goes by them: they end it, its block, or begin a call."""
+        end = (self.text_end if is_text else None) or self.end
+        around = form.closing if self.between else self.named[0].strip().partition(" ")[0]
+        return tuple(one for one in (end.strip().removesuffix("<|sep|>"), around) if one)
 
 
 _QUOTED = r'(?!\s)[^"]{1,256}(?<!\s)'
@@ -127,6 +139,7 @@ ARGUMENT_SYNTAXES = {
         value=">\n",
         end="\n</parameter>\n",
         called="</function>\n",
+        strips_texts=False,
     ),
     ToolCallFormat.GLM: ArgumentSyntax(
         named=("", "\n"),
@@ -193,6 +206,7 @@ ARGUMENT_SYNTAXES = {
         text_end='<|"|>',
         between=",",
         called="}",
+        strips_texts=False,
     ),
     ToolCallFormat.FUNCTION_GEMMA: ArgumentSyntax(
         named=("call:", "{"),
@@ -204,6 +218,7 @@ ARGUMENT_SYNTAXES = {
         text_end="<escape>",
         between=",",
         called="}",
+        strips_texts=False,
     ),
 }
 """Of those forms that have arguments one by one."""

@@ -61,6 +61,17 @@ class TokenTables:
         self.more_digits = [self.mask(ids) for ids in by_digits]
         """By how many: tokens that go on with more digits than so many."""
 
+        self._suspects: dict[bytes, list[int]] = {}
+
+    def suspects(self, text: bytes) -> list[int]:
+        """Tokens that have this text in them, or begin with an end of it. Made once for each text."""
+        if text not in self._suspects:
+            ends = tuple(text[at:] for at in range(1, len(text)))
+            self._suspects[text] = [
+                one for one, content in enumerate(self.contents) if text in content or content.startswith(ends)
+            ]
+        return self._suspects[text]
+
     def mask(self, ids: Iterable[int]) -> Mask:
         """Bits of these tokens."""
         mask = numpy.zeros(self.words, numpy.uint32)

@@ -15,8 +15,10 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from actors.inference.answer_forms import ARGUMENT_SYNTAXES
 from actors.inference.answer_guard import AnswerGuard, TokenTables
 from actors.inference.answer_scan import AnswerScan
+from actors.inference.argument_guard import ArgumentGuard, ArgumentPlaces
 from actors.inference.bad_schema import BadSchema
 from actors.inference.free_calls import NAMED, FreeCallMatcher, seen_marks
 from actors.inference.grammar_tokenizer import grammar_tokenizer
@@ -93,7 +95,7 @@ class Grammars:
             raise BadSchema(problem, field="tools")
         tell_field("tools")
         try:
-            grammar = self._grammar_of_calls(rule)
+            grammar = self._grammar_of_calls(rule, self._check_text)
         except NotAnObject as error:
             raise BadSchema(str(error), field=error.path) from None
         self._validate(grammar, field="tools")
@@ -110,7 +112,8 @@ class Grammars:
             prepared = [self._prepared(followed)]
             grammar = self._grammar(followed, prepared[0])
         inner = self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits)
-        matcher = Matcher(inner, self._vocabulary_size, self._guard(prepared), self._begins_at(followed))
+        guard = self._guard(prepared, followed if isinstance(followed, ToolCallConstraint) else None)
+        matcher = Matcher(inner, self._vocabulary_size, guard, self._begins_at(followed))
         for token_id in emitted_ids:
             matcher.take(token_id)
         return matcher
@@ -136,12 +139,17 @@ class Grammars:
             matcher.take(token_id)
         return matcher
 
-    def _guard(self, prepared: Sequence[PreparedSchema]) -> AnswerGuard:
-        """What the grammar cannot hold."""
+    def _guard(self, prepared: Sequence[PreparedSchema], rule: ToolCallConstraint | None = None) -> AnswerGuard:
+        """What the grammar cannot hold; of calls by a ``rule``."""
         unique_keys = frozenset[str]().union(*(one.unique_keys for one in prepared))
         scan = AnswerScan(unique_keys)
         has_narrow_strings = any(one.has_narrow_strings for one in prepared)
-        return AnswerGuard(self.make_tables(), scan, has_narrow_strings=has_narrow_strings)
+        if rule is None or rule.tool_call_format not in ARGUMENT_SYNTAXES:
+            return AnswerGuard(self.make_tables(), scan, has_narrow_strings=has_narrow_strings)
+        marks = {self._mark_ids[one]: one.encode() for one in rule.tool_call_format.marks if one in self._mark_ids}
+        return ArgumentGuard(
+            self.make_tables(), scan, has_narrow_strings=has_narrow_strings, places=ArgumentPlaces(rule), marks=marks
+        )
 
     def _begins_at(self, followed: dict[str, Any] | ToolCallConstraint) -> tuple[int | None, bytes] | None:
         """The mark, as a token or as text, where calls begin that an answer may do without; before it is text."""
@@ -172,9 +180,19 @@ class Grammars:
     def _grammar(self, schema: dict[str, Any], prepared: PreparedSchema) -> str:
         return f"{self._options(schema)}start: %json {json.dumps({**prepared.schema, 'x-guidance': COMPACT})}\n"
 
-    def _grammar_of_calls(self, rule: ToolCallConstraint) -> str:
+    def _check_text(self, place: str, terminal: str) -> None:
+        """Refuse a text that nothing can be: an answer would end in the middle of the call."""
+        engine = self._library.LLMatcher(self._tokenizer, f"start: T\nT: {terminal}\n", limits=self._limits)
+        try:
+            Matcher(engine, self._vocabulary_size).mask()
+        except BadSchema as error:
+            raise NotAnObject(f"{place}: {error}") from None
+
+    def _grammar_of_calls(
+        self, rule: ToolCallConstraint, tell_text: Callable[[str, str], None] = lambda _, __: None
+    ) -> str:
         fixed = [rule.answer_schema, *(one.parameters for one in rule.functions)]
-        return self._options(fixed) + call_grammar(rule, self._mark)
+        return self._options(fixed) + call_grammar(rule, self._mark, tell_text)
 
     def _options(self, fixed: Any) -> str:
         """Fixed text is given in the tokenizer's own tokens, unless these would make another text of it."""

@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ArgumentSyntax, ToolCallFormat
+from actors.inference.bad_schema import BadSchema
 from actors.inference.json_schema import prepared_schema
+from actors.inference.schema_properties import Unfollowable
+from actors.inference.text_arguments import TextArguments, choices_of, quoted_pattern
 from actors.inference.tools import CallableFunction, ToolCallConstraint
 
 __all__ = ["COMPACT", "NotAnObject", "arguments_schema", "call_grammar"]
@@ -24,6 +27,18 @@ COMPACT: Any = {"whitespace_flexible": False}
 _ONLY_PROPERTIES = frozenset(
     {"type", "properties", "required", "title", "description", "$schema", "$defs", "definitions", "examples", "default"}
 )
+
+
+_BESIDE_PROPERTIES = frozenset(
+    {"patternProperties", "propertyNames", "minProperties", "maxProperties", "dependencies", "dependentRequired"}
+    | {"dependentSchemas", "allOf", "anyOf", "oneOf", "not", "if", "$ref", "$dynamicRef", "enum", "const"}
+    | {"unevaluatedProperties"}
+)
+"""Keywords of parameters that say more than one property at a time can be held to."""
+UNHELD = 'with tool_choice "auto" and no strict function nothing is held, and they are taken as they are'
+"""What there is for parameters that a model's form of calls cannot be held to."""
+_CDATA = r"/\s*<!\[CDATA\[(?s:.*)\]\]>\s*/"
+"""A text that is read as what is inside."""
 
 
 _MARKS = re.compile(r"(<[^<>\s]*>|\[[A-Z_]+\])")
@@ -39,10 +54,16 @@ class NotAnObject(ValueError):
         self.path = path
 
 
-def call_grammar(rule: ToolCallConstraint, mark: Callable[[str], str]) -> str:
-    """The answer as a grammar; ``mark`` gives a mark's terminal, a quoted text or a token. Raises `NotAnObject` or `BadSchema`."""
+def call_grammar(
+    rule: ToolCallConstraint, mark: Callable[[str], str], tell_text: Callable[[str, str], None] = lambda _, __: None
+) -> str:
+    """The answer as a grammar; ``mark`` gives a mark's terminal, a quoted text or a token. Raises `NotAnObject` or `BadSchema`.
+
+    ``tell_text`` hears the place and the terminal of each text that stands without quotation marks, to see whether there is one;
+    what it raises as `BadSchema` is raised as of the function.
+    """
     form = rule.tool_call_format
-    grammar = _Grammar(rule, mark)
+    grammar = _Grammar(rule, mark, tell_text)
     syntax = ARGUMENT_SYNTAXES.get(form)
     if syntax is not None:
         calls = grammar.calls_by_argument(syntax)
@@ -56,10 +77,12 @@ def call_grammar(rule: ToolCallConstraint, mark: Callable[[str], str]) -> str:
 class _Grammar:
     """Makes the rules of one answer."""
 
-    def __init__(self, rule: ToolCallConstraint, mark: Callable[[str], str]) -> None:
+    def __init__(
+        self, rule: ToolCallConstraint, mark: Callable[[str], str], tell_text: Callable[[str, str], None]
+    ) -> None:
         self._rule = rule
         self._form = rule.tool_call_format
-        self._mark = mark
+        self._mark, self._tell_text = mark, tell_text
         self._more = rule.most_calls - 1
         self.lines = ["call: " + " | ".join(f"call_{number}" for number in range(len(rule.functions)))]
 
@@ -78,7 +101,7 @@ class _Grammar:
         if not opening.startswith('"'):
             # A token of its own is no text, so text ends before it.
             return [f"start: TEXT? ({opening} calls)?", "TEXT: /(?s:.*)/"]
-        text = _as_pattern(json.loads(pieces[0]))
+        text = quoted_pattern(json.loads(pieces[0]))
         return [
             " ".join(["start: TEXT | text_before", *pieces[1:], "calls"]),
             "TEXT: /(?s:.*)/",
@@ -167,14 +190,28 @@ class _Grammar:
         """Each property in its place, those that are not required or none."""
         schema = arguments_schema(function)
         properties = schema.get("properties", {})
-        if not isinstance(properties, dict) or not _ONLY_PROPERTIES.union({"additionalProperties"}).issuperset(schema):
-            raise NotAnObject("must be a plain list of properties: this model writes arguments one by one")
+        if beside := sorted(_BESIDE_PROPERTIES.intersection(schema)):
+            raise NotAnObject(
+                f"must be a plain list of properties, without {beside[0]}: this model writes arguments one by one; {UNHELD}"
+            )
         definitions: dict[str, Any] = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
-        required = set(schema.get("required", ()))
+        required = list(schema.get("required", ()))
+        others = schema.get("additionalProperties", True)
+        texts = TextArguments(schema)
         names = []
-        for place, (key, one) in enumerate(properties.items()):
-            names.append((f"argument_{number}_{place}", key in required))
-            self._add_argument(names[-1][0], key, one, definitions, syntax)
+        for place, key in enumerate(dict.fromkeys([*properties, *required])):
+            one = properties.get(key, others)
+            if one is False and key not in required:
+                continue
+            name = f"argument_{number}_{place}"
+            try:
+                self._add_argument(name, key, one, definitions, syntax, texts)
+            except BadSchema as error:
+                if key in required or syntax.is_plain_text(one):
+                    raise NotAnObject(f"properties.{key}: {error}") from None
+                # Answers are without it, as `Grammars.check` tells.
+                continue
+            names.append((name, key in required))
         if not syntax.between:
             return " ".join(name if needed else f"{name}?" for name, needed in names)
         return self._between(number, names, json.dumps(syntax.between))
@@ -196,42 +233,51 @@ class _Grammar:
         return f"arguments_{number}"
 
     def _add_argument(
-        self, name: str, key: str, schema: Any, definitions: dict[str, Any], syntax: ArgumentSyntax
+        self,
+        name: str,
+        key: str,
+        schema: Any,
+        definitions: dict[str, Any],
+        syntax: ArgumentSyntax,
+        texts: TextArguments,
     ) -> None:
+        if schema is False:
+            raise NotAnObject(f"properties.{key} is required and can have no value")
         schema = schema if isinstance(schema, dict) else {}
-        is_text = syntax.has_plain_texts and schema.get("type") == "string"
+        is_text = syntax.is_plain_text(schema)
         value_begins = (syntax.text_value if is_text else None) or syntax.value
         end = (syntax.text_end if is_text else None) or syntax.end
-        self._check_fits(key, schema, syntax, end)
+        fences = syntax.fences(self._form, is_text=is_text)
+        self._check_fits(key, schema, syntax, fences)
         opened = " ".join([*self._pieces(syntax.key), json.dumps(key), *self._pieces(value_begins)])
         if not is_text:
             value = json.dumps({**prepared_schema({**schema, **definitions}).schema, "x-guidance": COMPACT})
             self.lines += [f"{name}: {opened} {name}_value {self._literal(end)}", f"{name}_value: %json {value}"]
             return
-        choices = [schema["const"]] if "const" in schema else schema.get("enum")
-        if choices is not None:
-            # Not with marks: what of a text looks like one is text.
-            texts = " | ".join(json.dumps(one) for one in choices if isinstance(one, str))
-            if not texts:
-                raise NotAnObject(f"properties.{key} is a text, and none of those that it may be is one")
-            self.lines.append(f"{name}: {opened} ({texts}) {self._literal(end)}")
-            return
+        try:
+            text = texts.terminal(schema, f"/properties/{key}", without=fences, is_trimmed=syntax.strips_texts)
+        except Unfollowable as problem:
+            raise NotAnObject(f"{problem} of this model's calls; {UNHELD}") from None
+        if not syntax.between and choices_of(schema) is None:
+            text = f"{text} & ~{_CDATA}"
+        self._tell_text(f"properties.{key}", text)
+        terminal = f"{name}_text".upper()
+        self.lines.append(f"{terminal}: {text}")
         pieces = self._pieces(end)
         if not pieces[0].startswith('"'):
-            text = f"{name}_text".upper()
-            self.lines += [f"{name}: {opened} {text}? {' '.join(pieces)}", f"{text}: /(?s:.*)/"]
+            # A token of its own is no text, so text ends before it.
+            self.lines.append(f"{name}: {opened} {terminal} {' '.join(pieces)}")
             return
         self.lines += [
             " ".join([f"{name}: {opened} {name}_text", *pieces[1:]]),
-            f"{name}_text[lazy]: /(?s:.*){_as_pattern(json.loads(pieces[0]))}/",
+            f"{name}_text[lazy]: {terminal} /{quoted_pattern(json.loads(pieces[0]))}/",
         ]
 
-    def _check_fits(self, key: str, schema: dict[str, Any], syntax: ArgumentSyntax, end: str) -> None:
+    def _check_fits(self, key: str, schema: dict[str, Any], syntax: ArgumentSyntax, fences: tuple[str, ...]) -> None:
         """Refuse what cannot be told from the marks round it by who reads the answer."""
         if not re.fullmatch(syntax.key_pattern, key):
             raise NotAnObject(f"properties cannot have the name {json.dumps(key)}: this model has no way to write it")
-        marks = [end.strip().removesuffix("<|sep|>"), self._form.closing if syntax.between else syntax.named[0].strip()]
-        for mark in filter(None, marks):
+        for mark in fences:
             if any(mark in one for one in _fixed_texts(schema)):
                 raise NotAnObject(f"properties.{key} cannot ask for a text with {mark}, a mark of this model's calls")
 
@@ -267,10 +313,6 @@ def _fixed_texts(schema: Any) -> Iterator[str]:
                 yield from _fixed_texts(list(one.values()))
             elif keyword not in ("default", "examples"):
                 yield from _fixed_texts(one)
-
-
-def _as_pattern(text: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in text.encode())
 
 
 def arguments_schema(function: CallableFunction) -> dict[str, Any]:
