@@ -10,7 +10,8 @@ _WORDS = (
         ("schema too large", "grammar too large", "grammar size", "maximum grammar", "max_grammar"),
         "it is too large to be followed",
     ),
-    (("unsatisfiable", "Unsatisfiable"), "no value fits it: rules of it exclude each other"),
+    # The second is said where no token may begin a text.
+    (("unsatisfiable", "Unsatisfiable", "NoExtensionBias"), "no value fits it: rules of it exclude each other"),
     (
         ("regex parse error", "invalid regex", "failed to compile regex", "unsupported regex"),
         "it has a pattern that is no regular expression as JSON Schema has them",

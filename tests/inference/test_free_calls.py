@@ -213,6 +213,17 @@ def test_a_mark_that_is_a_token_begins_a_call_too() -> None:
     assert begun == [b""]
 
 
+def test_a_call_of_llamas_form_without_a_mark_is_held_at_the_very_beginning() -> None:
+    head = b'{"name": "look", "parameters": {'
+    for form, before, is_held in (
+        (ToolCallFormat.LLAMA, b"", True), (ToolCallFormat.LLAMA, b"\n ", True), (ToolCallFormat.LLAMA, b"a", False),
+        (ToolCallFormat.TAGGED, b"", False),
+    ):  # fmt: skip
+        mask = mock_grammars().free_calls(form, before + head).mask()
+        assert (mask is not None) == is_held, (form, before)
+        assert mask is None or not mask[ord("o") // 32] >> (ord("o") % 32) & 1
+
+
 def test_only_what_follows_nothing_else_is_free() -> None:
     def generate(**fields: object) -> GenerateWithTools:
         messages = [ChatMessage(Role.USER, "hi")]

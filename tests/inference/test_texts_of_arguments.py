@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -243,3 +244,11 @@ def test_gr47_a_pattern_is_found_anywhere_unless_it_is_anchored() -> None:
             assert allows(rule, written(form, ("a", one, True))), (pattern, one)
         for one in breaks[pattern]:
             assert not allows(rule, written(form, ("a", one, True))), (pattern, one)
+
+
+@pytest.mark.parametrize("form", [one for one in FORMS if ARGUMENT_SYNTAXES[one].has_plain_texts])
+def test_gr49_a_text_that_only_a_mark_would_fit_is_refused(form: ToolCallFormat) -> None:
+    for mark in ARGUMENT_SYNTAXES[form].fences(form, is_text=True):
+        with pytest.raises(BadSchema, match=r"properties\.a: no value fits it") as refused:
+            mock_grammars().check_calls(forced(of(a=text(pattern=f"^{re.escape(mark)}$")), form))
+        assert refused.value.field == "tools[0].function.parameters"

@@ -7,20 +7,17 @@ why every call here was forced.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import jsonschema
 import openai
 import pytest
 
-from actors.inference.mlx.embedded import ensure_embedded_model
-from tests.cache_folder import cache_folder_of_tests
+from tests.rest.embedded_under_template import serving_under
 from tests.rest.test_openai_node import FOLDER, node
-from tests.system.serving_process import ServingProcess, start_server, wait_for
+from tests.system.serving_process import ServingProcess
 
 __all__ = ["node"]
 
@@ -62,21 +59,7 @@ BOOK = {"type": "function", "function": {"name": "book"}}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
     """The real program with the embedded weights under a template with tools."""
-    cache = cache_folder_of_tests()
-    embedded = ensure_embedded_model(cache, report=lambda _stage, _fraction: None)
-    data = tmp_path_factory.mktemp("tools")
-    folder = data / "cache" / "models" / "with-tools"
-    folder.mkdir(parents=True)
-    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(embedded / name, folder)
-    (folder / "model.safetensors").symlink_to(embedded / "model.safetensors")
-    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
-    if (cache / "blas").is_dir():
-        (data / "cache" / "blas").symlink_to(cache / "blas")
-    with start_server(data, "--engine", "mlx", "--model", "with-tools") as started:
-        with httpx.Client(base_url=started.about["rest_url"], trust_env=False, timeout=10) as client:
-            # Not its status: nobody vouches for this folder, and so it is `degraded` for good.
-            wait_for(lambda: client.get("/health/mlx").json().get("inference_ready"), seconds=240, what="the model")
+    with serving_under(tmp_path_factory.mktemp("tools"), "with-tools", TEMPLATE) as started:
         yield started
 
 
