@@ -45,3 +45,10 @@ def test_a_mutation_that_cites_a_section_of_this_page_cites_one_of_its_rows() ->
     prefixes = {prefix for prefix, _, _ in listed()}
     cited = {one["promise"] for one in MUTATIONS if one["promise"][:2] in prefixes and one["promise"][2:].isdigit()}
     assert cited - identifiers == set()
+
+
+def test_each_test_that_the_map_of_tests_names_exists() -> None:
+    text = (TOP / "tests/README.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[^`:]+\.py)::(\w+)`", text)
+    assert len(named) > 40
+    assert [one for one in named if one[1] not in functions_of(TOP / one[0])] == []

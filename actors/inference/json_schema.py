@@ -19,11 +19,14 @@ from actors.inference.schema_bounds import within_64_bits
 from actors.inference.schema_facts import Facts, types_of
 from actors.inference.schema_properties import Unfollowable, checked_pattern, counted, named, pointer_part
 from actors.inference.schema_references import References
+from actors.inference.text_arguments import PATTERNS_OF_FORMATS
 
 __all__ = ["PreparedSchema", "prepared_schema"]
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 """Those that the engine knows."""
+ENDLESS_FORMATS = frozenset({"date-time", "time"})
+"""Those whose seconds may have any number of digits in the engine's reading, which a model may write for ever."""
 MAXIMUM_WORK = 20_000
 """Schemas looked at; some that refer to themselves multiply when alternatives are told apart."""
 MAXIMUM_TOLD = 32
@@ -137,7 +140,10 @@ class _Preparation:
             made["pattern"] = checked_pattern(pattern, f"{path}/pattern")
         # A form that meets other rules may leave nothing; it is an annotation, and the others are not.
         elif form in FORMATS and not {"minLength", "maxLength", "enum", "const"} & schema.keys():
-            made["format"] = form
+            if form in ENDLESS_FORMATS:
+                made["pattern"] = f"^(?:{PATTERNS_OF_FORMATS[form]})$"
+            else:
+                made["format"] = form
         return made
 
     # --- arrays -----------------------------------------------------------------------------------

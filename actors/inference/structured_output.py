@@ -196,7 +196,8 @@ class Grammars:
 
     def _options(self, fixed: Any) -> str:
         """Fixed text is given in the tokenizer's own tokens, unless these would make another text of it."""
-        text = json.dumps(fixed, ensure_ascii=False)
+        # Half of a surrogate pair, which an answer cannot have, is refused where the grammar is read.
+        text = json.dumps(fixed, ensure_ascii=False).encode(errors="replace").decode()
         # A pattern may name a character by its number.
         has_numbers = self._changes_text and ("\\\\u" in text or "\\\\x" in text)
         is_spelled = (

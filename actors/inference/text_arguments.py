@@ -15,7 +15,7 @@ from actors.inference.bad_schema import BadSchema
 from actors.inference.schema_properties import Unfollowable, checked_pattern
 from actors.inference.schema_references import References
 
-__all__ = ["TextArguments", "choices_of", "quoted_pattern"]
+__all__ = ["PATTERNS_OF_FORMATS", "TextArguments", "choices_of", "quoted_pattern"]
 
 ANY = "/(?s:.*)/"
 NONE = "(/a/ & /b/)"
@@ -39,7 +39,7 @@ _DATE = (
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,20}[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL}){{0,7}}"
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-FORMATS = {
+PATTERNS_OF_FORMATS = {
     "date": _DATE,
     "time": _TIME,
     "date-time": f"{_DATE}T{_TIME}",
@@ -119,14 +119,14 @@ class TextArguments:
             if not isinstance(listed, list):
                 raise BadSchema(f"{path}/{name} must be an array")
             # Not with marks: what of a text looks like one is text.
-            parts.append(_or([json.dumps(one) for one in listed if _is_text(one)]))
+            parts.append(_or([json.dumps(one) for one in listed if isinstance(one, str)]))
         pattern, form = schema.get("pattern"), schema.get("format")
         if pattern is not None:
             parts.append(_found(checked_pattern(pattern, f"{path}/pattern"), f"{path}/pattern"))
-        elif isinstance(form, str) and form in FORMATS and not _BEYOND_FORMAT & schema.keys():
+        elif isinstance(form, str) and form in PATTERNS_OF_FORMATS and not _BEYOND_FORMAT & schema.keys():
             if not is_asserted:
                 raise Unfollowable(f"{path}/format", "cannot be followed where it says what a text must not be")
-            parts.append(f"/{_escaped(FORMATS[form])}/")
+            parts.append(f"/{_escaped(PATTERNS_OF_FORMATS[form])}/")
         least, most = schema.get("minLength", 0), schema.get("maxLength")
         if least or most is not None:
             bounds = [_count(least, f"{path}/minLength"), "" if most is None else _count(most, f"{path}/maxLength")]
@@ -138,11 +138,6 @@ def choices_of(schema: dict[str, Any]) -> list[Any] | None:
     """The values that a schema lists itself; None where it lists none."""
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
     return listed if isinstance(listed, list) else None
-
-
-def _is_text(value: Any) -> bool:
-    """Whether it can be written: half of a surrogate pair cannot."""
-    return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
 def quoted_pattern(text: str) -> str:

@@ -35,7 +35,9 @@ _BESIDE_PROPERTIES = frozenset(
     | {"unevaluatedProperties"}
 )
 """Keywords of parameters that say more than one property at a time can be held to."""
-UNHELD = 'with tool_choice "auto" and no strict function nothing is held, and they are taken as they are'
+UNHELD = (
+    'nothing is held with tool_choice "auto", no strict function, no response_format and parallel_tool_calls left out'
+)
 """What there is for parameters that a model's form of calls cannot be held to."""
 _CDATA = r"/\s*<!\[CDATA\[(?s:.*)\]\]>\s*/"
 """A text that is read as what is inside."""

@@ -14,6 +14,7 @@ from scripts.benchmark.everyday_schemas import FOLLOWED, REFUSED
 from scripts.benchmark.random_answers import RandomAnswers, judge
 
 from .test_spelled_text import TOKENIZERS, Spelling
+from .test_tool_call_grammar import allowed
 
 ENGINES_OWN = re.compile(
     r"llguidance|lark|%json|coerce|lenient|x-guidance|lexer|<state>|nullable option|Unimplemented|start:", re.IGNORECASE
@@ -51,6 +52,16 @@ def test_what_cannot_be_followed_is_refused_in_plain_words(answers: RandomAnswer
 )
 def test_an_unknown_format_is_an_annotation(answers: RandomAnswers, form: str) -> None:
     answers.grammars.check({"type": "string", "format": form})
+
+
+@pytest.mark.parametrize("form", ["time", "date-time"])
+def test_gr8_a_time_ends(answers: RandomAnswers, form: str) -> None:
+    matcher = answers.grammars.matcher({"type": "string", "format": form}, [])
+    day = "2028-02-29T" if form == "date-time" else ""
+    for token_id in answers.grammars._tokenizer.tokenize_str(f'"{day}23:59:58.' + "1" * 9):
+        matcher.take(token_id)
+    followed = [answers.grammars.make_tables().contents[one] for one in allowed(matcher)]
+    assert {one[:1] for one in followed} == {b"Z", b"+", b"-"}
 
 
 def test_a_number_ends(answers: RandomAnswers) -> None:

@@ -17,6 +17,8 @@ from actors.inference.text_arguments import TextArguments
 from actors.inference.tools import CallableFunction, ToolCallConstraint, ToolCallFormat
 from actors.rest.answer_reading.reader import AnswerReader, whole_answer
 from actors.rest.openai.tool_call_reader import ToolCall
+from actors.rest.openai.tool_choice import call_rule
+from actors.rest.openai.tools import Function, Tool
 
 from .test_spelled_text import Spelling, _byte_level
 
@@ -175,13 +177,14 @@ def test_gr48_a_quotation_mark_in_a_text_hides_nothing_of_what_follows(form: Too
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
-def test_gr48_half_of_a_surrogate_pair_in_an_argument_can_be_sent(form: ToolCallFormat) -> None:
+def test_gr48_half_of_a_surrogate_pair_is_in_no_argument(form: ToolCallFormat) -> None:
     schema = of(a={"type": ["string", "null"]})
-    reader = AnswerReader(ReasoningForm(), form, {NAME: schema})
-    told = written(form, ("a", r'"x\ud83d"', False))
-    _, (call,) = whole_answer([*reader.feed(told), *reader.finish()])
-    assert isinstance(call, ToolCall)
-    assert json.loads(call.arguments.encode()) == {"a": "x\ud83d"}
+    assert allows(forced(schema, form), written(form, ("a", '"x😀"', False)))
+    assert not allows(forced(schema, form), written(form, ("a", r'"x\ud83d"', False)))
+    for listed in (["\ud83d"], ["a", "x\ude00"]):
+        with pytest.raises(BadSchema) as refused:
+            mock_grammars().check_calls(forced(of(a=text(enum=listed)), form))
+        assert refused.value.field == "tools[0].function.parameters"
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
@@ -192,6 +195,17 @@ def test_gr47_what_is_required_is_there_and_what_is_forbidden_is_not(form: ToolC
     assert allows(rule, written(form, ("a", "1", False), ("c", "[]", False)))
     assert not allows(rule, written(form, ("a", "1", False)))
     assert not allows(rule, written(form, ("b", "1", False), ("c", "5", False)))
+
+
+def test_gr49_what_a_refusal_recommends_is_there() -> None:
+    parameters = {**of(a=text()), "minProperties": 1}
+    tools = [Tool(type="function", function=Function(name=NAME, parameters=parameters))]
+    with pytest.raises(BadSchema) as refused:
+        mock_grammars().check_calls(forced(parameters, F.GLM))
+    assert str(refused.value).endswith(
+        'nothing is held with tool_choice "auto", no strict function, no response_format and parallel_tool_calls left out'
+    )
+    assert call_rule(tools, "auto", None, F.GLM) is None
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)

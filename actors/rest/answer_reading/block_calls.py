@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from actors.inference.messages import ToolCallFormat
 from actors.rest.answer_reading.by_argument import BlockCall, Schemas, is_inside_argument, read_block
@@ -97,7 +96,7 @@ class BlockReader:
 
     def _add(self, calls: list[BlockCall], parts: list[Part], *, is_cut: bool = False) -> None:
         for place, one in enumerate(calls):
-            written = _written(one.arguments)
+            written = json.dumps(one.arguments, ensure_ascii=False)
             is_last = place == len(calls) - 1
             parts.append(CallStart(one.name))
             # An answer that was cut has part of a JSON text.
@@ -114,13 +113,3 @@ class BlockReader:
         if text:
             parts.append(text)
             self._after_call = False
-
-
-def _written(arguments: dict[str, Any]) -> str:
-    """As JSON that can be sent: half of a surrogate pair, which an escape may name, only as one."""
-    written = json.dumps(arguments, ensure_ascii=False)
-    try:
-        written.encode()
-    except UnicodeEncodeError:
-        return json.dumps(arguments)
-    return written

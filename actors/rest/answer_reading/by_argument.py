@@ -149,7 +149,7 @@ def _value(found: re.Match[str], schema: Mapping[str, Any], *, trims: bool) -> A
         return text
     try:
         value = json.loads(text)
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return {"True": True, "False": False, "None": None}.get(text.strip(), text)
     return value

@@ -120,6 +120,7 @@ def _is_json(text: str) -> bool:
 def _unescaped(quoted: str) -> str:
     try:
         text: str = json.loads(quoted, strict=False)
+        text.encode()  # half a surrogate pair cannot be sent
     except ValueError as error:
         raise LooseValue(str(error)) from None
     return text
