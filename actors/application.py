@@ -25,6 +25,7 @@ from actors.notifications import spec as notifications
 from actors.process_metrics import ProcessMetrics
 from actors.references import References
 from actors.responses import spec as responses
+from actors.responses.running import AnswerForms
 from actors.rest import spec as rest
 from actors.service_manager import spec as service_manager
 from actors.service_manager.notify_socket import NotifySocket
@@ -92,7 +93,7 @@ def make_tree(
             ),
             encoder.spec(settings, of_encoder),
             assistant.spec(to),
-            responses.spec(to),
+            responses.spec(to, answer_forms),
             tasks.spec(to),
             notifications.spec(system, settings, to.storage),
             connections.spec(
@@ -108,3 +109,11 @@ def make_tree(
             *service_manager.spec(manager, to),
         ),
     )
+
+
+def answer_forms() -> AnswerForms:
+    """How answers of stored responses are read: the REST service knows, and services do not import one another."""
+    # Imported when that service starts, as the web framework is.
+    from actors.rest.responses.reading import output_of, reading_of
+
+    return AnswerForms(reading=reading_of, output=output_of)

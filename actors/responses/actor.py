@@ -22,26 +22,38 @@ from actors.inference.messages import (
     StartGeneration,
 )
 from actors.refusals import CommandRefused, refusal_of
+from actors.responses.conversation_store import READS, WRITES
 from actors.responses.messages import (
+    AddItems,
     CancelResponse,
+    CreateConversation,
+    DeleteConversation,
+    DeleteItem,
     DeleteResponse,
+    FindBegun,
     FollowResponse,
+    ListItems,
     NewResponse,
     ReadChain,
+    ReadContext,
+    ReadConversation,
     ReadInput,
+    ReadItem,
     ReadResponse,
     ResponseEnd,
     ResponsePage,
     ResponseSnapshot,
     StartResponse,
+    UpdateConversation,
     end_of,
     failed_end,
 )
-from actors.responses.running import RunningResponse, page_of
+from actors.responses.running import AnswerForms, RunningResponse, page_of
 from actors.responses.store import (
     BEGIN_RESPONSE,
     DELETE_RESPONSE,
     END_RESPONSE,
+    FIND_BEGUN,
     READ_CHAIN,
     READ_RESPONSE,
     RUNNING_RESPONSES,
@@ -78,6 +90,16 @@ ResponsesMessage = (
     | ReadChain
     | CancelResponse
     | DeleteResponse
+    | FindBegun
+    | CreateConversation
+    | ReadConversation
+    | ReadContext
+    | UpdateConversation
+    | DeleteConversation
+    | AddItems
+    | ListItems
+    | ReadItem
+    | DeleteItem
     | GenerationEnded
 )
 
@@ -87,9 +109,10 @@ class Responses(Actor[ResponsesMessage]):
 
     mailbox = reject(4096)
 
-    def __init__(self, inference: ActorRef[Any], storage: Storage) -> None:
+    def __init__(self, inference: ActorRef[Any], storage: Storage, forms: AnswerForms) -> None:
         self._inference = inference
         self._storage = storage
+        self._forms = forms
         self._running: dict[str, RunningResponse] = {}
         self._is_draining = False
         self._idle = trio.Event()
@@ -115,6 +138,12 @@ class Responses(Actor[ResponsesMessage]):
                 self.context.answer_later(self._cancel, client_id, name)
             case DeleteResponse(client_id=client_id, id=name):
                 self.context.answer_later(self._delete, client_id, name)
+            case FindBegun():
+                self.context.answer_later(self._find_begun, message)
+            case CreateConversation() | UpdateConversation() | DeleteConversation() | AddItems() | DeleteItem():
+                self.context.answer_later(self._write, message)
+            case ReadConversation() | ReadContext() | ListItems() | ReadItem():
+                self.context.answer_later(self._read, message)
             case GenerationEnded():
                 # The events that this service listens to have said so already.
                 pass
@@ -137,6 +166,7 @@ class Responses(Actor[ResponsesMessage]):
         response = message.response
         running = RunningResponse(
             response=response,
+            reading=self._forms.reading(response),
             client_id=message.client_id,
             request=StartGeneration(
                 client_id=message.client_id,
@@ -149,13 +179,13 @@ class Responses(Actor[ResponsesMessage]):
                 observer=self.context.self_ref,
             ),
         )
-        begun = False
+        begun = is_repeat = False
         try:
             # Not cancelled with its asker: what the engine has begun is put on disk or cancelled.
             with trio.CancelScope(shield=True):
                 started = await self._begin(running)
                 begun = True
-                await self._storage.transact(
+                stored = await self._storage.transact(
                     BEGIN_RESPONSE,
                     BeginResponse(
                         response=response,
@@ -164,7 +194,9 @@ class Responses(Actor[ResponsesMessage]):
                         generate=running.request.generate,
                     ),
                     client_id=message.client_id,
+                    key=message.key,
                 )
+                is_repeat = stored.is_repeat
         except BaseException as error:
             if begun:
                 self._end_generation(response.id)
@@ -175,9 +207,25 @@ class Responses(Actor[ResponsesMessage]):
             if isinstance(error, RuntimeFault) and (refusal := refusal_of(error, writes=begun)) is not None:
                 raise refusal from None
             raise
+        if is_repeat:
+            # The same command came twice at once, and the other one was the first.
+            self._end_generation(response.id)
+            return attrs.evolve(started, stream=stored.value, is_repeat=True)
         self._running[response.id] = running
         self.context.spawn(self._see_through, running)
         return started
+
+    async def _find_begun(self, message: FindBegun) -> str | None:
+        command_id = message.key.command_id
+        try:
+            found = await self._storage.transact(FIND_BEGUN, command_id, client_id=message.client_id, key=message.key)
+        except CommandRefused as refusal:
+            if refusal.code is ErrorCode.NOT_FOUND:
+                return None
+            raise
+        except RuntimeFault as fault:
+            raise _as_refusal(fault, writes=False) from fault
+        return found.value
 
     async def _begin(self, running: RunningResponse) -> GenerationStarted:
         running.incarnation = self._inference.incarnation
@@ -198,6 +246,7 @@ class Responses(Actor[ResponsesMessage]):
             return
         running = RunningResponse(
             response=response,
+            reading=self._forms.reading(response),
             client_id=left.client_id,
             request=StartGeneration(
                 client_id=left.client_id,
@@ -221,6 +270,7 @@ class Responses(Actor[ResponsesMessage]):
         """Until the end is on disk."""
         while running.last is None:
             await running.wait(LOOK_SECONDS)
+            running.read()
             is_there = self._inference.is_running and self._inference.incarnation == running.incarnation
             if running.last is None and not is_there and not await self._until_begun(running, is_new=False):
                 return
@@ -268,12 +318,15 @@ class Responses(Actor[ResponsesMessage]):
 
     async def _settle(self, running: RunningResponse, end: ResponseEnd) -> None:
         """Put the end on disk, however long the disk is away, and tell it then."""
+        running.read()
+        end = attrs.evolve(end, reasoning_tokens=running.reading.reasoning_tokens)
         command = EndResponse(
             id=running.response.id,
             client_id=running.client_id,
             text=running.text,
             logprobs=running.logprobs,
             end=end,
+            output=self._output(attrs.evolve(running.snapshot(), end=end)),
         )
         await self._store_end(command)
         running.end = end
@@ -291,6 +344,10 @@ class Responses(Actor[ResponsesMessage]):
                 await trio.sleep(DISK_SECONDS)
             else:
                 return
+
+    def _output(self, snapshot: ResponseSnapshot) -> tuple[dict[str, Any], ...]:
+        """What a conversation gets of it."""
+        return () if snapshot.response.conversation_id is None else tuple(self._forms.output(snapshot))
 
     def _end_generation(self, stream: str) -> None:
         try:
@@ -353,6 +410,22 @@ class Responses(Actor[ResponsesMessage]):
             ).value
         except RuntimeFault as fault:
             raise _as_refusal(fault, writes=True) from fault
+
+    # --- conversations ----------------------------------------------------------------------------
+
+    async def _write(self, message: Any) -> Any:
+        key = getattr(message, "key", None)
+        operation = WRITES[type(message)]
+        try:
+            return (await self._storage.transact(operation, message, client_id=message.client_id, key=key)).value
+        except RuntimeFault as fault:
+            raise _as_refusal(fault, writes=True) from fault
+
+    async def _read(self, message: Any) -> Any:
+        try:
+            return await self._storage.read(READS[type(message)], message)
+        except RuntimeFault as fault:
+            raise _as_refusal(fault, writes=False) from fault
 
     async def _until_settled(self, running: RunningResponse) -> None:
         with trio.move_on_after(SETTLE_SECONDS):

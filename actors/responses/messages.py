@@ -13,23 +13,38 @@ from actors.inference.messages import (
     GenerationFailed,
     GenerationStarted,
 )
+from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from protocol.events import FinishReason
 from runtime import Request
 
 __all__ = [
+    "AddItems",
     "CancelResponse",
+    "CreateConversation",
+    "DeleteConversation",
+    "DeleteItem",
     "DeleteResponse",
+    "FindBegun",
     "FollowResponse",
+    "ItemPage",
+    "ListItems",
     "NewResponse",
+    "OwnedConversation",
+    "OwnedItem",
     "ReadChain",
+    "ReadContext",
+    "ReadConversation",
     "ReadInput",
+    "ReadItem",
     "ReadResponse",
     "ResponseEnd",
     "ResponsePage",
     "ResponseSnapshot",
     "StartResponse",
+    "StoredConversation",
+    "UpdateConversation",
     "end_of",
 ]
 
@@ -50,6 +65,8 @@ class ResponseEnd:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of these, those that were thought."""
 
 
 def end_of(event: GenerationEvent, ended_ms: int) -> ResponseEnd:
@@ -93,6 +110,10 @@ class NewResponse:
     """Items of the request, JSON values; opaque here."""
     previous_id: str | None = None
     """The response that it goes on from."""
+    conversation_id: str | None = None
+    """The conversation that it is made in, and appended to with its end."""
+    conversation_version: int = 0
+    """Of the history that it was made of."""
     notifies: bool = False
     """Whether its end is told as a notification."""
     title: str = ""
@@ -111,6 +132,8 @@ class StartResponse(Request[GenerationStarted]):
     """As of `StartGeneration`."""
     caller: str = ""
     """As of `StartGeneration`."""
+    key: IdempotencyKey | None = None
+    """Begun once: the same again is `is_repeat`, with the first one's id as its stream."""
     response: NewResponse
     generate: Generate = field(repr=False)
 
@@ -192,3 +215,114 @@ class DeleteResponse(Request[bool]):
 
     client_id: str
     id: str
+
+
+@frozen(kw_only=True)
+class FindBegun(Request[str | None]):
+    """Id of the response that this key has begun; None where it began none.
+
+    Refused with `CommandRefused`: `conflict` where it stands for another command.
+    """
+
+    client_id: str
+    key: IdempotencyKey
+
+
+# --- conversations -----------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class StoredConversation:
+    """A conversation of the Responses API."""
+
+    id: str
+    created_ms: int
+    """POSIX milliseconds."""
+    metadata: dict[str, Any]
+    version: int = 0
+    """Counts every change of its items."""
+    items: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    """All of them, oldest first, where they were asked for."""
+
+
+@frozen(kw_only=True)
+class ItemPage:
+    """Some items of a conversation."""
+
+    items: tuple[dict[str, Any], ...] = field(repr=False)
+    has_more: bool
+
+
+@frozen(kw_only=True)
+class CreateConversation(Request[StoredConversation]):
+    """Begin a conversation. Refused with `CommandRefused`: `conflict` where the client has too many; then nothing is stored."""
+
+    client_id: str
+    conversation: StoredConversation
+    items: tuple[dict[str, Any], ...] = field(repr=False)
+    """What it begins with, each with an id."""
+    key: IdempotencyKey | None = None
+
+
+@frozen(kw_only=True)
+class OwnedConversation:
+    """One client's conversation; another's is refused with `not_found`, as if there were none."""
+
+    client_id: str
+    id: str
+
+
+@frozen(kw_only=True)
+class ReadConversation(OwnedConversation, Request[StoredConversation]):
+    """Without its items."""
+
+
+@frozen(kw_only=True)
+class ReadContext(OwnedConversation, Request[StoredConversation]):
+    """With all its items, for a response that goes on from them. Refused too: `conflict` while another one is made in it."""
+
+
+@frozen(kw_only=True)
+class DeleteConversation(OwnedConversation, Request[bool]):
+    """Forget it with its items."""
+
+
+@frozen(kw_only=True)
+class UpdateConversation(OwnedConversation, Request[StoredConversation]):
+    """Replace its metadata."""
+
+    metadata: dict[str, Any]
+
+
+@frozen(kw_only=True)
+class AddItems(OwnedConversation, Request[list[dict[str, Any]]]):
+    """Append items; answers them with the ids that they have here. Refused too: `conflict` while a response is made in it."""
+
+    items: tuple[dict[str, Any], ...] = field(repr=False)
+    key: IdempotencyKey | None = None
+
+
+@frozen(kw_only=True)
+class ListItems(OwnedConversation, Request[ItemPage]):
+    """A page of its items. Refused too with `InvalidField` for an ``after`` that is no item of it."""
+
+    after: str | None
+    limit: int
+    is_ascending: bool
+
+
+@frozen(kw_only=True)
+class OwnedItem(OwnedConversation):
+    """One item of it; refused with `not_found`."""
+
+    item_id: str
+
+
+@frozen(kw_only=True)
+class ReadItem(OwnedItem, Request[dict[str, Any]]):
+    """One item."""
+
+
+@frozen(kw_only=True)
+class DeleteItem(OwnedItem, Request[StoredConversation]):
+    """Forget one item. Refused too: `conflict` while a response is made in it."""

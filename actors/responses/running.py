@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import attrs
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from actors.inference.messages import (
     FirstTimes,
@@ -18,12 +19,31 @@ from actors.inference.messages import (
 )
 from actors.responses.messages import NewResponse, ResponseEnd, ResponsePage, ResponseSnapshot
 
-__all__ = ["PAGE_CHARACTERS", "PAGE_TOKENS", "RunningResponse", "page_of"]
+__all__ = ["PAGE_CHARACTERS", "PAGE_TOKENS", "AnswerForms", "AnswerReading", "RunningResponse", "page_of"]
 
 PAGE_CHARACTERS = 64 * 1024
 """Of one page; six bytes each when escaped."""
 PAGE_TOKENS = 256
 """Log-probabilities in one page: with twenty alternatives each they are as long."""
+
+
+class AnswerReading(Protocol):
+    """Reads one answer as its tokens come."""
+
+    reasoning_tokens: int
+    """Tokens that were thought, so far."""
+
+    def take(self, tokens: Iterable[GenerationTokens]) -> object:
+        """Read these too."""
+
+
+@frozen(kw_only=True)
+class AnswerForms:
+    """What the transport alone knows of answers: given by the composition root, since services do not import one another."""
+
+    reading: Callable[[NewResponse], AnswerReading]
+    output: Callable[[ResponseSnapshot], list[dict[str, Any]]]
+    """The items of a response that has ended."""
 
 
 @define(eq=False, kw_only=True)
@@ -34,6 +54,7 @@ class RunningResponse:
     client_id: str
     request: StartGeneration = field(repr=False)
     """Starts it again."""
+    reading: AnswerReading = field(repr=False)
     incarnation: int = 0
     """Of the inference actor that makes it."""
     is_cancelled: bool = False
@@ -48,6 +69,7 @@ class RunningResponse:
     _token_ids: list[int] = field(factory=list, repr=False)
     _log_probability: float = 0.0
     _first_times: FirstTimes | None = field(default=None, repr=False)
+    _unread: list[GenerationTokens] = field(factory=list, repr=False)
     _news: trio.Event = field(factory=trio.Event, repr=False)
 
     def began(self, started: GenerationStarted) -> None:
@@ -66,9 +88,15 @@ class RunningResponse:
             self._token_ids.extend(event.token_ids)
             self._log_probability += event.log_probability
             self._first_times = self._first_times or event.first_times
+            self._unread.append(event)
         else:
             self.last = event
         self.tell()
+
+    def read(self) -> None:
+        """Read what came since; apart from `deliver`, whose caller has others to deliver to."""
+        unread, self._unread = self._unread, []
+        self.reading.take(unread)
 
     def is_wanted(self) -> bool:
         """Whether its client has not cancelled it."""

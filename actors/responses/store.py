@@ -10,6 +10,8 @@ from attrs import field, frozen
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from actors.refusals import CommandRefused
+from actors.responses import conversation_store
+from actors.responses.conversation_store import Membership, append_ended, check_conversation
 from actors.responses.messages import NewResponse, ResponseEnd, ResponseSnapshot
 from actors.responses.stored_request import request_from_text, request_to_text
 from actors.responses.tables import responses
@@ -21,6 +23,7 @@ __all__ = [
     "BEGIN_RESPONSE",
     "DELETE_RESPONSE",
     "END_RESPONSE",
+    "FIND_BEGUN",
     "OPERATIONS",
     "QUERIES",
     "READ_CHAIN",
@@ -42,6 +45,8 @@ MAXIMUM_CHAIN = 1000
 MAXIMUM_CHAIN_BYTES = 4 * 1024 * 1024
 """Of a response and all before it: no model reads more, and one reader must not hold up the others."""
 PRUNE_ROWS = 200
+APPENDED = ("completed", "incomplete")
+"""Ends that append a response to its conversation. One that failed or was cancelled leaves the conversation as it was."""
 
 
 @frozen(kw_only=True)
@@ -72,6 +77,8 @@ class EndResponse:
     text: str = field(repr=False)
     logprobs: tuple[dict[str, Any], ...] = field(repr=False)
     end: ResponseEnd
+    output: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    """Items for the conversation that it was made in."""
 
 
 @frozen(kw_only=True)
@@ -97,23 +104,34 @@ def _find(connection: Connection, owned: Owned) -> Any:
     return row
 
 
-def _begin(connection: Connection, command: BeginResponse) -> Outcome[None]:
-    response = json.dumps(attrs.asdict(command.response))
+def _begin(connection: Connection, command: BeginResponse) -> Outcome[str]:
+    new = command.response
+    if new.conversation_id is not None:
+        wanted = Membership(
+            client_id=command.client_id,
+            id=new.conversation_id,
+            version=new.conversation_version,
+            count=len(new.input),
+            bytes=len(json.dumps(new.input)),
+        )
+        check_conversation(connection, wanted)
+    response = json.dumps(attrs.asdict(new))
     restart = request_to_text(command.generate)
     _make_room(connection, command.client_id, len(response) + len(restart))
     connection.execute(
         insert(responses).values(
-            id=command.response.id,
+            id=new.id,
             client_id=command.client_id,
             domain=command.domain,
-            previous_id=command.response.previous_id,
-            created_ms=command.response.created_ms,
+            previous_id=new.previous_id,
+            conversation_id=new.conversation_id,
+            created_ms=new.created_ms,
             response=response,
             restart=restart,
             bytes=len(response) + len(restart),
         )
     )
-    return Outcome(value=None)
+    return Outcome(value=new.id)
 
 
 def _make_room(connection: Connection, client_id: str, size: int) -> None:
@@ -164,6 +182,9 @@ def _end(connection: Connection, command: EndResponse) -> Outcome[bool]:
         )
     )
     response = _response(row)
+    if response.conversation_id is not None and command.end.status in APPENDED:
+        items = [*response.input, *command.output]
+        append_ended(connection, command.client_id, response.conversation_id, items)
     if not response.notifies:
         return Outcome(value=True)
     told = Trigger(
@@ -213,6 +234,12 @@ def _chain(connection: Connection, owned: Owned) -> tuple[ResponseSnapshot, ...]
             raise CommandRefused(
                 ErrorCode.CONFLICT, f"Response {next_id!r} is still being made.", field="body.previous_response_id"
             )
+        if row.conversation_id is not None:
+            raise CommandRefused(
+                ErrorCode.INVALID_FIELD,
+                f"Response {next_id!r} was made in a conversation: send conversation {row.conversation_id!r}.",
+                field="body.previous_response_id",
+            )
         held += row.bytes
         if held > MAXIMUM_CHAIN_BYTES or len(found) == MAXIMUM_CHAIN:
             raise CommandRefused(
@@ -247,6 +274,11 @@ def _request(text: str) -> Generate | None:
         return None
 
 
+def _find_begun(_: Connection, key: str) -> Outcome[str]:
+    """Runs only where the key has no outcome, and then keeps none."""
+    raise CommandRefused(ErrorCode.NOT_FOUND, f"the key {key!r} has begun no response")
+
+
 def prune_responses(connection: Connection, at_ms: int) -> int:
     """Forget what ended more than thirty days ago, at most `PRUNE_ROWS`; returns how many went.
 
@@ -260,12 +292,19 @@ def prune_responses(connection: Connection, at_ms: int) -> int:
     return len(gone)
 
 
-BEGIN_RESPONSE: Operation[BeginResponse, None] = Operation("begin_response", _begin, type(None), begins_client=True)
+BEGIN_RESPONSE: Operation[BeginResponse, str] = Operation("begin_response", _begin, str, begins_client=True)
+FIND_BEGUN: Operation[str, str] = Operation("find_begun_response", _find_begun, str)
 END_RESPONSE: Operation[EndResponse, bool] = Operation("end_response", _end, bool)
 DELETE_RESPONSE: Operation[Owned, bool] = Operation("delete_response", _delete, bool)
 READ_RESPONSE: Query[Owned, ResponseSnapshot] = Query("read_response", _read)
 READ_CHAIN: Query[Owned, tuple[ResponseSnapshot, ...]] = Query("read_response_chain", _chain)
 RUNNING_RESPONSES: Query[None, tuple[LeftResponse, ...]] = Query("running_responses", _running)
 
-OPERATIONS: tuple[Operation[Any, Any], ...] = (BEGIN_RESPONSE, END_RESPONSE, DELETE_RESPONSE)
-QUERIES: tuple[Query[Any, Any], ...] = (READ_RESPONSE, READ_CHAIN, RUNNING_RESPONSES)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    BEGIN_RESPONSE,
+    FIND_BEGUN,
+    END_RESPONSE,
+    DELETE_RESPONSE,
+    *conversation_store.OPERATIONS,
+)
+QUERIES: tuple[Query[Any, Any], ...] = (READ_RESPONSE, READ_CHAIN, RUNNING_RESPONSES, *conversation_store.QUERIES)

@@ -18,6 +18,7 @@ from actors.rest.openai.embeddings import register_embeddings
 from actors.rest.openai.routes import register_openai
 from actors.rest.push import register_push
 from actors.rest.references import Services
+from actors.rest.responses.conversations import register_response_conversations
 from actors.rest.responses.routes import register_responses
 from actors.rest.subscriptions import register_subscriptions
 from actors.rest.tasks import register_tasks
@@ -41,6 +42,7 @@ def make_whole_application(
             register_conversations,
             register_openai,
             register_responses,
+            register_response_conversations,
             register_embeddings,
             register_anthropic,
             register_ollama,

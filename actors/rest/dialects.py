@@ -71,7 +71,7 @@ def dialect_of(path: str, *, has_anthropic_version: bool = False) -> Dialect | N
     """
     if _is_at(path, "/v1/messages") or (has_anthropic_version and _is_at(path, "/v1/models")):
         return ANTHROPIC
-    if _is_at(path, "/v1/responses"):
+    if _is_at(path, "/v1/responses") or _is_at(path, "/v1/conversations"):
         return RESPONSES
     if path.startswith("/v1/"):
         return OPENAI

@@ -15,6 +15,8 @@ _NAMES = {
     "notification_id": "00000000",
     "conversation": "one",
     "response_id": "resp_0",
+    "conversation_id": "conv_0",
+    "item": "msg_0",
 }
 _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/health", "The whole state: tree and engine"),
@@ -44,6 +46,14 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("delete", "/v1/responses/{response_id}", "Forget a stored response"),
     ("post", "/v1/responses/{response_id}/cancel", "End a response"),
     ("get", "/v1/responses/{response_id}/input_items", "What a response was asked"),
+    ("post", "/v1/conversations", "Begin a conversation of OpenAI's API"),
+    ("get", "/v1/conversations/{conversation_id}", "A conversation of OpenAI's API"),
+    ("post", "/v1/conversations/{conversation_id}", "Replace its metadata"),
+    ("delete", "/v1/conversations/{conversation_id}", "Forget it with its items"),
+    ("get", "/v1/conversations/{conversation_id}/items", "Its items"),
+    ("post", "/v1/conversations/{conversation_id}/items", "Add items to it"),
+    ("get", "/v1/conversations/{conversation_id}/items/{item}", "One of its items"),
+    ("delete", "/v1/conversations/{conversation_id}/items/{item}", "Forget one of its items"),
     ("post", "/v1/embeddings", "OpenAI's embeddings"),
     ("post", "/v1/messages", "Anthropic's messages"),
     ("get", "/api/version", "The version of Ollama's API that is spoken here"),

@@ -19,6 +19,7 @@ COLUMNS: Mapping[str, str] = {
         "client_id name created_ms updated_ms deleted_ms last_turn first_turn window_start bytes "
         "running_command running_stream"
     ),
+    "conversation_items": "conversation_id position id item",
     "events": "client_id seq type channel priority time_ms data bytes",
     "generations": (
         "stream client_id device_id command_id digest domain request prompt_tokens started_ms ended_ms text last"
@@ -35,7 +36,10 @@ COLUMNS: Mapping[str, str] = {
         "locale preferences created_ms updated_ms due_ms"
     ),
     "notifications": "notification_id client_id number kind priority title body fields data created_ms read_ms is_digest",
-    "responses": "id client_id domain previous_id created_ms ended_ms response restart ending text logprobs bytes",
+    "response_conversations": "id client_id created_ms metadata version last_position items bytes",
+    "responses": (
+        "id client_id domain previous_id conversation_id created_ms ended_ms response restart ending text logprobs bytes"
+    ),
     "subscriptions": "client_id device_id channels min_priority max_events_per_second batch_ms",
     "task_claims": "client_id from_assignee from_status holder lease task_id until_ms",
     "task_dependencies": "task_id depends_on place",

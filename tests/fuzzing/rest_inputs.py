@@ -121,7 +121,7 @@ RESPONSES: dict[str, Any] = {
                 "output": {"type": "string"},
             },
         }}]},
-        "instructions": {"type": "string"}, "previous_response_id": {"type": "string"}, "store": {"type": "boolean"},
+        "instructions": {"type": "string"}, "previous_response_id": {"type": "string"}, "conversation": {}, "store": {"type": "boolean"},
         "background": {"type": "boolean"}, "stream": {"type": "boolean"}, "truncation": {"enum": ["auto", "disabled", "x"]},
         "include": {"type": "array", "items": {"enum": ["message.output_text.logprobs", "x"]}}, "top_logprobs": {"type": "integer"},
         "metadata": {"type": "object", "additionalProperties": {"type": "string"}}, "reasoning": {}, "text": {}, "tool_choice": {},
@@ -131,6 +131,13 @@ RESPONSES: dict[str, Any] = {
     },
     "required": ["model", "input", "max_output_tokens"],
 }  # fmt: skip
+CONVERSATION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "items": RESPONSES["properties"]["input"]["anyOf"][1],
+        "metadata": RESPONSES["properties"]["metadata"],
+    },
+}
 OLLAMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -180,6 +187,9 @@ BODIES: dict[str, Any] = {
     "/api/pull": OLLAMA,
     "/v1/responses": RESPONSES,
     "/v1/responses/{name}/cancel": ANYTHING,
+    "/v1/conversations": CONVERSATION,
+    "/v1/conversations/{name}": CONVERSATION,
+    "/v1/conversations/{name}/items": CONVERSATION,
     "/mcp": {"type": "object", "properties": {"jsonrpc": {"const": "2.0"}, "id": {"type": "integer"}, "method": {"enum": ["initialize", "tools/list", "tools/call", "resources/read"]}, "params": {"type": "object"}}},
     "/v1/messages": ANTHROPIC,
     "/v1/messages/count_tokens": ANTHROPIC,
@@ -209,7 +219,7 @@ BODIES: dict[str, Any] = {
 """What a route reads, by its path; what has no entry reads no body."""
 READS = (
     "/openapi.json", "/docs", "/docs/{name}", "/push", "/push/key", "/health", "/health/live", "/health/ready", "/health/mlx", "/metrics",
-    "/models", "/v1/models", "/v1/models/{name}", "/v1/responses/{name}", "/v1/responses/{name}/input_items", "/api/version", "/api/tags", "/api/ps", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
+    "/models", "/v1/models", "/v1/models/{name}", "/v1/responses/{name}", "/v1/responses/{name}/input_items", "/v1/conversations/{name}", "/v1/conversations/{name}/items", "/v1/conversations/{name}/items/{name}", "/api/version", "/api/tags", "/api/ps", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
     "/tasks/{client}/stats", "/tasks/{client}/export", "/tasks/{client}/{task}", "/tasks/{client}/{task}/history",
     "/conversations/{client}", "/conversations/{client}/{name}", "/conversations/{client}/{name}/export", "/notifications/{client}",
     "/notifications/{client}/badge", "/notifications/{client}/devices", "/notifications/{client}/preferences",
@@ -218,6 +228,8 @@ READS = (
 DELETES = (
     "/api/delete",
     "/v1/responses/{name}",
+    "/v1/conversations/{name}",
+    "/v1/conversations/{name}/items/{name}",
     "/tasks/{client}/{task}",
     "/conversations/{client}/{name}",
     "/notifications/{client}/devices/{name}",

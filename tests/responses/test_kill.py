@@ -76,3 +76,22 @@ def test_a_stopped_server_makes_it_again(tmp_path: Path) -> None:
     with start_server(tmp_path) as server, client_of(server) as client:
         wait_for(lambda: client.responses.retrieve(name).status == "completed", what="the response's end")
         assert client.responses.retrieve(name).output_text == count_to(LAST)
+
+
+def test_cv7_a_conversation_gets_an_answer_once_over_kills_of_worker_and_server(tmp_path: Path) -> None:
+    with start_server(tmp_path, **STEP) as server, client_of(server) as client:
+        name = client.conversations.create().id
+        made = client.responses.create(**ASKED, background=True, conversation=name).id
+        take(client.responses.retrieve(made, stream=True), 30)
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        take(client.responses.retrieve(made, stream=True), 60)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait(10)
+    with start_server(tmp_path) as server, client_of(server) as client:
+        wait_for(lambda: client.responses.retrieve(made).status == "completed", what="the response's end")
+        items: list[Any] = list(client.conversations.items.list(name, order="asc"))
+        assert [one.content[0].text for one in items] == [ASKED["input"], count_to(LAST)]
+        # And what follows is made of it.
+        follow = client.responses.create(model="mock", input="hi", conversation=name)
+        assert follow.usage is not None
+        assert follow.usage.input_tokens > len(count_to(LAST))

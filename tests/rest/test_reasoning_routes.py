@@ -19,7 +19,8 @@ LOOK = {"name": "look", "parameters": {"type": "object", "properties": {"city": 
 
 async def ask(server: RunningServer, path: str, text: str = THOUGHT + SAID, **fields: Any) -> Any:
     """The mock engine answers with the question."""
-    body = {"model": "mock", "messages": [{"role": "user", "content": text}], **fields}
+    asked = {} if "input" in fields else {"messages": [{"role": "user", "content": text}]}
+    body = {"model": "mock", **asked, **fields}
     async with server.http() as http:
         response = await http.post(path, json=body)
     assert response.status_code == 200, response.text
@@ -128,3 +129,14 @@ async def test_rt3_thinking_may_be_turned_off_in_the_words_of_each_api(server: R
         ("/api/chat", {"think": False, "stream": False}),
     ):
         assert SAID in json.dumps(await ask(server, path, SAID, **fields))
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_rs17_reasoning_tokens_are_counted_over_every_api(server: RunningServer, is_stored: bool) -> None:
+    whole = await ask(server, "/v1/responses", input=THOUGHT + SAID, store=is_stored)
+    events = await ask(server, "/v1/responses", input=THOUGHT + SAID, store=is_stored, stream=True)
+    for usage in (whole["usage"], events[-1]["response"]["usage"]):
+        assert usage["output_tokens"] == len(THOUGHT + SAID)
+        assert usage["output_tokens_details"] == {"reasoning_tokens": len(THOUGHT)}
+    plain = await ask(server, "/v1/responses", input=SAID, store=is_stored)
+    assert plain["usage"]["output_tokens_details"] == {"reasoning_tokens": 0}

@@ -10,7 +10,7 @@ from protocol.errors import ErrorCode
 
 __all__ = ["error_event", "no_such_route", "responses_error"]
 
-_ROUTES = "/v1/responses with GET, DELETE, /cancel and /input_items"
+_ROUTES = "/v1/responses with GET, DELETE, /cancel and /input_items, and /v1/conversations with /items"
 _NAMES = (
     (re.compile(r"^data\.response_schema"), "body.text.format.schema"),
     (re.compile(r"^data\.(messages|prompt|turns)(\[\d+\])?"), "body.input"),
@@ -34,6 +34,9 @@ def responses_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
     if problem["code"] == ErrorCode.NOT_FOUND.value and error["param"] == "previous_response_id":
         error["code"] = "previous_response_not_found"
         error["type"] = "invalid_request_error"
+    if problem["code"] == ErrorCode.CONFLICT.value and (problem.get("field") or "").endswith("conversation"):
+        # OpenAI's code; its clients send the request again.
+        error["code"] = "conversation_locked"
     return body, status
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.inference.messages import ReasoningForm, ReasoningMarks, ToolCallFormat
-from actors.responses.messages import ResponseEnd, ResponseSnapshot
+from actors.responses.messages import NewResponse, ResponseEnd, ResponseSnapshot
 from actors.rest.answer_reading.reader import AnswerPart, AnswerReader, Reasoning
 from actors.rest.openai.replies import chat_entry
 from actors.rest.openai.tool_call_reader import CallArguments, CallStart
@@ -70,7 +70,11 @@ class ResponseHead:
     @classmethod
     def of(cls, snapshot: ResponseSnapshot) -> ResponseHead:
         """The head of a stored response."""
-        stored = snapshot.response
+        return cls.of_response(snapshot.response)
+
+    @classmethod
+    def of_response(cls, stored: NewResponse) -> ResponseHead:
+        """The same before its first token."""
         return cls(id=stored.id, created=stored.created_ms // 1000, **stored.head)
 
 
@@ -302,7 +306,7 @@ def response_object(
             "input_tokens": end.prompt_tokens,
             "input_tokens_details": {"cached_tokens": end.cached_tokens},
             "output_tokens": end.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": end.reasoning_tokens},
             "total_tokens": end.prompt_tokens + end.completion_tokens,
         }
     return {

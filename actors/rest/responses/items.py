@@ -34,18 +34,23 @@ EMPTY = " "
 """Stands for a question that was left empty: probes ask so, and templates want some text."""
 
 
-def readable_items(given: Any, make_id: Any) -> tuple[list[dict[str, Any]], list[str]]:
-    """Items in one form, each with an id, and the types of those that were passed over. Raises `InvalidField`."""
+def readable_items(
+    given: Any, make_id: Any, *, name: str = "input", most: int = MAXIMUM_ITEMS
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Items in one form, each with an id, and the types of those that were passed over; ``name`` is the field's.
+
+    Raises `InvalidField`.
+    """
     if isinstance(given, str):
         given = [{"type": "message", "role": "user", "content": given}] if given else []
     if not isinstance(given, list):
-        raise _wrong("input", "must be a string or an array of items")
-    if len(given) > MAXIMUM_ITEMS:
-        raise _wrong("input", f"must have at most {MAXIMUM_ITEMS} items, not {len(given)}")
+        raise _wrong(name, "must be a string or an array of items")
+    if len(given) > most:
+        raise _wrong(name, f"must have at most {most} items, not {len(given)}")
     items: list[dict[str, Any]] = []
     ignored: dict[str, None] = {}
     for index, one in enumerate(given):
-        path = f"input[{index}]"
+        path = f"{name}[{index}]"
         if not isinstance(one, dict):
             raise _wrong(path, "must be an object")
         kind = one.get("type", "message" if "role" in one else None)
@@ -56,7 +61,7 @@ def readable_items(given: Any, make_id: Any) -> tuple[list[dict[str, Any]], list
         if kind in _REFUSED:
             raise _wrong(f"{path}.type", "must be an item of text: this server reads no other kind of content")
         if kind not in _KINDS:
-            ignored[f"input[].{kind[:64]}"] = None
+            ignored[f"{name}[].{kind[:64]}"] = None
             continue
         item = {"type": kind, **{name: one[name] for name in _KINDS[kind] if one.get(name) is not None}}
         items.append(_checked(item, path, make_id, index))
@@ -156,13 +161,15 @@ class Chat:
         return count
 
 
-def chat_of(instructions: str | None, before: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]]) -> Chat:
-    """The chat of earlier items and of this request's own."""
+def chat_of(
+    instructions: str | None, before: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]], *, source: str
+) -> Chat:
+    """The chat of earlier items, which come from the field ``source``, and of this request's own."""
     chat = Chat()
     if instructions:
         chat.add({"role": "system", "content": instructions}, "instructions")
     for one in before:
-        _add(chat, one, "previous_response_id")
+        _add(chat, one, source)
     for index, one in enumerate(items):
         _add(chat, one, f"input[{index}]")
     if not any(one["role"] != "system" for one in chat.messages):

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from protocol.errors import InvalidField
 from protocol.validation import between, length, one_of
 
-__all__ = ["ItemsQuery", "StreamQuery", "item_page"]
+__all__ = ["ItemsQuery", "StreamQuery", "item_list", "item_page"]
 
 
 @frozen(kw_only=True)
@@ -42,10 +42,15 @@ def item_page(items: Sequence[dict[str, Any]], wanted: ItemsQuery) -> dict[str, 
             raise InvalidField("after must be the id of an item of this list", field="after")
         first = places[0] + 1
     page = ordered[first : first + wanted.limit]
+    return item_list(page, has_more=first + len(page) < len(ordered))
+
+
+def item_list(page: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """A page as OpenAI's clients read it."""
     return {
         "object": "list",
-        "data": page,
+        "data": list(page),
         "first_id": page[0]["id"] if page else None,
         "last_id": page[-1]["id"] if page else None,
-        "has_more": first + len(page) < len(ordered),
+        "has_more": has_more,
     }

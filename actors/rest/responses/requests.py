@@ -23,10 +23,11 @@ from protocol.commands import Generate
 from protocol.errors import InvalidField
 from protocol.validation import FieldFault, between, length, one_of
 
-__all__ = ["ResponsesRequest", "new_id", "read_responses_request"]
+__all__ = ["CONVERSATION_ID", "ID", "ResponsesRequest", "item_id", "labels", "new_id", "read_responses_request"]
 
 ID = re.compile(r"resp_[0-9a-f]{48}")
 """No other is asked for in the database."""
+CONVERSATION_ID = re.compile(r"conv_[0-9a-f]{48}")
 LOGPROBS = "message.output_text.logprobs"
 MAXIMUM_LABELS = 16
 _PASSED_ON = (
@@ -63,7 +64,8 @@ def item_id(response_id: str, kind: str, place: str) -> str:
     return f"{_PREFIXES.get(kind, 'out')}_{response_id.removeprefix('resp_')}_{place}"
 
 
-def _labels(_: object, attribute: Attribute[Any], value: Any) -> None:
+def labels(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """Validates `metadata`."""
     if value is None:
         return
     if len(value) > MAXIMUM_LABELS:
@@ -87,7 +89,7 @@ class _Plain:
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     max_output_tokens: int | None = field(default=None, validator=between(1, 2**31))
-    metadata: dict[str, Any] | None = field(default=None, validator=_labels)
+    metadata: dict[str, Any] | None = field(default=None, validator=labels)
     truncation: str = field(default="disabled", validator=one_of("auto", "disabled"))
     include: list[str] | None = field(default=None, validator=length(0, 32, "entries"))
     top_logprobs: int | None = field(default=None, validator=between(0, 20))
@@ -108,6 +110,8 @@ class ResponsesRequest:
     """Of the response that will answer it."""
     created_ms: int
     plain: _Plain
+    conversation_id: str | None
+    """The conversation that it is made in."""
     items: list[dict[str, Any]] = field(repr=False)
     """The input, in one form."""
     passed_on: dict[str, Any] = field(repr=False)
@@ -139,7 +143,8 @@ class ResponsesRequest:
 
     def chat(self, before: Sequence[dict[str, Any]]) -> Chat:
         """The chat behind these earlier items."""
-        return chat_of(self.plain.instructions, before, self.items)
+        source = "previous_response_id" if self.conversation_id is None else "conversation"
+        return chat_of(self.plain.instructions, before, self.items, source=source)
 
     def chat_request(self, chat: Chat) -> ChatCompletionRequest:
         """The chat completion that it amounts to. Raises `InvalidField`, named as the client wrote it."""
@@ -193,6 +198,7 @@ class ResponsesRequest:
             "truncation": plain.truncation,
             "user": wanted.user,
             "metadata": plain.metadata or {},
+            **({} if self.conversation_id is None else {"conversation": {"id": self.conversation_id}}),
         }
 
     def _as_written(self, error: InvalidField, chat: Chat) -> InvalidField:
@@ -217,7 +223,8 @@ class ResponsesRequest:
 def read_responses_request(body: dict[str, Any], response_id: str) -> ResponsesRequest:
     """A body as JSON to the request. Raises `InvalidField`."""
     taken, ignored = sort_by_rules(body, RULES)
-    has_before = taken.get("previous_response_id") is not None
+    conversation_id = _conversation(taken.pop("conversation", None))
+    has_before = conversation_id is not None or taken.get("previous_response_id") is not None
     given = taken.pop("input", None)
     if given is None:
         if not has_before:
@@ -230,11 +237,16 @@ def read_responses_request(body: dict[str, Any], response_id: str) -> ResponsesR
     tool_choice = _choice(taken.pop("tool_choice", None), tools)
     passed_on = {name: taken.pop(name) for name in _PASSED_ON if name in taken}
     plain: _Plain = structure({name: one for name, one in taken.items() if one is not None}, _Plain, prefix="body")
+    if conversation_id is not None and plain.previous_response_id is not None:
+        raise _wrong("conversation", "may not be given with previous_response_id: each says what comes before")
+    if conversation_id is not None and plain.store is False:
+        raise _wrong("conversation", "may not be given with store false: the answer could not be added to it")
     unknown = [f"include[]/{one[:64]}" for one in plain.include or () if one != LOGPROBS]
     return ResponsesRequest(
         id=response_id,
         created_ms=now_milliseconds(),
         plain=plain,
+        conversation_id=conversation_id,
         items=items,
         passed_on=passed_on,
         tools=tools,
@@ -244,6 +256,18 @@ def read_responses_request(body: dict[str, Any], response_id: str) -> ResponsesR
         effort=effort,
         ignored=[*ignored, *passed_over, *left_out, *unread, *unread_too, *unknown],
     )
+
+
+def _conversation(given: Any) -> str | None:
+    """The id of a conversation, which stands alone or in an object."""
+    if given is None:
+        return None
+    name = "conversation"
+    if isinstance(given, dict):
+        given, name = given.get("id"), "conversation.id"
+    if not isinstance(given, str):
+        raise _wrong(name, "must be the id of a conversation")
+    return given
 
 
 def _functions(tools: Any) -> tuple[list[dict[str, Any]], list[int], list[str]]:

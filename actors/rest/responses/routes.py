@@ -20,12 +20,15 @@ from actors.refusals import CommandRefused
 from actors.responses.messages import (
     CancelResponse,
     DeleteResponse,
+    FindBegun,
     NewResponse,
     ReadChain,
+    ReadContext,
     ReadInput,
     ReadResponse,
     ResponseSnapshot,
     StartResponse,
+    StoredConversation,
 )
 from actors.rest.event_stream import event_stream
 from actors.rest.loaded_model import loaded_model
@@ -35,15 +38,18 @@ from actors.rest.openai.requests import ChatCompletionRequest
 from actors.rest.problems import problem_of
 from actors.rest.query import query_as
 from actors.rest.references import Services
+from actors.rest.responses.conversations import no_conversation
 from actors.rest.responses.errors import error_event, responses_error
 from actors.rest.responses.events import ResponseEvents, ResponseHead, as_sent, response_object
 from actors.rest.responses.fitting import drop_oldest
 from actors.rest.responses.items import Chat, referenced_ids
 from actors.rest.responses.queries import ItemsQuery, StreamQuery, item_page
-from actors.rest.responses.requests import ID, ResponsesRequest, new_id, read_responses_request
+from actors.rest.responses.reading import all_events, as_it_stands, output_of, reader_of
+from actors.rest.responses.requests import CONVERSATION_ID, ID, ResponsesRequest, new_id, read_responses_request
 from actors.rest.responses.sources import PagesOfStored, PagesOfSubscriber, ResponseSource
-from actors.rest.services import caller, identity, json_body
+from actors.rest.services import caller, idempotency_key, identity, json_body
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
+from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate
 from protocol.errors import ErrorCode, InvalidField
 
@@ -65,8 +71,12 @@ def register_responses(app: QuartTrio, services: Services) -> None:
         wanted = read_responses_request(body, new_id(secrets.token_hex(24)))
         who = await identity(services)
         ignored_fields.note(who.client_id, wanted.ignored)
-        health = await loaded_model(services, wanted.plain.model, "body.model")
-        begun = await starter.begin(who, wanted, health)
+        key = await idempotency_key(who, "response")
+        if key is not None and not wanted.is_stored:
+            # What ends with its connection is not there to be told again.
+            ignored_fields.note(who.client_id, ["Idempotency-Key"])
+            key = None
+        begun = await starter.begin_once(who, wanted, key)
         ignored_fields.note(who.client_id, begun.left_out)
         if wanted.plain.stream:
             return event_stream(_stream(services, begun.head, begun.source))
@@ -83,7 +93,7 @@ def register_responses(app: QuartTrio, services: Services) -> None:
         if not wanted.stream:
             if wanted.starting_after is not None:
                 raise _wrong_query("starting_after", "may only be given with stream")
-            return jsonify(_as_it_stands(head, snapshot))
+            return jsonify(as_it_stands(head, snapshot))
         after = -1 if wanted.starting_after is None else wanted.starting_after
         if snapshot.end is not None and after > (last := _last_number(head, snapshot)):
             raise _wrong_query("starting_after", f"must be at most {last}, the number of this response's last event")
@@ -99,7 +109,7 @@ def register_responses(app: QuartTrio, services: Services) -> None:
     async def cancel_response(response_id: str) -> Any:
         client_id = (await identity(services)).client_id
         snapshot = await starter.ask(CancelResponse(client_id=client_id, id=_checked(response_id)), CANCEL_SECONDS)
-        return jsonify(_as_it_stands(ResponseHead.of(snapshot), snapshot))
+        return jsonify(as_it_stands(ResponseHead.of(snapshot), snapshot))
 
     @app.get("/v1/responses/<response_id>/input_items")
     async def list_input_items(response_id: str) -> Any:
@@ -126,10 +136,39 @@ class _ResponseStarter:
         """Ask the responses service."""
         return await self.services.responses.ask(message, timeout=timeout)
 
-    async def begin(self, who: Identity, wanted: ResponsesRequest, health: EngineHealth) -> _Begun:
+    async def begin_once(self, who: Identity, wanted: ResponsesRequest, key: IdempotencyKey | None) -> _Begun:
+        """Begin the response, or find the one that its key has begun. Raises what refuses it; then nothing is stored."""
+        begun = await self._begun_before(who, key)
+        if begun is not None:
+            return begun
+        health = await loaded_model(self.services, wanted.plain.model, "body.model")
+        try:
+            return await self._begin(who, wanted, health, key)
+        except CommandRefused as refusal:
+            # The same command, sent twice at once, is what the conversation is being answered with.
+            begun = await self._begun_before(who, key) if refusal.code is ErrorCode.CONFLICT else None
+            if begun is None:
+                raise
+            return begun
+
+    async def _begun_before(self, who: Identity, key: IdempotencyKey | None) -> _Begun | None:
+        """The response that this key has begun already."""
+        if key is None:
+            return None
+        found = await self.ask(FindBegun(client_id=who.client_id, key=key))
+        return None if found is None else await self._stored(who, found)
+
+    async def _stored(self, who: Identity, response_id: str) -> _Begun:
+        snapshot = await self.ask(ReadResponse(client_id=who.client_id, id=response_id))
+        source = PagesOfStored(self.services.responses, who.client_id, response_id)
+        return _Begun(head=ResponseHead.of(snapshot), source=source, left_out=())
+
+    async def _begin(
+        self, who: Identity, wanted: ResponsesRequest, health: EngineHealth, key: IdempotencyKey | None
+    ) -> _Begun:
         """Begin the response. Raises what refuses it; then nothing is stored."""
         wanted = await self._with_referenced(who.client_id, wanted)
-        before = await self._before(who.client_id, wanted)
+        before, version = await self._before(who.client_id, wanted)
         chat = wanted.chat(before)
         generate, plain, dropped = await self._fitted(who, wanted, chat, health)
         echo = wanted.echo(health.model, plain)
@@ -151,7 +190,9 @@ class _ResponseStarter:
         if not wanted.is_stored:
             subscriber = StreamSubscriber(self.services.inference)
             started = await subscriber.start(who, generate, to_context_end=True)
-            return _Begun(head=head, source=PagesOfSubscriber(subscriber), left_out=_named(started.left_out))
+            return _Begun(
+                head=head, source=PagesOfSubscriber(subscriber, reader_of(head)), left_out=_named(started.left_out)
+            )
         new = NewResponse(
             id=wanted.id,
             created_ms=wanted.created_ms,
@@ -159,21 +200,32 @@ class _ResponseStarter:
             head=head.as_json(),
             input=wanted.items,
             previous_id=wanted.plain.previous_response_id,
+            conversation_id=wanted.conversation_id,
+            conversation_version=version,
             notifies=(wanted.plain.metadata or {}).get("notify") == "true",
             title=_title(chat),
         )
         started = await self.ask(
-            StartResponse(client_id=who.client_id, domain=who.domain, caller=caller(), response=new, generate=generate),
+            StartResponse(
+                client_id=who.client_id, domain=who.domain, caller=caller(), key=key, response=new, generate=generate
+            ),
             START_SECONDS + READ_SECONDS,
         )
+        if started.is_repeat:
+            return await self._stored(who, started.stream)
         source = PagesOfStored(self.services.responses, who.client_id, wanted.id)
         return _Begun(head=head, source=source, left_out=_named(started.left_out))
 
-    async def _before(self, client_id: str, wanted: ResponsesRequest) -> list[dict[str, Any]]:
-        """Items of all responses that it goes on from, oldest first."""
+    async def _before(self, client_id: str, wanted: ResponsesRequest) -> tuple[list[dict[str, Any]], int]:
+        """Items of all that it goes on from, oldest first, and the version of its conversation."""
+        if (name := wanted.conversation_id) is not None:
+            if not CONVERSATION_ID.fullmatch(name):
+                raise no_conversation(name, "body.conversation")
+            conversation: StoredConversation = await self.ask(ReadContext(client_id=client_id, id=name))
+            return list(conversation.items), conversation.version
         previous = wanted.plain.previous_response_id
         if previous is None:
-            return []
+            return [], 0
         if not ID.fullmatch(previous):
             raise CommandRefused(
                 ErrorCode.NOT_FOUND,
@@ -184,8 +236,8 @@ class _ResponseStarter:
         items: list[dict[str, Any]] = []
         for one in chain:
             items += one.response.input
-            items += _output(ResponseHead.of(one), one)
-        return items
+            items += output_of(one)
+        return items, 0
 
     async def _with_referenced(self, client_id: str, wanted: ResponsesRequest) -> ResponsesRequest:
         """The same with each item that only names one of an earlier response's output, or input, in full."""
@@ -199,7 +251,7 @@ class _ResponseStarter:
                 except CommandRefused:
                     known[response_id] = {}
                 else:
-                    found = [*snapshot.response.input, *_output(ResponseHead.of(snapshot), snapshot)]
+                    found = [*snapshot.response.input, *output_of(snapshot)]
                     known[response_id] = {one["id"]: one for one in found}
             item = known.get(response_id, {}).get(name)
             if item is None:
@@ -273,34 +325,8 @@ async def _whole(head: ResponseHead, source: ResponseSource) -> dict[str, Any]:
             return response
 
 
-def _all_events(head: ResponseHead, snapshot: ResponseSnapshot) -> tuple[ResponseEvents, dict[str, Any] | None]:
-    """What a stored response amounts to so far, and its last event where it has ended."""
-    events = ResponseEvents(head)
-    last = None
-    for _ in events.begin():
-        pass
-    for _ in events.take(snapshot.text, snapshot.logprobs):
-        pass
-    if snapshot.end is not None:
-        *_, last = events.end(snapshot.end)
-    return events, last
-
-
 def _last_number(head: ResponseHead, snapshot: ResponseSnapshot) -> int:
-    return _all_events(head, snapshot)[0].last_number
-
-
-def _output(head: ResponseHead, snapshot: ResponseSnapshot) -> list[dict[str, Any]]:
-    return _all_events(head, snapshot)[0].output
-
-
-def _as_it_stands(head: ResponseHead, snapshot: ResponseSnapshot) -> dict[str, Any]:
-    events, last = _all_events(head, snapshot)
-    if last is not None:
-        response: dict[str, Any] = last["response"]
-        return response
-    is_queued = head.is_background and not snapshot.text
-    return response_object(head, events.output, "queued" if is_queued else "in_progress")
+    return all_events(head, snapshot)[0].last_number
 
 
 def _title(chat: Chat) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
+import attrs
+
 from actors.clock import now_milliseconds
 from actors.inference.messages import GenerationDone, GenerationRefused
 from actors.responses.messages import FollowResponse, ResponsePage, end_of, failed_end
+from actors.rest.answer_reading.reader import AnswerReader
 from actors.rest.stream_subscriber import StreamSubscriber
 from runtime import ActorDead, ActorRef, AskDeadline
 
@@ -69,9 +72,11 @@ class PagesOfStored:
 class PagesOfSubscriber:
     """A response that is not stored: it ends with the request that began it."""
 
-    def __init__(self, subscriber: StreamSubscriber) -> None:
+    def __init__(self, subscriber: StreamSubscriber, reader: AnswerReader) -> None:
+        """``reader`` counts what is thought."""
         self.stream = subscriber.stream
         self._subscriber = subscriber
+        self._reader = reader
 
     async def next(self) -> ResponsePage:
         """As of `ResponseSource`."""
@@ -81,6 +86,7 @@ class PagesOfSubscriber:
         except GenerationRefused as refusal:
             return ResponsePage(text="", end=failed_end(refusal.code, refusal.message, ended_ms))
         if tokens:
+            self._reader.take(tokens)
             return ResponsePage(
                 text="".join(one.text for one in tokens),
                 logprobs=tuple(entry for one in tokens for entry in one.logprobs or ()),
@@ -89,4 +95,5 @@ class PagesOfSubscriber:
             return ResponsePage(text="")
         done = self._subscriber.done
         assert done is not None
-        return ResponsePage(text="", end=end_of(GenerationDone(stream=self.stream, seq=0, done=done), ended_ms))
+        end = end_of(GenerationDone(stream=self.stream, seq=0, done=done), ended_ms)
+        return ResponsePage(text="", end=attrs.evolve(end, reasoning_tokens=self._reader.reasoning_tokens))
