@@ -22,10 +22,17 @@ from actors.command_line.model_work import (
 )
 from actors.command_line.options import data_dir_option, fail, find_server, refuse_elsewhere, settings_from
 from actors.command_line.printing import json_text, print_json, print_line
-from actors.command_line.running_models import folders_in_use, load, models_elsewhere, unload
+from actors.command_line.running_models import encoder_in_use, folders_in_use, load, models_elsewhere, unload
 from actors.inference.checkpoints.catalogue import find_checkpoint, full_name
+from actors.inference.checkpoints.encoder import encoder_folder, is_encoder_present
 from actors.inference.checkpoints.errors import ModelDownloadFailed, ModelInUse
-from actors.inference.checkpoints.inventory import InventoryEntry, inventory, removable_folder, remove_model
+from actors.inference.checkpoints.inventory import (
+    InventoryEntry,
+    encoder_entry,
+    inventory,
+    removable_folder,
+    remove_model,
+)
 from actors.inference.checkpoints.shipped_canaries import shipped_canaries
 from actors.settings import Settings
 from actors.terminal_text import one_line
@@ -67,6 +74,10 @@ def list_models(cache_dir: Path | None, data_dir: Path | None, as_json: bool) ->
         return
     server = find_server(settings)
     entries = inventory(settings.cache_dir, None if server is None else folders_in_use(settings, server).serving)
+    if is_encoder_present(encoder_folder(settings.cache_dir)):
+        entries.append(
+            encoder_entry(settings.cache_dir, is_in_use=server is not None and encoder_in_use(settings, server))
+        )
     if as_json:
         print_json([_plain(attrs.asdict(entry)) for entry in entries])
     else:
@@ -262,10 +273,10 @@ def _verify_and_show(
 
 
 def _entry_elsewhere(told: dict[str, Any]) -> InventoryEntry:
-    """As a server tells it, which names no folders."""
+    """As a server tells it, which names no folders, and an older one no digests."""
     names = {field.name for field in attrs.fields(InventoryEntry)} - {"folder", "is_present"}
     return InventoryEntry(
-        **{name: told[name] for name in names}, folder=None, is_present=told["size_bytes"] is not None
+        **{name: told[name] for name in names if name in told}, folder=None, is_present=told["size_bytes"] is not None
     )
 
 

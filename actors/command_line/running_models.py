@@ -23,7 +23,7 @@ from actors.inference.checkpoints.catalogue import checkpoint_folder, full_name
 from actors.inspection.server_file import ServerFile
 from actors.settings import Settings
 
-__all__ = ["folders_in_use", "load", "models_elsewhere", "unload"]
+__all__ = ["encoder_in_use", "folders_in_use", "load", "models_elsewhere", "unload"]
 
 SECONDS = 5.0
 HELD_STATES = frozenset({"loading", "loaded", "draining", "unloading"})
@@ -60,6 +60,15 @@ class FoldersInUse:
 
     def __contains__(self, folder: Path) -> bool:
         return folder.resolve() in {self.serving, *self.others}
+
+
+def encoder_in_use(settings: Settings, server: ServerFile) -> bool:
+    """Whether the server says that it has the encoder loaded."""
+    try:
+        told = _ask(_here(settings, server), "/health/mlx", SECONDS)["encoder"]
+        return bool(told["state"] == "ready")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def folders_in_use(settings: Settings, server: ServerFile) -> FoldersInUse:

@@ -88,6 +88,10 @@ class EncoderHealth:
     context_tokens: int
     dimensions: int
     size_bytes: int
+    digest: str = ""
+    """SHA-256 of its weights, which are loaded with no other."""
+    modified_seconds: float | None = None
+    """When its weights were last written, POSIX seconds; None where they are not here."""
 
 
 @frozen

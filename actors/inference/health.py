@@ -107,6 +107,8 @@ def _describe(
         provenance=entry.provenance,
         source=entry.source,
         adapter=adapters[0] if adapters else None,
+        digest=entry.digest,
+        modified_seconds=entry.modified_seconds,
     )
 
 

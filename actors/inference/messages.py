@@ -498,6 +498,10 @@ class ModelState:
     """Where it came from."""
     adapter: str | None = None
     """Name of the LoRA adapter that is put onto it."""
+    digest: str = ""
+    """SHA-256 of its weights, as `InventoryEntry` has it; empty where none is known."""
+    modified_seconds: float | None = None
+    """When its weights were last written, POSIX seconds."""
 
 
 @frozen

@@ -30,7 +30,7 @@ from actors.responses.messages import (
 )
 from actors.responses.tables import conversation_items, response_conversations, responses
 from actors.storage.messages import Operation, Outcome, Query
-from protocol.errors import ErrorCode, InvalidField
+from protocol.errors import ErrorCode
 
 __all__ = ["OPERATIONS", "QUERIES", "READS", "WRITES", "Membership", "append_ended", "check_conversation"]
 
@@ -60,6 +60,7 @@ def _find(connection: Connection, conversation_id: str, client_id: str, field: s
 def _find_unlocked(connection: Connection, conversation_id: str, client_id: str, field: str) -> Any:
     """Its row, where no response is being made in it. Raises `CommandRefused`."""
     row = _find(connection, conversation_id, client_id, field)
+    field = "conversation_id" if field == "id" else field
     is_open = and_(responses.c.conversation_id == conversation_id, responses.c.ended_ms.is_(None))
     if connection.execute(select(exists().where(is_open))).scalar():
         raise _locked(conversation_id, field)
@@ -226,7 +227,8 @@ def _list(connection: Connection, wanted: ListItems) -> ItemPage:
             )
         ).scalar()
         if after is None:
-            raise InvalidField("after must be the id of an item of this conversation", field="after")
+            message = "after must be the id of an item of this conversation"
+            raise CommandRefused(ErrorCode.INVALID_FIELD, message, field="after")
         query = query.where(place > after if wanted.is_ascending else place < after)
     query = query.order_by(place if wanted.is_ascending else place.desc()).limit(wanted.limit + 1)
     texts = connection.execute(query).scalars().all()

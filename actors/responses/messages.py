@@ -304,7 +304,7 @@ class AddItems(OwnedConversation, Request[list[dict[str, Any]]]):
 
 @frozen(kw_only=True)
 class ListItems(OwnedConversation, Request[ItemPage]):
-    """A page of its items. Refused too with `InvalidField` for an ``after`` that is no item of it."""
+    """A page of its items. Refused too: `invalid_field` for an ``after`` that is no item of it."""
 
     after: str | None
     limit: int

@@ -1,6 +1,8 @@
 """`leanvibe model`, from the hub to a checkpoint that can be trusted, and what it says when something is in the way."""
 
+import hashlib
 import json
+import os
 import sys
 import threading
 import time
@@ -18,6 +20,8 @@ from click.testing import CliRunner, Result
 from actors.command_line import model as command_module
 from actors.command_line import model_work
 from actors.command_line.main import leanvibe
+from actors.inference.checkpoints.encoder import ENCODER_BYTES, ENCODER_FILES, ENCODER_NAME, encoder_folder
+from actors.inference.checkpoints.manifest import write_manifest
 from actors.inference.mlx.load import load_checkpoint
 from actors.inference.model_registry import CheckpointRegistry, ServableModel
 from actors.inspection.server_file import ServerFile, lock_data_folder
@@ -164,8 +168,6 @@ def test_the_list_shows_short_names_that_are_not_here_with_what_to_type(run: Run
 @pytest.fixture
 def running_server(tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Look like a server that runs a model; the lock on the data folder is what makes it one."""
-    import os
-
     folder = tmp_path / "data"
     descriptor = lock_data_folder(folder)
 
@@ -314,3 +316,28 @@ def test_without_a_server_there_is_nothing_to_change(
     result = CliRunner().invoke(leanvibe, ["model", command, "any"])
     assert result.exit_code == 3
     assert "no server runs" in result.output
+
+
+def test_ol13_models_have_the_hash_of_their_weights_and_their_time_and_the_encoder_is_listed(
+    run: Run, cache: Path, running_server: Callable[..., None]
+) -> None:
+    folder = write_small(cache / "models" / "mine")
+    assert _listed(run)["mine"]["digest"] == "", "nobody hashed it"
+    write_manifest(folder, {})
+    weights = folder / "model.safetensors"
+    os.utime(weights, (1_000_000_000, 1_000_000_000))
+    encoder = encoder_folder(cache)
+    encoder.mkdir(parents=True)
+    for one in ENCODER_FILES:
+        with (encoder / one.name).open("wb") as file:
+            file.truncate(one.size_bytes)
+    listed = _listed(run)
+    assert listed["mine"]["digest"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert listed["mine"]["modified_seconds"] == 1_000_000_000
+    (found,) = [one for name, one in listed.items() if name == ENCODER_NAME]
+    assert (found["type"], found["is_in_use"], found["size_bytes"]) == ("bert float32", False, ENCODER_BYTES)
+    assert found["digest"] == ENCODER_FILES[-1].sha256
+    assert ENCODER_NAME in run("list").stdout
+    # A server that does not answer says nothing of it.
+    running_server("mine", folder)
+    assert not _listed(run)[ENCODER_NAME]["is_in_use"]

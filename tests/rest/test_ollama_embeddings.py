@@ -9,6 +9,9 @@ import httpx
 import numpy
 import pytest
 
+from actors.inference.checkpoints.encoder import WEIGHTS, encoder_folder
+from actors.inference.checkpoints.manifest import file_sha256
+from actors.rest.ollama.replies import wire_moment
 from tests.encoder_fixture import GOLDENS, encoder_cache
 from tests.server_fixture import running_server
 
@@ -50,3 +53,6 @@ async def test_ol11_texts_are_embedded_and_cut_as_ollama_does(tmp_path: Path, en
         assert loaded["all-minilm-l6-v2:latest"]["context_length"] == 256
         (mine,) = [one for one in (await http.get("/api/tags")).json()["models"] if "minilm" in one["name"]]
         assert (mine["details"]["family"], mine["state"]) == ("bert", "ready")
+        weights = encoder_folder(encoder_cache) / WEIGHTS.name
+        assert mine["digest"] == loaded["all-minilm-l6-v2:latest"]["digest"] == file_sha256(weights)
+        assert mine["modified_at"] == shown["modified_at"] == wire_moment(weights.stat().st_mtime)

@@ -270,7 +270,7 @@ async def test_rs16_the_same_key_is_one_response(tmp_path: Path) -> None:
         await server.until_no_row_is_taken()
         assert stored(server) == (1, 2, 1)
         streamed = await ask(server, **{**asked, "stream": True})
-        assert (streamed.status_code, streamed.json()["error"]["param"]) == (409, "Idempotency-Key")
+        assert (streamed.status_code, streamed.json()["error"]["param"]) == (409, "id")
         unstored = await ask(server, input="hi", store=False, headers=headers)
         assert unstored.headers["leanvibe-ignored"] == "Idempotency-Key"
 

@@ -35,9 +35,11 @@ __all__ = [
     "ENCODER_FILES",
     "ENCODER_NAME",
     "ENCODER_REQUIREMENT",
+    "WEIGHTS",
     "EncoderFile",
     "check_encoder_files",
     "encoder_folder",
+    "encoder_modified",
     "ensure_encoder",
     "is_encoder_present",
 ]
@@ -69,6 +71,7 @@ ENCODER_FILES = (
     EncoderFile("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
     EncoderFile("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
 )
+WEIGHTS = ENCODER_FILES[-1]
 ENCODER_BYTES = sum(one.size_bytes for one in ENCODER_FILES)
 
 Report = Callable[[str, float], None]
@@ -78,6 +81,14 @@ Report = Callable[[str, float], None]
 def encoder_folder(cache_folder: Path) -> Path:
     """Where the encoder lies, or will; not among the models that chat."""
     return cache_folder / "encoders" / ENCODER_NAME
+
+
+def encoder_modified(folder: Path) -> float | None:
+    """When its weights were last written, POSIX seconds; None where they are not there."""
+    try:
+        return (folder / WEIGHTS.name).stat().st_mtime
+    except OSError:
+        return None
 
 
 def is_encoder_present(folder: Path) -> bool:

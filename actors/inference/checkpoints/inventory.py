@@ -1,5 +1,6 @@
 """What the models of the cache folder are, without loading them. No MLX here."""
 
+import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -17,6 +18,13 @@ from actors.inference.checkpoints.catalogue import (
     models_folder,
     short_names,
 )
+from actors.inference.checkpoints.encoder import (
+    ENCODER_NAME,
+    ENCODER_REQUIREMENT,
+    WEIGHTS,
+    encoder_folder,
+    encoder_modified,
+)
 from actors.inference.checkpoints.errors import ModelError, ModelNotFound
 from actors.inference.checkpoints.manifest import MANIFEST_NAME, read_manifest
 from actors.inference.checkpoints.provenance import describe_source, provenance_of
@@ -24,6 +32,7 @@ from actors.inference.checkpoints.reading import UnreadableFile, read_json_objec
 from actors.inference.checkpoints.stamp import failed_check
 
 _SHOWN_CHARACTERS = 64
+_WEIGHTS = ".safetensors"
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +60,10 @@ class InventoryEntry:
     """Where it came from."""
     folder: Path | None
     """Where it lies."""
+    digest: str = ""
+    """SHA-256 of the weights as its manifest has it, of several files that over their hashes; empty where there is none."""
+    modified_seconds: float | None = None
+    """When its weights were last written, POSIX seconds."""
 
 
 def inventory(cache_folder: Path, in_use: Path | None) -> list[InventoryEntry]:
@@ -71,6 +84,26 @@ def inventory(cache_folder: Path, in_use: Path | None) -> list[InventoryEntry]:
         if full not in present
     ]  # fmt: skip
     return entries
+
+
+def encoder_entry(cache_folder: Path, *, is_in_use: bool) -> InventoryEntry:
+    """The encoder of embeddings, whose files are there. No chat model, so `inventory` has it not."""
+    folder = encoder_folder(cache_folder)
+    return InventoryEntry(
+        name=ENCODER_NAME,
+        full_name=ENCODER_NAME,
+        is_present=True,
+        is_in_use=is_in_use,
+        size_bytes=folder_bytes(folder),
+        type="bert float32",
+        quantization="",
+        # It is loaded with the hashes that this program has and no others.
+        provenance="verified",
+        source=ENCODER_REQUIREMENT,
+        folder=folder,
+        digest=WEIGHTS.sha256,
+        modified_seconds=encoder_modified(folder),
+    )
 
 
 def removable_folder(name: str, cache_folder: Path) -> Path:
@@ -138,11 +171,12 @@ def _entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: 
 
 
 def _read_entry(found: CheckpointLocation, shortest: Mapping[str, str], used_folder: Path | None) -> InventoryEntry:
-    provenance, source = "unverified", "unknown"
+    provenance, source, digest = "unverified", "unknown", ""
     if (found.folder / MANIFEST_NAME).exists():
         try:
             manifest = read_manifest(found.folder)
             provenance, source = provenance_of(manifest), describe_source(manifest)
+            digest = weights_digest(manifest)
         except ModelError:
             provenance = "damaged manifest"
     failed = failed_check(found.folder)
@@ -160,7 +194,19 @@ def _read_entry(found: CheckpointLocation, shortest: Mapping[str, str], used_fol
         provenance=provenance,
         source=source,
         folder=found.folder,
+        digest=digest,
+        modified_seconds=_modified(found.folder),
     )
+
+
+def weights_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a checkpoint's weights, of what its manifest says of their files. Hexadecimal; empty without weights."""
+    hashes = [one["sha256"] for one in manifest["files"] if one["name"].endswith(_WEIGHTS)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else ""
+
+
+def _modified(folder: Path) -> float | None:
+    return max((path.stat().st_mtime for path in folder.iterdir() if path.name.endswith(_WEIGHTS)), default=None)
 
 
 def _config_of(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,14 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from actors.inference.checkpoints.encoder import ENCODER_BYTES, ENCODER_NAME, encoder_folder, is_encoder_present
+from actors.inference.checkpoints.encoder import (
+    ENCODER_BYTES,
+    ENCODER_NAME,
+    WEIGHTS,
+    encoder_folder,
+    encoder_modified,
+    is_encoder_present,
+)
 from actors.inference.embedding_messages import (
     DescribeEncoder,
     Embedded,
@@ -169,6 +176,8 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
             context_tokens=CONTEXT_TOKENS,
             dimensions=DIMENSIONS,
             size_bytes=ENCODER_BYTES,
+            digest=WEIGHTS.sha256,
+            modified_seconds=encoder_modified(encoder_folder(self._settings.cache_folder)),
         )
 
     # --- requests ---------------------------------------------------------------------------------

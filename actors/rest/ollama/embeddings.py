@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 from actors.inference.embedding_messages import DIMENSIONS, Embedded, EmbedTexts, EncoderHealth, is_encoder
 from actors.rest.loaded_model import not_an_encoder
 from actors.rest.ollama.fields import RULES_OF_EMBED, RULES_OF_EMBEDDINGS
+from actors.rest.ollama.replies import modified
 from actors.rest.ollama.requests import model_name
 from actors.rest.openai.embeddings import MAXIMUM_INPUTS, Inputs, embed
 from actors.rest.openai.fields import FieldRule, sort_by_rules
@@ -113,7 +114,8 @@ def encoder_tag(encoder: EncoderHealth) -> dict[str, Any]:
         "name": encoder.model + LATEST,
         "model": encoder.model + LATEST,
         "size": encoder.size_bytes,
-        "digest": "",
+        "digest": encoder.digest,
+        **modified(encoder.modified_seconds),
         "details": {
             "parent_model": "",
             "format": "safetensors",
@@ -146,6 +148,7 @@ def encoder_shown(encoder: EncoderHealth) -> dict[str, Any]:
         "details": encoder_tag(encoder)["details"],
         "model_info": facts,
         "capabilities": ["embedding"],
+        **modified(encoder.modified_seconds),
         "provenance": "verified",
         "state": encoder.state,
     }

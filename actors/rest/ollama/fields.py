@@ -40,12 +40,12 @@ _BOTH = (
         format="`json` or a JSON Schema; it is followed strictly",
         options="see below",
         think="false leaves thinking out where the model's template can, or has begun it; `low`, `medium` and `high` go to templates that take them",
+        logprobs="true has each line tell the log-probabilities of its tokens; what is thought has none; not with `tools`",
+        top_logprobs="0 to 20 alternatives to each token, with `logprobs`",
         keep_alive="with an empty request 0 unloads the model, which needs an operator's token; else the server's own setting holds",
     ),
     FieldRule("truncate", Treatment.IGNORED, "a prompt that is too long is refused and never cut", quiet=(False,)),
     FieldRule("shift", Treatment.IGNORED, "an answer ends at the context's end", quiet=(False,)),
-    FieldRule("logprobs", Treatment.REFUSED, "is not supported here: ask /v1/chat/completions", quiet=(False,)),
-    FieldRule("top_logprobs", Treatment.REFUSED, "is not supported here: ask /v1/chat/completions", quiet=(0,)),
 )
 
 CHAT: tuple[FieldRule, ...] = (

@@ -9,8 +9,9 @@ from typing import Any
 
 from attrs import frozen
 
-from actors.inference.messages import EngineHealth, ModelState
+from actors.inference.messages import EngineHealth, GenerationTokens, ModelState
 from actors.rest.answer_reading.reader import AnswerPart, AnswerReader, Reasoning, whole_answer
+from actors.rest.openai.replies import chat_entry
 from actors.rest.openai.tool_call_reader import Part, ToolCall, whole_calls
 from protocol.events import Done, FinishReason
 
@@ -35,6 +36,9 @@ class ReplyHead:
     """POSIX seconds."""
     new_reader: Callable[[], AnswerReader] | None = None
     """Reads what the model thinks and calls; None where a prompt is continued as it stands."""
+
+    has_logprobs: bool = False
+    """Whether each line has those of its tokens."""
 
     def line(self, text: str, calls: Sequence[ToolCall] = (), thought: str = "") -> dict[str, Any]:
         """A line that is not the last."""
@@ -61,19 +65,22 @@ class AnswerLines:
         self._parts: list[Part] = []
         """Of the call that came last."""
 
-    def take(self, text: str) -> Iterator[dict[str, Any]]:
+    def take(self, tokens: Sequence[GenerationTokens]) -> Iterator[dict[str, Any]]:
         """What is certain now, perhaps nothing."""
         if self._reader is None:
-            if text:
-                yield self._head.line(text)
+            if text := "".join(one.text for one in tokens):
+                yield {**self._head.line(text), **_scored(self._head, tokens)}
             return
-        yield from self._take(self._reader.feed(text))
+        yield from self._take(self._reader.take(tokens))
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
         """What was held back, and the end."""
         if self._reader is not None:
             yield from self._take(self._reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH))
             yield from self._calls()
+            if scores := self._scores():
+                # Of tokens without a text of their own.
+                yield {**self._head.line(""), **scores}
         yield {**self._head.line(""), **_end(done)}
 
     def _take(self, parts: Sequence[AnswerPart]) -> Iterator[dict[str, Any]]:
@@ -82,9 +89,13 @@ class AnswerLines:
                 yield self._head.line("", thought=part.text)
             elif isinstance(part, str):
                 yield from self._calls()
-                yield self._head.line(part)
+                yield {**self._head.line(part), **self._scores()}
             else:
                 self._parts.append(part)
+
+    def _scores(self) -> dict[str, Any]:
+        """Log-probabilities of the answer's tokens since the last line that had some. What was thought has none."""
+        return {} if self._reader is None else _scored(self._head, self._reader.take_said())
 
     def _calls(self) -> Iterator[dict[str, Any]]:
         calls = _carried_out(whole_calls(self._parts))
@@ -93,17 +104,23 @@ class AnswerLines:
             yield self._head.line("", calls)
 
 
-def answer(head: ReplyHead, text: str, done: Done) -> dict[str, Any]:
+def answer(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:
     """The whole answer."""
     calls: list[ToolCall] = []
-    thought = ""
+    text, thought, said = "".join(one.text for one in tokens), "", tokens
     if head.new_reader is not None:
         reader = head.new_reader()
-        parts = reader.feed(text) + reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH)
+        parts = reader.take(tokens) + reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH)
         thought, whole = whole_answer(parts)
         text = "".join(one for one in whole if isinstance(one, str))
         calls = _carried_out(whole)
-    return {**head.line(text, calls, thought), **_end(done)}
+        said = reader.take_said()
+    return {**head.line(text, calls, thought), **_scored(head, said), **_end(done)}
+
+
+def _scored(head: ReplyHead, tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
+    entries = [chat_entry(entry) for one in tokens for entry in one.logprobs or ()] if head.has_logprobs else []
+    return {"logprobs": entries} if entries else {}
 
 
 def empty_answer(head: ReplyHead, reason: str) -> dict[str, Any]:
@@ -150,11 +167,17 @@ def tag(model: ModelState) -> dict[str, Any]:
         "name": model.name + LATEST,
         "model": model.name + LATEST,
         "size": model.size_bytes or 0,
-        "digest": "",
+        "digest": model.digest,
+        **modified(model.modified_seconds),
         "details": _details(model),
         # This server's own words: one model at a time answers.
         "state": model.state,
     }
+
+
+def modified(posix_seconds: float | None) -> dict[str, str]:
+    """When a model's files were written, where that is known."""
+    return {} if posix_seconds is None else {"modified_at": wire_moment(posix_seconds)}
 
 
 def running_model(model: ModelState, health: EngineHealth) -> dict[str, Any]:
@@ -183,6 +206,7 @@ def shown_model(model: ModelState, health: EngineHealth | None) -> dict[str, Any
             "tools",
             *(["thinking"] if health is not None and health.reasoning.is_known else []),
         ],
+        **modified(model.modified_seconds),
         "provenance": model.provenance,
         "state": model.state,
     }

@@ -82,6 +82,12 @@ class _Plain:
     system: str | None = None
     raw: bool | None = None
     options: Options | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = field(default=None, validator=between(0, 20))
+
+    def __attrs_post_init__(self) -> None:
+        if self.top_logprobs and not self.logprobs:
+            raise FieldFault("top_logprobs", "may only be given with logprobs")
 
 
 @frozen(kw_only=True)
@@ -162,6 +168,9 @@ def _request(taken: dict[str, Any], chat: Chat, tools: list[Tool], ignored: list
     )
     if keep_alive is not None and not request.unloads:
         ignored.append("keep_alive")
+    if plain.logprobs and tools:
+        problem = "may not be given with tools: calls have no tokens of their own in the reply"
+        raise InvalidField(f"body.logprobs {problem}", field="body.logprobs")
     if plain.raw and plain.system:
         raise InvalidField("body.system may not be given with raw", field="body.system")
     return request
@@ -220,6 +229,7 @@ def _generate(request: OllamaRequest, kind: type[Generate], **fields: Any) -> Ge
             frequency_penalty=options.frequency_penalty or 0.0,
             seed=seed if seed is None or 0 <= seed <= SEEDS else seed % SEEDS,
             stop=options.stops,
+            logprobs=(request.plain.top_logprobs or 0) if request.plain.logprobs else None,
             deadline_ms=ANSWER_MILLISECONDS,
             **fields,
         )

@@ -17,6 +17,7 @@ from actors.inference.embedding_messages import is_encoder
 from actors.inference.messages import (
     EngineHealth,
     GenerationRefused,
+    GenerationTokens,
     ListModels,
     LoadModel,
     ModelState,
@@ -61,7 +62,7 @@ from protocol.errors import ErrorCode
 
 __all__ = ["API_VERSION", "LINES", "register_ollama"]
 
-API_VERSION = "0.12.6"
+API_VERSION = "0.12.11"
 """Of Ollama's API as it is spoken here: clients ask for it and want a recent one."""
 LINES = "application/x-ndjson"
 LIST_SECONDS = 10.0
@@ -148,6 +149,7 @@ async def _answer(
         model=wanted.plain.model,
         is_chat=is_chat,
         now=time.time,
+        has_logprobs=wanted.plain.logprobs is True,
         new_reader=None
         if generate is None or generate.messages is None
         else answer_reader(health, generate, wanted.callable_schemas),
@@ -159,8 +161,15 @@ async def _answer(
     ignored_fields.note(who.client_id, left_out_as_called(started.left_out))
     if wanted.is_streamed:
         return streamed_answer(_lines(head, subscriber), LINES)
-    text, done = await subscriber.all_of_it()
-    return jsonify(answer(head, text, done))
+    tokens = [one async for one in _all_of(subscriber)]
+    assert subscriber.done is not None
+    return jsonify(answer(head, tokens, subscriber.done))
+
+
+async def _all_of(subscriber: StreamSubscriber) -> AsyncGenerator[GenerationTokens, None]:
+    while taken := await subscriber.take():
+        for one in taken:
+            yield one
 
 
 async def _load(
@@ -186,7 +195,7 @@ async def _lines(head: ReplyHead, subscriber: StreamSubscriber) -> AsyncGenerato
                 # Nothing is said, and heard: clients and proxies would take silence for death.
                 yield _line(head.line(""))
                 continue
-            for one in lines.take("".join(one.text for one in tokens)):
+            for one in lines.take(tokens):
                 yield _line(one)
     except GenerationRefused as refusal:
         yield _line(ollama_error(problem_of(refusal.code, refusal.message, field=refusal.field))[0])

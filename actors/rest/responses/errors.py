@@ -16,8 +16,9 @@ _NAMES = (
     (re.compile(r"^data\.(messages|prompt|turns)(\[\d+\])?"), "body.input"),
     (re.compile(r"^data\.max_tokens"), "body.max_output_tokens"),
     (re.compile(r"^data\."), "body."),
+    (re.compile(r"^query\."), ""),
 )
-"""Fields of the engine's request as this API has them."""
+"""Fields of the engine's request, and of a query, as this API has them."""
 
 
 def responses_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -34,7 +35,7 @@ def responses_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
     if problem["code"] == ErrorCode.NOT_FOUND.value and error["param"] == "previous_response_id":
         error["code"] = "previous_response_not_found"
         error["type"] = "invalid_request_error"
-    if problem["code"] == ErrorCode.CONFLICT.value and (problem.get("field") or "").endswith("conversation"):
+    if problem["code"] == ErrorCode.CONFLICT.value and error["param"] in ("conversation", "conversation_id"):
         # OpenAI's code; its clients send the request again.
         error["code"] = "conversation_locked"
     return body, status
