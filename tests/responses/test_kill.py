@@ -91,7 +91,6 @@ def test_cv7_a_conversation_gets_an_answer_once_over_kills_of_worker_and_server(
         wait_for(lambda: client.responses.retrieve(made).status == "completed", what="the response's end")
         items: list[Any] = list(client.conversations.items.list(name, order="asc"))
         assert [one.content[0].text for one in items] == [ASKED["input"], count_to(LAST)]
-        # And what follows is made of it.
-        follow = client.responses.create(model="mock", input="hi", conversation=name)
-        assert follow.usage is not None
-        assert follow.usage.input_tokens > len(count_to(LAST))
+        # It is open for the next one.
+        client.responses.create(model="mock", input="hi", conversation=name)
+        assert len(list(client.conversations.items.list(name))) == 4
