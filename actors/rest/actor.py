@@ -14,6 +14,7 @@ from attrs import frozen
 from actors.access.messages import AccessRequest
 from actors.connections.messages import TakeSocket
 from actors.rest.exchanges import Exchanges, end_with_tokens
+from actors.rest.open_connections import OpenConnections
 from runtime import Actor, ActorRef, reject
 
 __all__ = ["Rest"]
@@ -48,7 +49,7 @@ class Rest(Actor[_NoMessages]):
         the application no sooner than when somebody connects.
         """
         self._on_demand = on_demand
-        self._connections = connections
+        self._connections = OpenConnections(connections)
         self._tls = tls
         self._bound = bound
         self._make = make
@@ -68,7 +69,7 @@ class Rest(Actor[_NoMessages]):
                 application, serve_http, hand_over = await trio.to_thread.run_sync(self._made)
                 serve_here = partial(
                     serve_http,
-                    most_connections=self._connections,
+                    connections=self._connections,
                     note=self.context.note_problem,
                     hand_over=partial(hand_over, self._listener),
                 )
@@ -96,4 +97,4 @@ class Rest(Actor[_NoMessages]):
 
     def snapshot(self) -> dict[str, object]:
         """Counts."""
-        return {"answering": len(self._exchanges)}
+        return {"answering": len(self._exchanges), "connections": len(self._connections)}

@@ -91,11 +91,18 @@ class DeadlineTCPServer(TCPServer):
                     await self.stream.send_all(event.data)
             except ReaderTooSlow as error:
                 _log.info("reader too slow, connection aborted", detail=str(error))
-                self._is_reset = True
-                await trio.aclose_forcefully(self.stream)
-                await self.protocol.handle(Closed())
+                await self._client_is_gone()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.protocol.handle(Closed())
+                await self._client_is_gone()
+
+    async def _client_is_gone(self) -> None:
+        """Nobody takes what is written: end the answer, and with it the connection.
+
+        What reads may stand before a request behind this one, for whose turn it would wait in vain.
+        """
+        self._is_reset = True
+        await self.protocol.handle(Closed())
+        self._scope.cancel(reason="the client is gone")
 
     async def _read_data(self) -> None:
         # Put inside the wrapper, which would take up HTTP/2 and WebSocket.

@@ -16,6 +16,7 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 
+from actors.rest.application_calls import ApplicationCalls
 from actors.rest.dialects import dialect_of_head
 from actors.rest.problems import problem_of
 from actors.rest.request_heads import METHODS, HeadRefused, check_lines, check_request, incomplete_head_problem
@@ -82,11 +83,13 @@ class RequestProtocol(H11Protocol):
     connection: StrictConnection
 
     def __init__(self, wrapper: ProtocolWrapper) -> None:
+        # hypercorn's annotation asks for a context manager too, which it opens itself before it comes here.
+        calls: Any = ApplicationCalls(wrapper.task_group)
         super().__init__(
             wrapper.app,
             wrapper.config,
             wrapper.context,
-            wrapper.task_group,
+            calls,
             wrapper.state,
             wrapper.ssl,
             wrapper.client,

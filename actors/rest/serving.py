@@ -22,7 +22,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from actors.accepting import accept_for_ever
 from actors.networks import address_of
 from actors.rest import http_connection
-from actors.rest.exchanges import IN_FLIGHT, Exchanges
+from actors.rest.exchanges import IN_FLIGHT, Exchanges, InFlight
 from actors.rest.http_connection import DeadlineTCPServer
 from actors.rest.open_connections import OpenConnections
 from actors.rest.request_heads import HEAD_BYTES
@@ -96,6 +96,32 @@ class Exchange:
         await self._send(message)
 
 
+class _Parts:
+    """Parts of one answer on their way to the socket: each is written or it is not, whoever is cancelled meanwhile.
+
+    Else nobody could tell what may follow. Writes have deadlines of their own, and end with their socket.
+    """
+
+    def __init__(self, send: Callable[[Any], Awaitable[None]], in_flight: InFlight) -> None:
+        self._send = send
+        self._in_flight = in_flight
+        self._start: Any = None
+        """Of an answer whose body comes at once: written with it."""
+
+    async def __call__(self, message: Any) -> None:
+        is_start = message["type"] == "http.response.start"
+        if is_start and any(name.lower() == b"content-length" for name, _ in message["headers"]):
+            self._start = message
+            return
+        parts = [message] if self._start is None or is_start else [self._start, message]
+        self._start = None
+        self._in_flight.has_begun = True
+        self._in_flight.is_whole = not is_start and not message.get("more_body")
+        with trio.CancelScope(shield=True):
+            for part in parts:
+                await self._send(part)
+
+
 def _http_server(
     stream: trio.SocketStream, tls: ssl.SSLContext | None, answer: Any, config: Config, context: WorkerContext
 ) -> DeadlineTCPServer:
@@ -127,14 +153,14 @@ async def serve_http(
     tls: ssl.SSLContext | None = None,
     exchanges: Exchanges | None = None,
     *,
-    most_connections: int | None = None,
+    connections: OpenConnections | None = None,
     note: Callable[[str | None], None] = lambda _: None,
     hand_over: HandOver = close_socket,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted.
 
-    ``exchanges`` counts the requests that are being answered, ``most_connections`` bounds how many there are, and
+    ``exchanges`` counts the requests that are being answered, ``connections`` bounds and counts the open ones, and
     ``note`` hears of a shortage in which none can be accepted. ``hand_over`` gets the sockets whose peers ask for a
     WebSocket; by default they are closed.
     """
@@ -142,13 +168,13 @@ async def serve_http(
     config = http_config()
     wrapped = ASGIWrapper(app)
     context = WorkerContext(None)
-    connections = OpenConnections(most_connections)
+    connections = OpenConnections() if connections is None else connections
 
     async def answer(stream: trio.SocketStream, scope: Any, receive: Any, send: Any, *others: Any) -> None:
-        exchange = Exchange(receive, send)
         # What a response has begun must be given back also when the client leaves before its first byte, where no
         # code of the response ever runs again.
         with in_flight.enter(stream) as entered, ExitStack() as at_end:
+            exchange = Exchange(receive, _Parts(send, entered))
             scope[AT_END] = at_end
             scope[IN_FLIGHT] = entered
             entered.received_bytes = lambda: exchange.received_bytes
