@@ -35,7 +35,7 @@ PUBLIC_PATHS = frozenset(
     }
 )
 """Answered without a token."""
-HEALTH_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
+HEALTH_PATHS = frozenset({"/health", "/health/live", "/health/mlx", "/health/ready"})
 """Answered in time whatever hangs, the actor too that knows who asks."""
 HEALTH_ACCESS_SECONDS = 0.5
 OPERATOR_PREFIXES = ("/models", "/metrics", "/api/pull", "/api/delete")

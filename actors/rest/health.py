@@ -12,6 +12,8 @@ __all__ = ["HEALTHY_STATUSES", "describe_encoder", "engine_status", "mlx_health"
 HEALTHY_STATUSES = frozenset({"healthy", "mock", "unloaded"})
 """Statuses that are answered with 200; all others with 503."""
 MEBIBYTE = 1024 * 1024
+UNKNOWN = "unknown"
+"""State of an engine that could not be asked."""
 
 
 def engine_status(engine: EngineHealth) -> str:
@@ -26,10 +28,10 @@ def engine_status(engine: EngineHealth) -> str:
 
 
 def unknown_engine(problem: str) -> EngineHealth:
-    """What is said of an engine that nobody can be asked about."""
+    """What is said of an engine that did not answer, or that nobody can be asked about; ``problem`` says which."""
     return EngineHealth(
         engine="",
-        state="down",
+        state=UNKNOWN,
         model="",
         worker_pid=None,
         restarts=0,
@@ -43,14 +45,15 @@ def unknown_engine(problem: str) -> EngineHealth:
 
 
 def mlx_health(engine: EngineHealth) -> dict[str, Any]:
-    """Body of `/health/mlx`. A figure that was not measured yet is null, never invented."""
+    """Body of `/health/mlx`. A figure that was not measured yet is null, never invented; of an engine that cannot be asked nothing is known."""
     report = engine.report
     is_ready = engine.state == "ready"
+    is_known = engine.state != UNKNOWN
     held = engine.memory.get("resident") if engine.all_processes_bytes is None else engine.all_processes_bytes
     return {
         "status": engine_status(engine),
         "model": engine.model,
-        "has_pretrained_weights": bool(report.get("has_pretrained_weights")),
+        "has_pretrained_weights": bool(report.get("has_pretrained_weights")) if is_known else None,
         "inference_ready": is_ready,
         "last_inference_time": engine.last_inference_ms,
         "memory_usage_mb": None if held is None else round(held / MEBIBYTE, 1),
@@ -59,10 +62,10 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "blas": report.get("blas"),
         "dtype": report.get("dtype"),
         "kernels": report.get("kernels"),
-        "queue_depth": engine.queue_depth,
-        "running": engine.running,
+        "queue_depth": engine.queue_depth if is_known else None,
+        "running": engine.running if is_known else None,
         "tokens_per_second": engine.tokens_per_second,
-        "restarts": engine.restarts,
+        "restarts": engine.restarts if is_known else None,
         "worker_pid": engine.worker_pid,
         "load_seconds": report.get("load_seconds"),
         "memory_bytes": dict(engine.memory),
@@ -70,7 +73,7 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
         "requests": dict(engine.totals),
         "problem": engine.problem,
         "refuses": engine.refuses,
-        "tools": "template" if engine.has_tools else "generic",
+        "tools": ("template" if engine.has_tools else "generic") if is_known else None,
         "provenance": report.get("provenance"),
         "adapter": report.get("adapter"),
         "changing_to": engine.changing_to,

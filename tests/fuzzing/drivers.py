@@ -213,7 +213,14 @@ def is_our_fault(status: int, body: bytes) -> bool:
     if status < 500 or status in WHAT_NOBODY_SPEAKS:
         return False
     # Readiness says for a while that the loop was held, as it is on a machine that has too much to do.
-    return status != 503 or (_code_of(body) not in WILL_PASS and b'"not_ready"' not in body and body != b"")
+    return status != 503 or not (body == b"" or _is_health(body) or _code_of(body) in WILL_PASS)
+
+
+def _is_health(body: bytes) -> bool:
+    try:
+        return json.loads(body).get("status") in ("not_ready", "degraded")
+    except (ValueError, AttributeError):
+        return False
 
 
 def _code_of(body: bytes) -> str | None:

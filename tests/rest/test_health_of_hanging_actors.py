@@ -38,17 +38,27 @@ async def test_op32_health_answers_while_any_actor_hangs_and_says_which_work_can
     monkeypatch.setattr(actor, "handle", hang)
     async with engineless_server.http() as http:
         try:
-            live, ready, whole = [await http.get(path) for path in ("/health/live", "/health/ready", "/health")]
+            paths = ("/health/live", "/health/ready", "/health", "/health/mlx")
+            live, ready, whole, engine = [await http.get(path) for path in paths]
+            head = await http.head("/health/mlx")
         finally:
             released.set()
     assert (live.status_code, live.json()) == (200, {"status": "live"})
     assert ready.status_code == 503
     told = ready.json()["reasons"]
+    assert engine.status_code == head.status_code == 503
     if word == "access":
         assert word in told
+        assert engine.json() == {"status": "degraded", "reasons": ["access"]}
         assert whole.status_code == 503
         assert "engine" not in whole.json(), "nobody can tell who asks"
     else:
         assert any(f"{word} cannot be described" in one for one in told)
         assert whole.status_code == 200
     assert whole.json()["status"] in ("degraded", "loading")
+    if word == "engine":
+        said = engine.json()
+        assert said["status"] == "degraded"
+        assert "did not answer" in said["problem"] or "no reply" in said["problem"], said["problem"]
+        # What was not measured is not made up.
+        assert (said["has_pretrained_weights"], said["running"], said["worker_pid"]) == (None, None, None)

@@ -269,7 +269,7 @@ async def test_an_actor_that_is_away_is_unavailable_for_a_moment(
 
     async with engineless_server.http() as http:
         monkeypatch.setattr(ActorRef, "ask", dead)
-        response = await http.get("/health/mlx")
+        response = await http.get("/models")
         monkeypatch.undo()
         assert assert_problem(response, 503, "unavailable")["temporary"] is True
         assert response.headers["Retry-After"] == "1"
