@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import time
 from pathlib import Path
 
-__all__ = ["memory_problem", "note_shortage"]
+__all__ = ["NO_MEMORY", "RETRY_MS", "is_shortage", "memory_problem", "note_shortage", "spare_bytes"]
 
 MEBIBYTE = 1024 * 1024
 LEAST_ADDRESS_SPACE = 24 * MEBIBYTE
 """A thread's stack and its part of the heap, and a body of the largest size with what is made of it."""
 LEAST_GROUP_BYTES = 16 * MEBIBYTE
 REMEMBERED_SECONDS = 10.0
+NO_MEMORY = "the server has no memory for this now"
+RETRY_MS = 5000
+"""After which a client that was told so may try again."""
 _GROUP = Path("/sys/fs/cgroup")
 
 _shortages: list[float] = []
@@ -21,6 +25,29 @@ _shortages: list[float] = []
 def note_shortage() -> None:
     """Something could not be done for want of memory just now."""
     _shortages[:] = [time.monotonic()]
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether something failed for want of memory, or of a thread, which is for want of a stack: nobody's mistake, and it may pass."""
+    match error:
+        case BaseExceptionGroup():
+            return all(is_shortage(one) for one in error.exceptions)
+        case RuntimeError():
+            return str(error).startswith("can't start new thread")
+        case OSError():
+            return error.errno == errno.ENOMEM
+        case _:
+            return isinstance(error, MemoryError)
+
+
+def spare_bytes() -> int | None:
+    """What may still be used beside that which is kept free for going on; None without a limit, never negative."""
+    left = [
+        (_address_space_left(), LEAST_ADDRESS_SPACE),
+        (_group_bytes_left(_GROUP), LEAST_GROUP_BYTES),
+    ]
+    spare = [max(0, one - least) for one, least in left if one is not None]
+    return min(spare, default=None)
 
 
 def memory_problem() -> str | None:

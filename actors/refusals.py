@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from actors import memory_ceiling
+from actors.memory_ceiling import is_shortage, note_shortage
 from protocol.errors import ErrorCode
 from runtime import ActorDead, AskDeadline, HandlerFailed, MailboxFull, Refused, RuntimeFault
 
@@ -62,4 +64,12 @@ def refusal_of(fault: Exception, *, writes: bool) -> CommandRefused | None:
         case MailboxFull(path=path):
             message = f"{path} has too much to do"
             return CommandRefused(ErrorCode.OVERLOADED, message, retry_after_ms=RETRY_MS)
+        case HandlerFailed() as failed if is_shortage(failed.__cause__):
+            note_shortage()
+            if writes:
+                message = f"the server ran out of memory while it carried this out{unknown}"
+                return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=memory_ceiling.RETRY_MS)
+            return CommandRefused(
+                ErrorCode.UNAVAILABLE, memory_ceiling.NO_MEMORY, retry_after_ms=memory_ceiling.RETRY_MS
+            )
     return None

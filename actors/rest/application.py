@@ -13,11 +13,12 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.inference.messages import DescribeEngine, EngineHealth
-from actors.memory_ceiling import note_shortage
+from actors.memory_ceiling import NO_MEMORY, RETRY_MS, is_shortage, note_shortage
 from actors.refusals import CommandRefused, refusal_of
 from actors.rest.asgi_connection import FrameworkConnection
 from actors.rest.auth import register_entry
 from actors.rest.bodies import register_bodies
+from actors.rest.body_room import BODY_ROOM, BodyRoom
 from actors.rest.conditional import register_conditions
 from actors.rest.health import HEALTHY_STATUSES, describe_encoder, engine_status, mlx_health, unknown_engine
 from actors.rest.loaded_model import encoder_health
@@ -60,13 +61,18 @@ def make_application(
     # quart would serve a folder of files otherwise, and ask for the current one, which may be gone.
     app = QuartTrio("leanvibe", static_folder=None, root_path=str(Path(__file__).parent))
     app.asgi_http_class = FrameworkConnection
+    app.extensions[BODY_ROOM] = BodyRoom()
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
     # quart would end a response after 60 seconds without a word; our own deadlines answer with an error.
     app.config["RESPONSE_TIMEOUT"] = None
 
     async def describe_engine() -> EngineHealth:
-        return await inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
+        try:
+            return await inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
+        except RuntimeFault as error:
+            # Health says what it knows, and what did not answer, instead of failing with it.
+            return unknown_engine(str(error))
 
     register_entry(app, services)
     register_bodies(app, services)
@@ -87,6 +93,9 @@ def make_application(
 
     @app.get("/health/mlx")
     async def mlx() -> Any:
+        if g.get("access_problem") is not None:
+            # Nobody can tell who asks.
+            return jsonify({"status": "degraded", "reasons": ["access"]}), 503
         body = mlx_health(await describe_engine())
         return jsonify({**body, "encoder": await encoder()}), 200 if body["status"] in HEALTHY_STATUSES else 503
 
@@ -95,10 +104,7 @@ def make_application(
         report = await describe_readiness(services, readiness())
         if not await may_know(services):
             return jsonify({**about, **report.as_data(in_full=False), "status": "degraded"}), 503
-        try:
-            engine = await describe_engine()
-        except RuntimeFault as error:
-            engine = unknown_engine(str(error))
+        engine = await describe_engine()
         status = engine_status(engine)
         if any(word != "engine" for word, _ in report.reasons) and status in HEALTHY_STATUSES:
             status = "degraded"
@@ -157,12 +163,14 @@ def _register_errors(app: QuartTrio) -> None:
         return response
 
     @app.errorhandler(MemoryError)
-    async def no_memory(_: MemoryError) -> Response:
+    async def no_memory(_: Exception) -> Response:
         note_shortage()
-        return problem(ErrorCode.OVERLOADED, "the server has no memory for this now", retry_after_ms=5000)
+        return problem(ErrorCode.UNAVAILABLE, NO_MEMORY, retry_after_ms=RETRY_MS)
 
     @app.errorhandler(Exception)
     async def unexpected(error: Exception) -> Response:
+        if is_shortage(error):
+            return await no_memory(error)
         _log.error("request failed", path=request.path, request_id=_request_id(), exc_info=error)
         return problem(ErrorCode.INTERNAL, "the server failed to carry this out")
 

@@ -6,6 +6,7 @@ out as a failure of the server, with the client's own text in its traceback.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import structlog
@@ -13,10 +14,13 @@ import trio
 from quart import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
+from actors.memory_ceiling import NO_MEMORY, RETRY_MS, is_shortage, note_shortage
+from actors.rest.body_room import BODY_ROOM, BodyRoom
 from actors.rest.dialects import dialect_of_head
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.problems import problem, problem_of
 from protocol.codec import encode
+from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import ErrorCode
 
 __all__ = ["EXCHANGE_TASKS", "FrameworkConnection"]
@@ -36,6 +40,14 @@ class FrameworkConnection(TrioASGIHTTPConnection):
     """Answers 400 to what quart can make no request of, and 401 to whoever's token ends before the answer begins."""
 
     async def __call__(self, receive: Any, send: Any) -> None:
+        room: BodyRoom = self.app.extensions[BODY_ROOM]
+        with room.held(self._body_bytes()) as has_room:
+            if has_room:
+                await self._answer(receive, send)
+            else:
+                await self._refuse(send, self._no_memory())
+
+    async def _answer(self, receive: Any, send: Any) -> None:
         in_flight: InFlight = self.scope[IN_FLIGHT]  # type: ignore[literal-required]
         begun = _Begun(send)
         try:
@@ -47,8 +59,15 @@ class FrameworkConnection(TrioASGIHTTPConnection):
             with trio.move_on_after(UNREAD_BODY_SECONDS):
                 await receive()
             await self._send_response(send, problem(ErrorCode.BAD_MESSAGE, "this is no request that can be read"))
-        if in_flight.ended_because is not None and not begun.is_whole:
-            await self._end_without_token(send, begun, in_flight.ended_because)
+        except (MemoryError, RuntimeError, OSError, ExceptionGroup) as error:
+            # While a body is collected no handler of errors is in reach.
+            if not is_shortage(error):
+                raise
+            refusal = self._no_memory()
+            if not in_flight.has_begun:
+                await self._refuse(send, refusal)
+        if in_flight.ended_because is not None and not in_flight.is_whole:
+            await self._end_without_token(send, begun, in_flight)
 
     async def handle_request(self, nursery: trio.Nursery, request: Request, send: Any) -> None:  # type: ignore[override]
         """Answer, with tasks of the request beside."""
@@ -56,20 +75,42 @@ class FrameworkConnection(TrioASGIHTTPConnection):
         self.scope[EXCHANGE_TASKS] = nursery  # type: ignore[literal-required]
         await super().handle_request(nursery, request, send)
 
-    async def _end_without_token(self, send: Any, begun: _Begun, reason: str) -> None:
+    async def _end_without_token(self, send: Any, begun: _Begun, in_flight: InFlight) -> None:
+        reason = in_flight.ended_because or ""
         body = problem_of(ErrorCode.UNAUTHORIZED, reason)
         dialect = dialect_of_head(self.scope["path"], dict(self.scope["headers"]))
-        if not begun.has_begun:
-            refusal: Response = problem(ErrorCode.UNAUTHORIZED, reason)
-            if dialect is not None:
-                refusal.set_data(encode(dialect.error(body)[0]))
-                refusal.content_type = "application/json"
-            await self._send_response(send, refusal)
+        if not in_flight.has_begun:
+            await self._refuse(send, problem(ErrorCode.UNAUTHORIZED, reason))
         elif begun.is_told_in_stream:
             words = encode(body if dialect is None else dialect.error(body)[0])
             words = b"data: " + words + b"\n\n" if dialect is None else dialect.in_stream(words)
             await send({"type": "http.response.body", "body": words, "more_body": False})
         # Any other answer that has begun is cut, so that nobody takes it for a whole one.
+
+    async def _refuse(self, send: Any, refusal: Response) -> None:
+        """Answer with a problem, in the shape of its path's API."""
+        dialect = dialect_of_head(self.scope["path"], dict(self.scope["headers"]))
+        if dialect is not None:
+            body, status = dialect.error(json.loads(await refusal.get_data()))
+            refusal.set_data(encode(body))
+            refusal.status_code = status
+            refusal.content_type = "application/json"
+        await self._send_response(send, refusal)
+
+    def _body_bytes(self) -> int:
+        """As many as may come."""
+        headers = dict(self.scope["headers"])
+        if b"transfer-encoding" in headers:
+            return MAXIMUM_FRAME_BYTES
+        return int(headers.get(b"content-length", b"0"))
+
+    @staticmethod
+    def _no_memory() -> Response:
+        note_shortage()
+        refusal = problem(ErrorCode.UNAVAILABLE, NO_MEMORY, retry_after_ms=RETRY_MS)
+        # The rest of the body is not read: what follows of it is no request.
+        refusal.headers["Connection"] = "close"
+        return refusal
 
     def _create_request_from_scope(self, send: Any) -> Request:
         try:
@@ -79,22 +120,17 @@ class FrameworkConnection(TrioASGIHTTPConnection):
 
 
 class _Begun:
-    """What has been sent of an answer."""
+    """Notes what kind of answer is being sent."""
 
     def __init__(self, send: Any) -> None:
         self._send = send
-        self.has_begun = False
-        self.is_whole = False
         self.is_told_in_stream = False
         """Whether its parts are messages, of which an error may be one more."""
 
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            self.has_begun = True
             self.is_told_in_stream = any(
                 name.lower() == b"content-type" and value.startswith((b"text/event-stream", b"application/x-ndjson"))
                 for name, value in message["headers"]
             )
-        elif message["type"] == "http.response.body" and not message.get("more_body"):
-            self.is_whole = True
         await self._send(message)

@@ -9,15 +9,21 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from actors import memory_ceiling
-from tests.system.serving_process import REPOSITORY, start_server, wait_for
+from tests.system.serving_process import REPOSITORY, start_server
 
 MEBIBYTE = 1024 * 1024
+PATHS = (
+    ("/ai/process", '"code": "unavailable"'),
+    ("/v1/chat/completions", '"code":"unavailable"'),
+    ("/v1/messages", '"type":"error"'),
+    ("/api/chat", '"error":"the server has no memory for this now"'),
+)
+"""And what its API calls a server that cannot do this now."""
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs macOS's own way to measure")
@@ -59,7 +65,7 @@ def test_op_a_shortage_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.integration
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs macOS's own way to limit another process")
-def test_op_a_server_at_its_memory_ceiling_ends_when_it_is_told_to(tmp_path: Path) -> None:
+def test_op24_a_server_at_its_memory_ceiling_refuses_bodies_stays_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
     with start_server(tmp_path, LEANVIBE_DRAIN_SECONDS="1") as server:
         server.until_ready()
         pid = server.process.pid
@@ -80,24 +86,21 @@ def test_op_a_server_at_its_memory_ceiling_ends_when_it_is_told_to(tmp_path: Pat
         status, said = get("/health/ready")
         assert status == 503
         assert "new work finds no memory" in said
-        body = b'{"type":"message","content":"' + b"a" * 1_000_000 + b'","max_tokens":2}'
+        bodies = (
+            b'{"type":"message","content":"' + b"a" * 1_000_000 + b'","max_tokens":2}',
+            b'{"type":"message","content":"x","x":[' + b"{}," * 340_000 + b"{}]}",
+        )
 
-        def one(_: int) -> None:
-            with suppress(OSError, http.client.HTTPException):
-                get("/ai/process", body)
+        def post(number: int) -> tuple[int, str]:
+            path, word = PATHS[number % len(PATHS)]
+            status, said = get(path, bodies[number % 2])
+            return status, word if word in said else said
 
         with ThreadPoolExecutor(30) as clients:
-            list(clients.map(one, range(60)))
-
-        def answers_or_has_ended() -> bool:
-            # Where the memory is missing in the loop itself there is nothing to go on with.
-            if server.process.poll() is not None:
-                return True
-            with suppress(OSError, http.client.HTTPException):
-                return get("/health/live")[0] == 200
-            return False
-
-        wait_for(answers_or_has_ended, what="an answer, or the end")
+            answers = set(clients.map(post, range(60)))
+        # In the shape of each API.
+        assert answers == {(503, word) for _, word in PATHS}
+        assert get("/health/live")[0] == 200
         server.process.send_signal(signal.SIGTERM)
         # The drain and ten seconds, on a busy machine a little more.
-        server.process.wait(25)
+        assert server.process.wait(25) in (0, -signal.SIGTERM)
