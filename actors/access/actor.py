@@ -15,6 +15,7 @@ from actors.access.messages import (
     LOCAL_CLIENT,
     AccessRequest,
     AuthenticationError,
+    AwaitTokenChange,
     CheckIdentity,
     CheckOrigin,
     CreateToken,
@@ -97,6 +98,8 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         self._storage = storage
         self._book = TokenStore()
         self._sessions: dict[str, _Session] = {}
+        self._changes = 0
+        self._changed = trio.Event()
         # One change at a time, so that what is in memory is what was stored last.
         self._changing = trio.Lock()
         self._refused = 0
@@ -112,6 +115,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         message: CheckOrigin
         | CheckIdentity
         | FindEnded
+        | AwaitTokenChange
         | CreateToken
         | ListTokens
         | RevokeToken
@@ -120,7 +124,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         | CheckTokens
         | ReloadTokens
         | KeepLocalToken,
-    ) -> Identity | Mapping[str, str] | tuple[TokenDescription, ...] | None:
+    ) -> Identity | Mapping[str, str] | tuple[TokenDescription, ...] | int | None:
         match message:
             case CheckOrigin():
                 problem = (
@@ -140,16 +144,12 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
             case FindEnded(domains):
                 reasons = {one: self._end_of(one) for one in domains}
                 return {one: reason for one, reason in reasons.items() if reason is not None}
+            case AwaitTokenChange(seen, within_seconds):
+                self.context.answer_later(self._await_change, seen, within_seconds)
             case ListTokens():
                 return tuple(describe(one) for one in self._book.by_id.values())
-            case CreateToken():
-                self.context.answer_later(self._create, message)
-            case RevokeToken(token_id):
-                self.context.answer_later(self._revoke, token_id)
-            case ForgetTokens():
-                self.context.answer_later(self._forget)
-            case EnsureLocalToken():
-                self.context.answer_later(self._ensure)
+            case CreateToken() | RevokeToken() | ForgetTokens() | EnsureLocalToken():
+                self.context.answer_later(self._carry_out, message)
             case CheckTokens():
                 self._withdraw_ended()
             case ReloadTokens():
@@ -211,6 +211,17 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         return "a token is needed now" if len(self._book) else None
 
     # --- changes ----------------------------------------------------------------------------------
+
+    async def _carry_out(self, change: CreateToken | RevokeToken | ForgetTokens | EnsureLocalToken) -> object:
+        match change:
+            case CreateToken():
+                return await self._create(change)
+            case RevokeToken(token_id):
+                return await self._revoke(token_id)
+            case ForgetTokens():
+                return await self._forget()
+            case EnsureLocalToken():
+                return await self._ensure()
 
     async def _create(self, wanted: CreateToken) -> MadeToken:
         stored, text = checked_token(wanted, self._settings.now_ms())
@@ -280,6 +291,15 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
     async def _load(self) -> None:
         self._book = TokenStore(await self._storage.read(LOAD_TOKENS, None))
         self._withdraw_ended()
+        self._changes += 1
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _await_change(self, seen: int | None, within_seconds: float) -> int:
+        with trio.move_on_after(within_seconds):
+            while seen == self._changes:
+                await self._changed.wait()
+        return self._changes
 
     async def _reload(self) -> None:
         async with self._changing:

@@ -15,6 +15,7 @@ __all__ = [
     "USER",
     "AccessRequest",
     "AuthenticationError",
+    "AwaitTokenChange",
     "CheckIdentity",
     "CheckOrigin",
     "CreateToken",
@@ -105,6 +106,16 @@ class FindEnded(Request[Mapping[str, str]]):
     domains: frozenset[str]
 
 
+@frozen
+class AwaitTokenChange(Request[int]):
+    """Answered with a number that each change of tokens raises: at once where it is not ``seen``, else at the next change."""
+
+    seen: int | None
+    """The last answer; None before there was one."""
+    within_seconds: float
+    """Answered then without a change, as tokens also expire."""
+
+
 @frozen(kw_only=True)
 class TokenDescription:
     """A token as it may be shown: no secret, not even its hash."""
@@ -171,6 +182,14 @@ class EnsureLocalToken(Request[bool]):
 
 
 AccessRequest = (
-    CheckOrigin | CheckIdentity | FindEnded | CreateToken | ListTokens | RevokeToken | ForgetTokens | EnsureLocalToken
+    CheckOrigin
+    | CheckIdentity
+    | FindEnded
+    | AwaitTokenChange
+    | CreateToken
+    | ListTokens
+    | RevokeToken
+    | ForgetTokens
+    | EnsureLocalToken
 )
 """All that others may ask of access."""

@@ -11,7 +11,7 @@ import structlog
 import trio
 from attrs import field, frozen
 
-from actors.access.messages import FindEnded
+from actors.access.messages import AwaitTokenChange, FindEnded
 from actors.inference.generation import Generation
 from actors.inference.messages import (
     GenerationEvent,
@@ -75,7 +75,7 @@ class StreamRules:
     storage: Storage | None = None
     """Where commands and detached generations are kept; None keeps nothing over a restart."""
     detach_seconds: float = 60.0
-    access: ActorRef[FindEnded] | None = None
+    access: ActorRef[FindEnded | AwaitTokenChange] | None = None
     """Is asked whose tokens have ended; None lets every generation run on."""
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import structlog
-import trio
 
-from actors.access.messages import FindEnded
+from actors.access.messages import AwaitTokenChange, FindEnded
 from actors.inference.generation import Generation
+from actors.token_changes import until_tokens_may_have_changed
 from protocol.errors import ErrorCode
 from runtime import ActorRef, RuntimeFault
 
-__all__ = ["LOOK_SECONDS", "TokenWatch"]
+__all__ = ["TokenWatch"]
 
 _log = structlog.get_logger("inference")
 
-LOOK_SECONDS = 0.5
-"""A generation outlives its token by this long, and the time of one ask."""
 ASK_SECONDS = 2.0
 
 
@@ -26,7 +24,7 @@ class TokenWatch:
 
     def __init__(
         self,
-        access: ActorRef[FindEnded],
+        access: ActorRef[FindEnded | AwaitTokenChange],
         generations: Mapping[str, Generation],
         is_stream: Callable[[str], bool],
         fail: Callable[[Generation, ErrorCode, str], None],
@@ -38,9 +36,10 @@ class TokenWatch:
         self._fail = fail
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look at each change of tokens, and now and then, until cancelled."""
+        seen: int | None = None
         while True:
-            await trio.sleep(LOOK_SECONDS)
+            seen = await until_tokens_may_have_changed(self._access, seen)
             begun_by = frozenset(
                 one.domain for one in self._generations.values() if one.domain or self._is_stream(one.stream)
             )

@@ -9,17 +9,18 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.access.messages import FindEnded
+from actors.access.messages import AwaitTokenChange, FindEnded
+from actors.token_changes import until_tokens_may_have_changed
 from runtime import ActorRef, RuntimeFault
 
-__all__ = ["IN_FLIGHT", "LOOK_SECONDS", "Exchanges", "InFlight", "end_with_tokens"]
+__all__ = ["IN_FLIGHT", "Exchanges", "InFlight", "end_with_tokens"]
 
 _log = structlog.get_logger("rest")
 
 IN_FLIGHT = "leanvibe.in_flight"
 """Key in a request's ASGI scope: its `InFlight`."""
-LOOK_SECONDS = 0.5
-"""A request outlives its token by this long; a write that nobody takes, by twice as long."""
+LAST_WORD_SECONDS = 0.5
+"""To write why it was ended; then the connection of a client that takes nothing is cut."""
 ASK_SECONDS = 2.0
 
 
@@ -34,13 +35,21 @@ class InFlight:
     """Why it was ended before its time."""
     received_bytes: Callable[[], int] = lambda: 0
     """How much of its body has come."""
+    has_begun: bool = False
+    """Whether a part of its answer was handed to the socket."""
+    is_whole: bool = False
+    """Whether all of it was."""
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     """Around the application."""
+    _ended_at: float = 0.0
 
     def end(self, reason: str) -> None:
-        """Its token has ended. Called again, it does not wait for a word that nobody takes."""
+        """Its token has ended. Called again and again, it waits no longer for a word that nobody takes."""
         if self.ended_because is not None:
-            self.stream.socket.close()
+            if trio.current_time() - self._ended_at >= LAST_WORD_SECONDS:
+                self.stream.socket.close()
+            return
+        self._ended_at = trio.current_time()
         self.ended_because = reason
         self.scope.cancel(reason=reason)
 
@@ -86,13 +95,14 @@ class Exchanges:
                 one.end(reason)
 
 
-async def end_with_tokens(exchanges: Exchanges, access: ActorRef[FindEnded]) -> None:
-    """Look, until cancelled, which tokens have ended whose requests are being answered.
+async def end_with_tokens(exchanges: Exchanges, access: ActorRef[FindEnded | AwaitTokenChange]) -> None:
+    """Look at each change of tokens, and now and then, until cancelled, which have ended whose requests are being answered.
 
     As the inference actor does for generations: asked again and again, so nothing is missed when either is started anew.
     """
+    seen: int | None = None
     while True:
-        await trio.sleep(LOOK_SECONDS)
+        seen = await until_tokens_may_have_changed(access, seen)
         domains = exchanges.domains()
         if not domains:
             continue

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from actors import token_changes
 from actors.access.actor import Access, AccessSettings
 from actors.access.messages import CreateToken, FindEnded, ForgetTokens, MadeToken, RevokeToken
 from actors.inference.messages import Complete
@@ -151,3 +153,99 @@ async def test_without_tokens_no_domain_has_ended(tmp_path: Path) -> None:
     access = Access(AccessSettings(data_folder=tmp_path), Storage(nobody, nobody))
     asked = await run_handler(access, FindEnded(frozenset({"", "0123456789ab"})))
     assert asked.reply == {"0123456789ab": "the token was revoked"}
+
+
+CHAT = {"model": "mock", "max_tokens": 1000, "messages": [{"role": "user", "content": "count to 5000"}]}
+OLLAMA = {"model": "mock", "options": {"num_predict": 1000}}
+DOORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {**CHAT, "stream": True}),
+    "chat, whole": ("/v1/chat/completions", CHAT),
+    "completions": (
+        "/v1/completions",
+        {"model": "mock", "prompt": "count to 5000", "max_tokens": 1000, "stream": True},
+    ),
+    "responses": (
+        "/v1/responses",
+        {"model": "mock", "input": "count to 5000", "max_output_tokens": 1000, "stream": True},
+    ),
+    "responses, whole": ("/v1/responses", {"model": "mock", "input": "count to 5000", "max_output_tokens": 1000}),
+    "messages": ("/v1/messages", {**CHAT, "stream": True}),
+    "messages, whole": ("/v1/messages", CHAT),
+    "ollama chat": ("/api/chat", {**OLLAMA, "messages": CHAT["messages"]}),
+    "ollama generate": ("/api/generate", {**OLLAMA, "prompt": "count to 5000"}),
+    "ollama, whole": ("/api/generate", {**OLLAMA, "prompt": "count to 5000", "stream": False}),
+    "process": ("/ai/process", {"type": "message", **LONG}),
+}
+
+
+@pytest.fixture
+async def told_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningServer]:
+    """Where nobody would ever look by itself whether a token has ended."""
+    monkeypatch.setattr(token_changes, "LOOK_SECONDS", 3600.0)
+    async with running_server(tmp_path, mock_step_seconds=STEP_SECONDS) as server:
+        yield server
+
+
+async def revoke(server: RunningServer, token: MadeToken) -> None:
+    await server.system.reference("access").ask(RevokeToken(token.description.token_id), timeout=60)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_hs7_a_revocation_is_told_to_what_it_ends_over_each_api(told_server: RunningServer, door: str) -> None:
+    token = await make_token(told_server)
+    path, body = DOORS[door]
+    told: list[tuple[int, str]] = []
+
+    async def ask() -> None:
+        async with (
+            told_server.http(headers={"Authorization": f"Bearer {token.token}"}) as http,
+            http.stream("POST", path, json=body) as response,
+        ):
+            text = ""
+            async for part in response.aiter_text():
+                text += part
+            told.append((response.status_code, text))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+
+        async def runs() -> bool:
+            return await running(told_server) == 1
+
+        await eventually(runs)
+        await revoke(told_server, token)
+    ((status, text),) = told
+    assert status in ((401,) if "whole" in door or door == "process" else (200, 401)), text
+    assert "the token was revoked" in text
+    await told_server.until_no_row_is_taken()
+
+
+async def test_hs7_a_revocation_ends_a_connection_and_what_nobody_follows(told_server: RunningServer) -> None:
+    token, other = await make_token(told_server), await make_token(told_server)
+    await begin_detached(told_server, token)
+    await begin_detached(told_server, other)
+    async with told_server.peer(hello=False) as peer:
+        await peer.hello("me", token=token.token)
+        assert (await peer.ask("generate", "g", {"prompt": LONG["content"], "max_tokens": 1000}))["type"] == "accepted"
+        await revoke(told_server, token)
+        assert await peer.close_code() == 4401
+
+    async def only_the_others_runs() -> bool:
+        return await running(told_server) == 1
+
+    await eventually(only_the_others_runs)
+
+
+async def test_hs7_a_response_in_the_background_ends_with_its_token(told_server: RunningServer) -> None:
+    token = await make_token(told_server)
+    body = {**DOORS["responses, whole"][1], "background": True}
+    async with told_server.http(headers={"Authorization": f"Bearer {token.token}"}) as http:
+        begun = (await http.post("/v1/responses", json=body)).json()
+    assert begun["status"] in ("queued", "in_progress"), begun
+
+    async def runs() -> bool:
+        return await running(told_server) == 1
+
+    await eventually(runs)
+    await revoke(told_server, token)
+    await told_server.until_no_row_is_taken()

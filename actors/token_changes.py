@@ -1,0 +1,32 @@
+"""Waiting for tokens to change, for those whose work must end with the token that began it."""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from actors.access.messages import AwaitTokenChange
+from runtime import ActorRef, RuntimeFault
+
+__all__ = ["LOOK_SECONDS", "until_tokens_may_have_changed"]
+
+_log = structlog.get_logger("access")
+
+LOOK_SECONDS = 0.5
+"""After which it is looked all the same: a token may have expired, and a word be lost with the access actor."""
+ASK_SECONDS = 2.0
+
+
+async def until_tokens_may_have_changed(access: ActorRef[AwaitTokenChange], seen: int | None) -> int | None:
+    """Wait until tokens have changed since ``seen``, but not for long. Returns what has been seen now, for the next call.
+
+    A revocation is heard of as soon as it is stored. Raises nothing of the access actor's.
+    """
+    try:
+        changes: int = await access.ask(AwaitTokenChange(seen, LOOK_SECONDS), timeout=LOOK_SECONDS + ASK_SECONDS)
+    except RuntimeFault as error:
+        # It is being started again, and is asked anew in a moment.
+        _log.debug("changes of tokens not heard of", error=str(error))
+        await trio.sleep(LOOK_SECONDS)
+        return None
+    return changes
