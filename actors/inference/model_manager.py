@@ -28,6 +28,7 @@ from actors.inference.messages import (
     StartGeneration,
     UnloadModel,
 )
+from actors.inference.model_files import DiskSilent, ModelFiles
 from actors.inference.model_registry import ModelRegistry, ServableModel
 from actors.inference.sandbox_messages import OpenText, SandboxMessage, SetOpenTexts
 from actors.inference.scheduler import Scheduler
@@ -75,6 +76,8 @@ class ModelManager:
         self._kernels_problem: str | None = None
         self._is_renewing = False
         self._model_registry = model_registry
+        self.files = ModelFiles()
+        """Reads what models consist of."""
         self._engines = engines
         self._engine_for = engine_for
         self._engine_registry = engine_registry
@@ -151,7 +154,7 @@ class ModelManager:
         engine_snapshot: EngineSnapshot = await self._engine_registry.ask(ReadEngines(), timeout=5)
         self._engines_started = engine_snapshot.engines_started
         if engine_snapshot.in_use is None:
-            model = await trio.to_thread.run_sync(self._model_registry.start)
+            model = await self.files.read(self._model_registry.start)
             self._in_use = model
             self._current = self._new(model, await self._text(model))
             self._wake(self._current)
@@ -425,8 +428,7 @@ class ModelManager:
         loaded = [one.model for one in self.all if one.state != "unloaded" and one is not self._candidate]
         try:
             weights, *others = [
-                await trio.to_thread.run_sync(self._model_registry.need_bytes, one, self._backend)
-                for one in (model, *loaded)
+                await self.files.read(self._model_registry.need_bytes, one, self._backend) for one in (model, *loaded)
             ]
         except (ModelError, OSError) as error:
             raise self._refusal(self._candidate or self.current, str(error), self.in_use.name) from None
@@ -510,12 +512,12 @@ class ModelManager:
         if not request.wants_calibrated:
             return {}
         model = self.scheduler_for(request.resume).model
-        found = await trio.to_thread.run_sync(self._model_registry.calibration, model)
+        found = await self.files.read(self._model_registry.calibration, model)
         return {} if found is None else {model: found}
 
     async def _find(self, name: str) -> ServableModel:
         try:
-            return await trio.to_thread.run_sync(self._model_registry.find, name)
+            return await self.files.read(self._model_registry.find, name)
         except ModelNotFound:
             raise ModelRefused(
                 ErrorCode.NOT_FOUND, f"there is no model called {name} on this machine; see GET /models", field="name"
@@ -524,13 +526,15 @@ class ModelManager:
     async def _text(self, model: ServableModel) -> TextModel:
         try:
             if self._sandbox is None or model.folder is None:
-                return await trio.to_thread.run_sync(self._model_registry.text, model)
+                return await self.files.read(self._model_registry.text, model)
             report = await self._sandbox.ask(OpenText(model.folder), timeout=OPEN_TEXT_SECONDS)
-            return await trio.to_thread.run_sync(SandboxedText, model.folder, report)
+            return await self.files.read(SandboxedText, model.folder, report)
         except RuntimeFault as error:
             raise ModelRefused(
                 ErrorCode.UNAVAILABLE, f"{model.name} cannot be loaded now: {error}", retry_after_ms=BUSY_MS
             ) from None
+        except DiskSilent:
+            raise
         except ModelRefused as error:
             if self._current is None:
                 raise

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-import trio
 
 from actors.inference.health import describe_engine, describe_models
 from actors.inference.messages import DescribeEngine, EngineHealth, ModelState
 from actors.inference.metrics import InferenceMetrics
+from actors.inference.model_files import LIST_SECONDS
 from actors.inference.model_manager import ModelManager
 from actors.inference.model_registry import ModelRegistry
 from actors.inference.process_family import FamilyMemory
@@ -64,8 +64,9 @@ class SelfReport:
         return None
 
     async def models(self) -> tuple[ModelState, ...]:
-        """Every model with a name."""
-        return describe_models(self._models, await trio.to_thread.run_sync(self._model_registry.entries))
+        """Every model with a name. Raises `ModelRefused` where the disk does not answer."""
+        entries = await self._models.files.read(self._model_registry.entries, seconds=LIST_SECONDS)
+        return describe_models(self._models, entries)
 
     def set_gauges(self) -> None:
         """Who runs, who waits, and what the workers hold for it."""

@@ -1,11 +1,13 @@
 """Changing the model of a running room: what is lost at any moment of a change, which is nothing."""
 
 import os
+import threading
 from typing import Any
 
 import pytest
 import trio
 
+from actors.inference import model_files, self_report
 from actors.inference.messages import (
     GenerationDone,
     GenerationRefused,
@@ -473,3 +475,58 @@ async def test_md12_the_text_side_changes_with_the_worker() -> None:
             await room.start("x" * 40)
         assert caught.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
         assert "16" in caught.value.message
+
+
+# --- a disk that hangs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["find", "need_bytes", "text"])
+async def test_md13_a_disk_that_hangs_ends_a_change_with_a_refusal_and_what_serves_goes_on(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(model_files, "CHANGE_SECONDS", 0.2)
+    released = threading.Event()
+    reads = getattr(RoomRegistry, call)
+
+    def hang(registry: RoomRegistry, *given: Any) -> Any:
+        if "other" in given or any(getattr(one, "name", None) == "other" for one in given):
+            released.wait(PATIENCE_SECONDS)
+        return reads(registry, *given)
+
+    monkeypatch.setattr(RoomRegistry, call, hang)
+    try:
+        async with inference_room() as room:
+            assert await who(room) == "mock"
+            refused = await refusal(room, "other")
+            assert refused.code is ErrorCode.UNAVAILABLE
+            assert "did not answer within 0.2 seconds" in refused.message
+            assert await who(room) == "mock"
+            # The change is over: another one begins.
+            assert (await load(room, "third")).model == "third"
+            assert await who(room) == "third"
+    finally:
+        released.set()
+
+
+async def test_md13_a_disk_that_hangs_ends_lists_and_lends_them_no_more_threads_than_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(self_report, "LIST_SECONDS", 0.1)
+    released = threading.Event()
+    hanging = 0
+
+    def hang(_: RoomRegistry) -> Any:
+        nonlocal hanging
+        hanging += 1
+        released.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(RoomRegistry, "entries", hang)
+    try:
+        async with inference_room() as room:
+            for _ in range(model_files.THREADS + 2):
+                with pytest.raises(ModelRefused, match="did not answer"):
+                    await room.inference.ask(ListModels(), timeout=PATIENCE_SECONDS)
+            assert hanging == model_files.THREADS
+            assert await who(room) == "mock"
+    finally:
+        released.set()
