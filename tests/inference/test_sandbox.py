@@ -121,6 +121,23 @@ while True:
 """A process that shares one processor with eight others of its session, as busy as itself."""
 
 
+SLOW_GRAMMARS = """
+import sys, time
+from pathlib import Path
+from actors.inference.sandbox import __main__ as program
+
+def load_grammars(self):
+    while not released.exists():
+        time.sleep(0.01)
+    self._send("grammars_loaded", {})
+
+released = Path(sys.argv.pop(1))
+program.ForkServer._load_grammars = load_grammars
+program.main()
+"""
+"""A fork server that has its grammars once a file is there."""
+
+
 def peak_bytes(pid: int) -> int:
     """The most memory that a process had."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -451,6 +468,35 @@ async def test_jd15_a_fork_server_that_gets_no_processor_is_waited_for_and_not_e
     finally:
         os.killpg(worker.pid, signal.SIGKILL)
         await worker.end()
+
+
+async def test_jd15_a_process_is_waited_for_as_long_as_the_grammars_that_are_being_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.inference.sandbox.fork_server.FORK_SECONDS", 2.0)
+    monkeypatch.setattr("actors.inference.sandbox.fork_server.GRAMMARS_SECONDS", 2 * PATIENCE_SECONDS)
+    released = tmp_path / "released"
+    command = [sys.executable, "-c", SLOW_GRAMMARS, str(released), "--pipe"]
+    worker = await WorkerProcess.start(lambda pipe: [*command, str(pipe)])
+    server = ForkServerProcess(None, worker, JOB_LIMITS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve)
+        await server.open(PATIENCE_SECONDS)
+        nursery.start_soon(server.load_grammars)
+        while not server._loads_grammars:
+            await trio.lowlevel.checkpoint()
+
+        async def release() -> None:
+            # Longer than a fork may take that waits for nothing.
+            await trio.sleep(5.0)
+            released.touch()
+
+        nursery.start_soon(release)
+        slot = await server.take_slot(JobKind.PROMPT)
+        assert slot.pid
+        assert released.exists(), "it was forked behind the grammars"
+        server.put_back(slot)
+        server.end()
 
 
 async def test_jd15_a_fork_server_that_stands_still_is_replaced(
