@@ -58,10 +58,16 @@ class StrictConnection(h11.Connection):
         try:
             if self.their_state is h11.IDLE:
                 self._check_head()
+            elif self.their_state is h11.MUST_CLOSE:
+                self._forget_rest()
             return super().next_event()
         except h11.RemoteProtocolError as error:
             self.refusal = error
             raise
+
+    def _forget_rest(self) -> None:
+        """Behind its last request nothing of a client's is read (RFC 9112, 9.6), nor does it take the place of the answer."""
+        self._receive_buffer.maybe_extract_at_most(len(self.trailing_data[0]))
 
     def _check_head(self) -> None:
         received = self.trailing_data[0]

@@ -86,3 +86,21 @@ async def test_ht41_an_answer_without_reading_a_body_ends_its_connection(
             received = await read_to_end(stream)
     assert received.startswith(b"HTTP/1.1 500 " if way == "fails" else b"HTTP/1.1 400 "), received[:100]
     await eventually(until_no_connection(engineless_server), what="the connection ended")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("rest", [b"\r\n", b"garbage\r\n\r\n", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+async def test_ht42_what_follows_a_clients_last_request_takes_nothing_from_its_answer(
+    engineless_server: RunningServer, version: str, rest: bytes
+) -> None:
+    """It was answered 400 in place of what had been carried out."""
+    body = b'{"title":"x"}'
+    head = (
+        f"POST /tasks/me HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    async with await connect(engineless_server) as stream:
+        await stream.send_all(head.encode() + body + rest)
+        with trio.fail_after(PATIENCE_SECONDS):
+            received = await read_to_end(stream)
+    assert received.startswith(b"HTTP/1.1 201 "), received[:100]
+    assert received.count(b"HTTP/1.1 ") == 1
