@@ -481,7 +481,7 @@ async def test_md12_the_text_side_changes_with_the_worker() -> None:
 
 
 @pytest.mark.parametrize("call", ["find", "need_bytes", "text"])
-async def test_md13_a_disk_that_hangs_ends_a_change_with_a_refusal_and_what_serves_goes_on(
+async def test_md14_a_disk_that_hangs_ends_a_change_with_a_refusal_and_what_serves_goes_on(
     monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     monkeypatch.setattr(model_files, "CHANGE_SECONDS", 0.2)
@@ -508,7 +508,7 @@ async def test_md13_a_disk_that_hangs_ends_a_change_with_a_refusal_and_what_serv
         released.set()
 
 
-async def test_md13_a_disk_that_hangs_ends_lists_and_lends_them_no_more_threads_than_its_own(
+async def test_md14_a_disk_that_hangs_ends_lists_and_lends_them_no_more_threads_than_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(self_report, "LIST_SECONDS", 0.1)

@@ -8,7 +8,7 @@ import pytest
 
 from actors import memory_ceiling
 from actors.rest.body_room import BodyRoom
-from actors.tasks.tasks import Tasks
+from actors.tasks.actor import Tasks
 from tests.server_fixture import RunningServer
 
 MEBIBYTE = 1024 * 1024
