@@ -8,6 +8,8 @@ __all__ = ["deny_reason"]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""First half of an interface identifier whose second half is an IPv4 address (RFC 5214, 6.1)."""
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 """All that is handed out of IPv6 (RFC 4291, 2.4); site-local, unique local and what nobody was given lies outside."""
 _REFUSED: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
@@ -67,4 +69,6 @@ def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddres
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if address in _SIX_TO_FOUR:
             return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
+        if address in _GLOBAL_UNICAST and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
