@@ -1,7 +1,7 @@
 // Types of leanvibe.js. What crosses the wire is in messages.d.ts, generated from the server's own classes.
 
 import type {
-  Accepted, Assist, CommandData, Done, ErrorCode, ErrorData, Generate, GoingAway, MessageData, ResultData, Welcome,
+  Accepted, Assist, CommandData, Done, ErrorCode, ErrorData, Generate, GoingAway, Json, MessageData, ResultData, Welcome,
 } from "./messages.js";
 
 export type * from "./messages.js";
@@ -80,6 +80,8 @@ export interface Options {
   /** Follow the durable events of this client id: `client.events`. */
   events?: boolean;
   onChange?: (change: Change) => void;
+  /** What the server tells of its state, at first and at each change: `agent_status`, `devices`. */
+  onState?: (kind: string, data: { [key: string]: Json }) => void;
   /** A WebSocket class, where the platform has none. */
   WebSocket?: typeof WebSocket;
 }
@@ -89,6 +91,7 @@ export declare class Answer implements AsyncIterable<string> {
   constructor(commandId: string, accepted: Accepted, cancel: (answer: Answer, wasOver: boolean) => Promise<void>);
   readonly commandId: string;
   readonly stream: string;
+  readonly epoch: string;
   /** Data of `done`, once it came. */
   readonly done: Done | null;
   readonly wasCancelled: boolean;
@@ -130,6 +133,8 @@ export declare class Client {
   cancel(commandId: string): Promise<boolean>;
   generate(data: Generate): Promise<Answer>;
   assist(data: Assist): Promise<Answer>;
+  /** Goes on with an answer that was begun on another connection of this client id, from its first event. */
+  follow(answer: { stream: string; epoch: string; commandId: string }): Promise<Answer>;
   close(): Promise<void>;
 }
 

@@ -47,6 +47,7 @@ export const READS = new Set([
 const EVENT_IDS = 4096;
 const FRAME_BYTES = 1024 * 1024;
 const CLIENT_STREAM = "client";
+const STATE_STREAM = "state";
 const UNKNOWN_EPOCH = "none";
 /** Messages whose data is an object; what others carry is theirs to say. */
 const OBJECT_DATA = new Set([
@@ -204,6 +205,8 @@ export class Answer {
   constructor(commandId, accepted, cancel) {
     this.commandId = commandId;
     this.stream = accepted.stream;
+    /** With `stream` and `commandId`, what `follow` goes on with in another program. */
+    this.epoch = accepted.epoch;
     this.done = null;
     this.wasCancelled = false;
     this.#cancel = cancel;
@@ -411,6 +414,31 @@ export class Client {
     return this.#startStream("assist", data);
   }
 
+  /**
+   * Goes on with an answer that was begun on another connection of this client id, from its first event: a page that was
+   * loaded again, another window. Rejects where the server has lost it.
+   */
+  async follow({ stream, epoch, commandId }) {
+    if (this.#streams.has(stream)) throw new Error(`${stream} is followed already`);
+    const answer = new Answer(commandId, { stream, epoch }, (one, wasOver) => this.#leaveStream(one, wasOver));
+    const position = new StreamPosition(stream, epoch);
+    // The frames before the answer count for nothing.
+    position.isRecovering = true;
+    this.#streams.set(stream, answer);
+    this.#positions.set(stream, position);
+    const onAnswer = (message) => {
+      if (message.type === "result") this.#resumed({ ...message.data, stream });
+    };
+    try {
+      await this.#ask("resume", position.point(), { onAnswer, isResent: false });
+    } catch (error) {
+      this.#streams.delete(stream);
+      this.#positions.delete(stream);
+      throw error;
+    }
+    return answer;
+  }
+
   /** Closes the connection for good. */
   async close() {
     this.#isLeaving = true;
@@ -552,6 +580,8 @@ export class Client {
       this.goingAway = message.data;
       this.#hintMs = message.data.retry_after_ms;
       this.#tell({ state: "going_away", delayMs: this.#hintMs });
+    } else if (message.stream === STATE_STREAM) {
+      this.#options.onState?.(message.type, message.data);
     } else if (message.stream !== undefined) {
       this.#receivedOnStream(message);
     } else if (this.#pending.has(message.re)) {
@@ -711,6 +741,7 @@ export class Client {
     }
     this.#isWelcome = true;
     this.#tell({ state: "connected" });
+    for (const [kind, data] of Object.entries(welcome.state ?? {})) this.#options.onState?.(kind, data);
     this.#sendAgain();
   }
 
