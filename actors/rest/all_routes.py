@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 from actors.rest.anthropic.routes import register_anthropic
 from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
+from actors.rest.console import register_console
 from actors.rest.conversations import register_conversations
 from actors.rest.mcp.routes import register_mcp
 from actors.rest.notifications import register_notifications
@@ -39,6 +40,7 @@ def make_whole_application(
         about={"service": "leanvibe", "version": VERSION},
         parts=(
             register_assistant,
+            register_console,
             register_conversations,
             register_openai,
             register_responses,

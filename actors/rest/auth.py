@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 from actors.access.messages import AuthenticationError, CheckOrigin
 from actors.refusals import CommandRefused
 from actors.rest.answers import empty_answer
+from actors.rest.console_files import PAGE_PATHS, console_files
 from actors.rest.cross_origin import answer_headers, preflight_headers
 from actors.rest.request_heads import METHODS
 from actors.rest.services import ACCESS_SECONDS, Services, identity
@@ -32,6 +33,8 @@ PUBLIC_PATHS = frozenset(
         "/push/page.css",
         "/push/page.js",
         "/push/worker.js",
+        *PAGE_PATHS,
+        *console_files(),
     }
 )
 """Answered without a token."""

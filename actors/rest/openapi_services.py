@@ -25,6 +25,8 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/health/mlx", "The engine"),
     ("get", "/metrics", "Figures for Prometheus"),
     ("get", "/openapi.json", "This document"),
+    ("get", "/", "The console, a page for people; programs are told where the other pages are"),
+    ("get", "/console/version", "Which files the console is made of now"),
     ("get", "/docs", "The page to try these routes on"),
     ("get", "/push", "The page where a browser subscribes to notifications"),
     ("get", "/push/key", "The key that a subscription is made with"),

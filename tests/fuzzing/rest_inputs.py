@@ -218,7 +218,7 @@ BODIES: dict[str, Any] = {
 }  # fmt: skip
 """What a route reads, by its path; what has no entry reads no body."""
 READS = (
-    "/openapi.json", "/docs", "/docs/{name}", "/push", "/push/key", "/health", "/health/live", "/health/ready", "/health/mlx", "/metrics",
+    "/", "/console/version", "/openapi.json", "/docs", "/docs/{name}", "/push", "/push/key", "/health", "/health/live", "/health/ready", "/health/mlx", "/metrics",
     "/models", "/v1/models", "/v1/models/{name}", "/v1/responses/{name}", "/v1/responses/{name}/input_items", "/v1/conversations/{name}", "/v1/conversations/{name}/items", "/v1/conversations/{name}/items/{name}", "/api/version", "/api/tags", "/api/ps", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
     "/tasks/{client}/stats", "/tasks/{client}/export", "/tasks/{client}/{task}", "/tasks/{client}/{task}/history",
     "/conversations/{client}", "/conversations/{client}/{name}", "/conversations/{client}/{name}/export", "/notifications/{client}",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors.rest.console_files import console_files
 from protocol.commands import COMMANDS
 from tests.connections.raw_peer import CLOSE, TEXT, frame
 from tests.fuzzing.address_inputs import AddressInputs
@@ -55,6 +56,7 @@ def test_every_route_is_among_those_that_are_fuzzed() -> None:
     task = "0b0f1c8e-6f0c-4c7e-9d6b-0c6f3f1f2a11"
     known = {path.replace("{client}", "me").replace("{task}", task).replace("{name}", "x") for path in told}
     pages = {"/docs/start.js", "/push/push.js", "/push/worker.js"}
+    pages |= set(console_files())
     assert {path for _, path in routes() if not path.startswith("/push/") and path not in pages} <= known
 
 

@@ -280,7 +280,7 @@ async def test_an_actor_that_is_away_is_unavailable_for_a_moment(
 
 async def test_an_unknown_route_is_a_problem(engineless_server: RunningServer) -> None:
     async with engineless_server.http() as http:
-        for path in ("/", "/health/nothing", "/ai", "/wsx", "/metrics/"):
+        for path in ("/nothing", "/health/nothing", "/ai", "/wsx", "/metrics/"):
             assert_problem(await http.get(path), 404, "not_found")
 
 

@@ -1,0 +1,71 @@
+/** The console: its pages by the part of the address behind `#`, the bar above them, and what is said of the connection. */
+
+import { Chat } from "./chat.js";
+import { html } from "./html.js";
+import { connection, engine, isOutdated, start } from "./session.js";
+import { TokenForm } from "./token_form.js";
+import { render } from "./vendor/preact.js";
+import { signal } from "./vendor/signals.js";
+
+/** Pages by their place in the address; one that is not there yet has no line and so no link. */
+const PAGES = [{ path: "chat", title: "Chat", page: Chat }];
+
+const path = signal(location.hash);
+addEventListener("hashchange", () => (path.value = location.hash));
+
+/** @param {string} place */
+function go(place) {
+  location.hash = `#/${place}`;
+}
+
+function App() {
+  const [name, ...rest] = path.value.replace(/^#\/?/, "").split("/");
+  const shown = PAGES.find((one) => one.path === name) ?? PAGES[0];
+  const argument = decodedPart(rest.join("/"));
+  return html`
+    <header>
+      <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
+      <h1>LeanVibe</h1>
+      <nav aria-label="pages">${PAGES.map((one) => html`<a key=${one.path} href=${`#/${one.path}`} aria-current=${one === shown ? "page" : undefined}>${one.title}</a>`)}</nav>
+      <${Status} />
+    </header>
+    ${isOutdated.value && html`<p class="banner" role="alert">The server has a newer page than this one. <button type="button" onClick=${() => location.reload()}>Load it</button></p>`}
+    <main id="main" tabindex="-1">
+      <h2 class="unseen">${shown.title}</h2>
+      ${connection.value.state === "token" ? html`<${TokenForm} />` : html`<${shown.page} name=${argument} go=${go} />`}
+    </main>`;
+}
+
+/** @param {Event} event */
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+/** @param {string} text */
+function decodedPart(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+}
+
+/** What the server last said of itself, and whether there is a connection to it. */
+function Status() {
+  const { state, problem } = connection.value;
+  const words = {
+    connecting: "connecting",
+    connected: engine.value === null ? "connected" : `${engine.value.model ?? "no model"}: ${engine.value.state}`,
+    waiting: `no connection, trying again${problem ? ` (${problem})` : ""}`,
+    token: "a token is needed",
+  }[state];
+  const isGood = state === "connected" && (engine.value === null || engine.value.state === "ready");
+  return html`<p class=${isGood ? "status good" : "status"} role="status">${words}</p>`;
+}
+
+const place = /** @type {HTMLElement} */ (document.getElementById("app"));
+// What stands there says that the page is being loaded.
+place.replaceChildren();
+render(html`<${App} />`, place);
+start();
