@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Response, current_app, g, request
 from quart_trio import QuartTrio
+from werkzeug.exceptions import NotFound
 
 from actors.access.messages import AuthenticationError, CheckOrigin
 from actors.refusals import CommandRefused
@@ -81,6 +82,9 @@ def register_entry(app: QuartTrio, services: Services) -> None:
         g.allowed_origin = request.headers.get("Origin")
         if request.method == "OPTIONS" and (answer := _options()) is not None:
             return answer
+        if request.scope["raw_path"].startswith(b"//"):
+            # The framework would take it for the path with one slash.
+            raise NotFound
         if request.path in PUBLIC_PATHS:
             return None
         try:
