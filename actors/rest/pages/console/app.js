@@ -1,14 +1,21 @@
 /** The console: its pages by the part of the address behind `#`, the bar above them, and what is said of the connection. */
 
+import { Board } from "./board.js";
 import { Chat } from "./chat.js";
 import { html } from "./html.js";
+import { Notifications } from "./notifications.js";
+import { unread } from "./notifications_model.js";
 import { connection, engine, isOutdated, start } from "./session.js";
 import { TokenForm } from "./token_form.js";
 import { render } from "./vendor/preact.js";
 import { signal } from "./vendor/signals.js";
 
 /** Pages by their place in the address; one that is not there yet has no line and so no link. */
-const PAGES = [{ path: "chat", title: "Chat", page: Chat }];
+const PAGES = [
+  { path: "chat", title: "Chat", page: Chat },
+  { path: "board", title: "Board", page: Board },
+  { path: "notifications", title: "Notifications", page: Notifications },
+];
 
 const path = signal(location.hash);
 addEventListener("hashchange", () => (path.value = location.hash));
@@ -26,7 +33,7 @@ function App() {
     <header>
       <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
       <h1>LeanVibe</h1>
-      <nav aria-label="pages">${PAGES.map((one) => html`<a key=${one.path} href=${`#/${one.path}`} aria-current=${one === shown ? "page" : undefined}>${one.title}</a>`)}</nav>
+      <nav aria-label="pages">${PAGES.map((one) => html`<a key=${one.path} href=${`#/${one.path}`} aria-current=${one === shown ? "page" : undefined}>${one.title}${one.page === Notifications && unread.value > 0 && html` <span class="badge" aria-label=${`${unread.value} unread`}>${unread.value}</span>`}</a>`)}</nav>
       <${Status} />
     </header>
     ${isOutdated.value && html`<p class="banner" role="alert">The server has a newer page than this one. <button type="button" onClick=${() => location.reload()}>Load it</button></p>`}
