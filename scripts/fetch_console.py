@@ -11,7 +11,8 @@ import urllib.parse
 import urllib.request
 
 SECONDS = 30
-_NAMED = re.compile(r'(?:src|href)="([^"#]+)"|(?:from\s*|import\()"(\./[^"]+)"')
+_OF_PAGE = re.compile(r'(?:src|href)="([^"#]+)"')
+_OF_MODULE = re.compile(r'(?:from\s*|import\()"(\./[^"]+)"')
 
 
 def fetch_all(address: str) -> int:
@@ -22,12 +23,11 @@ def fetch_all(address: str) -> int:
         request = urllib.request.Request(url, headers={"Accept": "text/html"})
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             text = answer.read().decode()
-        if url == address or url.endswith(".js"):
-            for named in _NAMED.findall(text):
-                found = urllib.parse.urljoin(url, named[0] or named[1])
-                if found not in seen:
-                    seen.add(found)
-                    left.append(found)
+        names = _OF_PAGE.findall(text) if url == address else _OF_MODULE.findall(text) if url.endswith(".js") else []
+        for found in (urllib.parse.urljoin(url, name) for name in names):
+            if found not in seen:
+                seen.add(found)
+                left.append(found)
     return len(seen)
 
 
