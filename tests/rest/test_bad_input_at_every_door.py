@@ -103,7 +103,7 @@ DOORS = {
         good={"model": "all-minilm-l6-v2", "input": "hi"},
         shape=openai_shape,
         image={"input": [{"type": "image"}]},
-        image_param="input",
+        image_param="input[0]",
         streams=False,
     ),
     "messages": Door(

@@ -113,7 +113,7 @@ def read_inputs(raw: Any, name: str = "body.input") -> Inputs:
         elif isinstance(one, list) and not is_text:
             _check_ids(one, f"{name}[{index}]")
         else:
-            raise InvalidField(f"{name} {FORMS}, and {name}[{index}] is {json_type(one)}", field=f"{name}[{index}]")
+            raise InvalidField(f"{name} {FORMS}, and [{index}] is {json_type(one)}", field=f"{name}[{index}]")
     return tuple(one if isinstance(one, str) else tuple(one) for one in raw)
 
 
