@@ -17,7 +17,13 @@ from protocol.errors import ErrorCode
 __all__ = ["failure_words", "name_of_field", "words_of_fault"]
 
 _PATH = re.compile(r"\b(?:data|body|query|path)(?:\.[A-Za-z_]+(?:\[\d+\])?)+|\b[a-z_]+(?:\[\d+\])(?:\.[a-z_]+)*")
-_OTHER_NAMES = {"messages": "words", "max_tokens_if_room": "max_tokens"}
+_OTHER_NAMES = {
+    "messages": "words",
+    "max_tokens_if_room": "max_tokens",
+    "quiet_hours": "quiet",
+    "rate_limit": "rate",
+    "ai_notifications": "ai",
+}
 """Fields that a command fills from a parameter of another name."""
 
 

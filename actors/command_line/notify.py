@@ -311,8 +311,23 @@ def prefs(
         return
     table = Table(show_header=False)
     for name, value in preferences.items():
-        table.add_row(words(name), words(json_text(value) if isinstance(value, dict | list) else value))
+        table.add_row(words(name), words(_in_words(value)))
     Screen().print(table)
+
+
+def _in_words(value: Any) -> str:
+    """A preference as its option is written."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case {"start": start, "end": end, **rest}:
+            return f"{start}-{end} {rest.get('timezone', '')}".strip()
+        case {"count": count, "seconds": seconds}:
+            return f"{count}/{seconds} (count/seconds)"
+        case dict() | list():
+            return json_text(value)
+        case _:
+            return str(value)
 
 
 def _quiet_hours(text: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from rich.live import Live
 from actors.command_line.due_option import due_option
 from actors.command_line.options import fail
 from actors.command_line.printing import print_json, print_line
-from actors.command_line.screen import Screen
+from actors.command_line.screen import Screen, words
 from actors.command_line.task_reads import PRIORITIES, STATUSES, board, counts_and_limits, list_tasks, show
 from actors.command_line.task_server import PAGE, Where, ask_of, find, project_option, run, server_options
 from actors.command_line.task_tables import board_table, task_panel
@@ -158,6 +158,15 @@ def rm(where: Where, as_json: bool, task_ids: tuple[str, ...], yes: bool, force:
 @server_options
 def watch(where: Where, as_json: bool, project: str) -> None:
     """Follow a board live, until Ctrl-C. With --json, one event a line."""
+    screen = Screen()
+    lives: list[Live] = []
+
+    def say(text: str) -> None:
+        """Above the board where there is one: written past it, it would be taken for a row of it."""
+        if lives and screen.is_terminal:
+            screen.print(words(f"leanvibe: {text}", "yellow"))
+        else:
+            print_line(f"leanvibe: {text}", style="yellow", err=True)
 
     async def work(client: Client) -> None:
         async with client.events() as events:
@@ -168,9 +177,9 @@ def watch(where: Where, as_json: bool, project: str) -> None:
                 return
             mirror = BoardMirror()
             limits = await _load(client, mirror, project)
-            screen = Screen()
             try:
                 with Live(console=screen, auto_refresh=False, transient=True) as live:
+                    lives.append(live)
                     try:
                         live.update(_drawn(mirror, limits, project), refresh=True)
                         async for event in events:
@@ -187,7 +196,7 @@ def watch(where: Where, as_json: bool, project: str) -> None:
             finally:
                 screen.print(_drawn(mirror, limits, project))
 
-    run(where, work, follows=True)
+    run(where, work, follows=True, say=say)
 
 
 async def _load(client: Client, mirror: BoardMirror, project: str) -> dict[TaskStatus, int]:

@@ -88,8 +88,14 @@ def look(where: Where, work: Callable[[Ask], Coroutine[Any, Any, None]]) -> None
     raise AssertionError("unreachable: there is nothing to wait for")
 
 
-def run(where: Where, work: Callable[[Client], Awaitable[None]], *, follows: bool = False) -> None:
-    """Run it on a connection to the server."""
+def run(
+    where: Where,
+    work: Callable[[Client], Awaitable[None]],
+    *,
+    follows: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Run it on a connection to the server. What ``follows`` waits for a server that is away, and ``say`` shows that."""
     from actors.command_line.ask import run_until_interrupted
     from actors.command_line.outage import Outage
     from protocol.client import connect
@@ -112,7 +118,7 @@ def run(where: Where, work: Callable[[Client], Awaitable[None]], *, follows: boo
             ssl_context=credentials.tls,
             reconnect=follows,
             events=follows,
-            on_change=Outage().take if follows else None,
+            on_change=Outage(say).take if follows else None,
         ) as client:
             await work(client)
 

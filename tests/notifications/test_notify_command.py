@@ -77,6 +77,9 @@ async def test_devices_and_preferences_can_be_set(engineless_server: RunningServ
     )
     assert changed["quiet_hours"] == {"start": "22:00", "end": "07:00", "timezone": "Europe/Berlin"}
     assert changed["rate_limit"] == {"count": 10, "seconds": 60}
+    for words in ("22:00-07:00 Europe/Berlin", "10/60", "no"):
+        assert words in await run(server, "prefs")
+    assert "--quiet must be a time of day" in await run(server, "prefs", "--quiet", "25:00-07:00", status=1)
     changed = await run_json(server, "prefs", "--quiet", "off", "--rate", "off", "--ai", "--min-priority", "low")
     assert changed == {"min_priority": "low", "ai_notifications": True}
     assert (await run_json(server, "prefs", "--device", "webhook", "--locale", "de"))["locale"] == "de"

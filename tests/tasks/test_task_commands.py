@@ -15,7 +15,7 @@ import subprocess
 import termios
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from rich.console import Console
@@ -113,39 +113,74 @@ def test_watch_tells_of_what_another_terminal_does(tmp_path: Path) -> None:
             guard.cancel()
 
 
+class Watching:
+    """`leanvibe task watch` on a terminal of `LOW` rows."""
+
+    def __init__(self, data_folder: Path) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LOW, 80, 0, 0))
+        plain = {name: one for name, one in environment(data_folder).items() if name not in ("LINES", "COLUMNS")}
+        self._process = subprocess.Popen(
+            [*COMMAND, "task", "watch"],
+            env={**plain, "TERM": "xterm"}, cwd=REPOSITORY, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+        self._guard = threading.Timer(180, self._process.kill)
+        self._raw = ""
+
+    def __enter__(self) -> Self:
+        self._guard.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._guard.cancel()
+        self._process.kill()
+        self._process.wait(20)
+        os.close(self._master)
+
+    def until(self, words: str) -> None:
+        while words not in self._raw:
+            self._raw += os.read(self._master, 65536).decode()
+
+    def left(self) -> str:
+        """End it by Ctrl-C; what stands in its terminal then."""
+        self._process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while read := os.read(self._master, 65536).decode():
+                self._raw += read
+        return "\n".join(screen_rows(self._raw))
+
+
 @pytest.mark.integration
 def test_te44_a_watched_board_stands_once_on_a_low_screen(tmp_path: Path) -> None:
     with start_server(tmp_path) as server:
         for number in range(12):
             ask(server, "add", f"task {number}")
-        master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LOW, 80, 0, 0))
-        plain = {name: one for name, one in environment(tmp_path).items() if name not in ("LINES", "COLUMNS")}
-        process = subprocess.Popen(
-            [*COMMAND, "task", "watch"],
-            env={**plain, "TERM": "xterm"}, cwd=REPOSITORY, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-        )  # fmt: skip
-        os.close(slave)
-        guard = threading.Timer(120, process.kill)
-        guard.start()
-        raw = ""
-        try:
-            while "To do (12)" not in raw:
-                raw += os.read(master, 65536).decode()
+        with Watching(tmp_path) as watching:
+            watching.until("To do (12)")
             ask(server, "add", "one more")
-            while "To do (13)" not in raw:
-                raw += os.read(master, 65536).decode()
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(OSError):  # how a terminal ends
-                while read := os.read(master, 65536).decode():
-                    raw += read
-        finally:
-            guard.cancel()
-            process.kill()
-            process.wait(20)
-            os.close(master)
-    shown = "\n".join(screen_rows(raw))
+            watching.until("To do (13)")
+            shown = watching.left()
     assert [shown.count(one) for one in ("Backlog (0)", "To do (12)", "To do (13)", "one more")] == [1, 0, 1, 1], shown
+
+
+@pytest.mark.integration
+def test_te44_an_outage_stands_above_a_watched_board_and_leaves_no_second_one(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as held:
+        with start_server(tmp_path) as server:
+            ask(server, "add", "the first")
+            watching = held.enter_context(Watching(tmp_path))
+            watching.until("To do (1)")
+            server.process.kill()
+            watching.until("the server is away")
+        with start_server(tmp_path) as again:
+            watching.until("the server is back")
+            ask(again, "add", "the second")
+            watching.until("To do (2)")
+            shown = watching.left()
+    counts = [shown.count(one) for one in ("the server is back", "Backlog (0)", "To do (1)", "To do (2)", "the first")]
+    assert counts == [1, 1, 0, 1, 1], shown
+    assert shown.index("is away") < shown.index("is back") < shown.index("Backlog")
 
 
 LOW = 8
