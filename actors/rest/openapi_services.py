@@ -90,6 +90,10 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/subscriptions/{device_id}", "Which events a device wants"),
     ("put", "/subscriptions/{device_id}", "Say which events a device wants"),
 )
+_BODILESS = frozenset({"load", "unload", "cancel", "read-all", "resend", "delivered", "opened"})
+"""Last words of paths that take no body. `read` of one notification is among them, and `read` of several is not."""
+_QUESTION = [{"role": "user", "content": "What is a hash table?"}]
+_SHORT = {"num_predict": 40}
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/tasks/{client_id}"): {"title": "Paint the door", "priority": "high", "tags": ["house"]},
     ("put", "/tasks/{client_id}/board"): {"limits": {"in_progress": 3}},
@@ -98,8 +102,24 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/ai/complete"): {"content": "def add(a, b):\n    ", "file_path": "a.py", "max_tokens": 40},
     ("post", "/notifications/{client_id}"): {"template": "message", "fields": {"title": "It is done"}},
     ("put", "/notifications/{client_id}/preferences"): {"min_priority": "low"},
+    ("post", "/notifications/{client_id}/read"): {"notification_ids": ["00000000"]},
+    ("post", "/notifications/{client_id}/devices"): {
+        "device_id": "hook",
+        "platform": "webhook",
+        "url": "https://example.org/hook",
+        "secret": "sixteen characters or more",
+    },
+    ("put", "/subscriptions/{device_id}"): {"min_priority": "low"},
+    ("post", "/v1/chat/completions"): {"model": "embedded", "messages": _QUESTION, "max_tokens": 40},
+    ("post", "/v1/completions"): {"model": "embedded", "prompt": "A hash table is", "max_tokens": 40},
+    ("post", "/v1/responses"): {"model": "embedded", "input": "What is a hash table?", "max_output_tokens": 40},
+    ("post", "/v1/messages"): {"model": "embedded", "messages": _QUESTION, "max_tokens": 40},
+    ("post", "/v1/messages/count_tokens"): {"model": "embedded", "messages": _QUESTION},
+    ("post", "/api/chat"): {"model": "embedded", "messages": _QUESTION, "stream": False, "options": _SHORT},
+    ("post", "/api/generate"): {"model": "embedded", "prompt": "A hash table is", "stream": False, "options": _SHORT},
+    ("post", "/api/show"): {"model": "embedded"},
 }
-"""Bodies by method and path; each is carried out as it stands."""
+"""Bodies by method and path; each is carried out as it stands, by a server of the model that it names."""
 
 
 def other_paths(problem: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -116,7 +136,7 @@ def other_paths(problem: dict[str, str]) -> dict[str, dict[str, Any]]:
                 },
             },
         }
-        if method in ("post", "put"):
+        if (method in ("post", "put") and not _is_bodiless(path)) or path == "/api/delete":
             operation["requestBody"] = {"content": {"application/json": {"schema": _ANY}}}
         if names := re.findall(r"\{(\w+)\}", path):
             operation["parameters"] = [
@@ -125,3 +145,7 @@ def other_paths(problem: dict[str, str]) -> dict[str, dict[str, Any]]:
             ]
         paths.setdefault(path, {})[method] = operation
     return paths
+
+
+def _is_bodiless(path: str) -> bool:
+    return path.rpartition("/")[2] in _BODILESS or path.endswith("{notification_id}/read")
