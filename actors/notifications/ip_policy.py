@@ -65,10 +65,9 @@ def deny_reason(address: str) -> str | None:
 def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The IPv4 address that an IPv6 address leads to, or itself."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
-            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if address in _SIX_TO_FOUR:
             return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
-        if address in _GLOBAL_UNICAST and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+        is_isatap = address in _GLOBAL_UNICAST and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
+        if address in _NAT64 or is_isatap:
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
