@@ -162,7 +162,11 @@ class Chat:
 
 
 def chat_of(
-    instructions: str | None, before: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]], *, source: str
+    instructions: str | None,
+    before: Sequence[dict[str, Any]],
+    items: Sequence[dict[str, Any]],
+    *,
+    source: str = "previous_response_id",
 ) -> Chat:
     """The chat of earlier items, which come from the field ``source``, and of this request's own."""
     chat = Chat()
