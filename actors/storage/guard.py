@@ -1,8 +1,8 @@
 """Notices while the server runs that its database is no longer what it has opened: replaced, removed, cut or garbled.
 
-SQLite writes on into a file that nobody can find any more, and says that all is well. So the file behind the path is held
-against the one that was opened before and after each transaction, and a fresh connection, which trusts nothing that was
-read before, looks at a part of the pages every second.
+SQLite writes on into a file that nobody can find any more, and says that all is well. So the files behind the paths, the
+database and the log and index beside it, are held against those that were opened before and after each transaction, and a
+fresh connection, which trusts nothing that was read before, looks at a part of the pages every second.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -28,6 +29,9 @@ LOOKS_WITHOUT_PAGES = 4
 """Between two that look at the pages of a table; each looks at the beginning of the file and at all tables' names."""
 PROGRESS_STEPS = 2_000
 WAY_OUT = "stop the server, put back a copy of the database and start it again"
+BESIDE = ("-wal", "-shm")
+"""What SQLite keeps beside a database while somebody has it open: its write-ahead log, and the index of that."""
+WAY_OUT_BESIDE = "stop the server in order, which writes what it holds of that into the database, and start it again"
 _BROKEN_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BROKEN_READS = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
 
@@ -38,8 +42,28 @@ class DatabaseGuard:
     def __init__(self, url: URL) -> None:
         is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
         self._path = Path(str(url.database)) if is_file else None
-        self._opened = self._identity()
+        self._opened = _identity(self._path)
+        self._beside: dict[Path, tuple[int, int]] = {}
         self._looks = 0
+
+    def follow(self, engine: Engine) -> None:
+        """Know which files beside the database the writer's connection has: SQLite removes them itself behind the last one."""
+        if self._path is None:
+            return
+        path = self._path
+
+        @event.listens_for(engine, "connect")
+        def connected(connection: sqlite3.Connection, _: Any) -> None:
+            # Opens the log, which a new connection does not have before it reads.
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+            # On some network disks there is none.
+            beside = [path.with_name(path.name + suffix) for suffix in BESIDE] if mode == "wal" else []
+            self._beside = {one: found for one in beside if (found := _identity(one)) is not None}
+
+        @event.listens_for(engine, "close")
+        def closed(_: sqlite3.Connection, __: Any) -> None:
+            self._beside = {}
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -62,25 +86,19 @@ class DatabaseGuard:
             return broken_by(error) if self._path is not None else str(error.__cause__ or error).splitlines()[0]
         return None
 
-    def _identity(self) -> tuple[int, int] | None:
-        if self._path is None:
-            return None
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
     def _require_same(self, *, was_written: bool = False) -> None:
-        found = self._identity()
-        if self._opened is None:
+        found = _identity(self._path)
+        if self._path is not None and self._opened is None:
             self._opened = found
-        elif found != self._opened:
-            what = "is gone" if found is None else "is another file than this server has opened"
-            error = OperationalError("look at the file", None, Exception(what))
-            error.__cause__ = broken = DatabaseBroken(f"the database {self._path} {what}; {WAY_OUT}")
-            broken.was_written = was_written
-            raise error
+        elif self._path is not None and found != self._opened:
+            raise _broken(f"the database {self._path}", is_gone=found is None, way_out=WAY_OUT, was_written=was_written)
+        beside = self._beside
+        for path, opened in beside.items():
+            found = _identity(path)
+            # The writer may have let go of its connection, and SQLite of the file, between two looks.
+            if found != opened and self._beside is beside:
+                what = f"the file {path} of the database"
+                raise _broken(what, is_gone=found is None, way_out=WAY_OUT_BESIDE, was_written=was_written)
 
     def _look_at_pages(self, path: Path, *, wholly: bool) -> None:
         tables = sorted(COLUMNS)
@@ -105,6 +123,25 @@ class DatabaseGuard:
                 raise
             if found is not None and found[0] != "ok":
                 raise sqlite3.DatabaseError(str(found[0]).splitlines()[0])
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Of the file that is there now; None where there is none."""
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _broken(subject: str, *, is_gone: bool, way_out: str, was_written: bool) -> OperationalError:
+    what = "is gone" if is_gone else "is another file than this server has opened"
+    error = OperationalError("look at the file", None, Exception(what))
+    error.__cause__ = broken = DatabaseBroken(f"{subject} {what}; {way_out}")
+    broken.was_written = was_written
+    return error
 
 
 def broken_by(error: BaseException) -> str | None:

@@ -103,6 +103,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
         """Open the database; nothing is written before the first request."""
         self._guard = DatabaseGuard(self._settings.url)
         self._engine = open_engine(self._settings.url, writes=True, holder=self._settings.holder, must_exist=True)
+        self._guard.follow(self._engine)
         self.context.spawn(dispose_at_end, self._engine, self._thread)
         self.context.spawn(self._work)
         self.context.spawn(self._watch, self._guard, self._engine)

@@ -103,7 +103,28 @@ def drop_a_table(file: Path) -> None:
     connection.close()
 
 
+def beside(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+def unlink_the_log(file: Path) -> None:
+    unlink(beside(file, "-wal"))
+
+
+def move_the_log_away(file: Path) -> None:
+    move_away(beside(file, "-wal"))
+
+
+def replace_the_log(file: Path) -> None:
+    replace(beside(file, "-wal"))
+
+
+def unlink_the_index(file: Path) -> None:
+    unlink(beside(file, "-shm"))
+
+
 GONE = [unlink, replace, move_away]
+GONE_BESIDE = [unlink_the_log, move_the_log_away, replace_the_log, unlink_the_index]
 DAMAGED = [empty, cut, garble_the_beginning, garble_all_but_the_beginning, drop_a_table]
 
 
@@ -125,6 +146,71 @@ async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
             with pytest.raises(CommandRefused, match="cannot be read now"):
                 await room.storage.read(COUNT, None)
             assert not os.path.exists(str(url.database))  # noqa: ASYNC240, PTH110  a look
+
+
+@pytest.mark.parametrize("was_read", [True, False])
+@pytest.mark.parametrize("harm", GONE_BESIDE)
+async def test_db14_a_log_that_is_gone_is_noticed_at_the_next_write_and_an_orderly_stop_loses_nothing(
+    tmp_path: Path, harm: Callable[[Path], None], was_read: bool
+) -> None:
+    """SQLite goes on to write into a log that nobody would find again after a power cut."""
+    url = fresh_database(tmp_path)
+    file = Path(str(url.database))
+    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+        assert await write(room, "before") == "stored"
+        if was_read:
+            assert await room.storage.read(COUNT, None) == 1
+        harm(file)
+        assert await write(room, "lost") == "unavailable"
+        found = await health(room)
+        assert not found.is_writable
+        assert f"{file.name}-" in str(found.problem)
+        assert "stop the server in order" in str(found.problem)
+        if was_read:
+            # Who has it open still reads what it holds.
+            assert await room.storage.read(COUNT, None) == 1
+        elif harm in (unlink_the_log, move_the_log_away):
+            # Who comes now is told so, and takes away nothing.
+            with pytest.raises(CommandRefused, match="cannot be read now"):
+                await room.storage.read(COUNT, None)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT client_id FROM client_logs").fetchall() == [("before",)]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_db14_a_log_that_goes_within_a_transaction_leaves_open_whether_that_was_kept(tmp_path: Path) -> None:
+    url = fresh_database(tmp_path)
+    file = Path(str(url.database))
+
+    def note_and_unlink(connection: Any, name: str) -> Outcome[str]:
+        outcome = note(connection, name)
+        unlink_the_log(file)
+        return outcome
+
+    async with storage_room(url, operations=(Operation("note", note_and_unlink, str),)) as room:
+        assert await write(room, "open") == "deadline_exceeded"
+
+
+async def test_db14_a_log_that_is_put_back_is_written_to_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("actors.storage.writer.WHOLE_LOOK_SECONDS", 0.02)
+    url = fresh_database(tmp_path)
+    log = beside(Path(str(url.database)), "-wal")
+    async with storage_room(url, operations=(NOTE,)) as room:
+        assert await write(room, "before") == "stored"
+        move_away(log)
+        await eventually(lambda: is_unsound(room))
+        log.with_name("moved").rename(log)
+        await eventually(lambda: _is_sound(room))
+        assert await write(room, "after") == "stored"
+
+
+async def test_db14_a_log_that_sqlite_removes_behind_the_last_connection_is_not_missed(tmp_path: Path) -> None:
+    url = fresh_database(tmp_path)
+    async with storage_room(url, operations=(NOTE,)) as room:
+        assert await write(room, "before") == "stored"
+    async with storage_room(url, operations=(NOTE,)) as room:
+        assert await write(room, "after") == "stored"
 
 
 @pytest.mark.parametrize("together", [1, 3])
@@ -160,7 +246,7 @@ async def test_op_a_write_whose_file_is_moved_before_its_answer_is_not_said_to_b
     assert kept == answers.count("deadline_exceeded")
 
 
-@pytest.mark.parametrize("harm", [*GONE, *DAMAGED])
+@pytest.mark.parametrize("harm", [*GONE, *GONE_BESIDE, *DAMAGED])
 async def test_a_database_that_breaks_is_noticed_without_any_write(
     tmp_path: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
