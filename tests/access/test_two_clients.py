@@ -255,6 +255,9 @@ PATH_PARTS: dict[str, Callable[[House], str]] = {
     "device_id": lambda _: "phone",
     # Whose it is, `test_responses.py` asks with one that is there.
     "response_id": lambda _: "resp_0123456789abcdef0123456789abcdef",
+    # As with responses: `test_response_conversations.py` does.
+    "conversation_id": lambda _: "conv_0123456789abcdef0123456789abcdef",
+    "item": lambda _: "msg_0123456789abcdef0123456789abcdef",
 }
 """What stands in an address for each variable of the routes: what is the owner's, where it is somebody's."""
 SHARED_PREFIXES = (
