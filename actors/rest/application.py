@@ -71,8 +71,9 @@ def make_application(
         try:
             return await inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
         except RuntimeFault as error:
-            # Health says what it knows, and what did not answer, instead of failing with it.
-            return unknown_engine(str(error))
+            # Health says what it knows, and what did not answer, instead of failing with it. What a bug said is in the log alone.
+            refusal = refusal_of(error, writes=False)
+            return unknown_engine("the server failed to ask the engine" if refusal is None else refusal.message)
 
     register_entry(app, services)
     register_bodies(app, services)

@@ -218,7 +218,9 @@ async def test_a_thousand_requests_whose_handler_raises_raise_no_incarnation(
         print(f"1,000 failed requests in {trio.current_time() - began:.2f} s")
         async with server.http() as http:
             answer = await http.get("/health/mlx")
-        assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+        # Nobody knows how the engine is; health says so in place of failing itself.
+        assert (answer.status_code, answer.json()["status"]) == (503, "degraded")
+        assert answer.json()["problem"]
         assert "ZeroDivisionError" not in answer.text
         await take_the_rest(peer, events)
         assert_whole(events, 300)
