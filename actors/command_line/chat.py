@@ -74,8 +74,8 @@ def chat(data_dir: Path | None, url: str | None, engine: str | None, conversatio
                 client=client,
                 console=console,
                 rest_url=rest_url,
-                headers={**credentials.headers, "X-Client-Id": client_name_default()},
-                tls=credentials.tls,
+                credentials=credentials,
+                client_id=client_name_default(),
                 conversation=conversation or new_conversation(),
                 options=AnswerOptions(**options),
             )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import ssl
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,10 @@ from rich.table import Table
 from actors.command_line.answer_options import AnswerOptions, BadOption, answer_note
 from actors.command_line.answer_shown import answer_shown
 from actors.command_line.chat_input import COMMANDS, Slash
+from actors.command_line.credentials import Credentials
 from actors.command_line.failure_words import failure_words, words_of_fault
 from actors.command_line.printing import print_line
+from actors.command_line.rest_call import RestFailed, rest_call
 from actors.command_line.screen import Screen, markdown
 from actors.rest.conversation_export import turn_as_markdown
 from actors.terminal_text import one_line
@@ -64,10 +63,10 @@ class ChatSession:
     console: Screen
     rest_url: str | None
     """None where the server was named by its WebSocket; what asks over REST says so."""
-    headers: dict[str, str] = field(factory=dict, repr=False)
-    """What REST is sent with every request."""
-    tls: ssl.SSLContext | None = None
-    """None where the server's addresses are plain."""
+    credentials: Credentials
+    """How REST is entered."""
+    client_id: str
+    """Who asks over REST."""
     conversation: str
     """Its name; the server keeps its turns."""
     options: AnswerOptions = field(factory=AnswerOptions)
@@ -125,7 +124,7 @@ class ChatSession:
             self._problem(_said(error))
         except Disconnected as error:
             self._end_or_tell(error)
-        except (FileProblem, BadOption, OSError) as error:
+        except (FileProblem, BadOption, RestFailed, OSError) as error:
             self._problem(str(error))
 
     # --- answers ----------------------------------------------------------------------------------
@@ -253,10 +252,10 @@ class ChatSession:
 
     async def _rest(self, method: str, path: str, seconds: float = REST_SECONDS) -> dict[str, Any]:
         if self.rest_url is None:
-            raise OSError("this asks the server over REST, and --url named its WebSocket alone")
-        return await trio.to_thread.run_sync(
-            _ask_rest, method, self.rest_url + path, self.headers, self.tls, seconds, abandon_on_cancel=True
-        )
+            raise RestFailed("this asks the server over REST, and --url named its WebSocket alone")
+        ask = partial(rest_call, credentials=self.credentials, seconds=seconds, client_id=self.client_id)
+        told: dict[str, Any] = await trio.to_thread.run_sync(ask, method, self.rest_url + path, abandon_on_cancel=True)
+        return told
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -403,24 +402,3 @@ def _write_new(name: str, text: str) -> Path:
         raise FileProblem(f"{path} is there already; choose another name") from None
     except OSError as error:
         raise FileProblem(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _ask_rest(
-    method: str, url: str, headers: dict[str, str], tls: ssl.SSLContext | None, seconds: float
-) -> dict[str, Any]:
-    # The environment's proxy is for the world; this address is on this machine.
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls))
-    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310  the server's own address
-    try:
-        with direct.open(request, timeout=seconds) as response:
-            found: dict[str, Any] = json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            try:
-                told = json.load(error)
-            except ValueError:
-                told = {}
-        if "engine" in told:
-            return dict(told)  # health of a server that is not well is an answer too
-        raise OSError(told.get("detail") or f"{url} answered {error.code}") from None
-    return found

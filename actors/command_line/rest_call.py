@@ -1,4 +1,4 @@
-"""One request to the server's REST address, for commands that need no connection of their own."""
+"""The one REST client of the command line, for what needs no connection of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from typing import Any
 from actors.command_line.credentials import Credentials
 from actors.command_line.failure_words import failure_words
 
-__all__ = ["RestFailed", "rest_bytes", "rest_call", "why_unreachable"]
+__all__ = ["NoAnswer", "RestFailed", "rest_bytes", "rest_call", "why_unreachable"]
 
 SECONDS = 15.0
 
 
 class RestFailed(Exception):
     """The server refused or did not answer; the text is for a person."""
+
+
+class NoAnswer(RestFailed):
+    """The server did not answer, or with something that cannot be read."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the server does not answer: {why}")
+        self.why = why
+        """Without its subject."""
 
 
 def rest_call(
@@ -33,7 +42,7 @@ def rest_call(
     try:
         return json.loads(content)
     except ValueError as error:
-        raise RestFailed(f"the server does not answer: {error}") from None
+        raise NoAnswer(str(error)) from None
 
 
 def rest_bytes(
@@ -63,7 +72,7 @@ def rest_bytes(
         with refused:
             raise RestFailed(_problem(refused.read(), refused.code)) from None
     except (OSError, ValueError) as error:
-        raise RestFailed(f"the server does not answer: {why_unreachable(error)}") from None
+        raise NoAnswer(why_unreachable(error)) from None
 
 
 def why_unreachable(error: Exception) -> str:
@@ -77,6 +86,6 @@ def why_unreachable(error: Exception) -> str:
 def _problem(body: bytes, status: int) -> str:
     try:
         problem = json.loads(body)
-        return failure_words({**problem, "message": problem["detail"]})
-    except (ValueError, KeyError, TypeError):
+        return failure_words({**problem, "message": problem.get("detail") or problem["title"]})
+    except (ValueError, KeyError, TypeError, AttributeError):
         return f"the server answered with {status}"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from actors.command_line.credentials import Credentials, credentials_elsewhere, 
 from actors.command_line.options import data_dir_option, fail, find_server, settings_from, url_given
 from actors.command_line.place import rest_url_of
 from actors.command_line.printing import json_text, print_line
-from actors.command_line.rest_call import why_unreachable
+from actors.command_line.rest_call import NoAnswer, RestFailed, rest_call
 from actors.command_line.screen import Screen, words
 from actors.inference.checkpoints.catalogue import checkpoint_folder, full_name
 from actors.inspection.server_file import ServerFile
@@ -67,7 +64,7 @@ def encoder_in_use(settings: Settings, server: ServerFile) -> bool:
     try:
         told = _ask(_here(settings, server), "/health/mlx", SECONDS)["encoder"]
         return bool(told["state"] == "ready")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RestFailed, KeyError, TypeError):
         return False
 
 
@@ -78,7 +75,7 @@ def folders_in_use(settings: Settings, server: ServerFile) -> FoldersInUse:
         listed = _ask(_here(settings, server), "/models", SECONDS)["models"]
         serving = next((one["full_name"] for one in listed if one["is_in_use"]), None)
         others = [one["full_name"] for one in listed if one["state"] in HELD_STATES and not one["is_in_use"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RestFailed, KeyError, TypeError):
         return FoldersInUse(started)
 
     def folder_of(name: str) -> Path | None:
@@ -111,10 +108,8 @@ def models_elsewhere(settings: Settings) -> list[dict[str, Any]] | None:
         return None
     try:
         listed: list[dict[str, Any]] = _ask(reached, "/models", SECONDS)["models"]
-    except urllib.error.HTTPError as error:
-        fail(_reason(error))
-    except (OSError, ValueError, KeyError) as error:
-        fail(_silence(reached, error))
+    except RestFailed as error:
+        fail(str(error))
     return listed
 
 
@@ -161,10 +156,8 @@ def _change(reached: _Reached, name: str, change: str, as_json: bool) -> None:
         subscriber.start()
         try:
             done = _ask(reached, path, CHANGE_SECONDS, method="POST")
-        except urllib.error.HTTPError as error:
-            fail(_reason(error))
-        except (OSError, ValueError) as error:
-            fail(_silence(reached, error))
+        except RestFailed as error:
+            fail(str(error))
         finally:
             is_over.set()
             subscriber.join()
@@ -172,39 +165,20 @@ def _change(reached: _Reached, name: str, change: str, as_json: bool) -> None:
     print_line(json_text(done) if as_json else said)
 
 
-def _silence(reached: _Reached, error: Exception) -> str:
-    return f"{reached.who} does not answer at {reached.rest_url}: {why_unreachable(error)}"
-
-
 def _stage(reached: _Reached) -> str | None:
     try:
         stage = _ask(reached, "/health", SECONDS)["engine"]["change_stage"]
-    except urllib.error.HTTPError as error:
-        error.close()
-        return None
-    except (OSError, ValueError, KeyError):
+    except (RestFailed, KeyError):
         return None
     return None if stage is None else str(stage)
 
 
-def _reason(error: urllib.error.HTTPError) -> str:
-    """What the problem document says."""
-    try:
-        with error:
-            body = json.load(error)
-        return str(body.get("detail") or body.get("message") or body.get("title") or error)
-    except ValueError:
-        return str(error)
-
-
 def _ask(reached: _Reached, path: str, seconds: float, *, method: str = "GET") -> dict[str, Any]:
-    # The environment's proxy is for the world; this address is the server's own.
-    direct = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=reached.credentials.tls)
-    )
-    request = urllib.request.Request(  # noqa: S310  the server's own address
-        f"{reached.rest_url}{path}", method=method, headers=reached.credentials.headers
-    )
-    with direct.open(request, timeout=seconds) as response:
-        content: dict[str, Any] = json.load(response)
-    return content
+    """Raises `RestFailed`, which names the server where it does not answer."""
+    try:
+        told: dict[str, Any] = rest_call(
+            method, f"{reached.rest_url}{path}", credentials=reached.credentials, seconds=seconds
+        )
+    except NoAnswer as error:
+        raise RestFailed(f"{reached.who} does not answer at {reached.rest_url}: {error.why}") from None
+    return told

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from actors.command_line.credentials import credentials_elsewhere, credentials_h
 from actors.command_line.options import data_dir_option, fail, running_server, settings_from, url_given
 from actors.command_line.place import rest_url_of
 from actors.command_line.printing import print_json
-from actors.command_line.rest_call import why_unreachable
+from actors.command_line.rest_call import NoAnswer, RestFailed, rest_call
 from actors.command_line.screen import Screen, words
 from actors.terminal_text import shown_document
 
@@ -42,17 +39,11 @@ def status(data_dir: Path | None, as_json: bool) -> None:
     if rest_url is None:
         fail(f"status asks over REST, and --url names a WebSocket; give --url http://HOST:PORT, not {url}", status=2)
     try:
-        # The environment's proxy is for the world; this address is the server's own.
-        direct = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=credentials.tls)
-        )
-        request = urllib.request.Request(f"{rest_url}/health", headers=credentials.headers)  # noqa: S310
-        with direct.open(request, timeout=SECONDS) as response:
-            health: dict[str, Any] = json.load(response)
-    except (OSError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        fail(f"{who} does not answer at {rest_url}: {why_unreachable(error)}")
+        health: dict[str, Any] = rest_call("GET", f"{rest_url}/health", credentials=credentials, seconds=SECONDS)
+    except NoAnswer as error:
+        fail(f"{who} does not answer at {rest_url}: {error.why}")
+    except RestFailed as error:
+        fail(f"{who} does not tell how it is at {rest_url}: {error}")
     here = {} if server is None else {"pid": server.pid, "websocket_url": server.websocket_url}
     if as_json:
         print_json({**health, **here})
