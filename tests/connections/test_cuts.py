@@ -10,7 +10,7 @@ import pytest
 import trio
 from attrs import define
 
-from actors import wiring
+from actors import application
 from tests.connections.cut_client import CutClient
 from tests.connections.test_event_log_reader import SEND, event, tell
 from tests.server_fixture import RunningServer, count_to, running_server
@@ -88,7 +88,7 @@ class Sessions:
 async def test_p4_the_connection_is_cut_at_every_byte_of_a_session(
     tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND))
+    monkeypatch.setattr(application, "OPERATIONS", (*application.OPERATIONS, SEND))
     async with running_server(tmp_path, max_rows=WORKERS) as server:
         first = Sessions(server, "cut-xx")
         await first.begin()

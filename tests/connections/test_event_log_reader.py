@@ -10,7 +10,7 @@ import pytest
 import trio
 from sqlalchemy import Connection, text
 
-from actors import wiring
+from actors import application
 from actors.connections.store import READ_ACKNOWLEDGED, Device
 from actors.storage.messages import LogEvent, Operation, Outcome, Storage
 from protocol.events import Priority
@@ -42,7 +42,7 @@ def event(number: int, channel: str = "tasks", priority: Priority = Priority.MED
 
 @pytest.fixture(autouse=True)
 def _with_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND, FORGET))
+    monkeypatch.setattr(application, "OPERATIONS", (*application.OPERATIONS, SEND, FORGET))
 
 
 @pytest.fixture

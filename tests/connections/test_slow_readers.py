@@ -14,7 +14,7 @@ import pytest
 import trio
 from wsproto.events import TextMessage
 
-from actors import wiring, write_pace
+from actors import application, write_pace
 from actors.connections import keepalive as life_signs
 from actors.connections import transport
 from actors.connections.send_queue import SendQueue
@@ -74,7 +74,7 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
     monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 600.0)
     # Those who came first wait in silence for the last, which on a busy machine takes longer than a ping leaves them.
     monkeypatch.setattr(life_signs, "PING_INTERVAL_SECONDS", 600.0)
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND))
+    monkeypatch.setattr(application, "OPERATIONS", (*application.OPERATIONS, SEND))
     monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     told: list[list[int]] = []
     greeted: list[None] = []
@@ -133,7 +133,7 @@ async def test_p7_a_reader_that_stops_in_mid_answer_is_dropped(tmp_path: Path, m
 async def test_fr3_one_commit_larger_than_an_outbox_cuts_no_reader_and_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "OPERATIONS", (*wiring.OPERATIONS, SEND))
+    monkeypatch.setattr(application, "OPERATIONS", (*application.OPERATIONS, SEND))
     async with (
         running_server(tmp_path, send_buffer_bytes=4096, mock_step_seconds=0.002) as server,
         deaf_client(server, "tester") as deaf,

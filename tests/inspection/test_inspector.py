@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from actors.inference.messages import CancelGeneration, DescribeEngine
-from actors.inspection import inspector
+from actors.inspection import actor as inspector
 from runtime import MailboxFull
 from runtime.testing import crash
 from tests.server_fixture import RunningServer, eventually, running_server

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors import application
+from actors.rest import all_routes
 from tests.server_fixture import running_server
 
 
@@ -17,13 +17,13 @@ async def test_te39_rest_is_made_when_somebody_connects_where_a_server_is_epheme
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ephemeral: bool
 ) -> None:
     made: list[None] = []
-    make = application._rest_application
+    make = all_routes.make_whole_application
 
-    def counted(*arguments: Any) -> Any:
+    def counted(**arguments: Any) -> Any:
         made.append(None)
-        return make(*arguments)
+        return make(**arguments)
 
-    monkeypatch.setattr(application, "_rest_application", counted)
+    monkeypatch.setattr(all_routes, "make_whole_application", counted)
     async with running_server(tmp_path, is_ephemeral=is_ephemeral) as server:
         assert len(made) == (0 if is_ephemeral else 1)
         async with server.http() as http:

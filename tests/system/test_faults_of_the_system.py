@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from actors.access.local_token import LOCAL_TOKEN_FILE
-from actors.inspection import inspector
+from actors.inspection import actor as inspector
 from runtime import ActorSystem
 from runtime.inspection import readiness, restart
 from runtime.testing import crash
