@@ -22,7 +22,7 @@ from tests.server_fixture import PATIENCE_SECONDS, Peer, RunningServer, eventual
 
 pytestmark = pytest.mark.integration
 
-PUBLIC = ("/docs", "/push", "/openapi.json")
+PUBLIC = ("/docs", "/push", "/openapi.json", "/console/")
 """Pages, the same for everybody: they may name routes."""
 ODD_REQUESTS = (
     b"GET /nothing/here HTTP/1.1\r\nHost: localhost\r\n\r\n",
