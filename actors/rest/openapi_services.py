@@ -113,6 +113,7 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/v1/chat/completions"): {"model": "embedded", "messages": _QUESTION, "max_tokens": 40},
     ("post", "/v1/completions"): {"model": "embedded", "prompt": "A hash table is", "max_tokens": 40},
     ("post", "/v1/responses"): {"model": "embedded", "input": "What is a hash table?", "max_output_tokens": 40},
+    ("post", "/v1/conversations"): {"metadata": {"about": "tables"}},
     ("post", "/v1/messages"): {"model": "embedded", "messages": _QUESTION, "max_tokens": 40},
     ("post", "/v1/messages/count_tokens"): {"model": "embedded", "messages": _QUESTION},
     ("post", "/api/chat"): {"model": "embedded", "messages": _QUESTION, "stream": False, "options": _SHORT},

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { chromium } from "../javascript/node_modules/playwright-core/index.mjs";
 
 const PATIENCE_MS = 100_000;
-const LAUNCHES = 5;
+const LAUNCHES = 9;
 
 /** On a very busy machine Chromium sometimes ends while it starts; that is no fault of a page. */
 async function launched() {
@@ -23,7 +23,7 @@ async function launched() {
       });
     } catch (error) {
       if (attempt === LAUNCHES) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 1000 * attempt));
+      await new Promise((resolve) => setTimeout(resolve, 2000 * attempt));
     }
   }
 }

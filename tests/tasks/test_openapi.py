@@ -96,8 +96,9 @@ NEED_MORE = {
     ("post", "/api/pull"),
     ("delete", "/api/delete"),
     *(("post", path) for path in ("/api/embed", "/api/embeddings", "/v1/embeddings")),
+    *(("post", f"/v1/conversations/{{conversation_id}}{path}") for path in ("", "/items")),
 }
-"""Whose bodies name what a server may not have: a model of a hub, an encoder."""
+"""Whose bodies or paths name what a server may not have: a model of a hub, an encoder, a conversation."""
 
 
 @pytest.mark.integration
