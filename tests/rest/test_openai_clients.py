@@ -23,7 +23,7 @@ async def call(server: RunningServer, work: Callable[[openai.OpenAI], Answer]) -
 
     def run() -> Answer:
         with openai.OpenAI(
-            base_url=f"{server.about.rest_url}/v1", api_key="unused", max_retries=0, timeout=10
+            base_url=f"{server.about.rest_url}/v1", api_key="unused", max_retries=0, timeout=120
         ) as client:
             return work(client)
 

@@ -40,7 +40,7 @@ def said(text: str) -> list[Any]:
 async def chat(server: RunningServer, **fields: Any) -> Any:
     def run() -> Any:
         url = f"{server.about.rest_url}/v1"
-        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=10) as client:
+        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=120) as client:
             made = client.chat.completions.create(**{"model": "mock", "tools": TOOLS, **fields})
             return list(made) if fields.get("stream") else made
 
@@ -87,7 +87,7 @@ async def test_a_long_call_comes_as_it_is_written_and_is_the_whole_one_in_the_en
 
     def helper() -> Any:
         url = f"{server.about.rest_url}/v1"
-        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=120) as client:
             made = client.chat.completions.stream(model="mock", tools=TOOLS, messages=said(text))
             with made as stream:
                 kinds = [one.type for one in stream]
@@ -123,7 +123,7 @@ async def test_a_streamed_call_as_the_client_keeps_it_goes_back_as_the_next_turn
 ) -> None:
     def two_turns() -> Any:
         url = f"{server.about.rest_url}/v1"
-        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=10) as client:
+        with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=120) as client:
             with client.chat.completions.stream(model="mock", tools=TOOLS, messages=said(CALL)) as stream:
                 stream.until_done()
                 message = stream.get_final_completion().choices[0].message

@@ -76,7 +76,7 @@ def has_answered(about: dict[str, Any], count: int) -> bool:
 def test_a_benchmark_that_is_told_to_end_amid_answers_shows_what_came(
     tmp_path: Path, told: signal.Signals, by: tuple[str, ...]
 ) -> None:
-    arguments = ("--clients", "4", "--rate", "40", "--seconds", "100", "--json")
+    arguments = ("--clients", "4", "--rate", "8", "--seconds", "100", "--json")
     with started("bench_api", *arguments, folder=tmp_path, by=by) as process:
         about = server_of(tmp_path)
         wait_for(lambda: has_answered(about, 20), what="answers")
