@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ class Browser:
         answer = json.loads(line)
         assert "error" not in answer, answer["error"]
         return answer["result"]
+
+    async def is_there(self) -> bool:
+        """Whether Chromium has started. Now and then it ends by SIGTRAP instead, and so does each that the same process starts."""
+        try:
+            await self.ask(page="", method="complaints")
+        except (AssertionError, trio.BrokenResourceError):
+            return False
+        return True
 
     async def open(self, url: str, name: str = "one", **context: Any) -> Page:
         """A page with storage of its own."""
@@ -94,11 +103,24 @@ class Page:
         return found
 
 
+LAUNCHES = 6
+
+
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     """A browser for one test."""
     npm_file("playwright-core")
     command = [str(npm_file(".bin/node")), str(Path(__file__).parent / "drive.mjs"), chromium()]
+    for _ in range(LAUNCHES):
+        async with _driven(command) as browser:
+            if await browser.is_there():
+                yield browser
+                return
+    pytest.fail(f"Chromium ended {LAUNCHES} times while it started")
+
+
+@asynccontextmanager
+async def _driven(command: list[str]) -> AsyncIterator[Browser]:
     process = await trio.lowlevel.open_process(
         command, stdin=-1, stdout=-1, env=None, cwd=Path(__file__).parents[1] / "javascript"
     )

@@ -8,27 +8,14 @@ import { createInterface } from "node:readline";
 import { chromium } from "../javascript/node_modules/playwright-core/index.mjs";
 
 const PATIENCE_MS = 100_000;
-const LAUNCHES = 9;
 
-/** On a very busy machine Chromium sometimes ends while it starts; that is no fault of a page. */
-async function launched() {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await chromium.launch({
-        executablePath: process.argv[2],
-        args: [
-          "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-          "--disable-component-update", "--disable-sync",
-        ],
-      });
-    } catch (error) {
-      if (attempt === LAUNCHES) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 2000 * attempt));
-    }
-  }
-}
-
-const browser = await launched();
+const browser = await chromium.launch({
+  executablePath: process.argv[2],
+  args: [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+  ],
+});
 const pages = new Map();
 const complaints = new Map();
 
