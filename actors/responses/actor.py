@@ -63,7 +63,7 @@ from actors.responses.store import (
     Owned,
 )
 from actors.storage.messages import Storage
-from protocol.commands import OnDisconnect
+from protocol.commands import Generate, OnDisconnect
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorDead, ActorRef, AskDeadline, MailboxFull, RuntimeFault, reject
 
@@ -164,21 +164,8 @@ class Responses(Actor[ResponsesMessage]):
     async def _start(self, message: StartResponse) -> GenerationStarted:
         """A child task: begin the answer, put it on disk. Refused, it leaves nothing."""
         response = message.response
-        running = RunningResponse(
-            response=response,
-            reading=self._forms.reading(response),
-            client_id=message.client_id,
-            request=StartGeneration(
-                client_id=message.client_id,
-                domain=message.domain,
-                caller=message.caller,
-                stream=response.id,
-                generate=attrs.evolve(message.generate, on_disconnect=OnDisconnect.DETACH),
-                to_context_end=True,
-                # It is this service that goes on with it after a restart, and not the engine's.
-                observer=self.context.self_ref,
-            ),
-        )
+        generate = attrs.evolve(message.generate, on_disconnect=OnDisconnect.DETACH)
+        running = self._running_response(response, message.client_id, message.domain, generate, message.caller)
         begun = is_repeat = False
         try:
             # Not cancelled with its asker: what the engine has begun is put on disk or cancelled.
@@ -227,6 +214,25 @@ class Responses(Actor[ResponsesMessage]):
             raise _as_refusal(fault, writes=False) from fault
         return found.value
 
+    def _running_response(
+        self, response: NewResponse, client_id: str, domain: str, generate: Generate, caller: str = ""
+    ) -> RunningResponse:
+        return RunningResponse(
+            response=response,
+            reading=self._forms.reading(response),
+            client_id=client_id,
+            request=StartGeneration(
+                client_id=client_id,
+                domain=domain,
+                caller=caller,
+                stream=response.id,
+                generate=generate,
+                to_context_end=True,
+                # It is this service that goes on with it after a restart, and not the engine's.
+                observer=self.context.self_ref,
+            ),
+        )
+
     async def _begin(self, running: RunningResponse) -> GenerationStarted:
         running.incarnation = self._inference.incarnation
         request = attrs.evolve(running.request, subscriber=running.deliver)
@@ -244,19 +250,7 @@ class Responses(Actor[ResponsesMessage]):
             command = EndResponse(id=response.id, client_id=left.client_id, text="", logprobs=(), end=unreadable)
             await self._store_end(command)
             return
-        running = RunningResponse(
-            response=response,
-            reading=self._forms.reading(response),
-            client_id=left.client_id,
-            request=StartGeneration(
-                client_id=left.client_id,
-                domain=left.domain,
-                stream=response.id,
-                generate=left.generate,
-                to_context_end=True,
-                observer=self.context.self_ref,
-            ),
-        )
+        running = self._running_response(response, left.client_id, left.domain, left.generate)
         self._running[response.id] = running
         # An incarnation of this actor that was lost had it made into its own hands.
         self._end_generation(response.id)

@@ -487,7 +487,7 @@ async def test_jd15_a_process_is_waited_for_as_long_as_the_grammars_that_are_bei
             await trio.lowlevel.checkpoint()
 
         async def release() -> None:
-            # Longer than a fork may take that waits for nothing.
+            # Longer than the two seconds that a fork may take which waits for nothing.
             await trio.sleep(5.0)
             released.touch()
 
