@@ -11,6 +11,7 @@ import secrets
 from typing import Any
 
 import h11
+from h11._readers import ChunkedReader
 from hypercorn.events import RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event, Response
@@ -19,7 +20,16 @@ from hypercorn.protocol.h11 import H11Protocol
 from actors.rest.application_calls import ApplicationCalls
 from actors.rest.dialects import dialect_of_head
 from actors.rest.problems import problem_of
-from actors.rest.request_heads import METHODS, HeadRefused, check_lines, check_request, incomplete_head_problem
+from actors.rest.request_heads import (
+    CHUNK_LINE_BYTES,
+    EXTENSION_BYTES,
+    METHODS,
+    HeadRefused,
+    check_lines,
+    check_request,
+    chunk_extension,
+    incomplete_head_problem,
+)
 from actors.rest.upgrades import Upgraded, asks_for_websocket
 from protocol.errors import ErrorCode
 
@@ -46,18 +56,22 @@ _WORDS = {
 
 
 class StrictConnection(h11.Connection):
-    """h11's connection, which reads no head that could be read in two ways."""
+    """h11's connection, which reads no head that could be read in two ways, and no chunk that is too large."""
 
     refusal: h11.RemoteProtocolError | None = None
     """Why the last request was refused."""
     head = b""
     """Of the last request, as it came."""
+    _extension_bytes = 0
+    """Of the chunks of its body so far."""
 
     def next_event(self) -> Any:
         """h11's. Raises `h11.RemoteProtocolError`."""
         try:
             if self.their_state is h11.IDLE:
                 self._check_head()
+            elif self.their_state is h11.SEND_BODY and isinstance(self._reader, ChunkedReader):
+                self._check_chunk(self._reader)
             elif self.their_state is h11.MUST_CLOSE:
                 self._forget_rest()
             return super().next_event()
@@ -76,11 +90,28 @@ class StrictConnection(h11.Connection):
             self._receive_buffer.maybe_extract_at_most(2)
             received = received[2:]
         end = _HEAD_END.search(received)
+        self._extension_bytes = 0
         if end is not None:
             self.head = bytes(received[: end.end()])
             check_lines(self.head)
         elif refusal := incomplete_head_problem(received):
             raise refusal
+
+    def _check_chunk(self, reader: ChunkedReader) -> None:
+        """Judge the next chunk's line before it is waited for; a chunk that is being read, or a trailer, has none."""
+        if reader._bytes_in_chunk or reader._reading_trailer:
+            return
+        line_break = len(reader._bytes_to_discard)
+        # Not all that came, which has perhaps thousands of chunks.
+        received = bytes(self._receive_buffer._data[line_break : line_break + CHUNK_LINE_BYTES])
+        try:
+            self._extension_bytes += chunk_extension(received) or 0
+            if self._extension_bytes > EXTENSION_BYTES:
+                raise HeadRefused(400, f"the extensions of chunks may have {EXTENSION_BYTES} bytes", field="body")
+        except HeadRefused:
+            # As h11 does: an answer that the application begins meanwhile goes nowhere.
+            self._process_error(self.their_role)
+            raise
 
 
 class RequestProtocol(H11Protocol):

@@ -20,6 +20,7 @@ __all__ = [
     "HeadRefused",
     "check_lines",
     "check_request",
+    "chunk_extension",
     "incomplete_head_problem",
     "is_of_websocket",
     "offers_websocket",
@@ -29,6 +30,12 @@ HEAD_BYTES = 16 * 1024
 """Of one request: its address and all its headers."""
 TARGET_BYTES = 8 * 1024
 HEADER_LINES = 100
+CHUNK_DIGITS = 16
+"""Of a chunk's size (RFC 9112, 7.1): more than 64 bits mean different numbers to different readers."""
+CHUNK_LINE_BYTES = 1024
+EXTENSION_BYTES = 16 * 1024
+"""Of all chunks of a body: nobody reads extensions, so a body in them would have no bound (RFC 9112, 7.1.1)."""
+_HEX = b"0123456789abcdefABCDEF"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 """Methods that some path takes; which of them a path takes is the router's to say."""
 SINGLE = {
@@ -90,6 +97,24 @@ def check_lines(head: bytes) -> None:
         seen.add(name)
         if name == b"content-length" and not re.fullmatch(rb"[0-9]{1,19}", value.strip(b" \t")):
             raise HeadRefused(400, "Content-Length must be one number", field="Content-Length")
+
+
+def chunk_extension(received: bytes) -> int | None:
+    """Judge the line that begins a chunk by as much of it as came; how long its extension is, or None if it goes on.
+
+    h11 waits for what a size promises, whatever that is. Raises `HeadRefused`.
+    """
+    line, end, _ = received[:CHUNK_LINE_BYTES].partition(b"\r\n")
+    digits = len(line) - len(line.lstrip(_HEX))
+    if digits > CHUNK_DIGITS:
+        raise HeadRefused(400, f"the size of a chunk may have {CHUNK_DIGITS} digits", field="body")
+    if digits < len(line) or end:
+        # What is no number at all is for h11 to say.
+        if digits and int(line[:digits], 16) > MAXIMUM_FRAME_BYTES:
+            raise HeadRefused(413, f"a body may have {MAXIMUM_FRAME_BYTES} bytes", field="body")
+        if not end and len(received) >= CHUNK_LINE_BYTES:
+            raise HeadRefused(400, f"the line of a chunk may have {CHUNK_LINE_BYTES} bytes", field="body")
+    return len(line) - digits if end else None
 
 
 def check_request(request: h11.Request) -> None:

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from actors.rest import http_connection, open_connections
 from actors.rest.asgi_connection import FrameworkConnection
+from actors.rest.http_protocol import StrictConnection
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from tests.rest.test_slow_clients import connect, read_to_end
 from tests.server_fixture import RunningServer, eventually, running_server
@@ -80,6 +81,9 @@ CASES: dict[str, tuple[bytes, list[int], bool]] = {
     "a chunk that is longer": (post(CHUNKED, body=b"2\r\n" + BODY + b"\r\n0\r\n\r\n") + LIVE, [400], False),
     "a chunk's size with LF alone": (post(CHUNKED, body=b"1d\n" + BODY + b"\r\n0\r\n\r\n") + LIVE, [400], False),
     "a huge size of a chunk": (post(CHUNKED, body=b"f" * 21 + b"\r\n" + BODY) + LIVE, [400], False),
+    # Told at once: one who waits for what was promised answers 408 after twenty seconds.
+    "17 digits of a chunk's size": (post(CHUNKED, body=b"f" * 17 + b"\r\n" + BODY), [400], False),
+    "a chunk over the bound": (post(CHUNKED, body=b"%x\r\n" % (MAXIMUM_FRAME_BYTES + 1) + BODY), [413], False),
     # How a head is written.
     "LF alone": (LIVE.replace(b"\r\n", b"\n"), [400], False),
     "one LF alone": (LIVE.replace(b"localhost\r\n", b"localhost\n"), [400], False),
@@ -190,6 +194,46 @@ async def test_each_head_has_its_answer_and_its_connection_the_right_end(enginel
     for name in CASES:
         await try_one(name)
     assert results == expected
+
+
+CHUNKS: dict[str, tuple[bytes, int | None]] = {
+    # What comes of a body, and the status of its refusal; None where more is waited for, or nothing is wrong.
+    "17 digits": (b"f" * 17 + b"\r\n", 400),
+    "17 digits of a small number": (b"0" * 16 + b"1\r\n{\r\n0\r\n\r\n", 400),
+    "17 digits without an end": (b"f" * 17, 400),
+    "17 digits of the second chunk": (b"1\r\n{\r\n" + b"0" * 17, 400),
+    "17 digits of the last chunk": (b"1\r\n{\r\n" + b"0" * 17 + b"\r\n\r\n", 400),
+    "16 digits": (b"f" * 16 + b"\r\n", 413),
+    "16 digits that may go on": (b"f" * 16, None),
+    "16 digits of a small number": (b"0" * 15 + b"1\r\n{\r\n0\r\n\r\n", None),
+    "over the bound": (b"%x\r\n" % (MAXIMUM_FRAME_BYTES + 1), 413),
+    "over the bound with an extension that has no end": (b"ffffffff;x=", 413),
+    "at the bound": (b"%x\r\n" % MAXIMUM_FRAME_BYTES, None),
+    "an extension": (b"1;x=y\r\n{\r\n0\r\n\r\n", None),
+    "an extension without an end": (b"1;x=" + b"y" * 2000, 400),
+    "extensions in all but the bound": (b"1;x=" + b"y" * 900 + b"\r\n{\r\n0\r\n\r\n", None),
+    "more extensions than anybody needs": ((b"1;x=" + b"y" * 1000 + b"\r\n{\r\n") * 17, 400),
+    "no number": (b"x\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+@pytest.mark.parametrize("size", [1, 65_536], ids=["byte by byte", "at once"])
+def test_ht43_a_chunk_is_judged_by_its_line_and_not_waited_for(name: str, size: int) -> None:
+    sent, status = CHUNKS[name]
+    connection = StrictConnection(h11.SERVER)
+    text = post(CHUNKED, body=sent)
+    refused = None
+    for start in range(0, len(text), size):
+        connection.receive_data(text[start : start + size])
+        try:
+            while connection.next_event() not in (h11.NEED_DATA, h11.PAUSED):
+                pass
+        except h11.RemoteProtocolError as refusal:
+            refused = refusal.error_status_hint
+            break
+    assert refused == status
+    assert (connection.their_state is h11.ERROR) == (status is not None)
 
 
 async def test_a_refusal_says_which_header_is_at_fault(engineless_server: RunningServer) -> None:
