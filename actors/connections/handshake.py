@@ -39,7 +39,7 @@ _FOLD = re.compile(rb"\n[ \t]")
 _AUTHORITY_FORM = re.compile(r"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::[0-9]*)?")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_SINGLE = ("sec-websocket-key", "sec-websocket-version", "origin", "host")
+_SINGLE = ("sec-websocket-key", "sec-websocket-version", "origin", "host", "authorization", "x-api-key", "x-client-id")
 """Headers of which one request has one line: which of two counts would be anybody's guess."""
 
 

@@ -237,6 +237,12 @@ REFUSED: dict[str, Case] = {
     "two origins, a foreign one last": Case(
         status=400, lines=(*SOUND, "Origin: http://localhost:3000", "Origin: http://evil.example"), says="origin"
     ),
+    **{
+        f"two {name}": Case(
+            status=400, lines=(*SOUND, f"{name}: Bearer x", f"{name.upper()}: Bearer y"), says=name.lower()
+        )
+        for name in ("Authorization", "X-Api-Key", "X-Client-Id")
+    },
     "a token in the address": Case(status=403, request_line="GET /ws?token=x HTTP/1.1", says="token"),
 }
 
