@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -32,6 +33,9 @@ from actors.service_manager.notify_socket import NotifySocket
 from actors.settings import Settings
 from actors.storage import spec as storage
 from actors.tasks import spec as tasks
+from actors.tracing import spec as tracing
+from actors.tracing.endpoint import export_settings
+from actors.tracing.tracer import Tracer
 from actors.version import VERSION
 from runtime import ActorSystem, SupervisorSpec
 
@@ -65,14 +69,17 @@ def make_tree(
     ``manager`` is told when all of it has started, and that it lives. The first engine takes the ``early_worker``, a process
     that stands by or will in a moment; whoever started it ends it where no engine came to take it.
     """
-    to = References.of(system)
     is_ephemeral = listening.is_ephemeral
     registry = CollectorRegistry()
+    export = export_settings(settings, os.environ)
+    tracer = Tracer(registry, is_on=export is not None)
+    to = References.of(system, tracer)
     registry.register(ProcessMetrics())
     of_inference = InferenceMetrics(registry)
     of_encoder = EncoderMetrics(registry)
     return SupervisorSpec(
         children=(
+            *tracing.spec(settings, export, tracer),
             inspection.spec(system, settings, about),
             # Before storage: its process reads the checkpoint while the database is opened.
             sandbox.spec(settings, checkpoint, is_ephemeral=is_ephemeral),
@@ -89,13 +96,20 @@ def make_tree(
             ),
             access.spec(settings, to),
             inference.spec(
-                system, settings, to, checkpoint, of_inference, is_ephemeral=is_ephemeral, early_worker=early_worker
+                system,
+                settings,
+                to,
+                checkpoint,
+                of_inference,
+                tracer,
+                is_ephemeral=is_ephemeral,
+                early_worker=early_worker,
             ),
             encoder.spec(settings, of_encoder),
             assistant.spec(to),
             responses.spec(to, answer_forms),
             tasks.spec(to),
-            notifications.spec(system, settings, to.storage),
+            notifications.spec(system, settings, to.storage, tracer),
             connections.spec(
                 system,
                 settings,
@@ -103,9 +117,10 @@ def make_tree(
                 event_log(to),
                 listening.websocket,
                 listening.tls,
+                tracer,
                 command_memory_seconds=COMMAND_MEMORY_SECONDS,
             ),
-            rest.spec(system, settings, to, registry, listening.rest, listening.tls, is_ephemeral=is_ephemeral),
+            rest.spec(system, settings, to, registry, tracer, listening.rest, listening.tls, is_ephemeral=is_ephemeral),
             *service_manager.spec(manager, to),
         ),
     )

@@ -14,6 +14,7 @@ import structlog
 from actors.access.tokens import hide_tokens
 from actors.sampled_log import LineSampler
 from actors.terminal_text import LONG_FIELDS, many_lines, one_line
+from actors.tracing.trace_context import current_trace
 from runtime import ChildEnded, ChildRestarting, ChildStarted, Event, StuckReport, SystemStopping
 
 __all__ = ["configure_logging", "log_event"]
@@ -58,6 +59,7 @@ def configure_logging(level: str) -> None:
     processors: list[structlog.typing.Processor] = [
         LineSampler(),
         structlog.contextvars.merge_contextvars,
+        _name_trace,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -78,6 +80,14 @@ def configure_logging(level: str) -> None:
     root.setLevel(number)
     for noisy in ("hypercorn", "quart", "trio-websocket", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
+
+
+def _name_trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Under the names that OpenTelemetry has for them where a log is no OTLP."""
+    trace = current_trace()
+    if trace is not None:
+        event["trace_id"], event["span_id"] = trace.trace_id, trace.span_id
+    return event
 
 
 def _shown_on_terminal(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

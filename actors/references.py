@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from attrs import frozen
 
 from actors.access.messages import AccessRequest
@@ -15,6 +16,7 @@ from actors.inspection.messages import DescribeTree, NoteWorker
 from actors.notifications.messages import DispatcherRequest
 from actors.storage.messages import Storage
 from actors.tasks.messages import TaskRequest
+from actors.tracing.tracer import Tracer
 from runtime import ActorRef, ActorSystem
 
 __all__ = ["References"]
@@ -38,8 +40,9 @@ class References:
     tasks: ActorRef[TaskRequest[Any]]
 
     @classmethod
-    def of(cls, system: ActorSystem) -> References:
+    def of(cls, system: ActorSystem, tracer: Tracer | None = None) -> References:
         """Those of a tree that need not run yet. The paths are the ids that `application.make_tree` and each `spec` give."""
+        storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
         return cls(
             access=system.reference("access"),
             assistant=system.reference("assistant"),
@@ -51,6 +54,6 @@ class References:
             notifications=system.reference("notifications/dispatcher"),
             responses=system.reference("responses"),
             sandbox=system.reference("sandbox/sandbox"),
-            storage=Storage(system.reference("storage/writer"), system.reference("storage/readers")),
+            storage=storage if tracer is None else attrs.evolve(storage, tracer=tracer),
             tasks=system.reference("tasks"),
         )

@@ -149,6 +149,9 @@ class Settings:
     """In place of Apple's addresses."""
     log_level: str = field(default="info", validator=one_of("debug", "info", "warning", "error"))
     """Of the log on standard error."""
+    trace_endpoint: str | None = field(default=None, repr=False)
+    """Where traces are sent: the address of an OpenTelemetry collector for OTLP over HTTP, as `http://127.0.0.1:4318`. By default
+    `OTEL_EXPORTER_OTLP_ENDPOINT`; without either nothing is traced."""
     mock_step_seconds: float = field(default=0.0, validator=validators.ge(0))
     """What a step of the mock engine takes."""
     worker_faults: str = ""

@@ -12,6 +12,7 @@ import enum
 import functools
 import hashlib
 import math
+import re
 import types
 import typing
 from collections.abc import Generator
@@ -29,7 +30,7 @@ from cattrs.errors import (
     IterableValidationNote,
 )
 
-from protocol.command_type import ONLY_IF_KNOWN
+from protocol.command_type import ONLY_IF_KNOWN, TRACEPARENT, TRACEPARENT_CHARACTERS, TRACEPARENT_PATTERN
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES, Ping, Pong
 from protocol.errors import InvalidField, ProtocolFault, TooLarge, UnknownType
 from protocol.json_text import MAXIMUM_INTEGER, all_steps, json_type, nul_refused_in_steps, object_in_steps
@@ -70,6 +71,8 @@ class ReceivedCommand:
     """SHA-256 of type and data, hexadecimal, of commands that write or start work; the order of keys does not matter."""
     only_if_known: bool = False
     """Asked again long after: to be answered from memory, or not at all."""
+    traceparent: str | None = None
+    """The client's span that it belongs to, of the header's form; whether its ids are valid is not checked here."""
 
 
 class _WrongType(ValueError):
@@ -266,6 +269,8 @@ def _present_fields(converter: cattrs.Converter, kind: Any) -> Any:
     return unstructure_class
 
 
+_ENVELOPE = frozenset({"type", "id", "data", ONLY_IF_KNOWN, TRACEPARENT})
+_traceparent = re.compile(TRACEPARENT_PATTERN.removesuffix("$") + r"\Z")
 _converter = make_converter(names_paths=False)
 _naming_converter = make_converter(names_paths=True)
 _encoder = msgspec.json.Encoder()
@@ -341,7 +346,7 @@ def _read_envelope(envelope: dict[str, Any], command_id: str | None, size: int) 
     if command is None:
         raise UnknownType(f"unknown type {kind[:NAME_CHARACTERS]!r}", field="type")
     for name in envelope:
-        if name not in ("type", "id", "data", ONLY_IF_KNOWN):
+        if name not in _ENVELOPE:
             raise InvalidField(f"{name[:NAME_CHARACTERS]} is not a field of the envelope", field=name[:NAME_CHARACTERS])
     if command_id is None and (command.needs_id or "id" in envelope):
         raise InvalidField("id must have 1 to 64 printable ASCII characters", field="id")
@@ -352,13 +357,23 @@ def _read_envelope(envelope: dict[str, Any], command_id: str | None, size: int) 
         )
     if only_if_known and not command.writes:
         raise InvalidField(f"{ONLY_IF_KNOWN} is of commands that change something", field=ONLY_IF_KNOWN)
+    traceparent = envelope.get(TRACEPARENT)
+    if TRACEPARENT in envelope and not _is_traceparent(traceparent):
+        raise InvalidField(
+            f"{TRACEPARENT} must be as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01, as W3C Trace Context says",
+            field=TRACEPARENT,
+        )
     if size > command.maximum_bytes:
         raise TooLarge(f"{kind} may have {command.maximum_bytes} bytes, this one has {size}")
     data = envelope.get("data", {})
     if command.data is Ping or command.data is Pong:
-        return ReceivedCommand(kind, command_id, command.data(data))
+        return ReceivedCommand(kind, command_id, command.data(data), traceparent=traceparent)
     digest = command_digest(kind, data) if command.writes else ""
-    return ReceivedCommand(kind, command_id, structure(data, command.data), digest, only_if_known)
+    return ReceivedCommand(kind, command_id, structure(data, command.data), digest, only_if_known, traceparent)
+
+
+def _is_traceparent(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= TRACEPARENT_CHARACTERS and _traceparent.match(value) is not None
 
 
 def command_digest(kind: str, data: Any) -> str:

@@ -6,13 +6,25 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["KIBIBYTE", "MAXIMUM_FRAME_BYTES", "ONLY_IF_KNOWN", "CommandType"]
+__all__ = [
+    "KIBIBYTE",
+    "MAXIMUM_FRAME_BYTES",
+    "ONLY_IF_KNOWN",
+    "TRACEPARENT",
+    "TRACEPARENT_CHARACTERS",
+    "TRACEPARENT_PATTERN",
+    "CommandType",
+]
 
 KIBIBYTE = 1024
 MAXIMUM_FRAME_BYTES = 1024 * KIBIBYTE
 """No frame in either direction is larger."""
 ONLY_IF_KNOWN = "only_if_known"
 """Field of the envelope, of commands that write: answer what became of this id, and carry nothing out where it is not known."""
+TRACEPARENT = "traceparent"
+"""Field of the envelope: the span of the client's that the command belongs to, as in HTTP's header of that name (W3C Trace Context)."""
+TRACEPARENT_PATTERN = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?$"
+TRACEPARENT_CHARACTERS = 256
 
 
 @frozen

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import attrs
 
-from protocol.command_type import ONLY_IF_KNOWN
+from protocol.command_type import ONLY_IF_KNOWN, TRACEPARENT, TRACEPARENT_CHARACTERS, TRACEPARENT_PATTERN
 from protocol.commands import COMMANDS, CommandType
 from protocol.server_messages import SERVER_MESSAGES, MessageKind, ServerMessageType
 from protocol.validation import schema_words
@@ -224,6 +224,12 @@ KNOWN = {
     "default": False,
     "description": "Answer what became of this id, and carry nothing out: `conflict` where it is not known any more.",
 }
+PARENT = {
+    "type": "string",
+    "maxLength": TRACEPARENT_CHARACTERS,
+    "pattern": TRACEPARENT_PATTERN,
+    "description": "The client's span that the command belongs to, as HTTP's header `traceparent` (W3C Trace Context).",
+}
 TIME = {"type": "string", "format": "date-time", "description": "RFC 3339 in UTC, milliseconds at the finest."}
 SEQUENCE = {"type": "integer", "minimum": 1}
 
@@ -242,6 +248,7 @@ def _command_schema(name: str, command: CommandType) -> dict[str, Any]:
             "id": IDENTIFIER,
             "data": data,
             **({ONLY_IF_KNOWN: KNOWN} if command.writes else {}),
+            TRACEPARENT: PARENT,
         },
         "required": required,
         "additionalProperties": False,

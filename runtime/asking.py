@@ -17,10 +17,14 @@ from outcome import Error, Outcome, Value
 if TYPE_CHECKING:
     from runtime.dead_letters import DeadLetters
 
-__all__ = ["ReplyPort", "current_deadline"]
+__all__ = ["ReplyPort", "current_deadline", "request_context"]
 
 current_deadline: ContextVar[float | None] = ContextVar("runtime_current_deadline", default=None)
 """Trio-clock deadline of the request that this task works for; nested asks keep to what remains of it."""
+
+request_context: ContextVar[object | None] = ContextVar("runtime_request_context", default=None)
+"""Travels with every ask, so that a handler and its child tasks see what their asker set, as OTP's `seq_trace` token does. The
+runtime never reads it."""
 
 
 class ReplyPort:
@@ -30,6 +34,7 @@ class ReplyPort:
         "_asker",
         "_dead_letters",
         "_outcome",
+        "context",
         "deadline",
         "holder",
         "is_deferred",
@@ -43,6 +48,8 @@ class ReplyPort:
         self.path = path
         self.request = request
         self.deadline = deadline
+        self.context = request_context.get()
+        """The asker's `request_context`."""
         self.is_open = True
         """False once answered, or once the asker has gone."""
         self.is_deferred = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runtime.asking import ReplyPort, current_deadline
+from runtime.asking import ReplyPort, current_deadline, request_context
 from runtime.child_record import ChildRecord, Exit, State, await_stack
 from runtime.errors import ActorDead, HandlerFailed, LinkedActorFailed, MailboxFull, Refused, SendFault
 from runtime.mailbox import Mailbox
@@ -192,6 +192,7 @@ class ActorIncarnation(Incarnation):
         current_incarnation.set(self)
         # A dynamic child inherits the context of whoever starts it, but works for no request of theirs.
         current_deadline.set(None)
+        request_context.set(None)
         actor, mailbox = self.actor, self.mailbox
         await actor.started()
         self.acknowledge()
@@ -286,6 +287,7 @@ class ActorIncarnation(Incarnation):
             return
         self.port = port
         token = current_deadline.set(port.deadline)
+        outer = request_context.set(port.context)
         try:
             with trio.CancelScope() as port.scope:
                 value = await self.actor.handle(message)
@@ -297,6 +299,7 @@ class ActorIncarnation(Incarnation):
             self.report_handler_failure(port, error)
         finally:
             current_deadline.reset(token)
+            request_context.reset(outer)
         # After a crash `finish` still needs the port, so this is not in the `finally`.
         self.port = None
 

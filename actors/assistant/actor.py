@@ -59,6 +59,7 @@ from actors.inference.messages import (
 )
 from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import IdempotencyKey, Query, Storage
+from actors.tracing.trace_context import within
 from protocol.commands import Assist, Generate, OnDisconnect
 from protocol.conversations import ConversationDeleted, ConversationTurns
 from protocol.errors import ErrorCode
@@ -366,7 +367,8 @@ class Assistant(Actor[AssistantMessage]):
             return
         running.ended = ended
         if running.is_begun:
-            self.context.spawn(self._settle, ended.stream, running, ended)
+            with within(ended.trace):
+                self.context.spawn(self._settle, ended.stream, running, ended)
 
     async def _settle(self, stream: str, running: Running, ended: GenerationEnded) -> None:
         """Put the end on disk, however long the disk is away."""

@@ -29,8 +29,9 @@ from actors.inspection.server_file import (
 from actors.queued_output import finish_output
 from actors.service_manager.listening_sockets import SocketsUnusable, take_listening_sockets
 from actors.service_manager.notify_socket import NotifySocket, take_notify_socket
-from actors.settings import Settings
+from actors.settings import Settings, SettingsFault
 from actors.tls import CertificateFault, first_certificate, server_context
+from actors.tracing.endpoint import export_settings
 
 if TYPE_CHECKING:
     from actors.inference.worker_process import InferenceWorker
@@ -79,6 +80,7 @@ class Ports:
 def serve(check: bool, ephemeral: bool, **options: Any) -> None:
     """Run the server until Ctrl-C. Each option is also LEANVIBE_… in the environment and a key in leanvibe.toml."""
     settings = settings_from(**options)
+    _check_traces(settings)
     if check:
         _check(settings)
         return
@@ -166,6 +168,14 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         return server_context(settings.tls_certificate, settings.tls_key)
     except CertificateFault as error:
         fail(str(error), status=2)
+
+
+def _check_traces(settings: Settings) -> None:
+    """An endpoint that nothing can be sent to is wrong from the start, and not only at the first span."""
+    try:
+        export_settings(settings, os.environ)
+    except SettingsFault as fault:
+        fail(str(fault), status=2)
 
 
 def _check_adapter(settings: Settings) -> None:

@@ -51,6 +51,8 @@ from actors.inference.messages import (
 from actors.nonsense import Sender
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
+from actors.tracing.trace_context import parse_traceparent
+from actors.tracing.tracer import SpanKind, Tracer
 from protocol.codec import ReceivedCommand, encode, unstructure, wire_time
 from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, Ack, Assist, Cancel, Generate, Hello, Resume, ResumePoint, Subscribe
@@ -95,6 +97,7 @@ class ConnectionServices:
     routes: Mapping[type, CommandRoute | StreamRoute]
     """By wire class of the command."""
     reading: SharedReading = field(factory=SharedReading)
+    tracer: Tracer = field(factory=Tracer)
 
 
 ConnectionMessage = ConnectionNews | GenerationEvent | IdentityWithdrawn
@@ -303,7 +306,9 @@ class Connection(Actor[ConnectionMessage]):
                 case Subscribe():
                     await self._subscribe(command.id, command.data)
                 case _:
-                    await self._pass_to_room(command)
+                    parent = None if command.traceparent is None else parse_traceparent(command.traceparent)
+                    with self._services.tracer.span(f"WebSocket {command.type}", SpanKind.SERVER, parent=parent):
+                        await self._pass_to_room(command)
         except (CommandRefused, RuntimeFault) as error:
             self._replies.failure(command.id, command.type, error)
         finally:

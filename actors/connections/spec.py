@@ -16,6 +16,7 @@ from actors.notifications.messages import NOTIFICATION_REQUESTS
 from actors.references import References
 from actors.settings import Settings
 from actors.tasks.messages import TASK_REQUESTS
+from actors.tracing.tracer import Tracer
 from actors.version import VERSION
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate, GetProgress
 from protocol.events import Limits
@@ -34,6 +35,7 @@ def spec(
     log: EventLog,
     bound: socket.socket,
     tls: ssl.SSLContext | None,
+    tracer: Tracer,
     *,
     command_memory_seconds: int,
 ) -> ChildSpec:
@@ -48,6 +50,7 @@ def spec(
         registry=to.connection_registry,
         log=log,
         routes=command_routes(to),
+        tracer=tracer,
     )
     sockets = system.dynamic("connections/sockets")
     per_client = settings.connections_per_client

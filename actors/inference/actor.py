@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from actors.inference.admission import may_wait, worth_trying_after_ms
+from actors.inference.answer_spans import record_answer
 from actors.inference.engine_messages import (
     EngineAlive,
     EngineIdle,
@@ -65,6 +66,8 @@ from actors.inference.settings import DeadlinePassed, IdleCheck, InferenceSettin
 from actors.inference.stream_broker import DetachExpired, StreamBroker
 from actors.inference.text.text_model import TextModel
 from actors.inference.token_watch import TokenWatch
+from actors.tracing.trace_context import current_trace
+from actors.tracing.tracer import Tracer
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, Down, DynamicRef, Timer, block
@@ -93,6 +96,7 @@ class Inference(Actor[InferenceMessage]):
         metrics: InferenceMetrics,
         sandbox: ActorRef[SandboxMessage] | None = None,
         kernels: ActorRef[CompileKernels] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``.
 
@@ -100,6 +104,7 @@ class Inference(Actor[InferenceMessage]):
         code for workers that compute without it until then."""
         self._settings = settings
         self._metrics = metrics
+        self._tracer = tracer or Tracer()
         self._models = ModelManager(
             model_registry=model_registry,
             engines=engines,
@@ -236,7 +241,7 @@ class Inference(Actor[InferenceMessage]):
         if (again := self._streams.rejoin(request)) is not None:
             return again
         if request.asked_at is None:
-            request = attrs.evolve(request, asked_at=trio.current_time())
+            request = attrs.evolve(request, asked_at=trio.current_time(), trace=current_trace())
         calibration = await self._models.calibration_for(request)
         scheduler, prompt_ids = await self._encode(request, request.resume, request.asked_at)
         # Another follower of a stream that was lost may have been quicker meanwhile.
@@ -357,6 +362,7 @@ class Inference(Actor[InferenceMessage]):
             tell_prompt=request.tell_prompt if isinstance(request, StartGeneration) else None,
             detokenizer=scheduler.text.detokenizer(),
             accepted_at=trio.current_time(),
+            trace=request.trace if isinstance(request, StartGeneration) else current_trace(),
             asked_at=request.asked_at if isinstance(request, StartGeneration) else None,
             token_text=scheduler.text.token_text,
         )
@@ -483,6 +489,7 @@ class Inference(Actor[InferenceMessage]):
             self._models.wake_waiters()
         self._finished[outcome] += 1
         self._metrics.finished(outcome, len(generation.prompt_ids), len(generation.emitted_ids))
+        record_answer(self._tracer, generation, outcome, self._last_active_at)
         if self._is_draining and not self._generations:
             self._idle.set()
 

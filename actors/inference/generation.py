@@ -25,6 +25,7 @@ from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
 from actors.inference.text.token_bytes import OneToken
 from actors.inference.token_log import TokenLog
+from actors.tracing.trace_context import TraceContext
 from protocol.commands import Generate
 from protocol.events import Done, FinishReason, ProgressData, ProgressState, Timings, Usage
 
@@ -76,6 +77,8 @@ class Generation:
     """Of the model that answers it, where `done` shall tell what it says."""
     accepted_at: float
     """Trio clock, seconds."""
+    trace: TraceContext | None = None
+    """The span that its own are below; None where it is not traced."""
     asked_at: float | None = None
     """When its deadline began to count, where that was before."""
     token_text: Callable[[int], OneToken] = field(default=_unknown_token, repr=False)

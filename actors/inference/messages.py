@@ -21,6 +21,7 @@ from actors.inference.tools import (  # fmt: skip
 )
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
+from actors.tracing.trace_context import TraceContext
 from protocol.commands import Generate, GetProgress
 from protocol.errors import ErrorCode
 from protocol.events import Done, ProgressData
@@ -185,6 +186,8 @@ class StartGeneration(Request[GenerationStarted]):
     """Which of those who share the client id asks: they take turns where prompts are read. Nothing is owned by it."""
     asked_at: float | None = None
     """When it was asked for the first time, on Trio's clock; its deadline counts from then. None is now."""
+    trace: TraceContext | None = None
+    """The span that the answer's are below, set when it is accepted, so that an answer which goes on after a loss stays in its trace."""
 
 
 @frozen(kw_only=True)
@@ -404,6 +407,8 @@ class GenerationEnded:
     code: ErrorCode | None
     """Of one that failed; neither this nor `done` of one that was cancelled or abandoned."""
     message: str | None
+    trace: TraceContext | None = None
+    """As of `StartGeneration`."""
 
 
 GenerationEvent = GenerationTokens | GenerationDone | GenerationCancelled | GenerationFailed

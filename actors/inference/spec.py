@@ -18,6 +18,7 @@ from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_process import InferenceWorker
 from actors.references import References
 from actors.settings import Settings
+from actors.tracing.tracer import Tracer
 from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 
 __all__ = ["spec"]
@@ -35,6 +36,7 @@ def spec(
     to: References,
     checkpoint: Path | None,
     metrics: InferenceMetrics,
+    tracer: Tracer,
     *,
     is_ephemeral: bool,
     early_worker: InferenceWorker | None,
@@ -67,6 +69,7 @@ def spec(
             metrics,
             to.sandbox,
             kernels,
+            tracer,
         )
 
     return ChildSpec(

@@ -37,6 +37,7 @@ from actors.inference.store import (
 from actors.inference.streams import PAGE_CHARACTERS, Stream, Streams
 from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
+from actors.tracing.trace_context import within
 from protocol.commands import OnDisconnect
 from protocol.errors import ErrorCode
 from runtime import ActorDead, ActorRef, AskDeadline, Context, Down, DownReason, RuntimeFault, SendFault, Timer
@@ -331,7 +332,8 @@ class StreamBroker:
             except SendFault as error:
                 _log.error("observer not told", observer=observer.path, stream=name, error=str(error))
         if stream.is_stored:
-            self._context.spawn(self._store_end, stream)
+            with within(stream.recovery.trace):
+                self._context.spawn(self._store_end, stream)
 
     async def _store_end(self, stream: Stream) -> None:
         assert self._rules.storage is not None

@@ -208,7 +208,13 @@ class Stream:
         elif isinstance(self.last, GenerationCancelled):
             message = self.last.reason
         return GenerationEnded(
-            stream=self.name, client_id=self.client_id, text=self.text, done=done, code=code, message=message
+            stream=self.name,
+            client_id=self.client_id,
+            text=self.text,
+            done=done,
+            code=code,
+            message=message,
+            trace=self.recovery.trace,
         )
 
     # --- followers --------------------------------------------------------------------------------

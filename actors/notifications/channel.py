@@ -22,6 +22,7 @@ from actors.notifications.outbox import (
 from actors.notifications.sender import Sender
 from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
+from actors.tracing.tracer import SpanKind, Tracer
 from protocol.notifications import Channel
 from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
 
@@ -68,6 +69,8 @@ class ChannelSettings:
     schedule: RetrySchedule = field(factory=RetrySchedule)
     failpoint: Failpoint = lambda _: None
     """Called with the name of each step before it: where tests kill the process."""
+    tracer: Tracer = field(factory=Tracer)
+    """Gets a span for each push. It begins a trace of its own: a push may be sent long after what it tells of, by another server."""
 
 
 class PushChannel(Actor[DeliverQueue]):
@@ -168,6 +171,22 @@ class PushChannel(Actor[DeliverQueue]):
         return True
 
     async def _send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
+        with self._settings.tracer.span(
+            f"push {page.channel.value}",
+            SpanKind.CLIENT,
+            attributes={"leanvibe.notification.id": item.notification_id},
+        ) as span:
+            attempt = await self._try(page, item)
+            if span is not None and not attempt.is_sent:
+                # Not the reason's text, which may be the peer's.
+                span.error_type = "refused" if attempt.is_final else "failed"
+        if attempt.is_sent:
+            self._taken += 1
+        else:
+            self._failed += 1
+        return attempt
+
+    async def _try(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
         assert self._sender is not None
         try:
             attempt = await self._sender.send(page, item)
@@ -180,8 +199,4 @@ class PushChannel(Actor[DeliverQueue]):
             kind = type(error).__name__
             _log.error("delivery failed unforeseen", channel=page.channel.value, client_id=page.client_id, problem=kind)
             attempt = Attempt(reason=f"the server could not send it: {kind}")
-        if attempt.is_sent:
-            self._taken += 1
-        else:
-            self._failed += 1
         return attempt

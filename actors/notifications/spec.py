@@ -16,6 +16,7 @@ from actors.notifications.web_push import WebPushSender
 from actors.notifications.webhook import WebhookSender
 from actors.settings import Settings
 from actors.storage.messages import Storage
+from actors.tracing.tracer import Tracer
 from protocol.notifications import Channel
 from runtime import ActorSystem, Backoff, ChildSpec, SupervisorSpec
 
@@ -26,6 +27,7 @@ def spec(
     system: ActorSystem,
     settings: Settings,
     storage: Storage,
+    tracer: Tracer | None = None,
     *,
     schedule: RetrySchedule | None = None,
     failpoint: Failpoint = lambda _: None,
@@ -54,7 +56,11 @@ def spec(
 
     def push_channel(channel: Channel) -> ChildSpec:
         channel_settings = ChannelSettings(
-            channel=channel, make_sender=senders[channel], schedule=schedule, failpoint=failpoint
+            channel=channel,
+            make_sender=senders[channel],
+            schedule=schedule,
+            failpoint=failpoint,
+            tracer=tracer or Tracer(),
         )
         return ChildSpec(
             id=channel.value,

@@ -15,6 +15,7 @@ from actors.access.messages import AccessRequest
 from actors.connections.messages import TakeSocket
 from actors.rest.exchanges import Exchanges, end_with_tokens
 from actors.rest.open_connections import OpenConnections
+from actors.tracing.tracer import Tracer
 from runtime import Actor, ActorRef, reject
 
 __all__ = ["Rest"]
@@ -40,6 +41,7 @@ class Rest(Actor[_NoMessages]):
         access: ActorRef[AccessRequest],
         listener: ActorRef[TakeSocket],
         tls: ssl.SSLContext | None = None,
+        tracer: Tracer | None = None,
         *,
         connections: int | None = None,
         on_demand: bool = False,
@@ -51,6 +53,7 @@ class Rest(Actor[_NoMessages]):
         self._on_demand = on_demand
         self._connections = OpenConnections(connections)
         self._tls = tls
+        self._tracer = tracer or Tracer()
         self._bound = bound
         self._make = make
         self._access = access
@@ -72,6 +75,7 @@ class Rest(Actor[_NoMessages]):
                     connections=self._connections,
                     note=self.context.note_problem,
                     hand_over=partial(hand_over, self._listener),
+                    tracer=self._tracer,
                 )
                 await nursery.start(serve_here, application, self._bound, self._tls, self._exchanges)
                 is_serving.set()

@@ -25,6 +25,7 @@ from actors.rest.loaded_model import encoder_health
 from actors.rest.models import register_models
 from actors.rest.problems import problem
 from actors.rest.readiness import describe_readiness, may_know, register_readiness
+from actors.rest.request_spans import register_route_notes
 from actors.rest.services import Services
 from actors.rest.shaped_errors import register_shaped_errors
 from actors.rest.swagger_ui import register_swagger_ui
@@ -75,6 +76,8 @@ def make_application(
             refusal = refusal_of(error, writes=False)
             return unknown_engine("the server failed to ask the engine" if refusal is None else refusal.message)
 
+    # Before anything that may refuse a request.
+    register_route_notes(app)
     register_entry(app, services)
     register_bodies(app, services)
 

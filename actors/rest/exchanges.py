@@ -39,6 +39,10 @@ class InFlight:
     """Whether a part of its answer was handed to the socket."""
     is_whole: bool = False
     """Whether all of it was."""
+    status: int | None = None
+    """Of the answer, once it has begun."""
+    route: str | None = None
+    """The rule that its path matched, as `/tasks/<task_id>`."""
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     """Around the application."""
     _ended_at: float = 0.0

@@ -26,7 +26,9 @@ from actors.rest.exchanges import IN_FLIGHT, Exchanges, InFlight
 from actors.rest.http_connection import DeadlineTCPServer
 from actors.rest.open_connections import OpenConnections
 from actors.rest.request_heads import HEAD_BYTES
+from actors.rest.request_spans import request_span
 from actors.rest.upgrades import HandOver, close_socket
+from actors.tracing.tracer import Tracer
 from actors.write_pace import PacedStream
 from protocol.commands import MAXIMUM_FRAME_BYTES
 
@@ -110,6 +112,8 @@ class _Parts:
 
     async def __call__(self, message: Any) -> None:
         is_start = message["type"] == "http.response.start"
+        if is_start:
+            self._in_flight.status = message["status"]
         if is_start and any(name.lower() == b"content-length" for name, _ in message["headers"]):
             self._start = message
             return
@@ -156,6 +160,7 @@ async def serve_http(
     connections: OpenConnections | None = None,
     note: Callable[[str | None], None] = lambda _: None,
     hand_over: HandOver = close_socket,
+    tracer: Tracer | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted.
@@ -168,12 +173,13 @@ async def serve_http(
     config = http_config()
     wrapped = ASGIWrapper(app)
     context = WorkerContext(None)
+    traced = Tracer() if tracer is None else tracer
     connections = OpenConnections() if connections is None else connections
 
     async def answer(stream: trio.SocketStream, scope: Any, receive: Any, send: Any, *others: Any) -> None:
         # What a response has begun must be given back also when the client leaves before its first byte, where no
         # code of the response ever runs again.
-        with in_flight.enter(stream) as entered, ExitStack() as at_end:
+        with in_flight.enter(stream) as entered, request_span(traced, scope, entered), ExitStack() as at_end:
             exchange = Exchange(receive, _Parts(send, entered))
             scope[AT_END] = at_end
             scope[IN_FLIGHT] = entered

@@ -13,6 +13,7 @@ from actors.references import References
 from actors.rest.actor import Rest
 from actors.rest.references import Services
 from actors.settings import Settings
+from actors.tracing.tracer import Tracer
 from runtime import ActorSystem, ChildSpec
 from runtime.inspection import readiness
 
@@ -27,6 +28,7 @@ def spec(
     settings: Settings,
     to: References,
     registry: CollectorRegistry,
+    tracer: Tracer,
     bound: socket.socket,
     tls: ssl.SSLContext | None,
     *,
@@ -49,6 +51,7 @@ def spec(
             to.access,
             to.connection_listener,
             tls,
+            tracer,
             connections=settings.max_http_connections,
             on_demand=is_ephemeral,
         ),

@@ -16,6 +16,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection
 
 from actors.storage.tables import client_logs, events
+from actors.tracing.tracer import Tracer
 from protocol.events import Priority
 from runtime import ActorRef, Request
 
@@ -242,6 +243,8 @@ class Storage:
 
     writer: ActorRef[Transact | DescribeStorage]
     readers: ActorRef[Read | ReadAgain]
+    tracer: Tracer = field(factory=Tracer, eq=False, repr=False)
+    """Gets a span for each call of a request that is traced: from the ask to the answer, the wait for others' writes too."""
 
     async def transact(
         self,
@@ -254,7 +257,8 @@ class Storage:
     ) -> Committed[Reply]:
         """Carry out a write. Raises `CommandRefused`, `AskDeadline` (outcome unknown), `ActorDead`."""
         request = Transact(operation=operation.name, client_id=client_id, command=command, key=key)
-        return await self.writer.ask(request, timeout=timeout)
+        with self.tracer.span_below(f"storage {operation.name}", attributes={"leanvibe.storage.access": "write"}):
+            return await self.writer.ask(request, timeout=timeout)
 
     async def read(
         self,
@@ -264,5 +268,6 @@ class Storage:
         timeout: float = READ_SECONDS,  # noqa: ASYNC109
     ) -> Reply:
         """Run a query. Raises `CommandRefused`, `AskDeadline`, `ActorDead`."""
-        reply: Reply = await self.readers.ask(Read(query=query.name, command=command), timeout=timeout)
+        with self.tracer.span_below(f"storage {query.name}", attributes={"leanvibe.storage.access": "read"}):
+            reply: Reply = await self.readers.ask(Read(query=query.name, command=command), timeout=timeout)
         return reply

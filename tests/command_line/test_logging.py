@@ -13,6 +13,7 @@ import structlog
 
 from actors.access.tokens import new_token
 from actors.logging import configure_logging, log_event
+from actors.tracing.trace_context import new_trace, within
 from runtime import ChildEnded, ChildRestarting, ChildStarted, DownReason, StuckReport, SystemStopping
 
 
@@ -163,3 +164,21 @@ def test_tx27_a_log_on_a_terminal_shows_what_clients_wrote(monkeypatch: pytest.M
     assert "evil␛]0;PWNED␇\\x9b2J␍␊\\u202efake" in said
     assert "ValueError: evil␛]0;PWNED␇" in said
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said)
+
+
+def test_tr14_a_line_names_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = new_trace()
+    stream = configured(monkeypatch, "info")
+    with within(trace):
+        structlog.get_logger("x").info("inside")
+        logging.getLogger("runtime").warning("a library")
+    structlog.get_logger("x").info("outside")
+    inside, library, outside = lines(stream)
+    for line in (inside, library):
+        assert (line["trace_id"], line["span_id"]) == (trace.trace_id, trace.span_id)
+    assert "trace_id" not in outside
+    shown = configured(monkeypatch, "info", terminal=True)
+    with within(trace):
+        structlog.get_logger("x").info("inside")
+    assert trace.trace_id in shown.getvalue()
+    assert trace.span_id in shown.getvalue()

@@ -1,0 +1,73 @@
+"""One span for each HTTP request, by OpenTelemetry's conventions for servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from quart import request
+from quart_trio import QuartTrio
+
+from actors.rest.exchanges import IN_FLIGHT, InFlight
+from actors.tracing.trace_context import TraceContext, parse_traceparent
+from actors.tracing.tracer import Span, SpanKind, Tracer
+
+__all__ = ["register_route_notes", "request_span"]
+
+UNTRACED = ("/health", "/metrics")
+"""Asked every few seconds by programs that watch."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"})
+
+
+@contextmanager
+def request_span(tracer: Tracer, scope: Mapping[str, Any], in_flight: InFlight) -> Iterator[None]:
+    """A block that answers one request: a span below the `traceparent` of its head, or the first of a trace."""
+    path = scope.get("path", "")
+    if not tracer.is_on or any(path == one or path.startswith(f"{one}/") for one in UNTRACED):
+        yield
+        return
+    with tracer.span("", SpanKind.SERVER, parent=_parent(scope)) as span:
+        try:
+            yield
+        finally:
+            if span is not None:
+                _describe(span, scope, in_flight)
+
+
+def _parent(scope: Mapping[str, Any]) -> TraceContext | None:
+    found = [value for name, value in scope.get("headers", ()) if name.lower() == b"traceparent"]
+    # Two of them name no one span.
+    return parse_traceparent(found[0].decode("latin-1")) if len(found) == 1 else None
+
+
+def _describe(span: Span, scope: Mapping[str, Any], in_flight: InFlight) -> None:
+    method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+    shown = "HTTP" if method == "_OTHER" else method
+    # A path may hold anything; the route is one of a few.
+    span.name = shown if in_flight.route is None else f"{shown} {in_flight.route}"
+    span.attributes |= {
+        "http.request.method": method,
+        "url.scheme": scope.get("scheme", "http"),
+        "url.path": scope.get("path", ""),
+        "network.protocol.version": str(scope.get("http_version", "1.1")),
+    }
+    if in_flight.route is not None:
+        span.attributes["http.route"] = in_flight.route
+    if in_flight.status is not None:
+        span.attributes["http.response.status_code"] = in_flight.status
+        if in_flight.status >= 500:
+            span.error_type = str(in_flight.status)
+    if not in_flight.is_whole and span.error_type is None:
+        span.error_type = "cut_off"
+
+
+def register_route_notes(app: QuartTrio) -> None:
+    """Let the span of each request know its route."""
+
+    @app.before_request
+    async def note_route() -> None:
+        if request.url_rule is not None:
+            # An extension of ours; hypercorn's type of a scope has a fixed set of names.
+            in_flight: InFlight = request.scope[IN_FLIGHT]  # type: ignore[literal-required]
+            in_flight.route = request.url_rule.rule

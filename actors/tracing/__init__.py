@@ -1,0 +1,1 @@
+"""Traces: spans of requests, and their way to an OpenTelemetry collector."""
