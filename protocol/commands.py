@@ -10,7 +10,7 @@ from attrs import field, frozen
 from protocol.command_type import KIBIBYTE, MAXIMUM_FRAME_BYTES, CommandType
 from protocol.conversations import CONVERSATION_COMMANDS
 from protocol.events import Priority, ProgressData
-from protocol.generation import ChatMessage, Generate, OnDisconnect, Role
+from protocol.generation import ChatMessage, Generate, OnDisconnect, Role, check_place
 from protocol.notifications import NOTIFICATION_COMMANDS
 from protocol.programming_languages import known_language
 from protocol.tasks import TASK_COMMANDS
@@ -120,9 +120,14 @@ class Assist:
     """Offset in `content`, characters."""
     conversation: str | None = field(default=None, validator=client_name)
     """Continue a stored conversation, or begin one of this name."""
+    parent: int | None = field(default=None, validator=between(0, 2**53))
+    """As of `generate`."""
+    answers: int | None = field(default=None, validator=between(1, 2**53))
+    """Answer that turn of the user again; `content` must be what was said there."""
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
 
     def __attrs_post_init__(self) -> None:
+        check_place(self.conversation, self.parent, self.answers)
         if self.cursor is not None and self.cursor > len(self.content):
             raise FieldFault(
                 "cursor", f"must lie in the content's {len(self.content)} characters, not at {self.cursor}"

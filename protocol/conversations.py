@@ -2,6 +2,9 @@
 
 A conversation belongs to a client id and is called by a name that the client chose in `assist` or `generate`. Its turns
 are numbered from 1; the oldest are forgotten when it grows beyond its bounds.
+
+A turn that is said again, or answered again, begins another way: each turn names the one that it follows, and every way stays.
+One of them is the chosen way. It is what a conversation is to whoever asks for no other: a plain list of turns.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ import enum
 from attrs import field, frozen
 
 from protocol.command_type import CommandType
+from protocol.events import Priority
 from protocol.validation import between, client_name, length, readable_text
 
 __all__ = [
     "CONVERSATION_COMMANDS",
+    "Change",
     "Conversation",
+    "ConversationChanged",
+    "ConversationChoose",
     "ConversationDelete",
     "ConversationDeleted",
     "ConversationFound",
@@ -54,6 +61,14 @@ class Turn:
     """Of a turn of `assist`."""
     is_partial: bool = False
     """True of an answer that was cancelled or failed after it had begun."""
+    parent: int | None = None
+    """What it follows: number of a turn, perhaps one that is forgotten or of a kind that is not listed; none of a first one."""
+    ways: list[int] | None = None
+    """Numbers of all turns that stand in this place, this one among them, rising; only where there are several."""
+    is_beside: bool | None = None
+    """True of a turn that is not on the chosen way; such turns are listed only with `all_ways`."""
+    steps: list[str] | None = None
+    """What came behind this turn that nobody said, a line each: calls of functions, their results, instructions."""
 
 
 @frozen(kw_only=True)
@@ -66,13 +81,15 @@ class Conversation:
     """RFC 3339 in UTC, as all times here."""
     updated: str
     turns: int
-    """How many are kept."""
+    """How many the chosen way has."""
     forgotten_turns: int
     """How many older ones are not kept any more."""
     bytes: int
     """Of the kept turns, UTF-8."""
     running: str | None = None
     """Id of the command that is being answered."""
+    other_turns: int | None = None
+    """Turns of other ways than the chosen one, which are kept beside it; only where there are some."""
 
 
 @frozen(kw_only=True)
@@ -100,6 +117,10 @@ class ConversationGet:
     conversation: str = field(validator=client_name)
     after: int = field(default=0, validator=between(0, 2**53))
     """Turns with a higher number: `next` of the page before."""
+    before: int | None = field(default=None, validator=between(1, 2**53))
+    """The last turns with a lower number, instead of the first with a higher one: `previous` of a later page."""
+    all_ways: bool = False
+    """The turns of every way, by number, and not of the chosen one alone."""
     limit: int = field(default=PAGE_ENTRIES, validator=between(1, PAGE_ENTRIES))
 
 
@@ -111,6 +132,44 @@ class ConversationTurns:
     turns: list[Turn]
     next: int | None = None
     """Number that the next page begins behind; none after the last."""
+    previous: int | None = None
+    """With `before`: number that the page of older turns ends before; none where there are no older ones."""
+    older: int | None = None
+    """With `before`: how many turns come before these."""
+
+
+@frozen(kw_only=True)
+class ConversationChoose:
+    """Choose the way that goes through this turn, to its newest end. Answered by `Conversation`."""
+
+    conversation: str = field(validator=client_name)
+    turn: int = field(validator=between(1, 2**53))
+    """Its number: one of the `ways` of a turn."""
+
+
+class Change(enum.Enum):
+    """What became of a conversation."""
+
+    BEGUN = "begun"
+    TURNS = "turns"
+    """It has other turns, or its answer has ended without a whole text."""
+    WAY = "way"
+    """Another way was chosen."""
+    DELETED = "deleted"
+
+
+@frozen(kw_only=True)
+class ConversationChanged:
+    """A conversation is not as it was, and no `ai_response` tells of that."""
+
+    event_id: str
+    """The same for an event that comes twice."""
+    channel: str
+    """`ai`."""
+    priority: Priority
+    """How much it matters."""
+    conversation: str
+    change: Change
 
 
 @frozen(kw_only=True)
@@ -163,6 +222,7 @@ class ConversationDeleted:
 CONVERSATION_COMMANDS: dict[str, CommandType] = {
     "conversation_list": CommandType(ConversationList, result=ConversationPage),
     "conversation_get": CommandType(ConversationGet, result=ConversationTurns),
+    "conversation_choose": CommandType(ConversationChoose, writes=True, result=Conversation),
     "conversation_delete": CommandType(ConversationDelete, writes=True, result=ConversationDeleted),
 }
 """Commands about conversations by their wire names."""

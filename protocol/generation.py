@@ -11,7 +11,7 @@ from attrs import Attribute, field, frozen
 from protocol.command_type import KIBIBYTE, MAXIMUM_FRAME_BYTES
 from protocol.validation import FieldFault, between, client_name, each, length
 
-__all__ = ["ChatMessage", "Generate", "OnDisconnect", "Role"]
+__all__ = ["ChatMessage", "Generate", "OnDisconnect", "Role", "check_place"]
 
 
 class Role(enum.Enum):
@@ -54,6 +54,15 @@ def _small_schema(_: object, attribute: Attribute[Any], value: dict[str, Any] | 
         raise FieldFault(attribute.name, "must be at most 64 KiB of JSON")
 
 
+def check_place(conversation: str | None, parent: int | None, answers: int | None) -> None:
+    """Raises `FieldFault` for a place in a conversation without a conversation, or two places."""
+    for name, given in (("parent", parent), ("answers", answers)):
+        if given is not None and conversation is None:
+            raise FieldFault(name, "may only be given with conversation")
+    if parent is not None and answers is not None:
+        raise FieldFault("parent", "may not be given with answers, whose place is known")
+
+
 @frozen(kw_only=True)
 class Generate:
     """Continue a chat or a text. Answered by `accepted` and a stream of `token`, then `done`."""
@@ -94,8 +103,16 @@ class Generate:
     """Give up after this time, wherever the request is."""
     conversation: str | None = field(default=None, validator=client_name)
     """Continue a stored conversation."""
+    parent: int | None = field(default=None, validator=between(0, 2**53))
+    """Say this behind that turn of the conversation, as another way on from there, which becomes the chosen one; 0 is before the
+    first turn. By default behind the last turn of the chosen way."""
+    answers: int | None = field(default=None, validator=between(1, 2**53))
+    """Answer that turn of the user again; the answers that it has stay beside the new one. Instead of a message of the user."""
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
 
     def __attrs_post_init__(self) -> None:
-        if (self.messages is None) == (self.prompt is None):
+        if self.answers is not None and self.prompt is not None:
+            raise FieldFault("prompt", "may not be given with answers")
+        if self.answers is None and (self.messages is None) == (self.prompt is None):
             raise FieldFault("messages", "or prompt must be given, and not both")
+        check_place(self.conversation, self.parent, self.answers)

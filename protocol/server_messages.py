@@ -6,6 +6,7 @@ import enum
 
 from attrs import frozen
 
+from protocol.conversations import ConversationChanged
 from protocol.events import (
     Accepted,
     CancelledData,
@@ -66,6 +67,9 @@ SERVER_MESSAGES: dict[str, ServerMessageType] = {
     "task_deleted": ServerMessageType(TaskDeletedEvent, MessageKind.STREAM, "A task is no more."),
     "notification": ServerMessageType(NotificationEvent, MessageKind.STREAM, "Something that a person shall know."),
     "ai_response": ServerMessageType(AIResponse, MessageKind.STREAM, "An answer of the model, told to every device."),
+    "conversation_changed": ServerMessageType(
+        ConversationChanged, MessageKind.STREAM, "A conversation is not as it was; answers are told by `ai_response`."
+    ),
     "ping": ServerMessageType(None, MessageKind.UNASKED, "Is the client there? Answered by `pong`."),
     "going_away": ServerMessageType(GoingAway, MessageKind.UNASKED, "The server will close this connection."),
 }

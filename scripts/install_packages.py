@@ -27,7 +27,9 @@ END_SECONDS = 5.0
 
 _COLLECTING = re.compile(r"Collecting (?P<name>[A-Za-z0-9._-]+)")
 _PRESENT = re.compile(r"Requirement already satisfied: (?P<name>[A-Za-z0-9._-]+)")
-_FETCHING = re.compile(r"\s*(?:Downloading|Using cached) (?P<file>[^\s/]+/)*(?P<name>[^\s/]+?)-[^\s]*(?P<size> \([^)]+\))?")
+_FETCHING = re.compile(
+    r"\s*(?:Downloading|Using cached) (?P<file>[^\s/]+/)*(?P<name>[^\s/]+?)-[^\s]*(?P<size> \([^)]+\))?"
+)
 _INSTALLING = re.compile(r"Installing collected packages: (?P<names>.+)")
 
 
@@ -123,7 +125,12 @@ def main(top: Path, extras: str) -> int:
         reader.join()
     if pip.returncode:
         words = log.read_text(encoding="utf-8").splitlines()[-LAST_LINES:]
-        print(*words, "leanvibe: the installation failed; what pip said is in .venv/install.log", sep="\n", file=sys.stderr)
+        print(
+            *words,
+            "leanvibe: the installation failed; what pip said is in .venv/install.log",
+            sep="\n",
+            file=sys.stderr,
+        )
     return pip.returncode
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -30,18 +30,30 @@ from actors.assistant.assist_store import (
 )
 from actors.assistant.context_fitting import PromptPlan, answer_room, plan_of, shrink
 from actors.assistant.conversation_store import (
+    CHOOSE_WAY,
     DELETE_CONVERSATION,
     GET_CONVERSATION,
     LIST_CONVERSATIONS,
     SEARCH_CONVERSATIONS,
     Owned,
 )
+from actors.assistant.item_store import READS, WRITES
 from actors.assistant.messages import (
+    AddItems,
     AnswerTurn,
     AssistantRequest,
+    BeginItems,
+    ChooseWay,
     DeleteConversation,
+    DeleteItem,
+    ForgetItems,
     GetConversation,
+    LabelItems,
     ListConversations,
+    ListItems,
+    ReadItem,
+    ReadItemContext,
+    ReadItems,
     SearchConversations,
     StartTurn,
     TurnAnswer,
@@ -58,10 +70,10 @@ from actors.inference.messages import (
     StartGeneration,
 )
 from actors.refusals import CommandRefused, refusal_of
-from actors.storage.messages import IdempotencyKey, Query, Storage
+from actors.storage.messages import IdempotencyKey, Operation, Query, Storage
 from actors.tracing.trace_context import within
 from protocol.commands import Assist, Generate, OnDisconnect
-from protocol.conversations import ConversationDeleted, ConversationTurns
+from protocol.conversations import ConversationTurns
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorDead, ActorRef, AskDeadline, Down, MailboxFull, RuntimeFault, reject
 
@@ -141,7 +153,13 @@ class Assistant(Actor[AssistantMessage]):
             case GetConversation():
                 self.context.answer_later(self._get, message)
             case DeleteConversation():
-                self.context.answer_later(self._delete, message)
+                self.context.answer_later(self._write, DELETE_CONVERSATION, message)
+            case ChooseWay():
+                self.context.answer_later(self._write, CHOOSE_WAY, message)
+            case BeginItems() | LabelItems() | ForgetItems() | AddItems() | DeleteItem():
+                self.context.answer_later(self._write_items, message)
+            case ReadItems() | ReadItemContext() | ListItems() | ReadItem():
+                self.context.answer_later(self._read_items, message)
             case GenerationEnded():
                 self._generation_ended(message)
             case SettleLost(streams):
@@ -233,9 +251,15 @@ class Assistant(Actor[AssistantMessage]):
         window = ConversationWindow(turns=(), last_turn=0, turns_before=0)
         if data.conversation is not None:
             await self._until_settled(client_id, data.conversation)
-            wanted = WindowQuery(client_id=client_id, name=data.conversation, command_id=command_id)
+            wanted = WindowQuery(
+                client_id=client_id,
+                name=data.conversation,
+                command_id=command_id,
+                parent=data.parent,
+                answers=data.answers,
+            )
             window = await self._storage.read(READ_WINDOW, wanted)
-        plan = plan_of(data, window.turns, window.turns_before)
+        plan = plan_of(data, window.turns, window.turns_before, window.asked)
         if isinstance(data, Generate):
             max_tokens = data.max_tokens
         for _ in range(SHRINKING_STEPS):
@@ -307,7 +331,10 @@ class Assistant(Actor[AssistantMessage]):
             intent=None if plan.intent is None else plan.intent.value,
             conversation=plan.source.conversation,
             expected_last_turn=window.last_turn,
-            window_start=plan.turns[0].number if plan.turns else window.last_turn + 1,
+            expected_leaf=window.leaf,
+            parent=plan.source.parent,
+            answers=plan.source.answers,
+            window_start=plan.turns[0].number if plan.turns else plan.source.answers or window.last_turn + 1,
             content=plan.content,
             prompt=plan.message if plan.message != plan.content else None,
             restart=Restart(generate=generate, rule=rule) if generate.on_disconnect is OnDisconnect.DETACH else None,
@@ -415,14 +442,27 @@ class Assistant(Actor[AssistantMessage]):
         if self._is_draining and not self._running:
             self._idle.set()
 
-    async def _delete(self, message: DeleteConversation) -> ConversationDeleted:
+    async def _write(self, operation: Operation[Owned, Reply], message: DeleteConversation | ChooseWay) -> Reply:
         owned = Owned(client_id=message.client_id, data=message.data)
         await self._until_settled(message.client_id, message.data.conversation)
         with _upstream_errors_as_refusals(writes=True):
+            committed = await self._storage.transact(operation, owned, client_id=message.client_id, key=message.key)
+        return committed.value
+
+    async def _write_items(self, message: BeginItems | LabelItems | ForgetItems | AddItems | DeleteItem) -> Any:
+        if not isinstance(message, BeginItems):
+            await self._until_settled(message.client_id, message.id)
+        key = message.key if isinstance(message, BeginItems | AddItems) else None
+        with _upstream_errors_as_refusals(writes=True):
             committed = await self._storage.transact(
-                DELETE_CONVERSATION, owned, client_id=message.client_id, key=message.key
+                WRITES[type(message)], message, client_id=message.client_id, key=key
             )
         return committed.value
+
+    async def _read_items(self, message: ReadItems | ReadItemContext | ListItems | ReadItem) -> Any:
+        await self._until_settled(message.client_id, message.id)
+        with _upstream_errors_as_refusals(writes=False):
+            return await self._storage.read(READS[type(message)], message)
 
     async def _get(self, message: GetConversation) -> ConversationTurns:
         await self._until_settled(message.client_id, message.data.conversation)

@@ -6,19 +6,24 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from actors.assistant.completion import CompletionRule, cut_analysis
-from actors.assistant.conversation_rules import MAXIMUM_CONVERSATIONS, StoredTurn, first_kept
-from actors.assistant.conversation_store import (
-    DELETE_CONVERSATION,
-    GET_CONVERSATION,
-    LIST_CONVERSATIONS,
-    SEARCH_CONVERSATIONS,
-    find_conversation,
-    is_conversation,
-)
+from actors.assistant.conversation_rules import AskedTurn, StoredTurn
+from actors.assistant.item_bounds import check_room
 from actors.assistant.tables import assists, conversations, turns
+from actors.assistant.turn_rows import (
+    add_turn,
+    choose_leaf,
+    find_conversation,
+    forget_old_turns,
+    is_conversation,
+    make_conversation,
+    refuse_running,
+    tree_of,
+    turns_of,
+)
+from actors.assistant.turn_tree import TurnTree
 from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
 from actors.storage.messages import LogEvent, Operation, Outcome, Query
@@ -29,8 +34,6 @@ from protocol.errors import ErrorCode
 __all__ = [
     "BEGIN_ASSIST",
     "END_ASSIST",
-    "OPERATIONS",
-    "QUERIES",
     "READ_WINDOW",
     "RUNNING_ASSISTS",
     "BeginAssist",
@@ -40,6 +43,7 @@ __all__ = [
     "Restart",
     "RunningAssist",
     "WindowQuery",
+    "ai_response",
 ]
 
 
@@ -51,6 +55,10 @@ class WindowQuery:
     name: str
     command_id: str
     """Who asks; the same command again is not one more turn."""
+    parent: int | None = None
+    """The turn that something shall be said behind; None is the end of the chosen way."""
+    answers: int | None = None
+    """The user's turn that shall be answered again."""
 
 
 @frozen(kw_only=True)
@@ -61,8 +69,12 @@ class ConversationWindow:
     """From the window's start, oldest first."""
     last_turn: int
     """0 for one that does not exist yet."""
+    leaf: int = 0
+    """Last turn of the chosen way."""
     turns_before: int
     """How many older turns there were."""
+    asked: AskedTurn | None = None
+    """The turn that is answered again; it comes behind ``turns``."""
 
 
 @frozen(kw_only=True)
@@ -93,7 +105,13 @@ class BeginAssist:
     intent: str | None
     conversation: str | None = None
     expected_last_turn: int = 0
-    """What the prompt was made of; another turn since then is a conflict."""
+    """What the prompt was made of; another turn since then is a conflict, but for one that begins another way."""
+    expected_leaf: int | None = None
+    """The same of the chosen way's last turn; None where nothing was read of it."""
+    parent: int | None = None
+    """As of `WindowQuery`."""
+    answers: int | None = None
+    """As of `WindowQuery`."""
     window_start: int = 1
     """First turn that the prompt has."""
     content: str = field(default="", repr=False)
@@ -126,15 +144,30 @@ class RunningAssist:
 def _window(connection: Connection, wanted: WindowQuery) -> ConversationWindow:
     row = connection.execute(select(conversations).where(is_conversation(wanted.client_id, wanted.name))).first()
     if row is None:
+        if wanted.parent or wanted.answers is not None:
+            find_conversation(connection, wanted.client_id, wanted.name)
         return ConversationWindow(turns=(), last_turn=0, turns_before=0)
     find_conversation(connection, wanted.client_id, wanted.name)
     if row.running_command != wanted.command_id:
-        _refuse_running(row)
-    rows = connection.execute(
-        select(turns)
-        .where(_turns_of(wanted.client_id, wanted.name), turns.c.number >= row.window_start)
-        .order_by(turns.c.number)
-    ).all()
+        refuse_running(row)
+    tree = tree_of(connection, wanted.client_id, wanted.name)
+    mine = turns_of(wanted.client_id, wanted.name)
+    asked = None
+    if wanted.answers is not None:
+        _check_answered(tree, wanted.answers)
+        one = connection.execute(select(turns).where(mine, turns.c.number == wanted.answers)).one()
+        asked = AskedTurn(number=one.number, content=one.content, prompt=one.prompt, intent=one.intent)
+        end = int(one.parent)
+    elif wanted.parent is not None:
+        _check_parent(tree, wanted.parent)
+        end = wanted.parent
+    else:
+        end = int(row.leaf)
+    way = [one for one in tree.way_to(end) if tree.nodes[one].is_said]
+    # The window is that of the chosen way: from elsewhere as much is shown as there is room for.
+    start = row.window_start if end >= row.window_start and end in tree.way_to(row.leaf) else 0
+    shown = frozenset(one for one in way if one >= start)
+    found = connection.execute(select(turns).where(mine, turns.c.number >= start).order_by(turns.c.number)).all()
     return ConversationWindow(
         turns=tuple(
             StoredTurn(
@@ -143,11 +176,29 @@ def _window(connection: Connection, wanted: WindowQuery) -> ConversationWindow:
                 text=one.content if one.prompt is None else one.prompt,
                 bytes=one.bytes,
             )
-            for one in rows
+            for one in found
+            if one.number in shown
         ),
         last_turn=row.last_turn,
-        turns_before=row.window_start - 1,
+        leaf=row.leaf,
+        turns_before=row.first_turn - 1 + len(way) - len(shown),
+        asked=asked,
     )
+
+
+def _check_parent(tree: TurnTree, parent: int) -> None:
+    if not tree.is_place(parent):
+        raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no turn {parent} to go on from", field="data.parent")
+
+
+def _check_answered(tree: TurnTree, number: int) -> None:
+    node = tree.nodes.get(number)
+    if node is None:
+        raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no turn {number} to answer", field="data.answers")
+    if node.role != Role.USER.value:
+        raise CommandRefused(
+            ErrorCode.INVALID_FIELD, f"turn {number} is an answer; name the turn before it", field="data.answers"
+        )
 
 
 def _begin(connection: Connection, command: BeginAssist) -> Outcome[BegunAssist]:
@@ -172,40 +223,46 @@ def _begin(connection: Connection, command: BeginAssist) -> Outcome[BegunAssist]
 
 def _take_turn(connection: Connection, command: BeginAssist) -> int:
     """Store what the user said; only one command at a time may. Returns the turn's number."""
-    name, time_ms = command.conversation, now_milliseconds()
+    name, client_id = command.conversation, command.client_id
     assert name is not None
-    row = connection.execute(select(conversations).where(is_conversation(command.client_id, name))).first()
+    row = connection.execute(select(conversations).where(is_conversation(client_id, name))).first()
     if row is None:
-        _make_room(connection, command.client_id)
-        connection.execute(
-            insert(conversations).values(
-                client_id=command.client_id,
-                name=name,
-                created_ms=time_ms,
-                updated_ms=time_ms,
-                last_turn=0,
-                first_turn=1,
-                window_start=1,
-                bytes=0,
+        make_conversation(connection, client_id, name, now_milliseconds())
+    row = find_conversation(connection, client_id, name)
+    refuse_running(row)
+    tree = tree_of(connection, client_id, name)
+    parent = int(row.leaf) if command.parent is None else command.parent
+    if command.answers is not None:
+        _check_answered(tree, command.answers)
+        number = command.answers
+    else:
+        if command.parent is not None:
+            _check_parent(tree, command.parent)
+        elif row.last_turn != command.expected_last_turn or command.expected_leaf not in (None, row.leaf):
+            raise CommandRefused(
+                ErrorCode.CONFLICT,
+                f"conversation {name!r} has gone on meanwhile",
+                field="data.conversation",
+                current={"last_turn": row.last_turn},
             )
+        check_room(row, len(tree.nodes), 1, len(command.content.encode()), "data.content")
+        number = int(row.last_turn) + 1
+        add_turn(
+            connection,
+            client_id,
+            name,
+            number,
+            parent,
+            Role.USER.value,
+            command.content,
+            prompt=command.prompt,
+            intent=command.intent,
         )
-    row = find_conversation(connection, command.client_id, name)
-    _refuse_running(row)
-    if row.last_turn != command.expected_last_turn:
-        raise CommandRefused(
-            ErrorCode.CONFLICT,
-            f"conversation {name!r} has gone on meanwhile",
-            field="data.conversation",
-            current={"last_turn": row.last_turn},
-        )
-    number = int(row.last_turn) + 1
-    _add_turn(connection, command.client_id, name, number, Role.USER, command.content, command.prompt, command.intent)
+    choose_leaf(connection, client_id, name, number)
     connection.execute(
         update(conversations)
-        .where(is_conversation(command.client_id, name))
+        .where(is_conversation(client_id, name))
         .values(
-            updated_ms=time_ms,
-            last_turn=number,
             window_start=command.window_start,
             running_command=command.command_id,
             running_stream=command.begun.stream,
@@ -221,33 +278,48 @@ def _end(connection: Connection, command: EndAssist) -> Outcome[bool]:
         return Outcome(value=False)
     connection.execute(delete(assists).where(assists.c.stream == command.stream))
     if row.conversation is not None:
-        values: dict[str, Any] = {"running_command": None, "running_stream": None, "updated_ms": now_milliseconds()}
-        if command.text:
-            number = row.turn + 1
-            _add_turn(
-                connection,
-                row.client_id,
-                row.conversation,
-                number,
-                Role.ASSISTANT,
-                command.text,
-                intent=row.intent,
-                is_partial=not command.is_complete,
-            )
-            values["last_turn"] = number
-        connection.execute(
-            update(conversations).where(is_conversation(row.client_id, row.conversation)).values(**values)
-        )
-        _forget_old_turns(connection, row.client_id, row.conversation)
+        _end_turn(connection, command, row)
     if not command.is_complete:
         return Outcome(value=True)
-    return Outcome(value=True, events=(_ai_response(row.command_id, row.intent, row.conversation, command.text),))
+    return Outcome(value=True, events=(ai_response(row.command_id, row.intent, row.conversation, command.text),))
 
 
-def _ai_response(command_id: str, intent: str | None, conversation: str | None, text: str) -> LogEvent:
+def _end_turn(connection: Connection, command: EndAssist, assist: Any) -> None:
+    """The answer's turn, where there is one; the way that was chosen meanwhile stays the chosen one."""
+    client_id, name = assist.client_id, assist.conversation
+    row = find_conversation(connection, client_id, name)
+    leaf = int(row.leaf)
+    if command.text:
+        number = int(row.last_turn) + 1
+        add_turn(
+            connection,
+            client_id,
+            name,
+            number,
+            int(assist.turn),
+            Role.ASSISTANT.value,
+            command.text,
+            intent=assist.intent,
+            is_partial=not command.is_complete,
+        )
+        leaf = number if leaf == assist.turn else leaf
+    elif leaf == assist.turn:
+        # It is answered as it was before.
+        leaf = tree_of(connection, client_id, name).newest_end(leaf)
+    choose_leaf(connection, client_id, name, leaf)
+    connection.execute(
+        update(conversations).where(is_conversation(client_id, name)).values(running_command=None, running_stream=None)
+    )
+    forget_old_turns(connection, client_id, name)
+
+
+def ai_response(
+    command_id: str, intent: str | None, conversation: str | None, text: str, *, command: str | None = None
+) -> LogEvent:
+    """An answer as every device is told of it; ``command`` asked for it, where that was neither `assist` nor `generate`."""
     analysis, is_cut = cut_analysis(text)
     data: dict[str, Any] = {
-        "command": "generate" if intent is None else "assist",
+        "command": command or ("generate" if intent is None else "assist"),
         "id": command_id,
         "analysis": analysis,
     }
@@ -276,105 +348,7 @@ def _running(connection: Connection, _: None) -> tuple[RunningAssist, ...]:
     )
 
 
-def _refuse_running(row: Any) -> None:
-    if row.running_command is not None:
-        raise CommandRefused(
-            ErrorCode.CONFLICT,
-            f"conversation {row.name!r} is being answered; one turn at a time",
-            field="data.conversation",
-            current={"command": row.running_command},
-        )
-
-
-def _make_room(connection: Connection, client_id: str) -> None:
-    """One more conversation: the mark of a deleted one goes for it; without any the client must delete one."""
-    mine = conversations.c.client_id == client_id
-    count = connection.execute(select(func.count()).select_from(conversations).where(mine)).scalar_one()
-    if count < MAXIMUM_CONVERSATIONS:
-        return
-    oldest = connection.execute(
-        select(conversations.c.name)
-        .where(mine, conversations.c.deleted_ms.is_not(None))
-        .order_by(conversations.c.deleted_ms, conversations.c.name)
-        .limit(1)
-    ).scalar()
-    if oldest is None:
-        raise CommandRefused(
-            ErrorCode.CONFLICT,
-            f"there are {MAXIMUM_CONVERSATIONS} conversations already; delete one first",
-            field="data.conversation",
-        )
-    connection.execute(delete(conversations).where(is_conversation(client_id, oldest)))
-
-
-def _add_turn(
-    connection: Connection,
-    client_id: str,
-    name: str,
-    number: int,
-    role: Role,
-    content: str,
-    prompt: str | None = None,
-    intent: str | None = None,
-    *,
-    is_partial: bool = False,
-) -> None:
-    size = len(content.encode()) + (0 if prompt is None else len(prompt.encode()))
-    connection.execute(
-        insert(turns).values(
-            client_id=client_id,
-            name=name,
-            number=number,
-            role=role.value,
-            content=content,
-            prompt=prompt,
-            intent=intent,
-            is_partial=is_partial,
-            bytes=size,
-            time_ms=now_milliseconds(),
-        )
-    )
-    connection.execute(
-        update(conversations).where(is_conversation(client_id, name)).values(bytes=conversations.c.bytes + size)
-    )
-
-
-def _forget_old_turns(connection: Connection, client_id: str, name: str) -> None:
-    mine = _turns_of(client_id, name)
-    kept = [
-        (row.number, row.bytes)
-        for row in connection.execute(select(turns.c.number, turns.c.bytes).where(mine).order_by(turns.c.number))
-    ]
-    first = first_kept(kept)
-    if first is None:
-        return
-    connection.execute(delete(turns).where(mine, turns.c.number < first))
-    row = find_conversation(connection, client_id, name)
-    connection.execute(
-        update(conversations)
-        .where(is_conversation(client_id, name))
-        .values(
-            first_turn=first,
-            window_start=max(first, row.window_start),
-            bytes=sum(size for number, size in kept if number >= first),
-        )
-    )
-
-
-def _turns_of(client_id: str, name: str) -> Any:
-    return and_(turns.c.client_id == client_id, turns.c.name == name)
-
-
 READ_WINDOW: Query[WindowQuery, ConversationWindow] = Query("read_conversation_window", _window)
 RUNNING_ASSISTS: Query[None, tuple[RunningAssist, ...]] = Query("running_assists", _running)
 BEGIN_ASSIST: Operation[BeginAssist, BegunAssist] = Operation("begin_assist", _begin, BegunAssist, begins_client=True)
 END_ASSIST: Operation[EndAssist, bool] = Operation("end_assist", _end, bool)
-
-OPERATIONS: tuple[Operation[Any, Any], ...] = (BEGIN_ASSIST, END_ASSIST, DELETE_CONVERSATION)
-QUERIES: tuple[Query[Any, Any], ...] = (
-    READ_WINDOW,
-    RUNNING_ASSISTS,
-    LIST_CONVERSATIONS,
-    GET_CONVERSATION,
-    SEARCH_CONVERSATIONS,
-)

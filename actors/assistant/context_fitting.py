@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from actors.assistant.code_window import CodeWindow, window_around
 from actors.assistant.completion import CompletionRule, Dropped
-from actors.assistant.conversation_rules import StoredTurn, half_window, history_of
+from actors.assistant.conversation_rules import AskedTurn, StoredTurn, half_window, history_of
 from actors.assistant.prompts import SYSTEM, language_of, user_text, with_history
 from actors.refusals import CommandRefused
 from protocol.commands import Assist, Generate, Intent, Role
@@ -34,6 +34,8 @@ class PromptPlan:
     code: CodeWindow = field(repr=False)
     turns_before: int = 0
     """How many older ones are not shown."""
+    asked: AskedTurn | None = None
+    """The turn of the user that is answered again."""
 
     @property
     def intent(self) -> Intent | None:
@@ -45,13 +47,17 @@ class PromptPlan:
         """What the user said, as it is kept."""
         if isinstance(self.source, Assist):
             return self.source.content
+        if self.asked is not None:
+            return self.asked.content
         assert self.source.messages is not None
         return self.source.messages[-1].content
 
     @property
     def message(self) -> str:
         """What the model is sent for it."""
-        return user_text(self.source, self.code) if isinstance(self.source, Assist) else self.content
+        if isinstance(self.source, Assist):
+            return user_text(self.source, self.code)
+        return self.content if self.asked is None or self.asked.prompt is None else self.asked.prompt
 
     def generate(self, max_tokens: int | None = None) -> Generate:
         """The request to the engine."""
@@ -67,7 +73,10 @@ class PromptPlan:
             )
         first = self.source.messages[0] if self.source.messages else None
         system = first.content if first is not None and first.role is Role.SYSTEM else None
-        return attrs.evolve(self.source, messages=with_history(system, history, self.message), conversation=None)
+        if system is None and self.asked is not None and self.asked.intent is not None:
+            system = SYSTEM
+        messages = with_history(system, history, self.message)
+        return attrs.evolve(self.source, messages=messages, conversation=None, parent=None, answers=None)
 
     def rule(self) -> CompletionRule:
         """What makes the last fields of `done`."""
@@ -84,17 +93,39 @@ class PromptPlan:
         return CompletionRule(dropped=dropped)
 
 
-def plan_of(source: Assist | Generate, turns: Sequence[StoredTurn] = (), turns_before: int = 0) -> PromptPlan:
-    """The whole of it. Raises `CommandRefused` for a `generate` that is no turn of a conversation."""
+def plan_of(
+    source: Assist | Generate,
+    turns: Sequence[StoredTurn] = (),
+    turns_before: int = 0,
+    asked: AskedTurn | None = None,
+) -> PromptPlan:
+    """The whole of it. Raises `CommandRefused` for a `generate` that is no turn of a conversation.
+
+    So it does for an `assist` that does not say again what was ``asked``.
+    """
+    if isinstance(source, Assist) and asked is not None and source.content != asked.content:
+        raise CommandRefused(
+            ErrorCode.INVALID_FIELD,
+            "content must be what was said in the turn that is answered again",
+            field="data.content",
+        )
     if isinstance(source, Generate):
         _check_turn(source)
         code = CodeWindow(text="", lines_before=0, lines_after=0, cursor=None)
     else:
         code = CodeWindow(text=source.content, lines_before=0, lines_after=0, cursor=source.cursor)
-    return PromptPlan(source=source, turns=turns, code=code, turns_before=turns_before)
+    return PromptPlan(source=source, turns=turns, code=code, turns_before=turns_before, asked=asked)
 
 
 def _check_turn(generate: Generate) -> None:
+    if generate.answers is not None:
+        if generate.messages and [one.role for one in generate.messages] != [Role.SYSTEM]:
+            raise CommandRefused(
+                ErrorCode.INVALID_FIELD,
+                "a turn that is answered again has been said; only a system message may be given with it",
+                field="data.messages",
+            )
+        return
     if generate.messages is None:
         raise CommandRefused(ErrorCode.INVALID_FIELD, "a conversation takes messages, not prompt", field="data.prompt")
     roles = [one.role for one in generate.messages]

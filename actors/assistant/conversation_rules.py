@@ -16,6 +16,7 @@ __all__ = [
     "MAXIMUM_BYTES",
     "MAXIMUM_CONVERSATIONS",
     "MAXIMUM_TURNS",
+    "AskedTurn",
     "StoredTurn",
     "first_kept",
     "half_window",
@@ -38,6 +39,17 @@ class StoredTurn:
     text: str = field(repr=False)
     """As the model is sent it."""
     bytes: int = 0
+
+
+@frozen(kw_only=True)
+class AskedTurn:
+    """What the user said in a turn that is answered again."""
+
+    number: int
+    content: str = field(repr=False)
+    prompt: str | None = field(repr=False)
+    """What the model was sent for it, where that was more."""
+    intent: str | None
 
 
 def first_kept(numbers_and_bytes: Sequence[tuple[int, int]]) -> int | None:

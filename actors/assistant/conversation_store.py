@@ -1,19 +1,25 @@
-"""Reading, listing and deleting conversations: plain synchronous functions over a connection."""
+"""Reading, listing, choosing a way of and deleting conversations: plain synchronous functions over a connection."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, delete, select, update
 
+from actors.assistant.item_forms import step_line
 from actors.assistant.tables import assists, conversations, turns
+from actors.assistant.turn_rows import changed, choose_leaf, find_conversation, is_conversation, tree_of, turns_of
+from actors.assistant.turn_tree import SAID, TurnTree
 from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query
 from protocol.codec import encode, wire_time
 from protocol.conversations import (
+    Change,
     Conversation,
+    ConversationChoose,
     ConversationDelete,
     ConversationDeleted,
     ConversationFound,
@@ -29,13 +35,13 @@ from protocol.conversations import (
 from protocol.errors import ErrorCode
 
 __all__ = [
+    "CHOOSE_WAY",
     "DELETE_CONVERSATION",
     "GET_CONVERSATION",
     "LIST_CONVERSATIONS",
     "SEARCH_CONVERSATIONS",
     "Owned",
-    "find_conversation",
-    "is_conversation",
+    "forget_conversation",
 ]
 
 PAGE_BYTES = 512 * 1024
@@ -51,47 +57,27 @@ class Owned:
     data: Any
 
 
-def is_conversation(client_id: str, name: str) -> Any:
-    """The condition that names one conversation."""
-    return and_(conversations.c.client_id == client_id, conversations.c.name == name)
-
-
-def find_conversation(connection: Connection, client_id: str, name: str) -> Any:
-    """Its row. Raises `CommandRefused` where there is none, or none any more."""
-    row = connection.execute(select(conversations).where(is_conversation(client_id, name))).first()
-    if row is None or row.deleted_ms is not None:
-        problem = "was deleted" if row is not None else "does not exist"
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"conversation {name!r} {problem}", field="data.conversation")
-    return row
-
-
 def _time(milliseconds: int) -> str:
     return wire_time(milliseconds / 1000)
 
 
-def _described(row: Any, count: int) -> Conversation:
+def _described(row: Any) -> Conversation:
     return Conversation(
         conversation=row.name,
         created=_time(row.created_ms),
         updated=_time(row.updated_ms),
-        turns=count,
+        turns=row.way_turns,
         forgotten_turns=row.first_turn - 1,
         bytes=row.bytes,
         running=row.running_command,
+        other_turns=row.other_turns or None,
     )
 
 
 def _list(connection: Connection, owned: Owned) -> ConversationPage:
     wanted: ConversationList = owned.data
-    counted = (
-        select(turns.c.name, func.count().label("turns"))
-        .where(turns.c.client_id == owned.client_id)
-        .group_by(turns.c.name)
-        .subquery()
-    )
     query = (
-        select(conversations, func.coalesce(counted.c.turns, 0).label("turns"))
-        .outerjoin(counted, counted.c.name == conversations.c.name)
+        select(conversations)
         .where(conversations.c.client_id == owned.client_id, conversations.c.deleted_ms.is_(None))
         .order_by(conversations.c.name)
         .limit(wanted.limit + 1)
@@ -99,7 +85,7 @@ def _list(connection: Connection, owned: Owned) -> ConversationPage:
     if wanted.after is not None:
         query = query.where(conversations.c.name > wanted.after)
     rows = connection.execute(query).all()
-    page = [_described(row, row.turns) for row in rows[: wanted.limit]]
+    page = [_described(row) for row in rows[: wanted.limit]]
     return ConversationPage(
         conversations=page, next=page[-1].conversation if len(rows) > wanted.limit and page else None
     )
@@ -108,20 +94,48 @@ def _list(connection: Connection, owned: Owned) -> ConversationPage:
 def _get(connection: Connection, owned: Owned) -> ConversationTurns:
     wanted: ConversationGet = owned.data
     row = find_conversation(connection, owned.client_id, wanted.conversation)
-    mine = and_(turns.c.client_id == owned.client_id, turns.c.name == wanted.conversation)
-    count = connection.execute(select(func.count()).select_from(turns).where(mine)).scalar_one()
+    tree = tree_of(connection, owned.client_id, wanted.conversation)
+    way = tree.way_to(row.leaf)
+    listed = sorted(tree.nodes) if wanted.all_ways else way
+    said = [one for one in listed if tree.nodes[one].is_said]
+    if wanted.before is None:
+        numbers = [one for one in said if one > wanted.after][: wanted.limit]
+    else:
+        numbers = [one for one in said if one < wanted.before][-wanted.limit :]
+    page = _page(connection, owned, tree, way, numbers, from_end=wanted.before is not None)
+    conversation = _described(row)
+    if wanted.before is not None:
+        older = sum(one < (page[0].number if page else wanted.before) for one in said)
+        previous = page[0].number if page and older else None
+        return ConversationTurns(conversation=conversation, turns=page, previous=previous, older=older)
+    following = page[-1].number if page and page[-1].number < said[-1] else None
+    return ConversationTurns(conversation=conversation, turns=page, next=following)
+
+
+def _page(
+    connection: Connection, owned: Owned, tree: TurnTree, way: Sequence[int], numbers: Sequence[int], *, from_end: bool
+) -> list[Turn]:
+    """These turns, oldest first; of those that are too long together the first, or ``from_end`` the last."""
+    if not numbers:
+        return []
+    mine = turns_of(owned.client_id, owned.data.conversation)
+    steps = _steps(connection, mine, tree, way, numbers)
+    on_way = frozenset(way)
+    order = turns.c.number.desc() if from_end else turns.c.number
+    rows = connection.execute(
+        select(turns).where(mine, turns.c.number >= numbers[0], turns.c.number <= numbers[-1]).order_by(order)
+    )
+    wanted = frozenset(numbers)
     page: list[Turn] = []
     size = 0
-    following: int | None = None
-    rows = connection.execute(
-        select(turns).where(mine, turns.c.number > wanted.after).order_by(turns.c.number).limit(wanted.limit + 1)
-    )
     for one in rows:
+        if one.number not in wanted:
+            continue
         # As JSON: what has to be escaped takes up to six times its bytes.
         size += len(encode([one.content]))
-        if len(page) == wanted.limit or (page and size > PAGE_BYTES):
-            following = page[-1].number
+        if page and size > PAGE_BYTES:
             break
+        beside = tree.beside(one.number)
         page.append(
             Turn(
                 number=one.number,
@@ -130,16 +144,49 @@ def _get(connection: Connection, owned: Owned) -> ConversationTurns:
                 time=_time(one.time_ms),
                 intent=one.intent,
                 is_partial=one.is_partial,
+                parent=one.parent or None,
+                ways=beside if len(beside) > 1 else None,
+                is_beside=None if one.number in on_way else True,
+                steps=steps.get(one.number),
             )
         )
-    return ConversationTurns(conversation=_described(row, count), turns=page, next=following)
+    rows.close()
+    return page[::-1] if from_end else page
+
+
+def _steps(
+    connection: Connection, mine: Any, tree: TurnTree, way: Sequence[int], numbers: Sequence[int]
+) -> dict[int, list[str]]:
+    """What nobody said behind each of these turns of the chosen way, by the turn's number."""
+    behind: dict[int, int] = {}
+    last = 0
+    for one in way:
+        if tree.nodes[one].is_said:
+            last = one
+        elif numbers[0] <= last <= numbers[-1]:
+            behind[one] = last
+    found: dict[int, list[str]] = {}
+    unsaid = sorted(behind)
+    for at in range(0, len(unsaid), 500):
+        rows = connection.execute(
+            select(turns.c.number, turns.c.role, turns.c.content)
+            .where(mine, turns.c.number.in_(unsaid[at : at + 500]))
+            .order_by(turns.c.number)
+        )
+        for row in rows:
+            found.setdefault(behind[row.number], []).append(step_line(row.role, row.content))
+    return found
 
 
 def _search(connection: Connection, owned: Owned) -> ConversationHits:
     wanted: ConversationSearch = owned.data
     rows = connection.execute(
         select(turns)
-        .where(turns.c.client_id == owned.client_id, turns.c.content.icontains(wanted.text, autoescape=True))
+        .where(
+            turns.c.client_id == owned.client_id,
+            turns.c.role.in_(SAID),
+            turns.c.content.icontains(wanted.text, autoescape=True),
+        )
         .order_by(turns.c.time_ms.desc(), turns.c.name, turns.c.number.desc())
         .limit(wanted.limit)
     )
@@ -174,18 +221,48 @@ def _delete(connection: Connection, owned: Owned) -> Outcome[ConversationDeleted
             field="data.conversation",
             current={"command": row.running_command},
         )
-    gone = connection.execute(
-        delete(turns).where(turns.c.client_id == owned.client_id, turns.c.name == wanted.conversation)
-    ).rowcount
+    gone = forget_conversation(connection, owned.client_id, wanted.conversation)
+    return Outcome(
+        value=ConversationDeleted(conversation=wanted.conversation, turns=gone),
+        events=(changed(wanted.conversation, Change.DELETED),),
+    )
+
+
+def forget_conversation(connection: Connection, client_id: str, name: str) -> int:
+    """Delete all of it but the mark that its name was taken; returns how many turns it had."""
+    gone = connection.execute(delete(turns).where(turns_of(client_id, name))).rowcount
     connection.execute(
         update(conversations)
-        .where(is_conversation(owned.client_id, wanted.conversation))
-        .values(deleted_ms=now_milliseconds(), bytes=0)
+        .where(is_conversation(client_id, name))
+        .values(
+            deleted_ms=now_milliseconds(),
+            bytes=0,
+            leaf=0,
+            way_turns=0,
+            other_turns=0,
+            metadata="{}",
+            running_command=None,
+            running_stream=None,
+        )
     )
-    connection.execute(
-        delete(assists).where(assists.c.client_id == owned.client_id, assists.c.conversation == wanted.conversation)
-    )
-    return Outcome(value=ConversationDeleted(conversation=wanted.conversation, turns=gone))
+    connection.execute(delete(assists).where(assists.c.client_id == client_id, assists.c.conversation == name))
+    return gone
+
+
+def _choose(connection: Connection, owned: Owned) -> Outcome[Conversation]:
+    """An answer that is being made goes on where it was asked for, whichever way is chosen meanwhile."""
+    wanted: ConversationChoose = owned.data
+    row = find_conversation(connection, owned.client_id, wanted.conversation)
+    tree = tree_of(connection, owned.client_id, wanted.conversation)
+    if wanted.turn not in tree.nodes:
+        raise CommandRefused(
+            ErrorCode.NOT_FOUND, f"conversation {wanted.conversation!r} has no turn {wanted.turn}", field="data.turn"
+        )
+    if wanted.turn in tree.way_to(row.leaf):
+        return Outcome(value=_described(row))
+    choose_leaf(connection, owned.client_id, wanted.conversation, tree.newest_end(wanted.turn), is_other_way=True)
+    row = find_conversation(connection, owned.client_id, wanted.conversation)
+    return Outcome(value=_described(row), events=(changed(wanted.conversation, Change.WAY),))
 
 
 LIST_CONVERSATIONS: Query[Owned, ConversationPage] = Query("list_conversations", _list)
@@ -194,3 +271,4 @@ GET_CONVERSATION: Query[Owned, ConversationTurns] = Query("get_conversation", _g
 DELETE_CONVERSATION: Operation[Owned, ConversationDeleted] = Operation(
     "delete_conversation", _delete, ConversationDeleted
 )
+CHOOSE_WAY: Operation[Owned, Conversation] = Operation("choose_conversation_way", _choose, Conversation)

@@ -22,29 +22,19 @@ from actors.inference.messages import (
     StartGeneration,
 )
 from actors.refusals import CommandRefused, refusal_of
-from actors.responses.conversation_store import READS, WRITES
 from actors.responses.messages import (
-    AddItems,
     CancelResponse,
-    CreateConversation,
-    DeleteConversation,
-    DeleteItem,
     DeleteResponse,
     FindBegun,
     FollowResponse,
-    ListItems,
     NewResponse,
     ReadChain,
-    ReadContext,
-    ReadConversation,
     ReadInput,
-    ReadItem,
     ReadResponse,
     ResponseEnd,
     ResponsePage,
     ResponseSnapshot,
     StartResponse,
-    UpdateConversation,
     end_of,
     failed_end,
 )
@@ -91,15 +81,6 @@ ResponsesMessage = (
     | CancelResponse
     | DeleteResponse
     | FindBegun
-    | CreateConversation
-    | ReadConversation
-    | ReadContext
-    | UpdateConversation
-    | DeleteConversation
-    | AddItems
-    | ListItems
-    | ReadItem
-    | DeleteItem
     | GenerationEnded
 )
 
@@ -140,10 +121,6 @@ class Responses(Actor[ResponsesMessage]):
                 self.context.answer_later(self._delete, client_id, name)
             case FindBegun():
                 self.context.answer_later(self._find_begun, message)
-            case CreateConversation() | UpdateConversation() | DeleteConversation() | AddItems() | DeleteItem():
-                self.context.answer_later(self._write, message)
-            case ReadConversation() | ReadContext() | ListItems() | ReadItem():
-                self.context.answer_later(self._read, message)
             case GenerationEnded():
                 # The events that this service listens to have said so already.
                 pass
@@ -404,22 +381,6 @@ class Responses(Actor[ResponsesMessage]):
             ).value
         except RuntimeFault as fault:
             raise _as_refusal(fault, writes=True) from fault
-
-    # --- conversations ----------------------------------------------------------------------------
-
-    async def _write(self, message: Any) -> Any:
-        key = getattr(message, "key", None)
-        operation = WRITES[type(message)]
-        try:
-            return (await self._storage.transact(operation, message, client_id=message.client_id, key=key)).value
-        except RuntimeFault as fault:
-            raise _as_refusal(fault, writes=True) from fault
-
-    async def _read(self, message: Any) -> Any:
-        try:
-            return await self._storage.read(READS[type(message)], message)
-        except RuntimeFault as fault:
-            raise _as_refusal(fault, writes=False) from fault
 
     async def _until_settled(self, running: RunningResponse) -> None:
         with trio.move_on_after(SETTLE_SECONDS):

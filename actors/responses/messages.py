@@ -20,31 +20,18 @@ from protocol.events import FinishReason
 from runtime import Request
 
 __all__ = [
-    "AddItems",
     "CancelResponse",
-    "CreateConversation",
-    "DeleteConversation",
-    "DeleteItem",
     "DeleteResponse",
     "FindBegun",
     "FollowResponse",
-    "ItemPage",
-    "ListItems",
     "NewResponse",
-    "OwnedConversation",
-    "OwnedItem",
     "ReadChain",
-    "ReadContext",
-    "ReadConversation",
     "ReadInput",
-    "ReadItem",
     "ReadResponse",
     "ResponseEnd",
     "ResponsePage",
     "ResponseSnapshot",
     "StartResponse",
-    "StoredConversation",
-    "UpdateConversation",
     "end_of",
 ]
 
@@ -114,6 +101,8 @@ class NewResponse:
     """The conversation that it is made in, and appended to with its end."""
     conversation_version: int = 0
     """Of the history that it was made of."""
+    conversation_leaf: int | None = None
+    """Number of the turn of the conversation that it is made behind; None, from an older program, is the last one."""
     notifies: bool = False
     """Whether its end is told as a notification."""
     title: str = ""
@@ -226,103 +215,3 @@ class FindBegun(Request[str | None]):
 
     client_id: str
     key: IdempotencyKey
-
-
-# --- conversations -----------------------------------------------------------------------------------
-
-
-@frozen(kw_only=True)
-class StoredConversation:
-    """A conversation of the Responses API."""
-
-    id: str
-    created_ms: int
-    """POSIX milliseconds."""
-    metadata: dict[str, Any]
-    version: int = 0
-    """Counts every change of its items."""
-    items: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    """All of them, oldest first, where they were asked for."""
-
-
-@frozen(kw_only=True)
-class ItemPage:
-    """Some items of a conversation."""
-
-    items: tuple[dict[str, Any], ...] = field(repr=False)
-    has_more: bool
-
-
-@frozen(kw_only=True)
-class CreateConversation(Request[StoredConversation]):
-    """Begin a conversation. Refused with `CommandRefused`: `conflict` where the client has too many; then nothing is stored."""
-
-    client_id: str
-    conversation: StoredConversation
-    items: tuple[dict[str, Any], ...] = field(repr=False)
-    """What it begins with, each with an id."""
-    key: IdempotencyKey | None = None
-
-
-@frozen(kw_only=True)
-class OwnedConversation:
-    """One client's conversation; another's is refused with `not_found`, as if there were none."""
-
-    client_id: str
-    id: str
-
-
-@frozen(kw_only=True)
-class ReadConversation(OwnedConversation, Request[StoredConversation]):
-    """Without its items."""
-
-
-@frozen(kw_only=True)
-class ReadContext(OwnedConversation, Request[StoredConversation]):
-    """With all its items, for a response that goes on from them. Refused too: `conflict` while another one is made in it."""
-
-
-@frozen(kw_only=True)
-class DeleteConversation(OwnedConversation, Request[bool]):
-    """Forget it with its items."""
-
-
-@frozen(kw_only=True)
-class UpdateConversation(OwnedConversation, Request[StoredConversation]):
-    """Replace its metadata."""
-
-    metadata: dict[str, Any]
-
-
-@frozen(kw_only=True)
-class AddItems(OwnedConversation, Request[list[dict[str, Any]]]):
-    """Append items; answers them with the ids that they have here. Refused too: `conflict` while a response is made in it."""
-
-    items: tuple[dict[str, Any], ...] = field(repr=False)
-    key: IdempotencyKey | None = None
-
-
-@frozen(kw_only=True)
-class ListItems(OwnedConversation, Request[ItemPage]):
-    """A page of its items. Refused too: `invalid_field` for an ``after`` that is no item of it."""
-
-    after: str | None
-    limit: int
-    is_ascending: bool
-
-
-@frozen(kw_only=True)
-class OwnedItem(OwnedConversation):
-    """One item of it; refused with `not_found`."""
-
-    item_id: str
-
-
-@frozen(kw_only=True)
-class ReadItem(OwnedItem, Request[dict[str, Any]]):
-    """One item."""
-
-
-@frozen(kw_only=True)
-class DeleteItem(OwnedItem, Request[StoredConversation]):
-    """Forget one item. Refused too: `conflict` while a response is made in it."""

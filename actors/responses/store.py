@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 from attrs import field, frozen
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
+from actors.assistant.messages import (
+    HOLD_CONVERSATION,
+    RELEASE_CONVERSATION,
+    HoldConversation,
+    ReleaseConversation,
+)
 from actors.refusals import CommandRefused
-from actors.responses import conversation_store
-from actors.responses.conversation_store import Membership, append_ended, check_conversation
 from actors.responses.messages import NewResponse, ResponseEnd, ResponseSnapshot
 from actors.responses.stored_request import request_from_text, request_to_text
 from actors.responses.tables import responses
-from actors.storage.messages import Operation, Outcome, Query, Trigger
+from actors.storage.messages import FurtherWrite, Operation, Outcome, Query, Trigger
 from protocol.commands import Generate
 from protocol.errors import ErrorCode, InvalidField
 
@@ -106,15 +111,6 @@ def _find(connection: Connection, owned: Owned) -> Any:
 
 def _begin(connection: Connection, command: BeginResponse) -> Outcome[str]:
     new = command.response
-    if new.conversation_id is not None:
-        wanted = Membership(
-            client_id=command.client_id,
-            id=new.conversation_id,
-            version=new.conversation_version,
-            count=len(new.input),
-            bytes=len(json.dumps(new.input)),
-        )
-        check_conversation(connection, wanted)
     response = json.dumps(attrs.asdict(new))
     restart = request_to_text(command.generate)
     _make_room(connection, command.client_id, len(response) + len(restart))
@@ -131,7 +127,40 @@ def _begin(connection: Connection, command: BeginResponse) -> Outcome[str]:
             bytes=len(response) + len(restart),
         )
     )
-    return Outcome(value=new.id)
+    return Outcome(value=new.id, further=_hold(command))
+
+
+def _hold(command: BeginResponse) -> tuple[FurtherWrite, ...]:
+    """What its conversation is asked for."""
+    new = command.response
+    if new.conversation_id is None:
+        return ()
+    hold = HoldConversation(
+        client_id=command.client_id,
+        id=new.conversation_id,
+        response_id=new.id,
+        version=new.conversation_version,
+        count=len(new.input),
+        bytes=len(json.dumps(new.input)),
+    )
+    return (FurtherWrite(operation=HOLD_CONVERSATION, command=hold),)
+
+
+def _release(
+    client_id: str, response: NewResponse, output: Sequence[dict[str, Any]] = (), *, is_appended: bool = False
+) -> tuple[FurtherWrite, ...]:
+    """What its conversation gets."""
+    if response.conversation_id is None:
+        return ()
+    release = ReleaseConversation(
+        client_id=client_id,
+        id=response.conversation_id,
+        response_id=response.id,
+        parent=response.conversation_leaf,
+        input=tuple(response.input) if is_appended else (),
+        output=tuple(output) if is_appended else (),
+    )
+    return (FurtherWrite(operation=RELEASE_CONVERSATION, command=release),)
 
 
 def _make_room(connection: Connection, client_id: str, size: int) -> None:
@@ -182,22 +211,22 @@ def _end(connection: Connection, command: EndResponse) -> Outcome[bool]:
         )
     )
     response = _response(row)
-    if response.conversation_id is not None and command.end.status in APPENDED:
-        items = [*response.input, *command.output]
-        append_ended(connection, command.client_id, response.conversation_id, items)
+    is_appended = command.end.status in APPENDED
+    further = _release(command.client_id, response, command.output, is_appended=is_appended)
     if not response.notifies:
-        return Outcome(value=True)
+        return Outcome(value=True, further=further)
     told = Trigger(
         kind="response_done",
         data={"title": response.title, "response_id": response.id, "status": command.end.status},
     )
-    return Outcome(value=True, triggers=(told,))
+    return Outcome(value=True, triggers=(told,), further=further)
 
 
 def _delete(connection: Connection, owned: Owned) -> Outcome[bool]:
-    _find(connection, owned)
+    row = _find(connection, owned)
     connection.execute(delete(responses).where(_is(owned)))
-    return Outcome(value=True)
+    # One that is still being made will have no end to release it.
+    return Outcome(value=True, further=() if row.ended_ms is not None else _release(owned.client_id, _response(row)))
 
 
 def _response(row: Any) -> NewResponse:
@@ -305,6 +334,5 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     FIND_BEGUN,
     END_RESPONSE,
     DELETE_RESPONSE,
-    *conversation_store.OPERATIONS,
 )
-QUERIES: tuple[Query[Any, Any], ...] = (READ_RESPONSE, READ_CHAIN, RUNNING_RESPONSES, *conversation_store.QUERIES)
+QUERIES: tuple[Query[Any, Any], ...] = (READ_RESPONSE, READ_CHAIN, RUNNING_RESPONSES)

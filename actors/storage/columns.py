@@ -17,9 +17,8 @@ COLUMNS: Mapping[str, str] = {
     "client_logs": "client_id epoch head",
     "conversations": (
         "client_id name created_ms updated_ms deleted_ms last_turn first_turn window_start bytes "
-        "running_command running_stream"
+        "running_command running_stream leaf way_turns other_turns metadata version keeps_all"
     ),
-    "conversation_items": "conversation_id position id item",
     "events": "client_id seq type channel priority time_ms data bytes",
     "generations": (
         "stream client_id device_id command_id digest domain request prompt_tokens started_ms ended_ms text last"
@@ -36,7 +35,6 @@ COLUMNS: Mapping[str, str] = {
         "locale preferences created_ms updated_ms due_ms"
     ),
     "notifications": "notification_id client_id number kind priority title body fields data created_ms read_ms is_digest",
-    "response_conversations": "id client_id created_ms metadata version last_position items bytes",
     "responses": (
         "id client_id domain previous_id conversation_id created_ms ended_ms response restart ending text logprobs bytes"
     ),
@@ -52,6 +50,6 @@ COLUMNS: Mapping[str, str] = {
         "assignee estimate_hours actual_hours due_ms confidence ai_analysis ai_analysis_status "
         "ai_analysis_confidence version created_ms updated_ms entered_ms started_ms due_told_ms search_text"
     ),
-    "turns": "client_id name number role content prompt intent is_partial bytes time_ms",
+    "turns": "client_id name number role content prompt intent is_partial bytes time_ms parent item_id item",
 }
 """Names of each table's columns."""

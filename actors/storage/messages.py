@@ -79,12 +79,24 @@ class Trigger:
 
 
 @frozen(kw_only=True)
+class FurtherWrite:
+    """What one service's write asks of another service, in the same transaction. What refuses it refuses both."""
+
+    operation: str
+    """Name of the other service's operation, as its `messages.py` has it; that one asks for nothing further."""
+    command: Any = field(repr=False)
+    """What it takes; its answer is not read."""
+
+
+@frozen(kw_only=True)
 class Outcome(Generic[Reply]):
     """What an operation did: its answer and what must be committed with it."""
 
     value: Reply
     events: tuple[LogEvent, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    further: tuple[FurtherWrite, ...] = ()
+    """Writes of other services that are carried out with this one, or neither is."""
     keeps_nothing: bool = False
     """This time the operation left no row behind, so that it is no reason to count its client (`begins_client`)."""
 

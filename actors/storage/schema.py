@@ -25,7 +25,7 @@ __all__ = [
     "stored_revision",
 ]
 
-NEWEST_REVISION = "0010"
+NEWEST_REVISION = "0011"
 """What this version of the program writes; a test compares it with the migrations."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 WAY_OUT = (

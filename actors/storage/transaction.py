@@ -59,9 +59,7 @@ def carry_out_batch(
             # Alone it needs no savepoint: what undoes the transaction undoes it.
             extent = connection.begin_nested() if len(batch) > 1 else transaction
             try:
-                committed, events, has_triggers = _carry_out(
-                    connection, operations[one.operation], hook, one, now_ms(), key_clock
-                )
+                committed, events, has_triggers = _carry_out(connection, operations, hook, one, now_ms(), key_clock)
                 extent.commit()
             except Exception as error:
                 # Isolation border: what one write raises is its outcome alone.
@@ -79,13 +77,14 @@ def carry_out_batch(
 
 def _carry_out(
     connection: Connection,
-    operation: Operation[Any, Any],
+    operations: Mapping[str, Operation[Any, Any]],
     hook: TriggerHook | None,
     write: Transact,
     now_ms: int,
     key_clock: KeyClock,
 ) -> tuple[Committed[Any], tuple[StoredEvent, ...], bool]:
     """One write and all that belongs to it."""
+    operation = operations[write.operation]
     if write.key is not None:
         repeat = find_outcome(connection, write.key, operation.result, key_clock.now_ms(connection))
         if repeat is not None:
@@ -94,6 +93,11 @@ def _carry_out(
     if operation.begins_client and not outcome.keeps_nothing:
         begin_client(connection, write.client_id)
     wanted = outcome.events
+    for one in outcome.further:
+        also: Outcome[Any] = operations[one.operation].function(connection, one.command)
+        assert not also.further
+        assert not also.triggers
+        wanted += also.events
     if outcome.triggers and hook is not None:
         wanted += hook(connection, write.client_id, outcome.triggers)
     events = append_events(connection, write.client_id, wanted, now_ms)

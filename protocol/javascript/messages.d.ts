@@ -84,6 +84,10 @@ export interface Assist {
   cursor?: number | null;
   /** Continue a stored conversation, or begin one of this name. */
   conversation?: string | null;
+  /** As of `generate`. */
+  parent?: number | null;
+  /** Answer that turn of the user again; `content` must be what was said there. */
+  answers?: number | null;
   on_disconnect?: OnDisconnect;
 }
 
@@ -160,6 +164,9 @@ export interface CancelledData {
   reason: string;
 }
 
+/** What became of a conversation. */
+export type Change = "begun" | "turns" | "way" | "deleted";
+
 /** A task was changed or made; `task_get` tells the whole of it. */
 export interface ChangedTask {
   /** Which one. */
@@ -209,7 +216,7 @@ export interface Conversation {
   /** RFC 3339 in UTC, as all times here. */
   created: string;
   updated: string;
-  /** How many are kept. */
+  /** How many the chosen way has. */
   turns: number;
   /** How many older ones are not kept any more. */
   forgotten_turns: number;
@@ -217,6 +224,27 @@ export interface Conversation {
   bytes: number;
   /** Id of the command that is being answered. */
   running?: string;
+  /** Turns of other ways than the chosen one, which are kept beside it; only where there are some. */
+  other_turns?: number;
+}
+
+/** A conversation is not as it was, and no `ai_response` tells of that. */
+export interface ConversationChanged {
+  /** The same for an event that comes twice. */
+  event_id: string;
+  /** `ai`. */
+  channel: string;
+  /** How much it matters. */
+  priority: Priority;
+  conversation: string;
+  change: Change;
+}
+
+/** Choose the way that goes through this turn, to its newest end. Answered by `Conversation`. */
+export interface ConversationChoose {
+  conversation: string;
+  /** Its number: one of the `ways` of a turn. */
+  turn: number;
 }
 
 /** Forget a conversation for good; its name cannot be used again. */
@@ -236,6 +264,10 @@ export interface ConversationGet {
   conversation: string;
   /** Turns with a higher number: `next` of the page before. */
   after?: number;
+  /** The last turns with a lower number, instead of the first with a higher one: `previous` of a later page. */
+  before?: number | null;
+  /** The turns of every way, by number, and not of the chosen one alone. */
+  all_ways?: boolean;
   limit?: number;
 }
 
@@ -259,6 +291,10 @@ export interface ConversationTurns {
   turns: Array<Turn>;
   /** Number that the next page begins behind; none after the last. */
   next?: number;
+  /** With `before`: number that the page of older turns ends before; none where there are no older ones. */
+  previous?: number;
+  /** With `before`: how many turns come before these. */
+  older?: number;
 }
 
 /** A task is no more. */
@@ -406,6 +442,10 @@ export interface Generate {
   deadline_ms?: number | null;
   /** Continue a stored conversation. */
   conversation?: string | null;
+  /** Say this behind that turn of the conversation, as another way on from there, which becomes the chosen one; 0 is before the first turn. By default behind the last turn of the chosen way. */
+  parent?: number | null;
+  /** Answer that turn of the user again; the answers that it has stay beside the new one. Instead of a message of the user. */
+  answers?: number | null;
   on_disconnect?: OnDisconnect;
 }
 
@@ -995,6 +1035,14 @@ export interface Turn {
   intent?: string;
   /** True of an answer that was cancelled or failed after it had begun. */
   is_partial: boolean;
+  /** What it follows: number of a turn, perhaps one that is forgotten or of a kind that is not listed; none of a first one. */
+  parent?: number;
+  /** Numbers of all turns that stand in this place, this one among them, rising; only where there are several. */
+  ways?: Array<number>;
+  /** True of a turn that is not on the chosen way; such turns are listed only with `all_ways`. */
+  is_beside?: boolean;
+  /** What came behind this turn that nobody said, a line each: calls of functions, their results, instructions. */
+  steps?: Array<string>;
 }
 
 /** Tokens that a request cost. */
@@ -1035,6 +1083,7 @@ export interface CommandData {
   ack: Ack;
   assist: Assist;
   cancel: Cancel;
+  conversation_choose: ConversationChoose;
   conversation_delete: ConversationDelete;
   conversation_get: ConversationGet;
   conversation_list: ConversationList;
@@ -1071,6 +1120,7 @@ export interface ResultData {
   ack: Json;
   assist: Json;
   cancel: Json;
+  conversation_choose: Conversation;
   conversation_delete: ConversationDeleted;
   conversation_get: ConversationTurns;
   conversation_list: ConversationPage;
@@ -1107,6 +1157,7 @@ export interface MessageData {
   accepted: Accepted;
   ai_response: AIResponse;
   cancelled: CancelledData;
+  conversation_changed: ConversationChanged;
   done: Done;
   error: ErrorData;
   events: EventsData;
@@ -1157,6 +1208,21 @@ export interface CancelledMessage {
   /** RFC 3339 in UTC, milliseconds at the finest. */
   time: string;
   data: CancelledData;
+  stream: string;
+  /** Number of the last event that this frame covers. */
+  seq: number;
+  /** Number of the first one; left out when equal. */
+  first_seq?: number;
+  /** The command's id, on a stream that answers a command. */
+  re?: string;
+}
+
+/** A conversation is not as it was; answers are told by `ai_response`. */
+export interface ConversationChangedMessage {
+  type: "conversation_changed";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: ConversationChanged;
   stream: string;
   /** Number of the last event that this frame covers. */
   seq: number;
@@ -1392,6 +1458,7 @@ export type ServerMessage =
   | AcceptedMessage
   | AiResponseMessage
   | CancelledMessage
+  | ConversationChangedMessage
   | DoneMessage
   | ErrorMessage
   | EventsMessage

@@ -67,7 +67,13 @@ def p99_row(what: str, idle: list[list[float]], loaded: list[list[float]], at_mo
     alone, beside = (statistics.median(sorted(run)[int(0.99 * len(run))] for run in runs) for runs in (idle, loaded))
     ratio = beside / alone
     return Row(
-        what=what, unit="µs", bare=alone, ours=beside, ratio=ratio, bound=f"≤ {at_most:g} × time", is_met=ratio <= at_most
+        what=what,
+        unit="µs",
+        bare=alone,
+        ours=beside,
+        ratio=ratio,
+        bound=f"≤ {at_most:g} × time",
+        is_met=ratio <= at_most,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from actors.assistant import assist_store, conversation_store
+from actors.assistant import turn_rows
 from actors.assistant.assist_store import (
     BEGIN_ASSIST,
     END_ASSIST,
@@ -178,7 +178,7 @@ def test_a_page_is_bounded_in_bytes(connection: Connection) -> None:
 
 
 def test_a_client_has_so_many_conversations(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assist_store, "MAXIMUM_CONVERSATIONS", 2)
+    monkeypatch.setattr(turn_rows, "MAXIMUM_CONVERSATIONS", 2)
     for name in "ab":
         begin(connection, name, conversation=name)
         end(connection, name)
@@ -198,7 +198,7 @@ def test_a_late_answer_brings_no_deleted_conversation_back(connection: Connectio
     DELETE_CONVERSATION.function(connection, Owned(client_id="me", data=ConversationDelete(conversation="c")))
     assert end(connection, "s").value is False
     with pytest.raises(CommandRefused, match="was deleted"):
-        conversation_store.find_conversation(connection, "me", "c")
+        turn_rows.find_conversation(connection, "me", "c")
     with pytest.raises(CommandRefused, match="was deleted"):
         begin(connection, "again")
 

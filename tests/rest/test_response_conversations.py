@@ -11,8 +11,9 @@ import pytest
 import trio
 from sqlalchemy import func, select
 
-from actors.responses import conversation_store
-from actors.responses.tables import conversation_items, response_conversations, responses
+from actors.assistant import item_bounds, turn_rows
+from actors.assistant.tables import conversations, turns
+from actors.responses.tables import responses
 from actors.rest.responses import requests
 from actors.storage.database import database_url, open_engine
 from tests.rest.test_responses import CALL, ENDLESS, LOOK, ask, text_of, until_ended
@@ -50,12 +51,13 @@ def texts(items: list[dict[str, Any]]) -> list[str]:
 
 
 def stored(server: RunningServer) -> tuple[int, ...]:
-    """Rows of conversations, items and responses."""
+    """Rows of conversations but for marks of deleted ones, of items, and of responses."""
     engine = open_engine(database_url(None, server.settings.data_dir), writes=False)
+    kept = select(conversations.c.name).where(conversations.c.deleted_ms.is_(None)).subquery()
     with engine.connect() as connection:
         counts = [
             connection.execute(select(func.count()).select_from(table)).scalar_one()
-            for table in (response_conversations, conversation_items, responses)
+            for table in (kept, turns, responses)
         ]
     engine.dispose()
     return tuple(counts)
@@ -317,8 +319,8 @@ async def test_the_stock_client_keeps_a_conversation(server: RunningServer) -> N
 
 async def test_the_bounds_are_told(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     name = await begin(server, HI)
-    monkeypatch.setattr(conversation_store, "MAXIMUM_CONVERSATIONS", 1)
-    monkeypatch.setattr(conversation_store, "MAXIMUM_ITEMS", 2)
+    monkeypatch.setattr(turn_rows, "MAXIMUM_CONVERSATIONS", 1)
+    monkeypatch.setattr(item_bounds, "MAXIMUM_ITEMS", 2)
     assert (await call(server, "POST", json={})).status_code == 409
     refused = await call(server, "POST", f"/{name}/items", json={"items": [HI, HI]})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")

@@ -9,29 +9,30 @@ from attrs import field, frozen
 from quart import jsonify
 from quart_trio import QuartTrio
 
+from actors.assistant.messages import (
+    AddItems,
+    BeginItems,
+    DeleteItem,
+    ForgetItems,
+    ItemConversation,
+    ItemPage,
+    LabelItems,
+    ListItems,
+    ReadItem,
+    ReadItems,
+)
 from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
-from actors.responses.messages import (
-    AddItems,
-    CreateConversation,
-    DeleteConversation,
-    DeleteItem,
-    ItemPage,
-    ListItems,
-    ReadConversation,
-    ReadItem,
-    StoredConversation,
-    UpdateConversation,
-)
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.query import query_as
 from actors.rest.references import Services
 from actors.rest.responses.items import readable_items
 from actors.rest.responses.queries import ItemsQuery, item_list
-from actors.rest.responses.requests import CONVERSATION_ID, item_id, labels
+from actors.rest.responses.requests import item_id, labels
 from actors.rest.services import idempotency_key, identity, json_body
 from protocol.codec import structure
 from protocol.errors import ErrorCode, InvalidField
+from protocol.validation import is_client_name
 
 __all__ = ["no_conversation", "register_response_conversations"]
 
@@ -59,8 +60,8 @@ class _Requests:
     ignored_fields: IgnoredFields
 
     async def ask(self, message: Any) -> Any:
-        """Ask the responses service."""
-        return await self.services.responses.ask(message, timeout=SERVICE_SECONDS)
+        """Ask the assistant, which keeps all conversations."""
+        return await self.services.assistant.ask(message, timeout=SERVICE_SECONDS)
 
     async def body(self, client_id: str, *known: str) -> dict[str, Any]:
         """The known fields that are not null; others are passed over and named."""
@@ -91,12 +92,12 @@ def register_response_conversations(app: QuartTrio, services: Services) -> None:
     async def create_response_conversation() -> Any:
         who = await identity(services)
         body = await requests.body(who.client_id, *_KNOWN)
-        made = StoredConversation(
+        made = ItemConversation(
             id=f"conv_{secrets.token_hex(24)}",
             created_ms=now_milliseconds(),
             metadata=_labels_of(body),
         )
-        creation = CreateConversation(
+        creation = BeginItems(
             client_id=who.client_id,
             conversation=made,
             items=requests.items(who.client_id, body.get("items", [])),
@@ -107,21 +108,19 @@ def register_response_conversations(app: QuartTrio, services: Services) -> None:
     @app.get("/v1/conversations/<conversation_id>")
     async def get_response_conversation(conversation_id: str) -> Any:
         who = await identity(services)
-        return jsonify(
-            _object(await requests.ask(ReadConversation(client_id=who.client_id, id=_checked(conversation_id))))
-        )
+        return jsonify(_object(await requests.ask(ReadItems(client_id=who.client_id, id=_checked(conversation_id)))))
 
     @app.post("/v1/conversations/<conversation_id>")
     async def update_response_conversation(conversation_id: str) -> Any:
         who = await identity(services)
         body = await requests.body(who.client_id, "metadata")
-        change = UpdateConversation(client_id=who.client_id, id=_checked(conversation_id), metadata=_labels_of(body))
+        change = LabelItems(client_id=who.client_id, id=_checked(conversation_id), metadata=_labels_of(body))
         return jsonify(_object(await requests.ask(change)))
 
     @app.delete("/v1/conversations/<conversation_id>")
     async def delete_response_conversation(conversation_id: str) -> Any:
         who = await identity(services)
-        await requests.ask(DeleteConversation(client_id=who.client_id, id=_checked(conversation_id)))
+        await requests.ask(ForgetItems(client_id=who.client_id, id=_checked(conversation_id)))
         return jsonify({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
@@ -175,12 +174,12 @@ def _labels_of(body: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(name: str) -> str:
     """An id that may be asked for. Raises `CommandRefused` for what cannot be one."""
-    if not CONVERSATION_ID.fullmatch(name):
+    if not is_client_name(name):
         raise no_conversation(name)
     return name
 
 
-def _object(conversation: StoredConversation) -> dict[str, Any]:
+def _object(conversation: ItemConversation) -> dict[str, Any]:
     return {
         "id": conversation.id,
         "object": "conversation",

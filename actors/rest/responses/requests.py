@@ -23,11 +23,10 @@ from protocol.commands import Generate
 from protocol.errors import InvalidField
 from protocol.validation import FieldFault, between, length, one_of
 
-__all__ = ["CONVERSATION_ID", "ID", "ResponsesRequest", "item_id", "labels", "new_id", "read_responses_request"]
+__all__ = ["ID", "ResponsesRequest", "item_id", "labels", "new_id", "read_responses_request"]
 
 ID = re.compile(r"resp_[0-9a-f]{48}")
 """No other is asked for in the database."""
-CONVERSATION_ID = re.compile(r"conv_[0-9a-f]{48}")
 LOGPROBS = "message.output_text.logprobs"
 MAXIMUM_LABELS = 16
 _PASSED_ON = (

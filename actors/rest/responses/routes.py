@@ -15,6 +15,7 @@ from quart import jsonify
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
+from actors.assistant.messages import ItemConversation, ReadItemContext
 from actors.inference.messages import EngineHealth, GenerateWithTools, MeasurePrompt, PromptSize, is_held
 from actors.refusals import CommandRefused
 from actors.responses.messages import (
@@ -23,12 +24,10 @@ from actors.responses.messages import (
     FindBegun,
     NewResponse,
     ReadChain,
-    ReadContext,
     ReadInput,
     ReadResponse,
     ResponseSnapshot,
     StartResponse,
-    StoredConversation,
 )
 from actors.rest.event_stream import event_stream
 from actors.rest.loaded_model import loaded_model
@@ -45,13 +44,14 @@ from actors.rest.responses.fitting import drop_oldest
 from actors.rest.responses.items import Chat, referenced_ids
 from actors.rest.responses.queries import ItemsQuery, StreamQuery, item_page
 from actors.rest.responses.reading import all_events, as_it_stands, output_of, reader_of
-from actors.rest.responses.requests import CONVERSATION_ID, ID, ResponsesRequest, new_id, read_responses_request
+from actors.rest.responses.requests import ID, ResponsesRequest, new_id, read_responses_request
 from actors.rest.responses.sources import PagesOfStored, PagesOfSubscriber, ResponseSource
 from actors.rest.services import caller, idempotency_key, identity, json_body
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
 from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate
 from protocol.errors import ErrorCode, InvalidField
+from protocol.validation import is_client_name
 
 __all__ = ["register_responses"]
 
@@ -168,7 +168,7 @@ class _ResponseStarter:
     ) -> _Begun:
         """Begin the response. Raises what refuses it; then nothing is stored."""
         wanted = await self._with_referenced(who.client_id, wanted)
-        before, version = await self._before(who.client_id, wanted)
+        before, conversation = await self._before(who.client_id, wanted)
         chat = wanted.chat(before)
         generate, plain, dropped = await self._fitted(who, wanted, chat, health)
         echo = wanted.echo(health.model, plain)
@@ -201,7 +201,8 @@ class _ResponseStarter:
             input=wanted.items,
             previous_id=wanted.plain.previous_response_id,
             conversation_id=wanted.conversation_id,
-            conversation_version=version,
+            conversation_version=0 if conversation is None else conversation.version,
+            conversation_leaf=0 if conversation is None else conversation.leaf,
             notifies=(wanted.plain.metadata or {}).get("notify") == "true",
             title=_title(chat),
         )
@@ -216,16 +217,19 @@ class _ResponseStarter:
         source = PagesOfStored(self.services.responses, who.client_id, wanted.id)
         return _Begun(head=head, source=source, left_out=_named(started.left_out))
 
-    async def _before(self, client_id: str, wanted: ResponsesRequest) -> tuple[list[dict[str, Any]], int]:
-        """Items of all that it goes on from, oldest first, and the version of its conversation."""
+    async def _before(
+        self, client_id: str, wanted: ResponsesRequest
+    ) -> tuple[list[dict[str, Any]], ItemConversation | None]:
+        """Items of all that it goes on from, oldest first, and its conversation."""
         if (name := wanted.conversation_id) is not None:
-            if not CONVERSATION_ID.fullmatch(name):
+            if not is_client_name(name):
                 raise no_conversation(name, "body.conversation")
-            conversation: StoredConversation = await self.ask(ReadContext(client_id=client_id, id=name))
-            return list(conversation.items), conversation.version
+            reading = ReadItemContext(client_id=client_id, id=name)
+            conversation: ItemConversation = await self.services.assistant.ask(reading, timeout=READ_SECONDS)
+            return list(conversation.items), conversation
         previous = wanted.plain.previous_response_id
         if previous is None:
-            return [], 0
+            return [], None
         if not ID.fullmatch(previous):
             raise CommandRefused(
                 ErrorCode.NOT_FOUND,
@@ -237,7 +241,7 @@ class _ResponseStarter:
         for one in chain:
             items += one.response.input
             items += output_of(one)
-        return items, 0
+        return items, None
 
     async def _with_referenced(self, client_id: str, wanted: ResponsesRequest) -> ResponsesRequest:
         """The same with each item that only names one of an earlier response's output, or input, in full."""
