@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from actors.inference.bad_schema import BadSchema
 from actors.inference.schema_apart import Apart
-from actors.inference.schema_bounds import within_64_bits
+from actors.inference.schema_bounds import within_64_bits, within_width
 from actors.inference.schema_facts import Facts, types_of
 from actors.inference.schema_properties import Unfollowable, checked_pattern, counted, named, pointer_part
 from actors.inference.schema_references import References
@@ -25,8 +25,8 @@ __all__ = ["PreparedSchema", "prepared_schema"]
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 """Those that the engine knows."""
-ENDLESS_FORMATS = frozenset({"date-time", "time"})
-"""Those whose seconds may have any number of digits in the engine's reading, which a model may write for ever."""
+ENDLESS_FORMATS = frozenset({"date-time", "time", "duration", "email", "hostname", "uri"})
+"""Those that may go on in the engine's reading, by digits, labels or parts, which a model may write until its length ends it."""
 MAXIMUM_WORK = 20_000
 """Schemas looked at; some that refer to themselves multiply when alternatives are told apart."""
 MAXIMUM_TOLD = 32
@@ -130,7 +130,7 @@ class _Preparation:
                 continue
             made |= {name: bound} if bound is not None else {}
             made |= {exclusive: excluded} if excluded is not None and not isinstance(excluded, bool) else {}
-        return made
+        return within_width(schema, made)
 
     def _text(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
         made: dict[str, Any] = {}

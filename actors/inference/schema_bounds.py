@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.inference.bad_schema import BadSchema
 
-__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_REFERENCES", "check_bounds", "within_64_bits"]
+__all__ = ["MAXIMUM_INTEGER", "MAXIMUM_REFERENCES", "check_bounds", "within_64_bits", "within_width"]
 
 MAXIMUM_INTEGER = 2**63 - 1
 """Largest magnitude of an integer; the engine counts in 64 bits."""
@@ -31,6 +31,12 @@ _COUNTS = (
 )
 _BOUNDS = {"minimum": -1, "maximum": 1, "exclusiveMinimum": -1, "exclusiveMaximum": 1}
 """Keywords that bound an integer, and to which side."""
+_WIDTHS = {
+    **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32)},
+    **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32)},
+    "uint64": (0, MAXIMUM_INTEGER),
+}
+"""Least and greatest integer of OpenAPI's formats; every integer of an answer fits into `int64`."""
 _DATA = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords whose values are data and no schemas."""
 
@@ -89,6 +95,35 @@ def within_64_bits(schema: Any) -> Any:
             if number is not None and sign * number > MAXIMUM_INTEGER:
                 narrowed[name] = sign * MAXIMUM_INTEGER
     return narrowed
+
+
+def within_width(schema: dict[str, Any], bounds: dict[str, Any]) -> dict[str, Any]:
+    """The ``bounds`` of a schema, and where its `format` is a width of integers (OpenAPI's `int32`), those of that width too.
+
+    As with every `format`, one that would leave nothing beside the other rules is an annotation.
+    """
+    width = schema.get("format")
+    kinds = schema.get("type")
+    listed = kinds if isinstance(kinds, list) else [kinds]
+    if not isinstance(width, str) or width not in _WIDTHS or "integer" not in listed or "number" in listed:
+        return bounds
+    if {"enum", "const"} & schema.keys():
+        return bounds
+    made = dict(bounds)
+    for name, exclusive, limit, sign in (
+        ("minimum", "exclusiveMinimum", _WIDTHS[width][0], -1),
+        ("maximum", "exclusiveMaximum", _WIDTHS[width][1], 1),
+    ):
+        far = _WIDTHS[width][0 if sign == 1 else 1]
+        for one in (name, exclusive):
+            number = _number(made.get(one))
+            if number is not None and sign * number <= sign * far:
+                return bounds
+            if number is not None and sign * number > sign * limit:
+                del made[one]
+        if _number(made.get(name)) is None and _number(made.get(exclusive)) is None:
+            made[name] = limit
+    return made
 
 
 def _check_integer(name: str, value: Any, *, side: int | None = None) -> None:

@@ -38,18 +38,23 @@ _DATE = (
 )
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,20}[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL}){{0,7}}"
+_SIGN = "[A-Za-z0-9._~!$&'()*+,;=:@-]"
+_PART = f"(?:{_SIGN}|%[0-9A-Fa-f]{{2}})"
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 PATTERNS_OF_FORMATS = {
     "date": _DATE,
     "time": _TIME,
     "date-time": f"{_DATE}T{_TIME}",
     "duration": r"P(?:[0-9]{1,4}W|[0-9]{1,4}D(?:T[0-9]{1,4}H)?|T[0-9]{1,4}(?:H|M|S))",
-    "email": rf"[A-Za-z0-9_+-]{{1,32}}(?:\.[A-Za-z0-9_+-]{{1,16}})?@{_HOST}",
+    "email": rf"[A-Za-z0-9_+-]{{1,32}}(?:\.[A-Za-z0-9_+-]{{1,16}}){{0,3}}@{_HOST}",
     "hostname": _HOST,
     "ipv4": rf"{_BYTE}(?:\.{_BYTE}){{3}}",
     "ipv6": "[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){7}",
     "uuid": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-    "uri": rf"https?://{_HOST}(?:/[A-Za-z0-9._~-]{{1,64}}){{0,8}}(?:\?[A-Za-z0-9._~=&-]{{1,128}})?",
+    "uri": (
+        rf"[a-z][a-z0-9+.-]{{1,15}}:(?://{_HOST}(?::[1-9][0-9]{{0,3}})?(?:/{_PART}{{0,96}}){{0,12}}|{_PART}{{1,128}})"
+        rf"(?:\?(?:{_PART}|[/?]){{1,256}})?(?:#(?:{_PART}|[/?]){{1,96}})?"
+    ),
 }
 """What is written where a text has one of the formats that the engine knows: a part of what the format allows."""
 

@@ -64,6 +64,74 @@ def test_gr8_a_time_ends(answers: RandomAnswers, form: str) -> None:
     assert {one[:1] for one in followed} == {b"Z", b"+", b"-"}
 
 
+ENDLESS = {
+    "duration": "P1D" + "T1H" * 40,
+    "email": ".".join(["x" * 16] * 40),
+    "hostname": ".".join(["x" * 16] * 40),
+    "uri": "https://example.com" + "/part" * 400,
+}
+
+
+@pytest.mark.parametrize("form", list(ENDLESS))
+def test_gr8_a_text_of_a_known_format_ends(answers: RandomAnswers, form: str) -> None:
+    """One token after the other, whatever goes on for ever is stopped by the grammar and not by the length."""
+    matcher = answers.grammars.matcher({"type": "string", "format": form}, [])
+    for token_id in answers.grammars._tokenizer.tokenize_str('"' + ENDLESS[form]):
+        if not matcher.mask()[token_id // 32] >> (token_id % 32) & 1:
+            return
+        matcher.take(token_id)
+    pytest.fail(f"{form} goes on")
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("uri", "urn:isbn:0451450523"),
+        ("uri", "mailto:someone@example.com"),
+        ("uri", "ftp://files.example.com:2121/a/b%20c;v=1?x=1&y=/z#top"),
+        ("uri", "https://example.com/"),
+        ("email", "first.middle.last.of-us@mail.example.co.uk"),
+        ("duration", "P1DT12H"),
+        ("duration", "PT30M"),
+        ("hostname", "a-b.example.com"),
+    ],
+)
+def test_gr8_what_people_write_in_a_format_is_allowed(answers: RandomAnswers, form: str, text: str) -> None:
+    matcher = answers.grammars.matcher({"type": "string", "format": form}, [])
+    for token_id in answers.grammars._tokenizer.tokenize_str(json.dumps(text)):
+        assert matcher.mask()[token_id // 32] >> (token_id % 32) & 1, text
+        matcher.take(token_id)
+
+
+WIDE: list[tuple[dict[str, Any], list[int], list[int]]] = [
+    ({"type": "integer", "format": "int32"}, [2**31 - 1, -(2**31), 0], [2**31, -(2**31) - 1, 10**15]),
+    ({"type": ["integer", "null"], "format": "uint8"}, [0, 255], [256, -1]),
+    ({"type": "integer", "format": "int32", "minimum": 5, "maximum": 2**40}, [5, 2**31 - 1], [4, 2**31]),
+    ({"type": "integer", "format": "int32", "exclusiveMaximum": 10, "exclusiveMinimum": -(2**50)}, [9, -(2**31)], [10]),
+    ({"type": "integer", "format": "uint64"}, [0, 10**15], [-1]),
+    # It leaves nothing beside the bound, or other numbers are asked for: an annotation.
+    ({"type": "integer", "format": "int8", "minimum": 1000}, [1000, 5000], [999]),
+    ({"type": "integer", "format": "int8", "const": 1000}, [1000], [7]),
+    ({"type": "integer", "format": "int64"}, [10**15, -(10**14)], []),
+]
+
+
+@pytest.mark.parametrize(("schema", "fitting", "wrong"), WIDE, ids=lambda one: json.dumps(one)[:60])
+def test_gr51_an_integer_fits_the_width_that_its_format_names(
+    answers: RandomAnswers, schema: dict[str, Any], fitting: list[int], wrong: list[int]
+) -> None:
+    def is_allowed(number: int) -> bool:
+        matcher = answers.grammars.matcher({"type": "array", "items": schema}, [])
+        for token_id in answers.grammars._tokenizer.tokenize_str(f"[{number}]"):
+            if not matcher.mask()[token_id // 32] >> (token_id % 32) & 1:
+                return False
+            matcher.take(token_id)
+        return True
+
+    assert [one for one in fitting if not is_allowed(one)] == []
+    assert [one for one in wrong if is_allowed(one)] == []
+
+
 def test_a_number_ends(answers: RandomAnswers) -> None:
     for schema in ({"type": "integer"}, {"type": "number"}, {}):
         matcher = answers.grammars.matcher(schema, [])

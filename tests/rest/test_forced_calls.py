@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import jsonschema
 import openai
 import pytest
@@ -176,3 +177,59 @@ def test_the_node_client_forces_a_call(server: ServingProcess, node: str) -> Non
         jsonschema.validate(json.loads(found[name]["arguments"]), CITY)
     assert found["whole"]["arguments"] == found["streamed"]["arguments"]
     assert (found["required"]["reason"], found["required"]["calls"] >= 1) == ("tool_calls", True)
+
+
+HALVES = ["\ud83d", "\ude00\ud83d", "a\udfffb"]
+
+
+@pytest.mark.parametrize("half", HALVES, ids=ascii)
+def test_half_a_surrogate_in_a_past_call_is_answered_at_every_api(server: ServingProcess, half: str) -> None:
+    arguments, key = {"place": half, half: 1}, "with-tools"
+    text = json.dumps(arguments)
+    parameters = {"type": "object"}
+    nested = {"type": "function", "function": {"name": "look", "parameters": parameters}}
+
+    def chat_messages(shown: Any) -> list[Any]:
+        call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": shown}}
+        return [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "ok"},
+        ]
+
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {"messages": chat_messages(text), "tools": [nested], "max_tokens": 3},
+        "/api/chat": {
+            "messages": chat_messages(arguments), "tools": [nested], "stream": False, "options": {"num_predict": 3},
+        },
+        "/v1/responses": {
+            "input": [
+                {"role": "user", "content": "x"},
+                {"type": "function_call", "call_id": "c", "name": "look", "arguments": text},
+                {"type": "function_call_output", "call_id": "c", "output": "ok"},
+            ],
+            "tools": [{"type": "function", "name": "look", "parameters": parameters}],
+            "max_output_tokens": 16,
+        },
+        "/v1/messages": {
+            "messages": [
+                {"role": "user", "content": "x"},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "look", "input": arguments}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "ok"}]},
+            ],
+            "tools": [{"name": "look", "input_schema": parameters}],
+            "max_tokens": 3,
+        },
+    }  # fmt: skip
+    answers: dict[str, httpx.Response] = {}
+    with httpx.Client(base_url=server.about["rest_url"], trust_env=False, timeout=120) as client:
+        for path, body in bodies.items():
+            # Escaped, as a client's own JSON writer does it: raw halves are no UTF-8.
+            content = json.dumps({"model": key, **body})
+            answers[path] = client.post(path, content=content, headers={"Content-Type": "application/json"})
+    # Arguments that are a text are shown to the model as they stand; as an object they are the body's own.
+    statuses = {path: answered.status_code for path, answered in answers.items()}
+    assert statuses == {"/v1/chat/completions": 200, "/v1/responses": 200, "/api/chat": 400, "/v1/messages": 400}
+    for path, place in (("/api/chat", "tool_calls[0].function.arguments"), ("/v1/messages", "content[0].input")):
+        assert place in answers[path].text
+        assert "a lone surrogate" in answers[path].text
