@@ -50,7 +50,7 @@ COMMANDS: dict[str, SlashCommand] = {
     "conversations": SlashCommand(
         usage="/conversations [NAME]", help="the stored conversations; with a name, go on with that one"
     ),
-    "retry": SlashCommand(usage="/retry", help="ask the last question again"),
+    "retry": SlashCommand(usage="/retry", help="answer the last question again, in place of the answer before"),
     "copy": SlashCommand(usage="/copy [N]", help="the last answer as the model wrote it, or the one N answers ago"),
     "set": SlashCommand(
         usage="/set [NAME VALUE]",

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 from attrs import define, field
 from rich.markup import escape
@@ -37,6 +38,8 @@ REST_SECONDS = 120.0
 STATUS_SECONDS = 2.0
 ANSWERS = 100
 """That can be copied."""
+LAST_TURN = 2**53
+"""No turn has so high a number."""
 CHANGE_SECONDS = 900.0
 """A change of models drains the answers that run, and loads gigabytes."""
 
@@ -49,6 +52,12 @@ def waiting_words(progress: ProgressData) -> str:
     if progress.read_tokens < progress.prompt_tokens:
         return f"reading {progress.read_tokens:,} of {progress.prompt_tokens:,} tokens"
     return "answering"
+
+
+def way_words(turn: dict[str, Any]) -> str:
+    """Which of the turns in its place it is, where there are several."""
+    ways = turn.get("ways")
+    return f" ({ways.index(turn['number']) + 1} of {len(ways)})" if ways else ""
 
 
 class FileProblem(Exception):
@@ -187,9 +196,32 @@ class ChatSession:
         return waiting_words(progress) if isinstance(progress, ProgressData) else "waiting for the answer"
 
     async def _retry(self, _: str) -> None:
-        if self._last is None:
+        """The answer stands in place of the one before, which the server keeps as another way."""
+        asked = await self._last_question()
+        if asked is not None:
+            if isinstance(self._last, Assist) and self._last.content == asked["content"]:
+                again = attrs.evolve(self._last, answers=asked["number"])
+            else:
+                again = Generate(
+                    conversation=self.conversation, answers=asked["number"], **self.options.fields(self.client)
+                )
+            await self._answer(again)
+        elif self._last is not None:
+            # It was refused before it was stored.
+            await self._answer(self._last)
+        else:
             raise FileProblem("nothing was asked yet")
-        await self._answer(self._last)
+
+    async def _last_question(self) -> dict[str, Any] | None:
+        """The user's last turn of the conversation, as it is stored."""
+        asked = {"conversation": self.conversation, "before": LAST_TURN, "limit": 2}
+        try:
+            turns = (await self.client.command("conversation_get", asked))["data"]["turns"]
+        except CommandFailed as error:
+            if error.code != ErrorCode.NOT_FOUND.value:
+                raise
+            return None
+        return next((one for one in reversed(turns) if one["role"] == "user"), None)
 
     async def _copy(self, argument: str) -> None:
         number = argument or "1"
@@ -316,7 +348,8 @@ class ChatSession:
             self.console.print("nothing said yet")
             return
         for turn in turns:
-            self.console.print(f"[bold]{'you' if turn['role'] == 'user' else 'model'}[/bold]", highlight=False)
+            said = "you" if turn["role"] == "user" else "model"
+            self.console.print(f"[bold]{said}[/bold]{way_words(turn)}", highlight=False)
             self.console.print(markdown(turn["content"]), soft_wrap=True)
 
     async def _reset(self, _: str) -> None:

@@ -107,8 +107,12 @@ def show(found: tuple[Settings, str], name: str, as_json: bool) -> None:
     screen = Screen()
     for one in turns:
         said = "you" if one["role"] == "user" else one["role"]
-        screen.print(words(f"{said}, {one['time']}", "bold"))
+        ways = one.get("ways")
+        place = f", {ways.index(one['number']) + 1} of {len(ways)}" if ways else ""
+        screen.print(words(f"{said}, {one['time']}{place}", "bold"))
         screen.print(words(one["content"], is_long=True), soft_wrap=True)
+        for line in one.get("steps") or ():
+            screen.print(words(f"· {line}", "dim"))
         screen.print()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from protocol.conversations import ConversationTurns, Speaker
+from protocol.conversations import ConversationTurns, Speaker, Turn
 
 __all__ = ["as_markdown", "turn_as_markdown"]
 
@@ -31,15 +31,24 @@ _NOT_PLAIN = re.compile(
 
 
 def as_markdown(whole: ConversationTurns) -> str:
-    """Markdown with a heading for each turn."""
+    """Markdown with a heading for each turn: the chosen way, then what stands beside it."""
     about = whole.conversation
     parts = [f"# {about.conversation}\n\n{about.turns} turns, {about.created} to {about.updated}\n"]
     if about.forgotten_turns:
         parts.append(f"{about.forgotten_turns} older turns are not kept any more.\n")
-    for turn in whole.turns:
-        notes = [turn.time, *([turn.intent] if turn.intent else []), *(["not finished"] if turn.is_partial else [])]
-        parts.append(turn_as_markdown(f"{turn.number}. {_SPEAKERS[turn.role]} ({', '.join(notes)})", turn.content))
+    parts += [_turn(one) for one in whole.turns if not one.is_beside]
+    if others := [one for one in whole.turns if one.is_beside]:
+        parts.append(
+            "# Other ways\n\nTurns that were said or answered otherwise, each with the turn that it follows.\n"
+        )
+        parts += [_turn(one, f"behind {one.parent}" if one.parent else "at the beginning") for one in others]
     return "\n".join(parts)
+
+
+def _turn(turn: Turn, place: str | None = None) -> str:
+    notes = [turn.time, *([turn.intent] if turn.intent else []), *(["not finished"] if turn.is_partial else [])]
+    notes += [] if place is None else [place]
+    return turn_as_markdown(f"{turn.number}. {_SPEAKERS[turn.role]} ({', '.join(notes)})", turn.content)
 
 
 def turn_as_markdown(heading: str, content: str) -> str:

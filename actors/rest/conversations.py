@@ -40,7 +40,7 @@ def register_conversations(app: QuartTrio, services: Services) -> None:
     async def get_conversation(client_id: str, name: str) -> Any:
         who = await identity(services, client_id)
         structure({"conversation": name}, ConversationGet, prefix="path")
-        given = {"conversation": name, **_query((), ("after", "limit"))}
+        given = {"conversation": name, **_query((), ("after", "before", "limit"), ("all_ways",))}
         data: ConversationGet = structure(given, ConversationGet, prefix="query")
         page = await _page(services, who, data)
         response: Response = jsonify(unstructure(page))
@@ -72,7 +72,8 @@ def register_conversations(app: QuartTrio, services: Services) -> None:
         turns: list[Turn] = []
         after: int | None = 0
         while after is not None:
-            data: ConversationGet = structure({"conversation": name, "after": after}, ConversationGet, prefix="path")
+            wanted = {"conversation": name, "after": after, "all_ways": True}
+            data: ConversationGet = structure(wanted, ConversationGet, prefix="path")
             page = await _page(services, who, data)
             turns += page.turns
             after = page.next
@@ -110,14 +111,16 @@ def _named_by_path() -> Iterator[None]:
         raise
 
 
-def _query(names: tuple[str, ...], numbers: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The query's parameters, those of ``numbers`` as whole numbers. Raises `CommandRefused` for any other."""
+def _query(names: tuple[str, ...], numbers: tuple[str, ...] = (), flags: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The query's parameters: ``numbers`` as whole numbers, ``flags`` as truths. Raises `CommandRefused` for any other."""
     parameters: dict[str, Any] = {}
     for name, value in request.args.items():
-        if name not in names + numbers:
+        if name not in names + numbers + flags:
             path = f"query.{name[:64]}"
             raise CommandRefused(ErrorCode.INVALID_FIELD, f"{path} is not a parameter of this route", field=path)
         is_number = name in numbers and value.isascii() and value.isdigit()
         # What is no number stays a text, which the codec refuses by name.
         parameters[name] = int(value[:20]) if is_number else value
+        if name in flags and value in ("true", "false"):
+            parameters[name] = value == "true"
     return parameters

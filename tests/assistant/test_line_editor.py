@@ -142,6 +142,24 @@ def test_te22_a_plain_terminal_gets_plain_lines(serving: ServingProcess, environ
         assert "\x1b" not in raw
 
 
+@pytest.mark.integration
+def test_wa5_an_answer_is_made_again_in_its_place(serving: ServingProcess) -> None:
+    with chat(serving, "--conversation", "retried") as terminal:
+        terminal.until("> ")
+        terminal.type("count to 5\r")
+        terminal.until("1 2 3 4 5")
+        terminal.until("\n> ")
+        terminal.type("/retry\r")
+        terminal.until("1 2 3 4 5")
+        terminal.until("\n> ")
+        terminal.type("/history\r")
+        terminal.until("model (2 of 2)")
+        terminal.until("\n> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(10) == 0
+    assert asked(serving, "retried") == ["count to 5"]
+
+
 def test_te23_commands_and_files_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "with space.py").touch()
     monkeypatch.chdir(tmp_path)

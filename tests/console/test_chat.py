@@ -97,8 +97,9 @@ async def test_pg8_an_answer_is_stopped(tmp_path: Path, browser: Browser) -> Non
         await page.until_text(".turn.assistant[data-state=cancelled]", "You stopped this answer")
         await server.until_no_row_is_taken()
         assert count_to(COUNT).startswith(await shown_answer(page))
-        await page.at("text=Ask the last question again", "click")
-        await page.until("() => document.querySelectorAll('.turn.assistant').length === 2")
+        await page.at("text=Answer again", "click")
+        await page.until_text(".ways .count", "2 of 2")
+        assert await page.evaluate("() => document.querySelectorAll('.turn.assistant').length") == 1
         assert await page.complaints() == []
 
 
@@ -173,3 +174,37 @@ async def test_pg12_a_page_of_an_older_server_is_loaded_again_once(tmp_path: Pat
         await page.until_text(".banner", "The server has a newer page than this one")
         assert await page.evaluate("() => performance.getEntriesByType('navigation')[0].type") == "reload"
         assert await page.complaints() == []
+
+
+async def test_wa6_a_turn_is_edited_and_answered_again_and_every_way_stays(tmp_path: Path, browser: Browser) -> None:
+    async with running_server(tmp_path) as server:
+        page = await browser.open(f"{server.about.rest_url}/?client=ann")
+        await ask(page, "count to 3")
+        await page.until_text(DONE, count_to(3))
+        await page.at("button.edit", "click")
+        await page.at(".turn.edit textarea", "fill", "count to 5")
+        await page.do("press", "Enter")
+        await page.until_text(DONE, count_to(5))
+        await page.until_text(".ways .count", "2 of 2")
+        # Another window of the same client is told which way is chosen.
+        other = await page.beside(await page.evaluate("() => location.href"), "two")
+        await other.until_text(".turn.assistant", count_to(5))
+        await page.at("[aria-label='Way before this one']", "click")
+        for one in (page, other):
+            await one.until_text(".turn.user", "count to 3")
+            assert await one.evaluate("() => document.querySelectorAll('.turn').length") == 2
+        await page.at("button.again", "click")
+        await page.until("() => document.querySelectorAll('.ways .count').length === 2")
+        await page.until_text(DONE, count_to(3))
+        name = await page.evaluate("() => location.hash")
+        async with server.http() as http:
+            path = f"/conversations/ann/{name.removeprefix('#/chat/')}"
+            kept = (await http.get(path, params={"all_ways": "true"})).json()["turns"]
+        assert [(one["content"], one.get("parent"), one.get("is_beside")) for one in kept] == [
+            ("count to 3", None, None),
+            (count_to(3), 1, True),
+            ("count to 5", None, True),
+            (count_to(5), 3, True),
+            (count_to(3), 1, None),
+        ]
+        assert await page.complaints() == await other.complaints() == []

@@ -1,7 +1,8 @@
 /** The page where people talk with the model. */
 
 import {
-  answers, ask, begin, conversations, current, forget, hasMoreConversations, isAnsweredElsewhere, olderTurns, open, problem, showOlder, turns,
+  answerAgain, answerLast, answers, ask, begin, choose, conversations, current, forget, hasMoreConversations, isAnsweredElsewhere, olderTurns, open, problem,
+  sayAgain, showOlder, turns,
 } from "./conversations.js";
 import { html } from "./html.js";
 import { Markdown } from "./markdown.js";
@@ -74,6 +75,7 @@ function Turns() {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const isAlong = useRef(true);
   const shown = turns.value;
+  const last = shown.at(-1);
   const follow = () => {
     const area = place.current;
     if (area !== null && isAlong.current) area.scrollTop = area.scrollHeight;
@@ -90,18 +92,72 @@ function Turns() {
     ${olderTurns.value > 0 && html`<button type="button" onClick=${showOlder}>Show older turns (${olderTurns.value})</button>`}
     ${shown.length === 0 && current.value === "" && html`<p class="note">Ask something. The conversation is kept on the server, and an answer goes on when this page is closed.</p>`}
     ${shown.map((turn) => html`<${Turn} key=${turn.key} turn=${turn} follow=${follow} />`)}
+    ${last?.role === "user" && last.number !== null && canAsk() && html`<button type="button" class="again" onClick=${answerLast}>Answer this question</button>`}
     ${isAnsweredElsewhere.value && html`<p class="note" role="status">This conversation is being answered to another device; the answer will be shown here when it is complete.</p>`}
   </div>`;
 }
 
 /** @param {{turn: ShownTurn, follow: () => void}} props */
 function Turn({ turn, follow }) {
-  if (turn.role === "user") return html`<article class="turn user" aria-label="you"><p class="verbatim">${turn.content}</p></article>`;
-  if (turn.live !== null) return html`<${Live} live=${turn.live} follow=${follow} />`;
-  return html`<article class="turn assistant" aria-label="answer">
+  if (turn.role === "user") return html`<${Said} turn=${turn} />`;
+  if (turn.live !== null) return html`<div><${Live} live=${turn.live} follow=${follow} /><${Under} turn=${turn} /></div>`;
+  return html`<div><article class="turn assistant" aria-label="answer">
     <${Markdown} text=${turn.content} isOver=${true} />
     ${turn.isPartial && html`<p class="note">This answer was ended before it was complete.</p>`}
-  </article>`;
+  </article><${Under} turn=${turn} /></div>`;
+}
+
+/** What the person said, and a form to say it again. @param {{turn: ShownTurn}} props */
+function Said({ turn }) {
+  const [draft, setDraft] = useState(/** @type {string | null} */ (null));
+  const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  useEffect(() => field.current?.focus(), [draft === null]);
+  const send = async () => {
+    const text = (draft ?? "").trim();
+    if (text === "" || !canAsk()) return;
+    setDraft(null);
+    // What was refused may be sent again.
+    if (!(await sayAgain(turn, text))) setDraft(text);
+  };
+  const keys = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape") setDraft(null);
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
+  };
+  if (draft !== null) {
+    return html`<form class="turn user edit" aria-label="your words" onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); send(); }}>
+      <textarea ref=${field} rows="3" aria-label="In other words" value=${draft} onKeyDown=${keys}
+        onInput=${(/** @type {Event} */ event) => setDraft(/** @type {HTMLTextAreaElement} */ (event.target).value)}></textarea>
+      <div class="buttons"><button type="submit" class="main" disabled=${!canAsk() || draft.trim() === ""}>Ask this</button>
+        <button type="button" onClick=${() => setDraft(null)}>Keep as it was</button></div>
+    </form>`;
+  }
+  return html`<div><article class="turn user" aria-label="you"><p class="verbatim">${turn.content}</p></article>
+    <${Under} turn=${turn} edit=${() => setDraft(turn.content)} /></div>`;
+}
+
+function canAsk() {
+  return connection.value.state === "connected" && !(current.value in answers.value) && !isAnsweredElsewhere.value;
+}
+
+/** What can be done with a turn that the server has, and what stands beside it. @param {{turn: ShownTurn, edit?: () => void}} props */
+function Under({ turn, edit }) {
+  const [known, place] = [turn.number, turn.ways.indexOf(turn.number ?? 0)];
+  const isBusy = !canAsk();
+  const go = (/** @type {number} */ step) => choose(turn.ways[place + step] ?? 0);
+  return html`<div class="under">
+    ${turn.steps.length > 0 && html`<ul class="steps" aria-label="what happened then">${turn.steps.map((line) => html`<li>${line}</li>`)}</ul>`}
+    ${(known !== null || (turn.live !== null && !isBusy)) && html`<div class="ways">
+      ${place >= 0 && html`<span role="group" aria-label="ways from here">
+        <button type="button" class="quiet" aria-label="Way before this one" disabled=${isBusy || place === 0} onClick=${() => go(-1)}>‹</button>
+        <span class="count">${place + 1} of ${turn.ways.length}</span>
+        <button type="button" class="quiet" aria-label="Way after this one" disabled=${isBusy || place === turn.ways.length - 1} onClick=${() => go(1)}>›</button>
+      </span>`}
+      ${edit !== undefined && html`<button type="button" class="quiet edit" disabled=${isBusy} onClick=${edit}>Edit</button>`}
+      ${edit === undefined && html`<button type="button" class="quiet again" disabled=${isBusy} onClick=${() => answerAgain(turn)}>Answer again</button>`}
+    </div>`}
+  </div>`;
 }
 
 /** @param {{live: LiveAnswer, follow: () => void}} props */
@@ -166,26 +222,21 @@ function Composer() {
     change("");
     if (!(await ask(text))) change(text);
   };
-  const again = () => {
-    const last = turns.value.findLast((one) => one.role === "user");
-    if (last !== undefined) ask(last.content);
-  };
   const keys = (/** @type {KeyboardEvent} */ event) => {
     // A person who writes Japanese ends a word by Enter.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     send();
   };
-  const canAsk = isConnected && running === undefined;
+  const isFree = isConnected && running === undefined;
   return html`<form class="composer" onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); send(); }}>
     ${problem.value && html`<p class="problem" role="alert">${problem.value}</p>`}
     <label for="question" class="unseen">Question</label>
     <textarea id="question" rows="3" placeholder="Ask something; Enter sends, Shift+Enter begins a line" value=${draft}
       onInput=${(/** @type {Event} */ event) => change(/** @type {HTMLTextAreaElement} */ (event.target).value)} onKeyDown=${keys}></textarea>
     <div class="buttons">
-      <button type="submit" class="main" disabled=${!canAsk || draft.trim() === ""}>Ask</button>
+      <button type="submit" class="main" disabled=${!isFree || draft.trim() === ""}>Ask</button>
       ${running !== undefined && html`<button type="button" onClick=${() => running.stop()}>Stop</button>`}
-      ${canAsk && turns.value.length > 0 && html`<button type="button" onClick=${again}>Ask the last question again</button>`}
     </div>
   </form>`;
 }

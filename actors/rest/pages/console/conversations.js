@@ -8,10 +8,18 @@ import { batch, signal } from "./vendor/signals.js";
 
 /**
  * @typedef {import("./leanvibe.js").Conversation} Conversation
- * @typedef {{role: "user" | "assistant", key: string, content: string, isPartial: boolean, live: LiveAnswer | null}} ShownTurn
+ * @typedef {import("./leanvibe.js").Turn} Turn
+ * @typedef {{
+ *   role: "user" | "assistant", key: string, content: string, isPartial: boolean, live: LiveAnswer | null,
+ *   number: number | null, parent: number, ways: number[], steps: string[]
+ * }} ShownTurn `number` is null of a turn that the server has not told yet; `ways` are the turns in its place, empty where it is alone
+ * @typedef {{parent?: number, answers?: number}} Place
  */
 
 const PAGE_TURNS = 100;
+/** Behind every turn. */
+const END = 2 ** 53;
+const COMMANDS = 100;
 /** Pages of names that are read; the list says where there are more. */
 const LIST_PAGES = 10;
 
@@ -30,6 +38,8 @@ export const answers = signal(/** @type {{[name: string]: LiveAnswer}} */ ({}));
 /** Whether the open conversation is answered to somebody else. */
 export const isAnsweredElsewhere = signal(false);
 let firstNumber = 0;
+/** Ids of commands whose answers this page has read. @type {Set<string>} */
+const readHere = new Set();
 let opening = 0;
 let made = 0;
 
@@ -40,10 +50,12 @@ onConnected(() => {
 
 onEvent((event) => {
   if (event.type === "snapshot") refreshList();
-  if (event.type !== "ai_response" || typeof event.data.conversation !== "string") return;
+  if ((event.type !== "ai_response" && event.type !== "conversation_changed") || typeof event.data.conversation !== "string") return;
   refreshList();
-  const isOurs = turns.value.some((one) => one.live !== null);
-  if (event.data.conversation === current.value && !isOurs) open(current.value);
+  const name = event.data.conversation;
+  if (name !== current.value || name in answers.value || readHere.has(/** @type {string} */ (event.data.id))) return;
+  if (event.data.change === "deleted") begin();
+  else open(name);
 });
 
 /** Runs something that asks the server; what goes wrong becomes a sentence. @param {() => Promise<void>} work */
@@ -102,18 +114,13 @@ export function open(name) {
   }
   problem.value = "";
   return attempt(async () => {
-    const { conversation: about } = await server().command("conversation_get", { conversation: name, limit: 1 });
-    const last = about.forgotten_turns + about.turns;
-    const after = Math.max(about.forgotten_turns, last - PAGE_TURNS);
-    const found = await readTurns(name, after);
+    const page = await server().command("conversation_get", { conversation: name, before: END, limit: PAGE_TURNS });
     if (number !== opening) return;
-    firstNumber = after;
     const live = answers.value[name] ?? null;
     batch(() => {
-      turns.value = [...found, ...(live === null ? [] : [liveTurn(live)])];
-      olderTurns.value = after - about.forgotten_turns;
+      turns.value = [...shown(page), ...(live === null ? [] : [liveTurn(live)])];
     });
-    if (live === null) await goOn(name, about);
+    if (live === null) await goOn(name, page.conversation);
   });
 }
 
@@ -121,38 +128,32 @@ export function open(name) {
 export function showOlder() {
   const [name, number] = [current.value, opening];
   return attempt(async () => {
-    const after = firstNumber - Math.min(PAGE_TURNS, olderTurns.value);
-    const found = (await readTurns(name, after)).slice(0, firstNumber - after);
-    if (number !== opening) return;
-    olderTurns.value -= firstNumber - after;
-    firstNumber = after;
-    turns.value = [...found, ...turns.value];
+    const page = await server().command("conversation_get", { conversation: name, before: firstNumber, limit: PAGE_TURNS });
+    if (number === opening) turns.value = [...shown(page), ...turns.value];
   });
 }
 
 /**
- * @param {string} name
- * @param {number} after
+ * A page as it is shown; what is older is known from then on.
+ * @param {import("./leanvibe.js").ConversationTurns} page
  */
-async function readTurns(name, after) {
-  /** @type {ShownTurn[]} */
-  const found = [];
-  /** @type {number | null} */
-  let next = after;
-  while (next !== null && found.length < 2 * PAGE_TURNS) {
-    /** @type {import("./leanvibe.js").ConversationTurns} */
-    const page = await server().command("conversation_get", { conversation: name, after: next });
-    for (const one of page.turns) {
-      found.push({ role: one.role, key: `t${one.number}`, content: one.content, isPartial: one.is_partial, live: null });
-    }
-    next = page.next ?? null;
-  }
-  return found;
+function shown(page) {
+  firstNumber = page.previous ?? 0;
+  olderTurns.value = page.older ?? 0;
+  return page.turns.map(shownTurn);
+}
+
+/** @param {Turn} one @returns {ShownTurn} */
+function shownTurn(one) {
+  return {
+    role: one.role, key: `t${one.number}`, content: one.content, isPartial: one.is_partial, live: null,
+    number: one.number, parent: one.parent ?? 0, ways: one.ways ?? [], steps: one.steps ?? [],
+  };
 }
 
 /** @param {LiveAnswer} live @returns {ShownTurn} */
 function liveTurn(live) {
-  return { role: "assistant", key: `live${++made}`, content: "", isPartial: false, live };
+  return { role: "assistant", key: `live${++made}`, content: "", isPartial: false, live, number: null, parent: 0, ways: [], steps: [] };
 }
 
 /**
@@ -174,31 +175,86 @@ async function goOn(name, about) {
   const answer = await server().follow(/** @type {{stream: string, epoch: string, commandId: string}} */ (/** @type {unknown} */ (point)));
   const live = new LiveAnswer();
   answers.value = { ...answers.value, [name]: live };
-  if (current.value === name) turns.value = [...turns.value, liveTurn(live)];
+  if (current.value === name) {
+    batch(() => {
+      isAnsweredElsewhere.value = false;
+      turns.value = [...turns.value, liveTurn(live)];
+    });
+  }
   readToEnd(name, live, answer);
 }
 
 /**
- * Asks; a new conversation gets a name out of its first words. Resolves with whether the server took it.
+ * Asks behind what is shown; a new conversation gets a name out of its first words. Resolves with whether the server took it.
  * @param {string} text
  * @returns {Promise<boolean>}
  */
-export async function ask(text) {
+export function ask(text) {
+  const last = turns.value.at(-1)?.number ?? null;
+  // Behind what this page shows, whichever way another device has chosen meanwhile.
+  return send(text, turns.value, last === null ? {} : { parent: last });
+}
+
+/**
+ * Says a turn of the user again in other words, as another way beside the first one.
+ * @param {ShownTurn} turn
+ * @param {string} text
+ */
+export function sayAgain(turn, text) {
+  const place = turns.value.indexOf(turn);
+  return send(text, turns.value.slice(0, place), { parent: turn.parent });
+}
+
+/** Has the question before an answer answered again, beside it. @param {ShownTurn} turn */
+export function answerAgain(turn) {
+  const place = turns.value.findLastIndex((one, index) => one.role === "user" && index < turns.value.indexOf(turn));
+  const asked = turns.value[place];
+  if (asked === undefined || asked.number === null) return Promise.resolve(false);
+  return send(null, turns.value.slice(0, place + 1), { answers: asked.number });
+}
+
+/** Has the last question answered, which has no answer. */
+export function answerLast() {
+  const number = turns.value.at(-1)?.number ?? null;
+  return number === null ? Promise.resolve(false) : send(null, turns.value, { answers: number });
+}
+
+/** Shows the way that goes through a turn, here and on every device. @param {number} number */
+export function choose(number) {
+  const name = current.value;
+  return attempt(async () => {
+    await server().command("conversation_choose", { conversation: name, turn: number });
+    if (current.value === name) await open(name);
+  });
+}
+
+/**
+ * @param {string | null} text null where a turn is answered that is there
+ * @param {ShownTurn[]} before what stays above it
+ * @param {Place} place
+ * @returns {Promise<boolean>}
+ */
+async function send(text, before, place) {
   const isNew = current.value === "";
-  const name = isNew ? nameFor(text) : current.value;
+  const name = isNew ? nameFor(text ?? "") : current.value;
   const live = new LiveAnswer();
-  const before = turns.value;
+  const was = turns.value;
+  /** @type {ShownTurn[]} */
+  const asked = text === null ? [] : [
+    { role: "user", key: `asked${++made}`, content: text, isPartial: false, live: null, number: null, parent: 0, ways: [], steps: [] },
+  ];
   batch(() => {
     problem.value = "";
     current.value = name;
     answers.value = { ...answers.value, [name]: live };
-    turns.value = [...before, { role: "user", key: `asked${++made}`, content: text, isPartial: false, live: null }, liveTurn(live)];
+    turns.value = [...before, ...asked, liveTurn(live)];
   });
   try {
     const defaults = server().welcome?.answer_defaults;
     const answer = await server().generate({
-      messages: [{ role: "user", content: text }],
+      ...(text !== null && { messages: [{ role: "user", content: text }] }),
       conversation: name,
+      ...place,
       on_disconnect: "detach",
       ...(defaults && {
         temperature: defaults.temperature,
@@ -218,7 +274,7 @@ export async function ask(text) {
       // What the server has is shown, whether it took the question or not.
       await open(name);
     } else if (current.value === name) {
-      turns.value = before;
+      turns.value = was;
       if (isNew) current.value = "";
     }
     problem.value = /** @type {Error} */ (error).message;
@@ -232,10 +288,31 @@ export async function ask(text) {
  * @param {import("./leanvibe.js").Answer} answer
  */
 async function readToEnd(name, live, answer) {
+  readHere.add(answer.commandId);
+  for (const one of readHere) if (readHere.size > COMMANDS) readHere.delete(one);
   await live.read(answer);
   if (recallObject("local", `stream.${name}`)?.stream === answer.stream) remember("local", `stream.${name}`, null);
   forgetAnswer(name, live);
   refreshList();
+  await attempt(() => takeNumbers(name));
+}
+
+/**
+ * What was shown before it was stored is told its number and what stands beside it; it stays where it is on the page.
+ * @param {string} name
+ */
+async function takeNumbers(name) {
+  const number = opening;
+  const page = await server().command("conversation_get", { conversation: name, before: END, limit: PAGE_TURNS });
+  if (number !== opening || current.value !== name || name in answers.value) return;
+  // An answer that came to nothing is shown and not stored.
+  const stored = turns.value.filter((one) => one.live === null || one.live.text.value !== "");
+  const offset = page.turns.length - stored.length;
+  turns.value = turns.value.map((one) => {
+    const told = page.turns[offset + stored.indexOf(one)];
+    if (!stored.includes(one) || told === undefined || told.role !== one.role) return one;
+    return { ...one, number: told.number, parent: told.parent ?? 0, ways: told.ways ?? [], steps: told.steps ?? [] };
+  });
 }
 
 /**
