@@ -22,9 +22,11 @@ from actors.inference.sandbox import spec as sandbox
 from actors.inference.worker_process import InferenceWorker
 from actors.inspection import spec as inspection
 from actors.inspection.server_file import ServerFile
+from actors.monitoring import spec as monitoring
 from actors.notifications import spec as notifications
 from actors.process_metrics import ProcessMetrics
 from actors.references import References
+from actors.request_log import RequestLog
 from actors.responses import spec as responses
 from actors.responses.running import AnswerForms
 from actors.rest import spec as rest
@@ -77,6 +79,7 @@ def make_tree(
     registry.register(ProcessMetrics())
     of_inference = InferenceMetrics(registry)
     of_encoder = EncoderMetrics(registry)
+    requests = RequestLog()
     return SupervisorSpec(
         children=(
             *tracing.spec(settings, export, tracer),
@@ -104,12 +107,14 @@ def make_tree(
                 tracer,
                 is_ephemeral=is_ephemeral,
                 early_worker=early_worker,
+                requests=requests,
             ),
             encoder.spec(settings, of_encoder),
             assistant.spec(to),
             responses.spec(to, answer_forms),
             tasks.spec(to),
             notifications.spec(system, settings, to.storage, tracer),
+            monitoring.spec(system, to, registry, requests),
             connections.spec(
                 system,
                 settings,

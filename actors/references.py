@@ -13,6 +13,7 @@ from actors.connections.messages import RegistryRequest
 from actors.inference.embedding_messages import DescribeEncoder, EmbedTexts
 from actors.inference.messages import InferenceRequest
 from actors.inspection.messages import DescribeTree, NoteWorker
+from actors.monitoring.messages import MonitoringRequest
 from actors.notifications.messages import DispatcherRequest
 from actors.storage.messages import Storage
 from actors.tasks.messages import TaskRequest
@@ -33,6 +34,7 @@ class References:
     encoder: ActorRef[EmbedTexts | DescribeEncoder]
     inference: ActorRef[InferenceRequest]
     inspection: ActorRef[DescribeTree | NoteWorker]
+    monitoring: ActorRef[MonitoringRequest]
     notifications: ActorRef[DispatcherRequest]
     responses: ActorRef[Any]
     sandbox: ActorRef[Any]
@@ -51,6 +53,7 @@ class References:
             encoder=system.reference("encoder/encoder"),
             inference=system.reference("inference/inference"),
             inspection=system.reference("inspection"),
+            monitoring=system.reference("monitoring"),
             notifications=system.reference("notifications/dispatcher"),
             responses=system.reference("responses"),
             sandbox=system.reference("sandbox/sandbox"),

@@ -38,5 +38,8 @@ class CommandType:
     needs_id: bool = True
     writes: bool = False
     """It writes or starts work, so the same id with the same data is carried out once."""
+    needs_operator: bool = False
+    """Only for the role `operator`, which everybody has who reaches a server without tokens. Such a command is never sent
+    again by itself: the server does not remember that it carried it out."""
     result: Any = None
     """The type of `result`'s data, for schemas and clients; None where it is any JSON."""

@@ -12,6 +12,7 @@ from protocol.conversations import CONVERSATION_COMMANDS
 from protocol.events import Priority, ProgressData
 from protocol.generation import ChatMessage, Generate, OnDisconnect, Role, check_place
 from protocol.notifications import NOTIFICATION_COMMANDS
+from protocol.operators import OPERATOR_COMMANDS
 from protocol.programming_languages import known_language
 from protocol.tasks import TASK_COMMANDS
 from protocol.validation import FieldFault, between, client_name, each, length, plain_text, readable_text
@@ -192,5 +193,6 @@ COMMANDS: dict[str, CommandType] = {
     **TASK_COMMANDS,
     **NOTIFICATION_COMMANDS,
     **CONVERSATION_COMMANDS,
+    **OPERATOR_COMMANDS,
 }
 """Every command by its wire name."""

@@ -254,6 +254,8 @@ def _command_schema(name: str, command: CommandType) -> dict[str, Any]:
         "additionalProperties": False,
         "x-maximum-bytes": command.maximum_bytes,
     }
+    if command.needs_operator:
+        schema["x-role"] = "operator"
     if command.result is not None:
         schema["x-result"] = _type_schema(command.result)
     return _described(schema, inspect.getdoc(command.data))

@@ -18,6 +18,15 @@ from protocol.events import (
     Welcome,
 )
 from protocol.notifications import NotificationEvent
+from protocol.operators import (
+    ClientsChanged,
+    DeadLettersChanged,
+    MetricsChanged,
+    ModelsChanged,
+    RequestsChanged,
+    TraceRecords,
+    TreeChanged,
+)
 from protocol.task_events import AIResponse, TaskDeletedEvent, TaskEvent
 
 __all__ = ["SERVER_MESSAGES", "TERMINAL_TYPES", "MessageKind", "ServerMessageType"]
@@ -71,6 +80,27 @@ SERVER_MESSAGES: dict[str, ServerMessageType] = {
         ConversationChanged, MessageKind.STREAM, "A conversation is not as it was; answers are told by `ai_response`."
     ),
     "ping": ServerMessageType(None, MessageKind.UNASKED, "Is the client there? Answered by `pong`."),
+    "tree_changed": ServerMessageType(
+        TreeChanged, MessageKind.UNASKED, "To whom watches `tree`: the supervision tree, or what changed of it."
+    ),
+    "metrics_changed": ServerMessageType(
+        MetricsChanged, MessageKind.UNASKED, "To whom watches `metrics`: measured figures over time."
+    ),
+    "requests_changed": ServerMessageType(
+        RequestsChanged, MessageKind.UNASKED, "To whom watches `requests`: live ones and the last that ended."
+    ),
+    "models_changed": ServerMessageType(
+        ModelsChanged, MessageKind.UNASKED, "To whom watches `models`: all models and the engine in use."
+    ),
+    "dead_letters_changed": ServerMessageType(
+        DeadLettersChanged, MessageKind.UNASKED, "To whom watches `dead_letters`: messages that were not handled."
+    ),
+    "clients_changed": ServerMessageType(
+        ClientsChanged, MessageKind.UNASKED, "To whom watches `clients`: the devices that are connected."
+    ),
+    "trace_records": ServerMessageType(
+        TraceRecords, MessageKind.UNASKED, "To whom traces an actor: its messages, by class."
+    ),
     "going_away": ServerMessageType(GoingAway, MessageKind.UNASKED, "The server will close this connection."),
 }
 """Every message of the server by its wire name. Clients ignore others."""

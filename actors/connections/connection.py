@@ -13,7 +13,14 @@ import trio
 from attrs import field, frozen
 
 import protocol
-from actors.access.messages import AccessRequest, AuthenticationError, CheckOrigin, Identity, IdentityWithdrawn
+from actors.access.messages import (
+    OPERATOR,
+    AccessRequest,
+    AuthenticationError,
+    CheckOrigin,
+    Identity,
+    IdentityWithdrawn,
+)
 from actors.connections import keepalive
 from actors.connections.authentication import authenticate, reauthenticate
 from actors.connections.command_reader import CommandReader, ConnectionLoad, SharedReading
@@ -39,6 +46,7 @@ from actors.connections.messages import (
 from actors.connections.replay import Replayer
 from actors.connections.replies import Replies
 from actors.connections.routes import CommandRoute, StreamRoute
+from actors.connections.topic_views import TopicViews
 from actors.connections.transport import WebSocketTransport, peer_network
 from actors.inference.messages import (
     CancelGeneration,
@@ -48,6 +56,7 @@ from actors.inference.messages import (
     GenerationEvent,
     InferenceRequest,
 )
+from actors.monitoring.messages import MonitoringRequest, TopicCollected, Traced
 from actors.nonsense import Sender
 from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey
@@ -58,6 +67,7 @@ from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, Ack, Assist, Cancel, Generate, Hello, Resume, ResumePoint, Subscribe
 from protocol.errors import CLOSE_CODES, CloseCode, ErrorCode
 from protocol.events import Accepted, AnswerDefaults, GoingAway, Limits, ResumeResult, Welcome
+from protocol.operators import Watch
 from runtime import Actor, ActorRef, Down, RuntimeFault, reject
 
 __all__ = ["Connection", "ConnectionServices", "ConnectionSettings"]
@@ -93,6 +103,7 @@ class ConnectionServices:
     access: ActorRef[AccessRequest]
     inference: ActorRef[InferenceRequest]
     registry: ActorRef[RegistryRequest]
+    monitoring: ActorRef[MonitoringRequest]
     log: EventLog
     routes: Mapping[type, CommandRoute | StreamRoute]
     """By wire class of the command."""
@@ -100,7 +111,7 @@ class ConnectionServices:
     tracer: Tracer = field(factory=Tracer)
 
 
-ConnectionMessage = ConnectionNews | GenerationEvent | IdentityWithdrawn
+ConnectionMessage = ConnectionNews | GenerationEvent | IdentityWithdrawn | TopicCollected | Traced
 
 
 class Connection(Actor[ConnectionMessage]):
@@ -139,6 +150,7 @@ class Connection(Actor[ConnectionMessage]):
             services.inference,
             self.context,
         )
+        self._views = TopicViews(self._transport, services.monitoring, self.context)
         self._event_log = EventLogReader(self._transport, self._replayer, services.log, self._spawn)
         self._hello: Hello | None = None
         self._greeting: trio.CancelScope | None = None
@@ -167,6 +179,10 @@ class Connection(Actor[ConnectionMessage]):
                 self._event_log.poll()
             case SubscriptionChanged(subscription):
                 self._event_log.subscribe(subscription)
+            case TopicCollected(collected):
+                self._views.take(collected)
+            case Traced():
+                self._views.take_trace(message)
             case GoAway(retry_after_ms):
                 data = unstructure(GoingAway(retry_after_ms))
                 self._transport.send({"type": "going_away", "time": wire_time(), "data": data})
@@ -186,6 +202,9 @@ class Connection(Actor[ConnectionMessage]):
                 self.context.spawn(self._streams.recover)
         elif self._hello is None:
             return
+        elif down.path == self._services.monitoring.path:
+            if self._views.is_watching:
+                self.context.spawn(self._watch_again)
         elif down.path == self._services.access.path:
             self.context.spawn(self._reauthenticate, self._hello)
         elif down.path == self._services.registry.path:
@@ -305,6 +324,11 @@ class Connection(Actor[ConnectionMessage]):
                     await self._resume(command.id, command.data)
                 case Subscribe():
                     await self._subscribe(command.id, command.data)
+                case _ if COMMANDS[command.type].needs_operator and not self._is_operator:
+                    message = f"{command.type} needs a token with the role {OPERATOR}"
+                    self._replies.error(command.id, ErrorCode.FORBIDDEN, message)
+                case Watch():
+                    await self._replies.result(command.id, unstructure(await self._views.watch(command.data)))
                 case _:
                     parent = None if command.traceparent is None else parse_traceparent(command.traceparent)
                     with self._services.tracer.span(f"WebSocket {command.type}", SpanKind.SERVER, parent=parent):
@@ -315,6 +339,20 @@ class Connection(Actor[ConnectionMessage]):
             self._in_flight -= 1
             if isinstance(command.data, Hello) and self._welcomed is not None:
                 self._welcomed.set()
+
+    @property
+    def _is_operator(self) -> bool:
+        return self._identity is not None and self._identity.is_operator
+
+    async def _watch_again(self) -> None:
+        """The monitoring actor was lost: go on with the whole state of each topic once it is there again."""
+        while self._views.is_watching:
+            try:
+                await self._views.watch_again()
+            except (CommandRefused, RuntimeFault):
+                await trio.sleep(ENTER_PAUSE_SECONDS)
+                continue
+            return
 
     async def _pass_to_room(self, command: ReceivedCommand) -> None:
         assert command.id is not None

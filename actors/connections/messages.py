@@ -17,10 +17,12 @@ __all__ = [
     "CheckKeepalive",
     "ClientEvents",
     "DeviceBegan",
+    "DeviceConnected",
     "Displaced",
     "GoAway",
     "Join",
     "Joined",
+    "ListDevices",
     "ReadLog",
     "ReadSubscription",
     "ScheduleKeepalive",
@@ -120,6 +122,20 @@ class ScheduleKeepalive:
     seconds: float
 
 
+@frozen(kw_only=True)
+class DeviceConnected:
+    """One device of a client, and how many connections it has."""
+
+    client_id: str
+    device_id: str
+    connections: int
+
+
+@frozen
+class ListDevices(Request[tuple[DeviceConnected, ...]]):
+    """To the registry: who is connected, in the order of their names."""
+
+
 @frozen
 class CheckKeepalive:
     """To a connection: has anything come since the last look?"""
@@ -168,5 +184,7 @@ class GoAway:
 
 ConnectionNews = CheckKeepalive | ClientEvents | ReadLog | StateChanged | SubscriptionChanged | Displaced | GoAway
 """All that the registry tells a connection."""
-RegistryRequest = Join | ScheduleKeepalive | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription
+RegistryRequest = (
+    Join | ScheduleKeepalive | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription | ListDevices
+)
 """All that others tell the registry."""

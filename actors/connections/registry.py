@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import structlog
@@ -15,10 +15,12 @@ from actors.connections.messages import (
     CheckKeepalive,
     ClientEvents,
     ConnectionNews,
+    DeviceConnected,
     Displaced,
     GoAway,
     Join,
     Joined,
+    ListDevices,
     ReadLog,
     ReadSubscription,
     RegistryRequest,
@@ -99,7 +101,14 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
 
     async def handle(
         self,
-        message: Join | ScheduleKeepalive | Tick | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription,
+        message: Join
+        | ScheduleKeepalive
+        | Tick
+        | PublishEvents
+        | LogsAdvanced
+        | ChangeSubscription
+        | ReadSubscription
+        | ListDevices,
     ) -> object:
         match message:
             case PublishEvents(events):
@@ -112,6 +121,8 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
                     self._wheel.put(connection, seconds)
             case Tick():
                 self._tick()
+            case ListDevices():
+                return self._list_devices()
             case Join():
                 self.context.answer_later(self._join, message)
             case ChangeSubscription():
@@ -197,6 +208,13 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
         for member in self._clients.get(client_id, {}).values():
             counts[member.device_id] = counts.get(member.device_id, 0) + 1
         return encode({"devices": [{"device_id": one, "connections": counts[one]} for one in sorted(counts)]})
+
+    def _list_devices(self) -> tuple[DeviceConnected, ...]:
+        counts = Counter((one.client_id, one.device_id) for one in self._members.values())
+        return tuple(
+            DeviceConnected(client_id=client_id, device_id=device_id, connections=count)
+            for (client_id, device_id), count in sorted(counts.items())
+        )
 
     def _notify_devices(self, client_id: str, *, but: str = "") -> None:
         members = self._clients.get(client_id, {})

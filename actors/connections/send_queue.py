@@ -1,13 +1,14 @@
 """What waits to be written to one socket: bounded, in order, by class. Pure.
 
 Tokens of one stream that wait side by side become one larger token, of a state only the newest value waits, and
-everything else waits as it is. Events ask before whether they fit: what does not is read later from where it is kept, page
+everything else waits as it is. What an operator watches is made into a frame only when its turn comes. Events ask before whether they fit: what does not is read later from where it is kept, page
 by page as the writer takes it, and is no lag. Answers have room of their own, and whoever makes them waits for it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define
@@ -61,7 +62,15 @@ class _Reply:
     frame: bytes
 
 
-_Waiting = bytes | _Tokens | _State | _Replayed | _Reply
+@define
+class _Made:
+    """A frame that is made when its turn comes, of what is newest then."""
+
+    topic: str
+    make: Callable[[], bytes | None]
+
+
+_Waiting = bytes | _Tokens | _State | _Replayed | _Reply | _Made
 
 
 class SendQueue:
@@ -71,6 +80,8 @@ class SendQueue:
         self._waiting: deque[_Waiting] | None = None
         """None while nothing waits: an empty deque is 760 bytes, and most outboxes are empty."""
         self._states: dict[str, _State] = {}
+        self._made: set[str] = set()
+        """Topics of which a frame waits to be made."""
         self._state_seq = 0
         self._last_of: dict[str, _Tokens] = {}
         self._maximum_bytes = maximum_bytes
@@ -92,7 +103,7 @@ class SendQueue:
 
     def has_room(self, size: int) -> bool:
         """Whether an event of about ``size`` bytes may wait here; else it is to be read later from where it is kept."""
-        events = len(self) - self.replayed - self._replies
+        events = len(self) - self.replayed - self._replies - len(self._made)
         return self.bytes + size <= self._maximum_bytes and events < self._maximum_events
 
     def has_room_for_reply(self, size: int = 0) -> bool:
@@ -131,6 +142,12 @@ class SendQueue:
         self._states[kind] = state = _State(kind, time, data, 1)
         self._append(state)
 
+    def put_made(self, topic: str, make: Callable[[], bytes | None]) -> None:
+        """Let a frame of a topic be made when its turn comes, unless one waits for that; None is no frame. It is no lag."""
+        if topic not in self._made:
+            self._made.add(topic)
+            self._append(_Made(topic, make))
+
     def put_token(self, message: dict[str, Any]) -> None:
         """Queue a `token` event, merged into the one of its stream that still waits."""
         stream: str = message["stream"]
@@ -152,11 +169,19 @@ class SendQueue:
 
     def take(self) -> bytes | None:
         """The next frame, or None. What was taken is the writer's and can no longer be merged."""
+        while self._waiting and isinstance(made := self._waiting[0], _Made):
+            self._waiting.popleft()
+            self._made.discard(made.topic)
+            if (frame := made.make()) is not None:
+                self._waiting = self._waiting or None
+                return frame
         if not self._waiting:
+            self._waiting = None
             return None
         first = self._waiting.popleft()
         if not self._waiting:
             self._waiting = None
+        assert not isinstance(first, _Made), "taken above"
         if isinstance(first, bytes):
             self.bytes -= len(first)
             return first
@@ -182,6 +207,7 @@ class SendQueue:
         self._waiting = None
         self._last_of.clear()
         self._states.clear()
+        self._made.clear()
         self.bytes = self.replayed = self.reply_bytes = self._replies = 0
 
     def _append(self, item: _Waiting) -> None:

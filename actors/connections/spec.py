@@ -12,6 +12,7 @@ from actors.connections.listener import Listener
 from actors.connections.registry import ConnectionRegistry
 from actors.connections.routes import CommandRoute, StreamRoute, generation_route
 from actors.inference.messages import ReportProgress
+from actors.monitoring.messages import OPERATOR_REQUESTS
 from actors.notifications.messages import NOTIFICATION_REQUESTS
 from actors.references import References
 from actors.settings import Settings
@@ -26,6 +27,9 @@ __all__ = ["command_routes", "spec"]
 
 TASK_SECONDS = 75.0
 """As long as the longest wait for an analysis, and for the largest bulk."""
+
+OPERATOR_SECONDS = 60.0
+"""A restart waits for what it stops and starts again."""
 
 
 def spec(
@@ -48,6 +52,7 @@ def spec(
         access=to.access,
         inference=to.inference,
         registry=to.connection_registry,
+        monitoring=to.monitoring,
         log=log,
         routes=command_routes(to),
         tracer=tracer,
@@ -93,6 +98,8 @@ def command_routes(to: References) -> dict[type, CommandRoute | StreamRoute]:
         routes[wanted] = CommandRoute(service=to.tasks, message=message, timeout_seconds=TASK_SECONDS)
     for wanted, message in NOTIFICATION_REQUESTS.items():
         routes[wanted] = CommandRoute(service=to.notifications, message=message)
+    for wanted, message in OPERATOR_REQUESTS.items():
+        routes[wanted] = CommandRoute(service=to.monitoring, message=message, timeout_seconds=OPERATOR_SECONDS)
     return routes
 
 

@@ -35,12 +35,14 @@ from actors.inference.messages import (
     Completion,
     DescribeEngine,
     DescribeGeneration,
+    DescribeModels,
     DetachStreams,
     GenerationCancelled,
     GenerationFailed,
     GenerationRefused,
     GenerationStarted,
     IsGenerating,
+    KillEngine,
     ListModels,
     LoadModel,
     MeasurePrompt,
@@ -66,6 +68,7 @@ from actors.inference.settings import DeadlinePassed, IdleCheck, InferenceSettin
 from actors.inference.stream_broker import DetachExpired, StreamBroker
 from actors.inference.text.text_model import TextModel
 from actors.inference.token_watch import TokenWatch
+from actors.request_log import RequestLog
 from actors.tracing.trace_context import current_trace
 from actors.tracing.tracer import Tracer
 from protocol.commands import Generate
@@ -97,14 +100,17 @@ class Inference(Actor[InferenceMessage]):
         sandbox: ActorRef[SandboxMessage] | None = None,
         kernels: ActorRef[CompileKernels] | None = None,
         tracer: Tracer | None = None,
+        requests: RequestLog | None = None,
     ) -> None:
-        """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``.
+        """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``; ``requests`` is told
+        of each request.
 
         Without ``sandbox`` templates and tokenizers run in threads here, which only tests may want. ``kernels`` makes compiled
         code for workers that compute without it until then."""
         self._settings = settings
         self._metrics = metrics
         self._tracer = tracer or Tracer()
+        self._requests = requests or RequestLog()
         self._models = ModelManager(
             model_registry=model_registry,
             engines=engines,
@@ -133,6 +139,7 @@ class Inference(Actor[InferenceMessage]):
 
     async def started(self) -> None:
         """Read the tokenizer; have the model loaded, or take over the workers that are already there."""
+        self._requests.lose(trio.current_time())
         await self._models.started()
         if idle_seconds := self._settings.idle_unload_seconds:
             self.context.every(min(IDLE_CHECK_SECONDS, idle_seconds / 4), IdleCheck())
@@ -161,10 +168,10 @@ class Inference(Actor[InferenceMessage]):
                 return self._report.answer(message, self.context, self._last_inference_ms, self._finished, has_room)
             case EngineOutput() | EngineAlive() | EngineIdle() | EngineLoading() | EngineReady():
                 self._on_engine_message(message)
-            case ListModels():
-                self.context.answer_later(self._report.models)
-            case LoadModel() | UnloadModel() | KernelsSettled():
-                self._models.take(message, refuse=self._refuse_if_draining)
+            case ListModels() | DescribeModels():
+                self._report.answer_models(message, self.context)
+            case LoadModel() | UnloadModel() | KernelsSettled() | KillEngine():
+                return self._models.take(message, refuse=self._refuse_if_draining)
             case IdleCheck():
                 self._check_idle()
             case DeadlinePassed(stream):
@@ -374,6 +381,7 @@ class Inference(Actor[InferenceMessage]):
         scheduler = generation.scheduler
         assert scheduler is not None
         self._generations[stream] = generation
+        self._requests.begin(stream, generation.times)
         self._last_active_at = now
         if deadline_at < math.inf:
             self._deadlines[stream] = self.context.after(max(0.0, deadline_at - now), DeadlinePassed(stream))
@@ -487,6 +495,7 @@ class Inference(Actor[InferenceMessage]):
         scheduler.release(generation, still_in_worker=still_in_worker)
         if scheduler.is_empty:
             self._models.wake_waiters()
+        self._requests.end(generation.stream, outcome, self._last_active_at)
         self._finished[outcome] += 1
         self._metrics.finished(outcome, len(generation.prompt_ids), len(generation.emitted_ids))
         record_answer(self._tracer, generation, outcome, self._last_active_at)

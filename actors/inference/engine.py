@@ -22,6 +22,7 @@ from actors.inference.engine_messages import (
     EngineNews,
     EngineOutput,
     EngineReady,
+    KillWorker,
 )
 from actors.inference.model_registry import ServableModel
 from actors.inference.run_queue_delay import RunQueueDelay
@@ -174,6 +175,9 @@ class Engine(Actor[EngineMessage]):
                         prompt_alternatives=message.prompt_alternatives,
                     )
                 )
+            case KillWorker():
+                assert self._worker is not None
+                self._worker.process.kill()
             case CancelRow(row):
                 self._ahead.dropped(row)
                 await self._write(Cancel(row))

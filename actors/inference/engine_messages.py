@@ -21,6 +21,7 @@ __all__ = [
     "EngineNews",
     "EngineOutput",
     "EngineReady",
+    "KillWorker",
 ]
 
 
@@ -61,7 +62,12 @@ class Attach:
     """The inference actor has (re)started: drop all rows and say how the engine is."""
 
 
-EngineMessage = AdmitRow | CancelRow | Attach
+@frozen
+class KillWorker:
+    """An operator wants to see what becomes of its answers: end the process as `kill -9` does."""
+
+
+EngineMessage = AdmitRow | CancelRow | Attach | KillWorker
 
 
 @frozen(kw_only=True)

@@ -25,6 +25,7 @@ from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
 from actors.inference.text.token_bytes import OneToken
 from actors.inference.token_log import TokenLog
+from actors.request_log import RequestTimes
 from actors.tracing.trace_context import TraceContext
 from protocol.commands import Generate
 from protocol.events import Done, FinishReason, ProgressData, ProgressState, Timings, Usage
@@ -203,6 +204,20 @@ class Generation:
         count = len(self.prompt_ids)
         read = count if self.emitted_ids else min(count, self.read_tokens)
         return GenerationProgress(is_running=self.row is not None, prompt_tokens=count, read_tokens=read)
+
+    def times(self) -> RequestTimes:
+        """How far it is, for operators: none of its text."""
+        return RequestTimes(
+            client_id=self.client_id,
+            model="" if self.scheduler is None else self.scheduler.model.name,
+            accepted_at=self.accepted_at,
+            admitted_at=self.admitted_at,
+            first_token_at=self.first_token_at,
+            prompt_tokens=len(self.prompt_ids),
+            cached_tokens=self.cached_tokens or 0,
+            answer_tokens=len(self.emitted_ids),
+            engine_restarts=self.deaths,
+        )
 
     def grant(self) -> None:
         """Reserve memory for the next piece of an answer whose length nobody named."""

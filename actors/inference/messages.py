@@ -37,6 +37,7 @@ __all__ = [
     "Completion",
     "DescribeEngine",
     "DescribeGeneration",
+    "DescribeModels",
     "DetachStreams",
     "EngineHealth",
     "FirstTimes",
@@ -53,10 +54,12 @@ __all__ = [
     "GenerationTokens",
     "InferenceRequest",
     "IsGenerating",
+    "KillEngine",
     "ListModels",
     "LoadModel",
     "MeasurePrompt",
     "ModelChanged",
+    "ModelDetails",
     "ModelRefused",
     "ModelState",
     "OneToken",
@@ -515,6 +518,22 @@ class ListModels(Request[tuple[ModelState, ...]]):
 
 
 @frozen(kw_only=True)
+class ModelDetails:
+    """What its files say of a model that is on this machine."""
+
+    state: ModelState
+    need_bytes: int | None
+    """Memory of its weights once they are loaded; None where the files do not tell."""
+    calibration: tuple[int, tuple[tuple[float, float], ...]] | None
+    """What `leanvibe model calibrate` measured: how many answers, and pairs of confidence and the share that was right."""
+
+
+@frozen
+class DescribeModels(Request[tuple[ModelDetails, ...]]):
+    """Every model that the server knows by name, with what its files say: reads them, so it is for people who look."""
+
+
+@frozen(kw_only=True)
 class ModelChanged:
     """A model was loaded or unloaded."""
 
@@ -544,6 +563,14 @@ class UnloadModel(Request[ModelChanged]):
     name: str
 
 
+@frozen
+class KillEngine(Request[int]):
+    """Kill the process of the engine in use, as `kill -9` does, and answer its id. Refused with `ModelRefused`.
+
+    For operators who want to see that answers go on.
+    """
+
+
 InferenceRequest = (
     StartGeneration
     | CancelGeneration
@@ -559,5 +586,7 @@ InferenceRequest = (
     | ListModels
     | LoadModel
     | UnloadModel
+    | KillEngine
+    | DescribeModels
 )
 """All that other services may ask of this one."""

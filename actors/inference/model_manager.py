@@ -15,12 +15,13 @@ import trio
 
 from actors.inference.calibration import Calibration
 from actors.inference.checkpoints.errors import ModelError, ModelNotFound, reason_in_short
-from actors.inference.engine_messages import Attach, EngineMessage
+from actors.inference.engine_messages import Attach, EngineMessage, KillWorker
 from actors.inference.engine_registry import EngineSnapshot, ReadEngines, RosterMessage, StoreEngines
 from actors.inference.kernel_compiler import CompileKernels, KernelsSettled
 from actors.inference.memory_fit import available_memory_bytes, fits_alone, fits_beside
 from actors.inference.messages import (
     GenerationRefused,
+    KillEngine,
     LoadModel,
     ModelChanged,
     ModelRefused,
@@ -101,6 +102,11 @@ class ModelManager:
         """Where new requests go."""
         assert self._current is not None, "made in `started`"
         return self._current
+
+    @property
+    def backend(self) -> str:
+        """What the last loaded model is computed on: `cpu` or `gpu`."""
+        return self._backend
 
     @property
     def all(self) -> list[Scheduler]:
@@ -306,12 +312,26 @@ class ModelManager:
         finally:
             self._change = None
 
-    def take(self, message: LoadModel | UnloadModel | KernelsSettled, *, refuse: Callable[[], None]) -> None:
-        """What changes the worker that is in use; ``refuse`` as `change_for` takes it."""
-        if isinstance(message, KernelsSettled):
-            self.kernels_settled(message.problem)
-        else:
-            self.change_for(message, refuse=refuse)
+    def take(
+        self, message: LoadModel | UnloadModel | KernelsSettled | KillEngine, *, refuse: Callable[[], None]
+    ) -> int | None:
+        """What changes the worker that is in use; ``refuse`` as `change_for` takes it. Answers `KillEngine`."""
+        match message:
+            case KernelsSettled(problem):
+                self.kernels_settled(problem)
+            case KillEngine():
+                return self._kill()
+            case _:
+                self.change_for(message, refuse=refuse)
+        return None
+
+    def _kill(self) -> int:
+        current = self.current
+        if current.state != "ready" or current.worker_pid is None or not current.engine.is_running:
+            raise ModelRefused(ErrorCode.CONFLICT, f"the engine is {current.state}, so there is no process to kill")
+        _log.warning("an operator kills the engine's process", worker_pid=current.worker_pid)
+        current.engine.tell_nowait(KillWorker())
+        return current.worker_pid
 
     def change_for(self, request: LoadModel | UnloadModel, *, refuse: Callable[[], None]) -> None:
         """Carry a change out as a task of the actor, not of the asker: one who leaves must not leave half of it behind.

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import attrs
 
+from actors.inference.checkpoints.errors import ModelError
 from actors.inference.health import describe_engine, describe_models
-from actors.inference.messages import DescribeEngine, EngineHealth, ModelState
+from actors.inference.messages import DescribeEngine, DescribeModels, EngineHealth, ListModels, ModelDetails, ModelState
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_files import LIST_SECONDS
 from actors.inference.model_manager import ModelManager
@@ -63,10 +64,38 @@ class SelfReport:
         context.answer_later(measured)
         return None
 
+    def answer_models(self, question: ListModels | DescribeModels, context: Context) -> None:
+        """Later: what is on the disk is read for it."""
+        context.answer_later(self.models if isinstance(question, ListModels) else self.model_details)
+
     async def models(self) -> tuple[ModelState, ...]:
         """Every model with a name. Raises `ModelRefused` where the disk does not answer."""
         entries = await self._models.files.read(self._model_registry.entries, seconds=LIST_SECONDS)
         return describe_models(self._models, entries)
+
+    async def model_details(self) -> tuple[ModelDetails, ...]:
+        """The same with what their files say. Raises `ModelRefused` where the disk does not answer."""
+        states = await self.models()
+        return await self._models.files.read(self._read_details, states, seconds=LIST_SECONDS)
+
+    def _read_details(self, states: tuple[ModelState, ...]) -> tuple[ModelDetails, ...]:
+        return tuple(self._details(one) for one in states)
+
+    def _details(self, state: ModelState) -> ModelDetails:
+        """Blocking."""
+        if state.state == "absent":
+            return ModelDetails(state=state, need_bytes=None, calibration=None)
+        try:
+            model = self._model_registry.find(state.name)
+            need_bytes: int | None = self._model_registry.need_bytes(model, self._models.backend)
+            found = self._model_registry.calibration(model)
+        except (ModelError, OSError, ValueError):
+            # Another kind of model, such as one for embeddings, or one whose files are damaged.
+            return ModelDetails(state=state, need_bytes=None, calibration=None)
+        calibration = (
+            None if found is None else (found.items, tuple((one.confidence, one.rate) for one in found.points))
+        )
+        return ModelDetails(state=state, need_bytes=need_bytes, calibration=calibration)
 
     def set_gauges(self) -> None:
         """Who runs, who waits, and what the workers hold for it."""

@@ -17,6 +17,7 @@ from actors.inference.stream_broker import StreamRules
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_process import InferenceWorker
 from actors.references import References
+from actors.request_log import RequestLog
 from actors.settings import Settings
 from actors.tracing.tracer import Tracer
 from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
@@ -40,6 +41,7 @@ def spec(
     *,
     is_ephemeral: bool,
     early_worker: InferenceWorker | None,
+    requests: RequestLog,
 ) -> ChildSpec:
     """The inference actor, an engine for each model that is loaded, and what gets the next worker ready.
 
@@ -70,6 +72,7 @@ def spec(
             to.sandbox,
             kernels,
             tracer,
+            requests,
         )
 
     return ChildSpec(

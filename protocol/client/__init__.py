@@ -5,6 +5,7 @@ from protocol.client.connecting import connect
 from protocol.client.errors import CommandFailed, Disconnected, OutcomeUnknown, Refused
 from protocol.client.reconnecting import Backoff, Change
 from protocol.client.streams import Answer, ClientEvent, ClientEvents, Snapshot
+from protocol.client.watching import OperatorView
 
 __all__ = [
     "Answer",
@@ -15,6 +16,7 @@ __all__ = [
     "ClientEvents",
     "CommandFailed",
     "Disconnected",
+    "OperatorView",
     "OutcomeUnknown",
     "Refused",
     "Snapshot",

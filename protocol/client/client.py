@@ -23,10 +23,12 @@ from protocol.client.pending import Pending, PendingCommands, can_be_asked, memo
 from protocol.client.reconnecting import Change, Retries, comes_back, hint_of
 from protocol.client.sleeping import read_marks, slept_seconds
 from protocol.client.streams import Answer, ClientEvents
+from protocol.client.watching import WATCHED_MESSAGES, OperatorView
 from protocol.codec import encode, unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate, Hello, OnDisconnect
 from protocol.errors import ErrorCode
 from protocol.events import ResumeResult
+from protocol.operators import OPERATOR_COMMANDS, TraceWish, Watch
 from protocol.reading import kind_of_command, read_result
 from protocol.server_messages import SERVER_MESSAGES
 from protocol.streams import Positions, Reception, StreamPosition, coverage_of
@@ -78,6 +80,7 @@ class Client:
         self._pending = PendingCommands()
         self._positions = Positions()
         self._streams: dict[str, Answer | ClientEvents] = {}
+        self._view: OperatorView | None = None
         self.welcome: dict[str, Any] = {}
         """Data of the server's last `welcome`."""
         self.going_away: dict[str, Any] | None = None
@@ -197,6 +200,31 @@ class Client:
                     await connection.send({"type": "ack", "data": {"stream": CLIENT_STREAM, "seq": seq}})
                     events.acknowledged_seq = seq
 
+    @asynccontextmanager
+    async def watch(self, *topics: str, trace: TraceWish | None = None) -> AsyncIterator[OperatorView]:
+        """Watch the server as an operator. One block at a time. Raises `CommandFailed`, or `Disconnected` without a connection.
+
+        After a cut it is watched again, but not traced. Leaving the block ends it.
+        """
+        if self._view is not None:
+            raise RuntimeError("one block at a time watches the server")
+        self._view = view = OperatorView(topics)
+        try:
+            await self.ask(Watch(topics=list(topics), trace=trace))
+            yield view
+        finally:
+            self._view = None
+            view.end(None)
+            if self._ended is None:
+                with trio.move_on_after(CANCEL_SECONDS, shield=True), suppress(CommandFailed, Disconnected):
+                    await self.ask(Watch())
+
+    async def _watch_again(self, connection: Connection) -> None:
+        """As a command of the new connection, whose answer says nothing that its frames do not."""
+        if self._view is not None and self._view.topics:
+            data = unstructure(Watch(topics=list(self._view.topics)))
+            await connection.send({"type": "watch", "id": next(self._ids), "data": data})
+
     # --- commands -------------------------------------------------------------------------------------
 
     async def _ask(
@@ -210,7 +238,11 @@ class Client:
         if self._ended is not None:
             raise self._ended
         command_id = command_id or next(self._ids)
-        pending = Pending({"type": kind, "id": command_id, "data": data}, on_answer=on_answer)
+        # What operators command is not remembered by the server, so it is sent once, and never later than it was meant.
+        is_resent = kind not in OPERATOR_COMMANDS
+        if not is_resent and self._connection is None:
+            raise Disconnected(None, f"there is no connection at the moment; {kind} was not sent")
+        pending = Pending({"type": kind, "id": command_id, "data": data}, is_resent=is_resent, on_answer=on_answer)
         if (size := len(encode(pending.message))) > MAXIMUM_FRAME_BYTES:
             # Sent, it would close the connection for good, and with it everything else that is under way.
             raise CommandFailed(
@@ -287,6 +319,9 @@ class Client:
                 self._pending.remove(pending)
                 if pending.kind != "hello" and not any(one.first_sent is not None for one in self._pending):
                     self._retries.was_of_use()
+            case kind if kind in WATCHED_MESSAGES:
+                if self._view is not None:
+                    self._view.take(message)
             case "error":
                 self._hint_ms = hint_of(message["data"])
 
@@ -365,6 +400,7 @@ class Client:
                         is_first = False
                         task_status.started()
                     await self._send_again(connection)
+                    await self._watch_again(connection)
                     await connection.has_ended.wait()
                 cause = connection.cause or Disconnected(None, None)
                 may_come_back = comes_back(connection.cause.code if connection.cause else None)
@@ -465,6 +501,8 @@ class Client:
         self._is_connected.set()
         for stream in self._streams.values():
             stream.end(self._ended)
+        if self._view is not None:
+            self._view.end(self._ended)
         for pending in self._pending:
             pending.fail(self._ended)
         self._on_change(Change(state="ended", cause=cause))

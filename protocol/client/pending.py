@@ -62,7 +62,11 @@ class Pending:
     def may_have_changed_something(self) -> bool:
         """It was sent, and is none of those that only read. What this client does not know may change anything."""
         known = COMMANDS.get(self.kind)
-        return self.first_sent is not None and self.is_resent and (known is None or known.writes)
+        if self.first_sent is None:
+            return False
+        if known is not None and known.needs_operator:
+            return True
+        return self.is_resent and (known is None or known.writes)
 
     @property
     def is_not_known(self) -> bool:
@@ -131,8 +135,11 @@ class PendingCommands:
         self._by_id.pop(pending.message["id"], None)
 
     def forget_those_of_one_connection(self) -> None:
-        """It ended, and the next begins with its own."""
-        self._by_id = {name: one for name, one in self._by_id.items() if one.is_resent}
+        """It ended, and the next begins with its own. Who waits for one of these learns that no answer will come."""
+        for one in self:
+            if not one.is_resent:
+                self.remove(one)
+                one.fail(Disconnected(None, "the connection ended before the answer came"))
 
     def get(self, command_id: object) -> Pending | None:
         """None where nobody waits for it."""

@@ -125,7 +125,7 @@ class Answer:
         """
         snapshot = result.snapshot
         text = None if snapshot is None else snapshot.get("text")
-        if snapshot is None or not isinstance(text, str):
+        if snapshot is None or not isinstance(text, str) or snapshot.get("state") == "unavailable":
             self.end(Disconnected(None, LOST))
             return
         self._behind = "".join(self._told)

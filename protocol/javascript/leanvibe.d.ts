@@ -1,7 +1,9 @@
 // Types of leanvibe.js. What crosses the wire is in messages.d.ts, generated from the server's own classes.
 
 import type {
-  Accepted, Assist, CommandData, Done, ErrorCode, ErrorData, Generate, GoingAway, Json, MessageData, ResultData, Welcome,
+  Accepted, Assist, ClientsChanged, CommandData, ConnectedDevice, DeadLetterData, DeadLettersChanged, Done, ErrorCode, ErrorData,
+  Generate, GoingAway, Json, MessageData, MetricsChanged, MetricsPoint, ModelData, ModelsChanged, RequestData, RequestsChanged,
+  ResultData, TraceRecordData, TraceRecords, TraceWish, TreeChanged, TreeNodeData, Welcome,
 } from "./messages.js";
 
 export type * from "./messages.js";
@@ -39,6 +41,45 @@ export declare class OutcomeUnknown extends Disconnected {
 
 /** Commands that change nothing, so that they may be sent again at any time. */
 export declare const READS: ReadonlySet<string>;
+
+/** Commands of operators: sent once, and only while there is a connection. */
+export declare const OPERATOR_COMMANDS: ReadonlySet<string>;
+
+/** Of each topic that an operator may watch the field that its things are known by. */
+export declare const TOPIC_KEYS: Readonly<{ [topic in Topic]: string }>;
+
+/** What may be watched, and of what it consists. */
+export interface TopicItems {
+  tree: TreeNodeData;
+  metrics: MetricsPoint;
+  requests: RequestData;
+  models: ModelData;
+  dead_letters: DeadLetterData;
+  clients: ConnectedDevice;
+}
+export type Topic = keyof TopicItems;
+
+/** What the last message of a topic says. */
+export interface TopicMessages {
+  tree: TreeChanged;
+  metrics: MetricsChanged;
+  requests: RequestsChanged;
+  models: ModelsChanged;
+  dead_letters: DeadLettersChanged;
+  clients: ClientsChanged;
+  trace: TraceRecords;
+}
+
+/** What an operator sees of the server. Iterate over it for the names of topics that changed. */
+export declare class OperatorView implements AsyncIterable<Topic | "trace"> {
+  readonly topics: readonly Topic[];
+  readonly trace: readonly TraceRecordData[];
+  /** Its things, in order; undefined of a topic that is not watched here. */
+  items<T extends Topic>(topic: T): ReadonlyMap<string, TopicItems[T]> | undefined;
+  latest<T extends keyof TopicMessages>(topic: T): TopicMessages[T] | null;
+  [Symbol.asyncIterator](): AsyncGenerator<Topic | "trace", void, void>;
+  close(): Promise<void>;
+}
 
 /** Whether a connection that ended with this close code may be opened again. */
 export declare function comesBack(code: number | null | undefined): boolean;
@@ -135,6 +176,8 @@ export declare class Client {
   assist(data: Assist): Promise<Answer>;
   /** Goes on with an answer that was begun on another connection of this client id, from its first event. */
   follow(answer: { stream: string; epoch: string; commandId: string }): Promise<Answer>;
+  /** Watches topics as an operator, in place of those before. */
+  watch(topics: readonly Topic[], options?: { trace?: TraceWish }): Promise<OperatorView>;
   close(): Promise<void>;
 }
 

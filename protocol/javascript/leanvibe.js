@@ -43,7 +43,22 @@ const WAITING = 4096;
 export const READS = new Set([
   "hello", "ping", "pong", "cancel", "generation_progress", "resume", "ack", "subscribe", "task_get", "task_list",
   "task_board", "task_history", "task_stats", "notification_list", "device_list", "conversation_list", "conversation_get",
+  "watch", "actor_state", "token_list",
 ]);
+/**
+ * Commands of operators. The server does not remember them, so none is sent a second time by itself, or later than it was
+ * meant: without a connection they fail at once.
+ */
+export const OPERATOR_COMMANDS = new Set([
+  "watch", "actor_state", "actor_restart", "actor_suspend", "actor_resume", "engine_kill", "token_list", "token_create",
+  "token_revoke",
+]);
+/** Of each topic that an operator may watch the field that its things are known by. */
+export const TOPIC_KEYS = Object.freeze({
+  tree: "path", metrics: "time_ms", requests: "id", models: "full_name", dead_letters: "id", clients: "id",
+});
+const WATCHED = new Map([...Object.keys(TOPIC_KEYS).map((topic) => [`${topic}_changed`, topic]), ["trace_records", "trace"]]);
+const TRACE_RECORDS = 1000;
 const EVENT_IDS = 4096;
 const FRAME_BYTES = 1024 * 1024;
 const CLIENT_STREAM = "client";
@@ -52,6 +67,8 @@ const UNKNOWN_EPOCH = "none";
 /** Messages whose data is an object; what others carry is theirs to say. */
 const OBJECT_DATA = new Set([
   "welcome", "error", "accepted", "token", "done", "cancelled", "failed", "events", "going_away",
+  "tree_changed", "metrics_changed", "requests_changed", "models_changed", "dead_letters_changed", "clients_changed",
+  "trace_records",
 ]);
 const TERMINAL = new Set(["done", "cancelled", "failed"]);
 
@@ -257,7 +274,7 @@ export class Answer {
 
   _takeSnapshot(result) {
     const { text, state, data } = result.snapshot ?? {};
-    if (typeof text !== "string") {
+    if (typeof text !== "string" || state === "unavailable") {
       this._end(new Disconnected(null, "the server has lost this answer"));
       return;
     }
@@ -347,6 +364,80 @@ export class ClientEvents {
   }
 }
 
+/**
+ * What an operator sees of the server: the newest state of each topic. Iterate over it for the names of topics that
+ * changed, `trace` among them, each once however often it did: nothing else waits for a slow reader.
+ */
+export class OperatorView {
+  #items = new Map();
+  #latest = new Map();
+  #changed = new Set();
+  #wake = null;
+  #failure = undefined;
+  #close;
+
+  constructor(topics, close) {
+    this.topics = topics;
+    for (const topic of topics) this.#items.set(topic, new Map());
+    /** The last records of the trace, oldest first. */
+    this.trace = [];
+    this.#close = close;
+  }
+
+  /** The things of a topic, by the field that they are known by; a new map after each change. */
+  items(topic) {
+    return this.#items.get(topic);
+  }
+
+  /** Data of the last message of a topic, for what it says besides; null before the first. */
+  latest(topic) {
+    return this.#latest.get(topic) ?? null;
+  }
+
+  async *[Symbol.asyncIterator]() {
+    while (true) {
+      const [topic] = this.#changed;
+      if (topic !== undefined) {
+        this.#changed.delete(topic);
+        yield topic;
+      } else if (this.#failure !== undefined) {
+        if (this.#failure !== null) throw this.#failure;
+        return;
+      } else {
+        await new Promise((resolve) => (this.#wake = resolve));
+      }
+    }
+  }
+
+  /** Watches no more. */
+  close() {
+    return this.#close(this);
+  }
+
+  _take(message) {
+    const topic = WATCHED.get(message.type);
+    const { data } = message;
+    if (topic === "trace") {
+      this.trace = [...this.trace, ...data.records].slice(-TRACE_RECORDS);
+    } else if (this.#items.has(topic)) {
+      const found = new Map(data.is_whole ? [] : this.#items.get(topic));
+      for (const key of data.removed) found.delete(key);
+      for (const one of data.changed) found.set(String(one[TOPIC_KEYS[topic]]), one);
+      this.#items.set(topic, found);
+    } else {
+      return; // of what was watched before
+    }
+    this.#latest.set(topic, data);
+    this.#changed.add(topic);
+    this.#wake?.();
+  }
+
+  _end(failure) {
+    if (this.#failure === undefined) this.#failure = failure;
+    this.#wake?.();
+  }
+}
+
 /** Made by `connect`. */
 export class Client {
   #url;
@@ -357,6 +448,7 @@ export class Client {
   #pending = new Map();
   #positions = new Map();
   #streams = new Map();
+  #view = null;
   #nextNumber = 1;
   #prefix = randomPrefix();
   #hintMs;
@@ -439,6 +531,30 @@ export class Client {
     return answer;
   }
 
+  /**
+   * Watches topics of the server as an operator, in place of those before. After a cut they are watched again, but no actor
+   * is traced. Rejects as `command` does.
+   */
+  async watch(topics, { trace } = {}) {
+    const view = new OperatorView([...topics], (one) => this.#leaveView(one));
+    this.#view?._end(null);
+    this.#view = view;
+    try {
+      await this.#ask("watch", trace === undefined ? { topics } : { topics, trace });
+    } catch (error) {
+      if (this.#view === view) this.#view = null;
+      throw error;
+    }
+    return view;
+  }
+
+  async #leaveView(view) {
+    if (this.#view !== view) return;
+    this.#view = null;
+    view._end(null);
+    if (this.#isWelcome) await Promise.race([this.#ask("watch", {}).catch(() => {}), pause(CANCEL_MS)]);
+  }
+
   /** Closes the connection for good. */
   async close() {
     this.#isLeaving = true;
@@ -481,8 +597,11 @@ export class Client {
     }
   }
 
-  #ask(type, data, { onAnswer = null, isResent = true, timeoutMs = ANSWER_MS } = {}) {
+  #ask(type, data, { onAnswer = null, isResent = !OPERATOR_COMMANDS.has(type), timeoutMs = ANSWER_MS } = {}) {
     if (this.#ended !== null) return Promise.reject(this.#ended);
+    if (OPERATOR_COMMANDS.has(type) && !this.#isWelcome) {
+      return Promise.reject(new Disconnected(null, `there is no connection at the moment; ${type} was not sent`));
+    }
     if (this.#pending.size >= PENDING_COMMANDS && type !== "hello") {
       const message = `${PENDING_COMMANDS} commands of this program wait for their answers; nothing was sent`;
       return Promise.reject(new CommandFailed({ code: "overloaded", message, temporary: true }));
@@ -496,7 +615,7 @@ export class Client {
       const settle = (message, failure) => {
         clearTimeout(timer);
         this.#pending.delete(id);
-        const mayBeDone = pending.firstSentAt !== null && isResent && !READS.has(type);
+        const mayBeDone = pending.firstSentAt !== null && (isResent || OPERATOR_COMMANDS.has(type)) && !READS.has(type);
         if (failure !== undefined) reject(mayBeDone ? new OutcomeUnknown(type, id, failure) : failure);
         else if (message.type !== "error") resolve(message);
         else if (pending.isAsked) {
@@ -590,6 +709,8 @@ export class Client {
       pending.settle(message);
       const waits = [...this.#pending.values()].some((one) => one.firstSentAt !== null);
       if (pending.type !== "hello" && !waits) this.#wasOfUse = true;
+    } else if (WATCHED.has(message.type)) {
+      this.#view?._take(message);
     } else if (message.type === "error") {
       this.#hintMs = message.data.retry_after_ms;
     }
@@ -743,6 +864,12 @@ export class Client {
     this.#tell({ state: "connected" });
     for (const [kind, data] of Object.entries(welcome.state ?? {})) this.#options.onState?.(kind, data);
     this.#sendAgain();
+    if (this.#view !== null && this.#view.topics.length > 0) {
+      this.#ask("watch", { topics: this.#view.topics }).catch((error) => {
+        // Refused on this connection, it will bring nothing more; a lost one is followed by another.
+        if (error instanceof CommandFailed) this.#view?._end(error);
+      });
+    }
   }
 
   #acknowledge() {
@@ -791,6 +918,7 @@ export class Client {
     clearInterval(this.#look);
     clearInterval(this.#acknowledging);
     for (const stream of this.#streams.values()) stream._end(this.#ended);
+    this.#view?._end(this.#ended);
     for (const pending of [...this.#pending.values()]) pending.settle(null, this.#ended);
     this.#tell({ state: "ended", cause });
   }

@@ -41,6 +41,43 @@ export interface Ack {
   seq: number;
 }
 
+/** Stop a child in order and start it again; no failure is counted. Needs the role `operator`. */
+export interface ActorRestart {
+  path: string;
+}
+
+/** Let a suspended actor go on. Needs the role `operator`. */
+export interface ActorResume {
+  path: string;
+}
+
+/** Ask an actor for its own view of its state; one that is busy is told with its stack. Needs the role `operator`. */
+export interface ActorState {
+  path: string;
+}
+
+/** Answers `actor_state`. */
+export interface ActorStateData {
+  path: string;
+  /** None of one that did not answer. */
+  snapshot?: { [key: string]: Json };
+  /** Class name of the message that it handles meanwhile. */
+  busy_with?: string;
+  /** Where its task waits, outermost frame first. */
+  stack: Array<string>;
+}
+
+/** Let an actor take no more messages until `actor_resume`. Needs the role `operator`. */
+export interface ActorSuspend {
+  path: string;
+}
+
+/** Answers `actor_restart`, `actor_suspend` and `actor_resume`. */
+export interface ActorTold {
+  path: string;
+  incarnation: number;
+}
+
 /** A proposal and what a person said of it. */
 export interface AgentDecision {
   /** What to do; empty where a task was unsure of itself and no agent proposed anything. */
@@ -153,6 +190,19 @@ export interface BulkResult {
   failed: number;
 }
 
+/** What `leanvibe model calibrate` measured of a model. */
+export interface CalibrationData {
+  /** How many answers were judged. */
+  items: number;
+  points: Array<CalibrationPoint>;
+}
+
+/** Answers of about one confidence, and which share of them was right. */
+export interface CalibrationPoint {
+  confidence: number;
+  rate: number;
+}
+
 /** End a running command of this connection. */
 export interface Cancel {
   /** The id of the command to end. */
@@ -184,6 +234,15 @@ export interface ChatMessage {
   content: string;
 }
 
+/** Who is connected, or what changed of it; 1000 devices at most. */
+export interface ClientsChanged {
+  is_whole: boolean;
+  changed: Array<ConnectedDevice>;
+  removed: Array<string>;
+  /** Why this is older than it should be. */
+  problem?: string;
+}
+
 /** How one column does. All times are measured from history; None where nothing happened yet. */
 export interface ColumnFigures {
   /** Which one. */
@@ -207,6 +266,15 @@ export interface ColumnLimits {
   in_progress?: number | null;
   testing?: number | null;
   done?: number | null;
+}
+
+/** One device of one client that is connected over the WebSocket. */
+export interface ConnectedDevice {
+  /** Client id and device id, with a slash between them. */
+  id: string;
+  client_id: string;
+  device_id: string;
+  connections: number;
 }
 
 /** What is known of a conversation without its turns. */
@@ -297,6 +365,27 @@ export interface ConversationTurns {
   older?: number;
 }
 
+/** One message that nobody handled, by its class alone. */
+export interface DeadLetterData {
+  /** A running number. */
+  id: string;
+  path: string;
+  message_type: string;
+  reason: string;
+  /** POSIX milliseconds. */
+  time_ms: number;
+}
+
+/** The last 256 dead letters, or what changed of them. */
+export interface DeadLettersChanged {
+  is_whole: boolean;
+  changed: Array<DeadLetterData>;
+  removed: Array<string>;
+  total: number;
+  /** By reason, since the server started. */
+  counts: { [key: string]: number };
+}
+
 /** A task is no more. */
 export interface DeletedTask {
   /** Which one. */
@@ -378,6 +467,35 @@ export interface Done {
   calibrated?: number;
   /** True where the answer said the same over and over until it was ended, with `finish_reason` `length`; it has no confidence. */
   repetition?: boolean;
+}
+
+/** The engine in use, as measured. */
+export interface EngineData {
+  state: string;
+  model: string;
+  problem?: string;
+  worker_pid?: number;
+  restarts: number;
+  /** What the worker holds, by what holds it. */
+  memory_bytes: { [key: string]: number };
+  /** What weights, sequences and caches may hold together. */
+  memory_bound_bytes?: number;
+  /** Nats per token of the canary text, as measured when the model was loaded. */
+  canary_nll?: number;
+  /** What was looked at before it was believed. */
+  checks: Array<{ [key: string]: Json }>;
+  warnings: Array<string>;
+  changing_to?: string;
+  change_stage?: string;
+}
+
+/** Kill the process of the engine in use as `kill -9` does: answers go on in the next one. Needs the role `operator`. */
+export interface EngineKill {
+}
+
+/** Answers `engine_kill`. */
+export interface EngineKilled {
+  worker_pid: number;
 }
 
 /** Every value of `error.code`. */
@@ -515,6 +633,91 @@ export interface Limits {
   command_memory_seconds: number;
 }
 
+/** A mailbox at one moment. */
+export interface MailboxData {
+  /** Messages waiting. */
+  used: number;
+  capacity: number;
+  /** Most messages that have waited at once in this incarnation. */
+  peak: number;
+  /** Messages dropped or replaced by the overflow policy. */
+  dropped: number;
+  blocked_senders: number;
+}
+
+/** Points of the time since somebody began to look, 300 at most, or those that came since. */
+export interface MetricsChanged {
+  is_whole: boolean;
+  changed: Array<MetricsPoint>;
+  /** Times of the points that are no longer kept, as text. */
+  removed: Array<string>;
+}
+
+/** Figures of one moment, each measured; one that could not be measured is left out. */
+export interface MetricsPoint {
+  /** POSIX milliseconds. */
+  time_ms: number;
+  /** Tokens of all answers since the point before. */
+  tokens_per_second?: number;
+  /** Tokens that a step of the engine brought, since the point before: rows, and what speculation adds. */
+  tokens_per_step?: number;
+  /** Of the last requests that got a token, 200 at most. */
+  first_token_p50_ms?: number;
+  first_token_p99_ms?: number;
+  running: number;
+  waiting: number;
+  /** Keys and values of live sequences. */
+  kv_bytes?: number;
+  /** Cached prefixes. */
+  prefix_bytes?: number;
+  /** Share of all prompt tokens so far that was found in the prefix cache. */
+  prefix_hit_rate?: number;
+  /** Resident memory of the engines' processes. */
+  engine_memory_bytes?: number;
+  /** Resident memory of the server's own process. */
+  server_memory_bytes?: number;
+  /** By how much the collection came later than it was due. */
+  event_loop_delay_ms: number;
+  /** Messages that wait in the mailboxes of the channels that notify outside of this server. */
+  push_queue: number;
+}
+
+/** One model that the server knows by name. */
+export interface ModelData {
+  name: string;
+  full_name: string;
+  /** As `GET /models` has it. */
+  state: string;
+  is_in_use: boolean;
+  /** What a load is doing, or why it failed. */
+  stage?: string;
+  /** Its answers in the making. */
+  running: number;
+  size_bytes?: number;
+  /** Memory that its weights take once they are loaded; None where that cannot be told. */
+  need_bytes?: number;
+  type: string;
+  quantization: string;
+  /** Whether somebody vouches for its content: `verified` or `unverified`. */
+  provenance: string;
+  source: string;
+  /** SHA-256 of its weights; empty where none is known. */
+  digest: string;
+  calibration?: CalibrationData;
+}
+
+/** All models, or what changed of them. */
+export interface ModelsChanged {
+  is_whole: boolean;
+  changed: Array<ModelData>;
+  /** Full names of those that are gone. */
+  removed: Array<string>;
+  /** None where the inference service could not be asked. */
+  engine?: EngineData;
+  /** Why these figures are older than they should be. */
+  problem?: string;
+}
+
 /** One notification as a client sees it. */
 export interface Notification {
   /** Stable: every channel and every repeat of a delivery carries the same. */
@@ -644,6 +847,40 @@ export interface RateLimit {
 export interface ReadResult {
   changed: number;
   unread: number;
+}
+
+/** One request to the model: never its text. */
+export interface RequestData {
+  /** A running number. */
+  id: string;
+  client_id: string;
+  model: string;
+  /** `queued`, `prefill`, `decode` or `ended`. */
+  state: string;
+  /** `stop`, `length`, `cancelled`, `abandoned`, `lost` (with the inference actor), or an error code; None while it runs. */
+  end_reason?: string;
+  /** POSIX milliseconds. */
+  accepted_ms: number;
+  /** From acceptance to its first row, so far where it still waits. */
+  queued_ms: number;
+  /** From its first row to its first token. */
+  prefill_ms?: number;
+  /** From its first token to the end. */
+  decode_ms?: number;
+  prompt_tokens: number;
+  /** Of the prompt, those that were not computed again. */
+  cached_tokens: number;
+  answer_tokens: number;
+  /** How often its engine died under it. */
+  engine_restarts: number;
+}
+
+/** Requests that wait or run, and the last 200 that ended; or what changed of them. */
+export interface RequestsChanged {
+  is_whole: boolean;
+  changed: Array<RequestData>;
+  /** Ids of those that are no longer kept. */
+  removed: Array<string>;
 }
 
 /** Go on with a stream where the client left it. */
@@ -1022,6 +1259,131 @@ export interface Token {
   logprobs?: Array<{ [key: string]: Json }>;
 }
 
+/** Make a token; from the first one on nobody enters without. Needs the role `operator`. */
+export interface TokenCreate {
+  /** At least one; the first is the one meant where none is named. */
+  client_ids: Array<string>;
+  /** `user`, `operator`. */
+  roles?: Array<string>;
+  name?: string;
+  /** POSIX milliseconds, in the future. */
+  expires_ms?: number | null;
+}
+
+/** Answers `token_create`: the only time that the token itself is told. */
+export interface TokenCreated {
+  token: string;
+  description: TokenData;
+}
+
+/** A token as it may be shown. */
+export interface TokenData {
+  token_id: string;
+  name: string;
+  /** Client ids that it opens; None opens all. */
+  client_ids?: Array<string>;
+  roles: Array<string>;
+  created_ms: number;
+  expires_ms?: number;
+  revoked_ms?: number;
+  /** It is the one of this machine's command line. */
+  is_local: boolean;
+}
+
+/** All access tokens, without their secrets. Needs the role `operator`. */
+export interface TokenList {
+}
+
+/** End a token now; its connections are closed. Needs the role `operator`. */
+export interface TokenRevoke {
+  token_id: string;
+}
+
+/** Answers `token_list`, oldest first. */
+export interface TokensFound {
+  tokens: Array<TokenData>;
+}
+
+/** One message of a traced actor. */
+export interface TraceRecordData {
+  /** `in` (told), `ask` (asked) or `out` (sent by the traced actor). */
+  direction: string;
+  /** The sender of an `in` or `ask`, the receiver of an `out`; empty where it is no actor. */
+  other: string;
+  message_type: string;
+  /** Since the trace began. */
+  seconds: number;
+}
+
+/** Records of a trace, in order. */
+export interface TraceRecords {
+  path: string;
+  records: Array<TraceRecordData>;
+  /** Messages over the rate so far. */
+  skipped: number;
+  /** True of the last of them. */
+  is_over: boolean;
+}
+
+/** Messages in and out of one actor, by their class names, until `maximum` of them were told or another `watch` comes. */
+export interface TraceWish {
+  /** Of the actor, as the tree names it. */
+  path: string;
+  /** Most records in all. */
+  maximum?: number;
+  /** Most records a second; what is over it is counted as skipped. */
+  rate_per_second?: number;
+}
+
+/** The supervision tree, or what changed of it. */
+export interface TreeChanged {
+  /** True where it is everything, and nothing told before holds any more. */
+  is_whole: boolean;
+  /** New and changed children, a parent before its children. */
+  changed: Array<TreeNodeData>;
+  /** Paths of those that are gone. */
+  removed: Array<string>;
+  is_ready: boolean;
+  /** Why the server is not ready. */
+  reasons: Array<string>;
+  /** What does not work while it is. */
+  degraded: Array<string>;
+  /** How often something has held the event loop too long. */
+  slow_steps: number;
+}
+
+/** One child of the supervision tree, under the names that `leanvibe inspect tree --json` uses. */
+export interface TreeNodeData {
+  /** Its ids from the root on; `root` for the root itself. A parent's path is that of the child without its last part. */
+  path: string;
+  /** `actor`, or a supervisor's strategy: `one_for_one`, `one_for_all`, `rest_for_one`, `dynamic`. */
+  kind: string;
+  /** Running actors are `idle`, `busy` or `suspended`. */
+  state: string;
+  incarnation: number;
+  /** Over the life of the record. */
+  restarts: number;
+  restarts_in_window?: number;
+  intensity?: number;
+  /** When this incarnation started, POSIX milliseconds. */
+  started_ms?: number;
+  ready_seconds?: number;
+  recovery_seconds?: number;
+  mailbox?: MailboxData;
+  /** Messages that this incarnation has handled. */
+  handled?: number;
+  /** Over the time since the collection before; None where there was none of this incarnation. */
+  messages_per_second?: number;
+  /** Class name of the message being handled. */
+  current_message?: string;
+  current_age_seconds?: number;
+  handler_failures: { [key: string]: number };
+  /** What the last incarnation raised, in 2000 characters at most. */
+  last_error?: string;
+  /** Of a supervisor with very many children: how many are not told. */
+  children_left_out: number;
+}
+
 /** One thing that was said. */
 export interface Turn {
   /** From 1, rising; a turn keeps its number when older ones are forgotten. */
@@ -1055,6 +1417,21 @@ export interface Usage {
   dropped_turns?: number;
 }
 
+/** Which topics this connection watches from now on, in place of those before; none ends all. Needs the role `operator`. */
+export interface Watch {
+  /** Names of topics. */
+  topics?: Array<string>;
+  /** One actor whose messages are told by `trace_records`. */
+  trace?: TraceWish | null;
+}
+
+/** Answers `watch`. */
+export interface Watching {
+  topics: Array<string>;
+  /** Path of the actor that is traced. */
+  trace?: string;
+}
+
 /** What a browser's `PushSubscription.toJSON()` gives. */
 export interface WebPushSubscription {
   endpoint: string;
@@ -1081,6 +1458,10 @@ export interface Welcome {
 /** What each command takes as `data`. */
 export interface CommandData {
   ack: Ack;
+  actor_restart: ActorRestart;
+  actor_resume: ActorResume;
+  actor_state: ActorState;
+  actor_suspend: ActorSuspend;
   assist: Assist;
   cancel: Cancel;
   conversation_choose: ConversationChoose;
@@ -1090,6 +1471,7 @@ export interface CommandData {
   device_list: DeviceList;
   device_register: DeviceRegister;
   device_remove: DeviceRemove;
+  engine_kill: EngineKill;
   generate: Generate;
   generation_progress: GetProgress;
   hello: Hello;
@@ -1113,11 +1495,19 @@ export interface CommandData {
   task_move: TaskMove;
   task_stats: TaskStats;
   task_update: TaskUpdate;
+  token_create: TokenCreate;
+  token_list: TokenList;
+  token_revoke: TokenRevoke;
+  watch: Watch;
 }
 
 /** What `result` says to each command. */
 export interface ResultData {
   ack: Json;
+  actor_restart: ActorTold;
+  actor_resume: ActorTold;
+  actor_state: ActorStateData;
+  actor_suspend: ActorTold;
   assist: Json;
   cancel: Json;
   conversation_choose: Conversation;
@@ -1127,6 +1517,7 @@ export interface ResultData {
   device_list: DeviceListed;
   device_register: Device;
   device_remove: DeviceRemoved;
+  engine_kill: EngineKilled;
   generate: Json;
   generation_progress: ProgressData;
   hello: Json;
@@ -1150,6 +1541,10 @@ export interface ResultData {
   task_move: Task;
   task_stats: TaskStatistics;
   task_update: Task;
+  token_create: TokenCreated;
+  token_list: TokensFound;
+  token_revoke: TokenData;
+  watch: Watching;
 }
 
 /** The `data` of each message of the server. */
@@ -1157,15 +1552,20 @@ export interface MessageData {
   accepted: Accepted;
   ai_response: AIResponse;
   cancelled: CancelledData;
+  clients_changed: ClientsChanged;
   conversation_changed: ConversationChanged;
+  dead_letters_changed: DeadLettersChanged;
   done: Done;
   error: ErrorData;
   events: EventsData;
   failed: ErrorData;
   going_away: GoingAway;
+  metrics_changed: MetricsChanged;
+  models_changed: ModelsChanged;
   notification: NotificationEvent;
   ping: Json;
   pong: Json;
+  requests_changed: RequestsChanged;
   result: Json;
   task_blocked: TaskEvent;
   task_created: TaskEvent;
@@ -1174,6 +1574,8 @@ export interface MessageData {
   task_unblocked: TaskEvent;
   task_updated: TaskEvent;
   token: Token;
+  trace_records: TraceRecords;
+  tree_changed: TreeChanged;
   welcome: Welcome;
 }
 
@@ -1217,6 +1619,14 @@ export interface CancelledMessage {
   re?: string;
 }
 
+/** To whom watches `clients`: the devices that are connected. */
+export interface ClientsChangedMessage {
+  type: "clients_changed";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: ClientsChanged;
+}
+
 /** A conversation is not as it was; answers are told by `ai_response`. */
 export interface ConversationChangedMessage {
   type: "conversation_changed";
@@ -1230,6 +1640,14 @@ export interface ConversationChangedMessage {
   first_seq?: number;
   /** The command's id, on a stream that answers a command. */
   re?: string;
+}
+
+/** To whom watches `dead_letters`: messages that were not handled. */
+export interface DeadLettersChangedMessage {
+  type: "dead_letters_changed";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: DeadLettersChanged;
 }
 
 /** The answer is complete; last event of its stream. */
@@ -1295,6 +1713,22 @@ export interface GoingAwayMessage {
   data: GoingAway;
 }
 
+/** To whom watches `metrics`: measured figures over time. */
+export interface MetricsChangedMessage {
+  type: "metrics_changed";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: MetricsChanged;
+}
+
+/** To whom watches `models`: all models and the engine in use. */
+export interface ModelsChangedMessage {
+  type: "models_changed";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: ModelsChanged;
+}
+
 /** Something that a person shall know. */
 export interface NotificationMessage {
   type: "notification";
@@ -1326,6 +1760,14 @@ export interface PongMessage {
   data: Json;
   /** The id of the command that this answers. */
   re: string;
+}
+
+/** To whom watches `requests`: live ones and the last that ended. */
+export interface RequestsChangedMessage {
+  type: "requests_changed";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: RequestsChanged;
 }
 
 /** Answers a command that is done at once. */
@@ -1443,6 +1885,22 @@ export interface TokenMessage {
   re?: string;
 }
 
+/** To whom traces an actor: its messages, by class. */
+export interface TraceRecordsMessage {
+  type: "trace_records";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TraceRecords;
+}
+
+/** To whom watches `tree`: the supervision tree, or what changed of it. */
+export interface TreeChangedMessage {
+  type: "tree_changed";
+  /** RFC 3339 in UTC, milliseconds at the finest. */
+  time: string;
+  data: TreeChanged;
+}
+
 /** Answers `hello`. */
 export interface WelcomeMessage {
   type: "welcome";
@@ -1458,15 +1916,20 @@ export type ServerMessage =
   | AcceptedMessage
   | AiResponseMessage
   | CancelledMessage
+  | ClientsChangedMessage
   | ConversationChangedMessage
+  | DeadLettersChangedMessage
   | DoneMessage
   | ErrorMessage
   | EventsMessage
   | FailedMessage
   | GoingAwayMessage
+  | MetricsChangedMessage
+  | ModelsChangedMessage
   | NotificationMessage
   | PingMessage
   | PongMessage
+  | RequestsChangedMessage
   | ResultMessage
   | TaskBlockedMessage
   | TaskCreatedMessage
@@ -1475,4 +1938,6 @@ export type ServerMessage =
   | TaskUnblockedMessage
   | TaskUpdatedMessage
   | TokenMessage
+  | TraceRecordsMessage
+  | TreeChangedMessage
   | WelcomeMessage;

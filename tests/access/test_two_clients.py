@@ -22,6 +22,7 @@ from actors.access.messages import CreateToken, MadeToken
 from actors.rest import all_routes
 from actors.rest.auth import PUBLIC_PATHS, needs_operator
 from protocol.commands import COMMANDS
+from protocol.operators import OPERATOR_COMMANDS
 from tests.protocol.command_samples import VALID
 from tests.server_fixture import Peer, RunningServer, running_server
 
@@ -203,6 +204,11 @@ async def name_anothers(house: House, kind: str) -> None:
         assert house.task_id not in json.dumps(answer)
 
 
+async def command_as_an_operator(house: House, kind: str) -> None:
+    answer = await attempt(house, kind, VALID[kind])
+    assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden"), answer
+
+
 NAMES_A_TASK = frozenset({"task_update", "task_move", "task_delete", "task_decide", "task_get", "task_history"})
 COMMAND_ATTEMPTS: dict[str, Attempt] = {
     "hello": resume_anothers_in_hello,
@@ -215,6 +221,7 @@ COMMAND_ATTEMPTS: dict[str, Attempt] = {
     "generation_progress": ask_how_far_anothers_is,
     "resume": resume_anothers,
     "ack": acknowledge_anothers,
+    **{kind: partial(command_as_an_operator, kind=kind) for kind in OPERATOR_COMMANDS},
     **{
         kind: partial(read_anothers_conversation, kind=kind)
         for kind in ("conversation_list", "conversation_get", "conversation_delete")

@@ -273,3 +273,54 @@ export async function readsLate({ connect }, url, count) {
   await client.close();
   return { ping, text: told.join(""), count: told.length, seqs, refused: many.at(-1).reason.code, others: many[0].reason.name };
 }
+
+/** One connection asks, another of the same client goes on with its answer; a third asks for what never was. */
+export async function follows({ connect }, url) {
+  const states = [];
+  const asker = await connect(url, { clientId: "js", detach: true });
+  const answer = await asker.generate({ prompt: "count to 80" });
+  let first = "";
+  for await (const piece of answer) {
+    first = piece;
+    if (first) break;
+  }
+  // Leaving the loop early cancels; so the one to be followed is another.
+  const told = await asker.generate({ prompt: "count to 60" });
+  const { stream, epoch, commandId } = told;
+  const other = await connect(url, { clientId: "js", deviceId: "two", onState: (kind, data) => states.push([kind, data]) });
+  const followed = await other.follow({ stream, epoch, commandId });
+  const twice = await failure(() => other.follow({ stream, epoch, commandId }));
+  const text = await followed.text();
+  const lost = await failure(async () => (await other.follow({ stream: "no-such", epoch, commandId: "c" })).text());
+  const own = await told.text();
+  await asker.close();
+  // The last of its other devices has gone, which is told.
+  while (!states.some(([kind, data]) => kind === "devices" && data.devices.length === 1)) await new Promise((resolve) => setTimeout(resolve, 20));
+  await other.close();
+  return { text, own, twice, lost, done: followed.done, states };
+}
+
+/** Watches the server across a cut, and what becomes of commands without a connection. */
+export async function watches({ connect, TOPIC_KEYS }, url) {
+  let connections = 0;
+  const client = await connect(url, { clientId: "js", onChange: ({ state }) => (connections += state === "connected") });
+  const view = await client.watch(["tree", "requests"], { trace: { path: "tasks" } });
+  await client.command("task_list", {});
+  const text = await (await client.generate({ prompt: "count to 3" })).text();
+  const seen = new Set();
+  for await (const topic of view) {
+    seen.add(topic);
+    if (seen.has("trace") && [...view.items("requests").values()].some((one) => one.state === "ended")) break;
+  }
+  while (connections === 1) await client.ping("x".repeat(3000)).catch(() => {});
+  // What comes now was watched on the second connection.
+  await client.ping();
+  for await (const topic of view) if (topic === "tree") break;
+  const paths = [...view.items("tree").keys()];
+  await view.close();
+  const after = [];
+  for await (const topic of view) after.push(topic);
+  await client.close();
+  const none = await failure(() => client.command("engine_kill", {}));
+  return { text, topics: [...seen].sort(), paths, connections, none, trace: view.trace, keys: Object.keys(TOPIC_KEYS) };
+}

@@ -16,6 +16,10 @@ TEN_MINUTES_MS = 660_000
 WAITING = 4096
 
 
+CHANGING = {"actor_restart", "actor_suspend", "actor_resume", "engine_kill", "token_create", "token_revoke"}
+"""Of operators' commands, which are sent once: those that change something."""
+
+
 async def sent_away_for_minutes(peer: Peer) -> None:
     await peer.welcome()
     await peer.say(type="going_away", data={"retry_after_ms": 250_000})
@@ -117,7 +121,9 @@ async def test_uo_a_command_that_is_put_off_when_it_comes_again_may_have_been_ca
 
 
 async def test_cl6_it_knows_which_commands_change_nothing() -> None:
-    assert set(await play("node", "reads")) == {name for name, one in COMMANDS.items() if not one.writes}
+    assert set(await play("node", "reads")) == {
+        name for name, one in COMMANDS.items() if not one.writes and name not in CHANGING
+    }
 
 
 async def test_cl4_a_welcome_that_leads_nowhere_does_not_begin_the_back_off_again() -> None:

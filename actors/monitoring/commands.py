@@ -1,0 +1,161 @@
+"""What operators do: to actors by the runtime's own means, to the engine and to tokens by asking their services."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import structlog
+
+from actors.access.messages import (
+    AccessRequest,
+    CreateToken,
+    ListTokens,
+    MadeToken,
+    RevokeToken,
+    TokenDescription,
+)
+from actors.inference.messages import InferenceRequest, KillEngine
+from actors.refusals import CommandRefused
+from protocol.errors import ErrorCode
+from protocol.operators import (
+    ActorRestart,
+    ActorResume,
+    ActorState,
+    ActorStateData,
+    ActorSuspend,
+    ActorTold,
+    EngineKill,
+    EngineKilled,
+    TokenCreate,
+    TokenCreated,
+    TokenData,
+    TokenList,
+    TokenRevoke,
+    TokensFound,
+)
+from runtime import ActorRef, ActorSystem, AskDeadline, Context, RuntimeFault
+from runtime.inspection import TreeNode, actor_snapshot, restart, suspend, tree
+
+__all__ = ["OperatorCommands"]
+
+_log = structlog.get_logger("monitoring")
+
+SNAPSHOT_SECONDS = 1.0
+ASK_SECONDS = 8.0
+SNAPSHOT_BYTES = 64 * 1024
+
+
+class OperatorCommands:
+    """Part of the monitoring actor; each command runs in a child task of it."""
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        inference: ActorRef[InferenceRequest],
+        access: ActorRef[AccessRequest],
+        context: Context,
+    ) -> None:
+        self._system = system
+        self._inference = inference
+        self._access = access
+        self._context = context
+
+    async def carry_out(self, data: Any) -> Any:
+        """The result of a command. Raises `CommandRefused`, and what the service says that is asked."""
+        match data:
+            case ActorState(path=path):
+                return await self._state(path)
+            case ActorRestart(path=path):
+                return await self._restart(path)
+            case ActorSuspend(path=path):
+                return self._suspend(path, suspended=True)
+            case ActorResume(path=path):
+                return self._suspend(path, suspended=False)
+            case EngineKill():
+                return EngineKilled(worker_pid=await self._inference.ask(KillEngine(), timeout=ASK_SECONDS))
+            case TokenList():
+                found = await self._access.ask(ListTokens(), timeout=ASK_SECONDS)
+                return TokensFound(tokens=[_token(one) for one in found])
+            case TokenCreate():
+                return await self._create(data)
+            case TokenRevoke(token_id=token_id):
+                return _token(await self._access.ask(RevokeToken(token_id), timeout=ASK_SECONDS))
+        raise AssertionError("unreachable: the table of commands names no other")
+
+    async def _state(self, path: str) -> ActorStateData:
+        node = _find(tree(self._system, stacks=True), path)
+        if node is None:
+            raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no {path} in the tree", field="data.path")
+        stack = list(node.stack)
+        if node.kind != "actor":
+            return ActorStateData(path=path, stack=stack)
+        try:
+            snapshot = dict(await actor_snapshot(self._system, path, timeout=SNAPSHOT_SECONDS))
+        except AskDeadline:
+            return ActorStateData(path=path, busy_with=node.current_message, stack=stack)
+        except RuntimeFault:
+            return ActorStateData(path=path, stack=stack)
+        # Actors show what JSON has, and whatever else they show as text.
+        text = json.dumps(snapshot, default=str)
+        if len(text) > SNAPSHOT_BYTES:
+            snapshot = {"left out": f"{len(text)} bytes; `leanvibe inspect state {path}` shows them"}
+        return ActorStateData(path=path, snapshot=json.loads(json.dumps(snapshot, default=str)), stack=stack)
+
+    async def _restart(self, path: str) -> ActorTold:
+        self._refuse_own(path)
+        _log.warning("an operator restarts a part of the tree", path=path)
+        try:
+            await restart(self._system, path)
+        except RuntimeFault as error:
+            raise CommandRefused(ErrorCode.CONFLICT, str(error), field="data.path") from None
+        return self._told(path)
+
+    def _suspend(self, path: str, *, suspended: bool) -> ActorTold:
+        if suspended:
+            self._refuse_own(path)
+        _log.warning("an operator suspends an actor" if suspended else "an operator lets an actor go on", path=path)
+        try:
+            suspend(self._system, path, suspended=suspended)
+        except RuntimeFault as error:
+            raise CommandRefused(ErrorCode.CONFLICT, str(error), field="data.path") from None
+        return self._told(path)
+
+    def _refuse_own(self, path: str) -> None:
+        """Through this one and the connections a person would have to undo it."""
+        own = self._context.path
+        if path == own or path in ("root", "connections") or path.startswith("connections/sockets"):
+            raise CommandRefused(
+                ErrorCode.CONFLICT,
+                f"{path} is what this page looks through; `leanvibe inspect` reaches it by another way",
+                field="data.path",
+            )
+
+    def _told(self, path: str) -> ActorTold:
+        return ActorTold(path=path, incarnation=self._system.record(path).incarnation)
+
+    async def _create(self, data: TokenCreate) -> TokenCreated:
+        wanted = CreateToken(
+            client_ids=tuple(data.client_ids), roles=tuple(data.roles), name=data.name, expires_ms=data.expires_ms
+        )
+        made: MadeToken = await self._access.ask(wanted, timeout=ASK_SECONDS)
+        return TokenCreated(token=made.token, description=_token(made.description))
+
+
+def _token(one: TokenDescription) -> TokenData:
+    return TokenData(
+        token_id=one.token_id,
+        name=one.name,
+        client_ids=None if one.client_ids is None else list(one.client_ids),
+        roles=list(one.roles),
+        created_ms=one.created_ms,
+        expires_ms=one.expires_ms,
+        revoked_ms=one.revoked_ms,
+        is_local=one.is_local,
+    )
+
+
+def _find(node: TreeNode, path: str) -> TreeNode | None:
+    if node.path == path:
+        return node
+    return next((found for child in node.children if (found := _find(child, path)) is not None), None)

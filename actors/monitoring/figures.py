@@ -1,0 +1,240 @@
+"""From the records of the runtime, of inference and of the metrics to what crosses the wire. Reads, never asks, never waits."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from prometheus_client import CollectorRegistry
+
+from actors.request_log import RequestLog, RequestTimes
+from protocol.operators import DeadLetterData, MailboxData, MetricsPoint, RequestData, TreeNodeData
+from runtime import ActorSystem
+from runtime.inspection import TreeNode, readiness, tree
+
+__all__ = ["Clocks", "MetricsReader", "TreeReader", "dead_letters", "requests", "tree_state"]
+
+CHILDREN = 200
+"""Of a supervisor with more, the newest are told; a frame holds all of them with room to spare."""
+ERROR_CHARACTERS = 2000
+PUSH_CHANNELS = ("notifications/web_push", "notifications/apns", "notifications/webhook")
+
+
+@define
+class Clocks:
+    """From Trio's clock to the time of day, as of one moment: a machine that slept has moved them apart."""
+
+    now: float
+    """Trio's clock, seconds."""
+    now_ms: int
+    """POSIX milliseconds."""
+
+    def ms(self, time: float) -> int:
+        """POSIX milliseconds of a time on Trio's clock."""
+        return round(self.now_ms - 1000 * (self.now - time))
+
+
+@define
+class TreeReader:
+    """The tree, with the rate of messages since it was read before."""
+
+    _handled: dict[tuple[str, int], int] = field(factory=dict)
+    _started: dict[tuple[str, int], int] = field(factory=dict)
+    _read_at: float | None = None
+
+    def read(self, system: ActorSystem, clocks: Clocks) -> dict[str, TreeNodeData]:
+        """Every child by its path, a parent before its children."""
+        seconds = None if self._read_at is None else max(1e-6, clocks.now - self._read_at)
+        before, started = self._handled, self._started
+        self._handled, self._started, self._read_at = {}, {}, clocks.now
+        found: dict[str, TreeNodeData] = {}
+        for node in _walk(tree(system)):
+            life = (node.path, node.incarnation)
+            rate = None
+            if node.handled is not None:
+                self._handled[life] = node.handled
+                if seconds is not None and life in before:
+                    rate = round(max(0, node.handled - before[life]) / seconds, 1)
+            if node.uptime_seconds is not None:
+                # Said once: what is worked out anew each time would differ by a millisecond now and then.
+                self._started[life] = started.get(life) or clocks.ms(clocks.now - node.uptime_seconds)
+            found[node.path] = _node(node, rate, self._started.get(life))
+        return found
+
+
+def _walk(node: TreeNode) -> Iterator[TreeNode]:
+    yield node
+    for child in node.children[-CHILDREN:]:
+        yield from _walk(child)
+
+
+def _node(node: TreeNode, rate: float | None, started_ms: int | None) -> TreeNodeData:
+    box = node.mailbox
+    return TreeNodeData(
+        path=node.path,
+        kind=node.kind,
+        state=node.state,
+        incarnation=node.incarnation,
+        restarts=node.restarts,
+        restarts_in_window=node.restarts_in_window,
+        intensity=node.intensity,
+        started_ms=started_ms,
+        ready_seconds=_rounded(node.ready_seconds),
+        recovery_seconds=_rounded(node.recovery_seconds),
+        mailbox=None
+        if box is None
+        else MailboxData(
+            used=box.used,
+            capacity=box.capacity,
+            peak=box.peak,
+            dropped=box.dropped,
+            blocked_senders=box.blocked_senders,
+        ),
+        handled=node.handled,
+        messages_per_second=rate,
+        current_message=node.current_message,
+        current_age_seconds=_rounded(node.current_age_seconds),
+        handler_failures=dict(node.handler_failures),
+        last_error=None if node.last_error is None else node.last_error[:ERROR_CHARACTERS],
+        children_left_out=max(0, len(node.children) - CHILDREN),
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def tree_state(system: ActorSystem) -> dict[str, Any]:
+    """What is told with the tree of all of it."""
+    state, watch = readiness(system), system.loop_watchdog
+    return {
+        "is_ready": state.is_ready,
+        "reasons": list(state.reasons),
+        "degraded": list(state.degraded),
+        "slow_steps": 0 if watch is None else watch.slow_count,
+    }
+
+
+def dead_letters(
+    system: ActorSystem, clocks: Clocks, known: Mapping[str, DeadLetterData]
+) -> tuple[dict[str, DeadLetterData], dict[str, Any]]:
+    """The last ones by running number, and the counts of all. What is ``known`` stays as it is: clocks drift."""
+    letters = system.dead_letters
+    first = letters.total - len(letters.last) + 1
+    found = {
+        str(number): known.get(str(number))
+        or DeadLetterData(
+            id=str(number),
+            path=one.path,
+            message_type=type(one.message).__name__,
+            reason=one.reason,
+            time_ms=clocks.ms(one.time),
+        )
+        for number, one in enumerate(letters.last, first)
+    }
+    return found, {"total": letters.total, "counts": dict(letters.counts)}
+
+
+def requests(log: RequestLog, clocks: Clocks, known: Mapping[str, RequestData]) -> dict[str, RequestData]:
+    """All that are kept, by running number. What is ``known`` of one that has ended stays as it is."""
+    return {str(number): _request(str(number), one, clocks, known.get(str(number))) for number, one in log.all()}
+
+
+def _request(number: str, one: RequestTimes, clocks: Clocks, known: RequestData | None) -> RequestData:
+    if known is not None and one.outcome is not None and known.end_reason == one.outcome:
+        return known
+    end = clocks.now if one.ended_at is None else one.ended_at
+    first_token_at = one.first_token_at
+    if one.outcome is not None:
+        state = "ended"
+    elif one.admitted_at is None:
+        state = "queued"
+    else:
+        state = "prefill" if first_token_at is None else "decode"
+    admitted_at, prefilled_at = one.admitted_at, end if first_token_at is None else first_token_at
+    return RequestData(
+        id=number,
+        client_id=one.client_id,
+        model=one.model,
+        state=state,
+        end_reason=one.outcome,
+        accepted_ms=clocks.ms(one.accepted_at) if known is None else known.accepted_ms,
+        queued_ms=_ms((end if admitted_at is None else admitted_at) - one.accepted_at),
+        prefill_ms=None if admitted_at is None else _ms(prefilled_at - admitted_at),
+        decode_ms=None if first_token_at is None else _ms(end - first_token_at),
+        prompt_tokens=one.prompt_tokens,
+        cached_tokens=one.cached_tokens,
+        answer_tokens=one.answer_tokens,
+        engine_restarts=one.engine_restarts,
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * max(0.0, seconds), 1)
+
+
+@define
+class MetricsReader:
+    """Figures of a moment, and rates since the moment before."""
+
+    registry: CollectorRegistry
+    log: RequestLog
+    _before: tuple[float, float, float] | None = None
+    """Trio's clock, tokens and steps."""
+
+    def read(self, clocks: Clocks, nodes: Mapping[str, TreeNodeData], late_seconds: float) -> MetricsPoint:
+        """One point. ``nodes`` is the tree of now; ``late_seconds`` by how much this reading is later than it was due."""
+        found = {
+            (one.name, *one.labels.values()): one.value
+            for metric in self.registry.collect()
+            for one in metric.samples
+            if not one.name.endswith(("_bucket", "_created"))
+        }
+        # Each token is the first of its answer or comes after another.
+        tokens = sum(
+            found.get((f"leanvibe_{name}_seconds_count",), 0.0)
+            for name in ("time_to_first_token", "inter_token_latency")
+        )
+        steps = found.get(("leanvibe_engine_steps_total",), 0.0)
+        before, self._before = self._before, (clocks.now, tokens, steps)
+        per_second = per_step = None
+        if before is not None and clocks.now > before[0]:
+            per_second = round((tokens - before[1]) / (clocks.now - before[0]), 1)
+            per_step = round((tokens - before[1]) / (steps - before[2]), 2) if steps > before[2] else None
+        queried = found.get(("leanvibe_prefix_cache_queries_total",), 0.0)
+        hits = found.get(("leanvibe_prefix_cache_hits_total",), 0.0)
+        boxes = (nodes[one].mailbox for one in PUSH_CHANNELS if one in nodes)
+        memory = {key[1]: value for key, value in found.items() if key[0] == "leanvibe_engine_memory_bytes"}
+        return MetricsPoint(
+            time_ms=clocks.now_ms,
+            tokens_per_second=per_second,
+            tokens_per_step=per_step,
+            first_token_p50_ms=_first_token_ms(self.log, 0.5),
+            first_token_p99_ms=_first_token_ms(self.log, 0.99),
+            running=int(found.get(("leanvibe_num_requests_running",), 0)),
+            waiting=int(found.get(("leanvibe_num_requests_waiting",), 0)),
+            kv_bytes=memory.get("kv"),
+            prefix_bytes=memory.get("prefixes"),
+            prefix_hit_rate=round(hits / queried, 4) if queried else None,
+            engine_memory_bytes=memory.get("resident"),
+            server_memory_bytes=_own_memory_bytes(),
+            event_loop_delay_ms=_ms(late_seconds),
+            push_queue=sum(one.used for one in boxes if one is not None),
+        )
+
+
+def _first_token_ms(log: RequestLog, share: float) -> float | None:
+    seconds = log.first_token_quantile(share)
+    return None if seconds is None else _ms(seconds)
+
+
+def _own_memory_bytes() -> float | None:
+    """Resident memory of this process; None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return float(pages * resource.getpagesize())

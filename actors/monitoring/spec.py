@@ -1,0 +1,23 @@
+"""The monitoring service's part of the tree."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from actors.monitoring.actor import Monitor
+from actors.references import References
+from actors.request_log import RequestLog
+from runtime import ActorSystem, ChildSpec
+
+__all__ = ["spec"]
+
+
+def spec(system: ActorSystem, to: References, registry: CollectorRegistry, log: RequestLog) -> ChildSpec:
+    """One actor, which collects for operators what they watch, and carries out what they command. A helper: without it
+    everything else is served.
+    """
+    return ChildSpec(
+        id="monitoring",
+        start=lambda: Monitor(system, registry, log, to.inference, to.connection_registry, to.access),
+        is_helper=True,
+    )
