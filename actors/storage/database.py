@@ -17,6 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.holding import hold_session
+from actors.storage.write_ahead_log import IndexLength
 
 __all__ = ["FILE_NAME", "database_url", "dispose_at_end", "open_engine"]
 
@@ -139,9 +140,17 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int, must_exist: bool) 
         if not writes:
             connection.execute("PRAGMA query_only=ON")
 
+    index = IndexLength(Path(str(url.database)))
+
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
+        index.restore()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    @event.listens_for(engine, "close")
+    def closing(_: sqlite3.Connection, __: Any) -> None:
+        # The last one writes what the log holds into the database.
+        index.restore()
 
     return engine
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from actors.storage.columns import COLUMNS
 from actors.storage.errors import DatabaseBroken
+from actors.storage.write_ahead_log import IndexLength, head_problem
 
 __all__ = ["DatabaseGuard", "broken_by", "was_written"]
 
@@ -44,6 +45,8 @@ class DatabaseGuard:
         self._path = Path(str(url.database)) if is_file else None
         self._opened = _identity(self._path)
         self._beside: dict[Path, tuple[int, int]] = {}
+        self._log_bytes = 0
+        self._index = None if self._path is None else IndexLength(self._path)
         self._looks = 0
 
     def follow(self, engine: Engine) -> None:
@@ -60,6 +63,7 @@ class DatabaseGuard:
             # On some network disks there is none.
             beside = [path.with_name(path.name + suffix) for suffix in BESIDE] if mode == "wal" else []
             self._beside = {one: found for one in beside if (found := _identity(one)) is not None}
+            self._log_bytes = 0
 
         @event.listens_for(engine, "close")
         def closed(_: sqlite3.Connection, __: Any) -> None:
@@ -69,19 +73,24 @@ class DatabaseGuard:
     def watched(self) -> Iterator[None]:
         """Around a transaction. Raises `OperationalError` because of `DatabaseBroken` before it, or after it was in vain."""
         self._require_same()
+        self._require_whole_log()
         yield
         self._require_same(was_written=True)
+        self._require_whole_log(was_written=True)
 
     def look(self, engine: Engine, *, wholly: bool = False) -> str | None:
         """What is wrong, as a sentence; None where nothing was found. ``wholly`` looks at every page, however long it takes."""
         try:
+            if self._index is not None:
+                self._index.restore()
             self._require_same()
             if self._path is None:
                 # The engine tests a session before it lends it, and makes another one, which has to hold the database.
                 with engine.connect():
                     return None
+            self._require_sound_log()
             self._look_at_pages(self._path, wholly=wholly)
-        except (DBAPIError, sqlite3.Error) as error:
+        except (DBAPIError, sqlite3.Error, DatabaseBroken) as error:
             # A file that is locked, or a machine without descriptors, is no broken database.
             return broken_by(error) if self._path is not None else str(error.__cause__ or error).splitlines()[0]
         return None
@@ -99,6 +108,30 @@ class DatabaseGuard:
             if found != opened and self._beside is beside:
                 what = f"the file {path} of the database"
                 raise _broken(what, is_gone=found is None, way_out=WAY_OUT_BESIDE, was_written=was_written)
+
+    def _require_whole_log(self, *, was_written: bool = False) -> None:
+        """A log that became shorter was cut, unless another program has emptied it into the database: then nothing is missing."""
+        path = self._path
+        if path is None or not self._beside:
+            return
+        length = _length(path.with_name(path.name + BESIDE[0]))
+        was_cut, self._log_bytes = length < self._log_bytes, length
+        if not was_cut:
+            return
+        problem = None
+        try:
+            self._look_at_pages(path, wholly=True)
+        except sqlite3.Error as error:
+            problem = broken_by(error)
+        if problem is not None:
+            self._log_bytes = length + 1
+            raise _because(DatabaseBroken(problem), "was cut", was_written=was_written)
+
+    def _require_sound_log(self) -> None:
+        for path in self._beside:
+            # Twice: it may just be written.
+            if path.name.endswith(BESIDE[0]) and head_problem(path) and (found := head_problem(path)):
+                raise DatabaseBroken(f"the file {path} of the database is damaged ({found}); {WAY_OUT_BESIDE}")
 
     def _look_at_pages(self, path: Path, *, wholly: bool) -> None:
         tables = sorted(COLUMNS)
@@ -136,10 +169,21 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _broken(subject: str, *, is_gone: bool, way_out: str, was_written: bool) -> OperationalError:
     what = "is gone" if is_gone else "is another file than this server has opened"
+    return _because(DatabaseBroken(f"{subject} {what}; {way_out}"), what, was_written=was_written)
+
+
+def _because(broken: DatabaseBroken, what: str, *, was_written: bool) -> OperationalError:
     error = OperationalError("look at the file", None, Exception(what))
-    error.__cause__ = broken = DatabaseBroken(f"{subject} {what}; {way_out}")
+    error.__cause__ = broken
     broken.was_written = was_written
     return error
 

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.server_fixture import eventually
 from tests.storage_room import StorageRoom, storage_room
 
 PAGE = 4096
+INDEX_BYTES = 32_768
 
 
 def note(connection: Any, name: str) -> Outcome[str]:
@@ -123,9 +126,44 @@ def unlink_the_index(file: Path) -> None:
     unlink(beside(file, "-shm"))
 
 
+def cut_the_log(file: Path) -> None:
+    log = beside(file, "-wal")
+    os.truncate(log, log.stat().st_size // 2)
+
+
+def empty_the_log(file: Path) -> None:
+    os.truncate(beside(file, "-wal"), 0)
+
+
+def garble_the_log(file: Path) -> None:
+    log = beside(file, "-wal")
+    log.write_bytes(os.urandom(log.stat().st_size))
+
+
+def garble_the_head_of_the_log(file: Path) -> None:
+    with beside(file, "-wal").open("r+b") as opened:
+        opened.write(os.urandom(32))
+
+
+def empty_the_index(file: Path) -> None:
+    os.truncate(beside(file, "-shm"), 0)
+
+
+def cut_the_index(file: Path) -> None:
+    os.truncate(beside(file, "-shm"), 4096)
+
+
+def garble_the_index(file: Path) -> None:
+    # By another process: closing it in this one would let go of SQLite's locks on it.
+    script = "import os, sys; f = open(sys.argv[1], 'r+b'); f.write(os.urandom(os.path.getsize(sys.argv[1])))"
+    subprocess.run([sys.executable, "-c", script, str(beside(file, "-shm"))], check=True, timeout=60)
+
+
 GONE = [unlink, replace, move_away]
 GONE_BESIDE = [unlink_the_log, move_the_log_away, replace_the_log, unlink_the_index]
 DAMAGED = [empty, cut, garble_the_beginning, garble_all_but_the_beginning, drop_a_table]
+DAMAGED_BESIDE = [cut_the_log, empty_the_log, garble_the_log, garble_the_head_of_the_log]
+DAMAGED_INDEX = [empty_the_index, cut_the_index, garble_the_index]
 
 
 @pytest.mark.parametrize("harm", GONE)
@@ -175,6 +213,77 @@ async def test_db14_a_log_that_is_gone_is_noticed_at_the_next_write_and_an_order
                 await room.storage.read(COUNT, None)
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT client_id FROM client_logs").fetchall() == [("before",)]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("harm", [cut_the_log, empty_the_log])
+async def test_db15_nothing_is_told_as_stored_behind_a_log_that_was_cut(
+    tmp_path: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 3600.0)
+    url = fresh_database(tmp_path)
+    async with storage_room(url, operations=(NOTE,)) as room:
+        assert await write(room, "before") == "stored"
+        harm(Path(str(url.database)))
+        assert await write(room, "lost") == "unavailable"
+        assert "put back a copy" in str((await health(room)).problem)
+        assert await write(room, "later") == "unavailable"
+
+
+async def test_db15_a_log_that_another_program_has_emptied_into_the_database_was_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02)
+    url = fresh_database(tmp_path)
+    file = Path(str(url.database))
+    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+        for number in range(3):
+            assert await write(room, str(number)) == "stored"
+            checkpointed(file)
+            assert beside(file, "-wal").stat().st_size == 0
+        assert await room.storage.read(COUNT, None) == 3
+        assert not await is_unsound(room)
+
+
+async def test_db15_a_log_with_a_damaged_head_loses_nothing_by_an_orderly_stop(tmp_path: Path) -> None:
+    url = fresh_database(tmp_path)
+    file = Path(str(url.database))
+    async with storage_room(url, operations=(NOTE,)) as room:
+        assert await write(room, "before") == "stored"
+        garble_the_head_of_the_log(file)
+        await eventually(lambda: is_unsound(room))
+        assert "stop the server in order" in str((await health(room)).problem)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT client_id FROM client_logs").fetchall() == [("before",)]
+
+
+@pytest.mark.parametrize("first", ["write", "read", "look", "stop"])
+@pytest.mark.parametrize("harm", DAMAGED_INDEX)
+async def test_db16_an_index_of_the_log_that_is_cut_or_garbled_costs_nothing(
+    tmp_path: Path, harm: Callable[[Path], None], first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is mapped into memory: where it had been cut, the next to look ended the process."""
+    monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02 if first == "look" else 3600.0)
+    url = fresh_database(tmp_path)
+    file = Path(str(url.database))
+    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+        for number in range(3):
+            assert await write(room, f"before {number}") == "stored"
+        assert await room.storage.read(COUNT, None) == 3
+        harm(file)
+        match first:
+            case "write":
+                assert await write(room, "after") == "stored"
+            case "read":
+                assert await room.storage.read(COUNT, None) == 3
+            case "look":
+                await eventually(lambda: beside(file, "-shm").stat().st_size >= INDEX_BYTES)
+                assert not await is_unsound(room)
+        if first != "stop":
+            assert await write(room, "last") == "stored"
+    with closing(sqlite3.connect(file)) as connection:
+        kept = connection.execute("SELECT count(*) FROM client_logs").fetchone()[0]
+        assert kept == {"write": 5, "read": 4, "look": 4, "stop": 3}[first]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
@@ -246,7 +355,7 @@ async def test_op_a_write_whose_file_is_moved_before_its_answer_is_not_said_to_b
     assert kept == answers.count("deadline_exceeded")
 
 
-@pytest.mark.parametrize("harm", [*GONE, *GONE_BESIDE, *DAMAGED])
+@pytest.mark.parametrize("harm", [*GONE, *GONE_BESIDE, *DAMAGED, *DAMAGED_BESIDE])
 async def test_a_database_that_breaks_is_noticed_without_any_write(
     tmp_path: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
