@@ -23,6 +23,7 @@ from actors.tasks.store import (
     ANNOUNCE_DUE,
     CLIENTS_WITH_DUE,
     ENDED_LEASES,
+    MOVE_LEASES,
     PENDING_ANALYSES,
     READS,
     RECORD_ANALYSIS,
@@ -80,6 +81,8 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         self._clock_seconds = clock_seconds
         self._clock = ClockWatch(clock_seconds, steady_seconds)
         self._may_have_told_ahead = True
+        self._leases_ahead_ms = 0
+        self._moving_leases = trio.Lock()
         self._requests = 0
         self._is_looking_for_due = False
         self._is_looking_for_leases = False
@@ -142,6 +145,10 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         query = READS.get(type(request))
         if query is not None:
             return await self._storage.read(query, context)
+        if isinstance(request, ClaimTask):
+            # What it is given is measured by the clock as it is now.
+            await self._move_leases()
+            context = self._asked(request)
         has_many = isinstance(request, ChangeInBulk | ImportTasks | CleanUpTasks)
         committed = await self._storage.transact(
             WRITES[type(request)],
@@ -274,7 +281,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         try:
             now_ms = self._now_ms()
             # At the start too: the clock may have been set right while no server ran.
-            self._may_have_told_ahead |= self._clock.set_back_ms() > 0
+            self._watch_clock()
             wanted = DueTasksQuery(now_ms=now_ms, with_told_ahead=self._may_have_told_ahead)
             clients = await self._storage.read(CLIENTS_WITH_DUE, wanted)
             for client_id in clients:
@@ -287,7 +294,24 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         finally:
             self._is_looking_for_due = False
 
+    def _watch_clock(self) -> None:
+        set_back_ms = self._clock.set_back_ms()
+        self._may_have_told_ahead |= set_back_ms > 0
+        self._leases_ahead_ms += set_back_ms
+
     # --- leases -----------------------------------------------------------------------------------
+
+    async def _move_leases(self) -> None:
+        """Let leases last as long as they were given for, where the clock was set back since. Raises as storage does."""
+        self._watch_clock()
+        async with self._moving_leases:
+            ahead_ms = self._leases_ahead_ms
+            if not ahead_ms:
+                return
+            context = CommandContext(client_id="", device_id="", data=ahead_ms, now_ms=self._now_ms())
+            count = (await self._storage.transact(MOVE_LEASES, context, client_id="")).value
+            self._leases_ahead_ms -= ahead_ms
+            _log.info("the clock was set back, and leases with it", seconds=ahead_ms / 1000, leases=count)
 
     def _check_leases(self) -> None:
         if not self._is_looking_for_leases:
@@ -306,6 +330,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
 
     async def _return_tasks(self) -> None:
         try:
+            await self._move_leases()
             now_ms = self._now_ms()
             found: EndedLeases = await self._storage.read(ENDED_LEASES, EndedLeasesQuery(now_ms))
             for client_id in found.clients:

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from attrs import evolve, frozen
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from actors.storage.messages import Outcome
 from actors.tasks.change_recorder import ChangeRecorder
@@ -23,7 +23,15 @@ from protocol.codec import wire_time
 from protocol.task_claims import TaskClaim, TaskLease, TaskRelease
 from protocol.task_model import Task, TaskStatus
 
-__all__ = ["EndedLeases", "EndedLeasesQuery", "claim_task", "find_ended_leases", "release_task", "return_tasks"]
+__all__ = [
+    "EndedLeases",
+    "EndedLeasesQuery",
+    "claim_task",
+    "find_ended_leases",
+    "move_leases",
+    "release_task",
+    "return_tasks",
+]
 
 RETURNED_AT_ONCE = 100
 # Of other columns somebody is at the task, or it is done.
@@ -121,6 +129,12 @@ def return_tasks(connection: Connection, context: CommandContext[None]) -> Outco
         _give_back(connection, named, recorder, existing_task(connection, named), row)
     outcome: Outcome[int] = recorder.outcome(len(rows))
     return outcome
+
+
+def move_leases(connection: Connection, context: CommandContext[int]) -> Outcome[int]:
+    """Let all leases end as many milliseconds sooner as the clock was set back by; how many leases there are."""
+    moved = connection.execute(update(task_claims).values(until_ms=task_claims.c.until_ms - context.data))
+    return Outcome(value=moved.rowcount)
 
 
 def _renew(connection: Connection, context: CommandContext[TaskClaim], task: Task, row: Row[Any] | None) -> TaskLease:

@@ -11,7 +11,7 @@ from actors.storage.messages import Operation, Outcome, Query
 from actors.tasks.analysis import find_pending, record_analysis
 from actors.tasks.bulk import change_in_bulk, clean_up, import_tasks, set_limits
 from actors.tasks.change_recorder import ChangeRecorder
-from actors.tasks.claims import claim_task, find_ended_leases, release_task, return_tasks
+from actors.tasks.claims import claim_task, find_ended_leases, move_leases, release_task, return_tasks
 from actors.tasks.commands import change_task, create_task, decide_task, delete_task, move_task
 from actors.tasks.context import CommandContext
 from actors.tasks.due import announce_due, find_clients_with_due
@@ -46,6 +46,7 @@ __all__ = [
     "CLIENTS_WITH_DUE",
     "COUNT_TASKS",
     "ENDED_LEASES",
+    "MOVE_LEASES",
     "OPERATIONS",
     "PENDING_ANALYSES",
     "QUERIES",
@@ -95,12 +96,19 @@ READS: dict[type[TaskRequest[Any]], Query[CommandContext[Any], Any]] = {
 RECORD_ANALYSIS = Operation("tasks.record_analysis", record_analysis, Task | None)
 ANNOUNCE_DUE = Operation("tasks.announce_due", announce_due, int)
 RETURN_TASKS = Operation("tasks.return", return_tasks, int)
+MOVE_LEASES = Operation("tasks.move_leases", move_leases, int)
 PENDING_ANALYSES = Query("tasks.pending_analyses", find_pending)
 CLIENTS_WITH_DUE = Query("tasks.clients_with_due", find_clients_with_due)
 ENDED_LEASES = Query("tasks.ended_leases", find_ended_leases)
 COUNT_TASKS = Query("tasks.count", count_tasks)
 
-OPERATIONS: tuple[Operation[Any, Any], ...] = (*WRITES.values(), RECORD_ANALYSIS, ANNOUNCE_DUE, RETURN_TASKS)
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    *WRITES.values(),
+    RECORD_ANALYSIS,
+    ANNOUNCE_DUE,
+    RETURN_TASKS,
+    MOVE_LEASES,
+)
 QUERIES: tuple[Query[Any, Any], ...] = (
     *READS.values(),
     PENDING_ANALYSES,

@@ -141,6 +141,15 @@ def test_a_token_ends_at_its_time() -> None:
     assert book.end_of(stored.token_id, NOW_MS + 10) == "the token has expired"
 
 
+def test_a_token_ends_by_the_wall_clock_also_where_that_is_set_back_by_an_hour() -> None:
+    """Its end is a moment, not a length of time: a clock that ran ahead shuts nobody out for good."""
+    stored, text = made(expires_ms=NOW_MS + 1000)
+    book = TokenStore((stored,))
+    assert str(refusal(book, text, now_ms=NOW_MS + 1000)) == "the token has expired"
+    assert book.identity(text, None, NOW_MS + 1000 - 3_600_000).token_id == stored.token_id
+    assert str(refusal(book, text, now_ms=NOW_MS + 1000)) == "the token has expired"
+
+
 def test_a_revoked_token_opens_nothing_and_leaves_the_door_shut() -> None:
     stored, text = made()
     book = TokenStore((attrs.evolve(stored, revoked_ms=NOW_MS),))

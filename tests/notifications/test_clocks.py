@@ -138,6 +138,18 @@ def test_quiet_hours_still_hold_after_they_were_judged_again(room: Room) -> None
     assert room.look().next_ms == due_ms
 
 
+def test_quiet_hours_that_have_not_begun_again_hold_nothing(room: Room) -> None:
+    """What they held goes out where a clock set back by an hour is before them."""
+    room.prefer(quiet_hours={"start": "14:00", "end": "16:00"})
+    name = room.post("quiet")
+    assert room.state(name, "").startswith("held")
+    room.now_ms -= HOUR_MS
+    room.transact(SETTLE, ClockRules(set_back_ms=HOUR_MS, longest_wait_ms=600_000, push_hold_ms=10_000))
+    assert room.look().clients == ("me",)
+    room.transact(RELEASE, ReleaseClient("me"))
+    assert room.state(name, "").startswith("sent")
+
+
 def test_what_was_sent_in_a_time_to_come_counts_against_no_rate(room: Room) -> None:
     room.prefer(rate_limit={"count": 2, "seconds": 60})
     room.now_ms += 2 * DAY_MS
@@ -208,8 +220,9 @@ def test_apple_is_never_told_of_an_expiry_that_is_over_or_further_than_a_day(cre
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("priority", [Priority.MEDIUM, Priority.CRITICAL])
 async def test_a_clock_set_back_by_an_hour_delays_no_delivery_and_no_critical_one(
-    tmp_path: Path, services: PushServices, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, services: PushServices, monkeypatch: pytest.MonkeyPatch, priority: Priority
 ) -> None:
     ahead_ms = HOUR_MS
     for module in (dispatcher, planning):
@@ -218,7 +231,7 @@ async def test_a_clock_set_back_by_an_hour_delays_no_delivery_and_no_critical_on
     schedule = RetrySchedule(base_seconds=1.5, maximum_seconds=1.5, jitter=0.0)
     async with running_room(tmp_path, schedule=schedule, push_ca_file=services.ca_file) as room:
         await room.register("hook", platform="webhook", url=f"{services.url}/hook/mine", secret="0123456789abcdef")
-        await room.post("while ahead")
+        await room.post("while ahead", priority=priority)
         waits = "SELECT attempts FROM notification_deliveries WHERE device_id = 'hook' AND state = 'pending'"
         await eventually(lambda: room.rows(waits) == [(1,)])
         ahead_ms = 0

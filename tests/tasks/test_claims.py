@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy.engine import URL
 
 from actors.refusals import CommandRefused
+from actors.tasks.actor import CheckLeases
 from actors.tasks.claims import EndedLeasesQuery, find_ended_leases, return_tasks
 from actors.tasks.context import CommandContext
 from actors.tasks.messages import ClaimTask, CreateTask, GetTask, ReleaseTask
 from actors.tasks.store import WRITES
+from protocol.codec import wire_time
 from protocol.errors import ErrorCode
 from protocol.task_claims import TaskClaim, TaskLease, TaskRelease
 from protocol.task_model import Task, TaskStatus
@@ -188,3 +190,45 @@ async def test_a_lease_that_ends_while_the_server_runs_is_ended_then(database: U
             return found.status is TaskStatus.TODO
 
         await eventually(is_back, what="the task went back")
+
+
+async def test_mc14_a_lease_lasts_no_longer_for_a_clock_that_is_set_back_by_an_hour(database: URL) -> None:
+    """Its holder may have died, and the task would be nobody's for that hour."""
+    now, steady = [START_MS / 1000], [100.0]
+
+    def pass_time(seconds: float, setting: float = 0.0) -> None:
+        steady[0] += seconds
+        now[0] += seconds + setting
+
+    async with tasks_room(database, [], clock=lambda: now[0], steady=lambda: steady[0]) as room:
+
+        async def made(title: str) -> Task:
+            task: Task = await ask(room, CreateTask(**said(data=TaskCreate(title=title))))
+            return task
+
+        async def status(task: Task) -> TaskStatus:
+            room.system.reference("tasks").tell_nowait(CheckLeases())
+            found: Task = await ask(room, GetTask(**said(data=TaskGet(task_id=task.id))))
+            return found.status
+
+        async def is_back(task: Task) -> bool:
+            return await status(task) is TaskStatus.TODO
+
+        before, after = await made("before"), await made("after")
+        await ask(room, ClaimTask(**said(data=TaskClaim(task_id=before.id, holder="a", lease_seconds=600))))
+        pass_time(300, setting=-3600)
+        lease: TaskLease = await ask(
+            room, ClaimTask(**said(data=TaskClaim(task_id=after.id, holder="b", lease_seconds=600)))
+        )
+        assert lease.expires == wire_time(now[0] + 600), "by the clock as it is now"
+        assert not await is_back(before)
+        pass_time(300)
+        await eventually(lambda: is_back(before), what="it went back after its ten minutes")
+        assert not await is_back(after)
+        renewed: TaskLease = await ask(
+            room,
+            ClaimTask(**said(data=TaskClaim(task_id=after.id, holder="b", lease_seconds=600, lease=lease.lease))),
+        )
+        assert renewed.expires == wire_time(now[0] + 600)
+        pass_time(600)
+        await eventually(lambda: is_back(after))

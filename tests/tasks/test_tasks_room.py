@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -55,6 +56,7 @@ async def tasks_room(
     answers: list[object],
     *,
     clock: Callable[[], float] = lambda: NOW,
+    steady: Callable[[], float] = time.monotonic,
     queries: Iterable[Query[Any, Any]] = QUERIES,
     **hooks: Any,
 ) -> AsyncIterator[StorageRoom]:
@@ -71,7 +73,10 @@ async def tasks_room(
     def children(system: Any, storage: Any) -> list[ChildSpec]:
         return [
             ChildSpec(id="model", start=model.start),
-            ChildSpec(id="tasks", start=lambda: Tasks(storage, system.reference("model"), clock_seconds=clock)),
+            ChildSpec(
+                id="tasks",
+                start=lambda: Tasks(storage, system.reference("model"), clock_seconds=clock, steady_seconds=steady),
+            ),
         ]
 
     async with storage_room(database, operations=OPERATIONS, queries=queries, children=children, **hooks) as room:
