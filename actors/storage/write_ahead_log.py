@@ -23,7 +23,7 @@ _BITS = 0xFFFFFFFF
 
 
 class IndexLength:
-    """Gives an index that was cut its length back: SQLite finds zeros there, and makes the index anew of the log."""
+    """Gives an index that was cut its length back: SQLite finds zeros there, and makes the index again out of the log."""
 
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(f"{database.name}-shm")
@@ -40,7 +40,7 @@ class IndexLength:
             os.truncate(self._path, self._longest)
         except OSError:
             return
-        _log.warning("the index of the write-ahead log was cut, and is made anew", found_bytes=length)
+        _log.warning("the index of the write-ahead log was cut, and is made again", found_bytes=length)
 
 
 def head_problem(log: Path) -> str | None:

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
+from attrs import evolve
 
 from actors import token_changes
 from actors.access.actor import Access, AccessSettings
@@ -251,3 +253,90 @@ async def test_hs7_a_response_in_the_background_ends_with_its_token(told_server:
     await told_server.until_no_row_is_taken()
     # And not because it had come to its end.
     assert not {"stop", "length"} & (await told_server.snapshot("inference/inference"))["finished"].keys()
+
+
+MCP = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+EVERY_DOOR: dict[str, tuple[str, dict[str, Any]]] = {
+    **DOORS,
+    "MCP": ("/mcp", {**MCP, "params": {"name": "ask", "arguments": {"prompt": "count to 5000"}}}),
+}
+SOCKETS = ("WebSocket", "WebSocket at REST's port")
+NOBODYS = ("response in the background", "detached")
+"""Answers that nobody waits for."""
+HOUR_SECONDS = 3600
+
+
+@pytest.mark.parametrize("way", ["expired", "forgotten"])
+async def test_hs3_an_expired_or_forgotten_token_ends_what_it_began_at_every_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A revoked one does so, too: see above. Each door has a client of its own, whom nobody else's questions hold up."""
+    told: dict[str, tuple[int, str]] = {}
+    names = [*EVERY_DOOR, *SOCKETS, *NOBODYS]
+    reason = "the token has expired" if way == "expired" else "the token was revoked"
+    async with running_server(tmp_path, mock_step_seconds=4 * STEP_SECONDS) as server:
+        clients = tuple(f"c{number}" for number in range(len(names)))
+        expires_ms = int((time.time() + HOUR_SECONDS) * 1000) if way == "expired" else None
+        token = (await make_token(server, client_ids=clients, expires_ms=expires_ms)).token
+        at_rest = evolve(
+            server, about=evolve(server.about, websocket_url=server.about.rest_url.replace("http", "ws") + "/ws")
+        )
+
+        def http(client_id: str) -> httpx.AsyncClient:
+            return server.http(
+                headers={
+                    "Authorization": f"Bearer {token}",
+                    "X-Client-Id": client_id,
+                    "Accept": "application/json, text/event-stream",
+                }
+            )
+
+        async def ask(name: str, client_id: str) -> None:
+            path, body = EVERY_DOOR[name]
+            async with http(client_id) as client, client.stream("POST", path, json=body) as response:
+                text = "".join([part async for part in response.aiter_text()])
+                told[name] = response.status_code, text
+
+        async def follow(name: str, client_id: str) -> None:
+            entered = at_rest if "REST" in name else server
+            async with entered.peer(hello=False) as peer:
+                await peer.hello(client_id, token=token)
+                question = {"prompt": LONG["content"], "max_tokens": 1000}
+                assert (await peer.ask("generate", "g", question))["type"] == "accepted"
+                code = await peer.close_code()
+                told[name] = code, str(peer.websocket.close_reason)
+
+        async with trio.open_nursery() as nursery:
+            for name, client_id in zip(names, clients, strict=True):
+                if name in EVERY_DOOR:
+                    nursery.start_soon(ask, name, client_id)
+                elif name in SOCKETS:
+                    nursery.start_soon(follow, name, client_id)
+            async with http(clients[-2]) as client:
+                body = {**DOORS["responses, whole"][1], "background": True}
+                assert (await client.post("/v1/responses", json=body)).status_code == 200
+            async with server.peer(hello=False) as peer:
+                await peer.hello(clients[-1], token=token)
+                question = {"prompt": LONG["content"], "max_tokens": 1000, "on_disconnect": "detach"}
+                assert (await peer.ask("generate", "g", question))["type"] == "accepted"
+
+            async def all_run() -> bool:
+                assert told == {}, "ended before its token"
+                return await running(server) == len(names)
+
+            await eventually(all_run)
+            if way == "expired":
+                real = time.time
+                monkeypatch.setattr(time, "time", lambda: real() + HOUR_SECONDS + 1)
+            else:
+                await server.system.reference("access").ask(ForgetTokens(), timeout=60)
+        await server.until_no_row_is_taken()
+        # And not because any of them had come to its end.
+        assert not {"stop", "length"} & (await server.snapshot("inference/inference"))["finished"].keys()
+    assert set(told) == {*EVERY_DOOR, *SOCKETS}
+    for name, (status, text) in told.items():
+        assert reason in text, (name, status, text[-200:])
+        if name in SOCKETS:
+            assert status == 4401, name
+        elif "whole" in name or name == "process":
+            assert status == 401, (name, text)
