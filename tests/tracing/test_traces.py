@@ -27,7 +27,12 @@ def header_of(trace_id: str, flags: str = "01") -> str:
 
 
 async def test_tr4_an_answer_is_one_trace_wherever_it_was_asked_for(tmp_path: Path) -> None:
-    async with running_collector() as collector, running_server(tmp_path, trace_endpoint=collector.url) as server:
+    # An answer takes longer than it takes to write down that it has begun.
+    settings = {"mock_step_seconds": 0.02}
+    async with (
+        running_collector() as collector,
+        running_server(tmp_path, trace_endpoint=collector.url, **settings) as server,
+    ):
         await over_http(server, collector)
         async with server.peer() as peer:
             await over_the_websocket(peer, collector)
@@ -95,7 +100,7 @@ async def over_the_websocket(peer: Peer, collector: Collector) -> None:
 
 async def in_a_conversation(peer: Peer, collector: Collector) -> None:
     trace_id = "3" * 32
-    data = {"intent": "ask", "content": SECRET, "conversation": "talk"}
+    data = {"intent": "ask", "content": SECRET.replace("3", "40"), "conversation": "talk"}
     message = {"type": "assist", "id": "a", "data": data, "traceparent": header_of(trace_id)}
     await peer.websocket.send(json.dumps(message))
     assert (await peer.stream("a"))[-1]["type"] == "done"
