@@ -81,6 +81,16 @@ def test_an_address_that_can_be_asked_for_is_taken(address: str) -> None:
     assert address_problem(address) is None
 
 
+@pytest.mark.integration
+async def test_ad2_an_address_in_capitals_is_delivered_to(tmp_path: Path, services: PushServices) -> None:
+    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
+        address = services.url.replace("https://localhost", "HTTPS://LocalHost")
+        assert address != services.url
+        await room.register("hook", client_id="bob", platform="webhook", url=f"{address}/hook/bob", secret=SECRET)
+        await room.post("a", client_id="bob")
+        await eventually(lambda: services.titles("/hook/bob") == ["a"])
+
+
 REFUSED_ADDRESSES = """
     0.1.2.3 10.0.0.1 100.64.0.1 127.0.0.1 169.254.1.1 172.31.255.255 192.0.0.9 192.0.2.1 192.88.99.1 192.168.0.1
     198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 240.0.0.1 255.255.255.255

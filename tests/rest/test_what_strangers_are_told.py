@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import trio
+from attrs import evolve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from actors import memory_ceiling
@@ -17,6 +20,7 @@ from actors.access.messages import CreateToken
 from actors.storage.database import FILE_NAME
 from runtime.inspection import suspend
 from runtime.testing import crash
+from tests.connections.test_opening_handshake import secure_server
 from tests.rest.test_text_of_every_route import routes
 from tests.server_fixture import PATIENCE_SECONDS, Peer, RunningServer, eventually
 
@@ -110,14 +114,19 @@ async def over_rest(server: RunningServer) -> dict[str, str]:
     return told
 
 
-async def odd_answers(server: RunningServer) -> dict[str, str]:
+async def odd_answers(server: RunningServer, context: ssl.SSLContext | None = None) -> dict[str, str]:
     port = int(server.about.rest_url.rpartition(":")[2])
     told = {}
     for request in ODD_REQUESTS:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
-        async with stream:
+        tcp = await trio.open_tcp_stream("127.0.0.1", port)
+        stream: Any = tcp
+        if context is not None:
+            stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+            request = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)  # noqa: PLW2901  TLS has no half-closed connections
+        async with tcp:
             await stream.send_all(request)
-            await stream.send_eof()
+            if context is None:
+                await stream.send_eof()
             received = b""
             with trio.fail_after(PATIENCE_SECONDS):
                 async for chunk in stream:
@@ -126,7 +135,7 @@ async def odd_answers(server: RunningServer) -> dict[str, str]:
     return told
 
 
-async def at_the_websocket(server: RunningServer) -> dict[str, str]:
+async def at_the_websocket(server: RunningServer, **how: Any) -> dict[str, str]:
     """Refused handshakes, and what a connection without a token is told before it is closed."""
     told = {}
     for name, arguments in {
@@ -136,7 +145,7 @@ async def at_the_websocket(server: RunningServer) -> dict[str, str]:
         "host": {"additional_headers": {"Host": "evil.example"}},
     }.items():
         try:
-            async with server.peer(hello=False, **arguments):  # type: ignore[arg-type]
+            async with server.peer(hello=False, **how, **arguments):  # type: ignore[arg-type]
                 told[name] = "entered"
         except InvalidStatus as refusal:
             told[name] = f"{refusal.response.headers} {(refusal.response.body or b'').decode()}"
@@ -147,7 +156,7 @@ async def at_the_websocket(server: RunningServer) -> dict[str, str]:
         "nonsense": {"type": "hello", "data": {"client_id": 5}},
     }.items():
         try:
-            async with server.peer(hello=False) as peer:
+            async with server.peer(hello=False, **how) as peer:
                 told[name] = await all_said(peer, message, leaves=name == "nonsense")
         except InvalidStatus as refusal:
             # Without access there is no handshake either.
@@ -167,6 +176,35 @@ async def all_said(peer: Peer, message: dict[str, Any], *, leaves: bool) -> str:
                     await peer.websocket.aclose()
         except ConnectionClosed as closed:
             return f"{said} {closed}"
+
+
+def leaking(server: RunningServer, told: dict[str, str]) -> dict[str, tuple[list[str], str]]:
+    """Which answers say something of the server's insides, and what."""
+    found = {}
+    for asked, answer in told.items():
+        page = any(asked.startswith(f"GET {one}") for one in PUBLIC)
+        if what := leaks(server, answer.partition("\r\n\r\n")[0] if page else answer):
+            found[asked] = (what, answer[-300:])
+    return found
+
+
+async def test_op27_nor_over_tls_and_at_the_websocket_on_the_port_of_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with secure_server(tmp_path, monkeypatch) as (server, context):
+        await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=60)
+        await unlink_database(server)
+        await break_helpers_and_rooms(server)
+        url = server.about.rest_url.replace("https://127.0.0.1", "wss://localhost") + "/ws"
+        at_rest = evolve(server, about=evolve(server.about, websocket_url=url))
+        told = {
+            **await over_rest(server),
+            **await odd_answers(server, context),
+            **await at_the_websocket(at_rest, ssl=context),
+        }
+        assert len(told) > 100
+        assert "unauthorized" in told["no token"]
+        assert leaking(server, told) == {}
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -200,12 +238,7 @@ async def test_op_no_answer_to_a_stranger_names_anything_in_any_state(
     if state == "without its database":
         assert str(server.settings.data_dir) in str(await ready(made.token)), "who may know is told the details"
     told = {**await over_rest(server), **await odd_answers(server), **await at_the_websocket(server)}
-    found = {}
-    for asked, answer in told.items():
-        page = any(asked.startswith(f"GET {one}") for one in PUBLIC)
-        if what := leaks(server, answer.partition("\r\n\r\n")[0] if page else answer):
-            found[asked] = (what, answer[-300:])
-    assert found == {}
+    assert leaking(server, told) == {}
     # Or nothing would stop it at the end, and what is suspended takes part in the stop.
     monkeypatch.undo()
     for path in ("access", "storage/writer"):
