@@ -449,6 +449,8 @@ export class Client {
   #positions = new Map();
   #streams = new Map();
   #view = null;
+  /** Settles when the last `watch` was answered: the server carries commands out beside one another. */
+  #watched = Promise.resolve();
   #nextNumber = 1;
   #prefix = randomPrefix();
   #hintMs;
@@ -540,7 +542,7 @@ export class Client {
     this.#view?._end(null);
     this.#view = view;
     try {
-      await this.#ask("watch", trace === undefined ? { topics } : { topics, trace });
+      await this.#askToWatch(view, trace === undefined ? { topics } : { topics, trace });
     } catch (error) {
       if (this.#view === view) this.#view = null;
       throw error;
@@ -548,11 +550,18 @@ export class Client {
     return view;
   }
 
+  /** After those before; not at all where another view has taken its place meanwhile. */
+  #askToWatch(view, data) {
+    const asked = this.#watched.then(() => (this.#view === view ? this.#ask("watch", data) : undefined));
+    this.#watched = asked.catch(() => {});
+    return asked;
+  }
+
   async #leaveView(view) {
     if (this.#view !== view) return;
     this.#view = null;
     view._end(null);
-    if (this.#isWelcome) await Promise.race([this.#ask("watch", {}).catch(() => {}), pause(CANCEL_MS)]);
+    if (this.#isWelcome) await Promise.race([this.#askToWatch(null, {}).catch(() => {}), pause(CANCEL_MS)]);
   }
 
   /** Closes the connection for good. */
@@ -865,7 +874,7 @@ export class Client {
     for (const [kind, data] of Object.entries(welcome.state ?? {})) this.#options.onState?.(kind, data);
     this.#sendAgain();
     if (this.#view !== null && this.#view.topics.length > 0) {
-      this.#ask("watch", { topics: this.#view.topics }).catch((error) => {
+      this.#askToWatch(this.#view, { topics: this.#view.topics }).catch((error) => {
         // Refused on this connection, it will bring nothing more; a lost one is followed by another.
         if (error instanceof CommandFailed) this.#view?._end(error);
       });
