@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.holding import hold_session
-from actors.storage.write_ahead_log import IndexLength
+from actors.storage.write_ahead_log import index_of
 
 __all__ = ["FILE_NAME", "database_url", "dispose_at_end", "open_engine"]
 
@@ -125,10 +125,13 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int, must_exist: bool) 
         **({"creator": lambda: _connect_existing(str(url.database))} if must_exist and url.database else {}),
     )
 
+    index = index_of(Path(str(url.database)))
+
     @event.listens_for(engine, "connect")
     def connected(connection: sqlite3.Connection, _: Any) -> None:
         # The driver's own idea of transactions would begin them late and without the lock.
         connection.isolation_level = None
+        index.repair()
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",
@@ -140,17 +143,15 @@ def _open_sqlite(url: URL, *, writes: bool, connections: int, must_exist: bool) 
         if not writes:
             connection.execute("PRAGMA query_only=ON")
 
-    index = IndexLength(Path(str(url.database)))
-
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        index.restore()
+        index.repair()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     @event.listens_for(engine, "close")
     def closing(_: sqlite3.Connection, __: Any) -> None:
         # The last one writes what the log holds into the database.
-        index.restore()
+        index.repair()
 
     return engine
 

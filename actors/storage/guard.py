@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from actors.storage.columns import COLUMNS
 from actors.storage.errors import DatabaseBroken
-from actors.storage.write_ahead_log import IndexLength, head_problem
+from actors.storage.write_ahead_log import head_problem, index_of
 
 __all__ = ["DatabaseGuard", "broken_by", "was_written"]
 
@@ -46,7 +46,7 @@ class DatabaseGuard:
         self._opened = _identity(self._path)
         self._beside: dict[Path, tuple[int, int]] = {}
         self._log_bytes = 0
-        self._index = None if self._path is None else IndexLength(self._path)
+        self._index = None if self._path is None else index_of(self._path)
         self._looks = 0
 
     def follow(self, engine: Engine) -> None:
@@ -72,17 +72,18 @@ class DatabaseGuard:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Around a transaction. Raises `OperationalError` because of `DatabaseBroken` before it, or after it was in vain."""
-        self._require_same()
-        self._require_whole_log()
-        yield
-        self._require_same(was_written=True)
-        self._require_whole_log(was_written=True)
+        with nullcontext() if self._index is None else self._index.writing():
+            self._require_same()
+            self._require_whole_log()
+            yield
+            self._require_same(was_written=True)
+            self._require_whole_log(was_written=True)
 
     def look(self, engine: Engine, *, wholly: bool = False) -> str | None:
         """What is wrong, as a sentence; None where nothing was found. ``wholly`` looks at every page, however long it takes."""
         try:
             if self._index is not None:
-                self._index.restore()
+                self._index.repair()
             self._require_same()
             if self._path is None:
                 # The engine tests a session before it lends it, and makes another one, which has to hold the database.

@@ -8,39 +8,82 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
-__all__ = ["IndexLength", "head_problem"]
+__all__ = ["LogIndex", "head_problem", "index_of"]
 
 _log = structlog.get_logger("storage")
 
 HEAD_BYTES = 32
+INDEX_HEAD_BYTES = 136
+"""Two copies of what the index is made for, and the places up to which it was read (https://sqlite.org/walformat.html, 2.1)."""
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 """By the byte order of its checksums (https://sqlite.org/fileformat2.html#walformat)."""
 _BITS = 0xFFFFFFFF
 
 
-class IndexLength:
-    """Gives an index that was cut its length back: SQLite finds zeros there, and makes the index again out of the log."""
+class LogIndex:
+    """The index of one database's log: where it was cut it gets its length back and an empty head, so that SQLite makes it again.
+
+    One for all connections of this process, see `index_of`. What was cut away comes back as zeros: an index that keeps its
+    head would say of every page that the log does not have it. A transaction that writes would put that head back, so
+    nothing is changed beside one.
+    """
 
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(f"{database.name}-shm")
+        self._file: tuple[int, int] | None = None
         self._longest = 0
+        self._writing = threading.RLock()
 
-    def restore(self) -> None:
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around each transaction that writes."""
+        with self._writing:
+            self.repair()
+            yield
+            self.repair()
+
+    def repair(self) -> None:
         """To be called before SQLite reads. Raises nothing: where it cannot be done, or there is no file, nothing is."""
-        try:
-            length = self._path.stat().st_size
-            if length >= self._longest:
-                self._longest = length
-                return
-            # By its path: closing a file of our own would let go of SQLite's locks on it.
-            os.truncate(self._path, self._longest)
-        except OSError:
+        if not self._was_cut():
             return
-        _log.warning("the index of the write-ahead log was cut, and is made again", found_bytes=length)
+        with self._writing:
+            # Another may have done it meanwhile.
+            if not self._was_cut():
+                return
+            try:
+                # Never closed: that would let go of SQLite's locks on the file (fcntl(2)).
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+                os.ftruncate(descriptor, self._longest)
+                os.pwrite(descriptor, bytes(INDEX_HEAD_BYTES), 0)
+            except OSError:
+                return
+        _log.warning("the index of the write-ahead log was cut, and is made again")
+
+    def _was_cut(self) -> bool:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False
+        file = found.st_dev, found.st_ino
+        if file != self._file or found.st_size >= self._longest:
+            self._file, self._longest = file, found.st_size
+            return False
+        return True
+
+
+_INDEXES: dict[Path, LogIndex] = {}
+
+
+def index_of(database: Path) -> LogIndex:
+    """The index of this database's log."""
+    return _INDEXES.setdefault(database, LogIndex(database))
 
 
 def head_problem(log: Path) -> str | None:
