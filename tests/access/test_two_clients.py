@@ -224,7 +224,7 @@ COMMAND_ATTEMPTS: dict[str, Attempt] = {
     **{kind: partial(command_as_an_operator, kind=kind) for kind in OPERATOR_COMMANDS},
     **{
         kind: partial(read_anothers_conversation, kind=kind)
-        for kind in ("conversation_list", "conversation_get", "conversation_delete")
+        for kind in ("conversation_list", "conversation_get", "conversation_choose", "conversation_delete")
     },
     **{
         kind: partial(reach_for_anothers_notifications, kind=kind)

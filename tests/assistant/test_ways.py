@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,23 @@ from actors.assistant.assist_store import BEGIN_ASSIST, END_ASSIST, BeginAssist,
 from actors.assistant.conversation_store import CHOOSE_WAY, GET_CONVERSATION, Owned
 from actors.assistant.turn_tree import TurnNode, TurnTree
 from actors.refusals import CommandRefused
+from actors.storage.database import open_engine
 from protocol.conversations import ConversationChoose, ConversationGet
 from protocol.errors import ErrorCode
 from tests.assistant.kit import ask, told
+from tests.database_fixture import fresh_database
+from tests.postgresql_fixture import fresh_postgresql_database
 from tests.server_fixture import Peer, RunningServer, count_to, eventually
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
+    """A transaction on a new database of each kind."""
+    url = fresh_database(tmp_path) if request.param == "sqlite" else fresh_postgresql_database()
+    engine = open_engine(url, writes=True)
+    with engine.begin() as opened:
+        yield opened
+    engine.dispose()
 
 
 def tree(*parents: int) -> TurnTree:

@@ -1,8 +1,8 @@
 /** The page where people talk with the model. */
 
 import {
-  answerAgain, answerLast, answers, ask, begin, choose, conversations, current, forget, hasMoreConversations, isAnsweredElsewhere, olderTurns, open, problem,
-  sayAgain, showOlder, turns,
+  answerAgain, answerLast, answers, ask, begin, choose, conversations, current, forget, hasMoreConversations, isAnsweredElsewhere, isTaken,
+  olderTurns, open, problem, sayAgain, showOlder, turns,
 } from "./conversations.js";
 import { html } from "./html.js";
 import { Markdown } from "./markdown.js";
@@ -138,7 +138,7 @@ function Said({ turn }) {
 }
 
 function canAsk() {
-  return connection.value.state === "connected" && !(current.value in answers.value) && !isAnsweredElsewhere.value;
+  return connection.value.state === "connected" && !(current.value in answers.value) && !isTaken.value;
 }
 
 /** What can be done with a turn that the server has, and what stands beside it. @param {{turn: ShownTurn, edit?: () => void}} props */

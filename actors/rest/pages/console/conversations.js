@@ -37,6 +37,8 @@ export const problem = signal("");
 export const answers = signal(/** @type {{[name: string]: LiveAnswer}} */ ({}));
 /** Whether the open conversation is answered to somebody else. */
 export const isAnsweredElsewhere = signal(false);
+/** Whether the server answers in the open conversation to somebody whom this page does not know yet. */
+export const isTaken = signal(false);
 let firstNumber = 0;
 /** Ids of commands whose answers this page has read. @type {Set<string>} */
 const readHere = new Set();
@@ -98,6 +100,7 @@ export function begin() {
     olderTurns.value = 0;
     problem.value = "";
     isAnsweredElsewhere.value = false;
+    isTaken.value = false;
   });
 }
 
@@ -118,6 +121,7 @@ export function open(name) {
     if (number !== opening) return;
     const live = answers.value[name] ?? null;
     batch(() => {
+      isTaken.value = live === null && page.conversation.running !== undefined;
       turns.value = [...shown(page), ...(live === null ? [] : [liveTurn(live)])];
     });
     if (live === null) await goOn(name, page.conversation);
@@ -178,6 +182,7 @@ async function goOn(name, about) {
   if (current.value === name) {
     batch(() => {
       isAnsweredElsewhere.value = false;
+      isTaken.value = false;
       turns.value = [...turns.value, liveTurn(live)];
     });
   }
