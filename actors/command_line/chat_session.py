@@ -199,6 +199,7 @@ class ChatSession:
         """The answer stands in place of the one before, which the server keeps as another way."""
         asked = await self._last_question()
         if asked is not None:
+            again: Generate | Assist
             if isinstance(self._last, Assist) and self._last.content == asked["content"]:
                 again = attrs.evolve(self._last, answers=asked["number"])
             else:

@@ -108,8 +108,8 @@ def show(found: tuple[Settings, str], name: str, as_json: bool) -> None:
     for one in turns:
         said = "you" if one["role"] == "user" else one["role"]
         ways = one.get("ways")
-        place = f", {ways.index(one['number']) + 1} of {len(ways)}" if ways else ""
-        screen.print(words(f"{said}, {one['time']}{place}", "bold"))
+        way = f", {ways.index(one['number']) + 1} of {len(ways)}" if ways else ""
+        screen.print(words(f"{said}, {one['time']}{way}", "bold"))
         screen.print(words(one["content"], is_long=True), soft_wrap=True)
         for line in one.get("steps") or ():
             screen.print(words(f"· {line}", "dim"))
