@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.access.local_token import read_local_token
 from actors.storage.database import FILE_NAME, database_url
 from actors.storage.schema import NEWEST_REVISION, prepare_database
 from tests.system.serving_process import ServingProcess, leanvibe, start_server
@@ -103,7 +104,9 @@ def assert_items_are_read(server: ServingProcess) -> None:
         ("assistant", "1 2"),
     ]
     assert shown[0]["steps"] == ['called look({"at": "🌱"})', "result: green"]
-    with httpx.Client(base_url=server.about["rest_url"], headers={"X-Client-Id": "zoe"}, trust_env=False) as http:
+    # The dump has a token, so everybody needs one.
+    headers = {"X-Client-Id": "zoe", "Authorization": f"Bearer {read_local_token(server.data_folder)}"}
+    with httpx.Client(base_url=server.about["rest_url"], headers=headers, trust_env=False) as http:
         about = http.get(f"/v1/conversations/{name}").json()
         items = http.get(f"/v1/conversations/{name}/items", params={"order": "asc"}).json()["data"]
     assert about["metadata"] == {"topic": "Bäume"}
