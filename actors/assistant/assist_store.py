@@ -14,6 +14,7 @@ from actors.assistant.item_bounds import check_room
 from actors.assistant.tables import assists, conversations, turns
 from actors.assistant.turn_rows import (
     add_turn,
+    changed,
     choose_leaf,
     find_conversation,
     forget_old_turns,
@@ -29,6 +30,7 @@ from actors.refusals import CommandRefused
 from actors.storage.messages import LogEvent, Operation, Outcome, Query
 from protocol.codec import encode, structure, unstructure
 from protocol.commands import Generate, Role
+from protocol.conversations import Change
 from protocol.errors import ErrorCode
 
 __all__ = [
@@ -280,7 +282,9 @@ def _end(connection: Connection, command: EndAssist) -> Outcome[bool]:
     if row.conversation is not None:
         _end_turn(connection, command, row)
     if not command.is_complete:
-        return Outcome(value=True)
+        # Other devices wait for the answer that they saw begin.
+        told = () if row.conversation is None else (changed(row.conversation, Change.TURNS),)
+        return Outcome(value=True, events=told)
     return Outcome(value=True, events=(ai_response(row.command_id, row.intent, row.conversation, command.text),))
 
 

@@ -22,13 +22,16 @@ async def told(server: RunningServer, client_id: str = "tester") -> list[tuple[s
 async def answered(server: RunningServer, count: int = 1, client_id: str = "tester") -> list[dict[str, Any]]:
     """The data of this many `ai_response`s, once they are there; and no more."""
 
+    async def answers() -> list[dict[str, Any]]:
+        return [data for kind, data in await told(server, client_id) if kind == "ai_response"]
+
     async def enough() -> bool:
-        return len(await told(server, client_id)) >= count
+        return len(await answers()) >= count
 
     await eventually(enough, what="ai_response")
-    found = await told(server, client_id)
-    assert [kind for kind, _ in found] == ["ai_response"] * count
-    return [data for _, data in found]
+    found = await answers()
+    assert len(found) == count
+    return found
 
 
 async def ask(peer: Peer, kind: str, command_id: str, data: Any = None) -> dict[str, Any]:

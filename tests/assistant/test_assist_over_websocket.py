@@ -334,7 +334,7 @@ async def test_what_was_cancelled_is_kept_as_a_part_and_the_conversation_goes_on
         assert page["turns"][1]["is_partial"] is True
         assert page["turns"][1]["content"]
         assert count_to(900).startswith(page["turns"][1]["content"])
-        assert await told(server) == []
+        assert [(kind, data["change"]) for kind, data in await told(server)] == [("conversation_changed", "turns")]
         assert text_of(await assist(peer, "b", content="count to 2", conversation="c")) == "1 2"
         assert [one["id"] for one in await answered(server)] == ["b"]
 

@@ -158,7 +158,9 @@ async def test_a_client_that_leaves_ends_its_answer_and_frees_the_conversation(t
             return "conversation" in page and "running" not in page["conversation"]
 
         await eventually(is_free)
-        assert await told(server, "local") == []
+        assert [(kind, data["change"]) for kind, data in await told(server, "local")] == [
+            ("conversation_changed", "turns")
+        ]
         again = await http.post("/ai/process", json={"type": "message", "content": "count to 2", "conversation": "c"})
         assert again.json()["content"] == "1 2"
 

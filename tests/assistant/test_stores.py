@@ -92,9 +92,9 @@ def test_without_a_conversation_nothing_is_kept_but_the_event(connection: Connec
     assert RUNNING_ASSISTS.function(connection, None) == ()
 
 
-def test_an_answer_that_never_was_leaves_the_question_and_no_event(connection: Connection) -> None:
+def test_an_answer_that_never_was_leaves_the_question_and_no_answer(connection: Connection) -> None:
     begin(connection, "s")
-    assert end(connection, "s", "", is_complete=False).events == ()
+    assert [one.type for one in end(connection, "s", "", is_complete=False).events] == ["conversation_changed"]
     page = get(connection)
     assert [(one.number, one.content) for one in page.turns] == [(1, "question s")]
     assert page.conversation.running is None

@@ -126,6 +126,17 @@ def test_wa1_a_turn_that_is_said_again_keeps_the_first_way(connection: Connectio
     assert (refused.value.code, refused.value.field) == (ErrorCode.NOT_FOUND, "data.turn")
 
 
+@pytest.mark.parametrize("text", ["", "half of it"])
+def test_wa7_an_answer_that_ended_early_is_told_to_the_devices_that_wait(connection: Connection, text: str) -> None:
+    begin(connection, "a")
+    ended = END_ASSIST.function(connection, EndAssist(stream="a", text=text, is_complete=False))
+    assert [(one.type, one.data) for one in ended.events] == [
+        ("conversation_changed", {"conversation": "c", "change": "turns"})
+    ]
+    begin(connection, "alone", conversation=None)
+    assert END_ASSIST.function(connection, EndAssist(stream="alone", text=text, is_complete=False)).events == ()
+
+
 def test_wa2_an_answer_that_is_made_again_stands_beside_the_first(connection: Connection) -> None:
     begin(connection, "a")
     end(connection, "a", "one")
