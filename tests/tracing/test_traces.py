@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors.tracing.tracer import Span, Tracer
 from tests.notifications.push_services import push_services
 from tests.server_fixture import Peer, RunningServer, eventually, running_server
 from tests.tracing.collector import Collector, attributes_of, running_collector
@@ -192,11 +193,14 @@ async def test_tr5_a_push_is_a_trace_of_its_own(tmp_path: Path) -> None:
 async def test_tr6_without_an_endpoint_nothing_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
+    recorded: list[Span] = []
+    monkeypatch.setattr(Tracer, "record", lambda _, span: recorded.append(span))
     async with running_server(tmp_path) as server, server.peer() as peer:
         message = {"type": "generate", "id": "g", "data": {"prompt": SECRET}, "traceparent": header_of("1" * 32)}
         await peer.websocket.send(json.dumps(message))
         assert (await peer.stream("g"))[-1]["type"] == "done"
         assert "tracing" not in server.incarnations()
+        assert recorded == []
         assert (await metrics_of(server))["leanvibe_trace_spans_exported_total"] == 0
 
 
