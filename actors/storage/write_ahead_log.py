@@ -36,7 +36,7 @@ class LogIndex:
     """
 
     def __init__(self, database: Path) -> None:
-        self._path = database.with_name(f"{database.name}-shm")
+        self._path = Path(f"{database}-shm")
         self._file: tuple[int, int] | None = None
         self._longest = 0
         self._writing = threading.RLock()
