@@ -1,4 +1,4 @@
-"""Stock clients for Python, as they come: each streams, leaves a stream, calls a tool, follows a schema and meets a full context.
+"""Stock clients for Python, as they come: each streams, leaves a stream (which cancels), calls a tool, follows a schema, meets a full context.
 
 Run by `scripts/test_clients` in an environment of their own, against a server with the mock engine: `python_clients.py BASE MODEL`.
 Prints a line for each client and thing; exits with 1 where one failed.
@@ -7,11 +7,13 @@ Prints a line for each client and thing; exits with 1 where one failed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -23,6 +25,9 @@ ENCODER = "all-minilm-l6-v2"
 KEY = "unused"
 COUNTED = " ".join(str(one) for one in range(1, 13))
 LONG = "word " * 9000
+ENDLESS = "count to 9000"
+"""Fills the context: an answer that is still being made when its client leaves."""
+PATIENCE_SECONDS = 60.0
 
 
 class Person(BaseModel):
@@ -56,6 +61,24 @@ def check(is_right: bool, seen: object) -> None:
         raise AssertionError(repr(seen)[:500])
 
 
+def cancelled() -> int:
+    """How many answers were cancelled since the server started."""
+    with urllib.request.urlopen(f"{BASE.removesuffix('/v1')}/health/mlx", timeout=PATIENCE_SECONDS) as answer:
+        return int(json.load(answer)["requests"].get("cancelled", 0))
+
+
+@contextlib.contextmanager
+def cancelling() -> Iterator[None]:
+    """Expects that what is asked within ends as a cancelled answer."""
+    before = cancelled()
+    yield
+    gives_up_at = time.monotonic() + PATIENCE_SECONDS
+    while cancelled() == before:
+        if time.monotonic() > gives_up_at:
+            raise AssertionError("the answer went on without its client")
+        time.sleep(0.05)
+
+
 # --- openai -----------------------------------------------------------------------------------------
 
 native = openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0)
@@ -68,7 +91,7 @@ def openai_streams() -> None:
 
 
 def openai_leaves() -> None:
-    with native.chat.completions.create(model=MODEL, messages=user("count to 900"), stream=True) as stream:
+    with cancelling(), native.chat.completions.create(model=MODEL, messages=user(ENDLESS), stream=True) as stream:
         next(iter(stream))
 
 
@@ -102,6 +125,61 @@ def openai_is_full() -> None:
         raise AssertionError("a prompt beyond the context was answered")
 
 
+# --- openai, responses ------------------------------------------------------------------------------
+
+
+def responses_streams() -> None:
+    with native.responses.stream(model=MODEL, input="count to 12") as stream:
+        text = "".join(one.delta for one in stream if one.type == "response.output_text.delta")
+        check(text == COUNTED == stream.get_final_response().output_text, text)
+
+
+def responses_leaves_and_reads_on() -> None:
+    with native.responses.create(model=MODEL, input="count to 300", stream=True) as stream:
+        events = [next(stream) for _ in range(6)]
+    name = events[0].response.id
+    with native.responses.retrieve(name, stream=True, starting_after=events[-1].sequence_number) as stream:
+        events += stream
+    check([one.sequence_number for one in events] == list(range(len(events))), name)
+    check(events[-1].response.output_text == " ".join(map(str, range(1, 301))), events[-1])
+
+
+def responses_cancels() -> None:
+    with cancelling():
+        made = native.responses.create(model=MODEL, input=ENDLESS, background=True)
+        check(made.status == "queued", made)
+        with native.responses.retrieve(made.id, stream=True) as stream:
+            while next(stream).type != "response.output_text.delta":
+                pass
+        ended = native.responses.cancel(made.id)
+        check(ended.status == "cancelled", ended)
+
+
+def responses_calls() -> None:
+    tools: Any = [{"type": "function", "strict": True, **LOOK["function"]}]
+    asked: Any = {"model": MODEL, "tools": tools}
+    first = native.responses.create(input="hi", tool_choice="required", **asked)
+    (call,) = [one for one in first.output if one.type == "function_call"]
+    check("city" in json.loads(call.arguments), call)
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."}
+    after = native.responses.create(input=[result], previous_response_id=first.id, **asked)
+    check(after.output_text == "You said: Rain.", after)
+
+
+def responses_follows() -> None:
+    parsed = native.responses.parse(model=MODEL, input="hi", text_format=Person)
+    check(isinstance(parsed.output_parsed, Person), parsed)
+
+
+def responses_is_full() -> None:
+    try:
+        native.responses.create(model=MODEL, input=LONG)
+    except openai.BadRequestError as error:
+        check(error.code == "context_length_exceeded" and error.param == "input", error.body)
+    else:
+        raise AssertionError("a prompt beyond the context was answered")
+
+
 # --- anthropic --------------------------------------------------------------------------------------
 
 
@@ -124,7 +202,8 @@ def anthropic_streams() -> None:
 
 
 def anthropic_leaves() -> None:
-    with claude().messages.stream(model=MODEL, max_tokens=5000, messages=user("count to 900")) as stream:
+    fields: Any = {"model": MODEL, "max_tokens": 8000, "messages": user(ENDLESS)}
+    with cancelling(), claude().messages.stream(**fields) as stream:
         next(iter(stream.text_stream))
 
 
@@ -187,9 +266,10 @@ def ollama_streams() -> None:
 
 
 def ollama_leaves() -> None:
-    stream = llama().chat(model=MODEL, messages=user("count to 900"), stream=True)
-    next(stream)
-    stream.close()
+    with cancelling():
+        stream = llama().chat(model=MODEL, messages=user(ENDLESS), stream=True)
+        next(stream)
+        stream.close()
 
 
 def ollama_calls() -> None:
@@ -249,9 +329,10 @@ def langchain_streams() -> None:
 
 
 def langchain_leaves() -> None:
-    stream = chain().stream("count to 900")
-    next(stream)
-    stream.close()
+    with cancelling():
+        stream = chain().stream(ENDLESS)
+        next(stream)
+        stream.close()
 
 
 def langchain_calls() -> None:
@@ -308,7 +389,11 @@ def litellm_streams() -> None:
 
 
 def litellm_leaves() -> None:
-    next(iter(lite("count to 900", stream=True)))
+    with cancelling():
+        stream = lite(ENDLESS, stream=True)
+        next(stream)
+        # It has no `close` of its own, and what is only dropped reads on.
+        stream.completion_stream.close()
 
 
 def litellm_calls() -> None:
@@ -404,6 +489,12 @@ def pydantic_ai_streams() -> None:
     check(list(streamed.stream_text())[-1] == COUNTED, streamed)
 
 
+def pydantic_ai_calls() -> None:
+    call = '<tool_call>{"name": "look", "arguments": {"city": "Bonn"}}</tool_call>'
+    said = pydantic_agent(tools=[look]).run_sync(call).output
+    check(said == "You said: Rain in Bonn.", said)
+
+
 def pydantic_ai_follows() -> None:
     from pydantic_ai import NativeOutput
 
@@ -428,6 +519,14 @@ def llama_index_streams() -> None:
     check(pieces[-1].text == COUNTED, pieces[-1])
 
 
+def llama_index_calls() -> None:
+    from llama_index.core.tools import FunctionTool
+
+    made = llama_index().chat_with_tools([FunctionTool.from_defaults(look)], user_msg="hi", tool_required=True)
+    (call,) = llama_index().get_tool_calls_from_response(made)
+    check(call.tool_name == "look" and "city" in call.tool_kwargs, made)
+
+
 def llama_index_follows() -> None:
     made = llama_index().as_structured_llm(Person).complete("hi").raw
     check(isinstance(made, Person), made)
@@ -435,13 +534,16 @@ def llama_index_follows() -> None:
 
 ALL: list[Callable[[], None]] = [
     openai_streams, openai_leaves, openai_calls, openai_follows, openai_is_full, openai_embeds,
+    responses_streams, responses_leaves_and_reads_on, responses_cancels, responses_calls, responses_follows,
+    responses_is_full,
     anthropic_streams, anthropic_leaves, anthropic_calls, anthropic_reads_what_models_write,
     anthropic_follows, anthropic_is_full,
     ollama_streams, ollama_leaves, ollama_calls, ollama_follows, ollama_is_full, ollama_embeds,
     langchain_streams, langchain_leaves, langchain_calls, langchain_follows, langchain_is_full, langchain_embeds,
     litellm_streams, litellm_leaves, litellm_calls, litellm_follows, litellm_is_full, litellm_embeds,
     autogen_answers, autogen_calls, autogen_follows,
-    instructor_follows, pydantic_ai_streams, pydantic_ai_follows, llama_index_streams, llama_index_follows,
+    instructor_follows, pydantic_ai_streams, pydantic_ai_calls, pydantic_ai_follows,
+    llama_index_streams, llama_index_calls, llama_index_follows,
 ]  # fmt: skip
 
 
