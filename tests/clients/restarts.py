@@ -1,6 +1,6 @@
-"""The stock `openai` client while the worker or the whole server is killed: nothing is lost silently, and its own retry is enough.
+"""Stock clients while the worker or the whole server is killed: nothing is lost silently, and their own retry is enough.
 
-Run by `scripts/test_clients`: `restarts.py PYTHON FOLDER`, with the program that starts the server and a folder for its data.
+Run by `scripts/test_clients`: `restarts.py PYTHON FOLDER [--only-python]`, with the program that starts the server and a folder for its data.
 Prints a line for each case; exits with 1 where one failed.
 """
 
@@ -22,15 +22,17 @@ from typing import Any
 
 import httpx
 import openai
+from restarted_clients import PATIENCE_SECONDS, PYTHON_CLIENTS, RETRIES, NodeClients, Restarted
 
 PYTHON, FOLDER = sys.argv[1], Path(sys.argv[2])
 ROOT = Path(__file__).resolve().parents[2]
-LAST = 500
+STEP_SECONDS = "0.001"
+"""Of the mock engine: otherwise a fast machine might have answered before the kill."""
+LAST = 300
 ASKED: list[Any] = [{"role": "user", "content": f"count to {LAST}"}]
 ANSWER = " ".join(str(one) for one in range(1, LAST + 1))
-PATIENCE_SECONDS = 120.0
-RETRIES = 20
-"""The client waits half a second first, and eight at most."""
+ENDLESS = "count to 9000"
+"""Fills the context."""
 
 
 def free_port() -> int:
@@ -51,7 +53,8 @@ class Server:
     def start(self) -> None:
         command = [PYTHON, "-m", "actors.command_line.main", "serve", "--engine", "mock", "--data-dir", str(FOLDER)]
         with (FOLDER / "log").open("ab") as log:
-            self._process = subprocess.Popen([*command, *self._ports], cwd=ROOT, stdout=log, stderr=log)
+            own = {**os.environ, "LEANVIBE_MOCK_STEP_SECONDS": STEP_SECONDS}
+            self._process = subprocess.Popen([*command, *self._ports], cwd=ROOT, env=own, stdout=log, stderr=log)
 
     def until_ready(self) -> None:
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -133,6 +136,26 @@ def server_is_restarted(server: Server, client: openai.OpenAI) -> None:
     assert after() == ANSWER
 
 
+def server_is_killed_beneath_all_clients(server: Server, client: openai.OpenAI) -> None:
+    question = ASKED[0]["content"]
+    node = None if "--only-python" in sys.argv else NodeClients(server.url, ENDLESS, question)
+    made = {name: make(server.url) for name, make in PYTHON_CLIENTS.items()}
+    clients = {name: Restarted(*one, ENDLESS, question) for name, one in made.items()}
+    for one in clients.values():
+        assert one.is_streaming.wait(PATIENCE_SECONDS)
+    if node is not None:
+        node.stream()
+    server.end(signal.SIGKILL)
+    server.start()
+    for name, one in clients.items():
+        one.wait()
+        print(f"       {name}: told as {type(one.told).__name__}: {str(one.told)[:100]}")
+        assert one.told is not None, f"{name} took half an answer for all of it"
+        assert one.answer == ANSWER, name
+    if node is not None:
+        node.finish()
+
+
 def asking(client: openai.OpenAI) -> Callable[[], str]:
     """Asks in a thread, for the whole answer; what is returned waits for it."""
     answers: list[Any] = []
@@ -167,6 +190,7 @@ def main() -> int:
         server_is_killed_while_it_streams,
         server_is_killed_while_it_answers,
         server_is_restarted,
+        server_is_killed_beneath_all_clients,
     )
     try:
         for one in cases:
