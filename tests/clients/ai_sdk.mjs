@@ -19,6 +19,11 @@ function check(isRight, seen) {
   if (!isRight) throw new Error(JSON.stringify(seen)?.slice(0, 500));
 }
 
+async function cancelled() {
+  const answer = await fetch(base.replace(/v1$/, "health/mlx"));
+  return (await answer.json()).requests.cancelled ?? 0;
+}
+
 const all = {
   async streams() {
     let text = "";
@@ -26,10 +31,15 @@ const all = {
     check(text === counted, text);
   },
   async leaves() {
+    const before = await cancelled();
     const controller = new AbortController();
-    const { textStream } = streamText({ model, prompt: "count to 900", maxRetries: 0, abortSignal: controller.signal });
+    const { textStream } = streamText({ model, prompt: "count to 9000", maxRetries: 0, abortSignal: controller.signal });
     for await (const _ of textStream) break;
     controller.abort();
+    for (let tries = 0; (await cancelled()) === before; tries += 1) {
+      check(tries < 600, "the answer went on without its client");
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   },
   async calls() {
     const asked = { model, prompt: "hi", tools: { look }, toolChoice: "required", stopWhen: stepCountIs(1), maxRetries: 0 };

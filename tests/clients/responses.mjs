@@ -61,6 +61,20 @@ const all = {
     for await (const piece of streamText({ model, prompt: "count to 12", maxRetries: 0 }).textStream) text += piece;
     check(text === counted, text);
   },
+  async ai_sdk_responses_leaves_what_goes_on() {
+    // What is stored is made whether or not somebody reads it.
+    const controller = new AbortController();
+    const asked = { model, prompt: "count to 300", maxRetries: 0, abortSignal: controller.signal, includeRawChunks: true };
+    let id;
+    for await (const part of streamText(asked).fullStream) {
+      if (part.type === "raw") id ??= part.rawValue.response?.id;
+      if (part.type === "text-delta") break;
+    }
+    controller.abort();
+    const events = [];
+    for await (const event of await client.responses.retrieve(id, { stream: true })) events.push(event);
+    check(events.at(-1).response.output[0].content[0].text.endsWith(" 299 300"), events.at(-1));
+  },
   async ai_sdk_responses_goes_on_after_calls() {
     // The second step sends the first one's items by their ids.
     const prepareStep = ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? "required" : "auto" });
@@ -71,6 +85,10 @@ const all = {
   async ai_sdk_responses_follows() {
     const { object } = await generateObject({ model, schema: jsonSchema(person), prompt: "hi", maxRetries: 0 });
     check(Number.isInteger(object.age), object);
+  },
+  async ai_sdk_responses_is_full() {
+    const error = await generateText({ model, prompt: "word ".repeat(9000), maxRetries: 0 }).catch((one) => one);
+    check(error.statusCode === 400 && /maximum context length/.test(error.message), error.message);
   },
 };
 
