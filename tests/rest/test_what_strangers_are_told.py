@@ -86,9 +86,11 @@ STATES: dict[str, tuple[tuple[Callable[[RunningServer], Awaitable[None]], ...], 
 def leaks(server: RunningServer, told: str) -> list[str]:
     """What of the server's insides stands in an answer."""
     folder = str(server.settings.data_dir)
-    known = [folder, socket.gethostname(), FILE_NAME, "server.json", "db.internal", "postgres", "sqlite", "Traceback"]
+    known = [folder, FILE_NAME, "server.json", "db.internal", "postgres", "sqlite", "Traceback"]
     known += [server.about.inspection_socket, '.py"', "sqlalchemy", "hypercorn", "quart"]
     found = [one for one in known if one.lower() in told.lower()]
+    # A word, as some machines have names of two letters.
+    found += re.findall(rf"(?i)(?<!\w){re.escape(socket.gethostname())}(?!\w)", told)
     # Actors are named by their way down the tree.
     parts = {record.path.split("/")[0] for record in server.system.records() if "/" in record.path}
     return found + re.findall(rf"(?<![/\w])(?:{'|'.join(sorted(parts))})/\w+", told)
