@@ -170,6 +170,8 @@ class ConversationChanged:
     """How much it matters."""
     conversation: str
     change: Change
+    id: str | None = None
+    """The command whose answer ended early, so that a device that read it knows of it already."""
 
 
 @frozen(kw_only=True)

@@ -283,7 +283,7 @@ def _end(connection: Connection, command: EndAssist) -> Outcome[bool]:
         _end_turn(connection, command, row)
     if not command.is_complete:
         # Other devices wait for the answer that they saw begin.
-        told = () if row.conversation is None else (changed(row.conversation, Change.TURNS),)
+        told = () if row.conversation is None else (changed(row.conversation, Change.TURNS, command_id=row.command_id),)
         return Outcome(value=True, events=told)
     return Outcome(value=True, events=(ai_response(row.command_id, row.intent, row.conversation, command.text),))
 

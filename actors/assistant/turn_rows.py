@@ -206,7 +206,9 @@ def forget_old_turns(connection: Connection, client_id: str, name: str) -> None:
     choose_leaf(connection, client_id, name, row.leaf)
 
 
-def changed(name: str, change: Change) -> LogEvent:
-    """What the client's devices are told of it."""
+def changed(name: str, change: Change, *, command_id: str | None = None) -> LogEvent:
+    """What the client's devices are told of it; the answer to ``command_id`` ended early."""
     data = {"conversation": name, "change": change.value}
+    if command_id is not None:
+        data["id"] = command_id
     return LogEvent(type="conversation_changed", channel="ai", priority=Priority.LOW, data=data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
@@ -26,6 +26,10 @@ from protocol.validation import FieldFault
 __all__ = ["put_question", "question_as_messages", "run_until_interrupted", "stream_answer"]
 
 INTERRUPTED = 130
+_SAID = (CommandFailed, OutcomeUnknown, Refused)
+"""What a server said."""
+_LOST = (OSError, Disconnected)
+"""What became of the connection."""
 
 
 def put_question(
@@ -110,26 +114,34 @@ def run_until_interrupted(work: Callable[[], Any]) -> None:
         return interrupted
 
     try:
-        if trio.run(run):
-            sys.exit(INTERRUPTED)
-    except* SystemExit as group:
-        ended: BaseException = group
-        while isinstance(ended, BaseExceptionGroup):
-            ended = ended.exceptions[0]
-        # Out of its groups: Python would show their stacks to the person.
-        raise ended from None
-    except* (CommandFailed, OutcomeUnknown, Refused) as group:
-        fail("; ".join(_said(one) for one in _leaves(group)))
-    except* (OSError, Disconnected) as group:
-        fail("; ".join(f"no answer from the server: {one}" for one in _leaves(group)))
+        is_interrupted = trio.run(run)
+    except (BaseExceptionGroup, SystemExit, *_SAID, *_LOST) as error:
+        _end(error)
+    if is_interrupted:
+        sys.exit(INTERRUPTED)
+
+
+def _end(error: BaseException) -> NoReturn:
+    """What went wrong, for a person: a sentence, and no group.
+
+    Nothing here is raised out of an `except*`: Python 3.11.2, which Debian 12 has, makes a group of that too and shows its stacks.
+    """
+    leaves = _leaves(error)
+    for one in leaves:
+        if isinstance(one, SystemExit):
+            raise one from None
+    if not all(isinstance(one, _SAID + _LOST) for one in leaves):
+        raise error
+    said = [_said(one) for one in leaves if isinstance(one, _SAID)]
+    fail("; ".join(said or [f"no answer from the server: {one}" for one in leaves]))
 
 
 def _said(error: BaseException) -> str:
     return failure_words(error.data) if isinstance(error, CommandFailed) else str(error)
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+def _leaves(error: BaseException) -> list[BaseException]:
     """What was raised, without the nurseries that it came through."""
-    return [
-        leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, BaseExceptionGroup) else [one])
-    ]
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for one in error.exceptions for leaf in _leaves(one)]

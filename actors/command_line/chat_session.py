@@ -14,6 +14,7 @@ import trio
 from attrs import define, field
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from actors.command_line.answer_options import AnswerOptions, BadOption, answer_note
 from actors.command_line.answer_shown import answer_shown
@@ -22,7 +23,7 @@ from actors.command_line.credentials import Credentials
 from actors.command_line.failure_words import failure_words, words_of_fault
 from actors.command_line.printing import print_line
 from actors.command_line.rest_call import RestFailed, rest_call
-from actors.command_line.screen import Screen, markdown
+from actors.command_line.screen import Screen, markdown, words
 from actors.rest.conversation_export import turn_as_markdown
 from actors.terminal_text import one_line
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown
@@ -255,13 +256,17 @@ class ChatSession:
     # --- what is there ----------------------------------------------------------------------------
 
     async def _help(self, _: str) -> None:
+        # As texts with a style: where it is no terminal a row is a line, and marks of a style would stand in it.
         table = Table(show_header=False, box=None)
         for command in COMMANDS.values():
-            table.add_row(f"[bold]{escape(command.usage)}[/bold]", command.help)
-        table.add_row("[bold]Alt-Enter[/bold]", "a line break; a text that is pasted is one text")
-        table.add_row("[bold]Ctrl-R[/bold], arrows, Tab", "search what was typed before, go through it, complete it")
-        table.add_row("[bold]\\\\[/bold] at a line's end", "the next line belongs to it")
-        table.add_row('[bold]"""[/bold] alone on a line', "begins and ends a text of many lines")
+            table.add_row(words(command.usage, "bold"), command.help)
+        table.add_row(words("Alt-Enter", "bold"), "a line break; a text that is pasted is one text")
+        table.add_row(
+            Text.assemble(("Ctrl-R", "bold"), ", arrows, Tab"),
+            "search what was typed before, go through it, complete it",
+        )
+        table.add_row(Text.assemble(("\\", "bold"), " at a line's end"), "the next line belongs to it")
+        table.add_row(Text.assemble(('"""', "bold"), " alone on a line"), "begins and ends a text of many lines")
         self.console.print(table)
 
     async def _status(self, _: str) -> None:

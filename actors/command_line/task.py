@@ -12,7 +12,7 @@ from actors.command_line.options import fail
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen, words
 from actors.command_line.task_reads import PRIORITIES, STATUSES, board, counts_and_limits, list_tasks, show
-from actors.command_line.task_server import PAGE, Where, ask_of, find, project_option, run, server_options
+from actors.command_line.task_server import PAGE, Ask, Where, ask_of, find, look, project_option, run, server_options
 from actors.command_line.task_tables import board_table, task_panel
 from actors.terminal_text import one_line, shown_document
 from protocol.board import BoardMirror
@@ -138,18 +138,27 @@ def edit(where: Where, as_json: bool, task_id: str, force: bool, **given: Any) -
 def rm(where: Where, as_json: bool, task_ids: tuple[str, ...], yes: bool, force: bool) -> None:
     """Delete tasks for good."""
 
+    found: dict[str, dict[str, Any]] = {}
+
+    async def read(ask: Ask) -> None:
+        for beginning in task_ids:
+            one = await find(ask, beginning)
+            found[one["id"]] = one
+
     async def work(client: Client) -> None:
         ask = ask_of(client)
-        found = {one["id"]: one for one in [await find(ask, beginning) for beginning in task_ids]}
         for identifier, one in found.items():
-            if not yes:
-                click.confirm(one_line(f"Delete {identifier[:8]} {one['title']}?"), abort=True, err=True)
             answer = await ask("task_delete", task_id=identifier, version=one["version"], force=force)
             if as_json:
                 print_json(answer)
             else:
                 print_line(f"deleted {identifier}  {one_line(one['title'])}")
 
+    look(where, read)
+    # Between two connections: a question inside of one would hold its loop, and Ctrl-C with it.
+    for identifier, one in found.items():
+        if not yes:
+            click.confirm(one_line(f"Delete {identifier[:8]} {one['title']}?"), abort=True, err=True)
     run(where, work)
 
 

@@ -306,6 +306,8 @@ export interface ConversationChanged {
   priority: Priority;
   conversation: string;
   change: Change;
+  /** The command whose answer ended early, so that a device that read it knows of it already. */
+  id?: string;
 }
 
 /** Choose the way that goes through this turn, to its newest end. Answered by `Conversation`. */

@@ -131,7 +131,7 @@ def test_wa7_an_answer_that_ended_early_is_told_to_the_devices_that_wait(connect
     begin(connection, "a")
     ended = END_ASSIST.function(connection, EndAssist(stream="a", text=text, is_complete=False))
     assert [(one.type, one.data) for one in ended.events] == [
-        ("conversation_changed", {"conversation": "c", "change": "turns"})
+        ("conversation_changed", {"conversation": "c", "change": "turns", "id": "a"})
     ]
     begin(connection, "alone", conversation=None)
     assert END_ASSIST.function(connection, EndAssist(stream="alone", text=text, is_complete=False)).events == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +11,8 @@ import pytest
 
 from actors.command_line.failure_words import failure_words, words_of_fault
 from actors.command_line.main import leanvibe
+
+TOP = Path(__file__).resolve().parents[2]
 
 
 def refused(field: str, problem: str) -> dict[str, Any]:
@@ -45,3 +49,21 @@ def test_te2_neither_codes_nor_paths_are_left() -> None:
     said = failure_words({"code": "conflict", "message": "data.version must be that of body.task.version"})
     assert said == "the version must be that of the version"
     assert failure_words({"code": "internal"}) == "internal"
+
+
+def test_te53_nothing_is_raised_out_of_a_handler_of_groups() -> None:
+    """Python 3.11.2, which Debian 12 has, makes a group of what an `except*` raises, and shows its stacks to people."""
+    found = []
+    for folder in ("actors", "protocol", "runtime"):
+        for path in (TOP / folder).rglob("*.py"):
+            handlers = [
+                handler
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.TryStar)
+                for handler in node.handlers
+            ]
+            for one in (node for handler in handlers for node in ast.walk(handler)):
+                called = one.func if isinstance(one, ast.Call) else None
+                if isinstance(one, ast.Raise) or (isinstance(called, ast.Name) and called.id == "fail"):
+                    found.append(f"{path.relative_to(TOP)}:{one.lineno}")
+    assert found == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,40 @@ def test_a_task_is_edited_and_deleted(served: ServingProcess) -> None:
     assert served.run("task", "edit", beginning).returncode == 2
     assert ok(served, "task", "rm", beginning, "--yes") == f"deleted {made['id']}  Other\n"
     assert served.run("task", "show", made["id"]).returncode == 1
+
+
+def test_te54_a_question_is_left_by_ctrl_c(served: ServingProcess) -> None:
+    made = add(served, "Stays", "--project", "kept")
+    command = [*COMMAND, "task", "rm", made["id"]]
+    ours, theirs = pty.openpty()
+    asked = subprocess.Popen(
+        command, env=environment(served.data_folder), cwd=REPOSITORY, stdin=theirs, stdout=theirs, stderr=theirs,
+        # Its own terminal, or Ctrl-C is a letter.
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        seen = b""
+        while b"[y/N]" not in seen:
+            seen += os.read(ours, 4096)
+        os.write(ours, b"\x03")
+        assert asked.wait(30) == 1
+        seen += os.read(ours, 4096)
+    finally:
+        asked.kill()
+        os.close(ours)
+    assert (b"Aborted!" in seen, b"Traceback" in seen) == (True, False)
+    refused = subprocess.run(
+        command,
+        env=environment(served.data_folder),
+        cwd=REPOSITORY,
+        input="n\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert json.loads(ok(served, "task", "show", made["id"], "--json"))["title"] == "Stays"
 
 
 def test_nothing_at_all_names_no_task(served: ServingProcess) -> None:

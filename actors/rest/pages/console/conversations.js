@@ -244,6 +244,8 @@ async function send(text, before, place) {
   const name = isNew ? nameFor(text ?? "") : current.value;
   const live = new LiveAnswer();
   const was = turns.value;
+  // What is being read of it was asked for before this.
+  opening += 1;
   /** @type {ShownTurn[]} */
   const asked = text === null ? [] : [
     { role: "user", key: `asked${++made}`, content: text, isPartial: false, live: null, number: null, parent: 0, ways: [], steps: [] },
