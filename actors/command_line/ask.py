@@ -11,7 +11,7 @@ import trio
 
 from actors.command_line.answer_options import AnswerOptions, answer_note
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
-from actors.command_line.failure_words import failure_words
+from actors.command_line.failure_words import failure_words, with_advice
 from actors.command_line.options import address_of, client_name_default, fail
 from actors.command_line.outage import Outage
 from actors.command_line.place import websocket_url_of
@@ -137,7 +137,7 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def _said(error: BaseException) -> str:
-    return failure_words(error.data) if isinstance(error, CommandFailed) else str(error)
+    return failure_words(error.data) if isinstance(error, CommandFailed) else with_advice(str(error))
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -14,7 +14,7 @@ import click
 
 from protocol.errors import ErrorCode
 
-__all__ = ["failure_words", "name_of_field", "words_of_fault"]
+__all__ = ["failure_words", "name_of_field", "with_advice", "words_of_fault"]
 
 _PATH = re.compile(r"\b(?:data|body|query|path)(?:\.[A-Za-z_]+(?:\[\d+\])?)+|\b[a-z_]+(?:\[\d+\])(?:\.[a-z_]+)*")
 _OTHER_NAMES = {
@@ -27,13 +27,30 @@ _OTHER_NAMES = {
 """Fields that a command fills from a parameter of another name."""
 
 
+_ADVICE = {
+    "a token is needed": "put one into LEANVIBE_TOKEN; `leanvibe token create` on the server's machine prints one",
+    "this token is for another client id": "name its client with --client",
+    "this token opens nothing here": "it was revoked, has expired or is another server's; put another one into LEANVIBE_TOKEN",
+}
+"""What a person does about a sentence that is the same for programs."""
+_OF_PROGRAMS = {"see GET /models": "see `leanvibe models`"}
+
+
+def with_advice(message: str) -> str:
+    """The sentence, and what to do about it from a terminal where that is known."""
+    for said, here in _OF_PROGRAMS.items():
+        message = message.replace(said, here)
+    advice = next((todo for sentence, todo in _ADVICE.items() if message.endswith(sentence)), None)
+    return message if advice is None else f"{message}: {advice}"
+
+
 def failure_words(data: dict[str, Any]) -> str:
     """The sentence of an `error`, without its code and without paths."""
     message = str(data.get("message") or data.get("code") or "the server refused without a reason")
     field = data.get("field")
     if data.get("code") == ErrorCode.INVALID_FIELD.value and isinstance(field, str) and message.startswith(field):
         message = name_of_field(field) + message[len(field) :]
-    return without_paths(message)
+    return with_advice(without_paths(message))
 
 
 def words_of_fault(path: str, problem: str) -> str:

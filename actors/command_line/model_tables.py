@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from actors.command_line.options import command_here
 from actors.command_line.screen import Screen, words
 from actors.inference.checkpoints.inventory import InventoryEntry
 from actors.inference.checkpoints.provenance import Check
@@ -23,7 +24,7 @@ def show_inventory(entries: Iterable[InventoryEntry], *, is_here: bool = True) -
         )
     for entry in entries:
         if not entry.is_present:
-            command = "leanvibe model embed" if entry.name == "embedded" else f"leanvibe model pull {entry.name}"
+            command = command_here("model", *(("embed",) if entry.name == "embedded" else ("pull", entry.name)))
             missing = f"not here; {command}" if is_here else "not there"
             table.add_row(words(entry.name, "dim"), "–", "", "", "", words(missing, "dim"))
             continue

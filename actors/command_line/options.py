@@ -25,6 +25,7 @@ __all__ = [
     "address_of",
     "client_name_default",
     "client_option",
+    "command_here",
     "data_dir_option",
     "fail",
     "find_server",
@@ -100,8 +101,8 @@ def client_name_default() -> str:
     return name[:64] or "local"
 
 
-def line_here(settings: Settings, *words: str) -> str:
-    """A command as it is typed on this machine, in whatever folder, so that it finds the server of these settings.
+def command_here(*words: str) -> str:
+    """A command as it is typed on this machine, in whatever folder.
 
     The scripts of a checkout say their own path in LEANVIBE_COMMAND.
     """
@@ -113,7 +114,12 @@ def line_here(settings: Settings, *words: str) -> str:
         name = "leanvibe"
     else:
         name = shlex.quote(str(started.absolute()))
-    line = f"{name} {shlex.join(words)}"
+    return f"{name} {shlex.join(words)}"
+
+
+def line_here(settings: Settings, *words: str) -> str:
+    """Such a command, so that it finds the server of these settings."""
+    line = command_here(*words)
     if settings.data_dir.absolute() == platformdirs.user_data_path("leanvibe"):
         return line
     return f"{line} --data-dir {shlex.quote(str(settings.data_dir.absolute()))}"

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from actors.command_line.options import command_here
 from actors.command_line.printing import print_line
 from actors.inference.checkpoints.catalogue import EMBEDDED_MODEL_NAME
 
@@ -13,9 +14,10 @@ __all__ = ["MARK", "introduce_small_model"]
 
 MARK = "small-model-introduced"
 """Lies in the data folder once it was said there."""
+LARGER = "phi-3-mini"
 WORDS = (
     "leanvibe: the model that answers is the small one that comes with the program (135 million parameters) and"
-    " is often wrong. For a larger one: leanvibe model pull phi-3-mini, then leanvibe serve --model phi-3-mini"
+    " is often wrong. For a larger one: {pull}, then {serve}"
 )
 
 
@@ -29,4 +31,5 @@ def introduce_small_model(model: str, data_folder: Path) -> None:
         # Said before; or nothing can be written there, and then it would be said each time.
         return
     os.close(descriptor)
-    print_line(WORDS, style="yellow", err=True)
+    pull, serve = command_here("model", "pull", LARGER), command_here("serve", "--model", LARGER)
+    print_line(WORDS.format(pull=pull, serve=serve), style="yellow", err=True)

@@ -51,6 +51,20 @@ def test_te2_neither_codes_nor_paths_are_left() -> None:
     assert failure_words({"code": "internal"}) == "internal"
 
 
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("a token is needed", "LEANVIBE_TOKEN"),
+        ("this token is for another client id", "--client"),
+        ("there is no model called x on this machine; see GET /models", "`leanvibe models`"),
+    ],
+)
+def test_a_refusal_says_what_to_do_from_a_terminal(message: str, advice: str) -> None:
+    said = failure_words({"code": "unauthorized", "message": message})
+    assert advice in said
+    assert "GET /" not in said
+
+
 def test_te53_nothing_is_raised_out_of_a_handler_of_groups() -> None:
     """Python 3.11.2, which Debian 12 has, makes a group of what an `except*` raises, and shows its stacks to people."""
     found = []

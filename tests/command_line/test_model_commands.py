@@ -157,12 +157,15 @@ def test_weights_that_know_nothing_are_refused_whoever_publishes_them_and_are_li
     assert not (tmp_path / "made").exists()
 
 
-def test_the_list_shows_short_names_that_are_not_here_with_what_to_type(run: Run) -> None:
+def test_the_list_shows_short_names_that_are_not_here_with_what_to_type(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEANVIBE_COMMAND", "/srv/it/scripts/leanvibe")
     entries = _listed(run)
     assert {name: entry["is_present"] for name, entry in entries.items()} == {"embedded": False, "phi-3-mini": False}
     shown = run("list").stdout
-    assert "leanvibe model embed" in shown
-    assert "leanvibe model pull phi-3-mini" in shown
+    assert "/srv/it/scripts/leanvibe model embed" in shown
+    assert "/srv/it/scripts/leanvibe model pull phi-3-mini" in shown
 
 
 @pytest.fixture
