@@ -6,6 +6,7 @@ two dictionary writes and one record; what has not ended is described only when 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
@@ -92,7 +93,7 @@ class RequestLog:
         measured = sorted(self._first_token_seconds)
         if not measured:
             return None
-        return measured[min(len(measured) - 1, int(share * len(measured)))]
+        return measured[max(1, math.ceil(share * len(measured))) - 1]
 
     def _keep(self, number: int, times: RequestTimes) -> None:
         self._ended[number] = times

@@ -17,7 +17,7 @@ from runtime.specs import DynamicSpec, Restart, Strategy, SupervisorSpec
 from runtime.supervisor import Supervisor
 from runtime.system import ActorSystem
 
-__all__ = ["Readiness", "TreeNode", "actor_snapshot", "readiness", "restart", "suspend", "tree"]
+__all__ = ["Readiness", "TreeNode", "actor_snapshot", "readiness", "restart", "suspend", "tree", "tree_node"]
 
 
 @frozen(kw_only=True)
@@ -74,10 +74,18 @@ def tree(system: ActorSystem, *, stacks: bool = False) -> TreeNode:
     return _node(system.root, trio.current_time(), stacks)
 
 
-def _node(record: ChildRecord, now: float, stacks: bool) -> TreeNode:
+def tree_node(system: ActorSystem, path: str) -> TreeNode:
+    """One child with its stack and without those below it; reading every stack of a large tree takes long. Raises `UnknownPath`."""
+    record = system.root if path == "root" else system.record(path)
+    assert record is not None, "the system was never run"
+    return _node(record, trio.current_time(), stacks=True, below=False)
+
+
+def _node(record: ChildRecord, now: float, stacks: bool, *, below: bool = True) -> TreeNode:
     life = record.life
     actor = life if isinstance(life, ActorIncarnation) else None
     supervisor = life if isinstance(life, Supervisor) else None
+    children = supervisor.children.values() if below and supervisor else ()
     error = None if record.last_exit is None else record.last_exit.error
     port = None if actor is None else actor.port
     busy = actor is not None and actor.current is not None
@@ -101,7 +109,7 @@ def _node(record: ChildRecord, now: float, stacks: bool) -> TreeNode:
         handler_failures=dict(record.handler_failures or {}),
         last_error=None if error is None else f"{type(error).__name__}: {error}",
         stack=life.stack() if stacks and life is not None else (),
-        children=tuple(_node(child, now, stacks) for child in supervisor.children.values()) if supervisor else (),
+        children=tuple(_node(one, now, stacks) for one in children),
     )
 
 

@@ -21,6 +21,9 @@ WEBSOCKET = (
 """Of trio-websocket's connection, in `actors/connections/websocket.py`."""
 REQUESTS = ("_check_protocol", "_maybe_recycle", "_send_error_response", "_send_h11_event", "connection_state")
 """Of hypercorn's HTTP/1.1, in `actors/rest/http_protocol.py`."""
+CHUNKS = ("_reader", "_receive_buffer", "_process_error", "their_role")
+"""Of h11's connection, in the same file; and of its reader of chunks:"""
+CHUNK_READER = ("_bytes_in_chunk", "_reading_trailer", "_bytes_to_discard")
 SERVER = ("_read_data", "_close", "idle_task", "protocol", "stream")
 """Of hypercorn's connection, in `actors/rest/http_connection.py`."""
 FRAMEWORK = ("_create_request_from_scope", "_send_response", "scope")
@@ -50,11 +53,21 @@ def test_trio_websocket_has_what_is_used_of_it() -> None:
 
 
 def test_hypercorn_has_what_is_used_of_it() -> None:
+    import h11
+    from h11._readers import ChunkedReader
+    from h11._receivebuffer import ReceiveBuffer
     from hypercorn.protocol.h11 import H11Protocol
     from hypercorn.trio.tcp_server import TCPServer
 
     assert missing(H11Protocol, REQUESTS) == []
     assert used("actors/rest/http_protocol.py", REQUESTS) == set(REQUESTS)
+    assert (
+        missing(h11.Connection, CHUNKS)
+        == missing(ChunkedReader, CHUNK_READER)
+        == missing(ReceiveBuffer, ("_data",))
+        == []
+    )
+    assert used("actors/rest/http_protocol.py", CHUNKS + CHUNK_READER) == set(CHUNKS + CHUNK_READER)
     assert missing(TCPServer, SERVER) == []
     assert used("actors/rest/http_connection.py", SERVER) == set(SERVER)
 

@@ -350,6 +350,7 @@ class Connection(Actor[ConnectionMessage]):
             try:
                 await self._views.watch_again()
             except (CommandRefused, RuntimeFault):
+                # Its supervisor starts it again and tells nobody when it is there.
                 await trio.sleep(ENTER_PAUSE_SECONDS)
                 continue
             return

@@ -11,7 +11,7 @@ from attrs import asdict
 
 from actors.inspection.token_commands import TOKEN_COMMANDS
 from runtime import ActorSystem, AskDeadline, Refused, RuntimeFault
-from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree
+from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree, tree_node
 
 __all__ = ["answers"]
 
@@ -67,8 +67,8 @@ async def _tree(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
 
 def _handled(node: TreeNode) -> dict[tuple[str, int], int]:
     counts = {(node.path, node.incarnation): node.handled or 0}
-    for child in node.children:
-        counts |= _handled(child)
+    for one in node.children:
+        counts |= _handled(one)
     return counts
 
 
@@ -76,7 +76,7 @@ def _with_rates(node: dict[str, Any], before: dict[tuple[str, int], int]) -> dic
     if node["handled"] is not None:
         earlier = before.get((node["path"], node["incarnation"]), 0)
         node["messages_per_second"] = max(0, node["handled"] - earlier) / RATE_SECONDS
-    node["children"] = [_with_rates(child, before) for child in node["children"]]
+    node["children"] = [_with_rates(one, before) for one in node["children"]]
     return node
 
 
@@ -85,17 +85,13 @@ async def _state(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]
     try:
         return {"path": path, "snapshot": dict(await actor_snapshot(system, path, timeout=SNAPSHOT_SECONDS))}
     except AskDeadline:
-        node = _find(tree(system, stacks=True), path)
-        busy = None if node is None else node.current_message
-        age = None if node is None else node.current_age_seconds
-        stack = () if node is None else node.stack
-        return {"path": path, "busy_with": busy, "age_seconds": age, "stack": list(stack)}
-
-
-def _find(node: TreeNode, path: str) -> TreeNode | None:
-    if node.path == path:
-        return node
-    return next((found for child in node.children if (found := _find(child, path)) is not None), None)
+        node = tree_node(system, path)
+        return {
+            "path": path,
+            "busy_with": node.current_message,
+            "age_seconds": node.current_age_seconds,
+            "stack": list(node.stack),
+        }
 
 
 async def _suspend(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import structlog
@@ -101,7 +101,9 @@ class Monitor(Actor[MonitoringRequest | Collect]):
             case OperatorCommand(data=data):
                 self.context.answer_later(self._commands.carry_out, data)
             case Collect():
-                self._collect()
+                late_seconds = max(0.0, trio.current_time() - self._due_at)
+                self._due_at = trio.current_time() + COLLECT_SECONDS
+                self._collect(self._watched(), late_seconds)
         return None
 
     async def down(self, down: Down) -> None:
@@ -119,6 +121,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
             "topics": watched,
             "traces": self._traces,
             "collections": self._collections,
+            "is_collecting": self._timer is not None,
         }
 
     # --- who watches ------------------------------------------------------------------------------
@@ -148,16 +151,18 @@ class Monitor(Actor[MonitoringRequest | Collect]):
         return {topic for viewer in self._viewers.values() for topic in viewer.topics}
 
     def _begin(self) -> None:
-        """Collect at once for whoever has just come, and go on while somebody is there."""
-        if not self._watched():
+        """Collect at once what nobody watched yet, and go on while somebody is there."""
+        watched = self._watched()
+        if not watched:
             return
         if self._timer is None:
             self._timer = self.context.every(COLLECT_SECONDS, Collect())
-        self._due_at = trio.current_time()
+            self._due_at = trio.current_time() + COLLECT_SECONDS
         for topic, ask in (("models", self._ask_models), ("clients", self._ask_devices)):
-            if topic in self._watched() and topic not in self._asking:
+            if topic in watched and topic not in self._asking:
                 self._asking[topic] = self.context.spawn(ask)
-        self._collect()
+        self._collect(watched - set(self._collected), 0.0)
+        self._tell(watched)
 
     def _rest_if_unwatched(self) -> None:
         watched = self._watched()
@@ -174,28 +179,26 @@ class Monitor(Actor[MonitoringRequest | Collect]):
 
     # --- what is collected ------------------------------------------------------------------------
 
-    def _collect(self) -> None:
-        watched = self._watched()
-        if not watched:
+    def _collect(self, topics: Set[str], late_seconds: float) -> None:
+        """Read these topics; ``late_seconds`` is by how much that is later than it was due."""
+        if not topics:
             return
         self._collections += 1
         clocks = Clocks(trio.current_time(), now_milliseconds())
-        late_seconds = max(0.0, clocks.now - self._due_at)
-        self._due_at = clocks.now + COLLECT_SECONDS
-        nodes = self._tree.read(self._system, clocks) if watched & {"tree", "metrics"} else {}
-        if "tree" in watched:
+        nodes = self._tree.read(self._system, clocks) if topics & {"tree", "metrics"} else {}
+        if "tree" in topics:
             self._note("tree", nodes, tree_state(self._system))
-        if "metrics" in watched:
+        if "metrics" in topics:
             point = self._metrics.read(clocks, nodes, late_seconds)
             points = {**self._items("metrics"), str(point.time_ms): point}
             for key in list(points)[:-POINTS]:
                 del points[key]
             self._note("metrics", points, {})
-        if "requests" in watched:
+        if "requests" in topics:
             self._note("requests", requests(self._log, clocks, self._items("requests")), {})
-        if "dead_letters" in watched:
+        if "dead_letters" in topics:
             self._note("dead_letters", *dead_letters(self._system, clocks, self._items("dead_letters")))
-        self._tell(watched)
+        self._tell(topics)
 
     def _items(self, topic: str) -> Mapping[str, Any]:
         found = self._collected.get(topic)
@@ -236,6 +239,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
                 problem = str(error)
             self._note("models", items, {"engine": engine, "problem": problem})
             self._tell(("models",))
+            # Asked again and again: the service tells of no change, as it would have to while nobody looks, too.
             await trio.sleep(ASK_SECONDS)
 
     async def _ask_devices(self) -> None:
@@ -247,6 +251,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
                 problem = str(error)
             self._note("clients", items, {"problem": problem})
             self._tell(("clients",))
+            # As above.
             await trio.sleep(ASK_SECONDS)
 
     # --- traces -----------------------------------------------------------------------------------

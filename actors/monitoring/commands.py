@@ -34,8 +34,8 @@ from protocol.operators import (
     TokenRevoke,
     TokensFound,
 )
-from runtime import ActorRef, ActorSystem, AskDeadline, Context, RuntimeFault
-from runtime.inspection import TreeNode, actor_snapshot, restart, suspend, tree
+from runtime import ActorRef, ActorSystem, AskDeadline, Context, RuntimeFault, UnknownPath
+from runtime.inspection import actor_snapshot, restart, suspend, tree_node
 
 __all__ = ["OperatorCommands"]
 
@@ -84,9 +84,10 @@ class OperatorCommands:
         raise AssertionError("unreachable: the table of commands names no other")
 
     async def _state(self, path: str) -> ActorStateData:
-        node = _find(tree(self._system, stacks=True), path)
-        if node is None:
-            raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no {path} in the tree", field="data.path")
+        try:
+            node = tree_node(self._system, path)
+        except UnknownPath:
+            raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no {path} in the tree", field="data.path") from None
         stack = list(node.stack)
         if node.kind != "actor":
             return ActorStateData(path=path, stack=stack)
@@ -100,7 +101,8 @@ class OperatorCommands:
         text = json.dumps(snapshot, default=str)
         if len(text) > SNAPSHOT_BYTES:
             snapshot = {"left out": f"{len(text)} bytes; `leanvibe inspect state {path}` shows them"}
-        return ActorStateData(path=path, snapshot=json.loads(json.dumps(snapshot, default=str)), stack=stack)
+            return ActorStateData(path=path, snapshot=snapshot, stack=stack)
+        return ActorStateData(path=path, snapshot=json.loads(text), stack=stack)
 
     async def _restart(self, path: str) -> ActorTold:
         self._refuse_own(path)
@@ -153,9 +155,3 @@ def _token(one: TokenDescription) -> TokenData:
         revoked_ms=one.revoked_ms,
         is_local=one.is_local,
     )
-
-
-def _find(node: TreeNode, path: str) -> TreeNode | None:
-    if node.path == path:
-        return node
-    return next((found for child in node.children if (found := _find(child, path)) is not None), None)

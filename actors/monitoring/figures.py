@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from attrs import define, field
 from prometheus_client import CollectorRegistry
 
+from actors.process_memory import resident_bytes
 from actors.request_log import RequestLog, RequestTimes
 from protocol.operators import DeadLetterData, MailboxData, MetricsPoint, RequestData, TreeNodeData
 from runtime import ActorSystem
@@ -220,7 +219,7 @@ class MetricsReader:
             prefix_bytes=memory.get("prefixes"),
             prefix_hit_rate=round(hits / queried, 4) if queried else None,
             engine_memory_bytes=memory.get("resident"),
-            server_memory_bytes=_own_memory_bytes(),
+            server_memory_bytes=resident_bytes(),
             event_loop_delay_ms=_ms(late_seconds),
             push_queue=sum(one.used for one in boxes if one is not None),
         )
@@ -229,12 +228,3 @@ class MetricsReader:
 def _first_token_ms(log: RequestLog, share: float) -> float | None:
     seconds = log.first_token_quantile(share)
     return None if seconds is None else _ms(seconds)
-
-
-def _own_memory_bytes() -> float | None:
-    """Resident memory of this process; None where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return float(pages * resource.getpagesize())

@@ -151,6 +151,7 @@ class _Client:
                     self._pool = httpcore2.AsyncConnectionPool(ssl_context=context, max_connections=1)
                 request = self._pool.stream("POST", settings.url, headers=list(headers.items()), content=body)
                 async with request as response:
+                    # Typed as a stream of either kind; an asynchronous pool gives an asynchronous one.
                     async with aclosing(aiter(response.stream)) as parts:  # type: ignore[arg-type,type-var]
                         # Read to its end, so that the connection is kept.
                         async for _ in parts:

@@ -103,6 +103,7 @@ class Tracer:
             with within(span.context):
                 yield span
         except BaseException as error:
+            # What was cancelled did not succeed either, and its span says so.
             span.error_type = _error_type(error)
             raise
         finally:

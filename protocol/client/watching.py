@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from protocol.client.errors import Disconnected
+from protocol.errors import BadMessage
 from protocol.operators import TOPIC_KEYS, TraceRecordData
 from protocol.reading import read_message_data
 
@@ -68,8 +69,8 @@ class OperatorView:
         """One message of a topic. Raises `ValueError` where it is none."""
         topic = WATCHED_MESSAGES[message["type"]]
         try:
-            data = read_message_data(message["type"], message["data"])
-        except Exception as error:
+            data = read_message_data(message["type"], message.get("data"))
+        except BadMessage as error:
             raise ValueError(str(error)) from error
         self._latest[topic] = data
         if topic == TRACE:

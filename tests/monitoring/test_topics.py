@@ -91,6 +91,11 @@ def test_mo3_phases_of_a_request_add_up_and_its_end_is_kept() -> None:
     assert (ended.queued_ms, ended.prefill_ms, ended.decode_ms) == (2000.0, 3000.0, 4000.0)
     assert (ended.state, ended.end_reason, ended.answer_tokens, ended.engine_restarts) == ("ended", "stop", 3, 1)
     assert log.first_token_quantile(0.5) == 5.0
+    for place, seconds in enumerate((1.0, 2.0, 3.0)):
+        log.begin(f"q{place}", partial(times, admitted_at=90.0, first_token_at=90.0 + seconds))
+        log.end(f"q{place}", "stop", 99.0)
+    # By nearest rank: of four values the second and the fourth.
+    assert (log.first_token_quantile(0.5), log.first_token_quantile(0.99)) == (2.0, 5.0)
 
 
 def test_mo4_two_hundred_ended_requests_are_kept_and_a_lost_one_that_goes_on_is_one() -> None:

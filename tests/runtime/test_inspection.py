@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from runtime import ActorDead, AskDeadline, ChildSpec, DynamicSpec, HandlerFailed, SupervisorSpec, UnknownPath, reject
 from runtime.errors import SupervisionFault
-from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree
+from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree, tree_node
 from runtime.testing import running
 from tests.runtime.tree_kit import Call, Do, Note, Worker, boom, child, crash_and_settle, family
 
@@ -46,6 +47,11 @@ async def test_i1_the_tree_shows_everything_while_all_mailboxes_are_full(autojum
         await a.tell(Note("2"))
         await trio.sleep(4)
         nodes = by_path(tree(system, stacks=True))
+        for path, whole in nodes.items():
+            # One alone is as it stands in the tree, without what is below it.
+            assert tree_node(system, path) == evolve(whole, children=())
+        with pytest.raises(UnknownPath):
+            tree_node(system, "nowhere")
         assert list(nodes) == ["root", "a", "inner", "inner/b", "pool"]
         assert [nodes[one].kind for one in nodes] == ["one_for_one", "actor", "one_for_one", "actor", "dynamic"]
         node = nodes["a"]

@@ -16,7 +16,6 @@ from typing import Any
 from actors.inference.frames import FrameFault, TypedFrameReader
 from actors.inference.worker.fault_injection import FaultSchedule
 from actors.inference.worker.preparation import Preparation, Prepared
-from actors.inference.worker.process_memory import give_back_memory
 from actors.inference.worker.stepper import Row, Stepper
 from actors.inference.worker_frames import (
     Admit,
@@ -33,6 +32,7 @@ from actors.inference.worker_frames import (
     pack_frame,
     read_to_worker,
 )
+from actors.process_memory import give_back_memory
 
 __all__ = ["Pipe", "serve"]
 

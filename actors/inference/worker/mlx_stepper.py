@@ -23,7 +23,6 @@ from actors.inference.worker.prefill_batching import Waiting, read_together
 from actors.inference.worker.prefill_budget import PrefillBudget
 from actors.inference.worker.prefill_first import PrefillFirstPolicy
 from actors.inference.worker.prefix_cache import PrefixCache
-from actors.inference.worker.process_memory import resident_bytes
 from actors.inference.worker.prompt_scores import scored
 from actors.inference.worker.sampler import check_token_ids, sample
 from actors.inference.worker.shared_prompts import copied_prompt, one_of_each, shared_length
@@ -31,6 +30,7 @@ from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, Speculati
 from actors.inference.worker.stepper import Row
 from actors.inference.worker.thread_autotuner import ThreadAutotuner
 from actors.inference.worker_frames import Finish, RowFailure, SampledToken, StepOutput
+from actors.process_memory import resident_bytes
 
 __all__ = ["MlxStepper"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.inference.encoder.limits import MEMORY_BYTES
 from actors.inference.encoder.worker.pipe import Pipe
-from actors.inference.worker.process_memory import resident_bytes
+from actors.process_memory import resident_bytes
 from actors.queued_output import queue_standard_output
 
 EXIT_MODEL = 3

@@ -21,7 +21,7 @@ const FIGURES = [
   { title: "memory of the engine", of: (one) => one.engine_memory_bytes, shown: mebibytes },
   { title: "memory of the server", of: (one) => one.server_memory_bytes, shown: mebibytes },
   { title: "event-loop delay", of: (one) => one.event_loop_delay_ms, shown: duration },
-  { title: "push queue", of: (one) => one.push_queue, shown: plain },
+  { title: "messages to push channels", of: (one) => one.push_queue, shown: plain },
 ];
 
 export function Metrics() {
