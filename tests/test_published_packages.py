@@ -106,7 +106,10 @@ async def test_ps2_the_wheel_answers_far_from_the_checkout(packages: Path, tmp_p
     site = tmp_path / "site"
     with zipfile.ZipFile(packages / f"leanvibe-{VERSION}-py3-none-any.whl") as archive:
         archive.extractall(site)
-    # First on the path, before the finder of the editable installation.
+    # The finder of the editable installation would supply from the checkout what the wheel lacks.
+    (site / "sitecustomize.py").write_text(
+        "import sys\nsys.meta_path[:] = [one for one in sys.meta_path if '__editable__' not in getattr(one, '__module__', '')]\n"
+    )
     where = {"PYTHONPATH": str(site), "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "home")}
     found = await run(
         sys.executable, "-c", "import actors, protocol, runtime; print(actors.__path__, protocol.__file__, runtime.__file__)",
