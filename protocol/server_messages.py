@@ -18,7 +18,7 @@ from protocol.events import (
     Welcome,
 )
 from protocol.notifications import NotificationEvent
-from protocol.operators import (
+from protocol.operator_topics import (
     ClientsChanged,
     DeadLettersChanged,
     MetricsChanged,

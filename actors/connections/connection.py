@@ -67,7 +67,7 @@ from protocol.command_type import ONLY_IF_KNOWN
 from protocol.commands import COMMANDS, Ack, Assist, Cancel, Generate, Hello, Resume, ResumePoint, Subscribe
 from protocol.errors import CLOSE_CODES, CloseCode, ErrorCode
 from protocol.events import Accepted, AnswerDefaults, GoingAway, Limits, ResumeResult, Welcome
-from protocol.operators import Watch
+from protocol.operator_topics import Watch
 from runtime import Actor, ActorRef, Down, RuntimeFault, reject
 
 __all__ = ["Connection", "ConnectionServices", "ConnectionSettings"]

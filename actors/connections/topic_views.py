@@ -13,7 +13,7 @@ from attrs import define
 from actors.connections.transport import WebSocketTransport
 from actors.monitoring.messages import Collected, MonitoringRequest, Traced, WatchTopics
 from protocol.codec import encode, unstructure, wire_time
-from protocol.operators import TraceRecordData, TraceRecords, Watch, Watching
+from protocol.operator_topics import TraceRecordData, TraceRecords, Watch, Watching
 from runtime import ActorRef, Context
 
 __all__ = ["TopicViews"]

@@ -28,7 +28,7 @@ from actors.monitoring.neighbours import device_data, engine_data, model_data
 from actors.refusals import CommandRefused
 from actors.request_log import RequestLog
 from protocol.errors import ErrorCode
-from protocol.operators import TraceRecordData, TraceWish, Watching
+from protocol.operator_topics import TraceRecordData, TraceWish, Watching
 from runtime import Actor, ActorRef, ActorSystem, Down, Refused, RuntimeFault, SendFault, Timer, reject
 from runtime.tracing import TraceRecord, TraceSession
 

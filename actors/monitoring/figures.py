@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from actors.process_memory import resident_bytes
 from actors.request_log import RequestLog, RequestTimes
-from protocol.operators import DeadLetterData, MailboxData, MetricsPoint, RequestData, TreeNodeData
+from protocol.operator_topics import DeadLetterData, MailboxData, MetricsPoint, RequestData, TreeNodeData
 from runtime import ActorSystem
 from runtime.inspection import TreeNode, readiness, tree
 

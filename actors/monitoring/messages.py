@@ -8,6 +8,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from protocol.codec import encode, unstructure, wire_time
+from protocol.operator_topics import TraceRecordData, Watch, Watching
 from protocol.operators import (
     ActorRestart,
     ActorResume,
@@ -17,9 +18,6 @@ from protocol.operators import (
     TokenCreate,
     TokenList,
     TokenRevoke,
-    TraceRecordData,
-    Watch,
-    Watching,
 )
 from runtime import ActorRef, Request
 

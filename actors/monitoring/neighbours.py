@@ -8,7 +8,7 @@ from typing import Any
 from actors.connections.messages import DeviceConnected
 from actors.inference.messages import EngineHealth, ModelDetails
 from protocol.codec import unstructure
-from protocol.operators import CalibrationData, CalibrationPoint, ConnectedDevice, EngineData, ModelData
+from protocol.operator_topics import CalibrationData, CalibrationPoint, ConnectedDevice, EngineData, ModelData
 
 __all__ = ["device_data", "engine_data", "model_data"]
 

@@ -28,7 +28,8 @@ from protocol.codec import encode, unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, Generate, Hello, OnDisconnect
 from protocol.errors import ErrorCode
 from protocol.events import ResumeResult
-from protocol.operators import OPERATOR_COMMANDS, TraceWish, Watch
+from protocol.operator_topics import TraceWish, Watch
+from protocol.operators import OPERATOR_COMMANDS
 from protocol.reading import kind_of_command, read_result
 from protocol.server_messages import SERVER_MESSAGES
 from protocol.streams import Positions, Reception, StreamPosition, coverage_of

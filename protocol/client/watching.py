@@ -13,7 +13,7 @@ import trio
 
 from protocol.client.errors import Disconnected
 from protocol.errors import BadMessage
-from protocol.operators import TOPIC_KEYS, TraceRecordData
+from protocol.operator_topics import TOPIC_KEYS, TraceRecordData
 from protocol.reading import read_message_data
 
 __all__ = ["WATCHED_MESSAGES", "OperatorView"]
@@ -39,7 +39,7 @@ class OperatorView:
         """The last records of the trace; the program takes what it has dealt with out of it."""
 
     def items(self, topic: str) -> Mapping[str, Any]:
-        """The things of a topic by the field that they are known by, as objects of `protocol.operators`."""
+        """The things of a topic by the field that they are known by, as objects of `protocol.operator_topics`."""
         return self._items[topic]
 
     def latest(self, topic: str) -> Any:

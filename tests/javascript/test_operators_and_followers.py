@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.operators import TOPICS
+from protocol.operator_topics import TOPICS
 from tests.cutting_proxy import cutting_proxy
 from tests.javascript.test_javascript_client import PLATFORMS, play
 from tests.server_fixture import count_to, running_server

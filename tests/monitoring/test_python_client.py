@@ -10,7 +10,8 @@ import trio
 
 from protocol.client import CommandFailed, Disconnected, connect
 from protocol.commands import Generate
-from protocol.operators import ActorState, EngineKill, RequestData, TraceWish
+from protocol.operator_topics import RequestData, TraceWish
+from protocol.operators import ActorState, EngineKill
 from tests.cutting_proxy import cutting_proxy
 from tests.server_fixture import count_to, running_server
 

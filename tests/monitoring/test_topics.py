@@ -12,7 +12,7 @@ from actors.connections.send_queue import SendQueue
 from actors.monitoring.figures import Clocks, requests
 from actors.monitoring.messages import Collected
 from actors.request_log import KEPT, RequestLog, RequestTimes
-from protocol.operators import RequestData, Watch
+from protocol.operator_topics import RequestData, Watch
 from protocol.reading import read_message_data
 from protocol.validation import FieldFault
 
