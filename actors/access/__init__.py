@@ -1,1 +1,1 @@
-"""Who may enter. Connections and REST ask this room through its `messages`."""
+"""Access control: tokens, identities, and the Host and Origin rules. Other services ask through `messages`."""

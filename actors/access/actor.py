@@ -1,4 +1,4 @@
-"""The access actor: asks the rules on behalf of whoever stands at the door, and keeps the tokens."""
+"""The access actor: authenticates requests against the rules, and owns the tokens."""
 
 from __future__ import annotations
 
@@ -43,53 +43,53 @@ __all__ = ["Access", "AccessSettings", "CheckTokens", "ReloadTokens"]
 _log = structlog.get_logger("access")
 
 LOOK_SECONDS = 0.5
-"""A connection outlives its token's end by this long at most."""
+"""Upper bound on how long a connection outlives its token."""
 RELOAD_SECONDS = 1.0
 KEEP_SECONDS = 5.0
 
 
 @frozen
 class CheckTokens:
-    """Timer: has a token ended that somebody holds?"""
+    """Timer: look for sessions whose token has ended."""
 
 
 @frozen
 class ReloadTokens:
-    """Timer: a write's outcome was not learnt, so read what is stored."""
+    """Timer: read the stored tokens again, because the outcome of a write is unknown."""
 
 
 @frozen
 class KeepLocalToken:
-    """Timer: the command line's token could not be put on disk, or not be stored."""
+    """Timer: try again to store the command line's token and write its file."""
 
 
 @frozen(kw_only=True)
 class AccessSettings:
-    """What decides who may enter, besides tokens."""
+    """Access rules other than tokens."""
 
     data_folder: Path
-    """Where the command line's token lies."""
+    """Holds the file of the command line's token."""
     allowed_hosts: frozenset[str] = frozenset()
-    """Besides loopback ones."""
+    """Accepted in addition to loopback names."""
     allowed_origins: frozenset[str] = frozenset()
-    """Besides loopback ones."""
+    """Accepted in addition to loopback origins."""
     is_loopback_only: bool = True
-    """Whether only programs of this machine can reach the server at all."""
+    """True if only programs on this machine can reach the server."""
     now_ms: Callable[[], int] = field(default=now_milliseconds)
     """POSIX milliseconds."""
 
 
 @frozen
 class _Session:
-    """Somebody who entered and stays."""
+    """An authenticated connection that is still open."""
 
     reference: ActorRef[IdentityWithdrawn]
     token_id: str | None
-    """None for who entered when there were no tokens."""
+    """None if it was opened while the server had no tokens."""
 
 
 class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken]):
-    """Keeps all tokens in memory, so that a check reads no database; every change is stored before it counts."""
+    """Holds all tokens in memory, so that no check reads the database; a change takes effect once it is stored."""
 
     mailbox = reject(4096)
 
@@ -105,7 +105,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         self._refused = 0
 
     async def started(self) -> None:
-        """Read the tokens; until then nobody is let in, because nobody is answered."""
+        """Read the tokens. Requests wait in the mailbox until then, so none is let in early."""
         await self._load()
         await self._keep_local_token()
         self.context.every(LOOK_SECONDS, CheckTokens())
@@ -159,7 +159,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         return None
 
     async def down(self, down: Down) -> None:
-        """A holder ended."""
+        """Forget the session of a connection that ended."""
         self._sessions.pop(down.path, None)
 
     def snapshot(self) -> dict[str, object]:
@@ -167,7 +167,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         counts = self._book.snapshot(self._settings.now_ms())
         return {**counts, "sessions": len(self._sessions), "refused": self._refused}
 
-    # --- who enters -------------------------------------------------------------------------------
+    # --- identities -------------------------------------------------------------------------------
 
     def _identity(self, message: CheckIdentity) -> Identity:
         try:
@@ -193,7 +193,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         return Identity(client_id=message.client_id or LOCAL_CLIENT)
 
     def _withdraw_ended(self) -> None:
-        """Tell those who would not be let in any more."""
+        """Notify the sessions whose token no longer opens anything."""
         for path, session in list(self._sessions.items()):
             reason = self._end_of(session.token_id)
             if reason is None:
@@ -202,10 +202,10 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
             try:
                 session.reference.tell_nowait(IdentityWithdrawn(reason))
             except RuntimeFault as error:
-                _log.warning("holder not told", session=path, error=str(error))
+                _log.warning("session not notified of the end of its token", session=path, error=str(error))
 
     def _end_of(self, token_id: str | None) -> str | None:
-        """Why whoever entered by this token may do nothing any more, or None; no token is that of a server without."""
+        """Reason why sessions of this token have ended, or None. ``token_id`` is None for sessions opened without tokens."""
         if token_id:
             return self._book.end_of(token_id, self._settings.now_ms())
         return "a token is needed now" if len(self._book) else None
@@ -256,7 +256,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         return len(self._book) > 0
 
     async def _keep_local_token(self) -> None:
-        """See to the command line's token, again and again until the disk takes it."""
+        """Bring the command line's token up to date, retrying until the disk accepts it."""
         try:
             await self._see_to_local_token(self._settings.data_folder)
         except (OSError, CommandRefused, RuntimeFault) as error:
@@ -268,7 +268,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
             self.context.note_problem(None)
 
     async def _see_to_local_token(self, folder: Path) -> None:
-        """Make it where tokens are needed and it is missing; remove it where none are."""
+        """Make the file if tokens are needed and it is missing or stale; remove it if the server has no tokens."""
         if not len(self._book):
             remove_local_token(folder)
         elif not is_same_token(read_local_token(folder), self._book.local):
@@ -277,7 +277,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
             write_local_token(folder, text)
 
     async def _change(self, operation: Operation[Any, Any], command: Any) -> Any:
-        """Store a change, then take over what is stored. Cancelled or late, that is looked up afterwards."""
+        """Store a change, then load what is stored. If cancelled or timed out, a reload is scheduled."""
         is_known = False
         try:
             committed = await self._storage.transact(operation, command, client_id=LOCAL_CLIENT)

@@ -1,4 +1,4 @@
-"""`DATA/cli-token`: the token by which this machine's command line enters, readable by the server's own user alone."""
+"""`DATA/cli-token`: the token of this machine's command line, readable by the server's own user alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAXIMUM_BYTES = 256
 
 
 def read_local_token(folder: Path) -> str | None:
-    """The token; None where there is none, or where others might have read or put it."""
+    """Return the token, or None if the file is missing or other users could have read or written it."""
     try:
         with (folder / LOCAL_TOKEN_FILE).open("rb") as file:
             found = os.fstat(file.fileno())
@@ -26,7 +26,7 @@ def read_local_token(folder: Path) -> str | None:
 
 
 def write_local_token(folder: Path, token: str) -> None:
-    """Rename into place, mode 0600 from its first moment. Raises `OSError`."""
+    """Write the file with mode 0600 and rename it into place. Raises `OSError`."""
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".cli-token-")
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -38,8 +38,8 @@ def write_local_token(folder: Path, token: str) -> None:
 
 
 def remove_local_token(folder: Path) -> None:
-    """See to it that there is none. Raises `OSError`."""
+    """Remove the file if it exists. Raises `OSError`."""
     path = folder / LOCAL_TOKEN_FILE
-    # A disk that is read-only refuses to remove what is not there, too.
+    # A read-only disk refuses to remove even a file that does not exist.
     if path.is_symlink() or path.exists():
         path.unlink(missing_ok=True)

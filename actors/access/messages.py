@@ -1,4 +1,4 @@
-"""What the access room is asked."""
+"""Messages of the access service."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
 OPERATOR = "operator"
 """Role that may change models and read metrics."""
 USER = "user"
-"""Role that may use what belongs to its client ids."""
+"""Role that may use the data of its client ids."""
 ROLES = (USER, OPERATOR)
 LOCAL_CLIENT = "local"
-"""Whose things they are when nobody says otherwise."""
+"""Client id of requests that name none."""
 
 
 class AuthenticationError(Refused):
-    """This one may not enter; `is_forbidden` tells a wrong place from a wrong token."""
+    """Authentication failed. `is_forbidden` is True if no other token would help (403 instead of 401)."""
 
     def __init__(self, message: str, *, is_forbidden: bool) -> None:
         super().__init__(message)
@@ -49,58 +49,58 @@ class AuthenticationError(Refused):
 
 @frozen(kw_only=True)
 class CheckOrigin(Request[None]):
-    """May a request with these headers be served at all? Refused with `AuthenticationError`."""
+    """Check the headers of a request against the Host and Origin rules. Refused with `AuthenticationError`."""
 
     host: str | None
     origin: str | None
     query: str = field(default="", repr=False)
-    """What follows the `?` of the address."""
+    """Query string, without the `?`."""
 
 
 @frozen(kw_only=True)
 class Identity:
-    """Who asks, as the access room believes it."""
+    """The authenticated caller."""
 
     client_id: str
-    """Owner of what is asked for."""
+    """Owner of the data that the request reads or writes."""
     token_id: str | None = None
-    """Which token was shown; None on a server without tokens."""
+    """Id of the token that was presented; None on a server without tokens."""
     roles: frozenset[str] = frozenset({OPERATOR})
     domain: str = ""
-    """Security domain of kept keys and values: the client ids of one token share one; without tokens there is one."""
+    """Security domain of cached keys and values, shared by the client ids of one token. A server without tokens has one domain."""
 
     @property
     def is_operator(self) -> bool:
-        """May it change models and read metrics?"""
+        """True if it may change models and read metrics."""
         return OPERATOR in self.roles
 
 
 @frozen(kw_only=True)
 class CheckIdentity(Request[Identity]):
-    """Who is this, and may the client id be used with this token? Refused with `AuthenticationError`."""
+    """Authenticate a token and check that it covers the client id. Refused with `AuthenticationError`."""
 
     client_id: str | None
-    """None takes the token's first, or `local`."""
+    """None for the token's first client id, or `local`."""
     token: str | None = field(default=None, repr=False)
     may_be_needless: bool = False
     """Ignore a token on a server without tokens, as REST does for clients that always send one."""
     session: ActorRef[IdentityWithdrawn] | None = None
-    """Told `IdentityWithdrawn` when the token ends; forgotten when it ends itself."""
+    """Receives `IdentityWithdrawn` when the token ends; dropped when the connection ends."""
 
 
 @frozen
 class IdentityWithdrawn:
-    """To a holder: your token opens nothing any more."""
+    """Notifies a session that its token has ended."""
 
     reason: str
 
 
 @frozen
 class FindEnded(Request[Mapping[str, str]]):
-    """Which of these security domains (`Identity.domain`) may do nothing any more, and why each.
+    """Return those of the given security domains (`Identity.domain`) whose token has ended, with the reason of each.
 
-    For work that outlives the request or connection that began it: asked again and again, it needs no session that is kept,
-    and nothing is missed when either side is started again.
+    For work that outlives its request or connection. Because it is polled, it needs no session, and a restart of either
+    side misses nothing.
     """
 
     domains: frozenset[str]
@@ -108,20 +108,23 @@ class FindEnded(Request[Mapping[str, str]]):
 
 @frozen
 class AwaitTokenChange(Request[int]):
-    """Answered with a number that each change of tokens raises: at once where it is not ``seen``, else at the next change."""
+    """Long poll for changes of tokens.
+
+    Answers with a counter that each change increments: at once if it differs from ``seen``, otherwise at the next change.
+    """
 
     seen: int | None
-    """The last answer; None before there was one."""
+    """The previous answer, or None."""
     within_seconds: float
-    """Answered then without a change, as tokens also expire."""
+    """Answer after this long without a change, because tokens also expire."""
 
 
 @frozen(kw_only=True)
 class TokenDescription:
-    """A token as it may be shown: no secret, not even its hash."""
+    """A token without its secret and its hash."""
 
     token_id: str
-    """Names it, as for `revoke`."""
+    """Public id, as `revoke` takes it."""
     name: str
     client_ids: tuple[str, ...] | None
     """Client ids it opens; None opens all."""
@@ -131,14 +134,14 @@ class TokenDescription:
     expires_ms: int | None
     """POSIX milliseconds; None never."""
     revoked_ms: int | None
-    """POSIX milliseconds; None where it was not."""
+    """POSIX milliseconds; None if it was not revoked."""
     is_local: bool
-    """It is the one of this machine's command line."""
+    """True for the token of this machine's command line."""
 
 
 @frozen(kw_only=True)
 class MadeToken:
-    """A new token: the only time that its text is told."""
+    """A new token. Its text is shown this once and stored nowhere."""
 
     description: TokenDescription
     token: str = field(repr=False)
@@ -163,14 +166,14 @@ class ListTokens(Request[tuple[TokenDescription, ...]]):
 
 @frozen
 class RevokeToken(Request[TokenDescription]):
-    """End a token now; its connections are closed. Refused with `CommandRefused` where there is none."""
+    """Revoke a token and close its connections. Refused with `CommandRefused` if the id is unknown."""
 
     token_id: str
 
 
 @frozen
 class ForgetTokens(Request[int]):
-    """Delete every token, so that this machine's programs enter without; how many there were.
+    """Delete every token, so that programs on this machine need none. Answers with the number deleted.
 
     Refused with `CommandRefused` while the server listens to other machines.
     """
@@ -178,7 +181,7 @@ class ForgetTokens(Request[int]):
 
 @frozen
 class EnsureLocalToken(Request[bool]):
-    """See to it that the command line's token lies in the data folder; whether this server has tokens at all."""
+    """Bring the command line's token file up to date. Answers True if the server has tokens."""
 
 
 AccessRequest = (
@@ -192,4 +195,4 @@ AccessRequest = (
     | ForgetTokens
     | EnsureLocalToken
 )
-"""All that others may ask of access."""
+"""Requests that other services may send to access."""

@@ -1,4 +1,4 @@
-"""Rules of the door: which Host and Origin headers a local server believes, and what no address may hold. Pure."""
+"""Rules for the Host header, the Origin header and the query string of a local server. Pure functions."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def is_loopback(host: str) -> bool:
 
 
 def host_problem(host: str | None, allowed: frozenset[str], *, allows_addresses: bool = False) -> str | None:
-    """Why a Host header is not believed, or None.
+    """Return why a Host header is refused, or None.
 
     A page whose name was re-bound to 127.0.0.1 still sends its own name here, so only loopback names and
     the configured ones pass (DNS rebinding). Case and the final dot of a full name do not matter (RFC 4343, 1034).
-    ``allows_addresses`` for a server that other machines reach: an address cannot be bound anew as a name can.
+    ``allows_addresses`` for a server that other machines reach: an address cannot be re-bound as a name can.
     """
     if not host:
         return "a Host header is needed"
@@ -55,7 +55,7 @@ def _is_address(name: str) -> bool:
 
 
 def _host_name(host: str) -> str | None:
-    """The name in a Host header, in lower case; None for what RFC 9110 does not allow there."""
+    """Return the name in a Host header in lower case, or None if RFC 9110 does not allow the header."""
     found = _HOST.fullmatch(host)
     if found is None or int(found[2] or 0) > 65535:
         return None
@@ -63,10 +63,10 @@ def _host_name(host: str) -> str | None:
 
 
 def origin_problem(origin: str | None, allowed: frozenset[str]) -> str | None:
-    """Why a page of this origin is refused, or None. Programs send no Origin and pass.
+    """Return why a page of this origin is refused, or None. Programs send no Origin header and pass.
 
-    Browsers let any page open a WebSocket to 127.0.0.1, so the origin must be one of ours. `null` is what a sandboxed
-    frame of any page sends, so it is nobody's unless it is configured.
+    Browsers let any page open a WebSocket to 127.0.0.1, so the origin must be ours. A sandboxed frame of any page
+    sends `null`, which is therefore refused unless it is configured.
     """
     if origin is None or origin in allowed:
         return None
@@ -78,7 +78,7 @@ def origin_problem(origin: str | None, allowed: frozenset[str]) -> str | None:
 
 
 def query_problem(query: str) -> str | None:
-    """Why an address with this query is refused, or None: addresses are written into histories and logs."""
+    """Return why a URL with this query is refused, or None. URLs end up in histories and logs, so they must hold no token."""
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name.lower() in TOKEN_PARAMETERS or _LOOKS_LIKE_A_TOKEN.search(name + value):
             return (

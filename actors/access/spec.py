@@ -1,4 +1,4 @@
-"""The access service's part of the tree."""
+"""Child spec of the access service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["spec"]
 
 
 def spec(settings: Settings, to: References) -> ChildSpec:
-    """One actor, which decides who may enter."""
+    """Child spec of the access actor."""
     of_access = AccessSettings(
         data_folder=settings.data_dir,
         allowed_hosts=frozenset(settings.allowed_hosts),

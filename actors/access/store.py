@@ -1,4 +1,4 @@
-"""Tokens in the database: plain functions over a connection. Storage runs them; so does the command line under the lock."""
+"""Tokens in the database: plain functions over a connection, run by storage, or by the command line under the lock."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ __all__ = [
 
 MAXIMUM_TOKENS = 1000
 KEPT_AFTER_END_MS = 90 * 24 * 3600 * 1000
-"""How long a token that has ended is still listed; it goes when another is made after that."""
+"""Time for which an ended token is still listed. Older ones are deleted when the next token is made."""
 
 
 @frozen(kw_only=True)
 class RevokeStored:
-    """Which token ends, and when."""
+    """Arguments of `revoke_token`."""
 
     token_id: str
     time_ms: int
 
 
 def save_token(connection: Connection, token: StoredToken) -> Outcome[str]:
-    """Keep a new token; a local one takes the place of the former. Refuses more than `MAXIMUM_TOKENS`."""
+    """Store a new token; a local one replaces its predecessor. Refuses more than `MAXIMUM_TOKENS`."""
     long_ago = token.created_ms - KEPT_AFTER_END_MS
     connection.execute(
         delete(access_tokens).where((access_tokens.c.revoked_ms < long_ago) | (access_tokens.c.expires_ms < long_ago))
@@ -68,13 +68,13 @@ def save_token(connection: Connection, token: StoredToken) -> Outcome[str]:
 
 
 def clients_of_tokens(connection: Connection) -> frozenset[str]:
-    """Those that tokens were made for."""
+    """Return every client id that a token covers."""
     lists = connection.execute(select(access_tokens.c.client_ids).where(access_tokens.c.client_ids.is_not(None)))
     return frozenset(client_id for names in lists.scalars() for client_id in json.loads(names))
 
 
 def revoke_token(connection: Connection, command: RevokeStored) -> Outcome[str]:
-    """End a token; one that was revoked before stays so. Refuses an unknown id."""
+    """Revoke a token; a second time changes nothing. Refuses an unknown id."""
     row = connection.execute(
         select(access_tokens.c.revoked_ms).where(access_tokens.c.token_id == command.token_id)
     ).first()
@@ -88,12 +88,12 @@ def revoke_token(connection: Connection, command: RevokeStored) -> Outcome[str]:
 
 
 def forget_tokens(connection: Connection, _: None) -> Outcome[int]:
-    """Delete them all; how many there were."""
+    """Delete all tokens and return how many there were."""
     return Outcome(value=connection.execute(delete(access_tokens)).rowcount)
 
 
 def load_tokens(connection: Connection, _: None) -> tuple[StoredToken, ...]:
-    """All tokens, oldest first."""
+    """Return all tokens, oldest first."""
     rows = connection.execute(select(access_tokens).order_by(access_tokens.c.created_ms, access_tokens.c.token_id))
     return tuple(_token(row) for row in rows)
 

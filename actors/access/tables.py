@@ -1,4 +1,4 @@
-"""The room's table: tokens, of which only hashes are kept."""
+"""Table of tokens. Only their hashes are stored."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tokens: how one is made and known again, and what it opens. Pure.
+"""Tokens: generation, verification, and the client ids and roles they grant. No I/O.
 
 A token is `lv_ID_SECRET`: an id to find its record by, and 256 random bits. Only its SHA-256 is kept. A password needs
-a slow hash because people choose guessable ones; nobody guesses 256 random bits, however quick the hash, and a quick
+a slow hash because people choose guessable ones; 256 random bits cannot be guessed however fast the hash, and a fast
 one lets every request be checked.
 """
 
@@ -39,27 +39,27 @@ SECRET_BYTES = 32
 MAXIMUM_CLIENT_IDS = 64
 NAME_CHARACTERS = 64
 _FORM = re.compile(r"lv_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
-_NOBODYS_DIGEST = "0" * 64
+_UNMATCHED_DIGEST = "0" * 64
 
 
 @frozen(kw_only=True)
 class StoredToken:
-    """A token as the database has it."""
+    """A token as stored in the database."""
 
     token_id: str
     """Twelve hexadecimal digits; names the token in lists and is no secret."""
     name: str
-    """What people call it."""
+    """Name given by its creator."""
     digest: str = field(repr=False)
     """SHA-256 of the whole token, hexadecimal."""
     client_ids: tuple[str, ...] | None
-    """The client ids that it opens, the first being the one meant where none is named; None opens all."""
+    """Client ids that it covers, the first being the default; None covers all."""
     roles: tuple[str, ...]
     """`user`, `operator`."""
     created_ms: int
     """POSIX milliseconds."""
     expires_ms: int | None = None
-    """POSIX milliseconds from which it opens nothing any more; None never."""
+    """POSIX milliseconds from which it is invalid; None never."""
     revoked_ms: int | None = None
     """POSIX milliseconds at which it was revoked."""
     is_local: bool = False
@@ -67,13 +67,13 @@ class StoredToken:
 
 
 def new_token() -> tuple[str, str]:
-    """A token's id and its whole text, which is told once and kept nowhere."""
+    """Generate a token: its id, and its full text, which is never stored."""
     token_id = secrets.token_hex(ID_BYTES)
     return token_id, f"lv_{token_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
 
 
 def new_local_token(now_ms: int) -> tuple[StoredToken, str]:
-    """The command line's token and its text: every client id, both roles."""
+    """Generate the command line's token and its text: every client id, both roles."""
     token_id, text = new_token()
     stored = StoredToken(
         token_id=token_id,
@@ -88,7 +88,7 @@ def new_local_token(now_ms: int) -> tuple[StoredToken, str]:
 
 
 def checked_token(wanted: CreateToken, now_ms: int) -> tuple[StoredToken, str]:
-    """The token that is asked for and its text. Raises `CommandRefused`, naming the field."""
+    """Validate a request and generate its token and text. Raises `CommandRefused`, naming the field."""
     ids = tuple(dict.fromkeys(wanted.client_ids))
     if not 1 <= len(ids) <= MAXIMUM_CLIENT_IDS:
         raise _wrong("client_ids", f"must have 1 to {MAXIMUM_CLIENT_IDS} entries, not {len(ids)}")
@@ -120,28 +120,28 @@ def _wrong(field_name: str, problem: str) -> CommandRefused:
 
 
 def digest_of(token: str) -> str:
-    """What is kept of a token."""
+    """Return the digest under which a token is stored."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_same_token(text: str | None, stored: StoredToken | None) -> bool:
-    """Whether this text is that token; False where either is missing. In constant time."""
+    """Compare a text with a stored token in constant time; False if either is missing."""
     return text is not None and stored is not None and hmac.compare_digest(digest_of(text), stored.digest)
 
 
 def token_id_of(token: str) -> str | None:
-    """The id inside a token; None for what is no token of ours."""
+    """Return the id inside a token, or None if the text has another form."""
     found = _FORM.fullmatch(token)
     return None if found is None else found[1]
 
 
 def hide_tokens(text: str) -> str:
-    """The text with the secret of every token in it left out."""
+    """Redact the secret of every token in a text."""
     return _FORM.sub(r"lv_\1_…", text) if "lv_" in text else text
 
 
 def describe(token: StoredToken) -> TokenDescription:
-    """What may be shown of it."""
+    """Return the public part of a token."""
     return TokenDescription(
         token_id=token.token_id,
         name=token.name,
@@ -155,7 +155,7 @@ def describe(token: StoredToken) -> TokenDescription:
 
 
 class TokenStore:
-    """All tokens by id. Where there is one, even one that has ended, nobody enters without."""
+    """All tokens by id. As soon as there is one, even an ended one, every caller needs a token."""
 
     def __init__(self, tokens: tuple[StoredToken, ...] = ()) -> None:
         self._tokens: dict[str, StoredToken] = {one.token_id: one for one in tokens}
@@ -165,16 +165,16 @@ class TokenStore:
 
     @property
     def by_id(self) -> Mapping[str, StoredToken]:
-        """Every token, ended ones too."""
+        """Every token, ended ones included."""
         return self._tokens
 
     @property
     def local(self) -> StoredToken | None:
-        """The token of this machine's command line, if it has one that still opens."""
+        """The token of this machine's command line, unless it was revoked."""
         return next((one for one in self._tokens.values() if one.is_local and one.revoked_ms is None), None)
 
     def end_of(self, token_id: str, now_ms: int) -> str | None:
-        """Why this token opens nothing any more; None while it does."""
+        """Return why a token has ended, or None if it is valid."""
         token = self._tokens.get(token_id)
         if token is None or token.revoked_ms is not None:
             return "the token was revoked"
@@ -183,12 +183,12 @@ class TokenStore:
         return None
 
     def identity(self, token: str | None, client_id: str | None, now_ms: int) -> Identity:
-        """Who shows this token. Raises `AuthenticationError`."""
+        """Authenticate a token. Raises `AuthenticationError`."""
         if token is None:
             raise AuthenticationError("a token is needed", is_forbidden=False)
         found = self._tokens.get(token_id_of(token) or "")
-        # Compared in constant time, also where there is nothing to compare with.
-        if not hmac.compare_digest(digest_of(token), _NOBODYS_DIGEST if found is None else found.digest):
+        # Compared in constant time, even if the id is unknown.
+        if not hmac.compare_digest(digest_of(token), _UNMATCHED_DIGEST if found is None else found.digest):
             raise AuthenticationError("this token opens nothing here", is_forbidden=False)
         assert found is not None
         end = self.end_of(found.token_id, now_ms)

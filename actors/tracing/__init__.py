@@ -1,1 +1,1 @@
-"""Traces: spans of requests, and their way to an OpenTelemetry collector."""
+"""Tracing: spans of requests, exported to an OpenTelemetry collector."""

@@ -1,4 +1,4 @@
-"""Where spans are sent, from the settings and OpenTelemetry's own variables. Pure."""
+"""Settings of the trace exporter, from our settings and OpenTelemetry's environment variables. No I/O."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ PROTOCOL = "http/protobuf"
 
 @frozen(kw_only=True)
 class ExportSettings:
-    """A collector, and what it is told of this process."""
+    """A collector and the resource attributes sent to it."""
 
     url: str
-    """The whole address, path too."""
+    """Full URL, path included."""
     headers: Mapping[str, str] = field(factory=dict, repr=False)
-    """Sent with each request; may hold a secret."""
+    """Sent with each request. May hold a secret."""
     resource: Mapping[str, str] = field(factory=dict)
-    """Attributes of this process."""
+    """Resource attributes of this process."""
 
 
 def export_settings(settings: Settings, environment: Mapping[str, str]) -> ExportSettings | None:
-    """The collector to send to; None where no endpoint is set, and nothing is traced. Raises `SettingsFault`.
+    """Return the collector to send to, or None if no endpoint is set and tracing is off. Raises `SettingsFault`.
 
-    The setting goes before the environment. As the specification of the exporter has it, an endpoint of traces is taken as it is and
-    `/v1/traces` is put behind a general one.
+    Our setting takes precedence over the environment. As the OTLP exporter specification requires, a traces endpoint is used
+    as it is, and `/v1/traces` is appended to a general one.
     """
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
@@ -83,7 +83,7 @@ def _check_address(name: str, url: str) -> None:
 
 
 def _pairs(name: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """`name=value,name=value`, with percent signs as in a URL."""
+    """Parse `name=value,name=value` with percent-encoded values."""
     found: dict[str, str] = {}
     for part in environment.get(name, "").split(","):
         key, equals, value = part.strip().partition("=")

@@ -1,4 +1,4 @@
-"""The exporter's part of the tree."""
+"""Child spec of the trace exporter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["spec"]
 
 
 def spec(settings: Settings, export: ExportSettings | None, tracer: Tracer) -> tuple[ChildSpec, ...]:
-    """One actor, which sends what the tracer queues; none where nothing is traced."""
+    """Child spec of the exporter, or none if tracing is off."""
     if export is None:
         return ()
     # The HTTP client is imported only for it.

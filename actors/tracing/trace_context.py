@@ -1,4 +1,4 @@
-"""The place in a trace that work belongs to, and its form on the wire: W3C Trace Context, level 1."""
+"""Trace context of the running task and its wire format: W3C Trace Context, level 1."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ SAMPLED = 0x01
 
 @frozen
 class TraceContext:
-    """A span, as those below it and other processes know it."""
+    """Identifies a span to its children and to other processes."""
 
     trace_id: str
     """32 hexadecimal digits, not all zero."""
     span_id: str
     """16 hexadecimal digits, not all zero."""
     is_sampled: bool = True
-    """Whether spans of this trace are recorded; decided where the trace began."""
+    """True if spans of this trace are recorded; decided where the trace began."""
     is_remote: bool = False
-    """Whether another process made the span."""
+    """True if another process made the span."""
 
     def child(self) -> TraceContext:
-        """A new span below this one."""
+        """Return the context of a new child span."""
         return TraceContext(self.trace_id, _new_id(8), self.is_sampled)
 
 
 def new_trace() -> TraceContext:
-    """The first span of a trace."""
+    """Return the context of a new root span."""
     return TraceContext(_new_id(16), _new_id(8))
 
 
@@ -55,14 +55,14 @@ def parse_traceparent(text: str) -> TraceContext | None:
 
 
 def current_trace() -> TraceContext | None:
-    """What the running task works for; None where nothing is traced."""
+    """Return the context of the running task, or None if it is not traced."""
     found = request_context.get()
     return found if isinstance(found, TraceContext) else None
 
 
 @contextmanager
 def within(context: TraceContext | None) -> Iterator[None]:
-    """A block that works for ``context``: its asks and the tasks that it starts belong to that span."""
+    """Run a block under ``context``: its asks and the tasks it starts belong to that span."""
     outer = request_context.set(context)
     try:
         yield
@@ -72,5 +72,5 @@ def within(context: TraceContext | None) -> Iterator[None]:
 
 def _new_id(count: int) -> str:
     found = secrets.token_hex(count)
-    # All zero is no id.
+    # The specification forbids an id of zeros.
     return found if found.strip("0") else _new_id(count)

@@ -1,4 +1,4 @@
-"""Spans and the bounded queue that they wait in for the exporter. Nothing here waits."""
+"""Spans, and the bounded queue between the code that makes them and the exporter."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from actors.tracing.trace_context import TraceContext, current_trace, new_trace,
 __all__ = ["QUEUE_SPANS", "AttributeValue", "Span", "SpanKind", "Tracer"]
 
 QUEUE_SPANS = 2048
-"""Spans that may wait for the exporter; newer ones are dropped and counted. As `OTEL_BSP_MAX_QUEUE_SIZE` has it by default."""
+"""Bound of the export queue; newer spans are dropped and counted. The default of `OTEL_BSP_MAX_QUEUE_SIZE`."""
 
 AttributeValue = str | bool | int | float | Sequence[str]
 
 
 class SpanKind(Enum):
-    """Numbers as OTLP has them."""
+    """Span kinds by their OTLP numbers."""
 
     INTERNAL = 1
     SERVER = 2
@@ -33,7 +33,7 @@ class SpanKind(Enum):
 
 @define(eq=False, kw_only=True)
 class Span:
-    """One piece of work with its beginning and end."""
+    """A timed operation of a trace."""
 
     name: str
     kind: SpanKind
@@ -44,11 +44,11 @@ class Span:
     end_ns: int = 0
     attributes: dict[str, AttributeValue] = field(factory=dict)
     error_type: str | None = None
-    """A code or the class of an exception, never its text; None of work that succeeded."""
+    """An error code or the class of an exception, never its text; None if the work succeeded."""
 
 
 class Tracer:
-    """Makes spans and queues those that have ended. Lives as long as the process, so restarts of the exporter lose none."""
+    """Makes spans and queues the ended ones. Lives as long as the process, so that restarts of the exporter lose none."""
 
     def __init__(self, registry: CollectorRegistry | None = None, *, is_on: bool = False) -> None:
         self.is_on = is_on
@@ -62,7 +62,7 @@ class Tracer:
             )
             self._dropped = Counter(
                 "leanvibe_trace_spans_dropped",
-                "Spans that no collector got, by why: queue_full, not_taken, shutdown",
+                "Spans lost before a collector took them, by reason: queue_full, not_taken, shutdown",
                 ["reason"],
                 registry=registry,
             )
@@ -78,9 +78,9 @@ class Tracer:
         parent: TraceContext | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Iterator[Span | None]:
-        """A block as a span below ``parent``, or as the first of a trace; what it asks and starts is below it.
+        """Run a block as a child span of ``parent``, or as a root span. Its asks and tasks become children of the span.
 
-        None where nothing is recorded. An exception out of the block is its error.
+        Yields None if the span is not recorded. An exception that leaves the block becomes the span's error.
         """
         if not self.is_on:
             yield None
@@ -97,13 +97,13 @@ class Tracer:
             start_ns=time.time_ns(),
             attributes=dict(attributes or {}),
         )
-        # The wall clock may be set meanwhile; how long it took is the monotonic clock's to say.
+        # The wall clock may be set meanwhile, so the duration comes from the monotonic clock.
         began = time.monotonic_ns()
         try:
             with within(span.context):
                 yield span
         except BaseException as error:
-            # What was cancelled did not succeed either, and its span says so.
+            # Cancelled work did not succeed either.
             span.error_type = _error_type(error)
             raise
         finally:
@@ -118,7 +118,7 @@ class Tracer:
         *,
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Iterator[Span | None]:
-        """As `span`, below what the running task works for; nothing where that is not traced."""
+        """Like `span`, with the running task's context as parent; yields None if the task is not traced."""
         parent = current_trace() if self.is_on else None
         if parent is None:
             yield None
@@ -127,7 +127,7 @@ class Tracer:
             yield span
 
     def record(self, span: Span) -> None:
-        """Queue a span that has ended; where the queue is full it is dropped and counted."""
+        """Queue an ended span. If the queue is full, the span is dropped and counted."""
         if not self.is_on:
             return
         if len(self._waiting) >= QUEUE_SPANS:
@@ -144,22 +144,22 @@ class Tracer:
         return len(self._waiting)
 
     async def until_some(self) -> None:
-        """Wait until a span waits."""
+        """Wait until the queue holds a span."""
         while not self._waiting:
             self._arrived = trio.Event()
             await self._arrived.wait()
 
     def take(self, count: int) -> list[Span]:
-        """The oldest, at most ``count``."""
+        """Remove and return the oldest spans, at most ``count``."""
         return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
 
     def count_exported(self, count: int) -> None:
-        """A collector has taken so many."""
+        """Count spans that a collector accepted."""
         if self._exported is not None:
             self._exported.inc(count)
 
     def count_dropped(self, count: int, reason: str) -> None:
-        """So many are lost."""
+        """Count lost spans."""
         if self._dropped is not None and count:
             self._dropped.labels(reason).inc(count)
 
