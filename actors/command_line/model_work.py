@@ -102,10 +102,12 @@ def pulled(
 def load_blas(settings: Settings) -> None:
     """Before anything imports MLX, which takes the BLAS that it finds then and no other."""
     from actors.inference.kernels.jit_cache import set_cache_dir
+    from actors.inference.mlx.library_imports import import_without_its_own
     from actors.inference.worker.blas import load_blas as load
 
     set_cache_dir(settings.cache_dir)
     load(settings.blas, settings.cache_dir)
+    import_without_its_own("mlx_lm")
 
 
 @contextmanager

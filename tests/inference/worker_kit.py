@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -54,9 +54,21 @@ def admission(row: int, prompt: str, *, max_tokens: int = 100_000, emitted: byte
 class WorkerProcess:
     """One worker, and the frames that it has sent."""
 
-    def __init__(self, *, step_seconds: float = 0.0, faults: Any = None, code: str | None = None) -> None:
-        """``code`` is run in place of the program, which it may start after changing something of it."""
-        config = WorkerConfig(
+    def __init__(
+        self,
+        *,
+        step_seconds: float = 0.0,
+        faults: Any = None,
+        code: str | None = None,
+        config: WorkerConfig | None = None,
+        model: ModelFiles | None = None,
+        before: Sequence[str] = (),
+    ) -> None:
+        """``code`` is run in place of the program, which it may start after changing something of it.
+
+        ``config`` and ``model`` are for the real engine; ``before`` are words of a command that becomes the program.
+        """
+        config = config or WorkerConfig(
             engine="mock",
             cache_dir=Path(),
             mock_step_seconds=step_seconds,
@@ -65,8 +77,10 @@ class WorkerProcess:
         self.pipe, theirs = socket.socketpair()
         with theirs:
             command = config.command(theirs.fileno())
+            if code is not None:
+                command = [command[0], "-c", code, *command[3:]]
             self.process = subprocess.Popen(
-                command if code is None else [command[0], "-c", code, *command[3:]],
+                [*before, *command],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -75,7 +89,7 @@ class WorkerProcess:
         self.pipe.settimeout(PATIENCE_SECONDS)
         self._reader = TypedFrameReader(read_from_worker)
         self._frames: deque[FromWorker] = deque()
-        self.send(Load(PROTOCOL, config, ModelFiles("")))
+        self.send(Load(PROTOCOL, config, model or ModelFiles("")))
 
     def __enter__(self) -> Self:
         assert self.frame(Hello) == Hello(PROTOCOL, self.process.pid)

@@ -12,7 +12,6 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.tuner.utils import load_adapters
 
 from actors.inference.checkpoints.errors import (
     CheckpointMismatch,
@@ -22,6 +21,10 @@ from actors.inference.checkpoints.errors import (
 )
 from actors.inference.checkpoints.manifest import verify_safetensors_size
 from actors.inference.checkpoints.reading import read_checkpoint_json
+from actors.inference.mlx.library_imports import keeping_descriptor_limit
+
+with keeping_descriptor_limit():
+    from mlx_lm.tuner.utils import load_adapters
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapters.safetensors"

@@ -31,6 +31,7 @@ from actors.inference.kernels.code_folder import is_to_be_made
 from actors.inference.kernels.jit_cache import import_compiled, use_compiled
 from actors.inference.kernels.thread_pool import ThreadPool
 from actors.inference.memory_fit import available_memory_bytes, loading_bytes, measured_free_bytes
+from actors.inference.mlx.library_imports import keeping_descriptor_limit
 from actors.inference.mlx.packed import check_packed, group_size_and_bits, quantized_modules
 from actors.inference.mlx.single_row import use_single_row_products
 
@@ -222,7 +223,8 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
         raise UnsupportedModel(folder=folder, reason=f"model_type {model_type[:60]!r} is not a name")
     module_name = _OWN_CLASSES.get(model_type, f"mlx_lm.models.{model_type}")
     try:
-        module = importlib.import_module(module_name)
+        with keeping_descriptor_limit():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise

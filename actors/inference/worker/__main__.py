@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import socket
 import sys
@@ -95,29 +94,19 @@ def _import_everything(config: WorkerConfig, stage: Callable[[str], None]) -> An
     stage("blas")
     from actors.inference.kernels.code_folder import is_to_be_made
     from actors.inference.kernels.jit_cache import import_compiled, set_cache_dir
+    from actors.inference.mlx.library_imports import import_without_its_own
     from actors.inference.worker.blas import load_blas
 
     set_cache_dir(config.cache_dir)
     blas = load_blas(config.blas, config.cache_dir)
     stage("importing mlx")
-    _import_without_its_own("mlx_lm")
+    import_without_its_own("mlx_lm")
     for name in ("actors.inference.worker.startup", "actors.inference.mlx.phi3"):
         importlib.import_module(name)
     if config.compiled and not (config.compiles_beside and is_to_be_made()):
         stage("compiling")
         import_compiled()
     return blas
-
-
-def _import_without_its_own(package: str) -> None:
-    """Let modules of a package be imported without what its `__init__` imports.
-
-    That of mlx-lm brings transformers and its hub along: more than a second of processor time and 30 MiB, of which a worker
-    needs nothing. Its modules import what they need by themselves.
-    """
-    spec = importlib.util.find_spec(package)
-    if spec is not None and package not in sys.modules:
-        sys.modules[package] = importlib.util.module_from_spec(spec)
 
 
 def _load(config: WorkerConfig, model: ModelFiles, blas: Any, stage: Callable[[str], None]) -> Stepper:
