@@ -9,12 +9,14 @@ from attrs import frozen
 
 from actors.access.messages import AccessRequest
 from actors.assistant.messages import AssistantRequest
-from actors.connections.messages import RegistryRequest
+from actors.connections.messages import RegistryRequest, TakeSocket
 from actors.inference.embedding_messages import DescribeEncoder, EmbedTexts
 from actors.inference.messages import InferenceRequest
+from actors.inference.sandbox_messages import SandboxMessage
 from actors.inspection.messages import DescribeTree, NoteWorker
 from actors.monitoring.messages import MonitoringRequest
 from actors.notifications.messages import DispatcherRequest
+from actors.responses.messages import ResponsesRequest
 from actors.storage.messages import Storage
 from actors.tasks.messages import TaskRequest
 from actors.tracing.tracer import Tracer
@@ -29,15 +31,15 @@ class References:
 
     access: ActorRef[AccessRequest]
     assistant: ActorRef[AssistantRequest]
-    connection_listener: ActorRef[Any]
+    connection_listener: ActorRef[TakeSocket]
     connection_registry: ActorRef[RegistryRequest]
     encoder: ActorRef[EmbedTexts | DescribeEncoder]
     inference: ActorRef[InferenceRequest]
     inspection: ActorRef[DescribeTree | NoteWorker]
     monitoring: ActorRef[MonitoringRequest]
     notifications: ActorRef[DispatcherRequest]
-    responses: ActorRef[Any]
-    sandbox: ActorRef[Any]
+    responses: ActorRef[ResponsesRequest]
+    sandbox: ActorRef[SandboxMessage]
     storage: Storage
     tasks: ActorRef[TaskRequest[Any]]
 

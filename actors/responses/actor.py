@@ -19,6 +19,7 @@ from actors.inference.messages import (
     EngineHealth,
     GenerationEnded,
     GenerationStarted,
+    InferenceRequest,
     StartGeneration,
 )
 from actors.refusals import CommandRefused, refusal_of
@@ -34,6 +35,7 @@ from actors.responses.messages import (
     ResponseEnd,
     ResponsePage,
     ResponseSnapshot,
+    ResponsesRequest,
     StartResponse,
     end_of,
     failed_end,
@@ -72,17 +74,7 @@ SETTLE_SECONDS = 15.0
 """What the end of a cancelled response may take to be on disk."""
 CANCELLED = "cancelled by its client"
 
-ResponsesMessage = (
-    StartResponse
-    | ReadResponse
-    | FollowResponse
-    | ReadInput
-    | ReadChain
-    | CancelResponse
-    | DeleteResponse
-    | FindBegun
-    | GenerationEnded
-)
+ResponsesMessage = ResponsesRequest | GenerationEnded
 
 
 class Responses(Actor[ResponsesMessage]):
@@ -90,7 +82,7 @@ class Responses(Actor[ResponsesMessage]):
 
     mailbox = reject(4096)
 
-    def __init__(self, inference: ActorRef[Any], storage: Storage, forms: AnswerForms) -> None:
+    def __init__(self, inference: ActorRef[InferenceRequest], storage: Storage, forms: AnswerForms) -> None:
         self._inference = inference
         self._storage = storage
         self._forms = forms

@@ -31,6 +31,7 @@ __all__ = [
     "ResponseEnd",
     "ResponsePage",
     "ResponseSnapshot",
+    "ResponsesRequest",
     "StartResponse",
     "end_of",
 ]
@@ -215,3 +216,9 @@ class FindBegun(Request[str | None]):
 
     client_id: str
     key: IdempotencyKey
+
+
+ResponsesRequest = (
+    StartResponse | ReadResponse | FollowResponse | ReadInput | ReadChain | CancelResponse | DeleteResponse | FindBegun
+)
+"""Requests that other services may send to responses."""

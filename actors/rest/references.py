@@ -13,6 +13,7 @@ from actors.inference.embedding_messages import DescribeEncoder, EmbedTexts
 from actors.inference.messages import InferenceRequest
 from actors.inspection.messages import DescribeTree
 from actors.notifications.messages import DispatcherRequest
+from actors.responses.messages import ResponsesRequest
 from actors.storage.messages import Storage
 from actors.tasks.messages import TaskRequest
 from protocol.events import AnswerDefaults
@@ -32,7 +33,7 @@ class Services:
     encoder: ActorRef[EmbedTexts | DescribeEncoder]
     storage: Storage
     assistant: ActorRef[AssistantRequest]
-    responses: ActorRef[Any]
+    responses: ActorRef[ResponsesRequest]
     tasks: ActorRef[TaskRequest[Any]]
     notifications: ActorRef[DispatcherRequest]
     connection_registry: ActorRef[RegistryRequest]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 from attrs import frozen
 
-from actors.inference.messages import DescribeEngine, EngineHealth
+from actors.inference.messages import DescribeEngine, EngineHealth, InferenceRequest
 from actors.service_manager.notify_socket import NotifySocket
 from actors.service_manager.sign_of_life import beat_seconds, problem_of_engine
 from runtime import Actor, ActorRef, RuntimeFault, reject
@@ -33,7 +31,7 @@ class ServiceManager(Actor[Beat]):
 
     mailbox = reject(4)
 
-    def __init__(self, manager: NotifySocket, inference: ActorRef[Any]) -> None:
+    def __init__(self, manager: NotifySocket, inference: ActorRef[InferenceRequest]) -> None:
         self._manager = manager
         self._inference = inference
         self._problem: str | None = None

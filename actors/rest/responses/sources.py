@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 
 from actors.clock import now_milliseconds
 from actors.inference.messages import GenerationDone, GenerationRefused
-from actors.responses.messages import FollowResponse, ResponsePage, end_of, failed_end
+from actors.responses.messages import FollowResponse, ResponsePage, ResponsesRequest, end_of, failed_end
 from actors.rest.answer_reading.reader import AnswerReader
 from actors.rest.stream_subscriber import StreamSubscriber
 from runtime import ActorDead, ActorRef, AskDeadline
@@ -36,7 +36,7 @@ class ResponseSource(Protocol):
 class PagesOfStored:
     """A stored response, from its beginning. Reading it changes nothing."""
 
-    def __init__(self, responses: ActorRef[Any], client_id: str, response_id: str) -> None:
+    def __init__(self, responses: ActorRef[ResponsesRequest], client_id: str, response_id: str) -> None:
         self.stream = response_id
         self._responses = responses
         self._client_id = client_id
