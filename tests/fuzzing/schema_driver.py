@@ -11,8 +11,8 @@ import attrs
 import trio
 
 from actors.inference.messages import GenerationRefused
+from actors.inference.sandbox.actor import Sandbox
 from actors.inference.sandbox.limits import JOB_LIMITS, JobKind, JobLimits
-from actors.inference.sandbox.sandbox import Sandbox
 from actors.inference.sandbox_messages import EncodePrompt, OpenText
 from protocol.errors import ErrorCode
 from runtime import ActorSystem, ChildSpec, SupervisorSpec

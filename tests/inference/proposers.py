@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from actors.inference.worker.speculation_gate import SpeculationGate
-from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculativeDecoder
+from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculationGate, SpeculativeDecoder
 from actors.inference.worker.stepper import Row
 from tests.inference.tiny_model import VOCABULARY
 

@@ -40,7 +40,7 @@ from actors.inference.messages import (
 )
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_registry import MockRegistry, ServableModel
-from actors.inference.sandbox.sandbox import Sandbox
+from actors.inference.sandbox.actor import Sandbox
 from actors.inference.standby import WarmStandby
 from actors.inference.store import OPERATIONS, QUERIES
 from actors.inference.stream_broker import StreamRules

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.inference.worker import ngram_proposer as drafts
-from actors.inference.worker.ngram_proposer import LONGEST_MATCH, SHORTEST_MATCH, DraftTokens, NgramProposer
-from actors.inference.worker.speculation_gate import FIRST_PAUSE_TOKENS, LONGEST_PAUSE_TOKENS, SpeculationGate
+from actors.inference.worker import speculative_decoding as drafts
+from actors.inference.worker.speculative_decoding import (
+    FIRST_PAUSE_TOKENS,
+    LONGEST_MATCH,
+    LONGEST_PAUSE_TOKENS,
+    SHORTEST_MATCH,
+    DraftTokens,
+    NgramProposer,
+    SpeculationGate,
+)
 
 PLAIN, DRAFTED = 0.049, 0.086
 """Seconds of a step with one column and with eight, as measured with the embedded model on two cores."""

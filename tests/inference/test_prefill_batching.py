@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from actors.inference.worker.prefill_batching import PADDED, ROWS, SHORT_TOKENS, SIMILAR, Waiting, read_together
+from actors.inference.worker.prefill_policy import PADDED, ROWS, SHORT_TOKENS, SIMILAR, Waiting, read_together
 
 
 def unread(*tokens: int) -> list[Waiting]:

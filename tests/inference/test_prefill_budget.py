@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.inference.worker.prefill_budget import (
+from actors.inference.worker.prefill_policy import (
     COMPUTED_BY,
     FIRST_CHUNKS,
     FIRST_TOKENS,

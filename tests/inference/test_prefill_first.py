@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.inference.worker.prefill_first import LONGEST_PAUSE_SECONDS, PrefillFirstPolicy
+from actors.inference.worker.prefill_policy import LONGEST_PAUSE_SECONDS, PrefillFirstPolicy
 
 
 def waits(

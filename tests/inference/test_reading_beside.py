@@ -9,7 +9,7 @@ import pytest
 from actors.inference.kernels import layers
 from actors.inference.mlx.load import LoadedModel, load_checkpoint
 from actors.inference.worker.mlx_stepper import MlxStepper
-from actors.inference.worker.prefill_budget import MEASURED_EVERY
+from actors.inference.worker.prefill_policy import MEASURED_EVERY
 from actors.inference.worker.stepper import Row
 from tests.inference.tiny_model import (
     Answers,

@@ -6,7 +6,7 @@ import pytest
 
 from actors.inference.mlx.load import LoadedModel
 from actors.inference.worker.mlx_stepper import MlxStepper
-from actors.inference.worker.shared_prompts import one_of_each
+from actors.inference.worker.prefix_cache import one_of_each
 from actors.inference.worker.stepper import Row
 from tests.inference.tiny_model import Answers, copy_of, make_row, make_stepper, prompt, solo
 

@@ -85,7 +85,7 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 from actors.inference.worker.blas import load_blas
-from actors.inference.worker.blas_threads import blas_threads
+from actors.inference.worker.blas import blas_threads
 load_blas("openblas", Path(sys.argv[1]))
 found = blas_threads()
 assert found is not None

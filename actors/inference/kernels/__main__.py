@@ -14,8 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from actors.inference.kernels.code_folder import code_folder, is_all_there, note_all_there
-from actors.inference.kernels.jit_cache import set_cache_dir
+from actors.inference.kernels.jit_cache import code_folder, is_all_there, note_all_there, set_cache_dir
 
 NICENESS = 15
 """Answers come first."""

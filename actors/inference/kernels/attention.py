@@ -10,7 +10,6 @@ from typing import Any
 import numba
 import numpy
 
-from actors.inference.kernels.exp import exponential
 from actors.inference.kernels.gemm import BLOCK_BYTES, columns_of, step_of, tile_product
 from actors.inference.kernels.intrinsics import floats_at
 from actors.inference.kernels.jit import Integers, compiled, inlined
@@ -30,7 +29,7 @@ from actors.inference.kernels.layout import (
     VALUES,
     WINDOW,
 )
-from actors.inference.kernels.online_softmax import online_softmax_8, online_softmax_16
+from actors.inference.kernels.online_softmax import exponential, online_softmax_8, online_softmax_16
 
 __all__ = ["attend_token", "attend_tokens", "attentions_of", "scratch_bytes"]
 

@@ -9,7 +9,7 @@ import numba
 import numpy
 from numpy.typing import NDArray
 
-from actors.inference.kernels.code_folder import code_folder
+from actors.inference.kernels.jit_cache import code_folder
 
 __all__ = [
     "CODE_FOLDER",

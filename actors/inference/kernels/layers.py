@@ -10,7 +10,6 @@ import numba
 import numpy
 
 from actors.inference.kernels.attention import attend_token, attend_tokens, attentions_of
-from actors.inference.kernels.exp import exponential
 from actors.inference.kernels.gemm import (
     columns_of,
     finish,
@@ -57,6 +56,7 @@ from actors.inference.kernels.layout import (
     UP,
     VALUES,
 )
+from actors.inference.kernels.online_softmax import exponential
 
 __all__ = ["PHASES_OF_A_LAYER", "forward"]
 

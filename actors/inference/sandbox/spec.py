@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.inference.sandbox.sandbox import Sandbox
+from actors.inference.sandbox.actor import Sandbox
 from actors.settings import Settings
 from runtime import ChildSpec, SupervisorSpec
 

@@ -92,8 +92,7 @@ def _import_everything(config: WorkerConfig, stage: Callable[[str], None]) -> An
         return importlib.import_module("actors.inference.worker.mock")
     # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
     stage("blas")
-    from actors.inference.kernels.code_folder import is_to_be_made
-    from actors.inference.kernels.jit_cache import import_compiled, set_cache_dir
+    from actors.inference.kernels.jit_cache import import_compiled, is_to_be_made, set_cache_dir
     from actors.inference.mlx.library_imports import import_without_its_own
     from actors.inference.worker.blas import load_blas
 

@@ -8,6 +8,8 @@ The `mlx-cpu` wheel links the reference BLAS, which is several times slower than
 A copy with the few symbols that MLX wants renamed back is made once with `patchelf` and kept in the cache folder.
 """
 
+from __future__ import annotations
+
 import ctypes
 import ctypes.util
 import importlib.metadata
@@ -21,6 +23,9 @@ from pathlib import Path
 
 import attrs
 
+__all__ = ["CHOICES", "BlasReport", "BlasThreads", "blas_threads", "load_blas"]
+
+
 CHOICES = ("auto", "mkl", "openblas", "system", "shipped")
 """Values of the setting besides a path; `auto` tries the others in this order."""
 
@@ -31,6 +36,8 @@ _SHIPPED_WARNING = (
 _OPENBLAS_SONAMES = ("libopenblas.so.0", "libopenblas.so")
 # What libmlx imports from a BLAS, the matrix-vector product for `single_row.py`, and how to ask for the version.
 _SYMBOLS_TO_RENAME = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm", "cblas_sgemv", "openblas_get_config")
+_PREFIXES = ("", "scipy_")
+"""The renamed copy of `blas.py` keeps the package's own names for what MLX does not call."""
 _PATCHELF_DEADLINE_SECONDS = 60
 _ROW_MAJOR, _NO_TRANSPOSE = 101, 111
 
@@ -79,6 +86,31 @@ def load_blas(setting: str, cache_folder: Path) -> BlasReport:
             kind = choice if choice in CHOICES else "path"
             return BlasReport(name=name, choice=kind, warning="; ".join(skipped) or None)
     raise AssertionError("the order always ends with the shipped BLAS")
+
+
+@attrs.frozen
+class BlasThreads:
+    """Of an OpenBLAS in this process."""
+
+    most: int
+    """As many as it was started with."""
+    use: Callable[[int], None]
+    """Say how many the next products use. Only between two products, from the thread that asks for them."""
+
+
+def blas_threads() -> BlasThreads | None:
+    """Of the OpenBLAS in the global symbol table; None for other libraries, which mind this themselves or cannot."""
+    try:
+        everything = ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
+    for prefix in _PREFIXES:
+        if hasattr(everything, f"{prefix}openblas_set_num_threads"):
+            read, use = everything[f"{prefix}openblas_get_num_threads"], everything[f"{prefix}openblas_set_num_threads"]
+            read.restype, read.argtypes = ctypes.c_int, []
+            use.restype, use.argtypes = None, [ctypes.c_int]
+            return BlasThreads(read(), use)
+    return None
 
 
 class _Absent(Exception):

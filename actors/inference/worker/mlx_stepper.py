@@ -17,15 +17,12 @@ from mlx_lm.models.cache import BatchKVCache
 from actors.inference.free_calls import FreeCallMatcher
 from actors.inference.mlx.load import LoadedModel
 from actors.inference.structured_output import AnyMatcher, Grammars, GrammarsAtNeed
-from actors.inference.worker.blas_threads import blas_threads
+from actors.inference.worker.blas import blas_threads
 from actors.inference.worker.prefill import Prefill, begin_prefill, drop_rows, row_ids, row_length
-from actors.inference.worker.prefill_batching import Waiting, read_together
-from actors.inference.worker.prefill_budget import PrefillBudget
-from actors.inference.worker.prefill_first import PrefillFirstPolicy
-from actors.inference.worker.prefix_cache import PrefixCache
+from actors.inference.worker.prefill_policy import PrefillBudget, PrefillFirstPolicy, Waiting, read_together
+from actors.inference.worker.prefix_cache import PrefixCache, copied_prompt, one_of_each, shared_length
 from actors.inference.worker.prompt_scores import scored
 from actors.inference.worker.sampler import check_token_ids, sample
-from actors.inference.worker.shared_prompts import copied_prompt, one_of_each, shared_length
 from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculativeDecoder, verified
 from actors.inference.worker.stepper import Row
 from actors.inference.worker.thread_autotuner import ThreadAutotuner
@@ -128,7 +125,7 @@ class MlxStepper:
     def step(self) -> StepOutput:
         """One token for each row in the batch, several where drafts were right, and at most one chunk of prefill.
 
-        The rows of a burst that has not been read to its end sit out (`prefill_first.py`).
+        The rows of a burst that has not been read to its end sit out (`PrefillFirstPolicy`).
         """
         self._check_thread()
         began, processor_began = time.perf_counter(), time.process_time()

@@ -14,8 +14,7 @@ from typing import Any
 from actors.inference.structured_output import AnyMatcher, BadSchema, Grammars
 from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import MockText
-from actors.inference.worker.stepper import Row
-from actors.inference.worker.warm_up import warm_up
+from actors.inference.worker.stepper import Row, warm_up
 from actors.inference.worker_frames import Finish, RowFailure, SampledToken, ScoredPrompt, StepOutput
 from actors.process_memory import resident_bytes
 

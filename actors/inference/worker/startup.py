@@ -16,13 +16,13 @@ from actors.inference.mlx.load import LoadedModel, available_device, load_checkp
 from actors.inference.mlx.proof import prove, prove_short
 from actors.inference.structured_output import Grammars, GrammarsAtNeed
 from actors.inference.text.token_text import without_panics
-from actors.inference.worker.allocation_bandwidth import allocation_bytes_per_second
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.mlx_stepper import MlxStepper
 from actors.inference.worker.speculative_decoding import DRAFT_TOKENS, SpeculativeDecoder
-from actors.inference.worker.warm_up import warm_up
+from actors.inference.worker.stepper import warm_up
 
 __all__ = ["load_stepper"]
+
 
 POOL_BYTES = 256 * 1024 * 1024
 """What MLX may keep of freed memory for reuse."""
@@ -196,3 +196,22 @@ def _kv_bytes_per_token(loaded: LoadedModel) -> int:
     head_width = getattr(arguments, "head_dim", None) or arguments.hidden_size // arguments.num_attention_heads
     width_bytes = 4 if "float32" in loaded.dtype else 2
     return int(2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_width * width_bytes)
+
+
+PIECE_BYTES = 16 * 1024 * 1024
+PIECES = 3
+
+
+def allocation_bytes_per_second() -> float:
+    """The slowest of a few pieces that are held side by side, so that none gets what another gave back. Blocks for some 50 ms."""
+    mx.clear_cache()
+    held: list[mx.array] = []
+    slowest = float("inf")
+    for _ in range(PIECES):
+        began = time.perf_counter()
+        held.append(mx.zeros((PIECE_BYTES,), mx.uint8))
+        mx.eval(held[-1])
+        slowest = min(slowest, PIECE_BYTES / (time.perf_counter() - began))
+    del held
+    mx.clear_cache()
+    return slowest

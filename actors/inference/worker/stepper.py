@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from array import array
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from attrs import define, field
@@ -12,7 +14,7 @@ from actors.inference.sampling import Sampling
 from actors.inference.tools import ToolCallConstraint, ToolCallFormat
 from actors.inference.worker_frames import Admit, StepOutput
 
-__all__ = ["Row", "Stepper"]
+__all__ = ["Row", "Stepper", "warm_up"]
 
 
 @define(kw_only=True)
@@ -93,3 +95,31 @@ class Stepper(Protocol):
 
     def memory(self) -> dict[str, float]:
         """Bytes by what holds them."""
+
+
+TOKENS = 2
+
+
+def warm_up(stepper: Stepper, prompt_ids: Sequence[int]) -> list[tuple[float, int, int]]:
+    """Answer a prompt twice side by side, once cold and once hot.
+
+    Returns what each step took: seconds, rows that emitted a token, prompt tokens read. Raises what a step raises.
+    """
+    settings = (Sampling(), Sampling(temperature=1.0, top_p=0.9, seed=1))
+    for number, sampling in enumerate(settings):
+        stepper.admit(
+            Row(
+                row=number,
+                prompt_ids=list(prompt_ids),
+                emitted_ids=[],
+                max_tokens=TOKENS,
+                stop_ids=frozenset(),
+                sampling=sampling,
+            )
+        )
+    measured: list[tuple[float, int, int]] = []
+    while stepper.has_work():
+        began = time.perf_counter()
+        result = stepper.step()
+        measured.append((time.perf_counter() - began, len(result.emitted), result.prefilled_tokens))
+    return measured

@@ -9,8 +9,7 @@ import pytest
 
 from actors.inference.mlx.load import LoadedModel
 from actors.inference.worker.mlx_stepper import MlxStepper
-from actors.inference.worker.prefill_budget import PrefillBudget
-from actors.inference.worker.prefill_first import LONGEST_PAUSE_SECONDS
+from actors.inference.worker.prefill_policy import LONGEST_PAUSE_SECONDS, PrefillBudget
 from tests.inference.tiny_model import Answers, copy_of, make_row, make_stepper, prompt, run, solo
 
 pytestmark = pytest.mark.mlx_real_inference

@@ -9,8 +9,8 @@ import numba
 import numpy
 from numpy.typing import NDArray
 
-from actors.inference.kernels.exp import exponential
 from actors.inference.kernels.jit import Integers, compiled_for_python, inlined
+from actors.inference.kernels.online_softmax import exponential
 
 __all__ = ["attend", "gelu", "normalize"]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["PrefillBudget"]
+from collections.abc import Sequence
+
+from attrs import frozen
+
+__all__ = ["LONGEST_PAUSE_SECONDS", "PrefillBudget", "PrefillFirstPolicy", "Waiting", "read_together"]
+
 
 MOST_TOKENS = 512
 """Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
@@ -30,6 +35,18 @@ SMALL_TOKENS = 64
 FIRST_TOKENS = SMALL_TOKENS
 """In a young process a prompt begins with this little. Whoever kills workers soon after their start would otherwise
 find the same prompt in its first step each time, and a prompt found there thrice is taken for the killer."""
+
+ROWS = 8
+"""Prompts read side by side at most, save for short ends."""
+SHORT_TOKENS = 256
+"""What is left of kept prompts is often short: then as many rows as keep their tokens within this."""
+SIMILAR = 0.7
+"""The one that has the least to read has at least this share of the one that has the most."""
+PADDED = 1.5
+"""Keys and values of a group may take this many times the room of its members' own."""
+
+LONGEST_PAUSE_SECONDS = 2.5
+"""Between the first token of a row and its second, at most about this long for the sake of others."""
 
 
 class PrefillBudget:
@@ -102,3 +119,61 @@ class PrefillBudget:
 
 def _smoothed(old: float | None, new: float) -> float:
     return new if old is None else old + SMOOTHING * (new - old)
+
+
+@frozen
+class Waiting:
+    """A prompt that waits to be read."""
+
+    length: int
+    """Tokens of it, with those already emitted after it."""
+    known: int
+    """Tokens at its beginning whose keys and values are kept; less than the length."""
+
+    @property
+    def unread(self) -> int:
+        """Tokens still to be read, at least one."""
+        return self.length - self.known
+
+
+def read_together(waiting: Sequence[Waiting]) -> list[int]:
+    """Indexes of the prompts to read with the first, in their order; the first is always among them."""
+    first = waiting[0]
+    group = [0]
+    least = most = first.unread
+    longest = total = first.length
+    for index, one in enumerate(waiting[1:], start=1):
+        new_least, new_most = min(least, one.unread), max(most, one.unread)
+        new_longest, new_total, rows = max(longest, one.length), total + one.length, len(group) + 1
+        if rows > ROWS and rows * new_most > SHORT_TOKENS:
+            continue
+        if new_least < SIMILAR * new_most or rows * new_longest > PADDED * new_total:
+            continue
+        group.append(index)
+        least, most, longest, total = new_least, new_most, new_longest, new_total
+    return group
+
+
+class PrefillFirstPolicy:
+    """Follows one pause: `waits` before each step, `waited` after a step that was part of it."""
+
+    def __init__(self) -> None:
+        self._paused_seconds = 0.0
+
+    def waits(self, *, all_just_began: bool, unread_tokens: int, token_seconds: float | None) -> bool:
+        """Whether the rows of the batch sit out the next step.
+
+        ``all_just_began``: there are such rows, and none has emitted more than its first token. ``unread_tokens`` are those of
+        all prompts that wait or are being read; ``token_seconds`` is what one of them takes, None where nothing is known.
+        """
+        is_known_short = (
+            token_seconds is not None and self._paused_seconds + unread_tokens * token_seconds <= LONGEST_PAUSE_SECONDS
+        )
+        if all_just_began and unread_tokens and is_known_short:
+            return True
+        self._paused_seconds = 0.0
+        return False
+
+    def waited(self, seconds: float) -> None:
+        """A step took this long while they sat out."""
+        self._paused_seconds += seconds
