@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from actors.command_line.config_edit import Unreadable, edited
-from actors.command_line.connect_programs import PROGRAMS, Program, Served
 from actors.command_line.options import data_dir_option, fail, settings_from
 from actors.command_line.place import place_of
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.rest_call import RestFailed, rest_call
+from actors.program_setup.config_edit import Unreadable, edited
+from actors.program_setup.programs import PROGRAMS, Program, Served
 from actors.terminal_text import many_lines, one_line
 
 __all__ = ["connect"]
@@ -66,7 +66,7 @@ def _report(
     only_print: bool,
     as_json: bool,
 ) -> None:
-    steps = program.next_steps(served)
+    steps = [one.text for one in program.next_steps(served)]
     if as_json:
         print_json(
             {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from actors.command_line.options import command_here
 from actors.command_line.screen import Screen, words
 from actors.inference.checkpoints.inventory import InventoryEntry
 from actors.inference.checkpoints.provenance import Check
+from actors.own_command import command_here
 
 __all__ = ["show_inventory", "show_verification"]
 

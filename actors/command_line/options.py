@@ -5,18 +5,13 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import shlex
-import shutil
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
-
-import platformdirs
 
 from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
 from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, is_locked, read_server_file
+from actors.own_command import line_here
 from actors.settings import Settings, SettingsFault, load_settings
 
 __all__ = [
@@ -25,11 +20,9 @@ __all__ = [
     "address_of",
     "client_name_default",
     "client_option",
-    "command_here",
     "data_dir_option",
     "fail",
     "find_server",
-    "line_here",
     "refuse_elsewhere",
     "running_server",
     "settings_from",
@@ -99,30 +92,6 @@ def client_name_default() -> str:
         name = ""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", os.environ.get("LEANVIBE_CLIENT_ID", "") or name).lstrip("._-")
     return name[:64] or "local"
-
-
-def command_here(*words: str) -> str:
-    """A command as it is typed on this machine, in whatever folder.
-
-    The scripts of a checkout say their own path in LEANVIBE_COMMAND.
-    """
-    started = Path(os.environ.get("LEANVIBE_COMMAND") or sys.argv[0])
-    found = shutil.which("leanvibe")
-    if started.suffix == ".py":
-        name = f"{shlex.quote(sys.executable)} -m actors.command_line.main"
-    elif found is not None and os.path.realpath(found) == os.path.realpath(started):
-        name = "leanvibe"
-    else:
-        name = shlex.quote(str(started.absolute()))
-    return f"{name} {shlex.join(words)}"
-
-
-def line_here(settings: Settings, *words: str) -> str:
-    """Such a command, so that it finds the server of these settings."""
-    line = command_here(*words)
-    if settings.data_dir.absolute() == platformdirs.user_data_path("leanvibe"):
-        return line
-    return f"{line} --data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
 
 
 def fail(message: str, *, status: int = 1) -> NoReturn:

@@ -15,7 +15,7 @@ import click
 
 from actors.command_line.early_worker import early_worker
 from actors.command_line.embedded_model import ensure_checkpoint
-from actors.command_line.options import client_name_default, data_dir_option, fail, line_here, settings_from
+from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.printing import print_line
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
 from actors.garbage import resume_collections
@@ -26,6 +26,7 @@ from actors.inspection.server_file import (
     inspection_socket_path,
     lock_data_folder,
 )
+from actors.own_command import line_here
 from actors.queued_output import finish_output
 from actors.service_manager.listening_sockets import SocketsUnusable, take_listening_sockets
 from actors.service_manager.notify_socket import NotifySocket, take_notify_socket

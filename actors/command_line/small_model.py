@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from actors.command_line.options import command_here
 from actors.command_line.printing import print_line
 from actors.inference.checkpoints.catalogue import EMBEDDED_MODEL_NAME
+from actors.own_command import command_here
 
 __all__ = ["MARK", "introduce_small_model"]
 

@@ -17,6 +17,7 @@ from actors.rest.notifications import register_notifications
 from actors.rest.ollama.routes import register_ollama
 from actors.rest.openai.embeddings import register_embeddings
 from actors.rest.openai.routes import register_openai
+from actors.rest.program_setups import register_program_setups
 from actors.rest.push import register_push
 from actors.rest.references import Services
 from actors.rest.responses.conversations import register_response_conversations
@@ -50,6 +51,7 @@ def make_whole_application(
             register_ollama,
             register_mcp,
             register_notifications,
+            register_program_setups,
             register_push,
             register_subscriptions,
             register_tasks,

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from actors.rest.openapi_services import EXAMPLES, other_paths
+from protocol.program_setup import ProgramList, ProgramSetups
 from protocol.schema import class_schemas, reachable
 from protocol.task_answers import (
     Board,
@@ -45,9 +46,10 @@ from protocol.validation import CLIENT_NAME
 __all__ = ["openapi"]
 
 BODIES = (TaskCreate, TaskUpdate, TaskMove, TaskDecide, TaskBulk, TaskLimits, TaskImport, TaskCleanup)
-QUERIES = (TaskList, TaskBoard, TaskStats, TaskExport, TaskHistory, TaskDelete)
+QUERIES = (TaskList, TaskBoard, TaskStats, TaskExport, TaskHistory, TaskDelete, ProgramList)
 ANSWERS = (
     Task, TaskPage, Board, ColumnLimits, TaskStatistics, BulkResult, ImportedTasks, CleanedTasks, DeletedTask, HistoryPage,
+    ProgramSetups,
 )  # fmt: skip
 HERE = "Here"
 """Put behind the names of bodies that leave to path and header what they say."""
@@ -145,6 +147,11 @@ def openapi(version: str) -> dict[str, Any]:
     for path, operations in paths.items():
         names = [name for name in ("client_id", "task_id") if f"{{{name}}}" in path]
         operations["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
+    paths["/programs"] = {
+        "get": _operation(
+            "How other programs are told to use this server", None, ProgramSetups, query=_query(schemas, "ProgramList")
+        )
+    }
     paths |= other_paths(_reference("Problem"))
     for (method, path), example in EXAMPLES.items():
         paths[path][method]["requestBody"]["content"]["application/json"]["example"] = example

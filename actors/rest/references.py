@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -13,6 +14,7 @@ from actors.inference.embedding_messages import DescribeEncoder, EmbedTexts
 from actors.inference.messages import InferenceRequest
 from actors.inspection.messages import DescribeTree
 from actors.notifications.messages import DispatcherRequest
+from actors.own_command import command_here
 from actors.responses.messages import ResponsesRequest
 from actors.storage.messages import Storage
 from actors.tasks.messages import TaskRequest
@@ -44,3 +46,5 @@ class Services:
     """A program that fetches the model of the name that follows, and tells its progress in lines of JSON."""
     remove_command: tuple[str, ...] = ()
     """A program that removes the model of the name that follows."""
+    command_line: Callable[..., str] = command_here
+    """A command of ours as it is typed on this machine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import ssl
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from actors.own_command import line_here
 from actors.references import References
 from actors.rest.actor import Rest
 from actors.rest.references import Services
@@ -77,4 +79,5 @@ def _services(settings: Settings, to: References) -> Services:
         answer_defaults=settings.answer_defaults(),
         pull_command=(*program, "pull", "--no-check", "--tell-progress", *cache, "--"),
         remove_command=(*program, "remove", "--yes", *cache, "--data-dir", str(settings.data_dir), "--"),
+        command_line=functools.partial(line_here, settings),
     )

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from actors.command_line import connect as command
-from actors.command_line.config_edit import Change, Unreadable, edited
-from actors.command_line.connect_programs import PROGRAMS, Served
 from actors.command_line.main import leanvibe
+from actors.program_setup.config_edit import Change, Unreadable, edited
+from actors.program_setup.programs import PROGRAMS, Served
 
 HERE = Served(address="http://127.0.0.1:8000", model="embedded", context_tokens=8192, has_tokens=False)
 JSONC = """// mine

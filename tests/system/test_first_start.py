@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from actors.command_line.options import line_here
+from actors.own_command import line_here
 from actors.settings import Settings
 from tests.system.serving_process import COMMAND, REPOSITORY, environment, is_alive, start_server, wait_for
 

@@ -1,5 +1,6 @@
 /** The page of access: tokens, which are made and revoked here, and the devices that are connected. */
 
+import { Copy } from "./copy.js";
 import { html } from "./html.js";
 import { Confirmed } from "./operator_parts.js";
 import { clients, problem, sentence, useTopics } from "./operator_view.js";
@@ -47,7 +48,7 @@ export function Access() {
       ${tokens.length === 0 && html`<p class="note">There are none: every program of this machine may enter. From the first one on each program needs one.</p>`}
       <ul class="tokens">${tokens.map((one) => html`<li key=${one.token_id} data-token=${one.token_id}><b>${one.name || one.token_id}</b> <span class="facts">${one.client_ids?.join(", ") ?? "every client"} · ${one.roles.join(", ")}</span>
         ${one.revoked_ms !== undefined ? html` <span class="note">revoked</span>` : one.is_local ? html` <span class="note">of this machine's command line</span>` : html` <${Confirmed} label="Revoke" question="End it and close its connections?" act=${async () => { await server().command("token_revoke", { token_id: one.token_id }); await load(); }} />`}</li>`)}</ul>
-      ${made && html`<p role="status">The new token, shown this once: <code class="made">${made}</code> <button type="button" onClick=${() => navigator.clipboard.writeText(made)}>Copy</button></p>`}
+      ${made && html`<p role="status">The new token, shown this once: <code class="made">${made}</code> <${Copy} text=${made} label="Copy the token" /></p>`}
       <form onSubmit=${create}><h4>New token</h4>
         <label>Client <input name="client" required maxlength="64" pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*" /></label>
         <label>Name <input name="name" maxlength="64" /></label>

@@ -1,30 +1,27 @@
 /** The console: its pages by the part of the address behind `#`, the bar above them, and what is said of the connection. */
 
-import { Access } from "./access.js";
 import { Board } from "./board.js";
 import { Chat } from "./chat.js";
 import { html } from "./html.js";
-import { Metrics } from "./metrics.js";
-import { Models } from "./models.js";
+import { lazy } from "./lazy_page.js";
 import { Notifications } from "./notifications.js";
 import { unread } from "./notifications_model.js";
-import { Requests } from "./requests.js";
 import { connection, engine, isOutdated, start } from "./session.js";
-import { System } from "./system.js";
 import { TokenForm } from "./token_form.js";
 import { render } from "./vendor/preact.js";
 import { signal } from "./vendor/signals.js";
 
-/** Pages by their place in the address; one that is not there yet has no line and so no link. */
+/** Pages by their place in the address. What most people never open is fetched when it is opened. */
 const PAGES = [
   { path: "chat", title: "Chat", page: Chat },
   { path: "board", title: "Board", page: Board },
   { path: "notifications", title: "Notifications", page: Notifications },
-  { path: "system", title: "System", page: System },
-  { path: "requests", title: "Requests", page: Requests },
-  { path: "metrics", title: "Metrics", page: Metrics },
-  { path: "models", title: "Models", page: Models },
-  { path: "access", title: "Access", page: Access },
+  { path: "connect", title: "Connect", page: lazy(async () => (await import("./connect.js")).Connect) },
+  { path: "system", title: "System", page: lazy(async () => (await import("./system.js")).System) },
+  { path: "requests", title: "Requests", page: lazy(async () => (await import("./requests.js")).Requests) },
+  { path: "metrics", title: "Metrics", page: lazy(async () => (await import("./metrics.js")).Metrics) },
+  { path: "models", title: "Models", page: lazy(async () => (await import("./models.js")).Models) },
+  { path: "access", title: "Access", page: lazy(async () => (await import("./access.js")).Access) },
 ];
 
 const path = signal(location.hash);

@@ -1,11 +1,11 @@
 /** Code with its colours and a button that copies it. highlight.js finds the parts; they become nodes here. */
 
+import { Copy } from "./copy.js";
 import { html } from "./html.js";
 import { useEffect, useState } from "./vendor/preact_hooks.js";
 
 /** Longer code is shown without colours. */
 const COLOURED_CHARACTERS = 20_000;
-const DONE_MS = 2_000;
 
 /** What people write behind a fence, and the file that knows it. */
 const LANGUAGES = /** @type {{[name: string]: string}} */ ({
@@ -72,7 +72,6 @@ async function colouredCode(text, name) {
 export function Code({ text, language, isOpen }) {
   const name = (/^[\w+#.-]{1,32}/.exec(language) ?? [""])[0].toLowerCase();
   const [nodes, setNodes] = useState(/** @type {any} */ (null));
-  const [said, say] = useState("");
   useEffect(() => {
     // Colours come when the block is complete; until then each token would colour all of it again.
     if (isOpen) return undefined;
@@ -82,17 +81,8 @@ export function Code({ text, language, isOpen }) {
       isWanted = false;
     };
   }, [text, name, isOpen]);
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      say("Copied");
-    } catch {
-      say("This browser does not let a page copy; select the text instead");
-    }
-    setTimeout(() => say(""), DONE_MS);
-  };
   return html`<figure class="code">
-    <figcaption><span>${name || "text"}</span><span role="status">${said}</span><button type="button" onClick=${copy}>Copy</button></figcaption>
+    <figcaption><span>${name || "text"}</span><${Copy} text=${text} /></figcaption>
     <pre tabindex="0" aria-label=${`code, ${name || "text"}`}><code>${isOpen || nodes === null ? text : nodes}</code></pre>
   </figure>`;
 }

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from actors.command_line.config_edit import Change
+from actors.program_setup.config_edit import Change
+from protocol.program_setup import SetupStep
 
-__all__ = ["PROGRAMS", "Program", "Served"]
+__all__ = ["NO_TOKEN", "PROGRAMS", "TOKEN", "TOKEN_EXPORT", "Program", "Served"]
 
 TOKEN = "LEANVIBE_TOKEN"  # noqa: S105  the name of a variable
 NO_TOKEN = "none"  # noqa: S105  programs want a word where the server wants none
+TOKEN_EXPORT = SetupStep(text=f"export {TOKEN}=…   # of `leanvibe token create`", is_command=True)
+"""A token is filled in by the person who has it."""
 
 
 @frozen(kw_only=True)
@@ -41,7 +44,7 @@ class Program:
     file: Callable[[Path, Mapping[str, str]], Path]
     """Its settings, by the home folder and the environment."""
     changes: Callable[[Served], list[Change]]
-    next_steps: Callable[[Served], list[str]] = field(default=lambda _: [])
+    next_steps: Callable[[Served], list[SetupStep]] = field(default=lambda _: [])
     """What a person does besides."""
 
 
@@ -141,16 +144,20 @@ def _vscode(served: Served) -> list[Change]:
     return [Change(path=(), value=provider, same="name")]
 
 
-def _exported(name: str) -> Callable[[Served], list[str]]:
-    def steps(served: Served) -> list[str]:
+def _exported(name: str) -> Callable[[Served], list[SetupStep]]:
+    def steps(served: Served) -> list[SetupStep]:
         value = f'"${TOKEN}"' if served.has_tokens else NO_TOKEN
-        return [f"export {name}={value}"]
+        return [SetupStep(text=f"export {name}={value}", is_command=True)]
 
     return steps
 
 
-def _token_exported(served: Served) -> list[str]:
-    return [f"export {TOKEN}=…   # of `leanvibe token create`"] if served.has_tokens else []
+def _token_exported(served: Served) -> list[SetupStep]:
+    return [TOKEN_EXPORT] if served.has_tokens else []
+
+
+def _by_hand(text: str) -> Callable[[Served], list[SetupStep]]:
+    return lambda served: [SetupStep(text=text, is_command=False)] if served.has_tokens else []
 
 
 def _config(home: Path, environment: Mapping[str, str]) -> Path:
@@ -190,7 +197,7 @@ PROGRAMS: dict[str, Program] = {
         form="yaml",
         file=lambda home, _: home / ".continue" / "config.yaml",
         changes=_continue,
-        next_steps=lambda served: [f"put {TOKEN}=… into ~/.continue/.env"] if served.has_tokens else [],
+        next_steps=_by_hand(f"put {TOKEN}=… into ~/.continue/.env"),
     ),
     "zed": Program(
         name="Zed",
@@ -211,9 +218,7 @@ PROGRAMS: dict[str, Program] = {
         form="json",
         file=_vscode_file,
         changes=_vscode,
-        next_steps=lambda served: (
-            ["enter the token for LeanVibe in Chat: Manage Language Models"] if served.has_tokens else []
-        ),
+        next_steps=_by_hand("enter the token for LeanVibe in Chat: Manage Language Models"),
     ),
 }
 """By what `leanvibe connect` calls them; in the order of the help."""
