@@ -1,6 +1,6 @@
-"""Installs this checkout into the environment whose Python runs this, and says meanwhile how far that is.
+"""Installs this checkout into the environment of the running Python, and reports progress.
 
-Run by `environment.sh`, with nothing but the standard library there: install_packages.py FOLDER EXTRAS
+Run by `environment.sh`, when nothing but the standard library is available: install_packages.py FOLDER EXTRAS
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUIET_SECONDS = 5.0
 """Where nobody watches a terminal a line comes after as much time, not four a second."""
 LAST_LINES = 15
 END_SECONDS = 5.0
-"""What pip may take to end when it is told to."""
+"""Time that pip gets to end after a signal."""
 
 _COLLECTING = re.compile(r"Collecting (?P<name>[A-Za-z0-9._-]+)")
 _PRESENT = re.compile(r"Requirement already satisfied: (?P<name>[A-Za-z0-9._-]+)")
@@ -34,17 +34,17 @@ _INSTALLING = re.compile(r"Installing collected packages: (?P<names>.+)")
 
 
 class Progress:
-    """How far pip is, by the lines that it prints."""
+    """Progress of pip, read from the lines it prints."""
 
     def __init__(self) -> None:
         self.found: dict[str, None] = {}
-        """Names of the packages that are needed, as far as pip has looked."""
+        """Names of the required packages that pip has resolved until now."""
         self.installing = 0
         """How many are to be put into their places; 0 while it still fetches."""
         self._now = ""
 
     def take(self, line: str) -> None:
-        """One line of pip's."""
+        """Read one line of pip's output."""
         if found := _COLLECTING.match(line) or _PRESENT.match(line):
             self.found[found["name"].lower()] = None
             self._now = found["name"]
@@ -54,7 +54,7 @@ class Progress:
             self.installing = len(found["names"].split(", "))
 
     def said(self, installed: int, seconds: float) -> str:
-        """One line for a person; ``installed`` packages are in their places."""
+        """Format one line of progress; ``installed`` is the number of packages in place."""
         if self.installing:
             done = min(installed, self.installing)
             return f"step 1 of 3, packages: {done} of {self.installing} installed ({seconds:.0f} s); then the model"
@@ -80,7 +80,7 @@ def forget_half_installed(packages: Path) -> list[str]:
 
 
 def installed_packages(packages: Path) -> set[str]:
-    """Those that are whole."""
+    """Return the names of packages that are installed completely."""
     return {record.parent.name for record in packages.glob("*.dist-info/RECORD")}
 
 
@@ -135,7 +135,7 @@ def main(top: Path, extras: str) -> int:
 
 
 def show(pip: subprocess.Popen[str], progress: Progress, packages: Path, before: set[str]) -> None:
-    """Tell how far it is until pip has ended: in one line of a terminal, elsewhere now and then."""
+    """Report progress until pip has ended: in one line of a terminal, elsewhere at intervals."""
     began = said_at = time.monotonic() - QUIET_SECONDS
     began += QUIET_SECONDS
     is_terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"

@@ -1,4 +1,4 @@
-"""Lets mypy check what is asked of an actor: `ActorRef[M].ask(request)` is an error if ``request`` is not one of ``M``.
+"""Makes mypy check requests to actors: `ActorRef[M].ask(request)` is an error if ``request`` is not one of ``M``.
 
 `tell` needs no help: its argument is the type argument of the reference. The argument of `ask` gives the type of the reply as
 well, and Python has no type for "an `M` that is also a `Request[Reply]`".
@@ -36,5 +36,5 @@ def _check_request(context: MethodContext) -> Type:
 
 
 def plugin(_version: str) -> type[Plugin]:
-    """What mypy loads."""
+    """Entry point that mypy calls."""
     return MessagePlugin

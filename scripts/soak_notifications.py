@@ -94,7 +94,7 @@ class _Server:
                 await trio.sleep(0.05)
 
     async def kill(self) -> None:
-        """As `kill -9` does."""
+        """Kill the server as `kill -9` does."""
         assert self.process is not None
         self.at = None
         self.process.kill()

@@ -2,7 +2,7 @@
 descriptor, a log that nobody reads, a clock that jumps, and workers and servers that are stopped and killed.
 
 Clients make tasks, post notifications, have answers made and follow their events over all of it. At the end each write
-that was accepted is kept once and was told to each device once and in order, each answer is the one that the same
+that was accepted is kept once and reached each device once and in order, each answer is the one that the same
 request got undisturbed or ended with an error of its own, nobody who was reading was cut, reads were answered while
 the disk was in trouble, and after each trouble the server was ready again by itself.
 
@@ -117,7 +117,7 @@ async def _watch_for_signals(
 
 
 def _kept(log: Path) -> str:
-    """Where the server's log lies from now on."""
+    """Copy the server's log aside and return its path."""
     number, path = tempfile.mkstemp(prefix="leanvibe-soak-", suffix=".log")
     os.close(number)
     shutil.copyfile(log, path)
@@ -125,7 +125,7 @@ def _kept(log: Path) -> str:
 
 
 def _possible(server: OperatedServer) -> tuple[tuple[Trouble, ...], dict[str, str]]:
-    """Which troubles can be made here, and why the others cannot."""
+    """Return the troubles that can be caused on this machine, and the reason for each that cannot."""
     left_out = {}
     for trouble in TROUBLES:
         if trouble.needs_own_disk and not server.has_own_disk:

@@ -1,4 +1,4 @@
-"""How far a storm is, for whoever looks at the terminal meanwhile."""
+"""Progress display of a soak test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["progress", "seconds_progress"]
 
 
 class _Asking(Progress):
-    """Asks how far it is whenever it is drawn, which rich does in a thread of its own."""
+    """Polls the progress each time it is drawn, which rich does in a separate thread."""
 
     done: Callable[[], float] = staticmethod(lambda: 0.0)
 

@@ -44,7 +44,7 @@ FIELDS = {"title": "Build finished", "body": "All 1,284 tests passed in 94 s."}
 
 @frozen
 class _Span:
-    """What a round took, of the clock and of this process's processors."""
+    """Wall-clock and processor time of a round."""
 
     seconds: float
     processor_seconds: float
@@ -67,14 +67,14 @@ class _Acknowledgements:
         self._began = _Span(time.perf_counter(), time.process_time())
 
     def came(self) -> None:
-        """One."""
+        """Count one acknowledgement."""
         self._missing -= 1
         if self._missing == 0:
             self._took = self.so_far()
             self._all_came.set()
 
     def so_far(self) -> _Span:
-        """Since the round began."""
+        """Return the time since the round began."""
         return _Span(time.perf_counter() - self._began.seconds, time.process_time() - self._began.processor_seconds)
 
     async def all(self) -> _Span:

@@ -1,4 +1,4 @@
-"""Clients that acknowledge what they are told: `acknowledging_clients.py URL COUNT [--hello]`, with trio-websocket.
+"""Clients that acknowledge the events they receive: `acknowledging_clients.py URL COUNT [--hello]`, with trio-websocket.
 
 Prints a line when all are connected, greeted where the server wants that, and runs until its input ends.
 """

@@ -1,4 +1,4 @@
-"""What can be counted of answers to ordinary questions without reading them: loops, cuts, repeats. Pure."""
+"""Counts flaws of answers that need no reader: loops, cuts, repeats. Pure functions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SAMPLINGS: dict[str, dict[str, float]] = {
 
 @frozen(kw_only=True)
 class Measured:
-    """One answer."""
+    """Measured properties of one answer."""
 
     text: str
     tokens: int
@@ -61,13 +61,13 @@ class Measured:
 
     @property
     def loops(self) -> bool:
-        """Whether it says the same over and over."""
+        """True if it repeats itself over and over."""
         return self.was_ended or repeated_share(self.text) > LOOP_SHARE
 
 
 @frozen(kw_only=True)
 class Counts:
-    """All answers of one sampling."""
+    """Totals over all answers of one sampling."""
 
     answers: int
     loops: int

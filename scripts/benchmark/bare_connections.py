@@ -1,4 +1,4 @@
-"""What our connections are measured beside: trio-websocket and a channel, with nothing around them.
+"""The baseline of the connection benchmarks: trio-websocket and a channel, with nothing around them.
 
 Run as a program it serves on a free port, which it prints, and does what a client says:
 
@@ -33,7 +33,7 @@ def sized(head: str, size: int) -> str:
 
 
 class Connections:
-    """All that are open."""
+    """The open connections."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery

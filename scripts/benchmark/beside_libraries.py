@@ -1,4 +1,4 @@
-"""What the parts of `scripts/bench_connections` share: rows, and servers in processes of their own."""
+"""Shared by the parts of `scripts/bench_connections`: result rows, and servers in separate processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNLIMITED = dict.fromkeys(
 
 @frozen(kw_only=True)
 class Row:
-    """One thing measured, in the medians of all rounds."""
+    """A measurement as the medians of all rounds."""
 
     what: str
     unit: str
@@ -49,7 +49,7 @@ class Row:
 
 
 def rate_row(what: str, rounds: list[tuple[float, float]], at_least: float | None) -> Row:
-    """Of (bare, ours) rates, one pair a round."""
+    """Make a row of (bare, ours) rates, one pair per round."""
     ratio = statistics.median(ours / bare for bare, ours in rounds)
     return Row(
         what=what,
@@ -63,7 +63,7 @@ def rate_row(what: str, rounds: list[tuple[float, float]], at_least: float | Non
 
 
 def p99_row(what: str, idle: list[list[float]], loaded: list[list[float]], at_most: float) -> Row:
-    """Of microseconds, one list a run: the median of the runs' p99, and how many times that of idle ones it may be."""
+    """Make a row of latencies in microseconds, one list per run: the median p99 of the loaded runs, judged as a multiple of the idle one."""
     alone, beside = (statistics.median(sorted(run)[int(0.99 * len(run))] for run in runs) for runs in (idle, loaded))
     ratio = beside / alone
     return Row(
@@ -79,7 +79,7 @@ def p99_row(what: str, idle: list[list[float]], loaded: list[list[float]], at_mo
 
 @frozen
 class Server:
-    """One that runs."""
+    """A running server process."""
 
     url: str
     """Of its WebSocket."""

@@ -24,12 +24,12 @@ END_TOKENS = ("0", "2")
 
 @define
 class CommandContext:
-    """What came of some requests."""
+    """Outcomes of a set of requests."""
 
     tokens: int = 0
     failed: list[str] = field(factory=list)
     retries: int = 0
-    """Refusals with a retry time, each of which was followed."""
+    """Refusals with a retry time, all of them honoured."""
     first_token_seconds: list[float] = field(factory=list)
     token_times: list[float] = field(factory=list)
     """Clock of every token, for requests that ask one after the other."""
@@ -53,7 +53,7 @@ def chat(*turns: str, tokens: int, **settings: Any) -> Generate:
 
 
 async def over_websocket(client: Client, generate: Generate, asked: CommandContext) -> str:
-    """One request of ours; an `overloaded` is asked again after its own time, as a good client does."""
+    """Send one request over the WebSocket. After `overloaded` it is sent again once the given time has passed, as a good client does."""
     began = time.perf_counter()
     while True:
         try:
@@ -85,7 +85,7 @@ async def over_websocket(client: Client, generate: Generate, asked: CommandConte
 async def at_once(
     url: str, requests: list[Generate], *, connections: int, ask: Callable[..., Awaitable[Any]] = over_websocket
 ) -> CommandContext:
-    """All requests at the same moment, over so many connections that are open before it."""
+    """Send all requests at the same moment over connections that are already open."""
     asked = CommandContext()
     clients: list[Client] = []
     are_ready, are_done = trio.Event(), trio.Event()

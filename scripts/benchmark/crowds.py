@@ -25,7 +25,7 @@ __all__ = ["measure_fanout", "measure_idle", "measure_stream"]
 
 FANOUT_BOUND = 3.0
 STEP_OF_ONE_ANSWER_SECONDS = "0.6"
-"""Long beside the quarter of a second at which a server looks at its engine, so that each change is told."""
+"""Much longer than the quarter of a second between checks of the engine, so that each change is reported."""
 IDLE_BOUND = 2.0
 IDLE_SECONDS = 25.0
 """In this time each idle connection is asked for one sign of life."""
@@ -244,7 +244,7 @@ def _our_streams(rounds: int, count: int) -> list[float]:
 
 
 def _one_round_of_ours(sockets: ManySockets, number: int, count: int) -> list[list[int]]:
-    """When each token of each stream came, in nanoseconds."""
+    """Return the arrival time of each token of each stream, in nanoseconds."""
     came: list[list[int]] = [[] for _ in sockets.all]
     accepted: set[int] = set()
     over: set[int] = set()

@@ -69,7 +69,7 @@ PLAIN_QUESTIONS = 3
 
 @frozen
 class Question:
-    """What is asked, and how long its answer may be."""
+    """A prompt and the maximum length of its answer."""
 
     text: str
     tokens: int
@@ -77,7 +77,7 @@ class Question:
 
 @define
 class CommandContext:
-    """Some answers of one system."""
+    """Answers of one system."""
 
     texts: list[str] = field(factory=list)
     tokens: int = 0
@@ -91,7 +91,7 @@ class CommandContext:
 
 
 def refactoring(number: int) -> Question:
-    """One whose answer repeats some forty lines."""
+    """Return a question whose answer repeats some forty lines of its prompt."""
     method = METHODS[number % len(METHODS)]
     text = (
         f"Refactor this class: rename the method `{method}` to `{method}_of_all`, leave all else as it is, "
@@ -101,7 +101,7 @@ def refactoring(number: int) -> Question:
 
 
 def plain(number: int) -> list[Question]:
-    """Some whose answers are in words of their own."""
+    """Return questions whose answers share little with their prompts."""
     first = 1 + number * PLAIN_QUESTIONS
     return [Question(QUESTIONS[(first + place) % len(QUESTIONS)], PLAIN_TOKENS) for place in range(PLAIN_QUESTIONS)]
 

@@ -32,7 +32,7 @@ PONG = {"type": "pong", "data": {}}
 
 
 class Socket:
-    """One connection; ``received`` holds what has come and was not taken."""
+    """A connection. ``received`` holds bytes that have arrived and were not taken."""
 
     def __init__(self, number: int, plain: socket.socket) -> None:
         self.number = number
@@ -63,7 +63,7 @@ class Socket:
 
 
 class ManySockets:
-    """All of them. One thread, nothing runs but while a method is called."""
+    """A crowd of connections, driven by one thread and only while a method is called."""
 
     def __init__(self, url: str, *, says_hello: bool) -> None:
         self._url = url
@@ -137,7 +137,7 @@ class ManySockets:
 
 
 def _answer_ping(one: Socket, chunk: bytes) -> bool:
-    """Whether it was one."""
+    """Answer a ping. Returns False if the chunk is something else."""
     is_ping = b'"type":"ping"' in chunk
     if is_ping:
         one.say(PONG)

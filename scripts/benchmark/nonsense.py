@@ -1,8 +1,8 @@
-"""A part of `scripts/bench_connections`: what two clients that send nothing but nonsense cost all the others.
+"""A part of `scripts/bench_connections`: the cost, to all other clients, of two that send nothing but nonsense.
 
-Every run pings over its own crowd of connections. In half of the runs two more clients, each a process of its own, send
-bodies and frames of 1 MiB that cannot be read or have everything wrong, one after the other, over REST and the
-WebSocket, and ask again at once whatever they are told. In the other half these processes sleep. A ping's time runs
+Every run pings over its own crowd of connections. In half of the runs two more clients, each a separate process, send
+bodies and frames of 1 MiB that cannot be decoded or are wrong throughout, one after the other, over REST and the
+WebSocket, and repeat at once whatever the answer. In the other half these processes sleep. A ping's time runs
 from when it was due.
 """
 
@@ -42,7 +42,7 @@ PATHS = ("/tasks/{client}", "/v1/chat/completions", "/ai/process")
 
 
 def measure_nonsense(rounds: int, count: int) -> list[Row]:
-    """p99 of the others' pings, beside runs in which the two sleep."""
+    """Measure the p99 of the others' pings against runs in which the two sleep."""
     idle: list[list[float]] = []
     loaded: list[list[float]] = []
     with leanvibe_server() as server, _hostile_clients(server) as hostile:

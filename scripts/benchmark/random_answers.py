@@ -25,7 +25,7 @@ HURRIES_AFTER = 120
 
 
 class RandomAnswers:
-    """Of one checkpoint's vocabulary."""
+    """Draws answers at random from one checkpoint's vocabulary."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` has the tokenizer; blocking."""
@@ -72,7 +72,7 @@ class RandomAnswers:
 
 
 def judge(schema: dict[str, Any], text: str) -> str | None:
-    """What is wrong with an answer, by a validator that is not ours; None where nothing is."""
+    """Return the first error that an independent validator finds in an answer, or None."""
     try:
         value = json.loads(text, object_pairs_hook=_once)
         msgspec.json.decode(text)

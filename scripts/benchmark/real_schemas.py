@@ -24,7 +24,7 @@ _SIGNS = frozenset({"properties", "$ref", "definitions", "$defs", "type", "oneOf
 
 
 def schemas_of_openai(most: int) -> dict[str, Any]:
-    """Of Pydantic models of requests and answers, the same ones on each run."""
+    """Return schemas of Pydantic models of requests and answers, the same ones on each run."""
     import openai.types
     import pydantic
 

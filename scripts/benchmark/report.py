@@ -1,4 +1,4 @@
-"""Medians as a table, as JSON and as a plot, beside the bounds that they are held to."""
+"""Reports medians and their bounds as a table, as JSON and as a plot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = ("#1b6ca8", "#8fb8d8", "#c75c2e", "#e3a47f", "#5b8c3a", "#999999")
 
 @frozen
 class Verdict:
-    """A figure beside its bound."""
+    """A figure with its bound."""
 
     what: str
     value: float
@@ -34,7 +34,7 @@ class Verdict:
 
 @define
 class Figures:
-    """All measurements: by what was measured, of which system, with how many clients (0 where that means nothing)."""
+    """All measurements, keyed by quantity, system and number of clients (0 if that does not apply)."""
 
     values: dict[tuple[str, str, int], list[float]] = field(factory=dict)
     notes: dict[str, str] = field(factory=dict)

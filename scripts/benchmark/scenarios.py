@@ -1,4 +1,4 @@
-"""What is done to the systems. Each function makes one measurement; rounds and medians are its caller's."""
+"""Workloads. Each function makes one measurement; the caller is responsible for rounds and medians."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _text(number: int, tokens: int) -> str:
 
 
 def questions(number: int, count: int) -> list[str]:
-    """So many questions, of which none was asked under another ``number``: what was kept of those helps nobody."""
+    """Return ``count`` questions that are unique to ``number``, so that no cached prefix of another number helps."""
     return [f"Note {number * 1000 + index}: {QUESTIONS[index % len(QUESTIONS)]}" for index in range(count)]
 
 
@@ -226,7 +226,7 @@ def _times_after_the_pause(times: list[float], killed_at: float) -> list[float]:
 
 
 def lookup_milliseconds() -> float:
-    """One lookup of 32,768 tokens among a hundred sequences of that length, which part at different places."""
+    """Measure one lookup of 32,768 tokens among a hundred sequences of that length that diverge at different places."""
     from actors.inference.worker.radix_tree import RadixTree
 
     draw = random.Random(1)

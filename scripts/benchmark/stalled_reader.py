@@ -35,7 +35,7 @@ ANSWER_SECONDS = 30.0
 
 
 def measure_stalled_reader(rounds: int, count: int) -> list[Row]:
-    """p50 and p99 of the others' pings, beside runs in which nobody stalls."""
+    """Measure the p50 and p99 of the others' pings against runs without a stalled reader."""
     beside: list[list[float]] = []
     ours: list[list[float]] = []
     with leanvibe_server() as server:
@@ -104,7 +104,7 @@ def _ask_for_much(one: Socket) -> None:
 
 
 def _forget(_one: Socket, _chunk: bytes, _now: int) -> None:
-    """What the one asks for is of no use."""
+    """Discard what the stalled client asked for."""
 
 
 def _ping_in_turn(crowd: ManySockets, one: Socket, read: Callable[[], None]) -> list[float]:
@@ -141,7 +141,7 @@ def _ping_in_turn(crowd: ManySockets, one: Socket, read: Callable[[], None]) -> 
 
 
 def _bytes_not_read(server: Server, one: Socket) -> int:
-    """What the kernel keeps of the server's for this client (`tx_queue` in proc_net_tcp(5))."""
+    """Return the bytes that the kernel buffers for this client (`tx_queue` in proc_net_tcp(5))."""
     ours, theirs = (f"{port:04X}" for port in (one.plain.getpeername()[1], one.plain.getsockname()[1]))
     for line in Path(f"/proc/{server.pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         fields = line.split()

@@ -1,4 +1,4 @@
-"""What is measured: our server, a plain BatchGenerator loop, and other servers, each a process (or tree) of its own."""
+"""The systems under test: our server, a plain BatchGenerator loop, and other servers, each a separate process (tree)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Closable(Protocol):
 
 @contextmanager
 def _closed_unless_started(system: _Closable) -> Iterator[None]:
-    """Whoever starts one can end it only once it has it."""
+    """End a system if its start fails, because its caller can do so only after the start."""
     try:
         yield
     except BaseException:

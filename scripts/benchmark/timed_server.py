@@ -1,4 +1,4 @@
-"""`leanvibe serve`, and beside it the times at which the worker's frames came: `timed_server.py FILE serve …`.
+"""`leanvibe serve` that also records the arrival times of the worker's frames: `timed_server.py FILE serve …`.
 
 At its end FILE holds, as JSON, each row's name with one time (nanoseconds, monotonic) for each of its tokens.
 """

@@ -21,14 +21,14 @@ Result = TypeVar("Result")
 
 @define
 class Ending:
-    """How a measurement came to its end."""
+    """The way in which a measurement ended."""
 
     told_by: signal.Signals | None = None
     """None where nobody said that it shall end."""
 
     @property
     def status(self) -> int:
-        """Of the program, as a shell has it for one that the signal ended; 0 where nobody did."""
+        """Exit status as a shell reports it for a program ended by the signal; 0 without a signal."""
         return 0 if self.told_by is None else 128 + self.told_by
 
     def say(self, what: str) -> None:
@@ -39,7 +39,7 @@ class Ending:
 
 @contextmanager
 def until_told_to_end() -> Iterator[Ending]:
-    """Leave the block, without an error, when a signal says so; once out of it nobody has said anything.
+    """Leave the block without an error when a signal arrives.
 
     What is async in it runs by `run_until_told`; everything else is interrupted where it is.
     """
@@ -66,8 +66,8 @@ def until_told_to_end() -> Iterator[Ending]:
 def run_until_told(work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
     """`trio.run` for the block of `until_told_to_end`: a signal cancels ``work`` and then ends the block.
 
-    Python's own way is to raise KeyboardInterrupt wherever the program happens to be. In a nursery's opening, or in a
-    library that has just opened one, that leaves tasks which nobody waits for, and Trio ends by an internal error.
+    Python by itself raises KeyboardInterrupt at an arbitrary point of the program. While a nursery is being opened, that
+    leaves tasks without a parent that awaits them, and Trio ends with an internal error.
     """
     told: list[int] = []
     results: list[Result] = []
