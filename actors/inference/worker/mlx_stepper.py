@@ -1,7 +1,7 @@
-"""The batch on MLX: prefill in chunks, decode all rows in one forward pass, drop rows without a trace.
+"""The batch on MLX: chunked prefill, one forward pass that decodes all rows, and removal of finished rows.
 
-A loop of our own over mlx-lm's models and batched caches, because `BatchGenerator` shares one generator of
-random numbers among rows, computes a token past each end, and keeps log-probabilities of the whole vocabulary.
+Replaces mlx-lm's `BatchGenerator` over the same models and batched caches, because that one shares a random number
+generator among rows, computes a token past each end, and keeps log-probabilities of the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from actors.process_memory import resident_bytes
 __all__ = ["MlxStepper"]
 
 LOOKED_AT = 64
-"""Of the waiting rows, those that may be read beside the first."""
+"""Number of waiting rows considered for reading together with the first."""
 
 
 class MlxStepper:
-    """Owns model, caches and rows. Every call must come from the thread that made it."""
+    """Owns model, caches and rows. Every call must come from the thread that created it."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class MlxStepper:
         prefix_bytes: int,
         drafter: SpeculativeDecoder | None = None,
     ) -> None:
-        """``grammars`` may be None for a model without a tokenizer; ``prefix_bytes`` 0 keeps nothing.
+        """``grammars`` may be None for a model without a tokenizer; a ``prefix_bytes`` of 0 disables the prefix cache.
 
-        Without a ``drafter`` each step brings each row one token.
+        Without a ``drafter`` each step emits one token per row.
         """
         self._model = loaded.model
         self._layers = len(loaded.model.layers)
@@ -67,20 +67,21 @@ class MlxStepper:
         self._budget = PrefillBudget()
         self._prefill_first = PrefillFirstPolicy()
         self._reads_beside = loaded.threads is not None
-        """Prompts are read and rows decode in one pass, where compiled code computes both."""
+        """True if one pass may both read prompts and decode rows: compiled code computes both."""
         self._just_began: set[int] = set()
-        """Rows whose first token is all they emitted."""
+        """Rows that have emitted only their first token."""
         self._speculative_decoder = drafter
-        # The threads of compiled code do not wait for one that comes late, so all of them are right at any time.
+        # Threads of compiled code do not wait for a late one, so the full number of them is always right.
         self._blas = blas_threads() if loaded.threads is None else None
         self._ladder = ThreadAutotuner(1 if self._blas is None else self._blas.most)
 
     def report(self) -> dict[str, Any]:
-        """What was loaded and how it was checked."""
+        """Describes the loaded model and the checks it passed."""
         return self._report
 
     def prepare(self, row: Row) -> AnyMatcher | None:
-        """The matcher that a row needs, standing after what it emitted. In any thread. Raises `ValueError` for a bad schema."""
+        """Builds the matcher that a row needs, advanced past its emitted tokens. Callable from any thread. Raises `ValueError`
+        for a bad schema."""
         followed = row.response_schema if row.call_rule is None else row.call_rule
         if followed is None:
             if row.free_calls is None or self._grammars is None:
@@ -91,7 +92,7 @@ class MlxStepper:
         return self._grammars.matcher(followed, row.emitted_ids)
 
     def admit(self, row: Row, matcher: AnyMatcher | None = None) -> None:
-        """Take a row with what `prepare` made for it; it waits for its prefill. Raises `ValueError` for an empty prompt."""
+        """Queues a row for prefill, with the result of `prepare`. Raises `ValueError` for an empty prompt."""
         self._check_thread()
         if not row.prompt_ids:
             raise ValueError("an empty prompt")
@@ -101,7 +102,7 @@ class MlxStepper:
         self._waiting.append(row)
 
     def cancel(self, row: int) -> None:
-        """Drop a row from the queue, the prefill or the batch; what was read of its prompt is kept."""
+        """Drops a row from the queue, the prefill or the batch; the part of its prompt that was read stays cached."""
         self._check_thread()
         self._matchers.pop(row, None)
         self._waiting = deque(one for one in self._waiting if one.row != row)
@@ -110,7 +111,7 @@ class MlxStepper:
         self._go_on_with([index for index, one in enumerate(self._rows) if one.row != row])
 
     def clear(self) -> None:
-        """Drop all rows."""
+        """Drops all rows."""
         self._check_thread()
         self._waiting.clear()
         self._matchers.clear()
@@ -119,13 +120,13 @@ class MlxStepper:
         self._go_on_with([])
 
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """True if a step has something to compute."""
         return bool(self._rows or self._waiting or self._prefill)
 
     def step(self) -> StepOutput:
-        """One token for each row in the batch, several where drafts were right, and at most one chunk of prefill.
+        """Emits one token for each row in the batch, several if drafts were right, and reads at most one chunk of prompts.
 
-        The rows of a burst that has not been read to its end sit out (`PrefillFirstPolicy`).
+        Rows pause while the rest of their burst is being read (`PrefillFirstPolicy`).
         """
         self._check_thread()
         began, processor_began = time.perf_counter(), time.process_time()
@@ -151,7 +152,7 @@ class MlxStepper:
         )
 
     def _unread_tokens(self) -> int:
-        """Of all prompts that wait or are being read."""
+        """Unread tokens of all prompts that wait or are being read."""
         reading = self._prefill
         unread = 0 if reading is None else len(reading.rows) * (reading.columns - reading.done)
         return unread + sum(row_length(row) - self._known(row) for row in self._waiting)
@@ -189,7 +190,7 @@ class MlxStepper:
             else []
         )
         began, decoding_rows = time.perf_counter(), len(self._rows)
-        # Only a row that is alone has a draft.
+        # Only a row that decodes alone has a draft.
         logits = self._model(mx.array([[row.emitted_ids[-1], *draft] for row in self._rows]), cache=self._cache)
         if draft:
             going_on = self._emit_drafted(logits[0], draft, result)
@@ -198,7 +199,7 @@ class MlxStepper:
         self._go_on_with(going_on)
         seconds = time.perf_counter() - began
         if not draft:
-            # What a step with a draft takes says nothing of how long others wait beside a prompt.
+            # The time of a drafted step does not predict how long others wait while a prompt is read.
             self._budget.decoded(seconds, decoding_rows)
         if self._speculative_decoder is not None and draft:
             self._speculative_decoder.gate.drafted(seconds, len(result.emitted))
@@ -206,7 +207,7 @@ class MlxStepper:
             self._speculative_decoder.gate.plain(seconds)
 
     def memory(self) -> dict[str, float]:
-        """Bytes by what holds them."""
+        """Bytes in use, by purpose."""
         return {
             "resident": resident_bytes(),
             "weights": float(self._report.get("parameter_bytes", 0)),
@@ -217,14 +218,14 @@ class MlxStepper:
         }
 
     def _caches(self) -> list[BatchKVCache]:
-        """Of the batch, and of the prompts that are being read."""
+        """Caches of the batch and of the prompts being read."""
         reading = [] if self._prefill is None else self._prefill.cache
         return [one for one in [*self._cache, *reading] if one.keys is not None]
 
     # --- prefill ----------------------------------------------------------------------------------
 
     def _begin_prefill(self, result: StepOutput) -> None:
-        """Take the next prompt, and beside it others that have about as much to read, each after what is kept of it."""
+        """Starts reading the next prompt, grouped with others of similar unread length, each after its cached prefix."""
         looked_at = [self._waiting.popleft() for _ in range(min(LOOKED_AT, len(self._waiting)))]
         known = [self._known(row) for row in looked_at]
         readable = one_of_each(looked_at, known)
@@ -241,12 +242,13 @@ class MlxStepper:
 
     def _known(self, row: Row) -> int:
         if row.prompt_alternatives is not None:
-            return 0  # what was read before says nothing of how likely it was
+            return 0  # a cached prefix has no scores of its tokens
         kept = self._kept.known(row.domain, row_ids(row)) if self._keeps_prefixes else 0
         return max(kept, shared_length(row, self._rows))
 
     def _kept_of(self, rows: list[Row]) -> list[mx.array | None]:
-        """What is there of each row: of a row of the batch with its prompt, or of what was kept, whichever is longer."""
+        """The longest known prefix of each row: copied from a row of the batch with the same prompt, or from the prefix
+        cache."""
         copies: dict[bytes, mx.array | None] = {}
         kept: list[mx.array | None] = []
         for row in rows:
@@ -262,7 +264,7 @@ class MlxStepper:
         return kept
 
     def _chunk(self, prefill: Prefill, result: StepOutput, *, decoding_rows: int) -> mx.array:
-        """The tokens (rows, length) that this step reads, by now taken as read."""
+        """Takes the tokens (rows, length) that this step reads, and counts them as read."""
         reading = len(prefill.rows)
         budget = self._budget.tokens(
             decoding_rows=decoding_rows, reading_rows=reading + len(self._waiting), chunks_read=prefill.chunks
@@ -278,19 +280,19 @@ class MlxStepper:
         return chunk
 
     def _read(self, prefill: Prefill, result: StepOutput, *, decoding_rows: int) -> None:
-        """Read one chunk; at the end of the prompts emit their first tokens and join the batch."""
+        """Reads one chunk; once the prompts are complete, emits their first tokens and adds the rows to the batch."""
         began, first = time.perf_counter(), prefill.done
         hidden = self._model.model(self._chunk(prefill, result, decoding_rows=decoding_rows), cache=prefill.cache)
         result.scored += scored(prefill, first, hidden, self._head)
         if prefill.done < prefill.columns:
             mx.eval([(one.keys, one.values) for one in prefill.cache])
         else:
-            # Only the last position's scores are wanted, and the head costs more than a layer.
+            # Only the scores of the last position are needed, and the head costs more than a layer.
             self._begin_rows(prefill, self._head(hidden[:, -1:])[:, -1], result)
         self._budget.read(time.perf_counter() - began, result.prefilled_tokens)
 
     def _read_and_decode(self, prefill: Prefill, result: StepOutput) -> None:
-        """The same and a token for each row of the batch, in one pass."""
+        """Like `_read`, and decodes a token for each row of the batch in the same pass."""
         self._just_began.clear()
         began, decoding_rows, first = time.perf_counter(), len(self._rows), prefill.done
         chunk = self._chunk(prefill, result, decoding_rows=decoding_rows)
@@ -306,12 +308,12 @@ class MlxStepper:
         self._budget.read_beside(time.perf_counter() - began, result.prefilled_tokens)
 
     def _begin_rows(self, prefill: Prefill, logits: mx.array, result: StepOutput) -> None:
-        """Prompts that are read to their end: what is likely behind each, (rows, vocabulary), gives its first token."""
+        """Samples the first token of each completed prompt from ``logits`` (rows, vocabulary)."""
         self._prefill = None
         self._join(prefill, self._emit(logits, prefill.rows, result))
 
     def _shrink_prefill(self, prefill: Prefill, wanted: list[bool]) -> None:
-        """Take rows out of a prefill that is under way, and the padding that only they needed."""
+        """Removes rows from a prefill in progress, along with the padding that only they needed."""
         indexes = [index for index, keep in enumerate(wanted) if keep]
         for index, keep in enumerate(wanted):
             if not keep:
@@ -331,7 +333,7 @@ class MlxStepper:
         return model.lm_head(hidden)
 
     def _join(self, prefill: Prefill, indexes: list[int]) -> None:
-        """Rows whose prompt is read join the batch; of those that ended with their first token the prompt is kept."""
+        """Adds rows whose prompt is complete to the batch; caches the prompts of those that ended with their first token."""
         for index in set(range(len(prefill.rows))) - set(indexes):
             self._keep_prefix(prefill.rows[index], prefill.cache, index)
         if not indexes:
@@ -345,13 +347,13 @@ class MlxStepper:
             self._cache = prefill.cache
         self._rows.extend(prefill.rows[index] for index in indexes)
         joined = (prefill.rows[index] for index in indexes)
-        # One that goes on after its worker's death was in flow before.
+        # A row resumed after a worker's death had been decoding before.
         self._just_began.update(row.row for row in joined if len(row.emitted_ids) == 1)
 
     # --- rows -------------------------------------------------------------------------------------
 
     def _emit(self, logits: mx.array, rows: list[Row], result: StepOutput) -> list[int]:
-        """Sample a token for each row; returns the indexes of rows that go on."""
+        """Samples a token for each row; returns the indexes of rows that continue."""
         sampled = sample(logits, rows, self._matchers)
         going_on: list[int] = []
         for index, row in enumerate(rows):
@@ -373,9 +375,10 @@ class MlxStepper:
         return going_on
 
     def _emit_drafted(self, logits: mx.array, draft: list[int], result: StepOutput) -> list[int]:
-        """Emit of the one row what the model chose behind its last token and the drafted ones: (1 + drafted, vocabulary).
+        """Emits the tokens that the model chose after the only row's last token and after each drafted one.
 
-        Each log-probability is that of its own position, as if the tokens had been computed one by one.
+        ``logits`` is (1 + drafted, vocabulary). Each log-probability belongs to its own position, as if the tokens had been
+        computed one by one.
         """
         (row,) = self._rows
         following = verified(logits, draft, row)
@@ -387,19 +390,19 @@ class MlxStepper:
             if finish is not None or not self._is_idle(row):
                 break
         emitted = len(result.emitted)
-        # Of what was read, the last token before and all that was emitted but the last belong into the cache.
+        # The cache keeps the previous last token and every emitted token except the last.
         for one in self._cache:
             one.trim(1 + len(draft) - emitted)
         result.drafted_tokens, result.accepted_tokens = len(draft), min(emitted, len(following) - 1)
         return [0] if finish is None else []
 
     def _is_idle(self, row: Row) -> bool:
-        """Whether nothing is held of what comes next of it, whatever that is."""
+        """True if the row's next token is unconstrained in every case."""
         matcher = self._matchers.get(row.row)
         return matcher is None or (isinstance(matcher, FreeCallMatcher) and matcher.is_idle)
 
     def _take(self, row: Row, token: int) -> Finish | ValueError | None:
-        """Note a row's token; why the row ends, an error of its schema, or None."""
+        """Records a row's token. Returns the reason the row ends, an error of its schema, or None."""
         row.emitted_ids.append(token)
         if token in row.stop_ids:
             return "stop"
@@ -412,7 +415,7 @@ class MlxStepper:
         return "length" if len(row.emitted_ids) >= row.max_tokens else None
 
     def _go_on_with(self, indexes: list[int]) -> None:
-        """Keep these rows of the batch; of the others only their prefixes, and no memory."""
+        """Keeps these rows in the batch; caches the prefixes of the others and frees their memory."""
         if len(indexes) == len(self._rows):
             return
         going_on = set(indexes)
@@ -428,12 +431,12 @@ class MlxStepper:
                 self._speculative_decoder.forget()
 
     def forget_prefixes(self) -> None:
-        """Give back what is kept for prompts to come."""
+        """Drops all cached prefixes."""
         self._check_thread()
         self._kept.shrink(0)
 
     def _keep_prefix(self, row: Row, cache: list[BatchKVCache], index: int) -> None:
-        """Keep what was computed of a row for prompts that begin like it."""
+        """Caches a row's keys and values for prompts with the same beginning."""
         if self._keeps_prefixes and cache and cache[0].keys is not None:
             length = int(cache[0].offset[index].item())
             self._kept.keep(row.domain, row_ids(row), cache, index, length)

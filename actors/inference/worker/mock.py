@@ -1,8 +1,9 @@
-"""The mock engine's step function: the same worker, pipe and batch rules, and no model.
+"""The mock engine's stepper: the same worker, pipe and batch rules without a model.
 
-Its answers are a plain function of the prompt: ``count to N`` is answered with the numbers, ``which model`` with
-its name, what begins with `<think>` as if the model had thought so, anything else with the prompt itself. Where an answer is held to a schema, or to calls of tools, it is as much of this
-text as fits, and otherwise as little as the form allows. It serves fast tests and development, and nothing in health pretends otherwise.
+Its answers are a plain function of the prompt: ``count to N`` yields the numbers, ``which model`` its name, a prompt that
+begins with `<think>` is repeated as if the model had thought so, and anything else is echoed. An answer constrained by a
+schema or by tool calls contains as much of this text as fits, and otherwise the least that the grammar allows. It serves
+fast tests and development, and health reports it as a mock.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from actors.process_memory import resident_bytes
 __all__ = ["MockStepper"]
 
 READ_TOKENS = 512
-"""Prompt tokens that a step reads, all rows together; longer prompts take several steps, as on a real model."""
+"""Prompt tokens read per step over all rows; longer prompts take several steps, as on a real model."""
 _ENDINGS = (MockText.END, *b'"}],0a')
-"""What an answer that is held to a form takes where it may, the first that is allowed; a bracket in a string ends nothing."""
+"""Tokens that a constrained answer prefers, first allowed first, to reach its end; a bracket inside a string ends nothing."""
 _COUNT = re.compile(r"count to (\d{1,6})")
 
 
 class MockStepper:
-    """Rows of bytes."""
+    """A batch of byte sequences."""
 
     def __init__(self, *, step_seconds: float = 0.0, name: str = "mock") -> None:
-        """``step_seconds`` is what each step takes, for tests that need a busy engine."""
+        """``step_seconds`` is the duration of each step, for tests that need a busy engine."""
         self._name = name
         self._step_seconds = step_seconds
         self._rows: dict[int, _Answer] = {}
         self._grammars: Grammars | None = None
         self._unread: dict[int, int] = {}
-        """Prompt tokens that no step has read yet, by row."""
+        """Unread prompt tokens, by row."""
         self._warm_steps = warm_up(self, b"warm")
 
     def report(self) -> dict[str, Any]:
-        """Says plainly that there is no model."""
+        """States plainly that there is no model."""
         return {
             "model": self._name,
             "backend": "cpu",
@@ -55,7 +56,7 @@ class MockStepper:
         }
 
     def prepare(self, row: Row) -> AnyMatcher | None:
-        """The matcher that a row needs. In any thread. Raises `BadSchema`."""
+        """Builds the matcher that a row needs. Callable from any thread. Raises `BadSchema`."""
         followed = row.response_schema if row.call_rule is None else row.call_rule
         if followed is None and row.free_calls is None:
             return None
@@ -67,28 +68,28 @@ class MockStepper:
         return self._grammars.matcher(followed, ())
 
     def admit(self, row: Row, prepared: Any = None) -> None:
-        """Take a row, with what `prepare` made for it."""
+        """Adds a row, with the result of `prepare`."""
         self._rows[row.row] = _Answer(
             row, _answer(bytes(one for one in row.prompt_ids if one != MockText.END), self._name), prepared
         )
         self._unread[row.row] = max(1, len(row.prompt_ids) + len(row.emitted_ids))
 
     def cancel(self, row: int) -> None:
-        """Drop a row."""
+        """Drops a row."""
         self._rows.pop(row, None)
         self._unread.pop(row, None)
 
     def clear(self) -> None:
-        """Drop all rows."""
+        """Drops all rows."""
         self._rows.clear()
         self._unread.clear()
 
     def has_work(self) -> bool:
-        """Whether there are rows."""
+        """True if there are rows."""
         return bool(self._rows)
 
     def step(self) -> StepOutput:
-        """Read some of the prompts, then one token for each row whose prompt is read."""
+        """Reads some of the prompts, then emits one token for each row whose prompt is complete."""
         if self._step_seconds:
             time.sleep(self._step_seconds)
         emitted: list[SampledToken] = []
@@ -117,7 +118,7 @@ class MockStepper:
             try:
                 row, token = answer.row, answer.next_token()
             except BadSchema as error:
-                # What was accepted may turn out to be too complex on the way; that ends its own row.
+                # An accepted schema may turn out to be too complex later; that ends its own row only.
                 failed.append((number, RowFailure.of(error)))
                 del self._rows[number]
                 continue
@@ -127,7 +128,7 @@ class MockStepper:
                 finish = "length"
             if finish is not None:
                 del self._rows[number]
-            # Every byte is certain, so its log-probability is that of certainty.
+            # Every byte is certain, so its log-probability is 0.
             alternatives = None if row.alternatives is None else [(token, 0.0)][: row.alternatives]
             emitted.append(SampledToken(number, token, 0.0, finish, alternatives))
         return StepOutput(
@@ -135,12 +136,12 @@ class MockStepper:
         )
 
     def memory(self) -> dict[str, float]:
-        """The process alone."""
+        """Resident memory of the process."""
         return {"resident": resident_bytes()}
 
 
 def _certain(row: Row, first: int, count: int) -> ScoredPrompt:
-    """Of so many tokens of the prompt, the ones behind the first: as certain as the answer's are."""
+    """Scores ``count`` prompt tokens from ``first`` on: as certain as the answer's tokens."""
     begin, end = max(1, first), min(first + count, len(row.prompt_ids))
     ids = row.prompt_ids[begin:end]
     return ScoredPrompt(row.row, begin, [0.0] * len(ids), [[(one, 0.0)][: row.prompt_alternatives] for one in ids])
@@ -150,17 +151,18 @@ class _Answer:
     """One row's answer, token by token."""
 
     def __init__(self, row: Row, text: bytes, matcher: AnyMatcher | None) -> None:
-        """Of a row that goes on after a worker's death the tokens so far are taken again."""
+        """Replays the emitted tokens of a row resumed after a worker's death."""
         self.row = row
         self._text = text
         self._matcher = matcher
         self._told = 0
-        """Bytes of the text that are in the answer."""
+        """Bytes of the text already in the answer."""
         for token in row.emitted_ids:
             self._take(token)
 
     def next_token(self) -> int:
-        """The next byte of the text, or the end; where that is not allowed, what comes soonest to an end. Raises `BadSchema`."""
+        """The next byte of the text, or the end; if that is not allowed, the token that ends the answer soonest. Raises
+        `BadSchema`."""
         token = self._text[self._told] if self._told < len(self._text) else MockText.END
         words = None if self._matcher is None else self._matcher.mask()
         if words is not None:
@@ -184,6 +186,6 @@ def _answer(prompt: bytes, name: str) -> bytes:
     if prompt.startswith(b"which model"):
         return name.encode()
     if prompt.startswith(b"<think>"):
-        # As a model does that thinks first.
+        # Echo it, as a model that thinks first would answer.
         return prompt
     return b"You said: " + prompt

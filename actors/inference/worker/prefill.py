@@ -1,7 +1,7 @@
-"""Prompts that are being read side by side, each after the beginning of it that was kept.
+"""Reads prompts as one padded batch, each after its cached prefix.
 
-All columns of the batch are aligned at the right: what a prompt lacks in length is padding at its left, first in
-the kept part and then, where nothing of it was kept, in the tokens that are read.
+Rows are right-aligned: shorter prompts are padded on the left, first within the cached part and then, if nothing of the
+prompt is cached, within the tokens that are read.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ __all__ = ["Prefill", "begin_prefill", "drop_rows", "row_ids", "row_length"]
 
 
 def row_ids(row: Row) -> list[int]:
-    """Everything of a row that has to be in the cache before it goes on, and its last token."""
+    """All tokens of a row that must be in the cache before it continues, and its last token."""
     return row.prompt_ids + row.emitted_ids
 
 
 def row_length(row: Row) -> int:
-    """How many tokens these are."""
+    """Number of tokens in `row_ids`."""
     return len(row.prompt_ids) + len(row.emitted_ids)
 
 
 @define
 class Prefill:
-    """Rows whose prompts are being read."""
+    """A batch of rows whose prompts are being read."""
 
     rows: list[Row]
     tokens: mx.array
-    """(rows, columns): what is still to be read at the start; the padding is token 0."""
+    """(rows, columns): the tokens unread at the start; the padding is token 0."""
     cache: list[BatchKVCache]
     """One for each layer."""
     known: list[int]
-    """Tokens of each row that were kept and are not read again."""
+    """Cached tokens of each row, which are not read again."""
     done: int = 0
-    """Columns of ``tokens`` that were read."""
+    """Columns of ``tokens`` read so far."""
     chunks: int = 0
 
     @property
     def columns(self) -> int:
-        """Of ``tokens``."""
+        """Number of columns of ``tokens``."""
         return int(self.tokens.shape[1])
 
 
 def begin_prefill(rows: list[Row], kept: Sequence[mx.array | None], layers: int) -> Prefill:
-    """Read these rows after what is kept of each: (2 × layers, heads, tokens, width), shorter than the row.
+    """Starts reading these rows after their cached prefixes: (2 × layers, heads, tokens, width) each, shorter than the row.
 
-    A row of which more is kept than its neighbours' reading leaves to read is cut: reading a few tokens again costs
-    less than reading them apart. Of the kept arrays nothing is changed.
+    If a row has more cached than its neighbours leave room for, the surplus is dropped: reading a few tokens again costs
+    less than reading the row separately. The cached arrays are not modified.
     """
     known = [0 if one is None else int(one.shape[2]) for one in kept]
     columns = max(row_length(row) - tokens for row, tokens in zip(rows, known, strict=True))
@@ -70,7 +70,7 @@ def begin_prefill(rows: list[Row], kept: Sequence[mx.array | None], layers: int)
 
 
 def _fill(cache: list[BatchKVCache], kept: Sequence[mx.array | None], known: Sequence[int], kept_columns: int) -> None:
-    """Put what is known of each row at the right of the kept columns."""
+    """Writes each row's cached tokens at the right edge of the cached columns."""
     layers = len(cache)
     some = next(one for one in kept if one is not None)
     aligned = []
@@ -91,19 +91,19 @@ def _fill(cache: list[BatchKVCache], kept: Sequence[mx.array | None], known: Seq
 
 
 def drop_rows(prefill: Prefill, indexes: list[int]) -> bool:
-    """Go on with these rows alone, without the padding that only the others needed.
+    """Continues with these rows alone, without the padding that only the others needed.
 
-    False when nothing of those was read or kept: then they have to begin again, because an empty cache cannot be cut.
+    Returns False if nothing of these rows was read or cached: they have to start over, because an empty cache cannot be cut.
     """
     prefill.rows = [prefill.rows[index] for index in indexes]
     prefill.known = [prefill.known[index] for index in indexes]
-    # Of the tokens: none as long as something is kept of the longest row.
+    # Padding among the unread tokens: none while a prefix of the longest row is cached.
     padding = max(0, prefill.columns - max(row_length(row) for row in prefill.rows))
     if prefill.done <= padding and not any(prefill.known):
         return False
     keep = mx.array(indexes)
     for one in prefill.cache:
-        one.filter(keep)  # drops the padding common to all by itself
+        one.filter(keep)  # also drops the padding common to all rows
     prefill.tokens = prefill.tokens[keep][:, padding:]
     prefill.done -= padding
     return True

@@ -1,4 +1,16 @@
-"""How many prompt tokens a step may read, so that long prompts do not freeze everyone's tokens. Pure."""
+"""Prefill policy: the prompts read together, the tokens read per step, and the pauses of rows just begun. Pure functions.
+
+Chunked prefill keeps long prompts from stalling decoding: `PrefillBudget` bounds the prompt tokens of a step.
+
+`read_together` groups prompts. Reading several at once costs little more than reading one, because fetching the weights
+dominates. The cost is padding: all prompts of a group read as many tokens as the one with the most unread ones, and the
+keys and values of all are as long as those of the longest.
+
+`PrefillFirstPolicy` pauses decoding for a burst. Of 32 requests that arrive at the same moment the first eight could
+decode at once, but each of their steps fetches all weights for eight rows, and so does each chunk read alongside. Reading
+all prompts first lets all rows decode together: every answer ends sooner, and the waiting rows get their first tokens
+sooner. The price is one pause after the first token, so it is bounded, and rows already decoding never pay it.
+"""
 
 from __future__ import annotations
 
@@ -10,47 +22,48 @@ __all__ = ["LONGEST_PAUSE_SECONDS", "PrefillBudget", "PrefillFirstPolicy", "Wait
 
 
 MOST_TOKENS = 512
-"""Chunk when nobody decodes: large enough for the matrix products, small enough to notice a cancellation."""
+"""Largest chunk while no row decodes: large enough for efficient matrix products, small enough to react to a cancellation."""
 MOST_SECONDS = 3.0
-"""A chunk that would take longer is made smaller: with a large model a cancelled prompt would hold up the next for longer."""
+"""Chunks that would take longer are made smaller: with a large model a cancelled prompt would otherwise delay the next."""
 LEAST_TOKENS = 4
-"""A prompt makes progress in every step that reads, whatever the others do."""
+"""Smallest chunk: a prompt makes progress in every step that reads."""
 SHARE = 1.0
-"""Reading may make a step longer by this many times what the decoding alone takes, and by half as much again where the pass is
-rounded up; with it the gap stays below three times."""
+"""Reading may lengthen a step by this multiple of the decoding time, and by half as much again where the pass is
+rounded up; this keeps the gap between tokens below three times the decoding time."""
 SMOOTHING = 0.2
 YOUNG_SECONDS = 6.0
-"""Of steps, those of the warm-up among them."""
+"""Total step time, warm-up included, during which a process counts as young."""
 LARGE_TOKENS = 128
-"""Chunks of at least this many show what reading costs where it is not held back."""
+"""Chunks of at least this size show the unthrottled cost of reading."""
 COMPUTED_BY = 8
-"""Tokens of a pass, those of decoding rows among them, cost about as much as the next multiple of this."""
+"""A pass, decoding rows included, costs about as much as one of the next multiple of this many tokens."""
 MEASURED_EVERY = 32
-"""Steps that read and decode in one pass say nothing of decoding alone: after so many, one decodes alone and is measured."""
+"""Passes that both read and decode reveal nothing about decoding alone: after this many, one step decodes alone to measure
+it."""
 ALIKE = 0.25
-"""What so much fewer or more rows take is not measured anew."""
+"""Relative change in the number of rows that still counts as the same measurement."""
 FIRST_CHUNKS = 2
 SMALL_TOKENS = 64
-"""Chunks are made smaller by multiples of this, and no smaller: they would cost much more for each token."""
+"""Chunks shrink in multiples of this and never below it: smaller ones would cost much more per token."""
 FIRST_TOKENS = SMALL_TOKENS
-"""In a young process a prompt begins with this little. Whoever kills workers soon after their start would otherwise
-find the same prompt in its first step each time, and a prompt found there thrice is taken for the killer."""
+"""First chunks of a prompt in a young process. Otherwise repeated kills soon after the start would find the same prompt in
+the first step each time, and a prompt found there three times is blamed for the crashes."""
 
 ROWS = 8
-"""Prompts read side by side at most, save for short ends."""
+"""Most prompts read together, short remainders excepted."""
 SHORT_TOKENS = 256
-"""What is left of kept prompts is often short: then as many rows as keep their tokens within this."""
+"""After cached prefixes the remainder is often short: then as many rows as keep the total within this are read together."""
 SIMILAR = 0.7
-"""The one that has the least to read has at least this share of the one that has the most."""
+"""Least unread length in a group, as a share of the greatest."""
 PADDED = 1.5
-"""Keys and values of a group may take this many times the room of its members' own."""
+"""Most padded size of a group's keys and values, as a multiple of their own size."""
 
 LONGEST_PAUSE_SECONDS = 2.5
-"""Between the first token of a row and its second, at most about this long for the sake of others."""
+"""Longest time, roughly, between a row's first token and its second for the sake of others."""
 
 
 class PrefillBudget:
-    """Learns what decoding and reading cost here, and divides a step between them."""
+    """Learns the cost of decoding and reading on this machine, and divides a step between them."""
 
     def __init__(self) -> None:
         self._decode_seconds: float | None = None
@@ -61,27 +74,27 @@ class PrefillBudget:
         self._stepped_seconds = 0.0
 
     def decoded(self, seconds: float, rows: int) -> None:
-        """A token for each of so many rows, and nothing else, took this long."""
+        """Records the time of a step that decoded one token for each of ``rows`` rows and did nothing else."""
         self._stepped_seconds += seconds
         is_alike = self._are_alike(rows)
         self._decode_seconds = _smoothed(self._decode_seconds if is_alike else None, seconds)
         self._decoded_rows, self._since_measured = rows, 0
 
     def read(self, seconds: float, tokens: int) -> None:
-        """Reading this many tokens, and nothing else, took this long."""
+        """Records the time of a step that read this many tokens and did nothing else."""
         self._stepped_seconds += seconds
         self._note_rate(seconds / tokens, tokens)
 
     def read_beside(self, seconds: float, tokens: int) -> None:
-        """Reading this many tokens and decoding took this long together."""
+        """Records the time of a step that read this many tokens and decoded as well."""
         self._stepped_seconds += seconds
         self._since_measured += 1
         decoding = self._decode_seconds or 0.0
-        # Never nothing, whatever noise there is: the next chunk is sized by it.
+        # Never zero, however noisy the measurement: it sizes the next chunk.
         self._note_rate(max(seconds - decoding, 0.1 * seconds) / tokens, tokens)
 
     def knows_decoding_of(self, rows: int) -> bool:
-        """Whether it was measured of late what so many rows take; else the next step has to decode alone."""
+        """True if the cost of decoding this many rows was measured recently; otherwise the next step has to decode alone."""
         return self._since_measured < MEASURED_EVERY and self._are_alike(rows)
 
     def _are_alike(self, rows: int) -> bool:
@@ -94,14 +107,14 @@ class PrefillBudget:
 
     @property
     def large_chunk_token_seconds(self) -> float | None:
-        """What a token takes in large chunks, or in any as long as none was large; None before the first."""
+        """Seconds per token in large chunks, or in any chunk while none was large; None before the first."""
         return self._token_seconds if self._large_token_seconds is None else self._large_token_seconds
 
     def tokens(self, *, decoding_rows: int, reading_rows: int, chunks_read: int = FIRST_CHUNKS) -> int:
-        """Most prompt tokens for the next step, for prompts of which so many chunks were read.
+        """Most prompt tokens for the next step, for prompts that have had ``chunks_read`` chunks.
 
-        The more prompts wait beside the rows that decode, the larger is their share: twenty people who see
-        nothing yet weigh more than one who sees his text pause.
+        The share of reading grows with the number of waiting prompts relative to decoding rows: twenty users who see
+        nothing yet weigh more than one whose text pauses.
         """
         most = FIRST_TOKENS if self._stepped_seconds < YOUNG_SECONDS and chunks_read < FIRST_CHUNKS else MOST_TOKENS
         if self.large_chunk_token_seconds:
@@ -123,21 +136,21 @@ def _smoothed(old: float | None, new: float) -> float:
 
 @frozen
 class Waiting:
-    """A prompt that waits to be read."""
+    """A prompt waiting to be read."""
 
     length: int
-    """Tokens of it, with those already emitted after it."""
+    """Tokens of the prompt and of the answer so far."""
     known: int
-    """Tokens at its beginning whose keys and values are kept; less than the length."""
+    """Tokens at its beginning with cached keys and values; less than the length."""
 
     @property
     def unread(self) -> int:
-        """Tokens still to be read, at least one."""
+        """Tokens to read, at least one."""
         return self.length - self.known
 
 
 def read_together(waiting: Sequence[Waiting]) -> list[int]:
-    """Indexes of the prompts to read with the first, in their order; the first is always among them."""
+    """Indexes of the prompts to read together with the first, in order; the first is always included."""
     first = waiting[0]
     group = [0]
     least = most = first.unread
@@ -155,16 +168,16 @@ def read_together(waiting: Sequence[Waiting]) -> list[int]:
 
 
 class PrefillFirstPolicy:
-    """Follows one pause: `waits` before each step, `waited` after a step that was part of it."""
+    """Tracks one pause: call `waits` before each step, and `waited` after a step that was part of the pause."""
 
     def __init__(self) -> None:
         self._paused_seconds = 0.0
 
     def waits(self, *, all_just_began: bool, unread_tokens: int, token_seconds: float | None) -> bool:
-        """Whether the rows of the batch sit out the next step.
+        """True if the rows of the batch sit out the next step.
 
-        ``all_just_began``: there are such rows, and none has emitted more than its first token. ``unread_tokens`` are those of
-        all prompts that wait or are being read; ``token_seconds`` is what one of them takes, None where nothing is known.
+        ``all_just_began``: the batch has rows, and none has emitted more than its first token. ``unread_tokens`` counts
+        all prompts that wait or are being read; ``token_seconds`` is the time to read one token, None if unknown.
         """
         is_known_short = (
             token_seconds is not None and self._paused_seconds + unread_tokens * token_seconds <= LONGEST_PAUSE_SECONDS
@@ -175,5 +188,5 @@ class PrefillFirstPolicy:
         return False
 
     def waited(self, seconds: float) -> None:
-        """A step took this long while they sat out."""
+        """Adds a step of this length to the current pause."""
         self._paused_seconds += seconds

@@ -1,4 +1,8 @@
-"""Keys and values of finished rows, kept for prompts that begin alike."""
+"""Reuse of keys and values: a cache of finished rows' prefixes, and copies from rows of the batch with the same prompt.
+
+Clients request several answers to one prompt (`n`), and many send the same prompt at once. A row whose prompt is already
+in the batch copies its keys and values from there; a row that waits alongside an equal one waits until that one is read.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +19,31 @@ __all__ = ["PrefixCache", "copied_prompt", "one_of_each", "shared_length"]
 
 
 MINIMUM_TOKENS = 16
-"""Shorter beginnings cost more to keep than to compute."""
+"""Shorter prefixes cost more to cache than to compute."""
 
 
 class PrefixCache:
-    """Owned by the step loop's thread, like every MLX array. A piece is (2 × layers, heads, tokens, width)."""
+    """Radix cache of prefixes, owned by the step loop's thread like every MLX array. A block is (2 × layers, heads, tokens,
+    width)."""
 
     def __init__(self, maximum_bytes: int) -> None:
         self._index: RadixTree[mx.array] = RadixTree(maximum_bytes, size_of=lambda one: one.nbytes, cut=_cut)
 
     @property
     def bytes(self) -> int:
-        """Bytes that are really held: every piece was evaluated when it was kept, so none pins a batch."""
+        """Bytes actually held: every block is evaluated when it is cached, so none keeps a batch alive."""
         return self._index.bytes
 
     def known(self, domain: str, tokens: Sequence[int]) -> int:
-        """Tokens of the longest known beginning as `find` would give it; 0 when too little is known."""
+        """Length of the prefix that `find` would return; 0 if too little is cached."""
         length = self._index.known(domain, tokens, len(tokens) - 1)
         return 0 if length < MINIMUM_TOKENS else length
 
     def find(self, domain: str, tokens: Sequence[int]) -> mx.array | None:
-        """The longest known beginning, always short of the last token: (2 × layers, heads, tokens, width).
+        """The longest cached prefix, always short of the last token: (2 × layers, heads, tokens, width).
 
-        The first half of the first axis holds the keys of each layer, the second the values. None when too little
-        is known.
+        The first half of the first axis holds the keys of each layer, the second half the values. None if too little
+        is cached.
         """
         pieces, length = self._index.find(domain, tokens, len(tokens) - 1)
         if length < MINIMUM_TOKENS:
@@ -46,7 +51,7 @@ class PrefixCache:
         return mx.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
 
     def keep(self, domain: str, tokens: Sequence[int], caches: list[BatchKVCache], row: int, length: int) -> None:
-        """Keep the first ``length`` positions of one row of a batch, of which ``tokens`` are the ids."""
+        """Caches the first ``length`` positions of one row of a batch; ``tokens`` are its ids."""
         if length < MINIMUM_TOKENS:
             return
         padding = int(caches[0].left_padding[row].item())
@@ -54,7 +59,7 @@ class PrefixCache:
         def make(start: int, stop: int) -> mx.array:
             begin, end = padding + start, padding + stop
             arrays = [one.keys[row, :, begin:end] for one in caches] + [one.values[row, :, begin:end] for one in caches]
-            # Evaluated at once: a lazy slice would keep the whole batch's keys and values alive.
+            # Evaluate now: a lazy slice would keep the whole batch's keys and values alive.
             piece = mx.stack(arrays)
             mx.eval(piece)
             return piece
@@ -62,7 +67,7 @@ class PrefixCache:
         self._index.insert(domain, tokens[:length], make)
 
     def shrink(self, maximum_bytes: int) -> None:
-        """Give memory back until no more than this is held."""
+        """Evicts blocks until no more than this is held."""
         self._index.shrink(max(0, maximum_bytes))
 
 
@@ -73,12 +78,13 @@ def _cut(piece: mx.array, start: int, stop: int) -> mx.array:
 
 
 def shared_length(row: Row, batch: Sequence[Row]) -> int:
-    """How many tokens of a row are in the batch because another there has its prompt; always short of its last token."""
+    """Tokens of a row that can be copied from a row of the batch with the same prompt; always short of its last token."""
     return _copied_length(row) if any(one.prompt_key == row.prompt_key for one in batch) else 0
 
 
 def copied_prompt(row: Row, batch: Sequence[Row], cache: Sequence[BatchKVCache]) -> mx.array | None:
-    """Their keys and values, (2 × layers, heads, tokens, width) as `PrefixCache.find` gives them; None where there are none."""
+    """Copies those keys and values, (2 × layers, heads, tokens, width) like `PrefixCache.find`; None if no row has the
+    prompt."""
     index = next((index for index, one in enumerate(batch) if one.prompt_key == row.prompt_key), None)
     if index is None:
         return None
@@ -87,13 +93,13 @@ def copied_prompt(row: Row, batch: Sequence[Row], cache: Sequence[BatchKVCache])
     copied = mx.stack(
         [one.keys[index, :, begin:end] for one in cache] + [one.values[index, :, begin:end] for one in cache]
     )
-    # Evaluated at once: a lazy slice would keep the whole batch alive, and compiled code writes into it in place.
+    # Evaluate now: a lazy slice would keep the whole batch alive, and compiled code writes into it in place.
     mx.eval(copied)
     return copied
 
 
 def one_of_each(waiting: Sequence[Row], known: Sequence[int]) -> list[int]:
-    """Indexes of the rows that may be read now: of equal prompts that are not known yet the first alone."""
+    """Indexes of the rows that may be read now: only the first of equal prompts that are not cached yet."""
     seen: set[bytes] = set()
     chosen = []
     for index, (row, tokens) in enumerate(zip(waiting, known, strict=True)):

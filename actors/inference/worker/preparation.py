@@ -1,7 +1,7 @@
-"""What a row needs before its first step, made in threads of its own: the matcher of its schema or of its calls.
+"""Prepares rows before their first step, in threads of its own: builds the matcher of a schema or of tool calls.
 
-The sandbox has compiled the same grammar within its limits before, so this takes a second at most and ends. It must not be
-done between two steps all the same, where everybody's tokens would wait for it. Native code works on it without Python's lock.
+The sandbox has already compiled the same grammar within its limits, so this takes a second at most and terminates. It must
+still not happen between two steps, where every row would wait for it. The native code runs without the GIL.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ __all__ = ["Preparation", "Prepared"]
 
 THREADS = 2
 STACK_BYTES = 64 * 1024 * 1024
-"""More than the sandbox's process has: what did not overflow there does not overflow here."""
+"""More than the sandbox's process has: a grammar that did not overflow there does not overflow here."""
 PREPARING_SECONDS = 60.0
-"""Far more than the sandbox allows; only on a machine that gives no processor time is it ever reached."""
+"""Far more than the sandbox allows; reached only on a machine that grants no processor time."""
 
 
 @frozen(kw_only=True)
 class Prepared:
-    """What came of it."""
+    """The result of preparing a row."""
 
     row: Row
     needed: Any = None
-    """What `Stepper.prepare` returned."""
+    """The return value of `Stepper.prepare`."""
     error: Exception | None = None
 
 
 class Preparation:
-    """Rows that wait for it. Its methods are the step loop's; the threads only put into ``done``."""
+    """Rows being prepared. Its methods belong to the step loop; the threads only call ``done``."""
 
     def __init__(self, prepare: Callable[[Row], Any], done: Callable[[Prepared], None]) -> None:
-        """``prepare`` may be called in any thread; ``done`` hears of each row and may block."""
+        """``prepare`` may be called from any thread; ``done`` is called with each result and may block."""
         self._prepare = prepare
         self._done = done
         self._began_at: dict[int, float] = {}
         self._waiting: queue.SimpleQueue[Row] = queue.SimpleQueue()
-        """No longer than the rows that the server admits."""
+        """Bounded by the number of rows that the server admits."""
         self._has_threads = False
         self._was_used = False
 
@@ -52,7 +52,7 @@ class Preparation:
         return len(self._began_at)
 
     def begin(self, row: Row) -> None:
-        """Prepare a row; ``done`` hears of it."""
+        """Starts preparing a row; ``done`` receives the result."""
         if not self._has_threads:
             self._start_threads()
         self._was_used = True
@@ -60,24 +60,24 @@ class Preparation:
         self._waiting.put(row)
 
     def take(self, prepared: Prepared) -> bool:
-        """Whether somebody still waits for that row."""
+        """Accepts a result. True if the row is still wanted."""
         return self._began_at.pop(prepared.row.row, None) is not None
 
     def take_used(self) -> bool:
-        """Whether rows were prepared since this was asked last."""
+        """True if rows were prepared since the last call."""
         was_used, self._was_used = self._was_used, False
         return was_used
 
     def cancel(self, row: int) -> None:
-        """Nobody waits for that row any more."""
+        """Discards a row."""
         self._began_at.pop(row, None)
 
     def clear(self) -> None:
-        """Nobody waits for any."""
+        """Discards all rows."""
         self._began_at.clear()
 
     def take_overdue(self) -> list[int]:
-        """Rows that have waited for too long; nobody waits for them any more."""
+        """Discards and returns the rows that have waited too long."""
         latest = time.monotonic() - PREPARING_SECONDS
         overdue = [row for row, began_at in self._began_at.items() if began_at < latest]
         for row in overdue:
@@ -100,6 +100,6 @@ class Preparation:
                 continue
             try:
                 prepared = Prepared(row=row, needed=self._prepare(row))
-            except Exception as error:  # noqa: BLE001  isolation border between rows
+            except Exception as error:  # noqa: BLE001  isolation boundary between rows
                 prepared = Prepared(row=row, error=error)
             self._done(prepared)

@@ -1,8 +1,8 @@
-"""How likely a prompt's own tokens are, for who asks for them beside the answer (`echo` with `logprobs` of the completions API).
+"""Log-probabilities of a prompt's own tokens, returned along with the answer (`echo` with `logprobs` of the completions API).
 
-All that is wanted is at hand while a prompt is read: what stands behind each of its tokens gives the scores of the next. Only
-the head has to be computed for every place and not for the last alone, some places at a time, so that the scores of a whole
-vocabulary are never there for a whole chunk.
+Reading a prompt provides everything needed: the hidden state at each token yields the scores of the next. Only the head
+has to be computed for every position instead of the last, a few positions at a time, so that the scores of a whole chunk
+over the whole vocabulary never exist at once.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from actors.inference.worker_frames import ScoredPrompt
 __all__ = ["scored"]
 
 PLACES = 64
-"""Scored at a time: 12 MB for a vocabulary of 49,152."""
+"""Positions scored at a time: 12 MB for a vocabulary of 49,152."""
 
 
 def scored(prefill: Prefill, first: int, hidden: mx.array, head: Callable[[mx.array], Any]) -> list[ScoredPrompt]:
-    """Of the rows that want it, what the columns from ``first`` on say; ``hidden`` is (rows, columns, width), and ``head``
-    makes (places, vocabulary) of (places, width).
+    """Scores the columns from ``first`` on, for rows that request it. ``hidden`` is (rows, columns, width); ``head`` maps
+    (places, width) to (places, vocabulary).
     """
     found: list[ScoredPrompt] = []
     for index, row in enumerate(prefill.rows):
         if row.prompt_alternatives is None:
             continue
-        # All columns end with the row's last token; what stands before it is padding.
+        # All rows end with their last token; anything before the first is padding.
         offset = row_length(row) - prefill.columns
         begin = max(0, first + offset)
         end = min(first + int(hidden.shape[1]) + offset, len(row.prompt_ids) - 1)
@@ -46,7 +46,7 @@ def scored(prefill: Prefill, first: int, hidden: mx.array, head: Callable[[mx.ar
 def _scores(row: Row, begin: int, logits: mx.array) -> ScoredPrompt:
     library, count = array_library(), int(logits.shape[0])
     scores = library.asarray(logits) - library.asarray(normalizers(logits))[:, None]
-    # What is no number is as unlikely as can be said; the answer of such a row fails by itself.
+    # Clamp NaN to the least log-probability that can be reported; the answer of such a row fails separately.
     scores = library.where(scores >= LEAST_LOG_PROBABILITY, scores, LEAST_LOG_PROBABILITY)
     ids = library.array(row.prompt_ids[begin : begin + count])
     own = library.take_along_axis(scores, ids[:, None], axis=-1)[:, 0].tolist()

@@ -1,8 +1,8 @@
-"""An index of token sequences whose keys and values are kept: a radix tree with true LRU, bounded in bytes.
+"""Radix tree of token sequences with cached blocks: true LRU eviction, bounded in bytes. No I/O.
 
-Pure: it knows tokens and sizes, and leaves to its owner what a piece is. Each node holds the piece of a span of
-at most `SPAN` tokens; sequences with a common beginning share its nodes, and a sequence that leaves in the
-middle of a span splits it. Lookup costs one comparison per span, so it is linear in the prompt.
+It knows tokens and sizes; the block type is the owner's. Each node holds the block of a span of
+at most `SPAN` tokens. Sequences with a common prefix share its nodes, and a sequence that diverges within a
+span splits it. Lookup costs one comparison per span, so it is linear in the prompt.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ class _Node(Generic[Piece]):
 
 
 class RadixTree(Generic[Piece]):
-    """Pieces by the tokens that lead to them; one tree for each security domain."""
+    """Blocks keyed by the tokens that lead to them; one tree per security domain."""
 
     def __init__(
         self, maximum_bytes: int, *, size_of: Callable[[Piece], int], cut: Callable[[Piece, int, int], Piece]
     ) -> None:
-        """``size_of`` gives the bytes a piece holds, ``cut(piece, start, stop)`` a piece of its own of part of it."""
+        """``size_of`` returns the bytes held by a block; ``cut(piece, start, stop)`` copies part of a block into a new one."""
         self.maximum_bytes = maximum_bytes
         self.bytes = 0
-        """Bytes that all pieces hold."""
+        """Bytes held by all blocks."""
         self._size_of = size_of
         self._cut = cut
         self._roots: dict[str, _Node[Piece]] = {}
         self._recent: OrderedDict[_Node[Piece], None] = OrderedDict()
 
     def __len__(self) -> int:
-        """Number of pieces."""
+        """Number of blocks."""
         return len(self._recent)
 
     def find(self, domain: str, tokens: Sequence[int], limit: int) -> tuple[list[Piece], int]:
-        """The pieces that cover the longest known beginning of ``tokens[:limit]``, and its length.
+        """The blocks that cover the longest known prefix of ``tokens[:limit]``, and its length.
 
-        The last piece is cut where the beginning ends inside of it.
+        The last block is cut if the prefix ends inside it.
         """
         path, matched, inside = self._walk(domain, tokens, limit)
         pieces = [node.piece for node in path if node.piece is not None]
@@ -64,18 +64,18 @@ class RadixTree(Generic[Piece]):
         return pieces, matched
 
     def known(self, domain: str, tokens: Sequence[int], limit: int) -> int:
-        """How many tokens of ``tokens[:limit]`` `find` would cover. Nothing is touched."""
+        """Number of tokens of ``tokens[:limit]`` that `find` would cover. Does not affect recency."""
         return self._walk(domain, tokens, limit)[1]
 
     def insert(self, domain: str, tokens: Sequence[int], make: Callable[[int, int], Piece]) -> int:
-        """Keep a sequence; ``make(start, stop)`` gives the piece of a part that is not known yet.
+        """Caches a sequence; ``make(start, stop)`` builds the block of a part that is not known yet.
 
-        Returns how many tokens were new. May evict others, or part of this one when it is larger than the bound.
+        Returns the number of new tokens. May evict others, or part of this sequence if it exceeds the bound.
         """
         path, matched, inside = self._walk(domain, tokens, len(tokens))
         if inside is not None:
             path = [*path, self._split(*inside)]
-        # From here on its ends are the first to go only when there is nothing else.
+        # From here on the ends of this path are evicted only after everything else.
         self._touch(path)
         parent = path[-1]
         for start in range(matched, len(tokens), SPAN):
@@ -87,7 +87,7 @@ class RadixTree(Generic[Piece]):
             self._recent[node] = None
             parent = node
             path.append(node)
-            # After each piece, so that no more than one is ever held beyond the bound.
+            # Evict after each block, so that at most one block exceeds the bound at any time.
             self._evict()
             if node not in self._recent:
                 break
@@ -96,13 +96,13 @@ class RadixTree(Generic[Piece]):
         return len(tokens) - matched
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drops everything."""
         self._roots.clear()
         self._recent.clear()
         self.bytes = 0
 
     def shrink(self, maximum_bytes: int) -> None:
-        """Evict until no more than this is held, once."""
+        """Evicts, once, until no more than this is held. The bound stays."""
         kept, self.maximum_bytes = self.maximum_bytes, maximum_bytes
         self._evict()
         self.maximum_bytes = kept
@@ -110,7 +110,7 @@ class RadixTree(Generic[Piece]):
     def _walk(
         self, domain: str, tokens: Sequence[int], limit: int
     ) -> tuple[list[_Node[Piece]], int, tuple[_Node[Piece], int] | None]:
-        """Whole nodes from the root, tokens matched, and the node in whose middle the match ends (if any)."""
+        """Whole nodes from the root, the number of matched tokens, and the node in which the match ends midway, if it does."""
         node = self._roots.setdefault(domain, _Node([], None, 0, None))
         path, matched = [node], 0
         while matched < limit:
@@ -128,7 +128,7 @@ class RadixTree(Generic[Piece]):
         return path, matched, None
 
     def _split(self, node: _Node[Piece], at: int) -> _Node[Piece]:
-        """Make the first ``at`` tokens of a node a node of their own; returns that one."""
+        """Splits off the first ``at`` tokens of a node into a node of their own, and returns that node."""
         assert node.parent is not None
         assert node.piece is not None
         head_piece = self._cut(node.piece, 0, at)
@@ -144,14 +144,14 @@ class RadixTree(Generic[Piece]):
         return head
 
     def _touch(self, path: list[_Node[Piece]]) -> None:
-        """Make a path the most recent, its beginning last of all, so that ends are evicted before beginnings."""
+        """Makes a path the most recent, its beginning last, so that ends are evicted before beginnings."""
         for node in reversed(path):
             if node in self._recent:
                 self._recent.move_to_end(node)
 
     def _evict(self) -> None:
         while self.bytes > self.maximum_bytes and self._recent:
-            # A beginning is always more recent than its ends, so the oldest without children comes at once.
+            # A beginning is always more recent than its ends, so the scan reaches a childless node quickly.
             oldest = next(node for node in self._recent if not node.children)
             del self._recent[oldest]
             self.bytes -= oldest.size

@@ -1,7 +1,7 @@
-"""One vectorised sampler for the whole batch, with a key for each row.
+"""Vectorised sampler for the whole batch, with a random key for each row.
 
-Nothing of one row reaches another: penalties touch its own scores, truncation finds its own threshold, and
-its noise comes from a key made of its seed and position. So a row draws the same tokens alone or in company.
+Rows do not influence each other: penalties touch a row's own scores, truncation finds its own threshold, and
+its noise comes from a key derived from its seed and position. So a row draws the same tokens alone or in a batch.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from actors.inference.worker_frames import RowFailure
 __all__ = ["LEAST_LOG_PROBABILITY", "Sampled", "array_library", "check_token_ids", "normalizers", "sample"]
 
 LARGEST_SCORE = 1e30
-"""Scores stay within this, so that sums and differences of them are numbers."""
+"""Scores are clipped to this, so that their sums and differences stay finite."""
 LEAST_NOISE = -50.0
-"""A draw of 0 would make infinitely little of a token that may be all there is; it comes once in 2^32 draws or less."""
+"""A draw of 0 would give minus infinity to a token that may be the only one allowed; it occurs at most once in 2^32 draws."""
 LEAST_LOG_PROBABILITY = -9999.0
-"""Of what a model rules out, as OpenAI writes it: JSON has no infinity."""
+"""Reported for tokens that the model rules out, as OpenAI does: JSON has no infinity."""
 NO_NUMBERS = RowFailure("the model's scores are not numbers")
 
 
 @frozen
 class Sampled:
-    """What was chosen, row by row."""
+    """The chosen tokens, row by row."""
 
     token_ids: list[int]
     log_probabilities: list[float]
     """Under the model's own distribution, before temperature, penalties and masks."""
     alternatives: list[list[tuple[int, float]] | None]
-    """Likeliest tokens with their log-probabilities, for rows that asked."""
+    """Likeliest tokens with their log-probabilities, for rows that requested them."""
     failed: dict[int, RowFailure]
-    """Indexes of rows whose settings raised, with the reason; their token must not be used."""
+    """Errors by index of the row whose settings raised; the token of such a row must not be used."""
 
 
 def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, AnyMatcher]) -> Sampled:
-    """Choose the next token of each row. ``logits`` is (rows, vocabulary); ``matchers`` are by row number."""
+    """Chooses the next token of each row. ``logits`` is (rows, vocabulary); ``matchers`` are keyed by row number."""
     logits = logits.astype(mx.float32)
     library = array_library()
     normalizer = normalizers(logits)
@@ -54,7 +54,7 @@ def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, AnyMatcher]
     chosen = library.asarray(_likeliest_of_all(scores) if is_cold else _drawn(scores, rows))
     failed |= {index: NO_NUMBERS for index, one in enumerate(normalizer.tolist()) if not math.isfinite(one)}
     with numpy.errstate(over="ignore"):
-        # Scores at both ends of what a float holds are an infinity apart, which the next line bounds.
+        # Scores at both ends of the float range differ by infinity, which the next line bounds.
         own = library.take_along_axis(library.asarray(logits), chosen[:, None], axis=-1)[:, 0] - normalizer
     own = library.maximum(own, LEAST_LOG_PROBABILITY)
     alternatives = [
@@ -67,15 +67,15 @@ def sample(logits: mx.array, rows: list[Row], matchers: Mapping[int, AnyMatcher]
 
 
 def array_library() -> Any:
-    """What computes exponentials and sorts here: numpy reads MLX's arrays on the CPU in place, and takes a tenth of the
-    time (measured, 32 rows of 49,152: 1.5 ms against 20 for the sum of exponentials, 6 against 140 for sorting, 0.2
-    against 1.9 for the largest).
+    """The library for exponentials and sorting: numpy on the CPU, where it reads MLX's arrays in place and takes a tenth of
+    the time (measured, 32 rows of 49,152: 1.5 ms against 20 for the sum of exponentials, 6 against 140 for sorting, 0.2
+    against 1.9 for the largest), and MLX elsewhere.
     """
     return numpy if mx.default_device() == mx.Device(mx.cpu) else mx
 
 
 def normalizers(logits: mx.array) -> Any:
-    """The logarithm of the sum of exponentials, row by row, as `array_library` has it."""
+    """Log of the sum of exponentials of each row, as an array of `array_library`."""
     if array_library() is mx:
         return mx.logsumexp(logits, axis=-1)
     # Row by row, so that the exponentials stay in the cache.
@@ -84,13 +84,13 @@ def normalizers(logits: mx.array) -> Any:
 
 def _normalizer(scores: NDArray[numpy.float32]) -> float:
     peak = scores.max()
-    # What is beyond the range of numbers below the peak is nothing.
+    # Values too far below the peak for a float underflow to zero.
     with numpy.errstate(over="ignore", invalid="ignore"):
         return float(numpy.log(numpy.exp(scores - peak).sum()) + peak)
 
 
 def _likeliest_of_all(scores: mx.array) -> Any:
-    """The likeliest token of each row, the first of equals."""
+    """The likeliest token of each row, the first among equals."""
     library = array_library()
     return library.argmax(library.asarray(scores), axis=-1)
 
@@ -107,7 +107,7 @@ def _likeliest(log_probabilities: mx.array, count: int) -> list[tuple[int, float
 
 
 def check_token_ids(ids: Collection[int], vocabulary: int) -> None:
-    """Raise `ValueError` for an id that is not in the vocabulary; MLX would read or write beyond the row."""
+    """Raises `ValueError` for an id outside the vocabulary; MLX would read or write beyond the row."""
     if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
         wrong = next(one for one in ids if not 0 <= one < vocabulary)
         raise ValueError(f"token id {wrong} is not in the vocabulary of {vocabulary}")
@@ -116,7 +116,7 @@ def check_token_ids(ids: Collection[int], vocabulary: int) -> None:
 def _adjusted(
     logits: mx.array, rows: list[Row], matchers: Mapping[int, AnyMatcher]
 ) -> tuple[mx.array, dict[int, RowFailure]]:
-    """Penalties, biases and masks, on the rows that have them; each row's trouble stays its own."""
+    """Applies penalties, biases and masks to the rows that have them; an error fails its own row only."""
     failed: dict[int, RowFailure] = {}
     changed: dict[int, mx.array] = {}
     for index, row in enumerate(rows):
@@ -131,7 +131,7 @@ def _adjusted(
             if row.sampling.changes_logits:
                 scores = _penalized(scores, row, row.sampling)
             changed[index] = scores if allowed is None else _masked(scores, allowed)
-        except Exception as error:  # noqa: BLE001  isolation border between rows
+        except Exception as error:  # noqa: BLE001  isolation boundary between rows
             failed[index] = RowFailure.of(error)
     if not changed:
         return logits, failed
@@ -139,17 +139,17 @@ def _adjusted(
 
 
 def _masked(scores: mx.array, allowed: NDArray[numpy.uint32]) -> mx.array:
-    """Only the tokens that the schema allows next. Plain operations, so that it runs on every backend."""
+    """Masks all tokens except those that the schema allows next. Plain operations, so that it runs on every backend."""
     words = mx.array(allowed)
     bits = ((words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1).reshape(-1)[: scores.shape[-1]]
     return mx.where(bits == 1, scores, -mx.inf)
 
 
 def _penalized(scores: mx.array, row: Row, sampling: Sampling) -> mx.array:
-    """One row's scores (vocabulary,) with its penalties.
+    """Applies penalties to one row's scores (vocabulary,).
 
     Repetition divides positive and multiplies negative scores of tokens in prompt or answer (CTRL, Keskar et
-    al. 2019); presence and frequency subtract for tokens of the answer alone, as OpenAI's API defines them.
+    al. 2019); presence and frequency subtract, for tokens of the answer only, as OpenAI's API defines them.
     """
     if sampling.repetition_penalty != 1.0:
         seen = mx.array(sorted({*row.prompt_ids, *row.emitted_ids}))
@@ -171,14 +171,14 @@ def _penalized(scores: mx.array, row: Row, sampling: Sampling) -> mx.array:
 
 
 def _drawn(scores: mx.array, rows: list[Row]) -> mx.array:
-    """Gumbel-max draws for hot rows, the likeliest token for cold ones."""
+    """Gumbel-max draws for rows with a temperature, the likeliest token for the others."""
     settings = [row.sampling for row in rows]
     temperatures = mx.array([one.temperature if one.temperature > 0 else 1.0 for one in settings])
-    # The likeliest is at 0 whatever the temperature makes of the rest.
+    # The likeliest score is shifted to 0, so no temperature can overflow.
     scaled = (scores - mx.max(scores, axis=-1, keepdims=True)) / temperatures[:, None]
     truncated = [index for index, one in enumerate(settings) if one.truncates]
     if truncated:
-        # Sorting a vocabulary costs more than anything else here, so only the rows that ask for it are sorted.
+        # Sorting a vocabulary costs more than anything else here, so only the rows that need it are sorted.
         indexes = mx.array(truncated)
         scaled[indexes] = _truncated(scaled[indexes], [settings[index] for index in truncated])
     hot = [index for index, one in enumerate(settings) if one.temperature > 0]
@@ -191,7 +191,7 @@ def _drawn(scores: mx.array, rows: list[Row]) -> mx.array:
 
 
 def _noise(rows: list[Row], vocabulary: int) -> mx.array:
-    """Gumbel noise (rows, vocabulary), each row's from a key of its own: the same as it gets alone."""
+    """Gumbel noise (rows, vocabulary), each row's from its own key: the same as if it ran alone."""
     keys = numpy.array([position_key(row.sampling.seed, len(row.emitted_ids)) for row in rows], dtype=numpy.uint64)
     halves = numpy.stack([keys >> 32, keys & 0xFFFFFFFF], axis=-1).astype(numpy.uint32)
     draw = mx.vmap(lambda key: mx.random.gumbel((vocabulary,), key=key))
@@ -199,14 +199,14 @@ def _noise(rows: list[Row], vocabulary: int) -> mx.array:
 
 
 def _truncated(scaled: mx.array, settings: list[Sampling]) -> mx.array:
-    """Rows with only the tokens that they keep: top_k, top_p and min_p all keep a prefix of the sorted scores."""
+    """Drops truncated tokens from rows: top_k, top_p and min_p all keep a prefix of the sorted scores."""
     library = array_library()
     vocabulary = scaled.shape[-1]
     ordered = -library.sort(-library.asarray(scaled), axis=-1)
     likelihoods = library.exp(ordered)
     probabilities = likelihoods / library.sum(likelihoods, axis=-1, keepdims=True)
     before = library.cumsum(probabilities, axis=-1) - probabilities
-    # Rounding lets the sum of all reach 1 before the last token, and a row without top_p keeps even that one.
+    # Rounding lets the cumulative sum reach 1 before the last token, and a row without top_p keeps even that one.
     top_p = library.array([one.top_p if one.top_p < 1 else 2.0 for one in settings])[:, None]
     top_k = library.array([one.top_k or vocabulary for one in settings])[:, None]
     min_p = library.array([one.min_p for one in settings])[:, None]
@@ -216,7 +216,7 @@ def _truncated(scaled: mx.array, settings: list[Sampling]) -> mx.array:
     values = library.asarray(scaled)
     is_kept = values >= lowest
     if bool(library.any(library.sum(is_kept, axis=-1, keepdims=True) > count)):
-        # Of tokens as likely as the last that is kept, the first are kept: with a top_k of 1, one.
+        # Among tokens as likely as the last one kept, the first are kept: with a top_k of 1, exactly one.
         equal = values == lowest
         is_kept &= ~equal | (library.cumsum(equal, axis=-1) <= count - library.sum(values > lowest, -1, keepdims=True))
     return mx.where(mx.array(is_kept), scaled, -mx.inf)

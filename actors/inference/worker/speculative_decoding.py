@@ -1,7 +1,11 @@
-"""What the row that decodes alone may go on with, and what came of it.
+"""Speculative decoding for a row that decodes alone: n-gram proposer, gate and verification.
 
-In company a step's time goes up with every column of every row, and others wait; alone, eight columns cost less than
+In a batch the time of a step grows with every column of every row, and others wait; alone, eight columns cost less than
 two steps of one (measured, embedded model, two cores: 86 ms against 49).
+
+An answer about a text repeats parts of it, code above all. The tokens that followed an earlier occurrence of the row's
+suffix are a guess that costs nothing ("prompt lookup decoding", Saxena 2023); the model verifies all of it in one forward
+pass. The gate pauses drafting for rows where it loses time.
 """
 
 from __future__ import annotations
@@ -27,47 +31,47 @@ __all__ = [
 
 
 DRAFT_TOKENS = 7
-"""Most tokens of a draft; with the token before them a step has eight columns."""
+"""Longest draft; with the token before it a step has eight columns."""
 SHORTEST_MATCH = 3
-"""Ids that must agree; two agree by chance too often."""
+"""Shortest suffix that must match; two ids match by chance too often."""
 LONGEST_MATCH = 8
-"""More say no more."""
+"""Longer matches predict no better."""
 PLACES = 16
-"""Earlier places that are compared, the latest first; so a proposal takes the same time however long the row is."""
+"""Earlier occurrences compared, the latest first, so that a proposal takes constant time however long the row is."""
 MOST_IDS = 16_384
-"""Ids that are surely looked through, the newest; twice as many are held at most."""
+"""The newest ids, which are always searched; at most twice as many are held."""
 SMOOTHING = 0.2
 FIRST_PAUSE_TOKENS = 4
 LONGEST_PAUSE_TOKENS = 512
 
 
 class SpeculativeDecoder:
-    """Of one stepper. It looks at one row at a time, and forgets it when that is no longer the one."""
+    """Drafts for one stepper. It follows one row at a time, and forgets it when another takes its place."""
 
     def __init__(self) -> None:
         self.gate = SpeculationGate()
         self._row: Row | None = None
         self._source = NgramProposer(())
         self._taken = 0
-        """Emitted ids of the row that the source has."""
+        """Number of the row's emitted ids that the proposer has seen."""
 
     def draft(self, row: Row) -> list[int]:
-        """Tokens that the row may emit next; none where there is no guess, or guesses have not been worth it."""
+        """Proposes tokens that the row may emit next; none without a match, or while drafts do not pay."""
         if not _is_plain(row):
             return []
         self._follow(row)
         if not self.gate.is_open:
             return []
-        # The step emits one token more than the draft has, and none past the row's end.
+        # A step emits one token more than the draft has, and must not pass the row's end.
         draft = self._source.propose(min(DRAFT_TOKENS, row.max_tokens - len(row.emitted_ids) - 1))
         return [] if draft is None else draft.ids
 
     def forget(self) -> None:
-        """No row decodes any more."""
+        """Forgets the row."""
         self._row, self._source = None, NgramProposer(())
 
     def _follow(self, row: Row) -> None:
-        """Take what is new of this row; a row's number may come again, so it is known by itself."""
+        """Feeds the row's new ids to the proposer. Rows are compared by identity, since row numbers are reused."""
         if self._row is not row:
             self._row, self._source = row, NgramProposer(row.prompt_ids)
             self._taken = 0
@@ -78,7 +82,7 @@ class SpeculativeDecoder:
 
 
 def _is_plain(row: Row) -> bool:
-    """Whether its next token is the likeliest one, whatever came before."""
+    """True if the row always takes the likeliest token."""
     return (
         row.sampling.temperature == 0
         and not row.sampling.changes_logits
@@ -89,10 +93,10 @@ def _is_plain(row: Row) -> bool:
 
 
 def verified(logits: mx.array, draft: Sequence[int], row: Row) -> list[tuple[int, float]]:
-    """The row's next tokens with their log-probabilities: what the draft foretold, and the one behind that.
+    """The row's next tokens with their log-probabilities: the verified part of the draft and the token after it.
 
-    ``logits`` (1 + drafted, vocabulary) are those behind the row's last token and behind each drafted one, so each token
-    that is given was chosen after the very tokens that the row has before it.
+    ``logits`` (1 + drafted, vocabulary) are those after the row's last token and after each drafted one, so each token
+    returned was chosen after exactly the tokens that precede it in the row.
     """
     chosen = sample(logits, [row] * (1 + len(draft)), {})
     right = 0
@@ -103,27 +107,27 @@ def verified(logits: mx.array, draft: Sequence[int], row: Row) -> list[tuple[int
 
 @frozen
 class DraftTokens:
-    """Ids that may come next."""
+    """Proposed next ids."""
 
     ids: list[int]
     matched: int
-    """Ids before them that agree with the row's end, `SHORTEST_MATCH` to `LONGEST_MATCH`."""
+    """Length of the suffix that matched, `SHORTEST_MATCH` to `LONGEST_MATCH`."""
 
 
 class NgramProposer:
-    """The ids of one row, and where each run of `SHORTEST_MATCH` ids ended. Taking an id and proposing take O(1)."""
+    """Indexes where each run of `SHORTEST_MATCH` ids of one row last ended. Both `take` and `propose` are O(1)."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids: list[int] = []
         self._latest: dict[tuple[int, ...], int] = {}
-        """Runs to the place just behind their latest occurrence."""
+        """Maps a run to the position just after its latest occurrence."""
         self._before: list[int] = []
-        """For each place the one before it that had the same run behind it; 0 where there is none."""
+        """For each position, the previous one preceded by the same run; 0 for none."""
         for one in ids[-MOST_IDS:]:
             self.take(one)
 
     def take(self, token_id: int) -> None:
-        """The row's next id."""
+        """Appends the row's next id."""
         if len(self._ids) >= 2 * MOST_IDS:
             newest = self._ids[-MOST_IDS:]
             self._ids, self._latest, self._before = [], {}, []
@@ -139,9 +143,9 @@ class NgramProposer:
         self._before.append(before)
 
     def propose(self, most: int) -> DraftTokens | None:
-        """Up to ``most`` ids that followed where most ids agree with the row's end, the latest such place.
+        """Up to ``most`` ids that followed the longest match of the row's suffix, the latest among equals.
 
-        None where not even `SHORTEST_MATCH` do.
+        None if not even `SHORTEST_MATCH` ids match.
         """
         if not self._ids or most < 1:
             return None
@@ -157,14 +161,14 @@ class NgramProposer:
         return DraftTokens(self._following(best, most), matched) if matched else None
 
     def _following(self, place: int, count: int) -> list[int]:
-        """Ids from a place on; where they reach the end they go on with themselves, as a text that repeats itself does."""
+        """Ids from a position on; past the end they repeat themselves, as a text in a loop does."""
         ids = self._ids[place : place + count]
         while len(ids) < count:
             ids.append(ids[len(ids) + place - len(self._ids)])
         return ids
 
     def _agreeing(self, place: int) -> int:
-        """How many ids before a place agree with those at the end; the last `SHORTEST_MATCH` do."""
+        """Length of the match between the ids before a position and the row's suffix; at least `SHORTEST_MATCH`."""
         ids = self._ids
         count = SHORTEST_MATCH
         while count < LONGEST_MATCH and count < place and ids[place - count - 1] == ids[-count - 1]:
@@ -173,38 +177,40 @@ class NgramProposer:
 
 
 class SpeculationGate:
-    """Holds what drafted steps brought against what as many plain ones would have taken.
+    """Decides whether drafts pay, by comparing the time of drafted steps with that of as many plain ones. Takes no
+    measurements itself.
 
-    Where they lost time, none is tried for some tokens, each time for twice as many: a row that drafts never help tries
-    five in its first hundred tokens. Where eight columns cost less than two, each loses less than a plain step.
+    When drafting loses time it pauses for some tokens, each time for twice as many: a row that drafts never help tries
+    five in its first hundred tokens. Where eight columns cost less than two, each try loses less than a plain step.
     """
 
     def __init__(self) -> None:
         self._plain_seconds: float | None = None
         self._won_seconds = 0.0
-        """By a drafted step, the latest weighing most."""
+        """Seconds won by a drafted step, as an exponential moving average."""
         self._pause_tokens = 0
         self._next_pause_tokens = FIRST_PAUSE_TOKENS
 
     def begin_row(self) -> None:
-        """Another row: what drafts brought the one before says nothing of it."""
+        """Resets for another row: the previous row's results do not predict this one's."""
         self._won_seconds = 0.0
         self._pause_tokens = 0
         self._next_pause_tokens = FIRST_PAUSE_TOKENS
 
     @property
     def is_open(self) -> bool:
-        """Whether a draft may be tried. Not before a plain step was measured: there is nothing to hold it against."""
+        """True if a draft may be tried. False until a plain step was measured for comparison."""
         return self._plain_seconds is not None and not self._pause_tokens
 
     def plain(self, seconds: float) -> None:
-        """A step of the row alone, without a draft, took this long."""
+        """Records the time of an undrafted step of the row alone."""
         old = self._plain_seconds
         self._plain_seconds = seconds if old is None else old + SMOOTHING * (seconds - old)
         self._pause_tokens = max(0, self._pause_tokens - 1)
 
     def drafted(self, seconds: float, tokens: int) -> None:
-        """A step with a draft took this long and brought so many tokens, one of which a plain step brings too."""
+        """Records the time of a drafted step and the number of tokens it emitted, counting the one that a plain step emits
+        too."""
         assert self._plain_seconds is not None, "it is closed until one was measured"
         won = tokens * self._plain_seconds - seconds
         self._won_seconds += SMOOTHING * (won - self._won_seconds)

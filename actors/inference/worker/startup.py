@@ -1,4 +1,4 @@
-"""Start of the MLX engine: check a checkpoint's files, load it, prove that it is trained, warm it up, say what was found."""
+"""Start-up of the MLX engine: check a checkpoint's files, load it, verify that it is trained, warm it up, report."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ __all__ = ["load_stepper"]
 
 
 POOL_BYTES = 256 * 1024 * 1024
-"""What MLX may keep of freed memory for reuse."""
+"""Freed memory that MLX may hold for reuse."""
+PIECE_BYTES = 16 * 1024 * 1024
+PIECES = 3
 UNMEASURED_BYTES = 1 << 30
-"""Weights of a model whose first step takes seconds at most; of a larger one it is held to what was measured."""
+"""Weights of a model whose first step takes seconds at most, so warm-up may be skipped; larger models are always measured."""
 
 
 def load_stepper(
@@ -46,15 +48,15 @@ def load_stepper(
     grammars_at_need: bool = False,
     warms_up: bool = True,
 ) -> MlxStepper:
-    """A stepper that is ready to serve. Raises what makes the checkpoint unfit, naming file or check.
+    """Loads a checkpoint into a stepper ready to serve. Raises the error that makes it unfit, naming the file or check.
 
-    A checkpoint that nobody vouches for is served all the same, with `provenance: unverified` and without the claim of
-    pretrained weights. With `long_context` a longrope model takes its long factors at every length, after its recorded values
-    were found with the factors that they were recorded with. Hashes are only computed for files that have no stamp (see `models/stamp.py`).
-    With `compiles_beside` a small model whose compiled code is not there yet is computed by MLX, and says `kernels: compiling`.
-    With `grammars_at_need` what holds answers to schemas is made for the first that follows one, which others then wait for.
-    Without `warms_up` nothing is known of how long steps of a small model take here, and `warm_steps` is empty.
-    What failed when it was last verified has to pass all that verifying asks before it is served as verified again.
+    A checkpoint without a trusted manifest is still served, with `provenance: unverified` and without the claim of
+    pretrained weights. With `long_context` a longrope model uses its long factors at every length, after its recorded values
+    were reproduced with the factors that they were recorded with. Hashes are only computed for files without a stamp (see
+    `checkpoints/stamp.py`). With `compiles_beside` a small model whose kernels are not compiled yet runs on MLX, and reports
+    `kernels: compiling`. With `grammars_at_need` the grammar tables are built for the first row that follows a schema, and
+    others wait for it. Without `warms_up` the step times of a small model are unknown, and `warm_steps` is empty.
+    A checkpoint that failed its last verification must pass the full verification before it is served as verified again.
     """
     started = time.perf_counter()
     backend = available_device()
@@ -68,21 +70,21 @@ def load_stepper(
         backend,
         adapter=adapter,
         is_memory_bounded=is_memory_bounded,
-        # Asked anew: the code may have come to be there since this process began to import.
+        # Checked again: the code may have appeared since this process started importing.
         may_compile=may_compile
         and not (waits := compiles_beside and backend == "cpu" and waits_for_code(folder, adapter, is_memory_bounded)),
     )
     stage("canary")
     parts = [(found, folder)] if added is None or adapter is None else [(found, folder), (added, adapter)]
-    # What the texts measure with the adapter stands in its own manifest, the last of them.
+    # The expected values with the adapter are in the adapter's manifest, the last one.
     proven, proven_folder = parts[-1]
     proof = prove(
         loaded,
         folder,
         proven.expected,
         is_known=all(part.is_stamped for part, _folder in parts),
-        # The long text takes a minute on a busy machine and its place is where a model comes in or is verified; here the
-        # hashes say that nothing changed since. They are no answer to a check that failed with these very hashes.
+        # The long text takes a minute on a busy machine and belongs to adding or verifying a model; here the hashes prove
+        # that nothing changed since. They cannot clear a check that failed with these very hashes.
         with_long=any(part.failed for part, _folder in parts),
         progress=lambda _fraction: stage("canary"),
     )
@@ -102,26 +104,26 @@ def load_stepper(
         if part.has_manifest and not part.is_stamped and not part.failed:
             write_stamp(where)
     checks = (*(check for part, _folder in parts for check in part.checks), *proof.checks, *long_checks)
-    # A check that passed and has advice proves less than it could.
+    # A check that passed with advice proves less than it could.
     told = {check.action: check for check in reversed(checks) if check.action}
     warnings = [f"{check.detail}: {action}" for action, check in reversed(told.items())]
     if loaded.uncompiled is not None:
-        warnings.append(f"computed several times slower than by compiled code ({loaded.uncompiled})")
+        warnings.append(f"runs several times slower than with compiled code ({loaded.uncompiled})")
     if found.failed and added is not None:
-        # The values that were compared are those of both together.
+        # The recorded values are those of model and adapter together.
         warnings.append(
             f"{name} failed {found.failed} when it was last verified without its adapter: served as unverified until "
             f"`leanvibe model verify {name}` passes"
         )
     if served < positions:
         warnings.append(
-            f"served up to {served:,} of {positions:,} tokens: beyond, its positions need other factors; the setting "
-            "long_context serves them all"
+            f"served up to {served:,} of {positions:,} tokens: longer texts need other position factors; the setting "
+            "long_context serves the full length"
         )
     if long_checks:
         warnings.append(
-            f"long_context: served to {served:,} tokens with the factors of long sequences at every length; up to {faithful:,} "
-            "tokens its text is another than that of the reference"
+            f"long_context: served up to {served:,} tokens with the factors for long sequences at every length; up to {faithful:,} "
+            "tokens its text differs from the reference"
         )
     report: dict[str, Any] = {
         "model": name,
@@ -157,7 +159,7 @@ def load_stepper(
     if warms_up or loaded.parameter_bytes > UNMEASURED_BYTES:
         stage("warming up")
         measured = _warmed_up(stepper, served)
-    # A GPU compiles kernels when a shape first needs them, so there a warm-up says too little of the first requests.
+    # A GPU compiles kernels when a shape first needs them, so its warm-up says little about the first requests.
     report["warm_steps"] = measured if backend == "cpu" else []
     report["allocation_bytes_per_second"] = allocation_bytes_per_second() if backend == "cpu" else None
     report["load_seconds"] = time.perf_counter() - started
@@ -165,21 +167,21 @@ def load_stepper(
 
 
 def _warmed_up(stepper: MlxStepper, served_tokens: int) -> list[tuple[float, int, int]]:
-    """What steps take here: seconds, rows, prompt tokens."""
-    warm_up(stepper, [1, 2, 3])  # the first products of a process are far slower than all that follow
+    """Measures steps on this machine: seconds, rows, prompt tokens of each."""
+    warm_up(stepper, [1, 2, 3])  # the first products of a process are far slower than all later ones
     measured = warm_up(stepper, [1, 2, 3] * min(8, served_tokens // 6))
     stepper.forget_prefixes()
     return measured
 
 
 def _grammars(folder: Path, loaded: LoadedModel, warnings: list[str]) -> Grammars | None:
-    """What holds answers to a schema; a model whose tokenizer that library cannot read is served without."""
+    """Builds the grammars that enforce schemas; a model whose tokenizer the library cannot read is served without."""
     try:
         grammars = _made_grammars(folder, loaded)
-        # Now, and not when the first row that follows a schema makes others wait.
+        # Now, so that the first row with a schema does not make others wait.
         grammars.make_tables()
     except ValueError as error:
-        warnings.append(f"answers cannot be held to a schema with this model's tokenizer ({error})")
+        warnings.append(f"structured output does not work with this model's tokenizer ({error})")
         return None
     return grammars
 
@@ -191,19 +193,18 @@ def _made_grammars(folder: Path, loaded: LoadedModel) -> Grammars:
 
 
 def _kv_bytes_per_token(loaded: LoadedModel) -> int:
-    """Bytes of keys and values for one position of one row, all layers together."""
+    """Bytes of keys and values per position of one row, over all layers."""
     arguments = loaded.model.args
     head_width = getattr(arguments, "head_dim", None) or arguments.hidden_size // arguments.num_attention_heads
     width_bytes = 4 if "float32" in loaded.dtype else 2
     return int(2 * arguments.num_hidden_layers * arguments.num_key_value_heads * head_width * width_bytes)
 
 
-PIECE_BYTES = 16 * 1024 * 1024
-PIECES = 3
-
-
 def allocation_bytes_per_second() -> float:
-    """The slowest of a few pieces that are held side by side, so that none gets what another gave back. Blocks for some 50 ms."""
+    """Measures allocation bandwidth: the slowest of a few blocks held at the same time, so that none reuses another's pages.
+
+    In a virtual machine the host may have to find fresh memory first. Blocks for some 50 ms.
+    """
     mx.clear_cache()
     held: list[mx.array] = []
     slowest = float("inf")

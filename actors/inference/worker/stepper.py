@@ -1,4 +1,4 @@
-"""What the worker's step loop drives: a batch of rows that advances one step at a time."""
+"""The interface that the worker's step loop drives: a batch of rows that advances one step at a time, and its warm-up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Row", "Stepper", "warm_up"]
 
 @define(kw_only=True)
 class Row:
-    """One sequence in the worker."""
+    """One sequence in the worker: a row of every batched tensor."""
 
     row: int
     prompt_ids: list[int]
@@ -28,31 +28,31 @@ class Row:
     stop_ids: frozenset[int]
     sampling: Sampling
     domain: str = ""
-    """Security domain: only rows of one domain share kept keys and values."""
+    """Security domain: only rows of one domain share cached keys and values."""
     response_schema: dict[str, Any] | None = None
     """A JSON Schema that the answer must follow."""
     call_rule: ToolCallConstraint | None = None
-    """What its calls of tools must follow."""
+    """Constraint on its tool calls."""
     free_calls: ToolCallFormat | None = None
-    """How it writes calls of tools that must follow nothing, so that their arguments are JSON all the same."""
+    """Format of unconstrained tool calls, which still guarantees that their arguments are JSON."""
     alternatives: int | None = None
-    """How many of the likeliest tokens to report beside each emitted one; None reports nothing."""
+    """Number of likeliest tokens to report with each emitted one; None reports none."""
     prompt_alternatives: int | None = None
-    """The same beside each token of the prompt but the first; then all of the prompt is read, whatever is kept of it."""
+    """The same for each token of the prompt except the first; the whole prompt is then read, whatever is cached of it."""
     prompt_key: bytes = field(init=False, repr=False, eq=False)
-    """Equal for rows of one domain with the same prompt, and for no others."""
+    """Equal for rows of one domain with the same prompt, and for no other rows."""
 
     def __attrs_post_init__(self) -> None:
         self.prompt_key = array("q", self.prompt_ids).tobytes() + self.domain.encode()
 
     @property
     def must_be_prepared(self) -> bool:
-        """Whether it needs what `Stepper.prepare` makes."""
+        """True if the row needs `Stepper.prepare`."""
         return self.response_schema is not None or self.call_rule is not None or self.free_calls is not None
 
     @classmethod
     def admitted(cls, frame: Admit) -> Row:
-        """As the server asks for it. Raises `ValueError` for a schema or rule that is no JSON."""
+        """Builds a row from the server's frame. Raises `ValueError` for a schema or constraint that is not JSON."""
         return cls(
             row=frame.row,
             prompt_ids=frame.prompt_ids,
@@ -70,40 +70,41 @@ class Row:
 
 
 class Stepper(Protocol):
-    """A batch. Everything is called from the one thread that owns it."""
+    """A batch of rows. All methods but `prepare` are called from the one thread that owns it."""
 
     def report(self) -> dict[str, Any]:
-        """What is loaded and how it was checked; told to the server when ready."""
+        """Describes the loaded model and its checks; sent to the server when ready."""
 
     def prepare(self, row: Row) -> Any:
-        """Make what a row needs besides, which may take long. The one method that may be called in any thread."""
+        """Builds the matcher that a row needs, which may take long. The only method that may be called from any thread."""
 
     def admit(self, row: Row, prepared: Any = None) -> None:
-        """Take a row, with what `prepare` made for it. It is computed from the next step on."""
+        """Adds a row, with the result of `prepare`. It is computed from the next step on."""
 
     def cancel(self, row: int) -> None:
-        """Drop a row, wherever it is; unknown rows are ignored."""
+        """Drops a row, wherever it is; unknown rows are ignored."""
 
     def clear(self) -> None:
-        """Drop all rows."""
+        """Drops all rows."""
 
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """True if a step has something to compute."""
 
     def step(self) -> StepOutput:
-        """One decode step for all rows, of which a row that is alone may get several tokens, and at most one chunk of prefill."""
+        """Runs one decode step for all rows, possibly several tokens for a row that is alone, and at most one chunk of
+        prefill."""
 
     def memory(self) -> dict[str, float]:
-        """Bytes by what holds them."""
+        """Bytes in use, by purpose."""
 
 
 TOKENS = 2
 
 
 def warm_up(stepper: Stepper, prompt_ids: Sequence[int]) -> list[tuple[float, int, int]]:
-    """Answer a prompt twice side by side, once cold and once hot.
+    """Proves that a worker works and measures its steps: answers a prompt twice in one batch, with and without a temperature.
 
-    Returns what each step took: seconds, rows that emitted a token, prompt tokens read. Raises what a step raises.
+    Returns the time of each step, the rows that emitted a token, and the prompt tokens read. Raises the errors of a step.
     """
     settings = (Sampling(), Sampling(temperature=1.0, top_p=0.9, seed=1))
     for number, sampling in enumerate(settings):

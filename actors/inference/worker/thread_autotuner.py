@@ -1,10 +1,10 @@
-"""How many threads the BLAS should use while other programs want the cores too. Pure.
+"""Tunes the number of BLAS threads while other programs compete for the cores. No I/O.
 
-The threads of one matrix product wait for each other, so a product that has more threads than there are free cores
-waits for the scheduler instead: beside one busy program on two cores one thread makes 13 tokens a second where two
-make 6, and beside two programs 7 where two make 1.5 (alone: 12 and 20; the threads then get all the time there is).
-No number is right for good. Where the threads get far less processor time than they could, half of them go at once.
-Where they get somewhat less, fewer run for some steps and the faster stays. Later, more are tried in the same way.
+The threads of one matrix product wait for each other, so a product with more threads than free cores waits for the
+scheduler: with one busy program on two cores, one thread makes 13 tokens a second where two make 6, and with two programs
+7 where two make 1.5 (on an idle machine: 12 and 20). No number is right permanently. When the threads get far less
+processor time than they could use, their number is halved at once. When they get somewhat less, fewer are tried for some
+steps and the faster number stays. Later, more are tried in the same way.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ __all__ = ["ThreadAutotuner"]
 
 FAR_LESS = 0.8
 SOMEWHAT_LESS = 0.9
-"""Shares of the processor time that the threads could have had."""
+"""Shares of the processor time that the threads could have used."""
 FAR_LESS_STEPS = 2
 TRIAL_STEPS = 3
 WORTH_IT = 0.9
-"""A trial is won by steps that take less than this share of the time,"""
+"""A trial is won if its steps take less than this share of the time,"""
 HOPELESS = 1.5
-"""and lost by the first that takes more than this."""
+"""and lost at the first step that takes more than this."""
 FIRST_WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
 SOON_SECONDS = 10.0
-"""Threads that had to go so soon after they came back wait longer the next time."""
+"""A reduction this soon after an increase doubles the next waiting time."""
 
 
 class ThreadAutotuner:
-    """Counts that double from one to ``most``; `threads` is the one to use for the next step."""
+    """Tries thread counts that double from one to ``most``; `threads` is the count for the next step."""
 
     def __init__(self, most: int) -> None:
         self.threads = most
         self._most = most
         self._usual = most
-        """What is in use apart from a trial."""
+        """The count in use outside a trial."""
         self._shape: tuple[int, int] | None = None
         self._far_less_steps = 0
         self._usual_seconds: deque[float] = deque(maxlen=2 * TRIAL_STEPS)
         self._shares: deque[float] = deque(maxlen=2 * TRIAL_STEPS)
         self._trial_seconds: list[float] = []
         self._lost = 0
-        """Trials since the last that was won."""
+        """Trials since the last one that was won."""
         self._wait_seconds = FIRST_WAIT_SECONDS
         self._since_seconds = FIRST_WAIT_SECONDS
-        """Of steps, since the count changed or a trial ended."""
+        """Step time since the count changed or a trial ended."""
 
     def stepped(self, shape: tuple[int, int], seconds: float, processor_seconds: float) -> None:
-        """A step of so many rows and prompt tokens took this long, and this much of all cores."""
+        """Records a step: its shape (rows, prompt tokens), its wall time, and the processor time over all cores."""
         self._since_seconds += seconds
         share = processor_seconds / (seconds * self.threads)
         if self.threads == self._usual and self._is_far_less(share):
             self._wait_longer(self._since_seconds < SOON_SECONDS)
             self._settle(self._usual // 2)
         elif shape != self._shape:
-            # Steps of different work say nothing of each other.
+            # Times of steps with different shapes are not comparable.
             self._shape = shape
             self._forget_steps()
             self.threads = self._usual
@@ -73,13 +73,13 @@ class ThreadAutotuner:
         return self._usual > 1 and self._far_less_steps >= FAR_LESS_STEPS
 
     def _consider(self) -> None:
-        """Begin a trial where it is time for one."""
+        """Starts a trial if one is due."""
         if len(self._usual_seconds) < TRIAL_STEPS or self._since_seconds < self._wait_seconds:
             return
         is_short = statistics.median(self._shares) < SOMEWHAT_LESS
         others = self._lower() if is_short and self._usual > 1 else self._higher()
         if others:
-            # The nearest may be no better where a further one is.
+            # If the nearest count is no better, a further one may be.
             self.threads = others[self._lost % len(others)]
 
     def _lower(self) -> list[int]:

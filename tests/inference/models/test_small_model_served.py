@@ -50,7 +50,7 @@ def test_a_longrope_model_can_be_served_to_its_full_length_and_says_at_what_pric
     report = stepper.report()
     assert report["context_tokens"] == 96
     (told,) = [warning for warning in report["warnings"] if "long_context" in warning]
-    assert "up to 24 tokens its text is another than that of the reference" in told
+    assert "up to 24 tokens its text differs from the reference" in told
     checks = {check["name"]: check for check in report["checks"]}
     assert checks["canary_long_context"]["passed"]
     ids = prompts(shape)[0]
