@@ -1,1 +1,1 @@
-"""The single owner of the model: admission, streaming, restart. Other rooms import `messages` only."""
+"""Owns the model: admission, streaming and restarts. Other services import `messages` only."""

@@ -1,4 +1,4 @@
-"""The inference actor: accepts requests, decides who runs, turns tokens into text, survives its worker."""
+"""The inference actor: accepts requests, schedules them, turns tokens into text and survives the loss of its worker."""
 
 from __future__ import annotations
 
@@ -81,11 +81,14 @@ _log = structlog.get_logger("inference")
 
 IDLE_CHECK_SECONDS = 5.0
 GRACE_SECONDS = 2.0
-"""In which followers of a lost inference actor may go on with their streams before any starts from its beginning."""
+"""Time for subscribers of a lost inference actor to resume their streams before any stream starts over."""
 
 
 class Inference(Actor[InferenceMessage]):
-    """Holds every generation that runs or waits, and its stream. The worker holds rows, followers what they received."""
+    """Holds every generation that runs or waits, and its stream.
+
+    The worker holds the rows; subscribers hold what they have received.
+    """
 
     mailbox = block(4096)
 
@@ -102,11 +105,12 @@ class Inference(Actor[InferenceMessage]):
         tracer: Tracer | None = None,
         requests: RequestLog | None = None,
     ) -> None:
-        """``engine_for`` makes the engine actors of a model, one for each of its incarnations under ``engines``; ``requests`` is told
-        of each request.
+        """``engine_for`` returns the factory of a model's engine actor; a new one is made for each incarnation under
+        ``engines``.
 
-        Without ``sandbox`` templates and tokenizers run in threads here, which only tests may want. ``kernels`` makes compiled
-        code for workers that compute without it until then."""
+        ``requests`` records the start and end of every request. Without ``sandbox``, templates and tokenizers run in
+        threads of this process; only tests should do that. ``kernels`` compiles code for workers that start without it.
+        """
         self._settings = settings
         self._metrics = metrics
         self._tracer = tracer or Tracer()
@@ -126,7 +130,8 @@ class Inference(Actor[InferenceMessage]):
         self._prompts = PromptEncoder(sandbox)
         self._report = SelfReport(settings.engine, self._models, self._prompts, model_registry, metrics)
         self._generations: dict[str, Generation] = {}
-        # Row numbers begin anywhere, so that a late frame for a former owner's row matches none of ours.
+        # Row numbers start at a random value, so that a late frame for a previous owner's row never matches one of this
+        # actor's rows.
         self._new_row = itertools.count(secrets.randbits(40)).__next__
         self._deadlines: dict[str, Timer] = {}
         self._is_draining, self._idle = False, trio.Event()
@@ -138,7 +143,7 @@ class Inference(Actor[InferenceMessage]):
         )
 
     async def started(self) -> None:
-        """Read the tokenizer; have the model loaded, or take over the workers that are already there."""
+        """Starts the first model's engine, or takes over the engines that are already running."""
         self._requests.lose(trio.current_time())
         await self._models.started()
         if idle_seconds := self._settings.idle_unload_seconds:
@@ -207,30 +212,33 @@ class Inference(Actor[InferenceMessage]):
         return self._streams.subscribe(message)
 
     async def down(self, down: Down) -> None:
-        """The engine died: its rows wait again. A follower ended: streams that nobody follows now end, or are detached."""
+        """Handles the end of an engine or a subscriber.
+
+        The rows of a dead engine go back to the queue. Streams without a remaining subscriber end or are detached.
+        """
         if (scheduler := self._models.by_engine(down.path)) is not None:
             scheduler.engine_down(down)
             self._models.wake_waiters()
             return
-        # It may be an engine that was ended, and was counted until now with what it held.
+        # A retired engine may have ended; until now it still counted in the gauges.
         self.occupancy_changed()
         self._streams.subscriber_down(down)
 
     async def draining(self) -> None:
-        """Accept no more; done when nothing runs."""
+        """Accepts no more requests; returns once none is running."""
         self._is_draining = True
         if not self._generations:
             return
         try:
             await self._idle.wait()
         finally:
-            # Where the time for it is over: who still waits, and cannot come back for it, is told so.
+            # On timeout, fail the remaining generations whose callers cannot resume them after a restart.
             for generation in list(self._generations.values()):
                 if self._streams.ends_with_server(generation.stream):
                     self.fail(generation, ErrorCode.SHUTTING_DOWN, UNFINISHED)
 
     def snapshot(self) -> dict[str, object]:
-        """Counts only; prompts are nobody's business."""
+        """Counts only; prompts never appear in snapshots."""
         return {
             "model": self._models.current.model.name,
             "state": self._models.current.state,
@@ -244,14 +252,15 @@ class Inference(Actor[InferenceMessage]):
     # --- accepting --------------------------------------------------------------------------------
 
     async def _start(self, request: StartGeneration) -> GenerationStarted:
-        """A child task: encode, check, keep the command, begin. Nothing is kept of a request that is refused."""
+        """Child task: encodes, checks, records the command and starts the generation. Nothing is stored for a rejected
+        request."""
         if (again := self._streams.rejoin(request)) is not None:
             return again
         if request.asked_at is None:
             request = attrs.evolve(request, asked_at=trio.current_time(), trace=current_trace())
         calibration = await self._models.calibration_for(request)
         scheduler, prompt_ids = await self._encode(request, request.resume, request.asked_at)
-        # Another follower of a stream that was lost may have been quicker meanwhile.
+        # Another subscriber of the lost stream may have restarted it in the meantime.
         if (again := self._streams.rejoin(request)) is not None:
             return again
         generation = self._prepare(scheduler, request, request.stream, prompt_ids, request.resume)
@@ -265,14 +274,14 @@ class Inference(Actor[InferenceMessage]):
         return attrs.evolve(started, left_out=prompt_ids.left_out)
 
     async def _start_stored(self, request: StartGeneration) -> None:
-        """A detached generation of a server, or inference actor, before this one: from its beginning, with its seed."""
+        """Restarts a detached generation of an earlier server or inference actor, from its beginning and with its seed."""
         scheduler, prompt_ids = await self._encode(request, None, request.asked_at, was_accepted=True)
         if not self._streams.is_running(request.stream):
             generation = self._prepare(scheduler, request, request.stream, prompt_ids, None, was_accepted=True)
             self._subscribe_and_begin(request, generation)
 
     def _subscribe_and_begin(self, request: StartGeneration, generation: Generation) -> None:
-        """Synchronous, so that a generation and its stream are there both or not at all."""
+        """Opens the stream and starts the generation. Synchronous, so that both exist or neither does."""
         told = [] if request.resume is None else generation.resume(request.resume)
         stream = self._streams.open(request, generation, told)
         generation.deliver = stream.deliver
@@ -290,7 +299,7 @@ class Inference(Actor[InferenceMessage]):
         return PromptSize(prompt_tokens=len(prompt_ids), context_tokens=scheduler.context_tokens)
 
     async def _complete(self, request: Complete) -> Completion:
-        """A child task that follows its own generation; cancelled with the ask, it cancels it."""
+        """Child task that collects its own generation. Cancelling the ask cancels the generation."""
         asked_at = trio.current_time()
         scheduler, prompt_ids = await self._encode(request, None, asked_at)
         stream = f"complete-{secrets.token_hex(8)}"
@@ -313,11 +322,12 @@ class Inference(Actor[InferenceMessage]):
         *,
         was_accepted: bool = False,
     ) -> tuple[Scheduler, EncodedPrompt]:
-        """Who answers, and the prompt as its token ids."""
+        """Returns the scheduler that will answer and the prompt's token ids."""
         generate = request.generate
         deadline_at = deadline_of(generate, asked_at, trio.current_time())
         while True:
-            # Checked again when it is accepted; here so that what is refused anyway costs no encoding and no waiting.
+            # Checked again on acceptance; checking here saves a request that would be rejected anyway from encoding and
+            # waiting.
             self._refuse_if_draining()
             scheduler = self._models.scheduler_for(resume)
             if resume is None and not was_accepted:
@@ -326,7 +336,7 @@ class Inference(Actor[InferenceMessage]):
             prompt_ids = await self._prompts.encode(
                 scheduler.text, generate, deadline_at, client_id=request.client_id, caller=caller
             )
-            # Another model may have taken over meanwhile, and it reads other tokens.
+            # Another model, with another tokenizer, may have taken over in the meantime.
             if scheduler is self._models.scheduler_for(resume):
                 return scheduler, prompt_ids
 
@@ -340,7 +350,10 @@ class Inference(Actor[InferenceMessage]):
         *,
         was_accepted: bool = False,
     ) -> Generation:
-        """Check everything; nothing is kept yet. What was accepted before is not refused for lack of room."""
+        """Checks the request and builds its `Generation`; stores nothing.
+
+        A request that was accepted before is never rejected because the queue is full.
+        """
         generate = request.generate
         self._refuse_if_draining()
         if stream in self._generations or self._streams.is_reserved(stream):
@@ -375,7 +388,7 @@ class Inference(Actor[InferenceMessage]):
         )
 
     def _begin(self, generation: Generation, *, first: bool) -> None:
-        """Keep the generation and let it wait for a row, behind its client's others or before them."""
+        """Registers the generation and queues it, behind its client's other requests or (``first``) ahead of them."""
         stream, now = generation.stream, trio.current_time()
         deadline_at = deadline_of(generation.generate, generation.asked_at, now)
         scheduler = generation.scheduler
@@ -401,7 +414,7 @@ class Inference(Actor[InferenceMessage]):
         self._models.need(scheduler)
 
     def _checked(self, scheduler: Scheduler, generate: Generate, prompt_ids: list[int], to_context_end: bool) -> int:
-        """The most tokens that the answer may have. Raises `GenerationRefused`."""
+        """Returns the maximum number of answer tokens. Raises `GenerationRefused`."""
         return check_request(
             generate,
             prompt_tokens=len(prompt_ids),
@@ -412,7 +425,8 @@ class Inference(Actor[InferenceMessage]):
         )
 
     async def _move_waiting(self, old: Scheduler, new: Scheduler) -> None:
-        """What waited for a model that cannot be loaded is answered by another, which reads other tokens."""
+        """Moves requests that waited for a model that cannot be loaded to another model, and encodes their prompts
+        again."""
         for generation in list(old.queue):
             if self._generations.get(generation.stream) is not generation:
                 continue
@@ -436,7 +450,7 @@ class Inference(Actor[InferenceMessage]):
     def _has_room(self, scheduler: Scheduler, prompt_tokens: int) -> bool:
         queue, (requests, tokens) = scheduler.queue, self._streams.reserved
         has_room = may_wait(self._settings.limits, len(queue) + requests, queue.tokens + tokens, prompt_tokens)
-        # Those whose prompts are not encoded yet wait as well.
+        # Requests whose prompts are still being encoded count as waiting too.
         return has_room and self._prompts.waiting < self._settings.limits.waiting_requests
 
     def _check_room(self, scheduler: Scheduler, prompt_tokens: int) -> None:
@@ -451,7 +465,7 @@ class Inference(Actor[InferenceMessage]):
     # --- ending -----------------------------------------------------------------------------------
 
     def finish(self, generation: Generation, now: float, *, still_in_worker: bool) -> None:
-        """Its last text was made: deliver the last event."""
+        """Delivers the last event of a generation whose text is complete."""
         try:
             done = generation.complete(now, generation.completion_fields)
         except Exception as error:  # noqa: BLE001  isolation border: another room's function made fields of one answer
@@ -462,7 +476,7 @@ class Inference(Actor[InferenceMessage]):
         self._forget(generation, done.finish_reason.value, still_in_worker=still_in_worker)
 
     def _cancel(self, stream: str, reason: str, outcome: str = "cancelled") -> bool:
-        """End a generation before its time; whether it was still running."""
+        """Ends a generation early. Returns True if it was still running."""
         generation = self._generations.get(stream)
         if generation is None:
             return False
@@ -472,7 +486,7 @@ class Inference(Actor[InferenceMessage]):
         return True
 
     def fail(self, generation: Generation, code: ErrorCode, message: str) -> None:
-        """It cannot go on: tell its follower why."""
+        """Ends a generation with an error that its subscribers receive."""
         generation.seq += 1
         generation.deliver(GenerationFailed(stream=generation.stream, seq=generation.seq, code=code, message=message))
         self._end(generation, code.value)
@@ -512,7 +526,7 @@ class Inference(Actor[InferenceMessage]):
     ) -> None:
         scheduler = self._models.by_engine(message.engine)
         if scheduler is None:
-            return  # it has been ended; these are its last words
+            return  # the engine has been retired; this is a late message
         scheduler.engine_spoke(message.incarnation)
         match message:
             case EngineAlive():
@@ -537,5 +551,5 @@ class Inference(Actor[InferenceMessage]):
             self._models.unload_idle()
 
     def occupancy_changed(self) -> None:
-        """Set the gauges: who runs, who waits, and what the workers hold for it."""
+        """Updates the gauges for running and waiting requests and worker memory."""
         self._report.set_gauges()

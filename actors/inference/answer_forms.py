@@ -1,7 +1,7 @@
-"""How models mark what is no answer in their text: calls of tools, and what they think before they answer.
+"""How models mark the parts of their output that are not the answer: tool calls and reasoning.
 
-Which of these a model writes is read from its chat template and its tokens, as mlx-lm does (`tokenizer_utils.py` and
-`tool_parsers/` there, whose list this one follows).
+A model's formats are detected from its chat template and tokens, as mlx-lm does (its `tokenizer_utils.py` and
+`tool_parsers/`, whose list this one follows).
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ __all__ = ["ARGUMENT_SYNTAXES", "ArgumentSyntax", "ReasoningForm", "ReasoningMar
 
 
 class ToolCallFormat(enum.Enum):
-    """How a model writes the calls that it wants made: the mark before them, the mark behind, and whose form it is.
+    """Tool-call format of a model: opening mark, closing mark and name.
 
-    One whose template has no tools is asked for the first.
+    Models whose template has no tools are prompted to use the first.
     """
 
     TAGGED = ("<tool_call>", "</tool_call>", "hermes")
-    """One JSON object `{"name", "arguments"}` between two marks; the form of Hermes and Qwen."""
+    """One JSON object `{"name", "arguments"}` between two marks; used by Hermes and Qwen."""
     BARRED = ("<|tool_call|>", "<|/tool_call|>", "phi")
-    """A JSON array of such objects; the form of Phi-4-mini and Granite, which leaves the closing mark out."""
+    """A JSON array of such objects; used by Phi-4-mini and by Granite, which omits the closing mark."""
     LLAMA = ("<|python_tag|>", "<|eom_id|>", "llama")
-    """Such objects with `parameters`, and a semicolon between two; the form of Llama 3, which may leave both marks out."""
+    """Such objects with `parameters`, separated by semicolons; used by Llama 3, which may omit both marks."""
     MISTRAL = ("[TOOL_CALLS]", "</s>", "mistral")
     """`name[ARGS]{…}`, or a JSON array of objects."""
     KIMI_K2 = ("<|tool_call_begin|>", "<|tool_call_end|>", "kimi_k2")
-    """`functions.name:0<|tool_call_argument_begin|>{…}`, all calls in a section of their own."""
+    """`functions.name:0<|tool_call_argument_begin|>{…}`, with all calls in one section."""
     HARMONY = ("<|channel|>", "<|call|>", "harmony")
-    """Messages on channels: `commentary to=functions.name <|constrain|>json<|message|>{…}`; the form of gpt-oss."""
+    """Messages on channels: `commentary to=functions.name <|constrain|>json<|message|>{…}`; used by gpt-oss."""
     QWEN_CODER = ("<tool_call>", "</tool_call>", "qwen3_coder")
     """`<function=name>` and `<parameter=key>`."""
     GLM = ("<tool_call>", "</tool_call>", "glm47")
-    """The name, then `<arg_key>` and `<arg_value>`; also Laguna's."""
+    """The name, then `<arg_key>` and `<arg_value>`; also used by Laguna."""
     LONGCAT = ("<longcat_tool_call>", "</longcat_tool_call>", "longcat")
-    """The same with marks of its own."""
+    """The same with different marks."""
     MINIMAX = ("<minimax:tool_call>", "</minimax:tool_call>", "minimax_m2")
     """`<invoke name="…">` and `<parameter name="…">`."""
     MUSE = ("<atem:function_calls>", "</atem:function_calls>", "muse_spark")
@@ -47,7 +47,7 @@ class ToolCallFormat(enum.Enum):
     KIMI_K3 = ("<|open|>tools<|sep|>", "<|close|>tools<|sep|>", "kimi_k3")
     """`<|open|>call tool="…"<|sep|>` and `<|open|>argument key="…"<|sep|>`."""
     PYTHONIC = ("<|tool_call_start|>", "<|tool_call_end|>", "pythonic")
-    """`[name(key="value")]`; the form of LFM2."""
+    """`[name(key="value")]`; used by LFM2."""
     GEMMA = ("<|tool_call>", "<tool_call|>", "gemma4")
     """`call:name{key:<|"|>value<|"|>}`."""
     FUNCTION_GEMMA = ("<start_function_call>", "<end_function_call>", "function_gemma")
@@ -55,20 +55,22 @@ class ToolCallFormat(enum.Enum):
 
     @property
     def opening(self) -> str:
-        """The mark before a call."""
+        """Mark before a call."""
         return self.value[0]
 
     @property
     def closing(self) -> str:
-        """The mark behind a call."""
+        """Mark after a call."""
         return self.value[1]
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """All marks of this form that a tokenizer may have as a token."""
+        """All marks of this format that a tokenizer may have as single tokens."""
         if self is ToolCallFormat.KIMI_K3:
-            return _XTML  # its marks are made of several tokens
-        closing = () if self is ToolCallFormat.MISTRAL else (self.closing,)  # the token that ends every answer
+            return _XTML  # its marks consist of several tokens
+        closing = (
+            () if self is ToolCallFormat.MISTRAL else (self.closing,)
+        )  # its closing mark is the token that ends every answer
         return (self.opening, *closing, *_MORE_MARKS.get(self, ()))
 
 
@@ -91,39 +93,40 @@ _MORE_MARKS: dict[ToolCallFormat, tuple[str, ...]] = {
 
 @frozen(kw_only=True)
 class ArgumentSyntax:
-    """What stands round the name of a call and round each of its arguments, where these are no JSON object."""
+    """Text around a call's name and around each argument, in formats whose arguments are not a JSON object."""
 
     named: tuple[str, str]
-    """Before the name, behind the opening mark or another call, and behind it."""
+    """Text before the name (after the opening mark or the previous call) and after it."""
     key: str
-    """Before the key of an argument."""
+    """Text before an argument's key."""
     key_pattern: str
-    """What a key may be, so that it is read again as it was."""
+    """Pattern of keys that survive being written and parsed again."""
     value: str
-    """Between key and value."""
+    """Text between key and value."""
     text_value: str | None = None
-    """The same before a text; None where it is no other."""
+    """The same before a string value; None if it is no different."""
     end: str
-    """Behind a value."""
+    """Text after a value."""
     text_end: str | None = None
-    """The same behind a text."""
+    """The same after a string value."""
     between: str = ""
-    """Between two arguments."""
+    """Text between two arguments."""
     called: str
-    """Behind the last argument."""
+    """Text after the last argument."""
     closed: str = ""
-    """Between the last call and the closing mark."""
+    """Text between the last call and the closing mark."""
     has_plain_texts: bool = True
-    """Whether texts stand as they are, without quotation marks and escapes."""
+    """True if strings are written verbatim, without quotation marks and escapes."""
     strips_texts: bool = True
-    """Whether who reads such a text takes the white space at its ends away."""
+    """True if parsers strip white space from such strings."""
 
     def is_plain_text(self, schema: Any) -> bool:
-        """Whether a value of this schema stands as it is: who reads the answer goes by the same."""
+        """True if a value of this schema is written verbatim; parsers of the answer use the same rule."""
         return self.has_plain_texts and isinstance(schema, dict) and schema.get("type") == "string"
 
     def fences(self, form: ToolCallFormat, *, is_text: bool) -> tuple[str, ...]:
-        """Marks that no value may hold, since who reads the answer goes by them: they end it, its block, or begin a call."""
+        """Marks that no value may contain, because a parser would take them for the end of the value or block, or for a
+        new call."""
         end = (self.text_end if is_text else None) or self.end
         around = form.closing if self.between else self.named[0].strip().partition(" ")[0]
         return tuple(one for one in (end.strip().removesuffix("<|sep|>"), around) if one)
@@ -221,11 +224,11 @@ ARGUMENT_SYNTAXES = {
         strips_texts=False,
     ),
 }
-"""Of those forms that have arguments one by one."""
+"""Syntax of the formats that write arguments one by one."""
 
 
 class ReasoningMarks(enum.Enum):
-    """The marks round what a model thinks before it answers."""
+    """Marks around a model's reasoning."""
 
     THINK = ("<think>", "</think>")
     """DeepSeek-R1, Qwen3, Phi-4-reasoning, GLM, Kimi K2 and most others."""
@@ -236,43 +239,43 @@ class ReasoningMarks(enum.Enum):
     GEMMA = ("<|channel>thought", "<channel|>")
     KIMI_K3 = ("<|open|>think<|sep|>", "<|close|>think<|sep|>")
     HARMONY = ("<|channel|>analysis<|message|>", "<|end|>")
-    """gpt-oss: everything is on a channel there, and read by that."""
+    """gpt-oss: all output is on channels and is parsed by channel."""
 
     @property
     def opening(self) -> str:
-        """The mark before it."""
+        """Mark before the reasoning."""
         opening: str = self.value[0]
         return opening
 
     @property
     def closing(self) -> str:
-        """The mark behind it."""
+        """Mark after the reasoning."""
         closing: str = self.value[1]
         return closing
 
 
 @frozen(kw_only=True)
 class ReasoningForm:
-    """How one model thinks."""
+    """How one model marks and switches its reasoning."""
 
     marks: ReasoningMarks = ReasoningMarks.THINK
-    """Every model may begin an answer with these, whatever its template says."""
+    """Any model may open an answer with these, whatever its template says."""
     is_known: bool = False
-    """Whether the model's template or its tokens name these marks."""
+    """True if the model's template or tokens contain these marks."""
     is_opened: bool = False
-    """Whether the prompt ends with the opening mark, so that answers begin behind it."""
+    """True if the prompt ends with the opening mark, so that answers begin inside the reasoning."""
     has_switch: bool = False
-    """Whether the template can be told to leave it out."""
+    """True if the template has a switch that turns reasoning off."""
     is_asked_for: bool = False
-    """Whether the model thinks only where the template is told so."""
+    """True if the model reasons only when the template asks for it."""
 
     def as_json(self) -> list[Any]:
-        """For a frame of the sandbox."""
+        """JSON for a frame of the sandbox."""
         return [self.marks.name, self.is_known, self.is_opened, self.has_switch, self.is_asked_for]
 
     @classmethod
     def from_json(cls, told: list[Any]) -> ReasoningForm:
-        """From what `as_json` made."""
+        """Inverse of `as_json`."""
         name, is_known, is_opened, has_switch, is_asked_for = told
         return cls(
             marks=ReasoningMarks[name],
@@ -283,6 +286,6 @@ class ReasoningForm:
         )
 
     def begins_open(self, *, thinks: bool | None, is_held: bool) -> bool:
-        """Whether an answer begins inside of it: ``is_held`` to a form, or told not to think, it does not."""
+        """True if an answer begins inside the reasoning: never with reasoning off, nor if ``is_held`` to a form."""
         wants = not self.is_asked_for if thinks is None else thinks
         return self.is_opened and wants and not is_held

@@ -1,6 +1,6 @@
-"""Takes from a grammar's mask what would repeat a key, or go on with a number for ever.
+"""Removes tokens from a grammar's mask that would repeat a key or prolong a number without end.
 
-What is left always lets the answer end: where nothing would be left, nothing is taken.
+The answer can always end: if nothing would be left, nothing is removed.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from actors.inference.answer_scan import NUMBER, AnswerScan
 __all__ = ["AnswerGuard", "TokenTables"]
 
 LONGEST_NUMBER = 24
-"""Bytes after which a number ends where it may; a double has no more (-1.2345678901234567e-308)."""
+"""A number must end after this many bytes if it can; a double has no more (-1.2345678901234567e-308)."""
 LONGEST_WHOLE_NUMBER = 16
-"""The same of its whole part, so that an integer is one that 64 bits hold, and a double nearly so."""
+"""The same for its integer part, so that integers fit into 64 bits and doubles nearly do."""
 MOST_EXPONENT_DIGITS = 2
-"""A double's range ends at 308; with two digits no number is beyond it."""
+"""Doubles end at 1e308; a number with two exponent digits never overflows."""
 Mask = NDArray[numpy.uint32]
 
 
 class TokenTables:
-    """Which tokens of a vocabulary end strings, and which go on with numbers."""
+    """Tokens of a vocabulary by their effect: those that end strings and those that continue numbers."""
 
     def __init__(self, contents: Sequence[bytes]) -> None:
-        """``contents`` are the bytes of each token, none for those that are no text."""
+        """``contents`` holds the bytes of each token, empty for tokens that are not text."""
         self.contents = contents
         self.words = (len(contents) + 31) // 32
         self.by_rest: dict[bytes, list[int]] = defaultdict(list)
-        """Tokens by what stands before their first quote."""
+        """Tokens by the bytes before their first quote."""
         self.by_content: dict[bytes, list[int]] = defaultdict(list)
         quoted, several, goes_on, huge, commas = [], [], [], [], []
         by_digits: list[list[int]] = [[] for _ in range(MOST_EXPONENT_DIGITS + 1)]
@@ -59,12 +59,12 @@ class TokenTables:
         self.quoted, self.several, self.commas = self.mask(quoted), self.mask(several), self.mask(commas)
         self.goes_on, self.huge = self.mask(goes_on), self.mask(huge)
         self.more_digits = [self.mask(ids) for ids in by_digits]
-        """By how many: tokens that go on with more digits than so many."""
+        """Index n: mask of tokens that add more than n digits."""
 
         self._suspects: dict[bytes, list[int]] = {}
 
     def suspects(self, text: bytes) -> list[int]:
-        """Tokens that have this text in them, or begin with an end of it. Made once for each text."""
+        """Tokens that contain this text or begin with a suffix of it. Cached per text."""
         if text not in self._suspects:
             ends = tuple(text[at:] for at in range(1, len(text)))
             self._suspects[text] = [
@@ -73,7 +73,7 @@ class TokenTables:
         return self._suspects[text]
 
     def mask(self, ids: Iterable[int]) -> Mask:
-        """Bits of these tokens."""
+        """Bit mask of these tokens."""
         mask = numpy.zeros(self.words, numpy.uint32)
         for token_id in ids:
             mask[token_id // 32] |= numpy.uint32(1 << token_id % 32)
@@ -85,27 +85,28 @@ def _number_in(content: bytes) -> bytes:
 
 
 class AnswerGuard:
-    """Of one answer."""
+    """Guards one answer."""
 
     def __init__(self, tables: TokenTables, scan: AnswerScan, *, has_narrow_strings: bool) -> None:
-        """``has_narrow_strings`` where strings that must differ may be used up, so that it is looked ahead."""
+        """With ``has_narrow_strings``, unique strings may run out, so the guard looks ahead."""
         self._tables, self._scan = tables, scan
         self._looks_ahead = has_narrow_strings
 
     def take(self, token_id: int) -> None:
-        """The answer goes on with this token."""
+        """Appends a token to the answer."""
         self._scan.take(self._tables.contents[token_id])
 
     def read(self, content: bytes) -> None:
-        """The answer begins with this, the end of a token that is not all of it."""
+        """Starts the answer with these bytes, the tail of a token that is only partly answer."""
         self._scan.take(content)
 
     def content(self, token_id: int) -> bytes:
-        """A token's text."""
+        """Bytes of a token."""
         return self._tables.contents[token_id]
 
     def guarded(self, mask: Mask, engine: Any, allowed_after: Callable[[Any, int], tuple[Any, Mask] | None]) -> Mask:
-        """The mask without tokens that would repeat; ``allowed_after`` makes a copy of ``engine`` that took one more token."""
+        """Returns the mask without tokens that would repeat a string. ``allowed_after`` copies ``engine`` and advances
+        the copy by a token."""
         left = self._without_long_numbers(mask)
         unwanted = self._repeating(self._scan, left)
         if self._looks_ahead:
@@ -130,7 +131,7 @@ class AnswerGuard:
         return left if left.any() else mask
 
     def _repeating(self, scan: AnswerScan, mask: Mask) -> list[int]:
-        """Allowed tokens that would complete a string which was there before."""
+        """Allowed tokens that would complete a string already present."""
         tables, found = self._tables, list[int]()
         begun = scan.begun
         if begun is not None and scan.seen:
@@ -144,10 +145,10 @@ class AnswerGuard:
         return found
 
     def _dead_ends(self, scan: AnswerScan, mask: Mask, engine: Any, allowed_after: Any) -> list[int]:
-        """Allowed tokens after which nothing but a repetition can follow."""
+        """Allowed tokens after which only a repetition can follow."""
         if not scan.depth or (scan.begun is None and not scan.seen):
             return []
-        # Behind a comma there must be one more.
+        # After a comma another item must follow.
         ways = self._tables.commas
         if scan.is_in_string:
             ways = ways & self._tables.quoted
@@ -159,7 +160,7 @@ class AnswerGuard:
         return [one for one in candidates if not self._leads_on(scan, one, engine, allowed_after, 24)]
 
     def _on_the_way(self, scan: AnswerScan, mask: Mask) -> list[int]:
-        """Allowed tokens with which the string is still the beginning of one that was there before."""
+        """Allowed tokens after which the string is still a prefix of one already present."""
         begun, found = scan.begun or b"", list[int]()
         for one in map(_written, scan.seen):
             if one.startswith(begun):
@@ -169,10 +170,10 @@ class AnswerGuard:
         return [one for one in set(found) if mask[one // 32] >> (one % 32) & 1]
 
     def _leads_on(self, scan: AnswerScan, token_id: int, engine: Any, allowed_after: Any, depth: int) -> bool:
-        """Whether a string that was not there yet can follow this token."""
+        """True if a new string can follow this token."""
         after = scan.after(self._tables.contents[token_id])
         if depth == 0 or after.depth != scan.depth or (after.begun is None and not after.awaits_string):
-            # Another container, or a value.
+            # Another container, or another kind of value.
             return True
         if after.begun is not None and not any(_written(one).startswith(after.begun) for one in after.seen):
             return True

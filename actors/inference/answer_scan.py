@@ -1,8 +1,8 @@
-"""What of a JSON answer a grammar does not hold: keys that were there before, and numbers that never end. Pure.
+"""Tracks parts of a JSON answer that a grammar cannot: keys already used, and the length of numbers. No I/O.
 
-A grammar cannot remember names that the model makes up, so an object could hold one key twice (RFC 8259 leaves open what
-that means), and an array whose items are unique one string twice. The scan follows the bytes of the answer, a token at a
-time, and says what a token would repeat.
+A grammar cannot remember names that the model makes up, so an object could contain one key twice (RFC 8259 leaves the
+meaning open), and an array of unique items one string twice. The scan follows the bytes of the answer token by token
+and reports which tokens would repeat a string.
 """
 
 from __future__ import annotations
@@ -23,73 +23,73 @@ _COMMA, _COLON = b",:"
 class _Container:
     is_object: bool
     is_unique: bool
-    """Whether its strings must differ: keys, or items of an array that says so."""
+    """True if its strings must differ: keys, or the items of an array declared unique."""
     expects_key: bool = False
     seen: frozenset[str] = frozenset()
 
 
 @define
 class AnswerScan:
-    """Where one answer stands."""
+    """Scan position in one answer."""
 
     unique_keys: frozenset[str] = frozenset()
-    """Properties whose arrays hold each string once."""
+    """Properties whose arrays contain each string only once."""
     number_length: int = 0
-    """Bytes of the number that is being written."""
+    """Length in bytes of the current number."""
     is_whole: bool = True
-    """Whether it has neither point nor exponent so far."""
+    """True while the number has neither point nor exponent."""
     exponent_digits: int | None = None
-    """Of its exponent, once it has one."""
+    """Number of exponent digits; None before the exponent."""
     _stack: list[_Container] = field(factory=list)
     _is_string: bool = False
     _is_escaped: bool = False
     _raw: bytes | None = None
-    """What is written of a string that must differ from others."""
+    """Bytes so far of a string that must be unique."""
     _key: str | None = None
 
     @property
     def is_in_string(self) -> bool:
-        """Whether the next byte belongs to a string."""
+        """True if the next byte belongs to a string."""
         return self._is_string
 
     @property
     def begun(self) -> bytes | None:
-        """What is written of a string that must not be one of `seen`; None elsewhere."""
+        """Bytes so far of a string that must differ from all of `seen`; None elsewhere."""
         return self._raw
 
     @property
     def depth(self) -> int:
-        """How many containers are open."""
+        """Number of open containers."""
         return len(self._stack)
 
     @property
     def awaits_string(self) -> bool:
-        """Whether a string that must differ from others may begin here."""
+        """True if a string that must be unique may begin here."""
         top = self._stack[-1] if self._stack and not self._is_string else None
         return top is not None and top.is_unique and (top.expects_key or not top.is_object)
 
     @property
     def is_plain(self) -> bool:
-        """Whether the string has no escape so far."""
+        """True if the string has no escape so far."""
         return self._raw is not None and b"\\" not in self._raw
 
     @property
     def seen(self) -> frozenset[str]:
-        """Strings that the innermost container has."""
+        """Strings in the innermost container."""
         return self._stack[-1].seen if self._stack else frozenset()
 
     def after(self, content: bytes) -> AnswerScan:
-        """Where the answer would stand with these bytes."""
+        """Returns the scan as it would be after these bytes."""
         scan = evolve(self, stack=list(self._stack))
         scan.take(content)
         return scan
 
     def would_repeat(self, content: bytes) -> bool:
-        """Whether these bytes complete a string that was there before."""
+        """True if these bytes would complete a string already present."""
         return evolve(self, stack=list(self._stack)).take(content)
 
     def take(self, content: bytes) -> bool:
-        """The answer goes on with these bytes; whether they repeat a string that must not be there again."""
+        """Appends bytes to the answer. Returns True if they complete a string that must not be repeated."""
         has_repeated = False
         for byte in content:
             if self._is_string:

@@ -1,7 +1,8 @@
-"""An answer's spans: the inference by OpenTelemetry's conventions for generative AI, and below it the wait, prefill and decode.
+"""Trace spans of an answer, by OpenTelemetry's GenAI conventions: inference, with queue, prefill and decode as its
+children.
 
-Names and attributes as in open-telemetry/semantic-conventions-genai of 2026, whose status is "development". Of what people write nothing
-is in a span: no message, no answer, no stop text, no schema.
+Names and attributes follow open-telemetry/semantic-conventions-genai of 2026, whose status is "development". Spans
+contain nothing that people write: no message, no answer, no stop text, no schema.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ __all__ = ["PROVIDER", "record_answer"]
 PROVIDER = "leanvibe"
 COMPLETE = frozenset(one.value for one in FinishReason)
 STOPPED = frozenset({"cancelled", "abandoned"})
-"""Ended by whoever asked, which is no error."""
+"""Ended by the caller, which is not an error."""
 
 
 def record_answer(tracer: Tracer, generation: Generation, outcome: str, now: float) -> None:
-    """Queue the spans of a generation that has ended with ``outcome``; ``now`` is Trio's clock."""
+    """Queues the spans of a generation that ended with ``outcome``; ``now`` is Trio's clock."""
     above = generation.trace
     if not tracer.is_on or above is None or not above.is_sampled:
         return
-    # Only now is it known what they took; all of them lie on the wall clock of this moment.
+    # Durations are known only now; all are placed on the wall clock by this moment's offset.
     offset_ns = time.time_ns() - int(trio.current_time() * 1e9)
 
     def wall_ns(moment: float) -> int:
@@ -37,7 +38,7 @@ def record_answer(tracer: Tracer, generation: Generation, outcome: str, now: flo
 
     whole = Span(
         name=f"{_operation(generation)} {_model(generation)}",
-        # The model runs in a process of its own.
+        # The model runs in a separate process.
         kind=SpanKind.CLIENT,
         context=above.child(),
         parent=above,
@@ -52,7 +53,7 @@ def record_answer(tracer: Tracer, generation: Generation, outcome: str, now: flo
 
 
 def _parts(generation: Generation, now: float, above: TraceContext, wall_ns: Callable[[float], int]) -> list[Span]:
-    """What it went through, one after the other, as far as it came."""
+    """Spans of the phases that the generation reached, in order."""
     admitted, first = generation.admitted_at, generation.first_token_at
     moments: list[tuple[str, float, float | None, dict[str, AttributeValue]]] = [
         ("queue", generation.accepted_at, admitted, {})

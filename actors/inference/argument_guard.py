@@ -1,8 +1,8 @@
-"""Guards calls whose arguments stand one by one: some are JSON, some are texts without quotation marks, and marks are between them.
+"""Guards tool calls that write arguments one by one: JSON values, verbatim strings and marks between them.
 
-What `AnswerGuard` keeps out of JSON (keys that were there before, numbers without an end) it must look for in the JSON alone: a
-quotation mark in a text would turn its view of all that follows inside out. And no JSON text may hold a mark of the call,
-by which who reads the answer would end it.
+`AnswerGuard`'s checks on JSON (repeated keys, endless numbers) apply to the JSON parts alone, since a quotation mark in
+a verbatim string would invert its view of all that follows. No JSON string may contain a mark of the call, because a
+parser would end the call there.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class _Place(enum.Enum):
     """Between values."""
     JSON = enum.auto()
     TEXT_MARK = enum.auto()
-    """In the mark before a text, which may have a quotation mark."""
+    """Inside the mark before a string, which may contain a quotation mark."""
     TEXT = enum.auto()
 
 
 class ArgumentPlaces:
-    """Follows the bytes of one answer, and knows what the next belongs to."""
+    """Follows the bytes of one answer and tracks the part that the next byte belongs to."""
 
     def __init__(self, rule: ToolCallConstraint) -> None:
-        """Takes time in proportion to the names in the rule."""
+        """Takes time proportional to the number of names in the rule."""
         form = rule.tool_call_format
         syntax = ARGUMENT_SYNTAXES[form]
         self.fences = [one.encode() for one in syntax.fences(form, is_text=False)]
@@ -40,7 +40,7 @@ class ArgumentPlaces:
         self._is_written = bool(syntax.between)
         self._json_end = syntax.end.strip().encode()
         self._text_end = (syntax.text_end or syntax.end).strip().encode()
-        # Of those forms a text begins with a mark whose first character JSON has nowhere outside of its strings.
+        # In these formats the mark before a string begins with a character that JSON has only inside strings.
         self._text_mark = (syntax.text_value or "").encode() if self._is_written else b""
         self._functions: dict[bytes, dict[bytes, bool]] = {}
         for function in rule.functions:
@@ -60,7 +60,7 @@ class ArgumentPlaces:
         self._longest = max(
             map(len, [*self._functions, *names, self._opening, self._text_mark, self._text_end, *self.fences])
         )
-        # An answer that may be JSON of its own is, unless it begins with a call.
+        # An answer that may also be plain JSON is JSON unless it begins with a call.
         self._may_be_json = rule.answer_schema is not None
         self.place = _Place.JSON if self._is_written or self._may_be_json else _Place.MARKS
         self._tail = b""
@@ -68,11 +68,11 @@ class ArgumentPlaces:
 
     @property
     def tail(self) -> bytes:
-        """What was written last."""
+        """The last bytes written."""
         return self._tail
 
     def take(self, byte: int, scan: AnswerScan) -> AnswerScan:
-        """The answer goes on with this byte; ``scan`` of the JSON that it is in, or of the next."""
+        """Appends a byte to the answer; ``scan`` is for the current JSON value, or for the next one."""
         self._tail = (self._tail + bytes([byte]))[-self._longest :]
         self._taken += 1
         if self.place is _Place.TEXT_MARK:
@@ -108,12 +108,12 @@ class ArgumentPlaces:
 
     @property
     def is_json(self) -> bool:
-        """Whether the next byte is looked at by a guard of JSON."""
+        """True if the next byte belongs to JSON and is checked by the JSON guard."""
         return self.place is _Place.JSON
 
 
 class ArgumentGuard(AnswerGuard):
-    """Of one such answer."""
+    """Guards one answer of that kind."""
 
     def __init__(
         self,
@@ -124,21 +124,21 @@ class ArgumentGuard(AnswerGuard):
         places: ArgumentPlaces,
         marks: Mapping[int, bytes],
     ) -> None:
-        """``marks`` are those tokens that are a mark of the form, with its text."""
+        """``marks`` maps tokens that are marks of the format to their text."""
         super().__init__(tables, scan, has_narrow_strings=has_narrow_strings)
         self._places, self._marks = places, marks
 
     def take(self, token_id: int) -> None:
-        """The answer goes on with this token."""
+        """Appends a token to the answer."""
         self.read(self._marks.get(token_id) or self._tables.contents[token_id])
 
     def read(self, content: bytes) -> None:
-        """The answer begins with this."""
+        """Starts the answer with these bytes."""
         for byte in content:
             self._scan = self._places.take(byte, self._scan)
 
     def guarded(self, mask: Mask, engine: Any, allowed_after: Callable[[Any, int], tuple[Any, Mask] | None]) -> Mask:
-        """As of `AnswerGuard`, and without tokens that would complete a mark in a JSON text."""
+        """As in `AnswerGuard`, and without tokens that would complete a mark inside a JSON string."""
         if not self._places.is_json:
             return mask
         left = super().guarded(mask, engine, allowed_after)

@@ -1,4 +1,4 @@
-"""The error of a schema that no answer can be held to."""
+"""The error of an unsupported schema."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["BadSchema"]
 
 
 class BadSchema(ValueError):
-    """The schema cannot be followed; the text says why."""
+    """The schema cannot be enforced; the text says why."""
 
     def __init__(self, problem: str, *, field: str = "response_schema") -> None:
-        """``field`` is what the asker calls it."""
+        """``field`` is the schema's name in the request."""
         super().__init__(problem)
         self.field = field

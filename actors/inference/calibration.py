@@ -1,7 +1,7 @@
-"""From measured confidence to how often answers of that confidence were right, for one model. Pure.
+"""Maps a model's measured confidence to how often answers of that confidence were right. Pure functions.
 
 The map is isotonic regression by pooling adjacent violators (Ayer, Brunk, Ewing, Reid and Silverman, 1955) over bins of
-equal count: a surer answer is never called less likely to be right.
+equal count: a more confident answer is never rated less likely to be right.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from attrs import Attribute, field, frozen
 __all__ = ["MINIMUM_ITEMS", "Calibration", "Point", "fit"]
 
 MINIMUM_ITEMS = 20
-"""Fewer say nothing."""
+"""Fewer samples are not meaningful."""
 BIN_ITEMS = 5
-"""A bin of fewer would make a promise of one lucky answer."""
+"""With smaller bins one lucky answer would count too much."""
 
 
 @frozen(kw_only=True)
 class Point:
-    """Answers of about one confidence."""
+    """A group of answers of similar confidence."""
 
     confidence: float
-    """Their mean."""
+    """Their mean confidence."""
     rate: float
     """Share of them that was right."""
 
@@ -41,15 +41,16 @@ def _rising(_: object, __: Attribute[tuple[Point, ...]], points: tuple[Point, ..
 
 @frozen(kw_only=True)
 class Calibration:
-    """What was measured of one model."""
+    """Calibration of one model."""
 
     points: tuple[Point, ...] = field(validator=_rising)
-    """Rising in both."""
+    """Rising in both coordinates."""
     items: int
-    """How many answers were judged."""
+    """Number of answers judged."""
 
     def rate(self, confidence: float) -> float:
-        """Share of answers of this confidence that is right; beyond the measured ones that of the outermost."""
+        """Share of answers of this confidence that are right, interpolated; beyond the measured range, the outermost
+        point's."""
         points = self.points
         if confidence <= points[0].confidence:
             return points[0].rate
@@ -61,7 +62,7 @@ class Calibration:
 
 
 def fit(measured: Sequence[tuple[float, bool]]) -> Calibration:
-    """The map for answers of these confidences that were right or not. Raises `ValueError` for fewer than `MINIMUM_ITEMS`."""
+    """Fits the map to pairs of confidence and correctness. Raises `ValueError` for fewer than `MINIMUM_ITEMS`."""
     if len(measured) < MINIMUM_ITEMS:
         raise ValueError(f"{len(measured)} answers are too few to calibrate by; {MINIMUM_ITEMS} are needed")
     ordered = sorted(measured)
@@ -70,7 +71,7 @@ def fit(measured: Sequence[tuple[float, bool]]) -> Calibration:
     pools: list[list[tuple[float, bool]]] = []
     for start, end in itertools.pairwise(edges):
         pools.append(ordered[start:end])
-        # Bins of one confidence are one point, and a surer bin that was right less often is one with its neighbour.
+        # Pool bins of equal confidence, and any bin that was right less often than a less confident neighbour.
         while len(pools) > 1 and (
             _rate(pools[-2]) >= _rate(pools[-1]) or _confidence(pools[-2]) >= _confidence(pools[-1])
         ):

@@ -1,4 +1,4 @@
-"""What others may ask of the encoder."""
+"""Requests that other services send to the encoder."""
 
 from __future__ import annotations
 
@@ -24,76 +24,81 @@ __all__ = [
 ]
 
 ENCODER_MODEL = "all-minilm-l6-v2"
-"""The name of the one encoder."""
+"""Name of the only encoder."""
 _NAMES = frozenset({ENCODER_MODEL, "all-minilm", f"sentence-transformers/{ENCODER_MODEL}"})
 
 
 def is_encoder(name: str) -> bool:
-    """Whether a model's name means the encoder: its own, Ollama's, or the hub's, in whatever case."""
+    """True if a model name means the encoder: its own name, Ollama's or the hub's, ignoring case."""
     return name.lower() in _NAMES
 
 
 class EmbeddingRefused(CommandRefused):
-    """Texts were not embedded. Its field is `inputs[3]` where one text is at fault, and `model` where there is no encoder."""
+    """Texts were not embedded.
+
+    Its field is `inputs[3]` if one text is at fault, and `model` if there is no encoder.
+    """
 
 
 @frozen(kw_only=True)
 class Embedded:
-    """The vectors, in order."""
+    """Vectors in input order."""
 
     model: str
     vectors: tuple[bytes, ...] = field(repr=False)
-    """Each a whole JSON value: an array of numbers, or a string in base64."""
+    """Each a complete JSON value: an array of numbers, or a base64 string."""
     tokens: int
-    """Of all texts together, [CLS] and [SEP] of each among them."""
+    """Tokens of all texts, including each one's [CLS] and [SEP]."""
     load_seconds: float
-    """What it waited for the encoder to be ready."""
+    """Time spent waiting for the encoder to be ready."""
 
 
 @frozen(kw_only=True)
 class EmbedTexts(Request[Embedded]):
-    """Embed texts. Refused with `EmbeddingRefused`; an asker that leaves ends what is not computed yet."""
+    """Embeds texts. Refused with `EmbeddingRefused`; cancelling the ask stops the remaining work."""
 
     client_id: str
     caller: str = ""
-    """As of `StartGeneration`."""
+    """As in `StartGeneration`."""
     inputs: tuple[str | tuple[int, ...], ...] = field(repr=False)
-    """Texts, or token ids of the encoder's own vocabulary. None at all only has it loaded."""
+    """Texts, or token ids of the encoder's own vocabulary. An empty tuple only loads the encoder."""
     truncates: bool = False
-    """Whether a text over the context is cut; else the whole request is refused with `context_length_exceeded`."""
+    """Truncates texts that exceed the context; otherwise the whole request is refused with `context_length_exceeded`.
+    """
     dimensions: int | None = None
-    """How many numbers of each vector; they are brought back to length 1."""
+    """Number of components to keep of each vector, which is then normalised to length 1."""
     is_base64: bool = False
 
 
 @frozen(kw_only=True)
 class EncoderHealth:
-    """The encoder as measured. None where nothing was measured yet."""
+    """State and measurements of the encoder. None stands for values not measured yet."""
 
     model: str
     state: str
-    """`off`, `absent` (fetched by the first request), `unloaded` (loaded by the next one), `fetching`, `loading`, `ready` or `failed`."""
+    """`off`, `absent` (fetched by the first request), `unloaded` (loaded by the next one), `fetching`, `loading`,
+    `ready` or `failed`."""
     stage: str | None
-    """What it is doing, or why it failed."""
+    """Current activity, or the reason it failed."""
     worker_pid: int | None
     restarts: int
-    """Workers that were lost."""
+    """Workers lost so far."""
     report: Mapping[str, Any]
-    """What the worker said when it was ready: files with their SHA-256, canary, threads, seconds of the load."""
+    """The worker's report when it became ready: files with their SHA-256, canary, threads, load time in seconds."""
     memory_bytes: float | None
     waiting: int
-    """Requests that wait or are computed."""
+    """Requests waiting or being computed."""
     totals: Mapping[str, float]
-    """Since the actor started: texts, tokens, requests by outcome."""
+    """Totals since the actor started: texts, tokens, requests by outcome."""
     context_tokens: int
     dimensions: int
     size_bytes: int
     digest: str = ""
-    """SHA-256 of its weights, which are loaded with no other."""
+    """SHA-256 of its weights; no others are accepted."""
     modified_seconds: float | None = None
-    """When its weights were last written, POSIX seconds; None where they are not here."""
+    """Modification time of its weights, POSIX seconds; None if they are not on this machine."""
 
 
 @frozen
 class DescribeEncoder(Request[EncoderHealth]):
-    """How the encoder is."""
+    """Asks for the encoder's state."""

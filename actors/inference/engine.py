@@ -1,7 +1,7 @@
-"""The engine actor: owns the worker process, its pipe and the judgement whether it makes progress.
+"""The engine actor: owns the worker process and its pipe, and judges its progress.
 
-A worker that dies or hangs crashes this actor; its supervisor starts a new one with back-off. Everything that
-outlives a worker is the inference actor's business.
+A worker that dies or hangs crashes this actor; its supervisor starts a new one with back-off. Everything that outlives
+a worker belongs to the inference actor.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ _log = structlog.get_logger("engine")
 HELLO_SECONDS = 30.0
 """A Python process that has not said hello by then never will."""
 LOAD_SECONDS = 300.0
-"""Loading a model of several gigabytes from a slow disk."""
+"""Enough to load several gigabytes from a slow disk."""
 WARM_UP_STAGE = "warming up"
 WARM_UP_SECONDS = 120.0
-"""A few steps; on a GPU they compile its kernels."""
+"""Enough for a few steps, in which a GPU compiles its kernels."""
 WRITE_SECONDS = 5.0
-"""The worker's pipe thread reads at once, whatever the step loop does."""
+"""The worker's pipe thread reads at once, independently of the step loop."""
 LAST_WORDS_SECONDS = 1.0
-"""What an ended worker left in its pipes is there already; a process that it started may hold them open."""
+"""A dead worker's last output is already in its pipes; a process it started may still hold them open."""
 WATCH_SECONDS = 0.25
-"""How often progress is judged."""
+"""Interval between progress checks."""
 SPARE_SECONDS = 1.0
-"""Handing a process over takes no time; a spare actor that is late is done without."""
+"""Handing a process over takes no time; if the standby actor is late, the engine starts without it."""
 
 
 class WorkerDied(Exception):
@@ -79,7 +79,7 @@ class WorkerDied(Exception):
 
 
 class Engine(Actor[EngineMessage]):
-    """One incarnation is one worker process."""
+    """The engine of one model. One incarnation is one worker process."""
 
     mailbox = reject(8192)
 
@@ -91,7 +91,7 @@ class Engine(Actor[EngineMessage]):
         inspection: ActorRef[NoteWorker],
         standby: ActorRef[SpareMessage] | None = None,
     ) -> None:
-        """``standby`` has a process ready that has imported everything; without it each start does so itself."""
+        """``standby`` provides a process that has already imported everything; without it, every start imports afresh."""
         self._config = config
         self._model = model
         self._inference = inference
@@ -105,20 +105,20 @@ class Engine(Actor[EngineMessage]):
         self._ahead = InFlightWork()
         self._awaiting_clear = False
         self._is_telling = False
-        """True while the inference actor has no room for what the worker said, so that no more of it is read."""
+        """True while the inference actor's mailbox is full; reading from the worker pauses until then."""
         self._idle_memory: dict[str, float] = {}
-        """What the worker held when it last said that it has nothing to do."""
+        """Worker memory at its last idle report."""
         self._has_read_all = trio.Event()
         self._last_frame_at = 0.0
         self._load_deadline = 0.0
         self._clock = LatencyModel()
         self._held_bytes = 0.0
-        """Of keys and values, after the newest step."""
+        """Bytes of keys and values after the newest step."""
         self._draft_tokens = 0
-        """Most that the worker guesses in a step of one row."""
+        """Maximum number of tokens drafted in a step with a single row."""
 
     async def started(self) -> None:
-        """Start the process. Its load goes on in the background and is told to the inference actor."""
+        """Starts the process. Loading continues in the background and is reported to the inference actor."""
         worker = await self._take_standby()
         is_spare = worker is not None
         if worker is None:
@@ -126,7 +126,7 @@ class Engine(Actor[EngineMessage]):
         self._worker, self._pid = worker, worker.pid
         self.context.spawn(self._own_process, worker)
         now = trio.current_time()
-        # One that stands by has said hello already.
+        # A standby process has already said hello.
         self._last_frame_at, self._load_deadline = now, now + (LOAD_SECONDS if is_spare else HELLO_SECONDS)
         self.context.spawn(self._read_frames)
         self.context.spawn(self._watch_progress)
@@ -136,7 +136,7 @@ class Engine(Actor[EngineMessage]):
         try:
             self._inspection.tell_nowait(NoteWorker(worker.pid))
         except SendFault as error:
-            # It only tells operators of the worker, and is no reason to have none.
+            # This only informs operators about the worker; failing to is no reason to stop.
             _log.warning("worker not noted", worker_pid=worker.pid, error=str(error))
 
     async def _take_standby(self) -> InferenceWorker | None:
@@ -151,11 +151,11 @@ class Engine(Actor[EngineMessage]):
         return worker
 
     async def handle(self, message: EngineMessage) -> None:
-        """Pass admissions and cancellations on to the worker."""
+        """Passes admissions and cancellations on to the worker."""
         match message:
             case AdmitRow():
                 if not self._ahead.rows:
-                    # Progress is owed from now on; while idle there was nothing to be late with.
+                    # Progress is due from now on; an idle worker owed none.
                     self._last_frame_at = trio.current_time()
                 schema = message.response_schema
                 self._ahead.admitted(message.row, len(message.prompt_ids) + len(message.emitted_ids))
@@ -186,18 +186,18 @@ class Engine(Actor[EngineMessage]):
                 if self._ready is None:
                     await self._tell_loading("loading")
                 else:
-                    # Only when the worker says that it is clear may the new owner count on its rows.
+                    # The new owner may use the worker's rows only once the worker reports that it is clear.
                     self._awaiting_clear = True
                     self._last_frame_at = trio.current_time()
                     await self._write(Clear())
 
     async def stopping(self) -> None:
-        """Closing the pipe ends the worker; `_own_process` makes sure of it."""
+        """Closes the pipe, which ends the worker; `_own_process` makes sure of it."""
         assert self._worker is not None
         await self._worker.stream.aclose()
 
     def snapshot(self) -> dict[str, object]:
-        """Process and rows."""
+        """Process and row counts."""
         return {
             "worker_pid": self._pid,
             "is_ready": self._ready is not None,
@@ -209,12 +209,12 @@ class Engine(Actor[EngineMessage]):
     # --- the process ------------------------------------------------------------------------------
 
     async def _own_process(self, worker: InferenceWorker) -> None:
-        """Drain its output, notice its end, and never leave it behind."""
+        """Drains the worker's output, notices its end and never leaves the process behind."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.drain_output)
                 status = await worker.process.wait()
-                # Its last frames and words say why it ended, and which rows had come how far.
+                # Its last frames and output tell why it ended and how far its rows had come.
                 nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS_SECONDS
                 await self._has_read_all.wait()
             words = "; ".join(list(worker.output)[-3:])
@@ -223,13 +223,13 @@ class Engine(Actor[EngineMessage]):
             await worker.end()
 
     async def _write(self, frame: ToWorker) -> None:
-        """Write one frame; this handler is the pipe's one writer. A worker that does not read is lost."""
+        """Writes one frame; this handler is the pipe's only writer. A worker that does not read counts as lost."""
         assert self._worker is not None
         try:
             with trio.fail_after(WRITE_SECONDS):
                 await self._worker.write(frame)
         except trio.BrokenResourceError:
-            return  # it is ending; `_own_process` reads its last frames and says how it ended
+            return  # the worker is ending; `_own_process` reads its last frames and reports how it ended
         except trio.TooSlowError as error:
             raise WorkerDied(f"worker {self._pid} does not take frames") from error
 
@@ -241,7 +241,7 @@ class Engine(Actor[EngineMessage]):
                 await self._take_frame(frame)
                 self._is_telling = False
                 self._last_frame_at = trio.current_time()
-        self._has_read_all.set()  # `_own_process` says how it ended
+        self._has_read_all.set()  # `_own_process` reports how it ended
 
     async def _take_frame(self, frame: FromWorker) -> None:
         now = self._last_frame_at = trio.current_time()
@@ -256,7 +256,7 @@ class Engine(Actor[EngineMessage]):
             case LoadFailed(error):
                 await self._tell_loading(f"failed: {error}")
             case Ready(report):
-                # What the warm-up took is what the first step of a request is held to.
+                # Warm-up times set the deadline for the first step of a request.
                 for seconds, decoded, prefilled in report.warm_steps:
                     self._clock.measured(seconds, decoded, prefilled)
                 self._clock.allocation_bytes_per_second = report.allocation_bytes_per_second or None
@@ -300,7 +300,7 @@ class Engine(Actor[EngineMessage]):
             )
 
     async def _take_idle(self, memory: dict[str, float]) -> None:
-        """Once a second, and what it holds is news after its last row has gone."""
+        """Handles the once-a-second idle report; its memory is worth passing on after the last row has gone."""
         if memory != self._idle_memory:
             self._idle_memory = memory
             idle = EngineIdle(engine=self.context.path, incarnation=self.context.incarnation, memory=memory)
@@ -312,10 +312,10 @@ class Engine(Actor[EngineMessage]):
         await self._inference.tell(EngineAlive(engine=self.context.path, incarnation=self.context.incarnation))
 
     async def _watch_progress(self) -> None:
-        """Judge progress, not life: with rows to compute, a step must come in time.
+        """Checks progress rather than liveness: while there are rows to compute, every step has a deadline.
 
-        While other programs keep the processors, what the worker waited for one is not held against its step. Nor is the
-        time in which this process stood still itself, or could not hand on what the worker had said.
+        Time that the worker spent waiting for a processor does not count against its step, nor does time in which this
+        process was itself stopped or could not pass on the worker's output.
         """
         wait, counted_from = RunQueueDelay(self._pid), -1.0
         while True:
@@ -323,7 +323,8 @@ class Engine(Actor[EngineMessage]):
             await trio.sleep_until(due)
             now = trio.current_time()
             if now - due > WATCH_SECONDS:
-                # Stopped, swapped out or starved: frames may have come, and are read before this is asked again.
+                # This process was stopped, swapped out or starved: frames may have arrived, and are read before the
+                # next check.
                 self._last_frame_at += now - due
                 self._load_deadline += now - due
                 continue
@@ -344,18 +345,18 @@ class Engine(Actor[EngineMessage]):
                 raise WorkerDied(f"worker {self._pid} made no step for {now - self._last_frame_at:.1f} s")
 
     def _step_deadline_seconds(self) -> float:
-        """How long the step that is under way may take.
+        """Deadline of the current step.
 
-        Rows whose prompts are read already owe a decode step, which is a much shorter promise. A worker that shall
-        clear itself may be in the middle of any step.
+        Rows whose prompts have been read owe a decode step, which has a much shorter deadline. A worker that was asked
+        to clear itself may be in the middle of any step.
         """
         unread = PREFILL_TOKENS_PER_STEP if self._awaiting_clear else self._ahead.unread_tokens
-        # Only a row that is alone and has been read gets drafts.
+        # Only a single row that has been prefilled gets drafts.
         drafted = self._draft_tokens if len(self._ahead.rows) == 1 and not unread else 0
         return self._clock.deadline_seconds(unread, drafted, self._held_bytes)
 
     def _request_standby(self, now: float) -> None:
-        """Once, and only when it no longer slows what the first requests wait for."""
+        """Requests a standby, once, and only when preparing it no longer slows the first requests down."""
         if (
             self._standby is not None
             and not self._has_requested_standby

@@ -1,4 +1,4 @@
-"""What the engine actor and the inference actor tell each other, inside the room."""
+"""Messages between the engine actor and the inference actor, internal to the service."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ __all__ = [
 
 @frozen(kw_only=True)
 class AdmitRow:
-    """Work for the worker: one sequence to continue."""
+    """Admits a row to the worker's batch: one sequence to continue."""
 
     row: int
-    """Number of this admission; never used twice."""
+    """Number of this admission; never reused."""
     prompt_ids: list[int] = field(repr=False)
     emitted_ids: list[int] = field(repr=False)
-    """What was already emitted before a recovery; the worker goes on after it."""
+    """Tokens emitted before a recovery; the worker continues after them."""
     max_tokens: int
-    """Most tokens of the whole answer, the emitted ones included."""
+    """Maximum tokens of the whole answer, including those already emitted."""
     stop_ids: list[int]
     sampling: Sampling
     domain: str = ""
-    """Security domain of kept keys and values."""
+    """Security domain of cached keys and values."""
     response_schema: dict[str, Any] | None = field(default=None, repr=False)
     call_rule: ToolCallConstraint | None = field(default=None, repr=False)
     free_calls: ToolCallFormat | None = None
-    """How it writes calls that follow no rule; their arguments are held to JSON."""
+    """Format of calls that follow no rule; their arguments are constrained to JSON."""
     alternatives: int | None = None
-    """How many likeliest tokens to report beside each emitted one."""
+    """Number of likeliest alternatives to report with each emitted token."""
     prompt_alternatives: int | None = None
-    """The same beside each token of the prompt but the first."""
+    """The same for each prompt token except the first."""
 
 
 @frozen
 class CancelRow:
-    """Free the row within one step."""
+    """Frees the row within one step."""
 
     row: int
 
 
 @frozen
 class Attach:
-    """The inference actor has (re)started: drop all rows and say how the engine is."""
+    """The inference actor has (re)started: drop all rows and report the engine's state."""
 
 
 @frozen
 class KillWorker:
-    """An operator wants to see what becomes of its answers: end the process as `kill -9` does."""
+    """An operator asked to kill the process, as `kill -9` does, to see how answers recover."""
 
 
 EngineMessage = AdmitRow | CancelRow | Attach | KillWorker
@@ -72,7 +72,7 @@ EngineMessage = AdmitRow | CancelRow | Attach | KillWorker
 
 @frozen(kw_only=True)
 class EngineLoading:
-    """A worker process has started and loads its model."""
+    """A worker process has started and is loading its model."""
 
     engine: str
     """Path of the engine actor."""
@@ -94,7 +94,7 @@ class EngineReady:
 
 @frozen(kw_only=True)
 class EngineOutput:
-    """What one step of the worker produced."""
+    """Output of one worker step."""
 
     engine: str
     """Path of the engine actor."""
@@ -104,7 +104,7 @@ class EngineOutput:
 
 @frozen(kw_only=True)
 class EngineAlive:
-    """The worker said something that is no news: it still has nothing to do, or prepares a request's grammar."""
+    """The worker is alive without news: it is still idle, or is preparing a request's grammar."""
 
     engine: str
     """Path of the engine actor."""
@@ -113,14 +113,14 @@ class EngineAlive:
 
 @frozen(kw_only=True)
 class EngineIdle:
-    """The worker has nothing to do and holds this; told when it differs from what it held when last idle."""
+    """The worker is idle; sent when its memory differs from its last idle report."""
 
     engine: str
     """Path of the engine actor."""
     incarnation: int
     memory: dict[str, float]
-    """Bytes by what holds them."""
+    """Bytes by owner."""
 
 
 EngineNews = EngineLoading | EngineReady | EngineOutput | EngineAlive | EngineIdle
-"""All that an engine tells the inference actor."""
+"""All messages from an engine to the inference actor."""

@@ -1,4 +1,4 @@
-"""What the inference actor must still know after it was lost: which engines there are, and which model is in use."""
+"""State that must outlive the inference actor: the running engines and the model in use."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ __all__ = ["EngineRegistry", "EngineSnapshot", "ReadEngines", "RosterMessage", "
 
 @frozen(kw_only=True)
 class EngineSnapshot:
-    """The engines of the room."""
+    """The service's engines."""
 
     in_use: ServableModel | None = None
     """The model that new requests go to, loaded or not; None before the first start."""
     serving: str | None = None
     """The engine that new requests go to; None while the model is unloaded."""
     engines: dict[str, ServableModel] = field(factory=dict)
-    """Every engine that was started and not yet ended, by its name among its siblings."""
+    """Engines started and not yet stopped, by child name."""
     engines_started: int = 0
-    """How many there have been, so that no name is used twice."""
+    """Number of engines started so far, so that no name is reused."""
 
 
 @frozen
 class StoreEngines:
-    """The lineup has changed."""
+    """Stores a new snapshot."""
 
     engine_snapshot: EngineSnapshot
 
 
 @frozen
 class ReadEngines(Request[EngineSnapshot]):
-    """The lineup as it was last noted."""
+    """Returns the last snapshot stored."""
 
 
 RosterMessage = StoreEngines | ReadEngines
 
 
 class EngineRegistry(Actor[RosterMessage]):
-    """Remembers one value. It does nothing else, so that nothing else can take it down."""
+    """Remembers one value and does nothing else, so that nothing else can crash it."""
 
     mailbox = block(64)
 

@@ -1,8 +1,9 @@
-"""How frames lie in a pipe between this program's processes: length, version, msgpack. Sans I/O.
+"""Frame format of the pipes between this program's processes: length, version, msgpack. Sans I/O.
 
-Four bytes of length (big endian), one byte of version, then one msgpack value. Both ends refuse other versions and frames over
-the bound, so neither can be made to allocate what a broken peer asks. What the value is belongs to whoever owns the pipe: the
-worker's is in `worker_frames.py`; the sandbox's is an array ``[name, data]``, as `pack` and `FrameReader` have it.
+Four bytes of length (big endian), one byte of version, then one msgpack value. Both ends refuse other versions and
+oversized frames, so a broken peer cannot make either allocate arbitrary amounts. The type of the value is up to the
+pipe's owner: the worker's is in `worker_frames.py`; the sandbox's is an array ``[name, data]``, as in `pack` and
+`FrameReader`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["FrameFault", "FrameReader", "TypedFrameReader", "enclose", "pack"]
 
 VERSION = 1
 MAXIMUM_BYTES = 16 * 1024 * 1024
-"""A prompt of a million tokens fits; nothing sane is larger."""
+"""Fits a prompt of a million tokens; no legitimate frame is larger."""
 
 _HEADER = struct.Struct(">IB")
 _encoder = msgspec.msgpack.Encoder()
@@ -27,31 +28,31 @@ Frame = TypeVar("Frame")
 
 
 class FrameFault(Exception):
-    """The peer does not speak these frames."""
+    """The peer sent something that is not a valid frame."""
 
 
 def enclose(body: bytes, name: str) -> bytes:
-    """One frame as bytes. Raises `FrameFault`, with the frame's name, when it is over the bound."""
+    """Adds the header to a frame's body. Raises `FrameFault`, naming the frame, if it is too large."""
     if len(body) > MAXIMUM_BYTES:
         raise FrameFault(f"frame {name} has {len(body)} bytes, over {MAXIMUM_BYTES}")
     return _HEADER.pack(len(body), VERSION) + body
 
 
 def pack(name: str, data: dict[str, Any]) -> bytes:
-    """A frame ``[name, data]`` as bytes. Raises `FrameFault` when it is over the bound."""
+    """Encodes a frame ``[name, data]``. Raises `FrameFault` if it is too large."""
     return enclose(_encoder.encode((name, data)), name)
 
 
 class TypedFrameReader(Generic[Frame]):
-    """Bytes in, frames out, for either end."""
+    """Incremental decoder of frames, for either end of a pipe."""
 
     def __init__(self, decode: Callable[[bytes], Frame]) -> None:
-        """``decode`` makes a frame of its bytes, and raises `msgspec.MsgspecError` for what is none."""
+        """``decode`` turns bytes into a frame and raises `msgspec.MsgspecError` if they are not one."""
         self._decode = decode
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield each frame that is now complete. Raises `FrameFault`."""
+        """Yields each complete frame. Raises `FrameFault`."""
         self._buffer += data
         while len(self._buffer) >= _HEADER.size:
             length, version = _HEADER.unpack_from(self._buffer)
@@ -71,7 +72,7 @@ class TypedFrameReader(Generic[Frame]):
 
 
 class FrameReader(TypedFrameReader[tuple[str, dict[str, Any]]]):
-    """Reads what `pack` makes."""
+    """Reads frames made by `pack`."""
 
     def __init__(self) -> None:
         super().__init__(_decoder.decode)

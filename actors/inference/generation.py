@@ -1,4 +1,4 @@
-"""One answer in the making: a pure record that turns tokens into events."""
+"""State of one answer in progress. No I/O; turns tokens into events."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["MAXIMUM_DEATHS", "MAXIMUM_STRIKES", "NO_PROGRESS", "Generation", "progress_of"]
 
 MAXIMUM_STRIKES = 3
-"""A request is charged with a worker's death when it had completed fewer than two steps; the third ends it. One that
-makes two steps after a charge, alone, has shown that it does no harm, and begins anew."""
+"""Strikes that end a request. A worker's death counts as one if the request had completed fewer than two steps. Two
+steps completed alone after a strike clear the request, and the count starts again."""
 MAXIMUM_DEATHS = 20
-"""No request outlives more worker deaths than this, whoever is to blame."""
+"""Upper bound on worker deaths per request, whatever caused them."""
 STEPS_TO_CLEAR = 2
 NO_PROGRESS = GenerationProgress(is_running=False, prompt_tokens=0, read_tokens=0)
-"""Of one that is over."""
+"""Progress of a generation that is over."""
 GRANT_TOKENS = 1024
-"""Memory for so many tokens is reserved at once where nobody named the answer's length."""
+"""Memory is reserved for this many tokens at a time when the request sets no length."""
 
 
 def _unknown_token(token_id: int) -> OneToken:
@@ -53,47 +53,48 @@ def _unknown_token(token_id: int) -> OneToken:
 
 @define(kw_only=True, eq=False)
 class Generation:
-    """A request, what was emitted for it, and how it fared. All its text is a function of its token ids."""
+    """A request, the tokens emitted for it, and its history. Its text is a function of its token ids alone."""
 
     stream: str
     client_id: str
     domain: str = ""
-    """Security domain of what is kept of its prompt."""
+    """Security domain of the cached prompt."""
     generate: Generate
     seed: int
     prompt_ids: list[int] = field(repr=False)
     max_tokens: int
     to_context_end: bool = False
-    """Whether its length is the context's where nobody named one, or a longer one; most end long before."""
+    """True if the answer may run to the end of the context because no length, or a longer one, was requested; most end
+    long before."""
     ignores_end: bool = False
-    """Whether neither the model's own end nor repetition ends it."""
+    """True if neither the model's end token nor repetition ends the answer."""
     granted_tokens: int | None = None
-    """Tokens of the answer for which memory is reserved; None is all of them."""
+    """Answer tokens for which memory is reserved; None means all."""
     detokenizer: Detokenizer = field(repr=False)
     deliver: Callable[[GenerationEvent], None] = field(default=lambda _: None, repr=False)
-    """Hands an event to its stream; never waits."""
+    """Passes an event to its stream; never blocks."""
     completion_fields: Callable[[Done], Mapping[str, Any]] | None = field(default=None, repr=False)
-    """What its last event has besides."""
+    """Makes additional fields of the last event."""
     calibration: Calibration | None = field(default=None, repr=False)
-    """Of the model that answers it, where `done` shall tell what it says."""
+    """Calibration of the answering model, if `done` is to report the calibrated confidence."""
     accepted_at: float
-    """Trio clock, seconds."""
+    """Trio's clock, seconds."""
     trace: TraceContext | None = None
-    """The span that its own are below; None where it is not traced."""
+    """Parent span of the answer's spans; None if it is not traced."""
     asked_at: float | None = None
-    """When its deadline began to count, where that was before."""
+    """Start of its deadline, if earlier than acceptance."""
     token_text: Callable[[int], OneToken] = field(default=_unknown_token, repr=False)
-    """One token alone, for log-probabilities."""
+    """Text of a single token, for log-probabilities."""
     tell_prompt: Callable[[Sequence[PromptToken]], None] | None = field(default=None, repr=False)
-    """Is told the prompt's tokens with their log-probabilities as they are read, all of them before the first of the answer."""
+    """Receives the prompt's tokens with their log-probabilities as they are read, all before the first answer token."""
     cached_tokens: int | None = None
-    """Prompt tokens that were not computed again, once known."""
+    """Prompt tokens found in the prefix cache; None until known."""
     scheduler: Scheduler | None = field(default=None, repr=False)
-    """Where it waits and runs, once it is accepted: that of the model which answers it."""
+    """Scheduler that it waits and runs in, set once it is accepted: that of the answering model."""
     row: int | None = None
-    """Its number in the worker while it is admitted."""
+    """Row number in the worker while admitted."""
     read_tokens: int = 0
-    """Of its prompt, as the worker last told."""
+    """Prompt tokens read, as last reported by the worker."""
     emitted_ids: list[int] = field(factory=list, repr=False)
     log_probability: float = 0.0
     seq: int = 0
@@ -104,7 +105,7 @@ class Generation:
     strikes: int = 0
     deaths: int = 0
     is_suspected_poison: bool = False
-    """True from a charge until the two steps that acquit it."""
+    """True from a strike until the two steps that clear it."""
     matcher: StopMatcher = field(init=False, repr=False)
     _unsent_ids: list[int] = field(factory=list, repr=False)
     _unsent_log_probability: float = 0.0
@@ -114,16 +115,16 @@ class Generation:
     _repetition: RepetitionDetector = field(init=False, factory=RepetitionDetector, repr=False)
     _repeats_itself: bool = False
     _told_of_prompt: int = 0
-    """Tokens of the prompt that `tell_prompt` was told."""
+    """Number of prompt tokens passed to `tell_prompt`."""
 
     def __attrs_post_init__(self) -> None:
         self.matcher = StopMatcher(self.generate.stop)
 
     def resume(self, point: ResumeFrom) -> list[GenerationTokens]:
-        """Go on where a follower stands: the same ids give the same text and the same held-back end.
+        """Restores the state at a subscriber's position: the same ids give the same text and the same held-back suffix.
 
-        Returns the events that the follower was told, for those who were not. What each token's log-probability
-        was is not known any more, so each has the same part of the sum.
+        Returns the events that the subscriber received, for other subscribers. Individual log-probabilities are lost,
+        so each token gets an equal share of the sum.
         """
         told: list[GenerationTokens] = []
         unsent: list[int] = []
@@ -160,12 +161,12 @@ class Generation:
             self._first_times = times = point.first_times
             self.accepted_at, self.admitted_at = times.accepted_at, times.admitted_at
             self.first_token_at, self.cached_tokens = times.first_token_at, times.cached_tokens
-        # It may have received everything but the last event. One event more than its tokens made is the text that
-        # was held back until the model said stop.
+        # The subscriber may have received everything but the last event. One event more than its tokens made carries
+        # the text that was held back until the model stopped.
         if self.matcher.has_stopped:
             self._finish = FinishReason.STOP
             if self.seq > events:
-                # Of the last token it was told how much of it the stop text left.
+                # For the last token it received the text left by the stop text.
                 tell("", len(point.token_ids) - 1)
         elif len(self.emitted_ids) >= self.max_tokens or self._repeats_itself:
             self._finish = FinishReason.LENGTH
@@ -180,7 +181,7 @@ class Generation:
         return told
 
     def move(self, scheduler: Scheduler, prompt_ids: list[int], max_tokens: int) -> None:
-        """Let another model answer it, before any answered a word."""
+        """Moves a generation without tokens yet to another model."""
         assert not self.emitted_ids
         self.scheduler, self.calibration = scheduler, None
         self.prompt_ids, self.max_tokens = prompt_ids, max_tokens
@@ -189,24 +190,24 @@ class Generation:
 
     @property
     def has_finished(self) -> bool:
-        """True once the last text was made."""
+        """True once the text is complete."""
         return self._finish is not None
 
     @property
     def length_tokens(self) -> int:
-        """Positions that are reserved for the row: those that it has when it is complete, or up to its grant."""
+        """Positions reserved for the row: its full length, or up to its grant."""
         answer = self.max_tokens if self.granted_tokens is None else min(self.max_tokens, self.granted_tokens)
         return len(self.prompt_ids) + answer
 
     @property
     def progress(self) -> GenerationProgress:
-        """How far it is."""
+        """Current progress."""
         count = len(self.prompt_ids)
         read = count if self.emitted_ids else min(count, self.read_tokens)
         return GenerationProgress(is_running=self.row is not None, prompt_tokens=count, read_tokens=read)
 
     def times(self) -> RequestTimes:
-        """How far it is, for operators: none of its text."""
+        """Timing and token counts for operators, without any text."""
         return RequestTimes(
             client_id=self.client_id,
             model="" if self.scheduler is None else self.scheduler.model.name,
@@ -220,20 +221,21 @@ class Generation:
         )
 
     def grant(self) -> None:
-        """Reserve memory for the next piece of an answer whose length nobody named."""
+        """Reserves memory for the next part of an answer of open length."""
         wanted = self.generate.max_tokens
         if self.to_context_end and (wanted is None or wanted > self.max_tokens):
             self.granted_tokens = max(self.granted_tokens or 0, len(self.emitted_ids) + GRANT_TOKENS)
 
     @property
     def has_used_its_grant(self) -> bool:
-        """Whether it needs more memory before its next token."""
+        """True if it needs more memory before its next token."""
         granted = self.granted_tokens
         return granted is not None and granted <= len(self.emitted_ids) < self.max_tokens
 
     @property
     def prompt_alternatives(self) -> int | None:
-        """How many likeliest tokens to report beside each of the prompt's; None where its tokens are not wanted, or known."""
+        """Number of alternatives to report per prompt token; None if prompt tokens are not wanted or have all been
+        reported."""
         is_wanted = self.tell_prompt is not None and self._told_of_prompt < len(self.prompt_ids)
         return (self.generate.logprobs or 0) if is_wanted else None
 
@@ -243,7 +245,8 @@ class Generation:
         log_probabilities: Sequence[float],
         alternatives: Sequence[Sequence[tuple[int, float]]],
     ) -> None:
-        """What the worker found of the prompt's tokens from the one at ``begin`` on; a worker that was lost found some before."""
+        """Passes on scores of the prompt's tokens from ``begin`` on, skipping those that an earlier, lost worker
+        reported."""
         if self.tell_prompt is None:
             return
         texts: dict[int, OneToken] = {}
@@ -255,7 +258,7 @@ class Generation:
 
         told: list[PromptToken] = []
         if not self._told_of_prompt:
-            # Nothing stands before the first, so nothing makes it likely.
+            # Nothing precedes the first token, so it has no likelihood.
             told.append(PromptToken(index=0, token_id=self.prompt_ids[0], token=text_of(self.prompt_ids[0])))
         for index, own, likeliest in zip(itertools.count(begin), log_probabilities, alternatives, strict=False):
             if index >= self._told_of_prompt + len(told):
@@ -275,7 +278,7 @@ class Generation:
         now: float,
         alternatives: Sequence[tuple[int, float]] | None = None,
     ) -> None:
-        """Take one token from the worker and deliver the text that it completes, if any."""
+        """Takes one token from the worker and delivers the text it completes, if any."""
         text = ""
         if self.tell_prompt is not None and not self._told_of_prompt:
             self.take_scores(1, (), ())
@@ -298,21 +301,22 @@ class Generation:
             self._finish = FinishReason.STOP
         elif finish is not None:
             self._finish = FinishReason(finish)
-            # What the detokenizer still holds may itself complete a stop text.
+            # Text still held by the detokenizer may complete a stop text.
             text += self.matcher.feed(self.detokenizer.finish())
             text += self.matcher.flush()
         if text or (self.matcher.has_stopped and self._token_log.has_untold_text):
             self._deliver_text(text)
 
     def complete(self, now: float, completion_fields: Callable[[Done], Mapping[str, Any]] | None = None) -> Done:
-        """Deliver the last event; ``completion_fields`` makes what it has besides, and may raise before that."""
+        """Delivers the last event. ``completion_fields`` makes its additional fields; if it raises, nothing is
+        delivered."""
         assert self._finish is not None
         count = len(self.emitted_ids)
         rate: float | None = None
         if count > 1 and self.first_token_at is not None and self.last_token_at is not None:
             elapsed = self.last_token_at - self.first_token_at
             rate = (count - 1) / elapsed if elapsed > 0 else None
-        # A model is surest of all where it says the same again, which is no reason to believe it.
+        # A model is most confident when it repeats itself, so that confidence means nothing.
         repeats_itself = self._finish is FinishReason.LENGTH and (
             self._repeats_itself or (self._repetition.is_repeating and not self.ignores_end)
         )
@@ -341,21 +345,21 @@ class Generation:
         return done
 
     def worker_died(self) -> bool:
-        """Note that its worker died under it; True when it must not be tried again."""
+        """Records that its worker died. Returns True if it must not be tried again."""
         self.row = None
         self.deaths += 1
         if self.steps_since_admission < STEPS_TO_CLEAR:
             self.is_suspected_poison = True
             self.strikes += 1
         else:
-            # Alone it made its two steps, so what it was charged with was somebody else's doing.
+            # It completed two steps alone, so another request caused the earlier strike.
             self.is_suspected_poison = False
             self.strikes = 0
         return self.strikes >= MAXIMUM_STRIKES or self.deaths >= MAXIMUM_DEATHS
 
     @property
     def must_run_alone(self) -> bool:
-        """A charged request runs without neighbours until it has shown that it does no harm."""
+        """True while a suspected request must run without neighbours, until it has proven harmless."""
         return self.is_suspected_poison and self.steps_since_admission < STEPS_TO_CLEAR
 
     def _deliver_text(self, text: str) -> None:
@@ -388,7 +392,7 @@ class Generation:
 
 
 def progress_of(generation: Generation | None) -> ProgressData:
-    """For its client; None for one that is over, or is not that client's."""
+    """Progress for the client that owns it; pass None for a generation that is over or belongs to another client."""
     if generation is None:
         return ProgressData(state=ProgressState.OVER, waiting=0, prompt_tokens=0, read_tokens=0)
     progress = generation.progress

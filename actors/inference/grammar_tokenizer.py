@@ -1,8 +1,9 @@
-"""A checkpoint's tokenizer as the library of grammars needs it: text is spelled with the tokens of text and no others. Pure.
+"""Converts a checkpoint's tokenizer for the grammar library, so that text is spelled with text tokens only. No I/O.
 
-The library writes fixed text (a `const`, a property's name) in the tokens that the tokenizer gives for it. A tokenizer finds
-the text of its added tokens (`<|im_end|>`, `</s>`) in any text, so a `const` that holds such a text would end the
-answer, or be refused by the very grammar that asks for it. Here the added tokens get names that occur in no text.
+The library writes fixed text (a `const`, a property's name) with the tokens that the tokenizer yields for it. A
+tokenizer recognises the text of its added tokens (`<|im_end|>`, `</s>`) anywhere, so a `const` containing such a text
+would end the answer, or be rejected by the grammar that requires it. This conversion gives added tokens names that
+occur in no text.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ __all__ = ["GrammarTokenizer", "grammar_tokenizer"]
 
 @frozen
 class GrammarTokenizer:
-    """What the library of grammars is given."""
+    """Tokenizer as passed to the grammar library."""
 
     source: str
     """JSON of a `tokenizer.json`."""
     mark_ids: Mapping[str, int]
-    """Added tokens that are no text, by what they are called."""
+    """Ids of added tokens that are not text, by name."""
     changes_text: bool
-    """True where a normalizer or a stand-in for spaces makes one text of several, so that some cannot be spelled."""
+    """True if a normalizer or a replacement for spaces maps different texts to one, so that some cannot be spelled."""
 
 
 def grammar_tokenizer(content: Mapping[str, Any]) -> GrammarTokenizer:
-    """``content`` is that of a `tokenizer.json`. Raises `ValueError` where it is none."""
+    """Converts the content of a `tokenizer.json`. Raises `ValueError` if it is not one."""
     try:
         return _made_of(content)
     except (KeyError, TypeError, AttributeError) as error:
@@ -39,7 +40,7 @@ def grammar_tokenizer(content: Mapping[str, Any]) -> GrammarTokenizer:
 
 def _made_of(content: Mapping[str, Any]) -> GrammarTokenizer:
     added: list[dict[str, Any]] = list(content.get("added_tokens") or ())
-    # So that nobody can write one: a text that held it would become the token again.
+    # Unguessable, because a text containing such a name would become the token again.
     secret = secrets.token_hex(16)
     renamed = {one["content"]: f"<|{secret}-{one['id']}|>" for one in added if _is_mark(one)}
     plain = {"single_word": False, "lstrip": False, "rstrip": False}
@@ -52,7 +53,7 @@ def _made_of(content: Mapping[str, Any]) -> GrammarTokenizer:
             for one in added
         ],
         "model": _renamed_model(content["model"], renamed),
-        # These change a whole prompt; what is spelled here is pieces of an answer.
+        # These apply to whole prompts; the grammar spells parts of an answer.
         "post_processor": None,
         "truncation": None,
         "padding": None,
@@ -63,7 +64,7 @@ def _made_of(content: Mapping[str, Any]) -> GrammarTokenizer:
 
 
 def _is_mark(token: Mapping[str, Any]) -> bool:
-    """As the library sees it: special tokens, and all others in angle brackets."""
+    """True for marks as the library defines them: special tokens, and all others in angle brackets."""
     content: str = token["content"]
     return bool(token.get("special")) or (content.startswith("<") and content.endswith(">"))
 
@@ -83,7 +84,7 @@ def _renamed_model(model: Mapping[str, Any], renamed: Mapping[str, str]) -> dict
 
 
 def _merges_of_text(merges: Iterable[Any], renamed: Mapping[str, str]) -> Iterable[Any]:
-    """All but those that make a renamed token out of its text."""
+    """Drops merges that build a renamed token from its text."""
     for merge in merges:
         first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
         if renamed.keys().isdisjoint((first, second, first + second)):

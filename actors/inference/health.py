@@ -1,4 +1,4 @@
-"""What the room says of itself: the health of the engine in use, and the models that have names. Pure functions."""
+"""Reports on the service: health of the engine in use, and the state of named models. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def describe_engine(
     totals: Mapping[str, float],
     refuses: str | None = None,
 ) -> EngineHealth:
-    """The engine in use now, and the load that is under way.
+    """Describes the engine in use and any load in progress.
 
-    ``refuses`` says why new requests are refused, where they are.
+    ``refuses`` is the reason why new requests are refused, if they are.
     """
     current, candidate = models.current, models.candidate
     return EngineHealth(
@@ -61,7 +61,7 @@ def _report_of(models: ModelManager, current: Scheduler) -> dict[str, Any]:
 
 
 def describe_models(models: ModelManager, entries: Iterable[InventoryEntry]) -> tuple[ModelState, ...]:
-    """Every model with a name, and what is going on with it."""
+    """Describes every named model and its current state."""
     return tuple(
         _describe(
             entry,
@@ -87,7 +87,7 @@ def _describe(
     state, stage = "available" if entry.is_present else "absent", problem
     if problem is not None:
         state = "failed"
-    # Several engines may have one model: what new requests find comes before what ends.
+    # Several engines may run one model; the one that new requests reach takes precedence over one being retired.
     live = sorted((one for one in schedulers if one not in retiring), key=lambda one: one is not current)
     if live:
         state, stage = {"ready": "loaded", "down": "failed"}.get(live[0].state, live[0].state), live[0].stage

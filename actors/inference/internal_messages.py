@@ -1,4 +1,4 @@
-"""Everything that the inference actor takes: from other rooms, from its engines, and from its own timers."""
+"""All messages of the inference actor: from other services, from its engines and from its own timers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ StreamMessage = (
     | DescribeGeneration
     | ReportProgress
 )
-"""What is about a stream that is there already."""
+"""Requests about existing streams."""
 
 
 InferenceMessage = InferenceRequest | EngineNews | KernelsSettled | IdleCheck | DeadlinePassed

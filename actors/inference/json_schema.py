@@ -1,9 +1,9 @@
-"""A client's JSON Schema, rewritten in the words that the grammar engine follows. Pure.
+"""Rewrites a client's JSON Schema in terms that the grammar engine supports. No I/O.
 
-Every answer that the rewritten schema allows is valid under the client's own: what the engine cannot follow is narrowed
-(an `if` with its `then`, `oneOf` with branches that exclude each other), left out where the schema leaves room (an
-alternative, an optional property), or refused with its place. Annotations are left out, and an unknown `format` is one,
-as JSON Schema 2020-12 has it (validation, 7.2.1). References are followed here, so nothing is fetched.
+Every answer that the rewritten schema allows is valid under the client's schema. Parts that the engine does not support
+are narrowed (an `if` with its `then`, `oneOf` with mutually exclusive branches), left out where the schema permits (an
+alternative, an optional property), or rejected with their location. Annotations are dropped, and an unknown `format` is
+an annotation, as in JSON Schema 2020-12 (validation, 7.2.1). References are resolved here, so nothing is fetched.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from actors.inference.text_arguments import PATTERNS_OF_FORMATS
 __all__ = ["PreparedSchema", "prepared_schema"]
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
-"""Those that the engine knows."""
+"""Formats supported by the engine."""
 ENDLESS_FORMATS = frozenset({"date-time", "time", "duration", "email", "hostname", "uri"})
-"""Those that may go on in the engine's reading, by digits, labels or parts, which a model may write until its length ends it."""
+"""Formats that the engine lets continue without end, by digits, labels or parts, so that a model may write until its
+length runs out."""
 MAXIMUM_WORK = 20_000
-"""Schemas looked at; some that refer to themselves multiply when alternatives are told apart."""
+"""Maximum number of schemas visited; self-referential ones multiply when alternatives are separated."""
 MAXIMUM_TOLD = 32
-"""Places of parts that are left out."""
+"""Maximum number of left-out locations reported."""
 MAXIMUM_DEPENDENCIES = 3
-"""Up to so many are alternatives each; of more, all that is depended upon is required."""
+"""Up to this many dependencies become alternatives; with more, all dependent properties are required."""
 _TYPES = frozenset({"null", "boolean", "object", "array", "number", "string", "integer"})
 _KEPT = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "multipleOf", "required")
 _KEYS_OF_CONTENT = frozenset({"patternProperties", "propertyNames", "uniqueItems"})
@@ -40,19 +41,19 @@ _KEYS_OF_CONTENT = frozenset({"patternProperties", "propertyNames", "uniqueItems
 
 @frozen
 class PreparedSchema:
-    """What the engine is given."""
+    """The schema as passed to the engine."""
 
     schema: dict[str, Any]
     has_narrow_strings: bool
-    """Whether keys or unique strings may be so few that all of them are used up."""
+    """True if keys or unique strings may be so few that they can all be used up."""
     unique_keys: frozenset[str]
-    """Properties whose arrays hold each string once."""
+    """Properties whose arrays contain each string only once."""
     left_out: tuple[str, ...] = ()
-    """Places (JSON pointers) of what the answer will not have, though the schema allows it, since it cannot be followed."""
+    """JSON pointers of allowed parts that the answer will not have, because the engine does not support them."""
 
 
 def prepared_schema(schema: dict[str, Any]) -> PreparedSchema:
-    """Raises `BadSchema` with the place (a JSON pointer) of what cannot be followed."""
+    """Rewrites a schema. Raises `BadSchema` with the location (a JSON pointer) of an unsupported part."""
     references = References(schema)
     work = _Preparation(references, Apart(references))
     try:
@@ -88,7 +89,7 @@ class _Preparation:
     _bad: dict[str, Unfollowable] = field(init=False, factory=dict)
 
     def prepare(self, schema: Any, path: str) -> Any:
-        """One schema and all below it. Raises `Unfollowable`."""
+        """Rewrites a schema and all its subschemas. Raises `Unfollowable`."""
         self.work_left -= 1
         if self.work_left < 0:
             raise BadSchema("the schema is too large to be followed")
@@ -124,7 +125,7 @@ class _Preparation:
         made: dict[str, Any] = {}
         for name, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
             bound, excluded = schema.get(name), schema.get(exclusive)
-            # Draft 4 has a boolean beside the bound.
+            # In draft 4 this is a boolean next to the bound.
             if excluded is True and bound is not None:
                 made[exclusive] = bound
                 continue
@@ -138,7 +139,7 @@ class _Preparation:
         form = form if isinstance(form, str) else None
         if pattern is not None:
             made["pattern"] = checked_pattern(pattern, f"{path}/pattern")
-        # A form that meets other rules may leave nothing; it is an annotation, and the others are not.
+        # A format combined with other rules may allow nothing. It is an annotation, the other rules are not.
         elif form in FORMATS and not {"minLength", "maxLength", "enum", "const"} & schema.keys():
             if form in ENDLESS_FORMATS:
                 made["pattern"] = f"^(?:{PATTERNS_OF_FORMATS[form]})$"
@@ -174,7 +175,7 @@ class _Preparation:
             return {}
         if "maxContains" in schema or "prefixItems" in made or not isinstance(least, int):
             raise Unfollowable(f"{path}/contains", "with other rules for items cannot be followed")
-        # All items are such, which is more than is asked for.
+        # Requiring it of all items is stricter than asked.
         wanted = self.prepare(schema["contains"], f"{path}/contains")
         items = wanted if "items" not in made else {"allOf": [made["items"], wanted]}
         given = schema.get("minItems", 0)
@@ -191,7 +192,7 @@ class _Preparation:
             return {}
         if schema.get("minItems", 0) > 1:
             raise Unfollowable(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
-        # One item is unique.
+        # A single item is always unique.
         self._leave_out(f"{path}/uniqueItems")
         return {"maxItems": 1}
 
@@ -223,7 +224,7 @@ class _Preparation:
             )
         if "unevaluatedProperties" in schema and "additionalProperties" not in schema:
             others = self._or_nothing(schema["unevaluatedProperties"], f"{path}/unevaluatedProperties", True)
-            # Names that only an alternative has are left out.
+            # Names that occur only in an alternative are left out.
             known = {name: True for one in self.references.conjuncts(schema) for name in one.get("properties") or ()}
             made |= {"properties": {**known, **made.get("properties", {})}, "additionalProperties": others}
         if "propertyNames" in schema:
@@ -232,7 +233,7 @@ class _Preparation:
         return made | counted(schema, made)
 
     def _or_nothing(self, schema: Any, path: str, is_optional: bool) -> Any:
-        """What must not be there, where it need not be and cannot be followed."""
+        """Returns False, which forbids the value, if it is optional and cannot be supported."""
         try:
             return self.prepare(schema, path)
         except Unfollowable:
@@ -275,7 +276,7 @@ class _Preparation:
         return {**made, "allOf": all_of}
 
     def _alternatives(self, schema: dict[str, Any], name: str, path: str) -> list[Any]:
-        """Those that can be followed. Raises `Unfollowable` where none can."""
+        """Alternatives that are supported. Raises `Unfollowable` if none is."""
         made, problem = [], None
         unfollowable: list[str] = []
         for place, one in _listed(schema, name, path):
@@ -291,7 +292,7 @@ class _Preparation:
         return made
 
     def _one_of(self, schema: dict[str, Any], path: str) -> Any:
-        """Alternatives of which each excludes all others, those that cannot be followed too."""
+        """Alternatives that each exclude all others, including the unsupported ones."""
         branches = _listed(schema, "oneOf", path)
         base = {name: value for name, value in schema.items() if name != "oneOf"}
         fitting: list[Any] = []
@@ -330,7 +331,7 @@ class _Preparation:
             return False
         if names == {"type"}:
             kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-            # Numbers that are no integers cannot be told from those that are.
+            # Non-integer numbers cannot be separated from integers.
             left = _TYPES - {"integer"} - set(kinds) - ({"number"} if "integer" in kinds else set())
             return {"type": sorted(left)} if left else False
         if names <= {"required", "type"} and schema.get("type", "object") == "object" and schema.get("required"):
@@ -391,7 +392,7 @@ class _Preparation:
         name = self.names.get(pointer)
         if name is None:
             name = self.names[pointer] = f"d{len(self.names)}"
-            # One that is in the making is known by its name meanwhile.
+            # A definition in progress is already known by its name.
             self.prepare_definition(pointer, name)
         if name in self._bad:
             raise self._bad[name]
@@ -413,5 +414,5 @@ def _listed(schema: dict[str, Any], name: str, path: str) -> list[tuple[int, Any
 
 
 def _applicators(schema: dict[str, Any]) -> bool:
-    """Whether other schemas apply to the same value."""
+    """True if other schemas apply to the same value."""
     return not {"allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "if", "dependentSchemas"}.isdisjoint(schema)

@@ -1,4 +1,4 @@
-"""The kernel compiler: makes the code of the CPU kernels in a process of its own, while a worker answers without it."""
+"""The kernel compiler: compiles the CPU kernels in a separate process while a worker answers without them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ __all__ = ["CompileKernels", "KernelCompiler", "KernelsSettled"]
 _log = structlog.get_logger("kernels")
 
 COMPILE_SECONDS = 1200.0
-"""Fifteen seconds on an idle machine. It is nice, so others may keep it waiting; then it is ended, and what it made stays."""
+"""Takes 15 seconds on an idle machine. The process is nice, so others may delay it; on timeout it is ended and its
+results so far stay."""
 TRIES = 3
 AGAIN_SECONDS = 10.0
 
 
 @frozen
 class CompileKernels:
-    """A worker computes without compiled code that it could have: make it, or say again what came of that."""
+    """A worker runs without compiled kernels that it could use: compile them, or report the outcome again."""
 
 
 @frozen
 class KernelsSettled:
-    """How that ended; told to the inference actor."""
+    """Outcome of the compilation; sent to the inference actor."""
 
     problem: str | None
-    """Why there is none; None where it is there."""
+    """Why there are no compiled kernels; None if there are."""
 
 
 class KernelCompiler(Actor[CompileKernels]):
-    """Owns at most one process, which ends with it."""
+    """Owns at most one process, which ends with the actor."""
 
     mailbox = block(16)
 
@@ -49,12 +50,12 @@ class KernelCompiler(Actor[CompileKernels]):
         self._pid: int | None = None
 
     async def started(self) -> None:
-        """One that was lost was at it."""
+        """Resumes the compilation of a lost incarnation."""
         if self.context.incarnation > 1:
             await self.handle(CompileKernels())
 
     async def handle(self, message: CompileKernels) -> None:
-        """Begin, where that is not under way."""
+        """Starts compiling unless that is already in progress."""
         if self._state == "settled":
             await self._inference.tell(KernelsSettled(self._problem))
         elif self._state == "idle":
@@ -62,13 +63,13 @@ class KernelCompiler(Actor[CompileKernels]):
             self.context.spawn(self._compile)
 
     def snapshot(self) -> dict[str, object]:
-        """Its process."""
+        """State and process id."""
         return {"state": self._state, "problem": self._problem, "compiler_pid": self._pid}
 
     async def _compile(self) -> None:
         for attempt in range(TRIES):
             if attempt:
-                # What kept code from being made, a full disk perhaps, may have passed; nothing tells.
+                # The cause, a full disk perhaps, may have passed; nothing reports that.
                 await trio.sleep(AGAIN_SECONDS)
             self._problem = await self._try()
             if self._problem is None:

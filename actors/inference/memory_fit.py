@@ -1,4 +1,4 @@
-"""Whether one more model fits into memory: a pure rule, and what the machine has free."""
+"""Memory rules for loading another model, and the machine's free memory."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ __all__ = [
 
 MEBIBYTE = 1024 * 1024
 PROCESS_BYTES = 256 * MEBIBYTE
-"""Interpreter, libraries and MLX's pool of a worker, beside its weights."""
+"""Interpreter, libraries and MLX's pool of a worker, in addition to its weights."""
 LOADING_FACTOR = 1.2
-"""Peak of memory over weights while a CPU's float32 is made of what the files hold: measured, and an upper bound that
-`test_a_model_is_in_memory_once_while_it_is_loaded_and_looked_at` holds the loader to."""
+"""Peak memory relative to the weights while float32 weights for the CPU are made from the files: a measured upper
+bound, enforced on the loader by `test_a_model_is_in_memory_once_while_it_is_loaded_and_looked_at`."""
 CGROUP = Path("/sys/fs/cgroup")
-"""Where a container finds its own limits (cgroup v2)."""
+"""A container's own limits (cgroup v2)."""
 USABLE_SHARE = 0.7
-"""Of physical memory, where the system does not say what is free."""
+"""Share of physical memory assumed usable if the system does not report free memory."""
 
 
 def loading_bytes(weights_bytes: int) -> int:
-    """The most that weights of that size take while they are loaded on a CPU."""
+    """Peak memory of loading weights of this size on a CPU."""
     return int(weights_bytes * LOADING_FACTOR)
 
 
 def working_bytes(weights_bytes: int) -> int:
-    """What a worker with these weights takes before its first row, at most."""
+    """Most memory that a worker with these weights takes before its first row."""
     return loading_bytes(weights_bytes) + PROCESS_BYTES
 
 
 def fits_beside(weights_bytes: int, held_bytes: int, *, bound_bytes: int, free_bytes: int | None) -> bool:
-    """Whether a model may be loaded while ``held_bytes`` of weights stay loaded.
+    """True if a model may be loaded while ``held_bytes`` of weights stay loaded.
 
-    A bound above zero limits all weights together and nothing else is asked; without one it is what the machine has free,
-    and where that is unknown (None) the answer is yes.
+    A bound above zero limits the sum of all weights and nothing else is checked. Without one the machine's free memory
+    decides; if that is unknown (None), the model fits.
     """
     if bound_bytes:
         return weights_bytes + held_bytes <= bound_bytes
@@ -43,16 +43,16 @@ def fits_beside(weights_bytes: int, held_bytes: int, *, bound_bytes: int, free_b
 
 
 def fits_alone(weights_bytes: int, held_bytes: int, *, bound_bytes: int, free_bytes: int | None) -> bool:
-    """Whether it could be loaded once ``held_bytes`` of other weights are given back."""
+    """True if the model could be loaded once ``held_bytes`` of other weights are freed."""
     if bound_bytes:
         return weights_bytes <= bound_bytes
     return free_bytes is None or working_bytes(weights_bytes) <= free_bytes + held_bytes
 
 
 def available_memory_bytes(held_bytes: int, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:
-    """What new processes may take without swapping; None where nothing is known.
+    """Memory that new processes may use without swapping; None if unknown.
 
-    Elsewhere than on Linux it is a share of the physical memory, less ``held_bytes``, whatever other programs hold.
+    On systems other than Linux it is a share of the physical memory minus ``held_bytes``, regardless of other programs.
     """
     measured = measured_free_bytes(meminfo, cgroup)
     if measured is not None:
@@ -65,7 +65,7 @@ def available_memory_bytes(held_bytes: int, meminfo: Path = Path("/proc/meminfo"
 
 
 def measured_free_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:
-    """What is free by the kernel's own estimate and within a container's limit; None where the kernel does not tell."""
+    """Free memory by the kernel's own estimate and within a container's limit; None if the kernel does not report it."""
     try:
         lines = meminfo.read_text(encoding="ascii").splitlines()
         free_bytes = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -76,10 +76,10 @@ def measured_free_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CG
 
 
 def _free_within_limit(cgroup: Path) -> int | None:
-    """What the limit of a cgroup leaves; None where there is no limit, or no cgroup v2.
+    """Memory left within a cgroup's limit; None without a limit or cgroup v2.
 
-    Pages of files count as taken there and are given back when memory is wanted, as in the kernel's estimate: a checkpoint
-    that was just hashed must not stand in its own way.
+    The cgroup counts page cache as used although it is reclaimed on demand; as in the kernel's own estimate it counts
+    as free here, so that hashing a checkpoint does not prevent loading it.
     """
     try:
         limit_bytes = int((cgroup / "memory.max").read_text(encoding="ascii"))
@@ -87,5 +87,5 @@ def _free_within_limit(cgroup: Path) -> int | None:
         entries = dict(line.split() for line in (cgroup / "memory.stat").read_text(encoding="ascii").splitlines())
         files_bytes = int(entries["inactive_file"]) + int(entries["active_file"])
     except (OSError, ValueError, KeyError):
-        return None  # also `max`, which is no number
+        return None  # also `max`, which is not a number
     return max(0, limit_bytes - max(0, taken_bytes - files_bytes))

@@ -1,4 +1,4 @@
-"""What the inference room takes and tells. Other rooms import this file and nothing else of the room."""
+"""Requests and events of the inference service. Other services import this module and nothing else of the service."""
 
 from __future__ import annotations
 
@@ -82,16 +82,17 @@ __all__ = [
 
 
 UNFINISHED = "the server is shutting down, and the answer is not finished"
-"""What followers are told with `ErrorCode.SHUTTING_DOWN`, by whichever room has the last word."""
+"""Message that subscribers receive with `ErrorCode.SHUTTING_DOWN`, whichever service sends it."""
 
 
 class GenerationRefused(CommandRefused):
-    """A generation was not accepted, or failed."""
+    """A generation was rejected or failed."""
 
 
 @frozen(kw_only=True)
 class FirstTimes:
-    """What was measured of an answer up to its first token, on Trio's clock; told with its tokens so that it is not lost."""
+    """Measurements of an answer up to its first token, on Trio's clock; sent with its tokens so that a restart does not
+    lose them."""
 
     accepted_at: float
     admitted_at: float | None
@@ -101,150 +102,157 @@ class FirstTimes:
 
 @frozen(kw_only=True)
 class ResumeFrom:
-    """Where a follower was when the inference actor was lost: enough to go on with the same answer."""
+    """A subscriber's position when the inference actor was lost, sufficient to continue the same answer."""
 
     seq: int
     """Last sequence number it received."""
     token_ids: tuple[int, ...]
-    """All token ids behind the text it received."""
+    """Ids of all tokens behind the received text."""
     log_probability: float
     """Sum over these tokens."""
     seed: int
     model: str | None = None
-    """The model that began it, as `GenerationStarted` told; another model's token ids mean other text."""
+    """Model that began the answer, from `GenerationStarted`; another model's ids would mean other text."""
     first_times: FirstTimes | None = None
-    """Of its beginning; None where no token was received."""
+    """None if no token was received."""
 
 
 @frozen(kw_only=True)
 class GenerationStarted:
-    """A generation was accepted, or the same command had been accepted before."""
+    """A generation was accepted, now or by an earlier delivery of the same command."""
 
     stream: str
-    """The name asked for; with `is_repeat` that of the first time."""
+    """The requested name; with `is_repeat` the name used the first time."""
     seed: int
     prompt_tokens: int
     model: str = ""
-    """Name of the model that answers it, whatever is loaded later."""
+    """Name of the model that answers, whatever is loaded later."""
     epoch: str = ""
-    """Of the stream; another one means that sequence numbers known before mean nothing."""
+    """Epoch of the stream; sequence numbers of another epoch are meaningless."""
     is_repeat: bool = False
-    """True when this command was carried out before: the asker is no follower yet, and joins with `SubscribeStream`."""
+    """True if this command was carried out before: the caller is not subscribed yet and does so with `SubscribeStream`.
+    """
     left_out: tuple[str, ...] = ()
-    """What of the schema or tools that the answer follows it will not have, since it cannot be followed: `response_schema/properties/a`."""
+    """Parts of the schema or tools that the answer will not have, because they are not supported:
+    `response_schema/properties/a`."""
     recovery: StartGeneration | None = field(default=None, repr=False)
-    """What to ask of a new inference actor, with `subscriber` and `resume`, should this one be lost."""
+    """Request to send to a new inference actor, with `subscriber` and `resume`, if this one is lost."""
 
 
 @frozen(kw_only=True)
 class PromptToken:
-    """A token of a prompt, and how likely it was behind those before it."""
+    """A prompt token and its likelihood given those before it."""
 
     index: int
-    """Its place in the prompt. Place 0 again means that another model reads the prompt, and all begins anew."""
+    """Position in the prompt. A second position 0 means that another model reads the prompt, so all tokens are sent
+    again."""
     token_id: int
     token: OneToken
     log_probability: float | None = None
-    """None of the first."""
+    """None for the first token."""
     top: Sequence[tuple[int, OneToken, float]] = ()
-    """The likeliest tokens at its place, best first, with their log-probabilities."""
+    """Likeliest tokens at this position, best first, with their log-probabilities."""
 
 
 @frozen(kw_only=True)
 class StartGeneration(Request[GenerationStarted]):
-    """Begin a generation whose stream belongs to the client id. Refused with `GenerationRefused`.
+    """Starts a generation whose stream belongs to the client id. Refused with `GenerationRefused`.
 
-    When its last follower leaves, `generate.on_disconnect` says what becomes of it; one that never had a
-    follower runs to its end.
+    When its last subscriber leaves, `generate.on_disconnect` decides what happens; a generation that never had a
+    subscriber runs to its end.
     """
 
     client_id: str
     stream: str
-    """Unique name chosen by the asker."""
+    """Unique name chosen by the caller."""
     generate: Generate = field(repr=False)
     subscriber: ActorRef[GenerationEvent] | Callable[[GenerationEvent], None] | None = None
-    """Is told every event: an actor until it ends or unfollows, or a function that never waits."""
+    """Receives every event: an actor until it ends or unsubscribes, or a function that never blocks."""
     resume: ResumeFrom | None = None
-    """For a stream whose inference actor was lost; with `epoch`, under which it goes on."""
+    """For a stream whose inference actor was lost; continues it under `epoch`."""
     domain: str = ""
-    """Security domain: only requests of one domain share kept keys and values."""
+    """Security domain: only requests of one domain share cached keys and values."""
     observer: ActorRef[GenerationEnded] | None = None
-    """Is told one `GenerationEnded`; it does not count as a follower."""
+    """Receives one `GenerationEnded`; does not count as a subscriber."""
     completion_fields: Callable[[str, Done], dict[str, Any]] | None = field(default=None, repr=False)
-    """Pure: (whole text, done) → fields that the data of `done` has as well, JSON values."""
+    """Pure function of (whole text, done) that returns additional fields of `done` as JSON values."""
     to_context_end: bool = False
-    """Whether an answer goes on up to the context's end where no length was asked, or a longer one, as at OpenAI's peers. Memory is then reserved
-    for it piece by piece, so that it holds up no others: an answer that finds none waits in its middle."""
+    """Lets the answer run to the end of the context if no length, or a longer one, was requested, as OpenAI's API does.
+    Memory is then reserved in parts so that it does not block other requests; an answer that gets no more memory
+    pauses."""
     ignores_end: bool = False
-    """Whether the answer goes on past the model's own end, up to its length or the context's end."""
+    """Lets the answer continue past the model's end token, up to its length or the end of the context."""
     tell_prompt: Callable[[Sequence[PromptToken]], None] | None = field(default=None, repr=False)
-    """Is told the prompt's tokens as they are read, all before the first of the answer, with as many alternatives as
-    `generate.logprobs` says. Never waits. Then nothing that is kept of the prompt is used."""
+    """Receives the prompt's tokens as they are read, all before the first answer token, with as many alternatives as
+    `generate.logprobs` asks for. Never blocks. Disables the prefix cache for this prompt."""
     wants_calibrated: bool = False
-    """Whether `done` shall have `calibrated` where the model has a calibration."""
+    """Adds `calibrated` to `done` if the model has a calibration."""
     key: IdempotencyKey | None = None
-    """Kept before the answer, so that the same command is carried out once."""
+    """Stored before the answer starts, so that the command is carried out only once."""
     epoch: str | None = None
     caller: str = ""
-    """Which of those who share the client id asks: they take turns where prompts are read. Nothing is owned by it."""
+    """Distinguishes callers that share a client id, which take turns in prompt encoding. Owns nothing."""
     asked_at: float | None = None
-    """When it was asked for the first time, on Trio's clock; its deadline counts from then. None is now."""
+    """Time of the first request on Trio's clock, from which its deadline counts. None means now."""
     trace: TraceContext | None = None
-    """The span that the answer's are below, set when it is accepted, so that an answer which goes on after a loss stays in its trace."""
+    """Parent span of the answer's spans, set on acceptance, so that an answer resumed after a loss stays in its trace.
+    """
 
 
 @frozen(kw_only=True)
 class StreamSnapshot:
-    """A stream as it stands, for a follower that cannot be given the events it lacks."""
+    """State of a stream, for a subscriber that cannot be sent the events it missed."""
 
     seq: int
-    """Last event in it."""
+    """Last event included."""
     text: str = field(repr=False)
     state: str
-    """`running`, `done`, `cancelled`, `failed`, or `unavailable` where there is no such stream."""
+    """`running`, `done`, `cancelled`, `failed`, or `unavailable` if there is no such stream."""
 
 
 @frozen(kw_only=True)
 class Subscribed:
-    """What a follower lacks of a stream, or a part of it."""
+    """Events that a subscriber missed, or a page of them."""
 
     stream: str
     epoch: str
     resumed: bool
-    """Whether it goes on after `after_seq`; else `snapshot` stands for all up to its `seq`."""
+    """True if `events` continue after `after_seq`; otherwise `snapshot` replaces everything up to its `seq`."""
     head: int
     """Last event of the stream."""
     snapshot: StreamSnapshot | None = None
     events: tuple[GenerationEvent, ...] = field(default=(), repr=False)
-    """What comes next, tokens merged."""
+    """Next events, with tokens merged."""
     is_live: bool
-    """True when this reaches the head: all later events are told. Otherwise ask again after the last one of these."""
+    """True if this page reaches the head, so that all later events are sent. Otherwise ask again after the last of
+    these."""
     recovery: StartGeneration | None = field(default=None, repr=False)
-    """What to ask of a new inference actor, with `subscriber` and `resume`, should this one be lost; None of an ended one."""
+    """Request to send to a new inference actor, with `subscriber` and `resume`, if this one is lost; None if the stream
+    has ended."""
     behind: ResumeFrom | None = field(default=None, repr=False)
-    """Where the follower stands before `events`: what it needs besides to have the stream started again."""
+    """The subscriber's position before `events`, needed to restart the stream."""
     key: IdempotencyKey | None = None
-    """Of the command that the stream answers."""
+    """Key of the command that the stream answers."""
 
 
 @frozen(kw_only=True)
 class SubscribeStream(Request[Subscribed]):
-    """Go on with a stream of this client id, page by page until `Subscribed.is_live`.
+    """Resumes a stream of this client id, page by page until `Subscribed.is_live`.
 
-    From the first page on the asker counts as a follower. Streams of other client ids are as if they did not exist.
+    The caller counts as a subscriber from the first page on. Streams of other client ids appear not to exist.
     """
 
     client_id: str
     stream: str
     epoch: str | None
-    """The epoch that `after_seq` belongs to; None takes the stream's own."""
+    """Epoch of `after_seq`; None means the stream's own."""
     after_seq: int
     subscriber: ActorRef[GenerationEvent]
 
 
 @frozen(kw_only=True)
 class UnsubscribeStream(Request[bool]):
-    """Follow a stream no more, as if the follower had ended; answers whether it did follow."""
+    """Unsubscribes, as if the subscriber had ended. Returns True if it was subscribed."""
 
     stream: str
     subscriber: ActorRef[GenerationEvent]
@@ -252,9 +260,10 @@ class UnsubscribeStream(Request[bool]):
 
 @frozen(kw_only=True)
 class DetachStreams(Request[int]):
-    """A follower is about to be cut off by the server, not by its client: what it alone follows runs on as if detached.
+    """Announces that the server, not the client, is about to cut a subscriber off; streams that only it follows are
+    detached.
 
-    Answers how many streams that are. They wait `detach_seconds` for somebody to come back, whatever `on_disconnect` says.
+    Returns their number. They wait `detach_seconds` for a subscriber to return, whatever `on_disconnect` says.
     """
 
     subscriber: ActorRef[GenerationEvent]
@@ -262,7 +271,7 @@ class DetachStreams(Request[int]):
 
 @frozen
 class CancelGeneration(Request[bool]):
-    """End a generation; answers whether it was still running. Its last event is `GenerationCancelled`."""
+    """Ends a generation. Returns True if it was still running. Its last event is `GenerationCancelled`."""
 
     stream: str
     reason: str = "cancelled"
@@ -270,52 +279,52 @@ class CancelGeneration(Request[bool]):
 
 @frozen(kw_only=True)
 class PromptSize:
-    """What a prompt takes."""
+    """Length of a prompt."""
 
     prompt_tokens: int
     context_tokens: int
-    """What prompt and answer together may have."""
+    """Maximum length of prompt and answer together."""
 
 
 @frozen
 class MeasurePrompt(Request[PromptSize]):
-    """How long this would be as a prompt. Refused with `GenerationRefused` where the model's template takes it not."""
+    """Measures a prompt in tokens. Refused with `GenerationRefused` if the model's template rejects it."""
 
     generate: Generate = field(repr=False)
     client_id: str = ""
-    """Whose turn to be read it is."""
+    """Client whose turn the encoding takes."""
     caller: str = ""
-    """As of `StartGeneration`."""
+    """As in `StartGeneration`."""
 
 
 @frozen
 class IsGenerating(Request[bool]):
-    """Whether a generation of that name waits or runs."""
+    """True if a generation of that name is waiting or running."""
 
     stream: str
 
 
 @frozen(kw_only=True)
 class GenerationProgress:
-    """How far a generation has come."""
+    """Progress of a generation."""
 
     is_running: bool
-    """Whether it has a row; otherwise it waits for one, or is over."""
+    """True if it has a row; otherwise it is waiting for one or is over."""
     prompt_tokens: int
     read_tokens: int
-    """Of the prompt, kept ones among them."""
+    """Prompt tokens read, including cached ones."""
 
 
 @frozen
 class DescribeGeneration(Request[GenerationProgress]):
-    """How far it is. One that is over, or never was, runs no more."""
+    """Returns a generation's progress. One that is over or never existed is not running."""
 
     stream: str
 
 
 @frozen(kw_only=True)
 class ReportProgress(Request[ProgressData]):
-    """The same as a client's command: of its own generations alone."""
+    """The same as a client's command, limited to the client's own generations."""
 
     client_id: str
     device_id: str
@@ -325,7 +334,7 @@ class ReportProgress(Request[ProgressData]):
 
 @frozen(kw_only=True)
 class Completion:
-    """A whole answer."""
+    """A complete answer."""
 
     text: str
     done: Done
@@ -333,32 +342,32 @@ class Completion:
 
 @frozen(kw_only=True)
 class Complete(Request[Completion]):
-    """Generate a whole answer. Cancelling the ask cancels the generation. Refused with `GenerationRefused`."""
+    """Generates a complete answer. Cancelling the ask cancels the generation. Refused with `GenerationRefused`."""
 
     client_id: str
     generate: Generate
     domain: str = ""
-    """Security domain: only requests of one domain share what was computed of their prompts."""
+    """Security domain: only requests of one domain share cached prompts."""
 
 
 @frozen(kw_only=True)
 class GenerationTokens:
-    """Some text, and the token ids that it took."""
+    """Text of an answer with the ids of its tokens."""
 
     stream: str
     seq: int
     text: str
     index: int
     token_ids: tuple[int, ...]
-    """Ids since the event before; kept by the follower so that a lost inference actor loses nothing."""
+    """Ids since the previous event; kept by the subscriber, so that nothing is lost with the inference actor."""
     log_probability: float
     """Sum over these ids."""
     logprobs: list[dict[str, Any]] | None = None
-    """For requests that asked: each token's text, id, log-probability, bytes and place, with the likeliest alternatives."""
+    """If requested: text, id, log-probability, bytes and position of each token, with the likeliest alternatives."""
     first_times: FirstTimes | None = field(default=None, repr=False)
-    """Kept by the follower, as the ids are."""
+    """Kept by the subscriber, like the ids."""
     first_seq: int = field()
-    """First of the events that were merged into this one."""
+    """First of the events merged into this one."""
 
     @first_seq.default
     def _itself(self) -> int:
@@ -373,9 +382,9 @@ class GenerationDone:
     seq: int
     done: Done
     fields: Mapping[str, Any] = field(factory=dict)
-    """What `completion_fields` made."""
+    """Fields made by `completion_fields`."""
     stop_text: str | None = None
-    """The stop text that ended it; None where the model or the length did, and of an answer read back from storage."""
+    """The stop text that ended it; None if the model or the length did, or if the answer was read back from storage."""
 
 
 @frozen(kw_only=True)
@@ -389,7 +398,7 @@ class GenerationCancelled:
 
 @frozen(kw_only=True)
 class GenerationFailed:
-    """The generation cannot go on."""
+    """The generation failed."""
 
     stream: str
     seq: int
@@ -399,19 +408,19 @@ class GenerationFailed:
 
 @frozen(kw_only=True)
 class GenerationEnded:
-    """To the observer: a generation is over, however."""
+    """Tells the observer that a generation has ended, in whatever way."""
 
     stream: str
     client_id: str
     text: str = field(repr=False)
-    """All of it, or what there was."""
+    """The whole text, or as much as there was."""
     done: Done | None
-    """Of a complete answer."""
+    """Set for a complete answer."""
     code: ErrorCode | None
-    """Of one that failed; neither this nor `done` of one that was cancelled or abandoned."""
+    """Set for a failed answer; a cancelled or abandoned one has neither this nor `done`."""
     message: str | None
     trace: TraceContext | None = None
-    """As of `StartGeneration`."""
+    """As in `StartGeneration`."""
 
 
 GenerationEvent = GenerationTokens | GenerationDone | GenerationCancelled | GenerationFailed
@@ -419,118 +428,119 @@ GenerationEvent = GenerationTokens | GenerationDone | GenerationCancelled | Gene
 
 @frozen(kw_only=True)
 class EngineHealth:
-    """The engine as measured, for health and metrics. None where nothing was measured yet."""
+    """State and measurements of the engine, for health checks and metrics. None stands for values not measured yet."""
 
     engine: str
     """`mlx` or `mock`."""
     state: str
-    """`loading`, `ready`, `down`, or `unloaded`: then the next request loads the model again."""
+    """`loading`, `ready`, `down`, or `unloaded` (loaded again by the next request)."""
     model: str
-    """The model in use now."""
+    """The model in use."""
     worker_pid: int | None
     restarts: int
     report: Mapping[str, Any]
-    """What the worker said when it was ready: backend, blas, dtype, canary, warnings."""
+    """The worker's report when it became ready: backend, blas, dtype, canary, warnings."""
     problem: str | None
-    """Why it is not ready, or the last thing that went wrong while loading."""
+    """Why it is not ready, or the last problem while loading."""
     queue_depth: int
     running: int
     tokens_per_second: float | None
-    """Over the last steps with rows, all rows together."""
+    """Over the latest steps with rows, all rows together."""
     last_inference_ms: float | None
-    """Duration of the newest finished request."""
+    """Duration of the most recently finished request."""
     memory: Mapping[str, float] = field(factory=dict)
-    """The worker's newest memory figures, bytes."""
+    """Latest memory figures of the worker, bytes."""
     memory_bound_bytes: int | None = None
-    """What weights, live rows, kept prefixes and MLX's pool may hold together."""
+    """Joint limit of weights, live rows, cached prefixes and MLX's pool."""
     all_processes_bytes: float | None = None
-    """What the server and every process that it started hold in memory, where that was asked for."""
+    """Memory of the server and all processes it started, if requested."""
     refuses: str | None = None
-    """Why new requests are refused now; None while they are taken."""
+    """Why new requests are refused now; None while they are accepted."""
     totals: Mapping[str, float] = field(factory=dict)
-    """Counters since the inference actor started: prompt and generation tokens, requests by outcome."""
+    """Totals since the inference actor started: prompt and generation tokens, requests by outcome."""
     changing_to: str | None = None
-    """The model that is being loaded to take over."""
+    """Model being loaded to take over."""
     change_stage: str | None = None
-    """What that load is doing."""
+    """Current stage of that load."""
     context_tokens: int = 0
-    """What prompt and answer of one request may have together."""
+    """Maximum length of prompt and answer of one request together."""
     tool_call_format: ToolCallFormat = ToolCallFormat.TAGGED
-    """How the model in use writes calls of tools."""
+    """Tool-call format of the model in use."""
     has_tools: bool = False
-    """Whether its own chat template has tools; else they are described to it in a generic form."""
+    """True if its own chat template supports tools; otherwise they are described to it in a generic form."""
     reasoning: ReasoningForm = field(factory=ReasoningForm)
-    """How it marks what it thinks before it answers."""
+    """How it marks its reasoning."""
     silent_seconds: float | None = None
-    """Since the worker last said something, which it does after every step and once a second without one."""
+    """Seconds since the worker's last message; it sends one after every step and, when idle, once a second."""
 
 
 @frozen
 class DescribeEngine(Request[EngineHealth]):
-    """How the engine is."""
+    """Asks for the engine's state."""
 
     with_memory: bool = False
-    """Whether the memory of all processes is wanted, which takes some milliseconds to read."""
+    """Includes the memory of all processes, which takes some milliseconds to read."""
 
 
 class ModelRefused(GenerationRefused):
-    """A model was not loaded or unloaded, and what served before still does; carries what an `error` needs."""
+    """A model was not loaded or unloaded; the previous one still serves."""
 
 
 @frozen(kw_only=True)
 class ModelState:
-    """One model that the server knows by name."""
+    """A model known to the server by name."""
 
     name: str
-    """What to call it: the short name where there is one."""
+    """Short name if it has one, else the full name."""
     full_name: str
-    """The hub id or the folder's name."""
+    """Hub id or folder name."""
     state: str
-    """`absent`, `available`, `loading`, `loaded`, `unloading`, `draining`, `failed`, or `unloaded`: in use, and loaded again by
-    the next request."""
+    """`absent`, `available`, `loading`, `loaded`, `unloading`, `draining`, `failed`, or `unloaded` (in use, and loaded
+    again by the next request)."""
     is_in_use: bool
-    """Whether new requests go to it."""
+    """True if new requests go to it."""
     stage: str | None
-    """What a load is doing, or why it failed."""
+    """Current stage of a load, or why it failed."""
     running: int
-    """Its answers in the making."""
+    """Answers in progress."""
     size_bytes: int | None
-    """All its files together; None for one that is not on this machine."""
+    """Size of all its files; None if it is not on this machine."""
     type: str
-    """Model type and type of the weights."""
+    """Model type and weight type."""
     quantization: str
-    """Bits and group of packed weights, or empty."""
+    """Bits and group size of packed weights, or empty."""
     provenance: str
     """`verified` or `unverified`."""
     source: str
-    """Where it came from."""
+    """Origin of its files."""
     adapter: str | None = None
-    """Name of the LoRA adapter that is put onto it."""
+    """Name of the LoRA adapter applied to it."""
     digest: str = ""
-    """SHA-256 of its weights, as `InventoryEntry` has it; empty where none is known."""
+    """SHA-256 of its weights, as in `InventoryEntry`; empty if unknown."""
     modified_seconds: float | None = None
-    """When its weights were last written, POSIX seconds."""
+    """Modification time of its weights, POSIX seconds."""
 
 
 @frozen
 class ListModels(Request[tuple[ModelState, ...]]):
-    """Every model that the server knows by name, and which is in use."""
+    """Lists every model that the server knows by name, and marks the one in use."""
 
 
 @frozen(kw_only=True)
 class ModelDetails:
-    """What its files say of a model that is on this machine."""
+    """Details from the files of a model on this machine."""
 
     state: ModelState
     need_bytes: int | None
-    """Memory of its weights once they are loaded; None where the files do not tell."""
+    """Memory of its weights once loaded; None if the files do not tell."""
     calibration: tuple[int, tuple[tuple[float, float], ...]] | None
-    """What `leanvibe model calibrate` measured: how many answers, and pairs of confidence and the share that was right."""
+    """Result of `leanvibe model calibrate`: number of answers, and pairs of confidence and share of right answers."""
 
 
 @frozen
 class DescribeModels(Request[tuple[ModelDetails, ...]]):
-    """Every model that the server knows by name, with what its files say: reads them, so it is for people who look."""
+    """Lists every named model with details from its files. Reads those files, so it is meant for people rather than for
+    polling."""
 
 
 @frozen(kw_only=True)
@@ -545,9 +555,9 @@ class ModelChanged:
 
 @frozen
 class LoadModel(Request[ModelChanged]):
-    """Load a model by its name and let it take over; answered once new requests go to it.
+    """Loads a model by name and makes it the one in use. Answered once new requests go to it.
 
-    Refused with `ModelRefused`; then what served before still does. An asker that leaves changes nothing about the load.
+    Refused with `ModelRefused`; the previous model then still serves. Cancelling the ask does not cancel the load.
     """
 
     name: str
@@ -555,7 +565,7 @@ class LoadModel(Request[ModelChanged]):
 
 @frozen
 class UnloadModel(Request[ModelChanged]):
-    """Let the model in use finish its answers, then end its process; the next request loads it again.
+    """Lets the model in use finish its answers, then ends its process; the next request loads it again.
 
     Answered once the process is gone. Refused with `ModelRefused`.
     """
@@ -565,9 +575,9 @@ class UnloadModel(Request[ModelChanged]):
 
 @frozen
 class KillEngine(Request[int]):
-    """Kill the process of the engine in use, as `kill -9` does, and answer its id. Refused with `ModelRefused`.
+    """Kills the process of the engine in use, as `kill -9` does, and returns its id. Refused with `ModelRefused`.
 
-    For operators who want to see that answers go on.
+    Lets operators check that answers survive.
     """
 
 
@@ -589,4 +599,4 @@ InferenceRequest = (
     | KillEngine
     | DescribeModels
 )
-"""All that other services may ask of this one."""
+"""All requests that other services may send to this one."""

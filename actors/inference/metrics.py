@@ -1,4 +1,4 @@
-"""Prometheus figures of the inference room, under vLLM's names with our prefix. Each is measured."""
+"""Prometheus metrics of the inference service, named like vLLM's with our prefix. All values are measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _GAP = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 
 
 class InferenceMetrics:
-    """Written by the inference actor, read by `/metrics`. Lives as long as the process, so restarts keep counts."""
+    """Written by the inference actor, read by `/metrics`. Lives as long as the process, so counts survive restarts of
+    the actor."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._first_token = Histogram(
@@ -70,18 +71,18 @@ class InferenceMetrics:
         self._gap.observe(seconds)
 
     def step(self, prefilled_tokens: int, seconds: float) -> None:
-        """The worker made a step; its tokens are counted when their requests end."""
+        """The worker completed a step; its tokens are counted when their requests end."""
         self._steps.inc()
         self._step_seconds.inc(seconds)
         self._prefilled.inc(prefilled_tokens)
 
     def drafts(self, drafted_tokens: int, accepted_tokens: int) -> None:
-        """A step judged so many guessed tokens, and so many of them were emitted."""
+        """A step verified this many drafted tokens and accepted some of them."""
         self._drafted.inc(drafted_tokens)
         self._accepted.inc(accepted_tokens)
 
     def occupancy(self, running: int, waiting: int) -> None:
-        """How many requests have a row now, and how many wait for one."""
+        """Sets the numbers of running and waiting requests."""
         self._running.set(running)
         self._waiting.set(waiting)
 
@@ -92,7 +93,7 @@ class InferenceMetrics:
         self._generation_tokens.inc(generation_tokens)
 
     def refused(self) -> None:
-        """A request was refused for lack of room."""
+        """A request was refused because the queue was full."""
         self._refused.inc()
 
     def engine_restart(self) -> None:
@@ -100,15 +101,15 @@ class InferenceMetrics:
         self._restarts.inc()
 
     def prefix_query(self, tokens: int) -> None:
-        """A prompt of this many tokens was given to the worker."""
+        """A prompt of this many tokens was passed to the worker."""
         self._prefix_queries.inc(tokens)
 
     def prefix_hit(self, tokens: int) -> None:
-        """So many tokens of a prompt were not computed again."""
+        """This many prompt tokens were found in the prefix cache."""
         self._prefix_hits.inc(tokens)
 
     def memory(self, held: Mapping[str, float]) -> None:
-        """The newest memory figures of all workers, bytes by what holds them; what nobody holds any more is zero."""
+        """Sets the latest memory figures of all workers, bytes by owner; owners missing from ``held`` are set to zero."""
         self._memory_kinds.update(held)
         for kind in self._memory_kinds:
             self._memory.labels(kind).set(held.get(kind, 0.0))

@@ -1,4 +1,4 @@
-"""Files of models, read in threads that nobody waits for without end: a network disk that hangs holds no change of models."""
+"""Reads model files in threads with a time limit, so that a hanging network disk cannot block a change of models."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["CHANGE_SECONDS", "LIST_SECONDS", "DiskSilent", "ModelFiles"]
 _log = structlog.get_logger("models")
 
 CHANGE_SECONDS = 60.0
-"""For one look at names, headers or configs: a cold disk takes seconds."""
+"""Limit for one read of names, headers or configs: a cold disk takes seconds."""
 LIST_SECONDS = 8.0
-"""For a list of all models, whose askers wait for ten seconds."""
+"""Limit for listing all models; callers wait for ten seconds."""
 THREADS = 4
-"""A thread that the disk holds cannot be ended; there are no more of them, and none that others work with."""
+"""A thread blocked by the disk cannot be ended, so their number is limited and nothing else runs in them."""
 RETRY_MS = 10_000
 
 Result = TypeVar("Result")
@@ -28,19 +28,19 @@ Given = TypeVarTuple("Given")
 
 
 class DiskSilent(ModelRefused):
-    """The disk did not answer in time, which says nothing of the model."""
+    """The disk did not answer in time; nothing is known about the model."""
 
 
 class ModelFiles:
-    """Threads of one owner that read what models consist of."""
+    """Reads model files for one owner, in threads of its own."""
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(THREADS)
 
     async def read(self, function: Callable[[*Given], Result], *given: *Given, seconds: float | None = None) -> Result:
-        """What ``function`` returns or raises. Raises `DiskSilent` (`unavailable`) where the disk does not answer in time.
+        """Calls ``function`` in a thread. Raises `DiskSilent` (`unavailable`) if the disk does not answer in time.
 
-        A call that is given up, or cancelled, goes on in its thread until the disk lets it go; what it comes to is forgotten.
+        A call that times out or is cancelled continues in its thread until the disk returns; its result is dropped.
         """
         seconds = CHANGE_SECONDS if seconds is None else seconds
         with trio.move_on_after(seconds):

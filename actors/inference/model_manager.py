@@ -1,7 +1,7 @@
-"""Which model is in use, and the way from one to the next: load beside, switch, drain, end.
+"""Manages the model in use and the change to another: load the new engine, switch, drain the old one, end it.
 
-A worker serves one model for its whole life, so a change is a second engine. What was accepted for a model is answered by
-that model: its engine is ended only when it has nothing left to do, and nothing here ever cancels.
+A worker serves one model for its whole life, so a change starts a second engine. Requests are answered by the model
+that accepted them: an engine ends only once it is empty, and nothing here cancels a request.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ __all__ = ["ModelManager"]
 _log = structlog.get_logger("models")
 
 RESUME_GRACE_SECONDS = 5.0
-"""After the inference actor was lost, followers come back for answers of a model that is no longer in use."""
+"""Time for subscribers to resume answers of a model that is no longer in use, after the inference actor was lost."""
 START_AGAIN_SECONDS = 5.0
 SETTLE_SECONDS = 400.0
-"""Longer than the engine's own deadlines, so that its reason is the one told."""
+"""Longer than the engine's own deadlines, so that the engine's reason is the one reported."""
 BUSY_MS = 2000
 OPEN_TEXT_SECONDS = 150.0
-"""Longer than the sandbox's own deadlines, so that its reason is the one told."""
+"""Longer than the sandbox's own deadlines, so that the sandbox's reason is the one reported."""
 ENGINE_BACKOFF = Backoff(base_seconds=0.25, maximum_seconds=10.0)
 
 MakeScheduler = Callable[[ServableModel, TextModel, ActorRef[EngineMessage]], Scheduler]
 
 
 class ModelManager:
-    """Part of the inference actor, whose task and child tasks are the only ones that call it."""
+    """Part of the inference actor: called only from the actor's task and its child tasks."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class ModelManager:
         sandbox: ActorRef[SandboxMessage] | None = None,
         kernels: ActorRef[CompileKernels] | None = None,
     ) -> None:
-        """``move`` lets what waits at one scheduler wait at another, whose model has another text side."""
+        """``move`` moves waiting requests from one scheduler to another, whose model has another tokenizer."""
         self._kernels = kernels
         self._kernels_problem: str | None = None
         self._is_renewing = False
         self._model_registry = model_registry
         self.files = ModelFiles()
-        """Reads what models consist of."""
+        """Reads model files."""
         self._engines = engines
         self._engine_for = engine_for
         self._engine_registry = engine_registry
@@ -99,13 +99,13 @@ class ModelManager:
 
     @property
     def current(self) -> Scheduler:
-        """Where new requests go."""
+        """Scheduler of new requests."""
         assert self._current is not None, "made in `started`"
         return self._current
 
     @property
     def backend(self) -> str:
-        """What the last loaded model is computed on: `cpu` or `gpu`."""
+        """Device that the last loaded model runs on: `cpu` or `gpu`."""
         return self._backend
 
     @property
@@ -116,31 +116,32 @@ class ModelManager:
 
     @property
     def in_use(self) -> ServableModel:
-        """The model that serves until a change is complete."""
+        """The model that serves until a change completes."""
         return self.current.model if self._in_use is None else self._in_use
 
     @property
     def candidate(self) -> Scheduler | None:
-        """The model that is being loaded to take over."""
+        """Scheduler of the model being loaded to take over."""
         return self._candidate
 
     @property
     def retiring(self) -> Collection[Scheduler]:
-        """Engines that are ended once they have nothing left to do."""
+        """Schedulers whose engines end once they are empty."""
         return self._retiring.values()
 
     def problem_of(self, name: str) -> str | None:
-        """Why the last load of a model came to nothing."""
+        """Why the last load of a model failed."""
         return self._problems.get(name)
 
     def by_engine(self, path: str) -> Scheduler | None:
-        """The scheduler of an engine; None for one that has been ended."""
+        """The scheduler of an engine; None if the engine has ended."""
         return next((one for one in self.all if one.engine.path == path), None)
 
     def scheduler_for(self, resume: ResumeFrom | None) -> Scheduler:
-        """New requests go to the model in use; a resumed one goes on where its tokens mean something.
+        """Chooses the scheduler of a request: the current one, or for a resumed request one whose model understands its
+        tokens.
 
-        Raises `ModelRefused` when the model that began it is no longer loaded.
+        Raises `ModelRefused` if the model that began the answer is no longer loaded.
         """
         if resume is None or not resume.token_ids or resume.model is None:
             return self.current
@@ -156,7 +157,7 @@ class ModelManager:
     # --- life -------------------------------------------------------------------------------------
 
     async def started(self) -> None:
-        """Start the first model's engine, or take over those that are there already."""
+        """Starts the first model's engine, or takes over the engines already running."""
         engine_snapshot: EngineSnapshot = await self._engine_registry.ask(ReadEngines(), timeout=5)
         self._engines_started = engine_snapshot.engines_started
         if engine_snapshot.in_use is None:
@@ -182,14 +183,14 @@ class ModelManager:
             if scheduler is self._current:
                 self._wake(scheduler)
             return
-        # Where it is being started again it says so itself, as soon as it is there.
+        # An engine that is restarting reports itself once it is up.
         scheduler.state, scheduler.stage = "loading", "starting"
         if scheduler.engine.is_running:
             self._context.monitor(scheduler.engine)
             scheduler.engine.tell_nowait(Attach())
 
     def note(self) -> None:
-        """Let the roster know, and whoever waits here look again."""
+        """Stores the current state in the engine registry and wakes waiting changes."""
         is_settled = self.current.model == self._in_use
         is_serving = self.current.state != "unloaded" and is_settled
         engines = {one.name: one.model for one in self.all if one.state != "unloaded"}
@@ -209,7 +210,7 @@ class ModelManager:
         self.wake_waiters()
 
     def wake_waiters(self) -> None:
-        """Something changed that a change of models may wait for."""
+        """Wakes changes of model, which wait for a change of state."""
         if self.current.report is not None:
             self._backend = self.current.report.backend
         self._changed.set()
@@ -218,23 +219,23 @@ class ModelManager:
     # --- what inference asks for ------------------------------------------------------------------
 
     def need(self, scheduler: Scheduler) -> None:
-        """A generation waits there: load its model if that was unloaded."""
+        """Loads the scheduler's model, if it was unloaded, because a generation waits for it."""
         if scheduler is self.current and scheduler.state == "unloaded":
             self._wake(scheduler)
 
     def unload_idle(self) -> None:
-        """Nothing has run for long enough: end the engine of the model in use."""
+        """Ends the engine of the model in use after it was idle long enough."""
         if self.current.state == "ready" and self._change is None and not self._retiring:
             _log.info("idle model unloaded", model=self.current.model.name)
             self._unload_current()
 
     async def load(self, name: str) -> ModelChanged:
-        """Make a model the one in use. Raises `ModelRefused`, and then what served before still does.
+        """Makes a model the one in use. Raises `ModelRefused`; the previous model then still serves.
 
-        Must not be cancelled half-way, so it runs in a task of the actor and not of the asker.
+        Must not be cancelled half-way, so it runs in a task of the actor rather than of the caller.
         """
         self._begin(name)
-        # No `finally`: an actor that is lost must not tell the roster, as its last deed, that the candidate is no more.
+        # No `finally`: an actor that is being lost must not remove the candidate from the registry as its last act.
         try:
             changed = await self._load(name)
         except Exception as error:
@@ -252,26 +253,27 @@ class ModelManager:
 
     @property
     def kernels_problem(self) -> str | None:
-        """Why there will be no compiled code; None where it is there, or still made."""
+        """Why there will be no compiled kernels; None if there are, or they are still being compiled."""
         return self._kernels_problem
 
     def ask_for_kernels(self, scheduler: Scheduler) -> None:
-        """A worker is ready; where it computes without compiled code that it could have, have that made."""
+        """Requests compilation if a worker that became ready runs without kernels that it could use."""
         if not _waits_for_kernels(scheduler) or self._kernels_problem is not None:
             return
         if self._kernels is not None and self._kernels.is_running:
-            with suppress(RuntimeFault):  # the next worker that is ready asks again
+            with suppress(RuntimeFault):  # the next worker that becomes ready asks again
                 self._kernels.tell_nowait(CompileKernels())
 
     def kernels_settled(self, problem: str | None) -> None:
-        """Compiled code is there, or will not be."""
+        """Handles the outcome of the compilation."""
         self._kernels_problem = problem
         if problem is None and not self._is_renewing:
             self._is_renewing = True
             self._context.spawn(self._renew, name="renew_for_kernels")
 
     async def _renew(self) -> None:
-        """Load the model in use once more, now on compiled code: what was begun ends where it began, and in its numbers."""
+        """Replaces the worker in use by one with compiled kernels; answers in progress finish on the old worker, with
+        its rounding."""
         try:
             await self._until(lambda: self._change is None and not self._retiring)
             current = self.current
@@ -280,7 +282,8 @@ class ModelManager:
             self._begin(current.model.name)
             try:
                 candidate = self._new_candidate(current.model, current.text)
-                # Not where both do not fit: whoever asks would wait, for an answer that may come now.
+                # Only if both fit: otherwise requests would have to wait for the new worker although the old one could
+                # answer.
                 if not await self._may_stand_beside(current.model):
                     self._candidate = None
                     self._kernels_problem = "compiled code is there, and no memory for a second worker to take it up"
@@ -298,7 +301,7 @@ class ModelManager:
             self._is_renewing = False
 
     async def unload(self, name: str) -> ModelChanged:
-        """End the engine of the model in use once it has nothing left to do. Raises `ModelRefused`."""
+        """Ends the engine of the model in use once it is empty. Raises `ModelRefused`."""
         self._begin(name)
         try:
             model = await self._find(name)
@@ -306,7 +309,7 @@ class ModelManager:
                 raise ModelRefused(ErrorCode.CONFLICT, f"{name} is not the model in use, that is {self.in_use.name}")
             if self.current.state != "unloaded":
                 self._unload_current()
-            # A request that came meanwhile has it loaded again; what was asked for was done all the same.
+            # A request that arrived in the meantime loads it again, but the unload was carried out all the same.
             await self._until(lambda: not self._retiring)
             return ModelChanged(model=model.name, state="unloaded", worker_pid=None)
         finally:
@@ -315,7 +318,8 @@ class ModelManager:
     def take(
         self, message: LoadModel | UnloadModel | KernelsSettled | KillEngine, *, refuse: Callable[[], None]
     ) -> int | None:
-        """What changes the worker that is in use; ``refuse`` as `change_for` takes it. Answers `KillEngine`."""
+        """Handles messages that change the worker in use; ``refuse`` as in `change_for`. Returns the answer to
+        `KillEngine`."""
         match message:
             case KernelsSettled(problem):
                 self.kernels_settled(problem)
@@ -334,9 +338,10 @@ class ModelManager:
         return current.worker_pid
 
     def change_for(self, request: LoadModel | UnloadModel, *, refuse: Callable[[], None]) -> None:
-        """Carry a change out as a task of the actor, not of the asker: one who leaves must not leave half of it behind.
+        """Carries a change out in a task of the actor, not of the caller, so that a caller that leaves cannot leave
+        half a change behind.
 
-        ``refuse`` raises `GenerationRefused` where the server takes no more work. For the request being handled.
+        ``refuse`` raises `GenerationRefused` while the server accepts no more work. Call it while handling the request.
         """
         port = self._context.defer()
         change = self.load if isinstance(request, LoadModel) else self.unload
@@ -377,7 +382,7 @@ class ModelManager:
             self.need(self.current)
             await self._until(lambda: self.current.state in ("ready", "down"))
         else:
-            # An engine of an earlier change may still be busy with its last answers.
+            # The engine of an earlier change may still be finishing its answers.
             await self._until(lambda: not self._retiring)
             candidate = self._new_candidate(model, await self._text(model))
             if await self._may_stand_beside(model):
@@ -389,7 +394,7 @@ class ModelManager:
         return ModelChanged(model=model.name, state="loaded", worker_pid=self.current.worker_pid)
 
     async def _load_beside(self, candidate: Scheduler) -> None:
-        """The old model serves until the new one is ready."""
+        """Loads the new model while the old one serves."""
         problem = await self._start_and_settle(candidate)
         if problem is not None:
             raise self._refusal(candidate, problem, self.in_use.name)
@@ -399,7 +404,8 @@ class ModelManager:
             self._retire(old)
 
     async def _load_after(self, candidate: Scheduler) -> None:
-        """Both do not fit: what comes from now on waits for the new one, while the old one finishes and ends."""
+        """Loads the new model after the old one, since both do not fit: new requests wait while the old engine finishes
+        and ends."""
         old, self._current = self.current, candidate
         candidate.state, candidate.stage = "loading", f"waiting until {old.model.name} has finished its answers"
         if old.state != "unloaded":
@@ -417,7 +423,7 @@ class ModelManager:
         raise self._refusal(candidate, problem, old.model.name)
 
     def _settle(self, candidate: Scheduler) -> None:
-        """It is the one in use from now on, and from now on treated as such."""
+        """Makes the candidate the model in use."""
         candidate.fails_waiting = True
         self._in_use = candidate.model
         self._candidate = None
@@ -425,7 +431,7 @@ class ModelManager:
         _log.info("model in use", model=candidate.model.name, worker_pid=candidate.worker_pid)
 
     async def _start_and_settle(self, candidate: Scheduler) -> str | None:
-        """Start its engine and wait until its model is loaded; what went wrong, if anything did."""
+        """Starts an engine and waits until its model is loaded. Returns the problem, if any."""
         try:
             await self._start(candidate)
             with trio.fail_after(SETTLE_SECONDS):
@@ -444,7 +450,8 @@ class ModelManager:
         self.note()
 
     async def _may_stand_beside(self, model: ServableModel) -> bool:
-        """Whether it fits beside what is loaded. Raises `ModelRefused` where it would not even fit alone."""
+        """True if the model fits into memory together with those loaded. Raises `ModelRefused` if it would not fit even
+        alone."""
         loaded = [one.model for one in self.all if one.state != "unloaded" and one is not self._candidate]
         try:
             weights, *others = [
@@ -481,7 +488,7 @@ class ModelManager:
         self._context.spawn(self._keep_starting, scheduler)
 
     async def _keep_starting(self, scheduler: Scheduler) -> None:
-        """Start the engine of the model in use; its supervisor takes over from there."""
+        """Starts the engine of the model in use, retrying until it succeeds; from then on its supervisor restarts it."""
         await self._until(lambda: not self._retiring)
         while scheduler is self._current:
             try:
@@ -495,7 +502,7 @@ class ModelManager:
 
     async def _start(self, scheduler: Scheduler) -> None:
         if self._engines.has_child(scheduler.name):
-            # An earlier incarnation started it, and the roster has forgotten it with an incarnation of its own.
+            # An earlier incarnation started it, and the engine registry has restarted since and lost its record.
             self._attach(scheduler)
             return
         scheduler.state, scheduler.stage = "loading", "starting"
@@ -528,7 +535,7 @@ class ModelManager:
             await self._changed.wait()
 
     async def calibration_for(self, request: StartGeneration) -> dict[ServableModel, Calibration]:
-        """Of the model in use, if it has one; by its model, as another may have taken over before the answer begins."""
+        """Calibration of the request's model, keyed by model because another may take over before the answer begins."""
         if not request.wants_calibrated:
             return {}
         model = self.scheduler_for(request.resume).model

@@ -1,4 +1,4 @@
-"""The models that a running server may load, by name. A client names them; it never names a folder."""
+"""The models that a running server may load, by name. Clients never name folders."""
 
 from __future__ import annotations
 
@@ -25,67 +25,68 @@ class ServableModel:
     """A model that this server may load."""
 
     name: str
-    """What people call it: the short name where there is one."""
+    """Short name if it has one, else the full name."""
     folder: Path | None
-    """Its checkpoint; None for a model of the mock engine."""
+    """Checkpoint folder; None for a model of the mock engine."""
     adapter: Path | None = None
-    """A LoRA adapter that is put onto it."""
+    """LoRA adapter applied to it."""
 
 
 MOCK_MODEL = ServableModel(name="mock", folder=None)
-"""What the mock engine serves at first."""
+"""The mock engine's first model."""
 
 
 class ModelRegistry(Protocol):
-    """Everything here reads files and blocks: call it in a thread."""
+    """Source of models. All methods read files and block: call them in a thread."""
 
     def start(self) -> ServableModel:
         """The model that the server was started with."""
 
     def entries(self) -> list[InventoryEntry]:
-        """Everything that has a name."""
+        """All models that have a name."""
 
     def find(self, name: str) -> ServableModel:
-        """The model of that name. Raises `ModelNotFound` for one that is not on this machine."""
+        """Finds a model by name. Raises `ModelNotFound` if it is not on this machine."""
 
     def text(self, model: ServableModel) -> TextModel:
-        """Its tokenizer and template. Raises `OSError` or `ValueError` naming the file that is wrong."""
+        """Its tokenizer and template. Raises `OSError` or `ValueError` naming the file at fault."""
 
     def calibration(self, model: ServableModel) -> Calibration | None:
-        """What was measured of how far its confidence is to be believed; None where nothing was."""
+        """Measured calibration of its confidence; None if not measured."""
 
     def need_bytes(self, model: ServableModel, backend: str) -> int:
-        """Memory of its weights once they are loaded on ``backend``. Raises `ModelError`."""
+        """Memory of its weights once loaded on ``backend``. Raises `ModelError`."""
 
 
 @frozen
 class CheckpointRegistry:
-    """The models under the cache folder, and the one that the server was started with, wherever it lies."""
+    """The models in the cache folder, and the model that the server was started with, wherever its folder is."""
 
     started_with: ServableModel
-    """Its folder without links."""
+    """With its folder's symbolic links resolved."""
     cache_folder: Path
     may_compile: bool = False
-    """Whether workers compute with compiled code on a CPU, where they can."""
+    """True if CPU workers use compiled kernels where they can."""
 
     def start(self) -> ServableModel:
         """The model that the server was started with."""
         return self.started_with
 
     def entries(self) -> list[InventoryEntry]:
-        """The inventory, its folders without links, so that two names of one folder compare equal."""
+        """The inventory, with symbolic links resolved so that two names of one folder compare equal."""
         return [
             attrs.evolve(one, folder=None if one.folder is None else one.folder.resolve())
             for one in inventory(self.cache_folder, self.started_with.folder)
         ]
 
     def find(self, name: str) -> ServableModel:
-        """By the short or the full name of the inventory, or as it was written at the start. Raises `ModelNotFound`."""
+        """Finds a model by the inventory's short or full name, or by the name given at start-up. Raises
+        `ModelNotFound`."""
         if name == self.started_with.name:
             return self.started_with
         for entry in self.entries():
             if name in (entry.name, entry.full_name) and entry.folder is not None:
-                # The adapter belongs to the model that it was named with.
+                # The adapter belongs to the model it was given with.
                 is_start = entry.folder == self.started_with.folder
                 return self.started_with if is_start else ServableModel(name=entry.name, folder=entry.folder)
         raise ModelNotFound(name_or_path=name, searched=(self.cache_folder / "models",))
@@ -96,13 +97,13 @@ class CheckpointRegistry:
         return CheckpointText(model.folder)
 
     def calibration(self, model: ServableModel) -> Calibration | None:
-        """From beside its manifest; an adapter makes another model of it, of which nothing was measured."""
+        """Read from the model's folder. None with an adapter, which changes the model that was measured."""
         if model.folder is None or model.adapter is not None:
             return None
         return read_calibration(model.folder)
 
     def need_bytes(self, model: ServableModel, backend: str) -> int:
-        """From the headers of the weights' files. Raises `ModelError`."""
+        """Computed from the headers of the weight files. Raises `ModelError`."""
         assert model.folder is not None
         may_stay_packed = self.may_compile and model.adapter is None
         return loaded_bytes(model.folder, as_float32=backend == "cpu", may_stay_packed=may_stay_packed)
@@ -110,13 +111,13 @@ class CheckpointRegistry:
 
 @frozen
 class MockRegistry:
-    """Models without weights, so that changing them can be tried where there is none."""
+    """Models without weights, for trying changes of model where no real one is installed."""
 
     names: Sequence[str] = ("mock", "mock-other")
     weights_bytes: int = 0
 
     def start(self) -> ServableModel:
-        """The first."""
+        """The first one."""
         return ServableModel(name=self.names[0], folder=None)
 
     def entries(self) -> list[InventoryEntry]:
@@ -128,19 +129,19 @@ class MockRegistry:
         return [make(name=name, full_name=name) for name in self.names]
 
     def find(self, name: str) -> ServableModel:
-        """By its name. Raises `ModelNotFound`."""
+        """Finds a model by name. Raises `ModelNotFound`."""
         if name not in self.names:
             raise ModelNotFound(name_or_path=name, searched=())
         return ServableModel(name=name, folder=None)
 
     def text(self, model: ServableModel) -> TextModel:
-        """Bytes."""
+        """A text side that maps tokens to bytes."""
         return MockText()
 
     def calibration(self, model: ServableModel) -> Calibration | None:
-        """None: there is nothing to measure."""
+        """Always None."""
         return None
 
     def need_bytes(self, model: ServableModel, backend: str) -> int:
-        """As many as it was told."""
+        """The configured size."""
         return self.weights_bytes

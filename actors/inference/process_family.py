@@ -1,4 +1,4 @@
-"""Memory of this process and of all that it started: server, workers, the spare, the sandbox."""
+"""Memory of this process and all its descendants: server, workers, standby, sandbox."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import trio
 __all__ = ["FamilyMemory", "family_bytes"]
 
 FRESH_SECONDS = 1.0
-"""Reading takes a millisecond a process, and health may be asked for often."""
+"""Reading takes a millisecond per process, and health may be queried often."""
 PATIENCE_SECONDS = 0.5
 
 
 class FamilyMemory:
-    """The newest figure, measured when it is asked for."""
+    """Measures memory on demand, at most once per `FRESH_SECONDS`."""
 
     def __init__(self) -> None:
         self._bytes: float | None = None
@@ -24,7 +24,8 @@ class FamilyMemory:
         self._threads = trio.CapacityLimiter(1)
 
     async def measure(self) -> float | None:
-        """Bytes, at most `FRESH_SECONDS` old; older where the system does not tell in time. None where it never does."""
+        """Bytes, at most `FRESH_SECONDS` old, or older if the system does not answer in time. None if the system never
+        reports it."""
         if trio.current_time() - self._measured_at >= FRESH_SECONDS and self._threads.borrowed_tokens == 0:
             with trio.move_on_after(PATIENCE_SECONDS):
                 self._bytes = await trio.to_thread.run_sync(
@@ -35,9 +36,9 @@ class FamilyMemory:
 
 
 def family_bytes(pid: int) -> float | None:
-    """Bytes that a process and its descendants hold in memory, shared pages counted once. None where that is unknown.
+    """Memory of a process and its descendants in bytes, with shared pages counted once. None if unknown.
 
-    Linux: the proportional set size of `/proc/PID/smaps_rollup`, proc(5).
+    Linux: the proportional set size in `/proc/PID/smaps_rollup`, proc(5).
     """
     held = [_proportional_bytes(one) for one in _family(pid)]
     return None if held[0] is None else float(sum(one for one in held if one is not None))
@@ -46,7 +47,7 @@ def family_bytes(pid: int) -> float | None:
 def _family(pid: int) -> list[int]:
     found = [pid]
     for one in found:
-        # Any of them may end between two looks; what is gone holds nothing and has no children.
+        # Any process may end between two reads; then it holds no memory and has no children.
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{one}/task").iterdir():
                 with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Prompts to token ids, within a deadline: of checkpoints in the sandbox, of the mock engine in a few threads."""
+"""Encodes prompts to token ids within a deadline: for checkpoints in the sandbox, for the mock engine in a few threads."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ ENCODING_SECONDS = 30.0
 UNREADABLE = "the processes that read prompts are lost, or too busy"
 SANDBOX_RESTARTS = "the sandbox that reads prompts is restarting"
 SANDBOX_RESTART_SECONDS = 0.2
-"""Its first restart comes at once."""
+"""The first restart is immediate."""
 
 
 class PromptEncoder:
-    """Encodes a bounded number of prompts at once."""
+    """Encodes a bounded number of prompts at a time."""
 
     def __init__(self, sandbox: ActorRef[SandboxMessage] | None = None) -> None:
-        """``sandbox`` encodes what its own texts are asked for (`SandboxedText`)."""
+        """``sandbox`` encodes prompts for models of type `SandboxedText`."""
         self._sandbox = sandbox
         self._in_sandbox = 0
         self.problem: str | None = None
-        """Why the newest prompt could not be read, where that was nobody's fault who asks; None after one that could."""
+        """Why the latest prompt could not be read, if the request was not at fault; None after a success."""
         self._threads = trio.CapacityLimiter(ENCODING_THREADS)
 
     @property
     def waiting(self) -> int:
-        """Prompts that are not encoded yet and had to wait for it."""
+        """Prompts queued for encoding, including those in the sandbox."""
         return self._threads.statistics().tasks_waiting + self._in_sandbox
 
     async def encode(
@@ -56,9 +56,10 @@ class PromptEncoder:
         client_id: str = "",
         caller: str = "",
     ) -> EncodedPrompt:
-        """The prompt as token ids. Raises `GenerationRefused`; cancelled, it leaves its thread to finish.
+        """Encodes a prompt to token ids. Raises `GenerationRefused`; on cancellation its thread finishes in the
+        background.
 
-        ``deadline_at`` is the request's own, on Trio's clock. ``client_id`` and ``caller`` decide whose turn it is.
+        ``deadline_at`` is the request's own deadline on Trio's clock. ``client_id`` and ``caller`` determine its turn.
         """
         if isinstance(generate, GenerateFromIds):
             return EncodedPrompt(generate.prompt_ids)
@@ -68,7 +69,7 @@ class PromptEncoder:
                 if isinstance(text, SandboxedText):
                     return await self._encode_in_sandbox(text.folder, generate, client_id, caller)
                 if self._sandbox is not None and _has_form(generate):
-                    # Bytes are encoded anywhere; a schema is not.
+                    # Bytes may be encoded anywhere; a schema must be checked in the sandbox.
                     return await self._encode_in_sandbox(None, generate, client_id, caller)
                 return EncodedPrompt(
                     await trio.to_thread.run_sync(text.encode, generate, limiter=self._threads, abandon_on_cancel=True)
@@ -91,7 +92,7 @@ class PromptEncoder:
     async def _encode_in_sandbox(
         self, folder: Path | None, generate: Generate, client_id: str, caller: str
     ) -> EncodedPrompt:
-        """Once more where the sandbox was lost under it. Raises `GenerationRefused`."""
+        """Encodes in the sandbox, retrying once if the sandbox is lost. Raises `GenerationRefused`."""
         assert self._sandbox is not None
         message = EncodePrompt(folder=folder, client_id=client_id, caller=caller, generate=generate)
         self._in_sandbox += 1

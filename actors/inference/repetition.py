@@ -1,7 +1,7 @@
-"""Notices an answer that says the same thing over and over, so that it can be ended. Pure.
+"""Detects answers that repeat themselves, so that they can be ended. No I/O.
 
-Small models fall into loops that they do not leave: a sentence again and again, often with one word or number of it
-changed. Such an answer would go on to the end of the context, and is of no use to anybody.
+Small models fall into loops: a sentence over and over, often with one word or number changed. Such an answer would
+continue to the end of the context and is useless.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections import deque
 __all__ = ["RepetitionDetector"]
 
 LONGEST_PERIOD = 256
-"""Tokens of the longest block whose repetition is noticed: a paragraph."""
+"""Longest block, in tokens, whose repetition is detected: a paragraph."""
 GRAM = 4
-"""As many tokens have to come again before a period is suspected."""
+"""Number of repeated tokens that makes a period suspected."""
 REPEATED_TOKENS = 192
-"""At least as many have to be what stood a period before,"""
+"""Minimum number of tokens equal to those one period before,"""
 REPEATED_PERIODS = 5
-"""and as many periods,"""
+"""and minimum number of periods,"""
 SHORT_PERIOD = 4
 SHORT_PERIOD_TOKENS = 512
-"""but more where the block is so short that people ask for it: a row of zeros, a ruler, an empty table."""
+"""with a higher minimum for blocks so short that they may be wanted: a row of zeros, a ruler, an empty table."""
 REPEATING_TOKENS = 64
 REPEATING_PERIODS = 2
-"""An answer that is cut elsewhere repeats itself already with so many tokens and periods."""
+"""An answer that ends for another reason counts as repeating from this many tokens and periods."""
 CHANGING_TOKENS = 400
-"""And more where a word or a number of the block changes each time, as in a list that people asked for too."""
+"""Minimum if a word or number of the block changes each time, as it does in some lists that were asked for."""
 MISMATCH_COST = 12
-"""A token that differs takes back so many: all but one in a dozen have to agree."""
+"""Tokens subtracted for each mismatch, so that all but one in a dozen must agree."""
 
 
 class RepetitionDetector:
@@ -38,14 +38,14 @@ class RepetitionDetector:
     def __init__(self) -> None:
         self._ids: deque[int] = deque(maxlen=LONGEST_PERIOD + 1)
         self._grams: dict[tuple[int, ...], int] = {}
-        """Where each run of `GRAM` tokens began to stand last, oldest first, as far back as the longest period."""
+        """Latest position of each run of `GRAM` tokens, oldest first, back to the longest period."""
         self._position = 0
         self._period = 0
         self._repeated = 0
         self._changes = False
 
     def feed(self, token_id: int) -> bool:
-        """Take the next token; True once the answer repeats itself. Takes the same time for each."""
+        """Takes the next token. Returns True once the answer repeats itself. Constant time."""
         self._ids.append(token_id)
         self._position += 1
         if self._period and len(self._ids) > self._period:
@@ -63,7 +63,7 @@ class RepetitionDetector:
 
     @property
     def is_repeating(self) -> bool:
-        """Whether its end is what stood a period before, for less long than it is ended for."""
+        """True if its end repeats the period before, though not yet long enough to end the answer."""
         return self._repeated >= max(REPEATING_TOKENS, REPEATING_PERIODS * self._period)
 
     @property
@@ -80,7 +80,7 @@ class RepetitionDetector:
         if len(self._ids) < GRAM:
             return
         gram = self._last_gram()
-        # Put last again, so that the first is the oldest.
+        # Reinserted, so that the first entry is the oldest.
         self._grams.pop(gram, None)
         self._grams[gram] = self._position
         if len(self._grams) > LONGEST_PERIOD:

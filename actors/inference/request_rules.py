@@ -1,4 +1,4 @@
-"""What a generation may ask of the model that is loaded: pure checks made before anything is kept."""
+"""Rules for requests to the loaded model: limits, deadlines and sampling settings. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from protocol.generation import Generate
 __all__ = ["DEFAULT_MAX_TOKENS", "check_request", "deadline_of", "sampling_of", "too_long"]
 
 DEFAULT_MAX_TOKENS = 1024
-"""Of an answer whose asker named no length, where neither a setting nor the asker's API says otherwise."""
+"""Answer length if neither the request, nor a setting, nor the caller's API specifies one."""
 
 
 def deadline_of(generate: Generate, asked_at: float | None, now: float) -> float:
-    """Until when the answer is of use to its asker, on the clock of the other two; infinite where no deadline was given.
+    """Deadline of a request on the clock of the other arguments; infinite without one.
 
-    It counts from when it was asked first, whatever was lost and begun again since.
+    It counts from the first time the request was made, across all recoveries.
     """
     if generate.deadline_ms is None:
         return math.inf
@@ -35,9 +35,9 @@ def check_request(
     default_max_tokens: int | None,
     to_context_end: bool = False,
 ) -> int:
-    """The most tokens the answer may have. Raises `GenerationRefused` naming the field that is wrong.
+    """Returns the maximum number of answer tokens. Raises `GenerationRefused` naming the field at fault.
 
-    With ``to_context_end`` a length is a bound like the context's own, and the nearer one counts.
+    With ``to_context_end`` a requested length is an upper bound like the context, and the smaller one applies.
     """
     if generate.top_k is not None and generate.top_k > vocabulary_size:
         raise GenerationRefused(
@@ -79,7 +79,8 @@ def check_request(
 
 
 def too_long(context_tokens: int, prompt_tokens: int, wanted_tokens: int | None, *, is_chat: bool) -> str:
-    """What a request beyond the context is told, in OpenAI's words: clients look for them to shorten a chat and ask again."""
+    """Error message for a request beyond the context, in OpenAI's words: clients look for them to shorten a chat and
+    retry."""
     prompt = "messages" if is_chat else "prompt"
     start = f"This model's maximum context length is {context_tokens} tokens. However, "
     if wanted_tokens is None:
@@ -94,7 +95,7 @@ def too_long(context_tokens: int, prompt_tokens: int, wanted_tokens: int | None,
 
 
 def sampling_of(generate: Generate, seed: int) -> Sampling:
-    """The worker's settings for one request."""
+    """The worker's sampling settings for a request."""
     return Sampling(
         temperature=generate.temperature,
         top_p=generate.top_p,

@@ -1,4 +1,4 @@
-"""One answer, collected until its end: for an asker that wants all of it at once."""
+"""Collects a streamed generation into one `Completion`, for callers that do not stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ResponseCollector"]
 
 
 class ResponseCollector:
-    """Follows one generation; what it holds is bounded by the model's context."""
+    """Subscriber of one generation; its size is bounded by the model's context."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -26,7 +26,7 @@ class ResponseCollector:
         self._last: GenerationEvent | None = None
 
     def deliver(self, event: GenerationEvent) -> None:
-        """Take the next event. Never waits."""
+        """Takes the next event. Never blocks."""
         if isinstance(event, GenerationTokens):
             self._text.append(event.text)
         else:
@@ -34,7 +34,8 @@ class ResponseCollector:
             self._ended.set()
 
     async def completion(self) -> Completion:
-        """The whole answer, at its end. Raises `GenerationRefused` where it could not be finished; cancel-safe."""
+        """Waits for the end and returns the whole answer. Raises `GenerationRefused` if it did not complete;
+        cancel-safe."""
         await self._ended.wait()
         if isinstance(self._last, GenerationDone):
             return Completion(text="".join(self._text), done=self._last.done)

@@ -1,4 +1,4 @@
-"""How a row's next token is chosen: settings that travel to the worker, and the keys of its randomness."""
+"""Sampling settings of a row, sent to the worker, and the keys of its randomness."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from attrs import field, frozen
 __all__ = ["COLDEST", "Sampling", "position_key"]
 
 COLDEST = 1e-5
-"""Below this temperature the likeliest token is all there is, as in vLLM: what tells neighbours apart is rounding."""
+"""Below this temperature the likeliest token is taken, as in vLLM: differences between close candidates are rounding
+errors."""
 _MASK = (1 << 64) - 1
 
 
@@ -20,7 +21,7 @@ class Sampling:
     """Sampling settings of one row, already validated against the vocabulary."""
 
     temperature: float = field(default=0.0, converter=_cold_or_warm)
-    """0 takes the likeliest token, and so does what is below `COLDEST`."""
+    """0, or anything below `COLDEST`, takes the likeliest token."""
     top_p: float = 1.0
     top_k: int = 0
     """0 keeps all."""
@@ -33,19 +34,19 @@ class Sampling:
 
     @property
     def truncates(self) -> bool:
-        """True when it draws, and only among the likelier tokens."""
+        """True if it samples, and only among the likelier tokens."""
         return self.temperature > 0 and bool(self.top_k or self.top_p < 1 or self.min_p > 0)
 
     @property
     def changes_logits(self) -> bool:
-        """True when tokens already seen, or biases, change the scores."""
+        """True if tokens already seen, or biases, change the scores."""
         return bool(
             self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty or self.logit_bias
         )
 
 
 def position_key(seed: int, position: int) -> int:
-    """A 64-bit key for the draw at one position of one answer (the mixing function of splitmix64).
+    """64-bit key for the draw at one position of one answer (the mixing function of splitmix64).
 
     Keys depend on nothing else, so neighbours in the batch, arrival order and recoveries change no draw.
     """

@@ -1,4 +1,4 @@
-"""What the sandbox actor takes, from the inference actor alone."""
+"""Messages of the sandbox actor, sent only by the inference actor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["EncodePrompt", "EncodedPrompt", "OpenText", "SandboxMessage", "SetOp
 
 @frozen
 class OpenText(Request[TextReport]):
-    """Read the text side of a checkpoint and try it. Refused with `ModelRefused` naming what is wrong with it."""
+    """Loads and checks the text side of a checkpoint. Refused with `ModelRefused` naming what is wrong."""
 
     folder: Path
 
 
 class EncodedPrompt(list[int]):
-    """A prompt's token ids, and what of the form that its answer follows is left out of answers."""
+    """Token ids of a prompt, and the parts of its answer's schema that are not supported."""
 
     def __init__(self, ids: Iterable[int], left_out: Sequence[str] = ()) -> None:
         super().__init__(ids)
@@ -31,23 +31,23 @@ class EncodedPrompt(list[int]):
 
 @frozen(kw_only=True)
 class EncodePrompt(Request[EncodedPrompt]):
-    """Check the form of the answer and turn the prompt into token ids. Refused with `GenerationRefused`.
+    """Checks the form of the answer and encodes the prompt. Refused with `GenerationRefused`.
 
-    An asker that leaves ends the process that works for it.
+    Cancelling the ask ends the process that works on it.
     """
 
     folder: Path | None
-    """Of the checkpoint; None for the mock engine."""
+    """Checkpoint folder; None for the mock engine."""
     client_id: str
-    """Whose turn it is decided by."""
+    """Client whose turn it takes."""
     caller: str = ""
-    """Which of those who share the client id asks."""
+    """Distinguishes callers that share the client id."""
     generate: Generate = field(repr=False)
 
 
 @frozen
 class SetOpenTexts:
-    """These checkpoints are in use; the processes of all others may end. One that is needed again is opened again."""
+    """Sets the checkpoints in use; processes of all others may end. One that is needed later is opened again."""
 
     folders: frozenset[Path]
 

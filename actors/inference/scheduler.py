@@ -1,4 +1,5 @@
-"""The generations of one engine: who waits, who runs, what a step brought each, and who is tried again after a death."""
+"""Schedules the generations of one engine: queueing, admission, distribution of step output, and retries after a
+worker's death."""
 
 from __future__ import annotations
 
@@ -38,20 +39,20 @@ STEPS_MEASURED = 64
 
 
 class Endings(Protocol):
-    """Who keeps the generations, and is told when one ends. It gives the row back with `Scheduler.release`."""
+    """Owner of the generations, notified when one ends. It frees the row with `Scheduler.release`."""
 
     def finish(self, generation: Generation, now: float, *, still_in_worker: bool) -> None:
-        """Its last text was made."""
+        """The text of a generation is complete."""
 
     def fail(self, generation: Generation, code: ErrorCode, message: str) -> None:
-        """It cannot go on."""
+        """A generation failed."""
 
     def occupancy_changed(self) -> None:
-        """Someone has a row or waits for one who did not before, or the other way round; or a worker holds other memory."""
+        """The numbers of running or waiting requests, or a worker's memory, have changed."""
 
 
 class Scheduler:
-    """One engine's waiting room and rows. Plain and synchronous: only the inference actor calls it."""
+    """Queue and rows of one engine. Synchronous; called by the inference actor alone."""
 
     def __init__(
         self,
@@ -63,34 +64,34 @@ class Scheduler:
         endings: Endings,
         new_row: Callable[[], int],
     ) -> None:
-        """``new_row`` gives a row number that no other admission has had."""
+        """``new_row`` returns a row number that no other admission has had."""
         self.model = model
         self.text = text
         self.engine = engine
         self.name = engine.path.rpartition("/")[2]
-        """Of the engine among its siblings."""
+        """The engine's child name."""
         self.queue: FairQueue[Generation] = FairQueue(lambda one: len(one.prompt_ids))
         self.rows: dict[int, Generation] = {}
         self.state = "loading"
         """`loading`, `ready`, `down` or `unloaded`."""
         self.stage: str | None = "starting"
-        """What it is doing while it is not ready, or why it is down."""
+        """Current activity while not ready, or the reason it is down."""
         self.worker_pid: int | None = None
         self.report: ModelReport | None = None
-        """What the worker said of its model when it was ready."""
+        """The worker's report on its model when it became ready."""
         self.memory: dict[str, float] = {}
-        """The newest figures of the worker that lives, bytes by what holds them."""
+        """Latest memory figures of the live worker, bytes by owner."""
         self.incarnation = 0
-        """Of the engine actor that speaks now."""
+        """Current incarnation of the engine actor."""
         self._spoke_at: float | None = None
         self.was_ready = False
-        """Whether its model was loaded once."""
+        """True once its model has been loaded."""
         self.load_problem: str | None = None
-        """Why the first load came to nothing."""
+        """Why the first load failed."""
         self.fails_waiting = True
-        """Whether those who wait are told when the load fails; not while another model may yet answer them."""
+        """True if waiting requests fail with the load; False while another model may still answer them."""
         self.is_ending = False
-        """True once its engine is told to stop: nothing may come here any more."""
+        """True once its engine is being stopped: it takes no more requests."""
         self._limits = limits
         self._metrics = metrics
         self._endings = endings
@@ -99,13 +100,13 @@ class Scheduler:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing runs and nobody waits."""
+        """True if nothing is running or waiting."""
         return not self.rows and not len(self.queue)
 
     @property
     def context_tokens(self) -> int:
-        """Positions that a request may have: those of the model, of its worker, and of the memory for them."""
-        # The worker may serve less than the files promise, where it cannot follow the model further.
+        """Maximum positions of a request: the smallest limit of the model, its worker and the memory."""
+        # The worker may serve a shorter context than the files promise if it does not support the model beyond it.
         served = (self.report.context_tokens if self.report else None) or self.text.context_tokens
         held = most_positions(self._limits, self._kv_bytes_per_token)
         return min(self.text.context_tokens, served, served if held is None else held)
@@ -116,13 +117,13 @@ class Scheduler:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Over the last steps that emitted any, all rows together."""
+        """Over the latest steps that emitted tokens, all rows together."""
         seconds = sum(one[1] for one in self._steps)
         return sum(one[0] for one in self._steps) / seconds if seconds > 0 else None
 
     @property
     def memory_bound_bytes(self) -> int | None:
-        """What weights, live rows, kept prefixes and MLX's pool may hold together; None before it is loaded."""
+        """Joint limit of weights, live rows, cached prefixes and MLX's pool; None before the model is loaded."""
         report = self.report
         if report is None or report.pool_bytes is UNSET or report.prefix_bytes is UNSET:
             return None
@@ -131,19 +132,19 @@ class Scheduler:
     # --- who runs ---------------------------------------------------------------------------------
 
     def push(self, generation: Generation, *, first: bool) -> None:
-        """Let it wait for a row, behind its client's others or before them, and admit what fits."""
+        """Queues a generation, behind its client's others or ahead of them, and admits as many as fit."""
         self.queue.push(generation.client_id, generation, first=first)
         self.admit_what_fits()
 
     def admit_what_fits(self) -> None:
-        """Give the worker what it has room for, in turn."""
+        """Admits waiting generations in turn while they fit."""
         while (generation := self.queue.peek()) is not None and self._may_join(generation):
             self.queue.pop()
             self._admit(generation)
         self._endings.occupancy_changed()
 
     def release(self, generation: Generation, *, still_in_worker: bool) -> None:
-        """It has ended: take it out of the queue, or free its row."""
+        """Removes an ended generation from the queue, or frees its row."""
         if generation.row is None:
             self.queue.remove(generation.client_id, generation)
         else:
@@ -165,7 +166,7 @@ class Scheduler:
         generation.steps_since_admission = 0
         if generation.admitted_at is None:
             generation.admitted_at = trio.current_time()
-            # Once, as what is found of it: a worker that was lost makes no second question of it.
+            # Counted once, like its hits: a retry after a lost worker is no second query.
             self._metrics.prefix_query(len(generation.prompt_ids))
         self.rows[generation.row] = generation
         with_tools = generation.generate if isinstance(generation.generate, GenerateWithTools) else None
@@ -189,9 +190,9 @@ class Scheduler:
     # --- what steps bring -------------------------------------------------------------------------
 
     def take_step(self, step: EngineOutput) -> None:
-        """Hand a step's tokens to their generations, and their rows to the next where they ended."""
+        """Passes a step's tokens to their generations and reuses the rows of those that ended."""
         if step.incarnation != self.incarnation:
-            return  # a dead worker's last words; its rows are being computed again
+            return  # late output of a dead worker, whose rows are being computed again
         seconds, output, memory = step.step.seconds, step.step.output, step.step.memory
         now = trio.current_time()
         if memory:
@@ -211,7 +212,7 @@ class Scheduler:
                 self._endings.fail(generation, failure.code, _why_failed(generation, failure))
         for row, cached_tokens in output.cached:
             generation = self.rows.get(row)
-            # A recovery may find its own earlier keys and values; what the request saved is what counted at first.
+            # A recovery may hit its own earlier keys and values; only the first count says what the request saved.
             if generation is not None and generation.cached_tokens is None:
                 generation.cached_tokens = cached_tokens
                 self._metrics.prefix_hit(cached_tokens)
@@ -231,10 +232,11 @@ class Scheduler:
                 self.rows[one.row].take_scores(one.begin, one.log_probabilities, one.alternatives)
 
     def _extend_grants(self) -> None:
-        """Reserve more for rows that go on; one for which there is none waits, first of its client, until others have ended.
+        """Reserves more memory for rows that continue; a row that gets none goes back to the head of its client's
+        queue.
 
-        It goes on where it was: what it emitted is computed again, as after a worker's death. Alone it always fits, and
-        while it waits as the next nobody else is admitted, so that it is its turn some day.
+        It later continues where it was, with its tokens computed again as after a worker's death. It always fits alone,
+        and while it is next in turn nothing else is admitted, so its turn comes eventually.
         """
         for generation in list(self.rows.values()):
             if not generation.has_used_its_grant:
@@ -255,18 +257,18 @@ class Scheduler:
             _log.exception("text of a generation failed", stream=generation.stream)
             self._endings.fail(generation, ErrorCode.INTERNAL, f"the text could not be made: {type(error).__name__}")
             return
-        # The model's stop token is none of the answer's.
+        # The model's stop token is not part of the answer.
         if len(generation.emitted_ids) > count:
             if not had_token:
                 self._metrics.first_token(now - generation.accepted_at)
             elif before is not None:
-                # None where an inference actor was lost, and with it when it had told the token before.
+                # None if the inference actor was lost, and the time of the previous token with it.
                 self._metrics.token_gap(now - before)
         if generation.has_finished:
             self._endings.finish(generation, now, still_in_worker=token.finish is None)
 
     def take_idle(self, idle: EngineIdle) -> None:
-        """The worker has no row any more, and holds what is told."""
+        """Stores the memory of a worker that has become idle."""
         if idle.incarnation == self.incarnation:
             self.memory = idle.memory
             self._endings.occupancy_changed()
@@ -275,28 +277,29 @@ class Scheduler:
 
     @property
     def silent_seconds(self) -> float | None:
-        """Since the worker last said something; None before its first word."""
+        """Seconds since the worker's last message; None before its first."""
         return None if self._spoke_at is None else trio.current_time() - self._spoke_at
 
     def engine_spoke(self, incarnation: int) -> None:
-        """The worker said something, whatever it was. Last words of one that is gone do not count."""
+        """Records that the worker sent something. Late messages of a previous incarnation do not count."""
         if incarnation >= self.incarnation:
             self._spoke_at = trio.current_time()
 
     def engine_loading(self, message: EngineLoading) -> bool:
-        """A worker starts and loads; True when this is a new incarnation of the engine, to be monitored."""
+        """Notes that a worker is starting or loading. Returns True for a new incarnation of the engine, which must be
+        monitored."""
         is_new = message.incarnation != self.incarnation
         self.incarnation = message.incarnation
         self.worker_pid = message.worker_pid
         if message.stage.startswith("failed"):
             self.load_failed(message.stage)
         elif self.state != "down":
-            # After a failed load each new attempt says "loading" again; that alone makes nothing better.
+            # After a failed load every new attempt reports "loading" again, which alone is no improvement.
             self.state, self.stage = "loading", message.stage
         return is_new
 
     def load_failed(self, problem: str) -> None:
-        """The model cannot be loaded: whoever waits for it is told, and new requests are refused."""
+        """Notes that the model cannot be loaded: waiting requests fail and new ones are refused."""
         self.state, self.stage = "down", problem
         if not self.was_ready and self.load_problem is None:
             self.load_problem = problem
@@ -306,7 +309,7 @@ class Scheduler:
             self._endings.fail(generation, ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {problem}")
 
     def engine_ready(self, message: EngineReady) -> None:
-        """The worker holds no rows and may be given some."""
+        """Notes that the worker is ready and holds no rows."""
         self.incarnation = message.incarnation
         self.worker_pid = message.worker_pid
         self.report = message.report
@@ -316,7 +319,8 @@ class Scheduler:
         self.admit_what_fits()
 
     def _check_lengths(self) -> None:
-        """What was accepted before the worker told its limits, and is over them, can never run."""
+        """Fails requests that were accepted before the worker reported its limits and exceed them, since they can never
+        run."""
         for generation in list(self.queue):
             room = self.context_tokens - len(generation.prompt_ids)
             is_bound = generation.generate.max_tokens is not None and not generation.to_context_end
@@ -335,7 +339,7 @@ class Scheduler:
                 )
 
     def engine_down(self, down: Down) -> None:
-        """All rows wait again, first in their client's queue, except those that keep killing workers."""
+        """Puts all rows back at the head of their client's queue, except those that keep killing workers."""
         if self.state != "down":
             cause = down.reason.value if down.error is None else str(down.error)
             self.state, self.stage = "loading", f"restarting after: {cause}"

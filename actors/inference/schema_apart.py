@@ -1,7 +1,8 @@
-"""Alternatives of `oneOf` told apart: what one must have besides, so that no other fits its values. Pure.
+"""Separates the alternatives of `oneOf`: finds additional conditions on one, so that no other matches its values. No
+I/O.
 
-It looks at the client's own schemas and believes of them only what it understands. What it does not understand may allow
-anything, so two alternatives count as apart only where that is certain.
+It works on the client's own schemas and relies only on the keywords that it understands. Others may allow anything, so
+two alternatives count as disjoint only if that is certain.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ __all__ = ["Apart"]
 
 DEPTH = 5
 MAXIMUM_WORK = 100_000
-"""Schemas looked at for one whole schema: a quarter of a second."""
+"""Schemas visited per top-level schema: a quarter of a second."""
 Conjuncts = tuple[Any, ...]
-"""Schemas that all hold for one value; False is one that holds for none."""
+"""Schemas that all apply to one value; False matches none."""
 
 
 class Apart:
-    """Of one schema's alternatives. What takes too long to tell is not told apart."""
+    """Separates one schema's alternatives. Those that would take too long are not separated."""
 
     def __init__(self, references: References) -> None:
         self._references = references
@@ -31,11 +32,12 @@ class Apart:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether it gave up, so that what it did not tell apart may be apart all the same."""
+        """True if it gave up, so that alternatives reported as overlapping may in fact be disjoint."""
         return self._work_left < 0
 
     def exclusions(self, base: Any, own: Any, others: Iterable[Any]) -> list[dict[str, Any]] | None:
-        """What ``own`` must fulfil besides, given ``base``, so that none of the others fits; None where nothing is enough."""
+        """Conditions that ``own`` must also meet, given ``base``, so that no other matches; None if no condition
+        suffices."""
         more: list[dict[str, Any]] = []
         others = list(others)
         if self._are_constants([own, *others]):
@@ -51,7 +53,7 @@ class Apart:
         return more
 
     def _are_constants(self, schemas: list[Any]) -> bool:
-        """Whether all list their values, each another; so long lists of names are known at once."""
+        """True if all enumerate disjoint sets of strings, a fast path for long lists of names."""
         seen: set[str] = set()
         for one in schemas:
             values = _values([one]) if isinstance(one, dict) else None
@@ -77,7 +79,7 @@ class Apart:
         return tuple(found)
 
     def are_apart(self, first: Conjuncts, second: Conjuncts, depth: int = DEPTH) -> bool:
-        """Whether it is certain that no value fits both."""
+        """True if it is certain that no value matches both."""
         self._work_left -= len(first) + len(second)
         if False in first or False in second:
             return True
@@ -193,7 +195,7 @@ def _types(schemas: Sequence[Any]) -> frozenset[str]:
 
 
 def _values(schemas: Sequence[Any]) -> list[Any] | None:
-    """The only values that there are, where they are listed."""
+    """All possible values, if they are enumerated."""
     for one in schemas:
         if "const" in one:
             return [one["const"]]
@@ -207,7 +209,7 @@ def _required(schemas: Sequence[Any]) -> list[str]:
 
 
 def _is_same(first: Any, second: Any) -> bool:
-    """As JSON has it: 1 is 1.0, and true is no number."""
+    """Equality in JSON: 1 equals 1.0, and true is not a number."""
     return type_of(first) == type_of(second) and bool(first == second)
 
 
@@ -217,7 +219,7 @@ def _text_may_fit(schema: dict[str, Any], value: str) -> bool:
     ):
         return False
     pattern = schema.get("pattern")
-    # Where two languages of patterns differ is outside of ASCII and of what these characters mean.
+    # Pattern dialects differ only beyond ASCII and in the meaning of these characters.
     if (
         not isinstance(pattern, str)
         or not pattern.isascii()

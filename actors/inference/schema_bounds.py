@@ -1,7 +1,7 @@
-"""Cheap bounds on JSON Schemas, checked before any native code sees one. Pure.
+"""Cheap limits on JSON Schemas, checked before native code sees them. No I/O.
 
-Nothing that a real schema says is refused here. What merely might take long is left to the limits of the process that
-tries it (`sandbox/`); here is what is known to end the grammar engine, or what it could never follow.
+No schema of practical use is refused here. A schema that may merely take long is left to the limits of the process that
+compiles it (`sandbox/`); this module catches what is known to crash the grammar engine, or what it never supports.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from actors.inference.bad_schema import BadSchema
 __all__ = ["MAXIMUM_INTEGER", "MAXIMUM_REFERENCES", "check_bounds", "within_64_bits", "within_width"]
 
 MAXIMUM_INTEGER = 2**63 - 1
-"""Largest magnitude of an integer; the engine counts in 64 bits."""
+"""Largest magnitude of an integer; the engine uses 64 bits."""
 MAXIMUM_COUNT = 2**31 - 1
-"""Largest length of a string or an array that a schema may ask for."""
+"""Largest length of a string or an array in a schema."""
 MAXIMUM_REFERENCES = 500
-"""Longest chain of references: the engine goes down one stack frame or more for each."""
+"""Longest chain of references: the engine uses at least one stack frame for each."""
 _COUNTS = (
     "minLength",
     "maxLength",
@@ -30,19 +30,19 @@ _COUNTS = (
     "maxContains",
 )
 _BOUNDS = {"minimum": -1, "maximum": 1, "exclusiveMinimum": -1, "exclusiveMaximum": 1}
-"""Keywords that bound an integer, and to which side."""
+"""Keywords that bound an integer, with the side they bound."""
 _WIDTHS = {
     **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32)},
     **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32)},
     "uint64": (0, MAXIMUM_INTEGER),
 }
-"""Least and greatest integer of OpenAPI's formats; every integer of an answer fits into `int64`."""
+"""Minimum and maximum of OpenAPI's integer formats; every integer in an answer fits into `int64`."""
 _DATA = frozenset({"const", "enum", "default", "examples", "example"})
-"""Keywords whose values are data and no schemas."""
+"""Keywords whose values are data rather than schemas."""
 
 
 def check_bounds(schema: Any, *, field: str = "response_schema") -> None:
-    """Raise `BadSchema`, with ``field`` as its name, for a schema beyond the bounds. Takes time in proportion to its size."""
+    """Raises `BadSchema`, naming ``field``, for a schema beyond the limits. Takes time proportional to its size."""
     try:
         for one in _schemas(schema):
             _check_numbers(one)
@@ -52,7 +52,7 @@ def check_bounds(schema: Any, *, field: str = "response_schema") -> None:
 
 
 def _schemas(root: Any) -> Iterator[dict[str, Any]]:
-    """Every object that may be a schema: all but those inside data."""
+    """Every object that may be a schema, that is, all but those inside data."""
     waiting = [root]
     while waiting:
         one = waiting.pop()
@@ -74,7 +74,7 @@ def _check_numbers(schema: dict[str, Any]) -> None:
     if not _allows_integers_alone(schema.get("type")):
         return
     for name, sign in _BOUNDS.items():
-        # A bound further out than 64 bits is narrowed to these; one that leaves nothing within them is not.
+        # A bound beyond 64 bits is narrowed to them; one that leaves no value within them is refused.
         _check_integer(name, schema.get(name), side=-sign)
     _check_integer("const", schema.get("const"))
     values = schema.get("enum")
@@ -83,7 +83,8 @@ def _check_numbers(schema: dict[str, Any]) -> None:
 
 
 def within_64_bits(schema: Any) -> Any:
-    """A schema whose integers have no bounds beyond 64 bits: what lies within the narrower ones lies within its own."""
+    """Narrows integer bounds beyond 64 bits to 64 bits, so that every remaining value is valid under the original
+    schema."""
     if isinstance(schema, list):
         return [within_64_bits(one) for one in schema]
     if not isinstance(schema, dict):
@@ -98,9 +99,9 @@ def within_64_bits(schema: Any) -> Any:
 
 
 def within_width(schema: dict[str, Any], bounds: dict[str, Any]) -> dict[str, Any]:
-    """The ``bounds`` of a schema, and where its `format` is a width of integers (OpenAPI's `int32`), those of that width too.
+    """Adds to ``bounds`` those of an integer `format` such as OpenAPI's `int32`, if the schema has one.
 
-    As with every `format`, one that would leave nothing beside the other rules is an annotation.
+    A format that would leave no value together with the other rules is ignored, like any `format`.
     """
     width = schema.get("format")
     kinds = schema.get("type")
@@ -127,7 +128,7 @@ def within_width(schema: dict[str, Any], bounds: dict[str, Any]) -> dict[str, An
 
 
 def _check_integer(name: str, value: Any, *, side: int | None = None) -> None:
-    """``side`` is where it may not be too far out, 1 or -1; None is both."""
+    """``side`` is the side that is limited, 1 or -1; None limits both."""
     number = _number(value)
     if number is not None and (abs(number) if side is None else side * number) >= MAXIMUM_INTEGER:
         raise BadSchema(f"{name} of an integer must lie within 64 bits, not at {number:g}")
@@ -142,7 +143,7 @@ def _number(value: Any) -> float | None:
 
 
 def _check_references(root: Any) -> None:
-    """The longest chain from one reference to the next, through everything that lies below what they refer to."""
+    """Checks the longest chain of references, including references anywhere below their targets."""
     targets: dict[str, list[str]] = {}
     waiting = _references_below(root)
     while waiting:
@@ -156,7 +157,7 @@ def _check_references(root: Any) -> None:
 
 
 def _measure_chain(start: str, targets: dict[str, list[str]], lengths: dict[str, int]) -> None:
-    """Note the longest chain from each reference, depth first and without recursion. A cycle is gone around once."""
+    """Records the longest chain from each reference, depth first without recursion. A cycle is followed once."""
     stack = [(start, iter(targets[start]))] if start not in lengths else []
     entered = {start}
     while stack:
@@ -173,7 +174,7 @@ def _measure_chain(start: str, targets: dict[str, list[str]], lengths: dict[str,
 
 
 def _references_below(schema: Any) -> list[str]:
-    """Local references in a schema, those of definitions that lie in it left out: they count where they are referred to."""
+    """Local references in a schema, without those in its definitions, which count where they are referenced."""
     found: list[str] = []
     waiting = [schema]
     while waiting:
@@ -191,7 +192,7 @@ def _references_below(schema: Any) -> list[str]:
 
 
 def _target(root: Any, reference: str) -> Any:
-    """What a local reference names; None where there is nothing."""
+    """Target of a local reference; None if it does not exist."""
     found = root
     for part in reference.removeprefix("#").split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")

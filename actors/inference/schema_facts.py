@@ -1,4 +1,4 @@
-"""Facts of rewritten schemas: which types of value they allow, and whether any value of theirs ends. Pure."""
+"""Properties of rewritten schemas: the types they allow, and whether they have a finite value. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 __all__ = ["ALL_TYPES", "Facts", "type_of", "types_of"]
 
 ALL_TYPES = frozenset({"null", "boolean", "object", "array", "number", "string"})
-"""An integer is a number."""
+"""Integers count as numbers."""
 _SCALARS = ALL_TYPES - {"object", "array"}
 
 
 def type_of(value: Any) -> str:
-    """The type of a JSON value."""
+    """JSON type of a value."""
     if value is None:
         return "null"
     kinds = {bool: "boolean", str: "string", list: "array", dict: "object"}
@@ -21,7 +21,7 @@ def type_of(value: Any) -> str:
 
 
 def types_of(schema: Any, definitions: Mapping[str, Any]) -> frozenset[str]:
-    """Types of the values that a rewritten schema allows, or more; one that refers to itself may have any."""
+    """Types that a rewritten schema allows, possibly more; a self-referential schema may have any."""
     return _types_of(schema, definitions, 0)
 
 
@@ -50,12 +50,12 @@ def _name_in(schema: Mapping[str, Any]) -> str:
 
 
 class Facts:
-    """Of the schemas that refer to these definitions."""
+    """Analyses schemas that refer to these definitions."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
         self._finite: set[str] = set()
-        # What ends is known from what ends by itself up.
+        # Finiteness spreads from schemas that are finite by themselves.
         has_grown = True
         while has_grown:
             more = {name for name, one in definitions.items() if name not in self._finite and self.is_finite(one)}
@@ -63,7 +63,7 @@ class Facts:
             has_grown = bool(more)
 
     def is_finite(self, schema: Any) -> bool:
-        """Whether some value that it allows ends."""
+        """True if the schema allows some finite value."""
         if not isinstance(schema, dict):
             return schema is not False
         if not all(self.is_finite(one) for one in schema.get("allOf", ())):
@@ -83,7 +83,7 @@ class Facts:
 
     def _has_finite_object(self, schema: dict[str, Any]) -> bool:
         properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
-        # Patterns may allow what is not named.
+        # Patterns may allow properties that are not named.
         otherwise = True if schema.get("patternProperties") else others
         return all(self.is_finite(properties.get(name, otherwise)) for name in schema.get("required", ()))
 
@@ -93,7 +93,7 @@ class Facts:
         return all(self.is_finite(one) for one in needed)
 
     def finite_part(self, schema: Any) -> Any:
-        """The schema without what never ends: alternatives, properties and items that would go on for ever."""
+        """The schema without its infinite parts: alternatives, properties and items without a finite value."""
         if not isinstance(schema, dict):
             return schema
         made = dict(schema)

@@ -1,4 +1,4 @@
-"""Why a schema cannot be followed, in words for its author and not in those of the grammar engine. Pure."""
+"""Translates the grammar engine's errors about a schema into words for its author. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WORDS = (
         ("schema too large", "grammar too large", "grammar size", "maximum grammar", "max_grammar"),
         "it is too large to be followed",
     ),
-    # The second is said where no token may begin a text.
+    # The last one is raised if no token may begin a text.
     (("unsatisfiable", "Unsatisfiable", "NoExtensionBias"), "no value fits it: rules of it exclude each other"),
     (
         ("regex parse error", "invalid regex", "failed to compile regex", "unsupported regex"),
@@ -25,7 +25,7 @@ _WORDS = (
 
 
 def words_of(problem: str) -> str:
-    """``problem`` is what the engine said; it may hold the engine's state, of which nothing is told."""
+    """``problem`` is the engine's error; any engine state it contains is not passed on."""
     for signs, words in _WORDS:
         if any(one in problem for one in signs):
             return words

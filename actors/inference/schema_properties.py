@@ -1,4 +1,4 @@
-"""What an object's properties may be called, and how many there may be, in the words that the grammar engine follows. Pure."""
+"""Names and number of an object's properties, rewritten in terms that the grammar engine supports. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _RULES_OF_NAMES = _SAY_NOTHING | {"pattern", "enum", "const", "minLength", "maxL
 
 
 class Unfollowable(Exception):
-    """This part cannot be followed; where the schema leaves room, it is left out."""
+    """Part of a schema that is not supported; it is left out where the schema permits."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path or 'the schema'} {problem}")
 
 
 def named(names: Any, made: dict[str, Any], required: list[Any], path: str) -> dict[str, Any]:
-    """`propertyNames` as properties and their patterns, beside those of ``made``. Raises `Unfollowable`."""
+    """Turns `propertyNames` into properties and patterns, combined with those of ``made``. Raises `Unfollowable`."""
     if names is True or (isinstance(names, dict) and not names.keys() - _SAY_NOTHING):
         return {}
     if not isinstance(names, dict) or names.keys() - _RULES_OF_NAMES:
@@ -50,7 +50,8 @@ def named(names: Any, made: dict[str, Any], required: list[Any], path: str) -> d
 
 
 def counted(schema: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    """Numbers of properties by which of them there must be and may be: the engine counts those of maps alone."""
+    """Turns property counts into lists of required and forbidden properties, because the engine counts properties of
+    maps only."""
     least, most = schema.get("minProperties", 0), schema.get("maxProperties")
     properties, required = dict(made.get("properties", {})), list(schema.get("required", []))
     optional = [name for name, one in properties.items() if name not in required and one is not False]
@@ -69,7 +70,7 @@ def counted(schema: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
             name: one if name in required or name in kept else False for name, one in properties.items()
         }
         if len(required) + len(kept) <= most and kept:
-            # The engine counts no properties that may be left out; those that are named are few enough.
+            # The engine does not count optional properties; those named are few enough.
             rules["additionalProperties"] = False
             rules["maxProperties"] = None
             rules.pop("patternProperties", None)
@@ -77,7 +78,7 @@ def counted(schema: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_pattern(pattern: Any, path: str) -> str:
-    """The pattern, if the engine follows all that it uses. Raises `BadSchema` and `Unfollowable`."""
+    """Returns the pattern if the engine supports it. Raises `BadSchema` and `Unfollowable`."""
     if not isinstance(pattern, str):
         raise BadSchema(f"{path} must be a string")
     if _LOOKAROUND.search(pattern):
@@ -88,7 +89,7 @@ def checked_pattern(pattern: Any, path: str) -> str:
 
 
 def pointer_part(name: str) -> str:
-    """A name as part of a JSON pointer (RFC 6901)."""
+    """Escapes a name for a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 

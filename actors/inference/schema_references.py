@@ -1,4 +1,4 @@
-"""References inside one JSON Schema: pointers, anchors and identifiers. Pure; nothing is fetched."""
+"""Resolves references inside one JSON Schema: pointers, anchors and identifiers. No I/O; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LONGEST_CHAIN = 100
 
 
 class References:
-    """Finds what a schema's `$ref` mean."""
+    """Resolves a schema's references."""
 
     def __init__(self, root: dict[str, Any]) -> None:
-        """Takes time in proportion to the schema."""
+        """Takes time proportional to the size of the schema."""
         self._root = root
         self._places: dict[str, str] = {"": ""}
         self._bases: dict[str, str] = {"": ""}
@@ -48,7 +48,8 @@ class References:
             )
 
     def pointer_of(self, reference: Any, path: str) -> str:
-        """Where in the schema a reference at ``path`` leads. Raises `BadSchema` for one that leads out of it or nowhere."""
+        """JSON pointer of a reference's target; ``path`` is the reference's own place. Raises `BadSchema` if the target
+        is not in the schema."""
         if not isinstance(reference, str):
             raise BadSchema(f"{path} must be a string")
         target, fragment = urldefrag(urljoin(self._base_of(path), reference))
@@ -73,13 +74,13 @@ class References:
         return pointer
 
     def _base_of(self, path: str) -> str:
-        """The identifier of the nearest schema above that has one."""
+        """Identifier of the nearest enclosing schema that has one."""
         while path not in self._bases:
             path = path.rpartition("/")[0]
         return self._bases[path]
 
     def at(self, pointer: str) -> Any:
-        """What lies at a JSON pointer. Raises `LookupError`."""
+        """Value at a JSON pointer. Raises `LookupError`."""
         found: Any = self._root
         for part in pointer.split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
@@ -87,7 +88,7 @@ class References:
         return found
 
     def followed(self, schema: Any, path: str) -> Any:
-        """A schema that is no mere reference. Raises `BadSchema`."""
+        """Follows references until a schema is more than a reference. Raises `BadSchema`."""
         for _ in range(LONGEST_CHAIN):
             if not isinstance(schema, dict) or schema.keys() - {"$ref", "description", "title"} or "$ref" not in schema:
                 return schema
@@ -95,7 +96,7 @@ class References:
         raise BadSchema(f"{path} refers to itself")
 
     def conjuncts(self, schema: Any) -> Iterator[dict[str, Any]]:
-        """The schema and those that hold with it: of its `allOf` and its references. False is none of them."""
+        """The schema and all that apply with it, through `allOf` and references. Does not yield False."""
         seen: set[int] = set()
         waiting = [schema]
         while waiting:
@@ -111,12 +112,12 @@ class References:
 
     def _at_reference(self, reference: Any) -> Any:
         if len(self._bases) > 1:
-            # It depends on where it stands, which is not known here.
+            # Its target depends on its location, which is not known here.
             return {}
         try:
             return self.at(self.pointer_of(reference, ""))
         except (BadSchema, LookupError):
-            # Where it leads is judged where it is prepared; here nothing is known of it.
+            # Reported when the reference itself is prepared; here it contributes nothing.
             return {}
 
 

@@ -1,4 +1,4 @@
-"""What the inference actor says of itself: health, the models that have names, and its gauges."""
+"""The inference actor's reports on itself: health, named models and gauges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SelfReport"]
 
 
 class SelfReport:
-    """Part of the inference actor: looks at the others' state and changes none."""
+    """Part of the inference actor: reads the state of the other parts and changes none."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class SelfReport:
         totals: Mapping[str, float],
         has_room: bool,
     ) -> EngineHealth | None:
-        """As measured now, for the request being handled. Where memory is asked for, it is answered later."""
+        """Reports current health for the request being handled; with memory, the answer follows later."""
         health = describe_engine(
             self._models,
             engine=self._engine,
@@ -65,16 +65,16 @@ class SelfReport:
         return None
 
     def answer_models(self, question: ListModels | DescribeModels, context: Context) -> None:
-        """Later: what is on the disk is read for it."""
+        """Answers later, because the disk must be read."""
         context.answer_later(self.models if isinstance(question, ListModels) else self.model_details)
 
     async def models(self) -> tuple[ModelState, ...]:
-        """Every model with a name. Raises `ModelRefused` where the disk does not answer."""
+        """All named models. Raises `ModelRefused` if the disk does not answer."""
         entries = await self._models.files.read(self._model_registry.entries, seconds=LIST_SECONDS)
         return describe_models(self._models, entries)
 
     async def model_details(self) -> tuple[ModelDetails, ...]:
-        """The same with what their files say. Raises `ModelRefused` where the disk does not answer."""
+        """All named models with details from their files. Raises `ModelRefused` if the disk does not answer."""
         states = await self.models()
         return await self._models.files.read(self._read_details, states, seconds=LIST_SECONDS)
 
@@ -90,7 +90,7 @@ class SelfReport:
             need_bytes: int | None = self._model_registry.need_bytes(model, self._models.backend)
             found = self._model_registry.calibration(model)
         except (ModelError, OSError, ValueError):
-            # Another kind of model, such as one for embeddings, or one whose files are damaged.
+            # Another kind of model, such as an embedding model, or damaged files.
             return ModelDetails(state=state, need_bytes=None, calibration=None)
         calibration = (
             None if found is None else (found.items, tuple((one.confidence, one.rate) for one in found.points))
@@ -98,7 +98,7 @@ class SelfReport:
         return ModelDetails(state=state, need_bytes=need_bytes, calibration=calibration)
 
     def set_gauges(self) -> None:
-        """Who runs, who waits, and what the workers hold for it."""
+        """Sets the gauges for running and waiting requests and worker memory."""
         schedulers = self._models.all
         self._metrics.occupancy(sum(len(one.rows) for one in schedulers), sum(len(one.queue) for one in schedulers))
         kinds = {kind for one in schedulers for kind in one.memory}

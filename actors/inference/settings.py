@@ -1,4 +1,4 @@
-"""What the inference actor is configured with, and what its timers tell it."""
+"""Configuration and timer messages of the inference actor."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ __all__ = ["DeadlinePassed", "IdleCheck", "InferenceSettings"]
 
 @frozen(kw_only=True)
 class InferenceSettings:
-    """What the room was configured with."""
+    """Configuration of the service."""
 
     engine: str
     """`mlx` or `mock`."""
     limits: AdmissionLimits = field(factory=AdmissionLimits)
     default_max_tokens: int | None = None
-    """Length of answers that name none; None is `DEFAULT_MAX_TOKENS`, or the context's end for those that ask for it."""
+    """Answer length if a request sets none; None means `DEFAULT_MAX_TOKENS`, or the context's end for requests that ask
+    for it."""
     idle_unload_seconds: float = 0.0
-    """The model is unloaded after so long without a request; 0 keeps it."""
+    """Idle time after which the model is unloaded; 0 keeps it loaded."""
     model_memory_bytes: int = 0
-    """What the weights of all loaded models may take together; 0 asks the machine what is free."""
+    """Limit on the weights of all loaded models together; 0 uses the machine's free memory."""
     streams: StreamRules = field(factory=StreamRules)
 
 
 @frozen
 class DeadlinePassed:
-    """A generation's own deadline has come."""
+    """Timer: a generation's deadline has passed."""
 
     stream: str
 
 
 @frozen
 class IdleCheck:
-    """Has anything run lately?"""
+    """Timer: check whether the service has been idle."""

@@ -1,4 +1,4 @@
-"""The inference service's part of the tree."""
+"""The inference service's part of the supervision tree."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ __all__ = ["spec"]
 
 MEBIBYTE = 1024 * 1024
 MAXIMUM_ENGINES = 4
-"""The one in use, one that is loaded to take over, and those that finish their last answers."""
+"""The one in use, one being loaded to take over, and those finishing their last answers."""
 READ_MODEL_SECONDS = 30.0
-"""What reading a model's tokenizer may take at the start: a machine that is busy booting must not make the server give up."""
+"""Time to read a model's tokenizer at start-up; generous, so that a machine busy booting does not make the server give
+up."""
 
 
 def spec(
@@ -43,10 +44,10 @@ def spec(
     early_worker: InferenceWorker | None,
     requests: RequestLog,
 ) -> ChildSpec:
-    """The inference actor, an engine for each model that is loaded, and what gets the next worker ready.
+    """The inference actor, one engine per loaded model, the warm standby and the kernel compiler.
 
-    ``checkpoint`` is the folder of the model to start with. The first engine takes the ``early_worker``, a process that stands
-    by or will in a moment; whoever started it ends it where no engine came to take it.
+    ``checkpoint`` is the folder of the first model. The first engine takes ``early_worker``, a process that is standing
+    by or soon will be; its creator ends it if no engine took it.
     """
     of_worker = WorkerConfig.of(settings, is_ephemeral=is_ephemeral)
     of_inference = _inference_settings(settings, to)
@@ -57,7 +58,7 @@ def spec(
     engine_registry = system.reference("inference/engine_registry")
     standby = system.reference("inference/standby") if keeps_one or early else None
     kernels = system.reference("inference/kernels") if of_worker.compiles_beside else None
-    # What its own engines and compiler tell it is nobody else's to send.
+    # Messages of its own engines and compiler bypass the public reference.
     own = system.reference("inference/inference")
     compiler = ChildSpec(id="kernels", start=lambda: KernelCompiler(settings.cache_dir, own), is_helper=True)
 
@@ -78,7 +79,7 @@ def spec(
     return ChildSpec(
         id="inference",
         start=SupervisorSpec(
-            # A machine may lose its worker for as long as it likes; back-off spaces the attempts.
+            # A machine may lose its worker any number of times; back-off spaces the attempts.
             intensity=None,
             children=(
                 ChildSpec(id="engine_registry", start=EngineRegistry),
@@ -96,7 +97,7 @@ def spec(
 
 
 def _inference_settings(settings: Settings, to: References) -> InferenceSettings:
-    """What is accepted, and how long streams are kept."""
+    """Limits on requests, and retention of streams."""
     return InferenceSettings(
         engine=settings.engine,
         limits=AdmissionLimits(
@@ -112,7 +113,7 @@ def _inference_settings(settings: Settings, to: References) -> InferenceSettings
 
 
 def _model_registry(settings: Settings, checkpoint: Path | None) -> ModelRegistry:
-    """The models that may be served, and the one to start with."""
+    """The models that may be served, and the first one."""
     if settings.engine == "mock":
         return MockRegistry()
     folder = None if checkpoint is None else checkpoint.resolve()

@@ -1,7 +1,7 @@
-"""The spare: a worker process that has imported everything and holds no model, for an engine whose worker died.
+"""The warm standby: a worker process that has imported everything but loaded no model, for an engine whose worker died.
 
-Importing is most of what a new worker takes, so an engine that is given this one goes on the sooner. Nothing depends on
-it: where it is missing, late or dead, an engine starts a process of its own.
+Importing takes most of a new worker's start-up time, so an engine that gets this process resumes sooner. Nothing
+depends on it: if it is missing, late or dead, the engine starts a process of its own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["WarmStandby"]
 _log = structlog.get_logger("spare")
 
 IMPORT_SECONDS = 120.0
-"""On a busy machine; one that is not ready by then is no help."""
+"""Enough on a busy machine; a process that is not ready by then is no help."""
 AGAIN_SECONDS = 30.0
-"""After a spare died before anyone needed it: whatever killed it may be short of memory."""
+"""Pause after a standby died unused: whatever killed it may be a shortage of memory."""
 
 
 class WarmStandby(Actor[SpareMessage]):
@@ -34,10 +34,10 @@ class WarmStandby(Actor[SpareMessage]):
     def __init__(
         self, config: WorkerConfig, *, early: list[InferenceWorker] | None = None, keeps_one: bool = True
     ) -> None:
-        """``config`` is what its process imports by.
+        """``config`` is the configuration that its process imports for.
 
-        ``early`` has a process that was started before the tree and told to wait for a model; whoever asks first takes it out of
-        there, whether it stands by yet or not. Without ``keeps_one`` there is no other.
+        ``early`` holds a process that was started before the tree and told to wait for a model; the first engine that
+        asks takes it, whether it is standing by yet or not. Without ``keeps_one`` no other is prepared.
         """
         self._config = config
         self._early = [] if early is None else early
@@ -61,18 +61,18 @@ class WarmStandby(Actor[SpareMessage]):
         return None
 
     async def stopping(self) -> None:
-        """What nobody took ends with us; `_keep` ends what is kept."""
+        """Ends a process that was handed over but never claimed; `_keep` ends the one it keeps."""
         await self._end_unclaimed()
 
     def snapshot(self) -> dict[str, object]:
-        """Its process."""
+        """Process id and activity."""
         return {
             "standby_pid": None if self._ready is None else self._ready.pid,
             "is_keeping": self._keeping is not None,
         }
 
     async def _hand_over(self) -> InferenceWorker | None:
-        """Stop reading from it before another does."""
+        """Stops reading from the process before its new owner starts."""
         if self._early:
             self._given = self._early.pop()
             return self._given
@@ -86,13 +86,13 @@ class WarmStandby(Actor[SpareMessage]):
         return worker
 
     async def _end_unclaimed(self) -> None:
-        """An engine that was lost while it took a process over has left it with nobody."""
+        """Ends a process whose engine was lost while taking it over."""
         if self._given is not None:
             worker, self._given = self._given, None
             await worker.end()
 
     async def _keep(self) -> None:
-        """Have one process ready until it is handed over."""
+        """Keeps one process ready until it is handed over."""
         self._let_go = trio.Event()
         try:
             while True:

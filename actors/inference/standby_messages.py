@@ -1,4 +1,4 @@
-"""What engines and the spare actor tell each other, inside the room."""
+"""Messages between engines and the standby actor, internal to the service."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["PrepareStandby", "SpareMessage", "StandbyTaken", "TakeStandby"]
 
 @frozen
 class PrepareStandby:
-    """From now on keep a process ready."""
+    """Keep a process ready from now on."""
 
 
 @frozen
 class TakeStandby(Request[InferenceWorker | None]):
-    """The process that stands by, if there is one; it belongs to the asker from then on."""
+    """Takes the process standing by, if there is one; the caller owns it from then on."""
 
 
 @frozen
 class StandbyTaken:
-    """The process has come to its new owner."""
+    """The process has reached its new owner."""
 
     worker_pid: int
 

@@ -1,4 +1,4 @@
-"""Generations on disk: the command's outcome for all, and for detached ones what starts them again after a restart."""
+"""Storage of generations: the command's outcome for all, and for detached ones the data to restart them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = [
 ]
 
 KEPT_MILLISECONDS = 5 * 60 * 1000
-"""A generation is kept so long after its end."""
+"""Retention of a generation after its end."""
 PRUNE_ROWS = 200
 
 
 @frozen(kw_only=True)
 class RecordedGeneration:
-    """The outcome of a streaming command, as the same command gets it again."""
+    """Outcome of a streaming command, returned again if the command is repeated."""
 
     stream: str
     seed: int
@@ -48,19 +48,19 @@ class RecordedGeneration:
 
 @frozen(kw_only=True)
 class RecordGeneration:
-    """Keep a command's outcome, and with ``generate`` what starts it again."""
+    """Stores a command's outcome and, with ``generate``, the data to restart it."""
 
     recorded: RecordedGeneration
     client_id: str
     domain: str = ""
     key: IdempotencyKey | None = None
     generate: Generate | None = field(default=None, repr=False)
-    """Of a detached generation, its seed filled in."""
+    """Set for a detached generation, with its seed filled in."""
 
 
 @frozen(kw_only=True)
 class EndGeneration:
-    """A stored generation is over."""
+    """Marks a stored generation as ended."""
 
     stream: str
     text: str = field(repr=False)
@@ -69,7 +69,7 @@ class EndGeneration:
 
 @frozen(kw_only=True)
 class StoredGeneration:
-    """A generation as it is on disk."""
+    """A generation as stored."""
 
     recorded: RecordedGeneration
     client_id: str
@@ -77,11 +77,11 @@ class StoredGeneration:
     key: IdempotencyKey | None
     generate: Generate = field(repr=False)
     started_ms: int
-    """When it was stored, milliseconds since 1970."""
+    """Time of storage, milliseconds since 1970."""
     text: str | None = field(repr=False)
-    """Of one that has ended."""
+    """None until it has ended."""
     last: GenerationEvent | None
-    """Of one that has ended; its sequence number is 0."""
+    """None until it has ended; its sequence number is 0."""
 
 
 def _record(connection: Connection, command: RecordGeneration) -> Outcome[RecordedGeneration]:
@@ -144,7 +144,7 @@ def _from_row(row: Any) -> StoredGeneration:
 def _event_as_json(event: GenerationEvent) -> dict[str, Any]:
     match event:
         case GenerationDone(done=done, fields=fields):
-            # Whole, also where a field is None: `structure` wants each.
+            # Complete, including fields that are None: `structure` requires all of them.
             return {"type": "done", "done": attrs.asdict(done, value_serializer=_enum_as_text), "fields": dict(fields)}
         case GenerationCancelled(reason=reason):
             return {"type": "cancelled", "reason": reason}
@@ -169,9 +169,9 @@ def _event_from_json(stream: str, data: dict[str, Any]) -> GenerationEvent:
 
 
 def prune_generations(connection: Connection, now_ms: int) -> int:
-    """Forget what ended more than five minutes ago, at most `PRUNE_ROWS`; returns how many went.
+    """Deletes generations that ended over five minutes ago, at most `PRUNE_ROWS`. Returns their number.
 
-    What seems to have ended in a time to come ended by a clock that ran ahead; it has five minutes from now on.
+    An end in the future was recorded by a clock that ran ahead; it is set to now.
     """
     connection.execute(update(generations).where(generations.c.ended_ms > now_ms).values(ended_ms=now_ms))
     rows = (
@@ -191,7 +191,7 @@ RECORD_GENERATION: Operation[RecordGeneration, RecordedGeneration] = Operation(
 )
 END_GENERATION: Operation[EndGeneration, None] = Operation("end_generation", _end, type(None))
 STORED_GENERATIONS: Query[None, tuple[StoredGeneration, ...]] = Query("stored_generations", _stored)
-"""Those that run, and those that ended not long ago; the command is None."""
+"""Running generations, and those that ended recently; the command is None."""
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (RECORD_GENERATION, END_GENERATION)
 QUERIES: tuple[Query[Any, Any], ...] = (STORED_GENERATIONS,)

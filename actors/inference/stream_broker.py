@@ -1,4 +1,4 @@
-"""The inference actor's side of streams: who follows, what becomes of a stream that nobody follows, what disk keeps."""
+"""The inference actor's part of streams: subscribers, streams without subscribers, and their storage."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ LOAD_PAUSE_SECONDS = 0.5
 ABANDONED = "the last follower left"
 EXPIRED = "its last subscriber did not come back"
 FAULTS_OF_OURS = frozenset({DownReason.CRASHED, DownReason.CANCELLED})
-"""Ends of a follower that its client has not brought about."""
+"""Reasons for a subscriber's end that its client did not cause."""
 
 
 @frozen
 class DetachExpired:
-    """Timer: nobody has followed a detached stream for as long as it may run on."""
+    """Timer: a detached stream has had no subscriber for its permitted time."""
 
     stream: str
 
 
 @frozen(kw_only=True)
 class _Recording:
-    """A command that is being stored."""
+    """A command being stored."""
 
     prompt_tokens: int
     over: trio.Event = field(factory=trio.Event)
@@ -71,20 +71,20 @@ class _Recording:
 
 @frozen(kw_only=True)
 class StreamRules:
-    """What the room was configured with."""
+    """Configuration of streams."""
 
     storage: Storage | None = None
-    """Where commands and detached generations are kept; None keeps nothing over a restart."""
+    """Stores commands and detached generations; None means that nothing survives a restart."""
     detach_seconds: float = 60.0
     access: ActorRef[FindEnded | AwaitTokenChange] | None = None
-    """Is asked whose tokens have ended; None lets every generation run on."""
+    """Asked for ended tokens; None lets every generation continue."""
 
 
 class StreamBroker:
-    """All streams of the room. Synchronous but for what goes to disk; only the inference actor calls it."""
+    """All streams of the service. Synchronous except for storage; called by the inference actor alone."""
 
     def __init__(self, context: Context, rules: StreamRules, end: Callable[[str, str], object]) -> None:
-        """``end`` cancels a generation: its stream and the reason."""
+        """``end`` cancels a generation, given its stream and the reason."""
         self._context = context
         self._rules = rules
         self._end = end
@@ -103,7 +103,8 @@ class StreamBroker:
     # --- beginning --------------------------------------------------------------------------------
 
     def open(self, request: StartGeneration, generation: Generation, told: list[GenerationTokens]) -> Stream:
-        """The stream of a new generation with its first follower; ``told`` is what followers had before it was lost."""
+        """Opens the stream of a new generation for its first subscriber; ``told`` holds events sent before the actor
+        was lost."""
         model = "" if generation.scheduler is None else generation.scheduler.model.name
         return self._open(request, generation.seed, told, model)
 
@@ -133,17 +134,17 @@ class StreamBroker:
         return stream
 
     def is_running(self, name: str) -> bool:
-        """Whether a stream of that name has not ended."""
+        """True if a stream of that name exists and has not ended."""
         stream = self._streams.get(name)
         return stream is not None and stream.last is None
 
     def ends_with_server(self, name: str) -> bool:
-        """Whether somebody follows, or may follow, a stream that no server after this one goes on with."""
+        """True if a stream may have subscribers and no later server continues it."""
         stream = self._streams.get(name)
         return stream is not None and not stream.is_detachable
 
     def rejoin(self, request: StartGeneration) -> GenerationStarted | None:
-        """For a follower whose inference actor was lost: the stream, if another follower was quicker to start it again."""
+        """Returns the stream if another subscriber has already restarted it after the inference actor was lost."""
         stream = self._streams.find(request.stream, request.client_id)
         if stream is None or request.resume is None:
             return None
@@ -153,20 +154,20 @@ class StreamBroker:
 
     @property
     def reserved(self) -> tuple[int, int]:
-        """Requests and prompt tokens of those whose command is being stored."""
+        """Requests and prompt tokens of commands being stored."""
         return len(self._recording), sum(one.prompt_tokens for one in self._recording.values())
 
     def is_reserved(self, name: str) -> bool:
-        """Whether a command is being stored that will begin a stream of that name."""
+        """True if a command being stored will start a stream of that name."""
         return name in self._recording
 
     async def record_and_begin(
         self, request: StartGeneration, seed: int, prompt_tokens: int, begin: Callable[[], None]
     ) -> GenerationStarted:
-        """Keep the command on disk, then ``begin``; or what it led to, if it was carried out before.
+        """Stores the command, then calls ``begin``. For a repeated command, returns the outcome of the first.
 
-        Not cancelled with its asker: once the command is on disk it is begun, and if its asker has left then nobody
-        follows it. Raises `GenerationRefused`.
+        Not cancelled with its caller: a stored command is started, and if the caller has left, it runs without a
+        subscriber. Raises `GenerationRefused`.
         """
         recording = self._recording[request.stream] = _Recording(prompt_tokens=prompt_tokens)
         try:
@@ -209,7 +210,7 @@ class StreamBroker:
         )
         first = committed.value
         if not committed.is_repeat or (first.stream == request.stream and self._streams.get(first.stream) is None):
-            return None  # new, or asked again because an inference actor was lost before it could answer
+            return None  # new, or repeated because the inference actor was lost before it answered
         if first.stream in self._recording:
             await self._recording[first.stream].over.wait()
         await self.settle(first.stream)
@@ -217,13 +218,13 @@ class StreamBroker:
 
     @staticmethod
     def _must_store(request: StartGeneration) -> bool:
-        """Whether this room starts it again after a restart of the server; an observer does so for what it asked for."""
+        """True if this service restarts the generation after a restart of the server; observers restart their own."""
         return request.generate.on_disconnect is OnDisconnect.DETACH and request.observer is None
 
     def _repeated(self, request: StartGeneration, first: RecordedGeneration) -> GenerationStarted:
         stream = self._streams.find(first.stream, request.client_id)
         if stream is None:
-            # It was accepted once, so it is again; what it led to is gone.
+            # It was accepted once, so it is accepted again, but its result is gone.
             again = attrs.evolve(request, stream=first.stream, subscriber=None, epoch=None)
             stream = self._open(again, first.seed, [])
             stream.deliver(
@@ -235,7 +236,7 @@ class StreamBroker:
         return self._as_started(stream, first.prompt_tokens, is_repeat=True)
 
     def started(self, name: str, prompt_tokens: int) -> GenerationStarted:
-        """The answer to who had it started."""
+        """Reply to the request that started a stream."""
         stream = self._streams.get(name)
         assert stream is not None
         return self._as_started(stream, prompt_tokens, is_repeat=False)
@@ -255,7 +256,7 @@ class StreamBroker:
     # --- followers --------------------------------------------------------------------------------
 
     def subscribe(self, message: SubscribeStream) -> Subscribed:
-        """A page for a follower, and its place among those who are told what comes."""
+        """Returns the next page for a subscriber and subscribes it."""
         self._streams.expire(trio.current_time())
         stream = self._streams.find(message.stream, message.client_id)
         if stream is None:
@@ -270,7 +271,7 @@ class StreamBroker:
         return followed
 
     def unsubscribe(self, message: UnsubscribeStream) -> bool:
-        """A follower has had enough."""
+        """Removes a subscriber at its own request."""
         stream = self._streams.get(message.stream)
         if stream is None or not stream.is_subscribed(message.subscriber.path):
             return False
@@ -279,11 +280,12 @@ class StreamBroker:
         return True
 
     def subscriber_down(self, down: Down) -> None:
-        """A follower has ended."""
+        """Removes a subscriber that has ended."""
         self.left(down.path, by_our_doing=down.reason in FAULTS_OF_OURS)
 
     def left(self, path: str, *, by_our_doing: bool = False) -> int:
-        """A follower has left, or is cut off ``by_our_doing``: how many streams nobody follows now."""
+        """Removes a subscriber that left, or that the server cut off (``by_our_doing``). Returns the number of streams
+        left without subscribers."""
         self._overrun.discard(path)
         alone = self._streams.left(path)
         for stream in alone:
@@ -291,14 +293,14 @@ class StreamBroker:
         return len(alone)
 
     def detach_expired(self, name: str) -> None:
-        """Nobody came back."""
+        """Ends a detached stream to which no subscriber returned."""
         self._detached.pop(name, None)
         stream = self._streams.get(name)
         if stream is not None and not stream.has_subscribers:
             self._end(name, EXPIRED)
 
     def _on_last_unsubscribed(self, stream: Stream, *, detaches: bool = False) -> None:
-        """``detaches`` where the server has lost the follower: its client gets the chance to come back."""
+        """``detaches`` if the server lost the subscriber, whose client then may return."""
         if stream.is_detachable or detaches:
             self._detached[stream.name] = self._context.after(self._rules.detach_seconds, DetachExpired(stream.name))
         else:
@@ -308,16 +310,16 @@ class StreamBroker:
         try:
             subscriber.tell_nowait(event)
         except SendFault:
-            # It does not even take messages from its mailbox; it sees the gap and asks for what it lacks.
+            # Its mailbox is full; it will notice the gap and ask for the missing events.
             if subscriber.path not in self._overrun:
-                # Once in its life: it may lack thousands, a few at a time.
+                # Logged once per subscriber, which may miss thousands of events a few at a time.
                 self._overrun.add(subscriber.path)
                 _log.warning("follower overrun", subscriber=subscriber.path, stream=event.stream)
 
     # --- ending -----------------------------------------------------------------------------------
 
     def ended(self, name: str) -> None:
-        """A generation has had its last event."""
+        """Handles the end of a stream: notifies its observer and stores the end."""
         stream = self._streams.get(name)
         if stream is None or stream.last is None:
             return
@@ -345,13 +347,14 @@ class StreamBroker:
                 client_id=stream.client_id,
             )
         except (CommandRefused, RuntimeFault) as error:
-            # It would be made again after a restart of the server: the same answer, and nobody has lost anything.
+            # After a restart of the server it would be generated again with the same text, so nothing is lost.
             _log.warning("end of a generation not stored", stream=stream.name, error=str(error))
 
     # --- after a restart --------------------------------------------------------------------------
 
     async def start_stored(self, start: Callable[[StartGeneration], Awaitable[None]], *, grace_seconds: float) -> None:
-        """Keep what ended not long ago, and ``start`` again what did not, after a while in which followers may do so."""
+        """Restores recently ended streams, and restarts the others with ``start`` after a grace period in which
+        subscribers may do so."""
         for one in await self._load():
             name = one.recorded.stream
             if self._streams.get(name) is not None:
@@ -396,11 +399,11 @@ class StreamBroker:
             self._on_last_unsubscribed(stream_now)
 
     def must_settle(self, name: str) -> bool:
-        """Whether it is not known yet what there is of that name."""
+        """True while it is not yet known whether a stream of that name exists."""
         return self._streams.get(name) is None and (not self._is_loaded.is_set() or name in self._settled)
 
     async def settle(self, name: str) -> None:
-        """Wait until it is known."""
+        """Waits until that is known."""
         while self.must_settle(name):
             if not self._is_loaded.is_set():
                 await self._is_loaded.wait()
@@ -422,8 +425,9 @@ class StreamBroker:
 
 
 def request_of(stored: StoredGeneration) -> StartGeneration:
-    """What starts a stored generation again, under a new epoch."""
-    # The wall clock is all that two servers have in common; one that was set back meanwhile gives no time away.
+    """Request that restarts a stored generation under a new epoch."""
+    # Two servers share only the wall clock; if it was set back in between, the deadline is not extended beyond its full
+    # length.
     age_seconds = max(0.0, time.time() - stored.started_ms / 1000)
     return StartGeneration(
         client_id=stored.client_id,

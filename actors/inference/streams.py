@@ -1,8 +1,8 @@
-"""Streams of generations: what was told of each, who follows it, and for how long it is kept after its end. Pure.
+"""Streams of generations: their events, their subscribers, and their retention after the end. No I/O.
 
-A stream belongs to a client id, not to a connection: any number of followers come and go, and each is given what
-it lacks. All its text is kept once; where an event ends in it is a number, so that any run of events can be told
-again as one.
+A stream belongs to a client id, not to a connection: any number of subscribers come and go, and each receives the
+events it misses. The text is stored once; an event's end is an offset into it, so that any run of events can be
+replayed as one.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from runtime import ActorRef
 __all__ = ["KEPT_BYTES", "KEPT_SECONDS", "PAGE_CHARACTERS", "Stream", "Streams"]
 
 KEPT_SECONDS = 300.0
-"""Ended streams are kept so long..."""
+"""Ended streams are kept for this time..."""
 KEPT_BYTES = 64 * 1024 * 1024
-"""...and so much of them, oldest out first."""
+"""...and up to this total size, dropping the oldest first."""
 PAGE_CHARACTERS = 64 * 1024
-"""Of one replayed event; six bytes each when escaped, and still far under a frame."""
+"""Text of one replayed event; six bytes per character when escaped, still far below a frame."""
 PAGE_LOGPROBS = 256
-"""Of one replayed event: with twenty alternatives each they are about as long."""
+"""Tokens with log-probabilities in one replayed event: with twenty alternatives each they are about as long."""
 PAGE_LOGPROB_BYTES = 512 * 1024
-"""Of these, as JSON."""
+"""Their size as JSON."""
 _EVENT_BYTES = 32
-"""What the numbers beside an event's text take."""
+"""Memory of the numbers stored with an event's text."""
 _LOGPROB_BYTES = 4096
 
 Deliver = Callable[[GenerationEvent], None]
@@ -54,34 +54,35 @@ Deliver = Callable[[GenerationEvent], None]
 
 @define(kw_only=True, eq=False)
 class Stream:
-    """One stream as far as it was told."""
+    """One stream and the events it has had so far."""
 
     name: str
     client_id: str
     epoch: str
     recovery: StartGeneration = field(repr=False)
-    """Starts it again, seed and epoch filled in."""
+    """Request that restarts it, with seed and epoch filled in."""
     publish: Callable[[ActorRef[GenerationEvent], GenerationEvent], None] = field(repr=False)
-    """Hands an event to an actor; never waits."""
+    """Sends an event to an actor; never blocks."""
     model: str = ""
-    """The model that answers it."""
+    """Name of the answering model."""
     key: IdempotencyKey | None = None
-    """Of the command that it answers."""
+    """Key of the command that it answers."""
     is_stored: bool = False
-    """Whether a restart of the server starts it again."""
+    """True if it is restarted after a restart of the server."""
     is_recovered: bool = False
-    """Whether it goes on where a lost inference actor left it; some follower may have heard more than it knows of."""
+    """True if it continues where a lost inference actor left it; a subscriber may have received more than it knows of.
+    """
     last: GenerationEvent | None = None
-    """`done`, `cancelled` or `failed`, once it came."""
+    """`done`, `cancelled` or `failed`, once ended."""
     ended_at: float = 0.0
     subscribers: dict[str, ActorRef[GenerationEvent]] = field(factory=dict)
-    """Who is told all that comes, by path."""
+    """Subscribers that receive every new event, by path."""
     catching_up: dict[str, ActorRef[GenerationEvent]] = field(factory=dict)
-    """Who still takes pages."""
+    """Subscribers that still fetch pages."""
     listener: Deliver | None = field(default=None, repr=False)
-    """A function that is told all that comes."""
+    """Function that receives every new event."""
     _text: list[str] = field(factory=list, repr=False)
-    # Of event i + 1: where its text and its token ids end, and its share of the log-probability.
+    # Entry i belongs to event i + 1: end offsets of its text and token ids, and its log-probability.
     _text_ends: array[int] = field(factory=lambda: array("Q"), repr=False)
     _token_ends: array[int] = field(factory=lambda: array("Q"), repr=False)
     _token_ids: array[int] = field(factory=lambda: array("Q"), repr=False)
@@ -91,19 +92,19 @@ class Stream:
 
     @property
     def seq(self) -> int:
-        """Last event."""
+        """Sequence number of the last event."""
         return len(self._text_ends) + (self.last is not None)
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text so far."""
         if len(self._text) > 1:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
 
     @property
     def state(self) -> str:
-        """As a snapshot tells it."""
+        """State as reported in snapshots."""
         match self.last:
             case None:
                 return "running"
@@ -116,7 +117,7 @@ class Stream:
 
     @property
     def bytes(self) -> int:
-        """What keeping it takes, about."""
+        """Approximate memory use."""
         characters = self._text_ends[-1] if self._text_ends else 0
         logprobs = sum(len(one) for one in self._logprobs if one)
         return (
@@ -125,13 +126,13 @@ class Stream:
 
     @property
     def is_detachable(self) -> bool:
-        """Whether it runs on for a while when nobody follows it."""
+        """True if it continues for a while without subscribers."""
         return self.recovery.generate.on_disconnect is OnDisconnect.DETACH
 
     # --- events -----------------------------------------------------------------------------------
 
     def deliver(self, event: GenerationEvent) -> None:
-        """Keep the next event and tell all who follow."""
+        """Stores the next event and sends it to all subscribers."""
         self.keep(event)
         if self.listener is not None:
             self.listener(event)
@@ -139,7 +140,7 @@ class Stream:
             self.publish(subscriber, event)
 
     def keep(self, event: GenerationEvent) -> None:
-        """Keep the next event."""
+        """Stores the next event."""
         assert event.seq == self.seq + 1, f"event {event.seq} of {self.name} after {self.seq}"
         if not isinstance(event, GenerationTokens):
             self.last = event
@@ -153,7 +154,8 @@ class Stream:
         self._first_times = self._first_times or event.first_times
 
     def after(self, seq: int) -> GenerationEvent | None:
-        """What comes after ``seq``: text, as many events of it as make a page in one, or the last event; None at the head."""
+        """Next event after ``seq``: text, merged from as many events as fit into a page, or the last event; None at the
+        head."""
         texts = len(self._text_ends)
         if seq >= texts:
             return self.last if seq == texts else None
@@ -177,7 +179,7 @@ class Stream:
         )
 
     def _logprobs_end(self, seq: int, end: int) -> int:
-        """As many events as fit into a page with their alternatives, whose tokens may be long and take escapes."""
+        """Last event that fits into a page together with its alternatives, whose tokens may be long and need escapes."""
         left_bytes = PAGE_LOGPROB_BYTES
         for at in range(seq, end):
             left_bytes -= len(encode(self._logprobs[at] or []))
@@ -186,7 +188,7 @@ class Stream:
         return end
 
     def point(self, seq: int) -> ResumeFrom:
-        """What is known of a follower that has everything up to ``seq``."""
+        """Resume point of a subscriber that has received everything up to ``seq``."""
         events = min(seq, len(self._token_ends))
         seed = self.recovery.generate.seed
         assert seed is not None
@@ -200,7 +202,7 @@ class Stream:
         )
 
     def ended(self) -> GenerationEnded:
-        """For its observer."""
+        """Final event for the observer."""
         done = self.last.done if isinstance(self.last, GenerationDone) else None
         code = message = None
         if isinstance(self.last, GenerationFailed):
@@ -220,9 +222,9 @@ class Stream:
     # --- followers --------------------------------------------------------------------------------
 
     def subscribe(self, subscriber: ActorRef[GenerationEvent], epoch: str | None, after_seq: int) -> Subscribed:
-        """A page for ``follower``, which is told all later events once a page reaches the head."""
+        """Returns the next page for a subscriber, which receives all later events once a page reaches the head."""
         snapshot = None
-        # Who heard more of a recovered stream hears it once more, and takes only what is new.
+        # A subscriber that received more of a recovered stream gets events again and takes only the new ones.
         is_known = after_seq <= self.seq or (self.is_recovered and self.last is None)
         resumed = epoch in (None, self.epoch) and is_known
         if not resumed:
@@ -249,22 +251,22 @@ class Stream:
         )
 
     def leave(self, path: str) -> bool:
-        """A follower has left; whether that was the last of all."""
+        """Removes a subscriber. Returns True if it was the last one."""
         was_there = [self.subscribers.pop(path, None), self.catching_up.pop(path, None)] != [None, None]
         return was_there and not self.has_subscribers
 
     def is_subscribed(self, path: str) -> bool:
-        """Whether it is among those who are told what comes."""
+        """True if it receives new events or is catching up."""
         return path in self.subscribers or path in self.catching_up
 
     @property
     def has_subscribers(self) -> bool:
-        """Whether anybody is told what comes."""
+        """True if there is any subscriber or listener."""
         return bool(self.subscribers or self.catching_up or self.listener)
 
 
 class Streams:
-    """All streams by name: those that run, and those that ended not long ago."""
+    """All streams by name: running ones and recently ended ones."""
 
     def __init__(self, *, kept_seconds: float = KEPT_SECONDS, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_seconds = kept_seconds
@@ -272,7 +274,7 @@ class Streams:
         self._running: dict[str, Stream] = {}
         self._ended: OrderedDict[str, tuple[Stream, int]] = OrderedDict()
         self.ended_bytes = 0
-        """What the ended ones take together."""
+        """Total size of ended streams."""
 
     def __len__(self) -> int:
         return len(self._running) + len(self._ended)
@@ -283,23 +285,23 @@ class Streams:
             yield stream
 
     def add(self, stream: Stream) -> None:
-        """Keep a stream that runs."""
+        """Adds a running stream."""
         assert stream.name not in self._running
         self.forget(stream.name)
         self._running[stream.name] = stream
 
     def find(self, name: str, client_id: str) -> Stream | None:
-        """The stream of that name, if it is this client's."""
+        """The stream of that name, if it belongs to this client."""
         stream = self.get(name)
         return stream if stream is not None and stream.client_id == client_id else None
 
     def get(self, name: str) -> Stream | None:
-        """The stream of that name."""
+        """The stream of that name; None if there is no such stream."""
         ended = self._ended.get(name)
         return self._running.get(name) if ended is None else ended[0]
 
     def ended(self, stream: Stream, now: float) -> None:
-        """It has had its last event: keep it for a while."""
+        """Moves a stream to the ended ones, which are kept for a while."""
         self._running.pop(stream.name, None)
         stream.ended_at = now
         stream.subscribers.clear()
@@ -310,14 +312,14 @@ class Streams:
         self.expire(now)
 
     def forget(self, name: str) -> None:
-        """Keep it no longer."""
+        """Drops a stream."""
         self._running.pop(name, None)
         ended = self._ended.pop(name, None)
         if ended is not None:
             self.ended_bytes -= ended[1]
 
     def expire(self, now: float) -> None:
-        """Forget what ended too long ago, and the oldest of what is too much."""
+        """Drops streams that ended too long ago, and the oldest while the total is too large."""
         while self._ended:
             oldest, _ = next(iter(self._ended.values()))
             if self.ended_bytes <= self._kept_bytes and now - oldest.ended_at < self._kept_seconds:
@@ -325,5 +327,5 @@ class Streams:
             self.forget(oldest.name)
 
     def left(self, path: str) -> list[Stream]:
-        """A follower has ended; the running streams that nobody follows now."""
+        """Removes a subscriber from all streams. Returns the running streams left without one."""
         return [stream for stream in list(self._running.values()) if stream.leave(path)]

@@ -1,6 +1,7 @@
-"""JSON Schemas and calls of tools as token masks, by llguidance: which tokens may come next so that the answer stays valid.
+"""Structured output: turns JSON Schemas and tool calls into token masks with llguidance, so that every answer stays
+valid.
 
-llguidance was chosen because it is written in Rust, needs no PyTorch, takes about a millisecond a mask, and
+llguidance was chosen because it is written in Rust, does not need PyTorch, takes about a millisecond per mask, and
 leaves the mask in numpy, where plain MLX can apply it on every backend (its own Metal kernel runs on one).
 """
 
@@ -31,20 +32,21 @@ __all__ = ["AnyMatcher", "BadSchema", "Grammars", "GrammarsAtNeed", "Matcher"]
 
 MAXIMUM_SCHEMA_CHARACTERS = 64 * 1024
 MAXIMUM_GRAMMAR_SIZE = 10_000
-"""Symbols of the rules that a schema comes to: four for an optional property with an integer. Here a matcher is made in a tenth
-of a second and its dearest mask in some 30 ms, which is what other rows have to wait for at most."""
+"""Symbols of a schema's grammar: an optional integer property takes four. At this size a matcher is made in a tenth of
+a second and its slowest mask takes some 30 ms, the longest that other rows have to wait."""
 MAXIMUM_ITEMS_IN_ROW = 2 * MAXIMUM_GRAMMAR_SIZE
-"""What the parser may have in hand at one place in the answer. It had at most the grammar's size in every schema tried
-(thousands of optional properties, unions of objects, nested arrays), so that what is accepted does not fail on the way."""
+"""Parser items at one position of the answer. No schema tried needed more than its grammar's size (thousands of
+optional properties, unions of objects, nested arrays), so an accepted schema does not fail half-way."""
 
 
 class Grammars:
-    """Makes matchers for one model's vocabulary. Both processes have one: to check, and to mask."""
+    """Makes matchers for one model's vocabulary. The server's sandbox uses it to check, the worker to mask."""
 
     def __init__(
         self, tokenizer: Path | Mapping[str, Any], vocabulary_size: int, stop_token_ids: Sequence[int]
     ) -> None:
-        """``tokenizer`` is the checkpoint's `tokenizer.json`, or its content; blocking, some 200 ms. Raises `ValueError`."""
+        """``tokenizer`` is the checkpoint's `tokenizer.json` or its content. Blocking, some 200 ms. Raises
+        `ValueError`."""
         import llguidance
 
         self._library = llguidance
@@ -56,7 +58,7 @@ class Grammars:
         self._tokenizer = llguidance.LLTokenizer(
             of_text.source, n_vocab=vocabulary_size, eos_token=sorted(stop_token_ids)
         )
-        # The library compiles by row items and states; these bounds keep one schema from taking the thread.
+        # The library compiles by row items and states; these limits keep one schema from occupying the thread.
         self._limits = llguidance.LLParserLimits(
             max_items_in_row=MAXIMUM_ITEMS_IN_ROW,
             initial_lexer_fuel=1_000_000,
@@ -67,15 +69,18 @@ class Grammars:
         )
 
     def check(self, schema: dict[str, Any]) -> tuple[str, ...]:
-        """Places that answers leave out. Blocking. Raises `BadSchema` for one that is wrong, too large or not supported."""
+        """Checks a schema and returns the locations that answers leave out. Blocking.
+
+        Raises `BadSchema` if it is invalid, too large or not supported.
+        """
         prepared = self._prepared(schema)
         self._validate(self._grammar(schema, prepared))
         return prepared.left_out
 
     def check_calls(self, rule: ToolCallConstraint, tell_field: Callable[[str], None] = lambda _: None) -> list[str]:
-        """The same for the parameters of functions. Blocking. Raises `BadSchema` that names which of them is wrong.
+        """Does the same for the parameters of functions. Blocking. Raises `BadSchema` naming the function at fault.
 
-        ``tell_field`` hears that name before native code works on it.
+        ``tell_field`` is called with that name before native code works on it.
         """
         length = 0
         left_out: list[str] = []
@@ -102,7 +107,7 @@ class Grammars:
         return left_out
 
     def matcher(self, followed: dict[str, Any] | ToolCallConstraint, emitted_ids: Sequence[int]) -> Matcher:
-        """A matcher of a schema or of calls that stands after these tokens. Raises `BadSchema`."""
+        """Returns a matcher for a schema or for calls, advanced over the tokens emitted so far. Raises `BadSchema`."""
         if isinstance(followed, ToolCallConstraint):
             schemas = [arguments_schema(one) for one in followed.functions]
             schemas += [followed.answer_schema] if followed.answer_schema is not None else []
@@ -119,7 +124,7 @@ class Grammars:
         return matcher
 
     def free_calls(self, form: ToolCallFormat, emitted_ids: Sequence[int]) -> FreeCallMatcher:
-        """The same for an answer whose calls are free but for their arguments, which are JSON."""
+        """Returns a matcher for an answer with optional calls, of which only the arguments are constrained."""
         tables = self.make_tables()
         prepared = [prepared_schema({"type": "object"})]
         unread: dict[str, Any] = {}
@@ -140,7 +145,7 @@ class Grammars:
         return matcher
 
     def _guard(self, prepared: Sequence[PreparedSchema], rule: ToolCallConstraint | None = None) -> AnswerGuard:
-        """What the grammar cannot hold; of calls by a ``rule``."""
+        """Guard for what the grammar cannot express; for tool calls it follows ``rule``."""
         unique_keys = frozenset[str]().union(*(one.unique_keys for one in prepared))
         scan = AnswerScan(unique_keys)
         has_narrow_strings = any(one.has_narrow_strings for one in prepared)
@@ -152,14 +157,14 @@ class Grammars:
         )
 
     def _begins_at(self, followed: dict[str, Any] | ToolCallConstraint) -> tuple[int | None, bytes] | None:
-        """The mark, as a token or as text, where calls begin that an answer may do without; before it is text."""
+        """Token and text of the mark that begins an optional call; before it the answer is free text."""
         if not isinstance(followed, ToolCallConstraint) or followed.is_required or followed.answer_schema is not None:
             return None
         opening = followed.tool_call_format.opening
         return self._mark_ids.get(opening), opening.encode()
 
     def make_tables(self) -> TokenTables:
-        """What matchers need of the vocabulary, made once; blocking, some 200 ms for 50,000 tokens."""
+        """Token tables for guards, cached. Blocking, some 200 ms for 50,000 tokens."""
         if self._token_tables is None:
             tokenizer = self._tokenizer
             self._token_tables = TokenTables(
@@ -181,7 +186,7 @@ class Grammars:
         return f"{self._options(schema)}start: %json {json.dumps({**prepared.schema, 'x-guidance': COMPACT})}\n"
 
     def _check_text(self, place: str, terminal: str) -> None:
-        """Refuse a text that nothing can be: an answer would end in the middle of the call."""
+        """Rejects a text that no string can match, since an answer would end in the middle of the call."""
         engine = self._library.LLMatcher(self._tokenizer, f"start: T\nT: {terminal}\n", limits=self._limits)
         try:
             Matcher(engine, self._vocabulary_size).mask()
@@ -195,10 +200,10 @@ class Grammars:
         return self._options(fixed) + call_grammar(rule, self._mark, tell_text)
 
     def _options(self, fixed: Any) -> str:
-        """Fixed text is given in the tokenizer's own tokens, unless these would make another text of it."""
-        # Half of a surrogate pair, which an answer cannot have, is refused where the grammar is read.
+        """Lets the tokenizer spell fixed text with its own tokens, unless that would change the text."""
+        # Lone surrogates cannot occur in an answer and are rejected when the grammar is parsed.
         text = json.dumps(fixed, ensure_ascii=False).encode(errors="replace").decode()
-        # A pattern may name a character by its number.
+        # A pattern may contain a character's code.
         has_numbers = self._changes_text and ("\\\\u" in text or "\\\\x" in text)
         is_spelled = (
             not has_numbers and self._tokenizer.decode_bytes(self._tokenizer.tokenize_str(text)) == text.encode()
@@ -210,7 +215,7 @@ class Grammars:
         if problem:
             raise BadSchema(words_of(problem), field=field)
         try:
-            # Some limits strike no sooner than when the first token is chosen.
+            # Some limits take effect only when the first token is chosen.
             Matcher(
                 self._library.LLMatcher(self._tokenizer, grammar, limits=self._limits), self._vocabulary_size
             ).mask()
@@ -218,26 +223,27 @@ class Grammars:
             raise BadSchema(str(error), field=field) from None
 
     def _mark(self, text: str) -> str:
-        """A mark as a terminal. A model that has a token for it learned that one, and its pieces would be another text."""
+        """Terminal of a mark: its token if the model has one, since the model learned that; spelled out it would be
+        another text."""
         token_id = self._mark_ids.get(text)
         return json.dumps(text) if token_id is None else f"<[{token_id}]>"
 
 
 class GrammarsAtNeed:
-    """Grammars that are made when the first answer follows a schema. May be used in several threads."""
+    """Creates `Grammars` when the first answer needs them. Thread-safe."""
 
     def __init__(self, make: Callable[[], Grammars]) -> None:
-        """``make`` may raise `ValueError`, each time that it is needed."""
+        """``make`` may raise `ValueError`, every time it is needed."""
         self._make = make
         self._made: Grammars | None = None
         self._lock = threading.Lock()
 
     def matcher(self, followed: dict[str, Any] | ToolCallConstraint, emitted_ids: Sequence[int]) -> Matcher:
-        """As `Grammars.matcher`."""
+        """As in `Grammars.matcher`."""
         return self._grammars().matcher(followed, emitted_ids)
 
     def free_calls(self, form: ToolCallFormat, emitted_ids: Sequence[int]) -> FreeCallMatcher | None:
-        """As `Grammars.free_calls`; None with a tokenizer that cannot be read, where such calls are free altogether."""
+        """As in `Grammars.free_calls`; None if the tokenizer cannot be read, and such calls are not constrained at all."""
         try:
             return self._grammars().free_calls(form, emitted_ids)
         except ValueError:
@@ -262,14 +268,14 @@ class Matcher:
         guard: AnswerGuard | None = None,
         begins_at: tuple[int | None, bytes] | None = None,
     ) -> None:
-        """``guard`` holds what the grammar cannot, from ``begins_at`` on where JSON begins no sooner."""
+        """``guard`` enforces what the grammar cannot, from ``begins_at`` on if JSON begins only there."""
         self._inner = inner
         self._words = (vocabulary_size + 31) // 32
         self._guard, self._begins_at = guard, begins_at
         self._tail = b""
 
     def mask(self) -> NDArray[numpy.uint32]:
-        """Bits of the tokens that may come next, 32 to a word, lowest first. Raises `BadSchema` when stuck."""
+        """Bit mask of the tokens that may come next, 32 per word, lowest first. Raises `BadSchema` if none is left."""
         allowed = self._mask_of(self._inner)
         if self._guard is None or self._begins_at is not None:
             return allowed
@@ -277,11 +283,11 @@ class Matcher:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the answer may end here."""
+        """True if the answer may end here."""
         return bool(self._inner.is_accepting())
 
     def take(self, token_id: int) -> None:
-        """The answer goes on with this token. Raises `BadSchema` if the schema forbids it."""
+        """Appends a token to the answer. Raises `BadSchema` if the schema forbids it."""
         self._inner.consume_token(token_id)
         _raise_problem(self._inner)
         if self._guard is None:
@@ -293,7 +299,7 @@ class Matcher:
         self._tail = (self._tail + self._guard.content(token_id))[-2 * len(mark) - 100 :]
         if token_id == mark_id or mark in self._tail:
             self._begins_at = None
-            # The token that ends the mark may begin what is behind it.
+            # The token that completes the mark may also begin the text after it.
             self._guard.read(self._tail.partition(mark)[2])
 
     def _mask_of(self, engine: Any) -> NDArray[numpy.uint32]:
@@ -306,7 +312,7 @@ class Matcher:
         return allowed
 
     def _allowed_after(self, engine: Any, token_id: int) -> tuple[Any, NDArray[numpy.uint32]] | None:
-        """A copy that took the token, and what may follow there; None where nothing may."""
+        """Copies the engine, advances the copy by a token, and returns it with its mask; None if no token may follow."""
         copy = engine.deep_copy()
         copy.consume_token(token_id)
         try:
@@ -322,4 +328,4 @@ def _raise_problem(engine: Any) -> None:
 
 
 AnyMatcher = Matcher | FreeCallMatcher
-"""What follows an answer: of all of it, or of its calls' arguments alone."""
+"""Matcher of a whole answer, or of its calls' arguments only."""

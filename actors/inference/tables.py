@@ -1,4 +1,4 @@
-"""The inference room's table: generations that a restart of the server must not end."""
+"""The inference service's table: generations that must survive a restart of the server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ generations = Table(
     metadata,
     Column("stream", String(256), primary_key=True),
     Column("client_id", String(64), nullable=False),
-    # Of the command that it answers, where one did.
+    # Key of the command that it answers, if there was one.
     Column("device_id", String(64)),
     Column("command_id", String(64)),
     Column("digest", String(64)),
-    # Whose kept keys and values it may use.
+    # Security domain of the cached keys and values that it may use.
     Column("domain", String(256), nullable=False),
-    # The command's data as JSON, with the seed that was drawn for it.
+    # The command's data as JSON, including the seed drawn for it.
     Column("request", Text, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     # POSIX milliseconds.
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
-    # Once it has ended: the whole text and the last event as JSON.
+    # Set at its end: the whole text, and the last event as JSON.
     Column("text", Text),
     Column("last", Text),
     Index("generations_by_end", "ended_ms"),

@@ -1,8 +1,8 @@
-"""Texts of arguments that stand in a call as they are, without quotation marks: what a schema lets them be, as a terminal. Pure.
+"""Turns the schema of a string argument written verbatim, without quotation marks, into a grammar terminal. No I/O.
 
-A JSON text is held to its schema by the grammar engine's own JSON. One without quotation marks is none, so its schema is
-rewritten here as a regular expression of the engine's language (its `docs/syntax.md`), which has intersection and complement:
-`oneOf` and `not` are exact.
+JSON strings are constrained by the grammar engine's own JSON support. A verbatim string is not JSON, so its schema is
+rewritten here as a regular expression in the engine's language (its `docs/syntax.md`), which has intersection and
+complement: `oneOf` and `not` are exact.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["PATTERNS_OF_FORMATS", "TextArguments", "choices_of", "quoted_pattern
 ANY = "/(?s:.*)/"
 NONE = "(/a/ & /b/)"
 MAXIMUM_DEPTH = 16
-"""Of alternatives in alternatives; one that refers to itself is deeper."""
+"""Nesting depth of alternatives; self-referential schemas exceed it."""
 MAXIMUM_APART = 16
-"""Alternatives that are told apart, if they are not constants."""
+"""Alternatives that are separated from each other, unless all are constants."""
 MAXIMUM_WORK = 2000
-"""Schemas looked at for one text."""
+"""Schemas visited for one string."""
 _UNKNOWN = ("$dynamicRef", "$recursiveRef")
 _BEYOND_FORMAT = frozenset({"minLength", "maxLength", "enum", "const"})
-"""Beside these a `format` is an annotation, as it is in JSON answers."""
+"""Combined with these a `format` is ignored, as in JSON answers."""
 
 _HOUR = r"(?:[01][0-9]|2[0-3])"
 _TIME = rf"{_HOUR}:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:Z|[+-]{_HOUR}:[0-5][0-9])"
@@ -56,22 +56,22 @@ PATTERNS_OF_FORMATS = {
         rf"(?:\?(?:{_PART}|[/?]){{1,256}})?(?:#(?:{_PART}|[/?]){{1,96}})?"
     ),
 }
-"""What is written where a text has one of the formats that the engine knows: a part of what the format allows."""
+"""Pattern generated for each format that the engine supports: a subset of the format."""
 
 
 class TextArguments:
-    """Of one function's parameters."""
+    """Terminals for the strings in one function's parameters."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
-        """``parameters`` are what a `$ref` leads into."""
+        """``parameters`` is the schema that `$ref` resolves in."""
         self._references = References(parameters)
         self._work_left = 0
 
     def terminal(self, schema: dict[str, Any], path: str, *, without: Sequence[str], is_trimmed: bool) -> str:
-        """Texts that the schema at ``path`` allows and that have none of the marks ``without``.
+        """Terminal of the strings that the schema at ``path`` allows and that contain none of the marks in ``without``.
 
-        Where the reader strips white space, as ``is_trimmed`` says, a text has none at its ends, unless the schema lists it.
-        Raises `BadSchema` and `Unfollowable`.
+        If the parser strips white space (``is_trimmed``), strings neither begin nor end with it unless the schema
+        enumerates them. Raises `BadSchema` and `Unfollowable`.
         """
         self._work_left = MAXIMUM_WORK
         parts = [self._of(schema, path, 0, is_asserted=True)]
@@ -81,7 +81,7 @@ class TextArguments:
         return " & ".join(parts)
 
     def _of(self, schema: Any, path: str, depth: int, *, is_asserted: bool) -> str:
-        """``is_asserted`` unless the texts are those that must not be, of which a part would not do."""
+        """With ``is_asserted`` a subset of the strings suffices; a negated schema must be exact."""
         if isinstance(schema, bool):
             return ANY if schema else NONE
         if not isinstance(schema, dict):
@@ -113,7 +113,7 @@ class TextArguments:
         return f"({' & '.join(parts)})" if parts else ANY
 
     def _own(self, schema: dict[str, Any], path: str, *, is_asserted: bool) -> list[str]:
-        """What the keywords of the schema itself say about a text."""
+        """Conditions from the schema's own keywords."""
         parts: list[str] = []
         kinds = schema.get("type", "string")
         if "string" not in (kinds if isinstance(kinds, list) else [kinds]):
@@ -123,7 +123,7 @@ class TextArguments:
                 continue
             if not isinstance(listed, list):
                 raise BadSchema(f"{path}/{name} must be an array")
-            # Not with marks: what of a text looks like one is text.
+            # Quoted without mark tokens: text that looks like a mark is still text.
             parts.append(_or([json.dumps(one) for one in listed if isinstance(one, str)]))
         pattern, form = schema.get("pattern"), schema.get("format")
         if pattern is not None:
@@ -140,13 +140,13 @@ class TextArguments:
 
 
 def choices_of(schema: dict[str, Any]) -> list[Any] | None:
-    """The values that a schema lists itself; None where it lists none."""
+    """Values that the schema itself enumerates; None if it does not."""
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
     return listed if isinstance(listed, list) else None
 
 
 def quoted_pattern(text: str) -> str:
-    """A regular expression of this text alone."""
+    """Regular expression that matches exactly this text."""
     return "".join(f"\\x{byte:02x}" for byte in text.encode())
 
 
@@ -155,16 +155,16 @@ def _or(alternatives: list[str]) -> str:
 
 
 def _exactly_one(schemas: list[Any], of: Callable[..., str], path: str) -> str:
-    """Those that fit one of the schemas and none of the others."""
+    """Strings that match exactly one of the schemas."""
     made = [of(one, f"oneOf/{place}") for place, one in enumerate(schemas)]
     if len(made) == 1:
         return made[0]
     if all(isinstance(one, dict) and "const" in one for one in schemas):
-        # Of two that are the same neither may be.
+        # Of two equal constants neither is allowed.
         return _or([one for one in made if made.count(one) == 1])
     if len(made) > MAXIMUM_APART:
         raise Unfollowable(path, "has more alternatives than can be told apart")
-    # What must not fit is looked at again, as a part of it would not do.
+    # The schemas to exclude are built again exactly, because a subset would not suffice.
     whole = [of(one, f"oneOf/{place}", is_asserted=False) for place, one in enumerate(schemas)]
     return _or([f"({one} & ~({_or(whole[:at] + whole[at + 1 :])}))" for at, one in enumerate(made)])
 
@@ -176,7 +176,7 @@ def _count(value: Any, path: str) -> str:
 
 
 def _found(pattern: str, path: str) -> str:
-    """Texts in which a pattern of JSON Schema is found. Raises `Unfollowable` where it has an anchor inside."""
+    """Strings that contain a match of a JSON Schema pattern. Raises `Unfollowable` if it has an anchor in the middle."""
     alternatives = []
     for one in _alternatives(pattern):
         body = one.removeprefix("^")
@@ -194,7 +194,7 @@ def _is_escaped(text: str, at: int) -> bool:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """The pattern's parts between those `|` that stand in no group and no class."""
+    """Splits a pattern at each `|` outside groups and character classes."""
     parts, depth, in_class, at, begun = [], 0, False, 0, 0
     while at < len(pattern):
         character = pattern[at]
@@ -232,7 +232,7 @@ def _has_anchor(pattern: str) -> bool:
 
 
 def _escaped(pattern: str) -> str:
-    """A pattern as it may stand between slashes, on one line."""
+    """Escapes a pattern for use between slashes on one line."""
     made, at = [], 0
     while at < len(pattern):
         character = pattern[at]

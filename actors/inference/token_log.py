@@ -1,7 +1,7 @@
-"""What an answer's tokens were, with their log-probabilities, told no sooner than the text that they made. Pure.
+"""Log-probabilities of an answer's tokens, reported no earlier than the text of those tokens. No I/O.
 
-Text is held back while it may be the beginning of a stop text. Tokens are held back with it, and what a stop text cut off is
-cut off them: the bytes of all tokens that are told are the answer's text.
+Text is held back while it may be the beginning of a stop text. Its tokens are held back with it, and a stop text is cut
+off from them too: the bytes of all reported tokens are the answer's text.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ class _Made:
     begin: int
     """Characters of the answer that were complete before it."""
     end: int
-    """The same with it."""
+    """Characters that are complete with it."""
 
 
 @define
 class TokenLog:
-    """Of one answer."""
+    """Log of one answer."""
 
     _made: deque[_Made] = field(init=False, factory=deque)
     _utf8: codecs.IncrementalDecoder = field(init=False, factory=_utf8_decoder)
     _characters: int = field(init=False, default=0)
-    """Complete ones, of all tokens so far."""
+    """Complete characters of all tokens so far."""
     _told: int = field(init=False, default=0)
     _has_begun: bool = field(init=False, default=False)
-    """Whether a token had bytes of text."""
+    """True once a token had bytes of text."""
 
     def skip(self, piece: str) -> None:
-        """A token that made this text was told before."""
+        """Skips a token that was reported before; ``piece`` is its text."""
         self._characters += len(piece)
         self._has_begun = True
 
     def skip_told(self, text: str) -> None:
-        """This much was told before."""
+        """Counts text that was sent before."""
         self._told += len(text)
 
     def take(
@@ -60,7 +60,7 @@ class TokenLog:
         piece: str,
         text_of: Callable[[int], OneToken],
     ) -> None:
-        """A token that completed ``piece`` of the text, perhaps nothing."""
+        """Takes a token that completed ``piece`` of the text, possibly empty."""
         token = text_of(token_id)
         content = self._content(token, piece)
         own = {**_described(token_id, log_probability, token), "bytes": list(content)}
@@ -73,7 +73,7 @@ class TokenLog:
         self._made.append(_Made({**own, "offset": begin, "top": top}, begin, self._characters))
 
     def tell(self, text: str, *, is_last: bool, was_cut: bool) -> list[dict[str, Any]]:
-        """The tokens that are told with ``text``; ``was_cut`` where a stop text ended the answer."""
+        """Returns the tokens to report with ``text``; ``was_cut`` if a stop text ended the answer."""
         self._told += len(text)
         told: list[dict[str, Any]] = []
         while self._made and (is_last or self._made[0].end <= self._told):
@@ -87,11 +87,12 @@ class TokenLog:
 
     @property
     def has_untold_text(self) -> bool:
-        """Whether a token is waiting of which some text was told."""
+        """True if part of the text of an unreported token has been sent."""
         return bool(self._made) and self._made[0].begin < self._told
 
     def _content(self, token: OneToken, piece: str) -> bytes:
-        """What a token's bytes are in this answer: special tokens are left out, as a space before the first word may be."""
+        """Bytes of a token within this answer: special tokens have none, and a space before the first word may be
+        dropped."""
         if token.content is None:
             return piece.encode()
         content = token.content if token.is_shown else b""
@@ -100,7 +101,7 @@ class TokenLog:
 
 
 def _shortened(entry: dict[str, Any], characters: int) -> dict[str, Any]:
-    """An entry without so many characters at its end."""
+    """An entry shortened by this many characters at its end."""
     content = bytes(entry["bytes"])
     text = content.decode(errors="replace")
     content = content[: len(content) - len(text[-characters:].encode())]

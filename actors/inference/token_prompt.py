@@ -1,4 +1,4 @@
-"""A prompt that its asker already encoded. Internal, for transports that take token ids; others import it from `messages`."""
+"""A prompt given as token ids. Not part of the wire protocol; other services import it from `messages`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["GenerateFromIds"]
 
 @frozen(kw_only=True)
 class GenerateFromIds(Generate):
-    """Continues token ids as they stand: no template, and no special token is added. ``prompt`` only stands for them."""
+    """Continues token ids as they are, without template or special tokens. ``prompt`` is only a placeholder."""
 
     prompt_ids: list[int] = field(repr=False)
-    """At least one, each at least 0; the vocabulary bounds them."""
+    """At least one, each at least 0 and within the vocabulary."""

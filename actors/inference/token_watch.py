@@ -1,4 +1,4 @@
-"""Ends generations whose token has ended, over whichever transport they were begun and also where nobody follows them."""
+"""Ends generations whose access token has ended, whichever transport started them and even without subscribers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASK_SECONDS = 2.0
 
 
 class TokenWatch:
-    """Asks the access actor which tokens have ended, for as long as anything runs or waits that they began."""
+    """Asks the access actor for ended tokens while generations started with any token are running or waiting."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class TokenWatch:
         is_stream: Callable[[str], bool],
         fail: Callable[[Generation, ErrorCode, str], None],
     ) -> None:
-        """``is_stream`` tells a client's stream from what other actors of the server ask for, which shows no token."""
+        """``is_stream`` tells clients' streams from requests of other actors of the server, which carry no token."""
         self._access = access
         self._generations = generations
         self._is_stream = is_stream
         self._fail = fail
 
     async def run(self) -> None:
-        """Look at each change of tokens, and now and then, until cancelled."""
+        """Checks on every change of tokens, and periodically, until cancelled."""
         seen: int | None = None
         while True:
             seen = await until_tokens_may_have_changed(self._access, seen)
@@ -50,7 +50,7 @@ class TokenWatch:
         try:
             ended: Mapping[str, str] = await self._access.ask(FindEnded(domains), timeout=ASK_SECONDS)
         except RuntimeFault as error:
-            # It is being started again, and is asked anew in a moment.
+            # The access actor is restarting and will be asked again in a moment.
             _log.debug("tokens not looked at", error=str(error))
             return
         for generation in list(self._generations.values()):

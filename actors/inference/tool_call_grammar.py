@@ -1,7 +1,7 @@
-"""Calls of tools as a grammar: the text of an answer that calls functions in the form of one model. Pure.
+"""Builds the grammar of an answer that calls functions in one model's format. No I/O.
 
-The grammar is in llguidance's own language (its `docs/syntax.md`). Each function's parameters are a document of
-their own in it, so that a `$ref` finds the definitions beside it.
+The grammar is in llguidance's own language (its `docs/syntax.md`). Each function's parameters form a separate document
+in it, so that a `$ref` finds its definitions.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from actors.inference.tools import CallableFunction, ToolCallConstraint
 __all__ = ["COMPACT", "NotAnObject", "arguments_schema", "call_grammar"]
 
 SPACED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""As templates write past calls, which is what models learned: one space behind comma and colon and no other."""
+"""Templates write past calls this way, so models learned it: one space after each comma and colon and no other."""
 COMPACT: Any = {"whitespace_flexible": False}
-"""No white space between JSON tokens: a model that is allowed some may emit it for ever."""
+"""No white space between JSON tokens: a model that may emit some may emit it endlessly."""
 _ONLY_PROPERTIES = frozenset(
     {"type", "properties", "required", "title", "description", "$schema", "$defs", "definitions", "examples", "default"}
 )
@@ -34,24 +34,25 @@ _BESIDE_PROPERTIES = frozenset(
     | {"dependentSchemas", "allOf", "anyOf", "oneOf", "not", "if", "$ref", "$dynamicRef", "enum", "const"}
     | {"unevaluatedProperties"}
 )
-"""Keywords of parameters that say more than one property at a time can be held to."""
+"""Keywords that constrain more than one property at a time, which is not supported."""
 UNHELD = (
     'nothing is held with tool_choice "auto", no strict function, no response_format and parallel_tool_calls left out'
 )
-"""What there is for parameters that a model's form of calls cannot be held to."""
+"""Advice for parameters that this model's format of calls cannot be constrained to."""
 _CDATA = r"/\s*<!\[CDATA\[(?s:.*)\]\]>\s*/"
-"""A text that is read as what is inside."""
+"""A string that parsers replace by its content."""
 
 
 _MARKS = re.compile(r"(<[^<>\s]*>|\[[A-Z_]+\])")
-"""What in a literal may be a token."""
+"""Parts of a literal that may be a token."""
 
 
 class NotAnObject(ValueError):
-    """Arguments are always an object, and these parameters describe something else, or one that the form cannot carry."""
+    """Parameters that do not describe an object, although arguments always are one, or an object the format cannot
+    express."""
 
     def __init__(self, problem: str, *, path: str = "") -> None:
-        """``path`` is what the asker calls the parameters, where it is known."""
+        """``path`` is the name of the parameters in the request, if known."""
         super().__init__(problem)
         self.path = path
 
@@ -59,10 +60,11 @@ class NotAnObject(ValueError):
 def call_grammar(
     rule: ToolCallConstraint, mark: Callable[[str], str], tell_text: Callable[[str, str], None] = lambda _, __: None
 ) -> str:
-    """The answer as a grammar; ``mark`` gives a mark's terminal, a quoted text or a token. Raises `NotAnObject` or `BadSchema`.
+    """Builds the answer's grammar. Raises `NotAnObject` or `BadSchema`.
 
-    ``tell_text`` hears the place and the terminal of each text that stands without quotation marks, to see whether there is one;
-    what it raises as `BadSchema` is raised as of the function.
+    ``mark`` returns the terminal of a mark, quoted text or a token. ``tell_text`` is called with the location and
+    terminal of each verbatim string, to check that it can be matched; a `BadSchema` that it raises is attributed to the
+    function.
     """
     form = rule.tool_call_format
     grammar = _Grammar(rule, mark, tell_text)
@@ -77,7 +79,7 @@ def call_grammar(
 
 
 class _Grammar:
-    """Makes the rules of one answer."""
+    """Builds the rules of one answer."""
 
     def __init__(
         self, rule: ToolCallConstraint, mark: Callable[[str], str], tell_text: Callable[[str, str], None]
@@ -89,7 +91,7 @@ class _Grammar:
         self.lines = ["call: " + " | ".join(f"call_{number}" for number in range(len(rule.functions)))]
 
     def start(self) -> list[str]:
-        """The answer: calls behind their opening mark, and what it may be besides."""
+        """Start rules: calls after their opening mark, and other answers that are allowed."""
         if self._form is ToolCallFormat.HARMONY:
             return self._start_of_channels()
         pieces = self._pieces(self._form.opening)
@@ -101,7 +103,7 @@ class _Grammar:
         if self._rule.answer_schema is not None:
             return [f"start: {opening} calls | answer", *self._answer()]
         if not opening.startswith('"'):
-            # A token of its own is no text, so text ends before it.
+            # A token for the mark is not text, so the text ends before it.
             return [f"start: TEXT? ({opening} calls)?", "TEXT: /(?s:.*)/"]
         text = quoted_pattern(json.loads(pieces[0]))
         return [
@@ -132,7 +134,7 @@ class _Grammar:
         return [f'start: {thought} ({channel} "final" {message} TEXT? | {calls})', "TEXT: /(?s:.*)/"]
 
     def calls_as_objects(self) -> str:
-        """Of a form where a call is one JSON object."""
+        """Rules of formats in which a call is one JSON object."""
         opening, closing = self._mark(self._form.opening), self._mark(self._form.closing)
         more = self._more
         arguments = "parameters" if self._form is ToolCallFormat.LLAMA else "arguments"
@@ -148,11 +150,11 @@ class _Grammar:
         return f'"[" call{others} "]" {closing}?'
 
     def calls_with_a_head(self) -> str:
-        """Of a form where a name stands before a JSON object."""
+        """Rules of formats in which a name precedes a JSON object."""
         marks = {
             ToolCallFormat.MISTRAL: ("", "[ARGS]", ""),
             ToolCallFormat.KIMI_K2: ("functions.", ":0<|tool_call_argument_begin|>", "<|tool_call_end|>"),
-            # Its closing mark ends the answer, and stops the model.
+            # Its closing mark ends the answer and stops the model.
             ToolCallFormat.HARMONY: ("functions.", " <|constrain|>json<|message|>", ""),
         }[self._form]
         for number, function in enumerate(self._rule.functions):
@@ -164,7 +166,7 @@ class _Grammar:
         return f"{calls} {self._mark('<|tool_calls_section_end|>')}" if self._form is ToolCallFormat.KIMI_K2 else calls
 
     def calls_by_argument(self, syntax: ArgumentSyntax) -> str:
-        """Of a form where arguments stand one by one."""
+        """Rules of formats that write arguments one by one."""
         before, behind = syntax.named
         is_list = self._form is ToolCallFormat.PYTHONIC
         for number, function in enumerate(self._rule.functions):
@@ -189,7 +191,7 @@ class _Grammar:
         self.lines.append(f"arguments_{number}: %json {json.dumps(schema)}")
 
     def _arguments(self, number: int, function: CallableFunction, syntax: ArgumentSyntax) -> str:
-        """Each property in its place, those that are not required or none."""
+        """Rule for the properties in order; those not required are optional."""
         schema = arguments_schema(function)
         properties = schema.get("properties", {})
         if beside := sorted(_BESIDE_PROPERTIES.intersection(schema)):
@@ -211,7 +213,7 @@ class _Grammar:
             except BadSchema as error:
                 if key in required or syntax.is_plain_text(one):
                     raise NotAnObject(f"properties.{key}: {error}") from None
-                # Answers are without it, as `Grammars.check` tells.
+                # Answers leave it out, as `Grammars.check` reports.
                 continue
             names.append((name, key in required))
         if not syntax.between:
@@ -219,7 +221,7 @@ class _Grammar:
         return self._between(number, names, json.dumps(syntax.between))
 
     def _between(self, number: int, names: list[tuple[str, bool]], comma: str) -> str:
-        """The same with a separator between two: whatever comes first, and then those behind it."""
+        """The same with a separator: any property that may come first, followed by the rest."""
         rests = [
             " ".join(f"({comma} {name}){'' if needed else '?'}" for name, needed in names[at + 1 :])
             for at in range(len(names))
@@ -267,7 +269,7 @@ class _Grammar:
         self.lines.append(f"{terminal}: {text}")
         pieces = self._pieces(end)
         if not pieces[0].startswith('"'):
-            # A token of its own is no text, so text ends before it.
+            # A token for the mark is not text, so the text ends before it.
             self.lines.append(f"{name}: {opened} {terminal} {' '.join(pieces)}")
             return
         self.lines += [
@@ -276,7 +278,7 @@ class _Grammar:
         ]
 
     def _check_fits(self, key: str, schema: dict[str, Any], syntax: ArgumentSyntax, fences: tuple[str, ...]) -> None:
-        """Refuse what cannot be told from the marks round it by who reads the answer."""
+        """Rejects values that a parser could not tell from the marks around them."""
         if not re.fullmatch(syntax.key_pattern, key):
             raise NotAnObject(f"properties cannot have the name {json.dumps(key)}: this model has no way to write it")
         for mark in fences:
@@ -287,7 +289,7 @@ class _Grammar:
         return " ".join(self._pieces(text))
 
     def _pieces(self, text: str) -> list[str]:
-        """A text as terminals: those marks in it that are tokens, and what is between them."""
+        """Splits a text into terminals: marks that are tokens, and the text between them."""
         pieces: list[str] = []
         for one in _MARKS.split(text):
             terminal = self._mark(one) if one else ""
@@ -301,7 +303,7 @@ class _Grammar:
 
 
 def _fixed_texts(schema: Any) -> Iterator[str]:
-    """Texts that an answer has because the schema asks for them."""
+    """Strings that an answer contains because the schema requires them."""
     if isinstance(schema, list):
         for one in schema:
             yield from _fixed_texts(one)
@@ -318,10 +320,10 @@ def _fixed_texts(schema: Any) -> Iterator[str]:
 
 
 def arguments_schema(function: CallableFunction) -> dict[str, Any]:
-    """What a function's arguments are held to: an object that its parameters allow. Raises `NotAnObject`.
+    """Schema of a function's arguments: an object that its parameters allow. Raises `NotAnObject`.
 
-    Where the parameters are a plain list of properties, the object has no others: JSON Schema would allow any, and a
-    model that is allowed to make names up does.
+    If the parameters are a plain list of properties, the object has no others: JSON Schema would allow any, and a model
+    that may invent names does so.
     """
     given = {"properties": {}} if function.parameters is None else function.parameters
     kind = given.get("type", "object")

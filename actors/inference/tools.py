@@ -1,4 +1,5 @@
-"""A chat with tools as the inference room takes it: off the wire, for doors that know tools. Other rooms import it from `messages`."""
+"""Chats with tools, internal to the server and not part of the wire protocol. Other services import them from
+`messages`."""
 
 from __future__ import annotations
 
@@ -29,34 +30,35 @@ class CallableFunction:
     name: str
     """Letters, digits, dashes and underscores."""
     parameters: dict[str, Any] | None = field(default=None, repr=False)
-    """JSON Schema of its arguments; None where it takes none."""
+    """JSON Schema of its arguments; None if it takes none."""
     path: str
-    """What the asker calls the parameters, for errors: `tools[0].function.parameters`."""
+    """Name of the parameters in the request, for errors: `tools[0].function.parameters`."""
 
 
 @frozen(kw_only=True)
 class ToolCallConstraint:
-    """What calls an answer is held to. Whatever it calls has arguments that its parameters allow."""
+    """Constrains an answer's tool calls. The arguments of every call conform to its parameters."""
 
     tool_call_format: ToolCallFormat
     functions: tuple[CallableFunction, ...]
-    """What may be called; at least one."""
+    """Functions that may be called; at least one."""
     is_required: bool
-    """Whether the answer is calls and nothing else; otherwise it may be text, and may end in calls."""
+    """True if the answer consists of calls; otherwise it may be text that may end in calls."""
     most_calls: int
-    """How many there may be; at least 1."""
+    """Maximum number of calls; at least 1."""
     source_field: str
-    """The field that asks for this, for errors: `tool_choice`."""
+    """The field that requests this, for errors: `tool_choice`."""
     answer_schema: dict[str, Any] | None = field(default=None, repr=False)
-    """A JSON Schema of an answer that calls nothing; None lets it be any text."""
+    """JSON Schema of an answer without calls; None allows any text."""
 
     def as_text(self) -> str:
-        """For a frame to the worker. As JSON: integers of a schema may be larger than frames can hold."""
+        """Encodes the constraint for a frame to the worker. JSON, because schemas may contain integers too large for
+        frames."""
         return json.dumps({**attrs.asdict(self), "tool_call_format": self.tool_call_format.name})
 
     @classmethod
     def from_text(cls, text: str) -> ToolCallConstraint:
-        """From what `as_text` made."""
+        """Inverse of `as_text`."""
         data = json.loads(text)
         return cls(
             **{
@@ -69,36 +71,38 @@ class ToolCallConstraint:
 
 @frozen(kw_only=True)
 class GenerateWithTools(Generate):
-    """A chat whose turns may call tools and be their results.
+    """A chat whose turns may contain tool calls and their results.
 
-    ``messages`` has the same turns without what only the template knows, the results of tools as the user's.
+    ``messages`` has the same turns without the parts that only templates understand; results of tools are the user's.
     """
 
     turns: list[dict[str, Any]] = field(repr=False)
-    """As chat templates know them: `role`, `content`, `tool_calls` with arguments as objects, `tool_call_id`."""
+    """Turns in the form of chat templates: `role`, `content`, `tool_calls` with arguments as objects, `tool_call_id`.
+    """
     tools: list[dict[str, Any]] | None = field(default=None, repr=False)
-    """Functions in OpenAI's form that the model may call; None where it shall call none."""
+    """Functions in OpenAI's form that the model may call; None if it may call none."""
     tool_call_format: ToolCallFormat
-    """What the asker reads; a model that writes another is refused."""
+    """Format that the caller parses; a model with another format is refused."""
     call_rule: ToolCallConstraint | None = field(default=None, repr=False)
-    """What its calls are held to; None leaves the model free."""
+    """Constraint on its calls; None leaves the model free."""
     thinks: bool | None = None
-    """Whether the model thinks before it answers; None leaves it to the model's template."""
+    """True to reason before answering, False not to; None leaves it to the model's template."""
     reasoning_effort: str | None = None
-    """How much, in OpenAI's words, for templates that take it."""
+    """Amount of reasoning, in OpenAI's words, for templates that accept it."""
 
     @property
     def free_calls(self) -> ToolCallFormat | None:
-        """How calls are written whose arguments are held to JSON because nothing else is followed; None where there are none such.
+        """Format of optional calls whose arguments are constrained to JSON because nothing else is constrained; None if
+        there are none.
 
-        Of forms that write arguments one by one JSON is made by who reads them.
+        In formats that write arguments one by one the parser makes the JSON.
         """
         is_free = self.tools is not None and self.call_rule is None and self.response_schema is None
         return self.tool_call_format if is_free and self.tool_call_format not in ARGUMENT_SYNTAXES else None
 
 
 def is_held(request: Generate) -> bool:
-    """Whether the whole answer follows a form: such a model cannot think first."""
+    """True if the whole answer is constrained, so that the model cannot reason first."""
     rule = request.call_rule if isinstance(request, GenerateWithTools) else None
     is_calls = rule is not None and (rule.is_required or rule.answer_schema is not None)
     return is_calls or request.response_schema is not None

@@ -1,4 +1,5 @@
-"""How long a worker's step may take before it counts as a hang: pure rules over measured steps and what the next may have to do."""
+"""Deadlines for worker steps: predicts from measured steps how long the next may take before it counts as a hang. No
+I/O."""
 
 from __future__ import annotations
 
@@ -7,33 +8,33 @@ __all__ = ["PREFILL_TOKENS_PER_STEP", "InFlightWork", "LatencyModel", "may_prepa
 MINIMUM_SECONDS = 1.0
 TIMES_PREDICTED = 8.0
 FIRST_STEP_SECONDS = 15.0
-"""Allowed while nothing comparable was measured yet."""
+"""Deadline until something comparable has been measured."""
 SMOOTHING = 0.2
 PREFILL_TOKENS_PER_STEP = 512
-"""The worker reads no more in one step (`PrefillBudget`)."""
+"""The worker reads at most this many in one step (`PrefillBudget`)."""
 FRAMES_UNTIL_LEFT = 2
-"""A row that the worker is told to drop may be in the step whose frame comes next, and where that one is on its way
-already, in the one after it."""
+"""A dropped row may still be part of the step whose frame comes next, and if that frame is already on its way, of the
+one after it."""
 SETTLED_IDLE_SECONDS = 2.0
 SETTLED_BUSY_SECONDS = 10.0
 
 
 class LatencyModel:
-    """Learns seconds per decoded row and per prefilled token, and predicts the next step."""
+    """Learns seconds per decode step and per prefilled token, and predicts the next step."""
 
     def __init__(self) -> None:
         self._decode_seconds: float | None = None
-        # Sums that fade, so that a chunk of three tokens, which costs nearly what one of fifty does, weighs little.
+        # Decaying sums, so that a chunk of three tokens, which takes nearly as long as one of fifty, weighs little.
         self._prefill_seconds = 0.0
         self._prefill_tokens = 0.0
         self._drafted_seconds: float | None = None
         self.allocation_bytes_per_second: float | None = None
-        """How fast the worker was found to get memory that was not in use before; None where nobody looked."""
+        """Measured rate at which the worker gets fresh memory; None if not measured."""
 
     def measured(self, seconds: float, decoded_rows: int, prefilled_tokens: int, drafted_tokens: int = 0) -> None:
-        """One step took this long. Steps that did both are charged to the prefill, the larger part.
+        """Learns from a finished step. A step that did both is attributed to prefill, the larger part.
 
-        One that judged drafted tokens teaches nothing but how long those take.
+        A step that verified drafted tokens updates only the time for those.
         """
         if prefilled_tokens > 0:
             self._prefill_seconds += seconds - SMOOTHING * self._prefill_seconds
@@ -41,13 +42,13 @@ class LatencyModel:
         elif drafted_tokens > 0:
             self._drafted_seconds = _smoothed(self._drafted_seconds, seconds)
         elif decoded_rows > 0:
-            # A step of one row costs nearly what one of eight does, so the whole step is what is learned.
+            # A step of one row takes nearly as long as one of eight, so the whole step is learned.
             self._decode_seconds = _smoothed(self._decode_seconds, seconds)
 
     def deadline_seconds(self, prefill_tokens: int, drafted_tokens: int = 0, held_bytes: float = 0.0) -> float:
-        """Longest acceptable step when up to ``prefill_tokens`` of prompts may be read, or so many drafted ones judged.
+        """Longest acceptable step that may read up to ``prefill_tokens`` of prompts, or verify ``drafted_tokens``.
 
-        ``held_bytes`` are those of keys and values, all of which a step may have to move.
+        ``held_bytes`` is the size of keys and values, all of which a step may have to move.
         """
         if self._decode_seconds is None or (prefill_tokens and not self._prefill_tokens):
             return FIRST_STEP_SECONDS
@@ -57,12 +58,13 @@ class LatencyModel:
         elif drafted_tokens:
             predicted = max(predicted, self._predicted_drafted_seconds(drafted_tokens))
         if self.allocation_bytes_per_second:
-            # A step in which rows come or go moves all of it, which with a large model takes many times what computing does.
+            # A step in which rows join or leave copies all of it, which for a large model takes many times longer than
+            # computing.
             predicted += held_bytes / self.allocation_bytes_per_second
         return max(MINIMUM_SECONDS, TIMES_PREDICTED * predicted)
 
     def _predicted_drafted_seconds(self, drafted_tokens: int) -> float:
-        """As measured; before that as if the drafted tokens were read like those of a prompt."""
+        """As measured; before that, estimated as if drafted tokens were prefilled."""
         assert self._decode_seconds is not None
         if self._drafted_seconds is not None:
             return self._drafted_seconds
@@ -72,13 +74,13 @@ class LatencyModel:
 
 
 class InFlightWork:
-    """The rows that a worker has, and how many tokens of theirs the step under way may have to read."""
+    """The rows in the worker, and the tokens of theirs that the current step may have to read."""
 
     def __init__(self) -> None:
         self.rows: set[int] = set()
         self._unread: dict[int, int] = {}
         self._dropped: list[tuple[int, int]] = []
-        """Of rows that were told to leave while unread: tokens, and how many frames until no step computes them."""
+        """Dropped rows that were unread: their tokens, and the frames until no step computes them."""
 
     @property
     def unread_rows(self) -> int:
@@ -91,32 +93,32 @@ class InFlightWork:
         return min(PREFILL_TOKENS_PER_STEP, sum(self._unread.values()) + sum(tokens for tokens, _ in self._dropped))
 
     def admitted(self, row: int, tokens: int) -> None:
-        """The worker was given a row with so many tokens to read."""
+        """Notes a row admitted to the worker with this many tokens to read."""
         self.rows.add(row)
         self._unread[row] = tokens
 
     def dropped(self, row: int) -> None:
-        """The worker was told to drop a row; the step under way may still be reading it."""
+        """Notes a dropped row; the current step may still be reading it."""
         self.rows.discard(row)
         if tokens := self._unread.pop(row, 0):
             self._dropped.append((tokens, FRAMES_UNTIL_LEFT))
 
     def emitted(self, row: int, *, is_last: bool) -> None:
-        """A step gave a token of a row, so that row is read."""
+        """Notes a token of a row, which has therefore been read."""
         self._unread.pop(row, None)
         if is_last:
             self.rows.discard(row)
 
     def failed(self, row: int) -> None:
-        """A step ended a row by an error."""
+        """Notes a row that a step ended with an error."""
         self.emitted(row, is_last=True)
 
     def frame_came(self) -> None:
-        """A step was over, or there was none."""
+        """Notes the end of a step, or an idle report."""
         self._dropped = [(tokens, frames - 1) for tokens, frames in self._dropped if frames > 1]
 
     def cleared(self) -> None:
-        """The worker was told to drop all rows."""
+        """Notes that the worker was told to drop all rows."""
         self.rows.clear()
         self._unread.clear()
         self._dropped.clear()
@@ -127,5 +129,6 @@ def _smoothed(old: float | None, seconds: float) -> float:
 
 
 def may_prepare_standby(ready_seconds: float, *, is_idle: bool) -> bool:
-    """Whether a spare worker may be started now: importing takes seconds of a processor from whoever waits for a first answer."""
+    """True if a standby worker may be started now; importing uses seconds of processor time that first answers may be
+    waiting for."""
     return ready_seconds >= (SETTLED_IDLE_SECONDS if is_idle else SETTLED_BUSY_SECONDS)

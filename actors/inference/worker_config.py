@@ -1,4 +1,4 @@
-"""What every worker process is told before its model: one value, which crosses the pipe as it is."""
+"""Settings passed to every worker process before its model, sent over the pipe as one value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    # The worker does without what reads settings.
+    # Workers do not import the settings module.
     from actors.settings import Settings
 
 __all__ = ["WorkerConfig"]
@@ -20,53 +20,57 @@ MEBIBYTE = 1024 * 1024
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a worker.
 
-    A new one is two edits: a field of `Settings` and a field here by the same name. What uses it in the worker finds it here.
+    A new setting takes two edits: a field in `Settings`, and a field of the same name here.
     """
 
     engine: Literal["mlx", "mock"]
     cache_dir: Path
     blas: str = "auto"
     prefix_bytes: int = 0
-    """What it may hold of finished rows for prompts that begin like them."""
+    """Memory for keys and values of finished rows, reused by prompts with the same prefix."""
     drafts: bool = False
-    """Whether it may guess what comes next from what a row has, and judge several tokens in one step."""
+    """Enables drafting from a row's own tokens and verifying several tokens per step."""
     long_context: bool = False
-    """Whether a longrope model takes its long factors at every length, and is served to its full length."""
+    """Makes a longrope model use its long factors at every length, and serves its full length."""
     compiled: bool = True
-    """Whether a Phi-3 on a CPU is computed by compiled code."""
+    """Uses compiled kernels for Phi-3 on a CPU."""
     compiles_beside: bool = False
-    """Whether it does without compiled code that is not there yet, because another process makes that meanwhile."""
+    """Starts without compiled kernels if there are none yet, because another process is compiling them."""
     grammars_at_need: bool = False
-    """Whether it makes what holds answers to schemas no sooner than for the first such answer."""
+    """Delays the creation of grammars until the first answer that needs them."""
     warms_up: bool = True
-    """Whether it answers a little before it says that it is ready, so that the first request is as quick as all others, and
-    is held to times that were measured."""
+    """Runs a short generation before reporting ready, so that the first request is as fast as later ones and its
+    deadline is based on measurements."""
     is_memory_bounded: bool = False
-    """Whether a setting bounds the weights, so that it does not ask what the system has free."""
+    """True if a setting limits the weights, so that free memory is not checked."""
     mock_step_seconds: float = 0.0
     worker_faults: str = ""
-    """A fault plan for tests, as JSON."""
+    """Fault plan for tests, as JSON."""
 
     @classmethod
     def of(cls, settings: Settings, *, is_ephemeral: bool = False) -> WorkerConfig:
-        """Those of the server's settings that workers are told, and what follows from a server for one question alone. Raises `msgspec.ValidationError` for a field of another type."""
+        """Derives a worker's settings from the server's; ``is_ephemeral`` for a server that answers a single question.
+
+        Raises `msgspec.ValidationError` for a field of the wrong type.
+        """
         same = {name: getattr(settings, name) for name in cls.__struct_fields__ if hasattr(settings, name)}
         other = {
             "prefix_bytes": settings.prefix_mebibytes * MEBIBYTE,
             "is_memory_bounded": settings.model_memory_mebibytes > 0,
-            # A server for one question ends before what is made beside its answer was of use.
+            # An ephemeral server ends before kernels compiled in the background could be of use.
             "compiles_beside": settings.engine == "mlx" and settings.compiled and not is_ephemeral,
             "grammars_at_need": is_ephemeral,
-            # The only answer waits for all that goes before it, and the canary has computed by then.
+            # Its only answer would wait for the warm-up, and the canary has already run a computation.
             "warms_up": not is_ephemeral,
         }
         return msgspec.convert(same | other, cls, dec_hook=_as_is)
 
     def command(self, pipe: int) -> list[str]:
-        """The worker's command line, given the number of its end of the pipe. All else comes through that."""
+        """The worker's command line; ``pipe`` is the file descriptor of its end of the pipe. Everything else is sent
+        over that."""
         return [sys.executable, "-m", "actors.inference.worker", "--pipe", str(pipe)]
 
 
 def _as_is(_kind: type, value: object) -> object:
-    """Paths, which are paths already; msgspec checks that they are."""
+    """Lets msgspec accept paths as they are; it checks the type."""
     return value

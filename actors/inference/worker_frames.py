@@ -1,7 +1,8 @@
-"""The frames between an engine and its worker: one class each, checked against its types where it is read.
+"""Frames between an engine and its worker, one class each, validated where they are read.
 
-The first frame of each side names the protocol, and either side ends what speaks another. Then the server says what to load
-and which rows to compute; the worker says how far its load is, and what each step came to.
+The first frame of each side contains the protocol version, and each side ends a connection with another version. Then
+the server sends the model to load and the rows to compute; the worker sends the progress of the load and the output of
+each step.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ __all__ = [
 ]
 
 PROTOCOL = 3
-"""Of everything in this file. Server and worker are the same installation; an upgrade under a running server is what it is for."""
+"""Version of everything in this module. Server and worker come from one installation; this guards upgrades under a
+running server."""
 
 
 # --- from the server ------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ class WaitForModel(Struct, frozen=True, array_like=True, tag="wait_for_model"):
 
 
 class Load(Struct, frozen=True, array_like=True, tag="load"):
-    """First frame to any other worker, and the second to one that stands by."""
+    """First frame to any other worker, and second frame to one standing by."""
 
     protocol: int
     config: WorkerConfig
@@ -92,11 +94,11 @@ class Admit(Struct, frozen=True, array_like=True, kw_only=True, tag="admit"):
     sampling: Sampling
     domain: str = ""
     response_schema: str | None = None
-    """As text: integers of a schema may be larger than frames can hold."""
+    """JSON text, because schemas may contain integers too large for frames."""
     call_rule: str | None = None
-    """What `ToolCallConstraint.as_text` made."""
+    """Result of `ToolCallConstraint.as_text`."""
     free_calls: str | None = None
-    """Name of the format of calls that follow nothing but that their arguments are JSON."""
+    """Name of the format of calls of which only the arguments are constrained, to JSON."""
     alternatives: int | None = None
     prompt_alternatives: int | None = None
 
@@ -108,7 +110,7 @@ class Cancel(Struct, frozen=True, array_like=True, tag="cancel"):
 
 
 class Clear(Struct, frozen=True, array_like=True, tag="clear"):
-    """Drop all rows, and say when that is done."""
+    """Drop all rows and confirm with `Cleared`."""
 
 
 ToWorker = WaitForModel | Load | Admit | Cancel | Clear
@@ -127,23 +129,23 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
 
 
 class StandingBy(Struct, frozen=True, array_like=True, tag="standby"):
-    """Everything is imported; a model may come."""
+    """Everything is imported; a model may be loaded."""
 
 
 class Loading(Struct, frozen=True, array_like=True, tag="loading"):
-    """The load has come to this stage."""
+    """The load has reached this stage."""
 
     stage: str
 
 
 class LoadFailed(Struct, frozen=True, array_like=True, tag="load_failed"):
-    """The load came to nothing, and why; the process ends."""
+    """The load failed; the process ends."""
 
     error: str
 
 
 class ModelReport(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is loaded and how it was checked. Operators see it as it is; what a mock has nothing to say of is left out."""
+    """The loaded model and its checks, shown to operators as is. A mock leaves out fields that do not apply."""
 
     model: str
     backend: str
@@ -154,27 +156,27 @@ class ModelReport(Struct, kw_only=True, forbid_unknown_fields=True):
     parameter_bytes: int
     warnings: list[str]
     warm_steps: list[tuple[float, int, int]]
-    """Of each step of the warm-up: seconds, rows that emitted a token, prompt tokens read."""
+    """Warm-up steps: seconds, rows that emitted a token, prompt tokens read."""
     provenance: str | UnsetType = UNSET
     adapter: str | UnsetType | None = UNSET
     checks: list[dict[str, Any]] | UnsetType = UNSET
     vocabulary_size: int | UnsetType = UNSET
     context_tokens: int | UnsetType = UNSET
-    """What is served of the model's length."""
+    """Served part of the model's context length."""
     kv_bytes_per_token: int | UnsetType = UNSET
     pool_bytes: int | UnsetType = UNSET
     prefix_bytes: int | UnsetType = UNSET
     draft_tokens: int | UnsetType = UNSET
-    """Most that is guessed in a step of one row."""
+    """Maximum number of tokens drafted in a step with a single row."""
     compiled: bool | UnsetType = UNSET
     kernels: Literal["compiled", "compiling", "uncompiled"] | UnsetType = UNSET
-    """`compiling` where the worker could compute with compiled code that is not there yet."""
+    """`compiling` if the worker could use kernels that are not compiled yet."""
     single_row_products: bool | UnsetType = UNSET
     allocation_bytes_per_second: float | UnsetType | None = UNSET
     load_seconds: float | UnsetType = UNSET
 
     def as_data(self) -> dict[str, Any]:
-        """Plain values, for health."""
+        """Plain values, for health reports."""
         data: dict[str, Any] = msgspec.to_builtins(self)
         return data
 
@@ -186,18 +188,18 @@ class Ready(Struct, frozen=True, array_like=True, tag="ready"):
 
 
 class Cleared(Struct, frozen=True, array_like=True, tag="cleared"):
-    """No row is left of those before `Clear`."""
+    """All rows admitted before `Clear` are gone."""
 
 
 class Idle(Struct, frozen=True, array_like=True, tag="idle"):
-    """Nothing to do; said once a second."""
+    """The worker is idle; sent once a second."""
 
     memory: dict[str, float]
-    """Bytes by what holds them."""
+    """Bytes by owner."""
 
 
 class Preparing(Struct, frozen=True, array_like=True, tag="preparing"):
-    """Rows are prepared and no step is due yet."""
+    """Rows are being prepared and no step is due yet."""
 
 
 class SampledToken(Struct, frozen=True, array_like=True, gc=False):
@@ -208,20 +210,20 @@ class SampledToken(Struct, frozen=True, array_like=True, gc=False):
     log_probability: float
     """Under the model's own distribution, before temperature, penalties and masks."""
     finish: Finish | None
-    """None while the row goes on. A stop token ends the row and is not text."""
+    """None while the row continues. A stop token ends the row and is not text."""
     alternatives: list[tuple[int, float]] | None = None
     """Likeliest tokens at this position with their log-probabilities, for rows that asked."""
 
 
 class ScoredPrompt(Struct, frozen=True, array_like=True):
-    """How likely some tokens of a row's prompt are behind those before them."""
+    """Likelihood of some tokens of a row's prompt given those before them."""
 
     row: int
     begin: int
-    """Index of the first of them in the prompt, at least 1."""
+    """Index in the prompt of the first of these tokens, at least 1."""
     log_probabilities: list[float]
     alternatives: list[list[tuple[int, float]]]
-    """Of each, the likeliest tokens at its place, best first."""
+    """Likeliest tokens at each position, best first."""
 
 
 class RowFailure(Struct, frozen=True, array_like=True):
@@ -229,46 +231,46 @@ class RowFailure(Struct, frozen=True, array_like=True):
 
     reason: str
     code: ErrorCode = ErrorCode.ENGINE_FAILED
-    """Of the failure as its asker is told."""
+    """Error code reported to the caller."""
 
     @classmethod
     def of(cls, error: Exception) -> RowFailure:
-        """A schema that cannot be followed any further is its asker's; everything else is the engine's."""
+        """Blames the caller for a schema that cannot be continued, and the engine for everything else."""
         if isinstance(error, BadSchema):
             return cls(str(error), ErrorCode.INVALID_FIELD)
         return cls(f"{type(error).__name__}: {error}")
 
 
 class StepOutput(Struct, array_like=True, kw_only=True):
-    """What one step did."""
+    """Result of one step."""
 
     emitted: list[SampledToken] = field(default_factory=list)
-    """At most one token of each row, in the order of its answer several where a draft was right."""
+    """At most one token per row, or several in order if a draft was accepted."""
     failed: list[tuple[int, RowFailure]] = field(default_factory=list)
-    """Rows that were dropped because something of theirs raised, with the reason."""
+    """Rows dropped because of an exception, with the reason."""
     rows: list[int] = field(default_factory=list)
-    """Every row that this step computed for, prefill included."""
+    """Every row computed in this step, including prefill."""
     reading: list[tuple[int, int]] = field(default_factory=list)
-    """Rows whose prompts are being read, and how much of each is."""
+    """Rows whose prompts are being read, with the number of tokens read."""
     prefilled_tokens: int = 0
     drafted_tokens: int = 0
-    """Tokens that were guessed and judged in this step."""
+    """Tokens drafted and verified in this step."""
     accepted_tokens: int = 0
-    """Of these, how many are among the emitted ones."""
+    """Drafted tokens that were accepted and are among those emitted."""
     scored: list[ScoredPrompt] = field(default_factory=list)
-    """Of prompts that were to be scored, what this step read."""
+    """Scores of the prompt tokens read in this step, for rows that asked."""
     cached: list[tuple[int, int]] = field(default_factory=list)
-    """Rows whose prompt began in kept keys and values, and how many tokens of it did."""
+    """Rows whose prompt had a cached prefix, with its length in tokens."""
 
 
 class Step(Struct, frozen=True, array_like=True, tag="step"):
-    """One step of all rows. Step 0 was none: a row could not be admitted."""
+    """One step of all rows. Step 0 stands for a row that could not be admitted."""
 
     step: int
     seconds: float
     output: StepOutput
     memory: dict[str, float]
-    """Bytes by what holds them; empty for step 0."""
+    """Bytes by owner; empty for step 0."""
 
 
 FromWorker = Hello | StandingBy | Loading | LoadFailed | Ready | Cleared | Idle | Preparing | Step
@@ -292,17 +294,17 @@ def _path(kind: type, value: object) -> object:
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 read_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker, dec_hook=_path).decode
-"""One frame for the worker from its bytes. Raises `msgspec.MsgspecError`."""
+"""Decodes a frame to the worker. Raises `msgspec.MsgspecError`."""
 read_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker, dec_hook=_path).decode
-"""One frame of the worker from its bytes. Raises `msgspec.MsgspecError`."""
+"""Decodes a frame from the worker. Raises `msgspec.MsgspecError`."""
 
 
 def pack_frame(frame: ToWorker | FromWorker) -> bytes:
-    """One frame as bytes. Raises `FrameFault` when it is over the bound."""
+    """Encodes a frame. Raises `FrameFault` if it is too large."""
     return enclose(_encoder.encode(frame), type(frame).__name__)
 
 
 def check_protocol(theirs: int) -> None:
-    """Raise `FrameFault` where the other side speaks another protocol."""
+    """Raises `FrameFault` if the peer uses another protocol version."""
     if theirs != PROTOCOL:
         raise FrameFault(f"the other end of the pipe speaks protocol {theirs}, this one {PROTOCOL}")

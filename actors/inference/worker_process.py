@@ -1,4 +1,4 @@
-"""A worker process and our end of its pipe, whoever owns it at the moment."""
+"""A worker process and the server's end of its pipe, passed from owner to owner."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ Frame = TypeVar("Frame")
 
 @define(kw_only=True, eq=False)
 class WorkerProcess:
-    """One process. Its owner reads its output and its frames, and calls `end`; nobody else touches it."""
+    """One process. Its owner reads its output and frames and calls `end`; nothing else touches it."""
 
     process: trio.Process
     stream: trio.SocketStream
     """Closing it ends the process."""
     output: deque[str] = field(factory=lambda: deque(maxlen=OUTPUT_LINES_KEPT))
-    """Its newest lines."""
+    """Its latest lines of output."""
     _reader: FrameReader = field(factory=FrameReader)
 
     @classmethod
     async def start(cls, command: Callable[[int], list[str]]) -> Self:
-        """Start a process; ``command`` gets the number of its end of the pipe. Raises `OSError`.
+        """Starts a process; ``command`` is called with the file descriptor of its end of the pipe. Raises `OSError`.
 
-        Cancelled, nothing remains of it.
+        On cancellation nothing is left behind.
         """
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
             with theirs:
-                # A session of its own: a terminal's Ctrl-C must not reach the worker before the drain.
+                # In its own session, so that a terminal's Ctrl-C does not reach the worker before the drain.
                 process = await trio.lowlevel.open_process(
                     command(theirs.fileno()),
                     stdin=subprocess.DEVNULL,
@@ -65,12 +65,12 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id."""
         pid: int = self.process.pid
         return pid
 
     async def drain_output(self) -> None:
-        """Write what it prints into the log, until the end of it."""
+        """Logs everything the process prints, until end of file."""
         assert self.process.stdout is not None
         left = b""
         async for chunk in self.process.stdout:
@@ -82,7 +82,7 @@ class WorkerProcess:
             left = left[-500:]
 
     async def receive(self) -> list[tuple[str, dict[str, Any]]]:
-        """The next frames that it says; none at the end of the pipe. Raises `FrameFault`."""
+        """Returns the next frames; empty at the end of the pipe. Raises `FrameFault`."""
         return await self._receive(self._reader)
 
     async def _receive(self, reader: TypedFrameReader[Frame]) -> list[Frame]:
@@ -96,12 +96,12 @@ class WorkerProcess:
                 return frames
 
     async def end(self) -> None:
-        """Make sure that it is gone. Also in a cancelled task it takes as long as that takes, `END_SECONDS` at most."""
+        """Ends the process and waits for that, `END_SECONDS` at most, even in a cancelled task."""
         if self.process.returncode is None:
             self.process.kill()
             with trio.move_on_after(END_SECONDS, shield=True):
                 await self.process.wait()
-        # Without a checkpoint, which in a cancelled task would leave the other open.
+        # Without a checkpoint, which in a cancelled task would leave the other one open.
         self.stream.socket.close()
         if self.process.stdout is not None:
             await trio.aclose_forcefully(self.process.stdout)
@@ -109,14 +109,15 @@ class WorkerProcess:
 
 @define(kw_only=True, eq=False)
 class InferenceWorker(WorkerProcess):
-    """One that computes answers: its frames are those of `worker_frames.py`."""
+    """A worker that computes answers, with the frames of `worker_frames.py`."""
 
     _frames: TypedFrameReader[FromWorker] = field(factory=lambda: TypedFrameReader(read_from_worker))
 
     async def receive_frames(self) -> list[FromWorker]:
-        """The next frames that it says; none at the end of the pipe. Raises `FrameFault`."""
+        """Returns the next frames; empty at the end of the pipe. Raises `FrameFault`."""
         return await self._receive(self._frames)
 
     async def write(self, frame: ToWorker) -> None:
-        """Write one frame. Raises `trio.BrokenResourceError` when it is ending; cancelled, the pipe is of no more use."""
+        """Writes one frame. Raises `trio.BrokenResourceError` if the worker is ending; after cancellation the pipe is
+        unusable."""
         await self.stream.send_all(pack_frame(frame))

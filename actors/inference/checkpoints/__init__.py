@@ -1,1 +1,1 @@
-"""Checkpoints as files: finding, fetching, describing and checking them. Never imports MLX."""
+"""Checkpoint files: finding, fetching, describing and checking them. Never imports MLX."""

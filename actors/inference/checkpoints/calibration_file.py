@@ -1,6 +1,6 @@
-"""A calibration beside the manifest of the checkpoint that it was measured on. No MLX here.
+"""Stores a calibration next to the manifest of the checkpoint it was measured on. No MLX.
 
-It is bound to the manifest's hash: of a checkpoint that was changed since, nothing was measured.
+It is bound to the manifest's hash, and no longer applies once the checkpoint has changed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from actors.inference.checkpoints.reading import read_json
 __all__ = ["CALIBRATION_NAME", "manifest_sha256", "read_calibration", "write_calibration"]
 
 CALIBRATION_NAME = ".calibration.json"
-"""Hidden, and so no part of the checkpoint."""
+"""Hidden, and therefore not part of the checkpoint."""
 
 
 def manifest_sha256(folder: Path) -> str:
-    """What a calibration is bound to. Raises `ModelFileMissing` where there is no manifest."""
+    """Hash that a calibration is bound to. Raises `ModelFileMissing` if there is no manifest."""
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise ModelFileMissing(path=path)
@@ -30,7 +30,7 @@ def manifest_sha256(folder: Path) -> str:
 
 
 def write_calibration(folder: Path, calibration: Calibration, manifest: str) -> Path:
-    """Store it for the manifest of that hash; replaces the one before at once. Raises `OSError`."""
+    """Stores a calibration for the manifest of that hash, replacing any previous one atomically. Raises `OSError`."""
     content = {"manifest_sha256": manifest, **attrs.asdict(calibration)}
     making, path = folder / f"{CALIBRATION_NAME}.making", folder / CALIBRATION_NAME
     making.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -39,7 +39,7 @@ def write_calibration(folder: Path, calibration: Calibration, manifest: str) -> 
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """The one that was measured on this checkpoint as it is; None where there is none that can be read."""
+    """The calibration measured on the checkpoint in its present state; None without a readable one."""
     try:
         content = read_json(folder / CALIBRATION_NAME)
         if content["manifest_sha256"] != file_sha256(folder / MANIFEST_NAME):

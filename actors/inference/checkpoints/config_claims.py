@@ -1,7 +1,7 @@
-"""Holds what a `config.json` claims against bounds and against the tensors that are there. Pure, no MLX.
+"""Checks the values in a `config.json` against limits and against the existing tensors. Pure functions, no MLX.
 
-A model is built from its configuration before a weight is read, so a count that no tensor answers to would be built until
-memory or patience ends: a billion layers take 40 MB a second.
+A model is built from its configuration before any weight is read, so a count without matching tensors would be built
+until memory or patience runs out: a billion layers take 40 MB a second.
 """
 
 import math
@@ -31,11 +31,12 @@ _BOUNDS = {
     "original_max_position_embeddings": MAXIMUM_POSITIONS,
 }
 _COUNT = re.compile(r"(?:^|_)(?:size|dim|rank|heads?|experts|layers?|groups?|blocks)(?:_|$)")
-"""Words in the names of counts and widths, of whatever family of models."""
+"""Words in the names of counts and widths, in all families of models."""
 
 
 def check_claims(folder: Path, config: Mapping[str, Any], tensor_names: Iterable[str]) -> None:
-    """Raise `UnsupportedModel`, naming the field, for what a field of its name cannot hold, or the tensors do not answer to."""
+    """Raises `UnsupportedModel`, naming the field, for a value that its field cannot have or that the tensors
+    contradict."""
     for problem in field_problems(config):
         raise UnsupportedModel(folder=folder, reason=problem)
     for name, key, value in _values(config, "", _MAXIMUM_DEPTH):
@@ -63,7 +64,7 @@ def check_claims(folder: Path, config: Mapping[str, Any], tensor_names: Iterable
 
 
 def _values(config: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, str, float | str | list[Any]]]:
-    """Path, key and value of every number, text and list, those of objects in lists too."""
+    """Path, key and value of every number, string and list, including those of objects in lists."""
     for key, value in config.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield prefix + key, key, float(min(max(value, -(1 << 63)), 1 << 63))

@@ -1,7 +1,8 @@
-"""What the fields of a `config.json` may hold that a model is built from, or answers end by. Pure, no MLX.
+"""Permitted values of the `config.json` fields that a model is built from or that end answers. Pure functions, no MLX.
 
-Python takes a text for a list and `true` for 1, and an empty list for "not set": a field of the wrong kind would be followed in
-some way that nobody meant, or end the load in words that name no field. So each one that is read is held to its kind first.
+Python accepts a string as a sequence, `true` as 1, and an empty list as "not set": a field of the wrong type would be
+used in an unintended way, or fail the load with an error that names no field. So each field that is used is checked
+first.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ MAXIMUM_VOCABULARY = 1 << 24
 MAXIMUM_POSITIONS = 1 << 31
 MAXIMUM_WIDTH = 1 << 24
 _MAXIMUM_WINDOW = 1 << 30
-"""It is added to positions in 32 bits."""
+"""Added to positions in 32 bits."""
 MAXIMUM_ENTRIES = 10_000
-"""Of a list, and characters of a text: families build one layer for each."""
+"""Entries of a list, or characters of a string: families build one layer for each."""
 _MAXIMUM_FACTOR = 1e30
-"""Of what positions are multiplied by; float32, which they are computed in, ends at 3.4e38."""
+"""Factor of positions, which are computed in float32 with a maximum of 3.4e38."""
 _SHOWN_CHARACTERS = 60
 
 
 @frozen
 class _Kind:
-    """What a field may hold."""
+    """Permitted values of a field."""
 
     words: str
-    """It in words, after "not"."""
+    """Description, to follow "not"."""
     takes: Callable[[Any], bool]
 
 
@@ -56,7 +57,7 @@ def _one_of(*values: int) -> _Kind:
 
 
 def _number(least: float, most: float) -> _Kind:
-    # Not a number compares as false with any.
+    # Comparisons with NaN are false.
     return _Kind(f"a number from {least:g} to {most:g}", lambda value: _is_number(value) and least <= value <= most)
 
 
@@ -77,7 +78,7 @@ _TEXTS = _or_null(
 _WIDTH = _whole(1, MAXIMUM_WIDTH)
 _POSITIONS = _whole(1, MAXIMUM_POSITIONS)
 _TRAINED = _or_null(_whole(2, MAXIMUM_POSITIONS))
-"""Positions of the training, whose logarithm divides."""
+"""Positions in training; their logarithm is a divisor."""
 _SHARE = _or_null(_above_zero(1))
 _FACTOR = _or_null(_above_zero(_MAXIMUM_FACTOR))
 _EPSILON = _or_null(_number(0, 1))
@@ -157,7 +158,7 @@ _MODULE = _Kind("an object, or true or false", lambda value: isinstance(value, M
 
 
 def field_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """For each field that holds what it must not: its path, its value and what it may hold, in words."""
+    """Describes each field with a bad value: its path, its value, and the permitted values."""
     yield from _judged(config, _FIELDS, "")
     for prefix, part in (("", config), ("text_config.", config.get("text_config"))):
         if not isinstance(part, Mapping):
@@ -171,7 +172,7 @@ def field_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def end_tokens_problem(value: Any) -> str | None:
-    """What is wrong with an `eos_token_id`, as the end of a sentence that begins with its name; None for a good one."""
+    """Describes a bad `eos_token_id`, as the end of a sentence that begins with its name; None for a good one."""
     return None if _ENDS.takes(value) else f"is {_shown(value)}, not {_ENDS.words}"
 
 
@@ -179,7 +180,7 @@ def _rotary_problems(settings: Any, prefix: str) -> Iterator[str]:
     if isinstance(settings, Mapping):
         yield from _judged(settings, _ROTARY, prefix)
         for key, value in settings.items():
-            # Some families have settings of their own for each type of layer.
+            # Some families have separate settings per layer type.
             if isinstance(value, Mapping):
                 yield from _judged(value, _ROTARY, f"{prefix}{key}.")
 
@@ -211,7 +212,7 @@ def _problem(path: str, value: Any, kind: _Kind) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON names it, and no more of it than a sentence holds."""
+    """A value in JSON terms, shortened to fit into a sentence."""
     if isinstance(value, Mapping | list):
         return f"{'an object' if isinstance(value, Mapping) else 'a list'} of {len(value):,}"
     if value is None or isinstance(value, bool):

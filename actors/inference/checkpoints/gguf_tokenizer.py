@@ -1,7 +1,7 @@
-"""The tokenizer that a GGUF carries, as the `tokenizer.json` of the `tokenizers` library.
+"""Converts the tokenizer in a GGUF to the `tokenizer.json` of the `tokenizers` library.
 
-Byte-level BPE with the digits split one by one, which GGUF calls `gpt2` with the pre-tokenizer `smollm`
-(llama.cpp, `llama-vocab.cpp`, `LLAMA_VOCAB_PRE_TYPE_SMOLLM`). transformers' own reader of these needs PyTorch.
+Byte-level BPE with digits split one by one, which GGUF calls `gpt2` with the pre-tokenizer `smollm` (llama.cpp,
+`llama-vocab.cpp`, `LLAMA_VOCAB_PRE_TYPE_SMOLLM`). transformers' own reader of these needs PyTorch.
 """
 
 import json
@@ -18,7 +18,7 @@ _EXPECTED = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm"}
 
 
 def build_tokenizer(metadata: Mapping[str, Any], source: Path) -> Tokenizer:
-    """The tokenizer of a GGUF's metadata. Raises `ModelSourceMismatch` (naming `source`) for any other kind."""
+    """Builds the tokenizer from a GGUF's metadata. Raises `ModelSourceMismatch` (naming `source`) for any other kind."""
     for key, expected in _EXPECTED.items():
         if metadata.get(key) != expected:
             raise ModelSourceMismatch(path=source, reason=f"{key} is {metadata.get(key)!r}, expected {expected!r}")
@@ -41,22 +41,22 @@ def build_tokenizer(metadata: Mapping[str, Any], source: Path) -> Tokenizer:
 
 
 def special_tokens(metadata: Mapping[str, Any]) -> list[str]:
-    """The control tokens, in the order of their numbers."""
+    """Control tokens, in the order of their ids."""
     tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"].tolist()
     return [token for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL_TOKEN_TYPE]
 
 
 def stop_token_ids(metadata: Mapping[str, Any]) -> list[int]:
-    """Where an answer ends: the end of the turn first, then the end of the text."""
+    """Tokens that end an answer: the end of the turn first, then the end of the text."""
     end_of_turn = int(metadata["tokenizer.ggml.eos_token_id"])
     end_of_text = metadata["tokenizer.ggml.tokens"].index("<|endoftext|>")
     return list(dict.fromkeys((end_of_turn, end_of_text)))
 
 
 def write_tokenizer(folder: Path, metadata: Mapping[str, Any], source: Path) -> None:
-    """Write `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` and `generation_config.json`.
+    """Writes `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` and `generation_config.json`.
 
-    With these, transformers' `AutoTokenizer` reads the folder too, which is how the prompts are checked against it.
+    They let transformers' `AutoTokenizer` read the folder too, which is how prompts are checked against it.
     """
     build_tokenizer(metadata, source).save(str(folder / "tokenizer.json"), pretty=False)
     template = metadata["tokenizer.chat_template"]

@@ -1,9 +1,9 @@
-"""Fetch a model from the Hugging Face hub: one commit, checked file by file against the hub's own listing. No MLX here.
+"""Fetches a model from the Hugging Face hub: one commit, each file checked against the hub's own listing. No MLX.
 
-The listing (of that commit) says what there is, how large, and with which hash; so room on the disk is checked before the
-first byte, and every file after its last. Only what a checkpoint is made of is fetched: no program and no pickle. Files
-come into a folder beside the final one, which is renamed when all are right; what came of an interrupted download stays
-there, and the next call goes on from it.
+The listing of that commit has the names, sizes and hashes of files, so disk space is checked before the first byte and
+each file after its last. Only checkpoint files are fetched: no program and no pickle. Files are written to a folder
+next to the final one, which is renamed when all are right; an interrupted download stays there, and the next call
+resumes it.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ CHECKPOINT_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "tokenizer.model", "chat_template.jinja", "chat_template.json", "model.safetensors.index.json",
 )  # fmt: skip
-"""What a checkpoint folder may hold besides its weights; nothing of it is ever executed."""
+"""Files of a checkpoint folder besides its weights; none is ever executed."""
 
 _WEIGHTS = re.compile(r"model[A-Za-z0-9._-]*\.safetensors")
 _PICKLE = re.compile(r".*\.(bin|pt|pth|ckpt)")
@@ -47,51 +47,51 @@ _SPARE_BYTES = 50_000_000
 _BLOCK_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are there and the bytes that there will be."""
+"""Progress callback: bytes present and bytes in total."""
 
 
 @attrs.frozen(kw_only=True)
 class HubFile:
-    """A file of the hub's listing."""
+    """A file in the hub's listing."""
 
     name: str
     """Name in the model's top folder."""
     size_bytes: int
     """Its size."""
     hash: str
-    """SHA-256 of a large file, or git's own hash (SHA-1 over a header and the content) of a small one."""
+    """SHA-256 of a large file, or git's own hash (SHA-1 of a header and the content) of a small one."""
 
     @property
     def has_sha256(self) -> bool:
-        """Whether it is the former."""
+        """True if `hash` is a SHA-256."""
         return len(self.hash) == hashlib.sha256().digest_size * 2
 
 
 @attrs.frozen(kw_only=True)
 class HubListing:
-    """What the hub has of a model at one commit."""
+    """Files of a model on the hub at one commit."""
 
     model: str
     """The hub id, `owner/name`."""
     commit: str
-    """The commit's hash: what a revision is pinned to."""
+    """Hash of the commit that a revision is pinned to."""
     files: tuple[HubFile, ...]
-    """The files that make the checkpoint."""
+    """Files of the checkpoint."""
 
     @property
     def size_bytes(self) -> int:
-        """Size of all files together."""
+        """Total size of all files."""
         return sum(file.size_bytes for file in self.files)
 
 
 def pull(model: str, cache_folder: Path, *, revision: str | None, offline: bool, progress: Progress) -> Path:
-    """Fetch a model at a revision (a branch, tag or commit; None is the main branch) and return its folder.
+    """Fetches a model at a revision (a branch, tag or commit; None is the main branch) and returns its folder.
 
-    A model that is there at the wanted commit is returned as it is; offline, one that is there at all where no revision is
-    named, since only the hub knows which commit a branch or a tag is. Blocks for the
-    download. When interrupted it leaves no model, and what came so far. Raises `HubUnreachable`, `HubModelNotFound`,
-    `HubModelGated`, `HubDownloadBroken`, `HubFileCorrupt`, `ModelDiskFull`, `PickleRefused`, `HubCommitDiffers` for another
-    commit of the same model, or `HubModelUnusable` for one without a configuration or weights.
+    A model installed at the requested commit is returned without a download; offline and without a revision, so is any
+    commit of it, since only the hub can resolve branches and tags. Blocks for the download. When interrupted it leaves
+    no model, only the partial download. Raises `HubUnreachable`, `HubModelNotFound`, `HubModelGated`,
+    `HubDownloadBroken`, `HubFileCorrupt`, `ModelDiskFull`, `PickleRefused`, `HubCommitDiffers` for another commit of
+    the same model, or `HubModelUnusable` for one without a configuration or weights.
     """
     folder = checkpoint_folder(model, cache_folder)
     present = _commit_of(folder)
@@ -121,10 +121,10 @@ def pull(model: str, cache_folder: Path, *, revision: str | None, offline: bool,
 
 
 def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing:
-    """Ask the hub what a model consists of. Raises what `pull` raises before the first byte."""
+    """Asks the hub for a model's files. Raises the errors that `pull` raises before the first byte."""
     if offline:
         raise HubUnreachable(model=model, reason="offline mode is on (--offline or HF_HUB_OFFLINE)")
-    # Otherwise the client asks for a list of programs, and tells the hub which of them it was started by.
+    # Otherwise the client downloads a list of known programs, and reports to the hub which of them started it.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import HfApi
 
@@ -146,25 +146,26 @@ def list_files(model: str, revision: str | None, *, offline: bool) -> HubListing
             size_bytes=int(one.size or 0),
             hash=one.lfs.sha256 if one.lfs is not None else str(one.blob_id),
         )
-        # The small ones first: what is wrong with a configuration is known before the gigabytes.
+        # Small files first, so that a bad configuration is found before the gigabytes.
         for one in sorted(wanted, key=lambda one: one.size or 0)
     )
     return HubListing(model=model, commit=str(info.sha), files=files)
 
 
 def _kinds(siblings: Iterable[Any]) -> tuple[str, ...]:
-    """What a repository has instead, a word for each kind of file."""
+    """Kinds of files that a repository has instead."""
     suffixes = {Path(one.rfilename).suffix for one in siblings}
     return tuple(sorted(f"*{suffix}" for suffix in suffixes if suffix in _TOLD_SUFFIXES))
 
 
 def _endpoint() -> str | None:
-    """A mirror of the hub, by the variable that its client knows, but read now and not when that is imported."""
+    """A mirror of the hub, from the variable that its client uses, but read now rather than when the client is
+    imported."""
     return os.environ.get("HF_ENDPOINT") or None
 
 
 def _commit_of(folder: Path) -> str | None:
-    """The commit that a folder was pulled at; None where it is not there or came from elsewhere."""
+    """Commit that a folder was pulled at; None if it does not exist or has another origin."""
     if not (folder / MANIFEST_NAME).is_file():
         return None
     source = read_manifest(folder).get("source")
@@ -172,7 +173,7 @@ def _commit_of(folder: Path) -> str | None:
 
 
 def _fetch(listing: HubListing, folder: Path, progress: Progress) -> dict[str, str]:
-    """Returns the SHA-256 of each file whose content was just found to have it."""
+    """Returns the SHA-256 of each file whose content was just checked against it."""
     arrived_bytes = 0
     for file in listing.files:
         path = folder / file.name
@@ -194,10 +195,10 @@ def _fetch(listing: HubListing, folder: Path, progress: Progress) -> dict[str, s
 
 
 def _fetch_file(listing: HubListing, file: HubFile, partial: Path, count: Callable[[int], None]) -> None:
-    """Go on with a file where the last attempt ended.
+    """Downloads a file, resuming an earlier attempt.
 
-    By the client's own transport, with its retries and its login, and not by its `hf_hub_download`: since version 2 that
-    throws away what came whenever the process ends.
+    Uses the client's own transport, with its retries and login, instead of `hf_hub_download`, which since version 2
+    discards partial downloads whenever the process ends.
     """
     from huggingface_hub.file_download import hf_hub_url, http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # by way of a lazy table
@@ -206,7 +207,7 @@ def _fetch_file(listing: HubListing, file: HubFile, partial: Path, count: Callab
         partial.unlink()
     partial.touch()
     url = hf_hub_url(listing.model, file.name, revision=listing.commit, endpoint=_endpoint())
-    # Not appending: the client rewinds the file where a server does not take up in the middle.
+    # Not in append mode: the client rewinds the file if a server does not support resuming.
     with partial.open("r+b") as target, _hub_errors(listing.model, listing.commit):
         known_bytes = target.seek(0, os.SEEK_END)
         http_get(
@@ -220,7 +221,7 @@ def _has_hash(path: Path, file: HubFile) -> bool:
 
 
 def _hash_like(path: Path, expected: str) -> str:
-    """The hash of a file, of the kind that `expected` is by its length."""
+    """Hash of a file, of the same kind as `expected`, judged by its length."""
     if len(expected) == hashlib.sha256().digest_size * 2:
         return file_sha256(path)
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
@@ -235,7 +236,7 @@ def _check_room(listing: HubListing, folder: Path) -> None:
     if shutil.disk_usage(folder).free < listing.size_bytes - there + _SPARE_BYTES:
         error = _disk_full(listing, folder)
         with contextlib.suppress(OSError):
-            # Unless something of an earlier try is in it.
+            # Unless it contains a partial download.
             folder.rmdir()
         raise error
 
@@ -248,7 +249,7 @@ def _disk_full(listing: HubListing, folder: Path) -> ModelDiskFull:
 
 @contextlib.contextmanager
 def _hub_errors(model: str, revision: str | None) -> Iterator[None]:
-    """The border at which the client's errors become ours."""
+    """Converts the client's errors into `ModelError`s."""
     import httpx2
     from huggingface_hub import errors
 
@@ -273,14 +274,14 @@ def _hub_errors(model: str, revision: str | None) -> Iterator[None]:
     except httpx2.HTTPError as error:
         raise HubDownloadBroken(model=model, reason=_words(error)) from error
     except OSError as error:
-        # The client has its own word for a file that came too short: a plain OSError without a number.
+        # The client reports a truncated file as a plain OSError without an errno.
         if error.errno is not None:
             raise
         raise HubDownloadBroken(model=model, reason=_words(error)) from error
 
 
 def _words(error: Exception) -> str:
-    """The innermost reason, on one line."""
+    """First line of the innermost cause."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     lines = str(error).strip().splitlines()
@@ -288,7 +289,7 @@ def _words(error: Exception) -> str:
 
 
 def _counting_bar(count: Callable[[int], None]) -> Any:
-    """A class in the form of the client's progress bars, that shows nothing and counts."""
+    """Class with the interface of the client's progress bars that counts and displays nothing."""
     from huggingface_hub import utils
 
     bar: Any = utils.tqdm  # type: ignore[attr-defined]  # in its __all__ only by way of a lazy table

@@ -1,4 +1,4 @@
-"""What the models of the cache folder are, without loading them. No MLX here."""
+"""Describes the models of the cache folder without loading them. No MLX."""
 
 import hashlib
 import shutil
@@ -37,42 +37,42 @@ _WEIGHTS = ".safetensors"
 
 @attrs.frozen(kw_only=True)
 class InventoryEntry:
-    """One model, there or known by a short name."""
+    """A model that is installed or has a short name."""
 
     name: str
-    """What to write after `--model`: the short name where there is one."""
+    """Value for `--model`: the short name if it has one."""
     full_name: str
-    """The hub id or the folder's name."""
+    """Hub id or folder name."""
     is_present: bool
-    """Whether it is on this machine."""
+    """True if it is on this machine."""
     is_in_use: bool
-    """Whether the running server has it loaded."""
+    """True if the running server has it loaded."""
     size_bytes: int | None
-    """All its files together; None for one that is not there."""
+    """Size of all its files; None if it is not present."""
     type: str
-    """Model type and type of the weights; empty for one that is not there."""
+    """Model type and weight type; empty if it is not present."""
     quantization: str
-    """Bits and group of packed weights, or empty."""
+    """Bits and group size of packed weights, or empty."""
     provenance: str
-    """`verified`, `unverified`, `damaged manifest`, `unreadable (…)`, `failed CHECK` of when it was last verified, or empty for
-    one that is not there."""
+    """`verified`, `unverified`, `damaged manifest`, `unreadable (…)`, `failed CHECK` from its last verification, or
+    empty if it is not present."""
     source: str
-    """Where it came from."""
+    """Origin of its files."""
     folder: Path | None
-    """Where it lies."""
+    """Its folder; None if it is not present."""
     digest: str = ""
-    """SHA-256 of the weights as its manifest has it, of several files that over their hashes; empty where there is none."""
+    """SHA-256 of the weights from its manifest, for several files the SHA-256 of their hashes; empty if unknown."""
     modified_seconds: float | None = None
-    """When its weights were last written, POSIX seconds."""
+    """Modification time of its weights, POSIX seconds."""
 
 
 def inventory(cache_folder: Path, in_use: Path | None) -> list[InventoryEntry]:
-    """Every model under the cache folder and every short name. `in_use` is the folder of what the running server uses."""
+    """Lists every model in the cache folder and every short name. `in_use` is the folder of the running server's model."""
     used_folder = None if in_use is None else in_use.resolve()
     shortest = {full: short for short, full in short_names().items()}
     entries = [_entry(found, shortest, used_folder) for found in list_checkpoints(cache_folder)]
     if used_folder is not None and not any(entry.is_in_use for entry in entries) and used_folder.is_dir():
-        # The server may well run a model from some other folder.
+        # The server may be running a model from some other folder.
         entries.append(_entry(find_checkpoint(str(used_folder), cache_folder), shortest, used_folder))
     present = {entry.full_name for entry in entries}
     entries += [
@@ -87,7 +87,7 @@ def inventory(cache_folder: Path, in_use: Path | None) -> list[InventoryEntry]:
 
 
 def encoder_entry(cache_folder: Path, *, is_in_use: bool) -> InventoryEntry:
-    """The encoder of embeddings, whose files are there. No chat model, so `inventory` has it not."""
+    """Entry of the embedding encoder, whose files must be present. `inventory` lists chat models only."""
     folder = encoder_folder(cache_folder)
     return InventoryEntry(
         name=ENCODER_NAME,
@@ -97,7 +97,7 @@ def encoder_entry(cache_folder: Path, *, is_in_use: bool) -> InventoryEntry:
         size_bytes=folder_bytes(folder),
         type="bert float32",
         quantization="",
-        # It is loaded with the hashes that this program has and no others.
+        # It is loaded only if its hashes are those in this program.
         provenance="verified",
         source=ENCODER_REQUIREMENT,
         folder=folder,
@@ -107,7 +107,8 @@ def encoder_entry(cache_folder: Path, *, is_in_use: bool) -> InventoryEntry:
 
 
 def removable_folder(name: str, cache_folder: Path) -> Path:
-    """Where a model of the cache folder lies, or would lie, by any of its names. Raises `ModelNotFound` for what is elsewhere."""
+    """Present or future folder of a model in the cache folder, by any of its names. Raises `ModelNotFound` for folders
+    elsewhere."""
     full = short_names().get(name.lower(), full_name(name))
     folder = checkpoint_folder(full, cache_folder)
     models = models_folder(cache_folder)
@@ -117,10 +118,10 @@ def removable_folder(name: str, cache_folder: Path) -> Path:
 
 
 def remove_model(name: str, cache_folder: Path) -> int:
-    """Remove a model of the cache folder and what an interrupted download of it left; returns the bytes freed.
+    """Removes a model of the cache folder and its interrupted downloads. Returns the bytes freed.
 
-    A folder elsewhere is its owner's and is never touched. Raises `ModelNotFound` where the cache folder has neither. The
-    folder vanishes under its name at once; when interrupted after that, the next removal clears the rest.
+    Folders elsewhere belong to their owners and are never touched. Raises `ModelNotFound` if the cache folder has
+    neither. The folder is renamed first; if interrupted after that, the next removal deletes the rest.
     """
     folder, models = removable_folder(name, cache_folder), models_folder(cache_folder)
     partial = sorted(models.glob(f".pulling-{folder.name}-*"))
@@ -135,12 +136,12 @@ def remove_model(name: str, cache_folder: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Size of all files under a folder; 0 for one that is not there."""
+    """Total size of the files in a folder; 0 if it does not exist."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def weights_type(config: Mapping[str, Any]) -> str:
-    """Model type and type of the weights in a few words, from `config.json`."""
+    """Short description of model type and weight type, from `config.json`."""
     quantization = config.get("quantization")
     dtype = config.get("dtype", config.get("torch_dtype", ""))
     weights = f"{_shown(quantization.get('bits'))}-bit" if isinstance(quantization, dict) else _shown(dtype)
@@ -148,7 +149,7 @@ def weights_type(config: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A word or a number of a configuration; `?` for what is neither, which nobody wants to see in a table."""
+    """A string or integer of a configuration; `?` for anything else."""
     return str(value) if isinstance(value, str | int) and len(str(value)) <= _SHOWN_CHARACTERS else "?"
 
 
@@ -200,7 +201,7 @@ def _read_entry(found: CheckpointLocation, shortest: Mapping[str, str], used_fol
 
 
 def weights_digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a checkpoint's weights, of what its manifest says of their files. Hexadecimal; empty without weights."""
+    """SHA-256 of a checkpoint's weights, from its manifest. Hexadecimal; empty without weights."""
     hashes = [one["sha256"] for one in manifest["files"] if one["name"].endswith(_WEIGHTS)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else ""
 

@@ -1,4 +1,4 @@
-"""How much memory a checkpoint's weights take once they are loaded, from the headers of its files. No MLX here."""
+"""Computes the memory of a checkpoint's loaded weights from the headers of its files. No MLX."""
 
 import itertools
 import math
@@ -12,17 +12,17 @@ from actors.inference.checkpoints.manifest import safetensors_tensors
 from actors.inference.checkpoints.reading import read_checkpoint_json
 
 _WIDTH_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-"""Bytes of one number by its name in the file; all others take one."""
+"""Bytes per number by its type name in the file; all others take one."""
 FLOAT32_BYTES = 4
 PACKED_BITS = 32
 PACKED_FORMS = (4, 8)
 """Bits of a packed weight,"""
 SMALLEST_GROUP = 32
-"""and what divides the weights to a scale, where compiled code can read them."""
+"""and divisor of the number of weights per scale, that compiled kernels support."""
 
 
 def stays_packed(config: Mapping[str, Any]) -> bool:
-    """Whether the packed weights of a checkpoint are of a form that compiled code computes with as they are (`compiled/`)."""
+    """True if compiled kernels can use the checkpoint's packed weights as they are (`kernels/`)."""
     if config.get("model_type") != "phi3":
         return False
     quantization = config.get("quantization")
@@ -38,11 +38,11 @@ def stays_packed(config: Mapping[str, Any]) -> bool:
 
 
 def loaded_bytes(folder: Path, *, as_float32: bool, may_stay_packed: bool = False) -> int:
-    """Bytes of all parameters: as they are in the files, or as `load_checkpoint` has them on a CPU.
+    """Bytes of all parameters, as stored in the files or as loaded by `load_checkpoint` for a CPU.
 
-    There every weight becomes a float32. Packed ones are unpacked, or, where they `may_stay_packed` and have the form for it,
-    get scales and biases of float32. Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, or
-    `UnsupportedModel` where `config.json` claims what the tensors do not answer to.
+    For a CPU every weight becomes float32. Packed weights are unpacked, unless they `may_stay_packed` and have a
+    supported form; then their scales and biases become float32. Raises `ModelFileMissing`, `ModelFileTruncated`,
+    `ModelFileCorrupt`, or `UnsupportedModel` if the tensors contradict `config.json`.
     """
     paths = sorted(folder.glob("model*.safetensors"))
     if not paths:
@@ -73,7 +73,7 @@ def _bits(quantization: dict[str, Any], module: str) -> int:
     entry = quantization.get(module)
     chosen = entry if isinstance(entry, dict) else quantization
     bits = chosen.get("bits")
-    # What is none is refused with its name where the weights are read.
+    # A bad value is reported by name when the weights are read.
     return bits if isinstance(bits, int) and bits > 0 else 4
 
 

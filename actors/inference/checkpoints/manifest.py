@@ -1,4 +1,4 @@
-"""The list of a checkpoint's files with their sizes and hashes, and the check that they are still so. No MLX here."""
+"""The list of a checkpoint's files with sizes and hashes, and the check against it. No MLX."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ FORMAT = 1
 """Raised when the meaning of a field changes."""
 
 Hashed = Callable[[int], None]
-"""Called with the number of bytes that were hashed since the last call."""
+"""Progress callback: bytes hashed since the last call."""
 
 _SAFETENSORS_LENGTH_BYTES = 8
 _MAXIMUM_RANK = 8
@@ -38,10 +38,12 @@ _BLOCK_BYTES = 1 << 20
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any], known_sha256: Mapping[str, str] | None = None) -> None:
-    """Write `manifest.json` over all other files of `folder`, with `description`'s keys (source, canary …) in front.
+    """Writes `manifest.json` for all other files of `folder`, beginning with the keys of `description` (source, canary
+    …).
 
-    `known_sha256` has the hashes of files that were just computed; they are not computed again. Hidden files and folders are of tools and of ours (the stamp), and no part of the checkpoint. The file is renamed into
-    place, so that a reader sees all of it or the one before.
+    `known_sha256` has hashes that were just computed and need not be computed again. Hidden files and folders belong to
+    tools or to this program (the stamp) and are not part of the checkpoint. The file is renamed into place, so a reader
+    sees either the old or the new one.
     """
     files = [
         {
@@ -59,7 +61,7 @@ def write_manifest(folder: Path, description: Mapping[str, Any], known_sha256: M
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest's content. Raises `ModelFileMissing` or `ModelFileCorrupt`."""
+    """Reads the manifest. Raises `ModelFileMissing` or `ModelFileCorrupt`."""
     path = folder / MANIFEST_NAME
     manifest = read_checkpoint_json(path)
     if not isinstance(manifest.get("files"), list):
@@ -78,17 +80,17 @@ def _is_entry(entry: Any) -> bool:
 
 
 def verify_files(folder: Path, *, with_hashes: bool = False, hashed: Hashed = lambda _bytes: None) -> None:
-    """Check that every file of the manifest is there in its right size; with hashes also in its right content.
+    """Checks that every file of the manifest exists with the right size and, with hashes, the right content.
 
-    Sizes take no measurable time and are checked at every load; hashes read everything (0.1 s for the embedded model).
-    Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`, each with the path of the first bad file.
+    Sizes take no measurable time and are checked at every load; hashing reads everything (0.1 s for the embedded
+    model). Raises `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt` with the path of the first bad file.
     """
     for problem in file_problems(folder, with_hashes=with_hashes, hashed=hashed):
         raise problem
 
 
 def file_problems(folder: Path, *, with_hashes: bool, hashed: Hashed = lambda _bytes: None) -> Iterator[ModelError]:
-    """What `verify_files` would raise, for every file that is not as the manifest says, and for weights not in it.
+    """Yields the error of every file that differs from the manifest, and of weights not listed in it.
 
     Raises `ModelFileMissing` or `ModelFileCorrupt` for the manifest itself.
     """
@@ -111,11 +113,11 @@ def file_problems(folder: Path, *, with_hashes: bool, hashed: Hashed = lambda _b
 
 
 def verify_safetensors_size(path: Path) -> None:
-    """Check a safetensors file against its own header, for checkpoints that have no manifest.
+    """Checks a safetensors file against its own header, for checkpoints without a manifest.
 
-    The file is mapped lazily by MLX, so a short one would otherwise end the process by SIGBUS in mid-load. The format:
-    eight bytes of header length (little endian), the header in JSON, then the tensors at `data_offsets`.
-    Raises `ModelFileTruncated` or `ModelFileCorrupt`.
+    MLX maps the file lazily, so a truncated one would otherwise end the process by SIGBUS during the load. The format:
+    eight bytes of header length (little endian), the header in JSON, then the tensors at `data_offsets`. Raises
+    `ModelFileTruncated` or `ModelFileCorrupt`.
     """
     found_bytes = path.stat().st_size
     header, start = _safetensors_header(path)
@@ -131,12 +133,13 @@ def verify_safetensors_size(path: Path) -> None:
 
 
 def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a safetensors file, from its header alone. Raises as `verify_safetensors_size`."""
+    """Shape of each tensor of a safetensors file, from its header alone. Raises the same errors as
+    `verify_safetensors_size`."""
     return {name: shape for name, (_kind, shape) in safetensors_tensors(path).items()}
 
 
 def safetensors_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of each tensor, from the header alone. Raises as `verify_safetensors_size`."""
+    """Type and shape of each tensor, from the header alone. Raises the same errors as `verify_safetensors_size`."""
     header, _start = _safetensors_header(path)
     return {name: (entry.dtype, tuple(entry.shape)) for name, entry in header.items()}
 
@@ -145,7 +148,7 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class _TensorEntry(msgspec.Struct):
-    """What a safetensors header says of one tensor."""
+    """Entry of one tensor in a safetensors header."""
 
     dtype: str
     shape: Annotated[list[_Size], msgspec.Meta(max_length=_MAXIMUM_RANK)]
@@ -153,9 +156,9 @@ class _TensorEntry(msgspec.Struct):
 
 
 def _safetensors_header(path: Path) -> tuple[dict[str, _TensorEntry], int]:
-    """What the header says of each tensor, and where the tensors begin."""
+    """Header entries by tensor name, and the offset of the first tensor."""
     try:
-        # The server reads it: a named pipe in its place would hold a thread for good, and with it every other load.
+        # The server reads it: a named pipe in its place would block a thread for good, and with it every later load.
         with open_regular_file(path) as file:
             found_bytes = os.fstat(file.fileno()).st_size
             header_bytes = int.from_bytes(file.read(_SAFETENSORS_LENGTH_BYTES), "little")
@@ -177,12 +180,12 @@ def _safetensors_header(path: Path) -> tuple[dict[str, _TensorEntry], int]:
 
 
 def listed_bytes(manifest: Mapping[str, Any]) -> int:
-    """Size of all files of a manifest together."""
+    """Total size of the files in a manifest."""
     return sum(int(entry["bytes"]) for entry in manifest["files"])
 
 
 def fraction_hashed(total_bytes: int, progress: Callable[[float], None]) -> Hashed:
-    """What tells `progress` the fraction of `total_bytes` that was hashed, 0 to 1."""
+    """Converts byte counts to the fraction of `total_bytes` hashed, 0 to 1, and passes it to `progress`."""
     hashed_bytes = 0
 
     def count(more_bytes: int) -> None:
@@ -194,7 +197,7 @@ def fraction_hashed(total_bytes: int, progress: Callable[[float], None]) -> Hash
 
 
 def file_sha256(path: Path, hashed: Hashed = lambda _bytes: None) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

@@ -1,8 +1,9 @@
-"""A Phi-3 `config.json`, read as the reference reads it; what cannot be computed rightly is refused by name. No MLX.
+"""Parses a Phi-3 `config.json` like the reference; settings that cannot be computed correctly are refused by name. No
+MLX.
 
-The reference is transformers' `Phi3Config` and `modeling_rope_utils`. Both spellings of the rotary settings are read:
-`rope_theta`, `partial_rotary_factor` and `rope_scaling` beside one another, as published models have them, and one
-`rope_parameters`, as transformers 5 writes them.
+The reference is transformers' `Phi3Config` and `modeling_rope_utils`. Both spellings of the rotary settings are
+supported: separate `rope_theta`, `partial_rotary_factor` and `rope_scaling`, as in published models, and a single
+`rope_parameters`, as written by transformers 5.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any, cast
 import attrs
 
 _LONGROPE = frozenset({"longrope", "su", "yarn"})
-# For Phi-3, "su" and "yarn" are what longrope was called in earlier configurations (transformers, `Phi3Config`).
+# Earlier Phi-3 configurations call longrope "su" or "yarn" (transformers, `Phi3Config`).
 _KNOWN_KEYS = frozenset(
     {
         "attention_factor", "factor", "long_factor", "original_max_position_embeddings", "partial_rotary_factor",
@@ -23,32 +24,32 @@ _KNOWN_KEYS = frozenset(
 
 @attrs.frozen(kw_only=True)
 class Rotary:
-    """How positions turn queries and keys."""
+    """Rotary embedding of queries and keys."""
 
     width: int
-    """Leading numbers of a head that are turned; the others pass."""
+    """Number of leading dimensions of a head that are rotated; the others pass through."""
     theta: float
     """Base of the wavelengths."""
     position_scale: float = 1.0
-    """What positions are multiplied by: 1 / factor under linear scaling."""
+    """Factor of positions: 1 / factor under linear scaling."""
     attention_factor: float = 1.0
-    """What the turned part of queries and keys is multiplied by."""
+    """Factor of the rotated part of queries and keys."""
     short_factor: tuple[float, ...] = ()
-    """Longrope: what each pair's wavelength is multiplied by in sequences up to `trained_tokens`."""
+    """Longrope: factor of each pair's wavelength in sequences up to `trained_tokens`."""
     long_factor: tuple[float, ...] = ()
     """Longrope: the same for longer sequences."""
     trained_tokens: int = 0
-    """Longrope: the longest sequence that takes `short_factor`."""
+    """Longrope: longest sequence that uses `short_factor`."""
 
     @property
     def is_longrope(self) -> bool:
-        """Whether the length of a sequence decides about its wavelengths."""
+        """True if wavelengths depend on the length of the sequence."""
         return bool(self.long_factor)
 
 
 @attrs.frozen(kw_only=True)
 class Phi3Arguments:
-    """The shape of a Phi-3 model, under mlx-lm's names where it has them."""
+    """Dimensions of a Phi-3 model, with mlx-lm's names where it has them."""
 
     model_type: str
     hidden_size: int
@@ -62,12 +63,12 @@ class Phi3Arguments:
     vocab_size: int
     tie_word_embeddings: bool
     sliding_window: int | None
-    """Positions that a token looks back on, itself included; None for all."""
+    """Number of positions a token attends to, including itself; None for all."""
     rotary: Rotary
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> "Phi3Arguments":
-        """Read a configuration. Raises `ValueError` or `KeyError` naming the field that is missing or not supported."""
+        """Parses a configuration. Raises `ValueError` or `KeyError` naming the field that is missing or not supported."""
         heads = int(config["num_attention_heads"])
         width = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
         key_value_heads = int(config.get("num_key_value_heads") or heads)
@@ -94,7 +95,7 @@ class Phi3Arguments:
 
 
 def read_rotary(config: Mapping[str, Any], head_width: int) -> Rotary:
-    """The rotary settings of a configuration whose heads are `head_width` wide. Raises `ValueError` by name."""
+    """Rotary settings of a configuration with heads of `head_width` dimensions. Raises `ValueError` naming the setting."""
     settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(settings, Mapping):
         raise ValueError(f"rope_scaling is {settings!r}, not an object")
@@ -122,7 +123,7 @@ def _longrope(config: Mapping[str, Any], settings: Mapping[str, Any], width: int
         factor = int(config["max_position_embeddings"]) / int(trained)
     attention = settings.get("attention_factor")
     if attention is None:
-        # LongRoPE (arXiv 2402.13753), as the reference computes it.
+        # LongRoPE (arXiv 2402.13753), computed like the reference.
         attention = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(int(trained)))
     return Rotary(
         width=width,

@@ -1,8 +1,8 @@
-"""What vouches for a checkpoint: its files against its manifest, and whether anyone vouches for the manifest. No MLX.
+"""Provenance of a checkpoint: checks its files against its manifest, and the origin of the manifest itself. No MLX.
 
-A manifest is *verified* when its hashes are those of a source that we trust: the hub's listing, the hash of the embedded
-model in this code, or a person who said `leanvibe model verify NAME --accept`. A folder without a manifest, or with one
-made from files that nobody vouched for, is *unverified*: it is served, and never reported as having pretrained weights.
+A manifest is *verified* if its hashes are those of a trusted source: the hub's listing, the hash of the embedded model
+in this code, or a person who ran `leanvibe model verify NAME --accept`. A folder without a manifest, or with one made
+from files that nobody vouched for, is *unverified*: it is served, but never reported as having pretrained weights.
 """
 
 from collections.abc import Mapping
@@ -24,67 +24,67 @@ RECORD_VALUES = "`leanvibe model verify` records what it measures, so that later
 NO_SHIPPED_VALUES = (
     "it can be used as it is; values that are to ship are made in a checkout with `leanvibe model measure`"
 )
-"""Said with the value: whoever has an installation has nothing to do about it, and is not warned."""
+"""Part of the check's text only: users of an installation need not act on it and are not warned."""
 
 
 @attrs.frozen(kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
-    """`files`, `source`, `coverage`, `tensors`, `canary_short`, `canary_long`, or `canary_long_context`: the short text as the
-    setting `long_context` has it read."""
+    """`files`, `source`, `coverage`, `tensors`, `canary_short`, `canary_long`, or `canary_long_context`: the short text
+    read with the setting `long_context`."""
     passed: bool
-    """Whether it is as it should be."""
+    """True if nothing is wrong."""
     detail: str
-    """What was found, in words."""
+    """Description of the finding."""
     action: str = ""
-    """What a person can do about it; empty where there is nothing to do."""
+    """Advice for the user; empty if nothing needs to be done."""
 
 
 @attrs.frozen(kw_only=True)
 class ExpectedCanaries:
-    """What the canary texts have to measure, and what that proves."""
+    """Expected values of the canary texts, and what they prove."""
 
     short: float | None = None
-    """Nats per token of the short text; None where it is not known."""
+    """Nats per token of the short text; None if unknown."""
     long: float | None = None
     """The same for the long text."""
     basis: str = ""
-    """Who says so, and what that proves."""
+    """Origin of the values, and what that proves."""
     lack: str = "no recorded value to compare with"
-    """What to say of a value that is not known."""
+    """Text for a value that is unknown."""
     action: str = ""
-    """What a person can do for a better proof; empty where there is nothing."""
+    """Advice on how to get a better proof; empty if there is none."""
 
 
 NOTHING_EXPECTED = ExpectedCanaries(lack="recorded now, so that later changes show")
-"""Where values are measured to be recorded."""
+"""Used when values are measured in order to be recorded."""
 
 
 @attrs.frozen(kw_only=True)
 class FileFindings:
-    """What is known of a checkpoint before anything of it is loaded."""
+    """Facts about a checkpoint known before anything of it is loaded."""
 
     provenance: Provenance
-    """Whether someone vouches for the content."""
+    """`verified` if someone vouches for the content."""
     checks: tuple[Check, ...]
-    """What was looked at."""
+    """Checks carried out."""
     expected: ExpectedCanaries
-    """Values that the canary texts must have."""
+    """Expected values of the canary texts."""
     has_manifest: bool
-    """Whether there is a manifest, whoever vouches for it."""
+    """True if there is a manifest, verified or not."""
     is_stamped: bool
-    """Whether the hashes were found right before and nothing was written since."""
+    """True if the hashes were right earlier and nothing has been written since."""
     failed: str | None
-    """The check that it failed when it was last verified; None where there is none."""
+    """Name of the check that failed at the last verification; None if none did."""
 
 
 def examine_files(folder: Path, name: str) -> FileFindings:
-    """Check the files of a checkpoint; hashes only where size and time of change do not say that it was done before.
+    """Checks the files of a checkpoint, hashing them unless sizes and modification times match an earlier check.
 
-    `name` is what the person calls the model, for the advice. Raises `ModelFileMissing`, `ModelFileTruncated` or
-    `ModelFileCorrupt` for the first file that is not as its manifest says.
+    `name` is the user's name for the model, for the advice. Raises `ModelFileMissing`, `ModelFileTruncated` or
+    `ModelFileCorrupt` for the first file that differs from the manifest.
     """
     failed = failed_check(folder)
     if not (folder / MANIFEST_NAME).exists():
@@ -113,18 +113,18 @@ def examine_files(folder: Path, name: str) -> FileFindings:
 
 
 def provenance_of(manifest: Mapping[str, Any]) -> Provenance:
-    """Whether someone vouches for the hashes of a manifest."""
+    """Provenance recorded in a manifest."""
     said = manifest.get("provenance")
     if said is None and manifest.get("name") == EMBEDDED_MODEL_NAME:
-        # Manifests of the embedded model are older than the word.
+        # Manifests of the embedded model predate the field.
         return "verified" if _source_of(manifest).get("sha256") == GGUF_SHA256 else "unverified"
     return "verified" if said == "verified" else "unverified"
 
 
 def expected_canaries(folder: Path, manifest: Mapping[str, Any]) -> ExpectedCanaries:
-    """The values that ship for the model that a manifest names, at its commit; else those of the manifest.
+    """Values shipped for the model and commit that a manifest names, or else those in the manifest.
 
-    Raises `ModelFileCorrupt` for a value that is no number.
+    Raises `ModelFileCorrupt` for a value that is not a number.
     """
     name, revision = manifest.get("name"), _source_of(manifest).get("revision")
     shipped = shipped_canaries().get(name) if isinstance(name, str) else None
@@ -155,7 +155,7 @@ def _without_shipped(expected: ExpectedCanaries, why: str) -> ExpectedCanaries:
 
 
 def describe_source(manifest: Mapping[str, Any]) -> str:
-    """Where a checkpoint comes from, in a few words."""
+    """Short description of a checkpoint's origin."""
     source = _source_of(manifest)
     where = source.get("hub_id") or source.get("requirement") or source.get("path") or "an unknown source"
     revision = source.get("revision")
@@ -166,7 +166,7 @@ def describe_source(manifest: Mapping[str, Any]) -> str:
 
 
 def source_check(name: str, provenance: Provenance, detail: str) -> Check:
-    """The check that someone vouches for the content, with the advice for where nobody does."""
+    """Check that someone vouches for the content, with advice if nobody does."""
     if provenance == "verified":
         return Check(name="source", passed=True, detail=detail)
     action = (

@@ -1,8 +1,8 @@
-"""Reads the small files of a checkpoint within bounds, because a checkpoint's author is a stranger. No MLX here.
+"""Reads the small files of a checkpoint within limits, because its author is not trusted. No MLX.
 
-The server process lists and judges every folder under the cache folder, so one file there must neither fill its memory
-nor hold its threads: only regular files are opened (a pipe would never end), sizes are bounded before anything is read,
-and nesting that Python cannot follow is a fault of the file, not of the reader.
+The server process lists and checks every folder in the cache folder, so a file there must neither fill its memory nor
+block its threads: only regular files are opened (a pipe would never end), sizes are limited before anything is read,
+and nesting too deep for Python is reported as an error of the file.
 """
 
 import json
@@ -18,31 +18,31 @@ import msgspec
 from actors.inference.checkpoints.errors import ModelFileCorrupt, ModelFileMissing
 
 MAXIMUM_JSON_BYTES = 8 * 1024 * 1024
-"""Of a configuration, a manifest or an index. The index of the largest published models has about 4 MB."""
+"""Limit for a configuration, a manifest or an index. The index of the largest published models has about 4 MB."""
 MAXIMUM_HEADER_BYTES = 16 * 1024 * 1024
-"""Of the header of a safetensors file: 100 bytes for each of 160,000 tensors."""
+"""Limit for the header of a safetensors file: 100 bytes for each of 160,000 tensors."""
 MAXIMUM_TOKENIZER_BYTES = 128 * 1024 * 1024
-"""Of `tokenizer.json`. The largest published ones have 35 MB."""
+"""Limit for `tokenizer.json`. The largest published ones have 35 MB."""
 MAXIMUM_TEMPLATE_BYTES = 1024 * 1024
-"""Of a chat template. The longest published ones have about 20 kB."""
+"""Limit for a chat template. The longest published ones have about 20 kB."""
 
 _Read = TypeVar("_Read")
 
 
 class UnreadableFile(ValueError):
-    """The file is there and cannot be used; the text says why, as the end of a sentence that begins with its name."""
+    """The file exists but cannot be used; the text says why, as the end of a sentence that begins with its name."""
 
 
 @contextmanager
 def open_regular_file(path: Path) -> Iterator[BinaryIO]:
-    """A regular file for reading, links followed. Blocking, but for no writer of a named pipe.
+    """Opens a regular file for reading, following links. Blocking, but never waits for the writer of a named pipe.
 
-    Raises `OSError` as `open` does, and `UnreadableFile` for one that is no regular file.
+    Raises `OSError` like `open`, and `UnreadableFile` for anything but a regular file.
     """
     # Opening a named pipe would wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # Before a file object is made of it: of a folder there is none, and the descriptor would stay open.
+        # Checked before a file object is made: that would fail for a folder, and leave the descriptor open.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UnreadableFile("is no regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -52,15 +52,15 @@ def open_regular_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_regular_file(path: Path, maximum_bytes: int) -> bytes:
-    """The content of a regular file, links followed. Blocking.
+    """Reads a regular file, following links. Blocking.
 
-    Raises `OSError` as `open` does, and `UnreadableFile` for one that is no regular file or larger than `maximum_bytes`.
+    Raises `OSError` like `open`, and `UnreadableFile` if it is not a regular file or is larger than `maximum_bytes`.
     """
     with open_regular_file(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         content = b"" if size_bytes > maximum_bytes else file.read(maximum_bytes + 1)
     if content is None:
-        # Files of the kernel may say that there is nothing yet.
+        # Files of the kernel may have no content yet.
         raise UnreadableFile("has no content that could be read now")
     if max(size_bytes, len(content)) > maximum_bytes:
         raise UnreadableFile(f"is larger than {maximum_bytes:,} bytes")
@@ -68,7 +68,7 @@ def read_regular_file(path: Path, maximum_bytes: int) -> bytes:
 
 
 def read_text(path: Path, maximum_bytes: int) -> str:
-    """The same as UTF-8 text."""
+    """Reads UTF-8 text, like `read_regular_file`."""
     try:
         return read_regular_file(path, maximum_bytes).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -76,7 +76,7 @@ def read_text(path: Path, maximum_bytes: int) -> str:
 
 
 def read_json(path: Path, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> Any:
-    """The same as JSON. Raises `OSError` or `UnreadableFile`."""
+    """Reads JSON. Raises `OSError` or `UnreadableFile`."""
     try:
         return json.loads(read_regular_file(path, maximum_bytes))
     except RecursionError as error:
@@ -88,7 +88,7 @@ def read_json(path: Path, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> Any:
 
 
 def read_json_object(path: Path, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> dict[str, Any]:
-    """The same as a JSON object."""
+    """Reads a JSON object. Raises `OSError` or `UnreadableFile`."""
     content = read_json(path, maximum_bytes)
     if not isinstance(content, dict):
         raise UnreadableFile("is not a JSON object")
@@ -96,9 +96,9 @@ def read_json_object(path: Path, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> dic
 
 
 def decode_json(content: bytes, kind: type[_Read]) -> _Read:
-    """JSON of one known shape, without building what the shape does not name. Raises `UnreadableFile`.
+    """Decodes JSON of a known type, without building parts that the type does not name. Raises `UnreadableFile`.
 
-    It takes a tenth of the time of `json`, which matters where millions of bytes are read while others wait for Python.
+    Takes a tenth of the time of `json`, which matters for millions of bytes read while other threads wait for the GIL.
     """
     try:
         return msgspec.json.decode(content, type=kind)
@@ -109,7 +109,7 @@ def decode_json(content: bytes, kind: type[_Read]) -> _Read:
 
 
 def read_checkpoint_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a checkpoint. Raises `ModelFileMissing`, or `ModelFileCorrupt` with what is wrong."""
+    """Reads a JSON object of a checkpoint. Raises `ModelFileMissing`, or `ModelFileCorrupt` with the problem."""
     try:
         return read_json_object(path)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,8 +1,8 @@
-"""The table of canary values that ships with the code, for models that it names. No MLX here.
+"""The table of canary values shipped with the code, by model name. No MLX.
 
-Each entry holds for one commit of the hub, since a model's owner may publish other weights under the same name. Entries are
-written by `leanvibe model measure`, on a machine that can reach the hub; where a named model has none, what vouches for
-it is the hub's hashes alone, and every check says so.
+Each entry applies to one commit on the hub, since a model's owner may publish other weights under the same name.
+Entries are written by `leanvibe model measure`, on a machine that can reach the hub; a named model without an entry is
+vouched for by the hub's hashes alone, and every check says so.
 """
 
 import json
@@ -20,25 +20,25 @@ TABLE = Path(__file__).with_name("shipped_canaries.json")
 
 @attrs.frozen(kw_only=True)
 class ShippedCanaries:
-    """What one model measures."""
+    """Canary values of one model."""
 
     name: str
     """Hub id, or the embedded model's name."""
     revision: str | None
-    """The commit that was measured; None for the embedded model, whose source has one hash for good."""
+    """The commit measured; None for the embedded model, whose source has a fixed hash."""
     canaries: Canaries
-    """Both values."""
+    """Values of both texts."""
     measured: str
-    """On which backend and in which type."""
+    """Backend and type used for the measurement."""
 
 
 def shipped_canaries(table: Path | None = None) -> dict[str, ShippedCanaries]:
-    """The table by name. Raises `ModelFileCorrupt`."""
+    """Reads the table, keyed by name. Raises `ModelFileCorrupt`."""
     path = table or TABLE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, list):
-            raise TypeError("it is not an array")  # an object or text would be gone through as well
+            raise TypeError("it is not an array")  # the loop would accept an object or a string too
         entries = [_entry(one) for one in content]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileCorrupt(path=path, reason=f"is no table of canary values: {error}") from error
@@ -46,7 +46,7 @@ def shipped_canaries(table: Path | None = None) -> dict[str, ShippedCanaries]:
 
 
 def write_shipped(entry: ShippedCanaries, table: Path | None = None) -> None:
-    """Put an entry into the table, in the place of one of that name. Raises `ModelFileCorrupt` or `OSError`."""
+    """Adds an entry to the table, replacing any of the same name. Raises `ModelFileCorrupt` or `OSError`."""
     path = table or TABLE
     entries = shipped_canaries(path) | {entry.name: entry}
     content = [
@@ -77,7 +77,7 @@ def _entry(content: Any) -> ShippedCanaries:
 
 
 def _value(content: Any, key: str, kind: type | UnionType) -> Any:
-    """Raises `KeyError` where it is missing and `TypeError` where it is of another kind."""
+    """Raises `KeyError` if it is missing and `TypeError` if it has another type."""
     value = content[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{key} is {value!r}")

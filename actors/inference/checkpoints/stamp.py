@@ -1,9 +1,9 @@
-"""A note beside the manifest that the files were hashed, and how they looked then. No MLX here.
+"""Caches the verification of a checkpoint's files: a stamp next to the manifest with their sizes and times. No MLX.
 
-Hashing a checkpoint of many gigabytes takes longer than loading it, and a worker is started again after every crash. So
-the hashes are computed when a checkpoint comes or is verified, and at the first load; after that a file counts as the same
-while its size and the time of its last change are. That finds every file that was written to. It does not find bits that
-rot on the disk, nor someone who sets the time back: `leanvibe model verify` always hashes.
+Hashing a checkpoint of many gigabytes takes longer than loading it, and a worker restarts after every crash. Hence
+hashes are computed when a checkpoint is installed or verified, and at the first load; after that a file counts as
+unchanged while its size and modification time are. That detects every write. It does not detect bit rot, nor someone
+who resets the time: `leanvibe model verify` always hashes.
 """
 
 import contextlib
@@ -16,13 +16,14 @@ from actors.inference.checkpoints.reading import UnreadableFile, read_json
 
 STAMP_NAME = ".verified.json"
 FAILURE_NAME = ".failed.json"
-"""Says which check the checkpoint failed when it was last verified: good hashes alone make no trained model."""
+"""Names the check that the checkpoint failed at its last verification: good hashes alone do not make a trained model.
+"""
 
 
 def write_stamp(folder: Path) -> None:
-    """Note that the files of `folder` were just found to be those of its manifest.
+    """Records that the files of `folder` were just found to match its manifest.
 
-    A folder that cannot be written to gets none, and its files are hashed at every load.
+    A read-only folder gets no stamp, and its files are hashed at every load.
     """
     making = folder / f"{STAMP_NAME}.making"
     with contextlib.suppress(OSError):
@@ -31,7 +32,7 @@ def write_stamp(folder: Path) -> None:
 
 
 def stamp_is_current(folder: Path) -> bool:
-    """Whether manifest and files are as they were when the stamp was written."""
+    """True if manifest and files are unchanged since the stamp was written."""
     try:
         return bool(read_json(folder / STAMP_NAME) == _looks(folder))
     except (OSError, UnreadableFile):
@@ -39,7 +40,7 @@ def stamp_is_current(folder: Path) -> bool:
 
 
 def write_failure(folder: Path, check: str) -> None:
-    """Note that `folder` failed a check, and take its stamp away."""
+    """Records that `folder` failed a check, and removes its stamp."""
     (folder / STAMP_NAME).unlink(missing_ok=True)
     making = folder / f"{FAILURE_NAME}.making"
     with contextlib.suppress(OSError):
@@ -48,13 +49,13 @@ def write_failure(folder: Path, check: str) -> None:
 
 
 def clear_failure(folder: Path) -> None:
-    """Note that `folder` passed all checks."""
+    """Records that `folder` passed all checks."""
     with contextlib.suppress(OSError):
         (folder / FAILURE_NAME).unlink(missing_ok=True)
 
 
 def failed_check(folder: Path) -> str | None:
-    """The check that `folder` failed when it was last verified; None where there is none."""
+    """Name of the check that `folder` failed at its last verification; None if it did not fail."""
     try:
         check = read_json(folder / FAILURE_NAME)["check"]
     except (OSError, UnreadableFile, KeyError, TypeError):

@@ -1,8 +1,8 @@
-"""Which tokens end an answer, from everything a checkpoint says about it. No MLX and no tokenizer library here.
+"""Finds the tokens that end an answer, from all files of a checkpoint. No MLX and no tokenizer library.
 
-Published models spread it: Phi-3's `config.json` names `<|endoftext|>` alone, its `generation_config.json` also `<|end|>`,
-which ends every answer of a chat, and copies of it often come without that file. So the special tokens that are nothing
-else than an end, by their text, count wherever the tokenizer has them.
+Published models spread this information: Phi-3's `config.json` names `<|endoftext|>` alone, its
+`generation_config.json` also `<|end|>`, which ends every answer of a chat, and copies of it often lack that file. So
+special tokens whose text can only mean an end always count if the tokenizer has them.
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,22 @@ from actors.inference.checkpoints.reading import (
 )
 
 END_TOKENS = frozenset({"<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>"})
-"""Texts of special tokens that end a turn or a text and stand for nothing else, in every model that has them."""
+"""Special tokens that end a turn or a text and mean nothing else, in every model that has them."""
 
 
 def stop_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
-    """Ids of `config.json` (its content is `config`), `generation_config.json`, and the end tokens of `tokenizer.json`.
+    """Ids in `config.json` (its content is `config`) and `generation_config.json`, and the end tokens of
+    `tokenizer.json`.
 
-    A file that is missing or cannot be read adds nothing: it is for others to complain about it.
+    A file that is missing or cannot be read contributes nothing; other code reports it.
     """
     ids: set[int] = set()
     for value in (config.get("eos_token_id"), _read(folder / "generation_config.json").get("eos_token_id")):
         listed = value if isinstance(value, list) else [value]
-        # -1 is what some write for none.
+        # Some configurations write -1 for none.
         ids.update(one for one in listed if isinstance(one, int) and not isinstance(one, bool) and one >= 0)
     eos = _read(folder / "tokenizer_config.json").get("eos_token")
-    # Some configurations write a token as an object.
+    # Some configurations write tokens as objects.
     named = eos.get("content") if isinstance(eos, dict) else eos
     for token in _added_tokens(folder / "tokenizer.json"):
         if token.special and (token.content in END_TOKENS or token.content == named):
@@ -43,7 +44,7 @@ def stop_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
 
 
 class _AddedToken(msgspec.Struct):
-    """What is needed here of a token that was added to the vocabulary."""
+    """Fields used of an added token."""
 
     id: int
     content: str
@@ -51,7 +52,7 @@ class _AddedToken(msgspec.Struct):
 
 
 class _TokenizerFile(msgspec.Struct):
-    """What is needed here of `tokenizer.json`; the rest of its megabytes is passed over."""
+    """Fields used of `tokenizer.json`; the rest of its megabytes is skipped."""
 
     added_tokens: list[_AddedToken] = msgspec.field(default_factory=list)
 

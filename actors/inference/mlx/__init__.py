@@ -1,1 +1,2 @@
-"""What needs MLX: models, their loading, verification and conversion. Imported by the worker and `leanvibe model` alone."""
+"""Everything that needs MLX: models, loading, verification and conversion. Imported only by the worker and `leanvibe
+model`."""

@@ -1,9 +1,9 @@
-"""LoRA and DoRA adapters, by mlx-lm's own loader, put onto a model that was loaded from its checkpoint.
+"""Applies LoRA and DoRA adapters to a loaded model, with mlx-lm's own loader.
 
-An adapter is a folder of its own with `adapter_config.json` and `adapters.safetensors`, as `mlx_lm.lora` writes it, and has
-a manifest of its own: hashes, the base that it belongs to, and what the canary texts measure with it. Float32 weights
-take it in at once, so that serving costs no more than without; quantized ones keep it beside them, since taking it in
-would round it away.
+An adapter is a separate folder with `adapter_config.json` and `adapters.safetensors`, as written by `mlx_lm.lora`, and
+has its own manifest: hashes, the base model, and the canary values of both together. Adapters are fused into float32
+weights, so serving costs no more than without; for quantized weights they stay separate, since fusing would round them
+away.
 """
 
 from pathlib import Path
@@ -34,10 +34,10 @@ _PARTS = ("lora_a", "lora_b", "m")
 
 
 def apply_adapter(model: Any, folder: Path) -> None:
-    """Put the adapter in `folder` onto `model`, which then belongs to both.
+    """Applies the adapter in `folder` to `model`, in place.
 
-    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `UnsupportedModel` for an adapter of another kind,
-    or `CheckpointMismatch` with its tensors that the model has no place for and the places that it has no tensors for.
+    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `UnsupportedModel` for an adapter of another
+    kind, or `CheckpointMismatch` with the tensors that the model lacks and the parameters without tensors.
     """
     _check_config(folder)
     path = folder / WEIGHTS_NAME
@@ -47,13 +47,13 @@ def apply_adapter(model: Any, folder: Path) -> None:
     try:
         load_adapters(model, str(folder))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        # Its message lists the tensors, one a line.
+        # Its message lists the tensors, one per line.
         lines = tuple(line.strip() for line in str(error).splitlines()[1:]) or (str(error),)
         raise CheckpointMismatch(folder=folder, unexpected=lines) from error
     given = set(mx.load(str(path)))
     wanted = {name for name, _array in tree_flatten(model.parameters()) if name.rpartition(".")[2] in _PARTS}
     if wanted - given:
-        # mlx-lm leaves those at their random start, whose effect is zero, and says nothing.
+        # mlx-lm silently leaves those at their random initial values, whose effect is zero.
         raise CheckpointMismatch(folder=folder, missing=tuple(sorted(wanted - given)))
     _take_in_where_exact(model)
     model.eval()

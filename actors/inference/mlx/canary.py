@@ -1,14 +1,14 @@
-"""Tell pretrained parameters from noise, by how likely they make two pieces of plain English.
+"""Distinguishes pretrained parameters from noise by their likelihood of two English texts.
 
-A model that knows nothing spreads its belief evenly: ln(vocabulary) nats per token, 10.80 for 49,152 tokens, and random
-or shuffled weights measure just that. The embedded checkpoint measures about 4 on a paragraph like the short one, and
-larger models less. The ceiling lies in the wide gap between, so that neither a worse quantization nor another tokenizer
-trips it, and no random model slips under: to get there it would have to know the distribution of English words.
+A model without knowledge predicts uniformly: ln(vocabulary) nats per token, 10.80 for 49,152 tokens, which is just what
+random or shuffled weights measure. The embedded checkpoint measures about 4 on a paragraph like the short one, and
+larger models less. The ceiling is in the wide gap between, so that neither a coarser quantization nor another tokenizer
+exceeds it, and no random model gets below: to do so it would have to know the distribution of English words.
 
-Where the value of a checkpoint is known, it has to come out again within `CANARY_TOLERANCE_NATS`. Over some fifty tokens
-that takes a tenth of a second and is done at every start. Over a thousand it takes six seconds for the embedded model on
-two idle cores and a minute on two busy ones, and is done where a model comes in or is verified: it sees what a short text
-cannot, such as a wrong base of the rotary positions, which hardly shows among neighbours.
+If the value of a checkpoint is known, it must be reproduced within `CANARY_TOLERANCE_NATS`. Over some fifty tokens that
+takes a tenth of a second and is done at every start. Over a thousand it takes six seconds for the embedded model on two
+idle cores and a minute on two busy ones, and is done when a model is installed or verified: it detects errors that a
+short text cannot, such as a wrong base of the rotary embedding, which hardly matters between neighbours.
 """
 
 import math
@@ -23,29 +23,30 @@ from mlx_lm.models.cache import BatchKVCache
 from tokenizers import Tokenizer
 
 CANARY_CEILING_NATS = 6.0
-"""The most nats per token that a pretrained model may need for the short paragraph."""
+"""Maximum nats per token of a pretrained model on the short paragraph."""
 CANARY_TOLERANCE_NATS = 0.02
-"""How far a value may lie from the recorded one: kernels, BLAS and batch shapes move it by less than a tenth of that."""
+"""Permitted difference from the recorded value: kernels, BLAS and batch shapes change it by less than a tenth of this.
+"""
 
 CANARY_TEXT = (
     "The small library at the end of our street opens at nine in the morning. On most days an old man is already "
     "waiting at the door with two books under his arm. He gives them back, walks slowly along the shelves, and takes "
     "home something new before lunch."
 )
-"""Written for this purpose, so in no training set word for word, and free of names, numbers and rare words."""
+"""Written for this purpose, hence not verbatim in any training set, and free of names, numbers and rare words."""
 
 LONG_CANARY_TOKENS = 1000
-"""Tokens that the long text predicts: its first 1,001."""
+"""Tokens predicted in the long text, out of its first 1,001."""
 _CHUNK_TOKENS = 128
 
 
 def canary_token_ids(folder: Path) -> list[int]:
-    """The short paragraph in the tokens of the checkpoint in `folder` (its `tokenizer.json`), without special tokens."""
+    """Token ids of the short paragraph for the checkpoint in `folder` (its `tokenizer.json`), without special tokens."""
     return _token_ids(folder, CANARY_TEXT)
 
 
 def long_canary_token_ids(folder: Path, context_length_tokens: int) -> list[int]:
-    """The first 1,001 tokens of the long text, or as many as the model has room for."""
+    """Token ids of the long text: the first 1,001, or as many as fit into the model's context."""
     text = resources.files("actors.inference.mlx").joinpath("canary_paragraph.md").read_text(encoding="utf-8")
     return _token_ids(folder, text)[: min(LONG_CANARY_TOKENS + 1, context_length_tokens)]
 
@@ -55,9 +56,10 @@ def canary_negative_log_likelihood(
 ) -> float:
     """Mean negative log-likelihood of the tokens after the first, in nats per token, under teacher forcing.
 
-    `model` is called with ids `(1, length)` and gives logits `(1, length, vocabulary)`. Up to 128 tokens it is one
-    forward pass; more are read in chunks over a key-value cache, as in serving, so that the logits of a thousand tokens
-    never lie in memory together, and `progress` is told the fraction read. NaN, from broken weights, comes back as infinity, so that comparing is always right.
+    `model` is called with ids `(1, length)` and returns logits `(1, length, vocabulary)`. Up to 128 tokens are read in
+    one forward pass; more are read in chunks with a key-value cache, as in serving, so that the logits of a thousand
+    tokens are never in memory together, and `progress` receives the fraction read. NaN, from broken weights, is
+    returned as infinity, so that comparisons work.
     """
     if len(token_ids) < 2:
         raise ValueError("at least two tokens are needed to predict one")
@@ -77,7 +79,7 @@ def canary_negative_log_likelihood(
 
 def _token_ids(folder: Path, text: str) -> list[int]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    # Those of a training may stay in the file, and are not what prompts are read with either.
+    # Left over from training; prompts are not tokenized with them either.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids

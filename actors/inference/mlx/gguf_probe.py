@@ -1,7 +1,7 @@
-"""Lets MLX read a GGUF in a process that may die, before one reads it that must not.
+"""Lets MLX read a GGUF in a disposable process before a process that must survive reads it.
 
-`gguf_header.py` refuses what is known to harm the reader, which is native code and trusts its input; what nobody thought
-of ends here as a sentence. Run as a program it reads the file that is its argument, and prints nothing.
+`gguf_header.py` refuses files known to crash the reader, which is native code and trusts its input; crashes that nobody
+anticipated become an error message here. Run as a program it reads the file in its argument and prints nothing.
 """
 
 import signal
@@ -17,7 +17,7 @@ MINIMUM_SECONDS = 60.0
 
 
 def probe_gguf(path: Path) -> None:
-    """Raise `ModelSourceMismatch` where reading the file ends the process that reads it, or takes no end. Blocking."""
+    """Raises `ModelSourceMismatch` if reading the file crashes the process or takes too long. Blocking."""
     seconds = MINIMUM_SECONDS + SECONDS_PER_GIGABYTE * path.stat().st_size / 1e9
     command = [sys.executable, "-m", "actors.inference.mlx.gguf_probe", str(path.resolve())]
     top = Path(__file__).resolve().parents[3]
@@ -28,14 +28,14 @@ def probe_gguf(path: Path) -> None:
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise ModelSourceMismatch(path=path, reason=f"MLX did not read it within {seconds:.0f} s") from error
-    # A status above 0 is an error of Python, which the reading that follows says in its own words.
+    # A status above 0 is a Python exception, which reading the file in this process will raise again.
     if ended.returncode < 0:
         name = signal.Signals(-ended.returncode).name
         raise ModelSourceMismatch(path=path, reason=f"it ends MLX's reader by {name}, so something in it is damaged")
 
 
 def main() -> None:
-    """Read the file."""
+    """Reads the file."""
     import mlx.core as mx
 
     arrays, _metadata = cast("tuple[dict[str, mx.array], object]", mx.load(sys.argv[1], return_metadata=True))

@@ -1,11 +1,11 @@
-"""A Llama checkpoint in GGUF, turned without loss into the Phi-3 layout of mlx_lm.
+"""Converts a Llama checkpoint in GGUF losslessly to mlx_lm's Phi-3 layout.
 
-Llama blocks and Phi-3 blocks are the same arithmetic; Phi-3 stores the projections of a block fused. Two things have to
-be done, both only movements of whole rows, so quantized tensors (packed along columns) are moved without being touched:
+Llama blocks and Phi-3 blocks are the same arithmetic; Phi-3 stores the projections of a block fused. Two changes are
+needed, both only moves of whole rows, so quantized tensors (packed along columns) are moved unchanged:
 
-- GGUF keeps the rows of q and k interleaved for its rotary form, `(heads, head_dim / 2, 2)`, where Phi-3 rotates halves
+- GGUF stores the rows of q and k interleaved for its rotary form, `(heads, head_dim / 2, 2)`, where Phi-3 rotates halves
   (llama.cpp, `convert_hf_to_gguf.py`, `LlamaModel.permute`). That permutation is undone.
-- `qkv_proj` is the rows of q, k and v one under the other, `gate_up_proj` those of gate above up.
+- `qkv_proj` is the rows of q, k and v stacked, `gate_up_proj` those of gate above up.
 
 `mx.load` reads Q4_1 and Q8_0 straight into MLX's own quantized form: packed weights, scales, biases, groups of 32.
 """
@@ -20,7 +20,7 @@ import mlx.core as mx
 from actors.inference.checkpoints.errors import ModelSourceMismatch
 
 GROUP_SIZE = 32
-"""Columns that share a scale and a bias, in Q4_1 and Q8_0 alike."""
+"""Columns that share a scale and a bias, in both Q4_1 and Q8_0."""
 
 _PARTS = ("weight", "scales", "biases")
 _PACKED_BITS = 32
@@ -33,17 +33,17 @@ class RepackedCheckpoint:
     config: dict[str, Any]
     """Content of `config.json`, with `quantization` as mlx_lm writes it."""
     tensors: dict[str, mx.array]
-    """Tensors under mlx_lm's phi3 names; quantized ones in three parts."""
+    """Tensors by mlx_lm's phi3 names; quantized ones in three parts."""
     metadata: Mapping[str, Any]
-    """The GGUF's own key-value pairs, among them the tokenizer."""
+    """The GGUF's own key-value pairs, including the tokenizer."""
 
 
 def repack_gguf(path: Path) -> RepackedCheckpoint:
-    """Read a Llama GGUF and rearrange it into the Phi-3 layout.
+    """Reads a Llama GGUF and rearranges it into the Phi-3 layout.
 
-    Only for a file whose hash has been checked, or that `check_gguf` and `probe_gguf` let pass: MLX's reader ends the
-    process by SIGSEGV on some damaged ones.
-    Raises `ModelSourceMismatch` where the file is of another architecture or tensors are missing or left over.
+    Only for a file whose hash has been checked, or that passed `check_gguf` and `probe_gguf`: MLX's reader ends the
+    process by SIGSEGV on some damaged ones. Raises `ModelSourceMismatch` if the file has another architecture, or if
+    tensors are missing or left over.
     """
     try:
         arrays, metadata = cast("tuple[dict[str, mx.array], dict[str, Any]]", mx.load(str(path), return_metadata=True))
@@ -60,16 +60,16 @@ def repack_gguf(path: Path) -> RepackedCheckpoint:
     except _LeftOver as error:
         raise ModelSourceMismatch(path=path, reason=f"unknown tensors {error}") from error
     except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
-        # Counts of zero, texts in place of numbers, tensors of other shapes: whoever wrote the file chose them.
+        # Counts of zero, strings in place of numbers, tensors of other shapes: the file's author chose them.
         raise ModelSourceMismatch(path=path, reason=f"its values and tensors do not fit together ({error})") from error
     return RepackedCheckpoint(config=config, tensors=tensors, metadata=metadata)
 
 
 def undo_rotary_interleaving(rows: mx.array, heads: int) -> mx.array:
-    """Order the rows of a q or k projection as Phi-3 has them.
+    """Reorders the rows of a q or k projection for Phi-3.
 
-    `rows` is `(heads * head_dim, columns)`: within a head, GGUF has row `2i` and `2i + 1` for a pair that is rotated
-    together, Phi-3 has row `i` and `i + head_dim / 2`.
+    `rows` is `(heads * head_dim, columns)`: within a head, GGUF has rows `2i` and `2i + 1` for a pair that is rotated
+    together, Phi-3 has rows `i` and `i + head_dim / 2`.
     """
     count, columns = rows.shape
     pairs = rows.reshape(heads, count // heads // 2, 2, columns)
@@ -77,11 +77,11 @@ def undo_rotary_interleaving(rows: mx.array, heads: int) -> mx.array:
 
 
 class _LeftOver(Exception):
-    """Tensors of the file that no parameter of the model stands for."""
+    """The file has tensors that match no parameter of the model."""
 
 
 def _rearrange(arrays: dict[str, mx.array], metadata: Mapping[str, Any]) -> tuple[dict[str, mx.array], dict[str, Any]]:
-    """Move every tensor to its Phi-3 name; also say, as mlx_lm's `quantization` does, which are quantized how."""
+    """Moves every tensor to its Phi-3 name; also returns their quantization in the form of mlx_lm's `quantization`."""
     heads = int(metadata["llama.attention.head_count"])
     key_value_heads = int(metadata["llama.attention.head_count_kv"])
     tensors: dict[str, mx.array] = {}
@@ -116,14 +116,14 @@ def _rearrange(arrays: dict[str, mx.array], metadata: Mapping[str, Any]) -> tupl
         put(f"{new}.mlp.down_proj", take(f"{old}.ffn_down"))
         put(f"{new}.input_layernorm", take(f"{old}.attn_norm"))
         put(f"{new}.post_attention_layernorm", take(f"{old}.ffn_norm"))
-    # For one, the frequencies of a scaled rotary form, which the configuration below could not express.
+    # For example the frequencies of a scaled rotary form, which the configuration below cannot express.
     if arrays:
         raise _LeftOver(", ".join(sorted(arrays)))
     return tensors, _quantization(bits_by_module)
 
 
 def _quantization(bits_by_module: Mapping[str, int]) -> dict[str, Any]:
-    """The commonest width as the default, and an entry for every module that has another."""
+    """The commonest width as the default, and an entry for every module with another."""
     widths = list(bits_by_module.values())
     default_bits = max(set(widths), key=widths.count)
     quantization: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": default_bits}
@@ -145,7 +145,7 @@ def _phi3_config(metadata: Mapping[str, Any], quantization: dict[str, Any], *, h
         "intermediate_size": int(metadata["llama.feed_forward_length"]),
         "num_attention_heads": int(metadata["llama.attention.head_count"]),
         "num_key_value_heads": int(metadata["llama.attention.head_count_kv"]),
-        # The file holds a float32, and 1e-5 as float32 would be written with sixteen digits.
+        # The file has a float32, and 1e-5 as float32 would be written with sixteen digits.
         "rms_norm_eps": float(f"{float(metadata['llama.attention.layer_norm_rms_epsilon']):.6g}"),
         "rope_theta": float(metadata["llama.rope.freq_base"]),
         "max_position_embeddings": context_length_tokens,

@@ -1,7 +1,7 @@
-"""Make a model of `mlx_lm` out of a checkpoint folder, with every parameter from the checkpoint or not at all.
+"""Loads a checkpoint folder as an `mlx_lm` model, with every parameter from the checkpoint or not at all.
 
-On the CPU everything is computed in float32, the fastest type there: compiled code reads packed weights as they are, for
-MLX they are dequantized. On Metal and CUDA they stay as they are.
+On the CPU everything is computed in float32, the fastest type there: compiled kernels read packed weights as they are,
+for MLX they are dequantized. On Metal and CUDA they stay packed.
 """
 
 import importlib
@@ -39,18 +39,18 @@ Device = Literal["cpu", "metal", "cuda"]
 _DEQUANTIZING_STREAMS = min(4, os.cpu_count() or 1)
 _AT_ONCE_BYTES = 128 * 1024 * 1024
 SPREAD_BYTES = 2 * 1024**3
-"""Weights of float32 up to which a model is computed by MLX until compiled code is there."""
+"""Up to this size of float32 weights, MLX computes a model until compiled kernels are available."""
 
 _OWN_CLASSES = {"phi3": "actors.inference.mlx.phi3"}
-"""Model types for which mlx-lm's class differs from the reference, and where ours is."""
+"""Model types for which mlx-lm's class differs from the reference, with the module of the class used instead."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class LoadedModel:
-    """A model ready to step, and what is true of it."""
+    """A model ready to step, and facts about it."""
 
     model: Any
-    """The `Model` of `mlx_lm.models.<model_type>`, evaluated. Belongs to the thread that loaded it."""
+    """`Model` of `mlx_lm.models.<model_type>`, evaluated. Belongs to the thread that loaded it."""
     config: dict[str, Any]
     """Content of `config.json`."""
     dtype: str
@@ -60,24 +60,24 @@ class LoadedModel:
     parameter_count: int
     """Number of weights before quantization."""
     every_parameter_from_checkpoint: bool
-    """Whether each array in the model, before the adapter, is one that was read from the checkpoint."""
+    """True if each array in the model, before the adapter, was read from the checkpoint."""
     context_length_tokens: int
-    """The most tokens of prompt and answer together. The model's text is that of the reference for as many, but after
-    `serve_long_context`."""
+    """Maximum tokens of prompt and answer together. Up to this length the model's text equals the reference's, except
+    after `serve_long_context`."""
     vocabulary_size: int
     """Number of logits."""
     stop_token_ids: frozenset[int]
     """Tokens that end an answer."""
     has_single_row_products: bool
-    """Whether decoding for one client goes through `single_row.py`."""
+    """True if decoding for one client uses `single_row.py`."""
     threads: ThreadPool | None
-    """Those that compute layers and head in compiled code; None where MLX does it."""
+    """Threads that compute layers and head with compiled kernels; None if MLX does."""
     uncompiled: str | None
-    """Why it does not, where it could be expected; None where it does, or nobody would expect it."""
+    """Why compiled kernels are not used although they might be; None if they are used, or do not apply."""
 
 
 def available_device() -> Device:
-    """The best device of this build of MLX."""
+    """Best device of this build of MLX."""
     if mx.metal.is_available():
         return "metal"
     return "cuda" if mx.cuda.is_available() else "cpu"
@@ -91,19 +91,20 @@ def load_checkpoint(
     is_memory_bounded: bool = False,
     may_compile: bool = True,
 ) -> LoadedModel:
-    """Load the checkpoint in `folder`, with the adapter in `adapter` if there is one, and make `device` MLX's default.
+    """Loads the checkpoint in `folder`, with the adapter in `adapter` if given, and makes `device` MLX's default.
 
-    With `is_memory_bounded` a person has set what models may take, and what the system says is free is not asked. Where
-    `may_compile`, a Phi-3 on a CPU is computed by compiled code (`kernels/`).
+    With `is_memory_bounded` a setting limits the memory of models, and the system's free memory is not checked. With
+    `may_compile`, a Phi-3 on a CPU is computed by compiled kernels (`kernels/`).
 
-    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `ModelTooLarge`, `UnsupportedModel`, or `CheckpointMismatch` with
-    the tensors that are missing, unexpected or of the wrong shape. Call it in the thread that will step the model.
+    Raises `ModelFileMissing`, `ModelFileTruncated`, `ModelFileCorrupt`, `ModelTooLarge`, `UnsupportedModel`, or
+    `CheckpointMismatch` with the tensors that are missing, unexpected or of the wrong shape. Call it in the thread that
+    will step the model.
     """
     mx.set_default_device(mx.cpu if device == "cpu" else mx.gpu)
     if (folder / MANIFEST_NAME).exists():
         verify_files(folder)
     config = read_checkpoint_json(folder / "config.json")
-    # With an adapter they are spread, since taking it in would round packed ones away.
+    # With an adapter they are expanded, since fusing it into packed ones would round it away.
     stay_packed = device == "cpu" and may_compile and adapter is None and stays_packed(config) and not import_compiled()
     weights_bytes = loaded_bytes(folder, as_float32=device == "cpu", may_stay_packed=stay_packed)
     if not is_memory_bounded:
@@ -130,7 +131,7 @@ def load_checkpoint(
     parameters = dict(tree_flatten(model.parameters()))
     from_checkpoint = all(parameters[name] is tensors.get(name) for name in parameters)
     if adapter is not None:
-        # Imported here: mlx-lm's trainer comes with it.
+        # Imported here because it imports mlx-lm's trainer.
         from actors.inference.mlx.adapters import apply_adapter
 
         apply_adapter(model, adapter)
@@ -154,10 +155,11 @@ def load_checkpoint(
 
 
 def waits_for_code(folder: Path, adapter: Path | None, is_memory_bounded: bool) -> bool:
-    """Whether MLX shall compute a checkpoint until another process has made compiled code: where that is quicker than to wait.
+    """True if MLX should compute a checkpoint until another process has compiled the kernels, which is faster than
+    waiting.
 
-    It is not for a large one, whose weights MLX wants as float32. Nor where a person has set what models may take, which
-    spread weights are not counted in.
+    False for large models, whose weights MLX would need as float32, and if a setting limits the memory of models, since
+    it does not account for expanded weights.
     """
     if not is_to_be_made() or is_memory_bounded or adapter is not None:
         return False
@@ -167,10 +169,10 @@ def waits_for_code(folder: Path, adapter: Path | None, is_memory_bounded: bool) 
 
 
 def serve_long_context(loaded: LoadedModel) -> LoadedModel:
-    """The same model with its long factors at every length, served as long as its configuration says.
+    """Returns the model with its long factors used at every length, and its full configured context.
 
-    Only longrope has such factors; any other model comes back as it is. The text of sequences up to the trained length is
-    then not the reference's: who serves it has to say so.
+    Only longrope has such factors; any other model is returned unchanged. Text of sequences up to the trained length
+    then differs from the reference's, which must be reported.
     """
     rotary = getattr(loaded.model.args, "rotary", None)
     if rotary is None or not rotary.is_longrope:
@@ -180,10 +182,11 @@ def serve_long_context(loaded: LoadedModel) -> LoadedModel:
 
 
 def check_memory(folder: Path, weights_bytes: int, device: Device) -> None:
-    """Raises `ModelTooLarge` where weights of that size cannot be loaded, before a system without memory ends the process."""
-    # What a graphics card of its own has free is not in the system's figures.
+    """Raises `ModelTooLarge` if weights of this size cannot be loaded, before the system kills the process for lack of
+    memory."""
+    # The system's figures do not include a graphics card's own memory.
     free_bytes = None if device == "cuda" else available_memory_bytes(0)
-    # Elsewhere nothing is spread: the weights are held as they are read.
+    # On other devices nothing is expanded: the weights stay as read.
     needed_bytes = loading_bytes(weights_bytes) if device == "cpu" else weights_bytes
     if free_bytes is not None and needed_bytes > free_bytes:
         raise ModelTooLarge(
@@ -204,7 +207,7 @@ def _read_tensors(folder: Path) -> dict[str, mx.array]:
         except (RuntimeError, ValueError) as error:
             raise ModelFileCorrupt(path=path, reason=str(error)) from error
         if again := sorted(tensors.keys() & read.keys()):
-            # Which of the two would count is nobody's choice.
+            # It would be undefined which of the two counts.
             raise CheckpointMismatch(
                 folder=folder, unexpected=tuple(f"{name} (again, in {path.name})" for name in again)
             )
@@ -213,7 +216,7 @@ def _read_tensors(folder: Path) -> dict[str, mx.array]:
 
 
 def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
-    """The model with parameters that are only described, not drawn: MLX is lazy, and none of them is ever evaluated."""
+    """Builds the model with parameters that are never evaluated: MLX is lazy, so no random values are drawn."""
     for key in ("model_type", "max_position_embeddings", "vocab_size"):
         if key not in config:
             raise UnsupportedModel(folder=folder, reason=f"config.json has no {key}")
@@ -229,7 +232,7 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
             raise
         raise UnsupportedModel(folder=folder, reason=f"mlx_lm has no model_type {model_type!r}") from error
     except SystemExit as error:
-        # Some of its modules end the process where a package of theirs is not installed.
+        # Some of its modules exit the process if a package that they need is not installed.
         raise UnsupportedModel(folder=folder, reason=f"mlx_lm cannot run model_type {model_type!r} here") from error
     try:
         model = module.Model(module.ModelArgs.from_dict(dict(config)))
@@ -237,7 +240,7 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
         reason = f"config.json has no {error}" if isinstance(error, KeyError) else str(error)
         raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {reason}") from error
     except (ArithmeticError, IndexError, AssertionError, RuntimeError, MemoryError) as error:
-        # Of fields that are of the right kind each, and do not go together.
+        # Raised by fields that are valid on their own but contradict each other.
         reason = f"its numbers do not go together ({type(error).__name__}: {error})"
         raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {reason}") from error
     if model_type not in _OWN_CLASSES:
@@ -246,7 +249,7 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
 
 
 def _refuse_what_would_differ(folder: Path, config: Mapping[str, Any], model: Any) -> None:
-    """Refuse by name the models of mlx-lm that would run here and give other text than their reference."""
+    """Refuses mlx-lm models by name that would run but give other text than their reference."""
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) in ("longrope", "su"):
         reason = f"mlx-lm's {config['model_type']} takes the long factors of longrope at every length"
@@ -259,10 +262,10 @@ def _refuse_what_would_differ(folder: Path, config: Mapping[str, Any], model: An
 
 
 def _context_length_tokens(model: Any, config: Mapping[str, Any]) -> int:
-    """The most tokens that rows can grow to.
+    """Maximum length of a row.
 
-    Under longrope that ends where the reference would compute all keys anew with its long factors (see `phi3.py`), since
-    the step loop goes on with the keys that it has.
+    With longrope it ends where the reference would recompute all keys with its long factors (see `phi3.py`), since the
+    step loop continues with the existing keys.
     """
     positions = int(config["max_position_embeddings"])
     rotary = getattr(model.args, "rotary", None)
@@ -280,10 +283,10 @@ def _quantization(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_float32(tensors: dict[str, mx.array], quantization: Mapping[str, Any]) -> dict[str, mx.array]:
-    """Every tensor as float32, computed on several streams at once: dequantizing is most of the time to load.
+    """Converts every tensor to float32, on several streams at once: dequantizing is most of the load time.
 
-    Takes the tensors out of `tensors`, so that what was read goes as what was made comes: beside the result there is never
-    more than some `_AT_ONCE_BYTES` and the largest tensor.
+    Removes tensors from `tensors` as it goes, so that their memory is freed while the results are made: besides the
+    result there are never more than about `_AT_ONCE_BYTES` and the largest tensor.
     """
     result: dict[str, mx.array] = {}
     quantized = set(quantized_modules(tensors))
@@ -295,7 +298,7 @@ def _as_float32(tensors: dict[str, mx.array], quantization: Mapping[str, Any]) -
             if module in quantized:
                 group_size, bits = group_size_and_bits(quantization, module)
                 scales, biases = tensors.pop(f"{module}.scales"), tensors.pop(f"{module}.biases")
-                # In float32 throughout: the product of a half-precision scale would be rounded to half precision.
+                # In float32 throughout: the product with a half-precision scale would be rounded to half precision.
                 result[name] = mx.dequantize(
                     stored, scales.astype(mx.float32), biases.astype(mx.float32),
                     group_size=group_size, bits=bits,
@@ -313,7 +316,7 @@ def _as_float32(tensors: dict[str, mx.array], quantization: Mapping[str, Any]) -
 
 
 def _as_packed(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """Packed weights as they are, everything else as float32: the products are made in it."""
+    """Keeps packed weights as they are and converts everything else to float32, the type of the products."""
     return {
         name: tensor.astype(mx.float32) if mx.issubdtype(tensor.dtype, mx.floating) else tensor
         for name, tensor in tensors.items()
@@ -321,10 +324,10 @@ def _as_packed(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
 
 
 def _as_one_type(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> dict[str, mx.array]:
-    """All floating tensors in one type, so that no step converts them again; packed ones as they are.
+    """Converts all floating tensors to one type, so that no step has to; packed ones stay as they are.
 
     That is the type of the scales, unless the configuration asks for float32: the embedded model does, since its
-    activations come to 22,500, too near to the 65,504 at which float16 ends.
+    activations reach 22,500, too close to float16's maximum of 65,504.
     """
     scales = next((tensor for name, tensor in tensors.items() if name.endswith(".scales")), None)
     if scales is None:
@@ -338,7 +341,7 @@ def _as_one_type(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> 
 
 
 def _quantize_like(model: Any, tensors: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> None:
-    """Turn the modules whose tensors are quantized into quantized modules of the same form."""
+    """Replaces the modules whose tensors are quantized by quantized modules of the same form."""
     modules = set(quantized_modules(tensors))
     if not modules:
         return

@@ -1,4 +1,4 @@
-"""Measure the canary values that are to ship with the code, on files that the hub's own hashes prove."""
+"""Measures the canary values to ship with the code, on files proven by the hub's own hashes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +12,16 @@ from actors.inference.mlx.load import available_device, load_checkpoint
 from actors.inference.mlx.proof import prove
 
 Progress = Callable[[str, float], None]
-"""Called with the stage and the fraction of the whole, 0 to 1, never falling."""
+"""Progress callback: stage and fraction of the whole, 0 to 1, never decreasing."""
 
 _HASHED, _LOADED = 0.15, 0.3
 
 
 def measure_for_shipping(folder: Path, progress: Progress) -> ShippedCanaries:
-    """Hash every file, load the model and measure both texts; nothing is recorded.
+    """Hashes every file, loads the model and measures both texts; records nothing.
 
-    Raises `ModelNotVouchedFor` for a folder that was not pulled from the hub as it is, and all that `verify_files`,
-    `load_checkpoint` and `prove` raise, so that no noise and no damaged file ever gets a value.
+    Raises `ModelNotVouchedFor` for a folder that is not an unmodified pull from the hub, and all errors of
+    `verify_files`, `load_checkpoint` and `prove`, so that neither noise nor a damaged file ever gets a value.
     """
     manifest = read_manifest(folder)
     source = manifest.get("source")

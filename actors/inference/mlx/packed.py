@@ -1,7 +1,8 @@
-"""How the packed weights of a checkpoint are to be read: the form of each, and whether its parts are all there. No MLX here.
+"""Format of a checkpoint's packed weights: bits and group size of each module, and the check that its parts are
+complete. No MLX.
 
-A packed module has `weight` (32-bit words), `scales` and `biases`, one of each a group of weights, and `quantization` in
-`config.json` says how many bits a weight has and how many weights a group.
+A packed module has `weight` (32-bit words), `scales` and `biases`, one of each per group of weights, and `quantization`
+in `config.json` gives the bits of a weight and the weights per group.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,19 +15,20 @@ WORD_BITS = 32
 
 
 def quantized_modules(tensors: Iterable[str]) -> list[str]:
-    """The modules whose weights are packed, by the names of all tensors."""
+    """Modules with packed weights, found by the names of all tensors."""
     return [name.removesuffix(".scales") for name in tensors if name.endswith(".scales")]
 
 
 def group_size_and_bits(quantization: Mapping[str, Any], module: str) -> tuple[int, int]:
-    """How `module` is quantized: its own entry where it has one, else the default."""
+    """Quantization of `module`: its own entry if it has one, else the default."""
     entry = quantization.get(module)
     chosen = entry if isinstance(entry, dict) else quantization
     return int(chosen["group_size"]), int(chosen["bits"])
 
 
 def check_packed(folder: Path, shapes: Mapping[str, tuple[int, ...]], quantization: Mapping[str, Any]) -> None:
-    """Raises `CheckpointMismatch` with all tensors at fault, or `UnsupportedModel` where `config.json` does not say the form."""
+    """Raises `CheckpointMismatch` with all tensors at fault, or `UnsupportedModel` if `config.json` does not specify
+    the format."""
     modules = quantized_modules(shapes)
     missing = [
         name for module in modules for name in (f"{module}.weight", f"{module}.biases") if name not in shapes

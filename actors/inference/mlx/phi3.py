@@ -1,9 +1,10 @@
 """Phi-3 on MLX, equal to the reference where mlx-lm's own class is not.
 
-mlx-lm 0.32's phi3 takes `long_factor` for every length, ignores `sliding_window`, and does not read `rope_parameters`.
-This one does all three as transformers' `Phi3ForCausalLM` does, and keeps mlx-lm's names of modules and parameters, so
-that its checkpoints, quantization and adapters fit. Positions, with longrope's two sets of factors, are in `rope.py`. On
-the CPU all layers can be computed by compiled code in one call (`kernels/`), on the same parameters and caches.
+mlx-lm 0.32's phi3 uses `long_factor` at every length, ignores `sliding_window`, and does not read `rope_parameters`.
+This class does all three like transformers' `Phi3ForCausalLM`, and keeps mlx-lm's names of modules and parameters, so
+that its checkpoints, quantization and adapters fit. The rotary embedding, with longrope's two sets of factors, is in
+`rope.py`. On the CPU all layers can be computed by compiled kernels in one call (`kernels/`), on the same parameters
+and caches.
 """
 
 from collections.abc import Sequence
@@ -19,29 +20,29 @@ from actors.inference.mlx.rope import RotaryEmbedding, RotaryTable
 from actors.inference.mlx.swiglu import fused_swiglu
 
 ModelArgs = Phi3Arguments
-"""The name under which mlx-lm's modules have theirs."""
+"""Name that mlx-lm's modules use for it."""
 
 
 class CompiledPass(Protocol):
-    """What computes the layers and the head in their place (`kernels/forward.py`)."""
+    """Computes the layers and the head in place of MLX (`kernels/forward.py`)."""
 
     def takes(self, cache: Any) -> bool:
-        """Whether it can write into caches of this kind."""
+        """True if it can write into caches of this kind."""
 
     def reserve(self, cache: Any, rows: int, positions: int) -> None:
-        """Make room in caches for what is known to come."""
+        """Allocates cache memory for a known number of positions."""
 
     def grow_ahead(self, cache: Any, to_come: int, step_positions: int) -> None:
-        """Make some of the room that will soon be needed."""
+        """Allocates part of the cache memory that will soon be needed."""
 
     def states(self, inputs: mx.array, cache: Any, turn: RotaryTable) -> mx.array:
-        """As `Phi3Model` gives them; the caches grow as they do there."""
+        """Returns the same states as `Phi3Model`; the caches grow in the same way."""
 
     def states_of_all(self, parts: Sequence[tuple[mx.array, Any, RotaryTable]]) -> list[mx.array]:
-        """The same of two parts with caches of their own."""
+        """The same for two parts with separate caches."""
 
     def logits(self, states: mx.array) -> mx.array:
-        """As the head gives them."""
+        """Returns the same logits as the head."""
 
 
 class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
@@ -58,7 +59,8 @@ class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     def __call__(
         self, inputs: mx.array, cache: Any = None, *, sequence_lengths: Sequence[int] | None = None
     ) -> mx.array:
-        """Logits. `cache` is one cache a layer, or None; `sequence_lengths` as `rope.py` says. May raise `LongContextSwitch`."""
+        """Returns logits. `cache` is one cache per layer, or None; `sequence_lengths` as in `rope.py`. May raise
+        `LongContextSwitch`."""
         return self.project(self.model(inputs, cache, sequence_lengths=sequence_lengths))
 
     def project(self, hidden: mx.array) -> mx.array:
@@ -70,32 +72,35 @@ class Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         return logits
 
     def reserve(self, cache: Any, rows: int, positions: int) -> None:
-        """Make room in these caches for so many more positions of each row; MLX's own way grows by itself."""
+        """Allocates cache memory for this many more positions of each row; without compiled kernels caches grow by
+        themselves."""
         if self.model.compiled is not None:
             self.model.compiled.reserve(cache, rows, positions)
 
     def grow_ahead(self, cache: Any, to_come: int, step_positions: int) -> None:
-        """Between two steps: make some of the room for what is to come, so that no step has to make all of it.
+        """Allocates part of the cache memory to come between two steps, so that no step has to allocate all of it.
 
-        ``to_come`` is how many positions may still be written, and ``step_positions`` how many of them in one step.
+        ``to_come`` is the number of positions that may still be written, ``step_positions`` the number written per
+        step.
         """
         if self.model.compiled is not None:
             self.model.compiled.grow_ahead(cache, to_come, step_positions)
 
     def states_of_both(self, first: tuple[mx.array, Any], second: tuple[mx.array, Any]) -> tuple[mx.array, mx.array]:
-        """States of ids after two caches in one pass, where compiled code computes them.
+        """States of ids for two caches in one pass, if compiled kernels compute them.
 
-        What has to be fetched for both is fetched once, which is most of what a pass with few tokens costs.
+        The weights are read once for both, which is most of the cost of a pass with few tokens.
         """
         return self.model.states_of_both(first, second)
 
     @property
     def layers(self) -> Any:
-        """The blocks, of which each wants a cache."""
+        """The blocks, each of which needs a cache."""
         return self.model.layers
 
     def take_long_factors(self) -> None:
-        """From now on at every length. Keys that a cache holds already were made otherwise: call it before there are any."""
+        """Uses the long factors at every length from now on. Existing cached keys would not match: call it before there
+        are any."""
         self.model.take_long_factors()
 
 
@@ -114,7 +119,7 @@ class Phi3Model(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     def __call__(
         self, inputs: mx.array, cache: Any = None, *, sequence_lengths: Sequence[int] | None = None
     ) -> mx.array:
-        """The states, before the head. May raise `LongContextSwitch`."""
+        """Returns the states before the head. May raise `LongContextSwitch`."""
         caches = [None] * len(self.layers) if cache is None else cache
         turn = self._rotation.for_rows(caches[0], inputs, sequence_lengths)
         if self.compiled is not None and self.compiled.takes(cache):

@@ -1,4 +1,4 @@
-"""Prove that a loaded model is the trained one: coverage, tensors, canary texts."""
+"""Proves that a loaded model is the trained one: coverage, tensors, canary texts."""
 
 import math
 from collections.abc import Callable
@@ -30,12 +30,12 @@ from actors.inference.mlx.load import LoadedModel
 
 @attrs.frozen(kw_only=True)
 class Proof:
-    """What was measured, all of it passed."""
+    """Measurements and checks, all passed."""
 
     canaries: Canaries
-    """What the texts measured; `long` is None where it was not asked for."""
+    """Values of the texts; `long` is None if it was not requested."""
     checks: tuple[Check, ...]
-    """What was looked at."""
+    """Checks carried out."""
 
 
 def prove(
@@ -47,13 +47,12 @@ def prove(
     with_long: bool,
     progress: Callable[[float], None] = lambda _fraction: None,
 ) -> Proof:
-    """Check a loaded model, cheapest first.
+    """Checks a loaded model, cheapest checks first.
 
-    `is_known` says that these very files passed before: their tensors are then not read again. `with_long` adds the text
-    of a thousand tokens, some seconds for a small model and minutes for a large one on a CPU; `progress` is told its
-    fraction. Raises `ModelFileMissing`
-    or `ModelFileCorrupt` for the tokenizer, `DegenerateTensors`, `CanaryFailed` or `CanaryDrifted`. Call it in the thread
-    that loaded the model.
+    With `is_known` these very files passed before, and their tensors are not read again. `with_long` adds the text of a
+    thousand tokens, some seconds for a small model and minutes for a large one on a CPU; `progress` receives its
+    fraction. Raises `ModelFileMissing` or `ModelFileCorrupt` for the tokenizer, `DegenerateTensors`, `CanaryFailed` or
+    `CanaryDrifted`. Call it in the thread that loaded the model.
     """
     checks = [
         Check(name="coverage", passed=True, detail=f"all {loaded.parameter_count:,} parameters are from the checkpoint")
@@ -74,7 +73,7 @@ def prove(
 
 
 def prove_short(loaded: LoadedModel, folder: Path, name: str) -> Check:
-    """That a model which was proved still knows English in another way of running it, for which no value is known.
+    """Checks that a proven model still models English when run in another way, for which no value is known.
 
     Raises `CanaryFailed`.
     """
@@ -94,18 +93,18 @@ def _short_canary(loaded: LoadedModel, folder: Path) -> float:
 
 
 def degenerate_tensors(loaded: LoadedModel) -> tuple[str, ...]:
-    """Names of parameters that are all zero, or hold infinities or NaN. Quantized ones are judged by their scales."""
+    """Names of parameters that are all zero, or contain infinities or NaN. Quantized ones are judged by their scales."""
     return tuple(
         name
         for name, tensor in tree_flatten(loaded.model.parameters())
-        # The offset of a group may well be zero everywhere.
+        # A group's offset may legitimately be zero everywhere.
         if mx.issubdtype(tensor.dtype, mx.floating) and not name.endswith(".biases") and not _is_sound(tensor)
     )
 
 
 def _is_sound(tensor: mx.array) -> bool:
-    # The maximum of magnitudes is 0, infinite or NaN just in these cases. Asked one by one: MLX takes the memory of all
-    # that it is to compute together before it computes, and the magnitudes are as large as the model.
+    # The maximum magnitude is 0, infinite or NaN in just these cases. Evaluated one by one: MLX allocates everything it
+    # is to compute together up front, and the magnitudes are as large as the model.
     largest = cast("float", mx.abs(tensor).max().item())
     return math.isfinite(largest) and largest > 0
 
@@ -114,7 +113,7 @@ def _check_value(folder: Path, text: Literal["short", "long"], nats: float, expe
     name, value = f"canary_{text}", expected.short if text == "short" else expected.long
     found = f"{nats:.4f} nats per token"
     if value is None:
-        # The ceiling is one of the short text.
+        # The ceiling applies to the short text.
         under = f", under the {CANARY_CEILING_NATS:g} of a trained model" if text == "short" else ""
         return Check(name=name, passed=True, detail=f"{found}{under}; {expected.lack}", action=expected.action)
     if not abs(nats - value) <= CANARY_TOLERANCE_NATS:
@@ -126,7 +125,7 @@ def _check_value(folder: Path, text: Literal["short", "long"], nats: float, expe
 
 
 def _read_canary(folder: Path) -> list[int]:
-    """The short paragraph's tokens, or what is wrong with the tokenizer."""
+    """Token ids of the short paragraph. Raises the error of a bad tokenizer."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ModelFileMissing(path=path)

@@ -1,18 +1,18 @@
-"""Rotary positions: how queries and keys are turned, with the wavelengths that each row's sequence takes.
+"""Rotary embedding of queries and keys, with the wavelengths that each row's sequence requires.
 
-**Which longrope factors a row takes** is a matter of the whole sequence, not of a position: the reference takes the
-long ones as soon as the sequence is longer than `trained_tokens`, for every position of it, and computes all keys and
-values anew at that moment. So here, for each row by itself: the length is the positions known after the call, or what
-the caller says in `sequence_lengths` (a chunk of a long prompt has to be read with the prompt's length). A row whose kept keys
-were made with the short factors cannot go on past `trained_tokens`: that raises `LongContextSwitch`, and the caller
-reads the row's tokens again from the first. Never are short and long keys mixed in silence.
+**Which longrope factors a row uses** depends on the whole sequence, not on a position: the reference uses the
+long ones as soon as the sequence is longer than `trained_tokens`, for every position in it, and recomputes all keys and
+values at that moment. The same applies here, for each row separately: the length is the positions known after the call, or
+the caller's `sequence_lengths` (a chunk of a long prompt must be read with the prompt's length). A row whose cached keys
+were made with the short factors cannot continue past `trained_tokens`: that raises `LongContextSwitch`, and the caller
+reads the row's tokens again from the first. Short and long keys are never mixed silently.
 
-While `is_always_long` every row takes the long ones at every length: rows then grow past `trained_tokens` with the keys they
-have, and shorter ones give other text than the reference.
+With `is_always_long` every row uses the long factors at every length: rows then grow past `trained_tokens` with their
+existing keys, and shorter ones give other text than the reference.
 
 On the CPU the sines and cosines of a call are computed once for all layers. `mx.fast.rope` computes them for each layer
-and each of queries and keys, which for 32 rows of the embedded model takes 7.0 ms of a step where this takes 2.8 (measured).
-On a GPU `mx.fast.rope` is one kernel.
+and separately for queries and keys, which for 32 rows of the embedded model takes 7.0 ms of a step where this takes 2.8
+(measured). On a GPU `mx.fast.rope` is one kernel.
 """
 
 from collections.abc import Sequence
@@ -40,14 +40,14 @@ class LongContextSwitch(ValueError):
 
 
 class RotaryTable(Protocol):
-    """Turns heads (rows, heads, length, width) by the positions of one call, in all layers alike."""
+    """Rotates heads (rows, heads, length, width) by the positions of one call, the same in all layers."""
 
     def __call__(self, heads: mx.array) -> mx.array:
-        """The same shape, with the leading `Rotary.width` numbers of each head turned."""
+        """Returns the same shape, with the leading `Rotary.width` dimensions of each head rotated."""
 
 
 class RotaryEmbedding:
-    """The wavelengths of a model; not a module, since they are no parameters."""
+    """The wavelengths of a model; not a module, since they are not parameters."""
 
     def __init__(self, rotary: Rotary) -> None:
         self._rotary = rotary
@@ -60,7 +60,7 @@ class RotaryEmbedding:
     def for_rows(
         self, cache: Any, inputs: mx.array, sequence_lengths: Sequence[int] | None
     ) -> "RotaryTable | PrecomputedRotaryTable":
-        """How to turn the queries and keys of one call: ids (rows, length) after what `cache` holds. See the module.
+        """Rotation for the queries and keys of one call: ids (rows, length) after those in `cache`. See the module.
 
         Raises `LongContextSwitch`.
         """
@@ -80,7 +80,7 @@ class RotaryEmbedding:
 
     @cached_property
     def _for_numpy(self) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]:
-        """The short wavelengths and the long ones."""
+        """Short and long wavelengths."""
         return numpy.array(self._short), numpy.array(self._long)
 
     def _are_long(self, cache: Any, inputs: mx.array, sequence_lengths: Sequence[int] | None) -> list[bool]:
@@ -98,11 +98,12 @@ class RotaryEmbedding:
 
 
 class PrecomputedRotaryTable:
-    """By sines and cosines of its own (rows or 1, 1, length, width / 2), which numpy computes: that waits for no thread of MLX's."""
+    """Rotates with precomputed sines and cosines (rows or 1, 1, length, width / 2), made by numpy without waiting for
+    MLX's threads."""
 
     def __init__(self, rotary: Rotary, wavelengths: NDArray[numpy.float32], offset: Any, length: int) -> None:
         positions = numpy.asarray(offset).reshape(-1, 1) + numpy.arange(length)
-        # As the reference has it: a product with the reciprocal, in float32.
+        # Like the reference: a product with the reciprocal, in float32.
         scaled = positions.astype(numpy.float32) * numpy.float32(rotary.position_scale)
         angles = scaled[:, None, :, None] * (numpy.float32(1) / wavelengths)[:, None, None, :]
         self.cosines = numpy.cos(angles) * numpy.float32(rotary.attention_factor)
@@ -124,7 +125,7 @@ class PrecomputedRotaryTable:
 
 
 class _FusedRotaryTable:
-    """By `mx.fast.rope`, twice where some rows take other wavelengths."""
+    """Rotates with `mx.fast.rope`, twice if some rows use other wavelengths."""
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class _FusedRotaryTable:
 
 
 def _known_positions(cache: Any, rows: int) -> list[int]:
-    """Positions of each row that the cache holds; negative by what padding is still to come."""
+    """Positions of each row in the cache; negative by the padding still to come."""
     if cache is None:
         return [0] * rows
     offset = cache.offset

@@ -4,10 +4,10 @@ Decoding for one client multiplies every weight by a single row. MLX always call
 packs the whole weight first, which costs as much as the product. Its `cblas_sgemv` reads the weight once and takes half
 the time (measured, 2 cores, all projections of the embedded model: 16 ms against 34 ms). MLX never calls that, so the
 layers here do, on MLX's own buffers. Both are float32; only the order of summation differs, as it does between batch
-sizes anyway. With more than one row everything is as before. MKL forwards a single row by itself and needs none of this.
+sizes anyway. With more than one row nothing changes. MKL optimises a single row itself and needs none of this.
 
-The row has to be known before a foreign function can read it, so the layer evaluates it: the graph of a step is then
-built and run piece by piece. On the CPU this costs nothing that can be measured beside the product.
+A foreign function needs the row's actual values, so the layer evaluates it: the graph of a step is then built and run
+in pieces. On the CPU this costs nothing measurable compared to the product.
 """
 
 import ctypes
@@ -22,13 +22,13 @@ from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
 MatrixVectorProduct = Callable[..., None]
-"""`cblas_sgemv`, as ctypes gives it."""
+"""`cblas_sgemv` from ctypes."""
 
 _ROW_MAJOR, _NO_TRANSPOSE = 101, 111
 
 
 def use_single_row_products(model: nn.Module) -> bool:
-    """Replace the float32 linear layers of `model` by ones that are quick for a single row; say whether it was done.
+    """Replaces the float32 linear layers of `model` by ones that are fast for a single row. Returns True if it did.
 
     Does nothing unless a tuned BLAS other than MKL is in the global symbol table (see `worker/blas.py`). Parameters,
     their names and their memory stay as they are. Must be called after the weights are loaded: the layers keep the
@@ -48,7 +48,7 @@ def use_single_row_products(model: nn.Module) -> bool:
 
 
 class SingleRowLinear(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
-    """`nn.Linear` without bias, `(…, in) -> (…, out)`, with a matrix-vector product where there is one row."""
+    """`nn.Linear` without bias, `(…, in) -> (…, out)`, using a matrix-vector product for a single row."""
 
     def __init__(self, weight: mx.array, multiply: MatrixVectorProduct) -> None:
         super().__init__()
@@ -56,15 +56,15 @@ class SingleRowLinear(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         self._product = _WeightTimesRow(weight, multiply)
 
     def __call__(self, x: mx.array) -> mx.array:
-        """The product with the transposed weight, as `nn.Linear` has it."""
+        """The product with the transposed weight, as in `nn.Linear`."""
         return self._product(x)
 
 
 class SingleRowEmbedding(nn.Embedding):  # type: ignore[misc]  # mlx.nn is untyped
-    """`nn.Embedding` whose use as the output head is quick for one row."""
+    """`nn.Embedding` that is fast for one row when used as the output head."""
 
     def __init__(self, weight: mx.array, multiply: MatrixVectorProduct) -> None:
-        # Not nn.Embedding's own constructor: it draws random weights, and there is no place for those here.
+        # Skips nn.Embedding's own constructor, which would draw random weights.
         nn.Module.__init__(self)
         self.weight = weight
         self._product = _WeightTimesRow(weight, multiply)
@@ -76,12 +76,12 @@ class SingleRowEmbedding(nn.Embedding):  # type: ignore[misc]  # mlx.nn is untyp
 
 @attrs.frozen(eq=False, init=False)
 class _WeightTimesRow:
-    """A weight `(out, in)` beside the address of its buffer."""
+    """A weight `(out, in)` with the address of its buffer."""
 
     weight: mx.array
-    """Kept so that the buffer lives as long as its address is used."""
+    """Keeps the buffer alive as long as its address is used."""
     view: NDArray[numpy.float32]
-    """The same buffer as numpy sees it; holding it keeps MLX from giving the buffer away."""
+    """The same buffer as a numpy view; holding it keeps MLX from reusing the buffer."""
     multiply: MatrixVectorProduct
     """`cblas_sgemv`."""
 
@@ -106,7 +106,7 @@ class _WeightTimesRow:
 
 
 def _find_matrix_vector_product() -> MatrixVectorProduct | None:
-    """`cblas_sgemv` of the BLAS in the global symbol table, unless there is none or it does not need our help."""
+    """`cblas_sgemv` of the BLAS in the global symbol table; None if there is none or it needs no help."""
     try:
         everything = ctypes.CDLL(None)
     except (OSError, TypeError):
@@ -124,6 +124,6 @@ def _find_matrix_vector_product() -> MatrixVectorProduct | None:
 
 
 def _nested(replacements: list[tuple[str, nn.Module]]) -> dict[str, Any]:
-    """The tree of dictionaries and lists that `Module.update_modules` wants, from dotted paths."""
+    """Nested dictionaries and lists for `Module.update_modules`, from dotted paths."""
     tree: dict[str, Any] = tree_unflatten(replacements)
     return tree

@@ -1,9 +1,9 @@
-"""The gate of a feed-forward layer, with numpy's exponentials where MLX's own are slow: on the CPU, in float32.
+"""SwiGLU for the feed-forward layers, with numpy's exponentials where MLX's own are slow: on the CPU, in float32.
 
-MLX's CPU backend takes about 18 ns for one element of this gate, numpy one and a half in blocks that stay in the cache.
-Beside the products of the embedded model that is most of what is left of a step: of 32 rows it takes 26 ms of 226, and
-of the reading of 1,900 prompt tokens 1.7 s of 5.1 (measured, one thread). numpy needs values where MLX has a graph, so
-what comes in is evaluated here; a GPU, and other types, keep the graph.
+MLX's CPU backend takes about 18 ns for one element, numpy one and a half in blocks that stay in the cache. After the
+products of the embedded model that is most of what is left of a step: with 32 rows it takes 26 ms of 226, and when
+reading 1,900 prompt tokens 1.7 s of 5.1 (measured, one thread). numpy needs values where MLX has a graph, so the input
+is evaluated here; a GPU, and other types, keep the graph.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from mlx_lm.models.activations import swiglu
 __all__ = ["fused_swiglu"]
 
 _BLOCK_ELEMENTS = 65_536
-"""Of the gate at a time: 256 KiB, with two temporaries of that size, stay in a core's cache."""
+"""Elements of the gate at a time: 256 KiB, with two temporaries of that size, stay in a core's cache."""
 
 
 def fused_swiglu(gate_and_up: mx.array) -> mx.array:
-    """SwiGLU: the silu of the first half times the second, (…, 2 x width) to (…, width). As `mlx_lm`'s `swiglu`."""
+    """SwiGLU: silu of the first half times the second, (…, 2 x width) to (…, width). Same as `mlx_lm`'s `swiglu`."""
     if gate_and_up.dtype != mx.float32 or mx.default_device() != mx.Device(mx.cpu):
         plain: mx.array = swiglu(*mx.split(gate_and_up, 2, axis=-1))
         return plain
@@ -34,7 +34,7 @@ def fused_swiglu(gate_and_up: mx.array) -> mx.array:
 
 
 def _swiglu_block(gate: numpy.ndarray, up: numpy.ndarray, out: numpy.ndarray) -> None:
-    """silu(gate) * up. Far below zero the exponential is infinite, and the quotient the zero that it should be."""
+    """silu(gate) * up. Far below zero the exponential is infinite, and the quotient correctly zero."""
     with numpy.errstate(over="ignore"):
         numpy.exp(-gate, out=out)
     out += 1

@@ -1,4 +1,4 @@
-"""Look at everything that can be wrong with a checkpoint, and record what a person accepts."""
+"""Runs every check on a checkpoint, and records what a person accepts."""
 
 import datetime
 from collections.abc import Callable
@@ -41,9 +41,9 @@ from actors.inference.mlx.load import available_device, load_checkpoint
 from actors.inference.mlx.proof import prove
 
 Progress = Callable[[str, float], None]
-"""Called with the stage and the fraction of the whole, 0 to 1, never falling."""
+"""Progress callback: stage and fraction of the whole, 0 to 1, never decreasing."""
 
-# Shares of the whole at which the stages end, about as the time goes.
+# Fractions of the whole at which the stages end, roughly by duration.
 _HASHED, _LOADED = 0.15, 0.3
 
 _CHECK_OF_ERROR: tuple[tuple[type[ModelError], str], ...] = (
@@ -55,20 +55,20 @@ _CHECK_OF_ERROR: tuple[tuple[type[ModelError], str], ...] = (
 
 @attrs.frozen(kw_only=True)
 class Verification:
-    """What came out."""
+    """Result of a verification."""
 
     name: str
-    """What the person called the model."""
+    """The user's name for the model."""
     folder: Path
-    """Where it lies."""
+    """Folder of the checkpoint or adapter."""
     provenance: Provenance
-    """Whether someone vouches for the content, after `accept` if that was asked for."""
+    """`verified` if someone vouches for the content, after `accept` if that was given."""
     checks: tuple[Check, ...]
-    """Everything that was looked at."""
+    """All checks carried out."""
 
     @property
     def is_fit(self) -> bool:
-        """Whether it can be served at all: nothing failed but, perhaps, that nobody vouches for it."""
+        """True if it can be served: no check failed, except perhaps that nobody vouches for it."""
         return all(check.passed for check in self.checks if check.name != "source")
 
 
@@ -80,15 +80,16 @@ def verify_model(
     adapter: Path | None = None,
     progress: Progress = lambda _stage, _fraction: None,
 ) -> Verification:
-    """Hash every file, load the model, measure both canary texts.
+    """Hashes every file, loads the model and measures both canary texts.
 
-    With `adapter` it is the adapter's folder that is looked at and recorded, on the model in `folder`, which has to be fit
-    itself.
+    With `adapter` the adapter's folder is checked and recorded, applied to the model in `folder`, which must itself be
+    fit.
 
-    With `accept` a checkpoint that passes and that nobody vouches for is recorded as it is: manifest, hashes, values. A
-    passing checkpoint whose manifest has no values gets them. A failing one loses its stamp, is noted as failed for `leanvibe model list`, and is never recorded. Takes
-    some seconds for the embedded model, minutes for a large one on a CPU. Raises `ModelFileMissing` or
-    `ModelFileCorrupt` where the manifest itself cannot be read, and `ModelTooLarge`; all else is in the result.
+    With `accept` a passing checkpoint that nobody vouches for is recorded as it is: manifest, hashes, values. A passing
+    checkpoint whose manifest has no values gets them. A failing one loses its stamp, is marked as failed for `leanvibe
+    model list`, and is never recorded. Takes some seconds for the embedded model, minutes for a large one on a CPU.
+    Raises `ModelFileMissing` or `ModelFileCorrupt` if the manifest itself cannot be read, and `ModelTooLarge`; all
+    other problems are in the result.
     """
     base = folder
     unlisted: dict[str, Any] = {"name": name, "source": {"path": folder.name}}
@@ -116,7 +117,7 @@ def verify_model(
                 progress=lambda part: progress("verify", _LOADED + (1 - _LOADED) * part),
             )  # fmt: skip
         except ModelTooLarge:
-            # Says nothing of the checkpoint.
+            # It says nothing about the checkpoint.
             raise
         except ModelError as error:
             checks.append(Check(name=_check_name(error), passed=False, detail=str(error), action=RENEW))
@@ -137,9 +138,9 @@ def verify_model(
             write_stamp(folder)
     manifest = read_manifest(folder) if (folder / MANIFEST_NAME).exists() else manifest
     source = source_check(name, provenance, describe_source(manifest))
-    # What failed cannot be accepted, and is not served.
+    # A checkpoint that failed cannot be accepted, and is not served.
     checks.append(attrs.evolve(source, action="") if measured is None else source)
-    # Whoever vouches for the manifest does not vouch for files that are not as it says.
+    # Vouching for a manifest does not cover files that differ from it.
     vouched: Provenance = "unverified" if measured is None else provenance
     return Verification(name=name, folder=folder, provenance=vouched, checks=tuple(checks))
 
@@ -172,7 +173,7 @@ def _record(folder: Path, manifest: dict[str, Any], measured: Canaries) -> None:
 
 
 def canary_fields(measured: Canaries) -> dict[str, float | str | None]:
-    """The values as a manifest holds them."""
+    """Canary values in the form of a manifest."""
     return {
         "canary_nats_per_token": None if measured.short is None else round(measured.short, 4),
         "long_canary_nats_per_token": None if measured.long is None else round(measured.long, 4),

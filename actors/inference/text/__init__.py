@@ -1,1 +1,1 @@
-"""Text in and out of the model: chat template, tokenizer, detokenizer, stop matcher. Pure, without MLX."""
+"""Text in and out of the model: chat template, tokenizer, detokenizer, stop matcher. No I/O, no MLX."""

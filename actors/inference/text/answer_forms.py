@@ -1,6 +1,6 @@
-"""Which forms of calls and of reasoning one model has, read from its chat template and its tokens. Pure.
+"""Detects a model's tool-call and reasoning formats from its chat template and tokens. Pure functions.
 
-The template is read and not run: it is the checkpoint's program, and runs in a job only.
+The template is parsed, not run: it is a program from the checkpoint and runs only in sandbox jobs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _FINAL = "<|channel|>final<|message|>"
 
 
 def tool_call_format_of(source: str, tokens: Collection[str]) -> ToolCallFormat | None:
-    """The form of a template that has tools; None where it is none of those that are read."""
+    """Tool-call format of a template that has tools; None if it is not a supported one."""
     form = ToolCallFormat
-    # In mlx-lm's order: some forms share their marks with others.
+    # In mlx-lm's order: some formats share their marks.
     found = [
         (form.HARMONY, "<|channel|>" in source and "<|message|>" in source),
         (form.MINIMAX, "<minimax:tool_call>" in source),
@@ -45,7 +45,8 @@ def tool_call_format_of(source: str, tokens: Collection[str]) -> ToolCallFormat 
 def reasoning_form(
     tree: jinja2.nodes.Template, source: str, variables: Collection[str], tokens: Collection[str]
 ) -> ReasoningForm:
-    """How a model with this template thinks. One that says nothing of it may still begin an answer with `<think>`."""
+    """Reasoning form of a model with this template. Even one that does not mention reasoning may open an answer with
+    `<think>`."""
     known = next((one for one in ReasoningMarks if _is_known(one, source, tokens)), None)
     marks = known or ReasoningMarks.THINK
     written = [one for block in tree.find_all(jinja2.nodes.If) if _asks_for_prompt(block) for one in _texts(block)]
@@ -73,7 +74,7 @@ def _is_known(marks: ReasoningMarks, source: str, tokens: Collection[str]) -> bo
 
 
 def visible_marks(marks: ReasoningMarks) -> tuple[str, ...]:
-    """The marks that a tokenizer may have as tokens, and that must be seen in an answer's text."""
+    """Marks that a tokenizer may have as tokens and that must remain visible in an answer's text."""
     if marks is ReasoningMarks.HARMONY:
         return ToolCallFormat.HARMONY.marks
     if marks is ReasoningMarks.GEMMA:
@@ -84,9 +85,9 @@ def visible_marks(marks: ReasoningMarks) -> tuple[str, ...]:
 
 
 def closed_reasoning(text: str, form: ReasoningForm, *, has_call: bool) -> str:
-    """A prompt behind which the model does not think: an empty thought, where the template has begun one.
+    """Appends an empty thought to a prompt in which the template has begun one, so that the model does not reason.
 
-    gpt-oss is brought to its channel of answers, unless ``has_call``: calls have a channel of their own.
+    For gpt-oss it opens the answer channel, unless ``has_call``: calls have a channel of their own.
     """
     marks = form.marks
     if marks is ReasoningMarks.HARMONY:
@@ -95,7 +96,7 @@ def closed_reasoning(text: str, form: ReasoningForm, *, has_call: bool) -> str:
 
 
 def without_reasoning(text: str, marks: ReasoningMarks) -> str:
-    """A past answer without what was thought before it."""
+    """Removes the reasoning from a past answer."""
     if marks is ReasoningMarks.HARMONY:
         return text.rpartition(_FINAL)[2] if text.startswith("<|channel|>") else text
     start = text.lstrip()
@@ -113,7 +114,7 @@ def _asks_for_prompt(node: jinja2.nodes.If | jinja2.nodes.CondExpr) -> bool:
 
 
 def _texts(node: jinja2.nodes.Node) -> list[str]:
-    """What is written in there, and not in the branch for the opposite."""
+    """Texts in the node's own branch, not in the opposite one."""
     branches = (
         node.body
         if isinstance(node, jinja2.nodes.If)

@@ -1,9 +1,9 @@
-"""Text of tokenizers that write what their vocabulary lacks byte by byte, as those of Llama and Phi-3 do.
+"""Detokenizer for vocabularies that spell missing characters byte by byte, such as Llama's and Phi-3's.
 
-Their decoder (SentencePiece's byte fallback) looks at a whole run of byte tokens: where the run is no UTF-8, each of its
-bytes becomes U+FFFD, those too that were text while the run was shorter. A line break is such a token, so a break and half an
-emoji are enough, and `tokenizers`' `DecodeStream` gives up there with an exception. Here bytes are decoded as they come and
-what was told stays: the text is that of all bytes in a row, with one U+FFFD for each incomplete character.
+Their decoder (SentencePiece's byte fallback) looks at a whole run of byte tokens: if the run is not valid UTF-8, each
+of its bytes becomes U+FFFD, including those that were text while the run was shorter. A line break is such a token, so
+a line break and half an emoji suffice, and `tokenizers`' `DecodeStream` raises an exception. Here bytes are decoded as
+they come and emitted text stays: the result is that of all bytes in sequence, with one U+FFFD per incomplete character.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ByteFallback", "ByteFallbackDetokenizer"]
 
 BYTES = 256
 FIRST_OF_SEVERAL = 0x80
-"""From here on a byte is no character by itself (RFC 3629)."""
+"""From here on a byte is not a character by itself (RFC 3629)."""
 LINE_BREAK = "\n"
 _EXAMPLE = "é"
 
@@ -34,11 +34,11 @@ class ByteFallback:
     line_break_id: int
     """The byte token of a line break."""
     special_ids: Collection[int]
-    """Tokens that are no text."""
+    """Tokens that are not text."""
 
     @classmethod
     def of(cls, tokenizer: Any) -> ByteFallback | None:
-        """What a tokenizer has of it; None for one that does not decode its bytes so."""
+        """Byte tokens of a tokenizer; None if it does not decode bytes this way."""
         ids = [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(BYTES)]
         if None in ids:
             return None
@@ -55,23 +55,23 @@ class ByteFallback:
 
 
 class ByteFallbackDetokenizer:
-    """One answer's text. The library's stream is shown a line break in place of each byte that it could stumble over."""
+    """Text of one answer. Shows the library's stream a line break in place of each byte that it could fail on."""
 
     __slots__ = ("_fallback", "_shown", "_stream", "_streamed", "_utf8")
 
     def __init__(self, fallback: ByteFallback, stream: Any) -> None:
-        """``stream`` is a fresh `DecodeStream` that leaves special tokens out."""
+        """``stream`` is a new `DecodeStream` that skips special tokens."""
         self._fallback, self._stream = fallback, stream
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._shown: list[int] = []
         self._streamed = 0
 
     def feed(self, token_id: int) -> str:
-        """The text that this token completes, perhaps none."""
+        """Returns the text that this token completes, possibly empty."""
         fallback = self._fallback
         byte = fallback.byte_of.get(token_id)
         if byte is not None and byte >= FIRST_OF_SEVERAL:
-            # A break stands where the byte stands, so that a space that follows is not taken for the first of the text.
+            # The line break takes the byte's place, so that a following space is not taken for the first of the text.
             held = self._show(fallback.line_break_id).removesuffix(LINE_BREAK)
             return held + self._utf8.decode(bytes([byte]))
         # Vocabularies are padded: a model has more logits than its tokenizer has tokens.
@@ -80,7 +80,7 @@ class ByteFallbackDetokenizer:
         return self._utf8.decode(b"", True) + self._show(token_id)
 
     def finish(self) -> str:
-        """What is left when no token follows; an incomplete character becomes U+FFFD."""
+        """Returns the remaining text; an incomplete character becomes U+FFFD."""
         held: str = self._fallback.tokenizer.decode(self._shown, skip_special_tokens=True)[self._streamed :]
         return held + self._utf8.decode(b"", True)
 

@@ -32,14 +32,15 @@ _LEFT_OUT = "this model has no place for a message of the role system; put what 
 
 
 class TemplateRefused(ValueError):
-    """The model's template cannot take these messages; the text says why, in the template's words."""
+    """The model's template cannot render these messages; the text says why, in the template's words."""
 
 
 class ChatTemplate:
-    """One model's template, compiled once. The settings are those that checkpoints are written for."""
+    """One model's template, compiled once, with the settings that checkpoints are written for."""
 
     def __init__(self, source: str, special_tokens: dict[str, str], tokens: Collection[str] = ()) -> None:
-        """``special_tokens`` has `bos_token` and the like, as templates name them; ``tokens`` are the added tokens' texts.
+        """``special_tokens`` has `bos_token` and the like, as templates name them; ``tokens`` holds the text of added
+        tokens.
 
         Raises `jinja2.TemplateSyntaxError` for a template that does not compile.
         """
@@ -55,21 +56,22 @@ class ChatTemplate:
         self._variables = jinja2.meta.find_undeclared_variables(tree)
         own_format = tool_call_format_of(source, tokens) if "tools" in self._variables else None
         self.reasoning = reasoning_form(tree, source, self._variables, tokens)
-        """How the model thinks before it answers."""
+        """Form of the model's reasoning."""
         self.has_tools = own_format is not None
-        """Whether it has tools itself, and writes calls in a form that we read. Else they are described in a message."""
+        """True if it supports tools and writes calls in a known format; otherwise tools are described in a message."""
         self.tool_call_format = own_format or GENERIC_FORMAT
-        """How calls of tools are written in its prompts."""
+        """Format of tool calls in its prompts."""
 
     def render(
         self, messages: Sequence[ChatMessage], guard: Guard | None = None, *, answer_is_held: bool = False
     ) -> str:
-        """The prompt text, ending where the assistant's answer begins; with guards where the messages need any.
+        """Renders the prompt text up to the beginning of the assistant's answer, with guards where the messages need
+        them.
 
-        ``answer_is_held``: it follows a form, so the model cannot think first.
+        With ``answer_is_held`` the answer is constrained, so the model cannot reason first.
 
-        Raises `TemplateRefused`, also for a system message that the template would leave out: some have no place
-        for one and pass over it without a word.
+        Raises `TemplateRefused`, also for a system message that the template would drop: some have no place for one and
+        skip it silently.
         """
         turns = self._without_reasoning([{"role": one.role.value, "content": one.content} for one in messages])
         options = self._options(False if answer_is_held else None)
@@ -78,10 +80,10 @@ class ChatTemplate:
         return closed_reasoning(text, self.reasoning, has_call=False) if answer_is_held else text
 
     def render_with_tools(self, request: GenerateWithTools, guard: Guard | None = None) -> str:
-        """The same for a chat with tools.
+        """Renders the prompt of a chat with tools.
 
-        Raises `TemplateRefused`, also for a template that writes calls otherwise than the request expects, and for
-        a function that it would leave out.
+        Raises `TemplateRefused`, also for a template whose call format differs from the request's, and for a function
+        that it would drop.
         """
         if self.tool_call_format is not request.tool_call_format:
             raise TemplateRefused("this model's chat template calls tools in another form")
@@ -102,17 +104,17 @@ class ChatTemplate:
         return text
 
     def _options(self, thinks: bool | None, effort: str | None = None) -> dict[str, Any]:
-        """What the template is told beside the messages, of that which it asks for."""
+        """Options for the template besides the messages, limited to those that it uses."""
         options: dict[str, Any] = {} if thinks is None else {"enable_thinking": thinks, "thinking": thinks}
         if effort is not None or thinks is False:
-            # The least that templates know. gpt-oss's always thinks a little.
+            # The least that templates support. gpt-oss's always reasons a little.
             options["reasoning_effort"] = {None: "low", "none": "low", "minimal": "low", "xhigh": "high"}.get(
                 effort, effort
             )
         return {name: value for name, value in options.items() if name in self._variables}
 
     def _without_reasoning(self, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Past answers without what the model thought before them: clients send back what they showed."""
+        """Removes the reasoning from past answers, since clients send back everything they displayed."""
         return [
             {**one, "content": without_reasoning(one["content"], self.reasoning.marks)}
             if one["role"] == Role.ASSISTANT.value and isinstance(one.get("content"), str)
@@ -127,9 +129,10 @@ class ChatTemplate:
         guard: Guard | None,
         options: dict[str, Any],
     ) -> str:
-        """For a template without tools: they are described in a message, of the system where there is a place for one."""
+        """Renders for a template without tools: they are described in a message, of role system if the template has a
+        place for it."""
         if guard is not None:
-            # Here already: the marks that are written round calls are not the messages' own.
+            # Applied before rendering, because marks written around calls are not the messages' own.
             turns, tools = guard.applied(turns), guard.applied(tools)
         plain = plain_turns(turns, tools)
         try:
@@ -151,7 +154,7 @@ class ChatTemplate:
         guard: Guard | None = None,
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> str:
-        # As transformers does: templates test whether a field is there, and would write "None".
+        # As in transformers: templates test for the presence of a field, and would write "None".
         turns = [{key: value for key, value in turn.items() if value is not None} for turn in turns]
         if guard is not None:
             turns, tools = guard.applied(turns), guard.applied(tools)
@@ -160,7 +163,7 @@ class ChatTemplate:
                 messages=turns, tools=tools, add_generation_prompt=True, **options, **self._special_tokens
             )
         except Exception as error:
-            # Border: the template is the checkpoint's program, and may fail as programs do.
+            # Border: the template is a program from the checkpoint and may fail in any way.
             words = str(error) or type(error).__name__
             raise TemplateRefused(words if guard is None else guard.removed(words)) from error
 
@@ -175,17 +178,17 @@ class ChatTemplate:
         plain = text if guard is None else guard.removed(text)
         for place, turn in enumerate(turns):
             content = turn.get("content")
-            # Templates trim what they are given.
+            # Templates strip their input.
             if turn["role"] != Role.SYSTEM.value or not isinstance(content, str) or content.strip() in plain:
                 continue
-            # Written otherwise (as JSON, line by line), or not at all: then other words make the same prompt.
+            # Written differently (as JSON, line by line), or dropped: in that case other words give the same prompt.
             others = [*turns[:place], {**turn, "content": f"{content} {_OTHER_WORDS}"}, *turns[place + 1 :]]
             if self._render(others, tools, guard, options) == text:
                 raise TemplateRefused(_LEFT_OUT)
 
 
 class _GenerationBlocks(jinja2.ext.Extension):
-    """`{% generation %}` marks what a model learns to write; for a prompt it is what is in it."""
+    """`{% generation %}` marks the text that a model is trained on; in a prompt it renders as its content."""
 
     tags = {"generation"}  # noqa: RUF012  as the library declares it
 
@@ -202,7 +205,8 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """In transformers' order, since templates name some by place. Jinja's own would escape `<` and `&` for HTML."""
+    """Parameters in transformers' order, since templates pass some by position. Jinja's filter would escape `<` and `&`
+    for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

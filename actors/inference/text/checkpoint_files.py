@@ -1,7 +1,7 @@
-"""What the files beside the weights say of a prompt: special tokens, chat templates, and the tokenizer's own settings.
+"""Reads the files next to the weights that affect prompts: special tokens, chat templates and tokenizer settings.
 
-Everything here that changes a prompt is applied as transformers applies it (`tokenization_utils_tokenizers.py`), or
-refused by name, so that no checkpoint gives other tokens here than where it was made.
+Every setting that changes a prompt is either applied as transformers applies it (`tokenization_utils_tokenizers.py`) or
+refused by name, so that a checkpoint gives the same tokens here as where it was made.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ __all__ = ["chat_templates", "read_object", "read_tokenizer", "special_tokens", 
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _WRITTEN_NAMES = frozenset({"bos_token", "eos_token"})
-"""Those that templates and post-processors write into prompts; a vocabulary may lack the others."""
+"""Tokens that templates and post-processors write into prompts; a vocabulary may lack the others."""
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _MAXIMUM_TEMPLATES = 32
 
 
 def read_object(path: Path, *, is_optional: bool = False, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> dict[str, Any]:
-    """A JSON object; empty where a file that is optional is missing. Raises `FileNotFoundError` or `ValueError` naming the file."""
+    """Reads a JSON object; empty if an optional file is missing. Raises `FileNotFoundError` or `ValueError` naming the
+    file."""
     try:
         return read_json_object(path, maximum_bytes)
     except FileNotFoundError:
@@ -43,14 +44,14 @@ def read_object(path: Path, *, is_optional: bool = False, maximum_bytes: int = M
 
 
 def read_tokenizer(path: Path) -> dict[str, Any]:
-    """`tokenizer.json`; as `read_object`."""
+    """Reads `tokenizer.json`, like `read_object`."""
     return read_object(path, maximum_bytes=MAXIMUM_TOKENIZER_BYTES)
 
 
 def chat_templates(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Sources of the templates by name: `default`, often `tool_use`. Raises `ValueError` where there is none.
+    """Template sources by name: `default`, often `tool_use`. Raises `ValueError` if there is no default.
 
-    Files of their own come before `tokenizer_config.json`, whose content is ``settings``.
+    Separate files take precedence over `tokenizer_config.json`, whose content is ``settings``.
     """
     found: dict[str, str] = {}
     try:
@@ -78,7 +79,7 @@ def _templates_of(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def special_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
-    """`bos_token` and the like as templates name them, those alone that are set: templates ask whether one is."""
+    """`bos_token` and the like as templates name them, only those that are set: templates test for them."""
     older = read_object(folder / "special_tokens_map.json", is_optional=True)
     tokens = {}
     for name in _SPECIAL_NAMES:
@@ -91,10 +92,10 @@ def special_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
 def tokenizer_content(
     content: Mapping[str, Any], settings: Mapping[str, Any], named: Mapping[str, str]
 ) -> dict[str, Any]:
-    """`tokenizer.json` as transformers uses it beside `tokenizer_config.json`.
+    """Combines `tokenizer.json` with `tokenizer_config.json` as transformers does.
 
-    Truncation and padding are left out, since those of a training stay in the file and nobody asks for them. Raises
-    `ValueError`, naming the setting, for what would make other tokens of a prompt in a way that is not followed here.
+    Truncation and padding are dropped: they are left over from training. Raises `ValueError`, naming the setting, for
+    settings that would change a prompt's tokens in an unsupported way.
     """
     if settings.get("split_special_tokens"):
         raise ValueError("tokenizer_config.json sets split_special_tokens, which would spell the template's own marks")
@@ -124,7 +125,8 @@ def tokenizer_content(
             added[text] = {**_flags({"special": True}), "id": known[text], "content": text}
         elif name in _WRITTEN_NAMES:
             raise ValueError(f"tokenizer_config.json names {text!r} as {name}, which is not in the vocabulary")
-    # `add_bos_token` and `add_eos_token` are of old tokenizers without this file: its post-processor says what is added.
+    # `add_bos_token` and `add_eos_token` apply only to old tokenizers without this file; its post-processor determines
+    # what is added.
     return {
         **content,
         "added_tokens": sorted(added.values(), key=lambda one: int(one["id"])),
@@ -145,6 +147,6 @@ def _flags(token: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _content(token: Any) -> str | None:
-    """A token's text; some configurations write a token as an object."""
+    """A token's text; some configurations write tokens as objects."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else None

@@ -1,6 +1,7 @@
-"""Tools for models whose chat template has none: they are described in a message of the system, in the form that most models saw.
+"""Tools for models whose chat template has none, described in a system message in the most widely used format.
 
-Calls and results of earlier turns become text of that form too. The words and marks are those of Hermes and Qwen. Pure.
+Calls and results of earlier turns become text in that format too. Words and marks are those of Hermes and Qwen. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from actors.inference.tools import ToolCallFormat
 __all__ = ["GENERIC_FORMAT", "plain_turns"]
 
 GENERIC_FORMAT = ToolCallFormat.TAGGED
-"""How a model is asked to write calls."""
+"""Format of calls that the model is asked for."""
 _DESCRIPTION = """# Tools
 
 You may call one or more functions to assist with the user query.
@@ -33,11 +34,11 @@ For each function call, return a json object with function name and arguments wi
 def plain_turns(
     turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None, *, has_system: bool = True
 ) -> list[dict[str, str]]:
-    """The same chat in turns of system, user and assistant with text alone.
+    """The same chat as plain text turns of system, user and assistant.
 
-    Without ``has_system`` the functions are described at the beginning of the first question: some templates have no
-    place for a message of the system. Results that follow one another, and a question behind them, are one turn of the
-    user, because many templates want the two sides to take turns.
+    Without ``has_system`` the functions are described at the beginning of the first question, for templates that have
+    no place for a system message. Consecutive results, and a question after them, become one user turn, because many
+    templates require the two sides to alternate.
     """
     plain: list[dict[str, str]] = []
     after_result = False
@@ -68,7 +69,7 @@ def _text_of(turn: dict[str, Any]) -> str:
 
 def _call(function: dict[str, Any]) -> str:
     name, arguments = json.dumps(function["name"]), function["arguments"]
-    # Those that ended too early are no JSON, and are shown as they were written.
+    # Arguments that were cut short are not JSON and are shown as written.
     written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return f'{GENERIC_FORMAT.opening}\n{{"name": {name}, "arguments": {written}}}\n{GENERIC_FORMAT.closing}'
 

@@ -1,4 +1,4 @@
-"""Grammars for the mock engine, whose tokens are bytes and one that ends the answer."""
+"""Grammars for the mock engine, whose tokens are the 256 bytes and one that ends the answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def mock_grammars() -> Grammars:
 
 
 def _byte_tokenizer() -> dict[str, Any]:
-    """A `tokenizer.json` with a token for each byte, its number the byte."""
+    """A `tokenizer.json` with a token for each byte, whose id is the byte."""
     return {
         "version": "1.0",
         "added_tokens": [
@@ -33,7 +33,7 @@ def _byte_tokenizer() -> dict[str, Any]:
 
 
 def _byte_characters() -> dict[str, int]:
-    """What byte-level tokenizers write for each byte (GPT-2's `bytes_to_unicode`)."""
+    """Characters that byte-level tokenizers write for bytes (GPT-2's `bytes_to_unicode`)."""
     shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
     others = [byte for byte in range(END) if byte not in shown]
     return {chr(byte): byte for byte in shown} | {chr(END + number): byte for number, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""The text side of a checkpoint as the server has it: facts and the decoding half. Encoding happens in the sandbox."""
+"""The server's part of a checkpoint's text side: its facts and the decoder. Encoding happens in the sandbox."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SandboxedText", "TextReport"]
 
 @frozen(kw_only=True)
 class TextReport:
-    """What the fork server read from a checkpoint."""
+    """Facts that the fork server read from a checkpoint."""
 
     vocabulary_size: int
     context_tokens: int
@@ -24,7 +24,7 @@ class TextReport:
     has_tools: bool
     reasoning: ReasoningForm
     decoding: str = field(repr=False)
-    """What `TokenText.of_json` takes."""
+    """Input of `TokenText.of_json`."""
 
 
 class SandboxedText(TokenText):

@@ -1,10 +1,10 @@
-"""Keeps what people write apart from what a template writes: no text of a message becomes a special token.
+"""Separates user text from template text: no text of a message becomes a special token.
 
-A tokenizer finds its special tokens in any text, so a message that says `<|im_end|>` would end its own turn and begin
-another one in a role of its choosing. Where a message holds the text of a special token, a *guard*, a character that
-occurs nowhere in the request, is put into that text before the template sees it. The template's own marks are then the
-only ones that a tokenizer can find, and what lies between two of them is encoded apart: with its guards taken out, by a
-copy of the tokenizer that finds no special tokens. Prompts without such a text are encoded as they always were.
+A tokenizer recognises special tokens in any text, so a message containing `<|im_end|>` would end its own turn and start
+another in a role of its choosing. If a message contains the text of a special token, a *guard*, a character that occurs
+nowhere in the request, is inserted into that text before rendering. The template's own marks are then the only ones
+that a tokenizer can recognise, and the text between two of them is encoded separately: without its guards, by a copy of
+the tokenizer that recognises no special tokens. Prompts without such a text are encoded as usual.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from attrs import frozen
 __all__ = ["Guard", "PromptTokenizer", "SpecialTextRefused"]
 
 GUARDS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
-"""Unicode's noncharacters, which no text of anybody should hold."""
+"""Unicode's noncharacters, which should not occur in any text."""
 
 
 class SpecialTextRefused(ValueError):
-    """A message holds the text of a special token in a way that cannot be kept apart."""
+    """A message contains the text of a special token in a way that cannot be separated."""
 
 
 @frozen
 class Guard:
-    """Where one request's texts read like special tokens."""
+    """Marks the places where one request's text reads like special tokens."""
 
     character: str
-    """Occurs in none of them."""
+    """Occurs in none of the request's texts."""
     pattern: re.Pattern[str]
     """Matches the first character of each special token's text."""
 
     def applied(self, value: Any) -> Any:
-        """The same data with a guard behind each such character, in texts at any depth; keys of objects included."""
+        """Inserts a guard after each such character, in strings at any depth including keys of objects."""
         if isinstance(value, str):
             return self.pattern.sub(lambda found: found[0] + self.character, value)
         if isinstance(value, Mapping):
@@ -46,11 +46,11 @@ class Guard:
         return value
 
     def removed(self, text: str) -> str:
-        """The text without guards, also where a template wrote them as JSON in ASCII."""
+        """Removes all guards, including those that a template wrote as ASCII JSON."""
         return text.replace(self.character, "").replace(self._escaped, "")
 
     def is_in(self, text: str) -> bool:
-        """Whether a guard is left in a piece of the rendered prompt."""
+        """True if a piece of the rendered prompt contains a guard."""
         return self.character in text or self._escaped in text
 
     @property
@@ -60,7 +60,7 @@ class Guard:
 
 @frozen
 class _Added:
-    """What counts here of an added token: whether white space beside it belongs to it."""
+    """Relevant properties of an added token: whether it absorbs the white space next to it."""
 
     strips_left: bool
     strips_right: bool
@@ -70,7 +70,8 @@ class PromptTokenizer:
     """Encodes prompts of one model."""
 
     def __init__(self, tokenizer: Any, content: Mapping[str, Any], special_texts: Iterable[str]) -> None:
-        """``tokenizer`` was made of ``content``, a `tokenizer.json`; ``special_texts`` are those that nobody may write."""
+        """``tokenizer`` was made from ``content``, a `tokenizer.json`; ``special_texts`` are the texts that messages
+        may not write."""
         self._tokenizer = tokenizer
         self._content = content
         self._special_texts = sorted(set(special_texts), key=len, reverse=True)
@@ -81,10 +82,10 @@ class PromptTokenizer:
         self._plain: Any = None
 
     def guard_for(self, *data: Any) -> Guard | None:
-        """What keeps the texts of this data apart; None where none reads like a special token.
+        """Guard for this data; None if nothing in it reads like a special token.
 
-        Raises `SpecialTextRefused` for texts that only become a special token's in the tokenizer's normalizer, or that
-        hold every character a guard could be.
+        Raises `SpecialTextRefused` for text that becomes a special token only in the tokenizer's normalizer, or that
+        contains every possible guard character.
         """
         texts = [text for one in data for text in _texts(one)]
         found = [special for special in self._special_texts if any(special in text for text in texts)]
@@ -98,14 +99,15 @@ class PromptTokenizer:
         return Guard(character=character, pattern=re.compile(f"(?=(?:{starts})).", re.DOTALL))
 
     def encode(self, text: str, guard: Guard | None, *, adds_special: bool) -> list[int]:
-        """Token ids. Blocking."""
+        """Encodes text to token ids. Blocking."""
         if guard is None or not guard.is_in(text):
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=adds_special).ids
             return ids
         return [one for piece in self._encoded_pieces(text, guard) for one in piece]
 
     def _encoded_pieces(self, text: str, guard: Guard) -> Iterator[list[int]]:
-        """Added tokens cut a text into pieces that a tokenizer treats apart, so they can be encoded apart too."""
+        """Added tokens cut a text into pieces that a tokenizer treats separately, so they can be encoded separately
+        too."""
         pieces = self._cut(text)
         waiting = ""
         for place, piece in enumerate(pieces):
@@ -115,7 +117,7 @@ class PromptTokenizer:
             if waiting:
                 yield self._tokenizer.encode(waiting, add_special_tokens=False).ids
                 waiting = ""
-            # Some marks take the white space beside them along.
+            # Some marks absorb the white space next to them.
             before = self._added.get(pieces[place - 1]) if place else None
             after = self._added.get(pieces[place + 1]) if place + 1 < len(pieces) else None
             if before is not None and before.strips_right:
@@ -133,7 +135,7 @@ class PromptTokenizer:
         return [one for one in re.split(f"({'|'.join(re.escape(one) for one in present)})", text) if one]
 
     def _plain_tokenizer(self) -> Any:
-        """A copy that reads special tokens as text; made when it is first wanted, since few ever want it."""
+        """A copy that reads special tokens as text; made on first use, which is rare."""
         if self._plain is None:
             import tokenizers
 
@@ -147,7 +149,8 @@ class PromptTokenizer:
         return self._plain
 
     def _refuse_normalized(self, texts: Sequence[str], found: Sequence[str]) -> None:
-        """Some tokenizers look for a special token in the normalized text, where a guard would come too late."""
+        """Refuses text that normalizes to a special token; guards are inserted before normalization and could not
+        prevent it."""
         normalizer = self._tokenizer.normalizer
         if normalizer is None or not self._normalized_texts:
             return

@@ -1,4 +1,4 @@
-"""Stop texts, matched on text and not on tokens, for every way the text may be cut into pieces."""
+"""Matches stop texts on text rather than tokens, however the text is divided into pieces."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["StopMatcher"]
 
 
 class StopMatcher:
-    """Passes text on until the earliest stop text; holds back what may be the beginning of one.
+    """Passes text through up to the first stop text; holds back what may be the beginning of one.
 
-    Of several stop texts the one that is complete first counts, and of those that end together the longest.
+    The stop text that completes first counts, and the longest of those that complete together.
     """
 
     __slots__ = ("_held", "_stops", "has_stopped", "stop_text")
@@ -20,19 +20,19 @@ class StopMatcher:
         self._stops = tuple(_Progress(stop) for stop in stops)
         self._held = ""
         self.has_stopped = False
-        """True once a stop text was seen; from then on nothing is passed."""
+        """True once a stop text has been found; after that nothing is passed through."""
         self.stop_text: str | None = None
-        """The one that was seen."""
+        """The stop text that was found."""
 
     def feed(self, piece: str) -> str:
-        """The part of the text that is now certain to come before any stop text."""
+        """Returns the text that is now certain to precede any stop text."""
         if self.has_stopped:
             return ""
         if not self._stops:
             return piece
         text = self._held + piece
         for at, character in enumerate(piece, start=len(self._held) + 1):
-            # The first that is complete counts: what comes after it must not matter, however it is cut.
+            # The first to complete counts, so the text after it must not matter, however it is divided.
             complete = [len(stop.text) for stop in self._stops if stop.takes(character)]
             if complete:
                 self.has_stopped = True
@@ -44,16 +44,16 @@ class StopMatcher:
         return text[:certain]
 
     def flush(self) -> str:
-        """What was held back, once no more text can come."""
+        """Returns the held-back text once no more can come."""
         held, self._held = self._held, ""
         return "" if self.has_stopped else held
 
 
 class _Progress:
-    """How much of one stop text the text so far ends with (Knuth, Morris and Pratt, 1977).
+    """Matching state of one stop text (Knuth, Morris and Pratt, 1977).
 
-    What it costs is linear in the text that comes. The table is made no further than the text has ever matched, so that a
-    stop text of a million characters costs nothing while nobody writes it.
+    Takes time linear in the incoming text. The table extends only as far as the text has ever matched, so a stop text
+    of a million characters costs nothing until its beginning occurs.
     """
 
     __slots__ = ("_borders", "matched", "text")
@@ -61,12 +61,12 @@ class _Progress:
     def __init__(self, text: str) -> None:
         self.text = text
         self.matched = 0
-        """Characters of the stop text with which the text so far ends."""
+        """Length of the longest prefix of the stop text that the text so far ends with."""
         self._borders = [0]
-        """Of each beginning of ``text``, from length 1 on: the length of the longest shorter beginning that it ends with."""
+        """For each prefix of ``text``, from length 1 on: length of its longest proper prefix that is also a suffix."""
 
     def takes(self, character: str) -> bool:
-        """Go on by one character; whether the stop text is complete with it."""
+        """Advances by one character. Returns True if it completes the stop text."""
         while self.matched and self.text[self.matched] != character:
             self.matched = self._borders[self.matched - 1]
         if self.text[self.matched] == character:
@@ -78,7 +78,7 @@ class _Progress:
         return False
 
     def _next_border(self) -> int:
-        """Of the beginning that is one longer than those in the table."""
+        """Entry for the prefix one longer than those in the table."""
         last, border = self.text[len(self._borders)], self._borders[-1]
         while border and self.text[border] != last:
             border = self._borders[border - 1]

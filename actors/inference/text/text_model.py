@@ -1,4 +1,4 @@
-"""The text side of one model: prompt in, token ids out, and back again piece by piece."""
+"""The text side of a model: encodes prompts to token ids, and decodes answers incrementally."""
 
 from __future__ import annotations
 
@@ -42,45 +42,46 @@ class Detokenizer(Protocol):
     """Turns one answer's token ids into text; never splits a character."""
 
     def feed(self, token_id: int) -> str:
-        """The text that this token completes, perhaps none."""
+        """Returns the text that this token completes, possibly empty."""
 
     def finish(self) -> str:
-        """What is left when no token follows; an incomplete character becomes U+FFFD."""
+        """Returns the remaining text; an incomplete character becomes U+FFFD."""
 
 
 class TextModel(Protocol):
-    """What the inference actor needs to know about a model's text."""
+    """A model's text side, as used by the inference actor."""
 
     vocabulary_size: int
     context_tokens: int
-    """Prompt and answer together fit in this."""
+    """Maximum length of prompt and answer together."""
     stop_token_ids: frozenset[int]
     tool_call_format: ToolCallFormat
-    """How calls of tools are written."""
+    """Tool-call format."""
     has_tools: bool
-    """Whether the model's own chat template has tools; else they are described to it in a generic form."""
+    """True if the model's own chat template supports tools; otherwise they are described to it in a generic form."""
     reasoning: ReasoningForm
-    """How it marks what it thinks before it answers."""
+    """How it marks its reasoning."""
 
     def encode(self, request: Generate) -> list[int]:
-        """Prompt token ids, the schema checked too. Blocking CPU work. Raises `TemplateRefused` or `BadSchema`."""
+        """Checks the schema and encodes the prompt. Blocking CPU work. Raises `TemplateRefused` or `BadSchema`."""
 
     def token_text(self, token_id: int) -> OneToken:
-        """One token alone."""
+        """Text and bytes of a single token."""
 
     def detokenizer(self) -> Detokenizer:
-        """A fresh one for each answer."""
+        """Returns a new one for each answer."""
 
 
 class CheckpointText(TokenText):
-    """Text of a checkpoint folder: `tokenizer.json`, `config.json` and the chat template beside them.
+    """Text side of a checkpoint folder: `tokenizer.json`, `config.json` and the chat template.
 
-    Only the `tokenizers` library is used: transformers would cost seconds and hundreds of megabytes. All of it is the
-    checkpoint's own program and may take for ever, so the server has one in a child process only (`sandbox/`).
+    Only the `tokenizers` library is used: transformers would take seconds and hundreds of megabytes. Templates and
+    tokenizers are the checkpoint's own programs and may never return, so the server uses this class only in child
+    processes (`sandbox/`).
     """
 
     def __init__(self, folder: Path) -> None:
-        """Reads the files; blocking. Raises `OSError` or `ValueError` naming the file that is wrong."""
+        """Reads the files. Blocking. Raises `OSError` or `ValueError` naming the file at fault."""
         config = read_object(folder / "config.json")
         tokenizer_path = folder / "tokenizer.json"
         content = read_tokenizer(tokenizer_path)
@@ -105,7 +106,7 @@ class CheckpointText(TokenText):
         self._content = content
         self.vocabulary_size = _count(folder, config, "vocab_size", MAXIMUM_VOCABULARY)
         self.context_tokens = _count(folder, config, "max_position_embeddings", MAXIMUM_POSITIONS)
-        # Read for its errors alone: a damaged one would silently cost a stop token.
+        # Read only for its errors: a damaged one would silently lose a stop token.
         generation = read_object(folder / "generation_config.json", is_optional=True)
         for name, read in (("config.json", config), ("generation_config.json", generation)):
             problem = end_tokens_problem(read.get("eos_token_id"))
@@ -117,21 +118,22 @@ class CheckpointText(TokenText):
         self._grammars_lock = threading.Lock()
 
     def encode(self, request: Generate) -> list[int]:
-        """Prompt token ids, the schema checked too; blocking. Raises `TemplateRefused` or `BadSchema`."""
+        """Checks the schema and encodes the prompt. Blocking. Raises `TemplateRefused` or `BadSchema`."""
         self.check_form(request)
         return self.encode_prompt(request)
 
     def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> list[str]:
-        """Check what the answer shall follow; blocking. Names what of it answers leave out. Raises `BadSchema`.
+        """Checks the schema or tools of the answer. Returns the locations that answers leave out. Blocking. Raises
+        `BadSchema`.
 
-        ``tell_field`` hears the name of each part before native code works on it.
+        ``tell_field`` is called with the name of each part before native code works on it.
         """
         return _check_form(request, tell_field, self.load_grammars)
 
     def encode_prompt(self, request: Generate, tell_step: Callable[[str], None] = lambda _: None) -> list[int]:
-        """Prompt token ids, the schema not looked at; blocking, releases the GIL. Raises `TemplateRefused`.
+        """Encodes the prompt without checking the schema. Blocking; releases the GIL. Raises `TemplateRefused`.
 
-        ``tell_step`` hears `template` and `tokenizer` before each begins.
+        ``tell_step`` is called with `template` and `tokenizer` before each begins.
         """
         if isinstance(request, GenerateWithTools):
             tell_step("template")
@@ -144,7 +146,7 @@ class CheckpointText(TokenText):
             text = self._template.render(request.messages, guard, answer_is_held=is_held(request))
             adds_special = False
         else:
-            # Whoever writes a prompt without a template writes the marks too.
+            # A prompt without a template may contain the marks itself.
             guard, text, adds_special = None, request.prompt or "", True
         tell_step("tokenizer")
         return without_panics(partial(self._prompts.encode, text, guard, adds_special=adds_special))
@@ -156,11 +158,12 @@ class CheckpointText(TokenText):
             raise TemplateRefused(str(error)) from error
 
     def load_grammars(self, source_field: str) -> Grammars:
-        """What checks schemas, made once. Raises `BadSchema` for a tokenizer that the library of grammars cannot read."""
-        # It brings numpy, which the server itself has no use for.
+        """Grammars for checking schemas, cached. Raises `BadSchema` for a tokenizer that the grammar library does not
+        support."""
+        # Imports numpy, which the server itself does not need.
         from actors.inference.structured_output import Grammars
 
-        # Several encoding threads may come first at once, and making it costs a fifth of a second.
+        # Several encoding threads may arrive at once, and creation takes a fifth of a second.
         with self._grammars_lock:
             if self._grammars is None:
                 stop_ids = sorted(self.stop_token_ids)
@@ -172,7 +175,7 @@ class CheckpointText(TokenText):
             return self._grammars
 
     def decoding_json(self) -> str:
-        """What `TokenText.of_json` makes the decoding half of. Raises `ValueError`."""
+        """Input of `TokenText.of_json`. Raises `ValueError`."""
         try:
             return decoding_json(self._content)
         except ValueError as error:
@@ -189,7 +192,7 @@ class MockText:
     reasoning = ReasoningForm()
 
     def __init__(self, context_tokens: int = 8192) -> None:
-        """``context_tokens`` are bytes here."""
+        """``context_tokens`` counts bytes here."""
         self._grammars: Grammars | None = None
         self._grammars_lock = threading.Lock()
         self.vocabulary_size = 257
@@ -197,16 +200,17 @@ class MockText:
         self.stop_token_ids = frozenset({self.END})
 
     def encode(self, request: Generate) -> list[int]:
-        """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`; `TemplateRefused` for another form of calls."""
+        """UTF-8 bytes of the last message or the prompt. Raises `BadSchema`, and `TemplateRefused` for another call
+        format."""
         self.check_form(request)
         return self.encode_prompt(request)
 
     def check_form(self, request: Generate, tell_field: Callable[[str], None] = lambda _: None) -> list[str]:
-        """As `CheckpointText.check_form`."""
+        """As in `CheckpointText.check_form`."""
         return _check_form(request, tell_field, self.load_grammars)
 
     def encode_prompt(self, request: Generate, tell_step: Callable[[str], None] = lambda _: None) -> list[int]:
-        """UTF-8 bytes, the schema not looked at. Raises `TemplateRefused` for another form of calls."""
+        """UTF-8 bytes, without checking the schema. Raises `TemplateRefused` for another call format."""
         tell_step("tokenizer")
         if isinstance(request, GenerateWithTools) and request.tool_call_format is not self.tool_call_format:
             raise TemplateRefused("the mock engine calls tools in another form")
@@ -214,7 +218,7 @@ class MockText:
         return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
 
     def load_grammars(self, source_field: str) -> Grammars:
-        """What checks schemas, made once."""
+        """Grammars for checking schemas, cached."""
         with self._grammars_lock:
             if self._grammars is None:
                 from actors.inference.text.mock_grammars import mock_grammars
@@ -223,16 +227,16 @@ class MockText:
             return self._grammars
 
     def decoding_json(self) -> str:
-        """Nothing: bytes need no tokenizer."""
+        """Empty: bytes need no tokenizer."""
         return ""
 
     def token_text(self, token_id: int) -> OneToken:
-        """One byte."""
+        """A single byte."""
         content = bytes([token_id]) if token_id < self.END else b"<|end|>"
         return OneToken(name_of(content), content, is_shown=token_id < self.END)
 
     def detokenizer(self) -> Detokenizer:
-        """A fresh one for each answer."""
+        """Returns a new one for each answer."""
         return _ByteDetokenizer()
 
 
@@ -250,7 +254,7 @@ class _ByteDetokenizer:
 
 
 def _check_form(request: Generate, tell_field: Callable[[str], None], grammars: Callable[[str], Grammars]) -> list[str]:
-    """Bounds first, then native code, which ``tell_field`` hears the names of the parts before."""
+    """Checks limits first, then runs native code, announcing each part to ``tell_field`` before."""
     left_out: list[str] = []
     if request.response_schema is not None:
         tell_field("response_schema")
@@ -272,12 +276,12 @@ def _check_bounds_of(rule: ToolCallConstraint) -> None:
 
 
 def _special_texts(content: dict[str, Any], marks: frozenset[str]) -> list[str]:
-    """What no message may write: special tokens, and the marks of calls and of reasoning where they are tokens."""
+    """Texts that messages may not write: special tokens, and the marks of calls and reasoning that are tokens."""
     return [one["content"] for one in content["added_tokens"] if one.get("special") or one["content"] in marks]
 
 
 def _with_visible_marks(content: dict[str, Any], marks: frozenset[str]) -> dict[str, Any]:
-    """The same with the marks as ordinary tokens: special ones would never be seen in the text."""
+    """Makes the marks ordinary tokens, since special ones would never appear in the text."""
     added = [{**one, "special": one["special"] and one["content"] not in marks} for one in content["added_tokens"]]
     return {**content, "added_tokens": added}
 
@@ -308,5 +312,5 @@ def _template(folder: Path, source: str, named: dict[str, str], tokens: frozense
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"the chat template in {folder} is damaged: line {error.lineno}: {error.message}") from error
     except (SyntaxError, ValueError, RecursionError, ArithmeticError) as error:
-        # Of the Python that is made of it: a `break` outside a loop, nesting, a constant of too many digits.
+        # Raised by the generated Python code: a `break` outside a loop, deep nesting, a constant of too many digits.
         raise ValueError(f"the chat template in {folder} cannot be compiled: {error}") from error

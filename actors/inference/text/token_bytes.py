@@ -1,7 +1,7 @@
-r"""Single tokens as text and bytes, for log-probabilities. Pure.
+r"""Text and bytes of single tokens, for log-probabilities. No I/O.
 
 A token may be part of a character, and its bytes say which part; decoded alone it would be U+FFFD like many others, and
-SentencePiece's decoder would take its leading space away. So bytes are read from the vocabulary and not from the decoder.
+SentencePiece's decoder would strip its leading space. Hence bytes are read from the vocabulary rather than the decoder.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ __all__ = ["OneToken", "TokenBytes", "name_of"]
 
 @frozen
 class OneToken:
-    """One token by itself."""
+    """A single token."""
 
     name: str
-    """Its text; bytes that are no text are written as Python writes them, `\\xf0\\x9f`, as OpenAI does."""
+    """Its text; bytes that are not text are written as in Python, `\\xf0\\x9f`, as OpenAI does."""
     content: bytes | None
-    """Its exact bytes; None where the tokenizer's decoder makes text of tokens in company only."""
+    """Its exact bytes; None if the tokenizer's decoder only makes text from several tokens together."""
     is_shown: bool = True
-    """False for special tokens, which an answer's text leaves out."""
+    """False for special tokens, which are not part of an answer's text."""
 
 
 def name_of(content: bytes) -> str:
-    """The text that the bytes are, or the bytes as they are written."""
+    """Decoded text, or the bytes in escaped form."""
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -36,10 +36,10 @@ def name_of(content: bytes) -> str:
 
 
 class TokenBytes:
-    """Of one tokenizer."""
+    """Bytes of one tokenizer's tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """``tokenizer`` is a `tokenizers.Tokenizer`; its tokens must not change any more."""
+        """``tokenizer`` is a `tokenizers.Tokenizer`; its tokens must not change afterwards."""
         self._tokenizer = tokenizer
         self._added: dict[int, Any] = dict(tokenizer.get_added_tokens_decoder())
         kinds = list(_decoders(tokenizer))
@@ -50,7 +50,7 @@ class TokenBytes:
         self._is_known = is_known and not any(one["type"] in {"WordPiece", "BPEDecoder", "CTC"} for one in kinds)
 
     def of(self, token_id: int) -> OneToken:
-        """One token; ids beyond the vocabulary, which models are padded with, have no bytes."""
+        """A single token; ids beyond the vocabulary, with which models are padded, have no bytes."""
         added = self._added.get(token_id)
         if added is not None:
             return OneToken(added.content, added.content.encode(), is_shown=not added.special)
@@ -71,7 +71,7 @@ class TokenBytes:
 
 
 def _decoders(tokenizer: Any) -> Iterator[dict[str, Any]]:
-    """The decoder's parts as a `tokenizer.json` has them."""
+    """The decoder's parts in the form of `tokenizer.json`."""
     waiting = [] if tokenizer.decoder is None else [json.loads(tokenizer.decoder.__getstate__())]
     while waiting:
         one = waiting.pop(0)
@@ -80,7 +80,7 @@ def _decoders(tokenizer: Any) -> Iterator[dict[str, Any]]:
 
 
 def _stand_in_for_space(decoder: dict[str, Any]) -> str | None:
-    """What vocabularies of SentencePiece write for a space."""
+    """Character that SentencePiece vocabularies write for a space."""
     if decoder["type"] == "Replace" and decoder.get("content") == " ":
         text: str | None = decoder["pattern"].get("String")
         return text
@@ -88,7 +88,7 @@ def _stand_in_for_space(decoder: dict[str, Any]) -> str | None:
 
 
 def _byte_of_characters() -> dict[str, int]:
-    """GPT-2's table: bytes that are printable stand for themselves, all others for characters from U+0100 on."""
+    """GPT-2's table: printable bytes map to themselves, the others to characters from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = (byte for byte in range(256) if byte not in printable)
     return {chr(one): one for one in printable} | {chr(0x100 + place): one for place, one in enumerate(others)}

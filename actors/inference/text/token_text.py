@@ -1,6 +1,6 @@
-"""Turns token ids back into text: the half of a model's text side that runs in the server, once for each token.
+"""Decodes token ids into text: the half of a model's text side that runs in the server, once per token.
 
-It needs a vocabulary and a decoder, and none of the rest of `tokenizer.json`. `decoding_tokenizer` cuts a tokenizer down to
+It needs a vocabulary and a decoder and nothing else of `tokenizer.json`. `decoding_tokenizer` reduces a tokenizer to
 these two, so that no pattern, normalizer or merge rule of a checkpoint is ever compiled or run in the server process.
 """
 
@@ -20,15 +20,15 @@ Result = TypeVar("Result")
 PLAIN_DECODERS = frozenset(
     {"BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Sequence", "Strip", "WordPiece"}
 )
-"""Decoders of `tokenizers` that take time in proportion to the text. `Replace` is one where its pattern is a plain string."""
+"""Decoders of `tokenizers` that take linear time. `Replace` is one if its pattern is a plain string."""
 
 
 class NativePanic(ValueError):
-    """Native code gave up. What it worked on is to blame, and nothing else of the process is affected."""
+    """Native code panicked because of its input; the rest of the process is unaffected."""
 
 
 def without_panics(function: Callable[..., Result], *args: Any) -> Result:
-    """Call native code. Raises `NativePanic` where it panics: pyo3 raises a `BaseException` then, which would end the server."""
+    """Calls native code and turns panics into `NativePanic`: pyo3 raises a `BaseException`, which would end the server."""
     try:
         return function(*args)
     except BaseException as error:
@@ -38,7 +38,7 @@ def without_panics(function: Callable[..., Result], *args: Any) -> Result:
 
 
 def decoding_tokenizer(content: dict[str, Any]) -> dict[str, Any]:
-    """The part of a `tokenizer.json` that decoding needs. Raises `ValueError` for a decoder that could take for ever."""
+    """Part of a `tokenizer.json` needed for decoding. Raises `ValueError` for a decoder that might never return."""
     decoder, model = content.get("decoder"), content.get("model")
     if decoder is not None:
         _check_decoder(decoder)
@@ -46,7 +46,7 @@ def decoding_tokenizer(content: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("it has no model")
     vocabulary = model.get("vocab")
     if isinstance(vocabulary, dict):
-        # Decoding looks ids up and nothing more, so merges and scores are dead weight.
+        # Decoding only looks up ids, so merges and scores are dead weight.
         model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
     return {
         "version": "1.0",
@@ -75,7 +75,7 @@ class TokenText:
     """Decodes the answers of one model."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """``tokenizer`` is a `tokenizers.Tokenizer`, whole or cut down by `decoding_tokenizer`."""
+        """``tokenizer`` is a `tokenizers.Tokenizer`, complete or reduced by `decoding_tokenizer`."""
         import tokenizers
 
         self._tokenizer = tokenizer
@@ -85,7 +85,7 @@ class TokenText:
 
     @staticmethod
     def of_json(text: str) -> TokenText:
-        """From what `decoding_tokenizer` made. Blocking. Raises `ValueError`."""
+        """Loads the result of `decoding_tokenizer`. Blocking. Raises `ValueError`."""
         import tokenizers
 
         try:
@@ -94,17 +94,17 @@ class TokenText:
             raise ValueError(f"its vocabulary is damaged: {error}") from error
 
     def detokenizer(self) -> ByteFallbackDetokenizer | _StreamDetokenizer:
-        """A fresh one for each answer. It raises `NativePanic` where the library panics."""
+        """Returns a new one for each answer. It raises `NativePanic` if the library panics."""
         if self._byte_fallback is not None:
             return ByteFallbackDetokenizer(self._byte_fallback, self._decoders.DecodeStream(skip_special_tokens=True))
         return _StreamDetokenizer(self)
 
     def token_text(self, token_id: int) -> OneToken:
-        """One token alone."""
+        """Text and bytes of a single token."""
         return without_panics(self._bytes.of, token_id)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The whole text of an answer."""
+        """Whole text of an answer."""
         return without_panics(self._decode, ids)
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -136,10 +136,10 @@ class _StreamDetokenizer:
         return piece
 
     def finish(self) -> str:
-        # Bytes of an incomplete character never left the stream; the whole text ends in U+FFFD for them.
+        # Bytes of an incomplete character are still in the stream; in the whole text they become U+FFFD.
         return self._text.decode(self._ids)[self._emitted :]
 
 
 def decoding_json(content: dict[str, Any]) -> str:
-    """`decoding_tokenizer` as `TokenText.of_json` takes it."""
+    """`decoding_tokenizer` as JSON, for `TokenText.of_json`."""
     return json.dumps(decoding_tokenizer(content), ensure_ascii=False)
