@@ -1,6 +1,6 @@
-"""Makes compiled code and keeps it: ``python -m actors.inference.kernels --cache-dir DIR --pipe FD``.
+"""Compiles the kernels and caches them: ``python -m actors.inference.kernels --cache-dir DIR --pipe FD``.
 
-Started by the kernel compiler actor only, beside a worker that computes without. What it has made stays when it is ended.
+Started only by the kernel compiler actor, alongside a worker that runs without them. Whatever it has compiled stays when it is ended.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from actors.inference.kernels.jit_cache import code_folder, is_all_there, note_all_there, set_cache_dir
 
 NICENESS = 15
-"""Answers come first."""
+"""Answers have priority."""
 _LOCK_NAME = "compiling.lock"
 
 
 def main() -> None:
-    """Until all is there, or the server goes."""
+    """Runs until everything is compiled, or the server is gone."""
     parser = argparse.ArgumentParser(prog="leanvibe-kernels")
     parser.add_argument("--cache-dir", type=Path, required=True)
     parser.add_argument("--pipe", type=int, required=True)
@@ -34,13 +34,13 @@ def main() -> None:
     folder = code_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / _LOCK_NAME).open("wb") as lock:
-        # Another server's process may be at it; then all is there when it is our turn.
+        # Another server's process may be compiling; in that case everything is cached once the lock is free.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Layers need no MLX, which takes seconds to import.
+        # `layers` needs no MLX, which takes seconds to import.
         importlib.import_module("actors.inference.kernels.layers")
         note_all_there()
         if not is_all_there():
-            sys.exit("what was compiled cannot be kept")
+            sys.exit("the compiled code cannot be cached")
 
 
 def _end_with(server: socket.socket) -> None:

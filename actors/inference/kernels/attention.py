@@ -1,6 +1,6 @@
-"""Attention of one piece of a batch: the only token of a row, or some tokens of a row that follow each other.
+"""Attention of one work item: the only token of a row, or some consecutive tokens of a row. Compiled by numba.
 
-Compiled by numba. Queries are read from the tiles of the product, keys and values from the cache's buffers.
+Queries are read from the tiles of the QKV product, keys and values from the cache's buffers.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _LOWEST = numpy.float32(-3e38)
 
 
 LANES = 16
-"""Columns of some tokens' attention at most: as fast as more of them, and easier to share out."""
+"""Most columns when several tokens attend at once: as fast as more, and easier to divide among threads."""
 POSITIONS = 120
-"""At a time, of some tokens' attention: their keys, values and scores then stay in a core's cache."""
+"""Positions per block in that case: their keys, values and scores then fit in a core's cache."""
 
 
 def scratch_bytes(positions: int, head_width: int, group: int) -> int:
-    """Room that each thread needs: for the weights at hand, or queries, scores and what was mixed of one attention."""
+    """Scratch bytes per thread: for the unpacked weights, or for the queries, scores and outputs of one attention."""
     of_some_tokens = LANES * (POSITIONS + 2 * head_width + 2)
     return BLOCK_BYTES + 4 * max(of_some_tokens, group * (positions + head_width)) + 4096
 
 
 @inlined
 def attentions_of_row(part: Integers, sizes: Integers) -> int:
-    """How many pieces the attention of one row is shared out in."""
+    """Number of work items that the attention of one row is divided into."""
     if part[PART_LENGTH] == 1:
         return int(sizes[KEY_HEADS])
     group = sizes[HEADS] // sizes[KEY_HEADS]
@@ -61,7 +61,7 @@ def attentions_of_row(part: Integers, sizes: Integers) -> int:
 
 @inlined
 def attentions_of(part: Integers, sizes: Integers) -> int:
-    """The same of all rows of a part."""
+    """Number of work items over all rows of a part."""
     return int(part[PART_ROWS] * attentions_of_row(part, sizes))
 
 
@@ -69,7 +69,7 @@ def attentions_of(part: Integers, sizes: Integers) -> int:
 def attend_token(
     cache: Integers, part: Integers, sizes: Integers, first_valid: Integers, scale: float, piece: int, scratch: int
 ) -> None:
-    """Attention of one row's only token, for the heads that share a key head."""
+    """Attention of a row's only token, for the heads that share a key head."""
     tokens, width, heads, key_heads = sizes[TOKENS], sizes[HEAD_WIDTH], sizes[HEADS], sizes[KEY_HEADS]
     group, features = heads // key_heads, (heads + 2 * key_heads) * width
     row, key_head = piece // key_heads, piece % key_heads
@@ -112,7 +112,7 @@ def attend_token(
 
 @compiled
 def _online_softmax_row(scores: Any, start: int, positions: int) -> None:
-    """Softmax of so many numbers from a place on."""
+    """Softmax of ``positions`` numbers from index ``start`` on, in place."""
     largest = _LOWEST
     for position in range(start, start + positions):
         largest = max(largest, scores[position])
@@ -130,10 +130,10 @@ def _online_softmax_row(scores: Any, start: int, positions: int) -> None:
 def attend_tokens(
     cache: Integers, part: Integers, sizes: Integers, first_valid: Integers, scale: float, piece: int, scratch: int
 ) -> None:
-    """Attention of some tokens of one row that follow each other, for heads that share a key head.
+    """Attention of some consecutive tokens of one row, for heads that share a key head.
 
-    A column is one token in one head, so that keys and values are fetched once for all of these. Positions are gone through in
-    blocks; what was mixed of earlier ones is scaled down where a larger score turns up.
+    A column is one token in one head, so that keys and values are fetched once for all of them. Positions are processed in
+    blocks; the accumulated output is scaled down when a larger score appears.
     """
     width, group, length = sizes[HEAD_WIDTH], sizes[HEADS] // sizes[KEY_HEADS], part[PART_LENGTH]
     most_heads = min(group, LANES)
@@ -148,7 +148,7 @@ def attend_tokens(
     begin = first_valid[part[PART_FIRST_ROW] + row]
     if sizes[WINDOW]:
         begin = max(begin, first_position - sizes[WINDOW] + 1)
-    # Padding attends to padding; nobody reads it.
+    # Padding attends to padding; the result is never read.
     padding = max(0, begin - first_position)
     begin -= padding
     positions = first_position + count - begin
@@ -172,7 +172,8 @@ def attend_tokens(
         if own < here or padding > done or sizes[WINDOW]:
             for lane in range(count * heads):
                 _mask(scores, here, columns, lane, own + lane % count, padding - done, sizes[WINDOW])
-        # A column that has seen nothing yet takes what it must not see for likely, until its first real score makes that nothing.
+        # Until its first real score, a column that has seen nothing weighs masked positions as likely; that score then reduces
+        # them to zero.
         if columns == 16:
             online_softmax_16(scores_at, here, room_at, mixed_at, width)
         else:
@@ -185,7 +186,7 @@ def attend_tokens(
 def _gather(
     query: Any, sizes: Integers, first_head: int, heads: int, first_token: int, count: int, columns: int, scale: float
 ) -> None:
-    """Some heads of some tokens of the product, as columns."""
+    """Copies some heads of some tokens of the product into columns."""
     tokens, width = sizes[TOKENS], sizes[HEAD_WIDTH]
     features = (sizes[HEADS] + 2 * sizes[KEY_HEADS]) * width
     for lane in range(count * heads):
@@ -202,7 +203,7 @@ def _gather(
 def _scatter(
     mixed: Any, room: Any, sizes: Integers, first_head: int, heads: int, first_token: int, count: int, columns: int
 ) -> None:
-    """What was mixed, divided by what it was mixed of, to where the next product reads it."""
+    """Writes the accumulated output, divided by the sum of its weights, to where the next product reads it."""
     tokens, width = sizes[TOKENS], sizes[HEAD_WIDTH]
     for lane in range(count * heads):
         token = first_token + lane % count
@@ -217,9 +218,9 @@ def _scatter(
 
 @inlined
 def _mask(scores: Any, positions: int, columns: int, lane: int, own: int, padding: int, window: int) -> None:
-    """Of some positions, a column that stands at ``own`` sees nothing behind it, nor what is further before it than the window.
+    """Masks the scores of one column at position ``own``: later positions, and those before its window.
 
-    The first ``padding`` positions are seen by themselves alone.
+    The first ``padding`` positions are visible only to themselves.
     """
     for position in range(max(0, own + 1), positions):
         scores[position * columns + lane] = _LOWEST

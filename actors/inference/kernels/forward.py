@@ -1,7 +1,7 @@
-"""The compiled forward pass in the place of MLX's graph: what lies where, for one call, on MLX's own buffers.
+"""The compiled forward pass in place of MLX's graph: memory layout of one call, on MLX's own buffers.
 
-MLX stays the owner of weights and caches. Their buffers are lent to compiled code for the time of a call, as numpy sees
-them; keys and values are written in place, where the batch's cache has room for them.
+MLX stays the owner of weights and caches. Compiled code borrows their buffers for the duration of a call, through numpy
+views; keys and values are written in place into free capacity of the batch's cache.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _Integers = NDArray[numpy.int64]
 
 
 AHEAD = 64
-"""Positions before the end of a layer's room at which it may grow: some more than there are layers."""
+"""A layer's cache may grow this many positions before it is full: somewhat more than there are layers."""
 
 Part = tuple[mx.array, Sequence[BatchKVCache] | None, PrecomputedRotaryTable]
-"""Ids (rows, length), their caches or none, and the turning of their positions."""
+"""Ids (rows, length), their caches or None, and the rotary table of their positions."""
 
 
 def can_compile(model: Any) -> bool:
-    """Whether every product of a loaded `phi3.Model` can be made by compiled code."""
+    """True if compiled code can compute every product of a loaded `phi3.Model`."""
     modules = [model.model.embed_tokens, *([] if model.args.tie_word_embeddings else [model.lm_head])]
     for layer in model.layers:
         modules += [layer.self_attn.qkv_proj, layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj]
-    # Rows are made in fours: also those of one head, and of gate and up apart.
+    # Rows are computed in fours, also within one head and in gate and up separately.
     parts = (model.args.head_dim, model.args.intermediate_size)
     return all(part % 4 == 0 for part in parts) and all(_can_multiply(module) for module in modules)
 
@@ -63,7 +63,7 @@ def _can_multiply(module: nn.Module) -> bool:
 
 
 class _Projection:
-    """Addresses and form of one module's weights, which it keeps alive."""
+    """Addresses and format of one module's weights, which it keeps alive."""
 
     def __init__(self, module: nn.Module) -> None:
         is_packed = isinstance(module, (nn.QuantizedLinear, nn.QuantizedEmbedding))
@@ -79,7 +79,7 @@ class _Projection:
 
 
 class _Embedding:
-    """Rows of the table of tokens, as numpy reads them in place: that waits for no thread of MLX's."""
+    """Token embeddings, looked up by numpy in place, which waits for none of MLX's threads."""
 
     def __init__(self, module: nn.Module) -> None:
         self._weight = _contiguous(module.weight)
@@ -89,7 +89,7 @@ class _Embedding:
             self._shifts = numpy.arange(0, 32, self._bits, dtype=numpy.uint32)
 
     def of(self, ids: NDArray[Any]) -> _Floats:
-        """Ids of any shape as (…, width)."""
+        """Embeds ids of any shape: (…, width)."""
         rows: NDArray[Any] = self._weight[ids]
         if not self._bits:
             return rows
@@ -100,10 +100,10 @@ class _Embedding:
 
 
 class CompiledForward:
-    """All layers of one model, and its head. Belongs to the thread that steps the model."""
+    """All layers of one model and its head. Belongs to the thread that steps the model."""
 
     def __init__(self, model: Any, thread_pool: ThreadPool) -> None:
-        """``model`` is a `phi3.Model`, loaded, of which `can_compile` is true."""
+        """``model`` is a loaded `phi3.Model` that `can_compile` accepts."""
         arguments = model.args
         self._thread_pool = thread_pool
         self._arguments = arguments
@@ -127,18 +127,18 @@ class CompiledForward:
         self._scratch: list[_Floats] = [numpy.empty(0, numpy.float32) for _ in range(thread_pool.threads)]
 
     def takes(self, cache: Sequence[Any] | None) -> bool:
-        """Whether keys and values can be written in place: without a cache, or into that of a batch."""
+        """True if keys and values can be written in place: without a cache, or into a batch's cache."""
         return cache is None or all(type(one) is BatchKVCache and one._right_padding is None for one in cache)
 
     def reserve(self, cache: Sequence[BatchKVCache], rows: int, positions: int) -> None:
-        """Make room for so many more positions at once: growing by steps copies all that is there at each of them."""
+        """Reserves capacity for this many more positions at once: growing in steps copies all content at each step."""
         for one in cache:
             _make_room(one, (rows, self._arguments.num_key_value_heads, positions, self._arguments.head_dim))
 
     def grow_ahead(self, cache: Sequence[BatchKVCache], to_come: int, step_positions: int) -> None:
-        """Of the layers whose room ends within `AHEAD` positions, let as many grow as have to in this step.
+        """Grows the layers whose capacity ends within `AHEAD` positions, as many as are due in this step.
 
-        Growing makes new arrays and copies the old: for eight rows of a Phi-3-mini some seconds, if all layers do it at once.
+        Growing allocates new arrays and copies the old: some seconds for eight rows of a Phi-3-mini if all layers did it at once.
         """
         wanted = min(to_come, AHEAD)
         lacking = [one for one in cache if one.keys.shape[2] < one._idx + wanted]
@@ -151,11 +151,11 @@ class CompiledForward:
             _make_room(one, (rows, heads, wanted, width))
 
     def states(self, inputs: mx.array, cache: Sequence[BatchKVCache] | None, turn: PrecomputedRotaryTable) -> mx.array:
-        """Normalized states (rows, length, hidden) of ids (rows, length) after what the cache holds, which grows by them."""
+        """Normalized states (rows, length, hidden) of ids (rows, length) that follow the cache's content. The cache grows by them."""
         return self.states_of_all([(inputs, cache, turn)])[0]
 
     def states_of_all(self, parts: Sequence[Part]) -> list[mx.array]:
-        """The same of up to `layout.PARTS` parts that are not alike, in one call: so weights are fetched once for all."""
+        """Like `states`, for up to `layout.PARTS` parts of different shapes in one call, so that weights are fetched once for all."""
         shapes = [inputs.shape for inputs, _, _ in parts]
         counts = [rows * length for rows, length in shapes]
         tokens = sum(counts)
@@ -224,7 +224,7 @@ class CompiledForward:
         ]
 
     def logits(self, states: mx.array) -> mx.array:
-        """States (…, hidden) times the head: (…, vocabulary)."""
+        """Projects states (…, hidden) to logits (…, vocabulary)."""
         source = numpy.ascontiguousarray(numpy.asarray(states)).reshape(-1, states.shape[-1])
         tokens, inputs = source.shape
         target = numpy.empty((tokens, self._head.outputs), numpy.float32)
@@ -245,11 +245,12 @@ class CompiledForward:
     def _point_to_cache(
         self, fields: _Integers, cache: Sequence[BatchKVCache] | None, rows: int, length: int
     ) -> list[Any]:
-        """Say in (layers, `layout.CACHE_FIELDS`) where keys and values go; what has to live until the call ends."""
+        """Writes the locations of keys and values into (layers, `layout.CACHE_FIELDS`). Returns the objects to keep alive
+        during the call."""
         arguments = self._arguments
         shape = (rows, arguments.num_key_value_heads, length, arguments.head_dim)
         if cache is None:
-            # Nothing is read again once its layer is done.
+            # Without a cache nothing is read again after its layer, so all layers share one buffer.
             views = [numpy.empty(shape, numpy.float32), numpy.empty(shape, numpy.float32)]
             fields[:] = _fields_of(views)
             return views
@@ -259,7 +260,8 @@ class CompiledForward:
         return []
 
     def _divide_arena(self, sizes: _Integers, tokens: int) -> dict[int, _Floats]:
-        """Room for everything between the layers; the parts by their field, each noted in ``sizes``."""
+        """Divides the memory for all intermediate results. Returns the parts by field; their addresses are also written into
+        ``sizes``."""
         arguments = self._arguments
         padded = tokens if tokens <= skinny_gemm.FEW else COLUMNS * -(-tokens // COLUMNS)
         width = arguments.head_dim
@@ -276,7 +278,7 @@ class CompiledForward:
         }
         needed = padded * sum(features.values())
         if len(self._arena) < needed:
-            # Room for a padded column is read in the last tile, and must hold numbers.
+            # Padded columns of the last tile are read, so they must hold numbers.
             self._arena = numpy.zeros(needed, numpy.float32)
         parts, start = {}, 0
         for field, count in features.items():
@@ -298,7 +300,7 @@ def _at(array: NDArray[Any]) -> int:
 
 
 def _contiguous(array: mx.array) -> NDArray[Any]:
-    """As numpy sees MLX's buffer."""
+    """A numpy view of MLX's buffer."""
     mx.eval(array)
     view = numpy.asarray(array)
     if not view.flags.c_contiguous:
@@ -311,7 +313,7 @@ def _progress(phases: int) -> _Integers:
 
 
 def _fields_of(views: Sequence[_Floats]) -> _Integers:
-    """Address and steps of keys and of values (rows, heads, positions, width), as a layer's row has them."""
+    """Address and strides of keys and of values (rows, heads, positions, width), as fields of a layer's row."""
     fields = []
     for view in views:
         assert view.strides[3] == 4, "what belongs to one position has to lie together"
@@ -321,7 +323,7 @@ def _fields_of(views: Sequence[_Floats]) -> _Integers:
 
 @frozen(eq=False)
 class _Place:
-    """Where the keys and values of a cache lie. Asking MLX for it takes longer than the rest of a call's preparation."""
+    """Location of a cache's keys and values. Asking MLX for it takes longer than the rest of a call's preparation."""
 
     keys: mx.array
     values: mx.array
@@ -329,7 +331,7 @@ class _Place:
 
 
 def _place_of(cache: BatchKVCache) -> _Place:
-    """Looked up once for each pair of arrays, and kept with the cache: arrays that were replaced live until the next look."""
+    """Looks up the location once per pair of arrays, and stores it on the cache; replaced arrays live until the next lookup."""
     place: _Place | None = getattr(cache, "_place", None)
     if place is None or place.keys is not cache.keys or place.values is not cache.values:
         views = [numpy.asarray(cache.keys), numpy.asarray(cache.values)]
@@ -338,7 +340,7 @@ def _place_of(cache: BatchKVCache) -> _Place:
 
 
 def _make_room(cache: BatchKVCache, shape: tuple[int, int, int, int]) -> None:
-    """Let a layer's cache hold so many more positions, as `BatchKVCache.update_and_fetch` would."""
+    """Makes a layer's cache hold this many more positions, as `BatchKVCache.update_and_fetch` would."""
     rows, heads, length, width = shape
     needed = cache._idx + length
     if cache.keys is not None and cache.keys.shape[2] >= needed:
@@ -353,10 +355,10 @@ def _make_room(cache: BatchKVCache, shape: tuple[int, int, int, int]) -> None:
 
 
 def _grow(cache: Sequence[BatchKVCache] | None, length: int) -> None:
-    """Note in the caches what was written behind their ends."""
+    """Updates the caches' lengths by the positions written."""
     if cache is None:
         return
-    # A value instead of a sum that MLX has yet to make: the next call asks for it.
+    # A concrete value instead of a lazy sum: the next call reads it.
     offset = mx.array(numpy.asarray(cache[0].offset) + numpy.int32(length))
     for one in cache:
         one._idx += length
@@ -364,20 +366,20 @@ def _grow(cache: Sequence[BatchKVCache] | None, length: int) -> None:
 
 
 def _together(arrays: Sequence[_Floats], tokens: int) -> _Floats:
-    """Whatever comes before the last axis is tokens, in the order of the arrays."""
+    """Concatenates arrays along tokens, flattening all axes but the last."""
     flat = [one.reshape(-1, one.shape[-1]) for one in arrays]
     return numpy.ascontiguousarray(flat[0] if len(flat) == 1 else numpy.concatenate(flat)).reshape(tokens, -1)
 
 
 def _for_each_token(table: _Floats, tokens: int) -> _Floats:
-    """Sines or cosines (rows or 1, 1, length, features) as (tokens, features)."""
+    """Expands sines or cosines (rows or 1, 1, length, features) to (tokens, features)."""
     source = table[:, 0]
     rows = tokens // source.shape[1]
     return numpy.broadcast_to(source, (rows, *source.shape[1:])).reshape(tokens, -1)
 
 
 def _to_tiles(out: _Floats, flat: _Floats, tokens: int) -> None:
-    """(tokens, features) as tiles."""
+    """Writes (tokens, features) as tiles."""
     features = flat.shape[1]
     if tokens <= skinny_gemm.FEW:
         out[: flat.size] = flat.reshape(-1)

@@ -1,16 +1,16 @@
-"""Products of weights with columns of activations, and sharing work among threads. Compiled by numba.
+"""Products of weights with columns of activations, and the division of work among threads. Compiled by numba.
 
-**Layout.** Activations of ``tokens`` columns and ``features`` rows lie in tiles of up to `COLUMNS` columns: all of a tile is
-contiguous, ``(features, columns)``. What a product writes is then laid out as the next one reads it, and everything that is done
-to single features runs along columns. `columns_of` says how wide a tile is, the last 8 or 16 where that is enough; up to
+**Layout.** Activations of ``tokens`` columns and ``features`` rows are stored in tiles of up to `COLUMNS` columns; each tile is
+contiguous, ``(features, columns)``. A product writes the layout that the next one reads, and per-feature operations
+run along columns. `columns_of` gives the width of a tile; the last is 8 or 16 wide where that is enough. Up to
 `FEW` tokens are each a tile of their own.
 
-**Weights** are ``(outputs, inputs)`` row by row: float32, or MLX's own packed form of 4 or 8 bits with a scale and a bias for each
-group of inputs. Packed ones are spread to float32 a few rows at a time, in a core's cache, so that memory is read once and
-packed; every sum is made in float32.
+**Weights** are ``(outputs, inputs)`` in row order: float32, or MLX's packed format of 4 or 8 bits with a scale and a bias per
+group of inputs. Packed weights are expanded to float32 a few rows at a time, in a core's cache, so that memory is read once and
+in packed form; all sums are float32.
 
-**Sharing.** Every thread runs the same function. A phase is so many pieces; whoever is free takes the next, and goes on when
-all are done. A thread that comes late, or never, finds nothing to do and holds up nobody.
+**Work sharing.** Every thread runs the same function. A phase consists of work items; a free thread claims the next one, and
+moves on when all are complete. A late thread, even one that never arrives, finds nothing to do and delays no other.
 """
 
 from __future__ import annotations
@@ -43,38 +43,38 @@ __all__ = [
     "BLOCK_BYTES",
     "BLOCK_ROWS",
     "PHASE_BYTES",
+    "claim",
     "columns_of",
-    "finish",
+    "complete",
     "multiply",
     "project",
     "step_of",
-    "take",
     "tile_product",
     "tiles_of",
     "to_tiles",
 ]
 
 PHASE_BYTES = 64
-"""The two counters of a phase have a cache line of their own."""
+"""The two counters of a phase have a cache line to themselves."""
 BLOCK_ROWS = 96
 DEPTH = 288
-"""Inputs at a time: a tile of so many stays in the fastest cache."""
+"""Inputs per block: a tile of this depth stays in the L1 cache."""
 BLOCK_BYTES = 4 * BLOCK_ROWS * DEPTH + 4096
 """Scratch that `multiply` needs."""
 _ROWS_8, _ROWS_16, _ROWS_32 = TILE_ROWS[8], TILE_ROWS[16], TILE_ROWS[32]
 _SPINS = 20_000
-"""Looks at a counter before the processor is given to somebody else; some fifty microseconds."""
+"""Polls of a counter before the thread yields its processor; some fifty microseconds."""
 
 
 @compiled
-def take(progress: int, phase: int) -> int:
-    """The next piece of a phase that nobody has."""
+def claim(progress: int, phase: int) -> int:
+    """Claims the next work item of a phase."""
     return int(count_up(progress + PHASE_BYTES * phase))
 
 
 @compiled
-def finish(progress: int, phase: int, pieces: int, mine: int) -> None:
-    """Say that so many pieces are done, and wait for those that others have."""
+def complete(progress: int, phase: int, pieces: int, mine: int) -> None:
+    """Reports completed work items and waits for those of other threads."""
     done = progress + PHASE_BYTES * phase + 8
     for _ in range(mine):
         count_up(done)
@@ -87,19 +87,19 @@ def finish(progress: int, phase: int, pieces: int, mine: int) -> None:
 
 @compiled_as("int64(int64)")
 def step_of(tokens: int) -> int:
-    """Tokens from one tile to the next."""
+    """Number of tokens from one tile to the next."""
     return 1 if tokens <= FEW else COLUMNS
 
 
 @compiled_as("int64(int64)")
 def tiles_of(tokens: int) -> int:
-    """How many tiles there are."""
+    """Number of tiles."""
     return tokens if tokens <= FEW else (tokens + COLUMNS - 1) // COLUMNS
 
 
 @compiled_as("int64(int64, int64)")
 def columns_of(tile: int, tokens: int) -> int:
-    """Width of a tile."""
+    """Number of columns of a tile."""
     if tokens <= FEW:
         return 1
     left = tokens - COLUMNS * tile
@@ -112,7 +112,7 @@ def columns_of(tile: int, tokens: int) -> int:
 def tile_product(
     x: int, w: int, row_step: int, step: int, y: int, depth: int, rows: int, columns: int, adds: int
 ) -> None:
-    """y (rows, columns) (+)= w (rows, depth) times x (depth, columns), one tile; steps of ``w`` in bytes."""
+    """y (rows, columns) (+)= w (rows, depth) times x (depth, columns), one tile; strides of ``w`` in bytes."""
     row = 0
     if columns == 32:
         while row + _ROWS_32 <= rows:
@@ -145,11 +145,11 @@ def tile_product(
 
 @inlined
 def _unpack_rows(projection: Integers, inputs: int, first: int, rows: int, start: int, depth: int, out: int) -> None:
-    """Weights (rows, depth) from row ``first`` and input ``start`` on, as floats at an address."""
+    """Expands weights (rows, depth) from row ``first`` and input ``start`` on to floats at an address."""
     bits, group = projection[BITS], projection[GROUP]
     groups = inputs // group
     scales, biases = floats_at(projection[SCALES], 1), floats_at(projection[BIASES], 1)
-    # Where a row of a block begins in its group; counted on from there instead of dividing for each.
+    # Position of a row's start within its group; incremented from there instead of dividing for each row.
     first_group, first_left = start // group, group - start % group
     for row in range(rows):
         words = projection[WEIGHT] + ((first + row) * inputs + start) // 8 * bits
@@ -175,10 +175,10 @@ def multiply(
     x: int, y: int, inputs: int, outputs: int, first: int, count: int, y_first: int, tokens: int, projection: Integers,
     scratch: int, adds: int,
 ) -> None:  # fmt: skip
-    """``count`` rows of a product from row ``first`` of the weights on, for all tokens.
+    """Computes ``count`` rows of a product, from row ``first`` of the weights on, for all tokens.
 
-    x (inputs, tokens) and y (outputs, tokens) are tiles at addresses; the rows go to ``y_first`` and on. ``count`` is a
-    multiple of four. ``adds`` is 1 to add to what is there. ``scratch`` is `BLOCK_BYTES` of this thread's own.
+    x (inputs, tokens) and y (outputs, tokens) are tiles at addresses; the rows are written from ``y_first`` on. ``count`` is a
+    multiple of four. ``adds`` is 1 to add to the existing values. ``scratch`` is `BLOCK_BYTES` owned by this thread.
     """
     if tokens <= FEW:
         multiply_few(x, y, inputs, outputs, first, count, y_first, tokens, projection, scratch, adds)
@@ -205,7 +205,7 @@ def multiply(
 
 @compiled
 def to_tiles(source: int, out: int, tokens: int, features: int, tile: int) -> None:
-    """One tile of what lies row by row, (tokens, features); columns without a token are zero."""
+    """Copies one tile from row order, (tokens, features); columns without a token are zero."""
     columns, step = columns_of(tile, tokens), step_of(tokens)
     there = floats_at(out + 4 * step * tile * features, 1)
     for lane in range(columns):
@@ -224,27 +224,27 @@ def project(
     progress: int, scratch: int, source: int, columns: int, out: int, tokens: int, inputs: int, outputs: int,
     projection: Integers,
 ) -> None:  # fmt: skip
-    """out (tokens, outputs) = source (tokens, inputs) times the weights, both row by row at addresses; run by every thread.
+    """out (tokens, outputs) = source (tokens, inputs) times the weights, both in row order at addresses; run by every thread.
 
-    ``columns`` is room for the source as tiles.
+    ``columns`` is a buffer for the source as tiles.
     """
     tiles = tiles_of(tokens)
     pieces, mine = tiles, 0
-    piece = take(progress, 0)
+    piece = claim(progress, 0)
     while piece < pieces:
         to_tiles(source, columns, tokens, inputs, piece)
         mine += 1
-        piece = take(progress, 0)
-    finish(progress, 0, pieces, mine)
+        piece = claim(progress, 0)
+    complete(progress, 0, pieces, mine)
     rows_each = BLOCK_ROWS
     pieces, mine = (outputs + rows_each - 1) // rows_each, 0
     made = scratch + BLOCK_BYTES
-    piece = take(progress, 1)
+    piece = claim(progress, 1)
     while piece < pieces:
         first = piece * rows_each
         count = min(rows_each, outputs - first)
         if tokens <= FEW:
-            # A tile to each token: that is row by row.
+            # One tile per token is the same as row order.
             multiply(columns, out, inputs, outputs, first, count, first, tokens, projection, scratch, 0)
         else:
             multiply(columns, made, inputs, rows_each, first, count, 0, tokens, projection, scratch, 0)
@@ -256,5 +256,5 @@ def project(
                     for index in range(count):
                         row[index] = tiled[index * width + lane]
         mine += 1
-        piece = take(progress, 1)
-    finish(progress, 1, pieces, mine)
+        piece = claim(progress, 1)
+    complete(progress, 1, pieces, mine)

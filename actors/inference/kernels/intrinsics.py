@@ -1,10 +1,10 @@
-"""The innermost pieces of the compiled forward pass, as instructions for LLVM: tiles of products, packed weights, counters.
+"""Innermost operations of the compiled forward pass, written in LLVM IR: product tiles, packed weights, counters.
 
-Numba compiles plain loops well, but it cannot be told to keep a tile of sums in registers or to read eight weights out of a
-word. So these few pieces are written as LLVM's own vectors, which it spreads over whatever registers a processor has: 32
+Numba compiles plain loops well, but cannot be made to keep a tile of sums in registers or to extract eight weights from a
+word. So these few operations use LLVM's own vectors, which it maps to the registers of each processor: 32
 numbers are four of AVX2's, two of AVX-512's, eight of Arm's.
 
-Addresses are plain integers and nothing is checked: whoever calls knows shapes and lifetimes (`layers.py`, `forward.py`).
+Addresses are plain integers and nothing is checked: the callers know shapes and lifetimes (`layers.py`, `forward.py`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _EIGHT_FLOATS, _EIGHT_INTEGERS = ir.VectorType(F32, 8), ir.VectorType(I32, 8)
 
 
 def _compiles_for_wide_registers() -> bool:
-    """Whether there is AVX-512, here or where numba's own variable says what to compile for."""
+    """True if AVX-512 is available, on this machine or in the target named by numba's own variable."""
     wanted = numba.config.CPU_FEATURES
     if wanted is not None:
         return "+avx512f" in wanted.split(",")
@@ -74,18 +74,18 @@ def _compiles_for_wide_registers() -> bool:
 
 _has_wide_registers = _compiles_for_wide_registers()
 COLUMNS = 32 if _has_wide_registers else 16
-"""Of a tile of activations, at most."""
+"""Most columns of a tile of activations."""
 TILE_ROWS = {8: 8, 16: 8, 32: 8} if _has_wide_registers else {8: 8, 16: 6, 32: 4}
-"""Rows of weights in a tile, by its columns: as many sums as fit into the registers beside what they are made of."""
+"""Rows of weights in a tile, by number of columns: as many sums as fit into registers along with their operands."""
 
 
 def _tile(lanes: int, rows: int) -> Any:
-    """An intrinsic for a tile of a product: so many rows of weights by so many columns."""
+    """Builds the intrinsic for one tile of a product: ``rows`` rows of weights by ``lanes`` columns."""
     kind = ir.VectorType(F32, lanes) if lanes > 1 else F32
 
     @instructions
     def tile(_typing: Any, _x: Any, _w: Any, _row: Any, _step: Any, _y: Any, _depth: Any, _adds: Any) -> Any:
-        """y[row, lane] (+)= sum of w[row, k] * x[k, lane]. Addresses, then steps of ``w`` from row to row and k to k in bytes."""
+        """y[row, lane] (+)= sum of w[row, k] * x[k, lane]. Arguments: addresses, and the strides of ``w`` by row and by k in bytes."""
 
         def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             x, w, row_step, step, y, depth, adds = arguments
@@ -132,7 +132,7 @@ tile_1 = _tile(1, 1)
 
 
 def _unpacked(builder: Any, address: Any, bits: int) -> Any:
-    """Eight weights as floats, from ``bits`` bytes."""
+    """Unpacks eight weights as floats, from ``bits`` bytes."""
     if bits == 4:
         word = splat(builder, load(builder, address, I32), 8)
         shifted = builder.lshr(word, ir.Constant(_EIGHT_INTEGERS, [4 * index for index in range(8)]))
@@ -145,7 +145,7 @@ def _unpacked(builder: Any, address: Any, bits: int) -> Any:
 def _unpack(bits: int) -> Any:
     @instructions
     def unpack(_typing: Any, _words: Any, _out: Any, _scale: Any, _bias: Any) -> Any:
-        """Eight weights at an address to floats at another: number * scale + bias."""
+        """Unpacks eight weights at one address to floats at another: number * scale + bias."""
 
         def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             words, out, scale, bias = arguments
@@ -162,16 +162,16 @@ unpack_4, unpack_8 = _unpack(4), _unpack(8)
 
 
 def _dot_packed(bits: int, rows: int, columns: int) -> Any:
-    """An intrinsic for a product of packed weights with few columns: along the inputs, eight at a time."""
+    """Builds the intrinsic for a product of packed weights with few columns: along the inputs, eight at a time."""
 
     @instructions
     def dot(
         _typing: Any, _x: Any, _step: Any, _last: Any, _words: Any, _scales: Any, _biases: Any, _groups: Any,
         _parts: Any, _y: Any,
     ) -> Any:  # fmt: skip
-        """y[row, column] of packed weights, ``groups`` to a row of ``parts`` times 32, with columns ``step`` bytes apart.
+        """y[row, column] of packed weights, ``groups`` per row, each of ``parts`` times 32, with columns ``step`` bytes apart.
 
-        Columns behind the ``last`` that there is are that one again.
+        Columns after ``last`` repeat that one.
         """
 
         def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -223,21 +223,21 @@ def _dot_packed(bits: int, rows: int, columns: int) -> Any:
 
 
 DOT_ROWS = {1: 4, 2: 4, 4: 4, 8: 2} if _has_wide_registers else {1: 2, 2: 2, 4: 1, 8: 1}
-"""Rows of packed weights in a product with so many columns: as many sums as there are registers for, beside scales, biases and
+"""Rows of packed weights in a product, by number of columns: as many sums as there are registers for, along with scales, biases and
 two constants. AVX-512 has 32; with 16, two rows by four columns take twice as long as one."""
 dot_4_by_1, dot_8_by_1 = _dot_packed(4, DOT_ROWS[1], 1), _dot_packed(8, DOT_ROWS[1], 1)
 dot_4_by_2, dot_8_by_2 = _dot_packed(4, DOT_ROWS[2], 2), _dot_packed(8, DOT_ROWS[2], 2)
 dot_4_by_4, dot_8_by_4 = _dot_packed(4, DOT_ROWS[4], 4), _dot_packed(8, DOT_ROWS[4], 4)
 dot_4_by_8, dot_8_by_8 = _dot_packed(4, DOT_ROWS[8], 8), _dot_packed(8, DOT_ROWS[8], 8)
-"""Weights of 4 or 8 bits by columns."""
+"""Weights of 4 or 8 bits, by columns."""
 
 
 @instructions
 def floats_at(_typing: Any, _address: Any, _count: Any) -> Any:
     """The float32 numbers at an address, as an array.
 
-    What `numba.carray` makes, in one step: as a function to be inlined it was a third of the time that all of this takes to
-    compile, since numba copies the whole of a caller for each.
+    Equivalent to `numba.carray` in a single step: as an inlined function that took a third of the total compile time, since
+    numba copies the whole caller for each call.
     """
     kind = types.Array(types.float32, 1, "C")
 
@@ -266,7 +266,7 @@ def power_of_two(_typing: Any, _exponent: Any) -> Any:
 
 @instructions
 def count_up(_typing: Any, _address: Any) -> Any:
-    """Add one to the 64-bit number at an address, as one act before all threads; what it was."""
+    """Atomically adds one to the 64-bit number at an address. Returns the previous value."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.atomic_rmw("add", pointer(builder, arguments[0], I64), I64(1), "seq_cst")
@@ -276,7 +276,7 @@ def count_up(_typing: Any, _address: Any) -> Any:
 
 @instructions
 def read_count(_typing: Any, _address: Any) -> Any:
-    """The 64-bit number at an address, as other threads left it."""
+    """Reads the 64-bit number at an address with acquire ordering."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(pointer(builder, arguments[0], I64), "acquire", 8)
@@ -286,7 +286,7 @@ def read_count(_typing: Any, _address: Any) -> Any:
 
 @instructions
 def fetch_soon(_typing: Any, _address: Any) -> Any:
-    """Have the 64 bytes about an address brought nearer, without waiting for them; any address will do."""
+    """Prefetches the 64 bytes around an address without waiting; any address is allowed."""
 
     def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         where = pointer(builder, arguments[0], I8)
@@ -300,7 +300,7 @@ def fetch_soon(_typing: Any, _address: Any) -> Any:
 
 @instructions
 def yield_processor(_typing: Any) -> Any:
-    """Let another thread have this processor."""
+    """Yields the processor to another thread."""
 
     def code(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "sched_yield")

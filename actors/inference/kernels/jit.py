@@ -1,4 +1,4 @@
-"""How the functions of this folder are compiled, by numba."""
+"""Decorators that compile the functions of this folder with numba."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CODE_FOLDER = code_folder(numba.config.CACHE_DIR)
 numba.config.CACHE_DIR = str(CODE_FOLDER)
 
 _LOOSE = {"reassoc", "nsz", "contract"}
-"""Sums may be made in another order, as any BLAS does it. Infinities and the like keep their meaning."""
+"""Sums may be reordered, as in any BLAS. Infinities and NaN keep their meaning."""
 
 Integers = NDArray[numpy.int64]
 Table = NDArray[numpy.int64]
-"""Rows of them."""
+"""Rows of integers."""
 _Compiled = TypeVar("_Compiled", bound=Callable[..., Any])
 
 
@@ -39,27 +39,27 @@ _WITHOUT_PYTHON = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function: _Compiled) -> _Compiled:
-    """Compile a function that other compiled ones call, for what they call it with."""
+    """Compiles a function that other compiled functions call, for the argument types they use."""
     return cast("_Compiled", numba.njit(fastmath=_LOOSE, **_OPTIONS, **_WITHOUT_PYTHON)(function))
 
 
 def compiled_as(signature: str) -> Callable[[_Compiled], _Compiled]:
-    """The same for one signature: otherwise each constant among the arguments makes one more function to be compiled."""
+    """Like `compiled`, for one signature: otherwise each constant argument would cause another specialization."""
     make = numba.njit(signature, fastmath=_LOOSE, **_OPTIONS, **_WITHOUT_PYTHON)
     return cast("Callable[[_Compiled], _Compiled]", make)
 
 
 def inlined(function: _Compiled) -> _Compiled:
-    """Make a function part of the compiled ones that call it. Each level of calls is compiled with all that is below it."""
+    """Inlines a function into the compiled functions that call it. Each level of calls is compiled along with everything below it."""
     return cast("_Compiled", numba.njit(inline="always", error_model="numpy")(function))
 
 
 def compiled_strictly(function: _Compiled) -> _Compiled:
-    """As `compiled`, for one whose sums must be made as they are written."""
+    """Like `compiled`, for a function whose sums must be evaluated as written."""
     return cast("_Compiled", numba.njit(fastmath={"contract"}, **_OPTIONS, **_WITHOUT_PYTHON)(function))
 
 
 def compiled_for_python(signature: str) -> Callable[[_Compiled], _Compiled]:
-    """Compile a function that Python calls, at once: threads that call it hold no lock of Python's, nor ever compile."""
+    """Compiles a function that Python calls, immediately: threads that call it do not hold the GIL and never compile."""
     make = numba.njit(signature, fastmath=_LOOSE, **_OPTIONS)
     return cast("Callable[[_Compiled], _Compiled]", make)

@@ -1,4 +1,4 @@
-"""Whether a model is computed by compiled code, and where that code is kept between starts."""
+"""Cache of compiled code between starts, and its use for a model. Importing this module does not import the compiler."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ __all__ = [
 ]
 
 VARIABLE = "NUMBA_CACHE_DIR"
-# What is compiled is kept by numba for the file of a function alone, not for those that it calls.
+# Numba keys its cache by the file of a function alone, not by the functions that it calls.
 _sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 _UNUSED_SECONDS = 30 * 86_400.0
 
 
 def set_cache_dir(cache_folder: Path) -> None:
-    """Say where compiled code is kept, which takes some ten seconds to make once. Before it is first imported.
+    """Sets the folder for compiled code, which takes some ten seconds to produce once. Call it before the first import of that code.
 
-    Where numba's own variable names a folder already, that one. What lies there is run, so ours is for its owner alone.
+    A folder already named by numba's own variable wins. Its files are executed, so a folder created here belongs to its owner alone.
     """
     if os.environ.get(VARIABLE):
         return
     folder = cache_folder / "machine-code"
-    with suppress(OSError):  # then the compiler finds no place either, and says so
+    with suppress(OSError):  # the compiler then finds no folder either, and says so
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ[VARIABLE] = str(folder)
 
 
 def import_compiled() -> str | None:
-    """Import compiled code, or make it where this processor has none yet; why it cannot be had, or None."""
+    """Imports compiled code, compiling it if this processor has none yet. Returns the reason it is unavailable, or None."""
     try:
         compiling = importlib.import_module("actors.inference.kernels.jit")
         importlib.import_module("actors.inference.kernels.forward")
-    except Exception as error:  # noqa: BLE001  border: a compiler that does not work here, in whatever way
+    except Exception as error:  # noqa: BLE001  boundary: the compiler may fail in any way
         return f"{type(error).__name__}: {error}"
     forget_unused(compiling.CODE_FOLDER)
     if not is_all_there():
@@ -68,8 +68,8 @@ def import_compiled() -> str | None:
 
 @contextmanager
 def compiled_beside() -> Iterator[None]:
-    """Compile in a process of its own while the block does something else; leaving the block ends it. What it made stays."""
-    # Layers need no MLX, which takes seconds to import; numba's own variable says where their code goes.
+    """Compiles in a separate process while the block runs; leaving the block ends it. Finished parts stay in the cache."""
+    # `layers` needs no MLX, which takes seconds to import; numba's own variable names the folder.
     command = [
         sys.executable,
         "-c",
@@ -85,12 +85,12 @@ def compiled_beside() -> Iterator[None]:
 
 
 def forget_unused(folder: Path) -> None:
-    """Note that a folder of compiled code is used, and remove those beside it that were not for a month.
+    """Marks a folder of compiled code as used, and removes its siblings that were not used for a month.
 
-    Each change of the sources makes a folder of its own, named by their digest. Whatever has another name is not ours:
-    where numba's own variable is set, others keep theirs there too.
+    Each change of the sources creates a folder named by their digest. Folders with other kinds of names are left alone:
+    if numba's own variable is set, other programs store theirs there too.
     """
-    with suppress(OSError):  # somebody else's, or gone meanwhile
+    with suppress(OSError):  # owned by another user, or gone meanwhile
         os.utime(folder)
         for other in folder.parent.iterdir():
             is_ours = re.fullmatch("[0-9a-f]{16}", other.name) is not None
@@ -99,10 +99,9 @@ def forget_unused(folder: Path) -> None:
 
 
 def use_compiled(model: Any) -> tuple[ThreadPool | None, str | None]:
-    """Let compiled code compute the layers and the head of a loaded model on the CPU.
+    """Makes compiled code compute the layers and the head of a loaded model on the CPU.
 
-    Returns the threads that do, or None and, for a Phi-3, the reason. Whatever keeps the compiler from working costs
-    speed and nothing else.
+    Returns the thread pool, or None and, for a Phi-3, the reason. A compiler that does not work costs only speed.
     """
     if not hasattr(model, "project"):
         return None, None
@@ -112,32 +111,32 @@ def use_compiled(model: Any) -> tuple[ThreadPool | None, str | None]:
     from actors.inference.kernels.forward import CompiledForward, can_compile
 
     if not can_compile(model):
-        return None, "its weights have a form that compiled code does not know"
+        return None, "the format of its weights is not supported"
     thread_pool = ThreadPool(_processors())
     model.model.compiled = CompiledForward(model, thread_pool)
     return thread_pool, None
 
 
 def _processors() -> int:
-    """Those that this process may use, or fewer where the usual variable for threads of products says so."""
+    """Number of processors available to this process, or fewer if OMP_NUM_THREADS says so."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(usable, int(wanted))) if wanted.isdecimal() else usable
 
 
 def code_folder(parent: str | None = None) -> Path:
-    """That of these very sources, in ``parent``, or where numba's own variable says, or the usual place."""
+    """Folder for code of exactly these sources, in ``parent``, or as numba's own variable says, or in the usual place."""
     named = parent or os.environ.get(VARIABLE) or platformdirs.user_cache_path("leanvibe") / "machine-code"
     return Path(named) / hashlib.sha256(_sources).hexdigest()[:16]
 
 
 def is_all_there() -> bool:
-    """Whether all of it was made, by this compiler and for this processor. Files that went since are made anew when they are needed."""
+    """True if all of it was compiled, by this compiler and for this processor. Files deleted since are recompiled when needed."""
     return _note().exists()
 
 
 def is_to_be_made() -> bool:
-    """Whether it is not all there, and another process can make it: not where the folder is only read, and holds whatever it holds."""
+    """True if code is missing and another process can compile it. False if the folder is read-only, whatever it contains."""
     place = code_folder()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -145,7 +144,7 @@ def is_to_be_made() -> bool:
 
 
 def note_all_there() -> None:
-    """Say so, after it was imported; where the folder takes nothing, nobody will know."""
+    """Records, after everything was imported, that the cache is complete. Has no effect in a read-only folder."""
     with suppress(OSError):
         _note().touch()
 
@@ -160,7 +159,7 @@ def _note() -> Path:
 
 
 def _processor() -> str:
-    """What tells processors apart whose code differs: name and features, as numba asks LLVM for them."""
+    """Identifies processors with different code: name and features, as numba gets them from LLVM."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         told = {

@@ -1,7 +1,7 @@
-"""All layers of a Phi-3 for a batch of tokens, in one call. Compiled by numba; every thread of a team runs the same function.
+"""All layers of a Phi-3 for a batch of tokens, in one call. Compiled by numba; every thread of the pool runs the same function.
 
-What there is to compute with is told in tables (`tables.py`). Keys and values go straight into the buffers of the batch's
-cache. Layout and sharing of work are those of `gemm.py`.
+The inputs are described in tables (`layout.py`). Keys and values are written directly into the buffers of the batch's
+cache. Layout and work sharing are those of `gemm.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy
 
 from actors.inference.kernels.attention import attend_token, attend_tokens, attentions_of
 from actors.inference.kernels.gemm import (
+    claim,
     columns_of,
-    finish,
+    complete,
     multiply,
     step_of,
-    take,
     tiles_of,
     to_tiles,
 )
@@ -67,7 +67,7 @@ PHASES_OF_A_LAYER = 7
 def _normalize(
     source: int, out: int, weight: int, epsilon: float, features: int, tokens: int, tile: int, scratch: int
 ) -> None:
-    """One tile divided by the root mean square of each column, times a weight for each feature."""
+    """RMS-normalizes each column of one tile and multiplies by a weight per feature."""
     columns = columns_of(tile, tokens)
     here, there = (
         floats_at(source + 4 * step_of(tokens) * tile * features, 1),
@@ -100,7 +100,7 @@ def _normalize(
 
 @inlined
 def _rotate(head: int, cosines: int, sines: int, half: int, columns: int) -> None:
-    """Rotary positions on one head of one tile: feature i with feature i + half."""
+    """Applies rotary embedding to one head of one tile: feature i with feature i + half."""
     values = floats_at(head, 1)
     cosine, sine = floats_at(cosines, 1), floats_at(sines, 1)
     for index in range(half * columns):
@@ -111,7 +111,7 @@ def _rotate(head: int, cosines: int, sines: int, half: int, columns: int) -> Non
 
 @inlined
 def _keep(layer: Integers, parts: Table, place: int, sizes: Integers, head: int, source: int, tile: int) -> None:
-    """Put one head of one tile into the caches: keys or values, as ``place`` says."""
+    """Writes one head of one tile into the caches, as keys or values according to ``place``."""
     tokens, width = sizes[TOKENS], sizes[HEAD_WIDTH]
     columns = columns_of(tile, tokens)
     values = floats_at(source, 1)
@@ -132,7 +132,7 @@ def _keep(layer: Integers, parts: Table, place: int, sizes: Integers, head: int,
 
 @inlined
 def _qkv_of_head(layer: Integers, parts: Table, sizes: Integers, head: int, scratch: int) -> None:
-    """One head of queries, keys or values: its product, its turning, its place in the cache."""
+    """Computes one head of queries, keys or values: its product, its rotary embedding, its entry in the cache."""
     tokens, width, heads, key_heads = sizes[TOKENS], sizes[HEAD_WIDTH], sizes[HEADS], sizes[KEY_HEADS]
     features, half = (heads + 2 * key_heads) * width, sizes[HALF_ROTATED]
     projection = layer[QKV_PROJECTION : QKV_PROJECTION + PROJECTION_FIELDS]
@@ -156,7 +156,7 @@ def _qkv_of_head(layer: Integers, parts: Table, sizes: Integers, head: int, scra
 
 @inlined
 def _swiglu_rows(layer: Integers, sizes: Integers, first: int, count: int, scratch: int) -> None:
-    """Some rows of the gate and of what it lets through: silu(gate) times up."""
+    """Computes some rows of the SwiGLU: silu(gate) times up."""
     tokens, features = sizes[TOKENS], sizes[INTERMEDIATE]
     projection = layer[GATE_UP_PROJECTION : GATE_UP_PROJECTION + PROJECTION_FIELDS]
     multiply(sizes[NORMED], sizes[GATE], sizes[HIDDEN], features, first, count, first, tokens, projection, scratch, 0)
@@ -174,7 +174,7 @@ def _swiglu_rows(layer: Integers, sizes: Integers, first: int, count: int, scrat
 
 
 _ENTER, _LEAVE = -1, PHASES_OF_A_LAYER
-"""Before the first layer and after the last."""
+"""Before the first layer, and after the last."""
 _BEFORE, _HEADS, _ATTENTION, _AFTER_ATTENTION, _BETWEEN, _GATED, _AFTER_GATE = range(PHASES_OF_A_LAYER)
 
 
@@ -182,7 +182,7 @@ _BEFORE, _HEADS, _ATTENTION, _AFTER_ATTENTION, _BETWEEN, _GATED, _AFTER_GATE = r
 def _attend(
     layer: Integers, parts: Table, sizes: Integers, first_valid: Integers, scale: float, piece: int, scratch: int
 ) -> None:
-    """One piece of attention; those of the first part come first."""
+    """Computes one work item of attention; those of the first part come first."""
     part = 0
     pieces = attentions_of(parts[0], sizes)
     while piece >= pieces:
@@ -198,7 +198,7 @@ def _attend(
 
 @inlined
 def _pieces_of(step: int, parts: Table, sizes: Integers, rows_each: int) -> int:
-    """How many pieces a step is shared out in."""
+    """Number of work items of a step."""
     if step == _HEADS:
         return int(sizes[HEADS] + 2 * sizes[KEY_HEADS])
     if step == _ATTENTION:
@@ -214,7 +214,7 @@ def _pieces_of(step: int, parts: Table, sizes: Integers, rows_each: int) -> int:
 
 @inlined
 def _rows_each(step: int, sizes: Integers, threads: int) -> int:
-    """Rows of a product in a piece: some pieces for each thread, in whole tiles; 0 where a step is shared out otherwise."""
+    """Rows of a product per work item: several items per thread, in whole tiles; 0 for steps that are divided differently."""
     if step not in (_AFTER_ATTENTION, _GATED, _AFTER_GATE):
         return 0
     outputs = sizes[INTERMEDIATE] if step == _GATED else sizes[HIDDEN]
@@ -252,7 +252,7 @@ def _do_piece(
 
 @inlined
 def _from_tiles(source: int, out: int, tokens: int, features: int, tile: int) -> None:
-    """One tile to where it lies row by row, (tokens, features)."""
+    """Writes one tile in row order, (tokens, features)."""
     columns = columns_of(tile, tokens)
     here = floats_at(source + 4 * step_of(tokens) * tile * features, 1)
     for lane in range(min(columns, tokens - step_of(tokens) * tile)):
@@ -266,15 +266,15 @@ def _share(
     progress: int, phase: int, step: int, threads: int, layer: Integers, parts: Table, sizes: Integers,
     first_valid: Integers, epsilon: float, scale: float, scratch: int,
 ) -> None:  # fmt: skip
-    """This thread's part in one step."""
+    """Does this thread's share of one step."""
     rows_each = _rows_each(step, sizes, threads)
     pieces, mine = _pieces_of(step, parts, sizes, rows_each), 0
-    piece = take(progress, phase)
+    piece = claim(progress, phase)
     while piece < pieces:
         _do_piece(step, piece, rows_each, layer, parts, sizes, first_valid, epsilon, scale, scratch)
         mine += 1
-        piece = take(progress, phase)
-    finish(progress, phase, pieces, mine)
+        piece = claim(progress, phase)
+    complete(progress, phase, pieces, mine)
 
 
 @compiled_for_python(
@@ -286,8 +286,8 @@ def forward(
 ) -> None:  # fmt: skip
     """Embedded tokens of all parts, (tokens, hidden), to normalized states of the same shape; run by every thread.
 
-    ``progress`` is the address of zeroed counters, `PHASES_OF_A_LAYER` phases for each layer and two more; ``scratch`` is this
-    thread's own. Of each row the positions from ``first_valid`` on are no padding. The caches have room for what comes.
+    ``progress`` is the address of zeroed counters, `PHASES_OF_A_LAYER` phases per layer and two more; ``scratch`` belongs to this
+    thread. In each row the positions before ``first_valid`` are padding. The caches must have capacity for the new positions.
     """
     last = PHASES_OF_A_LAYER * sizes[LAYERS] + 1
     for phase in range(last + 1):

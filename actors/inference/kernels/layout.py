@@ -1,4 +1,4 @@
-"""What compiled code is told of a model and of a call: places in tables of integers, since only addresses and sizes cross the border."""
+"""Field offsets in the integer tables that describe a model and a call: only addresses and sizes cross into compiled code."""
 
 __all__ = [
     "ATTENTION_OUTPUT",
@@ -49,28 +49,29 @@ __all__ = [
 ]
 
 WEIGHT, SCALES, BIASES, BITS, GROUP, PROJECTION_FIELDS = range(6)
-"""Of a projection: addresses, bits of a packed weight (0 for float32), and inputs to a scale."""
+"""Fields of a projection: addresses, bits of a packed weight (0 for float32), and inputs per scale."""
 QKV_PROJECTION, OUTPUT_PROJECTION, GATE_UP_PROJECTION, DOWN_PROJECTION = (
     PROJECTION_FIELDS * place for place in range(4)
 )
-"""Their fields come first in a layer's row."""
+"""The fields of the projections come first in a layer's row."""
 NORM_BEFORE = 4 * PROJECTION_FIELDS
 NORM_AFTER = NORM_BEFORE + 1
 CACHES = NORM_AFTER + 1
-"""Then those of each part's cache."""
+"""Then the fields of each part's cache."""
 PARTS = 2
-"""Rows that follow each other in one call although they are not alike: prompts that are read, and rows that decode."""
+"""Groups of rows of different lengths in one call: prompts being read, and rows that decode."""
 KEYS, VALUES, CACHE_FIELDS = 0, 4, 8
-"""Of a part's cache in a layer: address, and steps in bytes from row to row, from head to head and from position to position."""
+"""Fields of a part's cache in a layer: address, and strides in bytes by row, by head and by position."""
 LAYER_FIELDS = CACHES + PARTS * CACHE_FIELDS
 
 PART_FIRST_TOKEN, PART_FIRST_ROW, PART_ROWS, PART_LENGTH, PART_KNOWN, PART_FIELDS = range(6)
-"""Of a part: its place among all tokens and among all rows, its rows and their common length, and positions in its cache before
+"""Fields of a part: its offset among all tokens and among all rows, its rows and their common length, and positions in its
+cache before
 the call."""
 
 (
     TOKENS, LAYERS, HIDDEN, HEADS, KEY_HEADS, HEAD_WIDTH, INTERMEDIATE, HALF_ROTATED, WINDOW,
     SOURCE, TARGET, FINAL_NORM, STATES, NORMED, QKV, ATTENTION_OUTPUT, GATE, UP, COSINES, SINES, SIZE_FIELDS,
 ) = range(21)  # fmt: skip
-"""Sizes, of all parts together; ``WINDOW`` is 0 for none. From ``SOURCE`` on they are addresses: embedded tokens and normalized
-states row by row, and tiles in between."""
+"""Sizes, over all parts together; ``WINDOW`` is 0 for none. From ``SOURCE`` on they are addresses: embedded tokens and normalized
+states in row order, and tiles in between."""

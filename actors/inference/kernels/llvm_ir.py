@@ -1,4 +1,4 @@
-"""Vectors of LLVM's, as the intrinsics of this folder are made of: fetched, put, multiplied, and loops that carry them."""
+"""LLVM IR helpers shared by the intrinsics here: vector load and store, fused multiply-add, loops with carried values."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ instructions = cast("Callable[[Callable[..., Any]], Any]", intrinsic)
 
 
 def pointer(builder: Any, address: Any, kind: Any) -> Any:
-    """An address as one of a kind of value."""
+    """Casts an address to a pointer to one kind of value."""
     return builder.inttoptr(address, kind.as_pointer())
 
 
 def load(builder: Any, address: Any, kind: Any) -> Any:
-    """What lies at an address; of floats whole ones are asked for, of bytes nothing."""
+    """Loads the value at an address; floats must be aligned, bytes need not be."""
     value = builder.load(pointer(builder, address, kind))
     value.align = 1 if kind is I8 else 4
     return value
 
 
 def store(builder: Any, value: Any, address: Any) -> None:
-    """Put floats at an address."""
+    """Stores floats at an address."""
     builder.store(value, pointer(builder, address, value.type)).align = 4
 
 
@@ -42,7 +42,7 @@ def fma(builder: Any, left: Any, right: Any, added: Any) -> Any:
 
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:
-    """A vector of so many times the same."""
+    """A vector of ``lanes`` copies of a value."""
     kind = ir.VectorType(value.type, lanes)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
     return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
@@ -51,7 +51,7 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
 def loop(
     builder: Any, count: Any, carried: Sequence[Any], body: Callable[[Any, Sequence[Any]], Sequence[Any]]
 ) -> list[Any]:
-    """``count`` times ``body(index, values)``, whose result is carried into the next turn; what was carried at the end."""
+    """Runs ``body(index, values)`` ``count`` times, carrying its result into the next iteration. Returns the final values."""
     before = builder.block
     head, inside = builder.append_basic_block("tile.head"), builder.append_basic_block("tile.body")
     after = builder.append_basic_block("tile.end")

@@ -1,6 +1,7 @@
-"""The softmax of some positions' scores, a column to each lane of a vector, in registers. As instructions for LLVM.
+"""Exponential and online softmax (FlashAttention's streaming softmax) along vectors. Compiled by numba.
 
-Numba's own loops along so few columns are unrolled before they are made vectors, and then are not: that takes ten times as long.
+The softmax holds one column per vector lane in registers and is written in LLVM IR: numba unrolls its own loops over so few
+columns before vectorising them, and then does not vectorise them, which takes ten times as long.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ __all__ = ["exponential", "online_softmax_8", "online_softmax_16"]
 
 
 LOWEST = -87.0
-"""Below it there are no normal numbers."""
+"""Below this, e^x is not a normal float32."""
 LOG2_E = 1.44269504
 ROUNDER = 12582912.0
-"""Beyond 2 to the 23rd a float has no fraction, so adding this and taking it away again rounds."""
+"""Above 2^23 a float32 has no fraction, so adding this and subtracting it again rounds."""
 WHOLE_HIGH, WHOLE_LOW = 0.693359375, 2.12194440e-4
-"""The logarithm of 2 is the first less the second, and the first has few digits: products with whole numbers are exact."""
+"""ln 2 is the first minus the second; the first has few digits, so that its products with integers are exact."""
 FACTORS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
-"""Of a polynomial for what is left, from the seventh power down to the second; Cephes' `expf` has the same."""
+"""Polynomial coefficients for the remainder, from the seventh power down to the second, as in Cephes' `expf`."""
 
 
 @compiled_strictly
 def exponential(x: float) -> float:
-    """e to a float32, within 2 units of the last place; zero's neighbour below -87."""
+    """e^x for a float32, within 2 units in the last place; nearly zero below -87."""
     x = max(numba.float32(LOWEST), x)
     x = min(numba.float32(88.0), x)
     whole = (x * numba.float32(LOG2_E) + numba.float32(ROUNDER)) - numba.float32(ROUNDER)
@@ -54,14 +55,14 @@ def _larger(builder: Any, one: Any, other: Any) -> Any:
 
 
 def _exponential(builder: Any, x: Any) -> Any:
-    """As `exponential.exponential`, of a vector of numbers that are not above zero."""
+    """Like `exponential`, for a vector of non-positive numbers."""
     kind = x.type
 
     def number(value: float) -> Any:
         return ir.Constant(kind, [value] * kind.count)
 
     x = _larger(builder, x, number(LOWEST))
-    # Beyond 2 to the 23rd a float has no fraction, so this rounds.
+    # Above 2^23 a float32 has no fraction, so this rounds.
     whole = builder.fsub(fma(builder, x, number(LOG2_E), number(ROUNDER)), number(ROUNDER))
     rest = fma(builder, whole, number(-WHOLE_HIGH), x)
     rest = fma(builder, whole, number(WHOLE_LOW), rest)
@@ -76,15 +77,16 @@ def _exponential(builder: Any, x: Any) -> Any:
 
 
 def _online_softmax(lanes: int) -> Any:
-    """An intrinsic for the scores of some positions, so many columns of them."""
+    """Builds the softmax intrinsic for ``lanes`` columns."""
     kind = ir.VectorType(F32, lanes)
 
     @instructions
     def soften(_typing: Any, _scores: Any, _positions: Any, _room: Any, _mixed: Any, _width: Any) -> Any:
-        """Scores (positions, lanes) to likelihoods before they are divided by their sum; all are addresses but the counts.
+        """Turns scores (positions, lanes) into weights that are not divided by their sum yet. Arguments are addresses, except
+        the counts.
 
-        ``room`` has of each column the largest score so far, then the sum; ``mixed`` (width, lanes) is what was made of
-        likelihoods so far. Both are scaled down where a larger score turns up.
+        ``room`` holds the largest score so far and then the sum, for each column; ``mixed`` (width, lanes) is the output
+        accumulated so far. Both are scaled down when a larger score appears.
         """
 
         def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Products with the columns of few tokens, along the inputs, four rows of weights at a time. Compiled by numba.
+"""Products with the columns of few tokens: along the inputs, four rows of weights at a time. Compiled by numba.
 
 Layout and weights are those of `gemm.py`.
 """
@@ -26,7 +26,7 @@ from actors.inference.kernels.layout import BIASES, BITS, GROUP, SCALES, WEIGHT
 __all__ = ["FEW", "multiply_few"]
 
 FEW = 8
-"""Up to so many tokens, each is a tile of its own: then weights are fetched for little, and their products along the inputs are
+"""Up to this many tokens, each is a tile of its own: weights are then fetched for little work, and products along the inputs are
 faster than tiles with most of their columns empty."""
 
 _ROWS_1, _ROWS_2, _ROWS_4, _ROWS_8 = (DOT_ROWS[columns] for columns in (1, 2, 4, 8))
@@ -34,7 +34,7 @@ _ROWS_1, _ROWS_2, _ROWS_4, _ROWS_8 = (DOT_ROWS[columns] for columns in (1, 2, 4,
 
 @compiled_as("int64(int64)")
 def _columns_made(tokens: int) -> int:
-    """Columns of a product with so many, some of them twice."""
+    """Number of columns computed for ``tokens`` tokens; some may be repeated."""
     if tokens <= 2:
         return tokens
     return 4 if tokens <= 4 else 8
@@ -44,7 +44,7 @@ def _columns_made(tokens: int) -> int:
 def _dot_packed(
     bits: int, x: int, step: int, last: int, words: int, scales: int, biases: int, groups: int, parts: int, out: int
 ) -> None:
-    """out[row, column] of four rows of packed weights; as many columns as `_columns_made` says."""
+    """out[row, column] of four rows of packed weights, with the columns of `_columns_made`."""
     row_bytes, scale_bytes = groups * parts * 4 * bits, 4 * groups
     columns = _columns_made(last + 1)
     rows = _ROWS_1 if columns == 1 else (_ROWS_2 if columns == 2 else (_ROWS_4 if columns == 4 else _ROWS_8))
@@ -72,7 +72,7 @@ def _dot_packed(
 
 @inlined
 def _fetch(address: int, count: int) -> None:
-    """Have so many bytes brought nearer, all at once: sooner than the processor does by itself (measured, AVX-512: 13 % of a step)."""
+    """Prefetches ``count`` bytes at once: earlier than the processor does by itself (measured, AVX-512: 13 % of a step)."""
     for place in range(address, address + count, 64):
         fetch_soon(place)
 
@@ -98,7 +98,7 @@ def multiply_few(
     x: int, y: int, inputs: int, outputs: int, first: int, count: int, y_first: int, tokens: int, projection: Integers,
     scratch: int, adds: int,
 ) -> None:  # fmt: skip
-    """As `products.multiply`, for up to `FEW` tokens, each a tile of its own."""
+    """Like `gemm.multiply`, for up to `FEW` tokens, each a tile of its own."""
     bits, group = projection[BITS], projection[GROUP]
     made = floats_at(scratch, 1)
     width = _columns_made(tokens)

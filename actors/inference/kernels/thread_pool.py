@@ -1,4 +1,4 @@
-"""Threads that compute one thing together: the one that asks, and helpers that sleep in between."""
+"""Fork-join thread pool: the calling thread, and workers that sleep between calls."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _Job = tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...]]
 
 
 class ThreadPool:
-    """Belongs to the thread that calls it. Helpers run compiled code alone, which holds no lock of Python's."""
+    """Belongs to the thread that calls it. Workers run only compiled code, which releases the GIL."""
 
     def __init__(self, threads: int) -> None:
-        """So many threads, the caller's among them."""
+        """``threads`` includes the caller's."""
         self.threads = threads
         self._helpers = [_Worker(number) for number in range(1, threads)]
         weakref.finalize(self, _shutdown, [helper.jobs for helper in self._helpers])
 
     def run(self, function: Callable[..., None], arguments: Sequence[tuple[Any, ...]], kept: tuple[Any, ...]) -> None:
-        """``function(*arguments[i])`` on the i-th thread, the first on this one, whose return says that all is done.
+        """Runs ``function(*arguments[i])`` on the i-th thread, the first on the calling one, whose return means that all is done.
 
-        So ``function`` has to share its work such that whoever is late finds nothing left; what a late helper still
-        looks at is kept alive by its arguments and ``kept``. A helper that has not come back from the call before is left out.
+        ``function`` must therefore share its work so that a late worker finds nothing left. Objects that a late worker still
+        reads are kept alive by its arguments and ``kept``. A worker still busy with the previous call is skipped.
         """
         for helper, one in zip(self._helpers, arguments[1:], strict=True):
             helper.offer((function, one, kept))
