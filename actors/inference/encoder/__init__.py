@@ -1,1 +1,1 @@
-"""Embeddings: one encoder in a process of its own, the queue before it, and the proof that it is the right one."""
+"""Embeddings: one encoder in a process of its own, with its request queue and the verification of its weights."""

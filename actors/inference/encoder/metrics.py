@@ -1,4 +1,4 @@
-"""Prometheus figures of the encoder. Each is measured."""
+"""Prometheus metrics of the encoder, all measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class EncoderMetrics:
-    """Written by the encoder's actor, read by `/metrics`. Lives as long as the process, so restarts keep counts."""
+    """Written by the encoder's actor, read by `/metrics`. Lives as long as the process, so restarts keep the counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(

@@ -1,4 +1,4 @@
-"""Which texts are computed next: clients take turns, and the callers that share a client id. Pure."""
+"""Fair queue of texts to embed: round robin over clients, and over the callers that share a client id. No I/O."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Input = str | tuple[int, ...]
 
 
 def size_of(one: Input) -> int:
-    """Bytes of a text, about; an id counts as a word."""
+    """Approximate size of a text in bytes; an id counts as a word."""
     return len(one) if isinstance(one, str) and one.isascii() else 4 * len(one)
 
 
 @define(eq=False)
 class Job:
-    """One request and what of it is done."""
+    """One request and its progress."""
 
     client_id: str
     caller: str
     inputs: Sequence[Input]
     taken: int = 0
-    """Inputs that are computed or being computed."""
+    """Inputs computed or being computed."""
     tries: int = 0
-    """Workers that were lost with texts of it."""
+    """Workers lost while computing texts of this job."""
     size_bytes: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Job:
 
 @define(eq=False)
 class Piece:
-    """Some of a job's inputs, in one batch."""
+    """Some inputs of a job, in one batch."""
 
     job: Job
     first: int
@@ -52,12 +52,12 @@ class Piece:
 
     @property
     def inputs(self) -> Sequence[Input]:
-        """Those inputs."""
+        """The inputs of this piece."""
         return self.job.inputs[self.first : self.first + self.count]
 
 
 class EmbeddingQueue:
-    """Jobs that wait. A batch takes from each client in turn, so that a long request holds nobody up by more than one batch."""
+    """Waiting jobs. A batch takes from each client in turn, so that a long request delays others by at most one batch."""
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, OrderedDict[str, deque[Job]]] = OrderedDict()
@@ -65,26 +65,26 @@ class EmbeddingQueue:
         self._jobs = 0
 
     def __len__(self) -> int:
-        """Jobs that wait."""
+        """Number of waiting jobs."""
         return self._jobs
 
     def problem(self, job: Job) -> str | None:
-        """Why one more may not wait; None where it may."""
+        """The reason why one more job may not wait; None if it may."""
         callers = self._clients.get(job.client_id)
         own = 0 if callers is None else sum(len(jobs) for jobs in callers.values())
         if own >= WAITING_OF_CLIENT:
-            return f"{WAITING_OF_CLIENT} requests of this client wait for the encoder already"
+            return f"{WAITING_OF_CLIENT} requests of this client are already waiting for the encoder"
         if self._jobs >= WAITING_REQUESTS or self._size_bytes + job.size_bytes > WAITING_BYTES:
-            return "too many texts wait for the encoder"
+            return "too many texts are waiting for the encoder"
         return None
 
     def push(self, job: Job) -> None:
-        """Let a job wait behind the others of its caller."""
+        """Enqueues a job after the others of its caller."""
         self._callers(job).setdefault(job.caller, deque()).append(job)
         self._count(job, 1)
 
     def push_back(self, piece: Piece) -> None:
-        """A worker was lost with it: it is computed again, before the rest of its job and alone."""
+        """Requeues a piece whose worker was lost: it is computed again, alone and before the rest of its job."""
         job = piece.job
         is_waiting = job in (self._of_caller(job) or ())
         job.taken = min(job.taken, piece.first)
@@ -93,7 +93,7 @@ class EmbeddingQueue:
             self._count(job, 1)
 
     def withdraw(self, job: Job) -> None:
-        """Its asker has left, or has been answered."""
+        """Removes a job whose caller has left or has been answered."""
         jobs = self._of_caller(job)
         if jobs is not None and job in jobs:
             jobs.remove(job)
@@ -101,13 +101,13 @@ class EmbeddingQueue:
             self._drop_empty(job)
 
     def take(self) -> list[Piece]:
-        """The next batch: none while nothing waits. A job that lost a worker before is alone in it."""
+        """Takes the next batch; empty if nothing waits. A job that has lost a worker gets a batch to itself."""
         pieces: list[Piece] = []
         texts, size_bytes = BATCH_TEXTS, BATCH_BYTES
         while texts > 0 and size_bytes > 0:
             before = len(pieces)
             share = max(1, BATCH_TEXTS // max(1, len(self._clients)))
-            # Whoever was served longest ago is first.
+            # The least recently served client comes first.
             for client_id in list(self._clients):
                 caller, jobs = next(iter(self._clients[client_id].items()))
                 job = jobs[0]
@@ -152,7 +152,7 @@ class EmbeddingQueue:
 
 
 def _fitting(job: Job, texts: int, size_bytes: int, *, must: bool) -> tuple[int, int]:
-    """How many of its next inputs fit, and their size; one at least where it ``must`` be."""
+    """Number and size of the job's next inputs that fit; at least one with ``must``."""
     count = taken_bytes = 0
     for one in job.inputs[job.taken : job.taken + texts]:
         size = size_of(one)

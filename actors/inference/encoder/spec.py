@@ -1,4 +1,4 @@
-"""The encoder's part of the tree."""
+"""Child spec of the encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["spec"]
 
 
 def spec(settings: Settings, metrics: EncoderMetrics) -> ChildSpec:
-    """One actor with a worker of its own. A helper: who asks for no embeddings does without it."""
+    """One actor with its own worker process. Marked as a helper: clients that request no embeddings work without it."""
     of_encoder = EncoderSettings(
         mode=settings.encoder,
         cache_folder=settings.cache_dir.resolve(),

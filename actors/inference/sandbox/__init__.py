@@ -1,1 +1,1 @@
-"""The sandbox: child processes that run what a client or a checkpoint chose, and that may be ended at any time."""
+"""Sandbox: child processes that run what a client or a checkpoint supplies, and that may be killed at any time."""

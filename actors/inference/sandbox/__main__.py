@@ -1,7 +1,7 @@
-"""The fork server of one model's text: ``python -m actors.inference.sandbox --pipe FD``. Started by the sandbox actor only.
+"""The fork server of one model's text side: ``python -m actors.inference.sandbox --pipe FD``. Started only by the sandbox actor.
 
-It reads the checkpoint once, runs none of it, and forks a process for every job slot that the server asks for: a few
-milliseconds each, on memory that all of them share. So it always answers, and what works on a client's input may die.
+It reads the checkpoint once without running any of it, and forks a process for every job slot that the server requests: a few
+milliseconds each, with shared memory. So it always answers, and only the processes that work on a client's input may die.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ MAXIMUM_FDS = 16
 
 
 class ForkServer:
-    """One thread and no other: a fork copies only the thread that forks."""
+    """Runs in a single thread, because a fork copies only the thread that forks."""
 
     def __init__(self, control: socket.socket, memory: MemoryWatch | None = None) -> None:
-        """``memory`` watches the job processes where the kernel does not."""
+        """``memory`` watches the job processes where the kernel enforces no limit."""
         self._control = control
         self._memory = memory
         self._reader = FrameReader()
@@ -55,7 +55,7 @@ class ForkServer:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
 
     def serve(self) -> NoReturn:
-        """Until the server goes."""
+        """Serves commands until the server is gone."""
         while True:
             seconds = WATCH_SECONDS if self._memory else None
             readable, _, _ = select.select([self._control, self._woken], [], [], seconds)
@@ -86,12 +86,12 @@ class ForkServer:
                         os.kill(pid, signal.SIGKILL)
 
     def _open(self, folder: str | None, processor_seconds: float) -> None:
-        """A template is compiled here, which computes its constants; so this has an end too, though the server be gone."""
+        """Opens a checkpoint. Compiling a template computes its constants, so this is limited too, even if the server is gone."""
         set_timers(processor_seconds, LONGEST_SECONDS)
         try:
             with memory_bound(OPEN_MEMORY_BYTES), without_collections():
                 text = self._text = MockText() if folder is None else CheckpointText(Path(folder))
-            # What is there now stays, and what is forked looks for its own garbage as usual.
+            # Freeze the objects allocated so far; forked processes collect their own garbage as usual.
             resume_collections()
             self._send(
                 "opened",
@@ -112,14 +112,14 @@ class ForkServer:
         set_timers(0, 0)
 
     def _load_grammars(self) -> None:
-        """For all that are forked from now on. Where the library cannot read this tokenizer, each job will say so."""
+        """Loads grammars for all processes forked from now on. If the library cannot read this tokenizer, each job reports it."""
         assert self._text is not None
-        # By processor time, like all else here: a busy machine must not decide that a tokenizer has no grammars.
+        # Limited by processor time, like everything here: a busy machine must not decide that a tokenizer has no grammars.
         set_timers(OPEN_PROCESSOR_SECONDS, LONGEST_SECONDS)
         with contextlib.suppress(ValueError, MemoryError), memory_bound(OPEN_MEMORY_BYTES):
             self._text.load_grammars("")
         set_timers(0, 0)
-        # What is there now stays, so no collection needs to touch it and copy its pages.
+        # Freeze the objects allocated so far, so that no collection touches them and copies their pages.
         gc.collect()
         gc.freeze()
         self._send("grammars_loaded", {})
@@ -176,7 +176,7 @@ class ForkServer:
 
 
 def main() -> None:
-    """Serve the control socket named on the command line."""
+    """Serves the control socket named on the command line."""
     collect_rarely()
     parser = argparse.ArgumentParser(prog="leanvibe-sandbox")
     parser.add_argument("--pipe", type=int, required=True)

@@ -1,8 +1,7 @@
-"""The sandbox actor: everything that a client or a checkpoint chose is run in a process that may be ended.
+"""The sandbox actor: everything that a client or a checkpoint supplies is run in a process that may be killed.
 
-One fork server for each checkpoint, jobs in processes that it forked, and a memory of what was tried before. Nothing here
-waits for more than its deadline, and no job's end harms another: a process that dies costs its own job, a fork server that
-dies costs a second try.
+There is one fork server per checkpoint, jobs run in processes that it forks, and verdicts are cached. Every wait here has a
+deadline, and no job's end harms another: a process that dies costs its own job, a fork server that dies costs a second try.
 """
 
 from __future__ import annotations
@@ -48,11 +47,11 @@ __all__ = ["Sandbox"]
 _log = structlog.get_logger("sandbox")
 
 MAXIMUM_FORK_SERVERS = 4
-"""As many as there are engines at most; the one that was not used for longest ends."""
+"""The most engines there can be; the least recently used fork server ends."""
 PROBE_CLIENT = ":probe"
-"""Whose turn the tries of a checkpoint are; no client can be called so."""
+"""Client id that probes of a checkpoint are queued under; no client can have it."""
 TRIES = 2
-"""A job whose process was killed from outside, or whose fork server was lost, is tried once more."""
+"""Attempts at a job whose process was killed from outside, or whose fork server was lost."""
 PROBE_PROCESSOR_SECONDS = 2.0
 """For a short chat and a few words, which take a millisecond."""
 RETRY_MS = 1000
@@ -64,14 +63,14 @@ class _Turn:
 
     asker: Asker
     came: trio.Event = field(factory=trio.Event)
-    """It may run, or has to go."""
+    """Set once the job may run or was evicted."""
     is_put_out: bool = False
-    """It has to go."""
+    """True if the job was evicted from the queue."""
 
 
 @define(eq=False)
 class _Opening:
-    """A fork server that is there or is being started."""
+    """A fork server that is running or starting."""
 
     is_over: trio.Event = field(factory=trio.Event)
     server: ForkServerProcess | None = None
@@ -79,11 +78,11 @@ class _Opening:
     problem: Exception | None = None
     used_at: float = 0.0
     working: int = 0
-    """Jobs that count on it."""
+    """Number of jobs that depend on it."""
 
 
 class _Overran(Exception):
-    """A job ended its process; carries why and what it was working on."""
+    """A job ended its process; carries the reason and the step it was in."""
 
     def __init__(self, problem: str, step: str) -> None:
         super().__init__(problem)
@@ -105,11 +104,12 @@ class Sandbox(Actor[SandboxMessage]):
         grammars_at_need: bool = False,
         watches_memory: bool = sys.platform != "linux",
     ) -> None:
-        """``open_processor_seconds`` is what reading a checkpoint's text side may take.
+        """``open_processor_seconds`` limits reading a checkpoint's text side.
 
-        ``watches_memory`` has the fork servers measure their jobs, where the kernel enforces no limit of memory.
-        ``opens_first`` will be asked for soon; it is opened while other parts of the server start. With ``grammars_at_need`` what
-        checks schemas is made for the first that comes, which waits for it: a second of processor time.
+        ``watches_memory`` makes the fork servers measure their jobs, where the kernel enforces no memory limit.
+        ``opens_first`` will be needed soon, so it is opened while other parts of the server start. With ``grammars_at_need``
+        grammars are
+        loaded for the first schema, which waits for them: a second of processor time.
         """
         self._grammars_at_need = grammars_at_need
         self._opens_first = opens_first
@@ -120,11 +120,11 @@ class Sandbox(Actor[SandboxMessage]):
         self._turns: dict[JobKind, Turns[_Turn]] = {kind: Turns(one) for kind, one in limits.items()}
         self._verdicts = Verdicts()
         self._without_grammars: set[Path | None] = set()
-        """Checkpoints whose grammars ended a fork server."""
+        """Checkpoints whose grammars have ended a fork server."""
         self._ended_jobs = 0
 
     async def started(self) -> None:
-        """Begin to open what will be asked for; whoever asks hears how that ends."""
+        """Starts opening the first checkpoint; callers that need it wait for the result."""
         if self._opens_first is not None:
             opening = self._openings[self._opens_first] = _Opening()
             self.context.spawn(self._start, self._opens_first, opening)
@@ -140,7 +140,7 @@ class Sandbox(Actor[SandboxMessage]):
         return None
 
     async def stopping(self) -> None:
-        """The fork servers end with their pipes; `ForkServerProcess.serve` makes sure of it."""
+        """Ends the fork servers. They also end with their pipes, which `ForkServerProcess.serve` guarantees."""
         for opening in self._openings.values():
             if opening.server is not None:
                 opening.server.end()
@@ -177,11 +177,11 @@ class Sandbox(Actor[SandboxMessage]):
 
     @asynccontextmanager
     async def _opened(self, folder: Path | None) -> AsyncIterator[_Opening]:
-        """The fork server of a checkpoint, started where there is none. Raises what `_start` raises."""
+        """The fork server of a checkpoint, started if necessary. Raises what `_start` raises."""
         opening = self._openings.get(folder)
         if opening is None or (opening.server is not None and opening.server.is_gone):
             opening = self._openings[folder] = _Opening()
-            # A task of the actor: an asker that leaves must not leave half of it behind.
+            # A task of the actor, so that a caller that leaves does not leave it half started.
             self.context.spawn(self._start, folder, opening)
         opening.used_at = time.monotonic()
         opening.working += 1
@@ -194,7 +194,8 @@ class Sandbox(Actor[SandboxMessage]):
             opening.working -= 1
 
     async def _start(self, folder: Path | None, opening: _Opening) -> None:
-        """Start, read, try; then serve until the process ends. What goes wrong is told to those who wait."""
+        """Starts a server, reads the checkpoint and probes it, then serves until the process ends. Failures reach the waiting
+        callers."""
         problem: ForkServerGone | None = None
         try:
             server = await ForkServerProcess.start(folder, self._limits, watches_memory=self._watches_memory)
@@ -225,17 +226,17 @@ class Sandbox(Actor[SandboxMessage]):
         finally:
             opening.is_over.set()
             if self._openings.get(folder) is opening:
-                # What failed is tried again when it is asked for again.
+                # A failed checkpoint is tried again on the next request.
                 del self._openings[folder]
 
     def _note_without_grammars(self, folder: Path | None, server: ForkServerProcess, problem: ForkServerGone) -> None:
-        """From now on each job that needs them loads its own, and ends nobody else; unless it was killed from outside."""
+        """Makes each later job load its own grammars, so that it harms no other; not if the server was killed from outside."""
         if isinstance(problem, GrammarsLate) or server.ended_itself:
             self._without_grammars.add(folder)
-            _log.warning("no grammars", sandbox_pid=server.pid, error=str(problem))
+            _log.warning("grammars could not be loaded", sandbox_pid=server.pid, error=str(problem))
 
     async def _probe(self, server: ForkServerProcess) -> None:
-        """Try template and tokenizer once, so that a checkpoint that never ends is refused and not served."""
+        """Tries template and tokenizer once, so that a checkpoint that never terminates is rejected and not served."""
         limits = self._limits[JobKind.PROMPT]
         limits = attrs.evolve(limits, processor_seconds=min(PROBE_PROCESSOR_SECONDS, limits.processor_seconds))
         slot = await server.take_slot(JobKind.PROMPT)
@@ -293,7 +294,7 @@ class Sandbox(Actor[SandboxMessage]):
     async def _judge(
         self, message: EncodePrompt, key: bytes, kind: JobKind, name: str, request: bytes
     ) -> tuple[str, dict[str, Any]]:
-        """Do a job, or refuse it for what is known of it. Raises `GenerationRefused`."""
+        """Runs a job, or refuses it on a cached verdict. Raises `GenerationRefused`."""
         if self._verdicts.is_known(key):
             refusal = self._verdicts.refusal(key)
             if refusal is not None:
@@ -319,7 +320,7 @@ class Sandbox(Actor[SandboxMessage]):
     async def _run(
         self, message: EncodePrompt, kind: JobKind, name: str, content: dict[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        """One job, tried again where its end was not its doing. Raises `GenerationRefused` or `_Overran`."""
+        """Runs a job, and retries it if it was not the cause of its end. Raises `GenerationRefused` or `_Overran`."""
         async with self._turn(kind, Asker(message.client_id, message.caller)):
             for _ in range(TRIES):
                 try:
@@ -340,7 +341,7 @@ class Sandbox(Actor[SandboxMessage]):
     async def _try(
         self, server: ForkServerProcess, kind: JobKind, name: str, content: dict[str, Any]
     ) -> tuple[str, dict[str, Any]] | None:
-        """The job's answer; None where its process was ended by somebody else. Raises `_Overran` or `ForkServerGone`."""
+        """The job's answer; None if its process was ended from outside. Raises `_Overran` or `ForkServerGone`."""
         slot = await server.take_slot(kind)
         step = ""
 
@@ -358,13 +359,13 @@ class Sandbox(Actor[SandboxMessage]):
             if ended.status in KILLED_FROM_OUTSIDE:
                 return None
             if ended.status == -signal.SIGALRM:
-                # Without processor time for as long: that is the machine's doing.
+                # It got no processor time for that long: the machine's fault, not the job's.
                 raise GenerationRefused(
                     ErrorCode.OVERLOADED, "the machine is too busy to read this", retry_after_ms=RETRY_MS
                 ) from None
             raise _Overran(_reason(ended.status, self._limits[kind]), step) from None
         except FrameFault as fault:
-            raise _Overran(f"garbles the process that reads it ({fault})", step) from None
+            raise _Overran(f"corrupts the process that reads it ({fault})", step) from None
         finally:
             if is_whole:
                 server.put_back(slot)
@@ -376,7 +377,7 @@ class Sandbox(Actor[SandboxMessage]):
 
     @asynccontextmanager
     async def _turn(self, kind: JobKind, asker: Asker) -> AsyncIterator[None]:
-        """Wait for a process to be free for this asker. Raises `GenerationRefused` where too many of its jobs wait."""
+        """Waits for a free process in fair order. Raises `GenerationRefused` if too many of the caller's jobs wait."""
         turns, turn = self._turns[kind], _Turn(asker)
         if not turns.may_wait(asker):
             greedy = turns.make_room(asker)
@@ -403,7 +404,7 @@ class Sandbox(Actor[SandboxMessage]):
 
 def _too_many() -> GenerationRefused:
     return GenerationRefused(
-        ErrorCode.OVERLOADED, "too many requests of this client wait to be read", retry_after_ms=RETRY_MS
+        ErrorCode.OVERLOADED, "too many requests of this client are waiting to be read", retry_after_ms=RETRY_MS
     )
 
 
@@ -423,7 +424,7 @@ def _report_of(told: dict[str, Any]) -> TextReport:
 
 
 def _form_of(generate: Generate) -> bytes | None:
-    """What the answer is held to, as bytes that are equal for equal forms; None where it is free."""
+    """The constraint on the answer, as bytes that are equal for equal constraints; None if unconstrained."""
     rule = generate.call_rule if isinstance(generate, GenerateWithTools) else None
     if generate.response_schema is None and rule is None:
         return None
@@ -436,7 +437,7 @@ def _reason(status: int, limits: JobLimits) -> str:
     if status == -signal.SIGALRM:
         return f"is not done after {limits.wall_seconds:g} s"
     if status == -signal.SIGABRT:
-        return f"takes too much memory (over {limits.memory_bytes >> 20} MiB), or gives up"
+        return f"takes too much memory (over {limits.memory_bytes >> 20} MiB), or aborts"
     return f"ends the process that works on it (status {status})"
 
 
@@ -463,7 +464,7 @@ def _ids_of(answer: tuple[str, dict[str, Any]], generate: Generate) -> list[int]
     if name == "too_long":
         raise GenerationRefused(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-            f"the prompt has {told['tokens']} tokens, more than any model takes",
+            f"the prompt has {told['tokens']} tokens, more than any model accepts",
             field="data.messages" if generate.messages else "data.prompt",
         )
     return array.array("I", told["ids"]).tolist()

@@ -1,4 +1,4 @@
-"""A fork server and the processes that it forked, seen from the server."""
+"""A fork server and its forked processes, as seen from the server."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ GRAMMARS_SECONDS = 30.0
 FORK_SECONDS = 10.0
 KILL_SECONDS = 1.0
 KILLED_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, 0})
-"""Exit statuses of a process that nothing which it worked on has ended."""
+"""Exit statuses of a process that was not ended by its own job."""
 LAST_WORDS_SECONDS = 2.0
 """The fork server notices the end of a process at once."""
 
 
 class OpenFailed(Exception):
-    """The checkpoint's text side cannot be read; the text says why."""
+    """The checkpoint's text side cannot be read; the message gives the reason."""
 
 
 class ForkServerGone(Exception):
-    """The fork server ended or does not answer. Nothing is wrong with the job."""
+    """The fork server ended or does not answer. The job is not at fault."""
 
 
 class GrammarsLate(ForkServerGone):
-    """It did not load its grammars in time, and was ended."""
+    """The fork server did not load its grammars in time, and was ended."""
 
 
 class SlotEnded(Exception):
-    """The process of a job ended under it."""
+    """A process ended during its job."""
 
     def __init__(self, status: int) -> None:
         """``status`` is the exit status, or minus the signal's number."""
@@ -64,7 +64,7 @@ class SlotEnded(Exception):
 
 @define(kw_only=True, eq=False)
 class Slot:
-    """One forked process. Its owner is whoever works with it at the moment."""
+    """One forked process, owned by the task that currently uses it."""
 
     number: int
     kind: JobKind
@@ -74,13 +74,13 @@ class Slot:
     ended: trio.Event = field(factory=trio.Event)
     forked: trio.Event = field(factory=trio.Event)
     problem: str | None = None
-    """Why it could not be forked."""
+    """The reason if it could not be forked."""
     _reader: FrameReader = field(factory=FrameReader)
 
     async def run(self, name: str, content: dict[str, Any], tell_step: Callable[[str], None]) -> tuple[str, Any]:
-        """Have one job done and return the frame that ends it; ``tell_step`` hears what it works on.
+        """Runs one job and returns its final frame; ``tell_step`` receives the name of each step.
 
-        Raises `SlotEnded`, or `FrameFault` for a process that says what it should not. Cancelled, it is of no more use.
+        Raises `SlotEnded`, or `FrameFault` for invalid frames. After cancellation the process cannot be reused.
         """
         try:
             await self.stream.send_all(pack(name, content))
@@ -99,12 +99,12 @@ class Slot:
         raise SlotEnded(self.exit_status if self.exit_status is not None else 0)
 
     def close(self) -> None:
-        """Without a checkpoint; an idle process ends by itself."""
+        """Closes the connection without a checkpoint; an idle process then ends by itself."""
         self.stream.socket.close()
 
 
 class ForkServerProcess:
-    """The process, its slots that are idle, and what it said of the checkpoint."""
+    """The fork server process, its idle slots, and its report on the checkpoint."""
 
     def __init__(self, folder: Path | None, worker: WorkerProcess, limits: Mapping[JobKind, JobLimits]) -> None:
         self.folder = folder
@@ -126,9 +126,9 @@ class ForkServerProcess:
     async def start(
         cls, folder: Path | None, limits: Mapping[JobKind, JobLimits], *, watches_memory: bool
     ) -> ForkServerProcess:
-        """Start it; `serve` must run from then on. Raises `OSError`. Cancelled, nothing remains of it.
+        """Starts a process; `serve` must run from then on. Raises `OSError`. Cancellation leaves nothing behind.
 
-        ``watches_memory`` where the kernel holds no process to a limit of memory.
+        ``watches_memory`` is for systems whose kernel does not enforce memory limits.
         """
         watching = ["--watch-memory"] if watches_memory else []
         words = [sys.executable, "-m", "actors.inference.sandbox", *watching, "--pipe"]
@@ -136,16 +136,16 @@ class ForkServerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the fork server."""
+        """Process id of the fork server."""
         return self._worker.pid
 
     @property
     def ended_itself(self) -> bool:
-        """Whether what it was doing ended it, and nobody from outside. Known once `serve` is over."""
+        """True if it was ended by its own work and not from outside. Valid once `serve` has returned."""
         return self._worker.process.returncode not in KILLED_FROM_OUTSIDE
 
     async def serve(self) -> None:
-        """Read what it says until it ends; then everybody who waits for it hears so. Ends it however this ends."""
+        """Reads frames until the process ends, then wakes all tasks that wait for it. Ends the process in every case."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._worker.drain_output)
@@ -154,7 +154,7 @@ class ForkServerProcess:
                         for name, content in frames:
                             self._take(name, content)
                 except FrameFault as error:
-                    _log.error("fork server speaks no frames", sandbox_pid=self.pid, error=str(error))
+                    _log.error("fork server sent an invalid frame", sandbox_pid=self.pid, error=str(error))
                 nursery.cancel_scope.cancel(reason="it is gone")
         finally:
             self.is_gone = True
@@ -192,7 +192,7 @@ class ForkServerProcess:
                         slot.close()
 
     async def open(self, processor_seconds: float) -> None:
-        """Have it read the checkpoint. Raises `OpenFailed` or `ForkServerGone`."""
+        """Makes it read the checkpoint. Raises `OpenFailed` or `ForkServerGone`."""
         folder = None if self.folder is None else str(self.folder)
         await self._command("open", {"folder": folder, "processor_seconds": processor_seconds})
         try:
@@ -207,23 +207,23 @@ class ForkServerProcess:
             raise OpenFailed(self._problem)
 
     async def needs_grammars(self) -> bool:
-        """Wait until a job does; False where it ended before one came."""
+        """Waits until a job needs grammars; False if the process ended first."""
         await self._grammars_wanted.wait()
         return not self.is_gone
 
     async def load_grammars(self) -> None:
-        """Have it ready for schemas. Raises `ForkServerGone`."""
+        """Makes it load grammars for schemas. Raises `ForkServerGone`."""
         self._loads_grammars = True
         await self._command("load_grammars", {})
         if not await self._heard(self._grammars_loaded, GRAMMARS_SECONDS):
             raise GrammarsLate("it did not load its grammars in time")
 
     def skip_grammars(self) -> None:
-        """Let each job load its own."""
+        """Makes each job load its own grammars."""
         self._grammars_loaded.set()
 
     async def take_slot(self, kind: JobKind) -> Slot:
-        """An idle process, or a new one. Raises `ForkServerGone`. Cancelled, the new one ends by itself."""
+        """An idle process, or a new one. Raises `ForkServerGone`. On cancellation the new one ends by itself."""
         if kind is JobKind.SCHEMA:
             self._grammars_wanted.set()
             await self._grammars_loaded.wait()
@@ -237,7 +237,7 @@ class ForkServerProcess:
         try:
             with theirs:
                 await self._command("fork", {"slot": slot.number, "limits": attrs.asdict(self._limits[kind])}, theirs)
-            # It forks nothing while it loads its grammars, as it was told to.
+            # It does not fork while it loads its grammars, as requested.
             is_loading = self._loads_grammars and not self._grammars_loaded.is_set()
             if not await self._heard(slot.forked, FORK_SECONDS + (GRAMMARS_SECONDS if is_loading else 0)):
                 raise ForkServerGone("it did not fork in time")
@@ -250,14 +250,14 @@ class ForkServerProcess:
         return slot
 
     def put_back(self, slot: Slot) -> None:
-        """It has done its job and may have another; where enough are idle already, it ends."""
+        """Returns a process that has finished its job for reuse; it ends if enough are idle already."""
         if len(self._idle[slot.kind]) < self._limits[slot.kind].idle_processes and not self.is_gone:
             self._idle[slot.kind].append(slot)
         else:
             slot.close()
 
     async def end_slot(self, slot: Slot) -> None:
-        """End a process in the middle of a job, also in a cancelled task. Where that fails, its timers end it."""
+        """Kills a process during a job, even in a cancelled task. If that fails, its timers end it."""
         slot.close()
         if not self.is_gone:
             with trio.move_on_after(KILL_SECONDS, shield=True):
@@ -265,7 +265,7 @@ class ForkServerProcess:
                     await self._command("kill", {"slot": slot.number})
 
     def end(self) -> None:
-        """End it and all that it forked; `serve` tidies up. Without a checkpoint."""
+        """Kills it and everything it forked; `serve` cleans up. Without a checkpoint."""
         self.is_gone = True
         if self._worker.process.returncode is None:
             self._worker.process.kill()
@@ -291,10 +291,10 @@ class ForkServerProcess:
             raise ForkServerGone(str(error) or "it has ended") from None
 
     async def _heard(self, event: trio.Event, seconds: float) -> bool:
-        """Whether that came in time; where it did not, the process is ended. Raises `ForkServerGone` if it ended first.
+        """True if the event came in time; otherwise the process is ended. Raises `ForkServerGone` if it ended first.
 
-        The time that the process was ready and got no processor does not count: on a busy machine it is late and as sound as
-        ever, and ending it would cost every job that it serves. What it computes for ever its own timers end.
+        Time during which the process was runnable but got no processor does not count: on a busy machine it is late but healthy,
+        and ending it would cost every job that it serves. Endless computation is ended by its own timers.
         """
         queue = RunQueueDelay(self.pid)
         last = trio.current_time() + LONGEST_SECONDS

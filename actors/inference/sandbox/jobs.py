@@ -1,4 +1,4 @@
-"""What a forked process of the sandbox does: one job after another, each within limits that the kernel enforces."""
+"""Runs in the sandbox's forked processes: one job after another, within limits that the kernel enforces."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["memory_bound", "serve_jobs", "set_timers"]
 
 RECEIVE_BYTES = 262_144
 RETIRING_BYTES = 64 * 1024 * 1024
-"""A process that grew by more ends after its job."""
+"""A process that grew by more than this ends after its job."""
 MAXIMUM_PLACES, MAXIMUM_PLACE = 32, 128
-"""Parts of a schema that are left out, and characters of each that are told."""
+"""Most skipped parts of a schema to report, and most characters of each."""
 MAXIMUM_PROMPT_TOKENS = 2**21
-"""A prompt with more fits no model; its ids would not fit a frame either."""
+"""A longer prompt fits no model, and its ids would not fit in a frame."""
 _ADDRESS_SPACE = 0
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
 _SAMPLE = "The quick brown fox, 3.14 and naïve café 東京 😀.\n\tdef f(x): return x\n" + "x" * 64
@@ -41,13 +41,13 @@ _SAMPLE = "The quick brown fox, 3.14 and naïve café 東京 😀.\n\tdef f(x): 
 def serve_jobs(
     connection: socket.socket, text: CheckpointText | MockText, limits: JobLimits, *, is_watched: bool = False
 ) -> None:
-    """Until the server closes the connection. In a process of its own, just forked.
+    """Serves jobs until the server closes the connection, in a freshly forked process.
 
-    ``is_watched`` says that the fork server sees to its memory, because the kernel does not.
+    ``is_watched`` means that the fork server watches its memory, because the kernel does not.
     """
     _confine(limits, is_watched=is_watched)
     reader = FrameReader()
-    # Memory that one job took is seldom given back; a fresh process costs less than what the others would lack.
+    # Memory is seldom returned after a job; a fresh process costs less than the memory that others would lack.
     most_bytes = _resident_bytes() + RETIRING_BYTES
     while data := connection.recv(RECEIVE_BYTES):
         for name, content in reader.feed(data):
@@ -78,10 +78,10 @@ def _answer(
         return "template_refused", {"problem": str(error)[:1000]}
     except MemoryError:
         return "died", {"problem": "out of memory"}
-    except BaseException as error:  # noqa: BLE001  isolation border: a panic of native code is a `BaseException`
+    except BaseException as error:  # noqa: BLE001  isolation boundary: a panic of native code is a `BaseException`
         problem = f"{type(error).__name__}: {error}"[:200]
         if name == "check" and isinstance(error, Exception) and not isinstance(error, NativePanic):
-            # A value of a kind that no reader of schemas expects there.
+            # A value of a type that the schema reader does not expect there.
             return "bad_schema", {"field": step, "problem": f"it cannot be read ({problem})"}
         return "died", {"problem": problem}
 
@@ -90,7 +90,7 @@ def _carry_out(
     text: CheckpointText | MockText, name: str, content: dict[str, Any], tell: Callable[[str], None]
 ) -> tuple[str, dict[str, Any]]:
     if name == "probe":
-        # Whatever a template refuses, it ends; and a tokenizer that panics at this is good for nothing.
+        # A template may refuse this, but must terminate; a tokenizer that panics on it is unusable.
         with contextlib.suppress(TemplateRefused):
             text.encode_prompt(Generate(messages=[ChatMessage(Role.USER, "Hello")]), tell)
         text.encode_prompt(Generate(prompt=_SAMPLE), tell)
@@ -106,9 +106,9 @@ def _carry_out(
 
 
 def _confine(limits: JobLimits, *, is_watched: bool) -> None:
-    """Give up what a job does not need; only what is forked here is touched."""
+    """Drops privileges and resources that a job does not need. Affects only this forked process."""
     if sys.platform == "linux":
-        # The kernel ends this process with the fork server, also in the middle of native code.
+        # The kernel kills this process along with the fork server, even inside native code.
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
         if not is_watched:
             bound = _bound_beyond(limits.memory_bytes)
@@ -116,14 +116,14 @@ def _confine(limits: JobLimits, *, is_watched: bool) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(limits.niceness)
     with Path(os.devnull).open("r+b") as nowhere:
-        # What native code says of a client's input belongs into no log.
+        # Output of native code may quote a client's input, which must not reach any log.
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
 
 
 @contextlib.contextmanager
 def memory_bound(more_bytes: int) -> Iterator[None]:
-    """For a block, this process may allocate so much more; then what it might before. Where the kernel enforces it."""
+    """Allows this process to allocate this much more within a block, where the kernel enforces limits."""
     if sys.platform != "linux":
         yield
         return
@@ -136,7 +136,7 @@ def memory_bound(more_bytes: int) -> Iterator[None]:
 
 
 def _bound_beyond(more_bytes: int) -> int:
-    """So much over what this process has, within what it was given."""
+    """The address space in use plus ``more_bytes``, within the existing limit."""
     bound = _memory_bytes(_ADDRESS_SPACE) + more_bytes
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return bound if soft == resource.RLIM_INFINITY else min(bound, soft)
@@ -147,11 +147,11 @@ def _resident_bytes() -> int:
 
 
 def _memory_bytes(column: int) -> int:
-    """Of this process, from `/proc/self/statm`, proc(5)."""
+    """A column of `/proc/self/statm` (proc(5)) of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[column]) * resource.getpagesize()
 
 
 def set_timers(processor_seconds: float, wall_seconds: float) -> None:
-    """When one of them runs out the kernel ends this process: nobody handles these signals. 0 turns them off."""
+    """Sets timers whose expiry makes the kernel end this process: the signals are not handled. 0 turns them off."""
     signal.setitimer(signal.ITIMER_PROF, processor_seconds)
     signal.setitimer(signal.ITIMER_REAL, wall_seconds)

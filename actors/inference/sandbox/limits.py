@@ -1,4 +1,4 @@
-"""What a job in the sandbox may take. The kernel enforces all of it, whatever native code is doing."""
+"""Resource limits of sandbox jobs. The kernel enforces all of them, whatever native code is doing."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = [
 MEBIBYTE = 1024 * 1024
 OPEN_PROCESSOR_SECONDS = 20.0
 OPEN_SECONDS = 60.0
-"""Reading a tokenizer takes a fraction of a second, or a few on a busy machine."""
+"""Reading a tokenizer takes a fraction of a second, or a few seconds on a busy machine."""
 OPEN_MEMORY_BYTES = 2048 * MEBIBYTE
-"""What reading it may allocate, and its grammars: a template's constants are computed when it is compiled."""
+"""Memory limit for reading it and loading its grammars: compiling a template computes its constants."""
 LONGEST_SECONDS = 300.0
-"""The most that a fork server is waited for while it gets no processor."""
+"""Longest wait for a fork server that gets no processor."""
 
 
 class JobKind(enum.Enum):
-    """What a job does. Each kind has processes and a queue of its own, so that neither waits for the other."""
+    """Kinds of jobs. Each has its own processes and queue, so that neither waits for the other."""
 
     PROMPT = "prompt"
-    """Render the chat template and tokenize."""
+    """Renders the chat template and tokenizes."""
     SCHEMA = "schema"
-    """Check a JSON Schema, or the parameters of tools."""
+    """Checks a JSON Schema, or the parameters of tools."""
 
 
 @frozen(kw_only=True)
@@ -40,21 +40,21 @@ class JobLimits:
     """Limits of one job, and of all jobs of its kind."""
 
     processor_seconds: float
-    """Processor time of one job, so that a busy machine changes no verdict."""
+    """Processor time of one job; wall time would make the verdict depend on the machine's load."""
     wall_seconds: float
-    """Time of one job that a process gets no processor for, or sleeps."""
+    """Wall time of one job, which bounds waiting and sleeping."""
     memory_bytes: int
-    """What a job may allocate beyond what its process had before."""
+    """Memory that a job may allocate beyond what its process had before."""
     processes: int
     """Processes of this kind, each with one job at a time."""
     processes_of_client: int
-    """How many of them may work for one client, or for one of several callers that share a client id."""
+    """Processes that may work for one client, or for one of several callers that share a client id."""
     idle_processes: int
-    """How many are kept when there is nothing to do."""
+    """Idle processes to keep."""
     waiting_of_client: int
-    """Jobs of one client that may wait; one more is refused with `overloaded`."""
+    """Most waiting jobs of one client; one more is refused with `overloaded`."""
     niceness: int
-    """Against the step loop, which everybody's tokens wait for."""
+    """Lower priority than the step loop, which delays every client's tokens."""
 
 
 JOB_LIMITS = {

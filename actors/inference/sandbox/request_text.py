@@ -1,7 +1,7 @@
-"""A request as the text that crosses to a job of the sandbox: what its prompt and its form are made of, and nothing else.
+"""Serializes a request for a sandbox job: only the fields that determine its prompt and its grammar.
 
-JSON, like everything that crosses a border here. The reader is Python's own, so numbers beyond 64 bits, infinities in past
-arguments and half surrogate pairs arrive as they are.
+The format is JSON, as at every process boundary here, read by Python's own parser, so that numbers beyond 64 bits, infinities in past
+arguments and lone surrogates arrive unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["request_of", "text_of"]
 
 
 def text_of(generate: Generate) -> bytes:
-    """The request for `request_of`."""
+    """Serializes a request for `request_of`."""
     content: dict[str, Any] = {
         "prompt": generate.prompt,
         "messages": None if generate.messages is None else [[one.role.value, one.content] for one in generate.messages],
@@ -35,7 +35,7 @@ def text_of(generate: Generate) -> bytes:
 
 
 def request_of(text: bytes) -> Generate:
-    """From what `text_of` made; fields that shape neither prompt nor form have their defaults."""
+    """Parses the output of `text_of`; fields that affect neither prompt nor grammar have their defaults."""
     content = json.loads(text)
     fields: dict[str, Any] = {
         "prompt": content["prompt"],

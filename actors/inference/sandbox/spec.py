@@ -1,4 +1,4 @@
-"""The sandbox's part of the tree."""
+"""Child spec of the sandbox."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["spec"]
 
 
 def spec(settings: Settings, checkpoint: Path | None, *, is_ephemeral: bool) -> ChildSpec:
-    """One actor over processes that may die: what clients and checkpoints hand in is judged there.
+    """One actor over expendable processes, which judge the input of clients and checkpoints.
 
-    It has no bound on restarts: whatever keeps killing it comes from outside, and back-off spaces the attempts.
+    Restarts are unbounded: repeated failures are caused from outside, and back-off spaces the attempts.
     """
     opens_first = None if settings.engine == "mock" or checkpoint is None else checkpoint.resolve()
     return ChildSpec(

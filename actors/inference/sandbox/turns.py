@@ -1,4 +1,4 @@
-"""Whose job runs next: fair queueing over clients, and over the addresses and callers that share a client id. Pure."""
+"""Fair queueing of jobs over clients, and over the addresses and callers that share a client id. No I/O."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ Job = TypeVar("Job")
 
 @frozen
 class Asker:
-    """Who a job is done for."""
+    """The party that a job is done for."""
 
     client_id: str
     caller: str = ""
-    """Which of the programs that share the client id, as `address:port`; empty where the id is one program's own."""
+    """One of several programs that share the client id, as `address:port`; empty if the id belongs to one program."""
 
     @property
     def address(self) -> str:
-        """Where it calls from. One address may have as many connections as it likes, so they share a turn."""
+        """The caller's address. An address may open any number of connections, so its callers share a turn."""
         return self.caller.rpartition(":")[0]
 
 
 @define
 class _Client(Generic[Job]):
-    """Jobs of one client that wait, by address and caller, those that were served longest ago first."""
+    """Waiting jobs of one client, by address and caller, least recently served first."""
 
     addresses: OrderedDict[str, OrderedDict[str, deque[Job]]] = field(factory=OrderedDict)
     size: int = 0
 
     def size_of(self, address: str) -> int:
-        """Jobs from there that wait."""
+        """Number of waiting jobs from an address."""
         return sum(map(len, self.addresses.get(address, {}).values()))
 
     def callers(self) -> Iterator[str]:
-        """All who wait."""
+        """All callers with waiting jobs."""
         return (caller for callers in self.addresses.values() for caller in callers)
 
 
 class Turns(Generic[Job]):
-    """Jobs of one kind. The client with the fewest running is served next, round robin among equals.
+    """Jobs of one kind. The client with the fewest running jobs is served next, round robin among equals.
 
-    Within a client the same rule chooses the address, and there the caller. A client that asks for much waits for itself:
-    some processes are never its own. Where several callers share its id, all but one process may be theirs, and each has no
-    more than a client has. Of what may wait under one id nobody who asks for much keeps others out (`make_room`).
+    Within a client the same rule chooses the address, and then the caller. A client with many jobs waits for itself:
+    some processes are always left to others. If several callers share its id, they may use all processes but one, and each caller has
+    the share of a single client. Callers with many waiting jobs cannot crowd out others of the same id (`make_room`).
     """
 
     def __init__(self, limits: JobLimits) -> None:
@@ -61,23 +61,24 @@ class Turns(Generic[Job]):
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait."""
+        """Number of waiting jobs."""
         return sum(client.size for client in self._waiting.values())
 
     @property
     def running(self) -> int:
-        """Jobs that have a process."""
+        """Number of jobs that have a process."""
         return self._running.total()
 
     def may_wait(self, asker: Asker) -> bool:
-        """Whether one more job of that client may wait."""
+        """True if one more job of that client may wait."""
         client = self._waiting.get(asker.client_id)
         return client is None or client.size < self._limits.waiting_of_client
 
     def make_room(self, asker: Asker) -> tuple[Asker, Job] | None:
-        """Where no more may wait, put out the newest job of whoever has most waiting, address first, if it has two more than this one.
+        """Evicts a job when no more may wait: the newest of the address and caller with most jobs, if it has at least two more
+        than this one.
 
-        It is for the caller of this to tell the one whose job it was. None where there is none: then this one has to go.
+        The caller of this method must notify the evicted job. Returns None if there is none to evict; the new job is then refused.
         """
         client = self._waiting[asker.client_id]
         address = max(client.addresses, key=client.size_of)
@@ -95,16 +96,16 @@ class Turns(Generic[Job]):
         return Asker(asker.client_id, caller), job
 
     def push(self, asker: Asker, job: Job) -> None:
-        """Let a job wait behind the others of its caller."""
+        """Enqueues a job after the others of its caller."""
         client = self._waiting.setdefault(asker.client_id, _Client())
         client.addresses.setdefault(asker.address, OrderedDict()).setdefault(asker.caller, deque()).append(job)
         client.size += 1
 
     def start_next(self) -> Job | None:
-        """Take the job whose turn it is and count it as running; None while none that waits may run."""
+        """Takes the next job and counts it as running; None if no waiting job may run."""
         if self.running >= self._limits.processes:
             return None
-        # Of equals the first, which is the one that was served longest ago.
+        # `min` takes the first among equals, which is the least recently served.
         may_run = [one for one in self._waiting if self._caller_of(one) is not None]
         client_id = min(may_run, key=self._running.__getitem__, default=None)
         if client_id is None:
@@ -122,13 +123,13 @@ class Turns(Generic[Job]):
         return job
 
     def end(self, asker: Asker) -> None:
-        """A job of that caller has left its process."""
-        # A difference of counters leaves out what has come to nothing, so that these do not grow with the names that were ever said.
+        """Records that a job of that caller has left its process."""
+        # Subtracting counters drops zero entries, so that these do not grow with every client id ever seen.
         self._running = self._running - Counter({asker.client_id: 1})
         self._running_of_caller = self._running_of_caller - Counter({asker: 1})
 
     def withdraw(self, asker: Asker, job: Job) -> bool:
-        """Take a job out of the queue; whether it still waited."""
+        """Removes a job from the queue. Returns True if it was still waiting."""
         client = self._waiting.get(asker.client_id)
         callers = None if client is None else client.addresses.get(asker.address)
         jobs = None if callers is None else callers.get(asker.caller)
@@ -139,7 +140,7 @@ class Turns(Generic[Job]):
         return True
 
     def _caller_of(self, client_id: str) -> str | None:
-        """Whose job of this client would run next; None where none may."""
+        """The caller whose job of this client would run next; None if none may."""
         waiting = self._waiting[client_id]
         running = {one: count for one, count in self._running_of_caller.items() if one.client_id == client_id}
         is_shared = any(waiting.callers()) or any(one.caller for one in running)
@@ -165,7 +166,7 @@ class Turns(Generic[Job]):
         return min(may_run, key=rank, default=None)
 
     def _took(self, client_id: str, caller: str) -> None:
-        """One job has left that queue."""
+        """Updates the bookkeeping after a job has left a caller's queue."""
         client = self._waiting[client_id]
         client.size -= 1
         address = Asker(client_id, caller).address

@@ -1,4 +1,4 @@
-"""What is known of inputs that were tried before, so that none costs twice. Pure."""
+"""Cache of verdicts on inputs, so that a harmful one costs its time only once. No I/O."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from attrs import frozen
 __all__ = ["Refusal", "Verdicts", "digest"]
 
 KEPT = 4096
-"""Verdicts; the one that was not asked for longest is forgotten. Each takes some 300 bytes."""
+"""Number of cached verdicts, evicted in LRU order. Each takes some 300 bytes."""
 
 
 @frozen(kw_only=True)
 class Refusal:
-    """Why an input is not taken."""
+    """The reason for rejecting an input."""
 
     field: str
-    """What the asker calls it, without the `data.` before it."""
+    """Field name as the client knows it, without the leading `data.`."""
     problem: str
 
 
 class Verdicts:
-    """By a hash of the input. None means that it was found good."""
+    """Verdicts by hash of the input."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
@@ -34,22 +34,22 @@ class Verdicts:
         return len(self._known)
 
     def is_known(self, key: bytes) -> bool:
-        """Whether there is a verdict."""
+        """True if there is a verdict."""
         return key in self._known
 
     def refusal(self, key: bytes) -> Refusal | None:
-        """Of a known input: why it is refused, or None for a good one."""
+        """The rejection of a known input, or None for a good one."""
         self._known.move_to_end(key)
         known = self._known[key]
         return known if isinstance(known, Refusal) else None
 
     def left_out(self, key: bytes) -> tuple[str, ...]:
-        """Of a known good input: what of it answers leave out."""
+        """Parts of a known good schema that answers do not enforce."""
         known = self._known[key]
         return () if isinstance(known, Refusal) else known
 
     def note(self, key: bytes, refusal: Refusal | None, left_out: Iterable[str] = ()) -> None:
-        """Remember."""
+        """Stores a verdict; a ``refusal`` of None marks a good input."""
         self._known[key] = tuple(left_out) if refusal is None else refusal
         self._known.move_to_end(key)
         if len(self._known) > self._kept:
@@ -57,7 +57,7 @@ class Verdicts:
 
 
 def digest(parts: Iterable[bytes]) -> bytes:
-    """SHA-256 over parts whose borders count."""
+    """SHA-256 over length-prefixed parts."""
     found = hashlib.sha256()
     for part in parts:
         found.update(len(part).to_bytes(8, "big"))

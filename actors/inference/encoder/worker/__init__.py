@@ -1,1 +1,1 @@
-"""The encoder's child process: tokens, forward pass, canary, step loop."""
+"""The encoder's worker process: tokens, forward pass, canary, step loop."""

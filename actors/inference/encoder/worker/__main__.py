@@ -17,27 +17,27 @@ from actors.process_memory import resident_bytes
 from actors.queued_output import queue_standard_output
 
 EXIT_MODEL = 3
-"""The encoder could not be loaded; the reason was told in a frame."""
+"""Exit status of a failed load; a frame has carried the reason."""
 NICENESS = 5
-"""Against the step loop of the model that chats, which everybody's tokens wait for."""
+"""Lower priority than the chat model's step loop, which delays every client's tokens."""
 
 
 def main() -> int:
-    """Load, report, then answer batch after batch until the server goes."""
+    """Loads the encoder, reports it, then answers batches until the server is gone."""
     queue_standard_output(is_private=True)
     parser = argparse.ArgumentParser(prog="leanvibe-encoder")
     parser.add_argument("--pipe", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--cache-folder", type=Path, required=True)
     arguments = parser.parse_args()
-    # Threads share a batch by its rows, and each product is one thread's. Read when numpy is imported.
+    # Threads share a batch by rows, and each product runs in one thread. The variable is read when numpy is imported.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     os.nice(NICENESS)
     pipe = Pipe(socket.socket(fileno=arguments.pipe))
     pipe.send("hello", {"pid": os.getpid()})
     try:
         loaded = _load(arguments, lambda name: pipe.send("loading", {"stage": name}))
-    except Exception as error:  # noqa: BLE001  border: whatever stops the load is told in words
+    except Exception as error:  # noqa: BLE001  boundary: any failure to load is reported in a frame
         pipe.send("load_failed", {"error": f"{type(error).__name__}: {error}"})
         return EXIT_MODEL
     pipe.send("ready", {"report": loaded.report, "memory": resident_bytes()})
@@ -63,12 +63,12 @@ def _load(arguments: argparse.Namespace, stage: Any) -> Any:
 
 
 def _answers(loaded: Any, pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each request gets of a batch: vectors, or what is wrong with one of its texts. All texts are computed together."""
+    """Answers a batch: for each request, its vectors or the problem with one of its texts. All texts are computed together."""
     read = [_ids(loaded, one) for one in pieces]
     good = [ids for one, ids in read if one is None]
     try:
         vectors = loaded.embed([text for ids in good for text in ids])
-    except Exception as error:  # noqa: BLE001  isolation border: a batch that fails is told, and the next one is taken
+    except Exception as error:  # noqa: BLE001  isolation boundary: a failed batch is reported, and the next one is taken
         return [{"failed": f"{type(error).__name__}: {error}"} if one is None else one for one, _ in read]
     answers, done = [], 0
     for piece, (problem, ids) in zip(pieces, read, strict=True):
@@ -91,7 +91,7 @@ def _ids(loaded: Any, piece: dict[str, Any]) -> tuple[dict[str, Any] | None, lis
         return {"too_long": error.index, "tokens": error.tokens}, []
     except UnknownId as error:
         return {"unknown_id": error.index, "id": error.token_id}, []
-    except Exception as error:  # noqa: BLE001  isolation border between requests
+    except Exception as error:  # noqa: BLE001  isolation boundary between requests
         return {"failed": f"{type(error).__name__}: {error}"}, []
 
 

@@ -1,7 +1,8 @@
-"""The proof that weights, tokenizer and arithmetic are the encoder's: cosines that are known from the reference.
+"""Verifies weights, tokenizer and arithmetic by cosines known from the reference.
 
-Hashes prove the files; this proves what is computed from them on this machine. The cosines are those that `sentence-transformers`
-computes with the same files (`scripts/make_embedding_goldens` prints them). Random weights give cosines near 1 for all of them.
+Hashes verify the files; this verifies the results computed from them on this machine. The cosines are those that
+`sentence-transformers` computes with the same files (printed by `scripts/make_embedding_goldens`). Random weights give cosines near 1
+for all pairs.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ class CanaryFault(Exception):
 
 
 def measure(embed: Callable[[Sequence[str]], NDArray[numpy.float32]]) -> dict[str, float]:
-    """Embed the pairs; how many there are and how far the worst cosine is off. Raises `CanaryFault` beyond `TOLERANCE`."""
+    """Embeds the pairs. Returns their number and the largest error of a cosine. Raises `CanaryFault` beyond `TOLERANCE`."""
     vectors = embed([text for pair in PAIRS for text in (pair.one, pair.other)])
     cosines = (vectors[0::2] * vectors[1::2]).sum(axis=1)
     off = numpy.abs(cosines - numpy.array([pair.cosine for pair in PAIRS], numpy.float32))
     worst = float(off.max())
-    # Written so that a NaN fails too.
+    # `not <=`, so that a NaN fails too.
     if not worst <= TOLERANCE:
         found = ", ".join(f"{cosine:.4f} for {pair.cosine:.4f}" for cosine, pair in zip(cosines, PAIRS, strict=True))
         raise CanaryFault(f"the encoder's canary fails: its cosines are {found}")

@@ -1,6 +1,7 @@
-"""What lies between the products of the encoder's layers: attention, GELU, layer norm. Compiled by numba.
+"""Operations between the matrix products of the encoder's layers: attention, GELU, layer norm. Compiled by numba.
 
-Arrays are float32 and C-contiguous; a function works on rows ``first`` to ``last`` of the packed tokens, so that threads share a batch.
+Arrays are float32 and C-contiguous; a function works on rows ``first`` to ``last`` of the packed tokens, so that threads share
+a batch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _ERF_BOTTOM = (
 
 @compiled_for_python("void(float32[:,::1], float32[::1], int64, int64)")
 def gelu(states: Floats, bias: Floats, first: int, last: int) -> None:
-    """x becomes GELU(x + bias), by the error function and not by tanh."""
+    """Replaces x by GELU(x + bias), using the error function rather than tanh."""
     width = states.shape[1]
     half, one = numba.float32(0.5), numba.float32(1.0)
     for token in range(first, last):
@@ -62,7 +63,7 @@ def gelu(states: Floats, bias: Floats, first: int, last: int) -> None:
 def normalize(
     states: Floats, added: Floats, bias: Floats, weight: Floats, shift: Floats, epsilon: float, first: int, last: int
 ) -> None:
-    """Rows of ``states`` become the layer norm of states + added + bias."""
+    """Replaces rows of ``states`` by the layer norm of states + added + bias."""
     width = states.shape[1]
     for token in range(first, last):
         row, more = states[token], added[token]
@@ -83,7 +84,7 @@ def normalize(
 
 @inlined
 def _gather(qkv: Floats, bias: Floats, begin: int, count: int, k: int, v: int, keys: Floats, values: Floats) -> None:
-    """The keys of one head and one text along the tokens, its values along the head, each with its bias."""
+    """Gathers one head of one text: keys along the tokens, values along the head, each with its bias."""
     for token in range(count):
         for d in range(HEAD_WIDTH):
             keys[d, token] = qkv[begin + token, k + d] + bias[k + d]
@@ -95,7 +96,7 @@ def _gather(qkv: Floats, bias: Floats, begin: int, count: int, k: int, v: int, k
 
 @inlined
 def _score(query: Floats, keys: Floats, padded: int, scores: Floats) -> None:
-    """Products of one query with all keys."""
+    """Dot products of one query with all keys."""
     for other in range(padded):
         scores[other] = numba.float32(0)
     for d in range(0, HEAD_WIDTH, 8):
@@ -110,7 +111,7 @@ def _score(query: Floats, keys: Floats, padded: int, scores: Floats) -> None:
 
 @inlined
 def _highest(scores: Floats, count: int, padded: int, lanes: Floats) -> float:
-    """The greatest score, found along vectors."""
+    """The largest score, reduced along vectors."""
     for other in range(count, padded):
         scores[other] = numba.float32(-1e30)
     for lane in range(LANES):
@@ -126,7 +127,7 @@ def _highest(scores: Floats, count: int, padded: int, lanes: Floats) -> float:
 
 @inlined
 def _mix(weights: Floats, values: Floats, count: int, sums: Floats) -> None:
-    """The sum of all values, each times its weight."""
+    """The weighted sum of all values."""
     for d in range(HEAD_WIDTH):
         sums[d] = numba.float32(0)
     four = count // 4 * 4
@@ -149,8 +150,8 @@ def _mix(weights: Floats, values: Floats, count: int, sums: Floats) -> None:
 def attend(qkv: Floats, out: Floats, starts: Integers, bias: Floats, first: int, last: int) -> None:
     """Softmax attention of each token over the tokens of its own text.
 
-    ``qkv`` has queries, keys and values side by side, without their bias, queries scaled already; ``starts`` has where each text
-    begins, and the end of the last.
+    ``qkv`` holds queries, keys and values in adjacent columns, without their bias, with queries already scaled; ``starts`` holds the
+    offset of each text, and the end of the last.
     """
     hidden = out.shape[1]
     longest = 0

@@ -1,8 +1,8 @@
-"""A BERT encoder's forward pass over packed texts: no padding, so a batch costs what its tokens cost.
+"""A BERT encoder's forward pass over packed texts: there is no padding, so a batch costs only its own tokens.
 
-The texts of a batch lie one behind the other in one array of tokens. Threads share it by rows: each computes all layers of its own
-rows, and they meet once a layer, where attention reads the keys and values that the others made. Products are numpy's BLAS, one
-thread each; what lies between them is `elementwise.py`.
+The texts of a batch are concatenated in one array of tokens. Threads share it by rows: each computes all layers for its own
+rows, and they synchronize once per layer, where attention reads the keys and values of all. Products use numpy's BLAS with one
+thread each; the operations in between are in `elementwise.py`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 try:
     from actors.inference.encoder.worker.elementwise import attend, gelu, normalize
-except ModuleNotFoundError:  # numba is there on Linux alone
+except ModuleNotFoundError:  # numba is available on Linux only
     from actors.inference.encoder.worker.plain import attend, gelu, normalize
 
 __all__ = ["Encoder", "Shape"]
 
 Floats = NDArray[numpy.float32]
 LEAST_ROWS = 8
-"""Of a thread: fewer cost more to share than to compute."""
+"""Fewest rows per thread: fewer cost more to share than to compute."""
 
 
 @frozen(kw_only=True)
 class Shape:
-    """What `config.json` says of the layers."""
+    """The layers' dimensions, from `config.json`."""
 
     layers: int
     hidden: int
@@ -43,7 +43,7 @@ class Shape:
 @frozen(kw_only=True)
 class _Layer:
     qkv: Floats
-    """Weights of query, key and value side by side, (hidden, 3 × hidden); queries are scaled for the softmax already."""
+    """Weights of query, key and value in adjacent columns, (hidden, 3 × hidden); queries are already scaled for the softmax."""
     qkv_bias: Floats
     out: Floats
     out_bias: Floats
@@ -61,12 +61,12 @@ class Encoder:
     """Owns the weights and its threads; one call at a time."""
 
     def __init__(self, tensors: Mapping[str, Floats], shape: Shape, threads: int | None = None) -> None:
-        """``tensors`` by the names of the checkpoint. Raises `KeyError` for one that is missing."""
+        """``tensors`` are keyed by the checkpoint's names. Raises `KeyError` for a missing one."""
         _bound_products_threads()
         self.shape = shape
         self.threads = threads or processors()
         self._words = tensors["embeddings.word_embeddings.weight"]
-        # One kind of token stands in every text, so its vector is part of each position's.
+        # Every text has the same token type, so its vector is added to each position's.
         self._positions = (
             tensors["embeddings.position_embeddings.weight"] + tensors["embeddings.token_type_embeddings.weight"][0]
         )
@@ -78,16 +78,16 @@ class Encoder:
 
     @property
     def vocabulary(self) -> int:
-        """How many token ids there are."""
+        """Number of token ids."""
         return len(self._words)
 
     @property
     def positions(self) -> int:
-        """The longest text, in tokens."""
+        """Length of the longest text, in tokens."""
         return len(self._positions)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Floats:
-        """One vector of length 1 for each text: the mean over its tokens. (texts, hidden), float32."""
+        """Embeds each text as the mean over its tokens, normalized to length 1: (texts, hidden), float32."""
         if not texts:
             return numpy.empty((0, self.shape.hidden), numpy.float32)
         starts = numpy.zeros(len(texts) + 1, numpy.int64)
@@ -97,14 +97,14 @@ class Encoder:
         states = self._run(ids, places, starts)
         means: Floats = numpy.add.reduceat(states, starts[:-1], axis=0, dtype=numpy.float32)
         means /= numpy.diff(starts)[:, None].astype(numpy.float32)
-        # The reference divides by 1e-12 at least, too.
+        # The reference also divides by at least 1e-12.
         means /= numpy.maximum(numpy.linalg.norm(means, axis=1, keepdims=True), 1e-12)
         return means
 
     def _run(self, ids: NDArray[numpy.int64], places: NDArray[numpy.int64], starts: NDArray[numpy.int64]) -> Floats:
         tokens, hidden = len(ids), self.shape.hidden
         states = numpy.empty((tokens, hidden), numpy.float32)
-        # Two in turn: while one thread still reads those of a layer, another may be at the next.
+        # Two buffers in turn: one thread may start the next layer while another still reads this one.
         qkvs = [numpy.empty((tokens, 3 * hidden), numpy.float32) for _ in range(2)]
         parts = max(1, min(self.threads, tokens // LEAST_ROWS))
         borders = [tokens * part // parts for part in range(parts + 1)]
@@ -113,7 +113,7 @@ class Encoder:
         def work(first: int, last: int) -> None:
             try:
                 self._run_rows(ids, places, starts, states, qkvs, first, last, barrier)
-            except BaseException:  # whatever it is, the other threads must not wait for this one
+            except BaseException:  # in every case: the other threads must not wait for this one
                 barrier.abort()
                 raise
 
@@ -139,7 +139,7 @@ class Encoder:
     ) -> None:
         rows, shape = slice(first, last), self.shape
         states[rows] = self._words[ids[rows]]
-        # Of the arrays only this thread's rows are ever touched, and no more of them is in memory.
+        # Each thread touches only its own rows of these arrays, so only those pages are allocated.
         mixed = numpy.empty_like(states)
         mixed[rows] = self._positions[places[rows]]
         normalize(states, mixed, self._no_bias, self._norm, self._norm_shift, shape.epsilon, first, last)
@@ -161,10 +161,11 @@ class Encoder:
 
 
 def _bound_products_threads() -> None:
-    """Have numpy's own OpenBLAS compute each product in the thread that asks.
+    """Makes numpy's own OpenBLAS compute each product in the calling thread.
 
-    Its threads and ours would wait for one another in loops, which on a busy machine takes minutes. The variable for it counts only before
-    numpy is imported; other builds of numpy have no such library.
+    Its threads and the encoder's would otherwise spin while waiting for one another, which takes minutes on a busy machine.
+    The environment
+    variable only works before numpy is imported; other builds of numpy have no such library.
     """
     for path in Path(numpy.__file__).parent.parent.glob("numpy.libs/libscipy_openblas*"):
         library = ctypes.CDLL(str(path))
@@ -174,7 +175,7 @@ def _bound_products_threads() -> None:
 
 
 def processors() -> int:
-    """Those that this process may use."""
+    """Number of processors available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""From the encoder's folder to an encoder that is proved: hashes, every tensor, canary. There is no other way to one."""
+"""Loads and verifies the encoder: hashes, every tensor, canary. There is no way to load it unverified."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["EncoderFault", "LoadedEncoder", "load_encoder"]
 
 
 class EncoderFault(Exception):
-    """The files are whole, and not those of an encoder that this code computes."""
+    """The files are intact but do not hold an encoder that this code supports."""
 
 
 @define
 class LoadedEncoder:
-    """An encoder that answers."""
+    """An encoder ready to embed."""
 
     tokens: Tokens
     encoder: Encoder
@@ -38,22 +38,22 @@ class LoadedEncoder:
     """Called after each step."""
 
     def embed(self, ids: Sequence[Sequence[int]]) -> NDArray[numpy.float32]:
-        """One vector for each, in order; texts of like length are computed together, `STEP_TOKENS` at a time."""
+        """One vector per text, in order; texts of similar length are computed together, `STEP_TOKENS` at a time."""
         found = numpy.empty((len(ids), self.encoder.shape.hidden), numpy.float32)
         for step in steps([len(one) for one in ids]):
             found[step] = self.encoder.embed([ids[index] for index in step])
             self.stepped()
         if not numpy.isfinite(found).all():
-            raise EncoderFault("the encoder computed a number that is none")
+            raise EncoderFault("the encoder computed a value that is not finite")
         return found
 
 
 def load_encoder(
     folder: Path, stage: Callable[[str], None] = lambda _name: None, files: Sequence[EncoderFile] = ENCODER_FILES
 ) -> LoadedEncoder:
-    """Load and prove it; ``stage`` hears what is going on.
+    """Loads and verifies an encoder; ``stage`` receives the name of each stage.
 
-    Raises `ModelError` for a file that is not the known one, `EncoderFault` for a wrong tensor, `CanaryFault`.
+    Raises `ModelError` for an unknown file, `EncoderFault` for a wrong tensor, `CanaryFault`.
     """
     began = time.perf_counter()
     stage("hashing the files")
@@ -69,7 +69,7 @@ def load_encoder(
     tensors = load_file(folder / "model.safetensors")
     wrong = [name for name, one in tensors.items() if one.dtype == numpy.float32 and not numpy.isfinite(one).all()]
     if wrong:
-        raise EncoderFault(f"the tensor {wrong[0]} holds a number that is none")
+        raise EncoderFault(f"the tensor {wrong[0]} contains a value that is not finite")
     try:
         encoder = Encoder(tensors, shape)
     except KeyError as error:
@@ -92,7 +92,7 @@ def load_encoder(
 
 
 def steps(lengths: Sequence[int]) -> list[list[int]]:
-    """Places of texts that are computed together, the shortest first: a text of its own where it is longer than a step."""
+    """Groups the indexes of texts into steps, the shortest first; a text longer than a step gets one of its own."""
     found: list[list[int]] = []
     room = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):

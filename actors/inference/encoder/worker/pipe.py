@@ -13,12 +13,12 @@ from actors.inference.frames import FrameFault, FrameReader, pack
 __all__ = ["Pipe"]
 
 BATCHES_WAITING = 16
-"""The server sends the next batch when the one before is answered."""
+"""The server sends the next batch only after the previous one is answered."""
 RECEIVE_BYTES = 65_536
 
 
 class Pipe:
-    """A thread reads, so that the end of the server is noticed in the middle of a batch and ends the process."""
+    """Reads in a thread, so that the end of the server is noticed during a batch and ends the process."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -26,14 +26,14 @@ class Pipe:
         threading.Thread(target=self._read, name="pipe", daemon=True).start()
 
     def send(self, name: str, data: dict[str, Any]) -> None:
-        """Write one frame; waits while the server reads slowly."""
+        """Writes one frame; blocks while the server reads slowly."""
         try:
             self._connection.sendall(pack(name, data))
         except OSError:
             os._exit(0)  # the server is gone
 
     def receive(self) -> dict[str, Any]:
-        """The next batch; waits for it."""
+        """Waits for the next batch."""
         return self._batches.get()
 
     def _read(self) -> None:
@@ -42,7 +42,7 @@ class Pipe:
             try:
                 data = self._connection.recv(RECEIVE_BYTES)
                 if not data:
-                    os._exit(0)  # the server is gone: leave at once, so that no orphan keeps the memory
+                    os._exit(0)  # the server is gone: leave at once, so that no orphan holds the memory
                 for _, batch in reader.feed(data):
                     self._batches.put(batch)
             except (OSError, FrameFault):

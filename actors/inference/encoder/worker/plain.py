@@ -1,4 +1,5 @@
-"""What `elementwise.py` does, by numpy alone: for systems without numba. Slower, and the same within a float's last digits."""
+"""The functions of `elementwise.py` in numpy alone, for systems without numba. Slower; results differ in a float's last digits
+only."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
 def gelu(states: Floats, bias: Floats, first: int, last: int) -> None:
-    """x becomes GELU(x + bias), by the error function and not by tanh."""
+    """Replaces x by GELU(x + bias), using the error function rather than tanh."""
     value = states[first:last] + bias
     x = numpy.abs(value) * numpy.float32(0.5**0.5)
     t = 1 / (1 + numpy.float32(_ERF_AT) * x)
@@ -28,7 +29,7 @@ def gelu(states: Floats, bias: Floats, first: int, last: int) -> None:
 def normalize(
     states: Floats, added: Floats, bias: Floats, weight: Floats, shift: Floats, epsilon: float, first: int, last: int
 ) -> None:
-    """Rows of ``states`` become the layer norm of states + added + bias."""
+    """Replaces rows of ``states`` by the layer norm of states + added + bias."""
     rows = states[first:last]
     rows += added[first:last]
     rows += bias
@@ -39,7 +40,7 @@ def normalize(
 
 
 def attend(qkv: Floats, out: Floats, starts: NDArray[numpy.int64], bias: Floats, first: int, last: int) -> None:
-    """Softmax attention of each token over the tokens of its own text, as `elementwise.attend`."""
+    """Softmax attention of each token over the tokens of its own text, like `elementwise.attend`."""
     hidden = out.shape[1]
     heads = hidden // HEAD_WIDTH
     for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Texts to token ids, by the checkpoint's own tokenizer, cut or judged too long."""
+"""Tokenizes texts with the checkpoint's own tokenizer, and truncates or rejects those that are too long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Tokens", "TooLong", "UnknownId"]
 
 
 class TooLong(Exception):
-    """A text has more tokens than the model takes."""
+    """A text has more tokens than the model accepts."""
 
     def __init__(self, index: int, tokens: int) -> None:
         super().__init__(f"text {index} has {tokens} tokens")
@@ -23,7 +23,7 @@ class TooLong(Exception):
 
 
 class UnknownId(Exception):
-    """A token id is none of the vocabulary's."""
+    """A token id is not in the vocabulary."""
 
     def __init__(self, index: int, token_id: int) -> None:
         super().__init__(f"text {index} has the token id {token_id}")
@@ -35,7 +35,7 @@ class Tokens:
     """The tokenizer of one checkpoint."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads `tokenizer.json`, without the padding and the truncation that it asks for."""
+        """Reads `tokenizer.json`, ignoring its padding and truncation."""
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -44,9 +44,9 @@ class Tokens:
         self._begin, self._end = vocabulary["[CLS]"], vocabulary["[SEP]"]
 
     def read(self, inputs: Sequence[str | Sequence[int]], *, truncates: bool) -> list[list[int]]:
-        """The ids of each input between [CLS] and [SEP]; ids are taken as the text's own, in whichever of the two forms.
+        """Returns the ids of each input, between [CLS] and [SEP]; ids may be given with or without these two.
 
-        Raises `TooLong` where one has more than `CONTEXT_TOKENS` and is not to be cut, and `UnknownId`.
+        Raises `TooLong` if one exceeds `CONTEXT_TOKENS` and must not be truncated, and `UnknownId`.
         """
         texts = [one for one in inputs if isinstance(one, str)]
         encoded = iter(self._tokenizer.encode_batch(texts) if len(texts) > 1 else map(self._tokenizer.encode, texts))
