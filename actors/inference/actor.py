@@ -14,7 +14,7 @@ import attrs
 import structlog
 import trio
 
-from actors.inference.admission import may_wait, worth_trying_after_ms
+from actors.inference.acceptance import Acceptance
 from actors.inference.answer_spans import record_answer
 from actors.inference.engine_messages import (
     EngineAlive,
@@ -46,9 +46,7 @@ from actors.inference.messages import (
     ListModels,
     LoadModel,
     MeasurePrompt,
-    PromptSize,
     ReportProgress,
-    ResumeFrom,
     StartGeneration,
     Subscribed,
     SubscribeStream,
@@ -59,9 +57,9 @@ from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_manager import ModelManager
 from actors.inference.model_registry import ModelRegistry, ServableModel
 from actors.inference.prompts import DEADLINE_PASSED, PromptEncoder
-from actors.inference.request_rules import check_request, deadline_of
+from actors.inference.request_rules import deadline_of
 from actors.inference.response_collector import ResponseCollector
-from actors.inference.sandbox_messages import EncodedPrompt, SandboxMessage
+from actors.inference.sandbox_messages import SandboxMessage
 from actors.inference.scheduler import Scheduler
 from actors.inference.self_report import SelfReport
 from actors.inference.settings import DeadlinePassed, IdleCheck, InferenceSettings
@@ -71,7 +69,6 @@ from actors.inference.token_watch import TokenWatch
 from actors.request_log import RequestLog
 from actors.tracing.trace_context import current_trace
 from actors.tracing.tracer import Tracer
-from protocol.commands import Generate
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, Down, DynamicRef, Timer, block
 
@@ -134,13 +131,13 @@ class Inference(Actor[InferenceMessage]):
         # actor's rows.
         self._new_row = itertools.count(secrets.randbits(40)).__next__
         self._deadlines: dict[str, Timer] = {}
-        self._is_draining, self._idle = False, trio.Event()
+        self._idle = trio.Event()
         self._last_active_at = trio.current_time()
-        self._last_inference_ms: float | None = None
         self._finished: Counter[str] = Counter()
         self._streams = StreamBroker(
             self.context, settings.streams, lambda stream, reason: self._cancel(stream, reason, "abandoned")
         )
+        self._acceptance = Acceptance(settings, self._models, self._prompts, self._streams, self._generations, metrics)
 
     async def started(self) -> None:
         """Starts the first model's engine, or takes over the engines that are already running."""
@@ -164,19 +161,21 @@ class Inference(Actor[InferenceMessage]):
             case CancelGeneration(stream, reason):
                 return self._cancel(stream, reason)
             case MeasurePrompt():
-                self.context.answer_later(self._measure, message)
+                self.context.answer_later(self._acceptance.measure, message)
                 return None
             case _ if isinstance(message, StreamMessage):
                 return self._handle_stream(message)
             case DescribeEngine():
-                has_room = self._has_room(self._models.current, 0)
-                return self._report.answer(message, self.context, self._last_inference_ms, self._finished, has_room)
+                can_queue = self._acceptance.can_queue(self._models.current)
+                return self._report.answer(
+                    message, self.context, self._acceptance.last_inference_ms, self._finished, can_queue
+                )
             case EngineOutput() | EngineAlive() | EngineIdle() | EngineLoading() | EngineReady():
                 self._on_engine_message(message)
             case ListModels() | DescribeModels():
                 self._report.answer_models(message, self.context)
             case LoadModel() | UnloadModel() | KernelsSettled() | KillEngine():
-                return self._models.take(message, refuse=self._refuse_if_draining)
+                return self._models.take(message, refuse=self._acceptance.refuse_if_draining)
             case IdleCheck():
                 self._check_idle()
             case DeadlinePassed(stream):
@@ -226,7 +225,7 @@ class Inference(Actor[InferenceMessage]):
 
     async def draining(self) -> None:
         """Accepts no more requests; returns once none is running."""
-        self._is_draining = True
+        self._acceptance.is_draining = True
         if not self._generations:
             return
         try:
@@ -259,11 +258,11 @@ class Inference(Actor[InferenceMessage]):
         if request.asked_at is None:
             request = attrs.evolve(request, asked_at=trio.current_time(), trace=current_trace())
         calibration = await self._models.calibration_for(request)
-        scheduler, prompt_ids = await self._encode(request, request.resume, request.asked_at)
+        scheduler, prompt_ids = await self._acceptance.encode(request, request.resume, request.asked_at)
         # Another subscriber of the lost stream may have restarted it in the meantime.
         if (again := self._streams.rejoin(request)) is not None:
             return again
-        generation = self._prepare(scheduler, request, request.stream, prompt_ids, request.resume)
+        generation = self._acceptance.prepare(scheduler, request, request.stream, prompt_ids, request.resume)
         generation.calibration = calibration.get(scheduler.model)
         if request.resume is not None:
             self._subscribe_and_begin(request, generation)
@@ -275,9 +274,11 @@ class Inference(Actor[InferenceMessage]):
 
     async def _start_stored(self, request: StartGeneration) -> None:
         """Restarts a detached generation of an earlier server or inference actor, from its beginning and with its seed."""
-        scheduler, prompt_ids = await self._encode(request, None, request.asked_at, was_accepted=True)
+        scheduler, prompt_ids = await self._acceptance.encode(request, None, request.asked_at, was_accepted=True)
         if not self._streams.is_running(request.stream):
-            generation = self._prepare(scheduler, request, request.stream, prompt_ids, None, was_accepted=True)
+            generation = self._acceptance.prepare(
+                scheduler, request, request.stream, prompt_ids, None, was_accepted=True
+            )
             self._subscribe_and_begin(request, generation)
 
     def _subscribe_and_begin(self, request: StartGeneration, generation: Generation) -> None:
@@ -290,20 +291,12 @@ class Inference(Actor[InferenceMessage]):
             generation.completion_fields = lambda done: fields(stream.text, done)
         self._begin(generation, first=request.resume is not None)
 
-    async def _measure(self, message: MeasurePrompt) -> PromptSize:
-        self._refuse_if_draining()
-        scheduler = self._models.current
-        prompt_ids = await self._prompts.encode(
-            scheduler.text, message.generate, client_id=message.client_id, caller=message.caller
-        )
-        return PromptSize(prompt_tokens=len(prompt_ids), context_tokens=scheduler.context_tokens)
-
     async def _complete(self, request: Complete) -> Completion:
         """Child task that collects its own generation. Cancelling the ask cancels the generation."""
         asked_at = trio.current_time()
-        scheduler, prompt_ids = await self._encode(request, None, asked_at)
+        scheduler, prompt_ids = await self._acceptance.encode(request, None, asked_at)
         stream = f"complete-{secrets.token_hex(8)}"
-        generation = self._prepare(scheduler, request, stream, prompt_ids, None)
+        generation = self._acceptance.prepare(scheduler, request, stream, prompt_ids, None)
         generation.asked_at = asked_at
         answer = ResponseCollector()
         generation.deliver = answer.deliver
@@ -313,79 +306,6 @@ class Inference(Actor[InferenceMessage]):
         finally:
             if stream in self._generations:
                 self._end(generation, "abandoned")
-
-    async def _encode(
-        self,
-        request: StartGeneration | Complete,
-        resume: ResumeFrom | None,
-        asked_at: float | None,
-        *,
-        was_accepted: bool = False,
-    ) -> tuple[Scheduler, EncodedPrompt]:
-        """Returns the scheduler that will answer and the prompt's token ids."""
-        generate = request.generate
-        deadline_at = deadline_of(generate, asked_at, trio.current_time())
-        while True:
-            # Checked again on acceptance; checking here saves a request that would be rejected anyway from encoding and
-            # waiting.
-            self._refuse_if_draining()
-            scheduler = self._models.scheduler_for(resume)
-            if resume is None and not was_accepted:
-                self._check_room(scheduler, 0)
-            caller = request.caller if isinstance(request, StartGeneration) else ""
-            prompt_ids = await self._prompts.encode(
-                scheduler.text, generate, deadline_at, client_id=request.client_id, caller=caller
-            )
-            # Another model, with another tokenizer, may have taken over in the meantime.
-            if scheduler is self._models.scheduler_for(resume):
-                return scheduler, prompt_ids
-
-    def _prepare(
-        self,
-        scheduler: Scheduler,
-        request: StartGeneration | Complete,
-        stream: str,
-        prompt_ids: list[int],
-        resume: ResumeFrom | None,
-        *,
-        was_accepted: bool = False,
-    ) -> Generation:
-        """Checks the request and builds its `Generation`; stores nothing.
-
-        A request that was accepted before is never rejected because the queue is full.
-        """
-        generate = request.generate
-        self._refuse_if_draining()
-        if stream in self._generations or self._streams.is_reserved(stream):
-            raise GenerationRefused(ErrorCode.CONFLICT, f"stream {stream} is already running", field="id")
-        is_new = resume is None and not was_accepted
-        if scheduler.state == "down" and scheduler.fails_waiting and is_new:
-            raise GenerationRefused(
-                ErrorCode.MODEL_UNAVAILABLE, f"the model is not available: {scheduler.stage}", retry_after_ms=2000
-            )
-        to_end = isinstance(request, StartGeneration) and request.to_context_end
-        max_tokens = self._checked(scheduler, generate, prompt_ids, to_end)
-        if is_new:
-            self._check_room(scheduler, len(prompt_ids))
-        seed = resume.seed if resume is not None else generate.seed
-        return Generation(
-            stream=stream,
-            client_id=request.client_id,
-            domain=request.domain,
-            generate=generate,
-            scheduler=scheduler,
-            seed=secrets.randbits(53) if seed is None else seed,
-            prompt_ids=prompt_ids,
-            max_tokens=max_tokens,
-            to_context_end=to_end,
-            ignores_end=isinstance(request, StartGeneration) and request.ignores_end,
-            tell_prompt=request.tell_prompt if isinstance(request, StartGeneration) else None,
-            detokenizer=scheduler.text.detokenizer(),
-            accepted_at=trio.current_time(),
-            trace=request.trace if isinstance(request, StartGeneration) else current_trace(),
-            asked_at=request.asked_at if isinstance(request, StartGeneration) else None,
-            token_text=scheduler.text.token_text,
-        )
 
     def _begin(self, generation: Generation, *, first: bool) -> None:
         """Registers the generation and queues it, behind its client's other requests or (``first``) ahead of them."""
@@ -413,17 +333,6 @@ class Inference(Actor[InferenceMessage]):
         scheduler.push(generation, first=first)
         self._models.need(scheduler)
 
-    def _checked(self, scheduler: Scheduler, generate: Generate, prompt_ids: list[int], to_context_end: bool) -> int:
-        """Returns the maximum number of answer tokens. Raises `GenerationRefused`."""
-        return check_request(
-            generate,
-            prompt_tokens=len(prompt_ids),
-            vocabulary_size=scheduler.text.vocabulary_size,
-            context_tokens=scheduler.context_tokens,
-            default_max_tokens=self._settings.default_max_tokens,
-            to_context_end=to_context_end,
-        )
-
     async def _move_waiting(self, old: Scheduler, new: Scheduler) -> None:
         """Moves requests that waited for a model that cannot be loaded to another model, and encodes their prompts
         again."""
@@ -433,8 +342,7 @@ class Inference(Actor[InferenceMessage]):
             old.queue.remove(generation.client_id, generation)
             generation.scheduler = new
             try:
-                prompt_ids = await self._prompts.encode(new.text, generation.generate, client_id=generation.client_id)
-                max_tokens = self._checked(new, generation.generate, prompt_ids, generation.to_context_end)
+                prompt_ids, max_tokens = await self._acceptance.encode_for(new, generation)
             except GenerationRefused as refusal:
                 if self._generations.get(generation.stream) is generation:
                     self.fail(generation, refusal.code, refusal.message)
@@ -442,25 +350,6 @@ class Inference(Actor[InferenceMessage]):
             if self._generations.get(generation.stream) is generation:
                 generation.move(new, prompt_ids, max_tokens)
                 new.push(generation, first=False)
-
-    def _refuse_if_draining(self) -> None:
-        if self._is_draining:
-            raise GenerationRefused(ErrorCode.SHUTTING_DOWN, "the server is shutting down")
-
-    def _has_room(self, scheduler: Scheduler, prompt_tokens: int) -> bool:
-        queue, (requests, tokens) = scheduler.queue, self._streams.reserved
-        has_room = may_wait(self._settings.limits, len(queue) + requests, queue.tokens + tokens, prompt_tokens)
-        # Requests whose prompts are still being encoded count as waiting too.
-        return has_room and self._prompts.waiting < self._settings.limits.waiting_requests
-
-    def _check_room(self, scheduler: Scheduler, prompt_tokens: int) -> None:
-        if not self._has_room(scheduler, prompt_tokens):
-            raise self._overloaded(scheduler, "too many requests are waiting")
-
-    def _overloaded(self, scheduler: Scheduler, message: str) -> GenerationRefused:
-        self._metrics.refused()
-        retry_after_ms = worth_trying_after_ms(self._settings.limits, len(scheduler.queue), self._last_inference_ms)
-        return GenerationRefused(ErrorCode.OVERLOADED, message, retry_after_ms=retry_after_ms)
 
     # --- ending -----------------------------------------------------------------------------------
 
@@ -472,7 +361,7 @@ class Inference(Actor[InferenceMessage]):
             _log.exception("completion fields failed", stream=generation.stream)
             self.fail(generation, ErrorCode.INTERNAL, f"the answer could not be completed: {type(error).__name__}")
             return
-        self._last_inference_ms = done.timings.total_ms
+        self._acceptance.last_inference_ms = done.timings.total_ms
         self._forget(generation, done.finish_reason.value, still_in_worker=still_in_worker)
 
     def _cancel(self, stream: str, reason: str, outcome: str = "cancelled") -> bool:
@@ -513,7 +402,7 @@ class Inference(Actor[InferenceMessage]):
         self._finished[outcome] += 1
         self._metrics.finished(outcome, len(generation.prompt_ids), len(generation.emitted_ids))
         record_answer(self._tracer, generation, outcome, self._last_active_at)
-        if self._is_draining and not self._generations:
+        if self._acceptance.is_draining and not self._generations:
             self._idle.set()
 
     # --- models and their engines -------------------------------------------------------------------

@@ -45,7 +45,7 @@ class SelfReport:
         context: Context,
         last_inference_ms: float | None,
         totals: Mapping[str, float],
-        has_room: bool,
+        can_queue: bool,
     ) -> EngineHealth | None:
         """Reports current health for the request being handled; with memory, the answer follows later."""
         health = describe_engine(
@@ -53,7 +53,7 @@ class SelfReport:
             engine=self._engine,
             last_inference_ms=last_inference_ms,
             totals=totals,
-            refuses=self._prompts.problem if has_room else "too many requests are waiting",
+            refuses=self._prompts.problem if can_queue else "too many requests are waiting",
         )
         if not question.with_memory:
             return health
