@@ -56,6 +56,7 @@ from actors.inference.messages import (
 from actors.inference.metrics import InferenceMetrics
 from actors.inference.model_manager import ModelManager
 from actors.inference.model_registry import ModelRegistry, ServableModel
+from actors.inference.model_requests import ModelRequests
 from actors.inference.prompts import DEADLINE_PASSED, PromptEncoder
 from actors.inference.request_rules import deadline_of
 from actors.inference.response_collector import ResponseCollector
@@ -138,6 +139,7 @@ class Inference(Actor[InferenceMessage]):
             self.context, settings.streams, lambda stream, reason: self._cancel(stream, reason, "abandoned")
         )
         self._acceptance = Acceptance(settings, self._models, self._prompts, self._streams, self._generations, metrics)
+        self._model_requests = ModelRequests(self._models, self.context, self._acceptance.refuse_if_draining)
 
     async def started(self) -> None:
         """Starts the first model's engine, or takes over the engines that are already running."""
@@ -175,7 +177,7 @@ class Inference(Actor[InferenceMessage]):
             case ListModels() | DescribeModels():
                 self._report.answer_models(message, self.context)
             case LoadModel() | UnloadModel() | KernelsSettled() | KillEngine():
-                return self._models.take(message, refuse=self._acceptance.refuse_if_draining)
+                return self._model_requests.handle(message)
             case IdleCheck():
                 self._check_idle()
             case DeadlinePassed(stream):
@@ -428,7 +430,7 @@ class Inference(Actor[InferenceMessage]):
                 return
             case EngineReady():
                 scheduler.engine_ready(message)
-                self._models.ask_for_kernels(scheduler)
+                self._models.kernels.request(scheduler)
             case EngineLoading():
                 if scheduler.engine_loading(message):
                     self.context.monitor(scheduler.engine)

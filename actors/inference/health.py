@@ -55,8 +55,8 @@ def describe_engine(
 
 def _report_of(models: ModelManager, current: Scheduler) -> dict[str, Any]:
     report: dict[str, Any] = {} if current.report is None else current.report.as_data()
-    if report.get("kernels") == "compiling" and models.kernels_problem is not None:
-        report |= {"kernels": "uncompiled", "warnings": [*report["warnings"], models.kernels_problem]}
+    if report.get("kernels") == "compiling" and models.kernels.problem is not None:
+        report |= {"kernels": "uncompiled", "warnings": [*report["warnings"], models.kernels.problem]}
     return report
 
 

@@ -7,36 +7,31 @@ that accepted them: an engine ends only once it is empty, and nothing here cance
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from typing import Any
 
 import structlog
 import trio
 
 from actors.inference.calibration import Calibration
-from actors.inference.checkpoints.errors import ModelError, ModelNotFound, reason_in_short
-from actors.inference.engine_messages import Attach, EngineMessage, KillWorker
+from actors.inference.checkpoints.errors import ModelError, reason_in_short
+from actors.inference.engine_messages import Attach, EngineMessage
 from actors.inference.engine_registry import EngineSnapshot, ReadEngines, RosterMessage, StoreEngines
-from actors.inference.kernel_compiler import CompileKernels, KernelsSettled
+from actors.inference.kernel_compiler import CompileKernels
+from actors.inference.kernel_renewal import KernelRenewal
 from actors.inference.memory_fit import available_memory_bytes, fits_alone, fits_beside
 from actors.inference.messages import (
-    GenerationRefused,
-    KillEngine,
-    LoadModel,
     ModelChanged,
     ModelRefused,
     ResumeFrom,
     StartGeneration,
-    UnloadModel,
 )
-from actors.inference.model_files import DiskSilent, ModelFiles
+from actors.inference.model_files import ModelFiles, ModelUnreadable
 from actors.inference.model_registry import ModelRegistry, ServableModel
-from actors.inference.sandbox_messages import OpenText, SandboxMessage, SetOpenTexts
+from actors.inference.sandbox_messages import SandboxMessage, SetOpenTexts
 from actors.inference.scheduler import Scheduler
-from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
 from protocol.errors import ErrorCode
-from runtime import Actor, ActorRef, Backoff, Context, DynamicRef, Restart, RuntimeFault
+from runtime import Actor, ActorRef, Backoff, Context, DynamicRef, Restart
 
 __all__ = ["ModelManager"]
 
@@ -48,8 +43,6 @@ START_AGAIN_SECONDS = 5.0
 SETTLE_SECONDS = 400.0
 """Longer than the engine's own deadlines, so that the engine's reason is the one reported."""
 BUSY_MS = 2000
-OPEN_TEXT_SECONDS = 150.0
-"""Longer than the sandbox's own deadlines, so that the sandbox's reason is the one reported."""
 ENGINE_BACKOFF = Backoff(base_seconds=0.25, maximum_seconds=10.0)
 
 MakeScheduler = Callable[[ServableModel, TextModel, ActorRef[EngineMessage]], Scheduler]
@@ -73,11 +66,8 @@ class ModelManager:
         kernels: ActorRef[CompileKernels] | None = None,
     ) -> None:
         """``move`` moves waiting requests from one scheduler to another, whose model has another tokenizer."""
-        self._kernels = kernels
-        self._kernels_problem: str | None = None
-        self._is_renewing = False
         self._model_registry = model_registry
-        self.files = ModelFiles()
+        self.files = ModelFiles(model_registry, sandbox)
         """Reads model files."""
         self._engines = engines
         self._engine_for = engine_for
@@ -96,6 +86,7 @@ class ModelManager:
         self._engines_started = 0
         self._backend = "cpu"
         self._changed = trio.Event()
+        self.kernels = KernelRenewal(self, kernels, context)
 
     @property
     def current(self) -> Scheduler:
@@ -249,62 +240,39 @@ class ModelManager:
         self._end()
         return changed
 
-    # --- compiled code ----------------------------------------------------------------------------
+    async def until_unchanging(self) -> None:
+        """Waits until no change of model is in progress."""
+        await self._until(lambda: self._change is None and not self._retiring)
 
-    @property
-    def kernels_problem(self) -> str | None:
-        """Why there will be no compiled kernels; None if there are, or they are still being compiled."""
-        return self._kernels_problem
+    async def renew(self) -> str | None:
+        """Replaces the engine in use by a new one with the same model, if both fit. Returns the problem, if any.
 
-    def ask_for_kernels(self, scheduler: Scheduler) -> None:
-        """Requests compilation if a worker that became ready runs without kernels that it could use."""
-        if not _waits_for_kernels(scheduler) or self._kernels_problem is not None:
-            return
-        if self._kernels is not None and self._kernels.is_running:
-            with suppress(RuntimeFault):  # the next worker that becomes ready asks again
-                self._kernels.tell_nowait(CompileKernels())
-
-    def kernels_settled(self, problem: str | None) -> None:
-        """Handles the outcome of the compilation."""
-        self._kernels_problem = problem
-        if problem is None and not self._is_renewing:
-            self._is_renewing = True
-            self._context.spawn(self._renew, name="renew_for_kernels")
-
-    async def _renew(self) -> None:
-        """Replaces the worker in use by one with compiled kernels; answers in progress finish on the old worker, with
-        its rounding."""
+        Call it only while no change is in progress.
+        """
+        current, problem = self.current, None
+        self._begin(current.model.name)
         try:
-            await self._until(lambda: self._change is None and not self._retiring)
-            current = self.current
-            if not _waits_for_kernels(current):
-                return
-            self._begin(current.model.name)
-            try:
-                candidate = self._new_candidate(current.model, current.text)
-                # Only if both fit: otherwise requests would have to wait for the new worker although the old one could
-                # answer.
-                if not await self._may_stand_beside(current.model):
-                    self._candidate = None
-                    self._kernels_problem = "compiled code is there, and no memory for a second worker to take it up"
-                else:
-                    await self._load_beside(candidate)
-                    if _waits_for_kernels(self.current):
-                        self._kernels_problem = "compiled code was made, and its worker does not find it"
-            except Exception as error:  # noqa: BLE001  border: what serves goes on, only slower
-                if self._candidate not in (None, self._current):
-                    await self._discard(self._candidate)
-                self._kernels_problem = f"compiled code is there, but no worker with it: {error}"
-                _log.warning("worker not renewed", model=current.model.name, reason=str(error))
-            self._end()
-        finally:
-            self._is_renewing = False
+            candidate = self._new_candidate(current.model, current.text)
+            # Only if both fit: otherwise requests would have to wait for the new engine although the old one could
+            # answer.
+            if await self._fits_beside(current.model):
+                await self._load_beside(candidate)
+            else:
+                self._candidate = None
+                problem = "there is not enough memory for a second worker"
+        except Exception as error:  # noqa: BLE001  border: the old engine continues to serve
+            if self._candidate not in (None, self._current):
+                await self._discard(self._candidate)
+            problem = str(error)
+            _log.warning("worker not renewed", model=current.model.name, reason=problem)
+        self._end()
+        return problem
 
     async def unload(self, name: str) -> ModelChanged:
         """Ends the engine of the model in use once it is empty. Raises `ModelRefused`."""
         self._begin(name)
         try:
-            model = await self._find(name)
+            model = await self.files.find(name)
             if not self._is_current(model):
                 raise ModelRefused(ErrorCode.CONFLICT, f"{name} is not the model in use, that is {self.in_use.name}")
             if self.current.state != "unloaded":
@@ -314,49 +282,6 @@ class ModelManager:
             return ModelChanged(model=model.name, state="unloaded", worker_pid=None)
         finally:
             self._change = None
-
-    def take(
-        self, message: LoadModel | UnloadModel | KernelsSettled | KillEngine, *, refuse: Callable[[], None]
-    ) -> int | None:
-        """Handles messages that change the worker in use; ``refuse`` as in `change_for`. Returns the answer to
-        `KillEngine`."""
-        match message:
-            case KernelsSettled(problem):
-                self.kernels_settled(problem)
-            case KillEngine():
-                return self._kill()
-            case _:
-                self.change_for(message, refuse=refuse)
-        return None
-
-    def _kill(self) -> int:
-        current = self.current
-        if current.state != "ready" or current.worker_pid is None or not current.engine.is_running:
-            raise ModelRefused(ErrorCode.CONFLICT, f"the engine is {current.state}, so there is no process to kill")
-        _log.warning("an operator kills the engine's process", worker_pid=current.worker_pid)
-        current.engine.tell_nowait(KillWorker())
-        return current.worker_pid
-
-    def change_for(self, request: LoadModel | UnloadModel, *, refuse: Callable[[], None]) -> None:
-        """Carries a change out in a task of the actor, not of the caller, so that a caller that leaves cannot leave
-        half a change behind.
-
-        ``refuse`` raises `GenerationRefused` while the server accepts no more work. Call it while handling the request.
-        """
-        port = self._context.defer()
-        change = self.load if isinstance(request, LoadModel) else self.unload
-
-        async def carry_out() -> None:
-            try:
-                refuse()
-                port.reply(await change(request.name))
-            except GenerationRefused as refusal:
-                port.fail(refusal)
-            except Exception as error:  # noqa: BLE001  isolation border: a request's exception is its asker's answer
-                _log.exception("change of model failed", model=request.name)
-                port.fail(ModelRefused(ErrorCode.INTERNAL, f"the change failed: {type(error).__name__}"))
-
-        self._context.spawn(carry_out, name="change_model")
 
     # --- a change ---------------------------------------------------------------------------------
 
@@ -375,7 +300,7 @@ class ModelManager:
         self.note()
 
     async def _load(self, name: str) -> ModelChanged:
-        model = await self._find(name)
+        model = await self.files.find(name)
         self._change = model.name
         self._problems.pop(model.name, None)
         if self._is_current(model):
@@ -385,7 +310,7 @@ class ModelManager:
             # The engine of an earlier change may still be finishing its answers.
             await self._until(lambda: not self._retiring)
             candidate = self._new_candidate(model, await self._text(model))
-            if await self._may_stand_beside(model):
+            if await self._fits_beside(model):
                 await self._load_beside(candidate)
             else:
                 await self._load_after(candidate)
@@ -397,7 +322,7 @@ class ModelManager:
         """Loads the new model while the old one serves."""
         problem = await self._start_and_settle(candidate)
         if problem is not None:
-            raise self._refusal(candidate, problem, self.in_use.name)
+            raise self._refusal(candidate.model, problem, self.in_use.name)
         old, self._current = self.current, candidate
         self._settle(candidate)
         if old.state != "unloaded":
@@ -420,7 +345,7 @@ class ModelManager:
         await self._discard(candidate)
         self._wake(back)
         await self._move(candidate, back)
-        raise self._refusal(candidate, problem, old.model.name)
+        raise self._refusal(candidate.model, problem, old.model.name)
 
     def _settle(self, candidate: Scheduler) -> None:
         """Makes the candidate the model in use."""
@@ -449,7 +374,7 @@ class ModelManager:
         self._candidate = None
         self.note()
 
-    async def _may_stand_beside(self, model: ServableModel) -> bool:
+    async def _fits_beside(self, model: ServableModel) -> bool:
         """True if the model fits into memory together with those loaded. Raises `ModelRefused` if it would not fit even
         alone."""
         loaded = [one.model for one in self.all if one.state != "unloaded" and one is not self._candidate]
@@ -458,13 +383,13 @@ class ModelManager:
                 await self.files.read(self._model_registry.need_bytes, one, self._backend) for one in (model, *loaded)
             ]
         except (ModelError, OSError) as error:
-            raise self._refusal(self._candidate or self.current, str(error), self.in_use.name) from None
+            raise self._refusal(model, error, self.in_use.name) from None
         held, bound = sum(others), self._memory_bound_bytes
         free = await trio.to_thread.run_sync(available_memory_bytes, held)
         if not fits_alone(weights, held, bound_bytes=bound, free_bytes=free):
-            room = bound or (free or 0) + held
-            problem = f"its weights take {weights / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are there for models"
-            raise self._refusal(self._candidate or self.current, problem, self.in_use.name)
+            usable = bound or (free or 0) + held
+            problem = f"its weights take {weights / 1e6:,.0f} MB, and {usable / 1e6:,.0f} MB are there for models"
+            raise self._refusal(model, problem, self.in_use.name)
         return fits_beside(weights, held, bound_bytes=bound, free_bytes=free)
 
     # --- engines ----------------------------------------------------------------------------------
@@ -542,50 +467,21 @@ class ModelManager:
         found = await self.files.read(self._model_registry.calibration, model)
         return {} if found is None else {model: found}
 
-    async def _find(self, name: str) -> ServableModel:
-        try:
-            return await self.files.read(self._model_registry.find, name)
-        except ModelNotFound:
-            raise ModelRefused(
-                ErrorCode.NOT_FOUND, f"there is no model called {name} on this machine; see GET /models", field="name"
-            ) from None
-
     async def _text(self, model: ServableModel) -> TextModel:
         try:
-            if self._sandbox is None or model.folder is None:
-                return await self.files.read(self._model_registry.text, model)
-            report = await self._sandbox.ask(OpenText(model.folder), timeout=OPEN_TEXT_SECONDS)
-            return await self.files.read(SandboxedText, model.folder, report)
-        except RuntimeFault as error:
-            raise ModelRefused(
-                ErrorCode.UNAVAILABLE, f"{model.name} cannot be loaded now: {error}", retry_after_ms=BUSY_MS
-            ) from None
-        except DiskSilent:
+            return await self.files.text(model)
+        except ModelUnreadable:
             raise
-        except ModelRefused as error:
+        except (ModelRefused, OSError, ValueError) as error:
             if self._current is None:
                 raise
-            raise self._refusal_of_text(model, error) from None
-        except (OSError, ValueError) as error:
-            if self._current is None:
-                raise
-            raise self._refusal_of_text(model, error) from None
+            raise self._refusal(model, error, self.in_use.name) from None
 
-    def _refusal_of_text(self, model: ServableModel, error: Exception) -> ModelRefused:
+    def _refusal(self, model: ServableModel, problem: object, serving: str) -> ModelRefused:
+        reason = reason_in_short(str(problem).removeprefix("failed: "))
         return ModelRefused(
-            ErrorCode.MODEL_UNAVAILABLE,
-            f"{model.name} cannot be loaded: {reason_in_short(error)}; {self.in_use.name} stays active",
-        )
-
-    def _refusal(self, candidate: Scheduler, problem: str, serving: str) -> ModelRefused:
-        reason = reason_in_short(problem.removeprefix("failed: "))
-        return ModelRefused(
-            ErrorCode.MODEL_UNAVAILABLE, f"{candidate.model.name} cannot be loaded: {reason}; {serving} stays active"
+            ErrorCode.MODEL_UNAVAILABLE, f"{model.name} cannot be loaded: {reason}; {serving} stays active"
         )
 
     def _is_current(self, model: ServableModel) -> bool:
         return model == self.current.model
-
-
-def _waits_for_kernels(scheduler: Scheduler) -> bool:
-    return scheduler.state == "ready" and scheduler.report is not None and scheduler.report.kernels == "compiling"
