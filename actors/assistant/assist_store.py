@@ -9,8 +9,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection, delete, insert, select, update
 
 from actors.assistant.completion import CompletionRule, cut_analysis
-from actors.assistant.conversation_rules import AskedTurn, StoredTurn
-from actors.assistant.item_bounds import check_room
+from actors.assistant.conversation_rules import AskedTurn, StoredTurn, check_capacity
 from actors.assistant.tables import assists, conversations, turns
 from actors.assistant.turn_rows import (
     add_turn,
@@ -247,7 +246,7 @@ def _take_turn(connection: Connection, command: BeginAssist) -> int:
                 field="data.conversation",
                 current={"last_turn": row.last_turn},
             )
-        check_room(row, len(tree.nodes), 1, len(command.content.encode()), "data.content")
+        check_capacity(row, len(tree.nodes), 1, len(command.content.encode()), "data.content")
         number = int(row.last_turn) + 1
         add_turn(
             connection,

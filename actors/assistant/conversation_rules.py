@@ -7,17 +7,23 @@ with the whole prompt before it, and the prefix cache has all of that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import field, frozen
 
+from actors.refusals import CommandRefused
 from protocol.commands import ChatMessage, Role
+from protocol.errors import ErrorCode
 
 __all__ = [
     "MAXIMUM_BYTES",
     "MAXIMUM_CONVERSATIONS",
+    "MAXIMUM_ITEMS",
+    "MAXIMUM_ITEM_BYTES",
     "MAXIMUM_TURNS",
     "AskedTurn",
     "StoredTurn",
+    "check_capacity",
     "first_kept",
     "half_window",
     "history_of",
@@ -28,6 +34,10 @@ MAXIMUM_BYTES = 2 * 1024 * 1024
 """Of a conversation's turns, with what the model was sent for them."""
 MAXIMUM_CONVERSATIONS = 1000
 """Of one client, deleted ones with them until they are forgotten."""
+MAXIMUM_ITEMS = 4096
+"""Of one conversation, turns and items that nobody said together."""
+MAXIMUM_ITEM_BYTES = 4 * 1024 * 1024
+"""Of one conversation's items: no model reads more, and one reader must not hold up the others."""
 
 
 @frozen(kw_only=True)
@@ -83,3 +93,18 @@ def history_of(turns: Sequence[StoredTurn]) -> list[ChatMessage]:
     if messages and messages[-1].role is Role.USER:
         messages.pop()
     return messages
+
+
+def check_capacity(row: Any, held: int, count: int, size: int, field: str) -> None:
+    """Raises `CommandRefused` where so many items more are too many for a conversation that has ``held``.
+
+    One that forgets its oldest turns has room for whatever may be added to any.
+    """
+    bytes_before = row.bytes if row.keeps_all else 0
+    held = held if row.keeps_all else 0
+    if held + count > MAXIMUM_ITEMS or bytes_before + size > MAXIMUM_ITEM_BYTES:
+        message = (
+            f"this conversation has {held} items and {bytes_before} bytes, of {MAXIMUM_ITEMS} and {MAXIMUM_ITEM_BYTES} at most; "
+            "begin another one"
+        )
+        raise CommandRefused(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, field=field)

@@ -10,8 +10,8 @@ from attrs import evolve
 from sqlalchemy import Connection, delete, select, update
 
 from actors.assistant.assist_store import ai_response
+from actors.assistant.conversation_rules import check_capacity
 from actors.assistant.conversation_store import forget_conversation
-from actors.assistant.item_bounds import check_room
 from actors.assistant.item_forms import as_item, as_turn, number_in
 from actors.assistant.messages import (
     HOLD_CONVERSATION,
@@ -130,7 +130,7 @@ def _append(
     client_id, name = row.client_id, row.name
     if field is not None:
         held = len(tree_of(connection, client_id, name).nodes)
-        check_room(row, held, len(items), sum(len(json.dumps(one)) for one in items), field)
+        check_capacity(row, held, len(items), sum(len(json.dumps(one)) for one in items), field)
     mine = turns_of(client_id, name)
     found = select(turns.c.item_id).where(mine, turns.c.item_id.in_([one["id"] for one in items]))
     taken = set(connection.execute(found).scalars())
@@ -227,7 +227,7 @@ def _context(connection: Connection, owned: ReadItemContext) -> ItemConversation
     """With the items of its chosen way, for a response that is about to be made in it."""
     row = _find_unlocked(connection, owned.client_id, owned.id, "body.conversation")
     tree = tree_of(connection, owned.client_id, owned.id)
-    check_room(row, len(tree.nodes), 0, 0, "body.conversation")
+    check_capacity(row, len(tree.nodes), 0, 0, "body.conversation")
     on_way = frozenset(tree.way_to(row.leaf))
     rows = connection.execute(select(turns).where(turns_of(owned.client_id, owned.id)).order_by(turns.c.number))
     items = tuple(as_item(one, text=one.prompt) for one in rows if one.number in on_way)
@@ -243,7 +243,7 @@ def _hold(connection: Connection, command: HoldConversation) -> Outcome[bool]:
             field="body.conversation",
         )
     held = len(tree_of(connection, command.client_id, command.id).nodes)
-    check_room(row, held, command.count, command.bytes, "body.input")
+    check_capacity(row, held, command.count, command.bytes, "body.input")
     connection.execute(
         update(conversations)
         .where(is_conversation(command.client_id, command.id))

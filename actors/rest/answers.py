@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from types import TracebackType
 
 from quart import Response
+from quart.wrappers.response import ResponseBody
 
-__all__ = ["empty_answer"]
+__all__ = ["empty_answer", "event_stream", "streamed_answer"]
 
 
 def empty_answer(status: int, headers: Mapping[str, str]) -> Response:
@@ -14,4 +16,37 @@ def empty_answer(status: int, headers: Mapping[str, str]) -> Response:
     response = Response(b"", status=status, headers=dict(headers))
     for name in ("Content-Length", "Content-Type"):
         response.headers.pop(name, None)
+    return response
+
+
+class _MadeBody(ResponseBody):
+    """Closes its generator in the task that ran it, whatever ended the response."""
+
+    def __init__(self, parts: AsyncGenerator[bytes, None]) -> None:
+        self._parts = parts
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        return self._parts
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._parts.aclose()
+
+
+def event_stream(events: AsyncGenerator[bytes, None]) -> Response:
+    """An answer that writes each of ``events`` (whole, with their empty lines) as it is made."""
+    response = streamed_answer(events, "text/event-stream; charset=utf-8")
+    response.headers["Cache-Control"] = "no-cache"
+    # Asks proxies such as nginx not to collect the answer first.
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def streamed_answer(parts: AsyncGenerator[bytes, None], content_type: str) -> Response:
+    """An answer that writes each of ``parts`` as it is made, and closes what makes them however it ends."""
+    response = Response(None, content_type=content_type)
+    response.response = _MadeBody(parts)
+    response.timeout = None
+    response.headers.pop("Content-Length", None)
     return response

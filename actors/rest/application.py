@@ -15,19 +15,17 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.memory_ceiling import NO_MEMORY, RETRY_MS, is_shortage, note_shortage
 from actors.refusals import CommandRefused, refusal_of
-from actors.rest.asgi_connection import FrameworkConnection
+from actors.rest.asgi_connection import BODY_MEMORY, BodyMemory, FrameworkConnection
 from actors.rest.auth import register_entry
 from actors.rest.bodies import register_bodies
-from actors.rest.body_room import BODY_ROOM, BodyRoom
 from actors.rest.conditional import register_conditions
+from actors.rest.dialects import register_shaped_errors
 from actors.rest.health import HEALTHY_STATUSES, describe_encoder, engine_status, mlx_health, unknown_engine
-from actors.rest.loaded_model import encoder_health
-from actors.rest.models import register_models
+from actors.rest.models import encoder_health, register_models
 from actors.rest.problems import problem
 from actors.rest.readiness import describe_readiness, may_know, register_readiness
 from actors.rest.request_spans import register_route_notes
 from actors.rest.services import Services
-from actors.rest.shaped_errors import register_shaped_errors
 from actors.rest.swagger_ui import register_swagger_ui
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import BadMessage, ErrorCode, NotAnObject, ProtocolFault, TooLarge
@@ -62,7 +60,7 @@ def make_application(
     # quart would serve a folder of files otherwise, and ask for the current one, which may be gone.
     app = QuartTrio("leanvibe", static_folder=None, root_path=str(Path(__file__).parent))
     app.asgi_http_class = FrameworkConnection
-    app.extensions[BODY_ROOM] = BodyRoom()
+    app.extensions[BODY_MEMORY] = BodyMemory()
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
     # quart would end a response after 60 seconds without a word; our own deadlines answer with an error.

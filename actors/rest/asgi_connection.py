@@ -7,6 +7,8 @@ out as a failure of the server, with the client's own text in its traceback.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -14,8 +16,7 @@ import trio
 from quart import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from actors.memory_ceiling import NO_MEMORY, RETRY_MS, is_shortage, note_shortage
-from actors.rest.body_room import BODY_ROOM, BodyRoom
+from actors.memory_ceiling import NO_MEMORY, RETRY_MS, is_shortage, note_shortage, spare_bytes
 from actors.rest.dialects import dialect_of_head
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.problems import problem, problem_of
@@ -23,13 +24,19 @@ from protocol.codec import encode
 from protocol.commands import MAXIMUM_FRAME_BYTES
 from protocol.errors import ErrorCode
 
-__all__ = ["EXCHANGE_TASKS", "FrameworkConnection"]
+__all__ = ["BODY_MEMORY", "EXCHANGE_TASKS", "BodyMemory", "FrameworkConnection"]
 
 UNREAD_BODY_SECONDS = 1.0
 EXCHANGE_TASKS = "leanvibe.exchange_tasks"
 """Key in a request's ASGI scope: a nursery whose tasks end with the exchange, whatever ends it."""
 
 _log = structlog.get_logger("rest")
+BODY_MEMORY = "leanvibe.body_memory"
+"""Key of an application's extensions: its `BodyMemory`."""
+SMALL_BYTES = 64 * 1024
+"""A body up to this size is taken as it comes: there are no more of them than connections."""
+COPIES = 4
+"""Of a body at the same time, at most: in pieces as they were received, joined, as text, and in the tokens of its reader."""
 
 
 class _Unreadable(Exception):
@@ -40,7 +47,7 @@ class FrameworkConnection(TrioASGIHTTPConnection):
     """Answers 400 to what quart can make no request of, and 401 to whoever's token ends before the answer begins."""
 
     async def __call__(self, receive: Any, send: Any) -> None:
-        room: BodyRoom = self.app.extensions[BODY_ROOM]
+        room: BodyMemory = self.app.extensions[BODY_MEMORY]
         with room.held(self._body_bytes()) as has_room:
             if has_room:
                 await self._answer(receive, send)
@@ -134,3 +141,27 @@ class _Begun:
                 for name, value in message["headers"]
             )
         await self._send(message)
+
+
+class BodyMemory:
+    """What bodies that are being received may still take."""
+
+    def __init__(self, spare: Callable[[], int | None] = spare_bytes) -> None:
+        """``spare`` says how many bytes are left beside what is kept free; None without a limit."""
+        self._spare = spare
+        self._held_bytes = 0
+
+    @contextmanager
+    def held(self, body_bytes: int) -> Iterator[bool]:
+        """Hold room for a body until the block ends; False where there is none."""
+        wanted = 0 if body_bytes <= SMALL_BYTES else COPIES * body_bytes
+        spare = self._spare() if wanted else None
+        # What the others have received by now counts twice, which errs on the side that keeps the server alive.
+        has_room = spare is None or self._held_bytes + wanted <= spare
+        if not has_room:
+            wanted = 0
+        self._held_bytes += wanted
+        try:
+            yield has_room
+        finally:
+            self._held_bytes -= wanted

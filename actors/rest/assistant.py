@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
 import attrs
+from attrs import field, frozen
 from quart import jsonify, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
 from actors.assistant.messages import AnswerTurn, TurnAnswer
 from actors.refusals import CommandRefused
-from actors.rest.assistant_requests import (
-    CompleteRequest,
-    ProcessRequest,
-    assist_of,
-    command_of,
-    rest_field,
-    without_repeated,
-)
 from actors.rest.services import Services, body_as, caller, identity
 from protocol.codec import unstructure
-from protocol.commands import Assist, Generate, Intent
-from protocol.errors import ErrorCode
+from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
+from protocol.errors import ErrorCode, InvalidField
+from protocol.events import AnswerDefaults
+from protocol.programming_languages import known_language
+from protocol.validation import FieldFault, between, client_name, length, one_of, plain_text, readable_text
 
-__all__ = ["register_assistant"]
+__all__ = [
+    "CompleteRequest",
+    "ProcessRequest",
+    "assist_of",
+    "command_of",
+    "register_assistant",
+    "rest_field",
+    "without_repeated",
+]
 
 ANSWER_SECONDS = 600.0
 """Longest a whole answer may take; a client that wants less closes its connection."""
 SERVICE_SECONDS = 10.0
 SEED_BITS = 53
+COMMAND_FIELDS = ("intent", "file_path", "language", "cursor")
+MESSAGE_FIELDS = ("temperature", "top_p", "repetition_penalty", "seed")
+
+
+LINES_LOOKED_AT = 200
+"""Of what stands before the cursor, for what a completion says again."""
 
 
 def register_assistant(app: QuartTrio, services: Services) -> None:
@@ -78,3 +89,111 @@ def register_assistant(app: QuartTrio, services: Services) -> None:
 
 def _body(answered: TurnAnswer) -> dict[str, Any]:
     return {"content": answered.text, **unstructure(answered.done), **answered.fields}
+
+
+@frozen(kw_only=True)
+class ProcessRequest:
+    """Body of `POST /ai/process`."""
+
+    type: str = field(validator=one_of("message", "command"))
+    """`message` is something to answer as it stands, `command` an intent on code."""
+    content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
+    intent: Intent | None = None
+    """Of a command."""
+    file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
+    """Of a command; a name to show to the model, never opened."""
+    language: str | None = field(default=None, validator=known_language)
+    """Of a command."""
+    cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
+    """Of a command; offset in `content`, characters."""
+    conversation: str | None = field(default=None, validator=client_name)
+    """Continue a stored conversation, or begin one of this name."""
+    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
+    temperature: float | None = field(default=None, validator=between(0, 5))
+    """Of a message; the server's `answer_temperature` by default, as with the two that follow."""
+    top_p: float | None = field(default=None, validator=between(1e-6, 1))
+    repetition_penalty: float | None = field(default=None, validator=between(0.1, 10))
+    seed: int | None = field(default=None, validator=between(0, 2**53))
+    """Of a message."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.type == "command" and self.intent is None:
+            raise FieldFault("intent", "is missing: a command has one")
+        for name in COMMAND_FIELDS if self.type == "message" else MESSAGE_FIELDS:
+            if getattr(self, name) is not None:
+                raise FieldFault(name, f"is not a field of a {self.type}")
+
+
+@frozen(kw_only=True)
+class CompleteRequest:
+    """Body of `POST /ai/complete`: code, and where in it something is wanted."""
+
+    content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
+    cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
+    """Offset in `content`, characters; its end by default."""
+    file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
+    language: str | None = field(default=None, validator=known_language)
+    intent: Intent = Intent.SUGGEST
+    conversation: str | None = field(default=None, validator=client_name)
+    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
+
+
+def command_of(request: ProcessRequest, defaults: AnswerDefaults) -> Assist | Generate:
+    """What the assistant is asked; ``defaults`` are those of a message. Raises `InvalidField`."""
+    if request.type == "command":
+        assert request.intent is not None
+        return _assist(request, request.intent, request.cursor)
+    return Generate(
+        messages=[ChatMessage(Role.USER, request.content)],
+        max_tokens=request.max_tokens,
+        max_tokens_if_room=defaults.max_tokens,
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        repetition_penalty=(
+            defaults.repetition_penalty if request.repetition_penalty is None else request.repetition_penalty
+        ),
+        seed=request.seed,
+        conversation=request.conversation,
+    )
+
+
+def assist_of(request: CompleteRequest) -> Assist:
+    """What the assistant is asked. Raises `InvalidField`."""
+    cursor = request.cursor
+    if cursor is None and request.intent is Intent.SUGGEST:
+        cursor = len(request.content)
+    return _assist(request, request.intent, cursor)
+
+
+def without_repeated(said: str, before: str) -> str:
+    """A completion without what stands before the cursor already, whole lines of which models like to say again.
+
+    What is repeated begins at the start of a line and reaches to the cursor, or to the spaces in front of it. One word alone may well be meant to stand there twice, as `end`.
+    """
+    for kept in (before, before.rstrip()):
+        spaces = before[len(kept) :]
+        starts = [0, *(found.end() for found in re.finditer("\n", kept))] if kept.strip() else []
+        for start in starts[-LINES_LOOKED_AT:] if len(starts) > LINES_LOOKED_AT else starts:
+            repeated = kept[start:]
+            if re.search(r"\w\W+\w", repeated.strip()) and said.startswith(repeated):
+                rest = said[len(repeated) :]
+                return rest.removeprefix(spaces) if rest.startswith(spaces) else rest.lstrip()
+    return said
+
+
+def rest_field(name: str | None) -> str | None:
+    """A field of the assistant's command as the body of the request has it."""
+    if name is None or not name.startswith("data."):
+        return name
+    path = name.removeprefix("data.")
+    # The one message, or the prompt, is the body's content.
+    return "body.content" if path.partition("[")[0] in ("messages", "prompt") else f"body.{path}"
+
+
+def _assist(request: Any, intent: Intent, cursor: int | None) -> Assist:
+    names = {one.name for one in attrs.fields(Assist)} & {one.name for one in attrs.fields(type(request))}
+    fields = {name: getattr(request, name) for name in names}
+    try:
+        return Assist(**{**fields, "intent": intent, "cursor": cursor})
+    except FieldFault as fault:
+        raise InvalidField(f"body.{fault.path} {fault.problem}", field=f"body.{fault.path}") from None

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
+from quart import Response, request
+from quart_trio import QuartTrio
 
 from actors.rest.anthropic import errors as anthropic
 from actors.rest.mcp import errors as mcp
@@ -19,7 +21,10 @@ from actors.rest.openai import errors as openai
 from actors.rest.responses import errors as responses
 from protocol.codec import encode
 
-__all__ = ["ANTHROPIC", "Dialect", "dialect_of", "dialect_of_head"]
+__all__ = ["ANTHROPIC", "Dialect", "dialect_of", "dialect_of_head", "register_shaped_errors"]
+
+NO_ROUTE = 404
+_PROBLEM = "application/problem+json"
 
 
 @frozen(kw_only=True)
@@ -89,3 +94,26 @@ def _is_at(path: str, prefix: str) -> bool:
 def dialect_of_head(path: str, headers: Mapping[bytes, bytes]) -> Dialect | None:
     """The same of a request that never became one of the framework's; names of ``headers`` are in lower case."""
     return dialect_of(path, has_anthropic_version=b"anthropic-version" in headers)
+
+
+def register_shaped_errors(app: QuartTrio) -> None:
+    """Give every problem of these APIs' paths the shape that their clients read."""
+
+    @app.after_request
+    async def take_shape(response: Response) -> Response:
+        dialect = dialect_of(request.path, has_anthropic_version="anthropic-version" in request.headers)
+        if dialect is None:
+            return response
+        if dialect is ANTHROPIC:
+            # Anthropic's name of it, which their clients show with every error.
+            response.headers["request-id"] = str(request.scope["state"].get("request_id", ""))
+        if response.content_type != _PROBLEM:
+            return response
+        problem = json.loads(await response.get_data())
+        if response.status_code == NO_ROUTE and request.url_rule is None:
+            problem = dialect.no_such_route(problem, request.method, request.path)
+        body, status = dialect.error(problem)
+        response.set_data(encode(body))
+        response.status_code = status
+        response.content_type = "application/json"
+        return response

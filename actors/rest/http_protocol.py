@@ -5,19 +5,22 @@ A request for a WebSocket ends the HTTP of its connection (`upgrades.py`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import h11
+import trio
 from h11._readers import ChunkedReader
 from hypercorn.events import RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 
-from actors.rest.application_calls import ApplicationCalls
 from actors.rest.dialects import dialect_of_head
 from actors.rest.problems import problem_of
 from actors.rest.request_heads import (
@@ -33,7 +36,7 @@ from actors.rest.request_heads import (
 from actors.rest.upgrades import Upgraded, asks_for_websocket
 from protocol.errors import ErrorCode
 
-__all__ = ["RequestProtocol"]
+__all__ = ["ApplicationCalls", "RequestProtocol"]
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 """As h11 finds it; which of the two line breaks are taken is `check_lines`' to say."""
@@ -53,6 +56,7 @@ _WORDS = {
     501: (ErrorCode.BAD_MESSAGE, "Transfer-Encoding: chunked alone is taken"),
     505: (ErrorCode.BAD_MESSAGE, "HTTP/1.1 is spoken here"),
 }
+_DISCONNECT = "http.disconnect"
 
 
 class StrictConnection(h11.Connection):
@@ -242,3 +246,43 @@ class RequestProtocol(H11Protocol):
 
 def _new_request_id() -> bytes:
     return secrets.token_hex(12).encode()
+
+
+class ApplicationCalls:
+    """hypercorn's task group of one connection, with such a queue for each request."""
+
+    def __init__(self, task_group: Any) -> None:
+        """``task_group`` is hypercorn's own."""
+        self._task_group = task_group
+
+    def spawn(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """As hypercorn's."""
+        self._task_group.spawn(function, *arguments)
+
+    async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Callable[[Any], Awaitable[None]]:
+        """Call the application in a task of its own; what is returned hands a message on, or forgets it once nobody reads."""
+        put, take = trio.open_memory_channel[Any](config.max_app_queue_size)
+        await self._task_group.spawn_app(partial(_call, app, take), config, scope, send)
+
+        async def hand_on(message: Any) -> None:
+            if message["type"] == _DISCONNECT:
+                # Behind what waits, and without waiting for room; a part that still does is forgotten.
+                put.close()
+                return
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await put.send(message)
+
+        return hand_on
+
+
+async def _call(
+    app: Any, take: trio.MemoryReceiveChannel[Any], scope: Any, _receive: Any, send: Any, *others: Any
+) -> None:
+    async def receive() -> Any:
+        try:
+            return await take.receive()
+        except trio.EndOfChannel:
+            return {"type": _DISCONNECT}
+
+    with take:
+        await app(scope, receive, send, *others)

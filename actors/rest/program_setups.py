@@ -11,9 +11,8 @@ from quart_trio import QuartTrio
 
 from actors.program_setup.programs import Served
 from actors.program_setup.setups import program_setups
-from actors.rest.loaded_model import engine_health
-from actors.rest.query import query_as
-from actors.rest.services import Services, identity
+from actors.rest.models import engine_health
+from actors.rest.services import Services, identity, query_as
 from protocol.codec import unstructure
 from protocol.program_setup import ProgramList
 

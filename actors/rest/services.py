@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import types
+import typing
 from typing import Any
 
 from quart import g, request
@@ -12,15 +15,28 @@ from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.references import Services
 from actors.storage.messages import IdempotencyKey
 from protocol.codec import command_digest, structure
-from protocol.errors import ErrorCode
+from protocol.errors import ErrorCode, InvalidField
 from protocol.json_text import parse_object
 from protocol.validation import is_client_name, printable_ascii
 
-__all__ = ["REST_DEVICE", "Services", "bearer_token", "body_as", "caller", "idempotency_key", "identity", "json_body"]
+__all__ = [
+    "REST_DEVICE",
+    "Services",
+    "bearer_token",
+    "body_as",
+    "caller",
+    "idempotency_key",
+    "identity",
+    "json_body",
+    "query_as",
+]
 
 ACCESS_SECONDS = 5.0
 REST_DEVICE = ":rest"
 """Device of idempotency keys that come over REST; no device can be called so."""
+_INTEGER = re.compile(r"-?[0-9]{1,16}")
+_NUMBER = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,16})?")
+_BOOLEANS = {"true": True, "false": False}
 
 
 async def identity(services: Services, client_id: str | None = None) -> Identity:
@@ -106,3 +122,43 @@ async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
     body = raw if isinstance(raw, str) else raw.decode("latin-1")
     digest = command_digest(f"{kind} {request.method} {request.full_path}", body)
     return IdempotencyKey(client_id=who.client_id, device_id=REST_DEVICE, command_id=command_id, digest=digest)
+
+
+def query_as(wanted: type, *, passes_over: bool = False, **known: Any) -> Any:
+    """The query's parameters; one of a list may be given several times. Raises `ProtocolFault`, `CommandRefused`.
+
+    ``known`` fields come from elsewhere, so the query may not have them. With ``passes_over`` parameters that nobody knows
+    are no error: other people's clients send theirs.
+    """
+    hints = typing.get_type_hints(wanted)
+    values: dict[str, Any] = dict(known)
+    for name, texts in request.args.lists():
+        if passes_over and name not in hints:
+            continue
+        if name in known:
+            raise InvalidField(f"query.{name} is not a parameter of this request", field=f"query.{name}")
+        types_of_field = _parts(hints.get(name, str))
+        is_list = any(typing.get_origin(one) is list for one in types_of_field)
+        if is_list:
+            values[name] = texts
+        elif len(texts) == 1:
+            values[name] = _value(texts[0], types_of_field)
+        else:
+            path = f"query.{name}"
+            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{path} is given {len(texts)} times", field=path)
+    return structure(values, wanted, prefix="query")
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+
+
+def _value(text: str, wanted: tuple[Any, ...]) -> Any:
+    """What the text says in the field's type; as it stands where it says none, which the codec then refuses."""
+    if bool in wanted:
+        return _BOOLEANS.get(text, text)
+    if int in wanted and _INTEGER.fullmatch(text):
+        return int(text)
+    if float in wanted and _NUMBER.fullmatch(text):
+        return float(text)
+    return text

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 from quart import Response
 
-from actors.rest.event_stream import streamed_answer
+from actors.rest.answers import streamed_answer
 from protocol.codec import encode, unstructure
 from protocol.task_answers import TaskPage
 from protocol.task_model import Task

@@ -14,8 +14,7 @@ from actors.refusals import CommandRefused
 from actors.rest.conditional import ConditionalWrites, conditions, judges_conditions, set_tag, tag_of
 from actors.rest.preconditions import version_of
 from actors.rest.problems import problem
-from actors.rest.query import query_as
-from actors.rest.services import REST_DEVICE, Services, body_as, idempotency_key, identity, json_body
+from actors.rest.services import REST_DEVICE, Services, body_as, idempotency_key, identity, json_body, query_as
 from actors.rest.task_export import export_response
 from actors.tasks.messages import (
     ChangeInBulk,

@@ -21,7 +21,7 @@ from actors.tasks.rules import (
     transition_problem,
 )
 from actors.tasks.tables import tasks
-from actors.tasks.wip_limits import Column, check_room, end_of_column, position_beside
+from actors.tasks.wip_limits import Column, check_wip_limit, end_of_column, position_beside
 from protocol.codec import encode, wire_time
 from protocol.errors import ErrorCode
 from protocol.task_answers import DeletedTask
@@ -135,7 +135,7 @@ def move_task(connection: Connection, context: CommandContext[TaskMove], recorde
     column = Column(context.client_id, before.task.project, context.data.status)
     if column.status is not before.task.status:
         _check_transition(context, before.task, column)
-        check_room(connection, context, column, force=context.data.force, current=before.task)
+        check_wip_limit(connection, context, column, force=context.data.force, current=before.task)
     position = position_beside(connection, context, column, recorder, before.task.id, before.task)
     after = evolve(before.task, status=column.status, position=position)
     return save_task(connection, context, recorder, before, after, kind="moved")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +14,6 @@ from sqlalchemy import ColumnElement, Connection, exists, func, select, tuple_
 
 from actors.refusals import CommandRefused
 from actors.tasks.context import CommandContext, existing_task, not_found
-from actors.tasks.cursors import Cursor, read_cursor, write_cursor
 from actors.tasks.rows import read_tasks, searchable
 from actors.tasks.tables import history, task_dependencies, task_tags, tasks
 from actors.tasks.wip_limits import limits_of
@@ -21,7 +23,17 @@ from protocol.task_answers import Board, BoardColumn, HistoryEntry, HistoryPage,
 from protocol.task_model import Task, TaskStatus, parse_moment_ms
 from protocol.tasks import TaskBoard, TaskFilter, TaskGet, TaskHistory, TaskList
 
-__all__ = ["blocked", "filters", "get_task", "list_tasks", "read_board", "read_history"]
+__all__ = [
+    "Cursor",
+    "blocked",
+    "filters",
+    "get_task",
+    "list_tasks",
+    "read_board",
+    "read_cursor",
+    "read_history",
+    "write_cursor",
+]
 
 PAGE_BYTES = 768 * 1024
 """JSON of the tasks of one answer: it stays well within a frame."""
@@ -223,3 +235,38 @@ def _fitting_entries(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
 def count_tasks(connection: Connection, client_id: str) -> int:
     """How many tasks a client has, on all its boards."""
     return sum(counts_by_status(connection, client_id, None).values())
+
+
+@frozen
+class Cursor:
+    """The last task of a page."""
+
+    value: int | str
+    """What the page was ordered by."""
+    task_id: str
+
+
+def write_cursor(cursor: Cursor, listing: Any) -> str:
+    """A cursor for the next page of the same ``listing`` (JSON values: filters, sort and order)."""
+    return base64.urlsafe_b64encode(encode([_digest(listing), cursor.value, cursor.task_id])).decode().rstrip("=")
+
+
+def read_cursor(text: str, listing: Any, kind: type[int] | type[str]) -> Cursor | None:
+    """The cursor; None where it is none, or belongs to another listing."""
+    try:
+        parts = msgspec.json.decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True))
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        return None
+    match parts:
+        case [str(digest), value, str(task_id)] if (
+            digest == _digest(listing)
+            and type(value) is kind
+            and "\0" not in f"{value}{task_id}"
+            and (kind is str or abs(int(value)) < 2**62)
+        ):
+            return Cursor(value, task_id)
+    return None
+
+
+def _digest(listing: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(listing, order="deterministic")).hexdigest()[:16]

@@ -16,7 +16,7 @@ from actors.tasks.rules import has_room
 from actors.tasks.tables import board_limits, tasks
 from protocol.task_model import Task, TaskStatus
 
-__all__ = ["Column", "check_room", "end_of_column", "last_position", "limits_of", "position_beside"]
+__all__ = ["Column", "check_wip_limit", "end_of_column", "last_position", "limits_of", "position_beside"]
 
 WINDOW = 32
 
@@ -70,7 +70,7 @@ def limits_of(connection: Connection, client_id: str, project: str) -> dict[Task
     return {TaskStatus(row.status): row.most for row in rows}
 
 
-def check_room(
+def check_wip_limit(
     connection: Connection, context: CommandContext[Any], column: Column, *, force: bool, current: Task | None
 ) -> None:
     """Refuse with `conflict` where one more task would be over the column's limit."""
@@ -88,7 +88,7 @@ def end_of_column(
     current: Task | None,
     moved: str = "",
 ) -> str:
-    """`check_room` and `last_position` with one question."""
+    """`check_wip_limit` and `last_position` with one question."""
     most, last = connection.execute(_LIMIT_AND_LAST, column.parameters(moved)).one()
     if not force:
         _check_wip_limit(connection, context, column, most, current)

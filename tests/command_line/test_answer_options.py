@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.command_line.answer_options import AnswerOptions, answer_note
-from actors.rest.assistant_requests import ProcessRequest, command_of
+from actors.rest.assistant import ProcessRequest, command_of
 from actors.settings import load_settings
 from protocol.commands import Generate
 from protocol.events import AnswerDefaults

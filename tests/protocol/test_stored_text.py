@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.rest.assistant_requests import CompleteRequest, ProcessRequest
+from actors.rest.assistant import CompleteRequest, ProcessRequest
 from protocol.codec import decode_command, structure
 from protocol.commands import COMMANDS
 from protocol.errors import InvalidField, ProtocolFault, TooLarge

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors import memory_ceiling
-from actors.rest.body_room import BodyRoom
+from actors.rest.asgi_connection import BodyMemory
 from actors.tasks.actor import Tasks
 from tests.server_fixture import RunningServer
 
@@ -23,7 +23,7 @@ PATHS = (
 
 def test_op33_bodies_hold_room_until_they_have_been_read() -> None:
     left = [10 * MEBIBYTE]
-    room = BodyRoom(lambda: left[0])
+    room = BodyMemory(lambda: left[0])
     with room.held(MEBIBYTE) as first, room.held(MEBIBYTE) as second:
         assert first
         assert second
@@ -33,7 +33,7 @@ def test_op33_bodies_hold_room_until_they_have_been_read() -> None:
     left[0] = MEBIBYTE
     with room.held(MEBIBYTE) as has_room:
         assert not has_room
-    with BodyRoom(lambda: None).held(1000 * MEBIBYTE) as has_room:
+    with BodyMemory(lambda: None).held(1000 * MEBIBYTE) as has_room:
         assert has_room, "there is no limit"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.rest.assistant_requests import without_repeated
+from actors.rest.assistant import without_repeated
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import trio
 from sqlalchemy import func, select
 
-from actors.assistant import item_bounds, turn_rows
+from actors.assistant import conversation_rules, turn_rows
 from actors.assistant.tables import conversations, turns
 from actors.responses.tables import responses
 from actors.rest.responses import requests
@@ -320,7 +320,7 @@ async def test_the_stock_client_keeps_a_conversation(server: RunningServer) -> N
 async def test_the_bounds_are_told(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     name = await begin(server, HI)
     monkeypatch.setattr(turn_rows, "MAXIMUM_CONVERSATIONS", 1)
-    monkeypatch.setattr(item_bounds, "MAXIMUM_ITEMS", 2)
+    monkeypatch.setattr(conversation_rules, "MAXIMUM_ITEMS", 2)
     assert (await call(server, "POST", json={})).status_code == 409
     refused = await call(server, "POST", f"/{name}/items", json={"items": [HI, HI]})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")

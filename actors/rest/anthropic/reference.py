@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from actors.rest.anthropic.fields import FIELDS
-from actors.rest.field_reference import field_lines
-from actors.rest.openai.fields import IGNORED_HEADER
+from actors.rest.openai.fields import IGNORED_HEADER, field_lines
 
 __all__ = ["reference"]
 

@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 
 from actors.inference.messages import GenerationRefused, MeasurePrompt, PromptSize
 from actors.rest.answer_reading.reader import answer_reader
+from actors.rest.answers import event_stream
 from actors.rest.anthropic.errors import anthropic_error, left_out_as_called
 from actors.rest.anthropic.replies import (
     PING,
@@ -24,8 +25,7 @@ from actors.rest.anthropic.replies import (
     new_id,
 )
 from actors.rest.anthropic.requests import MessagesRequest, check_version, generate_from, read_messages_request
-from actors.rest.event_stream import event_stream
-from actors.rest.loaded_model import loaded_model
+from actors.rest.models import loaded_model
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.problems import problem_of

@@ -15,8 +15,8 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.refusals import CommandRefused
+from actors.rest.answers import streamed_answer
 from actors.rest.asgi_connection import EXCHANGE_TASKS
-from actors.rest.event_stream import streamed_answer
 from actors.rest.mcp.tools import Asker
 from actors.rest.references import Services
 from actors.rest.services import caller, identity, json_body

@@ -14,21 +14,23 @@ from actors.assistant.messages import AnswerTurn, SearchConversations, TurnAnswe
 from actors.inference.messages import DescribeEngine
 from actors.inspection.messages import DescribeTree
 from actors.notifications.messages import PostNotification
-from actors.rest.assistant_requests import ProcessRequest, command_of
+from actors.rest.assistant import ProcessRequest, command_of
 from actors.rest.health import describe_encoder, mlx_health
-from actors.rest.loaded_model import encoder_health
-from actors.rest.mcp.arguments import Ask, Nothing, Notify
+from actors.rest.models import encoder_health
 from actors.rest.references import Services
 from actors.tasks.messages import ClaimTask, CreateTask, ListTasks, MoveTask, ReleaseTask, TaskRequest
 from protocol.codec import unstructure
-from protocol.commands import Generate
+from protocol.commands import MAXIMUM_FRAME_BYTES, Generate
 from protocol.conversations import ConversationSearch
+from protocol.events import Priority
 from protocol.notifications import NotificationPost
 from protocol.schema import class_schemas, reachable
 from protocol.task_claims import TaskClaim, TaskRelease
+from protocol.task_model import printed_text
 from protocol.tasks import TaskCreate, TaskList, TaskMove
+from protocol.validation import between, client_name, length, plain_text, readable_text
 
-__all__ = ["DEVICE", "TOOLS", "Asker", "Tool"]
+__all__ = ["DEVICE", "TOOLS", "Ask", "Asker", "Nothing", "Notify", "Tool"]
 
 DEVICE = ":mcp"
 """Device in the history of tasks; no device can be called so."""
@@ -37,6 +39,35 @@ ANSWER_SECONDS = 600.0
 TASK_SECONDS = 75.0
 SERVICE_SECONDS = 10.0
 SEED_BITS = 53
+
+
+@frozen(kw_only=True)
+class Ask:
+    """A question to the model that this server runs."""
+
+    prompt: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
+    """What is asked."""
+    conversation: str | None = field(default=None, validator=client_name)
+    """Continue a stored conversation, or begin one of this name; without it nothing is stored."""
+    max_tokens: int | None = field(default=None, validator=between(1, 2**31))
+    """Most tokens of the answer."""
+
+
+@frozen(kw_only=True)
+class Notify:
+    """A message to the client's devices."""
+
+    title: str = field(validator=[length(1, 255, "characters"), printed_text])
+    """At most 255 characters."""
+    body: str = field(validator=[length(1, 1000, "characters"), plain_text])
+    """At most 1,000 characters."""
+    priority: Priority | None = None
+    """`medium` by default."""
+
+
+@frozen(kw_only=True)
+class Nothing:
+    """No arguments."""
 
 
 @frozen(kw_only=True)

@@ -11,7 +11,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from actors.inference.embedding_messages import DIMENSIONS, Embedded, EmbedTexts, EncoderHealth, is_encoder
-from actors.rest.loaded_model import not_an_encoder
+from actors.rest.models import not_an_encoder
 from actors.rest.ollama.fields import RULES_OF_EMBED, RULES_OF_EMBEDDINGS
 from actors.rest.ollama.replies import modified
 from actors.rest.ollama.requests import model_name

@@ -21,8 +21,7 @@ from quart_trio import QuartTrio
 
 from actors.inference.messages import ListModels, ModelState
 from actors.refusals import CommandRefused
-from actors.rest.answers import empty_answer
-from actors.rest.event_stream import streamed_answer
+from actors.rest.answers import empty_answer, streamed_answer
 from actors.rest.ollama.requests import ModelRequest, model_name
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
 from actors.rest.services import Services

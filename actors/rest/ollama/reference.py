@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from actors.rest.field_reference import field_lines
 from actors.rest.ollama.fields import CHAT, EMBED, EMBEDDINGS, GENERATE, OPTIONS
 from actors.rest.ollama.routes import API_VERSION
-from actors.rest.openai.fields import IGNORED_HEADER
+from actors.rest.openai.fields import IGNORED_HEADER, field_lines
 
 __all__ = ["reference"]
 

@@ -25,8 +25,8 @@ from actors.inference.messages import (
 )
 from actors.refusals import CommandRefused
 from actors.rest.answer_reading.reader import answer_reader
-from actors.rest.event_stream import streamed_answer
-from actors.rest.loaded_model import encoder_health, engine_health, loaded_model
+from actors.rest.answers import streamed_answer
+from actors.rest.models import encoder_health, engine_health, loaded_model
 from actors.rest.ollama.embeddings import (
     encoder_running,
     encoder_shown,

@@ -13,7 +13,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from actors.inference.embedding_messages import DIMENSIONS, Embedded, EmbeddingRefused, EmbedTexts, is_encoder
-from actors.rest.loaded_model import not_an_encoder
+from actors.rest.models import not_an_encoder
 from actors.rest.openai.fields import EMBEDDING_RULES, sort_by_rules
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.services import Services, caller, identity, json_body

@@ -7,7 +7,8 @@ A field that is not in the table cannot have been meant for this server: it is p
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ __all__ = [
     "Endpoint",
     "FieldRule",
     "Treatment",
+    "field_lines",
     "ignored_header",
     "sort_by_rules",
     "sort_fields",
@@ -247,3 +249,12 @@ def sort_by_rules(body: dict[str, Any], rules: Mapping[str, FieldRule]) -> tuple
 def ignored_header(names: Sequence[str]) -> str:
     """Names that a client chose, as the value of a header."""
     return ", ".join(quote(name[:NAME_CHARACTERS], safe="[]/", errors="replace") for name in names[:MAXIMUM_NAMED])
+
+
+def field_lines(rules: Iterable[FieldRule]) -> str:
+    """Head and one line a field."""
+    lines = ["| field | is | asks for nothing | |", "|---|---|---|---|"]
+    for rule in rules:
+        quiet = ", ".join(f"`{json.dumps(one)}`" for one in rule.quiet)
+        lines.append(f"| `{rule.name}` | {rule.treatment.value} | {quiet} | {rule.note} |")
+    return "".join(f"{one}\n" for one in lines)

@@ -17,8 +17,8 @@ from quart_trio import QuartTrio
 from actors.inference.embedding_messages import is_encoder
 from actors.inference.messages import DescribeEngine, EngineHealth, GenerationTokens
 from actors.rest.answer_reading.reader import answer_reader
-from actors.rest.event_stream import event_stream
-from actors.rest.loaded_model import HEALTH_SECONDS, encoder_health, loaded_model
+from actors.rest.answers import event_stream
+from actors.rest.models import HEALTH_SECONDS, encoder_health, loaded_model
 from actors.rest.openai.answers import Asked, start_answers
 from actors.rest.openai.chunks import ChatChunks, TextChunks, call_id
 from actors.rest.openai.errors import as_client_calls

@@ -24,12 +24,11 @@ from actors.assistant.messages import (
 from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
 from actors.rest.openai.ignored import IgnoredFields
-from actors.rest.query import query_as
 from actors.rest.references import Services
 from actors.rest.responses.items import readable_items
 from actors.rest.responses.queries import ItemsQuery, item_list
 from actors.rest.responses.requests import item_id, labels
-from actors.rest.services import idempotency_key, identity, json_body
+from actors.rest.services import idempotency_key, identity, json_body, query_as
 from protocol.codec import structure
 from protocol.errors import ErrorCode, InvalidField
 from protocol.validation import is_client_name

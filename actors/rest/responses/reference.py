@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from actors.rest.field_reference import field_lines
-from actors.rest.openai.fields import IGNORED_HEADER
+from actors.rest.openai.fields import IGNORED_HEADER, field_lines
 from actors.rest.responses.fields import FIELDS, IGNORED_TOOLS
 
 __all__ = ["reference"]

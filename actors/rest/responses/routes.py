@@ -29,13 +29,12 @@ from actors.responses.messages import (
     ResponseSnapshot,
     StartResponse,
 )
-from actors.rest.event_stream import event_stream
-from actors.rest.loaded_model import loaded_model
+from actors.rest.answers import event_stream
+from actors.rest.models import loaded_model
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS, sign_of_life
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.openai.requests import ChatCompletionRequest
 from actors.rest.problems import problem_of
-from actors.rest.query import query_as
 from actors.rest.references import Services
 from actors.rest.responses.conversations import no_conversation
 from actors.rest.responses.errors import error_event, responses_error
@@ -46,7 +45,7 @@ from actors.rest.responses.queries import ItemsQuery, StreamQuery, item_page
 from actors.rest.responses.reading import all_events, as_it_stands, output_of, reader_of
 from actors.rest.responses.requests import ID, ResponsesRequest, new_id, read_responses_request
 from actors.rest.responses.sources import PagesOfStored, PagesOfSubscriber, ResponseSource
-from actors.rest.services import caller, idempotency_key, identity, json_body
+from actors.rest.services import caller, idempotency_key, identity, json_body, query_as
 from actors.rest.stream_subscriber import START_SECONDS, StreamSubscriber
 from actors.storage.messages import IdempotencyKey
 from protocol.commands import Generate
