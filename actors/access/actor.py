@@ -26,11 +26,15 @@ from actors.access.messages import (
     IdentityWithdrawn,
     ListTokens,
     MadeToken,
+    OfferToken,
     RevokeToken,
+    TakeOfferedToken,
     TokenDescription,
+    TokenOffer,
 )
 from actors.access.rules import host_problem, origin_problem, query_problem
 from actors.access.store import FORGET_TOKENS, LOAD_TOKENS, REVOKE_TOKEN, SAVE_TOKEN, RevokeStored
+from actors.access.token_offers import OFFER_SECONDS, TokenOffers
 from actors.access.tokens import TokenStore, checked_token, describe, is_same_token, new_local_token
 from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
@@ -97,6 +101,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         self._settings = settings
         self._storage = storage
         self._book = TokenStore()
+        self._offers = TokenOffers()
         self._sessions: dict[str, _Session] = {}
         self._changes = 0
         self._changed = trio.Event()
@@ -117,6 +122,8 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         | FindEnded
         | AwaitTokenChange
         | CreateToken
+        | OfferToken
+        | TakeOfferedToken
         | ListTokens
         | RevokeToken
         | ForgetTokens
@@ -124,7 +131,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         | CheckTokens
         | ReloadTokens
         | KeepLocalToken,
-    ) -> Identity | Mapping[str, str] | tuple[TokenDescription, ...] | int | None:
+    ) -> Identity | Mapping[str, str] | TokenOffer | tuple[TokenDescription, ...] | int | None:
         match message:
             case CheckOrigin():
                 problem = (
@@ -148,6 +155,13 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
                 self.context.answer_later(self._await_change, seen, within_seconds)
             case ListTokens():
                 return tuple(describe(one) for one in self._book.by_id.values())
+            case OfferToken(wanted):
+                # What would be refused then is refused now.
+                checked_token(wanted, self._settings.now_ms())
+                return TokenOffer(code=self._offers.offer(wanted, trio.current_time()), seconds=OFFER_SECONDS)
+            case TakeOfferedToken(code):
+                # The code is gone before anything is waited for, so two who show it at once are not both answered.
+                self.context.answer_later(self._carry_out, self._offers.take(code, trio.current_time()))
             case CreateToken() | RevokeToken() | ForgetTokens() | EnsureLocalToken():
                 self.context.answer_later(self._carry_out, message)
             case CheckTokens():
@@ -165,7 +179,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
     def snapshot(self) -> dict[str, object]:
         """Counts."""
         counts = self._book.snapshot(self._settings.now_ms())
-        return {**counts, "sessions": len(self._sessions), "refused": self._refused}
+        return {**counts, "sessions": len(self._sessions), "refused": self._refused, "offers": len(self._offers)}
 
     # --- identities -------------------------------------------------------------------------------
 

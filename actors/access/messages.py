@@ -26,8 +26,11 @@ __all__ = [
     "IdentityWithdrawn",
     "ListTokens",
     "MadeToken",
+    "OfferToken",
     "RevokeToken",
+    "TakeOfferedToken",
     "TokenDescription",
+    "TokenOffer",
 ]
 
 OPERATOR = "operator"
@@ -159,6 +162,29 @@ class CreateToken(Request[MadeToken]):
     """POSIX milliseconds, in the future."""
 
 
+@frozen(kw_only=True)
+class TokenOffer:
+    """A token that will be made for whoever shows this code first."""
+
+    code: str = field(repr=False)
+    seconds: float
+    """How long it may be shown."""
+
+
+@frozen
+class OfferToken(Request[TokenOffer]):
+    """Make a token when a code is shown, once and soon; until then there is none. Refused as `CreateToken` is."""
+
+    wanted: CreateToken
+
+
+@frozen
+class TakeOfferedToken(Request[MadeToken]):
+    """Show a code. Refused with `CommandRefused` where it was used, is too old or never was, and after many wrong ones."""
+
+    code: str = field(repr=False)
+
+
 @frozen
 class ListTokens(Request[tuple[TokenDescription, ...]]):
     """All tokens, oldest first, ended ones too."""
@@ -190,6 +216,8 @@ AccessRequest = (
     | FindEnded
     | AwaitTokenChange
     | CreateToken
+    | OfferToken
+    | TakeOfferedToken
     | ListTokens
     | RevokeToken
     | ForgetTokens

@@ -17,6 +17,7 @@ from actors.command_line.early_worker import early_worker
 from actors.command_line.embedded_model import ensure_checkpoint
 from actors.command_line.options import client_name_default, data_dir_option, fail, settings_from
 from actors.command_line.printing import print_line
+from actors.command_line.web_page import open_web_page
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
 from actors.garbage import resume_collections
 from actors.inspection.server_file import (
@@ -77,8 +78,9 @@ class Ports:
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file. [default: leanvibe.toml here]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--check", is_flag=True, help="Only say whether the settings are valid.")
+@click.option("--open", "opens_page", is_flag=True, help="Open the console in the browser once the server is up.")
 @click.option("--ephemeral", is_flag=True, hidden=True)
-def serve(check: bool, ephemeral: bool, **options: Any) -> None:
+def serve(check: bool, opens_page: bool, ephemeral: bool, **options: Any) -> None:
     """Run the server until Ctrl-C. Each option is also LEANVIBE_… in the environment and a key in leanvibe.toml."""
     settings = settings_from(**options)
     _check_traces(settings)
@@ -116,7 +118,8 @@ def serve(check: bool, ephemeral: bool, **options: Any) -> None:
                 manager.send(status="preparing the model")
             checkpoint = None if settings.engine == "mock" else ensure_checkpoint(settings, (rest, websocket), tls)
             _check_adapter(settings)
-            _run(settings, checkpoint, Ports(rest, websocket, tls, ephemeral), read_only, manager, worker)
+            ports = Ports(rest, websocket, tls, ephemeral)
+            _run(settings, checkpoint, ports, read_only, manager, worker, opens_page=opens_page)
     finally:
         os.close(lock)
 
@@ -230,6 +233,8 @@ def _run(
     read_only: str | None,
     manager: NotifySocket | None,
     worker: InferenceWorker | None,
+    *,
+    opens_page: bool,
 ) -> None:
     import trio
 
@@ -275,11 +280,18 @@ def _run(
         listening = Listening(websocket, rest, tls, is_ephemeral=ports.is_ephemeral)
         tree = make_tree(system, settings, checkpoint, listening, about, read_only, manager, worker)
         async with trio.open_nursery() as nursery:
-            await nursery.start(system.run, tree)
+
+            async def serve_tree(task_status: trio.TaskStatus[None]) -> None:
+                await system.run(tree, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(serve_tree)
             # Paused since the process began.
             resume_collections()
             if system.stopping_reason is None:
                 _greet(about, settings)
+                if opens_page:
+                    nursery.start_soon(_open_console, about)
 
     try:
         trio.run(run, strict_exception_groups=True)
@@ -293,6 +305,18 @@ def _run(
                     print_line(f"  because {_in_words(cause)}", err=True)
         print_line("  `leanvibe serve --log-level debug` shows where this happens.", err=True)
         raise SystemExit(1) from None
+
+
+async def _open_console(about: ServerFile) -> None:
+    """Show the page; cancelled, it leaves the browser to itself."""
+    import trio
+
+    if not await trio.to_thread.run_sync(open_web_page, _console_address(about), abandon_on_cancel=True):
+        print_line("  No browser was found here to open the console in; its address is above.", err=True)
+
+
+def _console_address(about: ServerFile) -> str:
+    return f"{about.rest_url}/?client={client_name_default()}"
 
 
 def _in_words(error: BaseException) -> str:
@@ -330,7 +354,7 @@ def _greet(about: ServerFile, settings: Settings) -> None:
     print_line(f"  WebSocket  {about.websocket_url}", err=True)
     print_line(f"  REST       {about.rest_url}  (health: {about.rest_url}/health/mlx)", err=True)
     client = client_name_default()
-    print_line(f"  Console    {about.rest_url}/?client={client}", err=True)
+    print_line(f"  Console    {_console_address(about)}", err=True)
     print_line(f"  Pages      {about.rest_url}/docs  {about.rest_url}/push?client={client}", err=True)
     print_line(f"  Model      {about.model}, loading; when it is ready this says so:", err=True)
     print_line(f"             {line_here(settings, 'status')}", err=True)

@@ -20,9 +20,17 @@ from actors.access.store import RevokeStored, forget_tokens, load_tokens, revoke
 from actors.access.tokens import checked_token, describe
 from actors.command_line.inspection_socket import ask_socket
 from actors.command_line.offline_database import offline_database
-from actors.command_line.options import ReachingGroup, data_dir_option, fail, find_server, settings_from
+from actors.command_line.options import (
+    ReachingGroup,
+    data_dir_option,
+    fail,
+    find_server,
+    running_server,
+    settings_from,
+)
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
+from actors.command_line.web_page import open_web_page
 from actors.refusals import CommandRefused
 from actors.settings import Settings
 from actors.storage.errors import DatabaseUnusable
@@ -51,18 +59,33 @@ def token(context: click.Context, data_dir: Path | None) -> None:
 @click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), help="May be repeated. [default: user]")
 @click.option("--name", default="", help="What to call it in the list.")
 @click.option("--expires", help="When it ends: 30m, 12h, 90d, 4w from now, or a date and time in ISO 8601.")
+@click.option(
+    "--open",
+    "opens_page",
+    is_flag=True,
+    help="Open the console, which makes the token and has it; nothing else is told.",
+)
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 def create(
-    settings: Settings, clients: tuple[str, ...], roles: tuple[str, ...], name: str, expires: str | None, as_json: bool
+    settings: Settings,
+    clients: tuple[str, ...],
+    roles: tuple[str, ...],
+    name: str,
+    expires: str | None,
+    opens_page: bool,
+    as_json: bool,
 ) -> None:
-    """Make a token and show it, this once."""
+    """Make a token and show it, this once; or hand it to the console by a link that is good for once."""
     wanted = CreateToken(
         client_ids=clients,
         roles=roles or (USER,),
         name=name,
         expires_ms=None if expires is None else _moment_ms(expires),
     )
+    if opens_page:
+        _hand_over(settings, wanted, as_json=as_json)
+        return
     server = find_server(settings)
     if server is not None:
         made = ask_socket(server, {"command": "token_create", **asdict(wanted)})
@@ -77,6 +100,24 @@ def create(
     print_line(made["token"])
     print_line(f"Token {made['token_id']} opens {_opens(made)} until {_date(made['expires_ms'], 'revoked')}.", err=True)
     print_line("It is shown this once and kept nowhere: only its hash is stored.", style="yellow", err=True)
+
+
+def _hand_over(settings: Settings, wanted: CreateToken, *, as_json: bool) -> None:
+    """A code that the page shows to the server for a token: the token itself is in no address, output or history."""
+    server = running_server(settings)
+    offer = ask_socket(server, {"command": "token_offer", **asdict(wanted)})
+    link = f"{server.rest_url}/#/enter/{offer['code']}"
+    if as_json:
+        print_json({"link": link, "seconds": offer["seconds"], "is_opened": open_web_page(link)})
+        return
+    print_line(link)
+    is_opened = open_web_page(link)
+    done = (
+        "It is open in the browser."
+        if is_opened
+        else "No browser was found here: open it where this server is reached."
+    )
+    print_line(f"{done} It works once, within {offer['seconds']:g} seconds; the token is made then.", err=True)
 
 
 @token.command(name="list")

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import asdict
 
-from actors.access.messages import CreateToken, EnsureLocalToken, ForgetTokens, ListTokens, RevokeToken
+from actors.access.messages import CreateToken, EnsureLocalToken, ForgetTokens, ListTokens, OfferToken, RevokeToken
 from runtime import ActorSystem
 
 __all__ = ["TOKEN_COMMANDS"]
@@ -14,16 +14,24 @@ __all__ = ["TOKEN_COMMANDS"]
 ASK_SECONDS = 8.0
 
 
-async def _create(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+def _wanted(request: dict[str, Any]) -> CreateToken:
     expires_ms = request.get("expires_ms")
-    wanted = CreateToken(
+    return CreateToken(
         client_ids=_texts(request["client_ids"]),
         roles=_texts(request["roles"]),
         name=str(request.get("name", "")),
         expires_ms=None if expires_ms is None else int(expires_ms),
     )
-    made = await system.reference("access").ask(wanted, timeout=ASK_SECONDS)
+
+
+async def _create(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    made = await system.reference("access").ask(_wanted(request), timeout=ASK_SECONDS)
     return {"token": made.token, **asdict(made.description)}
+
+
+async def _offer(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    offer = await system.reference("access").ask(OfferToken(_wanted(request)), timeout=ASK_SECONDS)
+    return {"code": offer.code, "seconds": offer.seconds}
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -52,6 +60,7 @@ async def _local(system: ActorSystem, _: dict[str, Any]) -> dict[str, Any]:
 
 TOKEN_COMMANDS = {
     "token_create": _create,
+    "token_offer": _offer,
     "token_list": _list,
     "token_revoke": _revoke,
     "token_forget": _forget,

@@ -12,6 +12,7 @@ from actors.rest.application import make_application
 from actors.rest.assistant import register_assistant
 from actors.rest.console import register_console
 from actors.rest.conversations import register_conversations
+from actors.rest.entry_by_code import register_entry_by_code
 from actors.rest.mcp.routes import register_mcp
 from actors.rest.notifications import register_notifications
 from actors.rest.ollama.routes import register_ollama
@@ -43,6 +44,7 @@ def make_whole_application(
             register_assistant,
             register_console,
             register_conversations,
+            register_entry_by_code,
             register_openai,
             register_responses,
             register_response_conversations,

@@ -17,7 +17,7 @@ from protocol.errors import ErrorCode
 from protocol.json_text import NO_NUL
 from runtime import RuntimeFault
 
-__all__ = ["OPERATOR_PREFIXES", "PUBLIC_PATHS", "needs_operator", "register_entry"]
+__all__ = ["ENTRY_PATH", "OPERATOR_PREFIXES", "PUBLIC_PATHS", "needs_operator", "register_entry"]
 
 PUBLIC_PATHS = frozenset(
     {
@@ -39,6 +39,8 @@ PUBLIC_PATHS = frozenset(
     }
 )
 """Answered without a token."""
+ENTRY_PATH = "/console/enter"
+"""Asked by a page that has no token yet, to get one; it judges itself who may."""
 HEALTH_PATHS = frozenset({"/health", "/health/live", "/health/mlx", "/health/ready"})
 """Answered in time whatever hangs, the actor too that knows who asks."""
 HEALTH_ACCESS_SECONDS = 0.5
@@ -85,7 +87,7 @@ def register_entry(app: QuartTrio, services: Services) -> None:
         if request.scope["raw_path"].startswith(b"//"):
             # The framework would take it for the path with one slash.
             raise NotFound
-        if request.path in PUBLIC_PATHS:
+        if request.path in PUBLIC_PATHS or request.path == ENTRY_PATH:
             return None
         try:
             who = await identity(services, (request.view_args or {}).get("client_id"))

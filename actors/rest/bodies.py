@@ -15,7 +15,7 @@ from actors.long_texts import LongTexts
 from actors.networks import network_of
 from actors.nonsense import NonsenseLedger, Sender
 from actors.refusals import CommandRefused
-from actors.rest.auth import PUBLIC_PATHS
+from actors.rest.auth import ENTRY_PATH, PUBLIC_PATHS
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.problems import problem
 from actors.rest.services import Services, identity
@@ -44,13 +44,17 @@ PAUSE_SECONDS = 1.0
 """Before a sender of nonsense is told to wait: a client that asks again at once has to wait anyway."""
 
 
+OPEN_PATHS = PUBLIC_PATHS | {ENTRY_PATH}
+"""Nobody knows who asks there."""
+
+
 def register_bodies(app: QuartTrio, services: Services) -> None:
     """Judge each body by what its head says, and its sender by what came before. Registered behind the entry."""
     ledger, long_texts = NonsenseLedger(), LongTexts()
 
     @app.before_request
     async def judge_body() -> Response | None:
-        if not _has_body() or request.url_rule is None or request.path in PUBLIC_PATHS:
+        if not _has_body() or request.url_rule is None or request.path in OPEN_PATHS:
             return None
         sender = _sender(await identity(services, (request.view_args or {}).get("client_id")))
         g.sender = sender

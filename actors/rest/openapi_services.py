@@ -27,6 +27,7 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/openapi.json", "This document"),
     ("get", "/", "The console, a page for people; programs are told where the other pages are"),
     ("get", "/console/version", "Which files the console is made of now"),
+    ("post", "/console/enter", "The console shows the code of a link and gets its token, once"),
     ("get", "/docs", "The page to try these routes on"),
     ("get", "/push", "The page where a browser subscribes to notifications"),
     ("get", "/push/key", "The key that a subscription is made with"),

@@ -20,7 +20,7 @@ from quart_trio import QuartTrio
 
 from actors.access.messages import CreateToken, MadeToken
 from actors.rest import all_routes
-from actors.rest.auth import PUBLIC_PATHS, needs_operator
+from actors.rest.auth import ENTRY_PATH, PUBLIC_PATHS, needs_operator
 from protocol.commands import COMMANDS
 from protocol.operators import OPERATOR_COMMANDS
 from tests.protocol.command_samples import VALID
@@ -273,6 +273,7 @@ SHARED_PREFIXES = (
     "/api/",
     "/v1/",
     "/models",
+    "/programs",
     "/mcp",
     "/metrics",
     "/openapi.json",
@@ -363,6 +364,10 @@ async def test_no_route_reaches_what_is_anothers(tmp_path: Path, monkeypatch: py
                 assert SECRET not in response.text, where
                 return response
 
+            if path == ENTRY_PATH:
+                # For the page of this server alone, and it has no token to show.
+                assert (await ask(**stranger)).status_code == 403, where
+                continue
             if path in PUBLIC_PATHS:
                 assert (await ask()).status_code in (200, 503), where
                 continue

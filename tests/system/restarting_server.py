@@ -77,6 +77,8 @@ class RestartingServer:
 
     folder: Path
     settings: dict[str, str]
+    options: tuple[str, ...] = ()
+    """More of the command line."""
     ports: tuple[int, int] = field(factory=lambda: (free_port(), free_port()))
     running: ServingProcess | None = None
     _stack: ExitStack = field(factory=ExitStack)
@@ -94,7 +96,7 @@ class RestartingServer:
     async def start(self) -> None:
         """Start it and wait until it listens."""
         rest, websocket = (str(port) for port in self.ports)
-        starting = start_server(self.folder, "--port", rest, "--ws-port", websocket, **self.settings)
+        starting = start_server(self.folder, "--port", rest, "--ws-port", websocket, *self.options, **self.settings)
         self.running = await trio.to_thread.run_sync(self._stack.enter_context, starting)
 
     async def kill(self) -> None:
@@ -116,10 +118,10 @@ class RestartingServer:
 
 
 @asynccontextmanager
-async def restarting_server(folder: Path, **settings: str) -> AsyncIterator[RestartingServer]:
+async def restarting_server(folder: Path, *options: str, **settings: str) -> AsyncIterator[RestartingServer]:
     """A server that runs, without limits on how fast a client asks; gone at the end."""
     unlimited = {"LEANVIBE_COMMANDS_PER_SECOND": "100000", "LEANVIBE_COMMAND_BURST": "100000"}
-    server = RestartingServer(folder, {**unlimited, **settings})
+    server = RestartingServer(folder, {**unlimited, **settings}, options)
     await server.start()
     try:
         yield server

@@ -93,6 +93,7 @@ def _has_no_example(operation: Any) -> bool:
 
 NEED_MORE = {
     ("post", "/mcp"),  # headers of its own protocol
+    ("post", "/console/enter"),  # a code that is good for once
     ("post", "/api/pull"),
     ("delete", "/api/delete"),
     *(("post", path) for path in ("/api/embed", "/api/embeddings", "/v1/embeddings")),

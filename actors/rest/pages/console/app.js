@@ -2,6 +2,7 @@
 
 import { Board } from "./board.js";
 import { Chat } from "./chat.js";
+import { entry, keepEntry } from "./entering.js";
 import { html } from "./html.js";
 import { lazy } from "./lazy_page.js";
 import { Notifications } from "./notifications.js";
@@ -44,10 +45,19 @@ function App() {
       <${Status} />
     </header>
     ${isOutdated.value && html`<p class="banner" role="alert">The server has a newer page than this one. <button type="button" onClick=${() => location.reload()}>Load it</button></p>`}
+    <${Entered} />
     <main id="main" tabindex="-1">
       <h2 class="unseen">${shown.title}</h2>
       ${connection.value.state === "token" ? html`<${TokenForm} />` : html`<${shown.page} name=${argument} go=${go} />`}
     </main>`;
+}
+
+/** What became of a link that was good for once. */
+function Entered() {
+  const told = entry.value;
+  if (told === null) return null;
+  if ("problem" in told) return html`<p class="banner problem" role="alert">${told.problem} <button type="button" onClick=${() => (entry.value = null)}>Close</button></p>`;
+  return html`<p class="banner" role="status">You are in as ${told.client}, until this window is closed. <button type="button" onClick=${keepEntry}>Stay in on this browser</button> <button type="button" class="quiet" onClick=${() => (entry.value = null)}>Close</button></p>`;
 }
 
 /** @param {Event} event */

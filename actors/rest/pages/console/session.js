@@ -1,5 +1,6 @@
 /** The connection of this page: who it is to the server, how it comes back, and what is said of it. */
 
+import { entered } from "./entering.js";
 import { CommandFailed, connect, delayMs, Refused } from "./leanvibe.js";
 import { isKept, recall, remember } from "./storage.js";
 import { signal } from "./vendor/signals.js";
@@ -92,6 +93,7 @@ function readAddress() {
 
 /** Connects for as long as this page is open. */
 export async function start() {
+  await entered;
   readAddress();
   for (let attempt = 0; ; attempt++) {
     /** @type {Error} */

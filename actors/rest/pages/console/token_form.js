@@ -15,7 +15,7 @@ export function TokenForm() {
   };
   return html`<form class="token" onSubmit=${send}>
     <h3>This server needs a token</h3>
-    <p>On its machine <code>leanvibe token create --client NAME</code> makes one.</p>
+    <p>On its machine <code>leanvibe token create --client NAME --open</code> opens this page with one; without <code>--open</code> it shows one to enter here.</p>
     ${connection.value.problem && html`<p class="problem" role="alert">${connection.value.problem}</p>`}
     <label>Token <input type="password" required autocomplete="off" value=${token} onInput=${(/** @type {Event} */ event) => setToken(value(event))} /></label>
     <label>Client <input required maxlength="64" autocomplete="off" spellcheck=${false} value=${name} onInput=${(/** @type {Event} */ event) => setName(value(event))} /></label>
