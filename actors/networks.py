@@ -6,7 +6,7 @@ import ipaddress
 
 import trio
 
-__all__ = ["address_of", "network_of"]
+__all__ = ["address_of", "is_loopback", "network_of"]
 
 
 def address_of(stream: trio.SocketStream) -> str:
@@ -26,3 +26,14 @@ def network_of(address: str) -> str:
     if isinstance(found, ipaddress.IPv6Address):
         return str(found.ipv4_mapped or ipaddress.ip_network((int(found), 64), strict=False))
     return str(found)
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and loopback addresses, with or without brackets or a final dot."""
+    name = host.strip("[]").lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

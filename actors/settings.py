@@ -43,6 +43,15 @@ class Settings:
     """Lock, server.json and the database."""
     database: str | None = field(default=None, repr=False)
     """URL of a PostgreSQL database, as `postgresql://user@host/name`; by default SQLite in the data folder."""
+    broker: str | None = field(default=None, repr=False)
+    """URL of a Redis or Valkey, version 7 or newer, as `rediss://user:password@host:6379`: this server is one node of several on one
+    PostgreSQL database. By default it is the only one."""
+    broker_ca: Path | None = None
+    """A certificate authority of the broker besides the usual ones, PEM."""
+    cluster_key: Path | None = None
+    """File of 32 random bytes, the same for every node: what passes through the broker is encrypted with it."""
+    node: str | None = None
+    """Name of this node, which no other node may have; by default the name of the machine."""
     cache_dir: Path = field(factory=lambda: platformdirs.user_cache_path("leanvibe"))
     """Models and the prepared BLAS; may be deleted at any time."""
     model: str = "embedded"

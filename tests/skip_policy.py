@@ -34,6 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "no Chromium; ./scripts/prepare_javascript installs it",
         "node is missing",
         "PostgreSQL is not installed",
+        "Redis is not installed",
     ),
 }
 """Parts of reasons that a run in CI forgives, by ``sys.platform``; those under the empty name everywhere."""

@@ -6,7 +6,9 @@ import ipaddress
 import re
 from urllib.parse import parse_qsl
 
-__all__ = ["host_problem", "is_loopback", "origin_problem", "query_problem"]
+from actors.networks import is_loopback
+
+__all__ = ["host_problem", "origin_problem", "query_problem"]
 
 TOKEN_PARAMETERS = frozenset(
     {"token", "access_token", "accesstoken", "api_key", "apikey", "api-key", "auth", "authorization", "bearer"}
@@ -14,17 +16,6 @@ TOKEN_PARAMETERS = frozenset(
 _LOOKS_LIKE_A_TOKEN = re.compile(r"lv_[0-9a-f]{12}_")
 # No user, path or blank: an address with a user in it names another host than a reader thinks.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:@/?#\\,]+)(?::([0-9]{1,5}))?")
-
-
-def is_loopback(host: str) -> bool:
-    """True for `localhost` and loopback addresses, with or without brackets or a final dot."""
-    name = host.strip("[]").lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def host_problem(host: str | None, allowed: frozenset[str], *, allows_addresses: bool = False) -> str | None:

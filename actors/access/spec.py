@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.access.actor import Access, AccessSettings
-from actors.access.rules import is_loopback
+from actors.networks import is_loopback
 from actors.references import References
 from actors.settings import Settings
 from runtime import ChildSpec

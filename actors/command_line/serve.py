@@ -125,7 +125,11 @@ def serve(check: bool, opens_page: bool, ephemeral: bool, **options: Any) -> Non
 
 
 def _check(settings: Settings) -> None:
-    """Everything that can be said of settings without a lock, a port or a database; the first fault ends the command."""
+    """Everything that can be said of settings without a lock, a port or a database; the first fault ends the command.
+
+    A broker is asked whether it can carry a cluster.
+    """
+    from actors.command_line.serve_cluster import check_cluster
     from actors.inference.checkpoints.catalogue import find_checkpoint
     from actors.inference.checkpoints.errors import ModelError
     from actors.storage.database import database_url
@@ -134,7 +138,7 @@ def _check(settings: Settings) -> None:
     _tls(settings)
     _check_adapter(settings)
     try:
-        database_url(settings.database, settings.data_dir)
+        check_cluster(settings, database_url(settings.database, settings.data_dir))
         if settings.engine != "mock":
             found = find_checkpoint(settings.model, settings.cache_dir)
             if not found.is_present and not found.is_embedded:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from sqlalchemy.engine import URL
 
-from actors.access.rules import is_loopback
 from actors.access.store import load_tokens
 from actors.command_line.options import fail
 from actors.command_line.printing import print_line
+from actors.command_line.serve_cluster import check_cluster
+from actors.networks import is_loopback
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
@@ -28,6 +29,7 @@ def prepared_database(settings: Settings) -> Iterator[str | None]:
     with contextlib.ExitStack() as held:
         try:
             url = database_url(settings.database, settings.data_dir)
+            check_cluster(settings, url)
             held.enter_context(holding_file(url, holder, is_guarded=settings.database is None))
             read_only = _prepare_database(url, holder)
         except DatabaseUnusable as error:

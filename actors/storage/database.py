@@ -58,12 +58,18 @@ def database_url(configured: str | None, data_folder: Path) -> URL:
 
 
 def open_engine(
-    url: URL, *, writes: bool, connections: int = 1, holder: str | None = None, must_exist: bool = False
+    url: URL,
+    *,
+    writes: bool,
+    connections: int = 1,
+    holder: str | None = None,
+    is_shared: bool = False,
+    must_exist: bool = False,
 ) -> Engine:
     """An engine whose transactions begin as the plan says; nothing is connected yet.
 
     With a ``holder`` (`holding.holder_name`) each session of PostgreSQL holds the database or is none; for one connection
-    alone. With ``must_exist`` a file that is gone is not made anew.
+    alone. Where it ``is_shared`` other nodes of its cluster hold it too. With ``must_exist`` a file that is gone is not made anew.
 
     A writer's transaction takes SQLite's write lock at once (`BEGIN IMMEDIATE`), so that it never has to give up
     in the middle; a reader's sees one state of the database for as long as it lasts.
@@ -71,7 +77,7 @@ def open_engine(
     if url.get_backend_name() == "sqlite":
         engine = _open_sqlite(url, writes=writes, connections=connections, must_exist=must_exist)
     else:
-        engine = _open_postgresql(url, connections=connections, holder=holder)
+        engine = _open_postgresql(url, connections=connections, holder=holder, is_shared=is_shared)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def keepable(_: Any, __: Any, statement: str, parameters: Any, ___: Any, is_many: bool) -> tuple[str, Any]:
@@ -80,7 +86,7 @@ def open_engine(
     return engine
 
 
-def _open_postgresql(url: URL, *, connections: int, holder: str | None) -> Engine:
+def _open_postgresql(url: URL, *, connections: int, holder: str | None, is_shared: bool) -> Engine:
     try:
         engine = sqlalchemy.create_engine(
             url,
@@ -104,7 +110,7 @@ def _open_postgresql(url: URL, *, connections: int, holder: str | None) -> Engin
         @event.listens_for(engine, "connect")
         def connected(connection: Any, _: Any) -> None:
             try:
-                hold_session(connection)
+                hold_session(connection, is_shared=is_shared)
             except BaseException:
                 connection.close()
                 raise

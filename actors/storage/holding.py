@@ -29,6 +29,7 @@ NAME_BYTES = 63
 """As much of an application's name PostgreSQL keeps."""
 _TAKES_NOTHING = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 _TRY = f"SELECT pg_try_advisory_lock({LOCK_KEY})"
+_TRY_SHARED = f"SELECT pg_try_advisory_lock_shared({LOCK_KEY})"
 # Of a key of 64 bits the upper half stands in `classid`, the lower in `objid`.
 _HOLDER = f"""
     SELECT activity.application_name, activity.pid FROM pg_locks AS lock JOIN pg_stat_activity AS activity USING (pid)
@@ -45,15 +46,17 @@ def holder_name(address: str) -> str:
     return name.encode("ascii", "replace").decode()[:NAME_BYTES]
 
 
-def hold_session(connection: Any) -> None:
+def hold_session(connection: Any, *, is_shared: bool = False) -> None:
     """Take the lock for as long as this session of PostgreSQL lasts; a driver's connection, idle before and after.
+
+    Nodes of one cluster share it (``is_shared``): they keep out a server that is none of them, and it keeps them out.
 
     Raises `OperationalError` because of `DatabaseHeld` where another session has it, so that a write which needs the
     session fails as it does without a database. Blocking.
     """
     cursor = connection.cursor()
     try:
-        cursor.execute(_TRY)
+        cursor.execute(_TRY_SHARED if is_shared else _TRY)
         if cursor.fetchone()[0]:
             return
         cursor.execute(_HOLDER)

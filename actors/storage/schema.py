@@ -13,6 +13,7 @@ from actors.storage.columns import COLUMNS
 from actors.storage.database import open_engine
 from actors.storage.database_copy import copy_database
 from actors.storage.errors import DatabaseHeld, DatabaseUnusable, SchemaTooNew
+from actors.storage.holding import LOCK_KEY
 
 __all__ = [
     "NEWEST_REVISION",
@@ -28,6 +29,9 @@ __all__ = [
 NEWEST_REVISION = "0011"
 """What this version of the program writes; a test compares it with the migrations."""
 MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_KEY = LOCK_KEY + 1
+MIGRATION_SECONDS = 60
+"""A node waits so long for another one that migrates."""
 WAY_OUT = (
     "put back a copy of it (the server makes one, NAME.before-REVISION, before it changes the tables of a file), or "
     "start with another data folder or another `database`"
@@ -35,20 +39,24 @@ WAY_OUT = (
 REACH = "see that PostgreSQL runs there, and that the setting `database` is right"
 
 
-def prepare_database(url: URL, holder: str | None = None) -> str:
+def prepare_database(url: URL, holder: str | None = None, *, is_shared: bool = False) -> str:
     """Create the database or migrate it; returns the revision it had (empty for a new one).
 
     A file is copied to `NAME.before-REVISION` first. Raises `SchemaTooNew`, `DatabaseUnusable`, and for a ``holder``
-    `DatabaseHeld` where another server uses a database of PostgreSQL. Blocking.
+    `DatabaseHeld` where another server uses a database of PostgreSQL. Where it ``is_shared`` by the nodes of a cluster, one
+    of them migrates while others wait. Blocking.
     """
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         assert url.database is not None
         _make_file(Path(url.database))
-    engine = open_engine(url, writes=True, holder=holder)
+    engine = open_engine(url, writes=True, holder=holder, is_shared=is_shared)
     try:
         with engine.connect() as connection:
             # For writing from the first statement on: nobody commits between a copy and what follows it.
             with connection.begin():
+                if is_shared:
+                    connection.execute(text(f"SET LOCAL statement_timeout = {MIGRATION_SECONDS * 1000}"))
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_KEY})"))
                 had = stored_revision(connection)
                 problem = schema_problem(connection) if had == NEWEST_REVISION else _problem_of(connection, had)
                 if problem is not None:

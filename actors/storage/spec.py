@@ -40,7 +40,13 @@ def spec(
     be written; None where it may.
     """
     url = database_url(settings.database, settings.data_dir)
-    of_writer = WriterSettings(url=url, operations=operations, hook=hook, pruners=pruners, holder=holder_name(address))
+    of_writer = WriterSettings(
+        url=url,
+        operations=operations,
+        hook=hook,
+        pruners=pruners,
+        holder=holder_name(address),
+    )
     mode = ReadOnlyStorage(read_only)
     relay = system.reference("storage/relay")
 

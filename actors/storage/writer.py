@@ -75,6 +75,8 @@ class WriterSettings:
     """Outlives the writer."""
     holder: str | None = None
     """What this server is called to another one that wants the database; without, it holds none of PostgreSQL."""
+    is_shared: bool = False
+    """Other nodes of a cluster write to the same database."""
 
 
 class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]):
@@ -102,7 +104,13 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
     async def started(self) -> None:
         """Open the database; nothing is written before the first request."""
         self._guard = DatabaseGuard(self._settings.url)
-        self._engine = open_engine(self._settings.url, writes=True, holder=self._settings.holder, must_exist=True)
+        self._engine = open_engine(
+            self._settings.url,
+            writes=True,
+            holder=self._settings.holder,
+            is_shared=self._settings.is_shared,
+            must_exist=True,
+        )
         self._guard.follow(self._engine)
         self.context.spawn(dispose_at_end, self._engine, self._thread)
         self.context.spawn(self._work)

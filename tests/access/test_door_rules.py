@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.access.rules import host_problem, is_loopback, origin_problem, query_problem
+from actors.access.rules import host_problem, origin_problem, query_problem
+from actors.networks import is_loopback
 
 NONE: frozenset[str] = frozenset()
 
