@@ -2,9 +2,7 @@
 
 from runtime.actor import Actor, Context
 from runtime.asking import ReplyPort
-from runtime.backoff import Backoff
 from runtime.dead_letters import DeadLetter, DeadLetters
-from runtime.dynamic import DynamicRef
 from runtime.errors import (
     ActorDead,
     AskCycle,
@@ -37,7 +35,8 @@ from runtime.mailbox import (
     reject,
 )
 from runtime.messages import Down, DownReason, Request
-from runtime.reference import ActorRef
+from runtime.reference import ActorRef, DynamicRef
+from runtime.restart_policy import Backoff
 from runtime.specs import AutoShutdown, ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
 from runtime.system import ActorSystem
 from runtime.timers import Timer

@@ -1,4 +1,4 @@
-"""What an author of actors writes against: `Actor` and its `Context`."""
+"""The interface for authors of actors: `Actor` and its `Context`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Message = TypeVar("Message")
 class Actor(Generic[Message]):
     """Handles one message at a time. Subclass it as ``class Echo(Actor[Ping | Pong])``.
 
-    The type argument declares which message classes it accepts, for the type checker and at run time.
-    A fresh object is made for each incarnation, so `__init__` is where its state begins.
+    The type argument declares the accepted message classes, for the type checker and at run time.
+    Each incarnation gets a fresh object, so `__init__` sets up its initial state.
     """
 
     __slots__ = ("context",)
@@ -37,7 +37,7 @@ class Actor(Generic[Message]):
     _accepted_classes: ClassVar[tuple[type, ...]] = ()
 
     context: Context
-    """There from construction on, to be handed to the actor's parts; of use from `started` on."""
+    """Exists from construction on, so that it can be passed to the actor's parts; usable from `started` on."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         actor = super().__new__(cls)
@@ -53,39 +53,39 @@ class Actor(Generic[Message]):
 
     @classmethod
     def accepted_messages(cls) -> tuple[type, ...]:
-        """The message classes it declares; empty accepts any (test actors only)."""
+        """The message classes it declares; empty accepts any (for test actors only)."""
         return cls._accepted_classes
 
     async def started(self) -> None:
-        """Prepare. The next sibling starts when this returns; an exception is a failed start.
+        """Prepares the actor. The next sibling starts when this returns; an exception is a failed start.
 
-        Cancelled at the start deadline, and at once when the supervisor must stop meanwhile.
+        Cancelled at the start deadline, and immediately if the supervisor has to stop meanwhile.
         """
 
     async def handle(self, message: Message) -> object:
-        """Handle one message; for a `Request` the returned value is the answer.
+        """Handles one message; for a `Request` the returned value is the answer.
 
-        An exception while handling a request is the asker's answer (`Refused` as it is, anything else as
-        `HandlerFailed`); while handling any other message it crashes the actor. Cancelled when the ask it
+        An exception while handling a request is raised in the asker (`Refused` unchanged, anything else as
+        `HandlerFailed`); while handling any other message it crashes the actor. Cancelled when the ask that it
         answers is cancelled, or when the actor must end: change state only after the last await.
         """
         raise NotImplementedError
 
     async def draining(self) -> None:
-        """The whole system will stop. Runs as a child task while messages are still handled.
+        """Runs when the whole system is about to stop, as a child task while messages are still handled.
 
-        The drain ends when every actor's `draining` has returned; at the drain deadline, or when the actor
-        ends, it is cancelled.
+        The drain ends when every actor's `draining` has returned. It is cancelled at the drain deadline, or when the
+        actor ends.
         """
 
     async def stopping(self) -> None:
-        """Say good-bye. Runs after the last message; cancelled at the child's drain deadline."""
+        """Cleans up. Runs after the last message; cancelled at the child's drain deadline."""
 
     async def down(self, down: Down) -> None:
-        """A monitored actor ended. Cancelled like `handle`; an exception crashes this actor."""
+        """Called when a monitored actor has ended. Cancelled like `handle`; an exception crashes this actor."""
 
     def snapshot(self) -> Mapping[str, object]:
-        """What an operator may see of its state: JSON values, nothing secret, no user text."""
+        """The part of its state that operators may see: JSON values, without secrets or user text."""
         return {}
 
 
@@ -114,7 +114,7 @@ class Context:
     _life: ActorIncarnation
 
     def bind(self, life: ActorIncarnation) -> None:
-        """For the runtime: from now on this is the view of that incarnation."""
+        """Binds this view to an incarnation. For the runtime only."""
         self._life = life
 
     @property
@@ -124,7 +124,7 @@ class Context:
 
     @property
     def incarnation(self) -> int:
-        """1 for the first start, one more for each restart."""
+        """Number of this incarnation: 1 for the first start, one more for each restart."""
         return self._life.record.incarnation
 
     @property
@@ -139,17 +139,17 @@ class Context:
         name: str | None = None,
         answering: ReplyPort | None = None,
     ) -> trio.CancelScope:
-        """Start a child task; it is cancelled when the actor ends, and crashes it by raising.
+        """Starts a child task. It is cancelled when the actor ends, and its exception crashes the actor.
 
-        With ``answering`` it works for that ask: it gets its deadline and is cancelled with it. Returns
+        With ``answering`` it works for that ask: it inherits the ask's deadline and is cancelled with it. Returns
         the task's cancel scope.
         """
         return self._life.spawn(function, args, name=name, port=answering)
 
     def defer(self) -> ReplyPort:
-        """Take over the answer of the request being handled: the handler's return value is not sent.
+        """Takes over the answer to the request being handled: the handler's return value is not sent.
 
-        If the actor ends before the port was answered, the asker gets `ActorDead` with `has_begun`.
+        If the actor ends before the port is answered, the asker gets `ActorDead` with `has_begun`.
         """
         port = self._life.port
         if port is None:
@@ -162,10 +162,10 @@ class Context:
         return port
 
     def answer_later(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Let a child task compute the answer of the request being handled.
+        """Makes a child task compute the answer to the request being handled.
 
-        What it returns or raises is the asker's answer, as if the handler had; the actor goes on with its
-        next message meanwhile.
+        Its return value or exception goes to the asker as the handler's would; the actor handles its next
+        message meanwhile.
         """
         port = self.defer()
         life = self._life
@@ -175,23 +175,23 @@ class Context:
                 port.reply(await function(*args))
             except Refused as refusal:
                 port.fail(refusal)
-            except Exception as error:  # noqa: BLE001  isolation border: a request's exception is its asker's answer
+            except Exception as error:  # noqa: BLE001  isolation boundary: a request's exception is its asker's answer
                 life.report_handler_failure(port, error)
 
         self.spawn(answer, name=getattr(function, "__name__", None), answering=port)
 
     def after(self, seconds: float, message: object) -> Timer:
-        """Send ``message`` to this incarnation in ``seconds``. It dies with the incarnation."""
+        """Sends ``message`` to this incarnation in ``seconds``. The timer ends with the incarnation."""
         return self._life.add_timer(seconds, message, every=False)
 
     def every(self, seconds: float, message: object) -> Timer:
-        """Send ``message`` to this incarnation every ``seconds``."""
+        """Sends ``message`` to this incarnation every ``seconds``."""
         return self._life.add_timer(seconds, message, every=True)
 
     def monitor(self, other: ActorRef[Any]) -> None:
-        """Get exactly one `Down` (through `Actor.down`) when that actor's current incarnation ends.
+        """Delivers exactly one `Down` (through `Actor.down`) when that actor's current incarnation ends.
 
-        If it is not running the `Down` comes at once. The monitor goes when this actor ends.
+        If it is not running the `Down` comes at once. The monitor is removed when this actor ends.
         """
         life = other.current_incarnation()
         if life is None:
@@ -200,22 +200,22 @@ class Context:
             self._life.watch(life)
 
     def demonitor(self, other: ActorRef[Any]) -> None:
-        """Undo `monitor`; a `Down` already on its way still comes."""
+        """Undoes `monitor`; a `Down` already queued is still delivered."""
         life = other.current_incarnation()
         if life is not None:
             self._life.unwatch(life)
 
     def link(self, other: ActorRef[Any]) -> None:
-        """Share failure: when either crashes, the other crashes with `LinkedActorFailed`.
+        """Shares failure: when either actor crashes, the other crashes with `LinkedActorFailed`.
 
-        An end without a crash breaks the link and harms nobody. Raises `ActorDead` if it is not running.
+        An end without a crash removes the link and has no effect on the other. Raises `ActorDead` if it is not running.
         """
         self._life.link(other.living_incarnation())
 
     def note_problem(self, problem: str | None) -> None:
-        """Let readiness say what this actor cannot do at the moment while it does the rest; None when it can again."""
+        """Reports, in readiness, a function that this actor cannot perform while the rest works; None clears it."""
         self._life.record.problem = problem
 
     def stop(self) -> None:
-        """End this actor after the current message; a permanent one is then started again."""
+        """Ends this actor after the current message; a permanent one is then restarted."""
         self._life.stop_self()

@@ -1,7 +1,7 @@
 """Ask: one request, one answer, always a deadline.
 
 A `ReplyPort` is the asker's end of one ask. It parks the asking task directly; a reply reschedules it.
-Whoever holds the port may answer once. After the asker is gone (deadline, cancellation) a reply is late
+The holder of the port may answer once. After the asker is gone (deadline, cancellation) a reply is late
 and becomes a dead letter.
 """
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["ReplyPort", "current_deadline", "request_context"]
 
 current_deadline: ContextVar[float | None] = ContextVar("runtime_current_deadline", default=None)
-"""Trio-clock deadline of the request that this task works for; nested asks keep to what remains of it."""
+"""Trio-clock deadline of the request that this task works for; nested asks get at most the remaining time."""
 
 request_context: ContextVar[object | None] = ContextVar("runtime_request_context", default=None)
-"""Travels with every ask, so that a handler and its child tasks see what their asker set, as OTP's `seq_trace` token does. The
-runtime never reads it."""
+"""Travels with every ask, so that a handler and its child tasks see the value set by their asker, like OTP's `seq_trace` token.
+The runtime never reads it."""
 
 
 class ReplyPort:
-    """Where the answer to one request goes. Made by `ask`; seen by handlers that answer later."""
+    """Destination of the answer to one request. Created by `ask`; used by handlers that answer later."""
 
     __slots__ = (
         "_asker",
@@ -51,7 +51,7 @@ class ReplyPort:
         self.context = request_context.get()
         """The asker's `request_context`."""
         self.is_open = True
-        """False once answered, or once the asker has gone."""
+        """False once answered, or once the asker is gone."""
         self.is_deferred = False
         """True once a handler took the port over with `Context.defer`."""
         self.holder: set[ReplyPort] | None = None
@@ -63,21 +63,21 @@ class ReplyPort:
         self._dead_letters = dead_letters
 
     def reply(self, value: object) -> None:
-        """Answer the request. Never waits; a late reply becomes a dead letter."""
+        """Answers the request. Never waits; a late reply becomes a dead letter."""
         self._settle(Value(value), value)
 
     def fail(self, error: Exception) -> None:
-        """Answer with an exception, raised in the asker. Never waits."""
+        """Answers with an exception, raised in the asker. Never waits."""
         self._settle(Error(error), error)
 
     def abandon(self, *, cancel_work: bool) -> None:
-        """The asker no longer waits. With ``cancel_work`` (its ask was cancelled) the work stops too."""
+        """Records that the asker has stopped waiting. ``cancel_work`` (its ask was cancelled) stops the work too."""
         self._close()
         if cancel_work and self.scope is not None:
             self.scope.cancel(reason=f"the ask for {self.request.__name__} was cancelled")
 
     async def wait(self) -> Any:
-        """Wait for the answer (the asking task only). Cancellation leaves the port open: call `abandon`."""
+        """Waits for the answer (the asking task only). Cancellation leaves the port open: call `abandon`."""
         if self._outcome is not None:
             await trio.lowlevel.checkpoint()
             return self._outcome.unwrap()

@@ -22,7 +22,7 @@ __all__ = ["ChildRecord", "Exit", "State"]
 
 
 class State(enum.Enum):
-    """Where a child is in its life."""
+    """The states of a child."""
 
     NEW = "new"
     """Not started yet."""
@@ -30,35 +30,35 @@ class State(enum.Enum):
     """`started` has not returned yet."""
     RUNNING = "running"
     BACKING_OFF = "backing_off"
-    """Crashed; the restart comes when the back-off is over."""
+    """Crashed; it restarts after the back-off."""
     ENDED = "ended"
-    """Ended unasked; its supervisor has not decided yet."""
+    """Ended without being asked to; its supervisor has not decided yet."""
     STOPPING = "stopping"
     STOPPED = "stopped"
-    """Ended for good, or until someone starts it."""
+    """Ended for good, or until an operator starts it."""
     STUCK = "stuck"
     """Still running after it was cancelled."""
 
 
 @frozen
 class Exit:
-    """How an incarnation ended."""
+    """The end of an incarnation."""
 
     reason: DownReason
     error: Exception | None
     uptime_seconds: float
-    """From its start to its end."""
+    """Time from its start to its end."""
     was_ready: bool = True
-    """Whether its start was acknowledged."""
+    """True if its start was acknowledged."""
 
     @property
     def is_crash(self) -> bool:
-        """True when it raised."""
+        """True if it raised."""
         return self.reason is DownReason.CRASHED
 
 
 class ChildRecord:
-    """One name in the tree. References point here, supervisors write here, inspection reads here."""
+    """A named child in the tree. References point to it, its supervisor writes it, inspection reads it."""
 
     __slots__ = (
         "__weakref__",
@@ -87,27 +87,27 @@ class ChildRecord:
         """The supervisor of this child; None for the root."""
         self.state = State.NEW
         self.incarnation = 0
-        """Number of starts so far; the current one's number."""
+        """Number of starts so far, which is the number of the current incarnation."""
         self.life: Incarnation | None = None
         """The running incarnation."""
         self.restarts = 0
         """Restarts after a crash or an end, over the whole life of the record."""
         self.failures_in_a_row = 0
         self.problem: str | None = None
-        """What the running incarnation cannot do at the moment, in its own words."""
+        """A function that the running incarnation cannot perform, in its own words."""
         self.last_exit: Exit | None = None
         self.handler_failures: Counter[str] | None = None
         """Requests whose handler raised, by exception class."""
         self.ready_seconds: float | None = None
-        """How long the last start took, until `started` returned."""
+        """Duration of the last start, until `started` returned."""
         self.stop_seconds: float | None = None
-        """How long the last stop took."""
+        """Duration of the last stop."""
         self.recovery_seconds: float | None = None
-        """From the last crash to ready again, back-off and failed starts included."""
+        """Time from the last crash until ready again, back-off and failed starts included."""
         self.down_since: float | None = None
-        """When it crashed, until it is ready again (Trio clock)."""
+        """Time of the crash, until it is ready again (Trio clock)."""
         self.trace_session: TraceSession | None = None
-        """A trace that someone has running on it."""
+        """The active trace of this child."""
 
     @property
     def is_supervisor(self) -> bool:
@@ -115,7 +115,7 @@ class ChildRecord:
         return isinstance(self.spec.start, (SupervisorSpec, DynamicSpec))
 
     def count_handler_failure(self, error: Exception) -> None:
-        """Count a request whose handler raised."""
+        """Counts a request whose handler raised."""
         if self.handler_failures is None:
             self.handler_failures = Counter()
         self.handler_failures[type(error).__name__] += 1
@@ -125,7 +125,7 @@ class ChildRecord:
 
 
 def await_stack(task: trio.lowlevel.Task) -> tuple[str, ...]:
-    """Where a task waits, outermost frame first, as ``file:line in function``."""
+    """The await stack of a task, outermost frame first, as ``file:line in function``."""
     stack: list[str] = []
     frames: Any = task.iter_await_frames()
     for frame, line in frames:

@@ -1,4 +1,4 @@
-"""Messages that nobody will handle: counted for ever, the last 256 kept, logged at a bounded rate."""
+"""Dead letters, messages that will never be handled: all are counted, the last 256 kept, and logging is rate-limited."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from attrs import field, frozen
 __all__ = ["KEPT", "DeadLetter", "DeadLetters"]
 
 KEPT = 256
-"""How many of the newest dead letters are kept for people to look at."""
+"""Number of the newest dead letters kept for inspection."""
 
 LOG_EVERY_SECONDS = 1.0
-"""At most one log line per reason in this time; the line counts what it stands for."""
+"""Shortest interval between log lines of one reason; each line counts the letters since the previous one."""
 
 _log = logging.getLogger("runtime.dead_letters")
 
 
 @frozen
 class DeadLetter:
-    """One message that was not handled."""
+    """An unhandled message."""
 
     path: str
-    """Where it was going."""
+    """Its destination."""
     message: object = field(repr=False)
-    """The message itself; shown to people by class name only unless they ask."""
+    """The message itself; inspection shows only the class name by default."""
     reason: str
     """`stopped`, `not_running`, `dropped`, `late_reply`, `expired` or `timer_mailbox_full`."""
     time: float
@@ -35,7 +35,7 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The counter and the short memory of one actor system."""
+    """The counters and recent dead letters of one actor system."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -43,7 +43,7 @@ class DeadLetters:
         self.last: deque[DeadLetter] = deque(maxlen=KEPT)
         """The newest ones, oldest first."""
         self.observers: list[Callable[[DeadLetter], None]] = []
-        """Called with each one; must not wait or raise."""
+        """Called with each dead letter; must not wait or raise."""
         self._logged_at: dict[str, float] = {}
         self._unlogged: Counter[str] = Counter()
 
@@ -53,7 +53,7 @@ class DeadLetters:
         return self.counts.total()
 
     def add(self, path: str, message: object, reason: str) -> None:
-        """Record one. Never waits."""
+        """Records a dead letter. Never waits."""
         now = trio.current_time()
         letter = DeadLetter(path, message, reason, now)
         self.counts[reason] += 1

@@ -1,11 +1,11 @@
-"""Every error the runtime raises, and whose fault each one is.
+"""The runtime's errors, and whose fault each one is.
 
 ::
 
     RuntimeFault
     ├─ SendFault                 a message could not be delivered
-    │  ├─ ActorDead              the receiver is gone, restarting or was stopped (receiver's); `has_begun` says
-    │  │                         whether it was handling the request, so that the work may have been done
+    │  ├─ ActorDead              the receiver is gone, restarting or was stopped (receiver's); `has_begun` tells
+    │  │                         if it was handling the request, so that the work may have been done
     │  ├─ MailboxFull            the receiver's mailbox is full and its policy is to reject (receiver's)
     │  └─ WrongMessage           the receiver does not declare this message class (sender's, a bug)
     ├─ AskFault                  an ask ended without an answer
@@ -21,7 +21,7 @@
        ├─ UnknownPath           the tree has no actor of that path (caller's)
        └─ UnsafeIntensity        a tree's restart intensities multiply past the bound (author's)
 
-    Refused                      base of an application's own refusals: a handler that raises one
+    Refused                      base of an application's own rejections: a handler that raises one
                                  answers its asker with it; it is an answer, not a failure
 """
 
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class Refused(Exception):
-    """Base class of refusals that belong to the application: they reach the asker as they are."""
+    """Base class of the application's own rejections, which reach the asker unchanged."""
 
 
 class RuntimeFault(Exception):
@@ -74,10 +74,10 @@ class ActorDead(SendFault):
         self.incarnation = incarnation
         self.reason = reason
         self.has_begun = has_begun
-        """The request had been taken out of the mailbox, so whether its work was done is unknown."""
+        """True if the request had been taken out of the mailbox, so that its work may have been done."""
 
     def again(self, *, has_begun: bool = False) -> ActorDead:
-        """An equal error for one more sender: tasks that share one instance would mix their tracebacks."""
+        """Creates an equal error for another sender: tasks that share one instance would mix their tracebacks."""
         return ActorDead(self.path, self.incarnation, self.reason, has_begun=has_begun)
 
 
@@ -117,7 +117,7 @@ class AskDeadline(AskFault):
 
 
 class AskCycle(AskFault):
-    """Handlers would wait for one another for ever; ``cycle`` lists their paths in order."""
+    """Handlers would wait for one another indefinitely; ``cycle`` lists their paths in order."""
 
     def __init__(self, path: str, request: type, cycle: tuple[str, ...]) -> None:
         super().__init__(path, request, f"ask cycle: {' → '.join(cycle)}")
@@ -125,7 +125,7 @@ class AskCycle(AskFault):
 
 
 class HandlerFailed(AskFault):
-    """The handler of the request raised; the exception is ``__cause__``. The actor lives on."""
+    """The handler of the request raised; the exception is ``__cause__``. The actor keeps running."""
 
     def __init__(self, path: str, request: type, error: BaseException) -> None:
         super().__init__(path, request, f"{path} failed to handle {request.__name__}: {type(error).__name__}: {error}")
@@ -133,7 +133,7 @@ class HandlerFailed(AskFault):
 
 
 class SupervisionFault(RuntimeFault):
-    """Something about ``path`` that supervision could not put right."""
+    """A problem at ``path`` that supervision could not resolve."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
@@ -149,7 +149,7 @@ class StartDeadlineExceeded(SupervisionFault):
 
 
 class RestartIntensityExceeded(SupervisionFault):
-    """More than ``intensity`` restarts in ``period_seconds``; ``causes`` groups what the children raised."""
+    """More than ``intensity`` restarts in ``period_seconds``; ``causes`` groups the children's exceptions."""
 
     def __init__(self, path: str, intensity: int, period_seconds: float, causes: ExceptionGroup[Exception]) -> None:
         super().__init__(path, f"supervisor {path}: more than {intensity} restarts in {period_seconds:g} s")
@@ -176,7 +176,7 @@ class LinkedActorFailed(SupervisionFault):
 
 
 class ChildStuck(SupervisionFault):
-    """The child still runs after cancellation; ``stack`` says where it waits."""
+    """The child still runs after cancellation; ``stack`` is its await stack."""
 
     def __init__(self, path: str, stack: tuple[str, ...]) -> None:
         where = f" at {stack[-1]}" if stack else ""

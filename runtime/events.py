@@ -1,4 +1,4 @@
-"""What happens in the tree, as data: one event each, for logs, metrics and tests."""
+"""Events of the tree, as data for logs, metrics and tests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ChildStarted:
     path: str
     incarnation: int
     ready_seconds: float
-    """From its start until `started` had returned."""
+    """Time from its start until `started` returned."""
 
 
 @frozen
 class ChildEnded:
-    """A child is over."""
+    """A child has ended."""
 
     path: str
     incarnation: int
@@ -31,34 +31,34 @@ class ChildEnded:
 
 @frozen(kw_only=True)
 class ChildRestarting:
-    """A child that ended will be started again, or its supervisor gives up."""
+    """A child that ended will be restarted, or its supervisor gives up."""
 
     path: str
     incarnation: int
-    """The one that ended."""
+    """The incarnation that ended."""
     reason: DownReason
     error: Exception | None
-    """What it raised, with its cause chain."""
+    """The exception it raised, with its cause chain."""
     uptime_seconds: float
     attempt: int
-    """Restarts in the window, this one included."""
+    """Restarts in the window, including this one."""
     delay_seconds: float | None
-    """Back-off until the start; None when the intensity is exceeded and the supervisor gives up."""
+    """Back-off before the start; None if the intensity is exceeded and the supervisor gives up."""
 
 
 @frozen
 class StuckReport:
-    """A child still runs after its cancellation; only the end of the process will end it."""
+    """A child still runs after its cancellation; only the end of the process can end it."""
 
     path: str
     incarnation: int
     stack: tuple[str, ...]
-    """Where its task waits, outermost frame first."""
+    """Its await stack, outermost frame first."""
 
 
 @frozen
 class SystemStopping:
-    """The whole tree is going down."""
+    """The whole tree is shutting down."""
 
     reason: str
 

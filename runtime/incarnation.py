@@ -1,4 +1,4 @@
-"""One incarnation of one child: from start to exit, with everything that must die with it."""
+"""One incarnation of a child, from start to exit, and everything whose lifetime is bound to it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["ActorIncarnation", "Incarnation", "current_incarnation"]
 _log = logging.getLogger("runtime")
 
 current_incarnation: ContextVar[ActorIncarnation | None] = ContextVar("runtime_current_incarnation", default=None)
-"""The actor that the running task belongs to: its own task, or a child task of it."""
+"""The actor that the running task belongs to: the actor's own task, or a child task of it."""
 
 MESSAGES_BETWEEN_CHECKPOINTS = 16
-"""An actor with a full mailbox lets the other tasks run this often."""
+"""Messages after which an actor with a full mailbox lets other tasks run."""
 
 
 class Incarnation:
-    """What a supervisor needs of a running child, actor or supervisor alike."""
+    """The interface between a supervisor and a running child, actor or supervisor."""
 
     __slots__ = (
         "_finished",
@@ -53,41 +53,41 @@ class Incarnation:
         self.started_at = trio.current_time()
         self.is_ready = False
         self.is_stuck = False
-        """A supervisor that has stopped all it could, and cannot end for a child that is stuck."""
+        """True for a supervisor that has stopped everything it could, and cannot end because a child is stuck."""
         self.exit: Exit | None = None
         self.failure: Exception | None = None
-        """Set by `crash`: what to report instead of the cancellation that carried it out."""
+        """Set by `crash`: the error to report instead of the cancellation that carried it out."""
         self.stop_requested_at: float | None = None
-        # Made by whoever waits first: ten thousand idle actors need neither.
+        # Created by the first waiter: ten thousand idle actors need neither.
         self._ready: trio.Event | None = None
         self._finished: trio.Event | None = None
 
     async def run(self) -> None:
-        """Live. Returns or raises when over."""
+        """Runs the child. Returns or raises when it is over."""
         raise NotImplementedError
 
     def close(self, error: Exception | None) -> None:
-        """`run` has ended: refuse what comes from now on, and tell those who wait for an answer."""
+        """Called after `run` has ended: rejects further messages, and answers the tasks that wait for a reply."""
 
     async def clean_up(self) -> None:
-        """After `close`: end what it left running. Shielded by the caller."""
+        """Ends remaining tasks, after `close`. Shielded by the caller."""
 
     def stack(self) -> tuple[str, ...]:
-        """Where it waits, outermost frame first."""
+        """Its await stack, outermost frame first."""
         return ()
 
     def request_stop(self, reason: str) -> None:
-        """Ask for an orderly end. Never waits."""
+        """Requests an orderly end. Never waits."""
         raise NotImplementedError
 
     def crash(self, error: Exception) -> None:
-        """End it as if it had raised ``error``. Never waits."""
+        """Ends it as if it had raised ``error``. Never waits."""
         if self.failure is None:
             self.failure = error
         self.scope.cancel(reason=f"crashed: {type(error).__name__}")
 
     def acknowledge(self) -> None:
-        """`started` has returned."""
+        """Records that `started` has returned."""
         self.is_ready = True
         record, now = self.record, trio.current_time()
         if record.state is State.STARTING:
@@ -99,7 +99,7 @@ class Incarnation:
             self._ready.set()
 
     async def wait_ready(self) -> None:
-        """Wait until started or over, whichever is first."""
+        """Waits until it has started or ended, whichever is first."""
         if not self.is_ready and self.exit is None:
             if self._ready is None:
                 self._ready = trio.Event()
@@ -107,14 +107,14 @@ class Incarnation:
             self._ready = None
 
     async def wait_finished(self) -> None:
-        """Wait until over, or until nothing but a stuck child keeps it from being over."""
+        """Waits until it has ended, or until only a stuck child keeps it from ending."""
         if self.exit is None and not self.is_stuck:
             if self._finished is None:
                 self._finished = trio.Event()
             await self._finished.wait()
 
     def finish(self, error: Exception | None) -> Exit:
-        """Record the end and wake whoever waits for it."""
+        """Records the end and wakes the tasks that wait for it."""
         error = self.failure or error
         now = trio.current_time()
         self.exit = Exit(self._reason(error), error, now - self.started_at, self.is_ready)
@@ -136,7 +136,7 @@ class Incarnation:
 
 
 class ActorIncarnation(Incarnation):
-    """One actor object with its mailbox, child tasks, timers, monitors and links."""
+    """An actor object with its mailbox, child tasks, timers, monitors and links."""
 
     __slots__ = (
         "_child_tasks",
@@ -172,9 +172,9 @@ class ActorIncarnation(Incarnation):
         self.handled = 0
         """User messages handled so far."""
         self.port: ReplyPort | None = None
-        """Where the answer to the current request goes."""
+        """Destination of the current request's answer."""
         self.awaiting: ActorIncarnation | None = None
-        """The actor whose answer this one's handler awaits: an edge of the ask graph."""
+        """The actor whose answer the current handler awaits: an edge of the ask graph."""
         self.is_suspended = False
         self.deferred: set[ReplyPort] | None = None
         self._child_tasks: dict[trio.CancelScope, trio.lowlevel.Task | None] | None = None
@@ -187,10 +187,10 @@ class ActorIncarnation(Incarnation):
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Start the actor, handle messages one at a time, run `stopping` when asked to stop."""
+        """Starts the actor, handles messages one at a time, and runs `stopping` when asked to stop."""
         self.task = trio.lowlevel.current_task()
         current_incarnation.set(self)
-        # A dynamic child inherits the context of whoever starts it, but works for no request of theirs.
+        # A dynamic child inherits the context of its starter, but does not work for the starter's request.
         current_deadline.set(None)
         request_context.set(None)
         actor, mailbox = self.actor, self.mailbox
@@ -227,7 +227,7 @@ class ActorIncarnation(Incarnation):
             self.mailbox.put_system(StopMessage(reason))
 
     def stop_self(self) -> None:
-        """End after the current message, also when it waits for one."""
+        """Ends it after the current message, even if it is idle."""
         self.mailbox.put_system(StopMessage("asked itself to stop"))
         # A child task may call this while the actor is idle.
         self.mailbox.wake()
@@ -265,7 +265,7 @@ class ActorIncarnation(Incarnation):
     # --- messages ---------------------------------------------------------------------------------
 
     async def _handle_system(self, message: object) -> bool:
-        """Serve the system lane; True when the actor shall stop."""
+        """Handles a system message; True if the actor has to stop."""
         match message:
             case StopMessage():
                 return True
@@ -274,14 +274,14 @@ class ActorIncarnation(Incarnation):
             case SnapshotMessage(port):
                 try:
                     port.reply(dict(self.actor.snapshot()))
-                except Exception as error:  # noqa: BLE001  isolation border: looking must not kill
+                except Exception as error:  # noqa: BLE001  isolation boundary: inspection must not crash the actor
                     port.fail(HandlerFailed(self.record.path, SnapshotMessage, error))
             case Down():
                 await self.actor.down(message)
         return False
 
     async def _answer(self, message: object, port: ReplyPort) -> None:
-        """Handle a request: what the handler returns or raises is the asker's answer."""
+        """Handles a request: the handler's return value or exception is the asker's answer."""
         if not port.is_open:
             self.system.dead_letters.add(self.record.path, message, "expired")
             return
@@ -295,16 +295,16 @@ class ActorIncarnation(Incarnation):
                     port.reply(value)
         except Refused as refusal:
             port.fail(refusal)
-        except Exception as error:  # noqa: BLE001  isolation border: a request's exception is its asker's answer
+        except Exception as error:  # noqa: BLE001  isolation boundary: a request's exception is its asker's answer
             self.report_handler_failure(port, error)
         finally:
             current_deadline.reset(token)
             request_context.reset(outer)
-        # After a crash `finish` still needs the port, so this is not in the `finally`.
+        # `close` still needs the port after a crash, so this is not in the `finally`.
         self.port = None
 
     def report_handler_failure(self, port: ReplyPort, error: Exception) -> None:
-        """Log and count what a handler raised, and answer the asker with it."""
+        """Logs and counts a handler's exception, and answers the asker with it."""
         self.record.count_handler_failure(error)
         _log.error(
             "%s failed to handle %s: %s", self.record.path, port.request.__name__, type(error).__name__, exc_info=error
@@ -330,7 +330,7 @@ class ActorIncarnation(Incarnation):
         name: str | None,
         port: ReplyPort | None,
     ) -> trio.CancelScope:
-        """Run a child task of this actor; if it raises, the actor crashes."""
+        """Runs a child task of this actor; its exception crashes the actor."""
         supervisor = self.record.supervisor
         if self.exit is not None or supervisor is None:
             raise ActorDead(self.record.path, self.record.incarnation, "it has ended and can start no task")
@@ -362,7 +362,7 @@ class ActorIncarnation(Incarnation):
         try:
             with scope:
                 await function(*args)
-        except Exception as error:  # noqa: BLE001  isolation border: becomes the actor's crash
+        except Exception as error:  # noqa: BLE001  isolation boundary: becomes the actor's crash
             self.crash(error)
         finally:
             del self._child_tasks[scope]
@@ -370,7 +370,7 @@ class ActorIncarnation(Incarnation):
                 self._children_done.set()
 
     def add_timer(self, seconds: float, message: object, *, every: bool) -> Timer:
-        """A message to this incarnation after ``seconds``, once or again and again."""
+        """Schedules a message to this incarnation after ``seconds``, once or periodically."""
         if every and seconds <= 0:
             raise ValueError(f"a period must be longer than {seconds:g} s: the loop would do nothing else")
         if self._timers is None:
@@ -394,8 +394,8 @@ class ActorIncarnation(Incarnation):
         return timer
 
     def watch(self, other: ActorIncarnation) -> None:
-        """Get one `Down` when ``other`` ends."""
-        # In place: a directory that watches ten thousand connections must not copy the set for each.
+        """Delivers one `Down` when ``other`` ends."""
+        # In place: an actor that watches ten thousand connections must not copy the set for each.
         if other._watchers is None:
             other._watchers = set()
         if self._watching is None:
@@ -404,14 +404,14 @@ class ActorIncarnation(Incarnation):
         self._watching.add(other)
 
     def unwatch(self, other: ActorIncarnation) -> None:
-        """Get no `Down` of ``other``."""
+        """Undoes `watch`."""
         if other._watchers is not None:
             other._watchers.discard(self)
         if self._watching is not None:
             self._watching.discard(other)
 
     def link(self, other: ActorIncarnation) -> None:
-        """Crash with ``other``, and it with this one."""
+        """Makes a crash of either incarnation crash the other."""
         if other is self:
             return
         self._links = (self._links or set()) | {other}
@@ -435,7 +435,7 @@ class ActorIncarnation(Incarnation):
 
     @property
     def state_word(self) -> str:
-        """What inspection shows as its state."""
+        """The state that inspection shows."""
         if self.record.state is State.RUNNING:
             if self.is_suspended:
                 return "suspended"

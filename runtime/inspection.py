@@ -1,4 +1,4 @@
-"""Looking into a live tree. Reads the runtime's own records, so it answers while every actor is busy."""
+"""Inspection of a live tree. Reads the runtime's own records, so it works while every actor is busy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Readiness", "TreeNode", "actor_snapshot", "readiness", "restart", "s
 
 @frozen(kw_only=True)
 class TreeNode:
-    """One child at one moment."""
+    """A child at one moment."""
 
     path: str
     kind: str
@@ -31,41 +31,41 @@ class TreeNode:
     """The child's state; running actors are `idle`, `busy` or `suspended`."""
     incarnation: int
     restarts: int
-    """Over the life of the record."""
+    """Restarts over the life of the record."""
     restarts_in_window: int | None
-    """For supervisors: restarts of children that count against the intensity."""
+    """For supervisors: restarts of children that count towards the intensity."""
     intensity: int | None
     uptime_seconds: float | None
     ready_seconds: float | None
-    """How long the last start took."""
+    """Duration of the last start."""
     stop_seconds: float | None
     recovery_seconds: float | None
     mailbox: MailboxStatistics | None
     handled: int | None
-    """User messages of this incarnation."""
+    """User messages handled by this incarnation."""
     current_message: str | None
     """Class name of the message being handled."""
     current_age_seconds: float | None
     deadline_seconds: float | None
-    """What remains of the current request's deadline."""
+    """Time remaining for the current request."""
     handler_failures: Mapping[str, int]
     last_error: str | None
-    """What the last incarnation raised."""
+    """The exception of the last incarnation."""
     stack: tuple[str, ...]
-    """Where its task waits, outermost first; only if asked for."""
+    """Its await stack, outermost first; only on request."""
     children: tuple[TreeNode, ...]
 
 
 @frozen
 class Readiness:
-    """Whether the tree can do its work, and if not, why not."""
+    """States if the tree can do its work, with the reasons if not."""
 
     is_ready: bool
     reasons: tuple[str, ...]
     words: tuple[str, ...] = ()
-    """For each reason the kind that it is of: `stopping`, `stuck`, `restarting`, `restarts` or `unresponsive`."""
+    """The kind of each reason: `stopping`, `stuck`, `restarting`, `restarts` or `unresponsive`."""
     degraded: tuple[str, ...] = ()
-    """What does not work while the tree can do its work: a helper that is missing, a problem that an actor has noted."""
+    """Functions that do not work although the tree is ready: missing helpers, problems that actors have noted."""
 
 
 def tree(system: ActorSystem, *, stacks: bool = False) -> TreeNode:
@@ -75,7 +75,7 @@ def tree(system: ActorSystem, *, stacks: bool = False) -> TreeNode:
 
 
 def tree_node(system: ActorSystem, path: str) -> TreeNode:
-    """One child with its stack and without those below it; reading every stack of a large tree takes long. Raises `UnknownPath`."""
+    """One child with its stack and without its descendants; reading every stack of a large tree is slow. Raises `UnknownPath`."""
     record = system.root if path == "root" else system.record(path)
     assert record is not None, "the system was never run"
     return _node(record, trio.current_time(), stacks=True, below=False)
@@ -123,9 +123,9 @@ def _kind(record: ChildRecord) -> str:
 
 
 def readiness(system: ActorSystem) -> Readiness:
-    """Ready when every permanent child runs, no supervisor is at its intensity, nobody is stuck or holds the loop.
+    """Ready if every permanent child runs, no supervisor is at its intensity, and no child is stuck or blocks the loop.
 
-    Helpers may be missing. False from the first moment of a shutdown.
+    Helpers may be missing. Not ready from the first moment of a shutdown.
     """
     reasons: list[tuple[str, str]] = []
     degraded: list[tuple[str, str]] = []
@@ -156,7 +156,7 @@ def readiness(system: ActorSystem) -> Readiness:
 
 
 def _helps(record: ChildRecord | None) -> bool:
-    """Whether it is a helper, or inside of one."""
+    """True for a helper, or a descendant of a helper."""
     while record is not None:
         if record.spec.is_helper:
             return True
@@ -167,8 +167,8 @@ def _helps(record: ChildRecord | None) -> bool:
 async def actor_snapshot(system: ActorSystem, path: str, *, timeout: float = 1.0) -> Mapping[str, object]:  # noqa: ASYNC109  told to the actor too
     """The actor's own redacted snapshot, over the system lane.
 
-    Raises `UnknownPath`, `ActorDead`, or `AskDeadline` when it is busy for longer than ``timeout``.
-    Cancellation withdraws the question.
+    Raises `UnknownPath`, `ActorDead`, or `AskDeadline` if it is busy for longer than ``timeout``.
+    Cancellation withdraws the request.
     """
     life = _living_actor(system, path)
     port = ReplyPort(path, SnapshotMessage, trio.current_time() + timeout, system.dead_letters)
@@ -183,7 +183,7 @@ async def actor_snapshot(system: ActorSystem, path: str, *, timeout: float = 1.0
 
 
 def suspend(system: ActorSystem, path: str, *, suspended: bool) -> None:
-    """Let an actor take no more user messages, or go on. System messages are still served.
+    """Makes an actor stop taking user messages, or resume. System messages are still handled.
 
     Raises `UnknownPath` or `ActorDead`.
     """
@@ -191,10 +191,10 @@ def suspend(system: ActorSystem, path: str, *, suspended: bool) -> None:
 
 
 async def restart(system: ActorSystem, path: str) -> None:
-    """Stop one child in order and start it again; no failure is counted.
+    """Stops one child in order and starts it again, without counting a failure.
 
-    Raises `UnknownPath`, `ActorDead` when its supervisor is not running, `ChildStuck`, or what its start
-    raised; it is then retried like after a crash. Cancelled, the restart goes on without the caller.
+    Raises `UnknownPath`, `ActorDead` if its supervisor is not running, `ChildStuck`, or the exception of its
+    start; it is then retried as after a crash. After cancellation the restart continues without the caller.
     """
     record = system.record(path)
     if record.supervisor is None:

@@ -1,8 +1,8 @@
-"""A watch on the event loop: who holds it, seen from a thread while it is still held.
+"""Event-loop watchdog: finds the task that blocks the loop, from a thread, while it still does.
 
-Trio is cooperative, so one handler that computes for a second stops everybody. An Instrument notes when
-each step starts and of which task; a daemon thread looks every few milliseconds and, when a step is old,
-samples the loop thread's stack, whether or not the step ever ends.
+Trio is cooperative, so a handler that computes for a second stops everything else. An Instrument records
+the start and the task of each step; a daemon thread polls every few milliseconds and, when a step is old,
+samples the loop thread's stack, even if the step never ends.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ SLOW_SECONDS = 0.050
 UNRESPONSIVE_SECONDS = 1.0
 """A step older than this makes its actor unresponsive in health."""
 REMEMBERED_SECONDS = 10.0
-"""How long health goes on to name whoever held the loop for too long."""
+"""Time for which health keeps naming a task that has blocked the loop."""
 KEPT = 32
 
 
 @frozen
 class SlowStep:
-    """One step that held the loop."""
+    """A step that blocked the loop."""
 
     task: str
     """Name of the task."""
     path: str | None
-    """Its actor, if it belongs to one."""
+    """Path of its actor, if it belongs to one."""
     seconds: float
-    """How old the step was when it was sampled."""
+    """Age of the step when it was sampled."""
     stack: str
     """The loop thread's Python stack at that moment."""
 
 
 class LoopWatchdog(trio.abc.Instrument):
-    """Install with `watching`; read `slow_steps`, `unresponsive` and `age_seconds` from any thread."""
+    """Installed with `start`; read `slow_steps`, `unresponsive` and `age_seconds` from any thread."""
 
     def __init__(
         self,
@@ -72,35 +72,35 @@ class LoopWatchdog(trio.abc.Instrument):
         self._thread: threading.Thread | None = None
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Trio calls this before each step; one assignment, so that the thread sees both or neither."""
+        """Called by Trio before each step; a single assignment, so that the thread sees a consistent pair."""
         self._step = (self._clock(), task)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Trio calls this after each step."""
+        """Called by Trio after each step."""
         self._step = None
 
     def start(self) -> None:
-        """Begin to watch the loop of the calling thread."""
+        """Starts watching the loop of the calling thread."""
         self._loop_thread = threading.get_ident()
         trio.lowlevel.add_instrument(self)
         self._thread = threading.Thread(target=self._sample, name="loop-watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching. The thread ends by itself within one sampling period."""
+        """Stops watching. The thread ends by itself within one sampling period."""
         trio.lowlevel.remove_instrument(self)
         self._stop.set()
-        # The step that calls this is watched no longer, so nothing will say that it has ended.
+        # The step that calls this is no longer watched, so its end will not be reported.
         self._step = None
 
     @property
     def age_seconds(self) -> float:
-        """Age of the step that is running now; 0 while the loop waits or moves on."""
+        """Age of the running step; 0 between steps and while the loop waits."""
         step = self._step
         return 0.0 if step is None else self._clock() - step[0]
 
     def unresponsive(self) -> str | None:
-        """Path (or task name) of whoever holds the loop for too long right now. Safe from any thread."""
+        """Path or task name of the step that blocks the loop right now, if it is too old. Safe from any thread."""
         step = self._step
         if step is None or self._clock() - step[0] < self.unresponsive_seconds:
             return None
@@ -109,9 +109,9 @@ class LoopWatchdog(trio.abc.Instrument):
         return holder
 
     def recently_unresponsive(self) -> str | None:
-        """Who holds the loop for too long now, or did within the last `REMEMBERED_SECONDS`.
+        """The step that blocks the loop now, or did within the last `REMEMBERED_SECONDS`.
 
-        Health is served by the same loop, so while it is held nobody can ask; this is what they find afterwards.
+        Health is served by the same loop, so nobody can query it while it is blocked; this is the report afterwards.
         """
         now = self.unresponsive()
         if now is not None or self._last_held is None:
@@ -125,24 +125,24 @@ class LoopWatchdog(trio.abc.Instrument):
             if step is None:
                 continue
             age = self._clock() - step[0]
-            holder = self.unresponsive()  # takes note of whoever it finds
+            holder = self.unresponsive()  # also records it
             if holder is not None and step is not self._warned:
                 self._warned = step
                 _log.warning("%s has held the loop for %.1f s, so no request is answered", holder, age)
             if age >= self.slow_seconds and step is not self._reported:
                 frame = sys._current_frames().get(self._loop_thread)
                 if frame is None or self._step is not step:
-                    continue  # it moved on while we looked
+                    continue  # it moved on meanwhile
                 self._reported = step
                 self._report(SlowStep(step[1].name, _path(step[1]), age, "".join(traceback.format_stack(frame))))
 
     def _report(self, slow: SlowStep) -> None:
         self.slow_count += 1
         holder = slow.path or slow.task
-        # One line for people; where it was is for whoever looks for it.
+        # One line for the log; the stack is for debugging.
         _log.info("%s has held the loop for %.0f ms (slow step %d)", holder, slow.seconds * 1000, self.slow_count)
         _log.debug("slow step %d, %s:\n%s", self.slow_count, holder, slow.stack)
-        # Last, so that whoever finds the step also finds what was said of it.
+        # Last, so that a reader who finds the step also finds its log lines.
         self.slow_steps.append(slow)
 
 

@@ -1,8 +1,8 @@
-"""Mailboxes: bounded, with a named overflow policy, and a system lane that is served first.
+"""Mailboxes: bounded queues with a named overflow policy, and a system lane that is served first.
 
-A mailbox is one receiver's queue, so it parks that one task directly instead of going through a Trio
-memory channel: the receiver then waits on both lanes at once, a blocked sender hands its message over
-in order, and an idle actor costs a third of the memory that two channels would.
+A mailbox is the queue of a single receiver, so it parks that task directly instead of using a Trio
+memory channel: the receiver can then wait on both lanes at once, a blocked sender hands its message over
+in order, and an idle actor costs a third of the memory of two channels.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ __all__ = [
 ]
 
 MAXIMUM_CAPACITY = 1_000_000
-"""No mailbox holds more: a queue without a bound is a leak that has not happened yet."""
+"""Upper bound of all capacities: an unbounded queue is a leak that has not happened yet."""
 
 Entry = tuple[Any, ReplyPort | None, float]
-"""A queued message, where its answer goes, and when it was queued (Trio clock, seconds)."""
+"""A queued message, the destination of its answer, and the time it was queued (Trio clock, seconds)."""
 
 
 class Overflow(enum.Enum):
-    """What a full mailbox does with one more message."""
+    """Treatment of a message to a full mailbox."""
 
     BLOCK = "block"
-    """The sender waits for room, in order."""
+    """The sender waits for space, in order."""
     REJECT = "reject"
     """The sender gets `MailboxFull`."""
     DROP_OLDEST = "drop_oldest"
-    """The oldest waiting message goes; it is counted and becomes a dead letter."""
+    """The oldest waiting message is dropped, counted, and becomes a dead letter."""
     DROP_NEWEST = "drop_newest"
-    """The new message goes; it is counted and becomes a dead letter."""
+    """The new message is dropped, counted, and becomes a dead letter."""
     CONFLATE = "conflate"
-    """Messages of one key replace each other in place; keys beyond the capacity are rejected."""
+    """Messages with one key replace each other in place; keys beyond the capacity are rejected."""
 
 
 @frozen(kw_only=True)
 class MailboxSpec:
-    """Capacity and overflow policy. Make one with `block`, `reject`, `drop_oldest`, `drop_newest` or `conflate`."""
+    """Capacity and overflow policy. Create it with `block`, `reject`, `drop_oldest`, `drop_newest` or `conflate`."""
 
     capacity: int = field(validator=[validators.instance_of(int), validators.ge(1), validators.le(MAXIMUM_CAPACITY)])
-    """Most messages that wait; for `conflate`, most keys."""
+    """Most waiting messages; for `conflate`, most keys."""
     overflow: Overflow = field(validator=validators.instance_of(Overflow))
-    """What happens to one more."""
+    """Treatment of one more."""
     key: Callable[[Any], Hashable] | None = None
-    """For `conflate`: which messages are states of the same thing."""
+    """For `conflate`: messages with equal keys are states of the same thing."""
 
 
 def block(capacity: int) -> MailboxSpec:
@@ -78,17 +78,17 @@ def reject(capacity: int) -> MailboxSpec:
 
 
 def drop_oldest(capacity: int) -> MailboxSpec:
-    """A full mailbox forgets its oldest message."""
+    """A full mailbox drops its oldest message."""
     return MailboxSpec(capacity=capacity, overflow=Overflow.DROP_OLDEST)
 
 
 def drop_newest(capacity: int) -> MailboxSpec:
-    """A full mailbox ignores the new message."""
+    """A full mailbox drops the new message."""
     return MailboxSpec(capacity=capacity, overflow=Overflow.DROP_NEWEST)
 
 
 def conflate(capacity: int, *, key: Callable[[Any], Hashable]) -> MailboxSpec:
-    """Of messages with the same key only the newest waits, at the place of the first."""
+    """Keeps only the newest of the messages with one key, at the position of the first."""
     return MailboxSpec(capacity=capacity, overflow=Overflow.CONFLATE, key=key)
 
 
@@ -107,13 +107,13 @@ class MailboxStatistics:
     last_dropped: str | None
     """Class name of the last one dropped."""
     blocked_senders: int
-    """Tasks that wait for room."""
+    """Tasks waiting for space."""
     oldest_age_seconds: float | None
-    """How long the first waiting message has waited."""
+    """Waiting time of the first message."""
 
 
 class Mailbox:
-    """The queue of one incarnation. Owned by the runtime; actors and senders never hold one."""
+    """The queue of one incarnation. Owned by the runtime; actors and senders have no direct access."""
 
     __slots__ = (
         "_blocked",
@@ -137,7 +137,7 @@ class Mailbox:
         self.dropped = 0
         self.last_dropped: type | None = None
         self.closed: ActorDead | None = None
-        # Queues are made when first needed: an empty deque is 760 bytes, and most actors are idle.
+        # Queues are created when first needed: an empty deque is 760 bytes, and most actors are idle.
         self.system: deque[SystemMessage] | None = None
         self._user: deque[Any] | None = None
         self._latest: dict[Hashable, Entry] | None = None
@@ -146,9 +146,9 @@ class Mailbox:
         self._on_drop = on_drop
 
     def put_nowait(self, message: Any, port: ReplyPort | None) -> None:
-        """Queue a message or apply the overflow policy.
+        """Queues a message or applies the overflow policy.
 
-        Raises `MailboxFull` where the policy is to reject (or to block, as this call cannot) and
+        Raises `MailboxFull` if the policy is to reject (or to block, which this call cannot) and
         `ActorDead` after `close`.
         """
         if self.closed is not None:
@@ -167,9 +167,9 @@ class Mailbox:
         self.wake()
 
     async def put(self, message: Any, port: ReplyPort | None) -> None:
-        """Queue a message, waiting for room where the policy is `block`.
+        """Queues a message, waiting for space if the policy is `block`.
 
-        Cancellation while waiting withdraws the message. A checkpoint on every way out.
+        Cancellation while waiting withdraws the message. Always a checkpoint.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.closed is None and self.spec.overflow is Overflow.BLOCK:
@@ -181,7 +181,7 @@ class Mailbox:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def put_system(self, message: SystemMessage) -> None:
-        """Queue on the system lane, which nothing fills: the runtime alone sends there."""
+        """Queues on the system lane, which cannot fill up: only the runtime sends there."""
         if self.closed is not None:
             return
         if self.system is None:
@@ -190,7 +190,7 @@ class Mailbox:
         self.wake()
 
     def take(self) -> Entry | None:
-        """The next user message, or None."""
+        """Takes the next user message, or None."""
         queue = self._user
         if not queue:
             return None
@@ -205,7 +205,7 @@ class Mailbox:
         return first  # type: ignore[no-any-return]  # the queue holds keys or entries, by policy
 
     async def park(self) -> None:
-        """Wait until either lane may have something. Cancel-safe: nothing is taken here."""
+        """Waits until either lane may have a message. Cancel-safe: nothing is taken here."""
         self._receiver = trio.lowlevel.current_task()
 
         def abort(_: Callable[[], Any]) -> trio.lowlevel.Abort:
@@ -215,14 +215,14 @@ class Mailbox:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def wake(self) -> None:
-        """Let the parked receiver look again."""
+        """Wakes the parked receiver."""
         task = self._receiver
         if task is not None:
             self._receiver = None
             trio.lowlevel.reschedule(task)
 
     def close(self, error: ActorDead) -> Iterator[Entry]:
-        """Refuse everything from now on; yields what was still waiting, blocked senders' messages too."""
+        """Rejects everything from now on; yields the waiting messages, including those of blocked senders."""
         self.closed = error
         left: list[Entry] = []
         if self._user:
@@ -235,7 +235,7 @@ class Mailbox:
         return iter(left)
 
     def statistics(self, now: float) -> MailboxStatistics:
-        """What an inspector shows; reads only."""
+        """Figures for inspection. Read-only."""
         oldest: float | None = None
         if self._user:
             first = self._latest[self._user[0]] if self._latest is not None else self._user[0]
@@ -251,7 +251,7 @@ class Mailbox:
         )
 
     def _make_room(self, queue: deque[Any], message: Any, port: ReplyPort | None) -> bool:
-        """Apply the policy of a full mailbox; True when the new message may be queued."""
+        """Applies the policy of a full mailbox; True if the new message may be queued."""
         match self.spec.overflow:
             case Overflow.DROP_OLDEST:
                 oldest, oldest_port, _ = queue.popleft()
@@ -284,7 +284,7 @@ class Mailbox:
     def _drop(self, message: Any, port: ReplyPort | None, *, replaced: bool = False) -> None:
         self.dropped += 1
         self.last_dropped = type(message)
-        # A conflated state without an asker was superseded, not lost: nobody needs to hear of it.
+        # A conflated state without an asker was superseded, not lost, so it is not reported.
         if not replaced or port is not None:
             self._on_drop(message, port)
 

@@ -1,4 +1,4 @@
-"""What travels between actors: requests, and what the runtime itself sends."""
+"""Messages: the base of requests, and the runtime's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Reply_co = TypeVar("Reply_co", covariant=True)
 
 
 class Request(Generic[Reply_co]):
-    """Base of messages that want an answer; the type argument says what kind.
+    """Base of messages that expect an answer; the type argument is the answer's type.
 
     ``class CreateTask(Request[Task])`` makes ``await tasks.ask(CreateTask(...), timeout=2)`` a ``Task``
     for the type checker. Subclasses are frozen attrs classes.
@@ -26,7 +26,7 @@ class Request(Generic[Reply_co]):
 
 
 class DownReason(enum.Enum):
-    """Why an incarnation ended."""
+    """The reason for an incarnation's end."""
 
     RETURNED = "returned"
     """It stopped itself."""
@@ -42,39 +42,39 @@ class DownReason(enum.Enum):
 
 @frozen
 class Down:
-    """Told once to every actor that monitors another, when that other ends."""
+    """Sent once to every actor that monitors another, when that other ends."""
 
     path: str
     """Path of the actor that ended."""
     incarnation: int
-    """Which incarnation of it."""
+    """The number of the incarnation that ended."""
     reason: DownReason
     """How it ended."""
     error: BaseException | None = field(default=None, eq=False)
-    """What it raised, when it crashed."""
+    """The exception, if it crashed."""
 
 
-# System messages. They travel on a lane of their own that is served before the mailbox's messages,
-# so that a full mailbox can still be stopped, told and looked at.
+# System messages travel on a lane of their own that is served before the user messages,
+# so that an actor with a full mailbox can still be stopped, notified and inspected.
 
 
 @frozen
 class StopMessage:
-    """Finish the current message, run `stopping`, end."""
+    """Makes the actor finish the current message, run `stopping` and end."""
 
     reason: str
 
 
 @frozen
 class SuspendMessage:
-    """Take no more user messages until told otherwise."""
+    """Makes the actor stop taking user messages, or resume."""
 
     suspended: bool
 
 
 @frozen
 class SnapshotMessage:
-    """Answer with the actor's own redacted snapshot."""
+    """Requests the actor's own redacted snapshot."""
 
     port: ReplyPort
 

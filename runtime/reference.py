@@ -1,8 +1,9 @@
-"""References: how an actor is named by those who write to it."""
+"""References: `ActorRef` sends messages to an actor, `DynamicRef` starts and stops the children of a dynamic supervisor."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 
@@ -11,12 +12,17 @@ from runtime.errors import ActorDead, AskCycle, AskDeadline, WrongMessage
 from runtime.incarnation import ActorIncarnation, current_incarnation
 from runtime.mailbox import Overflow
 from runtime.messages import Request
+from runtime.restart_policy import Backoff
+from runtime.specs import ChildSpec, DynamicSpec, Restart
+from runtime.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from runtime.actor import Actor
     from runtime.child_record import ChildRecord
     from runtime.system import ActorSystem
 
-__all__ = ["ActorRef"]
+
+__all__ = ["ActorRef", "DynamicRef"]
 
 Message_contra = TypeVar("Message_contra", contravariant=True)
 Reply = TypeVar("Reply")
@@ -34,10 +40,10 @@ class ActorRef(Generic[Message_contra]):
         """Names from the root, joined by `/`."""
 
     async def tell(self, message: Message_contra) -> None:
-        """Send without waiting for an answer; waits for room only where the mailbox's policy is `block`.
+        """Sends without waiting for an answer; waits for space only if the mailbox's policy is `block`.
 
         A message to an actor that is not running becomes a dead letter. Raises `MailboxFull` (policy
-        `reject`) or `WrongMessage`. Cancelled while waiting for room, the message is withdrawn.
+        `reject`) or `WrongMessage`. Cancellation while waiting withdraws the message.
         """
         life = self._receiving(message, None)
         if life is None:
@@ -46,7 +52,7 @@ class ActorRef(Generic[Message_contra]):
         try:
             await life.mailbox.put(message, None)
         except ActorDead:
-            # It ended while we waited for room; closing the mailbox made the dead letter.
+            # It ended while this task waited for space; closing the mailbox recorded the dead letter.
             return
 
     def tell_nowait(self, message: Message_contra) -> None:
@@ -56,12 +62,12 @@ class ActorRef(Generic[Message_contra]):
             life.mailbox.put_nowait(message, None)
 
     async def ask(self, request: Request[Reply], *, timeout: float) -> Reply:  # noqa: ASYNC109  the deadline also travels to nested asks
-        """Send a request and wait for its answer, at most ``timeout`` seconds.
+        """Sends a request and waits for its answer, at most ``timeout`` seconds.
 
-        Inside the handling of another request the deadline is what remains of that one, if less. Raises
-        `ActorDead` at once when the actor is not running or ends (with `has_begun` where it was handling the request:
-        then the outcome is unknown), `AskDeadline`, `AskCycle`, `MailboxFull`, `HandlerFailed`, or the handler's own
-        `Refused`. Cancelling an ask cancels the work it asked for; a deadline does not: then the outcome is unknown
+        Within the handling of another request the deadline is that request's remaining time, if less. Raises
+        `ActorDead` at once if the actor is not running or ends (with `has_begun` if it was handling the request:
+        the outcome is then unknown), `AskDeadline`, `AskCycle`, `MailboxFull`, `HandlerFailed`, or the handler's own
+        `Refused`. Cancelling an ask cancels its work; a deadline does not: the outcome is then unknown
         too, and a late reply becomes a dead letter.
         """
         inherited = current_deadline.get()
@@ -73,7 +79,7 @@ class ActorRef(Generic[Message_contra]):
         if life is None:
             raise self._dead()
         asker = current_incarnation.get()
-        # Only asks awaited by a handler itself can deadlock; child tasks of an actor may wait as they like.
+        # Only asks awaited by a handler itself can deadlock; an actor's child tasks may wait freely.
         if asker is not None and asker.task is trio.lowlevel.current_task():
             self._refuse_cycle(asker, life, type(request))
             asker.awaiting = life
@@ -118,7 +124,7 @@ class ActorRef(Generic[Message_contra]):
 
     @property
     def is_running(self) -> bool:
-        """True while an incarnation is there to receive."""
+        """True if an incarnation is there to receive."""
         life = self.current_incarnation()
         return life is not None and life.mailbox.closed is None
 
@@ -129,7 +135,7 @@ class ActorRef(Generic[Message_contra]):
         return record
 
     def _receiving(self, message: object, port: ReplyPort | None) -> ActorIncarnation | None:
-        """Check the message and find its receiver; records a dead letter where there is none."""
+        """Checks the message and finds its receiver; without one, records a dead letter."""
         record = self._resolve()
         life = None if record is None else record.life
         if not isinstance(life, ActorIncarnation) or life.mailbox.closed is not None:
@@ -171,3 +177,74 @@ class ActorRef(Generic[Message_contra]):
 
     def __hash__(self) -> int:
         return hash((self.path, id(self._system)))
+
+
+class DynamicRef:
+    """Names a dynamic supervisor; valid before it starts and across its restarts."""
+
+    __slots__ = ("_system", "path")
+
+    def __init__(self, system: ActorSystem, path: str) -> None:
+        self._system = system
+        self.path = path
+
+    async def start_child(
+        self,
+        id: str,  # noqa: A002  the name the spec uses
+        start: Callable[[], Actor[Any]],
+        *,
+        restart: Restart = Restart.TEMPORARY,
+        drain_seconds: float = 5.0,
+        start_seconds: float = 20.0,
+        backoff: Backoff | None = None,
+    ) -> ActorRef[Any]:
+        """Starts an actor and returns its reference once it is ready.
+
+        Raises `CapacityExceeded` if there are already `max_children` (nothing is queued), `ActorDead` if the
+        supervisor is not running, `ValueError` for an id in use, or the exception of the start. Cancellation
+        ends the child that was starting.
+        """
+        spec = ChildSpec(
+            id=id,
+            start=start,
+            restart=restart,
+            drain_seconds=drain_seconds,
+            start_seconds=start_seconds,
+            backoff=backoff or Backoff(),
+        )
+        record = await self._supervisor().start_dynamic(spec)
+        return ActorRef(self._system, record.path)
+
+    async def stop_child(self, id: str) -> None:  # noqa: A002  the name the spec uses
+        """Stops a child as in a shutdown: stop message, drain deadline, cancellation. No-op if it is gone.
+
+        After cancellation the child still receives its stop message and ends once it has handled it, however long that takes.
+        """
+        supervisor = self._supervisor()
+        record = supervisor.children.get(id)
+        if record is not None:
+            await supervisor.stop_one(record)
+
+    def child(self, id: str) -> ActorRef[Any]:  # noqa: A002  the name the spec uses
+        """A reference to the child with that id, which need not exist yet."""
+        return ActorRef(self._system, f"{self.path}/{id}")
+
+    def has_child(self, id: str) -> bool:  # noqa: A002  the name the spec uses
+        """True if there is a child with that id, running or about to be restarted."""
+        record = self._system.find(self.path)
+        return record is not None and isinstance(record.life, Supervisor) and id in record.life.children
+
+    @property
+    def child_count(self) -> int:
+        """The current number of children; 0 while the supervisor is not running."""
+        record = self._system.find(self.path)
+        return len(record.life.children) if record is not None and isinstance(record.life, Supervisor) else 0
+
+    def _supervisor(self) -> Supervisor:
+        record = self._system.find(self.path)
+        if record is None:
+            raise ActorDead(self.path, 0, "no such actor")
+        life = record.life
+        if not isinstance(life, Supervisor) or not isinstance(life.spec, DynamicSpec) or life.exit is not None:
+            raise ActorDead(self.path, record.incarnation, record.state.value)
+        return life

@@ -1,4 +1,4 @@
-"""Which children are started again, and with whom (pure rules over child records), and an operator's wish for it."""
+"""Restart decisions, as pure functions over child records, and operators' restart requests."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["RestartRequest", "counts_as_failure", "ends_its_supervisor", "first_
 
 
 def wants_restart(record: ChildRecord) -> bool:
-    """Whether a child that ended by itself is started again, by its restart type."""
+    """True if a child that ended by itself is restarted, according to its restart type."""
     restart, ended = record.spec.restart, record.last_exit
     return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and ended is not None and ended.is_crash)
 
 
 def counts_as_failure(record: ChildRecord) -> bool:
-    """Whether the last end of a child counts against its supervisor's intensity.
+    """True if the last end of a child counts towards its supervisor's intensity.
 
-    To give up is the answer to a bug. Where the system has no descriptor, no room, no thread or no memory just now, or a
-    neighbour could not be asked, a restart of everything would meet the same; back-off spaces the attempts, and the
-    neighbour's own failures count where it is. Nor does it count what a helper does.
+    Giving up is the answer to a bug. If the system is out of descriptors, disk space, threads or memory, or a
+    neighbour could not be asked, restarting everything would meet the same conditions; back-off spaces the attempts, and the
+    neighbour's own failures count where it is supervised. Failures of helpers do not count either.
     """
     ended = record.last_exit
     return not record.spec.is_helper and not (ended is not None and _is_of_surroundings(ended.error))
@@ -38,7 +38,7 @@ def _is_of_surroundings(error: BaseException | None) -> bool:
         case HandlerFailed():
             return False
         case RuntimeError():
-            # What `threading` raises where there is no memory for a stack, or a limit of processes is reached.
+            # Raised by `threading` if there is no memory for a stack, or the process limit is reached.
             return str(error).startswith("can't start new thread")
         case _:
             return isinstance(error, OSError | MemoryError | Refused | SendFault | AskFault)
@@ -47,7 +47,7 @@ def _is_of_surroundings(error: BaseException | None) -> bool:
 def first_of_group(
     strategy: Strategy, siblings: Sequence[ChildRecord], ended: ChildRecord, pending: ChildRecord | None
 ) -> ChildRecord:
-    """The first of those that restart together with ``ended``; all later siblings belong to them.
+    """The first of the children that restart together with ``ended``; all later siblings belong to them.
 
     ``pending`` is the first of a group that already waits for its restart.
     """
@@ -61,7 +61,7 @@ def first_of_group(
 def ends_its_supervisor(
     spec: SupervisorSpec | DynamicSpec, ended: ChildRecord, siblings: Collection[ChildRecord]
 ) -> bool:
-    """Whether the supervisor ends itself now that ``ended`` has ended for good (its `auto_shutdown`)."""
+    """True if the supervisor ends itself now that ``ended`` has ended for good (its `auto_shutdown`)."""
     if not ended.spec.is_significant or not isinstance(spec, SupervisorSpec):
         return False
     if spec.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
@@ -73,11 +73,11 @@ def ends_its_supervisor(
 
 @define(eq=False)
 class RestartRequest:
-    """An operator's wish to have one child restarted."""
+    """An operator's request to restart one child."""
 
     record: ChildRecord
-    """Who is to be restarted."""
+    """The child to restart."""
     done: trio.Event = field(factory=trio.Event)
-    """Set when it is over, well or not."""
+    """Set when the request has succeeded or failed."""
     error: Exception | None = None
-    """Why it failed."""
+    """The reason if it failed."""

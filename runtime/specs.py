@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen, validators
 
-from runtime.backoff import Backoff
 from runtime.errors import UnsafeIntensity
-from runtime.intensity import MAXIMUM_INTENSITY_PRODUCT
+from runtime.restart_policy import MAXIMUM_INTENSITY_PRODUCT, Backoff
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -24,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 class Restart(enum.Enum):
-    """When a child that ended is started again (OTP's names)."""
+    """Conditions for restarting a child that ended (OTP's names)."""
 
     PERMANENT = "permanent"
     """Always."""
@@ -35,10 +34,10 @@ class Restart(enum.Enum):
 
 
 class Strategy(enum.Enum):
-    """Who else restarts when one child does."""
+    """The siblings that restart along with a child."""
 
     ONE_FOR_ONE = "one_for_one"
-    """Nobody."""
+    """None."""
     ONE_FOR_ALL = "one_for_all"
     """All siblings: stopped in reverse order, started in order."""
     REST_FOR_ONE = "rest_for_one"
@@ -46,7 +45,7 @@ class Strategy(enum.Enum):
 
 
 class AutoShutdown(enum.Enum):
-    """Whether a supervisor ends itself when significant children have ended for good."""
+    """Conditions for a supervisor to end itself after significant children have ended for good."""
 
     NEVER = "never"
     ANY_SIGNIFICANT = "any_significant"
@@ -68,21 +67,21 @@ class ChildSpec:
     """One child of a supervisor."""
 
     id: str = field(validator=_valid_name)
-    """Its name among its siblings; the path is the names from the root joined by `/`."""
+    """Its name among its siblings; a path is the names from the root joined by `/`."""
     start: Callable[[], Actor[Any]] | SupervisorSpec | DynamicSpec
-    """Makes a fresh actor for each incarnation, or describes a supervisor."""
+    """Creates a fresh actor for each incarnation, or describes a supervisor."""
     restart: Restart = Restart.PERMANENT
-    """When it is started again."""
+    """Conditions for its restart."""
     is_helper: bool = False
-    """Whether the others serve without it: its failures never make its supervisor give up, not at its first start either."""
+    """True if the others work without it: its failures never make its supervisor give up, not even at its first start."""
     is_significant: bool = False
-    """Whether its end counts for the supervisor's `auto_shutdown`."""
+    """True if its end counts for the supervisor's `auto_shutdown`."""
     start_seconds: float = field(default=20.0, validator=validators.gt(0))
     """Deadline for `started`."""
     drain_seconds: float = field(default=5.0, validator=validators.ge(0))
-    """How long after the stop message it may go on before it is cancelled. Supervisors have no such deadline."""
+    """Time it may take after the stop message before it is cancelled. Supervisors have no such deadline."""
     cancel_seconds: float = field(default=1.0, validator=validators.ge(0))
-    """How long after cancellation it may go on before it is reported as stuck."""
+    """Time it may take after cancellation before it is reported as stuck."""
     backoff: Backoff = field(factory=Backoff)
     """Delays between restarts."""
 
@@ -106,13 +105,13 @@ class SupervisorSpec:
     children: tuple[ChildSpec, ...] = field(default=(), converter=_as_tuple, validator=_unique_ids)
     """In start order."""
     strategy: Strategy = Strategy.ONE_FOR_ONE
-    """Who restarts with whom."""
+    """The siblings that restart together."""
     intensity: int | None = field(default=3, validator=_valid_intensity)
-    """Restarts allowed in `period_seconds`; None never gives up (then back-off alone spaces restarts)."""
+    """Restarts allowed in `period_seconds`; None never gives up (back-off alone then spaces restarts)."""
     period_seconds: float = field(default=5.0, validator=validators.gt(0))
     """Length of the sliding restart window."""
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER
-    """Whether it ends when significant children end."""
+    """Conditions for ending itself when significant children end."""
 
     def __attrs_post_init__(self) -> None:
         if self.auto_shutdown is AutoShutdown.NEVER and any(child.is_significant for child in self.children):
@@ -124,10 +123,10 @@ class SupervisorSpec:
 
 @frozen(kw_only=True)
 class DynamicSpec:
-    """A supervisor whose children are started at run time; one for one, stopped all at once."""
+    """A supervisor whose children are started at run time; one-for-one, stopped all at once."""
 
     max_children: int = field(validator=[validators.instance_of(int), validators.ge(1)])
-    """One more is refused with `CapacityExceeded`."""
+    """Most children; one more is refused with `CapacityExceeded`."""
     intensity: int | None = field(default=3, validator=_valid_intensity)
     """As in `SupervisorSpec`; counts only children that are not temporary."""
     period_seconds: float = field(default=5.0, validator=validators.gt(0))
@@ -135,7 +134,7 @@ class DynamicSpec:
 
 
 def check_intensities(spec: SupervisorSpec | DynamicSpec, *, bound: int = MAXIMUM_INTENSITY_PRODUCT) -> None:
-    """Refuse a tree whose restart intensities multiply past ``bound`` along a branch.
+    """Rejects a tree whose restart intensities multiply past ``bound`` along a branch.
 
     An escalation restarts the supervisor, which may then restart its children as often again, so attempts
     multiply by level. Raises `UnsafeIntensity` naming the branch.

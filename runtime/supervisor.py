@@ -1,8 +1,8 @@
-"""Supervisors: start in order, restart by strategy, stop in reverse order, give up when it is hopeless.
+"""Supervisors: start children in order, restart them by strategy, stop them in reverse order, and escalate repeated failures.
 
 One class serves fixed trees and dynamic children. A supervisor is itself an incarnation of a child, so a
-supervisor that gives up is one failure of its parent. Each child is one task in this supervisor's nursery
-with a cancel scope of its own, because a bare nursery cancels everything at once and in no order.
+supervisor that gives up counts as one failure at its parent. Each child is one task in this supervisor's nursery
+with its own cancel scope, because a bare nursery cancels everything at once and in no order.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from runtime.errors import (
 )
 from runtime.events import ChildEnded, ChildRestarting, ChildStarted, StuckReport
 from runtime.incarnation import ActorIncarnation, Incarnation
-from runtime.intensity import RestartWindow
 from runtime.messages import DownReason
+from runtime.restart_policy import RestartWindow
 from runtime.restart_rules import RestartRequest, counts_as_failure, ends_its_supervisor, first_of_group, wants_restart
 from runtime.specs import ChildSpec, DynamicSpec, Restart, Strategy, SupervisorSpec
 
@@ -37,11 +37,11 @@ __all__ = ["Supervisor"]
 _log = logging.getLogger("runtime")
 
 CAUSES_KEPT = 32
-"""How many of the newest child failures an escalation carries."""
+"""Number of the newest child failures that an escalation carries."""
 
 
 class Supervisor(Incarnation):
-    """One life of one supervisor."""
+    """One incarnation of one supervisor."""
 
     __slots__ = (
         "_causes",
@@ -69,14 +69,14 @@ class Supervisor(Incarnation):
         """By id, in start order."""
         self.window = RestartWindow(spec.intensity, spec.period_seconds)
         self._nursery: trio.Nursery | None = None
-        self._ended: deque[ChildRecord] = deque()  # bounded: a child ends once before it is started again
+        self._ended: deque[ChildRecord] = deque()  # bounded: a child ends once before it is restarted
         self._causes: deque[Exception] = deque(maxlen=CAUSES_KEPT)
         self._wake = trio.Event()
         self._operation: trio.CancelScope | None = None
         self._restarts_due: dict[ChildRecord, float] = {}
         self._group_from: ChildRecord | None = None
         self._group_restart_at: float | None = None
-        self._requested: deque[RestartRequest] = deque()  # bounded: each one has a caller that waits
+        self._requested: deque[RestartRequest] = deque()  # bounded: each one has a waiting caller
         self._restarting: ChildRecord | None = None
         self._is_closing = False
         if isinstance(spec, SupervisorSpec):
@@ -86,9 +86,9 @@ class Supervisor(Incarnation):
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Start the children, keep them, stop them. Raises what makes it give up.
+        """Starts the children, supervises them, and stops them. Raises the error that makes it give up.
 
-        Cancelled, it cancels all children at once: the orderly way is `request_stop`.
+        Cancellation cancels all children at once: the orderly way is `request_stop`.
         """
         failure: Exception | None = None
         async with trio.open_nursery() as self._nursery:
@@ -115,18 +115,18 @@ class Supervisor(Incarnation):
             self._wake.set()
 
     def crash(self, error: Exception) -> None:
-        # Cancelling its scope would cancel all children at once; this way they stop in order first.
+        # Cancelling its scope would cancel all children at once; this way they first stop in order.
         if self.failure is None:
             self.failure = error
         self.request_stop(f"crashed: {type(error).__name__}")
 
     def host(self, function: Callable[..., Awaitable[object]], *args: Any, name: str) -> None:
-        """Run a task in this supervisor's nursery, for an actor's child tasks."""
+        """Runs a task in this supervisor's nursery, for an actor's child tasks."""
         assert self._nursery is not None
         self._nursery.start_soon(function, *args, name=name)
 
     async def _supervise(self) -> None:
-        """React to children that end and to back-offs that are over, until told to stop."""
+        """Reacts to children that end and to back-offs that elapse, until asked to stop."""
         while self.stop_requested_at is None:
             if self._requested:
                 await self._restart_as_asked(self._requested.popleft())
@@ -152,9 +152,9 @@ class Supervisor(Incarnation):
                 await self._wake.wait()
 
     async def _child_ended(self, record: ChildRecord) -> bool:
-        """Decide what follows; True when `auto_shutdown` ends this supervisor."""
+        """Decides the consequences of a child's end; True if `auto_shutdown` ends this supervisor."""
         if record.state is not State.ENDED:
-            return False  # stopped with its group meanwhile, or started again by an operator
+            return False  # stopped with its group meanwhile, or restarted by an operator
         if not wants_restart(record):
             self._retire(record)
             return ends_its_supervisor(self.spec, record, self.children.values())
@@ -162,14 +162,14 @@ class Supervisor(Incarnation):
         return False
 
     async def _plan_restart(self, record: ChildRecord) -> None:
-        """Count the failure, give up or set the time of the restart; a group's others are stopped now."""
+        """Counts the failure, then gives up or schedules the restart; the others of a group are stopped now."""
         ended = record.last_exit
         assert ended is not None
         now = trio.current_time()
         if ended.error is not None:
             self._causes.append(ended.error)
         backoff = record.spec.backoff
-        # A start that took long is no stable life.
+        # A start that took long does not count as stable running.
         stable_seconds = ended.uptime_seconds if ended.was_ready else 0.0
         record.failures_in_a_row = backoff.failures_after(record.failures_in_a_row, stable_seconds)
         delay = backoff.delay_seconds(record.failures_in_a_row)
@@ -200,7 +200,7 @@ class Supervisor(Incarnation):
             return
         siblings = list(self.children.values())
         first = first_of_group(self._strategy, siblings, record, self._group_from)
-        # Nobody starts before its own back-off is over, so the group waits for the longest.
+        # No child starts before its own back-off has elapsed, so the group waits for the longest.
         self._group_from, self._group_restart_at = first, max(now + delay, self._group_restart_at or 0.0)
         for sibling in reversed(siblings[siblings.index(first) :]):
             if sibling.life is not None:
@@ -219,13 +219,13 @@ class Supervisor(Incarnation):
         await self._interruptible(self._start_again(group))
 
     async def _start_again(self, group: list[ChildRecord]) -> None:
-        """Start in order; a start that fails is one more failure of that child."""
+        """Starts children in order; a failed start is one more failure of that child."""
         for record in group:
             self._restarts_due.pop(record, None)
             record.restarts += 1
             try:
                 await self._start_child(record)
-            except Exception as error:  # noqa: BLE001  isolation border: a failed start is the child's failure
+            except Exception as error:  # noqa: BLE001  isolation boundary: a failed start is the child's failure
                 _log.warning("%s failed to start again: %r", record.path, error)
                 if record.state is State.ENDED:  # and not stopped meanwhile, or stuck
                     await self._plan_restart(record)
@@ -234,7 +234,7 @@ class Supervisor(Incarnation):
     # --- starting ---------------------------------------------------------------------------------
 
     async def _start_children(self, records: list[ChildRecord]) -> None:
-        """Start in order; on failure the error surfaces as the child raised it."""
+        """Starts children in order; a failure surfaces as the exception of the child."""
         for record in records:
             try:
                 await self._start_child(record)
@@ -245,7 +245,7 @@ class Supervisor(Incarnation):
                 await self._plan_restart(record)
 
     async def _start_child(self, record: ChildRecord) -> None:
-        """Start one child and wait until it is ready. Raises what it raised, or `StartDeadlineExceeded`."""
+        """Starts one child and waits until it is ready. Raises the child's exception, or `StartDeadlineExceeded`."""
         assert self._nursery is not None
         life = self._new_life(record)
         self._nursery.start_soon(self._run_child, record, life, name=record.path)
@@ -270,7 +270,7 @@ class Supervisor(Incarnation):
         assert life.exit is not None
         if life.exit.error is not None:
             raise life.exit.error
-        # It ended during its start without an error: whoever starts it must hear of that.
+        # It ended during its start without an error, which its starter must learn.
         raise ActorDead(record.path, record.incarnation, f"{life.exit.reason.value} during its start")
 
     def _new_life(self, record: ChildRecord) -> Incarnation:
@@ -301,7 +301,7 @@ class Supervisor(Incarnation):
         try:
             with life.scope:
                 await life.run()
-        except Exception as raised:  # noqa: BLE001  isolation border: a child's crash is its supervisor's business
+        except Exception as raised:  # noqa: BLE001  isolation boundary: a child's crash is handled by its supervisor
             error = raised
         finally:
             life.close(error)
@@ -324,7 +324,7 @@ class Supervisor(Incarnation):
     # --- stopping ---------------------------------------------------------------------------------
 
     async def _stop_children(self, reason: str) -> None:
-        """Stop all: in reverse start order, or all at once where the children are dynamic."""
+        """Stops all children: in reverse start order, or all at once if they are dynamic."""
         with trio.CancelScope(shield=True):
             records = [one for one in reversed(self.children.values()) if one.life is not None]
             if isinstance(self.spec, DynamicSpec):
@@ -340,7 +340,7 @@ class Supervisor(Incarnation):
                 if record.life is None:
                     self._retire(record)
             if any(record.life is not None for record in self.children.values()):
-                # Its parent goes on with the shutdown: the earlier siblings must not wait for what never ends.
+                # Its parent continues the shutdown: the earlier siblings must not wait for a child that never ends.
                 self.is_stuck = True
                 if self._finished is not None:
                     self._finished.set()
@@ -348,7 +348,7 @@ class Supervisor(Incarnation):
     def _ask_to_stop(self, life: Incarnation, reason: str) -> None:
         life.request_stop(reason)
         if not life.is_ready and isinstance(life, ActorIncarnation):
-            # It is not reading its mailbox yet, so a stop message would only wait for the deadline.
+            # It does not read its mailbox yet, so a stop message would only wait for the deadline.
             life.scope.cancel(reason=f"stopped during its start: {reason}")
 
     async def _stop_together(self, records: list[ChildRecord]) -> None:
@@ -370,14 +370,14 @@ class Supervisor(Incarnation):
                 self._report_stuck(record, record.life)
 
     async def _stop_child(self, record: ChildRecord, reason: str) -> None:
-        """Stop message, drain deadline, cancellation, hard deadline, report: whatever is needed first."""
+        """Escalates until the child has ended: stop message, drain deadline, cancellation, hard deadline, report."""
         life = record.life
         if life is None or record.state is State.STUCK:
             return
         record.state = State.STOPPING
         self._ask_to_stop(life, reason)
         if isinstance(life, Supervisor):
-            # Its children have deadlines of their own; the system's total deadline bounds the whole.
+            # Its children have their own deadlines; the system's total deadline bounds the whole.
             await life.wait_finished()
             if life.exit is None:
                 record.state = State.STUCK
@@ -398,10 +398,10 @@ class Supervisor(Incarnation):
     # --- dynamic children and operators -----------------------------------------------------------
 
     async def start_dynamic(self, spec: ChildSpec) -> ChildRecord:
-        """Start one more child and wait until it is ready.
+        """Starts one more child and waits until it is ready.
 
-        Raises `CapacityExceeded`, `ActorDead` when this supervisor is stopping, or what the start raised
-        (then nothing remains of it). Cancelled, the child that was starting ends.
+        Raises `CapacityExceeded`, `ActorDead` if this supervisor is stopping, or the exception of the start
+        (nothing of it then remains). Cancellation ends the child that was starting.
         """
         if self.stop_requested_at is not None or self._is_closing or self._nursery is None:
             raise self._not_running()
@@ -415,16 +415,16 @@ class Supervisor(Incarnation):
         return record
 
     async def stop_one(self, record: ChildRecord) -> None:
-        """Stop a child for good, as its dynamic supervisor's `stop_child`."""
+        """Stops a child for good, for `DynamicRef.stop_child`."""
         await self._stop_child(record, "asked to")
         if record.life is None:
             self._retire(record)
 
     async def restart_on_request(self, record: ChildRecord) -> None:
-        """An operator's restart: an orderly stop and a start, counted as no failure.
+        """Restarts a child for an operator: an orderly stop and a start, not counted as a failure.
 
-        Raises what the start raised; then the child is retried like after a crash. Cancelled, the restart
-        goes on: the supervisor does it, between other things, so that a child never runs twice.
+        Raises the exception of the start; the child is then retried as after a crash. After cancellation the restart
+        continues: the supervisor performs it between other work, so that a child never runs twice.
         """
         if self._is_closing:
             raise self._not_running()
@@ -448,14 +448,14 @@ class Supervisor(Incarnation):
             await self._interruptible(self._start_child(record))
             if self.stop_requested_at is not None:
                 raise self._not_running()
-        except Exception as error:  # noqa: BLE001  isolation border: raised in the one who asked
+        except Exception as error:  # noqa: BLE001  isolation boundary: raised in the caller
             request.error = error
             if record.state is State.ENDED:
                 self._ended.append(record)
         finally:
             self._restarting = None
             if record.state is State.STOPPED and record.life is None:
-                self._retire(record)  # somebody stopped it meanwhile
+                self._retire(record)  # it was stopped meanwhile
             request.done.set()
 
     # --- bookkeeping ------------------------------------------------------------------------------
@@ -465,7 +465,7 @@ class Supervisor(Incarnation):
         return self.spec.strategy if isinstance(self.spec, SupervisorSpec) else Strategy.ONE_FOR_ONE
 
     async def _interruptible(self, work: Awaitable[None]) -> None:
-        """Do it unless a stop is requested meanwhile."""
+        """Runs it unless a stop is requested meanwhile."""
         with trio.CancelScope() as self._operation:
             if self.stop_requested_at is not None:
                 self._operation.cancel(reason="stop requested")
@@ -482,17 +482,17 @@ class Supervisor(Incarnation):
         return ActorDead(self.record.path or "root", self.record.incarnation, "it is starting, stopping or over")
 
     def _leaves_the_tree(self, record: ChildRecord, life: Incarnation) -> bool:
-        """Whether a child that has just ended is gone for good, and dynamic."""
+        """True if a child that has just ended is dynamic and gone for good."""
         if not isinstance(self.spec, DynamicSpec) or record is self._restarting:
             return False
         never_ready = not life.is_ready and record.incarnation == 1
         return record.spec.restart is Restart.TEMPORARY or record.state is State.STOPPED or never_ready
 
     def _retire(self, record: ChildRecord) -> None:
-        """A child that has ended for good: dynamic ones leave the tree."""
+        """Marks a child as ended for good; a dynamic one leaves the tree."""
         record.state = State.STOPPED
         self._restarts_due.pop(record, None)
-        # Another child may have taken the name meanwhile.
+        # Another child may use the name by now.
         if isinstance(self.spec, DynamicSpec) and self.children.get(record.spec.id) is record:
             del self.children[record.spec.id]
             self.system.unregister(record)

@@ -1,4 +1,4 @@
-"""The actor system: one tree, its directory, its signals, and a shutdown that keeps its deadline."""
+"""The actor system: one tree, its directory, its signals, and a shutdown with a deadline."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import trio
 
 from runtime.child_record import ChildRecord, State
 from runtime.dead_letters import DeadLetters
-from runtime.dynamic import DynamicRef
 from runtime.errors import UnknownPath
 from runtime.events import Event, StuckReport, SystemStopping
 from runtime.incarnation import ActorIncarnation, Incarnation, current_incarnation
 from runtime.loop_watchdog import LoopWatchdog
-from runtime.reference import ActorRef
+from runtime.reference import ActorRef, DynamicRef
 from runtime.specs import ChildSpec, SupervisorSpec, check_intensities
 from runtime.supervisor import Supervisor
 from runtime.timers import TimerService
@@ -37,14 +36,14 @@ EXIT_SOFTWARE = 70
 
 
 def hard_exit(report: str) -> None:
-    """End the process at once: Trio cannot end a shielded task, and waits for its threads."""
+    """Ends the process at once: Trio cannot end a shielded task, and waits for its threads."""
     sys.stderr.write(report + "\n")
     sys.stderr.flush()
     os._exit(EXIT_SOFTWARE)
 
 
 class ActorSystem:
-    """One supervision tree. Make it, take references, then `run` it once."""
+    """One supervision tree. Create it, take references, then `run` it once."""
 
     def __init__(
         self,
@@ -57,10 +56,11 @@ class ActorSystem:
         on_overdue: Callable[[str], None] = hard_exit,
         message_check: Callable[[object], None] | None = None,
     ) -> None:
-        """
-        ``drain_seconds`` bounds the first phase of a shutdown, ``total_stop_seconds`` the whole of it; past
-        that ``on_overdue`` is called from a thread with a report of what is stuck, by default to end the
-        process. ``watchdog`` ends the process where not even that thread can run. ``message_check`` is called with every message sent (test kits check frozenness there).
+        """``drain_seconds`` limits the first phase of a shutdown, ``total_stop_seconds`` all of it; after
+        that a thread calls ``on_overdue`` with a report of what is stuck, by default to end the
+        process. ``watchdog`` ends the process if not even that thread can run. ``message_check`` is called with every message
+        sent (test
+        kits check that messages are frozen).
         """
         self.drain_seconds = drain_seconds
         self.total_stop_seconds = total_stop_seconds
@@ -74,7 +74,7 @@ class ActorSystem:
         self.stuck: list[StuckReport] = []
         """Children that outlived their cancellation, in order of discovery."""
         self.stopping_reason: str | None = None
-        """Why the tree is going down, once it is."""
+        """The reason for the shutdown, once it has begun."""
         self.root: ChildRecord | None = None
         self._handle_signals = handle_signals
         self._on_overdue = on_overdue
@@ -90,7 +90,7 @@ class ActorSystem:
     def reference(self, path: str) -> ActorRef[Any]:
         """A reference to the actor at ``path``, which need not exist yet.
 
-        Annotate the variable to say what it accepts: ``tasks: ActorRef[TaskMessage] = system.reference("tasks")``.
+        Annotate the variable with the messages that it accepts: ``tasks: ActorRef[TaskMessage] = system.reference("tasks")``.
         """
         return ActorRef(self, path)
 
@@ -103,7 +103,7 @@ class ActorSystem:
         return self._records.get(path)
 
     def record(self, path: str) -> ChildRecord:
-        """The record at ``path``, or `UnknownPath`."""
+        """The record at ``path``. Raises `UnknownPath`."""
         record = self._records.get(path)
         if record is None:
             raise UnknownPath(path)
@@ -114,7 +114,7 @@ class ActorSystem:
         return list(self._records.values())
 
     def register(self, path: str, spec: ChildSpec, supervisor: Supervisor) -> ChildRecord:
-        """Supervisors only: the record of a child, the old one where its supervisor was started again."""
+        """Registers a child and returns its record, the existing one if its supervisor was restarted. For supervisors only."""
         record = self._records.get(path)
         if record is None:
             record = self._records[path] = ChildRecord(path, spec, supervisor)
@@ -123,7 +123,7 @@ class ActorSystem:
         return record
 
     def unregister(self, record: ChildRecord) -> None:
-        """Supervisors only: a dynamic child has gone."""
+        """Removes a dynamic child. For supervisors only."""
         if self._records.get(record.path) is record:
             del self._records[record.path]
             record.supervisor = None
@@ -131,26 +131,26 @@ class ActorSystem:
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self, spec: SupervisorSpec, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the tree until it is asked to stop or its root gives up.
+        """Runs the tree until it is asked to stop or its root gives up.
 
         Cancelling this, like SIGINT, SIGTERM or `request_stop`, starts the orderly shutdown: drain, then
-        stop in reverse order; it then takes up to ``total_stop_seconds``. ``task_status`` hears when the tree is ready;
-        of a tree that is stopped before that it hears at its end, when `stopping_reason` says why. Raises `UnsafeIntensity` before
-        anything starts, a child's own exception when the first start fails, and
-        `RestartIntensityExceeded` when the root gives up.
+        stop in reverse order; it then takes up to ``total_stop_seconds``. ``task_status`` is notified when the tree is ready,
+        or at its end if it is stopped before that; `stopping_reason` then gives the reason. Raises `UnsafeIntensity` before
+        anything starts, a child's own exception if the first start fails, and
+        `RestartIntensityExceeded` if the root gives up.
         """
         check_intensities(spec)
         self.root = ChildRecord("", ChildSpec(id="root", start=spec), None)
         root = Supervisor(self.root, spec, self)
         self.root.life, self.root.state, self.root.incarnation = root, State.STARTING, 1
-        # There from the beginning: when it is needed there may be no memory for it.
+        # Started at the beginning: when it is needed there may be no memory for it.
         deadline = threading.Thread(target=self._end_in_time, name="stop-deadline", daemon=True)
         deadline.start()
         if self.stopping_reason is not None:
             self._must_end.set()
         failure: Exception | None = None
         async with trio.open_nursery() as service:
-            # The tree's scope is shielded: whoever cancels us gets an orderly shutdown, not a massacre.
+            # The tree's scope is shielded: cancelling `run` starts an orderly shutdown instead of cancelling every task.
             service.start_soon(self._stop_when_cancelled)
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as helpers:
@@ -178,16 +178,16 @@ class ActorSystem:
         if failure is not None:
             raise failure
         if not self._was_ready:
-            # Stopped before: whoever waits for the start would take silence for a fault.
+            # Stopped early: a caller that waits for the start would take silence for a fault.
             task_status.started()
 
     def request_stop(self, reason: str) -> None:
-        """Begin the shutdown. Idempotent; never waits."""
-        # Before anything that may fail for want of memory.
+        """Starts the shutdown. Idempotent; never waits."""
+        # Before anything that may fail for lack of memory.
         self._stop_requested.set()
         if self.stopping_reason is None:
             self.stopping_reason = reason
-            # Only a tree that runs can be late with its end: a deadline for any other would end an innocent process.
+            # Only a running tree can overrun its deadline; for any other it would end a healthy process.
             if self.root is not None and self.root.life is not None:
                 self._must_end.set()
                 if self._watchdog is not None:
@@ -195,13 +195,13 @@ class ActorSystem:
             self.emit(SystemStopping(reason))
 
     def _end_in_time(self) -> None:
-        """The thread of the total deadline: the loop itself may be what is stuck."""
+        """Thread of the total deadline: the loop itself may be stuck."""
         self._must_end.wait()
         if not self._has_ended.wait(self.total_stop_seconds):
             self._on_overdue(self.stuck_report())
 
     def stuck_report(self) -> str:
-        """What still runs, one line a child with its await stack."""
+        """Lists the children that still run, with their await stacks."""
         lines = [f"shutdown took longer than {self.total_stop_seconds:g} s; still running:"]
         try:
             for record in self.records():
@@ -209,7 +209,7 @@ class ActorSystem:
                 if isinstance(life, ActorIncarnation):
                     lines.append(f"  {record.path} ({record.state.value})")
                     lines += [f"    {line}" for line in life.stack()]
-        except Exception as error:  # noqa: BLE001  border: a report that cannot be made must not prevent the end
+        except Exception as error:  # noqa: BLE001  boundary: a report that fails must not prevent the end
             lines.append(f"  and more that cannot be told: {error!r}")
         return "\n".join(lines)
 
@@ -239,7 +239,7 @@ class ActorSystem:
                 self.request_stop(name)
 
     async def _shut_down(self, root: Incarnation) -> None:
-        """Two phases: everybody drains at once; then the tree stops in reverse order."""
+        """Two phases: all actors drain at once; then the tree stops in reverse order."""
         await self._stop_requested.wait()
         with trio.move_on_after(self.drain_seconds):
             async with trio.open_nursery() as drains:
@@ -250,13 +250,13 @@ class ActorSystem:
 
     async def _drain(self, life: ActorIncarnation) -> None:
         if life.mailbox.closed is not None:
-            return  # it ended before this task had its turn
+            return  # it ended before this task ran
         drained = trio.Event()
 
         async def drain() -> None:
             try:
                 await life.actor.draining()
-            except Exception as error:  # noqa: BLE001  isolation border: one bad drain must not spoil the others'
+            except Exception as error:  # noqa: BLE001  isolation boundary: one failed drain must not affect the others
                 _log.error("draining of %s failed", life.record.path, exc_info=error)
             finally:
                 drained.set()
@@ -271,18 +271,18 @@ class ActorSystem:
     # --- what happens -----------------------------------------------------------------------------
 
     def emit(self, event: Event) -> None:
-        """Tell the observers. Called by supervisors."""
+        """Notifies the observers. Called by supervisors."""
         for observer in self.observers:
             observer(event)
 
     def report_stuck(self, report: StuckReport) -> None:
-        """A child outlived its cancellation."""
+        """Records a child that outlived its cancellation."""
         self.stuck.append(report)
         _log.error("%s is STUCK after cancellation:\n  %s", report.path, "\n  ".join(report.stack))
         self.emit(report)
 
     def trace(self, record: ChildRecord, message: object, is_request: bool) -> None:
-        """Feed the trace sessions at both ends of a message; called only while there are any."""
+        """Records a message in the trace sessions at both ends; called only while there are any."""
         sender = current_incarnation.get()
         self.trace_sessions = {trace_session for trace_session in self.trace_sessions if trace_session.is_open}
         if record.trace_session is not None:
@@ -291,7 +291,7 @@ class ActorSystem:
             sender.record.trace_session.record("out", record.path, message)
 
     def open_trace(self, path: str, *, rate_per_second: float, maximum: int) -> TraceSession:
-        """Trace one child until ``maximum`` records; replaces a trace already on it. Raises `UnknownPath`."""
+        """Traces one child until ``maximum`` records; replaces its active trace. Raises `UnknownPath`."""
         record = self.record(path)
         if record.trace_session is not None:
             record.trace_session.close()

@@ -1,4 +1,4 @@
-"""A test kit: trees that stop in order, handlers whose effects are data, probes, and faults on purpose."""
+"""A test kit: trees that stop in order, handlers whose effects are data, probes, and fault injection."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from attrs import define, field, frozen
 from runtime.actor import Actor, Context
 from runtime.asking import ReplyPort
 from runtime.dead_letters import DeadLetters
-from runtime.dynamic import DynamicRef
 from runtime.errors import ActorDead
 from runtime.incarnation import current_incarnation
 from runtime.messages import Request
-from runtime.reference import ActorRef
+from runtime.reference import ActorRef, DynamicRef
 from runtime.specs import SupervisorSpec
 from runtime.system import ActorSystem
 from runtime.timers import Timer
@@ -57,12 +56,12 @@ __all__ = [
 async def running(
     spec: SupervisorSpec | Callable[[ActorSystem], SupervisorSpec], **system_arguments: Any
 ) -> AsyncIterator[ActorSystem]:
-    """Run a tree for the length of a block, and stop it in order at its end.
+    """Runs a tree for the duration of a block, and stops it in order at its end.
 
-    ``spec`` may be a function of the system, for a tree whose actors are given references.
-    ``system_arguments`` go to `ActorSystem`; the watch on the loop is off unless asked for. If the tree
+    ``spec`` may be a function of the system, for a tree whose actors take references.
+    ``system_arguments`` are passed to `ActorSystem`; the loop watchdog is off by default. If the tree
     cannot start or gives up, the block is cancelled and the tree's own exception is raised. An exception
-    of the block, or a cancellation, stops the tree in order too and then goes on.
+    in the block, or a cancellation, also stops the tree in order and then propagates.
     """
     system = ActorSystem(**{"watch_loop": False, **system_arguments})
     ready = trio.Event()
@@ -96,7 +95,7 @@ async def running(
 
 @frozen
 class _Ready:
-    """A task status that sets an event, so that a failed start raises what it raised."""
+    """A task status that sets an event, so that a failed start raises its own exception."""
 
     event: trio.Event
 
@@ -105,7 +104,7 @@ class _Ready:
 
 
 def crash(system: ActorSystem, path: str, error: Exception) -> None:
-    """End what runs at ``path``, actor or supervisor, as if it had raised ``error``. Never waits.
+    """Ends the actor or supervisor at ``path`` as if it had raised ``error``. Never waits.
 
     Raises `UnknownPath`, or `ActorDead` if nothing runs there.
     """
@@ -116,7 +115,7 @@ def crash(system: ActorSystem, path: str, error: Exception) -> None:
 
 
 def assert_no_dead_letters(system: ActorSystem, *, ignoring: Collection[str] = ()) -> None:
-    """Fail if a message was lost, late or left over, but for those with a reason in ``ignoring``."""
+    """Fails if a message was lost, late or left over, except for reasons in ``ignoring``."""
     left = [one for one in system.dead_letters.last if one.reason not in ignoring]
     lines = [f"{type(one.message).__name__} for {one.path}: {one.reason}" for one in left]
     assert not left, "dead letters:\n" + "\n".join(lines)
@@ -127,16 +126,16 @@ def assert_no_dead_letters(system: ActorSystem, *, ignoring: Collection[str] = (
 _ATOMS = (
     type(None), bool, int, float, complex, str, bytes, enum.Enum, datetime.date, datetime.time, datetime.timedelta,
     datetime.tzinfo, decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath, type, types.FunctionType,
-    # Handles, made to be passed on; and errors, which nobody changes once they were raised.
+    # Handles, which are made to be passed on; and errors, which do not change after they are raised.
     ActorRef, DynamicRef, ReplyPort, BaseException,
 )  # fmt: skip
 
 
 def assert_frozen(message: object) -> None:
-    """Fail if a message, or anything within it, could be changed by one of its holders.
+    """Fails if a message, or anything within it, can be modified.
 
     Frozen attrs classes, tuples, frozen sets and read-only mappings of such, and plain values pass.
-    Give it to ``ActorSystem(message_check=assert_frozen)`` to check whatever a test sends.
+    Pass it as ``ActorSystem(message_check=assert_frozen)`` to check every message that a test sends.
     """
     culprit = _mutable_part(message, type(message).__name__)
     assert culprit is None, f"{culprit}: messages are frozen all the way down"
@@ -174,13 +173,13 @@ class Sent:
 
 @frozen
 class Spawned:
-    """A child task that the handler started; it did not run unless `run_handler` was told so."""
+    """A child task that the handler started; it runs only if `run_handler` is called with ``run_spawned``."""
 
     function: Callable[..., Awaitable[object]]
     args: tuple[Any, ...]
     name: str | None
     is_answer: bool
-    """Whether what it returns is the request's answer (`Context.answer_later`)."""
+    """True if its result is the request's answer (`Context.answer_later`)."""
     scope: trio.CancelScope = field(factory=trio.CancelScope, eq=False, repr=False)
 
 
@@ -196,30 +195,30 @@ class TimerSet:
 
 @define
 class Effects:
-    """What one handler did."""
+    """The effects of one handler call."""
 
     reply: object = None
-    """What a request was answered with."""
+    """The answer to a request."""
     error: Exception | None = None
-    """What it raised: a request's answer, or for any other message the actor's crash."""
+    """The exception it raised: a request's answer, or for any other message the actor's crash."""
     is_deferred: bool = False
-    """Whether the handler took the answer over and it was not given yet."""
+    """True if the handler took over the answer and has not given it yet."""
     told: list[Sent] = field(factory=list)
     asked: list[Sent] = field(factory=list)
     spawned: list[Spawned] = field(factory=list)
     timers: list[TimerSet] = field(factory=list)
     monitored: list[str] = field(factory=list)
-    """Paths that are monitored afterwards."""
+    """Paths monitored afterwards."""
     linked: list[str] = field(factory=list)
     is_stopping: bool = False
-    """Whether it asked to end."""
+    """True if it requested its own end."""
 
 
 _effects: ContextVar[Effects | None] = ContextVar("runtime_testing_effects", default=None)
 
 
 class RecordingRef(ActorRef[Any]):
-    """A reference with nobody behind it: it notes what is sent and gives scripted answers."""
+    """A reference without an actor: it records messages and gives scripted answers."""
 
     __slots__ = ("answers", "asked", "told")
 
@@ -231,12 +230,12 @@ class RecordingRef(ActorRef[Any]):
         self.asked: list[Sent] = []
 
     async def tell(self, message: Any) -> None:
-        """Note the message. A checkpoint."""
+        """Records the message. A checkpoint."""
         await trio.lowlevel.checkpoint()
         self.tell_nowait(message)
 
     def tell_nowait(self, message: Any) -> None:
-        """Note the message."""
+        """Records the message."""
         sent = Sent(self.path, message)
         self.told.append(sent)
         effects = _effects.get()
@@ -244,7 +243,7 @@ class RecordingRef(ActorRef[Any]):
             effects.told.append(sent)
 
     async def ask(self, request: Request[Any], *, timeout: float) -> Any:  # noqa: ASYNC109  the real one's signature
-        """Note the request and give the scripted answer; fails if there is none. A checkpoint."""
+        """Records the request and returns the scripted answer; fails without one. A checkpoint."""
         await trio.lowlevel.checkpoint()
         sent = Sent(self.path, request, timeout)
         self.asked.append(sent)
@@ -268,7 +267,7 @@ def _scripted(answer: object, request: object) -> object:
 
 
 class _RecordingContext(Context):
-    """A context that does nothing but take notes."""
+    """A context that only records."""
 
     __slots__ = ("_effects", "_path", "port")
 
@@ -336,10 +335,10 @@ class _RecordingContext(Context):
 
 
 async def run_handler(actor: Actor[Any], message: object, *, path: str = "actor", run_spawned: bool = False) -> Effects:
-    """Run `Actor.handle` once, without a tree, and list what it did.
+    """Runs `Actor.handle` once, without a tree, and returns its effects.
 
     ``run_spawned`` then runs the child tasks it started, one after the other. Cancellation passes through
-    the handler as it is. The actor can be used again: its state stays.
+    the handler unchanged. The actor can be used again and keeps its state.
     """
     effects = Effects()
     context = _RecordingContext(effects, path)
@@ -360,7 +359,7 @@ async def run_handler(actor: Actor[Any], message: object, *, path: str = "actor"
             effects.is_deferred = context.port.is_open
             if not context.port.is_open:
                 effects.reply = await context.port.wait()
-    except Exception as error:  # noqa: BLE001  isolation border: it is one of the effects
+    except Exception as error:  # noqa: BLE001  isolation boundary: it is one of the effects
         effects.error = error
     finally:
         _effects.reset(token)
@@ -371,12 +370,12 @@ async def run_handler(actor: Actor[Any], message: object, *, path: str = "actor"
 
 
 class Probe:
-    """Put ``probe.start`` into a child spec; the actor there collects whatever it is told, over all its lives."""
+    """Use ``probe.start`` in a child spec; the actor there collects every message, over all its incarnations."""
 
     def __init__(self, answers: Mapping[type, object] | None = None) -> None:
-        """``answers`` is as in `RecordingRef`; a request without one fails."""
+        """``answers`` as in `RecordingRef`; a request without one fails."""
         self.received: list[object] = []
-        """Every message so far, those expected already too."""
+        """Every message so far, including those already expected."""
         self.answers = dict(answers or {})
         self._waiting: list[object] = []
         self._arrived = trio.Event()
@@ -386,16 +385,16 @@ class Probe:
         return _ProbeActor(self)
 
     def note(self, message: object) -> None:
-        """Collect a message."""
+        """Collects a message."""
         self.received.append(message)
         self._waiting.append(message)
         self._arrived.set()
         self._arrived = trio.Event()
 
     async def expect(self, message_class: type, *, timeout: float = 1.0) -> Any:  # noqa: ASYNC109  a test's own deadline
-        """The first message of that class that was not expected yet; fails after ``timeout`` seconds.
+        """Returns the first message of that class not expected yet; fails after ``timeout`` seconds.
 
-        Messages of other classes stay for later calls. Cancelled, it takes nothing.
+        Messages of other classes stay for later calls. Cancellation takes nothing.
         """
         with trio.move_on_after(timeout):
             while True:
@@ -408,7 +407,7 @@ class Probe:
         raise AssertionError(f"no {message_class.__name__} within {timeout:g} s; there were {names}")
 
     async def expect_nothing(self, *, seconds: float = 1.0) -> None:
-        """Fail if a message is there or comes within ``seconds``."""
+        """Fails if a message is waiting or arrives within ``seconds``."""
         with trio.move_on_after(seconds):
             while not self._waiting:
                 await self._arrived.wait()
@@ -431,25 +430,25 @@ class _ProbeActor(Actor[Any]):
 
 @frozen
 class RaiseHere:
-    """Raise ``error``."""
+    """Raises ``error``."""
 
     error: Exception = field(factory=lambda: RuntimeError("fault on purpose"))
 
 
 @frozen
 class StallHere:
-    """Wait, by default until cancelled."""
+    """Waits, by default until cancelled."""
 
     seconds: float = math.inf
 
 
 @frozen
 class CancelHere:
-    """Cancel the actor that runs the step."""
+    """Cancels the actor that runs the step."""
 
 
 class FaultPlan:
-    """Says at which step what goes wrong; steps are counted from 1, over all incarnations."""
+    """Maps steps to faults; steps are counted from 1, over all incarnations."""
 
     def __init__(self, faults: Mapping[int, RaiseHere | StallHere | CancelHere]) -> None:
         self.faults = dict(faults)
@@ -457,7 +456,7 @@ class FaultPlan:
         """Steps so far."""
 
     async def step(self) -> None:
-        """One step: does what the plan says for it, else nothing. A checkpoint; cancellation passes."""
+        """Runs one step, with the fault planned for it. A checkpoint; cancellation passes through."""
         await trio.lowlevel.checkpoint()
         self.steps += 1
         match self.faults.get(self.steps):
@@ -475,7 +474,7 @@ class FaultPlan:
 
 
 def faulty(factory: Callable[[], Actor[Any]], plan: FaultPlan) -> Callable[[], Actor[Any]]:
-    """A factory of the same actors, each of whose handlers begins with a step of ``plan``."""
+    """Wraps a factory so that each handler of its actors begins with a step of ``plan``."""
 
     def start() -> Actor[Any]:
         actor = factory()

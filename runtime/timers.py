@@ -1,4 +1,4 @@
-"""Timers that are messages: one heap and one task for all of them, each bound to an incarnation."""
+"""Timers that send messages: one heap and one task for all of them, each bound to an incarnation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Timer", "TimerService"]
 
 
 class Timer:
-    """A message that will come. Made by `Context.after` and `Context.every`."""
+    """A scheduled message. Created by `Context.after` and `Context.every`."""
 
     __slots__ = ("_fire", "cancelled", "deadline", "owner", "period_seconds")
 
@@ -25,7 +25,7 @@ class Timer:
         self._fire: Callable[[], None] | None = fire
 
     def cancel(self) -> None:
-        """No further message comes. Idempotent; never waits."""
+        """Cancels the timer: no further message is sent. Idempotent; never waits."""
         self.cancelled = True
         # Dropping the callback frees the actor at once, though the heap keeps the timer until its time.
         self._fire = None
@@ -33,7 +33,7 @@ class Timer:
             self.owner.discard(self)
 
     def fire(self) -> None:
-        """Send the message (the service only)."""
+        """Sends the message (for the service only)."""
         if self._fire is not None:
             self._fire()
 
@@ -50,13 +50,13 @@ class TimerService:
         return len(self._heap)
 
     def call_at(self, deadline: float, fire: Callable[[], None], *, period_seconds: float | None = None) -> Timer:
-        """Call ``fire`` at ``deadline`` (Trio clock), then every ``period_seconds`` if given."""
+        """Calls ``fire`` at ``deadline`` (Trio clock), then every ``period_seconds`` if given."""
         timer = Timer(deadline, period_seconds, fire)
         self._push(timer)
         return timer
 
     async def run(self) -> None:
-        """Fire what is due, for ever. Cancellation ends it; timers that remain never fire."""
+        """Fires due timers until cancelled; remaining timers never fire."""
         while True:
             now = trio.current_time()
             while self._heap and (self._heap[0][0] <= now or self._heap[0][2].cancelled):

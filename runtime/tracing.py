@@ -1,4 +1,4 @@
-"""Traces: messages in and out of one actor, at a bounded rate, that stop by themselves."""
+"""Trace sessions: record messages in and out of one actor, at a bounded rate, and end by themselves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["TraceRecord", "TraceSession"]
 
 @frozen
 class TraceRecord:
-    """One traced message."""
+    """A traced message."""
 
     direction: str
-    """`in` (told), `ask` (asked) or `out` (sent by the traced actor)."""
+    """`in` (a tell), `ask` (a request) or `out` (sent by the traced actor)."""
     other: str
-    """The sender of an `in` or `ask`, the receiver of an `out`; empty where it is no actor."""
+    """The sender of an `in` or `ask`, the receiver of an `out`; empty if it is not an actor."""
     message_type: str
     message: object = field(repr=False)
-    """The message itself, for those who asked for payloads."""
+    """The message itself, for readers that request payloads."""
     time: float
     """Trio clock, seconds."""
 
@@ -29,22 +29,22 @@ class TraceSession:
     """Collects records for one reader. Never waits, so a slow reader cannot slow the actor."""
 
     def __init__(self, *, rate_per_second: float, maximum: int) -> None:
-        """At most ``rate_per_second`` records a second, and ``maximum`` in all; then the session is closed."""
+        """At most ``rate_per_second`` records a second and ``maximum`` in total; the session then closes."""
         self.rate_per_second = rate_per_second
         self.remaining = maximum
         self.skipped = 0
-        """Messages over the rate, or over what the reader had taken."""
+        """Messages over the rate, or more than the reader has taken."""
         self._allowance = max(1.0, rate_per_second)
         self._refilled_at = trio.current_time()
         self._send, self.records = trio.open_memory_channel[TraceRecord](max(1, min(maximum, 1024)))
 
     @property
     def is_open(self) -> bool:
-        """False once the limit is reached or the reader has gone."""
+        """False once the limit is reached or the reader is gone."""
         return self.remaining > 0
 
     def record(self, direction: str, other: str, message: object) -> None:
-        """Keep one message, or count it as skipped."""
+        """Records one message, or counts it as skipped."""
         if not self.is_open:
             return
         now = trio.current_time()
@@ -69,6 +69,6 @@ class TraceSession:
             self.close()
 
     def close(self) -> None:
-        """Take no more; the reader gets what is left and then the end."""
+        """Takes no more; the reader gets the remaining records and then the end."""
         self.remaining = 0
         self._send.close()

@@ -1,9 +1,9 @@
-"""A process beside ours that ends us when we were told to stop and cannot.
+"""A separate process that kills this one if it fails to stop when asked.
 
-A thread is not enough for that: it needs the interpreter's lock, which native code may hold without end, and making it
-needs memory. So the process is there from the beginning. It hears of a signal from faulthandler, whose handler in C writes
-the stack of the main thread into a pipe without the lock and without memory, and then calls the handler that was there
-before (Trio's). A timer of the system (`SIGALRM`) would have to be armed by the very loop that may be held, and
+A thread cannot do that: it needs the GIL, which native code may hold indefinitely, and starting one
+needs memory. So the process is started at the beginning. It learns of a signal from faulthandler, whose C handler writes
+the stack of the main thread into a pipe without the GIL and without allocating, and then calls the previous
+handler (Trio's). A system timer (`SIGALRM`) would have to be armed by the very loop that may be blocked, and
 `faulthandler.dump_traceback_later` starts a thread when it is armed.
 """
 
@@ -27,7 +27,7 @@ STOP = b"stop\n"
 
 
 class Watchdog:
-    """Owns the process. It ends with ours, whatever ends ours."""
+    """Owns the process, which ends with this one, however this one ends."""
 
     def __init__(self, pipe: int, pid: int) -> None:
         self.pid = pid
@@ -35,7 +35,7 @@ class Watchdog:
 
     @classmethod
     def start(cls, seconds: float) -> Watchdog | None:
-        """Start the process; ``seconds`` is what a stop may take. None, and a line in the log, where it cannot be had."""
+        """Starts the process; ``seconds`` is the time allowed for a stop. Logs and returns None if that fails."""
         try:
             theirs, ours = os.pipe()
         except OSError as error:
@@ -44,14 +44,14 @@ class Watchdog:
         try:
             pid = os.posix_spawn(
                 sys.executable,
-                # Neither the environment nor site: it starts in a tenth of the time and knows no secrets.
+                # Without environment and site: it starts in a tenth of the time and receives no secrets.
                 [sys.executable, "-I", "-S", str(PROGRAM), str(os.getpid()), str(seconds)],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs, 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                 ],
-                # A terminal's Ctrl-C reaches both, and only one is to act on it.
+                # A terminal's Ctrl-C reaches both processes, and only one should act on it.
                 setsigmask=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP],
             )
         except OSError as error:
@@ -64,15 +64,15 @@ class Watchdog:
         return cls(ours, pid)
 
     def arm(self) -> None:
-        """From now on the seconds count. Never waits, needs no memory to speak of; again, it changes nothing."""
+        """Starts the countdown. Never waits, needs practically no memory; further calls have no effect."""
         with contextlib.suppress(OSError):
             os.write(self._pipe, STOP)
 
     @contextlib.contextmanager
     def hearing(self, *numbers: signal.Signals) -> Iterator[None]:
-        """Arm by these signals too, also while no Python code can run. Enter it after their handlers are installed."""
+        """Also arms on these signals, even while no Python code can run. Enter it after their handlers are installed."""
         for number in numbers:
-            # The current thread alone: the stacks of others could be changing.
+            # Only the current thread: the stacks of others may be changing.
             faulthandler.register(number, file=self._pipe, all_threads=False, chain=True)
         try:
             yield
@@ -81,7 +81,7 @@ class Watchdog:
                 faulthandler.unregister(number)
 
     def close(self) -> None:
-        """Let the process go; for tests, as the end of ours does the same."""
+        """Ends the process; for tests, since the end of this process does the same."""
         os.close(self._pipe)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

@@ -1,8 +1,8 @@
-"""The watchdog's process: ends a server that was told to stop and does not. Run by `runtime.watchdog`, as a file.
+"""The watchdog's process: kills a server that fails to stop when asked. Run by `runtime.watchdog`, as a file.
 
-It imports nothing but a few standard modules and shares no memory with the server, so it works while native code there holds
-the interpreter's lock and when there is no memory left. Standard input is the pipe from the server: its end means that the
-server has gone, the word `stop` that it goes down, and a stack that a signal has come.
+It imports only a few standard modules and shares no memory with the server, so it works while native code there holds
+the GIL and when there is no memory left. Standard input is the pipe from the server: its end means that the
+server is gone, the word `stop` that it is shutting down, and a stack that a signal has arrived.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import sys
 import time
 from typing import Final
 
-# No runtime module: this file runs in an interpreter that finds none.
+# No runtime import: the interpreter that runs this file would not find it.
 STACK_HEADER: Final = b"most recent call first"
-"""In what faulthandler writes, once for each signal."""
+"""Part of faulthandler's output, once per signal."""
 STOP: Final = b"stop\n"
 KEPT_BYTES: Final = 4096
 SECOND_SIGNAL_SECONDS: Final = 2.0
-"""After a second signal the server ends by itself at once, if it can."""
+"""After a second signal the server ends itself at once, if it can."""
 LOOK_SECONDS: Final = 1.0
 
 
 def main() -> None:
-    """Wait for the server's end or for its time to be over. Arguments: its process id, and seconds for a stop."""
+    """Waits for the end of the server or of its time. Arguments: its process id, and seconds for a stop."""
     server, seconds = int(sys.argv[1]), float(sys.argv[2])
     deadline, signals, words = float("inf"), 0, b""
     while os.getppid() == server:
@@ -34,7 +34,7 @@ def main() -> None:
             _tell(
                 f"leanvibe: process {server} did not end within {seconds:g} s of being told to; ended by force\n", words
             )
-            # It is still our parent, so the number is still its own.
+            # It is still the parent, so its process id has not been reused.
             if os.getppid() == server:
                 os.kill(server, signal.SIGKILL)
             return
@@ -51,10 +51,10 @@ def main() -> None:
 
 
 def _tell(sentence: str, words: bytes) -> None:
-    """Say why, unless nobody reads: what cannot be written at once is left."""
+    """Writes the reason to stderr, without waiting for a reader: whatever cannot be written at once is dropped."""
     text = sentence.encode() + words.replace(STOP, b"")
     if select.select([], [2], [], 0)[1]:
-        # A pipe that can be written to takes this much without waiting.
+        # A writable pipe takes this much without blocking.
         os.write(2, text[: select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512])
 
 

@@ -20,7 +20,7 @@ from runtime import (
     SupervisorSpec,
     UnsafeIntensity,
 )
-from runtime.intensity import RestartWindow
+from runtime.restart_policy import RestartWindow
 from runtime.specs import check_intensities
 from runtime.testing import crash, running
 from tests.runtime.tree_kit import Boom, Do, Worker, boom, child, crash_and_settle, family, incarnations, states, under
