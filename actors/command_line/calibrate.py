@@ -17,8 +17,7 @@ from actors.command_line.printing import print_json, print_line
 from actors.command_line.rest_call import RestFailed, rest_call
 from actors.command_line.running_models import folders_in_use
 from actors.command_line.screen import Screen
-from actors.inference.calibration import MINIMUM_ITEMS, Calibration, fit
-from actors.inference.checkpoints.calibration_file import manifest_sha256, write_calibration
+from actors.inference.calibration import MINIMUM_ITEMS, Calibration, fit, manifest_sha256, write_calibration
 from actors.inference.checkpoints.errors import ModelError
 from actors.inference.checkpoints.inventory import InventoryEntry, inventory
 from actors.inspection.server_file import ServerFile

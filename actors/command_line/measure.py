@@ -38,7 +38,7 @@ def measure(name: str, revision: str | None, table: Path | None, cache_dir: Path
         fail(f"values ship for models with a short name on the hub, {', '.join(named)}; {name!r} is none", status=2)
     folder = pulled(settings, hub_id, revision=revision, offline=False)
     model_work.load_blas(settings)
-    from actors.inference.mlx.measure import measure_for_shipping
+    from actors.inference.mlx.verify import measure_for_shipping
 
     with model_errors(), staged(f"Checking {name}") as report:
         entry = measure_for_shipping(folder, report)

@@ -26,6 +26,7 @@ from actors.inference.engine_messages import (
 )
 from actors.inference.engine_registry import RosterMessage
 from actors.inference.generation import NO_PROGRESS, Generation, progress_of
+from actors.inference.health import SelfReport
 from actors.inference.internal_messages import InferenceMessage, StreamMessage
 from actors.inference.kernel_compiler import CompileKernels, KernelsSettled
 from actors.inference.messages import (
@@ -62,7 +63,6 @@ from actors.inference.request_rules import deadline_of
 from actors.inference.response_collector import ResponseCollector
 from actors.inference.sandbox_messages import SandboxMessage
 from actors.inference.scheduler import Scheduler
-from actors.inference.self_report import SelfReport
 from actors.inference.settings import DeadlinePassed, IdleCheck, InferenceSettings
 from actors.inference.stream_broker import DetachExpired, StreamBroker
 from actors.inference.text.text_model import TextModel

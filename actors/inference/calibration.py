@@ -1,22 +1,42 @@
-"""Maps a model's measured confidence to how often answers of that confidence were right. Pure functions.
+"""Maps a model's measured confidence to how often answers of that confidence were right, and stores the map.
 
 The map is isotonic regression by pooling adjacent violators (Ayer, Brunk, Ewing, Reid and Silverman, 1955) over bins of
-equal count: a more confident answer is never rated less likely to be right.
+equal count: a more confident answer is never rated less likely to be right. Its file is next to the manifest of the
+checkpoint it was measured on and bound to the manifest's hash, so it no longer applies once the checkpoint has changed.
+No MLX.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+import attrs
 from attrs import Attribute, field, frozen
 
-__all__ = ["MINIMUM_ITEMS", "Calibration", "Point", "fit"]
+from actors.inference.checkpoints.errors import ModelFileMissing
+from actors.inference.checkpoints.manifest import MANIFEST_NAME, file_sha256
+from actors.inference.checkpoints.reading import read_json
+
+__all__ = [
+    "CALIBRATION_NAME",
+    "MINIMUM_ITEMS",
+    "Calibration",
+    "Point",
+    "fit",
+    "manifest_sha256",
+    "read_calibration",
+    "write_calibration",
+]
 
 MINIMUM_ITEMS = 20
 """Fewer samples are not meaningful."""
 BIN_ITEMS = 5
 """With smaller bins one lucky answer would count too much."""
+CALIBRATION_NAME = ".calibration.json"
+"""Hidden, and therefore not part of the checkpoint."""
 
 
 @frozen(kw_only=True)
@@ -79,6 +99,35 @@ def fit(measured: Sequence[tuple[float, bool]]) -> Calibration:
             pools[-1] = pools[-1] + last
     points = tuple(Point(confidence=_confidence(one), rate=_rate(one)) for one in pools)
     return Calibration(points=points, items=len(ordered))
+
+
+def manifest_sha256(folder: Path) -> str:
+    """Hash that a calibration is bound to. Raises `ModelFileMissing` if there is no manifest."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise ModelFileMissing(path=path)
+    return file_sha256(path)
+
+
+def write_calibration(folder: Path, calibration: Calibration, manifest: str) -> Path:
+    """Stores a calibration for the manifest of that hash, replacing any previous one atomically. Raises `OSError`."""
+    content = {"manifest_sha256": manifest, **attrs.asdict(calibration)}
+    making, path = folder / f"{CALIBRATION_NAME}.making", folder / CALIBRATION_NAME
+    making.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    making.replace(path)
+    return path
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """The calibration measured on the checkpoint in its present state; None without a readable one."""
+    try:
+        content = read_json(folder / CALIBRATION_NAME)
+        if content["manifest_sha256"] != file_sha256(folder / MANIFEST_NAME):
+            return None
+        points = tuple(Point(confidence=float(one["confidence"]), rate=float(one["rate"])) for one in content["points"])
+        return Calibration(points=points, items=int(content["items"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
 
 
 def _rate(pool: Sequence[tuple[float, bool]]) -> float:

@@ -23,11 +23,19 @@ from actors.inference.engine_messages import (
     EngineOutput,
     EngineReady,
     KillWorker,
+    PrepareStandby,
+    SpareMessage,
+    StandbyTaken,
+    TakeStandby,
 )
 from actors.inference.model_registry import ServableModel
-from actors.inference.run_queue_delay import RunQueueDelay
-from actors.inference.standby_messages import PrepareStandby, SpareMessage, StandbyTaken, TakeStandby
-from actors.inference.watchdog import PREFILL_TOKENS_PER_STEP, InFlightWork, LatencyModel, may_prepare_standby
+from actors.inference.watchdog import (
+    PREFILL_TOKENS_PER_STEP,
+    InFlightWork,
+    LatencyModel,
+    RunQueueDelay,
+    may_prepare_standby,
+)
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import (
     PROTOCOL,

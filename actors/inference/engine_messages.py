@@ -1,4 +1,4 @@
-"""Messages between the engine actor and the inference actor, internal to the service."""
+"""Messages between the inference actor, its engines and the warm standby, internal to the service."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from attrs import field, frozen
 from actors.inference.sampling import Sampling
 from actors.inference.tools import ToolCallConstraint, ToolCallFormat
 from actors.inference.worker_frames import ModelReport, Step
+from actors.inference.worker_process import InferenceWorker
+from runtime import Request
 
 __all__ = [
     "AdmitRow",
@@ -22,6 +24,10 @@ __all__ = [
     "EngineOutput",
     "EngineReady",
     "KillWorker",
+    "PrepareStandby",
+    "SpareMessage",
+    "StandbyTaken",
+    "TakeStandby",
 ]
 
 
@@ -124,3 +130,23 @@ class EngineIdle:
 
 EngineNews = EngineLoading | EngineReady | EngineOutput | EngineAlive | EngineIdle
 """All messages from an engine to the inference actor."""
+
+
+@frozen
+class PrepareStandby:
+    """Keep a process ready from now on."""
+
+
+@frozen
+class TakeStandby(Request[InferenceWorker | None]):
+    """Takes the process standing by, if there is one; the caller owns it from then on."""
+
+
+@frozen
+class StandbyTaken:
+    """The process has reached its new owner."""
+
+    worker_pid: int
+
+
+SpareMessage = PrepareStandby | TakeStandby | StandbyTaken

@@ -18,7 +18,7 @@ import numpy
 from numpy.typing import NDArray
 
 from actors.inference.answer_forms import ReasoningMarks, ToolCallFormat
-from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_errors import BadSchema
 
 __all__ = ["NAMED", "FreeCallMatcher", "seen_marks"]
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from actors.inference.bad_schema import BadSchema
 from actors.inference.schema_apart import Apart
 from actors.inference.schema_bounds import within_64_bits, within_width
+from actors.inference.schema_errors import BadSchema, NotSupported
 from actors.inference.schema_facts import Facts, types_of
-from actors.inference.schema_properties import Unfollowable, checked_pattern, counted, named, pointer_part
+from actors.inference.schema_properties import checked_pattern, counted, named, pointer_part
 from actors.inference.schema_references import References
 from actors.inference.text_arguments import PATTERNS_OF_FORMATS
 
@@ -58,7 +58,7 @@ def prepared_schema(schema: dict[str, Any]) -> PreparedSchema:
     work = _Preparation(references, Apart(references))
     try:
         root = work.prepare(schema, "")
-    except Unfollowable as problem:
+    except NotSupported as problem:
         raise BadSchema(str(problem)) from None
     except RecursionError:
         raise BadSchema("the schema is nested too deep") from None
@@ -86,10 +86,10 @@ class _Preparation:
     unique_keys: set[str] = field(init=False, factory=set)
     left_out: dict[str, None] = field(init=False, factory=dict)
     work_left: int = field(init=False, default=MAXIMUM_WORK)
-    _bad: dict[str, Unfollowable] = field(init=False, factory=dict)
+    _bad: dict[str, NotSupported] = field(init=False, factory=dict)
 
     def prepare(self, schema: Any, path: str) -> Any:
-        """Rewrites a schema and all its subschemas. Raises `Unfollowable`."""
+        """Rewrites a schema and all its subschemas. Raises `NotSupported`."""
         self.work_left -= 1
         if self.work_left < 0:
             raise BadSchema("the schema is too large to be followed")
@@ -161,7 +161,7 @@ class _Preparation:
             made["items"] = self._or_nothing(items, f"{path}/{name}", schema.get("minItems", 0) == 0)
         if schema.get("unevaluatedItems") is not None and items is None:
             if _applicators(schema):
-                raise Unfollowable(f"{path}/unevaluatedItems", "beside other rules cannot be followed")
+                raise NotSupported(f"{path}/unevaluatedItems", "beside other rules cannot be followed")
             made["items"] = self.prepare(schema["unevaluatedItems"], f"{path}/unevaluatedItems")
         if "contains" in schema:
             made |= self._contains(schema, made, path)
@@ -174,7 +174,7 @@ class _Preparation:
         if least == 0 and "maxContains" not in schema:
             return {}
         if "maxContains" in schema or "prefixItems" in made or not isinstance(least, int):
-            raise Unfollowable(f"{path}/contains", "with other rules for items cannot be followed")
+            raise NotSupported(f"{path}/contains", "with other rules for items cannot be followed")
         # Requiring it of all items is stricter than asked.
         wanted = self.prepare(schema["contains"], f"{path}/contains")
         items = wanted if "items" not in made else {"allOf": [made["items"], wanted]}
@@ -191,7 +191,7 @@ class _Preparation:
             self.unique_keys.add(key.replace("~1", "/").replace("~0", "~"))
             return {}
         if schema.get("minItems", 0) > 1:
-            raise Unfollowable(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
+            raise NotSupported(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
         # A single item is always unique.
         self._leave_out(f"{path}/uniqueItems")
         return {"maxItems": 1}
@@ -236,7 +236,7 @@ class _Preparation:
         """Returns False, which forbids the value, if it is optional and cannot be supported."""
         try:
             return self.prepare(schema, path)
-        except Unfollowable:
+        except NotSupported:
             if not is_optional:
                 raise
             self._leave_out(path)
@@ -276,18 +276,18 @@ class _Preparation:
         return {**made, "allOf": all_of}
 
     def _alternatives(self, schema: dict[str, Any], name: str, path: str) -> list[Any]:
-        """Alternatives that are supported. Raises `Unfollowable` if none is."""
+        """Alternatives that are supported. Raises `NotSupported` if none is."""
         made, problem = [], None
-        unfollowable: list[str] = []
+        unsupported: list[str] = []
         for place, one in _listed(schema, name, path):
             try:
                 made.append(self.prepare(one, f"{path}/{name}/{place}"))
-            except Unfollowable as error:
+            except NotSupported as error:
                 problem = problem or error
-                unfollowable.append(f"{path}/{name}/{place}")
+                unsupported.append(f"{path}/{name}/{place}")
         if not made:
             raise problem or BadSchema(f"{path}/{name} must be an array that is not empty")
-        for one in unfollowable:
+        for one in unsupported:
             self._leave_out(one)
         return made
 
@@ -296,27 +296,27 @@ class _Preparation:
         branches = _listed(schema, "oneOf", path)
         base = {name: value for name, value in schema.items() if name != "oneOf"}
         fitting: list[Any] = []
-        unfollowable: list[str] = []
-        problem: Unfollowable | None = None
+        unsupported: list[str] = []
+        problem: NotSupported | None = None
         for place, one in branches:
             try:
                 made = self.prepare(one, f"{path}/oneOf/{place}")
-            except Unfollowable as error:
+            except NotSupported as error:
                 problem = problem or error
-                unfollowable.append(f"{path}/oneOf/{place}")
+                unsupported.append(f"{path}/oneOf/{place}")
                 continue
             more = self.apart.exclusions(base, one, [other for at, other in branches if at != place])
             if made is not False and more is not None:
                 fitting.append({"allOf": [made, *more]} if more else made)
             elif made is not False:
-                unfollowable.append(f"{path}/oneOf/{place}")
+                unsupported.append(f"{path}/oneOf/{place}")
         if self.apart.is_exhausted:
-            raise Unfollowable(f"{path}/oneOf", "has more alternatives than can be told apart")
+            raise NotSupported(f"{path}/oneOf", "has more alternatives than can be told apart")
         if not fitting:
-            raise problem or Unfollowable(
+            raise problem or NotSupported(
                 f"{path}/oneOf", "has alternatives that cannot be told apart: an answer may fit several of them"
             )
-        for one in unfollowable:
+        for one in unsupported:
             self._leave_out(one)
         return fitting[0] if len(fitting) == 1 else {"anyOf": fitting}
 
@@ -340,11 +340,11 @@ class _Preparation:
             return {"allOf": [self._not(one, f"{path}/anyOf/{place}") for place, one in enumerate(schema["anyOf"])]}
         if names == {"not"}:
             return self.prepare(schema["not"], f"{path}/not")
-        raise Unfollowable(path, "can be followed for types and for required properties alone")
+        raise NotSupported(path, "can be followed for types and for required properties alone")
 
     def _if(self, schema: dict[str, Any], path: str) -> Any:
         ways: list[Any] = []
-        problem: Unfollowable | None = None
+        problem: NotSupported | None = None
         try:
             both = [schema["if"], *([schema["then"]] if "then" in schema else [])]
             ways.append(
@@ -354,13 +354,13 @@ class _Preparation:
                     ]
                 }
             )
-        except Unfollowable as error:
+        except NotSupported as error:
             problem = error
         try:
             otherwise = [self._not(schema["if"], f"{path}/if")]
             otherwise += [self.prepare(schema["else"], f"{path}/else")] if "else" in schema else []
             ways.append({"allOf": otherwise})
-        except Unfollowable as error:
+        except NotSupported as error:
             problem = problem or error
         if not ways:
             assert problem is not None
@@ -379,7 +379,7 @@ class _Preparation:
             without = {"properties": {key: False}}
             try:
                 wanted = {"required": one} if isinstance(one, list) else self.prepare(one, place)
-            except Unfollowable:
+            except NotSupported:
                 self._leave_out(place)
                 yield without
                 continue
@@ -401,7 +401,7 @@ class _Preparation:
     def prepare_definition(self, pointer: str, name: str) -> None:
         try:
             self.definitions[name] = self.prepare(self.references.at(pointer), pointer)
-        except Unfollowable as error:
+        except NotSupported as error:
             self._bad[name] = error
             self.definitions[name] = False
 

@@ -32,9 +32,9 @@ from actors.inference.model_messages import (
     UnloadModel,
 )
 from actors.inference.text.token_bytes import OneToken
-from actors.inference.token_prompt import GenerateFromIds
 from actors.inference.tools import (  # fmt: skip
     CallableFunction,
+    GenerateFromIds,
     GenerateWithTools,
     ReasoningForm,
     ReasoningMarks,

@@ -12,8 +12,8 @@ from actors.inference.checkpoints.errors import ModelNotFound
 from actors.inference.messages import ModelRefused
 from actors.inference.model_registry import ModelRegistry, ServableModel
 from actors.inference.sandbox_messages import OpenText, SandboxMessage
-from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
+from actors.inference.text.token_text import SandboxedText
 from protocol.errors import ErrorCode
 from runtime import ActorRef, RuntimeFault
 

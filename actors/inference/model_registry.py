@@ -10,11 +10,10 @@ from typing import Protocol
 import attrs
 from attrs import frozen
 
-from actors.inference.calibration import Calibration
-from actors.inference.checkpoints.calibration_file import read_calibration
+from actors.inference.calibration import Calibration, read_calibration
 from actors.inference.checkpoints.errors import ModelNotFound
 from actors.inference.checkpoints.inventory import InventoryEntry, inventory
-from actors.inference.checkpoints.loaded_size import loaded_bytes
+from actors.inference.checkpoints.weight_format import loaded_bytes
 from actors.inference.text.text_model import CheckpointText, MockText, TextModel
 
 __all__ = ["MOCK_MODEL", "CheckpointRegistry", "MockRegistry", "ModelRegistry", "ServableModel"]

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import trio
 
-from actors.inference.bad_schema import BadSchema
 from actors.inference.messages import GenerationRefused
 from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt, SandboxMessage
+from actors.inference.schema_errors import BadSchema
 from actors.inference.text.chat_template import TemplateRefused
-from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import TextModel
-from actors.inference.token_prompt import GenerateFromIds
-from actors.inference.tools import GenerateWithTools
+from actors.inference.text.token_text import SandboxedText
+from actors.inference.tools import GenerateFromIds, GenerateWithTools
 from protocol.errors import ErrorCode
 from protocol.generation import Generate
 from runtime import ActorDead, ActorRef, AskDeadline, RuntimeFault

@@ -6,7 +6,7 @@ import math
 
 from actors.inference.messages import GenerationRefused
 from actors.inference.sampling import Sampling
-from actors.inference.token_prompt import GenerateFromIds
+from actors.inference.tools import GenerateFromIds
 from protocol.errors import ErrorCode
 from protocol.generation import Generate
 

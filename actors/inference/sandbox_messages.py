@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from actors.inference.text.sandboxed_text import TextReport
+from actors.inference.text.token_text import TextReport
 from protocol.generation import Generate
 from runtime import Request
 

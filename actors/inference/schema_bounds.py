@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_errors import BadSchema
 
 __all__ = ["MAXIMUM_INTEGER", "MAXIMUM_REFERENCES", "check_bounds", "within_64_bits", "within_width"]
 

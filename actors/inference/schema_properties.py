@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_errors import BadSchema, NotSupported
 
-__all__ = ["Unfollowable", "checked_pattern", "counted", "named", "pointer_part"]
+__all__ = ["checked_pattern", "counted", "named", "pointer_part"]
 
 _LOOKAROUND = re.compile(r"(?<!\\)(?:\\\\)*\(\?(?:[=!]|<[=!])")
 _BACKREFERENCE = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[1-9]|k<)")
@@ -15,25 +15,18 @@ _SAY_NOTHING = frozenset({"type", "description", "title", "$comment"})
 _RULES_OF_NAMES = _SAY_NOTHING | {"pattern", "enum", "const", "minLength", "maxLength", "format"}
 
 
-class Unfollowable(Exception):
-    """Part of a schema that is not supported; it is left out where the schema permits."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path or 'the schema'} {problem}")
-
-
 def named(names: Any, made: dict[str, Any], required: list[Any], path: str) -> dict[str, Any]:
-    """Turns `propertyNames` into properties and patterns, combined with those of ``made``. Raises `Unfollowable`."""
+    """Turns `propertyNames` into properties and patterns, combined with those of ``made``. Raises `NotSupported`."""
     if names is True or (isinstance(names, dict) and not names.keys() - _SAY_NOTHING):
         return {}
     if not isinstance(names, dict) or names.keys() - _RULES_OF_NAMES:
-        raise Unfollowable(path, "with such rules cannot be followed")
+        raise NotSupported(path, "with such rules cannot be followed")
     if made.get("patternProperties"):
-        raise Unfollowable(path, "beside patternProperties cannot be followed")
+        raise NotSupported(path, "beside patternProperties cannot be followed")
     properties, others = made.get("properties", {}), made.get("additionalProperties", True)
     unfit = [one for one in (*properties, *required) if not _is_name(one, names)]
     if set(unfit) & set(required):
-        raise Unfollowable(path, f"forbids the required property {unfit[0]!r}")
+        raise NotSupported(path, f"forbids the required property {unfit[0]!r}")
     kept = {name: one if name not in unfit else False for name, one in properties.items()}
     listed = names.get("enum", [names["const"]] if "const" in names else None)
     if listed is not None:
@@ -42,7 +35,7 @@ def named(names: Any, made: dict[str, Any], required: list[Any], path: str) -> d
     pattern = checked_pattern(names["pattern"], f"{path}/pattern") if "pattern" in names else None
     if "minLength" in names or "maxLength" in names:
         if pattern is not None:
-            raise Unfollowable(path, "with a pattern and a length cannot be followed")
+            raise NotSupported(path, "with a pattern and a length cannot be followed")
         pattern = f"^[^\\n]{{{names.get('minLength', 0)},{names.get('maxLength', '')}}}$"
     if pattern is None:
         return {}
@@ -78,13 +71,13 @@ def counted(schema: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_pattern(pattern: Any, path: str) -> str:
-    """Returns the pattern if the engine supports it. Raises `BadSchema` and `Unfollowable`."""
+    """Returns the pattern if the engine supports it. Raises `BadSchema` and `NotSupported`."""
     if not isinstance(pattern, str):
         raise BadSchema(f"{path} must be a string")
     if _LOOKAROUND.search(pattern):
-        raise Unfollowable(path, "looks ahead or behind, which cannot be followed")
+        raise NotSupported(path, "looks ahead or behind, which cannot be followed")
     if _BACKREFERENCE.search(pattern):
-        raise Unfollowable(path, "refers to what it matched before, which cannot be followed")
+        raise NotSupported(path, "refers to what it matched before, which cannot be followed")
     return pattern
 
 

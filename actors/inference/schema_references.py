@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_errors import BadSchema
 
 __all__ = ["References"]
 

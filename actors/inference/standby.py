@@ -9,8 +9,8 @@ from __future__ import annotations
 import structlog
 import trio
 
+from actors.inference.engine_messages import PrepareStandby, SpareMessage, StandbyTaken, TakeStandby
 from actors.inference.frames import FrameFault
-from actors.inference.standby_messages import PrepareStandby, SpareMessage, StandbyTaken, TakeStandby
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import PROTOCOL, Hello, StandingBy, WaitForModel, check_protocol
 from actors.inference.worker_process import InferenceWorker

@@ -20,11 +20,10 @@ from actors.inference.answer_forms import ARGUMENT_SYNTAXES
 from actors.inference.answer_guard import AnswerGuard, TokenTables
 from actors.inference.answer_scan import AnswerScan
 from actors.inference.argument_guard import ArgumentGuard, ArgumentPlaces
-from actors.inference.bad_schema import BadSchema
 from actors.inference.free_calls import NAMED, FreeCallMatcher, seen_marks
 from actors.inference.grammar_tokenizer import grammar_tokenizer
 from actors.inference.json_schema import PreparedSchema, prepared_schema
-from actors.inference.schema_problems import words_of
+from actors.inference.schema_errors import BadSchema, words_of
 from actors.inference.tool_call_grammar import COMPACT, NotAnObject, arguments_schema, call_grammar
 from actors.inference.tools import ToolCallConstraint, ToolCallFormat
 

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actors.inference.bad_schema import BadSchema
-from actors.inference.schema_properties import Unfollowable, checked_pattern
+from actors.inference.schema_errors import BadSchema, NotSupported
+from actors.inference.schema_properties import checked_pattern
 from actors.inference.schema_references import References
 
 __all__ = ["PATTERNS_OF_FORMATS", "TextArguments", "choices_of", "quoted_pattern"]
@@ -71,7 +71,7 @@ class TextArguments:
         """Terminal of the strings that the schema at ``path`` allows and that contain none of the marks in ``without``.
 
         If the parser strips white space (``is_trimmed``), strings neither begin nor end with it unless the schema
-        enumerates them. Raises `BadSchema` and `Unfollowable`.
+        enumerates them. Raises `BadSchema` and `NotSupported`.
         """
         self._work_left = MAXIMUM_WORK
         parts = [self._of(schema, path, 0, is_asserted=True)]
@@ -88,9 +88,9 @@ class TextArguments:
             raise BadSchema(f"{path} must be an object, true or false")
         self._work_left -= 1
         if depth > MAXIMUM_DEPTH or self._work_left < 0:
-            raise Unfollowable(path, "is nested too deep for a text, or has too many alternatives")
+            raise NotSupported(path, "is nested too deep for a text, or has too many alternatives")
         if unknown := next((one for one in _UNKNOWN if one in schema), None):
-            raise Unfollowable(f"{path}/{unknown}", "cannot be followed for a text")
+            raise NotSupported(f"{path}/{unknown}", "cannot be followed for a text")
 
         def of(one: Any, place: str, *, is_asserted: bool = is_asserted) -> str:
             return self._of(one, f"{path}/{place}", depth + 1, is_asserted=is_asserted)
@@ -130,7 +130,7 @@ class TextArguments:
             parts.append(_found(checked_pattern(pattern, f"{path}/pattern"), f"{path}/pattern"))
         elif isinstance(form, str) and form in PATTERNS_OF_FORMATS and not _BEYOND_FORMAT & schema.keys():
             if not is_asserted:
-                raise Unfollowable(f"{path}/format", "cannot be followed where it says what a text must not be")
+                raise NotSupported(f"{path}/format", "cannot be followed where it says what a text must not be")
             parts.append(f"/{_escaped(PATTERNS_OF_FORMATS[form])}/")
         least, most = schema.get("minLength", 0), schema.get("maxLength")
         if least or most is not None:
@@ -163,7 +163,7 @@ def _exactly_one(schemas: list[Any], of: Callable[..., str], path: str) -> str:
         # Of two equal constants neither is allowed.
         return _or([one for one in made if made.count(one) == 1])
     if len(made) > MAXIMUM_APART:
-        raise Unfollowable(path, "has more alternatives than can be told apart")
+        raise NotSupported(path, "has more alternatives than can be told apart")
     # The schemas to exclude are built again exactly, because a subset would not suffice.
     whole = [of(one, f"oneOf/{place}", is_asserted=False) for place, one in enumerate(schemas)]
     return _or([f"({one} & ~({_or(whole[:at] + whole[at + 1 :])}))" for at, one in enumerate(made)])
@@ -176,7 +176,7 @@ def _count(value: Any, path: str) -> str:
 
 
 def _found(pattern: str, path: str) -> str:
-    """Strings that contain a match of a JSON Schema pattern. Raises `Unfollowable` if it has an anchor in the middle."""
+    """Strings that contain a match of a JSON Schema pattern. Raises `NotSupported` if it has an anchor in the middle."""
     alternatives = []
     for one in _alternatives(pattern):
         body = one.removeprefix("^")
@@ -184,7 +184,7 @@ def _found(pattern: str, path: str) -> str:
         ends = body.endswith("$") and not _is_escaped(body, len(body) - 1)
         behind, body = ("", body[:-1]) if ends else ("(?s:.*)", body)
         if _has_anchor(body):
-            raise Unfollowable(path, "has ^, $ or \\b in its middle, which cannot be followed for a text")
+            raise NotSupported(path, "has ^, $ or \\b in its middle, which cannot be followed for a text")
         alternatives.append(f"{before}(?:{_escaped(body)}){behind}")
     return f"/{'|'.join(alternatives)}/"
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ArgumentSyntax, ToolCallFormat
-from actors.inference.bad_schema import BadSchema
 from actors.inference.json_schema import prepared_schema
-from actors.inference.schema_properties import Unfollowable
+from actors.inference.schema_errors import BadSchema, NotSupported
 from actors.inference.text_arguments import TextArguments, choices_of, quoted_pattern
 from actors.inference.tools import CallableFunction, ToolCallConstraint
 
@@ -260,7 +259,7 @@ class _Grammar:
             return
         try:
             text = texts.terminal(schema, f"/properties/{key}", without=fences, is_trimmed=syntax.strips_texts)
-        except Unfollowable as problem:
+        except NotSupported as problem:
             raise NotAnObject(f"{problem} of this model's calls; {UNHELD}") from None
         if not syntax.between and choices_of(schema) is None:
             text = f"{text} & ~{_CDATA}"

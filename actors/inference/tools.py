@@ -1,5 +1,7 @@
-"""Chats with tools, internal to the server and not part of the wire protocol. Other services import them from
-`messages`."""
+"""Variants of `Generate` that are internal to the server: chats with tools, and prompts given as token ids.
+
+Other services import them from `messages`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from protocol.generation import Generate
 
 __all__ = [
     "CallableFunction",
+    "GenerateFromIds",
     "GenerateWithTools",
     "ReasoningForm",
     "ReasoningMarks",
@@ -106,3 +109,11 @@ def is_held(request: Generate) -> bool:
     rule = request.call_rule if isinstance(request, GenerateWithTools) else None
     is_calls = rule is not None and (rule.is_required or rule.answer_schema is not None)
     return is_calls or request.response_schema is not None
+
+
+@frozen(kw_only=True)
+class GenerateFromIds(Generate):
+    """Continues token ids as they are, without template or special tokens. ``prompt`` is only a placeholder."""
+
+    prompt_ids: list[int] = field(repr=False)
+    """At least one, each at least 0 and within the vocabulary."""

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from actors.inference.bad_schema import BadSchema
 from actors.inference.frames import FrameFault, enclose
 from actors.inference.sampling import Sampling
+from actors.inference.schema_errors import BadSchema
 from actors.inference.worker_config import WorkerConfig
 from protocol.errors import ErrorCode
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import trio
 
+from actors.inference.health import SelfReport
 from actors.inference.messages import DescribeEngine
-from actors.inference.self_report import SelfReport
 from protocol.client import connect
 from protocol.commands import Generate
 from runtime import HandlerFailed

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.inference.calibration import MINIMUM_ITEMS, Calibration, Point, fit
-from actors.inference.checkpoints.calibration_file import (
+from actors.inference.calibration import (
     CALIBRATION_NAME,
+    MINIMUM_ITEMS,
+    Calibration,
+    Point,
+    fit,
     manifest_sha256,
     read_calibration,
     write_calibration,

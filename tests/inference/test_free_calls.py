@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ReasoningForm, ReasoningMarks
-from actors.inference.bad_schema import BadSchema
 from actors.inference.free_calls import FreeCallMatcher, seen_marks
 from actors.inference.messages import GenerateWithTools, ToolCallFormat
 from actors.inference.sampling import Sampling
+from actors.inference.schema_errors import BadSchema
 from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import MockText
 from actors.inference.worker.mock import MockStepper

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from actors.inference.checkpoints.errors import ModelFileCorrupt, ModelFileMissing
-from actors.inference.checkpoints.loaded_size import loaded_bytes
+from actors.inference.checkpoints.weight_format import loaded_bytes
 from actors.inference.memory_fit import (
     available_memory_bytes,
     fits_alone,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.inference import model_files, self_report
+from actors.inference import health, model_files
 from actors.inference.messages import (
     GenerationDone,
     GenerationRefused,
@@ -511,7 +511,7 @@ async def test_md14_a_disk_that_hangs_ends_a_change_with_a_refusal_and_what_serv
 async def test_md14_a_disk_that_hangs_ends_lists_and_lends_them_no_more_threads_than_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(self_report, "LIST_SECONDS", 0.1)
+    monkeypatch.setattr(health, "LIST_SECONDS", 0.1)
     released = threading.Event()
     hanging = 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.inference.run_queue_delay import LONGEST_EXCUSE_SECONDS, RunQueueDelay
+from actors.inference.watchdog import LONGEST_EXCUSE_SECONDS, RunQueueDelay
 from tests.server_fixture import eventually
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="macOS keeps no such count")

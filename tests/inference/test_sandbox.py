@@ -21,15 +21,15 @@ import trio
 from actors.inference.messages import GenerationRefused, ModelRefused
 from actors.inference.process_family import FamilyMemory, family_bytes
 from actors.inference.prompts import PromptEncoder
-from actors.inference.run_queue_delay import RunQueueDelay
 from actors.inference.sandbox.actor import Sandbox
 from actors.inference.sandbox.fork_server import ForkServerProcess
 from actors.inference.sandbox.limits import JOB_LIMITS, OPEN_MEMORY_BYTES, JobKind, JobLimits
 from actors.inference.sandbox.memory_watch import MemoryWatch, held_bytes
 from actors.inference.sandbox_messages import EncodePrompt, OpenText, SetOpenTexts
-from actors.inference.text.sandboxed_text import SandboxedText
 from actors.inference.text.text_model import CheckpointText, MockText
+from actors.inference.text.token_text import SandboxedText
 from actors.inference.tools import CallableFunction, GenerateWithTools, ToolCallConstraint, ToolCallFormat
+from actors.inference.watchdog import RunQueueDelay
 from actors.inference.worker_process import WorkerProcess
 from protocol.commands import ChatMessage, Generate, Role
 from protocol.errors import ErrorCode

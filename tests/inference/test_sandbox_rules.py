@@ -7,11 +7,11 @@ from typing import Any
 import attrs
 import pytest
 
-from actors.inference.bad_schema import BadSchema
 from actors.inference.sandbox.limits import JOB_LIMITS, JobKind
 from actors.inference.sandbox.turns import Asker, Turns
 from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
 from actors.inference.schema_bounds import MAXIMUM_REFERENCES, check_bounds
+from actors.inference.schema_errors import BadSchema
 from actors.inference.text.token_text import decoding_tokenizer
 
 

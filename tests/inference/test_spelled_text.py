@@ -14,7 +14,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, normalizers
 
 from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ReasoningForm, ReasoningMarks
-from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_errors import BadSchema
 from actors.inference.structured_output import Grammars
 from actors.inference.text.mock_grammars import mock_grammars
 from actors.inference.text.text_model import CheckpointText

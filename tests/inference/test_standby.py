@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.inference.engine_messages import PrepareStandby, TakeStandby
 from actors.inference.frames import TypedFrameReader
-from actors.inference.standby_messages import PrepareStandby, TakeStandby
 from actors.inference.watchdog import may_prepare_standby
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import (

@@ -10,8 +10,7 @@ import jsonschema
 import pytest
 
 from actors.inference.answer_forms import ARGUMENT_SYNTAXES, ReasoningForm
-from actors.inference.bad_schema import BadSchema
-from actors.inference.schema_properties import Unfollowable
+from actors.inference.schema_errors import BadSchema, NotSupported
 from actors.inference.text.mock_grammars import END, mock_grammars
 from actors.inference.text_arguments import TextArguments
 from actors.inference.tools import CallableFunction, ToolCallConstraint, ToolCallFormat
@@ -244,7 +243,7 @@ def test_gr49_what_a_form_cannot_be_held_to_is_refused_by_name(
     ids=lambda one: json.dumps(one)[:40],
 )
 def test_gr49_what_no_expression_says_of_a_text_is_named(schema: dict[str, Any], says: str) -> None:
-    with pytest.raises(Unfollowable, match=says):
+    with pytest.raises(NotSupported, match=says):
         TextArguments(schema).terminal(schema, "a", without=(), is_trimmed=False)
 
 

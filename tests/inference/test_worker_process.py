@@ -302,7 +302,7 @@ def test_a_model_that_cannot_be_loaded_is_told_in_words(cache_folder: Path, tmp_
 PREPARES_WHEN_TOLD = """
 import sys, time
 from pathlib import Path
-from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_errors import BadSchema
 from actors.inference.worker import __main__ as worker
 from actors.inference.worker.mock import MockStepper
 
@@ -347,7 +347,7 @@ def test_jd7_what_a_schema_takes_to_prepare_delays_its_own_row_alone(tmp_path: P
 
 STUCK_AFTER_A_WHILE = """
 import sys
-from actors.inference.bad_schema import BadSchema
+from actors.inference.schema_errors import BadSchema
 from actors.inference.worker import __main__ as worker
 from actors.inference.worker.mock import MockStepper
 

@@ -30,8 +30,7 @@ from actors.inference.checkpoints.errors import (
     ModelDiskFull,
     PickleRefused,
 )
-from actors.inference.checkpoints.manifest import MANIFEST_NAME, file_sha256, read_manifest, write_manifest
-from actors.inference.checkpoints.stamp import write_stamp
+from actors.inference.checkpoints.manifest import MANIFEST_NAME, file_sha256, read_manifest, write_manifest, write_stamp
 
 CHECKPOINT_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",

@@ -26,10 +26,9 @@ from actors.inference.checkpoints.encoder import (
     encoder_modified,
 )
 from actors.inference.checkpoints.errors import ModelError, ModelNotFound
-from actors.inference.checkpoints.manifest import MANIFEST_NAME, read_manifest
+from actors.inference.checkpoints.manifest import MANIFEST_NAME, failed_check, read_manifest
 from actors.inference.checkpoints.provenance import describe_source, provenance_of
 from actors.inference.checkpoints.reading import UnreadableFile, read_json_object
-from actors.inference.checkpoints.stamp import failed_check
 
 _SHOWN_CHARACTERS = 64
 _WEIGHTS = ".safetensors"

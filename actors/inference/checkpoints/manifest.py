@@ -1,5 +1,14 @@
-"""The list of a checkpoint's files with sizes and hashes, and the check against it. No MLX."""
+"""The list of a checkpoint's files with sizes and hashes, the check against it, and the record of that check. No MLX.
 
+Hashing a checkpoint of many gigabytes takes longer than loading it, and a worker restarts after every crash. Hence hashes are
+computed when a checkpoint is installed or verified, and at the first load, and a stamp records sizes and modification times;
+after that a file counts as unchanged while these are. That detects every write. It does not detect bit rot, nor someone who
+resets the time: `leanvibe model verify` always hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
 import hashlib
 import json
 import math
@@ -17,15 +26,14 @@ from actors.inference.checkpoints.reading import (
     decode_json,
     open_regular_file,
     read_checkpoint_json,
+    read_json,
 )
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
 """Raised when the meaning of a field changes."""
-
 Hashed = Callable[[int], None]
 """Progress callback: bytes hashed since the last call."""
-
 _SAFETENSORS_LENGTH_BYTES = 8
 _MAXIMUM_RANK = 8
 """Dimensions of a tensor. Those of language models have one to four."""
@@ -35,6 +43,10 @@ _WIDTH_BYTES = {
 }  # fmt: skip
 _SHOWN_NAME_CHARACTERS = 100
 _BLOCK_BYTES = 1 << 20
+STAMP_NAME = ".verified.json"
+FAILURE_NAME = ".failed.json"
+"""Names the check that the checkpoint failed at its last verification: good hashes alone do not make a trained model.
+"""
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any], known_sha256: Mapping[str, str] | None = None) -> None:
@@ -71,14 +83,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    name = entry.get("name")
-    is_inside = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
-    return is_inside and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
-
-
 def verify_files(folder: Path, *, with_hashes: bool = False, hashed: Hashed = lambda _bytes: None) -> None:
     """Checks that every file of the manifest exists with the right size and, with hashes, the right content.
 
@@ -110,6 +114,49 @@ def file_problems(folder: Path, *, with_hashes: bool, hashed: Hashed = lambda _b
         if path.name not in listed:
             # It would be loaded with the others.
             yield ModelFileCorrupt(path=path, reason="is not in the manifest")
+
+
+def write_stamp(folder: Path) -> None:
+    """Records that the files of `folder` were just found to match its manifest.
+
+    A read-only folder gets no stamp, and its files are hashed at every load.
+    """
+    making = folder / f"{STAMP_NAME}.making"
+    with contextlib.suppress(OSError):
+        making.write_text(json.dumps(_looks(folder)) + "\n", encoding="utf-8")
+        making.replace(folder / STAMP_NAME)
+
+
+def stamp_is_current(folder: Path) -> bool:
+    """True if manifest and files are unchanged since the stamp was written."""
+    try:
+        return bool(read_json(folder / STAMP_NAME) == _looks(folder))
+    except (OSError, UnreadableFile):
+        return False
+
+
+def write_failure(folder: Path, check: str) -> None:
+    """Records that `folder` failed a check, and removes its stamp."""
+    (folder / STAMP_NAME).unlink(missing_ok=True)
+    making = folder / f"{FAILURE_NAME}.making"
+    with contextlib.suppress(OSError):
+        making.write_text(json.dumps({"check": check}) + "\n", encoding="utf-8")
+        making.replace(folder / FAILURE_NAME)
+
+
+def clear_failure(folder: Path) -> None:
+    """Records that `folder` passed all checks."""
+    with contextlib.suppress(OSError):
+        (folder / FAILURE_NAME).unlink(missing_ok=True)
+
+
+def failed_check(folder: Path) -> str | None:
+    """Name of the check that `folder` failed at its last verification; None if it did not fail."""
+    try:
+        check = read_json(folder / FAILURE_NAME)["check"]
+    except (OSError, UnreadableFile, KeyError, TypeError):
+        return None
+    return check if isinstance(check, str) else None
 
 
 def verify_safetensors_size(path: Path) -> None:
@@ -204,3 +251,19 @@ def file_sha256(path: Path, hashed: Hashed = lambda _bytes: None) -> str:
             digest.update(block)
             hashed(len(block))
     return digest.hexdigest()
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    name = entry.get("name")
+    is_inside = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+    return is_inside and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+
+
+def _looks(folder: Path) -> dict[str, Any]:
+    files = {}
+    for entry in read_manifest(folder)["files"]:
+        found = (folder / entry["name"]).stat()
+        files[entry["name"]] = [found.st_size, found.st_mtime_ns]
+    return {"manifest_sha256": file_sha256(folder / MANIFEST_NAME), "files": files}

@@ -1,25 +1,33 @@
-"""Parses a Phi-3 `config.json` like the reference; settings that cannot be computed correctly are refused by name. No
-MLX.
+"""A Phi-3 `config.json`, parsed like the reference, and the tensors that a checkpoint with it must have. No MLX.
 
-The reference is transformers' `Phi3Config` and `modeling_rope_utils`. Both spellings of the rotary settings are
-supported: separate `rope_theta`, `partial_rotary_factor` and `rope_scaling`, as in published models, and a single
-`rope_parameters`, as written by transformers 5.
+The reference is transformers' `Phi3Config` and `modeling_rope_utils`; settings that cannot be computed correctly are refused by
+name. Both spellings of the rotary settings are supported: separate `rope_theta`, `partial_rotary_factor` and `rope_scaling`, as
+in published models, and a single `rope_parameters`, as written by transformers 5.
+
+PyTorch's layout uses the same names and shapes as MLX, `(out, in)`, so the purpose of the table of tensors is to be
+exhaustive: unknown tensors are an error, and so are missing ones.
 """
 
+from __future__ import annotations
+
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 import attrs
 
-_LONGROPE = frozenset({"longrope", "su", "yarn"})
 # Earlier Phi-3 configurations call longrope "su" or "yarn" (transformers, `Phi3Config`).
+_LONGROPE = frozenset({"longrope", "su", "yarn"})
 _KNOWN_KEYS = frozenset(
     {
         "attention_factor", "factor", "long_factor", "original_max_position_embeddings", "partial_rotary_factor",
         "rope_theta", "rope_type", "short_factor", "type",
     }
 )  # fmt: skip
+Shape = tuple[int, ...]
+_IGNORED = re.compile(r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
+"""Saved by old versions of transformers although it is computed from the configuration, here too."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +75,7 @@ class Phi3Arguments:
     rotary: Rotary
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "Phi3Arguments":
+    def from_dict(cls, config: Mapping[str, Any]) -> Phi3Arguments:
         """Parses a configuration. Raises `ValueError` or `KeyError` naming the field that is missing or not supported."""
         heads = int(config["num_attention_heads"])
         width = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
@@ -92,6 +100,48 @@ class Phi3Arguments:
             sliding_window=None if window is None else int(window),
             rotary=read_rotary(config, width),
         )
+
+
+@attrs.frozen(kw_only=True)
+class ConversionTable:
+    """Parameters of one configuration."""
+
+    shapes: Mapping[str, Shape]
+    """Shape of each parameter by its name in MLX."""
+    drops: frozenset[str]
+    """Names ignored if present: a tied head that was saved a second time."""
+
+    def target(self, name: str) -> str | None:
+        """Name in MLX of a PyTorch tensor; None for one to ignore. Raises `KeyError` for an unknown one."""
+        if name in self.drops or _IGNORED.fullmatch(name):
+            return None
+        if name not in self.shapes:
+            raise KeyError(name)
+        return name
+
+
+def phi3_table(config: Mapping[str, Any]) -> ConversionTable:
+    """Table for a Phi-3 `config.json`. Raises `ValueError` or `KeyError` for one that cannot be run."""
+    arguments = Phi3Arguments.from_dict(config)
+    width, inner = arguments.hidden_size, arguments.intermediate_size
+    attended = arguments.num_attention_heads * arguments.head_dim
+    projected = attended + 2 * arguments.num_key_value_heads * arguments.head_dim
+    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (arguments.vocab_size, width)}
+    for index in range(arguments.num_hidden_layers):
+        layer = f"model.layers.{index}"
+        shapes[f"{layer}.input_layernorm.weight"] = (width,)
+        shapes[f"{layer}.self_attn.qkv_proj.weight"] = (projected, width)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (width, attended)
+        shapes[f"{layer}.post_attention_layernorm.weight"] = (width,)
+        shapes[f"{layer}.mlp.gate_up_proj.weight"] = (2 * inner, width)
+        shapes[f"{layer}.mlp.down_proj.weight"] = (width, inner)
+    shapes["model.norm.weight"] = (width,)
+    drops: set[str] = set()
+    if arguments.tie_word_embeddings:
+        drops.add("lm_head.weight")
+    else:
+        shapes["lm_head.weight"] = (arguments.vocab_size, width)
+    return ConversionTable(shapes=shapes, drops=frozenset(drops))
 
 
 def read_rotary(config: Mapping[str, Any], head_width: int) -> Rotary:

@@ -14,9 +14,14 @@ import attrs
 from actors.inference.checkpoints.catalogue import EMBEDDED_MODEL_NAME, short_names
 from actors.inference.checkpoints.errors import ModelFileCorrupt
 from actors.inference.checkpoints.fetch import GGUF_SHA256
-from actors.inference.checkpoints.manifest import MANIFEST_NAME, read_manifest, verify_files
+from actors.inference.checkpoints.manifest import (
+    MANIFEST_NAME,
+    failed_check,
+    read_manifest,
+    stamp_is_current,
+    verify_files,
+)
 from actors.inference.checkpoints.shipped_canaries import shipped_canaries
-from actors.inference.checkpoints.stamp import failed_check, stamp_is_current
 
 Provenance = Literal["verified", "unverified"]
 

@@ -19,7 +19,6 @@ from typing import Any, Literal, cast
 import attrs
 import mlx.core as mx
 
-from actors.inference.checkpoints.conversion_table import ConversionTable, Shape, phi3_table
 from actors.inference.checkpoints.errors import (
     CanaryFailed,
     CheckpointMismatch,
@@ -35,7 +34,6 @@ from actors.inference.checkpoints.errors import (
 from actors.inference.checkpoints.gguf_header import check_gguf
 from actors.inference.checkpoints.gguf_tokenizer import write_tokenizer
 from actors.inference.checkpoints.hub import CHECKPOINT_FILES
-from actors.inference.checkpoints.loaded_size import FLOAT32_BYTES
 from actors.inference.checkpoints.manifest import (
     MANIFEST_NAME,
     file_sha256,
@@ -46,10 +44,12 @@ from actors.inference.checkpoints.manifest import (
     verify_files,
     verify_safetensors_size,
     write_manifest,
+    write_stamp,
 )
+from actors.inference.checkpoints.phi3_config import ConversionTable, Shape, phi3_table
 from actors.inference.checkpoints.provenance import NOTHING_EXPECTED, provenance_of
 from actors.inference.checkpoints.reading import read_checkpoint_json
-from actors.inference.checkpoints.stamp import write_stamp
+from actors.inference.checkpoints.weight_format import FLOAT32_BYTES
 from actors.inference.mlx.gguf_probe import probe_gguf
 from actors.inference.mlx.gguf_repack import repack_gguf
 from actors.inference.mlx.load import available_device, check_memory, load_checkpoint

@@ -28,9 +28,8 @@ from actors.inference.checkpoints.fetch import (
     extract_gguf,
 )
 from actors.inference.checkpoints.gguf_tokenizer import write_tokenizer
-from actors.inference.checkpoints.manifest import verify_files, write_manifest
+from actors.inference.checkpoints.manifest import verify_files, write_manifest, write_stamp
 from actors.inference.checkpoints.provenance import expected_canaries
-from actors.inference.checkpoints.stamp import write_stamp
 from actors.inference.kernels.jit_cache import compiled_beside, is_all_there
 from actors.inference.mlx.gguf_repack import repack_gguf
 from actors.inference.mlx.load import available_device, load_checkpoint

@@ -23,15 +23,20 @@ from actors.inference.checkpoints.errors import (
     ModelTooLarge,
     UnsupportedModel,
 )
-from actors.inference.checkpoints.loaded_size import loaded_bytes, stays_packed
 from actors.inference.checkpoints.manifest import MANIFEST_NAME, verify_files, verify_safetensors_size
 from actors.inference.checkpoints.reading import read_checkpoint_json
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
+from actors.inference.checkpoints.weight_format import (
+    check_packed,
+    group_size_and_bits,
+    loaded_bytes,
+    quantized_modules,
+    stays_packed,
+)
 from actors.inference.kernels.jit_cache import import_compiled, is_to_be_made, use_compiled
 from actors.inference.kernels.thread_pool import ThreadPool
 from actors.inference.memory_fit import available_memory_bytes, loading_bytes, measured_free_bytes
 from actors.inference.mlx.library_imports import keeping_descriptor_limit
-from actors.inference.mlx.packed import check_packed, group_size_and_bits, quantized_modules
 from actors.inference.mlx.single_row import use_single_row_products
 
 Device = Literal["cpu", "metal", "cuda"]

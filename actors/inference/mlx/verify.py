@@ -1,4 +1,6 @@
-"""Runs every check on a checkpoint, and records what a person accepts."""
+"""Runs every check on a checkpoint, records what a person accepts, and measures the canary values that ship with the code."""
+
+from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
@@ -15,15 +17,20 @@ from actors.inference.checkpoints.errors import (
     CheckpointMismatch,
     DegenerateTensors,
     ModelError,
+    ModelNotVouchedFor,
     ModelTooLarge,
 )
 from actors.inference.checkpoints.manifest import (
     MANIFEST_NAME,
+    clear_failure,
     file_problems,
     fraction_hashed,
     listed_bytes,
     read_manifest,
+    verify_files,
+    write_failure,
     write_manifest,
+    write_stamp,
 )
 from actors.inference.checkpoints.provenance import (
     NOTHING_EXPECTED,
@@ -36,16 +43,14 @@ from actors.inference.checkpoints.provenance import (
     provenance_of,
     source_check,
 )
-from actors.inference.checkpoints.stamp import clear_failure, write_failure, write_stamp
+from actors.inference.checkpoints.shipped_canaries import ShippedCanaries
 from actors.inference.mlx.load import available_device, load_checkpoint
 from actors.inference.mlx.proof import prove
 
 Progress = Callable[[str, float], None]
 """Progress callback: stage and fraction of the whole, 0 to 1, never decreasing."""
-
 # Fractions of the whole at which the stages end, roughly by duration.
 _HASHED, _LOADED = 0.15, 0.3
-
 _CHECK_OF_ERROR: tuple[tuple[type[ModelError], str], ...] = (
     (CheckpointMismatch, "coverage"),
     (DegenerateTensors, "tensors"),
@@ -145,6 +150,47 @@ def verify_model(
     return Verification(name=name, folder=folder, provenance=vouched, checks=tuple(checks))
 
 
+def measure_for_shipping(folder: Path, progress: Progress) -> ShippedCanaries:
+    """Hashes every file, loads the model and measures both texts; records nothing.
+
+    Raises `ModelNotVouchedFor` for a folder that is not an unmodified pull from the hub, and all errors of
+    `verify_files`, `load_checkpoint` and `prove`, so that neither noise nor a damaged file ever gets a value.
+    """
+    manifest = read_manifest(folder)
+    source = manifest.get("source")
+    if not isinstance(source, dict) or not {"hub_id", "revision"} <= source.keys() or "conversion" in manifest:
+        raise ModelNotVouchedFor(folder=folder, reason="its manifest names no model of the hub with its commit")
+    if provenance_of(manifest) != "verified" or "accepted" in manifest:
+        raise ModelNotVouchedFor(folder=folder, reason="a person accepted it, and not the hub's hashes")
+    count = fraction_hashed(listed_bytes(manifest), lambda part: progress("hash", _HASHED * part))
+    verify_files(folder, with_hashes=True, hashed=count)
+    device = available_device()
+    progress("load", _HASHED)
+    loaded = load_checkpoint(folder, device)
+    progress("verify", _LOADED)
+    measured = prove(
+        loaded, folder, NOTHING_EXPECTED, is_known=False, with_long=True,
+        progress=lambda part: progress("verify", _LOADED + (1 - _LOADED) * part),
+    ).canaries  # fmt: skip
+    assert measured.short is not None
+    assert measured.long is not None
+    return ShippedCanaries(
+        name=str(source["hub_id"]),
+        revision=str(source["revision"]),
+        canaries=Canaries(round(measured.short, 4), round(measured.long, 4)),
+        measured=f"{device}, {loaded.dtype}",
+    )
+
+
+def canary_fields(measured: Canaries) -> dict[str, float | str | None]:
+    """Canary values in the form of a manifest."""
+    return {
+        "canary_nats_per_token": None if measured.short is None else round(measured.short, 4),
+        "long_canary_nats_per_token": None if measured.long is None else round(measured.long, 4),
+        "canary_measured": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+    }
+
+
 def _file_checks(folder: Path, manifest: dict[str, Any], progress: Progress) -> list[Check]:
     count = fraction_hashed(listed_bytes(manifest), lambda part: progress("hash", _HASHED * part))
     problems = [
@@ -170,12 +216,3 @@ def _check_name(error: ModelError) -> str:
 def _record(folder: Path, manifest: dict[str, Any], measured: Canaries) -> None:
     kept = {key: value for key, value in manifest.items() if key not in ("files", "format")}
     write_manifest(folder, {**kept, **canary_fields(measured)})
-
-
-def canary_fields(measured: Canaries) -> dict[str, float | str | None]:
-    """Canary values in the form of a manifest."""
-    return {
-        "canary_nats_per_token": None if measured.short is None else round(measured.short, 4),
-        "long_canary_nats_per_token": None if measured.long is None else round(measured.long, 4),
-        "canary_measured": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-    }

@@ -36,7 +36,7 @@ from actors.inference.sandbox.request_text import text_of
 from actors.inference.sandbox.turns import Asker, Turns
 from actors.inference.sandbox.verdicts import Refusal, Verdicts, digest
 from actors.inference.sandbox_messages import EncodedPrompt, EncodePrompt, OpenText, SandboxMessage, SetOpenTexts
-from actors.inference.text.sandboxed_text import TextReport
+from actors.inference.text.token_text import TextReport
 from actors.inference.tools import GenerateWithTools, ReasoningForm, ToolCallFormat
 from protocol.errors import ErrorCode
 from protocol.generation import Generate

@@ -16,8 +16,8 @@ import trio
 from attrs import define, field
 
 from actors.inference.frames import FrameFault, FrameReader, pack
-from actors.inference.run_queue_delay import RunQueueDelay
 from actors.inference.sandbox.limits import LONGEST_SECONDS, OPEN_SECONDS, JobKind, JobLimits
+from actors.inference.watchdog import RunQueueDelay
 from actors.inference.worker_process import RECEIVE_BYTES, WorkerProcess
 
 __all__ = [

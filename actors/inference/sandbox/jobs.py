@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from actors.inference.bad_schema import BadSchema
 from actors.inference.frames import FrameReader, pack
 from actors.inference.sandbox.limits import JobLimits
 from actors.inference.sandbox.memory_watch import held_bytes
 from actors.inference.sandbox.request_text import request_of
+from actors.inference.schema_errors import BadSchema
 from actors.inference.text.chat_template import TemplateRefused
 from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic

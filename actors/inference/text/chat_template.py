@@ -18,7 +18,12 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-from actors.inference.text.answer_forms import closed_reasoning, reasoning_form, tool_call_format_of, without_reasoning
+from actors.inference.text.form_detection import (
+    closed_reasoning,
+    reasoning_form,
+    tool_call_format_of,
+    without_reasoning,
+)
 from actors.inference.text.generic_tools import GENERIC_FORMAT, plain_turns
 from actors.inference.text.special_texts import Guard
 from actors.inference.tools import GenerateWithTools, is_held

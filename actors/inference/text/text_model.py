@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jinja2
 
-from actors.inference.bad_schema import BadSchema
 from actors.inference.checkpoints.config_fields import MAXIMUM_POSITIONS, MAXIMUM_VOCABULARY, end_tokens_problem
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
 from actors.inference.schema_bounds import check_bounds
-from actors.inference.text.answer_forms import visible_marks
+from actors.inference.schema_errors import BadSchema
 from actors.inference.text.chat_template import ChatTemplate, TemplateRefused
 from actors.inference.text.checkpoint_files import (
     chat_templates,
@@ -25,6 +24,7 @@ from actors.inference.text.checkpoint_files import (
     special_tokens,
     tokenizer_content,
 )
+from actors.inference.text.form_detection import visible_marks
 from actors.inference.text.generic_tools import GENERIC_FORMAT
 from actors.inference.text.special_texts import Guard, PromptTokenizer, SpecialTextRefused
 from actors.inference.text.token_bytes import OneToken, name_of

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
+
+from attrs import field, frozen
 
 from actors.inference.text.byte_fallback import ByteFallback, ByteFallbackDetokenizer
 from actors.inference.text.token_bytes import OneToken, TokenBytes
+from actors.inference.tools import ReasoningForm, ToolCallFormat
+from protocol.generation import Generate
 
-__all__ = ["NativePanic", "TokenText", "decoding_json", "decoding_tokenizer", "without_panics"]
+__all__ = [
+    "NativePanic",
+    "SandboxedText",
+    "TextReport",
+    "TokenText",
+    "decoding_json",
+    "decoding_tokenizer",
+    "without_panics",
+]
 
 Result = TypeVar("Result")
-
 PLAIN_DECODERS = frozenset(
     {"BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Sequence", "Strip", "WordPiece"}
 )
@@ -35,40 +47,6 @@ def without_panics(function: Callable[..., Result], *args: Any) -> Result:
         if type(error).__name__ == "PanicException":
             raise NativePanic(str(error)[:200]) from None
         raise
-
-
-def decoding_tokenizer(content: dict[str, Any]) -> dict[str, Any]:
-    """Part of a `tokenizer.json` needed for decoding. Raises `ValueError` for a decoder that might never return."""
-    decoder, model = content.get("decoder"), content.get("model")
-    if decoder is not None:
-        _check_decoder(decoder)
-    if not isinstance(model, dict):
-        raise ValueError("it has no model")
-    vocabulary = model.get("vocab")
-    if isinstance(vocabulary, dict):
-        # Decoding only looks up ids, so merges and scores are dead weight.
-        model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": content.get("added_tokens") or [],
-        "normalizer": None,
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": decoder,
-        "model": model,
-    }
-
-
-def _check_decoder(decoder: Any) -> None:
-    kind = decoder.get("type") if isinstance(decoder, dict) else None
-    if kind == "Replace" and isinstance(decoder.get("pattern"), dict) and "String" in decoder["pattern"]:
-        return
-    if kind not in PLAIN_DECODERS:
-        raise ValueError(f"its decoder {str(kind)[:40]} is not supported")
-    for one in decoder.get("decoders") or ():
-        _check_decoder(one)
 
 
 class TokenText:
@@ -112,6 +90,77 @@ class TokenText:
         return text
 
 
+@frozen(kw_only=True)
+class TextReport:
+    """Facts that the fork server read from a checkpoint."""
+
+    vocabulary_size: int
+    context_tokens: int
+    stop_token_ids: frozenset[int]
+    tool_call_format: ToolCallFormat
+    has_tools: bool
+    reasoning: ReasoningForm
+    decoding: str = field(repr=False)
+    """Input of `TokenText.of_json`."""
+
+
+class SandboxedText(TokenText):
+    """A `TextModel` whose prompts are encoded by the sandbox."""
+
+    def __init__(self, folder: Path, report: TextReport) -> None:
+        """Blocking. Raises `ValueError`."""
+        super().__init__(TokenText.of_json(report.decoding)._tokenizer)
+        self.folder = folder
+        self.vocabulary_size = report.vocabulary_size
+        self.context_tokens = report.context_tokens
+        self.stop_token_ids = report.stop_token_ids
+        self.tool_call_format, self.has_tools = report.tool_call_format, report.has_tools
+        self.reasoning = report.reasoning
+
+    def encode(self, request: Generate) -> list[int]:
+        """Never called: `PromptEncoder` asks the sandbox."""
+        raise RuntimeError("prompts of checkpoints are encoded in the sandbox")
+
+
+def decoding_json(content: dict[str, Any]) -> str:
+    """`decoding_tokenizer` as JSON, for `TokenText.of_json`."""
+    return json.dumps(decoding_tokenizer(content), ensure_ascii=False)
+
+
+def decoding_tokenizer(content: dict[str, Any]) -> dict[str, Any]:
+    """Part of a `tokenizer.json` needed for decoding. Raises `ValueError` for a decoder that might never return."""
+    decoder, model = content.get("decoder"), content.get("model")
+    if decoder is not None:
+        _check_decoder(decoder)
+    if not isinstance(model, dict):
+        raise ValueError("it has no model")
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        # Decoding only looks up ids, so merges and scores are dead weight.
+        model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": content.get("added_tokens") or [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": model,
+    }
+
+
+def _check_decoder(decoder: Any) -> None:
+    kind = decoder.get("type") if isinstance(decoder, dict) else None
+    if kind == "Replace" and isinstance(decoder.get("pattern"), dict) and "String" in decoder["pattern"]:
+        return
+    if kind not in PLAIN_DECODERS:
+        raise ValueError(f"its decoder {str(kind)[:40]} is not supported")
+    for one in decoder.get("decoders") or ():
+        _check_decoder(one)
+
+
 class _StreamDetokenizer:
     __slots__ = ("_emitted", "_ids", "_stream", "_text")
 
@@ -138,8 +187,3 @@ class _StreamDetokenizer:
     def finish(self) -> str:
         # Bytes of an incomplete character are still in the stream; in the whole text they become U+FFFD.
         return self._text.decode(self._ids)[self._emitted :]
-
-
-def decoding_json(content: dict[str, Any]) -> str:
-    """`decoding_tokenizer` as JSON, for `TokenText.of_json`."""
-    return json.dumps(decoding_tokenizer(content), ensure_ascii=False)

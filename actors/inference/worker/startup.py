@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import mlx.core as mx
 
+from actors.inference.checkpoints.manifest import clear_failure, write_stamp
 from actors.inference.checkpoints.provenance import Check, examine_files
-from actors.inference.checkpoints.stamp import clear_failure, write_stamp
 from actors.inference.mlx.load import LoadedModel, available_device, load_checkpoint, serve_long_context, waits_for_code
 from actors.inference.mlx.proof import prove, prove_short
 from actors.inference.structured_output import Grammars, GrammarsAtNeed

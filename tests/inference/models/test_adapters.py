@@ -16,8 +16,7 @@ from actors.inference.checkpoints.errors import (
     ModelFileTruncated,
     UnsupportedModel,
 )
-from actors.inference.checkpoints.manifest import read_manifest
-from actors.inference.checkpoints.stamp import failed_check, stamp_is_current, write_failure
+from actors.inference.checkpoints.manifest import failed_check, read_manifest, stamp_is_current, write_failure
 from actors.inference.mlx.load import load_checkpoint
 from actors.inference.mlx.verify import verify_model
 from actors.inference.worker.blas import BlasReport

@@ -22,8 +22,7 @@ from actors.inference.checkpoints.errors import (
     PickleRefused,
     UnsupportedModel,
 )
-from actors.inference.checkpoints.manifest import read_manifest, verify_files
-from actors.inference.checkpoints.stamp import stamp_is_current
+from actors.inference.checkpoints.manifest import read_manifest, stamp_is_current, verify_files
 from actors.inference.mlx import convert as convert_module
 from actors.inference.mlx.convert import Options, convert
 from actors.inference.mlx.load import load_checkpoint

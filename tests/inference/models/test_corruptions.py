@@ -16,9 +16,17 @@ from actors.inference.checkpoints.errors import (
     ModelFileCorrupt,
     ModelFileTruncated,
 )
-from actors.inference.checkpoints.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from actors.inference.checkpoints.manifest import (
+    MANIFEST_NAME,
+    STAMP_NAME,
+    failed_check,
+    read_manifest,
+    stamp_is_current,
+    write_failure,
+    write_manifest,
+    write_stamp,
+)
 from actors.inference.checkpoints.provenance import examine_files
-from actors.inference.checkpoints.stamp import STAMP_NAME, failed_check, stamp_is_current, write_failure, write_stamp
 from actors.inference.mlx.verify import verify_model
 from actors.inference.worker.blas import BlasReport
 from actors.inference.worker.mlx_stepper import MlxStepper

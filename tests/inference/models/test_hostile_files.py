@@ -19,12 +19,12 @@ from actors.inference.checkpoints.errors import (
 )
 from actors.inference.checkpoints.gguf_header import check_gguf
 from actors.inference.checkpoints.inventory import inventory
-from actors.inference.checkpoints.loaded_size import loaded_bytes
 from actors.inference.checkpoints.manifest import read_manifest, safetensors_tensors, verify_safetensors_size
 from actors.inference.checkpoints.reading import MAXIMUM_HEADER_BYTES, read_checkpoint_json
 from actors.inference.checkpoints.stop_tokens import stop_token_ids
-from actors.inference.mlx.canary import canary_token_ids
+from actors.inference.checkpoints.weight_format import loaded_bytes
 from actors.inference.mlx.load import load_checkpoint
+from actors.inference.mlx.proof import canary_token_ids
 from actors.inference.text.text_model import CheckpointText
 from tests.inference.golden.phi3_shapes import SHAPES
 from tests.inference.models.small_checkpoints import write_small

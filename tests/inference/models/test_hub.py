@@ -25,8 +25,7 @@ from actors.inference.checkpoints.errors import (
     PickleRefused,
 )
 from actors.inference.checkpoints.hub import pull
-from actors.inference.checkpoints.manifest import read_manifest, verify_files
-from actors.inference.checkpoints.stamp import stamp_is_current
+from actors.inference.checkpoints.manifest import read_manifest, stamp_is_current, verify_files
 from tests.inference.models.local_hub import Hub, serving
 from tests.inference.models.small_checkpoints import write_small
 

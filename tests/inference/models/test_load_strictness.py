@@ -16,8 +16,8 @@ from actors.inference.checkpoints.errors import (
     ModelTooLarge,
     UnsupportedModel,
 )
-from actors.inference.checkpoints.loaded_size import loaded_bytes
 from actors.inference.checkpoints.manifest import MANIFEST_NAME, verify_files, write_manifest
+from actors.inference.checkpoints.weight_format import loaded_bytes
 from actors.inference.mlx import load as load_module
 from actors.inference.mlx.convert import Options, convert
 from actors.inference.mlx.load import load_checkpoint

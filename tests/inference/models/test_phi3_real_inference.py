@@ -13,12 +13,12 @@ from mlx_lm.models.cache import BatchKVCache
 from tokenizers import Tokenizer
 
 from actors.inference.kernels.jit_cache import use_compiled
-from actors.inference.mlx.canary import (
+from actors.inference.mlx.load import LoadedModel, load_checkpoint
+from actors.inference.mlx.proof import (
     CANARY_CEILING_NATS,
     canary_negative_log_likelihood,
     canary_token_ids,
 )
-from actors.inference.mlx.load import LoadedModel, load_checkpoint
 
 pytestmark = pytest.mark.mlx_real_inference
 

@@ -1,8 +1,8 @@
-"""Translates the grammar engine's errors about a schema into words for its author. Pure functions."""
+"""Errors of unsupported schemas, in words for their authors. No I/O."""
 
 from __future__ import annotations
 
-__all__ = ["words_of"]
+__all__ = ["BadSchema", "NotSupported", "words_of"]
 
 _WORDS = (
     (("doesn't satisfy", "forced bytes"), "a token came that it does not allow"),
@@ -22,6 +22,22 @@ _WORDS = (
     ),
     (("stack level", "recursion"), "it is nested too deep"),
 )
+
+
+class BadSchema(ValueError):
+    """The schema cannot be enforced; the text says why."""
+
+    def __init__(self, problem: str, *, field: str = "response_schema") -> None:
+        """``field`` is the schema's name in the request."""
+        super().__init__(problem)
+        self.field = field
+
+
+class NotSupported(Exception):
+    """Part of a schema that is not supported; it is left out where the schema permits."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path or 'the schema'} {problem}")
 
 
 def words_of(problem: str) -> str:
