@@ -1,1 +1,1 @@
-"""Who is told what, when and by which channel."""
+"""Notifications: recipients, timing and delivery over the in-app log, Web Push, APNs and webhooks."""

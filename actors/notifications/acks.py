@@ -1,7 +1,8 @@
-"""What devices said they have: only what was sent to a device is delivered by its `ack`. Synchronous, over a connection.
+"""Acknowledgements: an `ack` marks delivered only what was sent to its device. Synchronous functions over a connection.
 
-Each device has one number, up to which its client's log is settled: acknowledged, or told before the device came. What
-an `ack` covers beyond it was sent to the device, by this connection or another, but for what its subscription left out.
+Each device has one high-water mark, up to which its client's log is settled: acknowledged, or logged before the device
+registered. Whatever an `ack` covers beyond it was sent to the device, on this connection or another, except for events that
+its subscription excludes.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ __all__ = ["ACKNOWLEDGE", "Acknowledged", "Acknowledgements", "StreamBegun", "pr
 
 @frozen
 class Acknowledged:
-    """A device has everything of its client's log, up to a sequence number, that it was sent."""
+    """A device has received everything sent to it, up to a sequence number of its client's log."""
 
     client_id: str
     device_id: str
     seq: int
     time_ms: int
     after: int = 0
-    """What came since then, the connection that says so has sent, but for ``left_out``."""
+    """Everything after this number was sent by the acknowledging connection, except for ``left_out``."""
     skipped: tuple[int, ...] = ()
     subscription: Subscribe = field(factory=Subscribe)
-    """Decides over what came before ``after``."""
+    """Decides which events up to ``after`` the device was sent."""
 
 
 @frozen
 class StreamBegun:
-    """A device begins at this number; what came before it was not sent."""
+    """A device's log begins at this number; earlier events were not sent to it."""
 
     client_id: str
     device_id: str
@@ -48,15 +49,15 @@ class StreamBegun:
 
 @frozen
 class Acknowledgements:
-    """Those of many devices; of each device, in the order in which they came."""
+    """Acknowledgements of many devices, in order for each device."""
 
     entries: tuple[Acknowledged | StreamBegun, ...]
 
 
 KEPT_MILLISECONDS = 60 * 60 * 1000
-"""Whether somebody is looking is asked of the last seconds alone."""
+"""Presence depends on the last seconds alone, so older acknowledgements can be dropped."""
 MAXIMUM_DEVICES = 256
-"""Of one client whose settled numbers are kept, and of which it is kept that a notification was delivered to them."""
+"""Devices of one client whose high-water marks and delivery rows are stored."""
 PRUNE_ROWS = 500
 
 # Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
@@ -96,7 +97,7 @@ _DELIVERED = (
 
 
 def acknowledge(connection: Connection, command: Acknowledgements) -> Outcome[int]:
-    """Mark delivered what these devices have; answers how many deliveries that were."""
+    """Mark as delivered what these devices have received. Returns the number of deliveries."""
     count = 0
     for one in command.entries:
         if isinstance(one, StreamBegun):
@@ -137,7 +138,7 @@ def _acknowledge(connection: Connection, one: Acknowledged) -> int:
 
 
 def _make_room(connection: Connection, client_id: str) -> None:
-    """For one more device: those that have been silent longest are forgotten."""
+    """Make room for one more device by forgetting those that have been silent longest."""
     surplus = connection.execute(
         select(high_water_marks.c.device_id)
         .where(high_water_marks.c.client_id == client_id)
@@ -153,9 +154,9 @@ def _make_room(connection: Connection, client_id: str) -> None:
 
 
 def prune_settled(connection: Connection, now_ms: int) -> int:
-    """Forget numbers up to which nothing is left in the client's log, at most `PRUNE_ROWS`; returns how many went.
+    """Delete high-water marks below which the client's log holds nothing, at most `PRUNE_ROWS`. Returns the number deleted.
 
-    A device that is not known has settled nothing, and of a log that has nothing up to its number that is the same.
+    An unknown device counts as having settled nothing, which is equivalent if the log holds nothing up to its mark.
     """
     is_left = exists().where(events.c.client_id == high_water_marks.c.client_id, events.c.seq <= high_water_marks.c.seq)
     rows = connection.execute(
@@ -179,7 +180,7 @@ def _was_sent(one: Acknowledged, event: Any) -> bool:
 
 
 def _mark_delivered(connection: Connection, one: Acknowledged, data: str) -> int:
-    """It gets a row of the device's own, and the client's becomes delivered; 1 if that is news."""
+    """Add a row for the device and mark the client's delivery as delivered. Returns 1 if it was not yet."""
     notification_id = json.loads(data)["notification"]["notification_id"]
     which = {"of_notification": notification_id, "of_client": one.client_id}
     rows = {row.device_id: row for row in connection.execute(_IN_APP_DELIVERIES, which)}

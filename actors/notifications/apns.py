@@ -1,4 +1,4 @@
-"""Apple's push notification service: HTTP/2 with a provider token (JWT, ES256) that is used 20 to 60 minutes."""
+"""Apple's push notification service: HTTP/2 with a provider token (JWT, ES256) that is reused for 20 to 60 minutes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SHORTEST_TOKEN_SECONDS = 20 * 60
 PAYLOAD_BYTES = 4096
 EXPIRES_SECONDS = 24 * 3600
 SHORTEST_EXPIRY_SECONDS = 3600
-"""However old a notification seems to be: a clock that ran ahead for a while must not let it expire on its way."""
+"""Minimum, however old a notification seems to be: a clock that was ahead for a while must not let it expire in transit."""
 CLOCK_SLACK_SECONDS = 60.0
-"""Clocks are corrected by as much all the time."""
+"""Routine clock corrections stay below this."""
 IMMEDIATE, GENTLE = "10", "5"
 
 
 @frozen(kw_only=True)
 class ApnsCredentials:
-    """What Apple gave to the owner of the app."""
+    """Credentials that Apple issued to the owner of the app."""
 
     key_file: Path
     """The signing key, `AuthKey_….p8`."""
@@ -43,11 +43,11 @@ class ApnsCredentials:
     topic: str
     """The app's bundle id, for devices that name none."""
     url: str | None = None
-    """In place of Apple's addresses."""
+    """Overrides Apple's addresses."""
 
 
 class ProviderToken:
-    """The JWT that every request carries, made anew in time."""
+    """The JWT sent with every request, renewed before it expires."""
 
     def __init__(self, credentials: ApnsCredentials, key: str) -> None:
         self._credentials = credentials
@@ -56,13 +56,13 @@ class ProviderToken:
         self._made_seconds = float("-inf")
 
     def value(self, now_seconds: float) -> str:
-        """The token, at most 40 minutes old; one from a time that has not come yet is made anew."""
+        """Return the token, renewed if it is older than 40 minutes or dated in the future."""
         if self._is_outside(now_seconds, TOKEN_SECONDS):
             self._make(now_seconds)
         return self._token
 
     def refused(self, now_seconds: float) -> None:
-        """Apple says that it has expired: make another, if that is not too early."""
+        """Discard a token that Apple rejected as expired, unless it is too early to renew it."""
         if self._is_outside(now_seconds, SHORTEST_TOKEN_SECONDS):
             self._make(now_seconds)
 
@@ -82,7 +82,7 @@ class ProviderToken:
 
 
 class ApnsSender:
-    """Sends to iPhones, iPads and Macs. Without credentials every delivery says so and is kept for later."""
+    """Sends to iPhones, iPads and Macs. Without credentials every delivery fails with that reason and is kept for later."""
 
     def __init__(self, settings: HttpClientSettings, credentials: ApnsCredentials | None) -> None:
         self._http_client = HttpClient(settings, http2=True)
@@ -97,7 +97,7 @@ class ApnsSender:
         await self._http_client.__aexit__(*error)
 
     async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
-        """One notification to one device token."""
+        """Send one notification to one device token."""
         if self._credentials is None:
             return Attempt(is_final=True, reason="this server has no APNs key")
         # At first need: most servers push nothing, and it takes a tenth of a second to import.
@@ -167,13 +167,13 @@ class ApnsSender:
 
 
 def expiration(created_seconds: float, now_seconds: float) -> int:
-    """Until when Apple shall keep it, POSIX seconds: a day after it was made, and always in a time that is to come."""
+    """Return Apple's expiry time, POSIX seconds: a day after creation, and always in the future."""
     made = min(created_seconds, now_seconds)
     return int(max(made + EXPIRES_SECONDS, now_seconds + SHORTEST_EXPIRY_SECONDS))
 
 
 def _reason(body: bytes) -> str:
-    """Apple's own word for what is wrong; empty without one."""
+    """Return Apple's reason for an error, or an empty string."""
     try:
         told: Any = json.loads(body)
     except ValueError:

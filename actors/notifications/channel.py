@@ -1,4 +1,4 @@
-"""One push channel: takes a device at a time, sends what waits for it in order, writes down what came of it."""
+"""A push channel: takes one device at a time, sends its pending deliveries in order, and records the outcomes."""
 
 from __future__ import annotations
 
@@ -32,49 +32,49 @@ _log = structlog.get_logger("notifications")
 
 DEVICES_AT_ONCE = 16
 DEVICES_OF_ONE_CLIENT = 4
-"""Of these; whoever registers many that never answer waits for them alone."""
+"""Share of one client, so that a client with many dead devices delays nobody but itself."""
 WAITING_DEVICES = 128
 Failpoint = Callable[[str], None]
 
 
 @frozen
 class DeliverQueue:
-    """To a channel: something is due for this device."""
+    """Tells a channel that deliveries are due for this device."""
 
     client_id: str
     device_id: str
     turn: int
-    """Which handing out this is; told back, so that no other one is taken to be over."""
+    """Number of the assignment, echoed in the reply so that it cannot end another one."""
 
 
 @frozen
 class QueueDelivered:
-    """To the planner: the channel is through with this device for now."""
+    """Tells the dispatcher that the channel has finished with this device for now."""
 
     channel: Channel
     client_id: str
     device_id: str
     turn: int
     is_recorded: bool
-    """False when storage could not be reached; the planner then waits before it tries again."""
+    """False if storage could not be reached; the dispatcher then waits before it tries again."""
 
 
 @frozen(kw_only=True)
 class ChannelSettings:
-    """How a channel works."""
+    """Settings of a push channel."""
 
     channel: Channel
     make_sender: Callable[[], Sender]
-    """Called once for each incarnation."""
+    """Called once per incarnation."""
     schedule: RetrySchedule = field(factory=RetrySchedule)
     failpoint: Failpoint = lambda _: None
-    """Called with the name of each step before it: where tests kill the process."""
+    """Called with the name of each step before it runs, for tests that kill the process there."""
     tracer: Tracer = field(factory=Tracer)
-    """Gets a span for each push. It begins a trace of its own: a push may be sent long after what it tells of, by another server."""
+    """Receives one span per push. Each starts a new trace, because a push may be sent long after its cause and by another server."""
 
 
 class PushChannel(Actor[DeliverQueue]):
-    """At least once, in order for each device. A device that is slow or down holds up no other."""
+    """Delivers at least once and in order per device. A slow or unreachable device delays no other."""
 
     mailbox = reject(WAITING_DEVICES)
 
@@ -90,7 +90,7 @@ class PushChannel(Actor[DeliverQueue]):
         self._failed = 0
 
     async def started(self) -> None:
-        """Open the client; nothing is connected yet."""
+        """Open the HTTP client, without connecting."""
         self._sender = await self._closing.enter_async_context(self._settings.make_sender())
 
     async def handle(self, message: DeliverQueue) -> None:
@@ -105,7 +105,7 @@ class PushChannel(Actor[DeliverQueue]):
         return {"devices_busy": self._at_once.borrowed_tokens, "taken": self._taken, "failed": self._failed}
 
     async def _deliver(self, device_queue: DeliverQueue) -> None:
-        """One page for one device. Cancelled, what was sent and not recorded is sent again with the same ids."""
+        """Deliver one page to one device. If cancelled, deliveries that were sent but not recorded are sent again with the same ids."""
         is_recorded = False
         try:
             async with self._share(device_queue.client_id), self._at_once:
@@ -128,7 +128,7 @@ class PushChannel(Actor[DeliverQueue]):
 
     @asynccontextmanager
     async def _share(self, client_id: str) -> AsyncIterator[None]:
-        """A place among the client's own, which nobody keeps once it has none."""
+        """Hold one of the client's places; the entry is dropped once it has none."""
         share = self._shares.setdefault(client_id, trio.CapacityLimiter(DEVICES_OF_ONE_CLIENT))
         try:
             async with share:

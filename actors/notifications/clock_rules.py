@@ -1,4 +1,4 @@
-"""What waits for an hour is held against now, so that a clock that ran ahead delays nothing. Over a connection."""
+"""Corrects due times written by a clock that was ahead, so that they delay nothing. Functions over a connection."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ __all__ = ["IS_AHEAD", "SETTLE", "ClockRules"]
 
 @frozen(kw_only=True)
 class ClockRules:
-    """How far ahead of now something may rightly wait."""
+    """Bounds on how far in the future a due time may legitimately lie."""
 
     set_back_ms: int = 0
-    """By how much the clock was set back since the hours were written down; 0 where nobody knows."""
+    """Amount by which the clock was set back since the times were written; 0 if unknown."""
     longest_wait_ms: int
-    """Between two tries on one device."""
+    """Longest wait between two attempts on one device."""
     push_hold_ms: int
-    """Of a push that a device may show anyway."""
+    """Longest hold of a push that a device may show anyway."""
 
 
 def is_ahead(connection: Connection, rules: ClockRules) -> bool:
-    """Is there anything that `settle` would change?"""
+    """True if `settle` would change anything."""
     now_ms = now_milliseconds()
     waits = devices.c.due_ms > (now_ms if rules.set_back_ms else now_ms + rules.longest_wait_ms)
     return bool(connection.execute(select(or_(exists().where(waits), exists().where(_held(rules, now_ms))))).scalar())
 
 
 def settle(connection: Connection, rules: ClockRules) -> Outcome[int]:
-    """Let nothing wait longer than it may; answers how many rows were changed.
+    """Shorten waits that exceed their bound. Returns the number of rows changed.
 
-    What waits for its next try waits for as long as it would have. What is held is due: it is judged again by the
-    hour that it is now, and held anew for good reasons.
+    A retry keeps its remaining wait. A held delivery becomes due: it is judged again at the current time, and held again
+    if there is still a reason.
     """
     now_ms = now_milliseconds()
     changed = 0
@@ -52,7 +52,7 @@ def settle(connection: Connection, rules: ClockRules) -> Outcome[int]:
 
 
 def _held(rules: ClockRules, now_ms: int) -> ColumnElement[bool]:
-    """Held beyond what can be told without judging it again."""
+    """Condition for deliveries held longer than is plausible without judging them again."""
     is_short = deliveries.c.reason == HoldReason.SEEN_ELSEWHERE.value
     return and_(
         deliveries.c.state == DeliveryState.HELD.value,

@@ -1,4 +1,4 @@
-"""What may become of a delivery, and when a failed one is tried again: pure rules."""
+"""State transitions and retry times of deliveries. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 GIVEN_UP = "given up"
-"""How the reason of a delivery begins that had all its attempts."""
+"""Prefix of the reason of a delivery that has used all its attempts."""
 SUBSCRIPTION_GONE = "the subscription is gone"
 """Reason of a delivery whose device its push service no longer knows."""
 _S = DeliveryState
@@ -35,54 +35,54 @@ TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     _S.DISCARDED: frozenset({_S.PENDING}),
     _S.DEAD: frozenset({_S.PENDING}),
 }
-"""From each state, the states that may follow. `discarded` and `dead` are left only by sending again by hand."""
+"""Allowed transitions. `discarded` and `dead` are left only when a person sends again."""
 
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
 
 def may_become(now: DeliveryState, then: DeliveryState) -> bool:
-    """Is this step allowed?"""
+    """Return whether the transition is allowed."""
     return then in TRANSITIONS[now]
 
 
 @frozen(kw_only=True)
 class Attempt:
-    """What came of one try on one delivery."""
+    """Outcome of one delivery attempt."""
 
     is_sent: bool = False
-    """The channel took it."""
+    """The channel accepted it."""
     is_gone: bool = False
-    """The subscription is no more (404, 410): the device is removed."""
+    """The subscription no longer exists (404, 410), so the device is removed."""
     is_final: bool = False
-    """The service will never take this one."""
+    """The service will never accept this delivery."""
     reason: str = ""
-    """What went wrong, for people; never a secret."""
+    """Reason in words for people, without secrets."""
     retry_after_seconds: float | None = None
-    """What the service asked for."""
+    """Wait that the service asked for."""
 
 
 @frozen(kw_only=True)
 class RetrySchedule:
-    """Waits between attempts: capped exponential with jitter, never shorter than the service asked for."""
+    """Waits between attempts: capped exponential with jitter, and at least as long as the service asked for."""
 
     base_seconds: float = field(default=2.0, validator=validators.gt(0))
-    """After the first failure."""
+    """Wait after the first failure."""
     maximum_seconds: float = field(default=3600.0, validator=validators.gt(0))
-    """No wait of ours is longer, before jitter."""
+    """Upper bound of our own waits, before jitter."""
     jitter: float = field(default=0.2, validator=[validators.ge(0), validators.lt(1)])
     """Largest share by which a wait is lengthened or shortened."""
     maximum_attempts: int = field(default=16, validator=validators.ge(1))
-    """After this many the delivery is discarded; with the other defaults that is after some five hours."""
+    """The delivery is discarded after this many, which takes about five hours with the other defaults."""
 
     @property
     def longest_seconds(self) -> float:
-        """No wait is longer, but where a service asks for more."""
+        """Upper bound of every wait, unless a service asks for more."""
         return self.maximum_seconds * (1.0 + self.jitter)
 
     def next_attempt_seconds(
         self, attempts: int, retry_after_seconds: float | None, *, uniform: float | None = None
     ) -> float | None:
-        """Seconds until the next try, after ``attempts`` (≥ 1) that failed; None when it is given up.
+        """Return the seconds until the next try after ``attempts`` (≥ 1) failures, or None to give up.
 
         ``uniform`` in [0, 1) decides the jitter; by default a random number.
         """
@@ -96,7 +96,7 @@ class RetrySchedule:
 
 
 def retry_after_seconds(header: str | None, now_seconds: float) -> float | None:
-    """What a `Retry-After` header asks for: seconds or a date (RFC 9110 §10.2.3); None without a readable one."""
+    """Parse a `Retry-After` header, seconds or a date (RFC 9110 §10.2.3); None if it is absent or unreadable."""
     if header is None:
         return None
     text = header.strip()

@@ -1,4 +1,4 @@
-"""The planner: answers what is asked of the room, and hands what is due to the channels."""
+"""The dispatcher: answers the service's requests and hands due deliveries to the channels."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ _log = structlog.get_logger("notifications")
 Message = TypeVar("Message")
 
 LOOK_SECONDS = 15.0
-"""It looks this often even if nobody wakes it."""
+"""Longest interval between polls."""
 RETRY_SECONDS = 1.0
 LANES_IN_FLIGHT = 64
-"""Devices of one channel that are being served; the others wait in the database."""
+"""Devices that one channel serves at a time; the others wait in the database."""
 RELEASES_IN_FLIGHT = 64
 
 
@@ -97,20 +97,20 @@ class Watch:
 
 @frozen(kw_only=True)
 class DispatcherSettings:
-    """What the planner must know."""
+    """Settings of the dispatcher."""
 
     data_folder: Path
-    """Where the key for Web Push is."""
+    """Folder of the Web Push key."""
     push_contact: str
     """`mailto:` or `https:` address in that key's tokens."""
     schedule: RetrySchedule = field(factory=RetrySchedule)
-    """The channels'."""
+    """Retry schedule of the channels."""
     push_hold_seconds: float = 0.0
-    """How long a push waits that a device may show anyway."""
+    """Hold time of a push that a device may show anyway."""
 
 
 def vapid_keys(settings: DispatcherSettings) -> Callable[[], Awaitable[VapidKeys]]:
-    """Loads the keys at first need, or makes them; each caller of this has a copy of its own."""
+    """Return a function that loads the keys, or generates them, on first use. Each call returns an independent cache."""
     loaded: VapidKeys | None = None
 
     async def keys() -> VapidKeys:
@@ -124,15 +124,15 @@ def vapid_keys(settings: DispatcherSettings) -> Callable[[], Awaitable[VapidKeys
 
 @frozen
 class _Turn:
-    """Something that was handed out, and to whom."""
+    """An assignment to a channel."""
 
     number: int
     incarnation: int
-    """Of the channel."""
+    """Incarnation of the channel."""
 
 
 class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]):
-    """Keeps nothing that is not in the database but which devices the channels are busy with."""
+    """Holds no state besides the devices that the channels are busy with; everything else is in the database."""
 
     mailbox = reject(2048)
 
@@ -160,7 +160,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
         self._looks = 0
 
     async def started(self) -> None:
-        """Whatever was due while no planner ran is found by the first look."""
+        """Poll at once, which finds what became due while no dispatcher was running."""
         for one in self._places():
             self.context.monitor(one)
         self.context.spawn(self._plan)
@@ -191,11 +191,11 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
                 self.context.answer_later(self._carry_out, message)
 
     async def down(self, down: Down) -> None:
-        """A channel ended: what it was busy with is due still, and is taken back at the next look (`_take_back`)."""
+        """A channel ended. Its devices are still due and are taken back at the next poll (`_take_back`)."""
         self.context.after(RETRY_SECONDS, Watch(down.path))
 
     def snapshot(self) -> dict[str, object]:
-        """How many devices each channel is busy with."""
+        """Number of devices that each channel is busy with."""
         busy = {channel.value: len(devices) for channel, devices in self._busy.items()}
         return {"busy": busy, "releasing": len(self._releasing), "looks": self._looks}
 
@@ -229,9 +229,9 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
                 await self._wake.wait()
 
     async def _settle_clock(self) -> None:
-        """Hours that were written down by a clock that ran ahead are set right: at the start, and when it is set back.
+        """Correct times written by a clock that was ahead: at start, and when the clock is set back.
 
-        Raises as storage does; then the next look tries again.
+        Raises as storage does; the next poll then tries again.
         """
         set_back_ms = self._clock.set_back_ms()
         if set_back_ms:
@@ -246,7 +246,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
         self._is_settled = True
 
     def _take_back(self) -> None:
-        """Forget what was handed to incarnations that are no more, however many of them ended in between."""
+        """Take back assignments to incarnations that have ended, however many ended in between."""
         for channel, busy in self._busy.items():
             current = self._channels[channel].incarnation
             for device_queue in [device_queue for device_queue, turn in busy.items() if turn.incarnation != current]:
@@ -313,7 +313,7 @@ class _Call:
 
 
 def _call_of(message: NotificationRequest) -> _Call:  # noqa: C901, PLR0912  a table of what carries out what
-    """What storage is asked for, for each request."""
+    """Return the storage call for a request."""
     match message:
         case ListNotifications():
             return _Call(LIST, Listing(client_id=message.client_id, data=message.data))

@@ -1,4 +1,4 @@
-"""Tells every client when the engine was lost, came back, or was started again: once for each change of state."""
+"""Notifies every client once when the engine is lost, recovers or was restarted."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _log = structlog.get_logger("notifications")
 POLL_SECONDS = 1.0
 ASK_SECONDS = 1.0
 ENGINE_DEVICE = ":engine"
-"""Device of these transactions' keys; no device can be called so."""
+"""Device id in the keys of these transactions; no real device can have it."""
 STEADY_SECONDS = 5.0
-"""A state counts once it has lasted this long, so that a crash loop is told of once."""
+"""A state counts once it has lasted this long, so that a crash loop is reported once."""
 
 
 @define
 class EngineState:
-    """What is known of the engine, and what was told: a pure rule over observations in time."""
+    """State of the engine and of what was announced. A pure rule over timed observations."""
 
     was_ready: bool = False
-    """It has answered at some time, so that losing it is news."""
+    """True once it has answered, so that losing it is news."""
     is_degraded: bool = False
-    """People were told that it is lost."""
+    """True if its loss was announced."""
     restarts_told: int = 0
     _is_ready: bool = False
     _since_seconds: float = 0.0
     _restarts: int = 0
 
     def observe(self, state: str, restarts: int, now_seconds: float) -> str | None:
-        """The kind of notification that this observation gives cause to, if any."""
+        """Return the kind of notification that this observation causes, or None."""
         is_ready = state == "ready"
         if is_ready != self._is_ready or restarts != self._restarts:
             self._is_ready, self._restarts, self._since_seconds = is_ready, restarts, now_seconds
@@ -74,7 +74,7 @@ class Poll:
 
 
 class EngineMonitor(Actor[Poll]):
-    """Asks the inference room now and then. A change that cannot be told to a client now is told with the next look."""
+    """Polls the inference service. An announcement that fails is repeated with the next poll."""
 
     mailbox = reject(4)
 
@@ -85,7 +85,7 @@ class EngineMonitor(Actor[Poll]):
         self._untold: list[Announcement] = []
 
     async def started(self) -> None:
-        """Begin to look."""
+        """Begin to poll."""
         self.context.after(POLL_SECONDS, Poll())
 
     async def handle(self, message: Poll) -> None:
@@ -103,13 +103,13 @@ class EngineMonitor(Actor[Poll]):
         self.context.after(POLL_SECONDS, Poll())
 
     def snapshot(self) -> dict[str, object]:
-        """What is known and what is still to be told."""
+        """Known state and pending announcements."""
         return {"is_degraded": self._state.is_degraded, "untold": [one.kind for one in self._untold]}
 
     async def _tell_everyone(self, announcement: Announcement) -> bool:
-        """Announce to every known client, in pages; False when storage could not be reached in between.
+        """Announce to every known client, in pages. Returns False if storage could not be reached.
 
-        Beginning again is safe: each client's transaction is keyed by the announcement.
+        Starting over is safe, because each client's transaction is keyed by the announcement.
         """
         after = ""
         while True:

@@ -1,4 +1,4 @@
-"""Writing notifications and their deliveries in the transaction of what causes them, and letting out what was held."""
+"""Fan-out: writes notifications and their deliveries in the transaction of their cause, and releases held ones."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = ["IN_APP_DEVICE", "RELEASE_ROWS", "release_held", "trigger_hook", "tri
 _log = structlog.get_logger("notifications")
 
 IN_APP_DEVICE = ""
-"""Device of in-app deliveries: the client's log, which every device reads."""
+"""Device id of in-app deliveries, which go to the client's log that every device reads."""
 RELEASE_ROWS = 500
-"""Held deliveries that one transaction looks at."""
+"""Held deliveries examined per transaction."""
 DIGEST_TITLES = 5
 LONGEST_LIMIT_MS = 86_400_000
-"""A rate limit's window has at most a day."""
+"""Longest window of a rate limit, one day."""
 _S = DeliveryState
 
 # Made once: SQLAlchemy takes longer to make a statement than SQLite to carry it out.
@@ -81,13 +81,13 @@ _DUE = (
 _NEW_NOTIFICATION = insert(notifications)
 _NEW_DELIVERY = insert(deliveries)
 _UNUSED: dict[str, Any] = dict.fromkeys(("reason", "due_ms", "released_ms", "sent_ms"))
-"""Every insert names the same columns, so that it is one statement."""
+"""Every insert names the same columns, so that there is one statement to compile."""
 
 
 def trigger_of_post(
     template: str, fields: Mapping[str, Any], priority: Priority | None, notification_id: str
 ) -> Trigger:
-    """A trigger that says exactly what it wants, as a client's post does."""
+    """Build the trigger of a notification that a client posts."""
     return Trigger(
         kind=template,
         priority=priority or TEMPLATES[template].priority,
@@ -96,9 +96,9 @@ def trigger_of_post(
 
 
 def trigger_hook(push_hold_seconds: float) -> TriggerHook:
-    """The function that storage calls in the transaction of a cause.
+    """Return the hook that storage calls in the transaction of a cause.
 
-    ``push_hold_seconds``: pushes wait this long when a device of the client acknowledged something as recently.
+    ``push_hold_seconds``: pushes are held this long if a device of the client acknowledged something as recently.
     """
     push_hold_ms = int(push_hold_seconds * 1000)
 
@@ -118,7 +118,7 @@ def trigger_hook(push_hold_seconds: float) -> TriggerHook:
 
 
 def _fields_of(trigger: Trigger) -> dict[str, str | int]:
-    """The template's fields from what the trigger carries. Raises `FieldFault` or `KeyError`."""
+    """Extract the template's fields from the trigger. Raises `FieldFault` or `KeyError`."""
     template = TEMPLATES[trigger.kind]
     given: dict[str, Any]
     if "fields" in trigger.data:
@@ -137,7 +137,7 @@ def _fields_of(trigger: Trigger) -> dict[str, str | int]:
 
 @frozen
 class _DeviceQueue:
-    """One way to one device, with all that decides over it."""
+    """A channel to one device, with the preferences that apply to it."""
 
     channel: Channel
     device_id: str
@@ -155,7 +155,7 @@ class _Writing:
         self._now_ms = now_ms
 
     def device_queues(self) -> list[_DeviceQueue]:
-        """The client's log and each registered device."""
+        """Return the client's log and each registered device."""
         rows = self._connection.execute(_LANES, {"of_client": self._client_id})
         return [
             _DeviceQueue(Channel.IN_APP, IN_APP_DEVICE, None, None),
@@ -171,7 +171,7 @@ class _Writing:
         ]
 
     def notify(self, trigger: Trigger, fields: dict[str, str | int]) -> list[LogEvent]:
-        """Write the notification and one delivery for each lane."""
+        """Write the notification and one delivery per device queue."""
         template = TEMPLATES[trigger.kind]
         # `medium` is what a trigger has that says nothing; then the template knows better.
         says_nothing = trigger.priority is Priority.MEDIUM and not trigger.data.get("is_exact")
@@ -208,7 +208,7 @@ class _Writing:
         is_read: bool = False,
         is_digest: bool = False,
     ) -> NotificationRow:
-        """One notification, with its text in the client's language."""
+        """Insert a notification with its text in the client's language."""
         title, body = render(subject.kind, fields, preferences.locale or DEFAULT_LOCALE, Channel.IN_APP.value)
         data = {name: fields[name] for name in TEMPLATES[subject.kind].data if fields[name] != ""}
         row = NotificationRow(
@@ -231,7 +231,7 @@ class _Writing:
     def insert_delivery(
         self, row: NotificationRow, subject: Subject, device_queue: _DeviceQueue, verdict: Verdict
     ) -> list[LogEvent]:
-        """One delivery, as the verdict says; in-app ones that go out now give their event."""
+        """Insert a delivery according to the verdict. Returns the event of an in-app delivery that goes out now."""
         values: dict[str, Any] = {"state": _S.PENDING.value, "released_ms": self._now_ms}
         events: list[LogEvent] = []
         if verdict.discard is not None:
@@ -282,7 +282,7 @@ class _Writing:
         return verdict
 
     def released(self, client: Preferences, device_queue: _DeviceQueue) -> Sequence[int]:
-        """When this lane was used within the longest window of its rate limits, ascending."""
+        """Return the times at which this queue was used within its longest rate-limit window, ascending."""
         limits = [
             one.rate_limit
             for one in (client, device_queue.preferences)
@@ -296,7 +296,7 @@ class _Writing:
         return sorted(self._connection.execute(_RELEASED, wanted).scalars())
 
     def due(self, device_queue: _DeviceQueue) -> Sequence[Row[Any]]:
-        """What was held of it and is due, with its notifications, in order; a bounded part."""
+        """Return held deliveries that are due, with their notifications, in order and bounded."""
         return self._connection.execute(_DUE, {**self._of(device_queue), "now_ms": self._now_ms}).all()
 
     def _of(self, device_queue: _DeviceQueue) -> dict[str, str]:
@@ -307,7 +307,7 @@ class _Writing:
         }
 
     def _is_awake(self) -> bool:
-        """Did a device of the client acknowledge something a moment ago?"""
+        """Return whether a device of the client acknowledged something recently."""
         if self._push_hold_ms == 0:
             return False
         since_ms = self._now_ms - self._push_hold_ms
@@ -316,7 +316,7 @@ class _Writing:
 
 
 def event_of(row: Row[Any] | NotificationRow) -> LogEvent:
-    """The event that tells every device of the client."""
+    """Return the event that announces a notification to every device of the client."""
     return LogEvent(
         type="notification",
         channel="notifications",
@@ -329,9 +329,9 @@ def event_of(row: Row[Any] | NotificationRow) -> LogEvent:
 
 
 def release_held(connection: Connection, client_id: str, now_ms: int) -> tuple[LogEvent, ...]:
-    """Look again at what was held and is due: send it, hold it longer, digest it or discard it.
+    """Judge held deliveries that are due again: send, hold longer, digest or discard them.
 
-    At most `RELEASE_ROWS` of a lane; what remains is due still.
+    At most `RELEASE_ROWS` per device queue; the rest stays due.
     """
     writing = _Writing(connection, client_id, 0, now_ms)
     client = read_preferences(connection, client_id)
@@ -402,7 +402,7 @@ def _digest(
     rows: Sequence[Row[Any]],
     now_ms: int,
 ) -> list[LogEvent]:
-    """One notification in place of many, if the hour and the rate allow it; else they wait on."""
+    """Replace many notifications with one digest if quiet hours and rate limits allow; otherwise they keep waiting."""
     layers = [client] if device_queue.preferences is None else [client, device_queue.preferences]
     verdict = hold(
         layers, timezone=device_queue.timezone, sent_ms=writing.released(client, device_queue), now_ms=now_ms
@@ -432,7 +432,7 @@ def _digest(
 
 
 def _was_seen(connection: Connection, row: Row[Any]) -> bool:
-    """Did any device of the client get it, or did its person read it?"""
+    """Return whether any device received the notification or it was read."""
     return bool(
         connection.execute(
             select(

@@ -1,4 +1,4 @@
-"""What became of notifications: history, figures, dead letters and sending them again, and devices' own words."""
+"""History of notifications: statistics, dead letters and their resending, and delivery receipts of devices."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ __all__ = [
 
 _S = DeliveryState
 SAMPLE_ROWS = 10_000
-"""Newest deliveries of a channel that percentiles are made of."""
+"""Number of the newest deliveries per channel from which percentiles are computed."""
 
 
 @frozen(kw_only=True)
 class Page:
-    """A page of one client, newest first."""
+    """Arguments for a page of one client, newest first."""
 
     client_id: str
     cursor: str | None = None
@@ -48,7 +48,7 @@ class Page:
 
 
 def read_history(connection: Connection, command: Page) -> HistoryPage:
-    """Notifications, digests too, with how each delivery fared."""
+    """Return notifications and digests with the state of each delivery."""
     rows = connection.execute(
         select(notifications)
         .where(notifications.c.client_id == command.client_id, notifications.c.number < _before(command.cursor))
@@ -85,7 +85,7 @@ def _before(cursor: str | None) -> int:
 
 
 def read_statistics(connection: Connection, client_id: str) -> Statistics:
-    """Counts over all that is kept, percentiles over the newest deliveries of each channel."""
+    """Return counts over all stored deliveries and percentiles over the newest of each channel."""
     # A device's own rows of in-app notifications repeat what the client's row says.
     counted = and_(
         deliveries.c.client_id == client_id,
@@ -117,7 +117,7 @@ def read_statistics(connection: Connection, client_id: str) -> Statistics:
 
 
 def _latencies(connection: Connection, counted: Any, until: Any) -> dict[str, dict[str, float]]:
-    """Percentiles per channel of the time from the cause to ``until``."""
+    """Return percentiles per channel of the time from the cause to ``until``."""
     found: dict[str, dict[str, float]] = {}
     for channel in Channel:
         values = (
@@ -138,7 +138,7 @@ def _latencies(connection: Connection, counted: Any, until: Any) -> dict[str, di
 
 
 def percentiles(values: Sequence[int]) -> dict[str, float]:
-    """`p50`, `p95` and `p99` by nearest rank; of at least one value."""
+    """Return `p50`, `p95` and `p99` by nearest rank. ``values`` must not be empty."""
     ordered = sorted(values)
     return {f"p{percent}": float(ordered[max(0, -(-len(ordered) * percent // 100) - 1)]) for percent in (50, 95, 99)}
 
@@ -147,7 +147,7 @@ def percentiles(values: Sequence[int]) -> dict[str, float]:
 
 
 def _failed_for_good() -> Any:
-    """Refused or given up; not what preferences, another device or a person made superfluous."""
+    """Condition for deliveries that were refused or given up, as opposed to superseded ones."""
     return or_(
         deliveries.c.state == _S.DEAD.value,
         and_(
@@ -158,7 +158,7 @@ def _failed_for_good() -> Any:
 
 
 def list_dead_letters(connection: Connection, command: Page) -> DeadLetterPage:
-    """Newest first; all dead letters of a notification are on one page."""
+    """Return dead letters, newest first; those of one notification are never split over pages."""
     mine = and_(deliveries.c.client_id == command.client_id, _failed_for_good())
     numbers = (
         connection.execute(
@@ -203,14 +203,14 @@ def list_dead_letters(connection: Connection, command: Page) -> DeadLetterPage:
 
 @frozen(kw_only=True)
 class Resending:
-    """Which notification to send again."""
+    """Arguments of `resend`."""
 
     client_id: str
     notification_id: str
 
 
 def resend(connection: Connection, command: Resending) -> Outcome[Resent]:
-    """Let its failed deliveries wait again, with all their attempts. Devices that are gone stay out."""
+    """Requeue the failed deliveries with a fresh set of attempts, except for devices that are gone."""
     rows = connection.execute(
         select(deliveries).where(
             deliveries.c.client_id == command.client_id,
@@ -242,7 +242,7 @@ def resend(connection: Connection, command: Resending) -> Outcome[Resent]:
 
 @frozen(kw_only=True)
 class DeliveryMark:
-    """A device shows a notification, or a person opened it there."""
+    """Receipt of a device that shows a notification, or on which a person opened it."""
 
     client_id: str
     notification_id: str
@@ -251,7 +251,7 @@ class DeliveryMark:
 
 
 def mark(connection: Connection, command: DeliveryMark) -> Outcome[Marked]:
-    """Take a device's word for a delivery that was sent to it; opening it also reads it."""
+    """Record a device's receipt for a delivery that was sent to it. Opening also marks as read."""
     now_ms = now_milliseconds()
     earlier = (_S.SENT, _S.DELIVERED) if command.state is _S.OPENED else (_S.SENT,)
     values: dict[str, Any] = {

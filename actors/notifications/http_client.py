@@ -1,8 +1,8 @@
-"""Requests to addresses that clients gave: https alone, to public addresses alone, without redirects, within bounds.
+"""SSRF-safe HTTP client for URLs given by clients: https only, public addresses only, no redirects, bounded.
 
-The name is resolved here, every address that came is checked, and the connection goes to one of exactly these: there
-is no second look-up that an attacker's name server could answer differently (DNS rebinding). TLS still checks the
-certificate against the name.
+The name is resolved here, every returned address is checked, and the connection goes to one of these: there is no second
+look-up that an attacker's name server could answer differently (DNS rebinding). TLS still checks the certificate against
+the name.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ from protocol.addresses import address_problem
 __all__ = ["AddressRefused", "Answer", "HttpClient", "HttpClientSettings", "RequestFailed"]
 
 REQUEST_SECONDS = 10.0
-"""Of one whole request, from resolving the name to the end of the answer."""
+"""Deadline of a whole request, from resolving the name to the end of the answer."""
 CONNECTIONS = 32
 ANSWER_BYTES = 8 * 1024
-"""As much of an answer's body is read; nobody needs more than a reason."""
+"""Part of a response body that is read; it is needed only for the reason of a failure."""
 NAMES_AT_ONCE = 24
-"""Look-ups of names that one client for requests has under way; a thread that is given up still counts."""
+"""Concurrent name look-ups per HTTP client; an abandoned thread still counts."""
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class RequestFailed(Exception):
-    """No answer came: the network, the peer or TLS is at fault, and another try may succeed."""
+    """No response because of the network, the peer or TLS. Another attempt may succeed."""
 
 
 class AddressRefused(Exception):
-    """The server will not send anything there; another try will not help."""
+    """The address is refused by policy. Another attempt will not help."""
 
 
 @frozen(kw_only=True)
 class HttpClientSettings:
-    """What outgoing requests may do."""
+    """Settings of outgoing requests."""
 
     allow_private: bool = False
-    """Addresses of the own network are allowed."""
+    """Allow addresses of private networks."""
     ca_file: str | None = None
-    """A certificate authority to trust besides the usual ones, PEM."""
+    """Certificate authority to trust in addition to the system's, PEM."""
     request_seconds: float = REQUEST_SECONDS
 
 
 @frozen(kw_only=True)
 class Answer:
-    """What a peer answered."""
+    """A response."""
 
     status: int
     body: bytes
-    """Its first bytes."""
+    """First bytes of the body."""
     retry_after_seconds: float | None
     """From `Retry-After`."""
 
 
 class _Resolver:
-    """Asks the system for addresses, in threads of its own: names that nobody answers for must not take all others."""
+    """Resolves names in its own threads, so that names whose servers never answer cannot exhaust the shared ones."""
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(NAMES_AT_ONCE)
@@ -80,7 +80,7 @@ def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
 
 
 class _ClosedWhenCancelled(httpcore2.AsyncNetworkStream):
-    """A connection whose socket is closed also where its TLS handshake is cancelled: the library forgets it then."""
+    """Closes its socket even if the TLS handshake is cancelled, in which case the library forgets it."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
@@ -111,7 +111,7 @@ class _ClosedWhenCancelled(httpcore2.AsyncNetworkStream):
 
 
 class CheckedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to addresses that were checked, never to names."""
+    """Network backend that connects to checked addresses, never to names."""
 
     def __init__(self, *, allow_private: bool, resolve: Resolve | None = None) -> None:
         self._allow_private = allow_private
@@ -126,7 +126,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Resolve, check, connect. Raises `AddressRefused` if any of the host's addresses may not be used."""
+        """Resolve, check and connect. Raises `AddressRefused` if any address of the host is denied."""
         try:
             with trio.fail_after(float("inf") if timeout is None else timeout):
                 addresses = await self._resolve(host.strip("[]"), port)
@@ -156,11 +156,11 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Never: no address that a client gives leads to a file."""
+        """Always refused: no URL given by a client leads to a file."""
         raise AddressRefused("sockets in the file system are refused")
 
     async def sleep(self, seconds: float) -> None:
-        """For the pool's own retries."""
+        """Used by the pool's retries."""
         await self._trio.sleep(seconds)
 
 
@@ -184,7 +184,7 @@ class HttpClient:
                 await self._pool.aclose()
 
     async def _open_pool(self) -> httpcore2.AsyncConnectionPool:
-        """Made at the first request: reading the system's authorities takes long, and a start must not wait for it."""
+        """Open the pool at the first request, because reading the system's authorities is slow and must not delay the start."""
         async with self._opening:
             if self._pool is None:
                 try:
@@ -205,9 +205,9 @@ class HttpClient:
             return self._pool
 
     async def post(self, url: str, headers: Mapping[str, str], content: bytes) -> Answer:
-        """Post and return the answer, whatever its status. Raises `RequestFailed`, `AddressRefused`.
+        """Post and return the response, whatever its status. Raises `RequestFailed`, `AddressRefused`.
 
-        Cancelled, the connection is closed; whether the peer took the request is unknown.
+        If cancelled, the connection is closed and it is unknown whether the peer processed the request.
         """
         if (problem := address_problem(url)) is not None:
             # One that was registered before the rule, or that the settings name.
@@ -247,7 +247,7 @@ class HttpClient:
 
 
 def _trusting(ca_file: str | None) -> ssl.SSLContext:
-    """The system's authorities, and one more where the settings name it. Blocking."""
+    """Return a context with the system's authorities and the configured one. Blocking."""
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(ca_file)

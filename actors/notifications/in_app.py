@@ -1,6 +1,6 @@
-"""The in-app channel: lets held notifications into the client's log, and notes what devices acknowledged.
+"""The in-app channel: releases held notifications to the client's log and records acknowledgements.
 
-What is not held was appended to the log in the transaction of its cause; the connections carry it from there.
+Notifications that are not held were appended to the log in the transaction of their cause; connections deliver from there.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ __all__ = ["InApp", "ReleaseDone", "ReleaseDue"]
 _log = structlog.get_logger("notifications")
 
 AT_ONCE = 128
-"""Acknowledgements of as many devices go into one transaction."""
+"""Devices whose acknowledgements go into one transaction."""
 DEVICES_KEPT = 16_384
-"""Devices whose newest acknowledgement may wait; beyond, the oldest goes: the next one covers it."""
+"""Devices whose acknowledgement may be pending. Beyond that the oldest is dropped; the next `ack` covers it."""
 ENTRIES_KEPT = 16
-"""Of one device that wait: it would have to come and go as often while nothing can be written."""
+"""Pending entries per device; more would need that many reconnects while storage is unavailable."""
 RETRY_SECONDS = 0.5
 
 
 @frozen
 class ReleaseDue:
-    """To the in-app channel: this client has held deliveries that are due."""
+    """Tells the in-app channel that this client has held deliveries that are due."""
 
     client_id: str
 
 
 @frozen
 class ReleaseDone:
-    """To the planner: they were looked at."""
+    """Tells the dispatcher that they were examined."""
 
     client_id: str
     is_recorded: bool
 
 
 class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
-    """Writes for many clients, a few at a time."""
+    """Writes for many clients, a few per transaction."""
 
     mailbox = reject(4096)
 
@@ -61,7 +61,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
         self._noted = 0
 
     async def started(self) -> None:
-        """Nothing waits yet; what a former incarnation had not written is acknowledged again by a later `ack`."""
+        """Start empty: whatever the previous incarnation had not written is covered by a later `ack`."""
         self.context.spawn(self._work)
 
     async def handle(self, message: ReleaseDue | AckNoted | DeviceBegan) -> None:
@@ -86,11 +86,11 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
         self._has_work.set()
 
     def snapshot(self) -> dict[str, object]:
-        """What waits to be written, and how many deliveries were noted."""
+        """Pending writes, and the number of deliveries recorded."""
         return {"acknowledgements": len(self._acknowledged), "releases": len(self._releases), "noted": self._noted}
 
     def _note(self, *new: Acknowledged | StreamBegun) -> None:
-        """Let these wait, all of one device, after what waits of it already; the newest `ack` in a row says it all."""
+        """Queue entries of one device; consecutive acknowledgements collapse into the newest."""
         key = (new[0].client_id, new[0].device_id)
         waiting = self._acknowledged.pop(key, ())
         for one in new:

@@ -1,4 +1,4 @@
-"""Which addresses a server may be sent to by an address that a client gave: pure rules over IP addresses."""
+"""IP policy of URLs given by clients. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 """First half of an interface identifier whose second half is an IPv4 address (RFC 5214, 6.1)."""
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""All that is handed out of IPv6 (RFC 4291, 2.4); site-local, unique local and what nobody was given lies outside."""
+"""Global unicast IPv6 (RFC 4291, 2.4). Site-local, unique local and unassigned ranges lie outside."""
 _REFUSED: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
     # Listed here, whatever the Python at hand knows of the registries of special addresses: they grow.
     *(
@@ -45,7 +45,7 @@ _REFUSED: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
 
 
 def deny_reason(address: str) -> str | None:
-    """Why nothing may be sent to this IP address; None if it is one of the public Internet.
+    """Return why an IP address is denied, or None if it is on the public Internet.
 
     Private, loopback, link-local (cloud metadata is there), site-local, shared (RFC 6598), documentation and every
     other range that is not globally reachable is refused. Where IPv6 carries an IPv4 address (NAT64, 6to4), that one
@@ -63,7 +63,7 @@ def deny_reason(address: str) -> str | None:
 
 
 def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 address leads to, or itself."""
+    """Return the IPv4 address embedded in an IPv6 address, or the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _SIX_TO_FOUR:
             return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""What the notifications room takes and tells. Other rooms import this file and nothing else of the room."""
+"""Messages of the notifications service. Other services import this module and nothing else from it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ __all__ = [
 
 @frozen(kw_only=True)
 class ListNotifications(Request[NotificationPage]):
-    """A page of notifications. Refused with `CommandRefused` for a wrong cursor."""
+    """Read a page of notifications. Refused with `CommandRefused` for an invalid cursor."""
 
     client_id: str
     device_id: str
@@ -75,7 +75,7 @@ class ListNotifications(Request[NotificationPage]):
 
 @frozen(kw_only=True)
 class ReadNotifications(Request[ReadResult]):
-    """Mark some as read."""
+    """Mark notifications as read."""
 
     client_id: str
     device_id: str
@@ -85,7 +85,7 @@ class ReadNotifications(Request[ReadResult]):
 
 @frozen(kw_only=True)
 class ReadAllNotifications(Request[ReadResult]):
-    """Mark all as read."""
+    """Mark all notifications as read."""
 
     client_id: str
     device_id: str
@@ -115,7 +115,7 @@ class RegisterDevice(Request[Device]):
 
 @frozen(kw_only=True)
 class ListDevices(Request[DeviceListed]):
-    """The registered devices."""
+    """List the registered devices."""
 
     client_id: str
     device_id: str
@@ -142,7 +142,7 @@ NOTIFICATION_REQUESTS: dict[type, type] = {
     DeviceList: ListDevices,
     DeviceRemove: RemoveDevice,
 }
-"""Wire class → the request that carries it."""
+"""Maps each wire class to its request."""
 
 
 # --- REST alone ---------------------------------------------------------------------------------------
@@ -150,14 +150,14 @@ NOTIFICATION_REQUESTS: dict[type, type] = {
 
 @frozen(kw_only=True)
 class Posted:
-    """A posted event was written."""
+    """Reply to a posted event."""
 
     notification_id: str
 
 
 @frozen(kw_only=True)
 class PostNotification(Request[Posted]):
-    """Tell a client's devices of an event."""
+    """Notify a client's devices of an event."""
 
     client_id: str
     data: NotificationPost = field(repr=False)
@@ -166,14 +166,14 @@ class PostNotification(Request[Posted]):
 
 @frozen(kw_only=True)
 class CountNotifications(Request[Counts]):
-    """What a badge shows."""
+    """Count unread notifications, for a badge."""
 
     client_id: str
 
 
 @frozen(kw_only=True)
 class ReadHistory(Request[HistoryPage]):
-    """Notifications with their deliveries, newest first. Refused with `CommandRefused` for a wrong cursor."""
+    """Read notifications with their deliveries, newest first. Refused with `CommandRefused` for an invalid cursor."""
 
     client_id: str
     cursor: str | None = None
@@ -182,25 +182,25 @@ class ReadHistory(Request[HistoryPage]):
 
 @frozen(kw_only=True)
 class Statistics:
-    """What became of a client's deliveries within the time that is kept, counted and measured from their rows."""
+    """Statistics of a client's stored deliveries, computed from their rows."""
 
     by_channel: dict[str, dict[str, int]]
-    """Channel → state → how many; for in-app, of the client's log."""
+    """Channel → state → count; in-app counts the client's log."""
     sent: int
-    """Accepted by their channel, whatever came after."""
+    """Accepted by their channel, whatever happened later."""
     delivered: int
     opened: int
     failed: int
-    """Refused, or given up; not those that nobody wanted."""
+    """Refused or given up, without those that preferences discarded."""
     latency_ms: dict[str, dict[str, float]]
     """Channel → `p50`, `p95`, `p99` of the time from the cause to the channel's acceptance, milliseconds."""
     delivery_ms: dict[str, dict[str, float]]
-    """The same to a device's own word that it has it."""
+    """The same, up to the device's receipt."""
 
 
 @frozen(kw_only=True)
 class ReadStatistics(Request[Statistics]):
-    """The figures of one client."""
+    """Read the statistics of one client."""
 
     client_id: str
 
@@ -219,7 +219,7 @@ class DeadLetter:
 
 @frozen(kw_only=True)
 class DeadLetterPage:
-    """A part of them, newest first."""
+    """A page of dead letters, newest first."""
 
     dead_letters: list[DeadLetter]
     next: str | None = None
@@ -227,7 +227,7 @@ class DeadLetterPage:
 
 @frozen(kw_only=True)
 class ListDeadLetters(Request[DeadLetterPage]):
-    """What was refused or given up."""
+    """List deliveries that were refused or given up."""
 
     client_id: str
     cursor: str | None = None
@@ -236,7 +236,7 @@ class ListDeadLetters(Request[DeadLetterPage]):
 
 @frozen(kw_only=True)
 class Resent:
-    """How many deliveries wait again."""
+    """Number of deliveries that were requeued."""
 
     resent: int
 
@@ -251,14 +251,14 @@ class Resend(Request[Resent]):
 
 @frozen(kw_only=True)
 class Marked:
-    """Whether that was news."""
+    """True if the state changed."""
 
     changed: bool
 
 
 @frozen(kw_only=True)
 class MarkDelivery(Request[Marked]):
-    """A device says that it shows a notification, or that a person opened it."""
+    """Record a device's receipt: it shows a notification, or a person opened it."""
 
     client_id: str
     notification_id: str
@@ -269,7 +269,7 @@ class MarkDelivery(Request[Marked]):
 
 @frozen(kw_only=True)
 class PushKey:
-    """What a browser needs to subscribe."""
+    """Key that a browser needs to subscribe."""
 
     public_key: str
     """VAPID public key, base64url of the uncompressed point."""
@@ -277,7 +277,7 @@ class PushKey:
 
 @frozen
 class DescribePush(Request[PushKey]):
-    """The server's key for Web Push, made at first need."""
+    """Read the server's Web Push key, generated on first use."""
 
 
 NotificationRequest = (
@@ -297,6 +297,6 @@ NotificationRequest = (
     | MarkDelivery
     | DescribePush
 )
-"""Whatever the planner answers."""
+"""Requests that the dispatcher answers."""
 DispatcherRequest = NotificationRequest | TriggersCommitted | AckNoted | DeviceBegan
-"""All that others tell the dispatcher."""
+"""Messages that other services may send to the dispatcher."""

@@ -1,7 +1,6 @@
-"""The outbox: what is due, and what came of each attempt. Synchronous, over a connection.
+"""The outbox: due deliveries and the outcome of each attempt. Synchronous functions over a connection.
 
-Deliveries of one device go out in order, so a device waits as a whole: `devices.due_ms` is when its first pending
-delivery is to be tried.
+Deliveries of one device go out in order, so a device waits as a whole: `devices.due_ms` is the time of its next attempt.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ __all__ = [
 _S = DeliveryState
 QUEUES_AT_ONCE = 64
 LANE_PAGE = 16
-"""Deliveries read, sent and recorded together: as many may go out twice (with the same ids) after a crash."""
+"""Deliveries read, sent and recorded together. After a crash as many may go out twice, with the same ids."""
 KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
 PRUNE_ROWS = 500
 
@@ -106,25 +105,25 @@ _DEVICE_DUE = (
 
 @frozen(kw_only=True)
 class DueDeliveriesQuery:
-    """What is due?"""
+    """Query for due devices and clients."""
 
     now_ms: int
 
 
 @frozen(kw_only=True)
 class Due:
-    """What is due, a bounded part of it, and when to look again."""
+    """A bounded part of what is due, and the time of the next poll."""
 
     device_queues: tuple[tuple[str, str, str], ...]
-    """(channel, client id, device id), those that wait longest first."""
+    """(channel, client id, device id), longest waiting first."""
     clients: tuple[str, ...]
-    """Clients with held deliveries whose time has come."""
+    """Clients with held deliveries that are due."""
     next_ms: int | None
-    """When the next of either is due; None where nothing waits."""
+    """Time at which the next of either is due; None if nothing waits."""
 
 
 def look(connection: Connection, wanted: DueDeliveriesQuery) -> Due:
-    """Devices to send to and clients whose held deliveries are due."""
+    """Return devices to send to and clients with held deliveries that are due."""
     device_queues: list[tuple[str, str, str]] = []
     for channel in (Channel.WEB_PUSH, Channel.APNS, Channel.WEBHOOK):
         # Each channel has its own share, so that one that is down does not hide the others.
@@ -143,7 +142,7 @@ def look(connection: Connection, wanted: DueDeliveriesQuery) -> Due:
 
 @frozen(kw_only=True)
 class DeviceQueueQuery:
-    """The next deliveries of one device."""
+    """Query for the next deliveries of one device."""
 
     client_id: str
     device_id: str
@@ -152,7 +151,7 @@ class DeviceQueueQuery:
 
 @frozen(kw_only=True)
 class QueuedDelivery:
-    """One notification on its way to a device."""
+    """A notification on its way to a device."""
 
     notification_id: str
     kind: str
@@ -161,12 +160,12 @@ class QueuedDelivery:
     data: dict[str, Any] = field(repr=False)
     created_ms: int
     attempts: int
-    """How often it was tried before."""
+    """Number of earlier attempts."""
 
 
 @frozen(kw_only=True)
 class DeviceQueuePage:
-    """A device and what it shall get, in order."""
+    """A device and its pending deliveries, in order."""
 
     client_id: str
     device_id: str
@@ -177,12 +176,12 @@ class DeviceQueuePage:
     topic: str | None
     locale: str | None
     badge: int
-    """Unread notifications of the client."""
+    """Number of unread notifications of the client."""
     items: tuple[QueuedDelivery, ...]
 
 
 def read_device_queue(connection: Connection, wanted: DeviceQueueQuery) -> DeviceQueuePage | None:
-    """The device and its first pending deliveries; None when the device is gone."""
+    """Return a device and its first pending deliveries, or None if the device is gone."""
     mine = {"of_client": wanted.client_id, "of_device": wanted.device_id}
     device = connection.execute(_DEVICE, mine).one_or_none()
     if device is None:
@@ -218,28 +217,28 @@ def read_device_queue(connection: Connection, wanted: DeviceQueueQuery) -> Devic
 
 @frozen(kw_only=True)
 class Results:
-    """What came of a page of deliveries, in order; a failure is the last."""
+    """Outcomes of a page of deliveries, in order; a failure ends the list."""
 
     client_id: str
     device_id: str
     channel: Channel
     address: str = field(repr=False)
-    """Where they were sent; a device that registered anew meanwhile is not removed for its old address."""
+    """Address they were sent to, so that a device that has registered again is not removed for its old address."""
     attempts: tuple[tuple[str, Attempt], ...]
-    """(notification id, what came of it)."""
+    """(notification id, outcome)."""
     schedule: RetrySchedule
 
 
 @frozen(kw_only=True)
 class Recorded:
-    """How the device stands after its results."""
+    """State of the device after its results."""
 
     due_ms: int | None
-    """When it is to be tried next."""
+    """Time of its next attempt."""
 
 
 def record(connection: Connection, results: Results) -> Outcome[Recorded]:
-    """Write down what came of the attempts; retries, gives up, removes a device that is gone and says so."""
+    """Record outcomes: schedule retries, give up, and remove a device that is gone, with an event that says so."""
     now_ms = now_milliseconds()
     due_ms: int | None = None
     mine = {"of_client": results.client_id, "of_device": results.device_id}
@@ -282,7 +281,7 @@ def record(connection: Connection, results: Results) -> Outcome[Recorded]:
 def _failed(
     connection: Connection, where: ColumnElement[bool], attempt: Attempt, schedule: RetrySchedule, now_ms: int
 ) -> int | None:
-    """Note a failure that may pass; returns when to try again, None if the delivery was given up."""
+    """Record a temporary failure. Returns the time of the next attempt, or None if the delivery was given up."""
     before = connection.execute(select(deliveries.c.attempts).where(where)).scalar()
     if before is None:
         return None
@@ -298,7 +297,7 @@ def _failed(
 
 
 def _forget(connection: Connection, results: Results) -> bool:
-    """Remove the device if it still has the address that is gone; discard what waits for it."""
+    """Remove the device if it still has the address that is gone, and discard its pending deliveries."""
     removed = connection.execute(
         delete(devices).where(
             devices.c.client_id == results.client_id,
@@ -312,7 +311,7 @@ def _forget(connection: Connection, results: Results) -> bool:
 
 
 def discard_waiting(connection: Connection, client_id: str, device_id: str, reason: str) -> None:
-    """Discard what waits for a registered device."""
+    """Discard the pending deliveries of a registered device."""
     connection.execute(
         update(deliveries)
         .where(
@@ -330,19 +329,19 @@ def discard_waiting(connection: Connection, client_id: str, device_id: str, reas
 
 @frozen
 class ReleaseClient:
-    """Look again at a client's held deliveries."""
+    """Arguments of `release`."""
 
     client_id: str
 
 
 def release(connection: Connection, command: ReleaseClient) -> Outcome[int]:
-    """Let out what is due; answers how many in-app events that gave."""
+    """Release held deliveries that are due. Returns the number of in-app events."""
     events = release_held(connection, command.client_id, now_milliseconds())
     return Outcome(value=len(events), events=events)
 
 
 def prune_notifications(connection: Connection, now_ms: int) -> int:
-    """Forget what is older than 30 days, a bounded part of it."""
+    """Delete notifications older than 30 days, a bounded number per call."""
     old = (
         connection.execute(
             select(notifications.c.notification_id)

@@ -1,4 +1,4 @@
-"""Whether, and when, a notification goes one way to one device: pure rules over preferences and the clock."""
+"""Decides from preferences and the time whether and when a notification goes to a device. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ DAY = datetime.timedelta(days=1)
 
 
 class HoldReason(enum.Enum):
-    """Why a delivery waits."""
+    """Reasons to hold a delivery."""
 
     QUIET_HOURS = "quiet_hours"
     RATE_LIMIT = "rate_limit"
-    """What waits for this is told as one digest."""
+    """Deliveries held for this are combined into one digest."""
     SEEN_ELSEWHERE = "seen_elsewhere"
-    """A device of the client is awake and may show it; the push goes out only if none does."""
+    """A device of the client is active and may show it; the push goes out only if none does."""
 
 
 @frozen(kw_only=True)
 class Subject:
-    """What the rules know of a notification."""
+    """Properties of a notification that the rules use."""
 
     kind: str
     priority: Priority
 
     @property
     def is_ai(self) -> bool:
-        """Does it tell what the assistant did?"""
+        """True for notifications about the assistant."""
         return TEMPLATES[self.kind].is_ai
 
 
 @frozen(kw_only=True)
 class Verdict:
-    """What shall become of a delivery. With neither field set it goes out now."""
+    """Decision on a delivery. With neither field set it goes out now."""
 
     discard: str | None = None
-    """Why it will never go out."""
+    """Reason why it is never sent."""
     hold: HoldReason | None = None
     until_ms: int = 0
-    """When to look at it again, POSIX milliseconds."""
+    """Time at which to judge it again, POSIX milliseconds."""
 
 
 def decide(
@@ -62,7 +62,7 @@ def decide(
     sent_ms: Sequence[int],
     now_ms: int,
 ) -> Verdict:
-    """The verdict of both the client's and the device's preferences.
+    """Return the verdict of the client's and the device's preferences.
 
     ``sent_ms`` are the times at which this way to this device was used, ascending; ``timezone`` is the device's.
     """
@@ -77,7 +77,7 @@ def decide(
 
 
 def hold(layers: Sequence[Preferences], *, timezone: str | None, sent_ms: Sequence[int], now_ms: int) -> Verdict:
-    """Whether the hour or a rate limit of any layer makes it wait."""
+    """Return a verdict that holds the delivery if quiet hours or a rate limit of any layer apply."""
     quiet = [quiet_until(one.quiet_hours, timezone, now_ms) for one in layers if one.quiet_hours is not None]
     if any(quiet):
         return Verdict(hold=HoldReason.QUIET_HOURS, until_ms=max(one for one in quiet if one is not None))
@@ -88,7 +88,7 @@ def hold(layers: Sequence[Preferences], *, timezone: str | None, sent_ms: Sequen
 
 
 def unwanted(preferences: Preferences, subject: Subject, channel: Channel) -> str | None:
-    """Why these preferences do not want it at all; None if they do."""
+    """Return why these preferences exclude the notification, or None."""
     if preferences.event_types is not None and subject.kind not in preferences.event_types:
         return "event_type"
     if preferences.channels is not None and channel not in preferences.channels:
@@ -101,17 +101,17 @@ def unwanted(preferences: Preferences, subject: Subject, channel: Channel) -> st
 
 
 def limited_until(limit: RateLimit, sent_ms: Sequence[int], now_ms: int) -> int | None:
-    """When one more may be sent, POSIX milliseconds; None for now."""
+    """Return when the next one may be sent, POSIX milliseconds, or None for now."""
     # What seems to have been sent in a time to come was sent by a clock that ran ahead: nobody knows when.
     window = [one for one in sent_ms if now_ms - limit.seconds * 1000 < one <= now_ms]
     return window[-limit.count] + limit.seconds * 1000 if len(window) >= limit.count else None
 
 
 def quiet_until(quiet: QuietHours, timezone: str | None, now_ms: int) -> int | None:
-    """When the quiet hours end that hold at this moment, POSIX milliseconds; None if it is not quiet.
+    """Return when the current quiet hours end, POSIX milliseconds, or None outside quiet hours.
 
-    It is quiet while the wall clock shows a time in `[start, end)`. So an hour that a change of the clock skips is not
-    waited for, and one that comes twice is quiet twice.
+    Quiet hours last while the wall clock shows a time in `[start, end)`. So an hour skipped by daylight saving is not
+    waited for, and a repeated one is quiet twice.
     """
     zone = ZoneInfo(quiet.timezone or timezone or "UTC")
     start, end = _minutes(quiet.start), _minutes(quiet.end)
@@ -134,7 +134,7 @@ def quiet_until(quiet: QuietHours, timezone: str | None, now_ms: int) -> int | N
 
 
 def _moments(day: datetime.date, minutes: int, zone: ZoneInfo) -> list[datetime.datetime]:
-    """Moments at which a clock in the zone shows this time, on the day and the two after it; both where it comes twice."""
+    """Return the moments at which a clock in the zone shows this time, on the day and the two after it; both if it repeats."""
     clock = datetime.time(minutes // 60, minutes % 60)
     return [
         datetime.datetime.combine(day + days * DAY, clock, zone).replace(fold=fold).astimezone(datetime.UTC)
@@ -144,7 +144,7 @@ def _moments(day: datetime.date, minutes: int, zone: ZoneInfo) -> list[datetime.
 
 
 def _offset_change(low: datetime.datetime, high: datetime.datetime, zone: ZoneInfo) -> datetime.datetime | None:
-    """The first moment of the newer offset between two moments at most two days apart; None where it stays the same."""
+    """Return the first moment of the new offset between two moments at most two days apart, or None if it does not change."""
     before = low.astimezone(zone).utcoffset()
     if before == high.astimezone(zone).utcoffset():
         return None

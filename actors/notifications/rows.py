@@ -1,4 +1,4 @@
-"""Between rows and what the room speaks of: small reads and conversions that all of its store shares."""
+"""Conversions between rows and wire classes, and small reads that the store's modules share."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _UNREAD = (
 
 
 class NotificationRow(NamedTuple):
-    """One notification as its table has it."""
+    """A row of the notifications table."""
 
     notification_id: str
     client_id: str
@@ -81,25 +81,25 @@ class NotificationRow(NamedTuple):
 
 @frozen(kw_only=True)
 class ClientRow:
-    """One client: its next order number and its preferences."""
+    """A row of the clients table: next order number and preferences."""
 
     number: int
     preferences: Preferences
 
 
 def wire_ms(time_ms: int | None) -> str | None:
-    """RFC 3339 of POSIX milliseconds."""
+    """Format POSIX milliseconds as RFC 3339."""
     return None if time_ms is None else wire_time(time_ms / 1000)
 
 
 def json_text(value: Any) -> str:
-    """JSON for a Text column."""
+    """Encode JSON for a Text column."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 @functools.lru_cache(maxsize=4096)
 def preferences_of(text: str | None) -> Preferences:
-    """Preferences from their column."""
+    """Decode preferences from their column."""
     if text is None:
         return Preferences()
     preferences: Preferences = structure(json.loads(text), Preferences)
@@ -107,17 +107,17 @@ def preferences_of(text: str | None) -> Preferences:
 
 
 def read_preferences(connection: Connection, client_id: str) -> Preferences:
-    """A client's preferences; the defaults where it has set none."""
+    """Return a client's preferences, or the defaults."""
     return preferences_of(connection.execute(_PREFERENCES, {"of_client": client_id}).scalar())
 
 
 def preferences_text(preferences: Preferences) -> str:
-    """For their column."""
+    """Encode preferences for their column."""
     return json_text(unstructure(preferences))
 
 
 def next_number(connection: Connection, client_id: str) -> ClientRow:
-    """Take the client's next order number. In a write transaction."""
+    """Take the client's next order number. Needs a write transaction."""
     row = connection.execute(_NEXT_NUMBER, {"of_client": client_id}).one_or_none()
     if row is None:
         connection.execute(_NEW_CLIENT, {"client_id": client_id, "last_number": 1, "preferences": None})
@@ -126,17 +126,17 @@ def next_number(connection: Connection, client_id: str) -> ClientRow:
 
 
 def wake_device(connection: Connection, client_id: str, device_id: str, now_ms: int) -> None:
-    """Let an idle device be looked at now; one that waits for its next attempt keeps to it."""
+    """Make an idle device due now. A device that waits for a retry keeps its time."""
     connection.execute(_WAKE, {"of_client": client_id, "of_device": device_id, "now_ms": now_ms})
 
 
 def unread_count(connection: Connection, client_id: str) -> int:
-    """How many notifications are unread."""
+    """Return the number of unread notifications."""
     return int(connection.execute(_UNREAD, {"of_client": client_id}).scalar_one())
 
 
 def as_notification(row: Row[Any] | NotificationRow) -> Notification:
-    """A notification from its row."""
+    """Convert a row to a notification."""
     return Notification(
         notification_id=row.notification_id,
         kind=row.kind,
@@ -150,7 +150,7 @@ def as_notification(row: Row[Any] | NotificationRow) -> Notification:
 
 
 def as_delivery(row: Row[Any]) -> Delivery:
-    """A delivery from its row."""
+    """Convert a row to a delivery."""
     return Delivery(
         channel=Channel(row.channel),
         device_id=row.device_id,
@@ -166,7 +166,7 @@ def as_delivery(row: Row[Any]) -> Delivery:
 
 
 def as_device(row: Row[Any]) -> Device:
-    """A device without its secrets."""
+    """Convert a row to a device without its secrets."""
     channel = Channel(row.channel)
     return Device(
         device_id=row.device_id,

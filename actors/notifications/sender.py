@@ -1,4 +1,4 @@
-"""What a push channel gives to the actor that runs it: one try on one delivery."""
+"""The interface of push channels: one attempt on one delivery."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ LATER = 500
 
 
 class Sender(Protocol):
-    """One way to send. Used as an async context manager for the life of its actor."""
+    """Sends over one channel. An async context manager for the life of its actor."""
 
     async def __aenter__(self) -> Sender: ...
 
     async def __aexit__(self, *error: object) -> None: ...
 
     async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
-        """Try once, within a deadline. Raises `RequestFailed`, `AddressRefused` as the client does."""
+        """Try once, within a deadline. Raises `RequestFailed` or `AddressRefused` as the HTTP client does."""
         ...
 
 
 def attempt_of(answer: Answer, *, taken: tuple[int, ...], gone: tuple[int, ...] = GONE) -> Attempt:
-    """What an HTTP answer means for a delivery."""
+    """Return the outcome that an HTTP response means for a delivery."""
     status = answer.status
     if status in taken:
         return Attempt(is_sent=True)
@@ -46,12 +46,12 @@ def attempt_of(answer: Answer, *, taken: tuple[int, ...], gone: tuple[int, ...] 
 
 
 def texts(page: DeviceQueuePage, item: QueuedDelivery) -> tuple[str, str]:
-    """Title and body in the device's language, no longer than its channel shows."""
+    """Return title and body in the device's language, cut to what its channel shows."""
     return render(item.kind, item.fields, page.locale or DEFAULT_LOCALE, page.channel.value)
 
 
 def fitted(make: Callable[[str], dict[str, Any]], body: str, maximum_bytes: int) -> bytes:
-    """JSON of what ``make`` makes of the body, which is cut until it fits. Raises `ValueError` if an empty one does not."""
+    """Encode ``make(body)`` as JSON, shortening the body until it fits. Raises `ValueError` if even an empty body does not."""
     while True:
         encoded = json.dumps(make(body), ensure_ascii=False, separators=(",", ":")).encode()
         over = len(encoded) - maximum_bytes

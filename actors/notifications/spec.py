@@ -1,4 +1,4 @@
-"""The notification service's part of the tree: a dispatcher, a watch on the engine, and one child for each channel."""
+"""Child spec of the notifications service: a dispatcher, an engine monitor, and one child per channel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def spec(
     schedule: RetrySchedule | None = None,
     failpoint: Failpoint = lambda _: None,
 ) -> ChildSpec:
-    """One for one: a channel that crashes again and again is started again and again, and the others go on."""
+    """Restart one for one, so that a channel in a crash loop does not affect the others."""
     schedule = schedule or RetrySchedule(maximum_seconds=settings.push_longest_retry_seconds)
     http_client = HttpClientSettings(
         allow_private=settings.push_allow_private,

@@ -1,4 +1,4 @@
-"""What clients ask of the room, as plain functions over a connection: lists, reading, devices, preferences, posts."""
+"""Requests of clients as functions over a connection: lists, reading, devices, preferences, posts."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ __all__ = [
 ]
 
 MAXIMUM_DEVICES = 32
-"""Registered devices of one client."""
+"""Maximum number of registered devices per client."""
 CLIENTS_AT_ONCE = 200
 PAGE_BYTES = 768 * 1024
-"""JSON of the notifications of one answer: it stays well within a frame."""
+"""Maximum JSON size of a page of notifications, well below a frame."""
 _S = DeliveryState
 
 
@@ -79,14 +79,14 @@ _S = DeliveryState
 
 @frozen(kw_only=True)
 class Listing:
-    """Which page of whose notifications."""
+    """Arguments of `list_notifications`."""
 
     client_id: str
     data: NotificationList
 
 
 def list_notifications(connection: Connection, command: Listing) -> NotificationPage:
-    """Unread first, then newest first. The cursor names the part (`u` or `r`) and the last number told."""
+    """List unread notifications first, then newest first. The cursor names the part (`u` or `r`) and the last number returned."""
     wanted = command.data
     part, after = _cursor(wanted.cursor, "data.cursor")
     mine = and_(notifications.c.client_id == command.client_id, notifications.c.is_digest.is_(False))
@@ -113,7 +113,7 @@ def list_notifications(connection: Connection, command: Listing) -> Notification
 
 
 def _fitting(found: list[Notification]) -> list[Notification]:
-    """As many as a page may have, and one at least."""
+    """Return as many as fit a page, but at least one."""
     size = 0
     for count, one in enumerate(found):
         size += len(encode(unstructure(one)))
@@ -131,7 +131,7 @@ def _cursor(text: str | None, name: str) -> tuple[str, int | None]:
 
 
 def count(connection: Connection, client_id: str) -> Counts:
-    """What a badge shows."""
+    """Count unread notifications, for a badge."""
     mine = and_(notifications.c.client_id == client_id, notifications.c.is_digest.is_(False))
     unread = {
         row.priority: int(row.number)
@@ -150,17 +150,17 @@ def count(connection: Connection, client_id: str) -> Counts:
 
 @frozen(kw_only=True)
 class Marking:
-    """Mark as read."""
+    """Arguments of `read`."""
 
     client_id: str
     device_id: str
     notification_ids: tuple[str, ...] | None
-    """None for all."""
+    """None marks all."""
     is_opened: bool = False
 
 
 def read(connection: Connection, command: Marking) -> Outcome[ReadResult]:
-    """Mark notifications as read; what is opened is opened on the device, too."""
+    """Mark notifications as read. If opened, the device's delivery is marked as opened too."""
     now_ms = now_milliseconds()
     which = notifications.c.client_id == command.client_id
     if command.notification_ids is not None:
@@ -199,7 +199,7 @@ class OfDevice:
 
 @frozen(kw_only=True)
 class PreferencesSet:
-    """Replace preferences."""
+    """Arguments of `set_preferences`."""
 
     client_id: str
     device_id: str | None
@@ -207,7 +207,7 @@ class PreferencesSet:
 
 
 def get_preferences(connection: Connection, command: OfDevice) -> Preferences:
-    """The client's, or those of a device. Refused with `not_found` for an unknown device."""
+    """Return the preferences of the client or of a device. Refused with `not_found` for an unknown device."""
     if command.device_id is None:
         return read_preferences(connection, command.client_id)
     row = connection.execute(
@@ -219,7 +219,7 @@ def get_preferences(connection: Connection, command: OfDevice) -> Preferences:
 
 
 def set_preferences(connection: Connection, command: PreferencesSet) -> Outcome[Preferences]:
-    """Replace them; what is held is looked at again at once, by the new ones."""
+    """Replace preferences; held deliveries are judged again at once by the new ones."""
     text = preferences_text(command.preferences)
     if command.device_id is not None:
         changed = connection.execute(
@@ -264,7 +264,7 @@ class Registering:
 
 
 def register(connection: Connection, command: Registering) -> Outcome[Device]:
-    """Register the device, or update what is known of it; its preferences and what waits for it stay."""
+    """Register or update the device. Its preferences and pending deliveries stay."""
     data, now_ms = command.data, now_milliseconds()
     _know(connection, command.client_id)
     mine = _device(command.client_id, command.device_id)
@@ -307,7 +307,7 @@ def register(connection: Connection, command: Registering) -> Outcome[Device]:
 
 
 def _address(data: DeviceRegister) -> tuple[str, str]:
-    """Where to send, and the keys or secret for it."""
+    """Return the address of a device, with its keys or secret."""
     if data.subscription is not None:
         return data.subscription.endpoint, json_text(unstructure(data.subscription.keys))
     if data.token is not None:
@@ -318,7 +318,7 @@ def _address(data: DeviceRegister) -> tuple[str, str]:
 
 
 def list_devices(connection: Connection, client_id: str) -> DeviceListed:
-    """By name, without secrets."""
+    """Return the devices by name, without secrets."""
     rows = connection.execute(
         select(devices).where(devices.c.client_id == client_id).order_by(devices.c.device_id)
     ).all()
@@ -326,7 +326,7 @@ def list_devices(connection: Connection, client_id: str) -> DeviceListed:
 
 
 def remove(connection: Connection, command: OfDevice) -> Outcome[DeviceRemoved]:
-    """Forget a device and discard what waits for it."""
+    """Delete a device and discard its pending deliveries."""
     assert command.device_id is not None
     removed = connection.execute(delete(devices).where(_device(command.client_id, command.device_id))).rowcount
     if removed:
@@ -339,7 +339,7 @@ def remove(connection: Connection, command: OfDevice) -> Outcome[DeviceRemoved]:
 
 @frozen(kw_only=True)
 class Posting:
-    """A client's event."""
+    """Arguments of `post`."""
 
     client_id: str
     notification_id: str
@@ -347,7 +347,7 @@ class Posting:
 
 
 def post(_: Connection, command: Posting) -> Outcome[Posted]:
-    """Cause a notification; the hook writes it in this transaction."""
+    """Trigger a notification, which the hook writes in this transaction."""
     return Outcome(
         value=Posted(notification_id=command.notification_id),
         triggers=(
@@ -358,7 +358,7 @@ def post(_: Connection, command: Posting) -> Outcome[Posted]:
 
 @frozen(kw_only=True)
 class Announcement:
-    """Something that the server itself tells a client."""
+    """Arguments of `announce`: a notification from the server itself."""
 
     announcement_id: str
     kind: str
@@ -366,19 +366,19 @@ class Announcement:
 
 
 def announce(_: Connection, command: Announcement) -> Outcome[bool]:
-    """Cause it; the hook writes it in this transaction."""
+    """Trigger the notification, which the hook writes in this transaction."""
     return Outcome(value=True, triggers=(Trigger(kind=command.kind, data={"fields": command.fields}),))
 
 
 @frozen(kw_only=True)
 class ClientsAfter:
-    """Which clients to tell of what concerns everyone, in pages."""
+    """Query for a page of known clients."""
 
     after: str = ""
 
 
 def known_clients(connection: Connection, command: ClientsAfter) -> tuple[str, ...]:
-    """Clients that were ever notified, registered a device or set preferences, in order of their ids."""
+    """Return clients that were ever notified, registered a device or set preferences, ordered by id."""
     return tuple(
         connection.execute(
             select(clients.c.client_id)
@@ -414,7 +414,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *OUTBOX_OPERATIONS,
     *HISTORY_OPERATIONS,
 )
-"""Every write of the room."""
+"""All operations of the service."""
 QUERIES: tuple[Query[Any, Any], ...] = (
     LIST,
     COUNT,
@@ -425,4 +425,4 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     *OUTBOX_QUERIES,
     *HISTORY_QUERIES,
 )
-"""Every read of the room."""
+"""All queries of the service."""

@@ -1,4 +1,4 @@
-"""Tables of the notifications room: what was notified, how each delivery stands, devices, preferences."""
+"""Tables of the notifications service: notifications, deliveries, devices, preferences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server's own key for Web Push (VAPID, RFC 8292): made at first need, kept in the data folder, 0600."""
+"""The server's Web Push key (VAPID, RFC 8292): generated on first use and stored in the data folder with mode 0600."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["VapidKeys", "load_or_make_keys"]
 
 FILE_NAME = "vapid.pem"
 TOKEN_SECONDS = 12 * 3600
-"""A push service refuses tokens that live longer than 24 hours."""
+"""Push services refuse tokens valid for more than 24 hours."""
 RENEW_SECONDS = 3600
 ORIGINS_KEPT = 256
 
 
 class VapidKeys:
-    """A key pair and the tokens signed by it, one for each push service."""
+    """A key pair and the tokens signed with it, one per push service."""
 
     def __init__(self, private: ec.EllipticCurvePrivateKey, contact: str) -> None:
         from cryptography.hazmat.primitives import serialization
@@ -35,11 +35,11 @@ class VapidKeys:
             serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
         )
         self.public_key = base64.urlsafe_b64encode(point).rstrip(b"=").decode()
-        """base64url, as a browser's `applicationServerKey` takes it."""
+        """base64url, as a browser's `applicationServerKey` expects it."""
         self._tokens: dict[str, tuple[float, str]] = {}
 
     def authorization(self, endpoint: str, now_seconds: float | None = None) -> str:
-        """Value of the `Authorization` header for this endpoint."""
+        """Return the `Authorization` header for this endpoint."""
         import jwt
 
         now = time.time() if now_seconds is None else now_seconds
@@ -58,7 +58,7 @@ class VapidKeys:
 
 
 def _origin(endpoint: str) -> str:
-    """As browsers and push services write an origin (RFC 6454, 6.2): small letters, no default port."""
+    """Serialise an origin as browsers and push services do (RFC 6454, 6.2): lower case, no default port."""
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -66,9 +66,9 @@ def _origin(endpoint: str) -> str:
 
 
 def load_or_make_keys(folder: Path, contact: str) -> VapidKeys:
-    """The data folder's keys; made if there are none. Raises `OSError`, `ValueError` for a damaged file. Blocking.
+    """Load the keys from the data folder, or generate them. Raises `OSError`, or `ValueError` for a damaged file. Blocking.
 
-    A new file is complete before it has its name, and who came second uses what the first has made.
+    A new file is complete before it gets its name, and the loser of a race uses the winner's file.
     """
     # At first need as well: most servers push nothing, and these take a tenth of a second to import.
     from cryptography.hazmat.primitives import serialization

@@ -21,7 +21,7 @@ from protocol.events import Priority
 __all__ = ["PAYLOAD_BYTES", "WebPushSender", "encrypted"]
 
 PAYLOAD_BYTES = 3993
-"""What one record of 4096 bytes has room for: less a header of 86, a tag of 16 and a padding delimiter of 1."""
+"""Capacity of a 4096-byte record: less a header of 86, a tag of 16 and a padding delimiter of 1."""
 TIME_TO_LIVE_SECONDS = 24 * 3600
 URGENCY = {
     Priority.CRITICAL: "high",
@@ -47,7 +47,7 @@ class WebPushSender:
         await self._http_client.__aexit__(*error)
 
     async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
-        """One message to one subscription."""
+        """Send one message to one subscription."""
         title, body = texts(page, item)
         payload = fitted(
             lambda text: {
@@ -91,12 +91,12 @@ class WebPushSender:
 
 
 def topic_of(notification_id: str) -> str:
-    """At most 32 characters of base64url (RFC 8030 §5.4), the same for the same notification."""
+    """Return at most 32 characters of base64url (RFC 8030 §5.4), stable per notification."""
     return base64.urlsafe_b64encode(hashlib.sha256(notification_id.encode()).digest()[:18]).decode()
 
 
 def encrypted(payload: bytes, keys: str) -> bytes:
-    """One aes128gcm record for the subscription with these keys (JSON). Raises `ValueError`, `ECEException`."""
+    """Encrypt one aes128gcm record for the subscription with these keys (JSON). Raises `ValueError`, `ECEException`."""
     import http_ece
     from cryptography.hazmat.primitives.asymmetric import ec
 

@@ -1,4 +1,4 @@
-"""Webhooks: a signed POST to an address of the client's own."""
+"""Webhooks: signed POSTs to addresses that clients registered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WebhookSender:
         await self._http_client.__aexit__(*error)
 
     async def send(self, page: DeviceQueuePage, item: QueuedDelivery) -> Attempt:
-        """One notification to one address."""
+        """Post one notification to one address."""
         title, body = texts(page, item)
         content = fitted(
             lambda text: {
@@ -63,7 +63,7 @@ class WebhookSender:
 
 
 def signature(secret: str, timestamp: str, content: bytes) -> str:
-    """`v1=` and HMAC-SHA-256 over timestamp, a dot and the body, hexadecimal.
+    """Return `v1=` and the hexadecimal HMAC-SHA-256 of timestamp, a dot and the body.
 
     A receiver compares it in constant time and refuses timestamps that are minutes old, so that none can be replayed.
     """
