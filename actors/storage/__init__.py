@@ -1,1 +1,1 @@
-"""The one writer on the database, its readers, each client's event log, and the relay that publishes it."""
+"""Storage: the database's single writer, its readers, the clients' event logs, and the relay that publishes them."""

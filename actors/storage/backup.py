@@ -1,7 +1,7 @@
-"""Backup and restore of the database, whichever kind it is, with the files that belong to it.
+"""Backup and restore of the database, SQLite or PostgreSQL, with the files that belong to it.
 
-A backup is one state of the database: all rows are read in one transaction while the server goes on. A restore is one
-transaction too, so that a crash in the middle leaves what was there before.
+A backup is one state of the database: all rows are read in one transaction while the server keeps running. A restore is
+one transaction too, so that a crash leaves the previous contents.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ from actors.storage.schema import NEWEST_REVISION, WAY_OUT, known_revisions, mig
 __all__ = ["Progress", "has_content", "restore_backup", "write_backup"]
 
 Progress = Callable[[int, int], None]
-"""Is told the rows that are done, and all."""
+"""Progress callback: receives the rows done and the rows in total."""
 FETCHED_ROWS = 500
 INSERTED_ROWS = 500
 BACKED_UP_FILES = ("vapid.pem",)
-"""Of the data folder: without its key, browsers that subscribed could be reached no more."""
+"""Files of the data folder. Without the VAPID key, subscribed browsers could no longer be reached."""
 
 
 def write_backup(
     url: URL, data_folder: Path, target: Path, *, version: str, created_at: str, progress: Progress = lambda *_: None
 ) -> BackupHeader:
-    """Write a backup of the database and its files to ``target``, mode 0600; a file of that name is never replaced.
+    """Write a backup of the database and its files to ``target``, mode 0600. An existing file is never replaced.
 
-    The server may run meanwhile. Raises `FileExistsError`, `OSError` (nothing is left then), `DatabaseUnusable`. Blocking.
+    The server may run meanwhile. Raises `FileExistsError`, `DatabaseUnusable`, or `OSError`, after which no file is left.
+    Blocking.
     """
     if target.exists():
         raise FileExistsError(target)
@@ -71,7 +72,7 @@ def write_backup(
 
 
 def has_content(connection: Connection) -> bool:
-    """Whether a database of the newest revision holds anything that a restore would replace. Blocking."""
+    """True if a database at the newest revision holds rows that a restore would replace. Blocking."""
     tables = _tables(connection)
     return any(connection.execute(select(1).select_from(one).limit(1)).first() is not None for one in tables)
 
@@ -79,10 +80,10 @@ def has_content(connection: Connection) -> bool:
 def restore_backup(
     connection: Connection, backup: BackupFile, header: BackupHeader, *, progress: Progress = lambda *_: None
 ) -> tuple[FileEntry, ...]:
-    """Replace everything in a database of the newest revision by a checked backup, in the caller's transaction.
+    """Replace the contents of a database at the newest revision with a checked backup, in the caller's transaction.
 
-    A backup of an older revision is brought up to date on the way. Event logs begin new epochs: their positions go back,
-    and clients that have seen more must notice. Returns the files that belong to it. Raises `BackupUnusable`. Blocking.
+    A backup of an older revision is migrated on the way. Event logs begin new epochs: their positions go back, and clients
+    that have seen more must notice. Returns the files of the backup. Raises `BackupUnusable`. Blocking.
     """
     if header.revision not in known_revisions() and header.revision <= NEWEST_REVISION:
         raise BackupUnusable(f"the backup is of revision {header.revision!r}, and this program knows of no such one")
@@ -130,7 +131,7 @@ def _copy_rows(
 
 
 def _tables(connection: Connection) -> list[Table]:
-    """Our tables as they are in this database, each after those that it refers to."""
+    """Return our tables as this database has them, each after the tables it refers to."""
     names = COLUMNS.keys() & set(inspect(connection).get_table_names())
     metadata = MetaData()
     metadata.reflect(connection, only=sorted(names))
@@ -177,7 +178,7 @@ def _insert_rows(
 
 
 def _set_sequences(connection: Connection, tables: Mapping[str, Table]) -> None:
-    """Let PostgreSQL number new rows after those that came with their numbers; SQLite does so by itself."""
+    """Advance PostgreSQL's sequences past the restored rows; SQLite does so by itself."""
     if connection.dialect.name != "postgresql":
         return
     for table in tables.values():
@@ -190,7 +191,7 @@ def _set_sequences(connection: Connection, tables: Mapping[str, Table]) -> None:
 
 
 def _begin_epochs(connection: Connection) -> None:
-    """Give every event log another epoch, and every position that a device has confirmed in it."""
+    """Give every event log a new epoch, along with the positions that devices have confirmed in it."""
     tables = [one for one in _tables(connection) if {"client_id", "epoch"} <= {column.name for column in one.columns}]
     logs = next(one for one in tables if one.name == "client_logs")
     for client_id, epoch in connection.execute(select(logs.c.client_id, logs.c.epoch)).all():
@@ -202,7 +203,7 @@ def _begin_epochs(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def _new_file(target: Path) -> Iterator[IO[bytes]]:
-    """A file that has its name once all of it is on disk, and never takes another's."""
+    """Open a file that gets its name once it is completely on disk, and never replaces another."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # 0600 by nature
     try:
         with os.fdopen(handle, "wb") as raw:

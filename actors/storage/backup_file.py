@@ -1,4 +1,4 @@
-"""The file of a backup: JSON lines, compressed, with a digest at the end that tells a whole file from a cut one.
+"""File format of backups: compressed JSON lines, with a final digest that detects truncation.
 
 ::
 
@@ -8,7 +8,7 @@
     ["1f0c…", …]
     {"end": "<blake2b of all bytes before this line>"}
 
-No row depends on the kind of database, so a backup of SQLite can be restored into PostgreSQL and the other way round.
+Rows do not depend on the kind of database, so that a backup of SQLite can be restored into PostgreSQL and vice versa.
 Nothing in it is executed or unpickled.
 """
 
@@ -32,22 +32,22 @@ FORMAT = 1
 MAXIMUM_LINE_BYTES = 64 * 2**20
 """Longer than any row that the server stores."""
 MAXIMUM_FILE_BYTES = 2**20
-"""Of one file of the data folder; keys have a few hundred."""
+"""Maximum size of a file of the data folder; keys have a few hundred bytes."""
 _COMPRESSION = 6
 
 
 class BackupUnusable(Exception):
-    """The file is not a backup that this program can restore; the text says why."""
+    """The file is not a backup that this program can restore. The text says why."""
 
 
 @frozen(kw_only=True)
 class BackupHeader:
-    """What a backup says of itself."""
+    """Header of a backup."""
 
     revision: str
-    """Of the database's schema."""
+    """Revision of the database's schema."""
     version: str
-    """Of the program that made it."""
+    """Version of the program that made it."""
     created_at: str
     """RFC 3339, UTC."""
     rows: Mapping[str, int]
@@ -64,7 +64,7 @@ class FileEntry:
 
 @frozen
 class TableEntry:
-    """The rows that follow are of this table."""
+    """Begins the rows of a table."""
 
     name: str
     columns: tuple[str, ...]
@@ -72,13 +72,13 @@ class TableEntry:
 
 @frozen
 class Row:
-    """One row, in the order of its table's columns."""
+    """A row, in the order of its table's columns."""
 
     values: tuple[Any, ...]
 
 
 class BackupWriter:
-    """Writes the lines of one backup; `end` must be called, or the file counts as cut."""
+    """Writes the lines of a backup. Without a call of `end` the file counts as truncated."""
 
     def __init__(self, raw: IO[bytes], header: BackupHeader) -> None:
         # No time and no name in its head: the same content is the same file.
@@ -107,7 +107,7 @@ class BackupWriter:
         self._write([_plain(one) for one in values])
 
     def end(self) -> None:
-        """Write the digest and everything that is still in the compressor; ``raw`` stays open."""
+        """Write the digest and flush the compressor; ``raw`` stays open."""
         self._gzip.write(json.dumps({"end": self._digest.hexdigest()}).encode() + b"\n")
         self._gzip.close()
 
@@ -118,15 +118,15 @@ class BackupWriter:
 
 
 class BackupFile:
-    """A backup on disk, read line by line; it may be far larger than memory."""
+    """A backup on disk, read line by line, because it may be far larger than memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def check(self) -> BackupHeader:
-        """Read the whole file; return its header. Raises `BackupUnusable` unless all of it is there and as written.
+        """Read the whole file and return its header. Raises `BackupUnusable` if it is truncated or damaged.
 
-        Raises `OSError` where the file cannot be read.
+        Raises `OSError` if the file cannot be read.
         """
         header: BackupHeader | None = None
         counts: dict[str, int] = {}
@@ -149,7 +149,7 @@ class BackupFile:
         return header
 
     def entries(self) -> Iterator[BackupHeader | FileEntry | TableEntry | Row]:
-        """Everything in the file, the header first. Raises `BackupUnusable` where it is damaged or ends too soon."""
+        """Yield the entries of the file, the header first. Raises `BackupUnusable` if it is damaged or truncated."""
         digest = hashlib.blake2b(digest_size=32)
         has_header = False
         try:

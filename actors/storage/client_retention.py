@@ -1,4 +1,4 @@
-"""Clients of which nothing is left give their place back, so that invented names lock nobody out for ever."""
+"""Garbage-collects clients that own no rows, so that made-up client ids cannot exhaust the client limit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["client_pruner"]
 def client_pruner(
     tables: Iterable[Table], named_elsewhere: Callable[[Connection], frozenset[str]]
 ) -> Callable[[Connection, int], int]:
-    """What removes the rows of logs of clients that have no row in ``tables``, and that nothing else names.
+    """Return a pruner that deletes the log rows of clients that have no row in ``tables`` and are not named elsewhere.
 
-    ``tables`` are all others that have a `client_id`. The newest event of a log is kept for a day, so a log without any
-    was not written to for that long, or never.
+    ``tables`` are all other tables with a `client_id`. The newest event of a log is kept for a day, so an empty log was not
+    written to for at least that long.
     """
     keeping = tuple(tables)
 
@@ -31,7 +31,7 @@ def client_pruner(
 
 
 def _prune_clients(connection: Connection, keeping: tuple[Table, ...], named: frozenset[str]) -> int:
-    """At most `PRUNE_ROWS`; returns how many went."""
+    """Delete at most `PRUNE_ROWS` clients and return how many were deleted."""
     left = select(client_logs.c.client_id, client_logs.c.head).where(
         client_logs.c.client_id != NOBODY, *(_has_none(table) for table in keeping)
     )
@@ -45,7 +45,7 @@ def _prune_clients(connection: Connection, keeping: tuple[Table, ...], named: fr
 
 
 def _has_none(table: Table) -> ColumnElement[bool]:
-    """The client has no row in the table."""
+    """Condition: the client has no row in the table."""
     firsts = [next(iter(table.primary_key.columns)), *(next(iter(index.columns)) for index in table.indexes)]
     if any(column.name == "client_id" for column in firsts):
         return ~exists().where(table.c.client_id == client_logs.c.client_id)
@@ -54,10 +54,10 @@ def _has_none(table: Table) -> ColumnElement[bool]:
 
 
 def _begin_later_logs_after(connection: Connection, head: int) -> None:
-    """A log that is begun from now on has another epoch and higher numbers than any that is gone.
+    """Make logs that begin from now on use a new epoch and higher numbers than any deleted log.
 
-    The epoch is for who comes back with an old number. A connection that has been there all the while knows no epoch of
-    a live event: the number tells it that it is not the next one, so that it reads the log and finds another.
+    The epoch is for clients that return with an old number. A connection that stayed open does not see the epoch of live
+    events; a number that is not the next one makes it read the log, where it finds the new epoch.
     """
     floor = connection.execute(select(client_logs.c.head).where(client_logs.c.client_id == NOBODY)).scalar()
     if floor is None:

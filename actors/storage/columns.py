@@ -1,6 +1,6 @@
-"""Tables and columns of the newest revision, so that a database that only claims to be of it is found out.
+"""Tables and columns of the newest revision, to detect a database that only claims to be at it.
 
-The rooms' own tables stand in their folders, which storage knows nothing of; a test holds both together.
+The services define their tables in their own folders, which storage does not import. A test compares the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening the database: SQLite as we want it (WAL, full sync, immediate transactions), PostgreSQL by URL."""
+"""Opens the database: SQLite with WAL, full sync and immediate transactions, or PostgreSQL by URL."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["FILE_NAME", "database_url", "dispose_at_end", "open_engine"]
 FILE_NAME = "leanvibe.sqlite3"
 BUSY_SECONDS = 5.0
 STATEMENT_MILLISECONDS = 4000
-"""PostgreSQL gives a statement up before the asker does, so that the outcome is known."""
+"""PostgreSQL cancels a statement before its caller gives up, so that the outcome is known."""
 _NOTICE_CUTS = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 _NOTICE_CUTS_HERE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
-"""Each side learns within half a minute that the other is gone without a word; hours, by default."""
+"""Each side notices a silently lost peer within half a minute, instead of hours by default."""
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
-"""PostgreSQL keeps no U+0000 in a text, and neither driver encodes half of a surrogate pair."""
+"""PostgreSQL stores no U+0000 in text, and neither driver encodes half of a surrogate pair."""
 
 
 def database_url(configured: str | None, data_folder: Path) -> URL:
@@ -167,9 +167,9 @@ def _connect_existing(path: str) -> sqlite3.Connection:
 
 
 def _keepable(parameters: Any) -> Any:
-    """Texts as every database can keep them, with U+FFFD for what none of them takes.
+    """Replace characters that no database can store with U+FFFD.
 
-    What clients send was refused before. What a model writes is not theirs to mend, and must not be lost for one character.
+    Such text from clients was refused before. Text from the model cannot be, and must not be lost for one character.
     """
     if isinstance(parameters, Mapping):
         if any(_has_unkeepable(one) for one in parameters.values()):
@@ -189,10 +189,10 @@ def _mended(value: Any) -> Any:
 
 
 async def dispose_at_end(engine: Engine, threads: trio.CapacityLimiter) -> None:
-    """Close the engine's connections when cancelled; a child task of the actor that owns both.
+    """Close the engine's connections when cancelled. Run as a child task of the actor that owns the engine.
 
-    It ends with its actor, also where that crashes or is cancelled and says no good-bye, and waits for the threads that
-    still use a connection: one that came back to a disposed pool would be left to the collector.
+    It ends with its actor even if that crashes or is cancelled, and waits for threads that still use a connection: one
+    returned to a disposed pool would be left to the garbage collector.
     """
     try:
         await trio.sleep_forever()

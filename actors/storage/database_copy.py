@@ -1,4 +1,4 @@
-"""A copy of a SQLite file as it stands: everything committed is in it, it is on disk, checked, and replaces no other."""
+"""Copies a SQLite file: everything committed is included, and the copy is synced, checked and replaces no other file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WAIT_SECONDS = 5.0
 
 
 def copy_database(path: Path, name: str) -> Path:
-    """Copy the database to ``path`` with ``.name`` appended, or numbered where another copy has that name; returns where.
+    """Copy the database to ``path`` with ``.name`` appended, numbered if that name is taken. Returns the path of the copy.
 
-    Who wants nothing to be committed between the copy and what it does next holds the write lock meanwhile. Raises
-    `DatabaseUnusable` with the way out; then nothing is left of the copy. Blocking.
+    A caller that must exclude commits between the copy and its next step holds the write lock meanwhile. Raises
+    `DatabaseUnusable` with advice, and leaves no partial copy. Blocking.
     """
     handle, temporary_name = -1, ""
     try:
@@ -47,7 +47,7 @@ def copy_database(path: Path, name: str) -> Path:
 
 
 def _back_up(path: Path, target: Path) -> None:
-    """By SQLite's own backup, which reads what is in the log as well, while others read. Raises `sqlite3.Error`."""
+    """Copy with SQLite's backup API, which includes the write-ahead log and does not block readers. Raises `sqlite3.Error`."""
     with (
         closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as source,
         closing(sqlite3.connect(target, isolation_level=None)) as copy,
@@ -67,7 +67,7 @@ def _back_up(path: Path, target: Path) -> None:
 
 
 def _sizes(connection: sqlite3.Connection) -> dict[str, int]:
-    """Rows of each table."""
+    """Return the number of rows of each table."""
     names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {
         name: connection.execute('SELECT count(*) FROM "' + name.replace('"', '""') + '"').fetchone()[0]  # noqa: S608  a name of its own
@@ -76,7 +76,7 @@ def _sizes(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def _name(temporary: Path, path: Path, name: str) -> Path:
-    """Give the copy a name that no other file has, or find that an earlier copy is the same."""
+    """Give the copy an unused name, or find that an earlier copy is identical."""
     for number in count(1):
         target = path.with_name(f"{path.name}.{name}" + ("" if number == 1 else f".{number}"))
         try:

@@ -1,4 +1,4 @@
-"""What can be wrong with the database before anything runs.
+"""Errors of a database that cannot be used.
 
 ::
 
@@ -14,11 +14,11 @@ __all__ = ["DatabaseBroken", "DatabaseHeld", "DatabaseUnusable", "SchemaTooNew"]
 
 
 class DatabaseUnusable(Exception):
-    """The database cannot be opened or brought up to date."""
+    """The database cannot be opened or migrated."""
 
 
 class SchemaTooNew(DatabaseUnusable):
-    """The database was written by a newer version; an older one would harm it."""
+    """The database was written by a newer version; an older one would damage it."""
 
 
 class DatabaseHeld(DatabaseUnusable):
@@ -26,7 +26,7 @@ class DatabaseHeld(DatabaseUnusable):
 
 
 class DatabaseBroken(DatabaseUnusable):
-    """Its file was replaced, removed, cut or garbled, so nothing may be written to it."""
+    """The file was replaced, removed, truncated or garbled, so nothing may be written to it."""
 
     was_written = False
-    """It was noticed after a commit: what that wrote is in a file that is not there now, and may come back."""
+    """True if it was noticed after a commit, which went to a file that is no longer in place and may return."""

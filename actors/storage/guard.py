@@ -1,8 +1,8 @@
-"""Notices while the server runs that its database is no longer what it has opened: replaced, removed, cut or garbled.
+"""Detects at run time that the database is no longer the one that was opened: replaced, removed, truncated or garbled.
 
-SQLite writes on into a file that nobody can find any more, and says that all is well. So the files behind the paths, the
-database and the log and index beside it, are held against those that were opened before and after each transaction, and a
-fresh connection, which trusts nothing that was read before, looks at a part of the pages every second.
+SQLite keeps writing to an unlinked file and reports success. So before and after each transaction the files at the paths of
+the database, its log and its index are compared with those that were opened, and every second a new connection, which has
+nothing cached, checks a part of the pages.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from actors.storage.write_ahead_log import head_problem, index_of
 __all__ = ["DatabaseGuard", "broken_by", "was_written"]
 
 LOOK_SECONDS = 0.03
-"""As long as one look at the pages of a table may take; the next one begins with the next table."""
+"""Time budget for checking the pages of a table; the next check continues with the next table."""
 LOOKS_WITHOUT_PAGES = 4
-"""Between two that look at the pages of a table; each looks at the beginning of the file and at all tables' names."""
+"""Checks without table pages between two with them. Each reads the beginning of the file and the names of all tables."""
 PROGRESS_STEPS = 2_000
 WAY_OUT = "stop the server, put back a copy of the database and start it again"
 BESIDE = ("-wal", "-shm")
-"""What SQLite keeps beside a database while somebody has it open: its write-ahead log, and the index of that."""
+"""Suffixes of the files that SQLite keeps next to an open database: the write-ahead log and its index."""
 WAY_OUT_BESIDE = "stop the server in order, which writes what it holds of that into the database, and start it again"
 _BROKEN_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BROKEN_READS = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
 
 
 class DatabaseGuard:
-    """One database while one writer has it open. Its functions block; each is called by one thread at a time."""
+    """Guards a database while one writer has it open. Its functions block and are called by one thread at a time."""
 
     def __init__(self, url: URL) -> None:
         is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
@@ -50,7 +50,7 @@ class DatabaseGuard:
         self._looks = 0
 
     def follow(self, engine: Engine) -> None:
-        """Know which files beside the database the writer's connection has: SQLite removes them itself behind the last one."""
+        """Note the log and index files of the writer's connection, which SQLite removes after the last connection."""
         if self._path is None:
             return
         path = self._path
@@ -71,7 +71,7 @@ class DatabaseGuard:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Around a transaction. Raises `OperationalError` because of `DatabaseBroken` before it, or after it was in vain."""
+        """Wrap a transaction. Raises `OperationalError` from `DatabaseBroken`, before the transaction or after it was in vain."""
         with nullcontext() if self._index is None else self._index.writing():
             self._require_same()
             self._require_whole_log()
@@ -80,7 +80,7 @@ class DatabaseGuard:
             self._require_whole_log(was_written=True)
 
     def look(self, engine: Engine, *, wholly: bool = False) -> str | None:
-        """What is wrong, as a sentence; None where nothing was found. ``wholly`` looks at every page, however long it takes."""
+        """Return a sentence that says what is wrong, or None. ``wholly`` checks every page, however long it takes."""
         try:
             if self._index is not None:
                 self._index.repair()
@@ -111,7 +111,7 @@ class DatabaseGuard:
                 raise _broken(what, is_gone=found is None, way_out=WAY_OUT_BESIDE, was_written=was_written)
 
     def _require_whole_log(self, *, was_written: bool = False) -> None:
-        """A log that became shorter was cut, unless another program has emptied it into the database: then nothing is missing."""
+        """Raise if the log was truncated, unless another program checkpointed it into the database, in which case nothing is missing."""
         path = self._path
         if path is None or not self._beside:
             return
@@ -160,7 +160,7 @@ class DatabaseGuard:
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
-    """Of the file that is there now; None where there is none."""
+    """Return device and inode of the file at a path, or None if there is no file."""
     if path is None:
         return None
     try:
@@ -190,7 +190,7 @@ def _because(broken: DatabaseBroken, what: str, *, was_written: bool) -> Operati
 
 
 def broken_by(error: BaseException) -> str | None:
-    """The sentence for a database that is broken, where this error of a driver or of ours says so."""
+    """Return the sentence for a broken database if this error, a driver's or our own, means that; otherwise None."""
     cause = error.__cause__ if isinstance(error, DBAPIError) and error.__cause__ is not None else error
     if isinstance(cause, DatabaseBroken):
         return str(cause)
@@ -203,5 +203,5 @@ def broken_by(error: BaseException) -> str | None:
 
 
 def was_written(error: BaseException) -> bool:
-    """Whether what this error came to may be kept all the same."""
+    """True if the write that failed with this error may nevertheless persist."""
     return isinstance(error.__cause__, DatabaseBroken) and error.__cause__.was_written

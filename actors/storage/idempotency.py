@@ -1,4 +1,4 @@
-"""One command, carried out once: its outcome is kept with the change and told again for ten minutes."""
+"""Idempotency: the outcome of a command is stored with its change and repeated for ten minutes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _KEEP = insert(idempotency)
 
 
 def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_ms: int) -> Committed[Any] | None:
-    """The first outcome of this command, or None; one that has expired is forgotten, so that another can be kept.
+    """Return the first outcome of this command, or None. An expired one is deleted, so that a new one can be stored.
 
-    Raises `CommandRefused` where the id stands for another command, or for none and has to be known.
+    Raises `CommandRefused` if the id belongs to another command, or if it must be known and is not.
     """
     row = connection.execute(_FIND, _named(key)).first()
     if row is not None and row.time_ms <= now_ms - KEPT_MILLISECONDS:
@@ -60,7 +60,7 @@ def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_m
 
 @frozen(kw_only=True)
 class KeptQuery:
-    """Asks for the first outcome of a command while nothing can be written."""
+    """Query for the first outcome of a command while the database is read-only."""
 
     key: IdempotencyKey
     result: Any = field(repr=False)
@@ -68,7 +68,7 @@ class KeptQuery:
 
 
 def _find_kept(connection: Connection, wanted: KeptQuery) -> Committed[Any] | None:
-    """The first outcome of this command, however old: while nothing is written none can be carried out twice."""
+    """Return the first outcome of this command, however old: while nothing is written, no command can run twice."""
     row = connection.execute(_FIND, _named(wanted.key)).first()
     if row is None or row.digest != wanted.key.digest:
         return None
@@ -80,7 +80,7 @@ FIND_KEPT: Query[KeptQuery, Committed[Any] | None] = Query("storage.find_kept", 
 
 
 def keep_outcome(connection: Connection, key: IdempotencyKey, value: Any, head: int | None, now_ms: int) -> None:
-    """Keep an outcome in the transaction that made it, after `find_outcome` has found none."""
+    """Store an outcome in the transaction that produced it, after `find_outcome` returned None."""
     connection.execute(
         _KEEP,
         {
@@ -96,7 +96,7 @@ def keep_outcome(connection: Connection, key: IdempotencyKey, value: Any, head: 
 
 
 def prune_outcomes(connection: Connection, now_ms: int) -> int:
-    """Forget outcomes that have expired, at most `PRUNE_ROWS`; returns how many went."""
+    """Delete expired outcomes, at most `PRUNE_ROWS`. Returns the number deleted."""
     rows = connection.execute(
         select(idempotency.c.client_id, idempotency.c.device_id, idempotency.c.command_id)
         .where(idempotency.c.time_ms <= now_ms - KEPT_MILLISECONDS)

@@ -1,4 +1,4 @@
-"""The clock by which remembered commands grow old."""
+"""The clock that determines the age of idempotency records."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ __all__ = ["KeyClock"]
 
 
 class KeyClock:
-    """Milliseconds that go on with the time that this server runs, and not with its time of day.
+    """Milliseconds that advance with the server's running time, not with its wall clock.
 
-    The time of day is set, by a person or by the network, and after a sleep it is far ahead at once; a command that was
-    sent again just then would be carried out twice. It counts when the clock begins, so that what was remembered before
-    the server stood still for a day is forgotten soon after; but never to before what is remembered already. Used by
-    the one thread that writes.
+    The wall clock can be set, and jumps ahead after a sleep; a command repeated at that moment would run twice. The wall
+    clock counts only when this clock begins, so that records from before a day of downtime expire soon, but it never begins
+    before the newest record. Used by the writer's thread alone.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class KeyClock:
         self._ahead_ms: int | None = None
 
     def now_ms(self, connection: Connection) -> int:
-        """The time by this clock. Reads the database the first time."""
+        """Return the time by this clock. The first call reads the database."""
         if self._ahead_ms is None:
             newest = connection.scalar(select(func.max(idempotency.c.time_ms)))
             self._ahead_ms = max(self._wall_ms(), newest or 0) - self._running_ms()

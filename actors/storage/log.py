@@ -1,7 +1,7 @@
 """Each client's event log: appending in the transaction that causes the events, reading pages, pruning.
 
 `seq` is assigned by one UPDATE of the client's row, so that commit order is `seq` order and a rollback leaves no
-hole. What is no longer kept is gone from the front only.
+hole. Pruning removes events from the front only.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = [
 ]
 
 MAXIMUM_EVENT_BYTES = 32 * 1024
-"""Of one event's data; larger things are read through the lists."""
+"""Maximum size of an event's data. Larger objects are read through the lists."""
 KEPT_EVENTS = 1000
 KEPT_MILLISECONDS = 24 * 60 * 60 * 1000
 PRUNE_ROWS = 500
-"""Deleted in one go, so that no write waits long for it."""
+"""Rows deleted per transaction, so that no write waits long."""
 MAXIMUM_CLIENTS = 10_000
-"""Of which anything is kept for good: whoever may invent client ids must not fill the disk with them."""
+"""Clients with durable rows. Callers that can make up client ids must not fill the disk with them."""
 NOBODY = ""
 """No client is called so; its row holds a part of what the epochs of logs are made of that were not begun, and their head."""
 _THIS_START = secrets.token_hex(16)
@@ -64,18 +64,18 @@ _EPOCH = select(client_logs.c.epoch).where(client_logs.c.client_id == bindparam(
 
 
 class EventTooLarge(ValueError):
-    """A room made an event over the limit: its own mistake."""
+    """A service made an event over the size limit, which is a bug in that service."""
 
 
 @frozen(kw_only=True)
 class LogPageQuery:
-    """Which part of a log to read."""
+    """Query for a part of a log."""
 
     client_id: str
     after_seq: int
     maximum_events: int = 100
     maximum_bytes: int = 256 * 1024
-    """Of their data; at least one event comes."""
+    """Limit on the data of all events; at least one event is returned."""
 
 
 def append_events(
@@ -129,7 +129,7 @@ def append_events(
 
 
 def _advance(connection: Connection, client_id: str, count: int) -> int:
-    """The log's head after ``count`` more events; the row is made if it is missing."""
+    """Advance the log's head by ``count`` and return it, inserting the row if it is missing."""
     advance = {"of_client": client_id, "more": count}
     head = connection.execute(_ADVANCE, advance).scalar()
     if head is None:
@@ -139,7 +139,7 @@ def _advance(connection: Connection, client_id: str, count: int) -> int:
 
 
 def begin_client(connection: Connection, client_id: str) -> None:
-    """Begin the client's log if there is none. Refused with `conflict` where too many clients have one."""
+    """Begin the client's log if it has none. Refused with `conflict` if too many clients have one."""
     if _stored_epoch(connection, client_id) is not None:
         return
     epoch = _open_log(connection, client_id).value
@@ -154,7 +154,7 @@ def begin_client(connection: Connection, client_id: str) -> None:
 
 
 def _open_log(connection: Connection, client_id: str) -> Outcome[str]:
-    """The epoch of a client's log, or the one that it will have; nothing is kept of a client for being here."""
+    """Return the epoch of a client's log, or the one it will have. Nothing is stored for a client that merely connects."""
     epoch = _stored_epoch(connection, client_id)
     if epoch is None:
         seed = _stored_epoch(connection, NOBODY)
@@ -171,14 +171,14 @@ def _stored_epoch(connection: Connection, client_id: str) -> str | None:
 
 
 def _epoch_to_be(seed: str, client_id: str) -> str:
-    """The same whenever it is asked for, another in another database and after the next start of the server."""
+    """Derive the epoch of a log that has not begun: stable within a database and a run of the server, different otherwise."""
     return hashlib.blake2b(client_id.encode(), key=(seed + _THIS_START).encode(), digest_size=8).hexdigest()
 
 
 def read_page(connection: Connection, wanted: LogPageQuery) -> LogPage:
-    """Events after a sequence number, oldest first, and where the log stands.
+    """Return events after a sequence number, oldest first, and the state of the log.
 
-    Its epoch is ``""`` where `OPEN_LOG` has never been carried out in this database.
+    The epoch is ``""`` if `OPEN_LOG` has never run in this database.
     """
     row = connection.execute(_LOG, {"of_client": wanted.client_id}).first()
     if row is None:
@@ -217,7 +217,7 @@ def read_page(connection: Connection, wanted: LogPageQuery) -> LogPage:
 
 
 def prune_log(connection: Connection, now_ms: int) -> int:
-    """Forget events over the count or the age that is kept, at most `PRUNE_ROWS`; returns how many went."""
+    """Delete events beyond the retained count or age, at most `PRUNE_ROWS`. Returns the number deleted."""
     surplus = (
         select(events.c.client_id, events.c.seq)
         .join(client_logs, client_logs.c.client_id == events.c.client_id)
@@ -236,7 +236,7 @@ def prune_log(connection: Connection, now_ms: int) -> int:
 
 
 OPEN_LOG: Operation[str, str] = Operation("open_log", _open_log, str)
-"""The epoch of a client's stream; the command is the client id."""
+"""Returns the epoch of a client's log. The command is the client id."""
 LOG_PAGE: Query[LogPageQuery, LogPage] = Query("log_page", read_page)
 
 LOG_OPERATIONS = (OPEN_LOG,)

@@ -1,7 +1,7 @@
-"""What rooms and storage say to each other. A room writes plain functions over a connection; storage runs them.
+"""Messages of storage. A service defines plain functions over a connection, and storage runs them.
 
-A room's `store.py` holds `Operation`s (they write) and `Query`s (they read); `database_operations.py` hands them all to
-storage, and the room calls them by these objects through a `Storage`. An operation runs in one write transaction
+A service's `store.py` defines `Operation`s (writes) and `Query`s (reads); `database_operations.py` passes them all to
+storage, and the service calls them by these objects through a `Storage`. An operation runs in one write transaction
 with everything that its `Outcome` names: events of the client's log, triggers of notifications, and the record that
 makes the same command idempotent. `events` and `client_logs` are the log's tables, for operations of others that read them: storage
 alone writes them, and knows the sequence number that an event got.
@@ -57,9 +57,9 @@ class LogEvent:
     """One event to append to a client's log in the transaction that causes it."""
 
     type: str
-    """Wire type, as `task_created`."""
+    """Wire type, such as `task_created`."""
     channel: str
-    """What a subscription chooses by: `tasks`, `ai`, `notifications`, `system`."""
+    """Channel that subscriptions select by: `tasks`, `ai`, `notifications`, `system`."""
     priority: Priority = Priority.MEDIUM
     data: dict[str, Any]
     """JSON values, at most 32 KiB encoded; storage adds `event_id`, `channel` and `priority`."""
@@ -67,59 +67,59 @@ class LogEvent:
 
 @frozen(kw_only=True)
 class Trigger:
-    """Something that may be worth a notification; the notifications room decides, in the same transaction."""
+    """An occurrence that may deserve a notification; the notifications service decides in the same transaction."""
 
     kind: str
-    """As `task_blocked`, `approval_needed`, `analysis_done`."""
+    """Such as `task_blocked`, `approval_needed`, `analysis_done`."""
     priority: Priority = Priority.MEDIUM
     data: dict[str, Any]
     """Typed fields that the kind's template needs, JSON values."""
     is_own_action: bool = False
-    """It reports what the client itself has just done, so its notification is read from the beginning."""
+    """True for the client's own action, whose notification is read from the beginning."""
 
 
 @frozen(kw_only=True)
 class FurtherWrite:
-    """What one service's write asks of another service, in the same transaction. What refuses it refuses both."""
+    """A write that one service requests of another in the same transaction. If it is refused, so is the whole."""
 
     operation: str
-    """Name of the other service's operation, as its `messages.py` has it; that one asks for nothing further."""
+    """Name of the other service's operation, from its `messages.py`. It may not request further writes."""
     command: Any = field(repr=False)
-    """What it takes; its answer is not read."""
+    """Its command. Its reply is ignored."""
 
 
 @frozen(kw_only=True)
 class Outcome(Generic[Reply]):
-    """What an operation did: its answer and what must be committed with it."""
+    """Result of an operation: its reply and what must be committed with it."""
 
     value: Reply
     events: tuple[LogEvent, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     further: tuple[FurtherWrite, ...] = ()
-    """Writes of other services that are carried out with this one, or neither is."""
+    """Writes of other services, committed together with this one."""
     keeps_nothing: bool = False
-    """This time the operation left no row behind, so that it is no reason to count its client (`begins_client`)."""
+    """True if this call left no row, so that it does not make the client count (`begins_client`)."""
 
 
 TriggerHook = Callable[[Connection, str, tuple[Trigger, ...]], tuple[LogEvent, ...]]
-"""(connection, client id, triggers) → events to append as well. One is registered: the notifications room's."""
+"""(connection, client id, triggers) → further events to append. The notifications service registers the only one."""
 
 
 @frozen
 class Operation(Generic[Command, Reply]):
-    """A named write. Its function raises `CommandRefused` to roll back and answer so."""
+    """A named write. Its function raises `CommandRefused` to roll back and refuse."""
 
     name: str
     function: Callable[[Connection, Command], Outcome[Reply]]
     result: Any
-    """Class of the answer (anything the protocol's codec structures), read back when a command comes again."""
+    """Class of the reply (anything the protocol's codec structures), decoded when a command is repeated."""
     begins_client: bool = False
-    """It keeps something for good that no event tells of, so the client counts as one of which something is kept."""
+    """True if it stores durable rows without an event, which makes the client count towards the limit."""
 
 
 @frozen
 class Query(Generic[Command, Reply]):
-    """A named read; it may run beside others, on a connection that sees only what is committed."""
+    """A named read. It may run concurrently with others, on a connection that sees only committed data."""
 
     name: str
     function: Callable[[Connection, Command], Reply]
@@ -127,21 +127,21 @@ class Query(Generic[Command, Reply]):
 
 @frozen(kw_only=True)
 class IdempotencyKey:
-    """Names one command of one device, so that it is carried out once. Kept for ten minutes."""
+    """Identifies a command of a device, so that it runs once. Stored for ten minutes."""
 
     client_id: str
     device_id: str
-    """The device; REST's `Idempotency-Key` uses `:rest`, which no device can be called."""
+    """The device; REST's `Idempotency-Key` uses `:rest`, which is not a valid device id."""
     command_id: str
     digest: str
     """SHA-256 of type and data, hexadecimal."""
     must_be_known: bool = field(default=False, eq=False)
-    """Asks what became of the command: refused with `conflict` where nobody remembers it."""
+    """Only look up the command's outcome; refused with `conflict` if it is unknown."""
 
 
 @frozen(kw_only=True)
 class StoredEvent:
-    """One event as the log has it."""
+    """An event as stored in the log."""
 
     client_id: str
     seq: int
@@ -151,30 +151,30 @@ class StoredEvent:
     time_ms: int
     """POSIX milliseconds."""
     data: bytes = field(repr=False)
-    """Encoded JSON object, `event_id`, `channel` and `priority` in it."""
+    """Encoded JSON object, including `event_id`, `channel` and `priority`."""
 
 
 @frozen(kw_only=True)
 class Committed(Generic[Reply]):
-    """A write is on disk."""
+    """Reply to a write that is on disk."""
 
     value: Reply
     is_repeat: bool = False
-    """True when the same command had been carried out before and this is its first outcome."""
+    """True if the command ran before and this is its first outcome."""
     head: int | None = None
-    """Last sequence number of the client's log, where the write appended to it."""
+    """Last sequence number of the client's log, if the write appended to it."""
 
 
 @frozen(kw_only=True)
 class Transact(Request[Committed[Any]]):
     """Run an operation in a write transaction. Refused with `CommandRefused`.
 
-    When the deadline passes, whether it was carried out is unknown; the key tells.
+    If the deadline passes, it is unknown whether it ran; the key tells.
     """
 
     operation: str
     client_id: str
-    """Whose log gets the events."""
+    """Client whose log receives the events."""
     command: Any = field(repr=False)
     key: IdempotencyKey | None = None
 
@@ -189,74 +189,74 @@ class Read(Request[Any]):
 
 @frozen(kw_only=True)
 class LogPage:
-    """Part of a client's log, and where the log stands."""
+    """A part of a client's log, and the state of the log."""
 
     epoch: str
     head: int
     oldest: int
-    """First sequence number that is still kept; head + 1 where nothing is."""
+    """First sequence number that is still stored; head + 1 if the log is empty."""
     events: tuple[StoredEvent, ...]
 
 
 @frozen
 class CommitPublished:
-    """To the relay: these events are committed."""
+    """Tells the relay that events are committed."""
 
     events: tuple[StoredEvent, ...]
     has_triggers: bool
     has_gap: bool = False
-    """True when commits before this one could not be told."""
+    """True if earlier commits could not be reported."""
 
 
 @frozen
 class TriggersCommitted:
-    """To the planner of notifications: there may be something to deliver."""
+    """Tells the notification dispatcher that there may be something to deliver."""
 
 
 @frozen
 class PublishEvents:
-    """From the relay to the directory of connections: committed events, in commit order; some may come twice."""
+    """Sent by the relay to the connection registry: committed events in commit order, possibly repeated."""
 
     events: tuple[StoredEvent, ...]
 
 
 @frozen
 class LogsAdvanced:
-    """From the relay to the directory: something may have been missed; let each connection look at its log."""
+    """Sent by the relay to the connection registry: events may have been missed, so each connection must read its log."""
 
 
 @frozen(kw_only=True)
 class StorageHealth:
-    """How storage is, as measured."""
+    """Measured state of storage."""
 
     kind: str
     """`sqlite` or `postgresql`."""
     is_writable: bool
-    """False from a write that failed for lack of disk or of the database, until one succeeds."""
+    """False after a write failed because of the disk or the database, until one succeeds."""
     problem: str | None
     transactions: int
     waiting: int
-    """Writes that wait for the writer."""
+    """Number of writes that wait for the writer."""
 
 
 @frozen
 class DescribeStorage(Request[StorageHealth]):
-    """How the database is."""
+    """Ask for the state of the database."""
 
 
 @frozen
 class ReadAgain:
-    """To the readers, once the database is written again: end, and let your successor open it as one that changes."""
+    """Tells the readers, once the database is writable again, to end so that their successors open it as changing."""
 
 
 @frozen
 class Storage:
-    """Typed calls of the storage room; a room is given one."""
+    """Typed calls of storage, passed to each service."""
 
     writer: ActorRef[Transact | DescribeStorage]
     readers: ActorRef[Read | ReadAgain]
     tracer: Tracer = field(factory=Tracer, eq=False, repr=False)
-    """Gets a span for each call of a request that is traced: from the ask to the answer, the wait for others' writes too."""
+    """Receives a span per call of a traced request, from the ask to the reply, including the wait for other writes."""
 
     async def transact(
         self,
@@ -267,7 +267,7 @@ class Storage:
         key: IdempotencyKey | None = None,
         timeout: float = TRANSACT_SECONDS,  # noqa: ASYNC109  a deadline of the ask, as `ask` itself has it
     ) -> Committed[Reply]:
-        """Carry out a write. Raises `CommandRefused`, `AskDeadline` (outcome unknown), `ActorDead`."""
+        """Run a write. Raises `CommandRefused`, `AskDeadline` (outcome unknown), `ActorDead`."""
         request = Transact(operation=operation.name, client_id=client_id, command=command, key=key)
         with self.tracer.span_below(f"storage {operation.name}", attributes={"leanvibe.storage.access": "write"}):
             return await self.writer.ask(request, timeout=timeout)

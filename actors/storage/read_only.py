@@ -1,9 +1,8 @@
-"""A database that can be read and not written: its disk is full, or was mounted read-only.
+"""Serves a database that can be read but not written: its disk is full, or was mounted read-only.
 
-SQLite needs to write a little even to read a file in WAL mode (the index beside it). Where the system refuses that, the file
-is opened as one that nobody changes, which is true for as long as no writer of ours has it open; so the writer's place is
-taken by an actor that refuses writes and tries again until there is room. Then readers end first, and the writer
-starts once no connection of theirs is left.
+SQLite must write the index even to read a file in WAL mode. If the system refuses that, the file is opened as immutable,
+which holds as long as our writer does not open it. So the writer is replaced by an actor that refuses writes and keeps
+trying. Once writing works again, the readers end first, and the writer starts when their last connection is closed.
 """
 
 from __future__ import annotations
@@ -66,14 +65,14 @@ _REFUSED_BY_SYSTEM = frozenset(
 
 @define
 class ReadOnlyStorage:
-    """Whether the database is only read at the moment. Set at the start, ended by the writer in waiting alone."""
+    """Records whether the database is read-only. Set at start and cleared by `WriterInWaiting` alone."""
 
     reason: str | None = None
-    """Why; None where it is written."""
+    """Reason, or None while the database is writable."""
 
 
 def read_only_reason(url: URL, error: DatabaseUnusable) -> str | None:
-    """Why the database can be read all the same, if the system refused to let it be written; None where it cannot. Blocking."""
+    """Return why a database that cannot be written can still be read, or None if it cannot. Blocking."""
     cause = error.__cause__
     driver = cause.__cause__ if isinstance(cause, sqlalchemy.exc.DBAPIError) else None
     if not isinstance(driver, sqlite3.Error) or getattr(driver, "sqlite_errorcode", 0) & 0xFF not in _REFUSED_BY_SYSTEM:
@@ -91,11 +90,11 @@ def read_only_reason(url: URL, error: DatabaseUnusable) -> str | None:
 
 
 def open_for_reading(url: URL, *, connections: int) -> Engine:
-    """An engine for a file that nobody writes to now; nothing is connected yet."""
+    """Return an engine for a file without a writer, not yet connected."""
     path = quote(str(Path(str(url.database)).absolute()))
 
     def connect() -> sqlite3.Connection:
-        """What a killed server has left in the log counts; without a log the file is all there is."""
+        """Open the file with its log if a killed server left one, otherwise the file alone."""
         last: sqlite3.Error | None = None
         for how in ("mode=ro", "mode=ro&immutable=1"):
             if last is not None and _has_content(Path(f"{url.database}-wal")):
@@ -139,14 +138,13 @@ def _has_content(path: Path) -> bool:
 
 @frozen
 class TryToWrite:
-    """Timer: there may be room again."""
+    """Timer: try to write again."""
 
 
 class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
-    """Takes the writer's place while nothing can be written: refuses, tries to write, and makes way.
+    """Replaces the writer while nothing can be written: refuses writes, keeps trying, and gives way.
 
-    A command that is sent again after it was carried out gets its first outcome: refused as `unavailable`, it would
-    pass for one that was never carried out.
+    A repeated command that ran before gets its first outcome: refusing it as `unavailable` would say that it never ran.
     """
 
     mailbox = reject(1024)
@@ -165,7 +163,7 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
         self._readers = readers
 
     async def started(self) -> None:
-        """Say it once and begin to try."""
+        """Log the problem once and begin to try."""
         _log.error("reading only", problem=self._mode.reason)
         self.context.after(TRY_SECONDS, TryToWrite())
 
@@ -191,11 +189,11 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
         return None
 
     async def down(self, down: Down) -> None:
-        """The readers have let the file go, so it may be changed."""
+        """Make way: the readers have closed the file, so it may change."""
         self.context.stop()
 
     def snapshot(self) -> dict[str, object]:
-        """Why it waits."""
+        """Reason for waiting."""
         return {"problem": self._mode.reason}
 
     async def _answer_as_before(self, message: Transact) -> Committed[Any]:
@@ -240,9 +238,9 @@ def _nothing_can_be_written() -> CommandRefused:
 
 
 async def _problem_elsewhere(url: URL) -> str | None:
-    """What `problem_of_writing` says, found out by a process of its own.
+    """Run `problem_of_writing` in a separate process.
 
-    Here SQLite would share the index of the log with the readers, which have opened it on a disk that was read-only.
+    In this process SQLite would share the log's index with the readers, which opened it on a read-only disk.
     """
     command = [sys.executable, "-I", "-S", "-c", _WRITE_NOTHING, str(url.database)]
     try:
@@ -259,9 +257,9 @@ async def _problem_elsewhere(url: URL) -> str | None:
 
 
 def reason_after_preparing(url: URL) -> str | None:
-    """Why a database that could be opened cannot be written; None where it can, or where it is no file. Blocking.
+    """Return why a database that could be opened cannot be written, or None if it can or is not a file. Blocking.
 
-    What a killed server left beside the file lets it be opened for writing on a disk that takes nothing.
+    The files left by a killed server allow opening for writing even on a full disk.
     """
     if url.get_backend_name() != "sqlite":
         return None
@@ -278,7 +276,7 @@ def _problem_of_writing(url: URL) -> str | None:
 
 
 def problem_of_writing(engine: Engine) -> str | None:
-    """Why a page cannot be put on disk; None where it can. A new connection asks, and the page holds what it held. Blocking."""
+    """Return why a page cannot be written, or None. Rewrites a page unchanged on a new connection. Blocking."""
     try:
         # One that was opened while its disk was read-only stays so.
         engine.dispose()

@@ -1,4 +1,4 @@
-"""The readers: queries beside the writer, each on a connection of its own."""
+"""The readers: run queries concurrently with the writer, each on its own connection."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WAITING_READS = 1024
 
 
 class Readers(Actor[Read | ReadAgain]):
-    """Each query runs in a thread and sees one committed state of the database."""
+    """Runs each query in a thread, where it sees one committed state of the database."""
 
     mailbox = reject(WAITING_READS)
 
     def __init__(self, url: URL, queries: Iterable[Query[Any, Any]], *, read_only: bool = False) -> None:
-        """``read_only`` says that nobody writes to the file for as long as this actor lives."""
+        """``read_only``: the file has no writer while this actor lives."""
         self._read_only = read_only
         self._url = url
         self._queries: dict[str, Query[Any, Any]] = {}
@@ -64,17 +64,17 @@ class Readers(Actor[Read | ReadAgain]):
         self.context.answer_later(self._read, message)
 
     async def stopping(self) -> None:
-        """What was begun is answered."""
+        """Answer the queries that have begun."""
         while self._running:
             self._is_settled = trio.Event()
             await self._is_settled.wait()
 
     def snapshot(self) -> dict[str, object]:
-        """How many queries run or wait for a thread."""
+        """Number of queries that run or wait for a thread."""
         return {"running": self._running}
 
     async def _read(self, message: Read) -> Any:
-        """Answer one query. Cancelled with its ask, it leaves its thread to finish and hears no more of it."""
+        """Answer one query. If cancelled with its ask, its thread finishes and the result is discarded."""
         try:
             return await trio.to_thread.run_sync(
                 _run, self._engine, self._queries[message.query], message.command, limiter=self._threads

@@ -1,4 +1,4 @@
-"""The relay: alone tells connections of committed events. What it cannot tell, connections read from their logs."""
+"""The relay: the only publisher of committed events. Connections read from their logs whatever it cannot deliver."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ RETRY_SECONDS = 0.25
 
 @frozen
 class TryAgain:
-    """Timer: the directory may be back."""
+    """Timer: the connection registry may be back."""
 
 
 class Relay(Actor[CommitPublished | TryAgain]):
-    """Keeps nothing: after anything it may have missed it lets every connection look at its log."""
+    """Stateless: after a possible miss it makes every connection read its log."""
 
     mailbox = reject(4096)
 
     def __init__(
         self, registry: ActorRef[PublishEvents | LogsAdvanced], dispatcher: ActorRef[TriggersCommitted]
     ) -> None:
-        """``planner`` is woken after commits that may be worth a notification; it looks for itself now and then."""
+        """``planner`` is woken after commits that may deserve a notification; it also polls."""
         self._registry = registry
         self._dispatcher = dispatcher
         self._has_gap = True
@@ -36,7 +36,7 @@ class Relay(Actor[CommitPublished | TryAgain]):
         self._published = 0
 
     async def started(self) -> None:
-        """Whatever was committed while no relay ran is still in the logs."""
+        """Make every connection read its log, which holds whatever was committed while no relay ran."""
         self._publish(())
 
     async def handle(self, message: CommitPublished | TryAgain) -> None:
@@ -51,7 +51,7 @@ class Relay(Actor[CommitPublished | TryAgain]):
                     self._wake_planner()
 
     def snapshot(self) -> dict[str, object]:
-        """How many events went out."""
+        """Number of events published."""
         return {"published": self._published, "has_gap": self._has_gap}
 
     def _publish(self, events: tuple[StoredEvent, ...]) -> None:
@@ -61,7 +61,7 @@ class Relay(Actor[CommitPublished | TryAgain]):
                 self._retry = self.context.after(RETRY_SECONDS, TryAgain())
 
     def _tell(self, events: tuple[StoredEvent, ...]) -> bool:
-        """Tell the directory, if it runs: it is started after storage."""
+        """Publish to the connection registry if it is running; it starts after storage."""
         if not self._registry.is_running:
             return False
         try:

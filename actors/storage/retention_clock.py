@@ -1,4 +1,4 @@
-"""The clock by which stored rows grow old enough to be removed."""
+"""The clock that determines when stored rows are old enough to delete."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from actors.storage.tables import events
 __all__ = ["CONFIRMED_AFTER_MS", "RetentionClock"]
 
 SLACK_MS = 60_000
-"""Clocks that are kept right are corrected by less at a time."""
+"""Synchronised clocks are corrected by less at a time."""
 CONFIRMED_AFTER_MS = 60 * 60 * 1000
-"""A wall clock that jumped ahead is believed once it has stayed there for so long of the server's running."""
+"""A wall clock that jumped ahead is trusted after this much running time."""
 
 
 class RetentionClock:
-    """Wall-clock milliseconds in which a jump ahead does not count before it has lasted an hour.
+    """Wall-clock milliseconds in which a jump ahead counts only after it has lasted an hour.
 
-    A clock that runs ahead (a dead battery, a virtual machine that was resumed, a typing error) would otherwise remove
-    within a minute what has to be kept for a day or a month, and setting the clock right brings nothing back. A jump
-    back counts at once. After a start, the time since the newest stored event counts as such a jump. Used by the one
-    thread that writes.
+    A clock that is ahead (a dead battery, a resumed virtual machine, a typing error) would otherwise delete within a minute
+    what must be kept for a day or a month, and correcting the clock brings nothing back. A jump back counts at once. After
+    a start, the time since the newest stored event counts as such a jump. Used by the writer's thread alone.
     """
 
     def __init__(
@@ -36,12 +35,12 @@ class RetentionClock:
         self._running_ms = running_ms
         self._wall_ms = wall_ms
         self._offset: int | None = None
-        """Of the time that is believed, from the running one."""
+        """Offset of the trusted time from the monotonic one."""
         self._jump: tuple[int, int] | None = None
-        """A greater offset that is not believed yet, and since when (by the running clock) it has been seen."""
+        """A larger offset that is not trusted yet, and the monotonic time at which it was first seen."""
 
     def now_ms(self, connection: Connection) -> int:
-        """The time by this clock. Reads the database the first time."""
+        """Return the time by this clock. The first call reads the database."""
         running = self._running_ms()
         offset = self._wall_ms() - running
         if self._offset is None:

@@ -88,7 +88,7 @@ def migrate(connection: Connection, revision: str) -> None:
 
 
 def schema_problem(connection: Connection) -> str | None:
-    """What tables and columns lack of the newest revision, or have that is not in it; None where they agree. Blocking."""
+    """Return how tables and columns differ from the newest revision, or None. Blocking."""
     inspector = inspect(connection)
     there = inspector.get_multi_columns(filter_names=list(COLUMNS))
     found = {key[1]: {str(one["name"]) for one in columns} for key, columns in there.items()}
@@ -104,7 +104,7 @@ def schema_problem(connection: Connection) -> str | None:
 
 
 def _problem_of(connection: Connection, revision: str) -> str | None:
-    """Why a database of another revision cannot be brought up to date; None where it can. Raises `SchemaTooNew`."""
+    """Return why a database at another revision cannot be migrated, or None. Raises `SchemaTooNew`."""
     if revision > NEWEST_REVISION:
         raise SchemaTooNew(
             f"the database is of revision {revision}, this program knows {NEWEST_REVISION}; start the newer program, "
@@ -141,12 +141,12 @@ def migrate_within(connection: Connection, now: str, revision: str) -> None:
 
 
 def known_revisions() -> set[str]:
-    """Every revision that a database can be brought up to date from."""
+    """Return every revision that can be migrated to the newest."""
     return {path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 
 def stored_revision(connection: Connection) -> str:
-    """Revision of the schema; empty where there are no tables. Blocking."""
+    """Return the revision of the schema, empty if there are no tables. Blocking."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")

@@ -1,4 +1,4 @@
-"""The storage service's part of the tree."""
+"""Child spec of the storage service."""
 
 from __future__ import annotations
 

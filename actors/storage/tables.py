@@ -1,4 +1,4 @@
-"""Storage's own tables: each client's event log, and what makes commands idempotent."""
+"""Storage's own tables: the clients' event logs and the idempotency records."""
 
 from __future__ import annotations
 

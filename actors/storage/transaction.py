@@ -1,7 +1,7 @@
-"""A batch of writes as one transaction: several each in a savepoint of its own, all on disk together. Synchronous.
+"""Commits a batch of writes as one transaction, each in its own savepoint. Synchronous.
 
 Writes that wait while another is being synced are committed together (group commit), so that twenty clients cost
-little more disk than one. What one of them raises undoes that one alone.
+little more disk time than one. An exception in one of them undoes that one alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["BatchResult", "WriteResult", "carry_out_batch"]
 
 @frozen
 class WriteResult:
-    """What became of one write; exactly one of the two is set."""
+    """Outcome of one write; exactly one of the two is set."""
 
     committed: Committed[Any] | None = None
     error: Exception | None = None
@@ -33,7 +33,7 @@ class WriteResult:
 
 @define
 class BatchResult:
-    """What became of a batch, and the events that it put on disk."""
+    """Outcomes of a batch, and the events it committed."""
 
     writes: list[WriteResult]
     events: list[StoredEvent]
@@ -49,9 +49,9 @@ def carry_out_batch(
     key_clock: KeyClock,
     now_ms: Callable[[], int] = now_milliseconds,
 ) -> BatchResult:
-    """Carry out the writes in order and commit. Blocking.
+    """Run the writes in order and commit. Blocking.
 
-    Raises what the database raises (`SQLAlchemyError`) when nothing could be committed; then nothing was.
+    Raises `SQLAlchemyError` if the transaction failed, in which case nothing was committed.
     """
     result = BatchResult([], [])
     with engine.connect() as connection, connection.begin() as transaction:
@@ -83,7 +83,7 @@ def _carry_out(
     now_ms: int,
     key_clock: KeyClock,
 ) -> tuple[Committed[Any], tuple[StoredEvent, ...], bool]:
-    """One write and all that belongs to it."""
+    """Run one write with everything that belongs to it."""
     operation = operations[write.operation]
     if write.key is not None:
         repeat = find_outcome(connection, write.key, operation.result, key_clock.now_ms(connection))

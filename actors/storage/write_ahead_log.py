@@ -1,7 +1,7 @@
-"""SQLite's write-ahead log and its index, as far as SQLite itself does not notice what others did to them.
+"""Detects damage to SQLite's write-ahead log and index that SQLite itself does not notice.
 
-The index is mapped into memory: a file that is cut under it ends the process (SIGBUS) with the next read. The head of the log is
-never read again while somebody has the log open, and after a crash a log with a wrong one counts as empty.
+The index is mapped into memory: if its file is truncated, the next read ends the process with SIGBUS. The header of the log is
+not read again while the log is open, and after a crash a log with a wrong header counts as empty.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _log = structlog.get_logger("storage")
 
 HEAD_BYTES = 32
 INDEX_HEAD_BYTES = 136
-"""Two copies of what the index is made for, and the places up to which it was read (https://sqlite.org/walformat.html, 2.1)."""
+"""Two copies of the index header, and the checkpoint information (https://sqlite.org/walformat.html, 2.1)."""
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
-"""By the byte order of its checksums (https://sqlite.org/fileformat2.html#walformat)."""
+"""Magic numbers by the byte order of the checksums (https://sqlite.org/fileformat2.html#walformat)."""
 _BITS = 0xFFFFFFFF
 
 
 class LogIndex:
-    """The index of one database's log: where it was cut it gets its length back and an empty head, so that SQLite makes it again.
+    """Repairs the index of a database's log: a truncated one gets its length back and an empty header, so that SQLite rebuilds it.
 
-    One for all connections of this process, see `index_of`. What was cut away comes back as zeros: an index that keeps its
-    head would say of every page that the log does not have it. A transaction that writes would put that head back, so
-    nothing is changed beside one.
+    There is one for all connections of this process, see `index_of`. The truncated part comes back as zeros: an index that
+    kept its header would claim that the log holds none of these pages. A writing transaction would restore that header, so
+    nothing is repaired during one.
     """
 
     def __init__(self, database: Path) -> None:
@@ -43,14 +43,14 @@ class LogIndex:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Around each transaction that writes."""
+        """Wrap each writing transaction."""
         with self._writing:
             self.repair()
             yield
             self.repair()
 
     def repair(self) -> None:
-        """To be called before SQLite reads. Raises nothing: where it cannot be done, or there is no file, nothing is."""
+        """Repair a truncated index; call before SQLite reads. Does nothing if that is impossible or there is no file. Never raises."""
         if not self._was_cut():
             return
         with self._writing:
@@ -82,12 +82,12 @@ _INDEXES: dict[Path, LogIndex] = {}
 
 
 def index_of(database: Path) -> LogIndex:
-    """The index of this database's log."""
+    """Return the index of this database's log."""
     return _INDEXES.setdefault(database, LogIndex(database))
 
 
 def head_problem(log: Path) -> str | None:
-    """What is wrong with the head of a write-ahead log; None where it is sound, or not written yet."""
+    """Return what is wrong with the header of a write-ahead log, or None if it is sound or not yet written."""
     with log.open("rb") as opened:
         head = opened.read(HEAD_BYTES)
     if len(head) < HEAD_BYTES:

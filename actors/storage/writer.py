@@ -1,4 +1,4 @@
-"""The writer: the only one that changes the database, in one thread, many waiting writes to one commit."""
+"""The writer: the only actor that changes the database, in one thread, with many waiting writes per commit."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ PRUNE_ROUNDS = 20
 RELAY_RETRY_SECONDS = 0.25
 LOOK_SECONDS = 1.0
 WHOLE_LOOK_SECONDS = 10.0
-"""Between two looks at all of a database that is broken: it may have been put right."""
+"""Interval between complete checks of a broken database, which may have been repaired."""
 TRY_SECONDS = 2.0
-"""Between two attempts to write after one has failed."""
+"""Interval between attempts to write after a failure."""
 
 
 @frozen
 class Prune:
-    """Timer: forget what is no longer kept."""
+    """Timer: delete expired rows."""
 
 
 @frozen
 class TryToWrite:
-    """Timer: what kept the last write from the disk may be over."""
+    """Timer: try to write again after a failure."""
 
 
 @frozen
@@ -61,14 +61,14 @@ class RetryRelay:
 
 @frozen(kw_only=True)
 class WriterSettings:
-    """Where the database is and what may be done to it."""
+    """Settings of the writer: the database and the operations on it."""
 
     url: URL
     operations: tuple[Operation[Any, Any], ...]
     hook: TriggerHook | None = None
-    """The notifications room's."""
+    """Hook of the notifications service."""
     pruners: tuple[Callable[[Connection, int], int], ...] = (prune_log,)
-    """Called with a connection and the time by `retention_clock`, POSIX milliseconds; each deletes a bounded number of rows."""
+    """Called with a connection and the `retention_clock` time, POSIX milliseconds; each deletes a bounded number of rows."""
     key_clock: KeyClock = field(factory=KeyClock)
     """Outlives the writer."""
     retention_clock: RetentionClock = field(factory=RetentionClock)
@@ -80,7 +80,7 @@ class WriterSettings:
 
 
 class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]):
-    """Takes writes, answers when they are on disk. A room's failure is its asker's answer."""
+    """Accepts writes and answers once they are on disk. An exception in an operation is its caller's answer."""
 
     mailbox = reject(WAITING_WRITES)
 
@@ -102,7 +102,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
         self._relay_missed = False
 
     async def started(self) -> None:
-        """Open the database; nothing is written before the first request."""
+        """Open the database, writing nothing before the first request."""
         self._guard = DatabaseGuard(self._settings.url)
         self._engine = open_engine(
             self._settings.url,
@@ -149,7 +149,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
         return None
 
     async def stopping(self) -> None:
-        """What was accepted is written and answered before the database is closed."""
+        """Write and answer what was accepted, then close the database."""
         while self._waiting or self._writing:
             if self._waiting:
                 await self._write_batch()
@@ -180,7 +180,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
                 await self._prune()
 
     async def _write_batch(self) -> None:
-        """Write what waits, at most `BATCH_WRITES`, and answer each. A write whose asker is gone is never begun."""
+        """Write what waits, at most `BATCH_WRITES`, and answer each. A write whose caller is gone is skipped."""
         batch: list[tuple[Transact, ReplyPort]] = []
         while self._waiting and len(batch) < BATCH_WRITES:
             request, port = self._waiting.popleft()
@@ -219,7 +219,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
             return
 
     async def _commit(self, batch: list[tuple[Transact, ReplyPort]]) -> None:
-        """One transaction. Raises what the database raised, after a single write was answered with it."""
+        """Run one transaction. Raises the database's error, after answering a single write with it."""
         requests = [request for request, _ in batch]
         self._writing = len(batch)
         try:
@@ -265,7 +265,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
             self._relay_missed = True
 
     async def _try(self) -> None:
-        """Write nothing new, so that readiness does not wait for somebody's write to be true again."""
+        """Write nothing new, so that readiness recovers without waiting for a client's write."""
         if self._problem is None:
             return
         problem = await trio.to_thread.run_sync(problem_of_writing, self._engine, limiter=self._thread)
@@ -284,7 +284,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
         _log.error("write failed", problem=self._broken or self._problem)
 
     async def _watch(self, guard: DatabaseGuard, engine: Engine) -> None:
-        """Look at the database now and then, so that what broke is noticed before anybody writes, and what was mended too."""
+        """Check the database at intervals, so that damage and repair are noticed before the next write."""
         is_file = engine.dialect.name == "sqlite"
         # A session of PostgreSQL is lent to one at a time; a file has room for others.
         threads = trio.CapacityLimiter(1) if is_file else self._thread
@@ -318,7 +318,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
             port.fail(HandlerFailed(self.context.path, Transact, error))
 
     async def _prune(self) -> None:
-        """Forget in small transactions, so that writes come in between."""
+        """Delete in small transactions, so that writes can run in between."""
         if self._broken is not None:
             return
         for pruner in (self._prune_outcomes, *self._settings.pruners):

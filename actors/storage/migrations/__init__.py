@@ -1,1 +1,1 @@
-"""Alembic's migrations of the whole database, one chain for all rooms."""
+"""Alembic migrations of the whole database, one chain for all services."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: it is given a connection and never opens one of its own."""
+"""Alembic's entry point. It receives a connection and never opens its own."""
 
 from __future__ import annotations
 

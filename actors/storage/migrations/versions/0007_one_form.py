@@ -1,4 +1,4 @@
-"""Names, tags and what a search looks through in one form (NFC): what was written down in another was never found."""
+"""Normalise names, tags and search texts to NFC, because text in another form was never found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ task_history = sa.table("task_history", sa.column("number"), sa.column("project"
 
 
 def upgrade() -> None:
-    """Bring every row into the form that new ones have; of two that become one the first stays."""
+    """Normalise every row. If two become equal, the first stays."""
     connection = op.get_bind()
     for row in _rows(connection, tasks):
         names = [_form(one) for one in json.loads(row.tags)]
@@ -59,11 +59,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Nothing to undo: an older program takes either form."""
+    """Do nothing: an older program accepts either form."""
 
 
 def _rows(connection: sa.Connection, table: Any) -> list[Any]:
-    """Those that may have another form at all, read before any is changed."""
+    """Return the rows that may need normalising, read before any is changed."""
     found = connection.execute(sa.select(table).execution_options(yield_per=1000))
     return [row for row in found if any(type(one) is str and not one.isascii() for one in row)]
 

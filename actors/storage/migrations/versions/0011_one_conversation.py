@@ -1,4 +1,4 @@
-"""One kind of conversation: those of OpenAI's API among all others, and ways beside one another."""
+"""Merge the conversations of OpenAI's API with all others, and add branches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ responses = sa.table(
 
 
 def upgrade() -> None:
-    """Move the items, each whole, to the turns; what a turn follows is the one before it."""
+    """Move each item to a turn whose parent is the turn before it."""
     for name in ("leaf", "way_turns", "other_turns", "version"):
         op.add_column("conversations", sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
     op.add_column("conversations", sa.Column("metadata", sa.Text, nullable=False, server_default="{}"))
@@ -133,7 +133,7 @@ def _move(connection: sa.Connection, row: Any) -> None:
 
 
 def _turn(item: dict[str, Any]) -> tuple[str, str, bool]:
-    """Role and text of an item, as 0011's program has them, and whether it was cut."""
+    """Return role and text of an item as of revision 0011, and whether it was truncated."""
     kind = item["type"]
     if kind == "message":
         role = item["role"] if item["role"] in ("user", "assistant") else "system"
@@ -152,7 +152,7 @@ def _plain(text: str) -> str:
 
 
 def downgrade() -> None:
-    """Move the items back. The older program has one way through a conversation: the chosen one."""
+    """Move the items back. The older program knows a single branch, the selected one."""
     op.create_table(
         "response_conversations",
         sa.Column("id", sa.String(64), primary_key=True),

@@ -1,1 +1,1 @@
-"""One file per step."""
+"""Migrations, one module per revision."""
