@@ -1,1 +1,1 @@
-"""REST and health over quart-trio and hypercorn: thin routes that turn a request into a message."""
+"""The REST API and health checks, on quart-trio and hypercorn. Routes are thin: they turn a request into a message."""

@@ -1,4 +1,4 @@
-"""The REST actor: owns the HTTP server, which can be restarted without touching a WebSocket."""
+"""The REST actor. It owns the HTTP server, which can restart without touching a WebSocket."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from runtime import Actor, ActorRef, reject
 __all__ = ["Rest"]
 
 LAST_ANSWERS_SECONDS = 1.0
-"""After the drain: answers that could not be finished end with an error that says so, and not with a cut."""
+"""Grace period after the drain, in which unfinished answers end with an error message instead of being cut off."""
 
 
 @frozen
 class _NoMessages:
-    """It takes none; a type is needed to say so."""
+    """Message type of an actor that receives no messages."""
 
 
 class Rest(Actor[_NoMessages]):
-    """Serves HTTP in a child task; if that fails, this actor crashes and is started again."""
+    """Serves HTTP in a child task. If that task fails, the actor crashes and is restarted."""
 
     mailbox = reject(1)
 
@@ -46,9 +46,9 @@ class Rest(Actor[_NoMessages]):
         connections: int | None = None,
         on_demand: bool = False,
     ) -> None:
-        """``bound`` stays open in the application; ``make`` builds the ASGI application; ``listener`` takes the sockets whose
-        peers ask for a WebSocket; ``connections`` bounds how many there are at once. ``on_demand`` makes
-        the application no sooner than when somebody connects.
+        """``bound`` stays open in the application; ``make`` builds the ASGI application; ``listener`` receives
+        sockets whose peers request a WebSocket; ``connections`` limits concurrent connections. With ``on_demand`` the
+        application is built when the first client connects.
         """
         self._on_demand = on_demand
         self._connections = OpenConnections(connections)
@@ -68,7 +68,8 @@ class Rest(Actor[_NoMessages]):
                 if self._on_demand:
                     is_serving.set()
                     await trio.lowlevel.wait_readable(self._bound)
-                # Importing it and compiling some ninety routes takes long enough to be noticed by who waits for a token.
+                # Importing the application and compiling some ninety routes would delay the tokens of running
+                # answers.
                 application, serve_http, hand_over = await trio.to_thread.run_sync(self._made)
                 serve_here = partial(
                     serve_http,
@@ -85,14 +86,14 @@ class Rest(Actor[_NoMessages]):
         await is_serving.wait()
 
     def _made(self) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
-        """The application, what serves it, and what hands its WebSockets over; blocking."""
+        """Returns the application, the function that serves it and the one that hands over its WebSockets. Blocking."""
         from actors.rest.serving import serve_http
         from actors.rest.upgrades import hand_over
 
         return self._make(), serve_http, hand_over
 
     async def stopping(self) -> None:
-        """Let those who are being answered have their last word."""
+        """Let running requests write their final error."""
         with trio.move_on_after(LAST_ANSWERS_SECONDS):
             await self._exchanges.until_none()
 
@@ -100,5 +101,5 @@ class Rest(Actor[_NoMessages]):
         raise AssertionError("unreachable: nothing sends this")
 
     def snapshot(self) -> dict[str, object]:
-        """Counts."""
+        """Numbers of running requests and open connections."""
         return {"answering": len(self._exchanges), "connections": len(self._connections)}

@@ -1,4 +1,4 @@
-"""The whole REST application: every group of routes there is."""
+"""The complete REST application, assembled from every group of routes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["make_whole_application"]
 def make_whole_application(
     *, services: Services, registry: CollectorRegistry, readiness: Callable[[], Readiness]
 ) -> QuartTrio:
-    """The application with every route; blocking. ``readiness`` reads the runtime's records and never waits."""
+    """Build the application with every route. Blocking. ``readiness`` reads the runtime's records and never waits."""
     return make_application(
         services=services,
         registry=registry,

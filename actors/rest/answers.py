@@ -1,4 +1,8 @@
-"""Answers that have nothing to say but their status and header lines."""
+"""Responses that quart has no constructor for: empty ones, and ones produced while they are sent.
+
+A streamed response is pulled one part at a time, so that a slow reader delays only itself. The write deadline of
+`serving.py` ends a reader that stalls; quart's own deadline is switched off.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ __all__ = ["empty_answer", "event_stream", "streamed_answer"]
 
 
 def empty_answer(status: int, headers: Mapping[str, str]) -> Response:
-    """204 or 304: neither a body nor a word about one (RFC 9110, 8.6)."""
+    """Build a 204 or 304, which has neither a body nor headers that describe one (RFC 9110, 8.6)."""
     response = Response(b"", status=status, headers=dict(headers))
     for name in ("Content-Length", "Content-Type"):
         response.headers.pop(name, None)
@@ -20,7 +24,7 @@ def empty_answer(status: int, headers: Mapping[str, str]) -> Response:
 
 
 class _MadeBody(ResponseBody):
-    """Closes its generator in the task that ran it, whatever ended the response."""
+    """Closes its generator in the task that ran it, however the response ends."""
 
     def __init__(self, parts: AsyncGenerator[bytes, None]) -> None:
         self._parts = parts
@@ -35,16 +39,18 @@ class _MadeBody(ResponseBody):
 
 
 def event_stream(events: AsyncGenerator[bytes, None]) -> Response:
-    """An answer that writes each of ``events`` (whole, with their empty lines) as it is made."""
+    """Build a response that writes each of ``events`` as it is produced. Each event includes its terminating blank
+    line.
+    """
     response = streamed_answer(events, "text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-cache"
-    # Asks proxies such as nginx not to collect the answer first.
+    # Asks proxies such as nginx not to buffer the answer.
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
 def streamed_answer(parts: AsyncGenerator[bytes, None], content_type: str) -> Response:
-    """An answer that writes each of ``parts`` as it is made, and closes what makes them however it ends."""
+    """Build a response that writes each of ``parts`` as it is produced, and closes the generator however it ends."""
     response = Response(None, content_type=content_type)
     response.response = _MadeBody(parts)
     response.timeout = None

@@ -1,4 +1,4 @@
-"""The quart-trio application: routes, limits and the way from a message's outcome to a response."""
+"""The quart-trio application: its routes and limits, and the mapping from outcomes to responses."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ _log = structlog.get_logger("rest")
 
 HEALTH_SECONDS = 1.0
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""A request by another may have kept something."""
+"""Methods that never write. After any other, a failed request may still have been carried out."""
 BODY_SECONDS = 1200.0
-"""A body may take as long as one of the largest size does at the slowest pace (`write_pace`), which the connection judges."""
-"""For the whole body; its connection is cut a little later."""
+"""Time allowed for a whole body. The largest body takes this long at the slowest permitted pace (`write_pace`), which
+the connection enforces; the connection is cut a little later.
+"""
 
 
 def make_application(
@@ -52,36 +53,37 @@ def make_application(
     about: dict[str, str],
     parts: Sequence[Callable[[QuartTrio, Services], None]] = (),
 ) -> QuartTrio:
-    """The application with all routes. ``readiness`` reads the runtime's records and never waits.
+    """Build the application. ``readiness`` reads the runtime's records and never waits.
 
-    Each of ``parts`` registers the routes of one room.
+    Each of ``parts`` registers the routes of one service.
     """
     inference = services.inference
-    # quart would serve a folder of files otherwise, and ask for the current one, which may be gone.
+    # By default quart serves a static folder below the current directory, which may no longer exist.
     app = QuartTrio("leanvibe", static_folder=None, root_path=str(Path(__file__).parent))
     app.asgi_http_class = FrameworkConnection
     app.extensions[BODY_MEMORY] = BodyMemory()
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_FRAME_BYTES
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
-    # quart would end a response after 60 seconds without a word; our own deadlines answer with an error.
+    # quart would end a response after 60 idle seconds; our own deadlines answer with an error instead.
     app.config["RESPONSE_TIMEOUT"] = None
 
     async def describe_engine() -> EngineHealth:
         try:
             return await inference.ask(DescribeEngine(with_memory=True), timeout=HEALTH_SECONDS)
         except RuntimeFault as error:
-            # Health says what it knows, and what did not answer, instead of failing with it. What a bug said is in the log alone.
+            # Health reports an unreachable engine instead of failing with it. Messages of unexpected errors go to the
+            # log only.
             refusal = refusal_of(error, writes=False)
-            return unknown_engine("the server failed to ask the engine" if refusal is None else refusal.message)
+            return unknown_engine("the server failed to query the engine" if refusal is None else refusal.message)
 
-    # Before anything that may refuse a request.
+    # Registered before anything that may reject a request.
     register_route_notes(app)
     register_entry(app, services)
     register_bodies(app, services)
 
     @app.get("/health/live")
     async def live() -> Any:
-        # That this runs at all is the proof: the loop turns and the route was reached.
+        # Reaching this line is the proof: the event loop runs and requests are routed.
         return jsonify({"status": "live"})
 
     register_readiness(app, services, readiness)
@@ -90,13 +92,13 @@ def make_application(
         try:
             return describe_encoder(await encoder_health(services))
         except RuntimeFault:
-            # It is started again; the rest of the report does not depend on it.
+            # The encoder is being restarted; the rest of the report does not depend on it.
             return describe_encoder(None)
 
     @app.get("/health/mlx")
     async def mlx() -> Any:
         if g.get("access_problem") is not None:
-            # Nobody can tell who asks.
+            # The client cannot be identified, so it gets the public part only.
             return jsonify({"status": "degraded", "reasons": ["access"]}), 503
         body = mlx_health(await describe_engine())
         return jsonify({**body, "encoder": await encoder()}), 200 if body["status"] in HEALTHY_STATUSES else 503
@@ -128,7 +130,7 @@ def make_application(
 
 
 def _register_errors(app: QuartTrio) -> None:
-    """Each way to fail, as a problem; what is not listed is our fault and says nothing of its insides."""
+    """Map every failure to a problem. Unlisted exceptions are our fault and reveal no details."""
 
     @app.errorhandler(ProtocolFault)
     async def protocol_fault(error: ProtocolFault) -> Response:
@@ -152,7 +154,7 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(RequestEntityTooLarge)
     async def too_large(error: RequestEntityTooLarge) -> Response:
-        return problem(ErrorCode.TOO_LARGE, f"a body may have {MAXIMUM_FRAME_BYTES} bytes", field="body")
+        return problem(ErrorCode.TOO_LARGE, f"a body may have at most {MAXIMUM_FRAME_BYTES} bytes", field="body")
 
     @app.errorhandler(HTTPException)
     async def http(error: HTTPException) -> Response:
@@ -178,6 +180,6 @@ def _register_errors(app: QuartTrio) -> None:
 
 
 def _request_id() -> str | None:
-    """What the answer's `X-Request-Id` says."""
+    """The value of the response's `X-Request-Id` header."""
     found: str | None = request.scope["state"].get("request_id")
     return found

@@ -1,7 +1,10 @@
-"""One exchange as quart takes it up: where it fails at what it cannot read, and where its token ends in the middle.
+"""Runs one exchange through quart: unparsable requests, memory for bodies, and tokens that expire in the middle.
 
-quart makes its request of hypercorn's words before any handler of errors is in reach: what it raises there would come
-out as a failure of the server, with the client's own text in its traceback.
+quart builds its request object before any error handler can run. An exception there would surface as a server
+failure, with the client's own text in the traceback.
+
+Memory for a large body is reserved before any of it is read: a process that runs out while receiving may fail
+anywhere, even in the event loop, and exit.
 """
 
 from __future__ import annotations
@@ -28,23 +31,23 @@ __all__ = ["BODY_MEMORY", "EXCHANGE_TASKS", "BodyMemory", "FrameworkConnection"]
 
 UNREAD_BODY_SECONDS = 1.0
 EXCHANGE_TASKS = "leanvibe.exchange_tasks"
-"""Key in a request's ASGI scope: a nursery whose tasks end with the exchange, whatever ends it."""
+"""Key in a request's ASGI scope: a nursery whose tasks end with the exchange, however it ends."""
 
 _log = structlog.get_logger("rest")
 BODY_MEMORY = "leanvibe.body_memory"
 """Key of an application's extensions: its `BodyMemory`."""
 SMALL_BYTES = 64 * 1024
-"""A body up to this size is taken as it comes: there are no more of them than connections."""
+"""Bodies up to this size reserve nothing: there are no more of them than connections."""
 COPIES = 4
-"""Of a body at the same time, at most: in pieces as they were received, joined, as text, and in the tokens of its reader."""
+"""Simultaneous copies of a body, at most: received pieces, joined bytes, text, and the parser's tokens."""
 
 
 class _Unreadable(Exception):
-    """No request could be made of it. Says nothing of what the client sent."""
+    """quart could not build a request. The message contains nothing that the client sent."""
 
 
 class FrameworkConnection(TrioASGIHTTPConnection):
-    """Answers 400 to what quart can make no request of, and 401 to whoever's token ends before the answer begins."""
+    """Answers 400 if quart cannot parse a request, and 401 if its token expires before the answer begins."""
 
     async def __call__(self, receive: Any, send: Any) -> None:
         room: BodyMemory = self.app.extensions[BODY_MEMORY]
@@ -62,12 +65,12 @@ class FrameworkConnection(TrioASGIHTTPConnection):
                 await super().__call__(receive, begun)
         except _Unreadable as error:
             _log.info("request unreadable", reason=str(error))
-            # Its body is nobody's to read, and an answer waits for its end.
+            # Nobody reads its body, and a response waits for the body to end.
             with trio.move_on_after(UNREAD_BODY_SECONDS):
                 await receive()
-            await self._send_response(send, problem(ErrorCode.BAD_MESSAGE, "this is no request that can be read"))
+            await self._send_response(send, problem(ErrorCode.BAD_MESSAGE, "the request cannot be parsed"))
         except (MemoryError, RuntimeError, OSError, ExceptionGroup) as error:
-            # While a body is collected no handler of errors is in reach.
+            # No error handler is active while a body is being collected.
             if not is_shortage(error):
                 raise
             refusal = self._no_memory()
@@ -77,8 +80,8 @@ class FrameworkConnection(TrioASGIHTTPConnection):
             await self._end_without_token(send, begun, in_flight)
 
     async def handle_request(self, nursery: trio.Nursery, request: Request, send: Any) -> None:  # type: ignore[override]
-        """Answer, with tasks of the request beside."""
-        # An extension of ours; hypercorn's type of a scope has a fixed set of names.
+        """Answer, and provide the request with a nursery for background tasks."""
+        # Our own extension; hypercorn's type of a scope has a fixed set of names.
         self.scope[EXCHANGE_TASKS] = nursery  # type: ignore[literal-required]
         await super().handle_request(nursery, request, send)
 
@@ -92,10 +95,10 @@ class FrameworkConnection(TrioASGIHTTPConnection):
             words = encode(body if dialect is None else dialect.error(body)[0])
             words = b"data: " + words + b"\n\n" if dialect is None else dialect.in_stream(words)
             await send({"type": "http.response.body", "body": words, "more_body": False})
-        # Any other answer that has begun is cut, so that nobody takes it for a whole one.
+        # Any other answer that has begun is cut off, so that a client cannot mistake it for a complete one.
 
     async def _refuse(self, send: Any, refusal: Response) -> None:
-        """Answer with a problem, in the shape of its path's API."""
+        """Answer with a problem in the error format of the path's API."""
         dialect = dialect_of_head(self.scope["path"], dict(self.scope["headers"]))
         if dialect is not None:
             body, status = dialect.error(json.loads(await refusal.get_data()))
@@ -105,7 +108,7 @@ class FrameworkConnection(TrioASGIHTTPConnection):
         await self._send_response(send, refusal)
 
     def _body_bytes(self) -> int:
-        """As many as may come."""
+        """Size of the body, or the most it may be."""
         headers = dict(self.scope["headers"])
         if b"transfer-encoding" in headers:
             return MAXIMUM_FRAME_BYTES
@@ -115,7 +118,7 @@ class FrameworkConnection(TrioASGIHTTPConnection):
     def _no_memory() -> Response:
         note_shortage()
         refusal = problem(ErrorCode.UNAVAILABLE, NO_MEMORY, retry_after_ms=RETRY_MS)
-        # The rest of the body is not read: what follows of it is no request.
+        # The rest of the body is not read, so it must not be parsed as the next request.
         refusal.headers["Connection"] = "close"
         return refusal
 
@@ -127,12 +130,12 @@ class FrameworkConnection(TrioASGIHTTPConnection):
 
 
 class _Begun:
-    """Notes what kind of answer is being sent."""
+    """Records the kind of answer being sent."""
 
     def __init__(self, send: Any) -> None:
         self._send = send
         self.is_told_in_stream = False
-        """Whether its parts are messages, of which an error may be one more."""
+        """True if the body is a sequence of messages, so that an error can be sent as one more."""
 
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -144,19 +147,19 @@ class _Begun:
 
 
 class BodyMemory:
-    """What bodies that are being received may still take."""
+    """Reserves memory for the bodies that are being received."""
 
     def __init__(self, spare: Callable[[], int | None] = spare_bytes) -> None:
-        """``spare`` says how many bytes are left beside what is kept free; None without a limit."""
+        """``spare`` returns the bytes that are free beyond the reserve, or None if the process has no limit."""
         self._spare = spare
         self._held_bytes = 0
 
     @contextmanager
     def held(self, body_bytes: int) -> Iterator[bool]:
-        """Hold room for a body until the block ends; False where there is none."""
+        """Reserve memory for a body until the block ends. Yields False if there is not enough."""
         wanted = 0 if body_bytes <= SMALL_BYTES else COPIES * body_bytes
         spare = self._spare() if wanted else None
-        # What the others have received by now counts twice, which errs on the side that keeps the server alive.
+        # Parts that others have already received are counted twice, which errs on the safe side.
         has_room = spare is None or self._held_bytes + wanted <= spare
         if not has_room:
             wanted = 0

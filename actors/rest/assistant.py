@@ -1,4 +1,4 @@
-"""Routes of the assistant that answer whole."""
+"""Routes of the assistant that answer in one piece, with the bodies they take."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 ANSWER_SECONDS = 600.0
-"""Longest a whole answer may take; a client that wants less closes its connection."""
+"""Deadline for a whole answer. A client that wants less closes its connection."""
 SERVICE_SECONDS = 10.0
 SEED_BITS = 53
 COMMAND_FIELDS = ("intent", "file_path", "language", "cursor")
@@ -41,7 +41,7 @@ MESSAGE_FIELDS = ("temperature", "top_p", "repetition_penalty", "seed")
 
 
 LINES_LOOKED_AT = 200
-"""Of what stands before the cursor, for what a completion says again."""
+"""Lines before the cursor that are searched for a repetition."""
 
 
 def register_assistant(app: QuartTrio, services: Services) -> None:
@@ -49,9 +49,10 @@ def register_assistant(app: QuartTrio, services: Services) -> None:
 
     async def answer(who: Identity, data: Assist | Generate, max_tokens: int | None) -> TurnAnswer:
         if "Idempotency-Key" in request.headers:
-            # An answer takes no key: asking again is a new answer, and saying nothing would promise otherwise.
+            # Answers are not idempotent: a repeated request gets a new answer, and ignoring the header would suggest
+            # otherwise.
             raise CommandRefused(
-                ErrorCode.INVALID_FIELD, "Idempotency-Key is not taken by this route", field="Idempotency-Key"
+                ErrorCode.INVALID_FIELD, "this route does not accept Idempotency-Key", field="Idempotency-Key"
             )
         turn = AnswerTurn(client_id=who.client_id, data=data, max_tokens=max_tokens, domain=who.domain, caller=caller())
         try:
@@ -82,7 +83,7 @@ def register_assistant(app: QuartTrio, services: Services) -> None:
         said = blocks[0]["code"] if blocks else answered.text
         before = wanted.content if wanted.cursor is None else wanted.content[: wanted.cursor]
         if wanted.intent is Intent.SUGGEST:
-            # Other intents give code again with changes, or quote it.
+            # Answers to other intents repeat code on purpose, changed or quoted.
             said = without_repeated(said, before)
         return jsonify({"completion": said, **_body(answered)})
 
@@ -96,29 +97,29 @@ class ProcessRequest:
     """Body of `POST /ai/process`."""
 
     type: str = field(validator=one_of("message", "command"))
-    """`message` is something to answer as it stands, `command` an intent on code."""
+    """`message` is a chat message, `command` an intent on code."""
     content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
     intent: Intent | None = None
-    """Of a command."""
+    """Commands only."""
     file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
-    """Of a command; a name to show to the model, never opened."""
+    """Commands only. A name shown to the model; the file is never opened."""
     language: str | None = field(default=None, validator=known_language)
-    """Of a command."""
+    """Commands only."""
     cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
-    """Of a command; offset in `content`, characters."""
+    """Commands only. Offset into `content`, in characters."""
     conversation: str | None = field(default=None, validator=client_name)
-    """Continue a stored conversation, or begin one of this name."""
+    """Continue a stored conversation, or begin one with this name."""
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
     temperature: float | None = field(default=None, validator=between(0, 5))
-    """Of a message; the server's `answer_temperature` by default, as with the two that follow."""
+    """Messages only. Defaults to the server's `answer_temperature`; the next two have server defaults likewise."""
     top_p: float | None = field(default=None, validator=between(1e-6, 1))
     repetition_penalty: float | None = field(default=None, validator=between(0.1, 10))
     seed: int | None = field(default=None, validator=between(0, 2**53))
-    """Of a message."""
+    """Messages only."""
 
     def __attrs_post_init__(self) -> None:
         if self.type == "command" and self.intent is None:
-            raise FieldFault("intent", "is missing: a command has one")
+            raise FieldFault("intent", "is missing: it is required for a command")
         for name in COMMAND_FIELDS if self.type == "message" else MESSAGE_FIELDS:
             if getattr(self, name) is not None:
                 raise FieldFault(name, f"is not a field of a {self.type}")
@@ -126,11 +127,11 @@ class ProcessRequest:
 
 @frozen(kw_only=True)
 class CompleteRequest:
-    """Body of `POST /ai/complete`: code, and where in it something is wanted."""
+    """Body of `POST /ai/complete`: code and the position to complete."""
 
     content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
     cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
-    """Offset in `content`, characters; its end by default."""
+    """Offset into `content`, in characters; defaults to its end."""
     file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
     language: str | None = field(default=None, validator=known_language)
     intent: Intent = Intent.SUGGEST
@@ -139,7 +140,7 @@ class CompleteRequest:
 
 
 def command_of(request: ProcessRequest, defaults: AnswerDefaults) -> Assist | Generate:
-    """What the assistant is asked; ``defaults`` are those of a message. Raises `InvalidField`."""
+    """Convert a request to the assistant's command; ``defaults`` apply to messages. Raises `InvalidField`."""
     if request.type == "command":
         assert request.intent is not None
         return _assist(request, request.intent, request.cursor)
@@ -158,7 +159,7 @@ def command_of(request: ProcessRequest, defaults: AnswerDefaults) -> Assist | Ge
 
 
 def assist_of(request: CompleteRequest) -> Assist:
-    """What the assistant is asked. Raises `InvalidField`."""
+    """Convert a request to the assistant's command. Raises `InvalidField`."""
     cursor = request.cursor
     if cursor is None and request.intent is Intent.SUGGEST:
         cursor = len(request.content)
@@ -166,9 +167,10 @@ def assist_of(request: CompleteRequest) -> Assist:
 
 
 def without_repeated(said: str, before: str) -> str:
-    """A completion without what stands before the cursor already, whole lines of which models like to say again.
+    """Strip from a completion the text before the cursor, since models tend to repeat whole lines of it.
 
-    What is repeated begins at the start of a line and reaches to the cursor, or to the spaces in front of it. One word alone may well be meant to stand there twice, as `end`.
+    A repetition begins at the start of a line and reaches the cursor, or the spaces in front of it. A single repeated
+    word is kept, because it may be intended (`end`).
     """
     for kept in (before, before.rstrip()):
         spaces = before[len(kept) :]
@@ -182,11 +184,11 @@ def without_repeated(said: str, before: str) -> str:
 
 
 def rest_field(name: str | None) -> str | None:
-    """A field of the assistant's command as the body of the request has it."""
+    """Translate a field of the assistant's command to the field of the request's body."""
     if name is None or not name.startswith("data."):
         return name
     path = name.removeprefix("data.")
-    # The one message, or the prompt, is the body's content.
+    # The single message, or the prompt, is the body's content.
     return "body.content" if path.partition("[")[0] in ("messages", "prompt") else f"body.{path}"
 
 

@@ -1,4 +1,6 @@
-"""The door of REST: one check before every route, so that a new route cannot forget it, and what every answer says."""
+"""Authentication middleware: one check before every route, so that a new route cannot omit it, and CORS headers on
+every answer.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,10 @@ __all__ = ["ENTRY_PATH", "OPERATOR_PREFIXES", "PUBLIC_PATHS", "needs_operator", 
 
 PUBLIC_PATHS = frozenset(
     {
-        # Asked by whatever watches over the process, which has no token.
+        # Probes of process monitors, which have no token.
         "/health/live",
         "/health/ready",
-        # Pages on which a token can be given, and what they are made of: the same for everybody, and no secret in it.
+        # Pages where a token can be entered, and their assets: the same for everybody, without secrets.
         "/docs",
         "/docs/start.js",
         "/docs/swagger-ui-bundle.js",
@@ -38,26 +40,26 @@ PUBLIC_PATHS = frozenset(
         *console_files(),
     }
 )
-"""Answered without a token."""
+"""Paths that need no token."""
 ENTRY_PATH = "/console/enter"
-"""Asked by a page that has no token yet, to get one; it judges itself who may."""
+"""Path where the console exchanges the code of a link for a token; it checks the code itself."""
 HEALTH_PATHS = frozenset({"/health", "/health/live", "/health/mlx", "/health/ready"})
-"""Answered in time whatever hangs, the actor too that knows who asks."""
+"""Paths that answer in time even while the access actor hangs."""
 HEALTH_ACCESS_SECONDS = 0.5
 OPERATOR_PREFIXES = ("/models", "/metrics", "/api/pull", "/api/delete")
-"""They change the server for everybody, or tell about everybody."""
+"""Paths that change the server for everybody, or reveal data about everybody."""
 _PATH_FIELDS = {"client_id": "client_id", "name": "path.conversation"}
-"""What routes call parts of their path where they refuse them themselves."""
+"""Names of path parameters in the routes' own errors, where they differ from the route's variable."""
 
 
 def needs_operator(path: str) -> bool:
-    """Whether this path is for operators alone."""
+    """True if this path is reserved for operators."""
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in OPERATOR_PREFIXES)
 
 
 def register_entry(app: QuartTrio, services: Services) -> None:
-    """Check door, token and role of every request, those for routes that are not there too."""
-    # A path with an empty part, or with a slash too many, is another path: it is not there.
+    """Check origin, token and role of every request, including requests that match no route."""
+    # A path with an empty segment or an extra slash is a different path, and does not exist.
     app.url_map.merge_slashes = False
 
     @app.before_request
@@ -78,14 +80,14 @@ def register_entry(app: QuartTrio, services: Services) -> None:
         except RuntimeFault as error:
             if not is_health:
                 raise
-            # Nobody can tell who asks: what these say then is for everybody.
+            # The client cannot be identified, so it gets the public part only.
             g.access_problem = str(error)
             return None
         g.allowed_origin = request.headers.get("Origin")
         if request.method == "OPTIONS" and (answer := _options()) is not None:
             return answer
         if request.scope["raw_path"].startswith(b"//"):
-            # The framework would take it for the path with one slash.
+            # The framework would treat it as the path with one slash.
             raise NotFound
         if request.path in PUBLIC_PATHS or request.path == ENTRY_PATH:
             return None
@@ -110,7 +112,7 @@ def register_entry(app: QuartTrio, services: Services) -> None:
 
 
 def _options() -> Response | None:
-    """What is answered to everybody: a preflight, which no browser sends a token with, and the server as a whole."""
+    """Answer OPTIONS requests that need no token: preflights, to which browsers add none, and `OPTIONS *`."""
     if request.scope["raw_path"] == b"*":
         return empty_answer(204, {"Allow": ", ".join(METHODS)})
     origin = request.headers.get("Origin")
@@ -120,7 +122,7 @@ def _options() -> Response | None:
     methods = set() if adapter is None else set(adapter.allowed_methods())
     headers = preflight_headers(
         origin,
-        # Of a path that is not there the answer itself shall tell.
+        # For an unknown path the actual request is to report the error.
         methods or METHODS,
         request.headers.get("Access-Control-Request-Headers"),
         asks_for_private_network=request.headers.get("Access-Control-Request-Private-Network") == "true",
@@ -129,7 +131,7 @@ def _options() -> Response | None:
 
 
 def _refuse_nul() -> None:
-    """What the body may not hold (`protocol.json_text.nul_refused_in_steps`), path and query may not hold either."""
+    """Apply to path and query the rule that bodies obey (`protocol.json_text.nul_refused_in_steps`): no U+0000."""
     parts = [(_PATH_FIELDS.get(name, f"path.{name}"), str(value)) for name, value in (request.view_args or {}).items()]
     parts += [(f"query.{name[:64]}", name + value) for name, value in request.args.items(multi=True)]
     for field, value in parts:

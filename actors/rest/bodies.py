@@ -1,4 +1,6 @@
-"""Bodies of requests before any route reads them: what they are, whether they are compressed, and what nonsense costs."""
+"""Checks request bodies before any route reads them: media type, encoding, and the sender's record of unreadable
+bodies.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +33,17 @@ MEDIA_TYPES = frozenset(
         "",
         "application/json",
         "application/merge-patch+json",
-        # What curl and browsers say of a text when they are told nothing else.
+        # Defaults of curl and browsers for a text without a declared type.
         "application/x-www-form-urlencoded",
         "text/plain",
     }
 )
-"""Bodies are JSON, and may be called so or nothing in particular."""
+"""Accepted media types. The body is JSON in any case."""
 UNREADABLE = frozenset({400, 413, 415})
 WRONG = 422
-TOO_MUCH = "too many bodies that could not be read came from here"
+TOO_MUCH = "too many unreadable request bodies came from here"
 PAUSE_SECONDS = 1.0
-"""Before a sender of nonsense is told to wait: a client that asks again at once has to wait anyway."""
+"""Delay before a sender of unreadable bodies gets 429, for clients that retry at once."""
 
 
 OPEN_PATHS = PUBLIC_PATHS | {ENTRY_PATH}
@@ -49,7 +51,7 @@ OPEN_PATHS = PUBLIC_PATHS | {ENTRY_PATH}
 
 
 def register_bodies(app: QuartTrio, services: Services) -> None:
-    """Judge each body by what its head says, and its sender by what came before. Registered behind the entry."""
+    """Check each body by its headers, and its sender by earlier bodies. Register after authentication."""
     ledger, long_texts = NonsenseLedger(), LongTexts()
 
     @app.before_request
@@ -73,7 +75,7 @@ def register_bodies(app: QuartTrio, services: Services) -> None:
         if status in UNREADABLE or status == WRONG:
             in_flight: InFlight = request.scope[IN_FLIGHT]  # type: ignore[literal-required]
             size = max(request.content_length or 0, in_flight.received_bytes())
-            # A text that is JSON and says the wrong thing costs what a right one does, but for its size.
+            # Valid JSON with wrong content costs as much as a correct body, apart from its size.
             is_readable = status == WRONG or g.get("is_readable", False)
             ledger.charge(sender, size, trio.current_time(), is_readable=is_readable)
         elif status < 300:
@@ -85,7 +87,7 @@ async def _read_object(
     ledger: NonsenseLedger, long_texts: LongTexts, sender: Sender, text: bytes, **how: Any
 ) -> dict[str, Any]:
     def may_be_read() -> None:
-        # It may have sent others meanwhile, which were read before this one.
+        # The sender may have sent other bodies in the meantime that were read before this one.
         seconds = ledger.wait_seconds(sender, trio.current_time())
         if seconds is not None:
             raise CommandRefused(ErrorCode.RATE_LIMITED, TOO_MUCH, retry_after_ms=round(1000 * seconds))
@@ -111,18 +113,18 @@ async def _told_to_wait(sender: Sender, seconds: float) -> Response:
         TOO_MUCH,
         retry_after_ms=round(1000 * seconds),
     )
-    # The body is not read: what follows of it is no request.
+    # The body is not read, so the rest of it must not be parsed as a request.
     refusal.headers["Connection"] = "close"
     return refusal
 
 
 def _encoding_problem() -> Response | None:
-    """Bodies are taken as they are: what is compressed could be a thousand times as large as what was sent."""
+    """Compressed bodies are rejected: they could expand to a thousand times the bytes received."""
     encodings = [one.strip().lower() for line in request.headers.getlist("Content-Encoding") for one in line.split(",")]
     if all(one in ("", "identity") for one in encodings):
         return None
     refusal = problem(
-        ErrorCode.BAD_MESSAGE, "bodies are taken as they are, without an encoding", field="Content-Encoding", status=415
+        ErrorCode.BAD_MESSAGE, "the body must be sent without a content encoding", field="Content-Encoding", status=415
     )
     refusal.headers["Accept-Encoding"] = "identity"
     return refusal
@@ -132,7 +134,10 @@ def _media_type_problem() -> Response | None:
     if request.mimetype in MEDIA_TYPES and request.mimetype_params.get("charset", "utf-8").lower() == "utf-8":
         return None
     refusal = problem(
-        ErrorCode.BAD_MESSAGE, "a body is JSON in UTF-8, called application/json", field="Content-Type", status=415
+        ErrorCode.BAD_MESSAGE,
+        "the body must be JSON in UTF-8, with the type application/json",
+        field="Content-Type",
+        status=415,
     )
     # RFC 9110, 12.5.1 and RFC 5789, 3.1.
     refusal.headers["Accept-Patch" if request.method == "PATCH" else "Accept"] = (

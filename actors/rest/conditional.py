@@ -1,7 +1,7 @@
-"""Preconditions around the routes: every answer to a GET has a tag, and no condition of a write is passed over.
+"""Conditional requests: every answer to a GET has an entity tag, and no precondition of a write is ignored.
 
-A route whose thing has a version judges it itself (`tasks.py`), or lets `writing` do so: the thing is read, compared and
-written while no other write of REST is at it.
+Routes whose resource has a version check it themselves (`tasks.py`) or through `writing`, which reads, compares and
+writes while excluding other REST writes to the same resource.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ __all__ = [
 
 READS = frozenset({"GET", "HEAD"})
 WITHOUT_TAG = ("/health", "/metrics")
-"""What is measured anew each time."""
+"""Paths whose answers are measured for each request."""
 _JUDGES = "judges_conditions"
 
 
 class PreconditionFailed(CommandRefused):
-    """412: what is there is not what the request is about (RFC 9110, 15.5.13)."""
+    """Precondition failed (412): the current representation does not match (RFC 9110, 15.5.13)."""
 
     def __init__(self, header: str) -> None:
-        super().__init__(ErrorCode.CONFLICT, f"what is there now is not what {header} says", field=header)
+        super().__init__(ErrorCode.CONFLICT, f"the current representation does not match {header}", field=header)
 
 
 def judges_conditions(route: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
-    """Mark a route that writes and judges `If-Match` and `If-None-Match` itself."""
+    """Mark a writing route that evaluates `If-Match` and `If-None-Match` itself."""
     setattr(route, _JUDGES, True)
     return route
 
 
 def conditions() -> tuple[Condition | None, Condition | None]:
-    """What `If-Match` and `If-None-Match` of this request say. Raises `CommandRefused`."""
+    """Parse `If-Match` and `If-None-Match` of this request. Raises `CommandRefused`."""
     first, second = (read_condition(request.headers.getlist(name), name) for name in ("If-Match", "If-None-Match"))
     return first, second
 
 
 def check_conditions(current: str | None) -> None:
-    """Raises `PreconditionFailed` where the request is not about what is there."""
+    """Raise `PreconditionFailed` if the preconditions do not hold for the current tag."""
     if_match, if_none_match = (one and one.of_whole() for one in conditions())
     if not holds_if_match(if_match, current):
         raise PreconditionFailed("If-Match")
@@ -72,7 +72,9 @@ def check_conditions(current: str | None) -> None:
 
 
 def register_conditions(app: QuartTrio) -> None:
-    """Judge what no route judges itself. Registered last, so that whatever else is done to an answer comes behind."""
+    """Evaluate preconditions that no route evaluates. Register last, so that other changes to an answer come after
+    it.
+    """
 
     @app.errorhandler(PreconditionFailed)
     async def failed(error: PreconditionFailed) -> Response:
@@ -86,7 +88,7 @@ def register_conditions(app: QuartTrio) -> None:
         if request.method in (*READS, "OPTIONS"):
             return
         if not hasattr(app.view_functions[request.url_rule.endpoint], _JUDGES):
-            # It has no version, so no tag is its; that it is there is known of what can be read alone.
+            # The resource has no version, so no tag matches it. It is known to exist only if it can be read.
             if_match, if_none_match = conditions()
             if if_match is not None and not if_match.is_any:
                 raise PreconditionFailed("If-Match")
@@ -114,28 +116,28 @@ def register_conditions(app: QuartTrio) -> None:
 
 
 def set_tag(response: Response, tag: str) -> None:
-    """Give an answer its tag."""
+    """Set the entity tag of an answer."""
     response.headers["ETag"] = f'"{tag}"'
 
 
 def tag_of(response: Response) -> str:
-    """The tag that a reader of the same thing is given with this answer."""
+    """Return the entity tag that a reader of the same representation receives."""
     assert isinstance(response.response, DataBody)
     return content_tag(bytes(response.response.data))
 
 
 class ConditionalWrites:
-    """Writes of one kind of thing, one at a time for each of them."""
+    """Serializes conditional writes to each resource of one kind."""
 
     def __init__(self) -> None:
-        # Kept as long as somebody holds it or waits for it.
+        # A lock lives as long as a task holds it or waits for it.
         self._locks: WeakValueDictionary[tuple[str, ...], trio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def writing(self, thing: tuple[str, ...], read: Callable[[], Awaitable[str]]) -> AsyncIterator[None]:
-        """A block that writes ``thing``, entered once the request's conditions hold; ``read`` tells its tag.
+        """Enter once the request's preconditions hold for ``thing``; ``read`` returns its current tag.
 
-        Raises `PreconditionFailed`. Writes over the WebSocket do not wait here: they know no conditions.
+        Raises `PreconditionFailed`. Writes over the WebSocket do not wait here: they have no preconditions.
         """
         lock = self._locks.setdefault(thing, trio.Lock())
         async with lock:

@@ -1,9 +1,9 @@
-"""A conversation as a text that people keep. Pure.
+"""Renders a conversation as Markdown. Pure functions.
 
-What was said is quoted: each of its lines begins with `> `, so that none of them is a heading of the export, and no
-turn can be forged by what another one says. What would get out of a quotation, or look like a heading inside it
-(HTML, headings, references of links), stands in a fence there and is shown as it was written. Without the `> ` after
-each line break, and without the fence where there is one, it is what was said, to the letter.
+Messages are quoted: each line begins with `> `, so that no line can become a heading of the export and no message can
+forge another turn. Content that would escape the quotation or render as a heading inside it (HTML, headings, link
+references) is put in a fence and shown verbatim. Removing the `> ` after each line break, and the fence if there is
+one, restores the exact message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from protocol.conversations import ConversationTurns, Speaker, Turn
 __all__ = ["as_markdown", "turn_as_markdown"]
 
 _SPEAKERS = {Speaker.USER: "You", Speaker.ASSISTANT: "LeanVibe"}
-# Whatever anybody takes for the end of a line.
+# Every character that some program treats as a line ending.
 _LINE_END = re.compile("(\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
 _NOT_PLAIN = re.compile(
     r"""
@@ -31,7 +31,7 @@ _NOT_PLAIN = re.compile(
 
 
 def as_markdown(whole: ConversationTurns) -> str:
-    """Markdown with a heading for each turn: the chosen way, then what stands beside it."""
+    """Render Markdown with a heading for each turn: the active branch first, then the others."""
     about = whole.conversation
     parts = [f"# {about.conversation}\n\n{about.turns} turns, {about.created} to {about.updated}\n"]
     if about.forgotten_turns:
@@ -52,7 +52,7 @@ def _turn(turn: Turn, place: str | None = None) -> str:
 
 
 def turn_as_markdown(heading: str, content: str) -> str:
-    """One turn: its heading, which is ours, and what was said."""
+    """Render a turn: a trusted heading, then the message."""
     return f"## {heading}\n\n{_quoted(content)}\n"
 
 

@@ -1,4 +1,4 @@
-"""Routes of conversations: to list, read, export and delete."""
+"""Routes of conversations: list, read, export and delete."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def register_conversations(app: QuartTrio, services: Services) -> None:
 
 
 def _tag(page: ConversationTurns) -> str:
-    """Of the whole conversation: no turn of it changes without its size, its end or what is running."""
+    """Tag of the whole conversation. Its size, end or running answer changes with every turn."""
     return content_tag(encode(unstructure(page.conversation)))
 
 
@@ -102,7 +102,7 @@ async def _page(services: Services, who: Identity, data: ConversationGet) -> Con
 
 @contextmanager
 def _named_by_path() -> Iterator[None]:
-    """A refusal names the conversation where this client wrote it."""
+    """Report an error about the conversation at its place in the path."""
     try:
         yield
     except CommandRefused as refusal:
@@ -112,14 +112,16 @@ def _named_by_path() -> Iterator[None]:
 
 
 def _query(names: tuple[str, ...], numbers: tuple[str, ...] = (), flags: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The query's parameters: ``numbers`` as whole numbers, ``flags`` as truths. Raises `CommandRefused` for any other."""
+    """Parse the query's parameters: ``numbers`` as integers, ``flags`` as booleans. Raises `CommandRefused` for
+    unknown ones.
+    """
     parameters: dict[str, Any] = {}
     for name, value in request.args.items():
         if name not in names + numbers + flags:
             path = f"query.{name[:64]}"
             raise CommandRefused(ErrorCode.INVALID_FIELD, f"{path} is not a parameter of this route", field=path)
         is_number = name in numbers and value.isascii() and value.isdigit()
-        # What is no number stays a text, which the codec refuses by name.
+        # Anything else stays text, which the codec rejects by name.
         parameters[name] = int(value[:20]) if is_number else value
         if name in flags and value in ("true", "false"):
             parameters[name] = value == "true"

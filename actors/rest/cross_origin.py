@@ -1,7 +1,8 @@
-"""What pages of other origins may read (CORS, the Fetch standard): the header lines of answers and preflights. Pure.
+"""CORS headers of answers and preflights (Fetch standard). Pure functions.
 
-An origin that is not allowed was refused before, so whatever is asked here is allowed to come. Nothing of ours is kept in a
-cookie, so credentials in the standard's sense are never allowed; a page sends its token in `Authorization`.
+Origins that are not allowed have been rejected before, so every request seen here is allowed. The server keeps
+nothing in cookies, so credentials in the standard's sense are never allowed; a page sends its token in
+`Authorization`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 __all__ = ["EXPOSED", "answer_headers", "preflight_headers"]
 
 EXPOSED = ("Allow", "Content-Disposition", "ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id")
-"""Header lines that a page may read besides those that every page may."""
+"""Response headers that a page may read, besides those that every page may."""
 ALWAYS_TAKEN = (
     "Authorization",
     "Content-Type",
@@ -28,7 +29,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
 def answer_headers(origin: str | None) -> dict[str, str]:
-    """What an answer to a page of this origin says; answers differ by origin, so caches are told that in any case."""
+    """CORS headers of an answer to a page of this origin. `Vary` is always set, because answers differ by origin."""
     if origin is None:
         return {"Vary": "Origin"}
     return {
@@ -41,9 +42,9 @@ def answer_headers(origin: str | None) -> dict[str, str]:
 def preflight_headers(
     origin: str, methods: Iterable[str], asked: str | None, *, asks_for_private_network: bool
 ) -> dict[str, str]:
-    """What the answer to a preflight says; ``asked`` are the header lines that the page wants to send.
+    """Headers of the answer to a preflight; ``asked`` lists the request headers that the page wants to send.
 
-    Clients add names of their own (`x-stainless-os`), which mean nothing here; whatever is a name may be sent.
+    Clients add headers of their own (`x-stainless-os`), which are ignored; any valid header name is allowed.
     """
     names = {name.lower(): name for name in ALWAYS_TAKEN}
     for name in (asked or "").split(",")[:MAXIMUM_ASKED]:

@@ -1,7 +1,7 @@
-"""Whose error shape a request is answered in, by its path: one table for every layer that may refuse it.
+"""The error format of each API, chosen by path: one table for every layer that may reject a request.
 
-A head that cannot be read, a token that ends in the middle of a stream and a field that is wrong are refused in three
-different places; a client of some API parses all of them the same way. Pure.
+An unparsable head, an invalid field and a token that expires in the middle of a stream are rejected in three
+different places; clients of an API parse all of them the same way.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PROBLEM = "application/problem+json"
 
 @frozen(kw_only=True)
 class Dialect:
-    """How one API tells its clients of errors."""
+    """Error format of one API."""
 
     error: Callable[[dict[str, Any]], tuple[dict[str, Any], int]]
-    """Body and HTTP status of a problem (RFC 9457) as `problems.problem` makes it."""
+    """Converts a problem (RFC 9457) made by `problems.problem` to a body and an HTTP status."""
     no_such_route: Callable[[dict[str, Any], str, str], dict[str, Any]]
-    """The problem of a method and a path that lead nowhere."""
+    """Completes the problem for a method and path that match no route."""
     in_stream: Callable[[bytes], bytes]
-    """An error's body as the last part of a stream that has begun."""
+    """Wraps an error's body as the last part of a stream that has begun."""
 
 
 def _as_data(body: bytes) -> bytes:
@@ -70,9 +70,9 @@ OLLAMA = Dialect(error=ollama.ollama_error, no_such_route=ollama.no_such_route, 
 
 
 def dialect_of(path: str, *, has_anthropic_version: bool = False) -> Dialect | None:
-    """The dialect of a path; None for this server's own routes.
+    """Return the dialect of a path; None for this server's own routes.
 
-    Anthropic's clients also list models at `/v1/models`, and say with each request which version of the API they speak.
+    Anthropic's clients also list models at `/v1/models`, and send the version of the API with each request.
     """
     if _is_at(path, "/v1/messages") or (has_anthropic_version and _is_at(path, "/v1/models")):
         return ANTHROPIC
@@ -92,12 +92,12 @@ def _is_at(path: str, prefix: str) -> bool:
 
 
 def dialect_of_head(path: str, headers: Mapping[bytes, bytes]) -> Dialect | None:
-    """The same of a request that never became one of the framework's; names of ``headers`` are in lower case."""
+    """Like `dialect_of`, for a request the framework has not parsed. Names of ``headers`` are in lower case."""
     return dialect_of(path, has_anthropic_version=b"anthropic-version" in headers)
 
 
 def register_shaped_errors(app: QuartTrio) -> None:
-    """Give every problem of these APIs' paths the shape that their clients read."""
+    """Convert every problem on these APIs' paths to the format that their clients parse."""
 
     @app.after_request
     async def take_shape(response: Response) -> Response:
@@ -105,7 +105,7 @@ def register_shaped_errors(app: QuartTrio) -> None:
         if dialect is None:
             return response
         if dialect is ANTHROPIC:
-            # Anthropic's name of it, which their clients show with every error.
+            # Anthropic's own header, which its clients show with every error.
             response.headers["request-id"] = str(request.scope["state"].get("request_id", ""))
         if response.content_type != _PROBLEM:
             return response

@@ -1,4 +1,4 @@
-"""The requests that are being answered now, and their end with the token that began them."""
+"""The requests being answered, and their cancellation when the token that authorized them expires."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ _log = structlog.get_logger("rest")
 IN_FLIGHT = "leanvibe.in_flight"
 """Key in a request's ASGI scope: its `InFlight`."""
 LAST_WORD_SECONDS = 0.5
-"""To write why it was ended; then the connection of a client that takes nothing is cut."""
+"""Time allowed for writing the final error; then the connection of a client that does not read is cut."""
 ASK_SECONDS = 2.0
 
 
 @define(eq=False)
 class InFlight:
-    """One request that is being answered."""
+    """A request being answered."""
 
     stream: trio.SocketStream
     domain: str | None = None
-    """Security domain of whoever asked (`Identity.domain`), once that is known and where it matters."""
+    """Security domain of the client (`Identity.domain`), once it is known and matters."""
     ended_because: str | None = None
-    """Why it was ended before its time."""
+    """Reason for a premature end."""
     received_bytes: Callable[[], int] = lambda: 0
-    """How much of its body has come."""
+    """Returns the number of body bytes received."""
     has_begun: bool = False
-    """Whether a part of its answer was handed to the socket."""
+    """True once part of the answer was handed to the socket."""
     is_whole: bool = False
-    """Whether all of it was."""
+    """True once the whole answer was."""
     status: int | None = None
-    """Of the answer, once it has begun."""
+    """Status code of the answer, once it has begun."""
     route: str | None = None
-    """The rule that its path matched, as `/tasks/<task_id>`."""
+    """The rule that its path matched, such as `/tasks/<task_id>`."""
     scope: trio.CancelScope = field(factory=trio.CancelScope)
-    """Around the application."""
+    """Cancels the application's task."""
     _ended_at: float = 0.0
 
     def end(self, reason: str) -> None:
-        """Its token has ended. Called again and again, it waits no longer for a word that nobody takes."""
+        """Cancel the request because its token expired. Further calls cut the connection if the final error is not
+        read in time.
+        """
         if self.ended_because is not None:
             if trio.current_time() - self._ended_at >= LAST_WORD_SECONDS:
                 self.stream.socket.close()
@@ -59,7 +61,7 @@ class InFlight:
 
 
 class Exchanges:
-    """All requests that are being answered now."""
+    """The requests being answered."""
 
     def __init__(self) -> None:
         self._in_flight: set[InFlight] = set()
@@ -71,7 +73,7 @@ class Exchanges:
 
     @contextmanager
     def enter(self, stream: trio.SocketStream) -> Iterator[InFlight]:
-        """A block that answers one more."""
+        """Register a request for the duration of the block."""
         if not self._in_flight:
             self._none = trio.Event()
         one = InFlight(stream)
@@ -84,15 +86,15 @@ class Exchanges:
                 self._none.set()
 
     async def until_none(self) -> None:
-        """Wait for a moment in which no request is being answered."""
+        """Wait until no request is being answered."""
         await self._none.wait()
 
     def domains(self) -> frozenset[str]:
-        """Whose requests there are."""
+        """Security domains of the running requests."""
         return frozenset(one.domain for one in self._in_flight if one.domain is not None)
 
     def end(self, ended: Mapping[str, str]) -> None:
-        """End the requests of these domains."""
+        """Cancel the requests of these domains."""
         for one in list(self._in_flight):
             reason = None if one.domain is None else ended.get(one.domain)
             if reason is not None:
@@ -100,9 +102,10 @@ class Exchanges:
 
 
 async def end_with_tokens(exchanges: Exchanges, access: ActorRef[FindEnded | AwaitTokenChange]) -> None:
-    """Look at each change of tokens, and now and then, until cancelled, which have ended whose requests are being answered.
+    """Cancel requests whose tokens have expired, checking at each change of tokens and periodically. Runs until
+    cancelled.
 
-    As the inference actor does for generations: asked again and again, so nothing is missed when either is started anew.
+    Like the inference actor's check of generations: polling covers restarts of either side.
     """
     seen: int | None = None
     while True:
@@ -113,5 +116,5 @@ async def end_with_tokens(exchanges: Exchanges, access: ActorRef[FindEnded | Awa
         try:
             exchanges.end(await access.ask(FindEnded(domains), timeout=ASK_SECONDS))
         except RuntimeFault as error:
-            # It is being started again, and is asked anew in a moment.
+            # The access actor is restarting and is asked again shortly.
             _log.debug("tokens not looked at", error=str(error))

@@ -1,4 +1,4 @@
-"""What the health routes say: pure functions of what was measured."""
+"""Bodies of the health routes. Pure functions of the measurements."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ HEALTHY_STATUSES = frozenset({"healthy", "mock", "unloaded"})
 """Statuses that are answered with 200; all others with 503."""
 MEBIBYTE = 1024 * 1024
 UNKNOWN = "unknown"
-"""State of an engine that could not be asked."""
+"""State of an engine that could not be reached."""
 
 
 def engine_status(engine: EngineHealth) -> str:
-    """`healthy`, `mock`, `loading`, `unloaded` (the next request loads it again) or `degraded`."""
+    """Return `healthy`, `mock`, `loading`, `unloaded` (the next request loads it again) or `degraded`."""
     if engine.state in ("loading", "unloaded"):
         return engine.state
     if engine.state != "ready":
@@ -28,7 +28,7 @@ def engine_status(engine: EngineHealth) -> str:
 
 
 def unknown_engine(problem: str) -> EngineHealth:
-    """What is said of an engine that did not answer, or that nobody can be asked about; ``problem`` says which."""
+    """A placeholder for an engine that did not answer or could not be reached; ``problem`` gives the reason."""
     return EngineHealth(
         engine="",
         state=UNKNOWN,
@@ -45,7 +45,7 @@ def unknown_engine(problem: str) -> EngineHealth:
 
 
 def mlx_health(engine: EngineHealth) -> dict[str, Any]:
-    """Body of `/health/mlx`. A figure that was not measured yet is null, never invented; of an engine that cannot be asked nothing is known."""
+    """Body of `/health/mlx`. Values that were not measured are null. Of an unreachable engine nothing is known."""
     report = engine.report
     is_ready = engine.state == "ready"
     is_known = engine.state != UNKNOWN
@@ -84,7 +84,7 @@ def mlx_health(engine: EngineHealth) -> dict[str, Any]:
 
 
 def describe_encoder(encoder: EncoderHealth | None) -> dict[str, Any]:
-    """The field `encoder` of `/health` and `/health/mlx`: it never decides the status, which is the chat model's."""
+    """The field `encoder` of `/health` and `/health/mlx`. It never affects the status, which is the chat model's."""
     if encoder is None:
         return {"state": "restarting"}
     report = encoder.report
@@ -97,7 +97,7 @@ def describe_encoder(encoder: EncoderHealth | None) -> dict[str, Any]:
         "memory_bytes": encoder.memory_bytes,
         "waiting": encoder.waiting,
         "totals": dict(encoder.totals),
-        # Of the newest worker that was ready; null before the first.
+        # From the newest worker that became ready; null before the first.
         "files": report.get("files"),
         "canary": report.get("canary"),
         "dtype": report.get("dtype"),

@@ -1,10 +1,10 @@
-"""One HTTP connection under our own rules: a write has a deadline, and so have a request's head, its body and silence.
+"""An HTTP connection with deadlines for writes, request heads, bodies and idle time.
 
-hypercorn counts the time of each read alone, so that a client which sends a byte now and then keeps its connection for
-ever (slow loris); here the whole head is counted, and a body has to keep a pace. It also shields `send_all` without a deadline, so
-that one client which stops reading would make it deaf to shutdown. What ends ends in the order of RFC 9112, 9.6: our
-half first, then, for a short time, what the client still sends is read and forgotten. A close over unread bytes would
-reset the connection under an answer that the client has not read yet.
+hypercorn times each read separately, so a client that sends a byte now and then could keep its connection forever
+(slow loris). Here the whole head is timed, and a body must keep a minimum pace. hypercorn also shields `send_all`
+without a deadline, so that one client that stops reading would block shutdown. Connections are closed as RFC 9112,
+9.6 prescribes: our half first, then the client's remaining bytes are read and discarded for a short time. Closing
+over unread bytes would reset the connection before the client has read the answer.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ __all__ = ["DeadlineTCPServer"]
 _log = structlog.get_logger("rest")
 
 HEAD_SECONDS = 10.0
-"""From a request's first byte, or from the connection, to the end of its head; with TLS, also from there to here."""
+"""From a request's first byte, or from the connection, to the end of its head. With TLS, the handshake has the same
+limit.
+"""
 LINGER_SECONDS = 5.0
-"""After our end a client may go on sending for this long; what comes is forgotten."""
+"""Time for which a client may go on sending after our end; the bytes are discarded."""
 LINGER_BYTES = 16 * 1024 * 1024
 PROBE_SECONDS = 1.0
-"""After a client has ended its half, until it is looked whether it still reads; then twice as long each time."""
+"""Delay after a client closes its half until the first check that it still reads; it doubles each time."""
 LONGEST_PROBE_SECONDS = 8.0
 PROBE_ANSWER_SECONDS = 0.1
-"""For a reset to come back."""
+"""Time for a reset to arrive."""
 READ_BYTES = 65_536
 
 
 class DeadlineTCPServer(TCPServer):
-    """One HTTP connection whose reads and writes end, one way or the other, within their times."""
+    """An HTTP connection whose reads and writes all have deadlines."""
 
     upgraded: Upgraded | None = None
-    """Set where the connection is one of HTTP no more, and was left open for whoever takes it."""
+    """Set if the peer requested a WebSocket; the socket is then left open for its new owner."""
     _is_closing = False
     _is_reset = False
 
@@ -56,7 +58,7 @@ class DeadlineTCPServer(TCPServer):
 
     @property
     def missing(self) -> str | None:
-        """Which part of a request is still to come, `head` or `body`; None where the client waits for its answer."""
+        """The part of a request that is still missing, `head` or `body`; None if the client waits for its answer."""
         if self._is_closing or self.upgraded is not None:
             return "head"
         protocol: Any = getattr(self, "protocol", None)
@@ -65,22 +67,22 @@ class DeadlineTCPServer(TCPServer):
 
     @property
     def secured(self) -> trio.SSLStream[Any] | None:
-        """TLS over the socket, if there is any."""
+        """The TLS layer over the socket, or None."""
         return self.stream if isinstance(self.stream, trio.SSLStream) else None
 
     async def protocol_send(self, event: Any) -> None:
-        """Write, or abort the socket of a reader that takes nothing."""
+        """Write, or abort the socket if the reader stalls."""
         if isinstance(event, Closed):
-            # hypercorn comes here in the task of the application, whose end it has just brought about: without
-            # the shield a client that asked for `Connection: close` would wait for that in vain.
+            # hypercorn calls this in the task of the application that it has just cancelled. Without the shield, a
+            # client that sent `Connection: close` would never see the close.
             with trio.move_on_after(1, shield=True):
                 await self._end_our_half()
                 await self.protocol.handle(Closed())
             self._scope.cancel(reason="the connection is closed")
             return
         if not isinstance(event, RawData):
-            # Between two requests hypercorn starts the time of silence in the task of the application, which
-            # quart-trio has cancelled by then.
+            # Between two requests hypercorn starts the idle timer in the application's task, which quart-trio has
+            # cancelled by then.
             with trio.CancelScope(shield=True):
                 await super().protocol_send(event)
             return
@@ -96,16 +98,16 @@ class DeadlineTCPServer(TCPServer):
                 await self._client_is_gone()
 
     async def _client_is_gone(self) -> None:
-        """Nobody takes what is written: end the answer, and with it the connection.
+        """Cancel the answer and close the connection, because the peer no longer reads.
 
-        What reads may stand before a request behind this one, for whose turn it would wait in vain.
+        The reading side may be waiting for a pipelined request whose turn would never come.
         """
         self._is_reset = True
         await self.protocol.handle(Closed())
         self._scope.cancel(reason="the client is gone")
 
     async def _read_data(self) -> None:
-        # Put inside the wrapper, which would take up HTTP/2 and WebSocket.
+        # Installed inside the wrapper, which would negotiate HTTP/2 and WebSocket.
         http = RequestProtocol(self.protocol)
         self.protocol.protocol = http
         head_began: float | None = trio.current_time()
@@ -148,10 +150,10 @@ class DeadlineTCPServer(TCPServer):
                 head_began = None
             elif head_began is None:
                 head_began = trio.current_time()
-                # From here on the head's time counts, not that of silence.
+                # From here on the head's deadline applies, not the idle timeout.
                 await self.idle_task.stop()
         await self.protocol.handle(Closed())
-        # hypercorn would keep what the client has closed for the whole keep-alive time.
+        # hypercorn would keep a connection that the client has closed for the whole keep-alive time.
         await self.idle_task.stop()
 
     async def _end_http(self, http: RequestProtocol, last: h11.RemoteProtocolError | Upgraded) -> None:
@@ -161,10 +163,10 @@ class DeadlineTCPServer(TCPServer):
             await http.refuse(last)
 
     async def _answer_half_closed(self, http: RequestProtocol) -> None:
-        """Until the answer is through (which cancels this), or the client is found to read no more.
+        """Wait until the answer is sent (which cancels this) or the client is found to have gone.
 
-        A client that has only ended its half looks like one that has gone. A word that means nothing tells them apart:
-        who has gone resets the connection.
+        A client that closed only its half looks like one that has gone. Sending a no-op tells them apart: a peer that
+        has gone answers with a reset.
         """
         stream = _transport(self.stream)
         if not hasattr(self.stream, "socket"):
@@ -180,16 +182,16 @@ class DeadlineTCPServer(TCPServer):
             seconds = min(2 * seconds, LONGEST_PROBE_SECONDS)
 
     async def _end_our_half(self) -> None:
-        """Nothing more will be written. Raises nothing."""
+        """Close our half of the connection. Raises nothing."""
         self._is_closing = True
         try:
             await _transport(self.stream).send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-            # They are gone already, or stuck in a write that is being aborted.
+            # The peer is gone, or stuck in a write that is being aborted.
             self._is_reset = True
 
     async def _close(self) -> None:
-        """In place of hypercorn's, which closes over what was not read."""
+        """Lingering close, in place of hypercorn's, which closes over unread bytes."""
         if self.upgraded is not None:
             return
         with trio.move_on_after(LINGER_SECONDS, shield=True):
@@ -203,6 +205,6 @@ class DeadlineTCPServer(TCPServer):
 
 
 def _transport(stream: Any) -> trio.SocketStream:
-    """The socket's stream, also under TLS: what is thrown away needs no decryption."""
+    """The socket's stream, also under TLS: discarded bytes need no decryption."""
     found: trio.SocketStream = getattr(stream, "transport_stream", stream)
     return found

@@ -1,6 +1,8 @@
-"""hypercorn's HTTP/1.1 on our terms: strict heads, no other protocol, refusals that say why and end the connection.
+"""hypercorn's HTTP/1.1 with strict heads, no other protocol, and errors that explain themselves before closing.
 
-A request for a WebSocket ends the HTTP of its connection (`upgrades.py`).
+A request for a WebSocket ends the HTTP of its connection (`upgrades.py`). Messages for an application pass through a
+bounded channel: hypercorn waits for space in its own queue without a deadline, so the connection of an application
+that failed, or answers without reading, would hang after its client has gone.
 """
 
 from __future__ import annotations
@@ -39,38 +41,38 @@ from protocol.errors import ErrorCode
 __all__ = ["ApplicationCalls", "RequestProtocol"]
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-"""As h11 finds it; which of the two line breaks are taken is `check_lines`' to say."""
+"""The end of a head as h11 finds it; `check_lines` decides which line breaks are valid."""
 _NOTHINGS = {b"text/event-stream": b":\n\n", b"application/x-ndjson": b" "}
-"""What means nothing in a stream of that type: a comment, and white space before the next line's JSON."""
+"""No-op bytes by content type: a comment, and white space before the next line's JSON."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
-"""What a client may call its request, in answers and in our log."""
+"""Request ids accepted from clients, for answers and our log."""
 _WORDS = {
-    400: (ErrorCode.BAD_MESSAGE, "this is no request that can be read"),
-    405: (ErrorCode.BAD_MESSAGE, "no path takes this method"),
-    408: (ErrorCode.DEADLINE_EXCEEDED, "the request did not come in time"),
+    400: (ErrorCode.BAD_MESSAGE, "the request cannot be parsed"),
+    405: (ErrorCode.BAD_MESSAGE, "no route accepts this method"),
+    408: (ErrorCode.DEADLINE_EXCEEDED, "the request did not arrive in time"),
     413: (ErrorCode.TOO_LARGE, "the body is too large"),
-    414: (ErrorCode.TOO_LARGE, "the address is too long"),
-    417: (ErrorCode.BAD_MESSAGE, "this cannot be expected"),
-    431: (ErrorCode.TOO_LARGE, "the head is too large"),
+    414: (ErrorCode.TOO_LARGE, "the request target is too long"),
+    417: (ErrorCode.BAD_MESSAGE, "this expectation is not supported"),
+    431: (ErrorCode.TOO_LARGE, "the request head is too large"),
     500: (ErrorCode.INTERNAL, "the server failed to carry this out"),
-    501: (ErrorCode.BAD_MESSAGE, "Transfer-Encoding: chunked alone is taken"),
-    505: (ErrorCode.BAD_MESSAGE, "HTTP/1.1 is spoken here"),
+    501: (ErrorCode.BAD_MESSAGE, "the only supported Transfer-Encoding is chunked"),
+    505: (ErrorCode.BAD_MESSAGE, "only HTTP/1.1 is supported"),
 }
 _DISCONNECT = "http.disconnect"
 
 
 class StrictConnection(h11.Connection):
-    """h11's connection, which reads no head that could be read in two ways, and no chunk that is too large."""
+    """h11's connection, rejecting heads that can be parsed in two ways and oversized chunks."""
 
     refusal: h11.RemoteProtocolError | None = None
-    """Why the last request was refused."""
+    """Reason for rejecting the last request."""
     head = b""
-    """Of the last request, as it came."""
+    """The last request's head, as received."""
     _extension_bytes = 0
-    """Of the chunks of its body so far."""
+    """Total size of the chunk extensions in the current body."""
 
     def next_event(self) -> Any:
-        """h11's. Raises `h11.RemoteProtocolError`."""
+        """Return h11's next event. Raises `h11.RemoteProtocolError`."""
         try:
             if self.their_state is h11.IDLE:
                 self._check_head()
@@ -84,7 +86,7 @@ class StrictConnection(h11.Connection):
             raise
 
     def _forget_rest(self) -> None:
-        """Behind its last request nothing of a client's is read (RFC 9112, 9.6), nor does it take the place of the answer."""
+        """Discard what the client sends after its last request (RFC 9112, 9.6), so that it cannot replace the answer."""
         self._receive_buffer.maybe_extract_at_most(len(self.trailing_data[0]))
 
     def _check_head(self) -> None:
@@ -102,29 +104,31 @@ class StrictConnection(h11.Connection):
             raise refusal
 
     def _check_chunk(self, reader: ChunkedReader) -> None:
-        """Judge the next chunk's line before it is waited for; a chunk that is being read, or a trailer, has none."""
+        """Check the next chunk's line before waiting for its data. Does nothing inside a chunk or a trailer."""
         if reader._bytes_in_chunk or reader._reading_trailer:
             return
         line_break = len(reader._bytes_to_discard)
-        # Not all that came, which has perhaps thousands of chunks.
+        # Not the whole buffer, which may hold thousands of chunks.
         received = bytes(self._receive_buffer._data[line_break : line_break + CHUNK_LINE_BYTES])
         try:
             self._extension_bytes += chunk_extension(received) or 0
             if self._extension_bytes > EXTENSION_BYTES:
-                raise HeadRefused(400, f"the extensions of chunks may have {EXTENSION_BYTES} bytes", field="body")
+                raise HeadRefused(
+                    400, f"chunk extensions may have at most {EXTENSION_BYTES} bytes in total", field="body"
+                )
         except HeadRefused:
-            # As h11 does: an answer that the application begins meanwhile goes nowhere.
+            # As h11 does: an answer that the application begins in the meantime is not sent.
             self._process_error(self.their_role)
             raise
 
 
 class RequestProtocol(H11Protocol):
-    """One connection's requests. HTTP/1.1 alone is spoken: nothing here would hold for HTTP/2."""
+    """Requests of one connection, HTTP/1.1 only; nothing here holds for HTTP/2."""
 
     connection: StrictConnection
 
     def __init__(self, wrapper: ProtocolWrapper) -> None:
-        # hypercorn's annotation asks for a context manager too, which it opens itself before it comes here.
+        # hypercorn's annotation requires a context manager, which it enters itself before this point.
         calls: Any = ApplicationCalls(wrapper.task_group)
         super().__init__(
             wrapper.app,
@@ -143,7 +147,7 @@ class RequestProtocol(H11Protocol):
         self._nothing = b""
 
     async def stream_send(self, event: Event) -> None:
-        """A part of an answer, on its way to the socket."""
+        """Write part of an answer."""
         if isinstance(event, Response):
             headers = [*event.headers, (b"x-request-id", self._request_id)]
             if not any(name.lower() == b"x-content-type-options" for name, _ in headers):
@@ -153,11 +157,11 @@ class RequestProtocol(H11Protocol):
                 (_NOTHINGS[one.partition(b";")[0]] for one in kinds if one.partition(b";")[0] in _NOTHINGS), b""
             )
             if self.connection.their_state is h11.SEND_BODY:
-                # Answered before the body has come: what follows of it is no request.
+                # Answered before the body has arrived: the rest of it must not be parsed as a request.
                 headers.append((b"connection", b"close"))
             body = b""
             if event.status_code == 500 and (b"content-length", b"0") in headers:
-                # hypercorn's own word for an application that failed.
+                # hypercorn's own answer for an application that failed.
                 body, told = self._refusal(500, None)
                 headers = [one for one in headers if one[0] not in (b"content-length", b"connection")] + told
             event = Response(stream_id=event.stream_id, headers=headers, status_code=event.status_code)
@@ -168,12 +172,12 @@ class RequestProtocol(H11Protocol):
         await super().stream_send(event)
 
     async def refuse(self, error: h11.RemoteProtocolError) -> None:
-        """Answer a head that is not taken."""
+        """Answer a head that was rejected."""
         self.connection.refusal = error
         await self._send_error_response(error.error_status_hint)
 
     async def probe(self) -> None:
-        """Send what means nothing: whoever has left for good answers it with a reset, whoever reads on does not mind."""
+        """Send a no-op: a peer that has gone answers with a reset, and one that still reads ignores it."""
         ours = self.connection.our_state
         if ours is h11.SEND_RESPONSE and self.connection.their_http_version == b"1.1":
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
@@ -181,9 +185,10 @@ class RequestProtocol(H11Protocol):
             await self._send_h11_event(h11.Data(data=self._nothing))
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """In place of hypercorn's: an offer of h2c is left unanswered (RFC 9110, 7.8), HTTP/2 is refused.
+        """Check the request, in place of hypercorn's check. An offer of h2c is ignored (RFC 9110, 7.8), HTTP/2 is
+        rejected.
 
-        Raises `Upgraded` where a WebSocket is asked for, which is for others to grant.
+        Raises `Upgraded` if the request is for a WebSocket, which is granted elsewhere.
         """
         if asks_for_websocket(event):
             raise Upgraded(self.connection.head + bytes(self.connection.trailing_data[0]))
@@ -200,7 +205,7 @@ class RequestProtocol(H11Protocol):
         await super()._maybe_recycle()
 
     async def _send_error_response(self, status_code: int) -> None:
-        """Say why, as every other answer does; hypercorn's would be empty. The connection ends."""
+        """Answer with a problem, where hypercorn would send an empty body, and close the connection."""
         if self.connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         refusal, self.connection.refusal = self.connection.refusal, None
@@ -213,13 +218,13 @@ class RequestProtocol(H11Protocol):
         events: list[Any] = [h11.Response(status_code=status_code, headers=headers), h11.EndOfMessage()]
         if self._request is None or self._request.method != b"HEAD":
             events.insert(1, h11.Data(data=body))
-        # In one piece: many a client takes what comes first for all of it.
+        # In one write: many clients take the first segment for the whole answer.
         await self.send(RawData(data=b"".join(self.connection.send(one) or b"" for one in events)))
 
     def _refusal(
         self, status_code: int, refusal: h11.RemoteProtocolError | None
     ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        """Body and header lines of an answer that ends the connection."""
+        """Body and headers of an answer that ends the connection."""
         code, words = _WORDS.get(status_code, _WORDS[400])
         field = None
         if isinstance(refusal, HeadRefused):
@@ -249,24 +254,26 @@ def _new_request_id() -> bytes:
 
 
 class ApplicationCalls:
-    """hypercorn's task group of one connection, with such a queue for each request."""
+    """hypercorn's task group of one connection, with a bounded channel for each request."""
 
     def __init__(self, task_group: Any) -> None:
         """``task_group`` is hypercorn's own."""
         self._task_group = task_group
 
     def spawn(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """As hypercorn's."""
+        """Same as hypercorn's."""
         self._task_group.spawn(function, *arguments)
 
     async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Callable[[Any], Awaitable[None]]:
-        """Call the application in a task of its own; what is returned hands a message on, or forgets it once nobody reads."""
+        """Run the application in its own task. Returns a function that delivers messages, or drops them once nobody
+        reads.
+        """
         put, take = trio.open_memory_channel[Any](config.max_app_queue_size)
         await self._task_group.spawn_app(partial(_call, app, take), config, scope, send)
 
         async def hand_on(message: Any) -> None:
             if message["type"] == _DISCONNECT:
-                # Behind what waits, and without waiting for room; a part that still does is forgotten.
+                # Queued after what waits, without waiting for space; a part still waiting is dropped.
                 put.close()
                 return
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):

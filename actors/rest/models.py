@@ -1,4 +1,4 @@
-"""Which models there are, and changing the one in use. The routes are an operator's."""
+"""Models: lookup of the one that is loaded, and an operator's routes to list, load and unload them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from runtime import ActorRef
 __all__ = ["HEALTH_SECONDS", "encoder_health", "engine_health", "loaded_model", "not_an_encoder", "register_models"]
 
 LIST_SECONDS = 10.0
-"""Sizes are summed over files, which a cold disk takes its time for."""
+"""File sizes are summed, which takes a while on a cold disk."""
 CHANGE_SECONDS = 900.0
-"""Draining one model and loading another from a slow disk. A change goes on when its asker has gone."""
+"""Draining one model and loading another from a slow disk. A change continues after its client has gone."""
 HEALTH_SECONDS = 1.0
 
 
 def register_models(app: QuartTrio, inference: ActorRef[InferenceRequest]) -> None:
-    """`GET /models`, `POST /models/NAME/load`, `POST /models/NAME/unload`; hub ids keep their slash."""
+    """Register `GET /models`, `POST /models/NAME/load` and `POST /models/NAME/unload`; hub ids keep their slash."""
 
     @app.get("/models")
     async def list_models() -> Any:
@@ -42,40 +42,42 @@ def register_models(app: QuartTrio, inference: ActorRef[InferenceRequest]) -> No
 
 
 async def engine_health(services: Services) -> EngineHealth:
-    """The engine in use."""
+    """Describe the active engine."""
     health: EngineHealth = await services.inference.ask(DescribeEngine(), timeout=HEALTH_SECONDS)
     return health
 
 
 async def loaded_model(services: Services, wanted: str, field: str) -> EngineHealth:
-    """The engine in use, where ``wanted`` is its model. Raises `CommandRefused` of `field` for another.
+    """Describe the active engine if ``wanted`` is its model. Otherwise raises `CommandRefused` about `field`.
 
-    Raises `InvalidField` for the encoder, which is a model and writes no text.
+    Raises `InvalidField` for the encoder, which cannot generate text.
     """
     health = await engine_health(services)
     if wanted != health.model and is_encoder(wanted):
         raise InvalidField(
-            f"{field} {ENCODER_MODEL} makes embeddings and writes no text: {health.model!r} does", field=field
+            f"{field} {ENCODER_MODEL} makes embeddings and cannot generate text: use {health.model!r}", field=field
         )
     if wanted != health.model:
         raise CommandRefused(
-            ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not loaded, {health.model!r} is", field=field
+            ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not loaded; {health.model!r} is", field=field
         )
     return health
 
 
 async def encoder_health(services: Services) -> EncoderHealth:
-    """The encoder."""
+    """Describe the encoder."""
     health: EncoderHealth = await services.encoder.ask(DescribeEncoder(), timeout=HEALTH_SECONDS)
     return health
 
 
 async def not_an_encoder(services: Services, wanted: str, field: str = "body.model") -> Exception:
-    """What to raise where embeddings are asked of another model than the encoder."""
+    """Build the exception for embeddings requested from a model that is not the encoder."""
     if wanted == (await engine_health(services)).model:
         return InvalidField(
-            f"{field} {wanted!r} writes text and makes no embeddings: {ENCODER_MODEL!r} does", field=field
+            f"{field} {wanted!r} generates text and makes no embeddings: use {ENCODER_MODEL!r}", field=field
         )
     return CommandRefused(
-        ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not here; {ENCODER_MODEL!r} makes embeddings", field=field
+        ErrorCode.NOT_FOUND,
+        f"the model {wanted[:64]!r} does not exist; {ENCODER_MODEL!r} makes embeddings",
+        field=field,
     )

@@ -1,4 +1,4 @@
-"""Routes of notifications: what a client asks of the room, by HTTP."""
+"""Routes of notifications."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ ANSWER_SECONDS = 10.0
 
 @frozen(kw_only=True)
 class DeliveryReceipt:
-    """Body of what a device says of a notification."""
+    """Body of a delivery receipt from a device."""
 
     device_id: str = field(validator=client_name)
 
 
 def register_notifications(app: QuartTrio, services: Services) -> None:
-    """All routes under `/notifications/{client_id}`."""
+    """Register all routes under `/notifications/{client_id}`."""
 
     async def ask(message: NotificationRequest) -> Any:
         return await services.notifications.ask(message, timeout=ANSWER_SECONDS)
@@ -164,7 +164,7 @@ def _register_devices(app: QuartTrio, services: Services, ask: Any, owner: Any) 
         data = structure({"device_id": device_id}, DeviceRemove, prefix="path")
         removed = await ask(RemoveDevice(client_id=client_id, device_id=REST_DEVICE, data=data))
         if not removed.removed:
-            raise CommandRefused(ErrorCode.NOT_FOUND, f"no device {device_id} is registered")
+            raise CommandRefused(ErrorCode.NOT_FOUND, f"device {device_id} is not registered")
         return jsonify(unstructure(removed))
 
     @app.get("/notifications/<client_id>/preferences")
@@ -218,7 +218,7 @@ def _register_history(app: QuartTrio, ask: Any, owner: Any) -> None:
     async def resend(client_id: str, notification_id: str) -> Any:
         resent = await ask(Resend(client_id=await owner(client_id), notification_id=notification_id))
         if not resent.resent:
-            raise CommandRefused(ErrorCode.NOT_FOUND, "nothing of this notification can be sent again")
+            raise CommandRefused(ErrorCode.NOT_FOUND, "this notification has no failed delivery to resend")
         return jsonify(unstructure(resent))
 
 

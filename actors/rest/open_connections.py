@@ -1,4 +1,4 @@
-"""Which HTTP connections there are, and which of them ends when another comes: bounds in all and for each address."""
+"""Tracks open HTTP connections and limits them, in total and per address, evicting the oldest idle one."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import trio
 __all__ = ["OpenConnections"]
 
 CONNECTIONS = 512
-"""At once; one more takes the place of the oldest that has no whole request."""
+"""Connections in total. Beyond that, a new one evicts the oldest without a complete request."""
 ADDRESS_CONNECTIONS = 384
-"""Of one address, or one network of IPv6 (/64), which is as easily had; one more takes the place of its own oldest."""
+"""Connections of one address, or of one IPv6 network (/64), since a client can use all of it. A new one evicts the
+address's own oldest.
+"""
 
 
 class Served(Protocol):
-    """What is known of a connection here."""
+    """The view of a connection that eviction needs."""
 
     @property
     def missing(self) -> str | None:
-        """Which part of a request is still to come; None where the client waits for its answer."""
+        """The part of a request that is still missing; None if the client waits for its answer."""
 
 
 class OpenConnections:
-    """Connections by their streams, oldest first."""
+    """Open connections by stream, oldest first."""
 
     def __init__(self, most: int | None = None) -> None:
-        """``most`` at once, `CONNECTIONS` by default; of one address its share of them."""
+        """``most`` limits connections in total, by default `CONNECTIONS`; the limit per address scales with it."""
         self._most = most
         self._served: dict[trio.SocketStream, Served] = {}
         self._addresses: dict[trio.SocketStream, str] = {}
@@ -35,17 +37,19 @@ class OpenConnections:
         return len(self._served)
 
     def add(self, stream: trio.SocketStream, served: Served, address: str) -> None:
-        """One more, for which `make_room` was asked."""
+        """Add a connection, after `make_room` has returned True."""
         self._served[stream] = served
         self._addresses[stream] = address
 
     def remove(self, stream: trio.SocketStream) -> None:
-        """This one has ended; it may have been removed before."""
+        """Remove a connection. Harmless if it was removed before."""
         self._served.pop(stream, None)
         self._addresses.pop(stream, None)
 
     def make_room(self, address: str) -> bool:
-        """See to it that one more of this address may come; False where all that could go are being answered."""
+        """Evict a connection if needed for a new one of this address. Returns False if all candidates are being
+        answered.
+        """
         own = [stream for stream, one in self._addresses.items() if one == address]
         most, of_address = CONNECTIONS, ADDRESS_CONNECTIONS
         if self._most is not None:
@@ -55,7 +59,7 @@ class OpenConnections:
         return len(self._served) < most or self._end_one_of(list(self._served))
 
     def abort(self) -> None:
-        """End all of them at once."""
+        """Close all connections at once."""
         for stream in list(self._served):
             stream.socket.close()
 

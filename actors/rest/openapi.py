@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document; its part about tasks is made from the classes that check their requests.
+"""The OpenAPI 3.1 document. Its part about tasks is generated from the classes that validate their requests.
 
-quart-schema would describe bodies by msgspec or pydantic models, which know nothing of the bounds that the protocol's
-validators hold; so the document is made from `protocol.schema`, as the AsyncAPI file is, and says what is enforced.
+quart-schema would describe bodies by msgspec or pydantic models, which know nothing of the bounds in the protocol's
+validators. So the document is made from `protocol.schema`, like the AsyncAPI file, and states what is enforced.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ ANSWERS = (
     ProgramSetups,
 )  # fmt: skip
 HERE = "Here"
-"""Put behind the names of bodies that leave to path and header what they say."""
+"""Suffix of bodies whose id and version come from path and header."""
 ANSWER = "Answer"
-"""Put before the names of schemas of what is told, because what is taken is stricter."""
+"""Prefix of schemas of answers, because requests are validated more strictly."""
 
 PARAMETERS: dict[str, Any] = {
     "client_id": {
@@ -73,15 +73,15 @@ PARAMETERS: dict[str, Any] = {
     "key": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key with the same request is carried out once and answered the same for ten minutes.",
+        "description": "A request repeated with the same key within ten minutes is carried out once and gets the same answer.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     },
     "version": {
         "name": "If-Match",
         "in": "header",
         "required": True,
-        "description": 'The version that the change is made to, as `"3"`, several, or `*` for any. A field `version` of the '
-        "body does too.",
+        "description": 'The version to change, as `"3"`, several, or `*` for any. Not required if the body has the field '
+        "`version`.",
         "schema": {"type": "string", "pattern": r'^(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*"){0,8}$'},
     },
 }
@@ -102,13 +102,13 @@ PROBLEM = {
 
 
 def openapi(version: str) -> dict[str, Any]:
-    """The document, as plain JSON values."""
+    """Build the document as plain JSON values."""
     schemas = _schemas()
     one = "/tasks/{client_id}/{task_id}"
     every = "/tasks/{client_id}"
     paths: dict[str, dict[str, Any]] = {
         every: {
-            "post": _operation("Make a task", TaskCreate, Task, status="201", writes=True),
+            "post": _operation("Create a task", TaskCreate, Task, status="201", writes=True),
             "get": _operation("A page of tasks", None, TaskPage, query=_query(schemas, "TaskList")),
         },
         f"{every}/board": {
@@ -116,18 +116,18 @@ def openapi(version: str) -> dict[str, Any]:
             "put": _operation("Set the limits of a board's columns", TaskLimits, ColumnLimits, writes=True),
         },
         f"{every}/stats": {
-            "get": _operation("Figures from history", None, TaskStatistics, query=_query(schemas, "TaskStats")),
+            "get": _operation("Statistics from the history", None, TaskStatistics, query=_query(schemas, "TaskStats")),
         },
-        f"{every}/bulk": {"post": _operation("Several changes", TaskBulk, BulkResult, writes=True)},
+        f"{every}/bulk": {"post": _operation("Several changes at once", TaskBulk, BulkResult, writes=True)},
         f"{every}/export": {"get": _export(_query(schemas, "TaskExport"))},
-        f"{every}/import": {"post": _operation("Bring in tasks", TaskImport, ImportedTasks, writes=True)},
+        f"{every}/import": {"post": _operation("Import tasks", TaskImport, ImportedTasks, writes=True)},
         f"{every}/cleanup": {
-            "post": _operation("Delete what was done long ago", TaskCleanup, CleanedTasks, writes=True)
+            "post": _operation("Delete tasks finished long ago", TaskCleanup, CleanedTasks, writes=True)
         },
         one: {
             "get": _operation("One task", None, Task),
             "patch": _operation(
-                "Change fields; null empties one (RFC 7396)", TaskUpdate, Task, writes=True, changes=True
+                "Change fields; null clears one (RFC 7396)", TaskUpdate, Task, writes=True, changes=True
             ),
             "delete": _operation(
                 "Delete a task",
@@ -149,7 +149,7 @@ def openapi(version: str) -> dict[str, Any]:
         operations["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     paths["/programs"] = {
         "get": _operation(
-            "How other programs are told to use this server", None, ProgramSetups, query=_query(schemas, "ProgramList")
+            "Configuration of other programs for this server", None, ProgramSetups, query=_query(schemas, "ProgramList")
         )
     }
     paths |= other_paths(_reference("Problem"))
@@ -207,10 +207,10 @@ def _export(query: tuple[dict[str, Any], ...]) -> dict[str, Any]:
 
 def _responses(status: str, content: dict[str, Any]) -> dict[str, Any]:
     wrong = {
-        "description": "It was not carried out.",
+        "description": "The request failed.",
         "content": {"application/problem+json": {"schema": _reference("Problem")}},
     }
-    return {status: {"description": "It was carried out.", "content": content}, "4XX": wrong, "5XX": wrong}
+    return {status: {"description": "The request succeeded.", "content": content}, "4XX": wrong, "5XX": wrong}
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -218,7 +218,7 @@ def _reference(name: str) -> dict[str, str]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Schemas of all that is taken, and of all that is told under names of their own."""
+    """Schemas of all requests, and of all answers under their own names."""
     taken = class_schemas(reachable(*BODIES, *QUERIES), set())
     told = class_schemas(set(), reachable(*ANSWERS))
     taken["TaskMove"]["not"] = {
@@ -253,7 +253,7 @@ def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _merge_patch(schema: dict[str, Any]) -> dict[str, Any]:
-    """Null empties what can be empty, and is nothing for the rest."""
+    """Allow null for fields that can be cleared, and only for them."""
     whole = _without(schema, "clear")
     whole["properties"] = {
         name: one if name in CLEARABLE else _not_null(one) for name, one in whole["properties"].items()
@@ -280,7 +280,7 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _query(schemas: dict[str, Any], name: str) -> tuple[dict[str, Any], ...]:
-    """The fields of a class as parameters of the query; taken out of the bodies' schemas."""
+    """Turn the fields of a class into query parameters."""
     schema = schemas[name]
     required = schema.get("required", ())
     return tuple(

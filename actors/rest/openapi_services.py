@@ -1,4 +1,4 @@
-"""The routes of `/openapi.json` besides those of tasks: what each is for, what it takes, and an example that works."""
+"""Routes of `/openapi.json` other than those of tasks, each with a summary, its body and an example that works."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _NAMES = {
 _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("get", "/health", "The whole state: tree and engine"),
     ("get", "/health/live", "200 while the event loop turns"),
-    ("get", "/health/ready", "200 when it can answer questions, else 503 with reasons"),
+    ("get", "/health/ready", "200 when it can serve requests, else 503 with reasons"),
     ("get", "/health/mlx", "The engine"),
-    ("get", "/metrics", "Figures for Prometheus"),
+    ("get", "/metrics", "Prometheus metrics"),
     ("get", "/openapi.json", "This document"),
-    ("get", "/", "The console, a page for people; programs are told where the other pages are"),
-    ("get", "/console/version", "Which files the console is made of now"),
-    ("post", "/console/enter", "The console shows the code of a link and gets its token, once"),
-    ("get", "/docs", "The page to try these routes on"),
-    ("get", "/push", "The page where a browser subscribes to notifications"),
-    ("get", "/push/key", "The key that a subscription is made with"),
-    ("post", "/ai/process", "A message, or an intent on code"),
-    ("post", "/ai/complete", "Go on with code"),
+    ("get", "/", "The console; programs get links to the other pages"),
+    ("get", "/console/version", "The version of the console's files"),
+    ("post", "/console/enter", "Exchange the code of a console link for a token, once"),
+    ("get", "/docs", "Swagger UI for these routes"),
+    ("get", "/push", "The page that subscribes a browser to notifications"),
+    ("get", "/push/key", "The public key for push subscriptions"),
+    ("post", "/ai/process", "Answer a message, or carry out an intent on code"),
+    ("post", "/ai/complete", "Complete code"),
     ("get", "/conversations/{client_id}", "The client's conversations"),
     ("get", "/conversations/{client_id}/{name}", "A conversation with its turns"),
-    ("delete", "/conversations/{client_id}/{name}", "Forget a conversation"),
+    ("delete", "/conversations/{client_id}/{name}", "Delete a conversation"),
     ("get", "/conversations/{client_id}/{name}/export", "A conversation as JSON or Markdown (`format`)"),
-    ("get", "/models", "Which models there are"),
+    ("get", "/models", "List models"),
     ("post", "/models/{name}/load", "Change the model in use"),
     ("post", "/models/{name}/unload", "Unload the model"),
     ("get", "/v1/models", "OpenAI's list of models"),
@@ -45,54 +45,54 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("post", "/v1/chat/completions", "OpenAI's chat completions"),
     ("post", "/v1/completions", "OpenAI's completions"),
     ("post", "/v1/responses", "OpenAI's responses"),
-    ("get", "/v1/responses/{response_id}", "A stored response, or its events from any place"),
-    ("delete", "/v1/responses/{response_id}", "Forget a stored response"),
-    ("post", "/v1/responses/{response_id}/cancel", "End a response"),
-    ("get", "/v1/responses/{response_id}/input_items", "What a response was asked"),
-    ("post", "/v1/conversations", "Begin a conversation of OpenAI's API"),
+    ("get", "/v1/responses/{response_id}", "A stored response, or its events from any position"),
+    ("delete", "/v1/responses/{response_id}", "Delete a stored response"),
+    ("post", "/v1/responses/{response_id}/cancel", "Cancel a response"),
+    ("get", "/v1/responses/{response_id}/input_items", "The input items of a response"),
+    ("post", "/v1/conversations", "Create a conversation of OpenAI's API"),
     ("get", "/v1/conversations/{conversation_id}", "A conversation of OpenAI's API"),
     ("post", "/v1/conversations/{conversation_id}", "Replace its metadata"),
-    ("delete", "/v1/conversations/{conversation_id}", "Forget it with its items"),
+    ("delete", "/v1/conversations/{conversation_id}", "Delete it with its items"),
     ("get", "/v1/conversations/{conversation_id}/items", "Its items"),
     ("post", "/v1/conversations/{conversation_id}/items", "Add items to it"),
     ("get", "/v1/conversations/{conversation_id}/items/{item}", "One of its items"),
-    ("delete", "/v1/conversations/{conversation_id}/items/{item}", "Forget one of its items"),
+    ("delete", "/v1/conversations/{conversation_id}/items/{item}", "Delete one of its items"),
     ("post", "/v1/embeddings", "OpenAI's embeddings"),
     ("post", "/v1/messages", "Anthropic's messages"),
-    ("get", "/api/version", "The version of Ollama's API that is spoken here"),
+    ("get", "/api/version", "The supported version of Ollama's API"),
     ("post", "/mcp", "The Model Context Protocol: JSON-RPC, answered as JSON or as an event stream"),
     ("get", "/api/tags", "Ollama's list of models"),
     ("get", "/api/ps", "Ollama's list of loaded models"),
     ("post", "/api/show", "Ollama's description of a model"),
     ("post", "/api/chat", "Ollama's chat"),
     ("post", "/api/generate", "Ollama's answer to one prompt"),
-    ("post", "/api/pull", "Fetch a model, as Ollama does"),
+    ("post", "/api/pull", "Download a model, as Ollama does"),
     ("delete", "/api/delete", "Remove a model, as Ollama does"),
     ("post", "/api/embed", "Ollama's embeddings"),
-    ("post", "/api/embeddings", "Ollama's embedding of one text, as older clients ask"),
-    ("post", "/v1/messages/count_tokens", "How many tokens a message's prompt has"),
+    ("post", "/api/embeddings", "Ollama's embedding of one text, for older clients"),
+    ("post", "/v1/messages/count_tokens", "Count the tokens of a message's prompt"),
     ("get", "/notifications/{client_id}", "Notifications, unread first"),
-    ("post", "/notifications/{client_id}", "Tell all devices of an event"),
-    ("get", "/notifications/{client_id}/badge", "How many are unread"),
+    ("post", "/notifications/{client_id}", "Notify all devices"),
+    ("get", "/notifications/{client_id}/badge", "The number of unread notifications"),
     ("post", "/notifications/{client_id}/read", "Mark some as read"),
     ("post", "/notifications/{client_id}/read-all", "Mark all as read"),
     ("post", "/notifications/{client_id}/{notification_id}/read", "Mark one as read"),
-    ("post", "/notifications/{client_id}/{notification_id}/delivered", "A device has shown it"),
-    ("post", "/notifications/{client_id}/{notification_id}/opened", "A person has opened it"),
-    ("get", "/notifications/{client_id}/devices", "Devices that pushes go to"),
+    ("post", "/notifications/{client_id}/{notification_id}/delivered", "Record that a device has shown it"),
+    ("post", "/notifications/{client_id}/{notification_id}/opened", "Record that it was opened"),
+    ("get", "/notifications/{client_id}/devices", "Registered devices"),
     ("post", "/notifications/{client_id}/devices", "Register a device"),
-    ("delete", "/notifications/{client_id}/devices/{device_id}", "Forget a device"),
+    ("delete", "/notifications/{client_id}/devices/{device_id}", "Remove a device"),
     ("get", "/notifications/{client_id}/preferences", "Preferences"),
     ("put", "/notifications/{client_id}/preferences", "Replace the preferences"),
-    ("get", "/notifications/{client_id}/history", "What was delivered where"),
-    ("get", "/notifications/{client_id}/statistics", "Times of delivery"),
-    ("get", "/notifications/{client_id}/dead-letters", "Deliveries that were given up"),
-    ("post", "/notifications/{client_id}/dead-letters/{notification_id}/resend", "Try one of them again"),
-    ("get", "/subscriptions/{device_id}", "Which events a device wants"),
-    ("put", "/subscriptions/{device_id}", "Say which events a device wants"),
+    ("get", "/notifications/{client_id}/history", "Deliveries to each device"),
+    ("get", "/notifications/{client_id}/statistics", "Delivery statistics"),
+    ("get", "/notifications/{client_id}/dead-letters", "Deliveries that failed for good"),
+    ("post", "/notifications/{client_id}/dead-letters/{notification_id}/resend", "Resend one of them"),
+    ("get", "/subscriptions/{device_id}", "The events that a device receives"),
+    ("put", "/subscriptions/{device_id}", "Change the events that a device receives"),
 )
 _BODILESS = frozenset({"load", "unload", "cancel", "read-all", "resend", "delivered", "opened"})
-"""Last words of paths that take no body. `read` of one notification is among them, and `read` of several is not."""
+"""Last segments of paths that take no body. `read` is one for a single notification, but not for several."""
 _QUESTION = [{"role": "user", "content": "What is a hash table?"}]
 _SHORT = {"num_predict": 40}
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
@@ -121,19 +121,19 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/api/generate"): {"model": "embedded", "prompt": "A hash table is", "stream": False, "options": _SHORT},
     ("post", "/api/show"): {"model": "embedded"},
 }
-"""Bodies by method and path; each is carried out as it stands, by a server of the model that it names."""
+"""Example bodies by method and path; each works as it stands on a server with the model that it names."""
 
 
 def other_paths(problem: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """The paths; ``problem`` refers to the schema of what went wrong."""
+    """Build the path items; ``problem`` refers to the schema of errors."""
     paths: dict[str, dict[str, Any]] = {}
     for method, path, summary in _ROUTES:
         operation: dict[str, Any] = {
             "summary": summary,
             "responses": {
-                "2XX": {"description": "It was carried out."},
+                "2XX": {"description": "The request succeeded."},
                 "default": {
-                    "description": "It was not carried out.",
+                    "description": "The request failed.",
                     "content": {"application/problem+json": {"schema": problem}},
                 },
             },

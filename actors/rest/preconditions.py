@@ -1,9 +1,9 @@
-"""Entity tags and preconditions (RFC 9110, 8.8.3 and 13). Pure.
+"""Entity tags and preconditions (RFC 9110, 8.8.3 and 13). Pure functions.
 
-A tag of ours says which version of a thing an answer shows. A proxy that compresses what it passes on makes another tag
-of it: `"3"` becomes `W/"3"` (nginx) or `"3-gzip"` (Apache), and that is what its client has to say of the version it saw.
-No tag of ours is weak and none ends like a coding, so both are understood as the tag that they were made of, in
-`If-Match` too, where the letter of the RFC would let nobody behind such a proxy write.
+Our tags identify the version of a resource. A proxy that compresses answers changes the tag: `"3"` becomes `W/"3"`
+(nginx) or `"3-gzip"` (Apache), and its clients send that one back. None of our tags is weak or ends like a coding, so
+both forms are accepted as the original tag. That includes `If-Match`, where the letter of the RFC would make every
+write through such a proxy fail.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _VERSION = re.compile(r"([1-9][0-9]{0,15})(?:-blocked)?")
 
 @frozen
 class Condition:
-    """What one of the two headers says: some tags, or `*`."""
+    """The tags of one of the two headers, or `*`."""
 
     tags: tuple[str, ...]
-    """Without their quotes, and without what a proxy made of them; empty is `*`."""
+    """Tags without quotes and without a proxy's changes; empty for `*`."""
 
     @property
     def is_any(self) -> bool:
-        """Is it `*`: whatever is there?"""
+        """True for `*`, which matches any existing resource."""
         return not self.tags
 
     def of_whole(self) -> Condition:
-        """The same about the whole thing, whichever part of it was shown: a part has its name behind a dot."""
+        """Return the condition for the whole resource. The tag of a part has its name after a dot."""
         return Condition(tuple(one.partition(".")[0] for one in self.tags))
 
 
 def read_condition(lines: Sequence[str], header: str) -> Condition | None:
-    """What the lines of `If-Match` or `If-None-Match` say together; None without any.
+    """Parse all `If-Match` or `If-None-Match` headers together; None if there are none.
 
-    Raises `CommandRefused` (`bad_message`, 400) for what is no list of tags.
+    Raises `CommandRefused` (`bad_message`, 400) if they are not a list of tags.
     """
     if not lines:
         return None
@@ -60,28 +60,30 @@ def read_condition(lines: Sequence[str], header: str) -> Condition | None:
     tags = _TAG.findall(text) if len(text) < MAXIMUM_TAGS * 100 and _TAGS.fullmatch(text) else []
     if not 1 <= len(tags) <= MAXIMUM_TAGS:
         raise CommandRefused(
-            ErrorCode.BAD_MESSAGE, f'{header} must be entity tags with commas between them, as "3", or *', field=header
+            ErrorCode.BAD_MESSAGE,
+            f'{header} must be * or a comma-separated list of entity tags, such as "3"',
+            field=header,
         )
     return Condition(tuple(_CODING.sub("", one) for one in tags))
 
 
 def holds_if_match(condition: Condition | None, current: str | None) -> bool:
-    """Whether a request may go on; ``current`` is the tag of what is there, None where nothing is."""
+    """True if the request may proceed. ``current`` is the resource's tag, None if it does not exist."""
     return condition is None or (current is not None and (condition.is_any or current in condition.tags))
 
 
 def holds_if_none_match(condition: Condition | None, current: str | None) -> bool:
-    """Whether what is there is something else than the client knows."""
+    """True if the resource differs from the one that the client knows."""
     return condition is None or current is None or not (condition.is_any or current in condition.tags)
 
 
 def version_of(tag: str) -> int | None:
-    """The version of a task that a tag names; None for what is no tag of a task."""
+    """Return the version in a task's tag; None for any other tag."""
     found = _VERSION.fullmatch(tag)
     version = 0 if found is None else int(found[1])
     return version if 0 < version <= MAXIMUM_INTEGER else None
 
 
 def content_tag(content: bytes) -> str:
-    """The tag of a thing that has no version of its own."""
+    """Return a tag for a resource without a version of its own."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:DIGEST_BYTES]).decode()

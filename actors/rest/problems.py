@@ -41,7 +41,7 @@ def problem_of(
     status: int | None = None,
     current: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The body of a problem; `type` stays `about:blank`, the machine-readable part is `code`."""
+    """Build the body of a problem. `type` stays `about:blank`; the machine-readable part is `code`."""
     body: dict[str, Any] = {
         "title": code.value.replace("_", " "),
         "status": HTTP_STATUS[code] if status is None else status,
@@ -65,7 +65,7 @@ def problem(
     status: int | None = None,
     current: dict[str, Any] | None = None,
 ) -> Response:
-    """A problem as a response, with `Retry-After` where there is a time to wait for."""
+    """Build a problem as a response, with `Retry-After` if a retry time is known."""
     body = problem_of(code, message, field=field, status=status, current=current)
     response = Response(json.dumps(body), status=body["status"], content_type="application/problem+json")
     if code is ErrorCode.UNAUTHORIZED:

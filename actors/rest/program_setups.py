@@ -1,4 +1,4 @@
-"""`GET /programs`: how other programs are told to use this server, with the address that the asker knows it by."""
+"""`GET /programs`: configuration for other programs that use this server, with the address that the client used."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def register_program_setups(app: QuartTrio, services: Services) -> None:
             context_tokens=engine.context_tokens,
             has_tokens=who.token_id is not None,
         )
-        # Where this machine keeps its things is an operator's to know.
+        # Paths of this machine are shown to operators only.
         line = services.command_line if who.is_operator else _plain_line
-        # The library for YAML is imported by the first of these.
+        # The first of these imports the YAML library.
         made = await trio.to_thread.run_sync(functools.partial(program_setups, served, line))
         return jsonify(unstructure(made))
 

@@ -1,4 +1,4 @@
-"""`GET /push`: a page of ours that subscribes a browser, its service worker, and the key that both need."""
+"""`GET /push`: the page that subscribes a browser to notifications, its service worker, and their public key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTENT_SECURITY = (
 
 
 def register_push(app: QuartTrio, services: Services) -> None:
-    """The page and its parts; none of them knows a secret."""
+    """Register the page and its assets, which contain no secrets."""
     files = {
         "/push": ("push.html", "text/html; charset=utf-8"),
         "/push/page.js": ("push_page.js", "text/javascript; charset=utf-8"),

@@ -1,4 +1,4 @@
-"""`/health/ready`: what the server cannot do now, in a word for whoever asks, and in full for who may know more."""
+"""`GET /health/ready`: what does not work, as single words for everybody and in full for authorized clients."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ HEALTH_SECONDS = 1.0
 
 @define
 class ReadinessReport:
-    """Pairs of a word and a sentence."""
+    """Problems, each as a word and a sentence."""
 
     reasons: list[tuple[str, str]] = field(factory=list)
-    """Why questions cannot be answered now, or nothing be kept."""
+    """Reasons why requests cannot be served, or nothing can be stored."""
     degraded: list[tuple[str, str]] = field(factory=list)
-    """What else does not work."""
+    """Other parts that do not work."""
 
     def as_data(self, *, in_full: bool) -> dict[str, Any]:
-        """The body of the answer; without ``in_full`` it names no part of the server, no path and no address."""
+        """Body of the answer. Without ``in_full`` it reveals no actor names, paths or addresses."""
         index = 1 if in_full else 0
         data: dict[str, Any] = {
             "status": "not_ready" if self.reasons else "ready",
@@ -45,7 +45,7 @@ class ReadinessReport:
 
 
 async def describe_readiness(services: Services, tree: Readiness) -> ReadinessReport:
-    """Ask those who know. A room that does not answer is a reason as well."""
+    """Ask the services involved. One that does not answer counts as a reason."""
     report = ReadinessReport(
         list(zip(tree.words, tree.reasons, strict=True)), [("helper", one) for one in tree.degraded]
     )
@@ -64,18 +64,18 @@ async def describe_readiness(services: Services, tree: Readiness) -> ReadinessRe
         report.reasons.append(("storage", f"storage cannot be described: {error}"))
     else:
         if not storage.is_writable:
-            report.reasons.append(("storage", f"storage takes no writes: {storage.problem}"))
+            report.reasons.append(("storage", f"storage is not writable: {storage.problem}"))
     access_problem: str | None = g.get("access_problem")
     if access_problem is not None:
-        report.reasons.append(("access", f"rights of the asker cannot be checked: {access_problem}"))
+        report.reasons.append(("access", f"access rights cannot be checked: {access_problem}"))
     shortage = memory_problem()
     if shortage is not None:
-        report.reasons.append(("memory", f"new work finds no memory: {shortage}"))
+        report.reasons.append(("memory", f"not enough memory for new work: {shortage}"))
     return report
 
 
 def register_readiness(app: QuartTrio, services: Services, readiness: Callable[[], Readiness]) -> None:
-    """The route. ``readiness`` reads the runtime's records and never waits."""
+    """Register the route. ``readiness`` reads the runtime's records and never waits."""
 
     @app.get("/health/ready")
     async def ready() -> Any:
@@ -84,7 +84,7 @@ def register_readiness(app: QuartTrio, services: Services, readiness: Callable[[
 
 
 async def may_know(services: Services) -> bool:
-    """Whether details are for this asker: with a token, or where nobody needs one."""
+    """True if this client may see details: it has a token, or none is needed."""
     if g.get("access_problem") is not None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""The services behind the routes. Apart from whatever needs the web framework, which takes half a second to import."""
+"""References to the services behind the routes. Does not import the web framework, which takes half a second."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Services:
     connection_registry: ActorRef[RegistryRequest]
     inspection: ActorRef[DescribeTree]
     answer_defaults: AnswerDefaults = DEFAULTS_OF_PROGRAMS
-    """How people are answered who set nothing."""
+    """Sampling defaults of requests that set nothing."""
     pull_command: tuple[str, ...] = ()
-    """A program that fetches the model of the name that follows, and tells its progress in lines of JSON."""
+    """Command that downloads the model whose name follows, reporting progress in lines of JSON."""
     remove_command: tuple[str, ...] = ()
-    """A program that removes the model of the name that follows."""
+    """Command that removes the model whose name follows."""
     command_line: Callable[..., str] = command_here
-    """A command of ours as it is typed on this machine."""
+    """Formats a `leanvibe` command line as it is typed on this machine."""

@@ -1,7 +1,7 @@
-"""Which request heads are taken (RFC 9112): pure rules, stricter than h11 where two readers of a head could differ.
+"""Validates request heads (RFC 9112), more strictly than h11 where two parsers could disagree. Pure functions.
 
-What one server of a chain reads as one request and the next as two is how requests are smuggled past a gateway. So a
-head with two meanings is refused and its connection ends, also where the RFC would let a server guess.
+Request smuggling relies on one server of a chain seeing one request where the next sees two. So a head with two
+meanings is rejected and its connection closed, even where the RFC lets a server guess.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ __all__ = [
 ]
 
 HEAD_BYTES = 16 * 1024
-"""Of one request: its address and all its headers."""
+"""Limit for one request's head: target and all headers."""
 TARGET_BYTES = 8 * 1024
 HEADER_LINES = 100
 CHUNK_DIGITS = 16
-"""Of a chunk's size (RFC 9112, 7.1): more than 64 bits mean different numbers to different readers."""
+"""Digits of a chunk's size (RFC 9112, 7.1). Parsers disagree about more than 64 bits."""
 CHUNK_LINE_BYTES = 1024
 EXTENSION_BYTES = 16 * 1024
-"""Of all chunks of a body: nobody reads extensions, so a body in them would have no bound (RFC 9112, 7.1.1)."""
+"""Limit for all extensions in a body. They are ignored, so they would have no bound otherwise (RFC 9112, 7.1.1)."""
 _HEX = b"0123456789abcdefABCDEF"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-"""Methods that some path takes; which of them a path takes is the router's to say."""
+"""Methods that some route accepts; the router decides per path."""
 SINGLE = {
     name.lower().encode(): name
     for name in (
@@ -54,40 +54,42 @@ SINGLE = {
         "X-Request-Id",
     )
 }
-"""Headers that are read once: of two lines one would be believed and the other not, so both are refused."""
+"""Headers that may appear only once. With duplicates, parsers disagree about the one that counts."""
 
 
 class HeadRefused(h11.RemoteProtocolError):
-    """This head is not taken, and its connection ends."""
+    """The head is rejected and the connection closed."""
 
     def __init__(self, status: int, message: str, *, field: str | None = None) -> None:
         super().__init__(message, error_status_hint=status)
         self.message = message
         self.field = field
-        """Name of the header at fault."""
+        """Name of the offending header."""
 
 
 def incomplete_head_problem(received: bytes) -> HeadRefused | None:
-    """Why a head that has not ended yet will not be taken any more."""
+    """Return the error for an incomplete head that has become too large, else None."""
     if len(received) <= HEAD_BYTES:
         return None
     if b"\n" not in received[:HEAD_BYTES]:
-        return HeadRefused(414, f"an address may have {TARGET_BYTES} bytes")
-    return HeadRefused(431, f"a head may have {HEAD_BYTES} bytes")
+        return HeadRefused(414, f"a request target may have at most {TARGET_BYTES} bytes")
+    return HeadRefused(431, f"a request head may have at most {HEAD_BYTES} bytes")
 
 
 def check_lines(head: bytes) -> None:
-    """Refuse a head, with its last line break, by how its lines are written. Raises `HeadRefused`."""
+    """Check the syntax of a complete head's lines. Raises `HeadRefused`."""
     lines = head.split(b"\r\n")
     if any(b"\n" in line or b"\r" in line for line in lines):
-        raise HeadRefused(400, "each line of a head ends with CR and LF, which stand nowhere else (RFC 9112, 2.2)")
+        raise HeadRefused(
+            400, "each line of the head must end with CR LF, and neither may appear elsewhere (RFC 9112, 2.2)"
+        )
     headers = [line for line in lines[1:] if line]
     if len(headers) > HEADER_LINES:
-        raise HeadRefused(431, f"a request may have {HEADER_LINES} header lines")
+        raise HeadRefused(431, f"a request may have at most {HEADER_LINES} headers")
     seen: set[bytes] = set()
     for line in headers:
         if line[:1] in b" \t":
-            raise HeadRefused(400, "a header is written in one line (RFC 9112, 5.2)")
+            raise HeadRefused(400, "a header must be on one line (RFC 9112, 5.2)")
         name, _, value = line.partition(b":")
         name = name.lower()
         if name not in SINGLE:
@@ -100,52 +102,53 @@ def check_lines(head: bytes) -> None:
 
 
 def chunk_extension(received: bytes) -> int | None:
-    """Judge the line that begins a chunk by as much of it as came; how long its extension is, or None if it goes on.
+    """Check a chunk's first line, which may be incomplete. Returns the length of its extension, None if it is
+    incomplete.
 
-    h11 waits for what a size promises, whatever that is. Raises `HeadRefused`.
+    h11 would wait for any size that the line promises. Raises `HeadRefused`.
     """
     line, end, _ = received[:CHUNK_LINE_BYTES].partition(b"\r\n")
     digits = len(line) - len(line.lstrip(_HEX))
     if digits > CHUNK_DIGITS:
-        raise HeadRefused(400, f"the size of a chunk may have {CHUNK_DIGITS} digits", field="body")
+        raise HeadRefused(400, f"the size of a chunk may have at most {CHUNK_DIGITS} digits", field="body")
     if digits < len(line) or end:
-        # What is no number at all is for h11 to say.
+        # Text that is not a number is left to h11.
         if digits and int(line[:digits], 16) > MAXIMUM_FRAME_BYTES:
-            raise HeadRefused(413, f"a body may have {MAXIMUM_FRAME_BYTES} bytes", field="body")
+            raise HeadRefused(413, f"a body may have at most {MAXIMUM_FRAME_BYTES} bytes", field="body")
         if not end and len(received) >= CHUNK_LINE_BYTES:
-            raise HeadRefused(400, f"the line of a chunk may have {CHUNK_LINE_BYTES} bytes", field="body")
+            raise HeadRefused(400, f"the first line of a chunk may have at most {CHUNK_LINE_BYTES} bytes", field="body")
     return len(line) - digits if end else None
 
 
 def check_request(request: h11.Request) -> None:
-    """Refuse a request by what its head says. Raises `HeadRefused`."""
+    """Check a request by its head. Raises `HeadRefused`."""
     headers = dict(request.headers)
     if request.http_version not in (b"1.0", b"1.1"):
-        raise HeadRefused(505, "HTTP/1.1 is spoken here")
+        raise HeadRefused(505, "only HTTP/1.1 is supported")
     if len(request.target) > TARGET_BYTES:
-        raise HeadRefused(414, f"an address may have {TARGET_BYTES} bytes")
-    # h11's own limit is on heads that are not whole yet; one read may bring a larger one.
+        raise HeadRefused(414, f"a request target may have at most {TARGET_BYTES} bytes")
+    # h11's own limit applies to incomplete heads; a single read may bring a larger one.
     if len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers) > HEAD_BYTES:
-        raise HeadRefused(431, f"a head may have {HEAD_BYTES} bytes")
+        raise HeadRefused(431, f"a request head may have at most {HEAD_BYTES} bytes")
     if request.method != request.method.upper() or request.method == b"CONNECT":
-        # Names of methods are case-sensitive (RFC 9110, 9.1): `get` is none, but the router would take it for one.
-        raise HeadRefused(405, "no path takes this method; names of methods are written in capitals")
+        # Method names are case-sensitive (RFC 9110, 9.1): `get` is unknown, but the router would accept it.
+        raise HeadRefused(405, "no route accepts this method; method names are in upper case")
     check_target(request)
     _check_framing(request, headers)
     expected = headers.get(b"expect", b"").strip().lower()
     if expected not in (b"", b"100-continue") and request.http_version != b"1.0":
-        raise HeadRefused(417, "100-continue alone can be expected", field="Expect")
+        raise HeadRefused(417, "the only supported expectation is 100-continue", field="Expect")
     if offers_websocket(request):
-        raise HeadRefused(400, f"a WebSocket begins at {protocol.PATH}", field="Upgrade")
+        raise HeadRefused(400, f"WebSockets are opened at {protocol.PATH}", field="Upgrade")
     if is_of_websocket(request.target):
-        raise HeadRefused(426, "a WebSocket begins with `Upgrade: websocket`", field="Upgrade")
+        raise HeadRefused(426, "this path requires `Upgrade: websocket`", field="Upgrade")
 
 
 def check_target(request: h11.Request) -> None:
-    """Refuse a request's target (RFC 9112, 3.2) that is no path, and one whose host is not that of the header.
+    """Reject a target (RFC 9112, 3.2) that is not a path, or whose host differs from the Host header.
 
-    quart takes both apart before anything of ours sees them, and fails at what it cannot read. It sees them unquoted:
-    a host that would be another then is none of ours, as no name and no address of this machine has a `%`.
+    quart splits both before our code sees them, and fails on what it cannot parse. It sees them unquoted; a host that
+    changes by unquoting is never ours, since no name or address of this machine contains `%`.
     """
     if request.target.startswith(b"/") or (request.target == b"*" and request.method == b"OPTIONS"):
         return
@@ -155,24 +158,24 @@ def check_target(request: h11.Request) -> None:
         target = urlsplit("")
     host = dict(request.headers).get(b"host", b"").decode("latin-1")
     if target.scheme not in ("http", "https") or "%" in target.netloc or target.netloc.lower() != host.lower():
-        raise HeadRefused(400, "this target is no path of this server")
+        raise HeadRefused(400, "the request target is not a path of this server")
 
 
 def _check_framing(request: h11.Request, headers: dict[bytes, bytes]) -> None:
-    """Where the body ends must be said once (RFC 9112, 6.1)."""
+    """Check that the body's length is given exactly once (RFC 9112, 6.1)."""
     length = headers.get(b"content-length")
     if b"transfer-encoding" in headers:
         if length is not None:
-            raise HeadRefused(400, "Content-Length and Transfer-Encoding exclude each other", field="Content-Length")
+            raise HeadRefused(400, "Content-Length and Transfer-Encoding cannot be combined", field="Content-Length")
         if request.http_version == b"1.0":
             raise HeadRefused(400, "HTTP/1.0 has no Transfer-Encoding", field="Transfer-Encoding")
-    # Said before the client has sent it, and before it is told to.
+    # Reported before the client sends the body or is told to continue.
     if length is not None and int(length) > MAXIMUM_FRAME_BYTES:
-        raise HeadRefused(413, f"a body may have {MAXIMUM_FRAME_BYTES} bytes", field="body")
+        raise HeadRefused(413, f"a body may have at most {MAXIMUM_FRAME_BYTES} bytes", field="body")
 
 
 def is_of_websocket(target: bytes) -> bool:
-    """Whether a request's target, a path or a whole address, is where WebSockets begin."""
+    """True if a request's target, a path or a full address, is the WebSocket endpoint."""
     path = target.partition(b"?")[0]
     if not path.startswith(b"/"):
         path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
@@ -180,7 +183,7 @@ def is_of_websocket(target: bytes) -> bool:
 
 
 def offers_websocket(request: h11.Request) -> bool:
-    """Other offers are left unanswered, as RFC 9110, 7.8 lets a server do."""
+    """True if the request offers an upgrade to WebSocket. Other offers are ignored, as RFC 9110, 7.8 allows."""
     offers = [
         offer.strip().lower()
         for name, value in request.headers

@@ -1,4 +1,4 @@
-"""One span for each HTTP request, by OpenTelemetry's conventions for servers."""
+"""Records a span for each HTTP request, following OpenTelemetry's conventions for servers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from actors.tracing.tracer import Span, SpanKind, Tracer
 __all__ = ["register_route_notes", "request_span"]
 
 UNTRACED = ("/health", "/metrics")
-"""Asked every few seconds by programs that watch."""
+"""Paths that monitors poll every few seconds."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"})
 
 
 @contextmanager
 def request_span(tracer: Tracer, scope: Mapping[str, Any], in_flight: InFlight) -> Iterator[None]:
-    """A block that answers one request: a span below the `traceparent` of its head, or the first of a trace."""
+    """Trace one request, as a child of its `traceparent` header or as the root of a new trace."""
     path = scope.get("path", "")
     if not tracer.is_on or any(path == one or path.startswith(f"{one}/") for one in UNTRACED):
         yield
@@ -37,14 +37,14 @@ def request_span(tracer: Tracer, scope: Mapping[str, Any], in_flight: InFlight) 
 
 def _parent(scope: Mapping[str, Any]) -> TraceContext | None:
     found = [value for name, value in scope.get("headers", ()) if name.lower() == b"traceparent"]
-    # Two of them name no one span.
+    # Two headers name no single parent.
     return parse_traceparent(found[0].decode("latin-1")) if len(found) == 1 else None
 
 
 def _describe(span: Span, scope: Mapping[str, Any], in_flight: InFlight) -> None:
     method = scope["method"] if scope["method"] in METHODS else "_OTHER"
     shown = "HTTP" if method == "_OTHER" else method
-    # A path may hold anything; the route is one of a few.
+    # A path may contain anything; routes are few.
     span.name = shown if in_flight.route is None else f"{shown} {in_flight.route}"
     span.attributes |= {
         "http.request.method": method,
@@ -63,11 +63,11 @@ def _describe(span: Span, scope: Mapping[str, Any], in_flight: InFlight) -> None
 
 
 def register_route_notes(app: QuartTrio) -> None:
-    """Let the span of each request know its route."""
+    """Record the route of each request for its span."""
 
     @app.before_request
     async def note_route() -> None:
         if request.url_rule is not None:
-            # An extension of ours; hypercorn's type of a scope has a fixed set of names.
+            # Our own extension; hypercorn's type of a scope has a fixed set of names.
             in_flight: InFlight = request.scope[IN_FLIGHT]  # type: ignore[literal-required]
             in_flight.route = request.url_rule.rule

@@ -1,4 +1,4 @@
-"""What every group of routes asks of a request: who asks, and what its body says."""
+"""Reading a request: the client's identity, the JSON body, the query and the idempotency key."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ __all__ = [
 
 ACCESS_SECONDS = 5.0
 REST_DEVICE = ":rest"
-"""Device of idempotency keys that come over REST; no device can be called so."""
+"""Device of idempotency keys that arrive over REST; no device can have this name."""
 _INTEGER = re.compile(r"-?[0-9]{1,16}")
 _NUMBER = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,16})?")
 _BOOLEANS = {"true": True, "false": False}
 
 
 async def identity(services: Services, client_id: str | None = None) -> Identity:
-    """Who asks. ``client_id`` is the one of the path; else `X-Client-Id`, the token's first, or `local`.
+    """Identify the client. ``client_id`` is the one in the path; else `X-Client-Id`, the token's first client, or
+    `local`.
 
-    Raises `CommandRefused`: `unauthorized` without a good token, `not_found` for what belongs to another client.
+    Raises `CommandRefused`: `unauthorized` without a valid token, `not_found` for another client's resources.
     """
     wanted = client_id if client_id is not None else request.headers.get("X-Client-Id")
     known: tuple[str | None, Identity] | None = g.get("identity")
@@ -57,8 +58,8 @@ async def identity(services: Services, client_id: str | None = None) -> Identity
         if not refusal.is_forbidden:
             raise CommandRefused(ErrorCode.UNAUTHORIZED, str(refusal)) from None
         if client_id is not None:
-            # What another client owns is not even there.
-            raise CommandRefused(ErrorCode.NOT_FOUND, "there is no such thing here") from None
+            # Resources of other clients are reported as missing.
+            raise CommandRefused(ErrorCode.NOT_FOUND, "not found") from None
         raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal), field="X-Client-Id") from None
     if not is_client_name(found.client_id):
         raise CommandRefused(
@@ -73,9 +74,10 @@ async def identity(services: Services, client_id: str | None = None) -> Identity
 
 
 def caller() -> str:
-    """Which program asks, where it says no name and so shares `local`, or its token's client, with others: its connection.
+    """Identify the program by its connection, for clients without a name, which share `local` or their token's
+    client.
 
-    Only turns are taken by it (`sandbox/turns.py`); what it asks for belongs to the client id.
+    Used only for fair turns (`sandbox/turns.py`); what the program creates belongs to the client id.
     """
     address = request.scope.get("client")
     if address is None or "X-Client-Id" in request.headers:
@@ -84,19 +86,23 @@ def caller() -> str:
 
 
 def bearer_token() -> str | None:
-    """The token of the `Authorization` header (RFC 6750), or of `x-api-key`, as Anthropic's clients send it; None without one."""
+    """Return the token of `Authorization` (RFC 6750), or of `x-api-key`, which Anthropic's clients send; None without
+    one.
+    """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else request.headers.get("X-Api-Key")
 
 
 async def body_as(wanted: type, *, prefix: str = "body") -> Any:
-    """The request's JSON body, checked by the codec that the WebSocket uses. Raises `ProtocolFault`."""
+    """Read the request's JSON body, checked by the codec that the WebSocket uses. Raises `ProtocolFault`."""
     return structure(await json_body(prefix=prefix), wanted, prefix=prefix)
 
 
 async def json_body(*, any_integers: bool = False, prefix: str = "body") -> dict[str, Any]:
-    """The request's JSON body, an object as `object_in_steps` reads it. Raises `ProtocolFault`, and `CommandRefused` for
-    a long one whose sender has been found to send nonsense since it was taken.
+    """Read the request's JSON body, an object parsed by `object_in_steps`.
+
+    Raises `ProtocolFault`, and `CommandRefused` for a long body whose sender has meanwhile exceeded the limit of
+    unreadable ones.
     """
     text = await request.get_data()
     read = g.get("read_object")
@@ -107,7 +113,7 @@ async def json_body(*, any_integers: bool = False, prefix: str = "body") -> dict
 
 
 async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
-    """The request's `Idempotency-Key`, bound to its method, path and body; None without one."""
+    """Build a key from `Idempotency-Key`, bound to method, path and body; None without the header."""
     command_id = request.headers.get("Idempotency-Key")
     if command_id is None:
         return None
@@ -117,7 +123,7 @@ async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
             "Idempotency-Key must have 1 to 64 printable ASCII characters",
             field="Idempotency-Key",
         )
-    # Whatever the bytes are: what is no UTF-8 is refused when the body is read.
+    # Any bytes will do: invalid UTF-8 is rejected when the body is read.
     raw = await request.get_data()
     body = raw if isinstance(raw, str) else raw.decode("latin-1")
     digest = command_digest(f"{kind} {request.method} {request.full_path}", body)
@@ -125,10 +131,9 @@ async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
 
 
 def query_as(wanted: type, *, passes_over: bool = False, **known: Any) -> Any:
-    """The query's parameters; one of a list may be given several times. Raises `ProtocolFault`, `CommandRefused`.
+    """Read the query as a class of the protocol, through the codec that bodies use. Lists may repeat a parameter.
 
-    ``known`` fields come from elsewhere, so the query may not have them. With ``passes_over`` parameters that nobody knows
-    are no error: other people's clients send theirs.
+    ``known`` fields come from elsewhere, so the query must not contain them. With ``passes_over`` unknown parameters are ignored, because third-party clients send their own. Raises `ProtocolFault`, `CommandRefused`.
     """
     hints = typing.get_type_hints(wanted)
     values: dict[str, Any] = dict(known)
@@ -154,7 +159,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 
 def _value(text: str, wanted: tuple[Any, ...]) -> Any:
-    """What the text says in the field's type; as it stands where it says none, which the codec then refuses."""
+    """Convert the text to the field's type; text that does not convert is returned for the codec to reject."""
     if bool in wanted:
         return _BOOLEANS.get(text, text)
     if int in wanted and _INTEGER.fullmatch(text):

@@ -1,7 +1,7 @@
-"""Serving an ASGI application over hypercorn's connections: how many there are, and a stop that stops.
+"""Serves an ASGI application over hypercorn's connections, with limits and a shutdown that ends.
 
-hypercorn's own `serve()` waits for ever for a client that stops reading. Here each connection is ours, and what is to be
-closed is closed. Lifespan events are left out: our tree owns start and stop.
+hypercorn's own `serve()` waits forever for a client that stops reading. Here we own each connection and close it.
+Lifespan events are omitted: our supervision tree handles start and stop.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ AT_END = "leanvibe.at_end"
 """Key in a request's ASGI scope: an `ExitStack` that is unwound when the exchange ends, however it ends."""
 
 UNREAD_BODY_SECONDS = 5.0
-"""A client may go on sending a body that nobody wants for this long; then its connection is cut."""
+"""Time for which a client may go on sending an unwanted body; then its connection is cut."""
 
 
 class Exchange:
-    """One request and its response: an answer waits a little for the body's end, so that its connection can be kept.
+    """A request and its response. The answer waits briefly for the body's end, so that the connection can be
+    reused.
 
-    A body that is over the limit is not waited for, nor is one whose connection shall not be kept.
+    It does not wait for a body over the limit, nor if the connection is to be closed.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class Exchange:
         self._body_ended = trio.Event()
         self._body_bytes = body_bytes
         self.received_bytes = 0
-        """Of the body, as far as they were handed on."""
+        """Body bytes delivered so far."""
         self._is_last = False
 
     async def receive(self) -> Any:
-        """The next message, for the application, which keeps what it is given.
+        """Return the next message for the application, which buffers the body.
 
-        quart 0.23 judges the length of a body only once it has all of it; so the part that takes a body over the
-        limit is handed on as its last, and the application refuses what is too long.
+        quart 0.23 checks the length of a body only once it is complete. So the part that exceeds the limit is
+        delivered as the last one, and the application rejects the body.
         """
         is_over = self.received_bytes > self._body_bytes
         while True:
@@ -85,7 +86,7 @@ class Exchange:
         return message
 
     async def send(self, message: Any) -> None:
-        """Pass on a part of the response."""
+        """Send a part of the response."""
         if message["type"] == "http.response.start":
             self._is_last = any(
                 name.lower() == b"connection" and b"close" in value for name, value in message["headers"]
@@ -93,22 +94,23 @@ class Exchange:
         if self.received_bytes <= self._body_bytes and not self._is_last:
             with trio.move_on_after(UNREAD_BODY_SECONDS):
                 await self._body_ended.wait()
-        # Of a body that does not end the other parts of the response do not wait again.
+        # Later parts of the response do not wait again for a body that does not end.
         self._body_ended.set()
         await self._send(message)
 
 
 class _Parts:
-    """Parts of one answer on their way to the socket: each is written or it is not, whoever is cancelled meanwhile.
+    """Writes the parts of one answer to the socket. Each is written whole, even if the caller is cancelled.
 
-    Else nobody could tell what may follow. Writes have deadlines of their own, and end with their socket.
+    A half-written part would leave the state of the connection unknown. Writes have their own deadlines, and end with
+    their socket.
     """
 
     def __init__(self, send: Callable[[Any], Awaitable[None]], in_flight: InFlight) -> None:
         self._send = send
         self._in_flight = in_flight
         self._start: Any = None
-        """Of an answer whose body comes at once: written with it."""
+        """The head of an answer that has a length; written together with its body."""
 
     async def __call__(self, message: Any) -> None:
         is_start = message["type"] == "http.response.start"
@@ -129,18 +131,18 @@ class _Parts:
 def _http_server(
     stream: trio.SocketStream, tls: ssl.SSLContext | None, answer: Any, config: Config, context: WorkerContext
 ) -> DeadlineTCPServer:
-    """One connection's HTTP. TLS comes without a farewell, which could wait for a peer that takes nothing."""
+    """Build the HTTP connection. TLS closes without a close_notify, which could wait for a peer that does not read."""
     served: Any = PacedStream(stream)
     if tls is not None:
         served = trio.SSLStream(served, tls, server_side=True, https_compatible=True)
-    # hypercorn's annotation asks for TLS; its code takes a plain stream as well.
+    # hypercorn's annotation requires TLS; its code accepts a plain stream as well.
     return DeadlineTCPServer(answer, config, context, {}, served)
 
 
 def http_config() -> Config:
-    """hypercorn's settings where its defaults wait for ever or tell too much."""
+    """hypercorn's settings, where its defaults wait forever or log too much."""
     config = Config()
-    # The connection's own deadlines say how long a head and a body may take, and an answer takes what it takes.
+    # The connection has its own deadlines for heads and bodies, and answers may take as long as they need.
     config.read_timeout = None
     config.ssl_handshake_timeout = http_connection.HEAD_SECONDS
     config.keep_alive_timeout = 15
@@ -163,11 +165,9 @@ async def serve_http(
     tracer: Tracer | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then connections are aborted.
+    """Serve an ASGI application on a duplicate of ``bound`` until cancelled; then abort all connections.
 
-    ``exchanges`` counts the requests that are being answered, ``connections`` bounds and counts the open ones, and
-    ``note`` hears of a shortage in which none can be accepted. ``hand_over`` gets the sockets whose peers ask for a
-    WebSocket; by default they are closed.
+    ``exchanges`` counts running requests, ``connections`` limits and counts open connections, and ``note`` is called with the problem while none can be accepted. ``hand_over`` receives sockets whose peers request a WebSocket; by default they are closed.
     """
     in_flight = Exchanges() if exchanges is None else exchanges
     config = http_config()
@@ -177,8 +177,8 @@ async def serve_http(
     connections = OpenConnections() if connections is None else connections
 
     async def answer(stream: trio.SocketStream, scope: Any, receive: Any, send: Any, *others: Any) -> None:
-        # What a response has begun must be given back also when the client leaves before its first byte, where no
-        # code of the response ever runs again.
+        # Resources of a response must be released even if the client leaves before the first byte, when none of the
+        # response's code runs again.
         with in_flight.enter(stream) as entered, request_span(traced, scope, entered), ExitStack() as at_end:
             exchange = Exchange(receive, _Parts(send, entered))
             scope[AT_END] = at_end
@@ -187,7 +187,7 @@ async def serve_http(
             try:
                 await wrapped(scope, exchange.receive, exchange.send, *others)
             except Exception as error:
-                # hypercorn answers 500 and says nothing; every way to fail that is foreseen has an answer by now.
+                # hypercorn answers 500 without logging; every expected failure has been answered by now.
                 _log.error("request failed", path=scope.get("path"), exc_info=error)
                 raise
 
@@ -217,7 +217,7 @@ async def serve_http(
         try:
             await trio.sleep_forever()
         finally:
-            # A shielded write to a reader that stopped would hold up the shutdown; its socket ends it.
+            # A shielded write to a stalled reader would delay shutdown; closing the socket ends it.
             connections.abort()
 
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The REST service's part of the tree."""
+"""Child specification of the REST service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runtime.inspection import readiness
 __all__ = ["spec"]
 
 IMPORT_SECONDS = 30.0
-"""What importing the web framework may take: a machine that is busy booting must not make the server give up."""
+"""Time allowed for importing the web framework, even on a machine that is busy booting."""
 
 
 def spec(
@@ -36,11 +36,11 @@ def spec(
     *,
     is_ephemeral: bool,
 ) -> ChildSpec:
-    """One actor, which serves every route on ``bound`` and hands what asks for the WebSocket to the listener of connections."""
+    """A single actor, which serves every route on ``bound`` and hands WebSocket requests to the listener of connections."""
     services = _services(settings, to)
 
     def application() -> Any:
-        # The web framework comes with it, so it is imported while the rest of the tree starts.
+        # Imports the web framework, in parallel with the rest of the start.
         from actors.rest.all_routes import make_whole_application
 
         return make_whole_application(services=services, registry=registry, readiness=lambda: readiness(system))
@@ -62,7 +62,7 @@ def spec(
 
 
 def _services(settings: Settings, to: References) -> Services:
-    # Programs that fetch and remove models; each takes the name last.
+    # Commands that download and remove models; the name is appended.
     program = (sys.executable, "-m", "actors.command_line.main", "model")
     cache = ("--cache-dir", str(settings.cache_dir))
     return Services(

@@ -1,4 +1,4 @@
-"""Following one generation from a request: what has come is kept until it is taken, and the end gives the row back."""
+"""Subscribes a request to one generation: buffers its events until they are read, and cancels it with the request."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ __all__ = ["LOOK_SECONDS", "News", "StreamSubscriber"]
 
 START_SECONDS = 40.0
 LOOK_SECONDS = 1.0
-"""How often, while nothing comes, it is made sure that the answer is still being made."""
+"""How often a silent generation is checked to be still running."""
 
 
 class News:
-    """Says that something has come, to one reader of several answers."""
+    """Wakes one reader of several streams."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
 
     def tell(self) -> None:
-        """Something is there to be taken."""
+        """Signal that an event is available."""
         self._event.set()
 
     def forget(self) -> None:
-        """What was told is about to be looked at."""
+        """Clear the signal before checking for events."""
         self._event = trio.Event()
 
     async def wait(self, seconds: float) -> None:
-        """Until something has come since it was forgotten, or for so long."""
+        """Wait for a signal since the last `forget`, at most this long."""
         with trio.move_on_after(seconds):
             await self._event.wait()
 
 
 class StreamSubscriber:
-    """One answer as it is made. What waits here is at most the answer itself, which the model's context bounds."""
+    """An answer while it is generated. The buffer holds at most the answer itself, which the model's context bounds."""
 
     def __init__(self, inference: ActorRef[InferenceRequest], news: News | None = None) -> None:
-        """``news`` is shared by the answers that one reader takes in turn."""
+        """``news`` is shared by streams that one reader takes from in turn."""
         self.stream = f"rest-{secrets.token_hex(12)}"
         self.done: Done | None = None
-        """What the end said, once everything was taken."""
+        """Result of the generation, once everything was read."""
         self.stop_text: str | None = None
-        """The stop text that ended it, where one did."""
+        """The stop text that ended it, if one did."""
         self.prompt: list[PromptToken] = []
-        """The prompt's tokens, where they were wanted: all of them once any of the answer is there."""
+        """The prompt's tokens, if requested; complete once the first part of the answer is there."""
         self._inference = inference
         self._incarnation = inference.incarnation
         self._events: deque[GenerationEvent] = deque()
@@ -85,11 +85,10 @@ class StreamSubscriber:
         ignores_end: bool = False,
         scores_prompt: bool = False,
     ) -> GenerationStarted:
-        """Begin; ``to_context_end`` and ``ignores_end`` as of `StartGeneration`. However this request ends, so does the generation.
+        """Start the generation; ``to_context_end`` and ``ignores_end`` as in `StartGeneration`. It ends with this
+        request.
 
-        With ``scores_prompt`` the prompt's tokens come too.
-
-        Raises `GenerationRefused`, `RuntimeFault`.
+        With ``scores_prompt`` the prompt's tokens are delivered too. Raises `GenerationRefused`, `RuntimeFault`.
         """
         at_end: contextlib.ExitStack = request.scope[AT_END]  # type: ignore[literal-required]
         at_end.callback(self._leave)
@@ -110,9 +109,9 @@ class StreamSubscriber:
         return started
 
     async def take(self) -> list[GenerationTokens]:
-        """All text that has come since the last call, at least one event; empty at the end, when `done` is set.
+        """Return all text since the last call, at least one event; empty at the end, when `done` is set.
 
-        Raises `GenerationRefused` where the answer cannot be finished. Cancelled, it loses nothing.
+        Raises `GenerationRefused` if the answer cannot be finished. Cancellation loses nothing.
         """
         while (taken := self.take_nowait()) is None:
             self._news.forget()
@@ -120,7 +119,7 @@ class StreamSubscriber:
         return taken
 
     async def take_within(self, seconds: float) -> list[GenerationTokens] | None:
-        """The same; None where nothing has come for so long."""
+        """Like `take`, but return None if nothing arrives in this time."""
         deadline = trio.current_time() + seconds
         while (taken := self.take_nowait()) is None and (left := deadline - trio.current_time()) > 0:
             self._news.forget()
@@ -128,7 +127,7 @@ class StreamSubscriber:
         return taken
 
     async def all_of_it(self) -> tuple[str, Done]:
-        """The whole text, and what the end said. Raises `GenerationRefused` where it cannot be finished."""
+        """Return the whole text and the result. Raises `GenerationRefused` if the answer cannot be finished."""
         text: list[str] = []
         while taken := await self.take():
             text += [one.text for one in taken]
@@ -136,7 +135,7 @@ class StreamSubscriber:
         return "".join(text), self.done
 
     def take_nowait(self) -> list[GenerationTokens] | None:
-        """The same of what has come; None where nothing has."""
+        """Like `take`, but return None if nothing has arrived."""
         if not self._events:
             if not self._inference.is_running or self._inference.incarnation != self._incarnation:
                 raise GenerationRefused(
@@ -170,7 +169,7 @@ class StreamSubscriber:
         self.prompt += tokens
 
     def _leave(self) -> None:
-        """Nobody reads on: the row is freed within a step, also while it still waits for one."""
+        """Cancel the generation when its reader has gone; a queued one is cancelled too."""
         if not self._is_over:
             with contextlib.suppress(MailboxFull):
                 self._inference.tell_nowait(CancelGeneration(self.stream, "the client has left"))

@@ -1,4 +1,4 @@
-"""Routes of subscriptions: what a device wants to be told over its WebSocket, read and set over REST."""
+"""Routes of subscriptions: the events that a device receives over its WebSocket."""
 
 from __future__ import annotations
 
@@ -58,5 +58,9 @@ def register_subscriptions(app: QuartTrio, services: Services) -> None:
 
 def _device(device_id: str) -> str:
     if not is_client_name(device_id):
-        raise CommandRefused(ErrorCode.INVALID_FIELD, "is no name of a device", field="path.device_id")
+        raise CommandRefused(
+            ErrorCode.INVALID_FIELD,
+            "path.device_id must be 1 to 64 letters, digits, dots, dashes and underscores",
+            field="path.device_id",
+        )
     return device_id

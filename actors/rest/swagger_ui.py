@@ -1,4 +1,4 @@
-"""The page to try the REST interface on: Swagger UI, its files served from the installed package and from nowhere else."""
+"""Swagger UI at `/docs`. All of its files come from the installed package."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PAGE = """<!doctype html>
 """
 START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", validatorUrl: null});\n'
 SERVED = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
-# Nothing from elsewhere, and no script that is not a file of ours; Swagger UI sets styles and shows icons from data.
+# Nothing from other origins and no inline scripts; Swagger UI sets styles and shows icons from data URLs.
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
 def register_swagger_ui(app: QuartTrio, version: str) -> None:
     """Register `/openapi.json` and `/docs`."""
-    # Made when it is first asked for, in a thread: it reads the source of every wire class.
+    # Built on first use, in a thread: it parses the source of every wire class.
     document: dict[str, Any] = {}
     # Once: two threads in Python's parser at a time fail ("AST constructor recursion depth mismatch", CPython 3.11).
     making = trio.Lock()
@@ -56,7 +56,7 @@ def register_swagger_ui(app: QuartTrio, version: str) -> None:
 
 
 def _folder() -> Path:
-    """Where the package keeps them; finding it does not import it, nor Flask with it."""
+    """Return the folder of the package's assets without importing it, which would import Flask."""
     spec = find_spec("flask_swagger_ui")
     assert spec is not None, "it is installed with this program"
     assert spec.submodule_search_locations is not None, "it is a package"

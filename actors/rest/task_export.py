@@ -1,4 +1,4 @@
-"""Exports of tasks: read in pages and sent while they are read, so that their size costs no memory."""
+"""Exports of tasks, read page by page while they are sent, so that memory does not grow with their size."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from protocol.tasks import BULK_ITEMS, ImportedTask, TaskExport, TaskFilter, Tas
 __all__ = ["export_response", "importable", "spreadsheet_cell"]
 
 FIELDS = tuple(one.name for one in attrs.fields(ImportedTask))
-# Signs of other widths are taken for the same by some; nothing but spaces and quotation marks may stand before one.
+# Some programs accept full-width variants of these signs. Only spaces and quotation marks may precede one.
 _FORMULA = re.compile('((?:^|[;|\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029])[\\s"\u00a0\ufeff]*)([=+\\-@＝＋－＠﹢﹣﹦﹫])')
 ReadPage = Callable[[TaskList], Awaitable[TaskPage]]
 
 
 async def export_response(wanted: TaskExport, read_page: ReadPage) -> Response:
-    """All tasks that the filter means, oldest first, as JSON that can be imported or as CSV for a spreadsheet."""
+    """Export all tasks that match the filter, oldest first, as JSON for an import or as CSV for a spreadsheet."""
     given = {one.name: getattr(wanted, one.name) for one in attrs.fields(TaskFilter)}
     listing = TaskList(**given, sort="created", order="ascending", limit=BULK_ITEMS)
-    # Read before the response begins, so that what fails at once still has a status of its own.
+    # Read before the response begins, so that an immediate failure still gets its own status.
     first = await read_page(listing)
     pages = _pages(listing, first, read_page)
     if wanted.format == "csv":
@@ -61,7 +61,7 @@ async def _as_json(pages: AsyncGenerator[TaskPage, None]) -> AsyncGenerator[byte
 
 async def _as_csv(pages: AsyncGenerator[TaskPage, None]) -> AsyncGenerator[bytes, None]:
     text = io.StringIO()
-    # All are quoted: what separates cells for others stands inside of quotation marks wherever they hold.
+    # Everything is quoted: other separators stay inside the quotation marks where a program honours them.
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow(FIELDS)
     async with aclosing(pages):
@@ -75,24 +75,24 @@ async def _as_csv(pages: AsyncGenerator[TaskPage, None]) -> AsyncGenerator[bytes
 
 
 def importable(task: Task) -> dict[str, Any]:
-    """A task as an import takes it: without what only this server knows (version, times, analysis, decisions)."""
+    """Convert a task to the form that an import takes, without server data (version, times, analysis, decisions)."""
     values = {name: value for name, value in unstructure(task).items() if name in FIELDS}
     decision = values.get("agent_decision")
     if decision is not None:
         wanted = ("recommendation", "reasoning", "confidence", "requires_approval")
         values["agent_decision"] = {name: decision[name] for name in wanted}
         if not decision["recommendation"]:
-            # Nobody proposed anything; a person decided about the task itself.
+            # Nothing was proposed; a person decided about the task itself.
             del values["agent_decision"]
     return values
 
 
 def spreadsheet_cell(value: Any) -> str:
-    """A value as a cell; lists are JSON. Text that a spreadsheet would run as a formula gets an apostrophe before it.
+    """Format a value as a cell; lists become JSON. Text that a spreadsheet would run as a formula gets an apostrophe.
 
-    Which separator a spreadsheet takes depends on its language, so a cell begins, for one or another of them, after
-    each `;`, `|`, tab or line break too, and quotation marks there may be dropped. In JSON it is an escape instead, so
-    that the list stays one.
+    The separator that a spreadsheet expects depends on its language, so a cell may also begin after `;`, `|`, a tab
+    or a line break, and quotation marks there may be dropped. Within JSON the sign is escaped instead, so that the
+    list stays valid.
     """
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""Routes of tasks. Each makes one message of a request and one response of its answer."""
+"""Routes of tasks. Each turns a request into one message and its reply into a response."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ Reply = TypeVar("Reply")
 ASK_SECONDS = 10.0
 MANY_SECONDS = 35.0
 ANY_VERSION_TRIES = 5
-"""Of a change to whatever version there is, while others change the task."""
+"""Attempts at a change to any version (`*`) while others change the task."""
 
 
 class StaleVersion(CommandRefused):
-    """The task has another version than `If-Match` says, or the one of `If-None-Match`: 412 (RFC 9110, 13.1)."""
+    """The task's version does not match `If-Match`, or matches `If-None-Match`: 412 (RFC 9110, 13.1)."""
 
 
 def register_tasks(app: QuartTrio, services: Services) -> None:
@@ -81,7 +81,7 @@ def register_tasks(app: QuartTrio, services: Services) -> None:
 
 
 def _register_many(app: QuartTrio, services: Services) -> None:
-    """Routes of a client's tasks together."""
+    """Register routes for all of a client's tasks."""
     boards = ConditionalWrites()
 
     async def board(who: Identity, data: TaskBoard) -> Response:
@@ -144,7 +144,7 @@ def _register_many(app: QuartTrio, services: Services) -> None:
 
 
 def _register_single(app: QuartTrio, services: Services) -> None:
-    """Routes of one task."""
+    """Register routes for one task."""
 
     @app.post("/tasks/<client_id>")
     async def create_task(client_id: str) -> Any:
@@ -203,7 +203,7 @@ async def _change(
     *,
     read_body: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: body,
 ) -> Response:
-    """Carry out the change of a task that the body describes; path and header say of which task and version."""
+    """Apply the change that the body describes to the task and version named by path and header."""
     who = await _owner(services, client_id)
     body = read_body(await json_body())
 
@@ -214,7 +214,7 @@ async def _change(
 
 
 async def _owner(services: Services, client_id: str) -> Identity:
-    """Who asks about these tasks. Raises `CommandRefused`."""
+    """Identify the owner of these tasks. Raises `CommandRefused`."""
     if not CLIENT_NAME.fullmatch(client_id):
         raise InvalidField(f"client_id must match {CLIENT_NAME.pattern}", field="client_id")
     return await identity(services, client_id)
@@ -229,7 +229,7 @@ async def _write(who: Identity) -> dict[str, Any]:
 
 
 async def _ask(services: Services, message: TaskRequest[Reply], part: str, *, timeout: float = ASK_SECONDS) -> Reply:  # noqa: ASYNC109
-    """Ask the room; a refusal names the part of the request that it is about."""
+    """Ask the service. Errors name the part of the request that they are about."""
     try:
         return await services.tasks.ask(message, timeout=timeout)
     except CommandRefused as refusal:
@@ -255,7 +255,7 @@ async def _at_version(
     make: Callable[[dict[str, Any]], Awaitable[TaskRequest[Reply]]],
     part: str,
 ) -> Reply:
-    """Send the write that ``make`` makes of the body, the path's id and the version that the request's conditions mean.
+    """Send the write that ``make`` builds from the body, the path's id and the version that the preconditions select.
 
     Raises `CommandRefused`.
     """
@@ -264,7 +264,7 @@ async def _at_version(
     if_match, _ = conditions()
     known = {**body, "task_id": str(task_id)}
     if if_match is not None or "version" in body:
-        # What is wrong with a request comes before its conditions (RFC 9110, 13.2.1).
+        # Errors in the request take precedence over its preconditions (RFC 9110, 13.2.1).
         await make({**known, "version": body.get("version", 1)})
     is_any = if_match is not None and if_match.is_any
     for tries_left in reversed(range(ANY_VERSION_TRIES if is_any else 1)):
@@ -272,7 +272,7 @@ async def _at_version(
         try:
             return await _ask(services, message, part)
         except StaleVersion:
-            # What `*` means has changed meanwhile.
+            # The version that `*` stood for has changed meanwhile.
             if not tries_left:
                 raise
     raise AssertionError("unreachable: the last try returns or raises")
@@ -281,7 +281,7 @@ async def _at_version(
 async def _version(services: Services, who: Identity, body: dict[str, Any], task_id: UUID) -> Any:
     if_match, if_none_match = conditions()
     if if_match is None and "version" not in body:
-        raise InvalidField('If-Match must name the version that the change is made to, as "3"', field="If-Match")
+        raise InvalidField('If-Match must name the version to change, such as "3"', field="If-Match")
     named = [] if if_match is None else [version for one in if_match.tags if (version := version_of(one)) is not None]
     is_one = if_match is not None and len(if_match.tags) == len(named) == 1
     task: Task | None = None
@@ -300,10 +300,10 @@ async def _version(services: Services, who: Identity, body: dict[str, Any], task
         if not if_match.is_any and version not in named:
             if not named or "Idempotency-Key" not in request.headers:
                 raise _stale("If-Match", task)
-            # Perhaps this was carried out before, at another of them: its record tells.
+            # This may be a retry, made at another of the versions: the idempotency record decides.
             version = named[0]
     if body.get("version", version) != version:
-        raise InvalidField("body.version must be the one of If-Match", field="body.version")
+        raise InvalidField("body.version must match If-Match", field="body.version")
     return version
 
 
@@ -314,7 +314,7 @@ def _stale(header: str, task: Task) -> StaleVersion:
 
 
 def _as_update(body: dict[str, Any]) -> dict[str, Any]:
-    """A JSON merge patch (RFC 7396): what is null shall be empty."""
+    """Convert a JSON merge patch (RFC 7396), in which null clears a field."""
     empty = [name for name, value in body.items() if value is None]
     for name in empty:
         if name not in CLEARABLE:
@@ -332,8 +332,8 @@ def _json(value: Any, *, status: int = 200) -> Response:
 
 
 def _task(task: Task, *, status: int = 200) -> Response:
-    """A task with its version as entity tag."""
+    """Return a task with its version as entity tag."""
     response = _json(task, status=status)
-    # What blocks a task changes without a change of its own, and is shown with it.
+    # The tag includes `is_blocked`, which other tasks change without a change of this task's version.
     set_tag(response, f"{task.version}-blocked" if task.is_blocked else str(task.version))
     return response

@@ -1,4 +1,4 @@
-"""Requests for a WebSocket on the REST port: which they are, and how their socket goes to the connections' listener."""
+"""WebSocket requests on the REST port: recognizing them and handing their sockets to the connections' listener."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ __all__ = ["HandOver", "Upgraded", "asks_for_websocket", "close_socket", "hand_o
 _log = structlog.get_logger("rest")
 
 HAND_OVER_SECONDS = 5.0
-"""For the listener to answer; it waits for no peer."""
+"""Time for the listener to answer; it waits for no peer."""
 REFUSAL_SECONDS = 1.0
 
 HandOver = Callable[[trio.SocketStream, "trio.SSLStream[trio.abc.Stream] | None", bytes], Awaitable[None]]
-"""Takes a socket, the TLS over it and what was read of it. Raises nothing; the socket is not the caller's any more."""
+"""Takes a socket, its TLS layer and the bytes read so far. Raises nothing; it becomes the owner of the socket."""
 
 
 class Upgraded(Exception):
-    """The request that was just read asks for a WebSocket: its connection is no longer one of HTTP."""
+    """The request just read is for a WebSocket: its connection leaves HTTP."""
 
     def __init__(self, received: bytes) -> None:
-        """``received`` is the head of the request as it came, and what came behind it."""
+        """``received`` is the request's head as received, and any bytes after it."""
         super().__init__("asks for a WebSocket")
         self.received = received
 
 
 def asks_for_websocket(request: h11.Request) -> bool:
-    """Whether the connections shall judge it, also where it breaks a rule of RFC 6455: they know what to say to that. Pure."""
+    """True if the connections service is to handle the request, including one that breaks RFC 6455, which it knows
+    how to answer. No I/O.
+    """
     return is_of_websocket(request.target) and offers_websocket(request)
 
 
@@ -47,9 +49,10 @@ async def hand_over(
     secured: trio.SSLStream[trio.abc.Stream] | None,
     received: bytes,
 ) -> None:
-    """Give the socket to the connections' listener; where that takes none, say so to the peer and end. Raises nothing.
+    """Hand the socket to the connections' listener. If it does not accept, report that to the peer and close. Raises
+    nothing.
 
-    Cancelled, the socket is closed.
+    If cancelled, the socket is closed.
     """
     is_taken = False
     try:
@@ -65,12 +68,12 @@ async def hand_over(
 
 
 async def close_socket(stream: trio.SocketStream, *_: object) -> None:
-    """What becomes of such a socket where nobody takes it."""
+    """Close a WebSocket's socket when there is no listener."""
     await trio.aclose_forcefully(stream)
 
 
 async def _refuse(stream: trio.abc.SendStream) -> None:
-    body = json.dumps(problem_of(ErrorCode.UNAVAILABLE, "no WebSocket can be opened now")).encode()
+    body = json.dumps(problem_of(ErrorCode.UNAVAILABLE, "WebSockets cannot be opened now")).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
         f"Content-Length: {len(body)}\r\nX-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"

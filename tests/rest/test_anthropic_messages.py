@@ -230,7 +230,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "toolu_x", "content": "x"}
 @pytest.mark.parametrize(
     ("fields", "status", "kind", "words"),
     [
-        ({"model": "other"}, 404, "not_found_error", "the model 'other' is not loaded, 'mock' is"),
+        ({"model": "other"}, 404, "not_found_error", "the model 'other' is not loaded; 'mock' is"),
         ({"tools": [{"name": "look"}]}, 400, "invalid_request_error", "tools[0].input_schema must be a JSON Schema"),
         ({"tools": [LOOK, LOOK]}, 400, "invalid_request_error", "tools[1].name is there twice"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, 400, "invalid_request_error", "tools[0].type must be custom"),

@@ -70,7 +70,7 @@ async def test_it_answers_with_the_settings_of_readme(
 @pytest.mark.parametrize(
     ("arguments", "model", "words"),
     [
-        (NO_TOOLS, "gpt-4o", "404 the model 'gpt-4o' is not loaded, 'mock' is"),
+        (NO_TOOLS, "gpt-4o", "404 the model 'gpt-4o' is not loaded; 'mock' is"),
     ],
     ids=["another model"],
 )

@@ -55,7 +55,7 @@ def test_every_problem_takes_the_shape_of_its_path(
         assert body["error"]["param"] == "model"
         assert isinstance(body["error"]["code"], str)
     lost, _ = dialect.error(dialect.no_such_route(problem, "GET", path))
-    assert f"GET {path} is not there" in json.dumps(lost)
+    assert f"GET {path} does not exist" in json.dumps(lost)
 
 
 @pytest.mark.parametrize(("path", "has_version", "shape"), PATHS)

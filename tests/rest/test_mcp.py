@@ -160,7 +160,9 @@ async def test_mc8_the_door_is_that_of_every_route(engineless_server: RunningSer
             response = await http.request(method, "/mcp")
             assert (response.status_code, set(response.headers["Allow"].split(", "))) == (405, {"OPTIONS", "POST"})
             assert response.json()["error"]["code"] == -32600
-        assert (await http.post("/mcp/x", json=CALL)).json()["error"]["message"].startswith("POST /mcp/x is not there")
+        assert (
+            (await http.post("/mcp/x", json=CALL)).json()["error"]["message"].startswith("POST /mcp/x does not exist")
+        )
         await token_for(engineless_server, "ann")
         response = await http.post("/mcp", json=CALL)
         assert (response.status_code, response.json()["error"]["data"]["code"]) == (401, "unauthorized")

@@ -164,7 +164,7 @@ async def test_ol5_a_client_that_leaves_frees_its_row(tmp_path: Path, is_streame
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
-        ("/api/chat", chat("x", model="other"), 404, "the model 'other' is not loaded, 'mock' is"),
+        ("/api/chat", chat("x", model="other"), 404, "the model 'other' is not loaded; 'mock' is"),
         ("/api/chat", chat("x", tools=[{"type": "function", "function": {"name": "f"}}]), 400, "tools[0].function.parameters"),
         ("/api/chat", chat("x", tools=[LOOK, LOOK]), 400, "tools[1].function.name is there twice"),
         ("/api/chat", {"model": "mock", "messages": [{"role": "user", "content": "x", "images": ["AA=="]}]}, 400, "messages[0].images"),
@@ -176,8 +176,8 @@ async def test_ol5_a_client_that_leaves_frees_its_row(tmp_path: Path, is_streame
         ("/api/generate", {"model": "mock", "prompt": "x", "suffix": "y"}, 400, "suffix is not supported"),
         ("/api/generate", {"model": "mock", "prompt": "x", "context": [1]}, 400, "context must be left out"),
         ("/api/generate", {"model": "mock", "prompt": "x", "raw": True, "system": "y"}, 400, "system may not be given with raw"),
-        ("/api/embed", {"model": "mock", "input": "x"}, 400, "model 'mock' writes text and makes no embeddings"),
-        ("/api/embed", {"model": "other", "input": "x"}, 404, "the model 'other' is not here"),
+        ("/api/embed", {"model": "mock", "input": "x"}, 400, "model 'mock' generates text and makes no embeddings"),
+        ("/api/embed", {"model": "other", "input": "x"}, 404, "the model 'other' does not exist"),
         ("/api/embed", {"model": "all-minilm", "input": ["x", 3]}, 400, "input[1] must be a string"),
         ("/api/embed", {"model": "all-minilm", "input": 3}, 400, "input must be a string or an array of strings"),
         ("/api/embed", {"model": "all-minilm", "input": "x", "dimensions": 385}, 400, "dimensions must be at most 384"),
@@ -185,7 +185,7 @@ async def test_ol5_a_client_that_leaves_frees_its_row(tmp_path: Path, is_streame
         ("/api/chat", {"model": "all-minilm", "messages": []}, 400, "model all-minilm-l6-v2 makes embeddings"),
         ("/api/show", {"model": "other"}, 404, "model 'other' not found"),
         ("/api/show", {}, 400, "model"),
-        ("/api/copy", {}, 404, "POST /api/copy is not there"),
+        ("/api/copy", {}, 404, "POST /api/copy does not exist"),
     ],
 )  # fmt: skip
 async def test_ol6_what_is_wrong_is_named_in_ollamas_shape(

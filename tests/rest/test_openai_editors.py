@@ -159,6 +159,6 @@ async def test_a_route_that_is_not_there_tells_those_that_are(engineless_server:
     assert answer.status_code == 404
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("invalid_request_error", "unknown_url")
-    assert error["message"].startswith(f"POST {path} is not there")
+    assert error["message"].startswith(f"POST {path} does not exist")
     for route in ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
         assert route in error["message"]

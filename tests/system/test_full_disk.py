@@ -130,7 +130,7 @@ def test_op_a_disk_that_fills_up_ends_nobody_and_a_server_started_on_it_reads(di
         )
         status, body = server.ask("GET", "/health/ready")
         assert status == 503
-        assert any("storage takes no writes" in one for one in body["reasons"])
+        assert any("storage is not writable" in one for one in body["reasons"])
         assert sorted(server.titles()) == sorted(kept)
         (disk / "filler").unlink()
         # Nobody writes, and it is noticed all the same.
@@ -145,7 +145,7 @@ def test_op_a_disk_that_fills_up_ends_nobody_and_a_server_started_on_it_reads(di
         assert (status, body["code"]) == (503, "unavailable")
         status, body = server.ask("GET", "/health/ready")
         assert status == 503
-        assert any("storage takes no writes" in one for one in body["reasons"])
+        assert any("storage is not writable" in one for one in body["reasons"])
         (disk / "filler").unlink()
         wait_for(server.is_ready, what="ready again")
         assert server.create("at last")[0] == 201

@@ -85,7 +85,7 @@ def test_op24_a_server_at_its_memory_ceiling_refuses_bodies_stays_and_ends_when_
 
         status, said = get("/health/ready")
         assert status == 503
-        assert "new work finds no memory" in said
+        assert "not enough memory for new work" in said
         bodies = (
             b'{"type":"message","content":"' + b"a" * 1_000_000 + b'","max_tokens":2}',
             b'{"type":"message","content":"x","x":[' + b"{}," * 340_000 + b"{}]}",

@@ -51,7 +51,7 @@ def left_out_as_called(places: Sequence[str]) -> list[str]:
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
     """The problem of a path that leads nowhere."""
-    return {**problem, "detail": f"{method} {path} is not there: of Anthropic's API this server has {_ROUTES}"}
+    return {**problem, "detail": f"{method} {path} does not exist: of Anthropic's API this server has {_ROUTES}"}
 
 
 def _words(problem: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ def mcp_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
     """The problem of a path that leads nowhere."""
-    return {**problem, "detail": f"{method} {path} is not there: MCP is spoken by POST /mcp"}
+    return {**problem, "detail": f"{method} {path} does not exist: MCP is served at POST /mcp"}
 
 
 def refused_call(refusal: CommandRefused) -> dict[str, Any]:

@@ -32,4 +32,4 @@ def left_out_as_called(places: Sequence[str]) -> list[str]:
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
     """The problem of a path under `/api` that leads nowhere."""
-    return {**problem, "detail": f"{method} {path} is not there: of Ollama's API this server has {_ROUTES}"}
+    return {**problem, "detail": f"{method} {path} does not exist: of Ollama's API this server has {_ROUTES}"}

@@ -41,7 +41,7 @@ def openai_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
     """The problem of a path under `/v1` that leads nowhere: editors know routes that this server lacks."""
-    detail = f"{method} {path} is not there: of OpenAI's API this server has {_ROUTES}"
+    detail = f"{method} {path} does not exist: of OpenAI's API this server has {_ROUTES}"
     return {**problem, "detail": detail, "code": UNKNOWN_URL}
 
 

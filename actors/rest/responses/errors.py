@@ -43,7 +43,7 @@ def responses_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
     """The problem of a path that leads nowhere."""
-    detail = f"{method} {path} is not there: of OpenAI's Responses API this server has {_ROUTES}"
+    detail = f"{method} {path} does not exist: of OpenAI's Responses API this server has {_ROUTES}"
     return {**problem, "detail": detail, "code": UNKNOWN_URL}
 
 
