@@ -1,1 +1,1 @@
-"""The actors of the LeanVibe server. `application.py` writes their whole tree down as data."""
+"""The actors of the LeanVibe server. `application.py` defines their tree as data."""

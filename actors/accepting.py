@@ -1,4 +1,4 @@
-"""Accepting connections on a socket that was bound before the tree started, whatever the system is short of."""
+"""Accepts connections on a socket bound before the tree started, surviving shortages of descriptors and memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["accept_for_ever"]
 _log = structlog.get_logger("accepting")
 
 PAUSE_SECONDS = 0.1
-"""Between two attempts while there is no descriptor: not so short that they cost, not so long that they are noticed."""
+"""Interval between attempts while no descriptor is free: long enough to be cheap, short enough not to be noticed."""
 MISUSE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
-"""The listening socket itself is of no use; everything else befell one connection or passes."""
+"""Errors of the listening socket itself. Every other error concerns one connection or is temporary."""
 OF_ONE_CONNECTION = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET})
 
 
@@ -28,10 +28,10 @@ async def accept_for_ever(
     *,
     when_listening: Callable[[], None] = lambda: None,
 ) -> NoReturn:
-    """Listen on a duplicate of ``bound`` and hand each connection to ``take``, which returns at once, until cancelled.
+    """Listen on a duplicate of ``bound`` and pass each connection to ``take``, which must not block, until cancelled.
 
-    Without a descriptor, a buffer or memory it tries again ten times a second, logs that once, and tells ``note``, which hears
-    None when that is over. ``when_listening`` is called once. Raises `OSError` where the socket is no listening one.
+    If descriptors, buffers or memory run out, it retries ten times a second, logs once, and calls ``note`` with the problem
+    and with None when it is over. ``when_listening`` is called once. Raises `OSError` if the socket does not listen.
     """
     shortage = _Shortage(note)
     while True:
@@ -60,14 +60,14 @@ async def accept_for_ever(
 
 
 class _Shortage:
-    """One line when it begins and one when it ends, however often it is met between."""
+    """Logs one line when a shortage begins and one when it ends."""
 
     def __init__(self, note: Callable[[str | None], None]) -> None:
         self._note = note
         self._times = 0
 
     def met(self, error: OSError) -> None:
-        """Take note of a failed attempt. Raises it where another would fail for ever."""
+        """Note a failed attempt. Raises the error if every further attempt would fail too."""
         if error.errno in MISUSE:
             raise error
         if not self._times:
@@ -76,7 +76,7 @@ class _Shortage:
         self._times += 1
 
     def is_over(self) -> None:
-        """An attempt went well."""
+        """Note a successful attempt."""
         if self._times:
             _log.info("accepting connections again", attempts=self._times)
             self._note(None)

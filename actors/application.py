@@ -1,4 +1,4 @@
-"""The composition root: the whole tree of the server, one `spec` a service."""
+"""The composition root: the server's whole tree, one `spec` per service."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ __all__ = ["VERSION", "Listening", "make_tree"]
 
 @frozen
 class Listening:
-    """The two sockets, bound before the tree starts; each child listens on a duplicate."""
+    """The two listening sockets, bound before the tree starts; each child listens on a duplicate."""
 
     websocket: socket.socket
     rest: socket.socket
     tls: ssl.SSLContext | None = None
-    """What both speak; None is plain HTTP."""
+    """TLS context of both; None for plain HTTP."""
     is_ephemeral: bool = False
-    """Whether the server is there for one question: what that does not need is made no sooner than somebody needs it."""
+    """True if the server exists for one question; whatever that does not need is created on first use."""
 
 
 def make_tree(
@@ -66,10 +66,10 @@ def make_tree(
     manager: NotifySocket | None = None,
     early_worker: InferenceWorker | None = None,
 ) -> SupervisorSpec:
-    """The tree as a spec. Started top to bottom, stopped bottom to top. ``read_only`` says why the database is only read.
+    """Return the tree as a spec, started top to bottom and stopped bottom to top.
 
-    ``manager`` is told when all of it has started, and that it lives. The first engine takes the ``early_worker``, a process
-    that stands by or will in a moment; whoever started it ends it where no engine came to take it.
+    ``read_only``: the reason if the database cannot be written. ``manager`` is notified when everything has started, and of
+    liveness. The first engine takes over the ``early_worker``, a process on or near standby; if none does, its starter ends it.
     """
     is_ephemeral = listening.is_ephemeral
     registry = CollectorRegistry()
@@ -132,7 +132,7 @@ def make_tree(
 
 
 def answer_forms() -> AnswerForms:
-    """How answers of stored responses are read: the REST service knows, and services do not import one another."""
+    """Return the readers of stored responses, injected here because services do not import one another."""
     # Imported when that service starts, as the web framework is.
     from actors.rest.responses.reading import output_of, reading_of
 

@@ -1,4 +1,4 @@
-"""What a child process that runs others' files gets of our environment: what it needs, and no secret."""
+"""Environment of child processes that run other people's files: what they need, and no secrets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _USER_IN_ADDRESS = re.compile(r"://[^/@\s]*@")
 
 
 def child_environment(ours: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables of the allow-list, without any whose name speaks of a secret or whose value is an address with a user."""
+    """Return the allow-listed variables, except those named like a secret or holding a URL with credentials."""
     return {
         name: value
         for name, value in (os.environ if ours is None else ours).items()

@@ -1,4 +1,4 @@
-"""The wall clock as rows and commands have it, and what notices that it was set back."""
+"""The wall clock, and detection of its being set back."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 __all__ = ["ClockWatch", "now_milliseconds"]
 
 SLACK_SECONDS = 1.0
-"""Clocks that are kept right are corrected by less at a time."""
+"""Synchronised clocks are corrected by less at a time."""
 
 
 def now_milliseconds() -> int:
-    """Of the wall clock, since 1970 in UTC."""
+    """Return POSIX milliseconds."""
     return int(time.time() * 1000)
 
 
 class ClockWatch:
-    """Notices that the wall clock was set back, by holding it against one that is never set."""
+    """Detects that the wall clock was set back, by comparing it with the monotonic clock."""
 
     def __init__(
         self, wall_seconds: Callable[[], float] = time.time, steady_seconds: Callable[[], float] = time.monotonic
@@ -27,9 +27,9 @@ class ClockWatch:
         self._offset = wall_seconds() - steady_seconds()
 
     def set_back_ms(self) -> int:
-        """By how many milliseconds the wall clock was set back since the last call; 0 where it was not.
+        """Return by how many milliseconds the wall clock was set back since the last call, or 0.
 
-        Little by little counts as well: what was too little to be told stays for the next call.
+        Small steps add up: an amount below the threshold is carried to the next call.
         """
         offset = self._wall_seconds() - self._steady_seconds()
         back_seconds = self._offset - offset

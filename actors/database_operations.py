@@ -1,4 +1,4 @@
-"""Everything that services do in the database: the one place that knows all their stores, for storage to carry out."""
+"""All database operations of the services, collected for storage. The only module that imports every store."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 COMMAND_MEMORY_SECONDS = KEPT_MILLISECONDS // 1000
-"""So long a command that is sent again is known by its id."""
+"""Time for which a repeated command is recognised by its id."""
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *LOG_OPERATIONS,
     *ACCESS_OPERATIONS,
@@ -65,7 +65,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *RESPONSE_OPERATIONS,
     *NOTIFICATION_OPERATIONS,
 )
-"""Every write that a service may ask of storage."""
+"""All operations (writes)."""
 QUERIES: tuple[Query[Any, Any], ...] = (
     FIND_KEPT,
     *LOG_QUERIES,
@@ -77,7 +77,7 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     *RESPONSE_QUERIES,
     *NOTIFICATION_QUERIES,
 )
-"""Every read."""
+"""All queries."""
 TABLES_OF_CLIENTS: tuple[Table, ...] = tuple(
     table
     for service in (
@@ -92,7 +92,7 @@ TABLES_OF_CLIENTS: tuple[Table, ...] = tuple(
     for table in service.metadata.sorted_tables
     if "client_id" in table.c and table is not storage_tables.client_logs
 )
-"""Whoever has a row in one of them has a log."""
+"""Tables whose rows make a client keep its log."""
 PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
     prune_log,
     prune_generations,
@@ -102,11 +102,11 @@ PRUNERS: tuple[Callable[[Connection, int], int], ...] = (
     prune_responses,
     client_pruner(TABLES_OF_CLIENTS, clients_of_tokens),
 )
-"""What forgets rows that are no longer kept."""
+"""Pruners of expired rows."""
 
 
 def event_log(to: References) -> EventLog:
-    """What connections read of each client's log, and of what its devices count."""
+    """Return the event log as connections read it, with the counters of devices."""
     storage = to.storage
 
     async def open_log(client_id: str) -> str:

@@ -1,4 +1,4 @@
-"""How many files this process may open, and how many connections fit that: a socket is one, and so is a file."""
+"""The limit of open descriptors, and the number of connections that fit in it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from attrs import frozen
 __all__ = ["ConnectionBudget", "budget_for", "raise_descriptor_limit"]
 
 RESERVED = 256
-"""For the database, the worker's pipe, inspection, deliveries to push services and the rest of the process."""
+"""Descriptors reserved for the database, worker pipes, inspection, push deliveries and the rest of the process."""
 MOST_RESERVED_SHARE = 0.5
-"""Of a small limit, no more than this is held back."""
+"""Upper bound of the reserve, as a share of a small limit."""
 LARGEST_ASKED = 1_048_576
-"""Where the hard limit has no number, as on macOS, ever smaller ones are asked for."""
+"""First value to request where the hard limit is infinite, as on macOS; smaller ones follow."""
 
 
 @frozen(kw_only=True)
 class ConnectionBudget:
-    """Connections at once, by door."""
+    """Concurrent connections by transport."""
 
     websocket: int
     http: int
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit to the hard one and return what it is now. What the system refuses is left as it was."""
+    """Raise the soft limit to the hard one and return the current value. If the system refuses, the limit stays."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     asked = LARGEST_ASKED if hard == resource.RLIM_INFINITY else hard
     while soft != resource.RLIM_INFINITY and asked > soft:
@@ -39,7 +39,7 @@ def raise_descriptor_limit() -> int:
 
 
 def budget_for(limit: int, wanted: ConnectionBudget) -> ConnectionBudget:
-    """What is wanted, or as much of it as a limit of descriptors leaves, each door its share and at least one."""
+    """Return the wanted budget, or a proportional part of it that fits the limit, at least one per transport."""
     left = limit - int(min(RESERVED, limit * MOST_RESERVED_SHARE))
     total = wanted.websocket + wanted.http
     if total <= left:

@@ -1,4 +1,4 @@
-"""No collections while a process starts: what it imports and reads stays, and looking through it takes a fifth of a start."""
+"""Pauses garbage collection during startup. Imported objects stay, and scanning them takes a fifth of the time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["collect_rarely", "pause_collections", "resume_collections", "without
 
 _USUAL = gc.get_threshold()
 OBJECTS = 50_000
-"""Made and not freed again, between two looks of a program that imports and reads most of its time. Python's own 700 are
-for one that works: a whole start is looked through a hundred times then."""
+"""Collection threshold of a program that mostly imports and reads. With Python's default of 700, a start is scanned about a
+hundred times."""
 
 
 def pause_collections() -> None:
-    """Look for no cycles from now on."""
+    """Disable garbage collection."""
     gc.disable()
 
 
 def collect_rarely() -> None:
-    """Look for cycles seldom enough that a start does not notice, and often enough for what goes on for hours."""
+    """Collect rarely enough not to slow the start, and often enough for a program that runs for hours."""
     gc.set_threshold(OBJECTS)
 
 
 def resume_collections() -> None:
-    """Look for them as usual again, among what is made from now on: all that is there already stays."""
+    """Resume normal collection, with all existing objects frozen."""
     gc.freeze()
     gc.set_threshold(*_USUAL)
     gc.enable()
@@ -33,7 +33,7 @@ def resume_collections() -> None:
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Look for no cycles in the block; then as before, for what was made in it too."""
+    """Disable collection within the block, and restore it afterwards."""
     were_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Logs: structured events on standard error, for people in a terminal and as JSON lines elsewhere."""
+"""Logging: structured events on standard error, human-readable on a terminal and JSON lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DETAIL = re.compile(r"^([ |+]*(?:DETAIL|CONTEXT|QUERY):)[^\n]*", re.MULTILINE)
 
 
 class _Forward(logging.Handler):
-    """Libraries and the runtime use the standard library's logging; here it joins our own."""
+    """Forwards the standard library's logging, which libraries and the runtime use, to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logger = structlog.get_logger(record.name)
@@ -33,7 +33,7 @@ class _Forward(logging.Handler):
 
 
 class _NamedLogger(structlog.PrintLogger):
-    """Prints, and knows what it was called; structlog's own printing logger forgets its name."""
+    """A print logger that keeps its name, which structlog's own drops."""
 
     def __init__(self, file: TextIO, name: str) -> None:
         super().__init__(file)
@@ -41,7 +41,7 @@ class _NamedLogger(structlog.PrintLogger):
 
 
 class _LoggersOf:
-    """Makes the loggers that write to one stream."""
+    """Factory of loggers that write to one stream."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -51,7 +51,7 @@ class _LoggersOf:
 
 
 def configure_logging(level: str) -> None:
-    """Set up both kinds of logger for this process."""
+    """Configure structlog and the standard library's logging for this process."""
     number = logging.getLevelNamesMapping()[level.upper()]
     # Tracebacks drawn by rich would show what variables hold, prompts too, and take the loop 20 ms each.
     console = structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=_shown_traceback)
@@ -83,7 +83,7 @@ def configure_logging(level: str) -> None:
 
 
 def _name_trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Under the names that OpenTelemetry has for them where a log is no OTLP."""
+    """Add trace ids under OpenTelemetry's names for logs outside OTLP."""
     trace = current_trace()
     if trace is not None:
         event["trace_id"], event["span_id"] = trace.trace_id, trace.span_id
@@ -91,7 +91,7 @@ def _name_trace(_: object, __: str, event: structlog.typing.EventDict) -> struct
 
 
 def _shown_on_terminal(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Words of clients come into a line, too. Whatever is no string is written as Python would, which escapes by itself."""
+    """Escape control characters in strings, which may come from clients. Other values are formatted by `repr`, which escapes."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = many_lines(value) if name in LONG_FIELDS else one_line(value)
@@ -105,7 +105,7 @@ def _shown_traceback(file: TextIO, error: structlog.typing.ExcInfo) -> None:
 
 
 def _hide_details(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """PostgreSQL's second sentence holds the row that it refused, and with it what a client wrote."""
+    """Drop PostgreSQL's DETAIL line, which quotes the refused row and thus client data."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = _without_details(value)
@@ -119,12 +119,12 @@ def _without_details(text: str) -> str:
 
 
 def _hide_tokens(_: object, __: str, line: Any) -> str:
-    """The last look at a line: a library's or a stack's words may hold an address in which somebody put a token."""
+    """Redact tokens in the finished line, since text of libraries and stacks may quote a URL that holds one."""
     return hide_tokens(str(line))
 
 
 def log_event(event: Event) -> None:
-    """One line for each thing that happens in the tree; an observer of the actor system."""
+    """Log one line per event of the tree. An observer of the actor system."""
     match event:
         case ChildRestarting():
             _log.warning(
@@ -148,7 +148,7 @@ def log_event(event: Event) -> None:
 
 
 def _cause_chain(error: BaseException | None) -> list[str]:
-    """The error and what caused it, outermost first."""
+    """Return the error and its causes, outermost first."""
     chain: list[str] = []
     while error is not None and len(chain) < 10:
         chain.append(f"{type(error).__name__}: {error}")

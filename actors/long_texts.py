@@ -1,4 +1,4 @@
-"""Long texts of clients are read one at a time, and everybody else has a turn between two steps of it."""
+"""Parses long client texts one at a time, yielding to other tasks between steps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Result = TypeVar("Result")
 
 
 def is_long(text: str | bytes) -> bool:
-    """Whether reading it takes steps."""
+    """True if the text must be read in steps."""
     return len(text) > STEP_CHARACTERS
 
 
 class LongTexts:
-    """The one place of a door at which long texts are read: however many come at once, a turn of the loop has one step of one."""
+    """Serialises the reading of long texts of a transport: each turn of the event loop runs one step of one text."""
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
@@ -28,10 +28,10 @@ class LongTexts:
     async def read(
         self, text: str | bytes, steps: Generator[None, None, Result], may_be_read: Callable[[], None] = lambda: None
     ) -> Result:
-        """What ``steps`` of reading ``text`` come to; raises what they raise.
+        """Run ``steps`` over ``text`` and return their result; raises what they raise.
 
-        ``may_be_read`` is called when its turn has come, and raises where its sender has lost it meanwhile. Cancelled, it
-        is not read to its end.
+        ``may_be_read`` is called when its turn comes, and raises if its sender is gone or refused by then. If cancelled,
+        reading stops.
         """
         if not is_long(text):
             return all_steps(steps)

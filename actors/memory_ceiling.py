@@ -1,4 +1,4 @@
-"""How near this process is to a limit of its memory, at which it would still live and could do nothing new."""
+"""Detects that the process is close to a memory limit, where it would survive but could do nothing new."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ __all__ = ["NO_MEMORY", "RETRY_MS", "is_shortage", "memory_problem", "note_short
 
 MEBIBYTE = 1024 * 1024
 LEAST_ADDRESS_SPACE = 24 * MEBIBYTE
-"""A thread's stack and its part of the heap, and a body of the largest size with what is made of it."""
+"""Enough for a thread's stack and arena, and the largest body with the objects decoded from it."""
 LEAST_GROUP_BYTES = 16 * MEBIBYTE
 REMEMBERED_SECONDS = 10.0
 NO_MEMORY = "the server has no memory for this now"
 RETRY_MS = 5000
-"""After which a client that was told so may try again."""
+"""Retry time given to refused clients."""
 _GROUP = Path("/sys/fs/cgroup")
 
 _shortages: list[float] = []
 
 
 def note_shortage() -> None:
-    """Something could not be done for want of memory just now."""
+    """Record that an operation just failed for lack of memory."""
     _shortages[:] = [time.monotonic()]
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether something failed for want of memory, or of a thread, which is for want of a stack: nobody's mistake, and it may pass."""
+    """True if an operation failed for lack of memory or of a thread (whose stack needs memory), which may be temporary."""
     match error:
         case BaseExceptionGroup():
             return all(is_shortage(one) for one in error.exceptions)
@@ -41,7 +41,7 @@ def is_shortage(error: BaseException | None) -> bool:
 
 
 def spare_bytes() -> int | None:
-    """What may still be used beside that which is kept free for going on; None without a limit, never negative."""
+    """Return the memory available beyond the reserve, never negative; None without a limit."""
     left = [
         (_address_space_left(), LEAST_ADDRESS_SPACE),
         (_group_bytes_left(_GROUP), LEAST_GROUP_BYTES),
@@ -51,7 +51,7 @@ def spare_bytes() -> int | None:
 
 
 def memory_problem() -> str | None:
-    """Why new work would find no memory; None where it would, or where no limit is set."""
+    """Return why new work would lack memory, or None."""
     left = _address_space_left()
     if left is not None and left < LEAST_ADDRESS_SPACE:
         return f"{max(0, left) // MEBIBYTE} MiB are left under the limit of this process's address space (ulimit -v)"
@@ -75,7 +75,7 @@ def _address_space_left() -> int | None:
 
 
 def _group_bytes_left(group: Path) -> int | None:
-    """What the container's control group (version 2) leaves; the cache of files is given back when it is wanted."""
+    """Return the bytes left in the control group (version 2), counting file cache as free."""
     try:
         limit = (group / "memory.max").read_text(encoding="ascii").strip()
         if limit == "max":

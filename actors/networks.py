@@ -1,4 +1,4 @@
-"""Whose connection it is, as far as an address tells."""
+"""Identifies callers by network address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["address_of", "is_loopback", "network_of"]
 
 
 def address_of(stream: trio.SocketStream) -> str:
-    """The network of a peer; empty where it is gone already."""
+    """Return the network of a peer, empty if it is already gone."""
     try:
         return network_of(stream.socket.getpeername()[0])
     except OSError:
@@ -18,7 +18,7 @@ def address_of(stream: trio.SocketStream) -> str:
 
 
 def network_of(address: str) -> str:
-    """The address as one that is counted, of IPv6 its /64, which is as easily had; empty for what is none."""
+    """Return the unit by which addresses are counted: IPv4 addresses, IPv6 /64 networks. Empty if it is not an address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,7 +1,7 @@
-"""What nonsense costs whoever sends it: who has sent much of it lately waits before more is read. Pure.
+"""Penalises senders of malformed input: one that sent much of it recently waits before more is read. No I/O.
 
-A body that cannot be read takes the event loop as long as its size allows, and a client that sends one after the other
-would have it to itself. So each such body is charged to its sender by its size, and charges fade with time.
+A malformed body holds the event loop in proportion to its size, and a client that sends one after another would monopolise
+it. So each such body is charged to its sender by size, and charges decay with time.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from attrs import define, frozen
 __all__ = ["NonsenseLedger", "Sender"]
 
 BURST = 400.0
-"""Charges that may be open before a sender has to wait."""
+"""Outstanding charge above which a sender must wait."""
 FADE_PER_SECOND = 20.0
 ADDRESS_SHARE = 8.0
-"""An address may have open so many times as much, under all the names that it says."""
+"""Multiple of `BURST` that an address may have outstanding over all its client ids."""
 UNREADABLE = 10.0
-"""For a body that is no JSON of ours, whatever its size."""
+"""Charge for a body that cannot be decoded, regardless of size."""
 WRONG = 0.5
-"""For one that can be read and is refused."""
+"""Charge for a body that is decoded and refused."""
 BYTES_A_CHARGE = 4096
 MAXIMUM_SENDERS = 4096
-"""Remembered at once; the one that was charged longest ago is forgotten first."""
+"""Senders remembered; the one charged longest ago is evicted first."""
 
 
 @frozen
 class Sender:
-    """Who sends, as far as that can be known before a body is read."""
+    """A sender, as identified before its body is read."""
 
     address: str
     domain: str
-    """Of its token; empty on a server without."""
+    """Security domain of its token; empty on a server without tokens."""
     client_id: str
 
 
@@ -46,7 +46,7 @@ class _Account:
 
 
 class NonsenseLedger:
-    """Who has sent how much nonsense lately."""
+    """Recent charges by sender."""
 
     def __init__(self) -> None:
         self._accounts: OrderedDict[Sender | str, _Account] = OrderedDict()
@@ -54,7 +54,7 @@ class NonsenseLedger:
         self._known: OrderedDict[Sender, None] = OrderedDict()
 
     def wait_seconds(self, sender: Sender, now: float) -> float | None:
-        """How long this one has to wait; None where its body may be read."""
+        """Return how long the sender must wait, or None if its body may be read."""
         waits = [self._over(sender, BURST, now)]
         if sender not in self._known:
             waits.append(self._over(sender.address, BURST * ADDRESS_SHARE, now))
@@ -62,7 +62,7 @@ class NonsenseLedger:
         return over / FADE_PER_SECOND if over > 0 else None
 
     def charge(self, sender: Sender, size: int, now: float, *, is_readable: bool) -> None:
-        """A body of this size, bytes, was refused."""
+        """Charge a refused body of ``size`` bytes."""
         price = (WRONG if is_readable else UNREADABLE) + size // BYTES_A_CHARGE
         for account in (sender, sender.address):
             found = self._accounts.pop(account, None)
@@ -72,7 +72,7 @@ class NonsenseLedger:
             self._accounts.popitem(last=False)
 
     def took(self, sender: Sender) -> None:
-        """A body of this one was taken."""
+        """Note that a body of this sender was accepted."""
         self._known[sender] = None
         self._known.move_to_end(sender)
         if len(self._known) > MAXIMUM_SENDERS:

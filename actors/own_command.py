@@ -1,4 +1,4 @@
-"""Commands of ours as a person on this machine types them, whichever way the program was started."""
+"""Formats our commands as a person on this machine types them, however the program was installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["command_here", "line_here"]
 
 
 def command_here(*words: str) -> str:
-    """A command as it is typed on this machine, in whatever folder.
+    """Return a command line that works on this machine in any folder.
 
-    The scripts of a checkout say their own path in LEANVIBE_COMMAND.
+    The scripts of a checkout pass their own path in LEANVIBE_COMMAND.
     """
     started = Path(os.environ.get("LEANVIBE_COMMAND") or sys.argv[0])
     found = shutil.which("leanvibe")
@@ -32,7 +32,7 @@ def command_here(*words: str) -> str:
 
 
 def line_here(settings: Settings, *words: str) -> str:
-    """Such a command, so that it finds the server of these settings."""
+    """Return a command line that reaches the server of these settings."""
     line = command_here(*words)
     if settings.data_dir.absolute() == platformdirs.user_data_path("leanvibe"):
         return line

@@ -1,4 +1,4 @@
-"""structlog without rich, which it draws tracebacks with wherever it can be imported."""
+"""Imports structlog without rich, which it would load for tracebacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["import_structlog_alone"]
 
 
 def import_structlog_alone() -> None:
-    """Import structlog before anything else does. rich takes a tenth of the server's start, and our logs never use it."""
+    """Import structlog before any other import of it. rich takes a tenth of the start, and our logs never use it."""
     if "rich" in sys.modules:
         return
     # How Python is told that there is none.

@@ -1,4 +1,4 @@
-"""Resident memory of this process, measured."""
+"""Resident memory of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["give_back_memory", "resident_bytes"]
 
 
 def resident_bytes() -> float:
-    """Bytes resident now (Linux), or the peak so far where the system tells no more (macOS)."""
+    """Return the resident bytes (Linux), or their peak where only that is known (macOS)."""
     statistics = Path("/proc/self/statm")
     if statistics.exists():
         return float(int(statistics.read_text(encoding="ascii").split()[1]) * resource.getpagesize())
@@ -20,7 +20,7 @@ def resident_bytes() -> float:
 
 
 def give_back_memory() -> None:
-    """Let the C library give free pages back to the system (glibc's `malloc_trim`; others do so by themselves)."""
+    """Return free pages to the system (glibc's `malloc_trim`; other C libraries do so by themselves)."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

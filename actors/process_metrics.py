@@ -1,4 +1,4 @@
-"""Metrics of the server's own process, read when somebody asks for them."""
+"""Metrics of the server process, measured when they are collected."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["ProcessMetrics"]
 
 
 class ProcessMetrics(Collector):
-    """Register it with a registry."""
+    """Collector of process metrics."""
 
     def collect(self) -> Iterator[Metric]:
-        """Measure now."""
+        """Measure and yield the metrics."""
         yield CounterMetricFamily(
             "leanvibe_log_lines_dropped",
             "Log lines that were not read in time or could not be written",

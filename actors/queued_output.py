@@ -1,8 +1,8 @@
-"""Standard output and error that never wait for their reader: a bounded queue and one thread that writes.
+"""Standard output and error that never block: a bounded queue and one thread that writes.
 
-A pager that is paused, a terminal after Ctrl-S or a stuck log collector lets `write` wait without end. A server that waits
-there is dead to its clients, so its lines go into a queue. What does not fit is counted, and the count is written once
-there is room again.
+A paused pager, a terminal after Ctrl-S or a stuck log collector blocks `write` indefinitely. A server that blocks there is
+dead to its clients, so its lines go into a queue. Lines that do not fit are counted, and the count is written once there is
+space again.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from typing import IO, Any
 __all__ = ["QueuedOutput", "finish_output", "lines_dropped", "open_missing_descriptors", "queue_standard_output"]
 
 QUEUE_BYTES = 1024 * 1024
-"""Lines that may wait for the reader; newer ones are dropped and counted."""
+"""Capacity of the queue; newer lines are dropped and counted."""
 LINE_BYTES = 64 * 1024
-"""A text without an end of line is handed on in parts of this size."""
+"""Text without a line end is passed on in parts of this size."""
 WRITE_BYTES = 64 * 1024
 EXIT_SECONDS = 1.0
-"""How long the end of the process waits for a reader that reads no more."""
+"""Time that the end of the process waits for a stalled reader."""
 
 _outputs: list[QueuedOutput] = []
 
 
 class QueuedOutput(io.BufferedIOBase):
-    """A descriptor whose `write` returns at once; one daemon thread owns the descriptor.
+    """A file object whose `write` never blocks; one daemon thread owns the descriptor.
 
-    A descriptor that does not block is first written to directly, so that a process which is about to crash in native
-    code has said all it had to say. What cannot be written (a closed pipe, a full disk) is dropped and counted.
+    A non-blocking descriptor is first written to directly, so that a process about to crash in native code loses no output.
+    Output that cannot be written (a closed pipe, a full disk) is dropped and counted.
     """
 
     def __init__(self, descriptor: int, *, maximum_bytes: int = QUEUE_BYTES) -> None:
-        """``descriptor`` stays open when this object ends."""
+        """``descriptor`` stays open when this object is closed."""
         self.dropped_lines = 0
-        """Of the whole life of the process."""
+        """Lines dropped since the process started."""
         self._descriptor = descriptor
         self._maximum_bytes = maximum_bytes
         self._is_blocking = os.get_blocking(descriptor)
@@ -77,15 +77,15 @@ class QueuedOutput(io.BufferedIOBase):
         return True
 
     def fileno(self) -> int:
-        """The descriptor, for child processes."""
+        """Return the descriptor, for child processes."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a person reads."""
+        """True on a terminal."""
         return self._is_terminal
 
     def write(self, data: Any, /) -> int:
-        """Queue whole lines, and keep the beginning of one for its end. Never waits, never raises."""
+        """Queue complete lines and buffer an incomplete one. Never blocks, never raises."""
         text = bytes(data)
         with self._changed:
             whole, newline, rest = (self._tail + text).rpartition(b"\n")
@@ -126,7 +126,7 @@ class QueuedOutput(io.BufferedIOBase):
             self._append(notice)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is written, ``seconds`` at most; for the end of the process. False when something is left."""
+        """Wait until everything is written, at most ``seconds``. Returns False if something is left."""
         with self._changed:
             if self._tail:
                 tail, self._tail = self._tail, b""
@@ -134,7 +134,7 @@ class QueuedOutput(io.BufferedIOBase):
             return self._changed.wait_for(lambda: not self._queue, seconds)
 
     def close(self) -> None:
-        """End the thread once all is written; does not wait for that, and leaves the descriptor open."""
+        """Let the thread end once everything is written, without waiting; the descriptor stays open."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
@@ -203,9 +203,9 @@ def _notice(lines: int, *, is_terminal: bool) -> bytes:
 
 
 def open_missing_descriptors() -> None:
-    """Open the null device in place of a standard stream that this program was started without (`2>&-`).
+    """Open the null device for each standard stream that is closed (`2>&-`).
 
-    Otherwise the next file takes its number, and what a library prints goes into the database.
+    Otherwise the next opened file gets its number, and a library's output would go into the database.
     """
     for number in (0, 1, 2):
         try:
@@ -219,10 +219,9 @@ def open_missing_descriptors() -> None:
 
 
 def queue_standard_output(*, is_private: bool = False) -> None:
-    """Let no write to standard output or error wait from now on, whoever makes it, and none of them raise.
+    """Make every write to standard output and error non-blocking and unable to raise.
 
-    ``is_private`` says that nobody else writes to the pipes that these are, so that they may be told not to block
-    for native code either.
+    ``is_private``: no other process writes to these pipes, so they can be made non-blocking for native code too.
     """
     open_missing_descriptors()
     if is_private:
@@ -251,11 +250,11 @@ def _queued(descriptor: int, stream: IO[str] | None) -> Any:
 
 
 def finish_output(seconds: float = EXIT_SECONDS) -> None:
-    """Before the process ends: wait for what is queued, but not for a reader that does not read."""
+    """Flush the queue before the process ends, without waiting for a stalled reader."""
     for output in _outputs:
         output.drain(seconds)
 
 
 def lines_dropped() -> int:
-    """Lines of this process that could not be written in time."""
+    """Return the number of lines dropped by this process."""
     return sum(output.dropped_lines for output in _outputs)

@@ -1,4 +1,4 @@
-"""Where each service of the tree is reached. A reference is a path: it stays valid while what it leads to is restarted."""
+"""References to the services. A reference is a path, so it stays valid across restarts of its actor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["References"]
 
 @frozen(kw_only=True)
 class References:
-    """What a service may be given of the others. Those that only its own service talks to are not here."""
+    """References that services are given to one another. Actors used within one service only are not included."""
 
     access: ActorRef[AccessRequest]
     assistant: ActorRef[AssistantRequest]
@@ -45,7 +45,7 @@ class References:
 
     @classmethod
     def of(cls, system: ActorSystem, tracer: Tracer | None = None) -> References:
-        """Those of a tree that need not run yet. The paths are the ids that `application.make_tree` and each `spec` give."""
+        """Return the references of a tree, which need not run yet. Paths are the ids used by `application.make_tree` and the specs."""
         storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
         return cls(
             access=system.reference("access"),

@@ -1,4 +1,4 @@
-"""What a room answers when it will not do what it was asked: one class that every door knows how to tell."""
+"""Refusals: raised by a service to reject a command, and reported by every transport."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RETRY_MS = 1000
 
 
 class CommandRefused(Refused):
-    """A command was understood and is not carried out; carries what an `error` or a problem needs."""
+    """A command was understood and rejected. Carries the fields of an `error` message or a problem document."""
 
     def __init__(
         self,
@@ -30,16 +30,16 @@ class CommandRefused(Refused):
         self.code = code
         self.message = message
         self.field = field
-        """Path of the field at fault, as `data.title`."""
+        """Path of the invalid field, such as `data.title`."""
         self.retry_after_ms = retry_after_ms
         self.current = current
-        """What is stored now, as plain JSON values, where a stale write was refused with `conflict`."""
+        """Current state as plain JSON values, if a stale write was refused with `conflict`."""
 
 
 def what_failed(error: Exception) -> Exception:
-    """The fault behind a handler that failed because a neighbour of its own did: dead, late, or with too much to do.
+    """Return the upstream fault behind a failed handler: a dead, late or overloaded service that it called.
 
-    Whoever asked a room does not know whom that asks in turn; a neighbour that restarts is no bug of the room's.
+    The caller does not know which services a service calls in turn, and a restart upstream is not that service's bug.
     """
     while isinstance(error, HandlerFailed) and isinstance(error.__cause__, RuntimeFault):
         error = error.__cause__
@@ -47,10 +47,10 @@ def what_failed(error: Exception) -> Exception:
 
 
 def refusal_of(fault: Exception, *, writes: bool) -> CommandRefused | None:
-    """Translates a fault of the runtime for the client, the same over every transport; None for a fault of ours.
+    """Translate a runtime fault for the client, equally over every transport. Returns None for a bug of our own.
 
-    A command that ``writes`` is `unavailable` or `overloaded` only where nothing was carried out. Where the actor had
-    begun with it, or did not answer in time, the outcome is unknown, which is `deadline_exceeded`.
+    A command that ``writes`` is `unavailable` or `overloaded` only if nothing was done. If the actor had begun, or did not
+    answer in time, the outcome is unknown, which is `deadline_exceeded`.
     """
     unknown = ", so whether this was kept is not known" if writes else ""
     match what_failed(fault):

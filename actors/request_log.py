@@ -1,7 +1,7 @@
-"""The last requests to the model and those that run now: written by inference, read by monitoring. Pure.
+"""Log of running and recent requests to the model, written by inference and read by monitoring. No I/O.
 
-It belongs to the process, as metrics do, so that it is there while an actor is busy or is started again. It costs a request
-two dictionary writes and one record; what has not ended is described only when somebody looks.
+It belongs to the process, as metrics do, so that it is readable while an actor is busy or restarting. A request costs two
+dictionary writes and one record; running requests are described only when the log is read.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from attrs import define, frozen
 __all__ = ["KEPT", "LOST", "RequestLog", "RequestTimes"]
 
 KEPT = 200
-"""Requests that have ended."""
+"""Number of ended requests retained."""
 LOST = "lost"
-"""Outcome of a request whose inference actor was lost; it is withdrawn where the request goes on."""
+"""Outcome of a request whose inference actor was lost; withdrawn if the request resumes."""
 
 
 @frozen(kw_only=True)
 class RequestTimes:
-    """How far a request has come; times by Trio's clock, seconds."""
+    """Progress of a request. Times are in seconds of Trio's clock."""
 
     client_id: str
     model: str
     accepted_at: float
     admitted_at: float | None
-    """When it first had a row."""
+    """Time at which it was first given a row."""
     first_token_at: float | None
     prompt_tokens: int
     cached_tokens: int
@@ -37,7 +37,7 @@ class RequestTimes:
     engine_restarts: int
     ended_at: float | None = None
     outcome: str | None = None
-    """How it ended; None while it runs."""
+    """Outcome; None while it runs."""
 
 
 @define
@@ -47,7 +47,7 @@ class _Live:
 
 
 class RequestLog:
-    """A ring of what has ended, and a way to look at what runs."""
+    """A ring of ended requests, and descriptions of running ones."""
 
     def __init__(self) -> None:
         self._numbers = 0
@@ -57,7 +57,7 @@ class RequestLog:
         self._first_token_seconds: deque[float] = deque(maxlen=KEPT)
 
     def begin(self, stream: str, describe: Callable[[], RequestTimes]) -> None:
-        """A request was accepted, or goes on after the inference actor was lost; ``describe`` never waits."""
+        """Add a request that was accepted, or resumed after a loss of the inference actor. ``describe`` must not block."""
         number = self._lost.pop(stream, None)
         if number is None:
             self._numbers += 1
@@ -66,7 +66,7 @@ class RequestLog:
         self._live[stream] = _Live(number, describe)
 
     def end(self, stream: str, outcome: str, now: float) -> None:
-        """It is over, however."""
+        """Record the end of a request."""
         live = self._live.pop(stream, None)
         if live is None:
             return
@@ -76,7 +76,7 @@ class RequestLog:
             self._first_token_seconds.append(times.first_token_at - times.accepted_at)
 
     def lose(self, now: float) -> None:
-        """The inference actor was lost with all that ran; what its followers go on with begins again under its number."""
+        """Record the loss of the inference actor with all running requests; resumed ones keep their numbers."""
         self._lost.clear()
         for stream, live in self._live.items():
             self._keep(live.number, attrs.evolve(live.describe(), ended_at=now, outcome=LOST))
@@ -84,12 +84,12 @@ class RequestLog:
         self._live.clear()
 
     def all(self) -> Iterator[tuple[int, RequestTimes]]:
-        """Running numbers and how far each has come, oldest first."""
+        """Yield the number and progress of each request, oldest first."""
         live = [(one.number, one.describe()) for one in self._live.values()]
         yield from sorted([*self._ended.items(), *live], key=lambda one: one[0])
 
     def first_token_quantile(self, share: float) -> float | None:
-        """Of the last requests that got a token, seconds from acceptance to it (nearest rank); None where there is none."""
+        """Return a quantile, by nearest rank, of the seconds from acceptance to the first token over recent requests, or None."""
         measured = sorted(self._first_token_seconds)
         if not measured:
             return None

@@ -1,4 +1,4 @@
-"""Lines of the log that a client can cause as often as it likes: a few are written, the rest are counted."""
+"""Rate-limits log lines that clients can cause at will: a few are written, the rest are counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAMPLED_EVENTS = frozenset(
         "turned away",
     }
 )
-"""Events of refusals and of clients that are too slow, each counted by itself."""
+"""Sampled events: refusals and slow clients, each counted separately."""
 LINES = 5
 WINDOW_SECONDS = 10.0
 
@@ -40,7 +40,7 @@ class _Window:
 
 
 class LineSampler:
-    """A processor of structlog: lets `LINES` of each sampled event pass in a window, and tells with the next how many it left out."""
+    """A structlog processor: passes `LINES` of each sampled event per window, and reports the number suppressed with the next one."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -48,7 +48,7 @@ class LineSampler:
         self._windows: dict[str, _Window] = {}
 
     def __call__(self, _: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """The line, with `left_out` where others like it were not written. Raises `structlog.DropEvent`."""
+        """Return the line, with `left_out` if similar ones were suppressed. Raises `structlog.DropEvent`."""
         event = line.get("event")
         if event not in SAMPLED_EVENTS:
             return line

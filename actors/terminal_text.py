@@ -1,10 +1,9 @@
-"""Text of others as a terminal may show it: what would be obeyed there is shown instead. Pure.
+"""Makes untrusted text safe for a terminal by showing control characters instead of sending them. Pure functions.
 
-Titles, names, answers of a model and errors are written by other programs and people. Sent to a terminal as they are,
-they move the cursor, rewrite its title, fill the clipboard, or let a line read as another. So control characters are
-shown by their pictures (`␛`), and by their numbers (`\\x9b`, `\\u202e`) where they have none: controls of C1, overrides
-of the direction, everything that takes no room, and separators of lines. Joiners stay where they join letters or
-pictures, marks on a letter up to eight.
+Titles, names, model answers and errors come from other programs and people. Sent to a terminal unchanged, they could move the
+cursor, rewrite the title, fill the clipboard, or make a line read as another. So control characters are shown by their
+pictures (`␛`), or by number (`\\x9b`, `\\u202e`) if they have none: C1 controls, direction overrides, zero-width characters
+and line separators. Joiners stay if they join letters or emoji, and a letter keeps up to eight marks.
 """
 
 from __future__ import annotations
@@ -17,30 +16,30 @@ __all__ = ["LONG_FIELDS", "many_lines", "one_line", "shown_document"]
 LONG_FIELDS = frozenset(
     {"description", "ai_analysis", "body", "content", "text", "reasoning", "recommendation", "stack", "snapshot"}
 )
-"""What may have several lines; a line break anywhere else could pass for the beginning of another entry."""
+"""Fields that may have several lines; elsewhere a line break could pass for the start of another entry."""
 MARKS = 8
 JOINERS = "\u200c\u200d"
 DIRECTION_MARKS = "\u200e\u200f\u061c"
-"""They say how a neighbour is written in Hebrew and Arabic, and override nothing."""
+"""Marks for Hebrew and Arabic text, which override nothing."""
 FILLERS = "\u115f\u1160\u3164\uffa0\u2800\u17b4\u17b5"
-"""Letters and symbols by category that draw nothing."""
+"""Characters that count as letters or symbols but draw nothing."""
 SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def many_lines(text: str, *, before: str = "") -> str:
-    """Text whose line breaks and tabs are its own; ``before`` is the character that came before it, if one did."""
+    """Make text safe, keeping line breaks and tabs; ``before`` is the preceding character, if any."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return _shown(text.replace("\r\n", "\n"), "\n\t", before)
 
 
 def one_line(text: str) -> str:
-    """Text that has to stay on its line."""
+    """Make text safe for a single line."""
     return text if text.isascii() and text.isprintable() else _shown(text, "", "")
 
 
 def shown_document(value: Any, *, is_long: bool = False) -> Any:
-    """All text of a JSON document, keys included; the document itself is left as it is."""
+    """Return a copy of a JSON document with all its text made safe, keys included."""
     match value:
         case str():
             return many_lines(value) if is_long else one_line(value)

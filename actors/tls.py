@@ -1,4 +1,4 @@
-"""TLS for both listeners and for the commands that talk to them: certificates by settings, TLS 1.2 at least."""
+"""TLS of both listeners and of the commands that talk to them: certificates from the settings, TLS 1.2 or newer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 class CertificateFault(Exception):
-    """A certificate or key cannot be used; the text names the file."""
+    """A certificate or key cannot be used. The text names the file."""
 
 
 def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """What both listeners speak. Raises `CertificateFault`.
+    """Return the context of both listeners. Raises `CertificateFault`.
 
-    ``certificate`` is PEM, the server's own first and then its issuers'; ``key`` may lie in the same file. HTTP/1.1 is
-    the only protocol offered: both listeners' deadlines are about it (ALPN, RFC 7301).
+    ``certificate`` is PEM, the server's own followed by its issuers'; ``key`` may be in the same file. HTTP/1.1 is the only
+    protocol offered (ALPN, RFC 7301), since the listeners' deadlines are designed for it.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -40,7 +40,7 @@ def _no_pass_phrase() -> str:
 
 
 def first_certificate(certificate: Path) -> str:
-    """The server's own certificate, PEM, without its issuers'. Raises `CertificateFault`."""
+    """Return the server's own certificate, PEM, without its issuers'. Raises `CertificateFault`."""
     text = certificate.read_text(encoding="utf-8", errors="replace")
     begin = text.find(_BEGIN)
     end = text.find(_END, begin)
@@ -50,9 +50,9 @@ def first_certificate(certificate: Path) -> str:
 
 
 def client_context(authorities: Path | None) -> ssl.SSLContext:
-    """What commands speak to a server elsewhere: its name is checked, and its issuer against ``authorities``.
+    """Return the context of commands for a remote server, which checks its name, and its issuer against ``authorities``.
 
-    None takes the system's. Raises `CertificateFault`.
+    None means the system's authorities. Raises `CertificateFault`.
     """
     try:
         context = ssl.create_default_context(cafile=None if authorities is None else str(authorities))
@@ -63,10 +63,10 @@ def client_context(authorities: Path | None) -> ssl.SSLContext:
 
 
 def pinned_context(certificate: str) -> ssl.SSLContext:
-    """What commands speak to the server of their data folder: only the holder of this very certificate is believed.
+    """Return the context of commands for the server of their data folder, which trusts exactly this certificate.
 
-    They take its address from `server.json`, which nobody else can write, and the address is a loopback one that the
-    certificate may not name; so the certificate is compared as a whole, and the name is not.
+    They take its address from `server.json`, which other users cannot write. It is a loopback address that the certificate
+    need not name, so the certificate is compared as a whole and the name is not.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""Waiting for tokens to change, for those whose work must end with the token that began it."""
+"""Waits for changes of tokens, for work that must end with the token that began it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["LOOK_SECONDS", "until_tokens_may_have_changed"]
 _log = structlog.get_logger("access")
 
 LOOK_SECONDS = 0.5
-"""After which it is looked all the same: a token may have expired, and a word be lost with the access actor."""
+"""Longest wait without a change: a token may have expired, and a message may be lost with the access actor."""
 ASK_SECONDS = 2.0
 
 
 async def until_tokens_may_have_changed(access: ActorRef[AwaitTokenChange], seen: int | None) -> int | None:
-    """Wait until tokens have changed since ``seen``, but not for long. Returns what has been seen now, for the next call.
+    """Wait, for a bounded time, until tokens have changed since ``seen``. Returns the new value of ``seen`` for the next call.
 
-    A revocation is heard of as soon as it is stored. Raises nothing of the access actor's.
+    A revocation is noticed as soon as it is stored. Faults of the access actor are not raised.
     """
     try:
         changes: int = await access.ask(AwaitTokenChange(seen, LOOK_SECONDS), timeout=LOOK_SECONDS + ASK_SECONDS)

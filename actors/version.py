@@ -1,4 +1,4 @@
-"""The version of the installed package, which `pyproject.toml` states and nothing else repeats."""
+"""The version of the installed package, stated in `pyproject.toml` alone."""
 
 from __future__ import annotations
 

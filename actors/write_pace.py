@@ -1,7 +1,7 @@
-"""Writing to a socket for as long as its reader takes something: a deadline on progress, not on the whole.
+"""Socket writes with a deadline on progress instead of on the whole.
 
-What the kernel has taken is no progress yet: its buffer holds mebibytes, and it wakes a writer only once a third of that
-is free, which on a slow link takes longer than any decent deadline. So it is asked how much the peer has not taken yet.
+Bytes accepted by the kernel are not progress yet: its buffer holds mebibytes, and it wakes a writer only once a third is free,
+which on a slow link takes longer than any sensible deadline. So the kernel is asked how much the peer has not acknowledged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from attrs import define
 __all__ = ["WINDOW_SECONDS", "Pace", "PacedStream", "ReaderTooSlow", "send_paced", "untaken_bytes"]
 
 WINDOW_SECONDS = 20.0
-"""A reader that takes nothing is given up after this."""
+"""Time after which a reader that takes nothing is given up."""
 FLOOR_BYTES_PER_SECOND = 1024
-"""Of whoever takes a little, so much has to go in each window: a link that is slower carries no conversation."""
+"""Minimum rate over each window; a slower link cannot carry a conversation."""
 LOOK_SECONDS = 1.0
 PIECE_BYTES = 64 * 1024
 _SO_NWRITE = 0x1024
@@ -30,26 +30,26 @@ _CLOSED = frozenset({errno.EBADF, errno.ENOTSOCK})
 
 
 class ReaderTooSlow(trio.BrokenResourceError):
-    """The peer took less than the floor in a whole window. What was being written is cut off: close the stream."""
+    """The peer took less than the minimum in a whole window. The write was cut short, so the stream must be closed."""
 
 
 @define
 class Pace:
-    """How fast a reader takes what is written, or a writer sends what is read. Pure."""
+    """Measures the rate of a reader or writer against the minimum. No I/O."""
 
     began: float
     taken: int = 0
-    """Bytes that had gone then."""
+    """Bytes taken by then."""
 
     def goes_on(self, now: float, taken: int) -> bool:
-        """Note how much has gone by ``now``; False where it is too little to go on."""
+        """Note the bytes taken by ``now``. Returns False if the rate is too low."""
         if taken - self.taken >= WINDOW_SECONDS * FLOOR_BYTES_PER_SECOND:
             self.began, self.taken = now, taken
         return now - self.began < WINDOW_SECONDS
 
 
 def untaken_bytes(stream: trio.SocketStream) -> int:
-    """What the kernel holds that the peer has not confirmed; 0 where the system does not tell, or the socket is gone."""
+    """Return the unacknowledged bytes in the kernel's send buffer; 0 if unknown or the socket is closed."""
     try:
         if sys.platform == "darwin":
             return stream.socket.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
@@ -60,9 +60,9 @@ def untaken_bytes(stream: trio.SocketStream) -> int:
 
 
 async def send_paced(stream: trio.SocketStream, data: bytes | bytearray | memoryview) -> None:
-    """Send all, however long it takes a reader that keeps the pace.
+    """Send everything, for as long as the reader keeps the minimum rate.
 
-    Raises `ReaderTooSlow`, `trio.BrokenResourceError`, `trio.ClosedResourceError`. Cancelled, a part may be on the wire.
+    Raises `ReaderTooSlow`, `trio.BrokenResourceError`, `trio.ClosedResourceError`. If cancelled, a part may have been sent.
     """
     pace = Pace(trio.current_time(), -untaken_bytes(stream))
     handed = 0
@@ -75,7 +75,7 @@ async def send_paced(stream: trio.SocketStream, data: bytes | bytearray | memory
 
 
 async def _send(stream: trio.SocketStream, piece: memoryview) -> int:
-    """What the socket takes of a piece, once it takes any."""
+    """Send as much of a piece as the socket takes, and return the number of bytes."""
     try:
         return await stream.socket.send(piece)
     except OSError as error:
@@ -84,7 +84,7 @@ async def _send(stream: trio.SocketStream, piece: memoryview) -> int:
 
 
 class PacedStream(trio.abc.HalfCloseableStream):
-    """A socket whose writes have no other deadline than the pace of the reader."""
+    """A socket stream whose writes are limited only by the reader's rate."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -103,7 +103,7 @@ class PacedStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """End our half. Raises `trio.BusyResourceError` within a write, whose rest would never go out."""
+        """Close the sending half. Raises `trio.BusyResourceError` during a write, whose rest would be lost."""
         if self._is_sending:
             raise trio.BusyResourceError("something is being sent")
         await self._stream.send_eof()
