@@ -1,4 +1,4 @@
-"""What crosses the wire, defined once. See docs/guides/websocket.md; `protocol.client` is the Python client."""
+"""The wire protocol, defined once. See docs/guides/websocket.md; `protocol.client` is the Python client."""
 
 SUBPROTOCOL = "leanvibe.v1+json"
 PATH = "/ws"

@@ -14,18 +14,18 @@ from protocol.validation import FieldFault
 __all__ = ["address_problem", "https_address"]
 
 _NO_ADDRESS = re.compile(r"[^\x21-\x7e]|\\")
-"""White space, control characters, what is not ASCII, and the backslash that some readers take for a slash."""
+"""White space, control characters, non-ASCII characters, and the backslash, which some parsers take for a slash."""
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 LONGEST_HOST = 253
 
 
 def address_problem(text: str) -> str | None:
-    """What is wrong with an https address; None where nothing is. Where it leads is checked when it is used."""
+    """The problem with an https address, or None. Its destination is checked when it is used."""
     if _NO_ADDRESS.search(text):
         return "must be an https address of printable ASCII"
     try:
         parts = urlsplit(text)
-        port = parts.port  # raises where it is no number, or beyond 65535
+        port = parts.port  # raises unless it is a number up to 65535
     except ValueError:
         return "must be an https address"
     if parts.scheme != "https":
@@ -40,7 +40,7 @@ def address_problem(text: str) -> str | None:
 
 
 def _is_host(host: str, *, has_brackets: bool) -> bool:
-    """A name by the lengths of DNS (RFC 1035, 2.3.4), or an IPv6 address without a zone."""
+    """True for a name within the limits of DNS (RFC 1035, 2.3.4), or an IPv6 address without a zone."""
     if has_brackets:
         try:
             return "%" not in host and ipaddress.ip_address(host).version == 6
@@ -51,7 +51,7 @@ def _is_host(host: str, *, has_brackets: bool) -> bool:
 
 
 def https_address(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """An https address (see `address_problem`); None passes."""
+    """Validator: an https address (see `address_problem`); None passes."""
     problem = None if value is None else address_problem(value)
     if problem is not None:
         raise FieldFault(attribute.name, problem)

@@ -1,6 +1,6 @@
-"""The AsyncAPI 3.0 document of the protocol, made from the same classes as the schemas.
+"""The AsyncAPI 3.0 document of the protocol, generated from the same classes as the schemas.
 
-AsyncAPI tells of the server: it *receives* commands and *sends* messages. Close and error codes stand under `x-`.
+AsyncAPI describes the server: it *receives* commands and *sends* messages. Close and error codes are listed under `x-`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from protocol.server_messages import SERVER_MESSAGES, TERMINAL_TYPES, MessageKin
 __all__ = ["asyncapi"]
 
 STREAMING = {"generate", "assist"}
-"""Commands that are answered by `accepted` and a stream."""
+"""Commands answered by `accepted` and a stream."""
 OWN_ANSWERS = {"hello": "welcome", "ping": "pong"}
 WITHOUT_ANSWER = {"pong", "ack"}
 
@@ -67,7 +67,7 @@ def _message(name: str) -> dict[str, Any]:
 
 
 def _relocated(schema: dict[str, Any]) -> Any:
-    """Its references, pointing into this document."""
+    """A schema with its references rewritten to point into this document."""
     return json.loads(json.dumps(schema).replace('"#/$defs/', '"#/components/schemas/'))
 
 

@@ -1,4 +1,4 @@
-"""A client's own copy of its tasks: loaded once, then kept right by events. Without I/O, as plain JSON values."""
+"""A client's own copy of its tasks: loaded once, then updated by events. No I/O; tasks are plain JSON values."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["BoardMirror"]
 
 @define
 class BoardMirror:
-    """Every event carries the whole task, so the newest one of a task says all; taken in the order of `seq`."""
+    """Every event carries the whole task, so the newest event of a task suffices; apply them in the order of `seq`."""
 
     tasks: dict[str, dict[str, Any]] = field(factory=dict)
-    """By id."""
+    """Tasks by id."""
 
     def load(self, tasks: Iterable[dict[str, Any]]) -> None:
-        """Begin anew with these."""
+        """Replaces all tasks."""
         self.tasks = {task["id"]: task for task in tasks}
 
     def apply(self, kind: str, data: Mapping[str, Any]) -> bool:
-        """Take one event in; whether it was about a task. Taken twice it changes nothing."""
+        """Applies one event; True if it was about a task. Applying it twice has no further effect."""
         if kind == "task_deleted":
             self.tasks.pop(data["task_id"], None)
             return True
@@ -34,7 +34,7 @@ class BoardMirror:
         return False
 
     def columns(self, project: str | None = None) -> dict[TaskStatus, list[dict[str, Any]]]:
-        """The tasks of a project, or of all, by column and in order."""
+        """The tasks of one project, or of all, by column and in order."""
         columns: dict[TaskStatus, list[dict[str, Any]]] = {status: [] for status in TaskStatus}
         for task in self.tasks.values():
             if project in (None, task["project"]):

@@ -1,7 +1,7 @@
-"""Which differences of two schema documents break a client that was written for the older one.
+"""Finds the differences between two schema documents that break clients written for the older one.
 
-PROTOCOL: fields may be added; a removal or a change of meaning raises the version. A client sends what the old
-document allows and reads what it promised, so commands may only grow wider and the server's messages only firmer.
+Fields may be added; a removal or a change of meaning requires a higher version. A client sends what the old
+document allows and reads what it promised, so commands may only become more permissive and the server's messages only stricter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UPPER_BOUNDS = ("maximum", "maxLength", "maxItems", "maxProperties", "x-maximum-
 
 
 def breaking_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One line for each, naming the message and the field's path; none where the newer version number is higher."""
+    """Describes each breaking change, naming the message and the field's path; none if the newer document has a higher version."""
     if new["version"] > old["version"]:
         return []
     problems: list[str] = []
@@ -40,7 +40,7 @@ class _Comparison:
         self.problems: list[str] = []
 
     def compare(self, old: dict[str, Any], new: dict[str, Any], path: str) -> None:
-        """Collect what changed at ``path`` and below it."""
+        """Collects the changes at ``path`` and below it."""
         references = (old.get("$ref", ""), new.get("$ref", ""))
         if references in self._seen and references != ("", ""):
             return
@@ -66,9 +66,9 @@ class _Comparison:
                 self.problems.append(f"{path}: {one.get('$ref', one.get('type'))} is no longer possible")
 
     def _is_narrower(self, old: frozenset[str], new: frozenset[str]) -> bool:
-        """A command must take what it took; a message must say nothing that it did not say."""
+        """True for a type change that breaks: a command must accept what it accepted; a message must not send new types."""
         if not old:
-            # Anything was allowed: a command must go on taking it, a message may become clearer.
+            # Anything was allowed: a command must keep accepting it, a message may become more specific.
             return self._is_command and bool(new)
         if not new:
             return not self._is_command
@@ -118,7 +118,7 @@ def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 def _kinds(schema: dict[str, Any]) -> frozenset[str]:
     kinds = schema.get("type", [])
     found = frozenset([kinds] if isinstance(kinds, str) else kinds)
-    # Where a number is taken, an integer is.
+    # A schema that accepts numbers accepts integers.
     return found | {"integer"} if "number" in found else found
 
 

@@ -1,8 +1,8 @@
 """The strict codec: bytes to commands and events to bytes, with errors that name the field.
 
 cattrs coerces by default ("FALSE" is True, 5 is "5", a string is a list of letters), so every primitive has
-a hook of our own that refuses anything but its JSON type. A hook is built when it is first used; a server builds all of
-them as it starts, so that the first message of each type costs no more than the next.
+its own hook that accepts only its JSON type. A hook is built on first use; a server builds all of
+them at its start, so that the first message of each type is as fast as later ones.
 """
 
 from __future__ import annotations
@@ -52,27 +52,27 @@ __all__ = [
 ]
 
 NAME_CHARACTERS = 64
-"""As much of a name that the client chose is told back."""
+"""Most characters of a client-chosen name that error messages repeat."""
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 FLOAT_MILLISECONDS = 0.0625
-"""As far as a millisecond may lie from the float of its seconds, up to the year 9999."""
+"""Largest distance of a millisecond from the float of its seconds, up to the year 9999."""
 UNKNOWN_FIELD = "is not a field of this command"
 
 
 @attrs.frozen
 class ReceivedCommand:
-    """One command as it came over the wire, its data checked."""
+    """A command as received, with its data checked."""
 
     type: str
     id: str | None
-    """None only for commands that need none."""
+    """None only for commands without an id."""
     data: Any
     digest: str = ""
-    """SHA-256 of type and data, hexadecimal, of commands that write or start work; the order of keys does not matter."""
+    """SHA-256 of type and data, hexadecimal, for commands that write or start work; the order of keys does not matter."""
     only_if_known: bool = False
-    """Asked again long after: to be answered from memory, or not at all."""
+    """True for a command repeated long after: it is answered from memory or not at all."""
     traceparent: str | None = None
-    """The client's span that it belongs to, of the header's form; whether its ids are valid is not checked here."""
+    """The client's span that it belongs to, in the form of the header; the validity of its ids is not checked here."""
 
 
 class _WrongType(ValueError):
@@ -83,7 +83,7 @@ class _WrongType(ValueError):
 def _strict_integer(value: Any, _: type) -> int:
     if type(value) is int:
         return value
-    # To JSON Schema, by which our documents say `integer`, 3.0 is one as well (draft 2020-12, validation 6.1.1).
+    # JSON Schema, which the documents use for `integer`, counts 3.0 as one (draft 2020-12, validation 6.1.1).
     if type(value) is float and value.is_integer() and abs(value) <= MAXIMUM_INTEGER:
         return int(value)
     raise _WrongType("an integer", value)
@@ -128,7 +128,7 @@ def _strict_enum(kind: type[enum.Enum]) -> Any:
 
 
 def _optional(kind: Any, converter: cattrs.Converter) -> Any:
-    """`X | None`, without cattrs' dispatch at every value."""
+    """Builds the hook of `X | None`, without cattrs' dispatch at every value."""
     (wanted,) = (one for one in typing.get_args(kind) if one is not type(None))
     inner = converter.get_structure_hook(wanted)
 
@@ -150,7 +150,7 @@ def _list_without_paths(kind: Any, converter: cattrs.Converter) -> Any:
 
 
 def _list_naming_the_first(kind: Any, converter: cattrs.Converter) -> Any:
-    """cattrs' own would go through all of a list and keep an error for each item; only the first is ever told."""
+    """Builds a list hook that stops at the first error: cattrs' own would visit the whole list and keep an error per item."""
     (wanted,) = typing.get_args(kind)
     inner = converter.get_structure_hook(wanted)
 
@@ -159,7 +159,7 @@ def _list_naming_the_first(kind: Any, converter: cattrs.Converter) -> Any:
         for index, one in enumerate(value):
             try:
                 items.append(inner(one, wanted))
-            except Exception as error:  # noqa: BLE001  border: validators raise what they like
+            except Exception as error:  # noqa: BLE001  boundary: validators may raise anything
                 error.add_note(IterableValidationNote("in a list", index, wanted))
                 raise IterableValidationError("in a list", [error], kind) from None
         return items
@@ -168,9 +168,9 @@ def _list_naming_the_first(kind: Any, converter: cattrs.Converter) -> Any:
 
 
 def make_converter(*, names_paths: bool, is_client: bool = False) -> cattrs.Converter:
-    """With ``names_paths`` its errors know where they are, which costs about half of its speed.
+    """Builds a converter. With ``names_paths`` its errors carry the path of the field, which halves its speed.
 
-    A client's takes fields that it does not know, and None for what was not sent.
+    A client's converter ignores unknown fields, and uses None for missing ones.
     """
     converter = cattrs.Converter(
         forbid_extra_keys=not is_client, detailed_validation=names_paths, omit_if_default=False
@@ -221,14 +221,14 @@ def make_converter(*, names_paths: bool, is_client: bool = False) -> cattrs.Conv
 
         return structure_class
 
-    # cattrs forgets hooks whenever another one is registered, and asks the factories again.
+    # cattrs drops hooks whenever another one is registered, and then calls the factories again.
     converter.register_structure_hook_factory(attrs.has, functools.cache(strict_class))
     converter.register_unstructure_hook_factory(attrs.has, functools.cache(partial(_present_fields, converter)))
     return converter
 
 
 def prepare_hooks() -> None:
-    """Build every hook now, which takes a third of a second; a server does, so that nobody's first message waits for it."""
+    """Builds every hook now, which takes a third of a second; called by a server so that no client's first message waits for it."""
     for converter in (_converter, _naming_converter):
         _prepare_hooks(converter)
 
@@ -247,7 +247,7 @@ def _prepare_hooks(converter: cattrs.Converter) -> None:
 
 
 def _nullable_fields(kind: Any) -> dict[str, None]:
-    """Fields without a default that may be None: a server leaves them out."""
+    """Fields without a default that may be None, which a server omits."""
     hints = typing.get_type_hints(kind)
     return {
         one.name: None
@@ -257,7 +257,7 @@ def _nullable_fields(kind: Any) -> dict[str, None]:
 
 
 def _present_fields(converter: cattrs.Converter, kind: Any) -> Any:
-    """Unstructures a class without the fields that are None."""
+    """Builds a hook that unstructures a class without fields that are None."""
     inner = cattrs.gen.make_dict_unstructure_fn(kind, converter)
 
     def unstructure_class(value: Any) -> dict[str, Any]:
@@ -278,23 +278,23 @@ _canonical_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def structure(data: Any, wanted: type, *, prefix: str = "data") -> Any:
-    """Check parsed JSON against an attrs class. Raises `InvalidField` with the path of the first problem."""
+    """Checks parsed JSON against an attrs class. Raises `InvalidField` with the path of the first problem."""
     try:
         return _converter.structure(data, wanted)
-    except Exception:  # noqa: BLE001  border: whatever it is, the second converter says where it is
+    except Exception:  # noqa: BLE001  boundary: the second converter finds the path of any error
         return _structure_naming_paths(data, wanted, prefix)
 
 
 def _structure_naming_paths(data: Any, wanted: type, prefix: str) -> Any:
     try:
         return _naming_converter.structure(data, wanted)
-    except Exception as error:  # noqa: BLE001  border: cattrs raises groups, our validators ValueErrors
+    except Exception as error:  # noqa: BLE001  boundary: cattrs raises groups, the validators ValueErrors
         path, problem = _first_problem(error, prefix)
         raise InvalidField(f"{path} {problem}", field=path) from None
 
 
 def _first_problem(error: BaseException, path: str) -> tuple[str, str]:
-    """The path and the text of the first problem in cattrs' tree of exceptions."""
+    """Path and text of the first problem in cattrs' tree of exceptions."""
     if isinstance(error, (ClassValidationError, IterableValidationError)):
         first = error.exceptions[0]
         for note in getattr(first, "__notes__", ()):
@@ -314,16 +314,16 @@ def _first_problem(error: BaseException, path: str) -> tuple[str, str]:
 
 
 def decode_command(text: str | bytes) -> ReceivedCommand:
-    """One frame to one command. Raises `ProtocolFault`, with the command's id where one could be read."""
+    """Decodes one frame into one command. Raises `ProtocolFault`, with the command's id if it could be read."""
     return all_steps(command_in_steps(text))
 
 
 def command_in_steps(text: str | bytes) -> Generator[None, None, ReceivedCommand]:
-    """The same; yields wherever others may have their turn."""
+    """Like `decode_command`, as a generator that yields at points where other tasks may run."""
     size = len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > MAXIMUM_FRAME_BYTES:
         raise TooLarge(f"a frame may have {MAXIMUM_FRAME_BYTES} bytes, this one has {size}")
-    # Looked for only below, where it is known which command to answer.
+    # NUL is checked only below, once the command id is known.
     try:
         envelope = yield from object_in_steps(text, takes_nul=True)
     except ProtocolFault as fault:
@@ -377,7 +377,7 @@ def _is_traceparent(value: Any) -> bool:
 
 
 def command_digest(kind: str, data: Any) -> str:
-    """What tells two commands of one id apart: SHA-256 of type and data, with keys in order."""
+    """Distinguishes commands with the same id: SHA-256 of type and data, with sorted keys."""
     return hashlib.sha256(kind.encode() + b"\n" + _canonical_encoder.encode(data)).hexdigest()
 
 
@@ -387,21 +387,21 @@ def _readable_id(envelope: dict[str, Any]) -> str | None:
 
 
 def unstructure(value: Any) -> Any:
-    """An attrs object as plain JSON values, without fields that are None."""
+    """Converts an attrs object to plain JSON values, without fields that are None."""
     return _converter.unstructure(value)
 
 
 def encode(message: dict[str, Any] | list[Any]) -> bytes:
-    """One envelope, already plain values, as JSON bytes."""
+    """Encodes one envelope of plain values as JSON bytes."""
     return _encoder.encode(message)
 
 
 def wire_time(seconds: float | None = None) -> str:
-    """RFC 3339 in UTC with milliseconds, of a POSIX time or of now."""
+    """Formats a POSIX time, or the current time, as RFC 3339 in UTC with milliseconds."""
     if seconds is None:
         moment = datetime.datetime.now(datetime.UTC)
     else:
-        # A float of seconds lies a little before or after most milliseconds, so what is a hair below one is that one;
-        # anything finer is cut, as clocks do.
+        # The float of most milliseconds lies slightly below or above them, so a value a hair below a millisecond counts as that one;
+        # finer digits are truncated, as clocks do.
         moment = EPOCH + datetime.timedelta(milliseconds=math.floor(seconds * 1000 + FLOAT_MILLISECONDS))
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -1,4 +1,4 @@
-"""What the server knows of a command before it reads its data; each file of commands has a table of these."""
+"""`CommandType`: the server's knowledge of a command before it reads the data. Each module of commands has a table of these."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ __all__ = [
 
 KIBIBYTE = 1024
 MAXIMUM_FRAME_BYTES = 1024 * KIBIBYTE
-"""No frame in either direction is larger."""
+"""Largest frame in either direction."""
 ONLY_IF_KNOWN = "only_if_known"
-"""Field of the envelope, of commands that write: answer what became of this id, and carry nothing out where it is not known."""
+"""Envelope field of commands that write: report the outcome recorded for this id, without carrying anything out."""
 TRACEPARENT = "traceparent"
-"""Field of the envelope: the span of the client's that the command belongs to, as in HTTP's header of that name (W3C Trace Context)."""
+"""Envelope field: the client's span that the command belongs to, as in the HTTP header of that name (W3C Trace Context)."""
 TRACEPARENT_PATTERN = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?$"
 TRACEPARENT_CHARACTERS = 256
 
 
 @frozen
 class CommandType:
-    """One command of the protocol."""
+    """A command of the protocol."""
 
     data: type
     """The attrs class of `data`."""
     maximum_bytes: int = 64 * KIBIBYTE
-    """Limit of the whole frame."""
+    """Size limit of the whole frame."""
     needs_id: bool = True
     writes: bool = False
-    """It writes or starts work, so the same id with the same data is carried out once."""
+    """True if it writes or starts work: the same id with the same data is carried out once."""
     needs_operator: bool = False
-    """Only for the role `operator`, which everybody has who reaches a server without tokens. Such a command is never sent
-    again by itself: the server does not remember that it carried it out."""
+    """True if it requires the role `operator`, which every client has on a server without tokens. Such a command is never
+    resent automatically: the server does not remember having carried it out."""
     result: Any = None
-    """The type of `result`'s data, for schemas and clients; None where it is any JSON."""
+    """Type of the `result`'s data, for schemas and clients; None for any JSON."""

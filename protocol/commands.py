@@ -1,4 +1,4 @@
-"""What clients send: one attrs class per command, named in one table."""
+"""Commands of clients: one attrs class per command, and the table of all."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ __all__ = [
 ]
 
 CHANNELS = ("tasks", "ai", "notifications", "system")
-"""What the durable stream of a client carries, by subject."""
+"""Channels of a client's durable stream, by subject."""
 
 
 @frozen
 class ResumePoint:
-    """How far a client has followed a stream."""
+    """A client's position in a stream."""
 
     stream: str
     epoch: str
@@ -58,15 +58,15 @@ class Hello:
     """Opens the session; first command of a connection."""
 
     client_id: str = field(validator=client_name)
-    """Who owns tasks, conversations and notifications."""
+    """The owner of tasks, conversations and notifications."""
     device_id: str = field(default="default", validator=client_name)
-    """Which of the client's devices this is."""
+    """One of the client's devices."""
     token: str | None = field(default=None, validator=length(1, 512, "characters"), repr=False)
-    """Only where the server has tokens configured."""
+    """Required if the server has tokens configured."""
     agent: str | None = field(default=None, validator=length(0, 256, "characters"))
-    """Program name and version, for people who look at connections."""
+    """Program name and version, for operators who inspect connections."""
     resume: list[ResumePoint] = field(factory=list, validator=length(0, 128, "entries"))
-    """Streams to go on with."""
+    """Streams to resume."""
 
 
 @frozen
@@ -89,14 +89,14 @@ def _known_channel(one: Any) -> str | None:
 
 @frozen
 class Cancel:
-    """End a running command of this connection."""
+    """Ends a running command of this connection."""
 
     target: str = field(validator=length(1, 64, "characters"))
     """The id of the command to end."""
 
 
 class Intent(enum.Enum):
-    """What the assistant shall do with the code."""
+    """Task of the assistant."""
 
     SUGGEST = "suggest"
     EXPLAIN = "explain"
@@ -108,23 +108,23 @@ class Intent(enum.Enum):
 
 @frozen(kw_only=True)
 class Assist:
-    """Help with code that the client sends. Answered by `accepted` and a stream as `generate`'s."""
+    """Requests help with code. Answered by `accepted` and a stream like `generate`'s."""
 
     intent: Intent
     content: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
     """The code, or the question for `ask`."""
     file_path: str | None = field(default=None, validator=[length(1, 1024, "characters"), plain_text])
-    """A name to show to the model; the server never opens it."""
+    """File name shown to the model; the server never opens the file."""
     language: str | None = field(default=None, validator=known_language)
-    """Of the code; by default what the file's name says."""
+    """Language of the code; by default derived from the file name."""
     cursor: int | None = field(default=None, validator=between(0, MAXIMUM_FRAME_BYTES))
     """Offset in `content`, characters."""
     conversation: str | None = field(default=None, validator=client_name)
-    """Continue a stored conversation, or begin one of this name."""
+    """Continues a stored conversation, or begins one with this name."""
     parent: int | None = field(default=None, validator=between(0, 2**53))
-    """As of `generate`."""
+    """Like `generate`'s."""
     answers: int | None = field(default=None, validator=between(1, 2**53))
-    """Answer that turn of the user again; `content` must be what was said there."""
+    """Answers that user turn again; `content` must repeat it."""
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
 
     def __attrs_post_init__(self) -> None:
@@ -137,25 +137,25 @@ class Assist:
 
 @frozen
 class GetProgress:
-    """Ask how far a generation has come that has no token yet, as often as a person shall see it move."""
+    """Requests the progress of a generation that has no token yet; clients poll it to show progress."""
 
     stream: str = field(validator=length(1, 256, "characters"))
-    """As `accepted` names it."""
+    """Stream name, from `accepted`."""
 
 
 @frozen(kw_only=True)
 class Resume:
-    """Go on with a stream where the client left it."""
+    """Resumes a stream after the client's last event."""
 
     stream: str = field(validator=length(1, 256, "characters"))
     epoch: str = field(validator=length(1, 64, "characters"))
     seq: int = field(validator=between(0, 2**53))
-    """The last event that the client has."""
+    """Number of the client's last event."""
 
 
 @frozen(kw_only=True)
 class Ack:
-    """Everything of a stream up to `seq` has arrived at this device. Has no answer."""
+    """Acknowledges all events of a stream up to `seq` for this device. Has no answer."""
 
     stream: str = field(validator=length(1, 256, "characters"))
     seq: int = field(validator=between(0, 2**53))
@@ -163,19 +163,19 @@ class Ack:
 
 @frozen(kw_only=True)
 class Subscribe:
-    """Which durable events this device wants, and how fast; kept for client id and device."""
+    """Selects the durable events that this device receives, and their rate; stored per client id and device."""
 
     channels: list[str] | None = field(default=None, validator=[length(0, 16, "entries"), each(_known_channel)])
     """Only events of these channels; all by default."""
     min_priority: Priority = Priority.DEBUG
-    """Only events that matter at least this much."""
+    """Only events of at least this priority."""
     max_events_per_second: float | None = field(default=None, validator=between(0.01, 10_000))
-    """More wait and come together as one `events` frame."""
+    """Further events wait and arrive together in one `events` frame."""
     batch_ms: int = field(default=0, validator=between(0, 60_000))
-    """Wait this long for more before sending."""
+    """Waits this long for more events before sending."""
 
     def wants(self, channel: str, priority: Priority) -> bool:
-        """Whether it lets such an event through; `critical` ones of a wanted channel always matter enough."""
+        """True if it admits such an event; `critical` events of a selected channel always pass."""
         return (self.channels is None or channel in self.channels) and priority.rank <= self.min_priority.rank
 
 

@@ -1,10 +1,10 @@
-"""What crosses the wire about conversations: one attrs class per thing and per command.
+"""Conversations on the wire: one attrs class per object and per command.
 
-A conversation belongs to a client id and is called by a name that the client chose in `assist` or `generate`. Its turns
-are numbered from 1; the oldest are forgotten when it grows beyond its bounds.
+A conversation belongs to a client id and has a name that the client chose in `assist` or `generate`. Its turns
+are numbered from 1; the oldest are deleted when it exceeds its limits.
 
-A turn that is said again, or answered again, begins another way: each turn names the one that it follows, and every way stays.
-One of them is the chosen way. It is what a conversation is to whoever asks for no other: a plain list of turns.
+Saying or answering a turn again starts a branch ("way"): each turn names its parent, and all branches are kept.
+One branch is the chosen one. Clients that do not ask for others see the conversation as a plain list of its turns.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PAGE_ENTRIES = 100
 
 
 class Speaker(enum.Enum):
-    """Who says a turn."""
+    """The speaker of a turn."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -48,32 +48,32 @@ class Speaker(enum.Enum):
 
 @frozen(kw_only=True)
 class Turn:
-    """One thing that was said."""
+    """One turn of a conversation."""
 
     number: int
-    """From 1, rising; a turn keeps its number when older ones are forgotten."""
+    """Counts from 1; a turn keeps its number when older ones are deleted."""
     role: Speaker
     content: str = field(repr=False)
-    """As it was said; what was sent to the model with it is not kept."""
+    """Text of the turn; the context sent to the model with it is not stored."""
     time: str
     """RFC 3339 in UTC."""
     intent: str | None = None
-    """Of a turn of `assist`."""
+    """Intent of an `assist`."""
     is_partial: bool = False
-    """True of an answer that was cancelled or failed after it had begun."""
+    """True for an answer that was cancelled or failed after it had begun."""
     parent: int | None = None
-    """What it follows: number of a turn, perhaps one that is forgotten or of a kind that is not listed; none of a first one."""
+    """Number of the preceding turn, possibly one that was deleted or is of a kind that is not listed; absent for a first turn."""
     ways: list[int] | None = None
-    """Numbers of all turns that stand in this place, this one among them, rising; only where there are several."""
+    """Numbers of all alternatives to this turn, itself included, in ascending order; only if there are several."""
     is_beside: bool | None = None
-    """True of a turn that is not on the chosen way; such turns are listed only with `all_ways`."""
+    """True for a turn that is not on the chosen branch; such turns are listed only with `all_ways`."""
     steps: list[str] | None = None
-    """What came behind this turn that nobody said, a line each: calls of functions, their results, instructions."""
+    """Steps after this turn that are not turns, one line each: function calls, their results, instructions."""
 
 
 @frozen(kw_only=True)
 class Conversation:
-    """What is known of a conversation without its turns."""
+    """Description of a conversation, without its turns."""
 
     conversation: str
     """Its name."""
@@ -81,107 +81,107 @@ class Conversation:
     """RFC 3339 in UTC, as all times here."""
     updated: str
     turns: int
-    """How many the chosen way has."""
+    """Number of turns on the chosen branch."""
     forgotten_turns: int
-    """How many older ones are not kept any more."""
+    """Number of older turns that were deleted."""
     bytes: int
-    """Of the kept turns, UTF-8."""
+    """Size of the stored turns, UTF-8."""
     running: str | None = None
-    """Id of the command that is being answered."""
+    """Id of the command being answered."""
     other_turns: int | None = None
-    """Turns of other ways than the chosen one, which are kept beside it; only where there are some."""
+    """Number of turns on other branches than the chosen one; only if there are any."""
 
 
 @frozen(kw_only=True)
 class ConversationList:
-    """The client's conversations by name."""
+    """Lists the client's conversations by name."""
 
     after: str | None = field(default=None, validator=client_name)
-    """Those behind this name: `next` of the page before."""
+    """Only names after this one: `next` of the previous page."""
     limit: int = field(default=PAGE_ENTRIES, validator=between(1, PAGE_ENTRIES))
 
 
 @frozen(kw_only=True)
 class ConversationPage:
-    """A part of the list."""
+    """One page of the list."""
 
     conversations: list[Conversation]
     next: str | None = None
-    """Where the next page begins; none after the last."""
+    """Start of the next page; absent on the last."""
 
 
 @frozen(kw_only=True)
 class ConversationGet:
-    """A conversation with its turns, oldest first."""
+    """Gets a conversation with its turns, oldest first."""
 
     conversation: str = field(validator=client_name)
     after: int = field(default=0, validator=between(0, 2**53))
-    """Turns with a higher number: `next` of the page before."""
+    """Only turns with a higher number: `next` of the previous page."""
     before: int | None = field(default=None, validator=between(1, 2**53))
     """The last turns with a lower number, instead of the first with a higher one: `previous` of a later page."""
     all_ways: bool = False
-    """The turns of every way, by number, and not of the chosen one alone."""
+    """Includes the turns of every branch, by number, instead of the chosen one alone."""
     limit: int = field(default=PAGE_ENTRIES, validator=between(1, PAGE_ENTRIES))
 
 
 @frozen(kw_only=True)
 class ConversationTurns:
-    """A conversation and a part of its turns: at most 512 KiB of them as JSON, or one that is larger."""
+    """A conversation and one page of its turns: at most 512 KiB as JSON, or a single larger turn."""
 
     conversation: Conversation
     turns: list[Turn]
     next: int | None = None
-    """Number that the next page begins behind; none after the last."""
+    """Number of the turn before the next page; absent on the last page."""
     previous: int | None = None
-    """With `before`: number that the page of older turns ends before; none where there are no older ones."""
+    """With `before`: number of the turn after the page of older turns; absent if there are none."""
     older: int | None = None
-    """With `before`: how many turns come before these."""
+    """With `before`: number of turns before these."""
 
 
 @frozen(kw_only=True)
 class ConversationChoose:
-    """Choose the way that goes through this turn, to its newest end. Answered by `Conversation`."""
+    """Chooses the branch through this turn, up to its newest end. Answered by `Conversation`."""
 
     conversation: str = field(validator=client_name)
     turn: int = field(validator=between(1, 2**53))
-    """Its number: one of the `ways` of a turn."""
+    """Number of the turn: one of the `ways` of a turn."""
 
 
 class Change(enum.Enum):
-    """What became of a conversation."""
+    """Kind of change to a conversation."""
 
     BEGUN = "begun"
     TURNS = "turns"
-    """It has other turns, or its answer has ended without a whole text."""
+    """Its turns have changed, or its answer has ended without a complete text."""
     WAY = "way"
-    """Another way was chosen."""
+    """Another branch was chosen."""
     DELETED = "deleted"
 
 
 @frozen(kw_only=True)
 class ConversationChanged:
-    """A conversation is not as it was, and no `ai_response` tells of that."""
+    """A conversation has changed in a way that no `ai_response` reports."""
 
     event_id: str
-    """The same for an event that comes twice."""
+    """Identifies the event, even if it is delivered twice."""
     channel: str
     """`ai`."""
     priority: Priority
-    """How much it matters."""
+    """Priority of the event."""
     conversation: str
     change: Change
     id: str | None = None
-    """The command whose answer ended early, so that a device that read it knows of it already."""
+    """The command whose answer ended early, so that a device that read its stream can ignore the event."""
 
 
 @frozen(kw_only=True)
 class ConversationSearch:
-    """Find turns that contain a text, newest first. Over MCP alone. Answered by `ConversationHits`."""
+    """Finds turns that contain a text, newest first. Over MCP only. Answered by `ConversationHits`."""
 
     text: str = field(validator=[length(1, 200, "characters"), readable_text])
-    """What a turn contains; the case of ASCII letters does not matter."""
+    """Text to find; the case of ASCII letters does not matter."""
     limit: int = field(default=20, validator=between(1, 50))
-    """Most turns that are found."""
+    """Most turns to return."""
 
 
 @frozen(kw_only=True)
@@ -190,35 +190,35 @@ class ConversationFound:
 
     conversation: str
     number: int
-    """Of the turn in its conversation."""
+    """Number of the turn in its conversation."""
     role: Speaker
     excerpt: str
-    """What stands around the text, at most 400 characters."""
+    """Text around the match, at most 400 characters."""
     time: str
     """RFC 3339 in UTC."""
 
 
 @frozen(kw_only=True)
 class ConversationHits:
-    """What was found."""
+    """Result of the search."""
 
     hits: list[ConversationFound]
 
 
 @frozen(kw_only=True)
 class ConversationDelete:
-    """Forget a conversation for good; its name cannot be used again."""
+    """Deletes a conversation permanently; its name cannot be used again."""
 
     conversation: str = field(validator=client_name)
 
 
 @frozen(kw_only=True)
 class ConversationDeleted:
-    """It is gone."""
+    """A conversation was deleted."""
 
     conversation: str
     turns: int
-    """How many were deleted with it."""
+    """Number of turns deleted with it."""
 
 
 CONVERSATION_COMMANDS: dict[str, CommandType] = {

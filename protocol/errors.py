@@ -2,12 +2,12 @@
 
 ::
 
-    ProtocolFault             something the client sent cannot be taken; `code` says what
-    ├─ BadMessage             not a JSON object of this protocol at all
-    │  └─ NotAnObject         JSON, but no object
-    ├─ UnknownType            no command of that name
+    ProtocolFault             a client's message cannot be accepted; `code` tells the kind of problem
+    ├─ BadMessage             not a JSON object of this protocol
+    │  └─ NotAnObject         valid JSON, but not an object
+    ├─ UnknownType            no command has this name
     ├─ InvalidField           a field is missing, unknown, of the wrong type or out of bounds; `field` is its path
-    └─ TooLarge               over the size that its type allows
+    └─ TooLarge               over the size limit of its type
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ErrorCode(enum.Enum):
 
     @property
     def is_temporary(self) -> bool:
-        """True where the same request may succeed later."""
+        """True if the same request may succeed later."""
         return self in _TEMPORARY
 
 
@@ -91,7 +91,7 @@ class CloseCode(enum.IntEnum):
 
 @frozen
 class CloseMeaning:
-    """What a close code tells the client."""
+    """Meaning of a close code for the client."""
 
     meaning: str
     reconnect: str
@@ -115,7 +115,7 @@ CLOSE_CODES: dict[CloseCode, CloseMeaning] = {
 
 
 class ProtocolFault(Exception):
-    """The client's message cannot be taken. Carries what `error` data needs."""
+    """A client's message cannot be accepted. Carries the data of the `error` answer."""
 
     code = ErrorCode.BAD_MESSAGE
 
@@ -123,11 +123,11 @@ class ProtocolFault(Exception):
         super().__init__(message)
         self.message = message
         self.field = field
-        """Path of the field, as `data.messages[0].role`."""
+        """Path of the field, such as `data.messages[0].role`."""
         self.command_id = command_id
-        """The command's id, where one could be read."""
+        """The command's id, if it could be read."""
         self.parsed: dict[str, Any] | None = None
-        """The message, where it could be read as JSON and one of its values is what is wrong."""
+        """The message, if it is readable JSON and the problem is one of its values."""
 
 
 class BadMessage(ProtocolFault):
@@ -135,7 +135,7 @@ class BadMessage(ProtocolFault):
 
 
 class NotAnObject(BadMessage):
-    """JSON that could be read, and is no object."""
+    """Valid JSON that is not an object."""
 
 
 class UnknownType(ProtocolFault):
@@ -145,12 +145,12 @@ class UnknownType(ProtocolFault):
 
 
 class InvalidField(ProtocolFault):
-    """One field is wrong."""
+    """A field is invalid."""
 
     code = ErrorCode.INVALID_FIELD
 
 
 class TooLarge(ProtocolFault):
-    """The message is over the limit of its type."""
+    """The message exceeds the limit of its type."""
 
     code = ErrorCode.TOO_LARGE

@@ -1,4 +1,4 @@
-"""What the server sends: one attrs class per kind of data."""
+"""Messages of the server: one attrs class per kind of data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Priority(enum.Enum):
-    """How much an event matters, most first; `critical` is never delayed."""
+    """Importance of an event, highest first; `critical` is never delayed."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -42,7 +42,7 @@ class Priority(enum.Enum):
 
     @property
     def rank(self) -> int:
-        """0 for `critical`, rising."""
+        """0 for `critical`, ascending."""
         return _PRIORITY_RANK[self]
 
 
@@ -50,17 +50,17 @@ _PRIORITY_RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 class FinishReason(enum.Enum):
-    """Why an answer ended."""
+    """The reason why an answer ended."""
 
     STOP = "stop"
-    """The model said so, or a stop text came up."""
+    """The model ended it, or a stop text occurred."""
     LENGTH = "length"
-    """`max_tokens` or the context was reached, or the answer repeated itself."""
+    """`max_tokens` or the end of the context was reached, or the answer repeated itself."""
 
 
 @frozen(kw_only=True)
 class Limits:
-    """What this server enforces, told to every client."""
+    """Limits that this server enforces, sent to every client."""
 
     frame_bytes: int
     commands_in_flight: int
@@ -70,14 +70,14 @@ class Limits:
     connections_per_client: int
     detach_seconds: int
     command_memory_seconds: int = 600
-    """How long a command that changes something is answered the same when it comes again under its id, at least.
-    A client that was away for longer cannot tell whether it would be carried out twice.
+    """Minimum time for which a repeated command that changes something gets the same answer under its id.
+    A client that was away for longer cannot know if it would be carried out twice.
     """
 
 
 @frozen(kw_only=True)
 class AnswerDefaults:
-    """How this server answers people who set nothing: what a command line, a chat or a page sends in their place."""
+    """This server's defaults for interactive use: sent by a command line, a chat or a page whose user has set nothing."""
 
     temperature: float
     top_p: float
@@ -87,7 +87,7 @@ class AnswerDefaults:
 
 @frozen(kw_only=True)
 class ResumeResult:
-    """Whether one stream goes on where the client left it."""
+    """Result of resuming one stream."""
 
     stream: str
     resumed: bool
@@ -109,46 +109,46 @@ class Welcome:
     state: dict[str, Any]
     resumed: list[ResumeResult]
     answer_defaults: AnswerDefaults | None = None
-    """For people. `generate` itself takes the likeliest token where nothing is set, which is what programs expect."""
+    """For interactive programs. `generate` itself takes the likeliest token by default, as other programs expect."""
 
 
 @frozen
 class Accepted:
-    """A streaming command was taken; its events follow on `stream`."""
+    """A streaming command was accepted; its events follow on `stream`."""
 
     stream: str
     epoch: str
     left_out: list[str] | None = None
-    """Parts of `response_schema` that the answer will not have, since they cannot be followed: `response_schema/properties/a`. Left out
-    where there are none, and where the same command was accepted before."""
+    """Parts of `response_schema` that cannot be enforced, such as `response_schema/properties/a`. Absent if there are none, and
+    if the same command was accepted before."""
 
 
 @frozen
 class Token:
-    """Some text of an answer."""
+    """A piece of an answer's text."""
 
     text: str
     index: int
-    """Number of tokens emitted before this text's last one."""
+    """Number of tokens emitted before the last token of this text."""
     logprobs: list[dict[str, Any]] | None = None
-    """Of each token: `token` (its text), `token_id`, `logprob`, its `bytes`, `offset` (characters before it) and `top`."""
+    """For each token: `token` (its text), `token_id`, `logprob`, its `bytes`, `offset` (characters before it) and `top`."""
 
 
 @frozen(kw_only=True)
 class Usage:
-    """Tokens that a request cost."""
+    """Token counts of a request."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
-    """Prompt tokens that were not computed again."""
+    """Prompt tokens taken from a cache."""
     dropped_turns: int | None = None
-    """Older turns of its conversation for which the context had no room; left out where there were none."""
+    """Number of older turns omitted because the context was full; absent if none."""
 
 
 @frozen(kw_only=True)
 class Timings:
-    """Measured times of one request, milliseconds."""
+    """Measured times of a request, milliseconds."""
 
     queued_ms: float
     """From acceptance to its first step in the worker."""
@@ -156,63 +156,63 @@ class Timings:
     """From acceptance to the first token."""
     total_ms: float
     tokens_per_second: float | None
-    """Of the tokens after the first; None with fewer than two."""
+    """Rate after the first token; None with fewer than two."""
 
 
 @frozen(kw_only=True)
 class Done:
     """The answer is complete; last event of its stream.
 
-    Of a turn of a conversation, and of `assist`, it is told as soon as the answer is whole: its row must not wait for a
-    disk. `ai_response` says that the answer is stored. Whoever reads, continues or deletes the conversation after `done`
-    waits for that. Only a server that is killed in between loses the answer: it keeps the question, and makes the answer
-    again where it was detached.
+    For a turn of a conversation, and for `assist`, it is sent as soon as the answer is complete, without waiting for the
+    disk. `ai_response` confirms that the answer is stored. Reading, continuing or deleting the conversation after `done`
+    waits for that. Only a server that is killed in between loses the answer: it keeps the question, and generates the answer
+    again if it was detached.
     """
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
     confidence: float | None
-    """exp(mean log-probability of the emitted tokens); None when none was emitted, or with `repetition`."""
+    """exp(mean log-probability of the emitted tokens); None if none was emitted, or with `repetition`."""
     seed: int
-    """The seed that was used, given or drawn."""
+    """Seed used, given or drawn."""
     engine_restarts: int = 0
-    """How often the engine was started again while this answer was made."""
+    """Number of engine restarts during this answer."""
     calibrated: float | None = None
-    """Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model."""
+    """For `assist`: share of correct answers at this confidence on a labelled set, if it was measured for this model."""
     repetition: bool | None = None
-    """True where the answer said the same over and over until it was ended, with `finish_reason` `length`; it has no confidence."""
+    """True if the answer repeated itself and was ended, with `finish_reason` `length`; it then has no confidence."""
 
 
 @frozen
 class CancelledData:
-    """The stream ended because it was cancelled; last event."""
+    """The stream was cancelled; last event."""
 
     reason: str
 
 
 class ProgressState(enum.Enum):
-    """What a generation is doing."""
+    """State of a generation."""
 
     WAITING = "waiting"
-    """For a row, or for its model."""
+    """Waiting for a place in the batch, or for its model."""
     READING = "reading"
-    """Its prompt."""
+    """Reading its prompt."""
     ANSWERING = "answering"
     OVER = "over"
-    """Or never was; of a client's own generations alone more is said."""
+    """Ended or unknown; details are given only for a client's own generations."""
 
 
 @frozen(kw_only=True)
 class ProgressData:
-    """Answers `generation_progress`: how far a generation has come."""
+    """Answers `generation_progress`: the progress of a generation."""
 
     state: ProgressState
     waiting: int
-    """Requests of all clients that wait for a row, this one among them."""
+    """Requests of all clients waiting for a place in the batch, including this one."""
     prompt_tokens: int
     read_tokens: int
-    """Of the prompt, those that did not have to be computed among them."""
+    """Prompt tokens read so far, including those taken from a cache."""
 
 
 @frozen
@@ -224,7 +224,7 @@ class Result:
 
 @frozen(kw_only=True)
 class ErrorData:
-    """What went wrong, for programs and people. Also the data of `failed`."""
+    """Describes an error, for programs and people. Also the data of `failed`."""
 
     code: ErrorCode
     message: str
@@ -232,9 +232,9 @@ class ErrorData:
     retry_after_ms: int | None = None
     field: str | None = None
     current: dict[str, Any] | None = None
-    """With `conflict`: the thing as it is stored now, or the command that is running."""
+    """With `conflict`: the object as stored now, or the running command."""
     carried_out: bool | None = None
-    """True of a command that was carried out, and has no other answer than this; left out of those that were not."""
+    """True for a command that was carried out although its own answer is not available; absent otherwise."""
 
     @temporary.default
     def _temporary_by_code(self) -> bool:
@@ -243,13 +243,13 @@ class ErrorData:
 
 @frozen
 class GoingAway:
-    """The server will close this connection."""
+    """The server is about to close this connection."""
 
     retry_after_ms: int
 
 
 @frozen
 class EventsData:
-    """What a subscription held back, in one frame: whole event envelopes of this stream, oldest first."""
+    """Events held back by a subscription, in one frame: complete event envelopes of this stream, oldest first."""
 
     events: list[dict[str, Any]]

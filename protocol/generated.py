@@ -1,4 +1,4 @@
-"""The files that are made from the message classes, by their names in this folder."""
+"""The files generated from the message classes, by their names in this folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["generated_files"]
 
 
 def generated_files() -> dict[str, str]:
-    """Name and whole text of each."""
+    """Maps each file name to its complete text."""
     document = schemas()
     return {
         "schemas.json": json.dumps(document, indent=2, ensure_ascii=False) + "\n",

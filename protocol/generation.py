@@ -1,4 +1,4 @@
-"""What is asked of the model: a chat or a text to continue. Apart from the other commands, which its workers do without."""
+"""The `generate` command: a chat or a text to continue. In a module of its own, so that workers need not import the other commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ChatMessage", "Generate", "OnDisconnect", "Role", "check_place"]
 
 
 class Role(enum.Enum):
-    """Who says a chat message."""
+    """The author of a chat message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -24,14 +24,14 @@ class Role(enum.Enum):
 
 @frozen
 class ChatMessage:
-    """One turn of a chat."""
+    """One message of a chat."""
 
     role: Role
     content: str
 
 
 class OnDisconnect(enum.Enum):
-    """What becomes of a generation when its last follower leaves."""
+    """Fate of a generation when its last subscriber disconnects."""
 
     CANCEL = "cancel"
     DETACH = "detach"
@@ -55,7 +55,7 @@ def _small_schema(_: object, attribute: Attribute[Any], value: dict[str, Any] | 
 
 
 def check_place(conversation: str | None, parent: int | None, answers: int | None) -> None:
-    """Raises `FieldFault` for a place in a conversation without a conversation, or two places."""
+    """Raises `FieldFault` for a place in a conversation without a conversation, or for two places."""
     for name, given in (("parent", parent), ("answers", answers)):
         if given is not None and conversation is None:
             raise FieldFault(name, "may only be given with conversation")
@@ -65,49 +65,49 @@ def check_place(conversation: str | None, parent: int | None, answers: int | Non
 
 @frozen(kw_only=True)
 class Generate:
-    """Continue a chat or a text. Answered by `accepted` and a stream of `token`, then `done`."""
+    """Continues a chat or a text. Answered by `accepted` and a stream of `token`, then `done`."""
 
     messages: list[ChatMessage] | None = field(default=None, validator=length(1, 1024, "entries"))
     """A chat, rendered with the model's own template. Either this or `prompt`."""
     prompt: str | None = field(default=None, validator=length(1, MAXIMUM_FRAME_BYTES, "characters"))
-    """A text that the model continues as it stands."""
+    """A text that the model continues verbatim."""
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
-    """Most tokens to emit; by default the server's setting, or what is left of the context if that is less."""
+    """Most tokens to emit; by default the server's setting, or the rest of the context if that is less."""
     max_tokens_if_room: int | None = field(default=None, validator=between(1, 2**31))
-    """Where `max_tokens` is left out: the longest answer, and less where the context has no room for it."""
+    """Without `max_tokens`: the longest answer, shortened if the context has less space."""
     temperature: float = field(default=0.0, validator=between(0, 5))
-    """0 takes the likeliest token."""
+    """0 always takes the likeliest token."""
     top_p: float = field(default=1.0, validator=between(1e-6, 1))
-    """Keep the likeliest tokens that together have this probability."""
+    """Keeps the likeliest tokens that together have this probability."""
     top_k: int | None = field(default=None, validator=between(1, 2**31))
-    """Keep this many of the likeliest tokens; at most the vocabulary."""
+    """Keeps this many of the likeliest tokens; at most the vocabulary."""
     min_p: float = field(default=0.0, validator=between(0, 1))
-    """Keep tokens at least this likely, relative to the likeliest."""
+    """Keeps tokens at least this likely, relative to the likeliest."""
     repetition_penalty: float = field(default=1.0, validator=between(0.1, 10))
     """Divides the scores of tokens seen in prompt or answer; 1 is off."""
     presence_penalty: float = field(default=0.0, validator=between(-2, 2))
     """Subtracted once from the scores of tokens that the answer already has."""
     frequency_penalty: float = field(default=0.0, validator=between(-2, 2))
-    """Subtracted for each time the answer already has the token."""
+    """Subtracted from a token's score for each time it occurs in the answer."""
     logit_bias: dict[str, float] | None = field(default=None, validator=[length(0, 1024, "entries"), _token_biases])
     """Added to the scores of these token ids."""
     seed: int | None = field(default=None, validator=between(0, 2**53))
-    """Same seed, request and model: same answer. By default the server draws one."""
+    """The same seed, request and model give the same answer. By default the server draws one."""
     stop: list[str] = field(factory=list, validator=[length(0, 16, "entries"), each(_not_empty)])
     """The answer ends just before the first of these texts."""
     logprobs: int | None = field(default=None, validator=between(0, 20))
-    """Report log-probabilities of emitted tokens and of this many alternatives."""
+    """Reports log-probabilities of emitted tokens and of this many alternatives."""
     response_schema: dict[str, Any] | None = field(default=None, validator=_small_schema)
-    """A JSON Schema that the answer shall follow."""
+    """A JSON Schema that constrains the answer."""
     deadline_ms: int | None = field(default=None, validator=between(1, 86_400_000))
-    """Give up after this time, wherever the request is."""
+    """Gives up after this time, whatever the state of the request."""
     conversation: str | None = field(default=None, validator=client_name)
-    """Continue a stored conversation."""
+    """Continues a stored conversation."""
     parent: int | None = field(default=None, validator=between(0, 2**53))
-    """Say this behind that turn of the conversation, as another way on from there, which becomes the chosen one; 0 is before the
-    first turn. By default behind the last turn of the chosen way."""
+    """Adds the message after that turn of the conversation, as another branch, which becomes the chosen one; 0 is before the
+    first turn. By default it follows the last turn of the chosen branch."""
     answers: int | None = field(default=None, validator=between(1, 2**53))
-    """Answer that turn of the user again; the answers that it has stay beside the new one. Instead of a message of the user."""
+    """Answers that user turn again; its existing answers remain as alternatives. Instead of a user message."""
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
 
     def __attrs_post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""A first look at a long JSON text, piece by piece, before any of it is read: refused at the first thing that is wrong.
+"""Scans a long JSON text in pieces before it is parsed, and rejects it at the first problem.
 
-A reader holds up everybody else for as long as a text has values, and tells what is wrong only once it comes to it. This
-look needs no stack and keeps a few numbers, so between two pieces others have their turn.
+A parser blocks the event loop for as long as a text has values, and reports a problem only once it reaches it. This
+scan needs no stack and little state, so other tasks can run between two pieces.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ __all__ = ["MAXIMUM_DIGITS", "MAXIMUM_NESTING", "MAXIMUM_VALUES", "STEP_CHARACTE
 
 MAXIMUM_NESTING = 64
 MAXIMUM_VALUES = 32_768
-"""Of one message, at all depths: more than twice what the largest message that is of use has."""
+"""Most values of one message, at all depths: more than twice as many as the largest useful message has."""
 MAXIMUM_DIGITS = 500
-"""Of one number in a text that is not short; a double has 309 before its point."""
+"""Most digits of a number in a text long enough to be scanned; a double has 309 before its point."""
 STEP_CHARACTERS = 16_384
-"""Looked at in one go; what is no longer than that is not looked through at all."""
+"""Characters scanned in one step; shorter texts are not scanned at all."""
 WHITE_SPACE = " \t\n\r"
 _ALL_DIGITS_ALIKE = str.maketrans("123456789", "000000000")
 _LONG_NUMBER = "0" * (MAXIMUM_DIGITS + 1)
@@ -26,9 +26,9 @@ _BEGINNINGS = {"[": "an array", '"': "a string"}
 
 
 def look_through(text: str) -> Generator[None, None, None]:
-    """Yields between pieces of `STEP_CHARACTERS`. Whoever reads ``text`` afterwards has at most `MAXIMUM_VALUES` to read.
+    """Yields between pieces of `STEP_CHARACTERS`. Afterwards ``text`` is known to have at most `MAXIMUM_VALUES` values.
 
-    Raises `NotAnObject`, `BadMessage` for what nests too deep or ends too early, `TooLarge` for too many values or digits.
+    Raises `NotAnObject`, `BadMessage` for excessive nesting or an early end, `TooLarge` for too many values or digits.
     """
     look = _Look()
     for start in range(0, len(text), STEP_CHARACTERS):
@@ -39,7 +39,7 @@ def look_through(text: str) -> Generator[None, None, None]:
 
 
 class _Look:
-    """What is known between two pieces."""
+    """State of the scan between two pieces."""
 
     def __init__(self) -> None:
         self._has_begun = False
@@ -47,10 +47,10 @@ class _Look:
         self._ends_in_backslash = False
         self._depth = self._marks = self._quotes = 0
         self._before = ""
-        """The last digits that stood outside of strings."""
+        """The last digits outside of strings."""
 
     def at(self, piece: str) -> None:
-        """Look at what follows."""
+        """Scans the next piece."""
         if not self._has_begun:
             piece = piece.lstrip(WHITE_SPACE)
             if not piece:
@@ -67,7 +67,7 @@ class _Look:
                 piece = piece[:-1]
             piece = piece.replace('\\"', "")
         parts = piece.split('"')
-        # Each string is a value or the name of one.
+        # Each string is a value or a name.
         self._quotes += len(parts) - 1
         outside = '"'.join(parts[self._is_in_string :: 2])
         if self._is_in_string:
@@ -89,7 +89,7 @@ class _Look:
         self._before = digits[-MAXIMUM_DIGITS:]
 
     def end(self) -> None:
-        """Nothing follows."""
+        """Checks the end of the text."""
         if not self._has_begun:
             raise BadMessage("not JSON: it is empty")
         if self._is_in_string:

@@ -1,4 +1,4 @@
-"""JSON as this protocol takes it: one object, and nothing that two readers would understand differently."""
+"""Strict JSON parsing: a single object, without anything that two parsers would understand differently."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ __all__ = [
 Result = TypeVar("Result")
 
 _ESCAPED_NUL = "\\u0000"
-"""The only way in which JSON can write it (RFC 8259, 7)."""
+"""The only way to write it in JSON (RFC 8259, 7)."""
 _WORTH_A_PATH = ("NaN", "Infinity", "\\ud", "\\uD")
-"""Where these stand in a long text that cannot be read, it is read again by json, which tells what is wrong with them."""
+"""If a long invalid text contains one of these, json parses it again to locate the problem."""
 
 
 def json_type(value: object) -> str:
-    """What JSON calls this value, with its article."""
+    """JSON's name for the type of a value, with its article."""
     match value:
         case None:
             return "null"
@@ -65,7 +65,7 @@ _decoder = msgspec.json.Decoder()
 
 
 def all_steps(steps: Generator[None, None, Result]) -> Result:
-    """Take them at once: what they come to."""
+    """Runs all steps at once and returns their result."""
     while True:
         try:
             next(steps)
@@ -77,25 +77,25 @@ def all_steps(steps: Generator[None, None, Result]) -> Result:
 def parse_object(
     text: str | bytes, *, any_integers: bool = False, takes_nul: bool = False, prefix: str = ""
 ) -> dict[str, Any]:
-    """The object that ``text`` is. Raises what `object_in_steps` does."""
+    """Parses ``text`` as an object. Raises like `object_in_steps`."""
     return all_steps(object_in_steps(text, any_integers=any_integers, takes_nul=takes_nul, prefix=prefix))
 
 
 def object_in_steps(
     text: str | bytes, *, any_integers: bool = False, takes_nul: bool = False, prefix: str = ""
 ) -> Generator[None, None, dict[str, Any]]:
-    """The object that ``text`` is; yields wherever others may have their turn. Raises `BadMessage`, also for duplicate keys and NaN.
+    """Parses ``text`` as an object; yields at points where other tasks may run. Raises `BadMessage`, also for duplicate keys and NaN.
 
-    Raises `TooLarge` for more than `MAXIMUM_VALUES` values: reading holds up everybody else for as long as there are values.
+    Raises `TooLarge` for more than `MAXIMUM_VALUES` values, because parsing blocks the event loop for as long as there are values.
 
-    Raises `InvalidField` for lone surrogates, which no text has, and for the character U+0000, which not every database
-    can keep (`nul_refused_in_steps`), unless the caller ``takes_nul`` and looks for it later.
+    Raises `InvalidField` for lone surrogates, which are not valid text, and for the character U+0000, which not every database
+    can store (`nul_refused_in_steps`), unless the caller sets ``takes_nul`` and checks for it later.
 
-    With ``any_integers`` integers beyond ±2^53 are taken, and are exact: for formats of others, whose readers know more
-    than doubles. What is wrong with a value is told with its path, which begins with ``prefix``.
+    ``any_integers`` allows integers beyond ±2^53, and keeps them exact: for foreign formats whose readers support more
+    than doubles. Errors about a value give its path, which begins with ``prefix``.
 
-    msgspec reads five times as fast as json, but keeps the last of two equal keys and says little of what is wrong.
-    So what it reads counts only where no key can have been lost, and what is wrong with a short text is json's to say.
+    msgspec parses five times as fast as json, but keeps the last of two equal keys and its errors have little detail.
+    So its result is used only if no key can have been lost, and json reports the errors of short texts.
     """
     try:
         if isinstance(text, bytes):
@@ -119,9 +119,9 @@ def object_in_steps(
 
 
 def nul_refused_in_steps(root: dict[str, Any], text: str | bytes, prefix: str = "") -> Generator[None, None, None]:
-    """Raises `InvalidField` with the path of the first text, at any depth, that has the character U+0000.
+    """Raises `InvalidField` with the path of the first string, at any depth, that contains the character U+0000.
 
-    ``text`` is the JSON that ``root`` was read from: the escape stands in hardly any, and then nothing is looked through.
+    ``text`` is the JSON of ``root``: its escape occurs in hardly any, and without it nothing is searched.
     """
     if not (_ESCAPED_NUL.encode() in text if isinstance(text, bytes) else _ESCAPED_NUL in text):
         return
@@ -135,7 +135,7 @@ def _has_nul(value: Any) -> bool:
 
 
 class _FaultyWithin(Exception):
-    """A fault, and what it stands in."""
+    """A fault, and the object it occurs in."""
 
     def __init__(self, root: dict[str, Any], fault: Faulty) -> None:
         super().__init__(fault.problem)
@@ -156,8 +156,8 @@ def _read(text: str, any_integers: bool) -> Generator[None, None, dict[str, Any]
         count = yield from count_pairs_and_colons(value, any_integers)
     except Faulty as fault:
         raise _FaultyWithin(value, fault) from None
-    # Each colon of the text divides a pair or stands in a string, as itself or as an escape. Where the pairs and the
-    # strings that were read hold fewer than the text, some belonged to a pair that was lost.
+    # Each colon of the text separates a pair or belongs to a string, literally or as an escape. If the pairs and strings
+    # that were parsed hold fewer than the text, some belonged to a pair that was lost.
     written = yield from colons_in(text)
     if "\\u003" in text:
         escapes = text.replace("\\\\", "")

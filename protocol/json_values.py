@@ -1,6 +1,6 @@
-"""The values of a JSON text once they are read: what other readers would garble is refused, with the path where it stands.
+"""Checks the parsed values of a JSON text, and rejects those that other parsers would garble, with their paths.
 
-Each walk is a generator that yields after every `STEP_VALUES` values, so that others may have their turn.
+Each walk is a generator that yields after every `STEP_VALUES` values, so that other tasks can run.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ __all__ = ["MAXIMUM_INTEGER", "NO_NUL", "Constant", "Faulty", "colons_in", "coun
 MAXIMUM_INTEGER = 2**53
 STEP_VALUES = 1024
 STEP_COLONS = 65_536
-"""Characters of which the colons are counted in one go."""
+"""Characters whose colons are counted in one step."""
 NAME_CHARACTERS = 64
-"""As much of a name that the client chose is told back."""
+"""Most characters of a client-chosen name that error messages repeat."""
 NO_NUL = "must not contain the character U+0000"
 
 
 class Constant:
-    """`NaN`, `Infinity` or `-Infinity`, kept so that the message can say where it stands."""
+    """`NaN`, `Infinity` or `-Infinity`, kept so that the error can give its path."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 class Faulty(Exception):
-    """One value, somewhere in a message, that is not taken."""
+    """A value, somewhere in a message, that is not accepted."""
 
     def __init__(
         self, problem: str, is_it: Callable[[Any], bool], fault: type[BadMessage | InvalidField] = BadMessage
@@ -43,7 +43,7 @@ class Faulty(Exception):
 
 
 def named(root: Any, fault: Faulty, prefix: str) -> Generator[None, None, BadMessage | InvalidField]:
-    """The fault with the path of the first value that has it; looked for only now, because paths cost time."""
+    """The fault with the path of the first value that has it; searched only now, because paths cost time."""
     path = yield from path_of(root, fault.is_it, prefix)
     assert path is not None, "the fault was found once before"
     error = fault.fault(f"{path[0]} {fault.problem}", field=path[1])
@@ -54,8 +54,8 @@ def named(root: Any, fault: Faulty, prefix: str) -> Generator[None, None, BadMes
 def path_of(
     root: Any, is_it: Callable[[Any], bool], prefix: str
 ) -> Generator[None, None, tuple[str, str | None] | None]:
-    """What the first value or name that is meant is called, and its field; None where there is none."""
-    # No recursion: what is nested too deep was told before. A path is written only for what is found.
+    """Path and field of the first value or name for which ``is_it`` holds; None without one."""
+    # No recursion: excessive nesting was rejected before. A path is built only for the match.
     entries: list[Iterator[tuple[str | int, Any]]] = [iter([("", root)])]
     steps: list[str | int] = []
     looked_at = 0
@@ -100,14 +100,14 @@ def _written(prefix: str, steps: list[str | int]) -> str:
 
 
 def _shown(key: str) -> str:
-    """As much of a name as is told back."""
+    """The part of a name that error messages repeat."""
     return key[:NAME_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def count_pairs_and_colons(root: dict[str, Any], any_integers: bool) -> Generator[None, None, int]:
-    """Pairs of all objects and colons of all strings; refuses what other JSON readers would garble.
+    """Counts the pairs of all objects and the colons of all strings; rejects values that other parsers would garble.
 
-    That is huge integers, lone surrogates, bottomless nesting. Raises `BadMessage` or `Faulty`.
+    These are huge integers, lone surrogates and excessive nesting. Raises `BadMessage` or `Faulty`.
     """
     containers: list[Any] = [root]
     depth = count = looked_at = 0
@@ -160,20 +160,20 @@ def _is_endless(value: Any) -> bool:
 
 
 def _checked_string(value: str) -> Generator[None, None, int]:
-    """How many colons a long text holds."""
+    """Counts the colons of a long string."""
     _refuse_lone_surrogate(value)
     yield
     return (yield from colons_in(value))
 
 
 def _checked_word(value: str) -> int:
-    """How many colons it holds."""
+    """Counts the colons of a string."""
     _refuse_lone_surrogate(value)
     return value.count(":")
 
 
 def colons_in(text: str) -> Generator[None, None, int]:
-    """How many there are."""
+    """Counts the colons of a text, in steps."""
     count = 0
     for start in range(0, len(text), STEP_COLONS):
         if start:

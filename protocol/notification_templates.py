@@ -1,4 +1,4 @@
-"""What a notification can say: templates as data, with typed fields, texts in several languages and lengths per channel."""
+"""Notification templates as data, with typed fields, texts in several languages, and lengths per channel."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Text = Mapping[str, str | int]
 
 @frozen
 class TemplateField:
-    """One value that a template needs."""
+    """A field of a template."""
 
     kind: type
     """`str` or `int`."""
     maximum: int
     """Characters of a string, or the largest number."""
     default: str | int | None = None
-    """What it is when it is not given; None means that it must be."""
+    """Value if the field is not given; None makes it required."""
 
 
 @frozen(kw_only=True)
@@ -46,21 +46,21 @@ class NotificationTemplate:
     """One kind of notification."""
 
     priority: Priority
-    """Where the event does not say."""
+    """Priority if the event has none."""
     fields: Mapping[str, TemplateField]
     texts: Mapping[str, tuple[str, str]]
     """Title and body by language, with `$field` in them."""
     is_ai: bool = False
-    """It tells what the assistant did, so `ai_notifications` turns it off."""
+    """True if it reports work of the assistant, which `ai_notifications` turns off."""
     may_be_posted: bool = False
-    """A client may post it; the others tell what the server itself knows."""
+    """True if a client may post it; the others report what the server itself knows."""
     data: tuple[str, ...] = field(default=())
-    """Fields that go along as data too, for a program that opens the thing."""
+    """Fields that are also sent as data, for programs that open the object."""
 
 
 @frozen
 class ChannelLength:
-    """How much text a channel shows, characters; longer text is cut and ends with an ellipsis."""
+    """Length of text that a channel shows, in characters; longer text is cut and ends with an ellipsis."""
 
     title: int
     body: int
@@ -72,7 +72,7 @@ CHANNEL_LENGTHS: Mapping[str, ChannelLength] = {
     "apns": ChannelLength(120, 500),
     "webhook": ChannelLength(200, 4000),
 }
-"""By channel. The encoded payload of a push has a bound in bytes besides; see the channels."""
+"""Lengths by channel. The encoded payload of a push also has a limit in bytes; see the channels."""
 
 _TITLE = TemplateField(str, 500)
 _ID = TemplateField(str, 64, "")
@@ -187,11 +187,11 @@ TEMPLATES: Mapping[str, NotificationTemplate] = {
     "code_quality_warning": _report(Priority.MEDIUM, "Code quality", "Codequalität"),
     "dependency_update": _report(Priority.MEDIUM, "Dependency update", "Abhängigkeit aktualisiert"),
 }
-"""Every kind of notification by its name."""
+"""Every kind of notification by name."""
 
 
 def checked_fields(kind: str, given: Mapping[str, Any]) -> dict[str, str | int]:
-    """A template's fields, checked, with defaults for what is not given. Raises `FieldFault` with the field's path."""
+    """Checks a template's fields and fills in defaults. Raises `FieldFault` with the field's path."""
     template = TEMPLATES[kind]
     for name in given:
         if name not in template.fields:
@@ -213,7 +213,7 @@ def checked_fields(kind: str, given: Mapping[str, Any]) -> dict[str, str | int]:
 
 
 def render(kind: str, fields: Text, locale: str, channel: str) -> tuple[str, str]:
-    """Title and body in the language (its main part, else English), no longer than the channel shows."""
+    """Title and body in the given language (its primary part, else English), no longer than the channel shows."""
     template = TEMPLATES[kind]
     language = locale.replace("_", "-").partition("-")[0].lower()
     title, body = template.texts.get(language, template.texts[DEFAULT_LOCALE])
@@ -225,5 +225,5 @@ def render(kind: str, fields: Text, locale: str, channel: str) -> tuple[str, str
 
 
 def cut(text: str, characters: int) -> str:
-    """The text, with an ellipsis in place of what is too much."""
+    """The text, truncated with an ellipsis if necessary."""
     return text if len(text) <= characters else text[: max(0, characters - 1)].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""What crosses the wire about notifications: one attrs class per thing and per command."""
+"""Notifications on the wire: one attrs class per object and per command."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _TOPIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,254}")
 
 
 class Channel(enum.Enum):
-    """A way to reach a person."""
+    """A channel to a person."""
 
     IN_APP = "in_app"
     WEB_PUSH = "web_push"
@@ -64,32 +64,32 @@ class Channel(enum.Enum):
 
 
 PUSH_CHANNELS = (Channel.WEB_PUSH, Channel.APNS, Channel.WEBHOOK)
-"""Those that go out to a registered device."""
+"""The channels that go out to a registered device."""
 
 
 class DeliveryState(enum.Enum):
-    """Where one delivery stands."""
+    """State of a delivery."""
 
     PENDING = "pending"
-    """It will be sent as soon as its turn comes."""
+    """To be sent at its turn."""
     HELD = "held"
-    """It waits for an hour: quiet hours, a rate limit, or a device that may show it anyway."""
+    """Deferred because of quiet hours, a rate limit, or a device that may show it anyway."""
     SENT = "sent"
-    """The channel took it: it is in the client's log, or a push service accepted it."""
+    """Accepted by the channel: it is in the client's log, or a push service accepted it."""
     DELIVERED = "delivered"
-    """A device said that it has it."""
+    """Acknowledged by a device."""
     OPENED = "opened"
-    """A person opened it there."""
+    """Opened by a person on that device."""
     DIGESTED = "digested"
-    """It was told as one of several in a digest."""
+    """Included in a digest."""
     DISCARDED = "discarded"
-    """It will not be sent; the reason says why."""
+    """Not to be sent, for the given reason."""
     DEAD = "dead"
-    """The service refused it for good; it can be sent again by hand."""
+    """Rejected permanently by the service; it can be sent again manually."""
 
 
 class Platform(enum.Enum):
-    """What a registered device is."""
+    """Platform of a registered device."""
 
     WEB = "web"
     IOS = "ios"
@@ -107,7 +107,7 @@ def _clock(_: object, attribute: Attribute[Any], value: str) -> None:
 
 
 def timezone_name(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """A name of the IANA time zone database; None passes."""
+    """Validator: a name of the IANA time zone database; None passes."""
     if value is None:
         return
     try:
@@ -127,12 +127,12 @@ def _known_kind(one: Any) -> str | None:
 
 @frozen(kw_only=True)
 class QuietHours:
-    """Hours of the day in which nothing but `critical` is told; what waits is told afterwards."""
+    """Hours of the day in which only `critical` notifications are delivered; the others are delivered afterwards."""
 
     start: str = field(validator=_clock)
     """Local time of day, as `22:00`."""
     end: str = field(validator=_clock)
-    """Local time of day, not included; before `start` it means the next morning."""
+    """Local time of day, exclusive; a time before `start` means the next morning."""
     timezone: str | None = field(default=None, validator=timezone_name)
     """IANA name; by default the device's, else UTC."""
 
@@ -143,7 +143,7 @@ class QuietHours:
 
 @frozen(kw_only=True)
 class RateLimit:
-    """Most notifications in a span of time; what is more comes later, as one digest."""
+    """Most notifications in a period; further ones are delivered later, as one digest."""
 
     count: int = field(validator=between(1, 10_000))
     seconds: int = field(validator=between(1, 86_400))
@@ -151,36 +151,36 @@ class RateLimit:
 
 @frozen(kw_only=True)
 class Preferences:
-    """What a client, or one of its devices, wants to be told. A device can only narrow what its client wants."""
+    """Notification preferences of a client or of one of its devices. A device can only narrow its client's."""
 
     event_types: list[str] | None = field(default=None, validator=[length(0, 64, "entries"), each(_known_kind)])
     """Only these kinds; all by default."""
     channels: list[Channel] | None = field(default=None, validator=length(0, 8, "entries"))
-    """Only these ways; all by default."""
+    """Only these channels; all by default."""
     min_priority: Priority = Priority.DEBUG
-    """Only what matters at least this much."""
+    """Only notifications of at least this priority."""
     quiet_hours: QuietHours | None = None
     rate_limit: RateLimit | None = None
-    """For each device and way by itself; `critical` is not limited."""
+    """Applies to each device and channel separately; `critical` is exempt."""
     ai_notifications: bool = True
-    """Whether to tell what the assistant did."""
+    """True to report work of the assistant."""
     locale: str | None = field(default=None, validator=_locale)
-    """Language of texts; a device's own wins."""
+    """Language of the texts; a device's own takes precedence."""
 
 
 @frozen(kw_only=True)
 class Notification:
-    """One notification as a client sees it."""
+    """A notification as clients see it."""
 
     notification_id: str
-    """Stable: every channel and every repeat of a delivery carries the same."""
+    """Stable: every channel and every repeated delivery carries the same id."""
     kind: str
     """Name of its template."""
     priority: Priority
     title: str
     body: str
     data: dict[str, Any]
-    """What a program needs to open the thing, as `task_id`."""
+    """Data for programs that open the object, such as `task_id`."""
     created_at: str
     """RFC 3339, UTC."""
     read_at: str | None = None
@@ -191,7 +191,7 @@ class NotificationEvent:
     """Data of the event `notification` on a client's durable stream."""
 
     event_id: str
-    """The same however often this event is told; a notification that comes in two events keeps its own id."""
+    """Identifies the event, even if it is delivered twice; a notification sent in two events keeps its own id."""
     channel: str
     priority: Priority
     notification: Notification
@@ -199,7 +199,7 @@ class NotificationEvent:
 
 @frozen(kw_only=True)
 class NotificationPage:
-    """A part of a client's notifications, unread first, then newest first."""
+    """One page of a client's notifications, unread first, then newest first."""
 
     notifications: list[Notification]
     unread: int
@@ -209,21 +209,21 @@ class NotificationPage:
 
 @frozen(kw_only=True)
 class Delivery:
-    """How one notification fared on one way to one device."""
+    """Delivery of one notification over one channel to one device."""
 
     channel: Channel
     device_id: str
-    """Empty for what is told to all devices at once."""
+    """Empty for deliveries to all devices at once."""
     state: DeliveryState
     attempts: int
     reason: str | None = None
-    """Why it waits, or why it was not sent."""
+    """The reason for waiting or for not being sent."""
     due_at: str | None = None
     sent_at: str | None = None
     delivered_at: str | None = None
     opened_at: str | None = None
     digest_id: str | None = None
-    """The digest that told it."""
+    """The digest that included it."""
 
 
 @frozen(kw_only=True)
@@ -236,7 +236,7 @@ class HistoryEntry:
 
 @frozen(kw_only=True)
 class HistoryPage:
-    """A part of the history, newest first."""
+    """One page of the history, newest first."""
 
     entries: list[HistoryEntry]
     next: str | None = None
@@ -244,7 +244,7 @@ class HistoryPage:
 
 @frozen(kw_only=True)
 class Counts:
-    """What a badge shows."""
+    """Counts for a badge."""
 
     unread: int
     total: int
@@ -266,22 +266,22 @@ class SubscriptionKeys:
 
 @frozen(kw_only=True)
 class WebPushSubscription:
-    """What a browser's `PushSubscription.toJSON()` gives."""
+    """The output of a browser's `PushSubscription.toJSON()`."""
 
     endpoint: str = field(validator=[length(1, 2048, "characters"), https_address])
     expirationTime: float | None = None  # noqa: N815  the browser's own name
-    """Milliseconds; kept by nobody, the service says when it ended."""
+    """Milliseconds; ignored, since the push service reports when it has ended."""
     keys: SubscriptionKeys
 
 
 @frozen(kw_only=True)
 class Device:
-    """A registered device. Secrets stay in the server."""
+    """A registered device. Its secrets stay in the server."""
 
     device_id: str
     platform: Platform
     host: str
-    """Where pushes to it go: the host of its endpoint, never the endpoint itself, which is a secret."""
+    """Destination of its pushes: the host of its endpoint, never the endpoint itself, which is a secret."""
     environment: str | None = None
     topic: str | None = None
     app_version: str | None = None
@@ -294,21 +294,21 @@ class Device:
 
 @frozen(kw_only=True)
 class DeviceListed:
-    """A client's devices, by name."""
+    """The client's devices, by name."""
 
     devices: list[Device]
 
 
 @frozen(kw_only=True)
 class DeviceRemoved:
-    """Whether there was such a device."""
+    """Result of removing a device."""
 
     removed: bool
 
 
 @frozen(kw_only=True)
 class ReadResult:
-    """How many became read, and how many remain."""
+    """Number of notifications that became read, and of those still unread."""
 
     changed: int
     unread: int
@@ -319,7 +319,7 @@ class ReadResult:
 
 @frozen(kw_only=True)
 class NotificationList:
-    """List notifications, unread first. What is read between two pages may come a second time."""
+    """Lists notifications, unread first. One that is read between two pages may appear on both."""
 
     cursor: str | None = field(default=None, validator=length(1, 64, "characters"))
     limit: int = field(default=50, validator=between(1, 200))
@@ -328,30 +328,30 @@ class NotificationList:
 
 @frozen(kw_only=True)
 class NotificationRead:
-    """Mark notifications as read; those that are not there are left out of the count."""
+    """Marks notifications as read; unknown ids are not counted."""
 
     notification_ids: list[str] = field(validator=length(1, 200, "entries"))
     opened: bool = False
-    """A person opened them, on this device."""
+    """True if a person opened them on this device."""
 
 
 @frozen(kw_only=True)
 class NotificationReadAll:
-    """Mark everything as read."""
+    """Marks all notifications as read."""
 
 
 @frozen(kw_only=True)
 class NotificationPreferences:
-    """Read the preferences, or replace them when they are given."""
+    """Reads the preferences, or replaces them if they are given."""
 
     preferences: Preferences | None = None
     device_id: str | None = field(default=None, validator=client_name)
-    """Those of a registered device; by default the client's."""
+    """A registered device; by default the client's own preferences."""
 
 
 @frozen(kw_only=True)
 class DeviceRegister:
-    """Register a device, or update what is known of it."""
+    """Registers a device, or updates its registration."""
 
     device_id: str | None = field(default=None, validator=client_name)
     """By default the device that sends this."""
@@ -367,7 +367,7 @@ class DeviceRegister:
     url: str | None = field(default=None, validator=[length(1, 2048, "characters"), https_address], repr=False)
     """For `webhook`."""
     secret: str | None = field(default=None, validator=length(16, 200, "characters"), repr=False)
-    """For `webhook`: signs what is sent."""
+    """For `webhook`: signs each request."""
     app_version: str | None = field(default=None, validator=[length(0, 64, "characters"), plain_text])
     device_model: str | None = field(default=None, validator=[length(0, 128, "characters"), plain_text])
     timezone: str | None = field(default=None, validator=timezone_name)
@@ -396,19 +396,19 @@ class DeviceRegister:
 
 @frozen(kw_only=True)
 class DeviceList:
-    """List the client's devices."""
+    """Lists the client's devices."""
 
 
 @frozen(kw_only=True)
 class DeviceRemove:
-    """Forget a device; what waits for it is discarded."""
+    """Removes a device and discards its pending deliveries."""
 
     device_id: str = field(validator=client_name)
 
 
 @frozen(kw_only=True)
 class NotificationPost:
-    """An event that a client tells of (REST only)."""
+    """Posts an event of the client (REST only)."""
 
     template: str
     """One of the templates that may be posted."""

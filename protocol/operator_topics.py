@@ -1,6 +1,6 @@
-"""What operators watch of the running server.
+"""Topics that operators watch on the running server.
 
-`watch` names topics; while a connection watches one, the server sends its whole state once and then what changed of it. A
+`watch` names topics; while a connection watches one, the server sends its complete state once and then the changes. A
 client that reads slowly gets fewer and larger changes, never a queue of them.
 """
 
@@ -47,9 +47,9 @@ TOPIC_KEYS = {
     "dead_letters": "id",
     "clients": "id",
 }
-"""Of each topic the field that its things are known by, as text in `removed`."""
+"""For each topic the key field of its items, as text in `removed`."""
 TOPICS = tuple(TOPIC_KEYS)
-"""What may be watched; the server tells it by the message `TOPIC_changed`."""
+"""Topics that can be watched; the server sends them as `TOPIC_changed`."""
 PATH_CHARACTERS = 256
 
 
@@ -59,24 +59,24 @@ def _known_topic(one: Any) -> str | None:
 
 @frozen(kw_only=True)
 class TraceWish:
-    """Messages in and out of one actor, by their class names, until `maximum` of them were told or another `watch` comes."""
+    """Traces messages in and out of one actor, by class name, until `maximum` of them were sent or another `watch` arrives."""
 
     path: str = field(validator=[length(1, PATH_CHARACTERS, "characters"), plain_text])
-    """Of the actor, as the tree names it."""
+    """Path of the actor in the tree."""
     maximum: int = field(default=200, validator=between(1, 1000))
-    """Most records in all."""
+    """Most records in total."""
     rate_per_second: int = field(default=20, validator=between(1, 100))
-    """Most records a second; what is over it is counted as skipped."""
+    """Most records per second; others are counted as skipped."""
 
 
 @frozen(kw_only=True)
 class Watch:
-    """Which topics this connection watches from now on, in place of those before; none ends all. Needs the role `operator`."""
+    """Sets the topics that this connection watches, replacing earlier ones; an empty list ends all. Needs the role `operator`."""
 
     topics: list[str] = field(factory=list, validator=[length(0, len(TOPICS), "entries"), each(_known_topic)])
     """Names of topics."""
     trace: TraceWish | None = None
-    """One actor whose messages are told by `trace_records`."""
+    """An actor to trace; its messages are sent as `trace_records`."""
 
 
 @frozen(kw_only=True)
@@ -85,7 +85,7 @@ class Watching:
 
     topics: list[str]
     trace: str | None = None
-    """Path of the actor that is traced."""
+    """Path of the traced actor."""
 
 
 # --- the tree -----------------------------------------------------------------------------------------
@@ -107,55 +107,55 @@ class MailboxData:
 
 @frozen(kw_only=True)
 class TreeNodeData:
-    """One child of the supervision tree, under the names that `leanvibe inspect tree --json` uses."""
+    """A child of the supervision tree, with the field names of `leanvibe inspect tree --json`."""
 
     path: str
-    """Its ids from the root on; `root` for the root itself. A parent's path is that of the child without its last part."""
+    """Its ids from the root, joined by `/`; `root` for the root itself. A parent's path is the child's without its last part."""
     kind: str
     """`actor`, or a supervisor's strategy: `one_for_one`, `one_for_all`, `rest_for_one`, `dynamic`."""
     state: str
     """Running actors are `idle`, `busy` or `suspended`."""
     incarnation: int
     restarts: int
-    """Over the life of the record."""
+    """Restarts over the life of the record."""
     restarts_in_window: int | None = None
     intensity: int | None = None
     started_ms: int | None = None
-    """When this incarnation started, POSIX milliseconds."""
+    """Start of this incarnation, POSIX milliseconds."""
     ready_seconds: float | None = None
     recovery_seconds: float | None = None
     mailbox: MailboxData | None = None
     handled: int | None = None
     """Messages that this incarnation has handled."""
     messages_per_second: float | None = None
-    """Over the time since the collection before; None where there was none of this incarnation."""
+    """Rate since the previous sample; None if that was not of this incarnation."""
     current_message: str | None = None
     """Class name of the message being handled."""
     current_age_seconds: float | None = None
     handler_failures: dict[str, int] = field(factory=dict)
     last_error: str | None = None
-    """What the last incarnation raised, in 2000 characters at most."""
+    """Error of the last incarnation, at most 2000 characters."""
     children_left_out: int = 0
-    """Of a supervisor with very many children: how many are not told."""
+    """For a supervisor with very many children: the number of children omitted."""
 
 
 @frozen(kw_only=True)
 class TreeChanged:
-    """The supervision tree, or what changed of it."""
+    """The supervision tree, or the changes in it."""
 
     is_whole: bool
-    """True where it is everything, and nothing told before holds any more."""
+    """True for a complete state, which replaces everything sent before."""
     changed: list[TreeNodeData]
-    """New and changed children, a parent before its children."""
+    """New and changed children, parents before their children."""
     removed: list[str]
-    """Paths of those that are gone."""
+    """Paths of removed children."""
     is_ready: bool
     reasons: list[str]
-    """Why the server is not ready."""
+    """Reasons why the server is not ready."""
     degraded: list[str]
-    """What does not work while it is."""
+    """Functions that do not work although the server is ready."""
     slow_steps: int
-    """How often something has held the event loop too long."""
+    """Number of times that the event loop was blocked too long."""
 
 
 # --- figures ------------------------------------------------------------------------------------------
@@ -163,16 +163,16 @@ class TreeChanged:
 
 @frozen(kw_only=True)
 class MetricsPoint:
-    """Figures of one moment, each measured; one that could not be measured is left out."""
+    """Measured figures at one moment; figures that could not be measured are absent."""
 
     time_ms: int
     """POSIX milliseconds."""
     tokens_per_second: float | None = None
-    """Tokens of all answers since the point before."""
+    """Token rate over all answers since the previous point."""
     tokens_per_step: float | None = None
-    """Tokens that a step of the engine brought, since the point before: rows, and what speculation adds."""
+    """Tokens per step of the engine since the previous point: rows, and the gain of speculation."""
     first_token_p50_ms: float | None = None
-    """Of the last requests that got a token, 200 at most."""
+    """Over the last requests that got a token, at most 200."""
     first_token_p99_ms: float | None = None
     running: int
     waiting: int
@@ -181,25 +181,25 @@ class MetricsPoint:
     prefix_bytes: float | None = None
     """Cached prefixes."""
     prefix_hit_rate: float | None = None
-    """Share of all prompt tokens so far that was found in the prefix cache."""
+    """Share of all prompt tokens so far found in the prefix cache."""
     engine_memory_bytes: float | None = None
     """Resident memory of the engines' processes."""
     server_memory_bytes: float | None = None
     """Resident memory of the server's own process."""
     event_loop_delay_ms: float
-    """By how much the collection came later than it was due."""
+    """Lateness of this sample."""
     push_queue: int
-    """Messages that wait in the mailboxes of the channels that notify outside of this server."""
+    """Messages waiting in the mailboxes of the channels that notify outside of this server."""
 
 
 @frozen(kw_only=True)
 class MetricsChanged:
-    """Points of the time since somebody began to look, 300 at most, or those that came since."""
+    """Points since watching began, at most 300, or those added since."""
 
     is_whole: bool
     changed: list[MetricsPoint]
     removed: list[str]
-    """Times of the points that are no longer kept, as text."""
+    """Times of points that were dropped, as text."""
 
 
 # --- requests -----------------------------------------------------------------------------------------
@@ -207,10 +207,10 @@ class MetricsChanged:
 
 @frozen(kw_only=True)
 class RequestData:
-    """One request to the model: never its text."""
+    """A request to the model, without its text."""
 
     id: str
-    """A running number."""
+    """A serial number."""
     client_id: str
     model: str
     state: str
@@ -220,27 +220,27 @@ class RequestData:
     accepted_ms: int
     """POSIX milliseconds."""
     queued_ms: float
-    """From acceptance to its first row, so far where it still waits."""
+    """From acceptance to its first place in the batch, or until now if it still waits."""
     prefill_ms: float | None = None
-    """From its first row to its first token."""
+    """From its first place in the batch to its first token."""
     decode_ms: float | None = None
     """From its first token to the end."""
     prompt_tokens: int
     cached_tokens: int
-    """Of the prompt, those that were not computed again."""
+    """Prompt tokens taken from a cache."""
     answer_tokens: int
     engine_restarts: int
-    """How often its engine died under it."""
+    """Number of times that its engine died while it ran."""
 
 
 @frozen(kw_only=True)
 class RequestsChanged:
-    """Requests that wait or run, and the last 200 that ended; or what changed of them."""
+    """Waiting and running requests and the last 200 that ended, or the changes in them."""
 
     is_whole: bool
     changed: list[RequestData]
     removed: list[str]
-    """Ids of those that are no longer kept."""
+    """Ids of requests that were dropped."""
 
 
 # --- models -------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class RequestsChanged:
 
 @frozen(kw_only=True)
 class CalibrationPoint:
-    """Answers of about one confidence, and which share of them was right."""
+    """Answers of about one confidence, and the share of correct ones."""
 
     confidence: float
     rate: float
@@ -256,42 +256,42 @@ class CalibrationPoint:
 
 @frozen(kw_only=True)
 class CalibrationData:
-    """What `leanvibe model calibrate` measured of a model."""
+    """Result of `leanvibe model calibrate` for a model."""
 
     items: int
-    """How many answers were judged."""
+    """Number of answers judged."""
     points: list[CalibrationPoint]
 
 
 @frozen(kw_only=True)
 class ModelData:
-    """One model that the server knows by name."""
+    """A model that the server knows by name."""
 
     name: str
     full_name: str
     state: str
-    """As `GET /models` has it."""
+    """As in `GET /models`."""
     is_in_use: bool
     stage: str | None = None
-    """What a load is doing, or why it failed."""
+    """Stage of a load, or the reason of its failure."""
     running: int
-    """Its answers in the making."""
+    """Number of answers in progress."""
     size_bytes: int | None = None
     need_bytes: int | None = None
-    """Memory that its weights take once they are loaded; None where that cannot be told."""
+    """Memory needed to load its weights; None if unknown."""
     type: str
     quantization: str
     provenance: str
-    """Whether somebody vouches for its content: `verified` or `unverified`."""
+    """`verified` if its content is vouched for by a manifest, else `unverified`."""
     source: str
     digest: str
-    """SHA-256 of its weights; empty where none is known."""
+    """SHA-256 of its weights; empty if unknown."""
     calibration: CalibrationData | None = None
 
 
 @frozen(kw_only=True)
 class EngineData:
-    """The engine in use, as measured."""
+    """The active engine, as measured."""
 
     state: str
     model: str
@@ -299,13 +299,13 @@ class EngineData:
     worker_pid: int | None = None
     restarts: int
     memory_bytes: dict[str, float]
-    """What the worker holds, by what holds it."""
+    """The worker's memory, by purpose."""
     memory_bound_bytes: int | None = None
-    """What weights, sequences and caches may hold together."""
+    """Limit on weights, sequences and caches together."""
     canary_nll: float | None = None
     """Nats per token of the canary text, as measured when the model was loaded."""
     checks: list[dict[str, Any]]
-    """What was looked at before it was believed."""
+    """Checks made when the model was loaded."""
     warnings: list[str]
     changing_to: str | None = None
     change_stage: str | None = None
@@ -313,16 +313,16 @@ class EngineData:
 
 @frozen(kw_only=True)
 class ModelsChanged:
-    """All models, or what changed of them."""
+    """All models, or the changes in them."""
 
     is_whole: bool
     changed: list[ModelData]
     removed: list[str]
-    """Full names of those that are gone."""
+    """Full names of removed models."""
     engine: EngineData | None = None
-    """None where the inference service could not be asked."""
+    """None if the inference service could not be asked."""
     problem: str | None = None
-    """Why these figures are older than they should be."""
+    """The reason why these figures are outdated."""
 
 
 # --- the rest -----------------------------------------------------------------------------------------
@@ -330,10 +330,10 @@ class ModelsChanged:
 
 @frozen(kw_only=True)
 class DeadLetterData:
-    """One message that nobody handled, by its class alone."""
+    """A message that was not handled; only its class is given."""
 
     id: str
-    """A running number."""
+    """A serial number."""
     path: str
     message_type: str
     reason: str
@@ -343,22 +343,22 @@ class DeadLetterData:
 
 @frozen(kw_only=True)
 class DeadLettersChanged:
-    """The last 256 dead letters, or what changed of them."""
+    """The last 256 dead letters, or the changes in them."""
 
     is_whole: bool
     changed: list[DeadLetterData]
     removed: list[str]
     total: int
     counts: dict[str, int]
-    """By reason, since the server started."""
+    """Counts by reason, since the server started."""
 
 
 @frozen(kw_only=True)
 class ConnectedDevice:
-    """One device of one client that is connected over the WebSocket."""
+    """A client's device that is connected over the WebSocket."""
 
     id: str
-    """Client id and device id, with a slash between them."""
+    """Client id and device id, separated by a slash."""
     client_id: str
     device_id: str
     connections: int
@@ -366,26 +366,26 @@ class ConnectedDevice:
 
 @frozen(kw_only=True)
 class ClientsChanged:
-    """Who is connected, or what changed of it; 1000 devices at most."""
+    """Connected devices, at most 1000, or the changes in them."""
 
     is_whole: bool
     changed: list[ConnectedDevice]
     removed: list[str]
     problem: str | None = None
-    """Why this is older than it should be."""
+    """The reason why this is outdated."""
 
 
 @frozen(kw_only=True)
 class TraceRecordData:
-    """One message of a traced actor."""
+    """A message of a traced actor."""
 
     direction: str
-    """`in` (told), `ask` (asked) or `out` (sent by the traced actor)."""
+    """`in` (a tell), `ask` (a request) or `out` (sent by the traced actor)."""
     other: str
-    """The sender of an `in` or `ask`, the receiver of an `out`; empty where it is no actor."""
+    """The sender of an `in` or `ask`, the receiver of an `out`; empty if it is not an actor."""
     message_type: str
     seconds: float
-    """Since the trace began."""
+    """Time since the trace began."""
 
 
 @frozen(kw_only=True)
@@ -397,4 +397,4 @@ class TraceRecords:
     skipped: int
     """Messages over the rate so far."""
     is_over: bool
-    """True of the last of them."""
+    """True for the last frame."""

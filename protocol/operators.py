@@ -1,4 +1,4 @@
-"""Commands of operators. Each needs that role, which everybody has who reaches a server without tokens."""
+"""Commands of operators. Each needs that role, which every client has on a server without tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 @frozen(kw_only=True)
 class ActorState:
-    """Ask an actor for its own view of its state; one that is busy is told with its stack. Needs the role `operator`."""
+    """Requests an actor's own snapshot of its state; for a busy actor the answer has its stack. Needs the role `operator`."""
 
     path: str = field(validator=[length(1, PATH_CHARACTERS, "characters"), plain_text])
 
@@ -42,30 +42,30 @@ class ActorStateData:
 
     path: str
     snapshot: dict[str, Any] | None = None
-    """None of one that did not answer."""
+    """None if the actor did not answer."""
     busy_with: str | None = None
-    """Class name of the message that it handles meanwhile."""
+    """Class name of the message that it is handling."""
     stack: list[str]
-    """Where its task waits, outermost frame first."""
+    """Await stack of its task, outermost frame first."""
 
 
 @frozen(kw_only=True)
 class ActorRestart:
-    """Stop a child in order and start it again; no failure is counted. Needs the role `operator`."""
+    """Stops a child in order and starts it again, without counting a failure. Needs the role `operator`."""
 
     path: str = field(validator=[length(1, PATH_CHARACTERS, "characters"), plain_text])
 
 
 @frozen(kw_only=True)
 class ActorSuspend:
-    """Let an actor take no more messages until `actor_resume`. Needs the role `operator`."""
+    """Makes an actor stop taking messages until `actor_resume`. Needs the role `operator`."""
 
     path: str = field(validator=[length(1, PATH_CHARACTERS, "characters"), plain_text])
 
 
 @frozen(kw_only=True)
 class ActorResume:
-    """Let a suspended actor go on. Needs the role `operator`."""
+    """Resumes a suspended actor. Needs the role `operator`."""
 
     path: str = field(validator=[length(1, PATH_CHARACTERS, "characters"), plain_text])
 
@@ -80,7 +80,7 @@ class ActorTold:
 
 @frozen
 class EngineKill:
-    """Kill the process of the engine in use as `kill -9` does: answers go on in the next one. Needs the role `operator`."""
+    """Kills the process of the active engine like `kill -9`; answers continue in the next one. Needs the role `operator`."""
 
 
 @frozen(kw_only=True)
@@ -92,23 +92,23 @@ class EngineKilled:
 
 @frozen
 class TokenList:
-    """All access tokens, without their secrets. Needs the role `operator`."""
+    """Lists all access tokens, without their secrets. Needs the role `operator`."""
 
 
 @frozen(kw_only=True)
 class TokenData:
-    """A token as it may be shown."""
+    """An access token, without its secret."""
 
     token_id: str
     name: str
     client_ids: list[str] | None = None
-    """Client ids that it opens; None opens all."""
+    """Client ids that it permits; None permits all."""
     roles: list[str]
     created_ms: int
     expires_ms: int | None = None
     revoked_ms: int | None = None
     is_local: bool
-    """It is the one of this machine's command line."""
+    """True for the token of this machine's command line."""
 
 
 @frozen(kw_only=True)
@@ -120,10 +120,10 @@ class TokensFound:
 
 @frozen(kw_only=True)
 class TokenCreate:
-    """Make a token; from the first one on nobody enters without. Needs the role `operator`."""
+    """Creates a token; as soon as one exists, access requires a token. Needs the role `operator`."""
 
     client_ids: list[str] = field(validator=length(1, 64, "entries"))
-    """At least one; the first is the one meant where none is named."""
+    """At least one; the first is the default when a client names none."""
     roles: list[str] = field(factory=lambda: ["user"], validator=length(1, 2, "entries"))
     """`user`, `operator`."""
     name: str = field(default="", validator=[length(0, 64, "characters"), plain_text])
@@ -133,7 +133,7 @@ class TokenCreate:
 
 @frozen(kw_only=True)
 class TokenCreated:
-    """Answers `token_create`: the only time that the token itself is told."""
+    """Answers `token_create`: the only time that the token itself is shown."""
 
     token: str = field(repr=False)
     description: TokenData
@@ -141,7 +141,7 @@ class TokenCreated:
 
 @frozen(kw_only=True)
 class TokenRevoke:
-    """End a token now; its connections are closed. Needs the role `operator`."""
+    """Revokes a token now and closes its connections. Needs the role `operator`."""
 
     token_id: str = field(validator=length(1, 64, "characters"))
 
@@ -157,4 +157,4 @@ OPERATOR_COMMANDS: dict[str, CommandType] = {
     "token_create": CommandType(TokenCreate, result=TokenCreated, needs_operator=True),
     "token_revoke": CommandType(TokenRevoke, result=TokenData, needs_operator=True),
 }
-"""By wire name. The server remembers none of them: one whose answer was lost is looked after, not sent again."""
+"""By wire name. The server remembers none of them: after a lost answer, check the state instead of resending."""

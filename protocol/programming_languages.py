@@ -1,4 +1,4 @@
-"""Languages that code can be said to be in, by the names that code fences use, with the endings of their files."""
+"""Programming languages by the names that code fences use, with their file extensions."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ LANGUAGES: dict[str, tuple[str, ...]] = {
     "yaml": ("yaml", "yml"),
     "zig": ("zig",),
 }
-"""Endings are in lower case, without the dot."""
+"""Extensions in lower case, without the dot."""
 
 _BY_ENDING = {ending: name for name, endings in LANGUAGES.items() for ending in endings}
 
 
 def language_of_file(path: str) -> str | None:
-    """The language that a file's name speaks of; None where it says nothing. The file is never opened."""
+    """The language that a file's name indicates, or None. The file is never opened."""
     return _BY_ENDING.get(PurePosixPath(path.replace("\\", "/")).suffix[1:].lower())
 
 

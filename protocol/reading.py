@@ -1,4 +1,4 @@
-"""What the server says, as objects of the classes that it was made from: for clients."""
+"""Converts the server's messages to objects of their classes, for clients."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _KINDS = {command.data: kind for kind, command in COMMANDS.items()}
 
 
 def read_message_data(kind: str, data: Any) -> Any:
-    """The data of a message as its class, or as it is where its type is unknown or may carry anything.
+    """The data of a message as an object of its class, or unchanged if its type is unknown or may carry anything.
 
-    Fields that this client does not know are left out. Raises `BadMessage` where a field is not what it should be.
+    Unknown fields are ignored. Raises `BadMessage` for an invalid field.
     """
     message = SERVER_MESSAGES.get(kind)
     return data if message is None else _read(kind, data, message.data)
 
 
 def read_result(kind: str, data: Any) -> Any:
-    """The data of the `result` to a command of this type, as `read_message_data`."""
+    """The data of the `result` to a command of this type, like `read_message_data`."""
     command = COMMANDS.get(kind)
     return data if command is None else _read(kind, data, command.result)
 
 
 def kind_of_command(command: object) -> str:
-    """The wire name of a command's class. Raises `KeyError` where it is none."""
+    """The wire name of a command's class. Raises `KeyError` for other classes."""
     return _KINDS[type(command)]
 
 

@@ -1,7 +1,7 @@
-"""JSON Schemas (draft 2020-12) of every message, made from the attrs classes.
+"""JSON Schemas (draft 2020-12) of every message, generated from the attrs classes.
 
 `schemas()` is one document: `$defs` holds a schema for each class, each command (`command.generate`) and each message
-of the server (`message.token`). Lengths count characters and entries; a size limit of a whole frame is
+of the server (`message.token`). Lengths count characters and entries; the size limit of a whole frame is
 `x-maximum-bytes`.
 """
 
@@ -28,7 +28,7 @@ from protocol.validation import schema_words
 __all__ = ["VERSION", "class_schemas", "reachable", "schemas"]
 
 VERSION = 1
-"""Of the protocol; the subprotocol's name carries it too."""
+"""Version of the protocol; also part of the subprotocol's name."""
 
 SIZE_WORDS = {
     "string": ("minLength", "maxLength"),
@@ -57,9 +57,9 @@ def schemas() -> dict[str, Any]:
 
 
 def class_schemas(taken: set[Any], told: set[Any]) -> dict[str, Any]:
-    """By name: the schemas of classes that the server takes, and of those that it tells.
+    """Schemas by name, for classes that the server receives and for those that it sends.
 
-    What is only taken may have no other fields; what is only told has all fields that are not None.
+    A class that is only received forbids other fields; a class that is only sent has all fields that are not None.
     """
     names = [_name(cls) for cls in taken | told]
     doubles = {name for name in names if names.count(name) > 1}
@@ -69,12 +69,12 @@ def class_schemas(taken: set[Any], told: set[Any]) -> dict[str, Any]:
 
 
 def reachable(*wanted: Any) -> set[Any]:
-    """Classes and enums that values of these types may hold, these included."""
+    """Classes and enums that values of these types may contain, the types themselves included."""
     return {cls for one in wanted for cls in _reachable(one)}
 
 
 def _reachable(wanted: Any, found: set[Any] | None = None) -> set[Any]:
-    """Classes and enums that a value of this type may hold."""
+    """Classes and enums that a value of this type may contain."""
     found = set() if found is None else found
     if attrs.has(wanted):
         if wanted not in found and not _is_free(wanted):
@@ -90,7 +90,7 @@ def _reachable(wanted: Any, found: set[Any] | None = None) -> set[Any]:
 
 
 def _is_free(cls: Any) -> bool:
-    """Ping and Pong: their data is any JSON."""
+    """True for Ping and Pong, whose data is any JSON."""
     return [one.name for one in attrs.fields(cls)] == ["payload"]
 
 
@@ -110,7 +110,7 @@ def _class_schema(cls: Any, *, is_taken: bool, is_told: bool) -> dict[str, Any]:
         if is_taken:
             is_required = one.default is attrs.NOTHING
         else:
-            # What is None is not sent, so that all else always is, defaults too.
+            # A field that is None is not sent, and every other field is, even with its default.
             is_required = not _is_nullable(wanted)
             wanted = _without_null(wanted)
         schema = _described(_field_schema(wanted, one), lines.get(one.name))
@@ -183,8 +183,8 @@ def _without_null(wanted: Any) -> Any:
 
 
 def _plain_default(one: attrs.Attribute[Any]) -> Any:
-    """A default as JSON, where it is worth saying."""
-    if one.default is attrs.NOTHING:  # an enum too
+    """A default as JSON, if it is a plain value."""
+    if one.default is attrs.NOTHING:  # also a member of an enum
         return None
     if isinstance(one.default, enum.Enum):
         return one.default.value
@@ -197,7 +197,7 @@ def _described(schema: dict[str, Any], text: str | None) -> dict[str, Any]:
 
 @functools.cache
 def _field_lines(cls: type) -> dict[str, str]:
-    """The line under each field of a class."""
+    """The docstring below each field of a class."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = typing.cast("ast.ClassDef", tree.body[0]).body
     return dict(_lines_under_fields(body))

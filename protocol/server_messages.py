@@ -1,4 +1,4 @@
-"""What a server may say, by its wire name: the twin of `COMMANDS`, read by clients and by the schemas."""
+"""Messages of the server by wire name: the counterpart of `COMMANDS`, read by clients and by the schemas."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["SERVER_MESSAGES", "TERMINAL_TYPES", "MessageKind", "ServerMessageTyp
 
 
 class MessageKind(enum.Enum):
-    """Which envelope a message has."""
+    """Envelope of a message."""
 
     ANSWER = "answer"
     """Carries `re`, the id of the command that it answers."""
@@ -45,10 +45,10 @@ class MessageKind(enum.Enum):
 
 @frozen
 class ServerMessageType:
-    """What a client knows of one message before it reads its data."""
+    """A client's knowledge of a message before it reads the data."""
 
     data: type | None
-    """The attrs class of `data`; None where it may be any JSON."""
+    """The attrs class of `data`; None for any JSON."""
     kind: MessageKind
     description: str
 
@@ -103,7 +103,7 @@ SERVER_MESSAGES: dict[str, ServerMessageType] = {
     ),
     "going_away": ServerMessageType(GoingAway, MessageKind.UNASKED, "The server will close this connection."),
 }
-"""Every message of the server by its wire name. Clients ignore others."""
+"""Every message of the server by wire name. Clients ignore others."""
 
 TERMINAL_TYPES = frozenset({"done", "cancelled", "failed"})
-"""Exactly one of them ends the stream of a command, last."""
+"""Exactly one of these ends the stream of a command."""

@@ -1,8 +1,8 @@
-"""What both ends keep in mind about streams: how far, of which epoch, and what a frame covers. No sockets, no clock.
+"""Stream bookkeeping for both ends: position, epoch, and coverage of a frame. No sockets, no clock.
 
-Per stream `seq` starts at 1 and rises by one per event; a frame covers `first_seq` to `seq` (one number where
-`first_seq` is left out). What does not begin right after the last one means loss, and the client resumes. The shape
-is Centrifugo's: epoch and offset, and a resume that gives all or a snapshot, never a part.
+In each stream `seq` starts at 1 and rises by one per event; a frame covers `first_seq` to `seq` (a single event if
+`first_seq` is absent). A frame that does not follow the last one directly means loss, and the client resumes. The design
+is Centrifugo's: epoch and offset, and a resume that delivers everything or a snapshot, never a part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Coverage", "EventIds", "Positions", "Reception", "StreamPosition", "
 
 @frozen
 class Coverage:
-    """The events that one frame stands for, both numbers included."""
+    """The events that a frame covers, both numbers inclusive."""
 
     first_seq: int
     seq: int
@@ -33,7 +33,7 @@ class Coverage:
 
 
 def coverage_of(frame: Mapping[str, Any]) -> Coverage:
-    """Of a message on a stream. Raises `ValueError` where its numbers are none."""
+    """The coverage of a message on a stream. Raises `ValueError` for invalid numbers."""
     seq = frame.get("seq")
     first_seq = frame.get("first_seq", seq)
     if type(seq) is not int or type(first_seq) is not int:
@@ -42,36 +42,36 @@ def coverage_of(frame: Mapping[str, Any]) -> Coverage:
 
 
 def merged(earlier: Coverage, later: Coverage) -> Coverage:
-    """What one frame covers that stands for two neighbours. Raises `ValueError` where something lies between."""
+    """The coverage of two adjacent frames combined. Raises `ValueError` if they are not adjacent."""
     if later.first_seq != earlier.seq + 1:
         raise ValueError(f"{later.first_seq} does not follow {earlier.seq}")
     return Coverage(earlier.first_seq, later.seq)
 
 
 class Reception(enum.Enum):
-    """What a frame is to somebody who stands at a position."""
+    """Relation of a frame to a client's position."""
 
     NEXT = "next"
-    """It begins right after the last one."""
+    """It directly follows the last one."""
     SEEN = "seen"
-    """All of it came before."""
+    """All of it was received before."""
     LOSS = "loss"
-    """Something is missing before it, or it repeats a part that cannot be told from the rest."""
+    """Something is missing before it, or it repeats a part that cannot be separated from the rest."""
 
 
 @define
 class StreamPosition:
-    """How far a client has followed one stream."""
+    """A client's position in one stream."""
 
     stream: str
     epoch: str
     seq: int
-    """The last event that it has, 0 before the first."""
+    """Number of the last event received, 0 before the first."""
     is_recovering: bool = False
-    """A loss was seen; nothing counts until the resume is answered."""
+    """True after a loss; frames do not count until the resume is answered."""
 
     def take(self, coverage: Coverage) -> Reception:
-        """Judge a frame and, where it is the next one, stand behind it."""
+        """Classifies a frame and advances if it is the next one."""
         if coverage.seq <= self.seq:
             return Reception.SEEN
         if self.is_recovering or coverage.first_seq != self.seq + 1:
@@ -81,11 +81,11 @@ class StreamPosition:
         return Reception.NEXT
 
     def resume_point(self) -> ResumePoint:
-        """What to tell the server."""
+        """The position as sent to the server."""
         return ResumePoint(self.stream, self.epoch, self.seq)
 
     def resumed(self, result: ResumeResult, epoch: str | None = None) -> bool:
-        """Take the server's answer; False where events are lost and its snapshot holds instead of them."""
+        """Applies the server's answer; False if events are lost and its snapshot replaces them."""
         self.is_recovering = False
         if epoch is not None:
             self.epoch = epoch
@@ -99,37 +99,37 @@ class StreamPosition:
 
 @define
 class Positions:
-    """Every stream that one client follows."""
+    """All streams that a client follows."""
 
     _by_stream: dict[str, StreamPosition] = field(factory=dict)
 
     def follow(self, stream: str, epoch: str, seq: int = 0) -> StreamPosition:
-        """Begin, or begin anew, behind ``seq``."""
+        """Starts following a stream after ``seq``, or restarts."""
         position = self._by_stream[stream] = StreamPosition(stream, epoch, seq)
         return position
 
     def leave(self, stream: str) -> None:
-        """Its frames are nobody's from now on."""
+        """Stops following a stream; its frames are ignored from now on."""
         self._by_stream.pop(stream, None)
 
     def get(self, stream: str) -> StreamPosition | None:
-        """None where the client does not follow it."""
+        """The position in a stream, or None if the client does not follow it."""
         return self._by_stream.get(stream)
 
     def resume_points(self) -> list[ResumePoint]:
-        """For a `hello` on a new connection."""
+        """Positions for a `hello` on a new connection."""
         return [position.resume_point() for position in self._by_stream.values()]
 
 
 @define
 class EventIds:
-    """The last ids of durable events: the relay may tell one twice, with another number or on another stream."""
+    """Recent ids of durable events, for deduplication: the relay may send one twice, with another number or on another stream."""
 
     capacity: int = 4096
     _ids: OrderedDict[str, None] = field(factory=OrderedDict)
 
     def is_new(self, event_id: str) -> bool:
-        """True the first time; the oldest of too many are forgotten."""
+        """True the first time; the oldest ids are dropped beyond the capacity."""
         if event_id in self._ids:
             self._ids.move_to_end(event_id)
             return False

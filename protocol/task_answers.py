@@ -1,4 +1,4 @@
-"""What the server answers about tasks: one attrs class per answer."""
+"""The server's messages about tasks: one attrs class per answer and per event."""
 
 from __future__ import annotations
 
@@ -27,85 +27,85 @@ __all__ = [
 
 @frozen(kw_only=True)
 class DeletedTask:
-    """A task is no more."""
+    """A task was deleted."""
 
     task_id: str
-    """Which one."""
+    """Id of the task."""
     version: int
-    """The version that it had."""
+    """Its last version."""
 
 
 @frozen(kw_only=True)
 class ChangedTask:
-    """A task was changed or made; `task_get` tells the whole of it."""
+    """A task was changed or created; `task_get` returns the whole task."""
 
     task_id: str
-    """Which one."""
+    """Id of the task."""
     version: int
-    """The version that it has now."""
+    """Its current version."""
 
 
 @frozen(kw_only=True)
 class TaskPage:
-    """Some tasks of a list."""
+    """One page of tasks."""
 
     tasks: list[Task]
     """In order."""
     next_cursor: str | None = None
-    """Gets the page after this one; absent on the last."""
+    """Cursor of the next page; absent on the last."""
 
 
 @frozen(kw_only=True)
 class BoardColumn:
-    """One column of a board."""
+    """A column of a board."""
 
     status: TaskStatus
-    """Which one."""
+    """The column."""
     tasks: list[Task]
     """In order, as many as fit."""
     count: int
-    """How many there are in all."""
+    """Number of tasks in total."""
     limit: int | None = None
-    """Most that may be here at once."""
+    """Most tasks allowed in the column."""
     next_cursor: str | None = None
-    """Gets the rest through `task_list` with this project, this status and `sort: position, order: ascending`."""
+    """Cursor for the rest, through `task_list` with this project, this status and `sort: position, order: ascending`."""
 
 
 @frozen(kw_only=True)
 class Board:
-    """One project's columns, from left to right."""
+    """The columns of one project, from left to right."""
 
     project: str
-    """Which board."""
+    """Name of the board."""
     columns: list[BoardColumn]
-    """All five."""
+    """All five columns."""
     count: int
     """Tasks in all columns."""
 
 
 @frozen(kw_only=True)
 class HistoryEntry:
-    """One change of a task."""
+    """A change of a task."""
 
     number: int
     """Rises with every entry."""
     task_id: str
-    """Of which task."""
+    """Id of the task."""
     version: int
-    """The version that the change made."""
+    """Version after the change."""
     kind: str
     """`created` `updated` `moved` `decided` `deleted`."""
     time: str
     """RFC 3339 in UTC."""
     device_id: str
-    """Which device asked for it."""
+    """Device that requested it."""
     changes: dict[str, Any]
     """By field: `{before, after}`."""
 
 
 @frozen(kw_only=True)
 class HistoryPage:
-    """Some of a task's history, newest first."""
+    """One page of a task's history, newest first."""
 
     entries: list[HistoryEntry]
     next_before: int | None = None
@@ -114,20 +114,20 @@ class HistoryPage:
 
 @frozen(kw_only=True)
 class ColumnFigures:
-    """How one column does. All times are measured from history; None where nothing happened yet."""
+    """Figures of one column. All times are measured from history; None if nothing has happened yet."""
 
     status: TaskStatus
-    """Which one."""
+    """The column."""
     count: int
     """Tasks in it now."""
     limit: int | None = None
-    """Most that may be in it at once; of one board only."""
+    """Most tasks allowed in it; only for a single board."""
     use: float | None = None
     """count ÷ limit."""
     mean_stay_hours: float | None = None
-    """Mean time of the stays that ended in the last 90 days."""
+    """Mean duration of the stays that ended in the last 90 days."""
     stays: int
-    """How many those were."""
+    """Number of those stays."""
 
 
 @frozen(kw_only=True)
@@ -135,7 +135,7 @@ class TaskStatistics:
     """Figures from history, none of them estimated."""
 
     project: str | None = None
-    """Of this board; of all where absent."""
+    """Name of the board; absent for all boards."""
     count: int
     """Tasks now."""
     by_status: dict[str, int]
@@ -145,7 +145,7 @@ class TaskStatistics:
     blocked: int
     """Tasks with a dependency that is not done."""
     overdue: int
-    """Tasks that are due and not done."""
+    """Overdue tasks that are not done."""
     done_today: int
     """Moves to `done` since midnight UTC."""
     done_7_days: int
@@ -153,57 +153,57 @@ class TaskStatistics:
     done_per_day: float
     """Mean over the last 30 days, or over the board's life if that is shorter."""
     mean_cycle_hours: float | None = None
-    """Mean time from the first `in_progress` to `done`, of the last 90 days."""
+    """Mean time from the first `in_progress` to `done`, over the last 90 days."""
     cycles: int
-    """How many those were."""
+    """Number of tasks in that mean."""
     columns: list[ColumnFigures]
     """From left to right."""
     bottleneck: TaskStatus | None = None
-    """Of the columns between `backlog` and `done`, the one with the longest mean stay."""
+    """The column between `backlog` and `done` with the longest mean stay."""
 
 
 @frozen(kw_only=True)
 class BulkOutcome:
-    """What became of one item: one of these."""
+    """Outcome of one item; exactly one field is set."""
 
     task: Task | None = None
-    """As it is now."""
+    """The task after the change."""
     changed: ChangedTask | None = None
-    """It was carried out, and this answer has no room for the whole task."""
+    """Set if it was carried out but the whole task does not fit in this answer."""
     deleted: DeletedTask | None = None
-    """It was deleted."""
+    """Set if it was deleted."""
     error: dict[str, Any] | None = None
-    """Why it was not carried out, as `error` data."""
+    """The reason if it was not carried out, as `error` data."""
 
 
 @frozen(kw_only=True)
 class BulkResult:
-    """What became of the items, in order."""
+    """Outcomes of the items, in order."""
 
     items: list[BulkOutcome]
     failed: int
-    """How many were not carried out."""
+    """Number of items not carried out."""
 
 
 @frozen(kw_only=True)
 class ImportedTasks:
-    """What an import made."""
+    """Result of an import."""
 
     count: int
-    """Tasks made, or that would have been."""
+    """Tasks created, or that a dry run would create."""
     task_ids: list[str]
     """Their ids, in order; empty on a dry run."""
     dry_run: bool
-    """Nothing was kept."""
+    """True if nothing was stored."""
 
 
 @frozen(kw_only=True)
 class CleanedTasks:
-    """What a cleanup deleted."""
+    """Result of a cleanup."""
 
     count: int
-    """Tasks deleted, or that would have been."""
+    """Tasks deleted, or that a dry run would delete."""
     has_more: bool
-    """There are more; ask again."""
+    """True if there are more; repeat the command."""
     dry_run: bool
-    """Nothing was deleted."""
+    """True if nothing was deleted."""

@@ -1,7 +1,7 @@
-"""Claims of tasks: what an agent that takes a task says, and what it is told. Over MCP alone.
+"""Claims of tasks by agents. Over MCP only.
 
-A claim is a lease. Whoever holds it renews it in time; a holder that died renews nothing, and its task goes back to where
-it was taken from.
+A claim is a lease. Its holder renews it in time; if the holder has died, the lease expires and the task returns to the
+column that it was taken from.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from protocol.validation import between, length, one_form
 __all__ = ["LEASE_SECONDS", "TaskClaim", "TaskLease", "TaskRelease"]
 
 LEASE_SECONDS = 600
-"""How long a lease lasts by default."""
+"""Default duration of a lease."""
 SHORTEST_SECONDS = 10
 LONGEST_SECONDS = 3600
 
 
 @frozen(kw_only=True)
 class TaskClaim:
-    """Take a task to work on it, or renew the lease on one. Answered by `TaskLease`."""
+    """Claims a task to work on it, or renews its lease. Answered by `TaskLease`."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
     holder: str = field(validator=[length(1, 128, "characters"), printed_text], converter=one_form)
-    """Who works on it: it becomes the task's assignee."""
+    """Name of the worker, which becomes the task's assignee."""
     lease_seconds: int = field(default=LEASE_SECONDS, validator=between(SHORTEST_SECONDS, LONGEST_SECONDS))
-    """From now on; renew before that, or the task goes back."""
+    """Duration from now; unless it is renewed before, the task returns."""
     lease: str | None = field(default=None, validator=uuid_text)
-    """To renew: the lease that the claim was answered with."""
+    """To renew: the lease from the answer to the claim."""
 
 
 @frozen(kw_only=True)
 class TaskRelease:
-    """Give a claimed task back before its lease ends; it goes to where it was taken from. Answered by the task."""
+    """Returns a claimed task to its former column before its lease ends. Answered by the task."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
     lease: str = field(validator=uuid_text)
-    """The lease that the claim was answered with."""
+    """The lease from the answer to the claim."""
 
 
 @frozen(kw_only=True)
@@ -49,6 +49,6 @@ class TaskLease:
 
     task: Task
     lease: str
-    """Shown to renew it or give it back; nobody else is told."""
+    """Secret for renewing or releasing; shown to this client only."""
     expires: str
-    """RFC 3339 in UTC; then the task goes back, unless the lease was renewed."""
+    """RFC 3339 in UTC; the task then returns, unless the lease was renewed."""

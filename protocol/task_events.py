@@ -1,4 +1,4 @@
-"""What a client's stream carries about tasks and about the model's answers to them."""
+"""Events of a client's stream about tasks and the model's answers to them."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ __all__ = ["AIResponse", "TaskDeletedEvent", "TaskEvent"]
 
 @frozen(kw_only=True)
 class TaskEvent:
-    """A task as it is after a change."""
+    """The state of a task after a change."""
 
     event_id: str
-    """The same for an event that comes twice."""
+    """Identifies the event, even if it is delivered twice."""
     channel: str
     """`tasks`."""
     priority: Priority
-    """How much it matters."""
+    """Priority of the event."""
     task: Task
     """The whole task."""
 
 
 @frozen(kw_only=True)
 class TaskDeletedEvent:
-    """A task is no more."""
+    """A task was deleted."""
 
     event_id: str
-    """The same for an event that comes twice."""
+    """Identifies the event, even if it is delivered twice."""
     channel: str
     """`tasks`."""
     priority: Priority
-    """How much it matters."""
+    """Priority of the event."""
     task_id: str
-    """Which one it was."""
+    """Id of the task."""
 
 
 @frozen(kw_only=True)
 class AIResponse:
-    """An answer of the model, told to every device, the asking one too."""
+    """An answer of the model, sent to every device including the asking one."""
 
     event_id: str
-    """The same for an event that comes twice."""
+    """Identifies the event, even if it is delivered twice."""
     channel: str
     """`ai`."""
     priority: Priority
-    """How much it matters."""
+    """Priority of the event."""
     command: str
-    """What asked for it, as `assist` or `task_create`."""
+    """The command that requested it, such as `assist` or `task_create`."""
     analysis: str
-    """What the model said; at most 16 KiB of it."""
+    """Text of the answer; at most 16 KiB."""
     intent: str | None = None
-    """Of an `assist`."""
+    """Intent of an `assist`."""
     id: str | None = None
     """Id of the command that was answered; over REST the answer's own."""
     conversation: str | None = None
-    """Of a turn of a conversation."""
+    """Conversation that it belongs to."""
     task_id: str | None = None
-    """Of the analysis of a task."""
+    """Task that it analyses."""
     truncated: bool | None = None
-    """True where the answer was longer than what is told here."""
+    """True if the answer was longer than the text here."""

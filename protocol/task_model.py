@@ -1,4 +1,4 @@
-"""What a task is: the thing itself, its parts, and the validators of its fields."""
+"""The `Task` and its parts, and the validators of their fields."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ __all__ = [
 ]
 
 APPROVAL_CONFIDENCE = 0.8
-"""What is less certain than this waits for a person."""
+"""Proposals with less confidence than this need a person's approval."""
 MAXIMUM_LINKS = 64
 UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 BLANK = " \t\r\n\u00a0\u3000"
 PRINTED_PATTERN = rf"^[^{CONTROLS}]*[^ \t\r\n\u00a0\u3000{CONTROLS}][^{CONTROLS}]*$"
-# RFC 3339 in words that any JSON Schema reader checks, from 1970 on: days of each month, and leap days of leap years.
+# RFC 3339 as a pattern for any JSON Schema validator, from 1970 on: days of each month, and leap days of leap years.
 MOMENT_PATTERN = (
     r"^((19[7-9]\d|[2-9]\d{3})-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
     r"|(19(7[26]|8[048]|9[26])|[2-9]\d([02468][048]|[13579][26]))-02-29)"
@@ -65,7 +65,7 @@ class TaskStatus(enum.Enum):
 
 
 class TaskPriority(enum.Enum):
-    """How much a task matters, least first."""
+    """Importance of a task, lowest first."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -74,7 +74,7 @@ class TaskPriority(enum.Enum):
 
     @property
     def rank(self) -> int:
-        """0 for `low`, rising."""
+        """0 for `low`, ascending."""
         return _RANKS[self]
 
 
@@ -82,7 +82,7 @@ _RANKS = {priority: rank for rank, priority in enumerate(TaskPriority)}
 
 
 class Approval(enum.Enum):
-    """What a person said of an agent's proposal."""
+    """A person's verdict on an agent's proposal."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -91,7 +91,7 @@ class Approval(enum.Enum):
 
 
 class AnalysisStatus(enum.Enum):
-    """How far the model is with its analysis of a task."""
+    """State of the model's analysis of a task."""
 
     NONE = "none"
     PENDING = "pending"
@@ -103,7 +103,7 @@ class AnalysisStatus(enum.Enum):
 
 
 def printed_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """Plain text that is more than white space; None passes."""
+    """Validator: plain text that is not blank; None passes."""
     problem = None if value is None else _printed_problem(value)
     if problem is not None:
         raise FieldFault(attribute.name, problem)
@@ -114,7 +114,7 @@ def _printed_problem(value: str) -> str | None:
 
 
 def uuid_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """A UUID in its usual form (RFC 9562, lower case); None passes."""
+    """Validator: a UUID in its usual form (RFC 9562, lower case); None passes."""
     problem = None if value is None else _uuid_problem(value)
     if problem is not None:
         raise FieldFault(attribute.name, problem)
@@ -136,9 +136,9 @@ def _name_problem(value: str) -> str | None:
 
 
 def parse_moment_ms(text: str) -> int | None:
-    """POSIX milliseconds of an RFC 3339 date and time with offset; None where it is none, or before 1970.
+    """POSIX milliseconds of an RFC 3339 date and time with offset; None if invalid or before 1970.
 
-    What is finer than a millisecond is left out, so that what was told back means the same again.
+    Digits finer than a millisecond are dropped, so that a value returned by the server parses to the same time.
     """
     if not _MOMENT.fullmatch(text):
         return None
@@ -151,7 +151,7 @@ def parse_moment_ms(text: str) -> int | None:
 
 
 def moment(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """An RFC 3339 date and time with offset, not before 1970; None passes."""
+    """Validator: an RFC 3339 date and time with offset, not before 1970; None passes."""
     if value is not None and parse_moment_ms(value) is None:
         raise FieldFault(attribute.name, f"must be an RFC 3339 date and time with its offset, not {value[:40]!r}")
 
@@ -183,98 +183,98 @@ MOMENT = [length(20, 40, "characters"), moment]
 
 @frozen(kw_only=True)
 class Attachment:
-    """Something that belongs to a task and is kept elsewhere; the server never opens it."""
+    """An external object that belongs to a task; the server never opens it."""
 
     name: str = field(validator=[length(1, 255, "characters"), printed_text])
-    """What a person calls it."""
+    """Display name."""
     reference: str = field(validator=[length(1, 1024, "characters"), plain_text])
-    """Where it is: a URL or a path of the client's own."""
+    """Location: a URL or a path of the client's own."""
     kind: str = field(default="other", validator=[length(1, 64, "characters"), plain_text])
-    """As `image`, `document`, `code`, `log`."""
+    """Kind, such as `image`, `document`, `code`, `log`."""
 
 
 @frozen(kw_only=True)
 class Proposal:
-    """What an agent proposes to do with a task."""
+    """An agent's proposal for a task."""
 
     recommendation: str = field(validator=[length(1, 4000, "characters"), printed_text])
-    """What to do."""
+    """Recommended action."""
     reasoning: str = field(default="", validator=[length(0, 8000, "characters"), plain_text])
-    """Why."""
+    """Reasons for it."""
     confidence: float = field(validator=between(0, 1))
-    """How certain the agent is."""
+    """The agent's confidence."""
     requires_approval: bool = False
-    """Ask a person in any case; below a confidence of 0.8 one is always asked."""
+    """Always requires a person's approval; below a confidence of 0.8 it is required anyway."""
 
 
 @frozen(kw_only=True)
 class AgentDecision:
-    """A proposal and what a person said of it."""
+    """A proposal and a person's verdict."""
 
     recommendation: str
-    """What to do; empty where a task was unsure of itself and no agent proposed anything."""
+    """Recommended action; empty if a task had low confidence and no agent proposed anything."""
     reasoning: str
-    """Why."""
+    """Reasons for it."""
     confidence: float
-    """How certain the agent is, from 0 to 1."""
+    """The agent's confidence, from 0 to 1."""
     requires_approval: bool
-    """Whether a person must be asked."""
+    """True if a person must approve."""
     approval: Approval
-    """What the person said."""
+    """The person's verdict."""
     feedback: str | None = None
     """In the person's own words."""
 
 
 @frozen(kw_only=True)
 class Task:
-    """One task, whole."""
+    """A complete task."""
 
     id: str
     """A UUID."""
     client_id: str
-    """Whose it is."""
+    """Owner of the task."""
     project: str
-    """Which board it is on."""
+    """Board of the task."""
     title: str
     """At most 255 characters."""
     description: str | None = None
-    """What is to be done."""
+    """Work to be done."""
     status: TaskStatus
-    """Its column."""
+    """Column of the task."""
     priority: TaskPriority
-    """How much it matters."""
+    """Importance."""
     position: str
-    """Orders a column: compare byte by byte. Only the server makes one."""
+    """Sort key within a column, compared byte by byte. Only the server creates it."""
     tags: list[str]
     """Words to find it by."""
     assignee: str | None = None
-    """Who does it."""
+    """Person or agent responsible for it."""
     estimate_hours: float | None = None
-    """How long it was thought to take."""
+    """Estimated effort."""
     actual_hours: float | None = None
-    """How long it took."""
+    """Actual effort."""
     due: str | None = None
     """RFC 3339 in UTC."""
     dependencies: list[str]
     """Ids of tasks that must be done before it."""
     attachments: list[Attachment]
-    """What belongs to it and is kept elsewhere."""
+    """External objects that belong to it."""
     confidence: float | None = None
-    """How sure its maker is of it, from 0 to 1."""
+    """Creator's confidence in the task, from 0 to 1."""
     agent_decision: AgentDecision | None = None
-    """An agent's proposal and what a person said of it."""
+    """An agent's proposal and a person's verdict."""
     ai_analysis: str | None = None
-    """What the model says of it; never written by anything but the model."""
+    """The model's analysis; written only by the model."""
     ai_analysis_status: AnalysisStatus
-    """How far that is."""
+    """State of the analysis."""
     ai_analysis_confidence: float | None = None
     """Measured: exp(mean log-probability) of the analysis' tokens."""
     is_blocked: bool
-    """Whether a dependency is not done."""
+    """True if a dependency is not done."""
     requires_approval: bool
-    """Whether a person must decide: an open proposal, or a confidence below 0.8 that nobody looked at."""
+    """True if a person must decide: on an open proposal, or a confidence below 0.8 that was not reviewed."""
     version: int
-    """1 at first, one more for every change by a person or an agent."""
+    """1 at first, increased by every change of a person or an agent."""
     created: str
     """RFC 3339 in UTC."""
     updated: str

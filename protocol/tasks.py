@@ -1,11 +1,11 @@
-"""What crosses the wire about tasks: one attrs class per command and per answer.
+"""Tasks on the wire: one attrs class per command.
 
-**Changing a field and emptying it.** In `task_update` a field that is absent, or null, stays as it is; `clear` names the
-fields that shall become empty. A `PATCH` over REST is a JSON merge patch (RFC 7396): its null fields become names in
-`clear`. So one class says everything that both doors can.
+**Changing and clearing a field.** In `task_update` a field that is absent or null stays unchanged; `clear` names the
+fields to clear. A `PATCH` over REST is a JSON merge patch (RFC 7396), whose null fields become names in
+`clear`. So one class covers both transports.
 
-**Versions.** Each write to an existing task names the version that its client has seen. A stale one is refused with
-`conflict` and the task as it is now.
+**Versions.** Each write to an existing task names the version that its client has seen. A stale version is rejected with
+`conflict` and the current task.
 """
 
 from __future__ import annotations
@@ -83,86 +83,86 @@ def _clearable(value: str) -> str | None:
 
 @frozen(kw_only=True)
 class TaskCreate:
-    """Make a task, last in its column. Answered by the task."""
+    """Creates a task, last in its column. Answered by the task."""
 
     title: str = field(validator=TITLE)
     """At most 255 characters."""
     description: str | None = field(default=None, validator=DESCRIPTION)
-    """What is to be done."""
+    """Work to be done."""
     project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
-    """Which board it is on; a board begins with its first task."""
+    """Board of the task; a board begins with its first task."""
     status: TaskStatus = TaskStatus.TODO
-    """Its column."""
+    """Column of the task."""
     priority: TaskPriority = TaskPriority.MEDIUM
-    """How much it matters."""
+    """Importance."""
     tags: list[str] = field(factory=list, validator=TAGS, converter=one_form)
     """Words to find it by."""
     assignee: str | None = field(default=None, validator=NAME, converter=one_form)
-    """Who does it."""
+    """Person or agent responsible for it."""
     estimate_hours: float | None = field(default=None, validator=HOURS)
-    """How long it may take."""
+    """Estimated effort."""
     actual_hours: float | None = field(default=None, validator=HOURS)
-    """How long it took."""
+    """Actual effort."""
     due: str | None = field(default=None, validator=MOMENT)
-    """RFC 3339, with its offset."""
+    """RFC 3339, with offset."""
     dependencies: list[str] = field(factory=list, validator=DEPENDENCIES)
     """Ids of tasks that must be done before it."""
     attachments: list[Attachment] = field(factory=list, validator=ATTACHMENTS)
-    """What belongs to it and is kept elsewhere."""
+    """External objects that belong to it."""
     confidence: float | None = field(default=None, validator=between(0, 1))
-    """How sure its maker is of it."""
+    """Creator's confidence in the task."""
     agent_decision: Proposal | None = None
-    """What an agent proposes."""
+    """An agent's proposal."""
     force: bool = False
-    """Go over the column's limit."""
+    """Exceeds the column's limit if necessary."""
     analyze_with_ai: bool = False
-    """Let the model analyse it."""
+    """Requests an analysis by the model."""
     ai_timeout_seconds: float = field(default=10.0, validator=between(0, 60))
-    """Wait this long for the analysis; a later one is told by an event."""
+    """Time to wait for the analysis; a later one arrives as an event."""
 
 
 @frozen(kw_only=True)
 class TaskUpdate:
-    """Change fields of a task. Absent and null fields stay; `clear` empties. Answered by the task."""
+    """Changes fields of a task. Absent and null fields stay; `clear` clears. Answered by the task."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
     version: int = field(validator=VERSION)
     """The version that the client has seen."""
     title: str | None = field(default=None, validator=TITLE)
     """At most 255 characters."""
     description: str | None = field(default=None, validator=DESCRIPTION)
-    """What is to be done."""
+    """Work to be done."""
     project: str | None = field(default=None, validator=NAME, converter=one_form)
-    """Move to another board, last in its column."""
+    """Moves it to another board, last in its column."""
     status: TaskStatus | None = None
-    """Move to another column, last there; `task_move` says where."""
+    """Moves it to another column, last there; `task_move` allows other positions."""
     priority: TaskPriority | None = None
-    """How much it matters."""
+    """Importance."""
     tags: list[str] | None = field(default=None, validator=TAGS, converter=one_form)
-    """Words to find it by; all of them."""
+    """Words to find it by; replaces all."""
     assignee: str | None = field(default=None, validator=NAME, converter=one_form)
-    """Who does it."""
+    """Person or agent responsible for it."""
     estimate_hours: float | None = field(default=None, validator=HOURS)
-    """How long it may take."""
+    """Estimated effort."""
     actual_hours: float | None = field(default=None, validator=HOURS)
-    """How long it took."""
+    """Actual effort."""
     due: str | None = field(default=None, validator=MOMENT)
-    """RFC 3339, with its offset."""
+    """RFC 3339, with offset."""
     dependencies: list[str] | None = field(default=None, validator=DEPENDENCIES)
-    """Ids of tasks that must be done before it; all of them."""
+    """Ids of tasks that must be done before it; replaces all."""
     attachments: list[Attachment] | None = field(default=None, validator=ATTACHMENTS)
-    """What belongs to it; all of them."""
+    """External objects that belong to it; replaces all."""
     confidence: float | None = field(default=None, validator=between(0, 1))
-    """How sure its maker is of it."""
+    """Creator's confidence in the task."""
     agent_decision: Proposal | None = None
-    """A new proposal, which waits for a person again."""
+    """A new proposal, which needs a new decision."""
     clear: list[str] = field(
         factory=list, validator=[length(0, len(CLEARABLE), "entries"), each(_clearable, enum=list(CLEARABLE))]
     )
-    """Names of fields to empty; none that is given too."""
+    """Names of fields to clear; none that is also given."""
     force: bool = False
-    """Go over the column's limit."""
+    """Exceeds the column's limit if necessary."""
 
     def __attrs_post_init__(self) -> None:
         for index, name in enumerate(self.clear):
@@ -172,20 +172,20 @@ class TaskUpdate:
 
 @frozen(kw_only=True)
 class TaskMove:
-    """Move a task within its column or to another one. Answered by the task."""
+    """Moves a task within its column or to another one. Answered by the task."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
     version: int = field(validator=VERSION)
     """The version that the client has seen."""
     status: TaskStatus
-    """The column it goes to, perhaps its own."""
+    """Destination column, possibly its own."""
     before: str | None = field(default=None, validator=uuid_text)
-    """The task of that column that it shall stand just above."""
+    """Id of the task in that column directly below its new place."""
     after: str | None = field(default=None, validator=uuid_text)
-    """The task of that column that it shall stand just below; without either it goes last."""
+    """Id of the task in that column directly above its new place; without either it goes last."""
     force: bool = False
-    """Go over the column's limit."""
+    """Exceeds the column's limit if necessary."""
 
     def __attrs_post_init__(self) -> None:
         if self.before is not None and self.after is not None:
@@ -197,22 +197,22 @@ class TaskMove:
 
 @frozen(kw_only=True)
 class TaskDelete:
-    """Delete a task; its history stays. Answered by `DeletedTask`."""
+    """Deletes a task; its history is kept. Answered by `DeletedTask`."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
     version: int = field(validator=VERSION)
     """The version that the client has seen."""
     force: bool = False
-    """Also when others depend on it; they lose the dependency."""
+    """Deletes it even if others depend on it; they lose the dependency."""
 
 
 @frozen(kw_only=True)
 class TaskDecide:
-    """Say what a person decided about the agent's proposal. Answered by the task."""
+    """Records a person's decision on the agent's proposal. Answered by the task."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
     version: int = field(validator=VERSION)
     """The version that the client has seen."""
     decision: str = field(validator=one_of("approved", "rejected", "modified"))
@@ -222,13 +222,13 @@ class TaskDecide:
 
     @property
     def approval(self) -> Approval:
-        """The decision as a task keeps it."""
+        """The decision as stored in a task."""
         return Approval(self.decision)
 
 
 @frozen(kw_only=True)
 class BulkItem:
-    """One change of many; exactly one of these."""
+    """One of several changes; exactly one field is set."""
 
     create: TaskCreate | None = None
     update: TaskUpdate | None = None
@@ -241,23 +241,23 @@ class BulkItem:
             raise FieldFault("create", "or update, move, delete or decide must be given, and only one of them")
 
     def changes(self) -> tuple[TaskCreate | TaskUpdate | TaskMove | TaskDelete | TaskDecide | None, ...]:
-        """All five, one of which is not None."""
+        """The five fields, one of them not None."""
         return (self.create, self.update, self.move, self.delete, self.decide)
 
 
 @frozen(kw_only=True)
 class TaskBulk:
-    """Carry out several changes in order. Answered by `BulkResult`."""
+    """Carries out several changes in order. Answered by `BulkResult`."""
 
     items: list[BulkItem] = field(validator=length(1, BULK_ITEMS, "entries"))
     """The changes."""
     all_or_nothing: bool = True
-    """Otherwise each one succeeds or fails alone."""
+    """False lets each one succeed or fail separately."""
 
 
 @frozen(kw_only=True)
 class ColumnLimits:
-    """Most tasks that may be in each column of a board at once; None is no limit."""
+    """Most tasks allowed in each column of a board; None means no limit."""
 
     backlog: int | None = field(default=None, validator=between(1, 1_000_000))
     todo: int | None = field(default=None, validator=between(1, 1_000_000))
@@ -268,53 +268,53 @@ class ColumnLimits:
 
 @frozen(kw_only=True)
 class TaskLimits:
-    """Set all limits of a board's columns. Tasks that are there already stay. Answered by `ColumnLimits`."""
+    """Sets all limits of a board's columns. Existing tasks stay. Answered by `ColumnLimits`."""
 
     project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
-    """Which board."""
+    """Name of the board."""
     limits: ColumnLimits
-    """The limits from now on; what is left out has none."""
+    """The new limits; an absent one removes the limit."""
 
 
 @frozen(kw_only=True)
 class ImportedTask:
-    """One task of an import, as an export wrote it."""
+    """A task of an import, in the format of an export."""
 
     id: str | None = field(default=None, validator=[length(1, 64, "characters"), printed_text])
-    """What tasks of the same import call it in their dependencies; the task gets a new id."""
+    """Id by which other tasks of the same import refer to it; the task gets a new id."""
     position: str | None = field(default=None, validator=[length(1, 64, "characters"), printed_text])
-    """Tasks are put into their columns in the order of this; those without it first."""
+    """Tasks are added to their columns in the order of this; those without it come first."""
     title: str = field(validator=TITLE)
     """At most 255 characters."""
     description: str | None = field(default=None, validator=DESCRIPTION)
-    """What is to be done."""
+    """Work to be done."""
     project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
-    """Which board it is on."""
+    """Board of the task."""
     status: TaskStatus = TaskStatus.TODO
-    """Its column."""
+    """Column of the task."""
     priority: TaskPriority = TaskPriority.MEDIUM
-    """How much it matters."""
+    """Importance."""
     tags: list[str] = field(factory=list, validator=TAGS, converter=one_form)
     """Words to find it by."""
     assignee: str | None = field(default=None, validator=NAME, converter=one_form)
-    """Who does it."""
+    """Person or agent responsible for it."""
     estimate_hours: float | None = field(default=None, validator=HOURS)
-    """How long it may take."""
+    """Estimated effort."""
     actual_hours: float | None = field(default=None, validator=HOURS)
-    """How long it took."""
+    """Actual effort."""
     due: str | None = field(default=None, validator=MOMENT)
-    """RFC 3339, with its offset."""
+    """RFC 3339, with offset."""
     dependencies: list[str] = field(factory=list, validator=NAMES)
-    """Ids of tasks of this import, or of tasks that are there."""
+    """Ids of tasks of this import, or of existing tasks."""
     attachments: list[Attachment] = field(factory=list, validator=ATTACHMENTS)
-    """What belongs to it and is kept elsewhere."""
+    """External objects that belong to it."""
     confidence: float | None = field(default=None, validator=between(0, 1))
-    """How sure its maker is of it."""
+    """Creator's confidence in the task."""
     agent_decision: Proposal | None = None
-    """What an agent proposes; nobody decided about it here yet."""
+    """An agent's proposal, still undecided."""
 
     def as_create(self, dependencies: list[str], *, force: bool) -> TaskCreate:
-        """The command that makes it, with its dependencies by their ids here. Raises `FieldFault`."""
+        """The command that creates it, with its dependencies by their new ids. Raises `FieldFault`."""
         given = {
             one.name: getattr(self, one.name) for one in fields(ImportedTask) if one.name not in ("id", "position")
         }
@@ -323,26 +323,26 @@ class ImportedTask:
 
 @frozen(kw_only=True)
 class TaskImport:
-    """Bring in tasks, all or none; over REST alone. Answered by `ImportedTasks`."""
+    """Imports tasks, all or none; over REST only. Answered by `ImportedTasks`."""
 
     tasks: list[ImportedTask] = field(validator=length(1, IMPORTED_TASKS, "entries"))
-    """The tasks; each is put last in its column."""
+    """The tasks; each is added last in its column."""
     force: bool = False
-    """Go over the columns' limits."""
+    """Exceeds the columns' limits if necessary."""
     dry_run: bool = False
-    """Check everything and keep nothing."""
+    """Checks everything and stores nothing."""
 
 
 @frozen(kw_only=True)
 class TaskCleanup:
-    """Delete tasks that were done long ago, 500 at once; over REST alone. Answered by `CleanedTasks`."""
+    """Deletes tasks done long ago, 500 at a time; over REST only. Answered by `CleanedTasks`."""
 
     older_than_days: float = field(default=30.0, validator=between(0, 36_500))
-    """Done for at least this long."""
+    """Minimum age since they were done."""
     project: str | None = field(default=None, validator=NAME, converter=one_form)
-    """Of this board; of all by default."""
+    """Name of the board; all boards by default."""
     dry_run: bool = False
-    """Count and keep everything."""
+    """Counts without deleting."""
 
 
 # --- commands that read -------------------------------------------------------------------------------
@@ -350,61 +350,61 @@ class TaskCleanup:
 
 @frozen(kw_only=True)
 class TaskGet:
-    """One task. Answered by the task."""
+    """Gets one task. Answered by the task."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
 
 
 @frozen(kw_only=True)
 class TaskFilter:
-    """Which tasks are meant; every condition that is given must hold."""
+    """A filter for tasks; every given condition must hold."""
 
     project: str | None = field(default=None, validator=NAME, converter=one_form)
-    """On this board."""
+    """Name of the board."""
     status: list[TaskStatus] | None = field(default=None, validator=length(1, 5, "entries"))
-    """In any of these columns."""
+    """Any of these columns."""
     priority: list[TaskPriority] | None = field(default=None, validator=length(1, 4, "entries"))
-    """Of any of these priorities."""
+    """Any of these priorities."""
     assignee: str | None = field(default=None, validator=NAME, converter=one_form)
-    """Done by this one."""
+    """Person or agent responsible for it."""
     tags: list[str] | None = field(default=None, validator=[length(1, 32, "entries"), EACH_NAME], converter=one_form)
-    """With any of these tags."""
+    """Any of these tags."""
     is_blocked: bool | None = None
-    """With, or without, a dependency that is not done."""
+    """True for tasks with a dependency that is not done, false for the others."""
     due_before: str | None = field(default=None, validator=MOMENT)
     """Due earlier than this."""
     due_after: str | None = field(default=None, validator=MOMENT)
     """Due at this moment or later."""
     created_before: str | None = field(default=None, validator=MOMENT)
-    """Made earlier than this."""
+    """Created earlier than this."""
     created_after: str | None = field(default=None, validator=MOMENT)
-    """Made at this moment or later."""
+    """Created at this moment or later."""
     updated_before: str | None = field(default=None, validator=MOMENT)
     """Last changed earlier than this."""
     updated_after: str | None = field(default=None, validator=MOMENT)
     """Last changed at this moment or later."""
     search: str | None = field(default=None, validator=[length(1, 200, "characters"), plain_text])
-    """This text, in any case of letters, in title, description or a tag."""
+    """Text in the title, the description or a tag, in any case of letters."""
 
 
 @frozen(kw_only=True)
 class TaskList(TaskFilter):
-    """A page of tasks. Answered by `TaskPage`."""
+    """Lists one page of tasks. Answered by `TaskPage`."""
 
     sort: str = field(default="created", validator=one_of("created", "updated", "due", "priority", "position"))
-    """What orders them; tasks without a due date come last."""
+    """Sort key; tasks without a due date come last."""
     order: str = field(default="descending", validator=one_of("ascending", "descending"))
-    """Which way."""
+    """Sort direction."""
     limit: int = field(default=50, validator=between(1, BULK_ITEMS))
     """Most tasks on the page."""
     cursor: str | None = field(default=None, validator=length(1, 1024, "characters"))
-    """Where the page before ended; filters, sort and order must be the same."""
+    """Cursor from the previous page; filters, sort and order must be the same."""
 
 
 @frozen(kw_only=True)
 class TaskExport(TaskFilter):
-    """All these tasks as they would be imported again; over REST alone."""
+    """Exports matching tasks in the format of an import; over REST only."""
 
     format: str = field(default="json", validator=one_of("json", "csv"))
     """`json` or `csv`."""
@@ -412,20 +412,20 @@ class TaskExport(TaskFilter):
 
 @frozen(kw_only=True)
 class TaskBoard:
-    """A board with all its columns. Answered by `Board`."""
+    """Gets a board with all its columns. Answered by `Board`."""
 
     project: str = field(default=DEFAULT_PROJECT, validator=NAME, converter=one_form)
-    """Which board."""
+    """Name of the board."""
     limit: int = field(default=50, validator=between(1, BULK_ITEMS))
-    """Most tasks of each column; its `next_cursor` goes on."""
+    """Most tasks per column; its `next_cursor` continues."""
 
 
 @frozen(kw_only=True)
 class TaskHistory:
-    """What happened to a task, newest first, also after it was deleted. Answered by `HistoryPage`."""
+    """Gets the history of a task, newest first, even after it was deleted. Answered by `HistoryPage`."""
 
     task_id: str = field(validator=uuid_text)
-    """Which one."""
+    """Id of the task."""
     limit: int = field(default=50, validator=between(1, BULK_ITEMS))
     """Most entries on the page."""
     before: int | None = field(default=None, validator=VERSION)
@@ -434,10 +434,10 @@ class TaskHistory:
 
 @frozen(kw_only=True)
 class TaskStats:
-    """Figures of a board or of all. Answered by `TaskStatistics`."""
+    """Gets the figures of a board or of all boards. Answered by `TaskStatistics`."""
 
     project: str | None = field(default=None, validator=NAME, converter=one_form)
-    """Of this board; of all by default."""
+    """Name of the board; all boards by default."""
 
 
 TASK_COMMANDS: dict[str, CommandType] = {

@@ -1,4 +1,4 @@
-"""TypeScript types of every message, made from the JSON Schemas."""
+"""TypeScript types of every message, generated from the JSON Schemas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = {"string": "string", "integer": "number", "number": "number", "boolean":
 
 
 def typescript(schemas: dict[str, Any]) -> str:
-    """The text of `messages.d.ts` for a document that `schemas()` made."""
+    """The text of `messages.d.ts` for a document of `schemas()`."""
     definitions: dict[str, Any] = schemas["$defs"]
     blocks = [HEAD]
     commands = {name.partition(".")[2]: one for name, one in definitions.items() if name.startswith("command.")}

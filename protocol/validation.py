@@ -1,4 +1,4 @@
-"""Validators for fields that cross the wire. Each failure knows the field it is about."""
+"""Validators for fields on the wire. Each failure carries the path of its field."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 CONTROLS = r"\u0000-\u0008\u000e-\u001a\u001c-\u001f\u007f-\u0084\u0086-\u009f"
-"""Characters that no stored text has: C0 and C1 (ISO 6429) but for white space and escape, which logs and code contain.
+"""Characters that stored text never contains: C0 and C1 (ISO 6429) except white space and escape, which logs and code contain.
 
-As they stand in a character class, in the escapes that Python and JSON Schema's readers share.
+Written for a character class, in the escapes that Python and JSON Schema validators share.
 """
 _CONTROL = re.compile(f"[{CONTROLS}]")
 
@@ -41,7 +41,7 @@ _SCHEMA_WORDS: dict[Validator, dict[str, Any]] = {}
 
 
 def schema_words(validator: object) -> dict[str, Any]:
-    """What a validator demands, in JSON Schema's words; `size` stands for its three words for lengths."""
+    """A validator's constraint in JSON Schema keywords; `size` stands for the three pairs of length keywords."""
     words: dict[str, Any] = {}
     each_of: tuple[Any, ...] = getattr(validator, "_validators", (validator,))
     for one in each_of:
@@ -50,7 +50,7 @@ def schema_words(validator: object) -> dict[str, Any]:
 
 
 class FieldFault(ValueError):
-    """A value out of bounds; `path` is relative to the class that holds it."""
+    """An invalid value; `path` is relative to the class that holds it."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path} {problem}")
@@ -59,7 +59,7 @@ class FieldFault(ValueError):
 
 
 def between(low: float | None, high: float | None) -> Validator:
-    """A number within bounds, both included; None passes."""
+    """Validator: a number within bounds, both inclusive; None passes."""
 
     def validate(_: object, attribute: Attribute[Any], value: float | None) -> None:
         if value is None:
@@ -75,7 +75,7 @@ def between(low: float | None, high: float | None) -> Validator:
 
 
 def _shown(value: float) -> str:
-    """A number in few characters, an integer of 64 bits exactly; Python cannot write every integer as a double."""
+    """Formats a number in few characters, an integer of 64 bits exactly; not every Python integer converts to a double."""
     if isinstance(value, int) and value.bit_length() <= 64:
         return str(value)
     try:
@@ -85,7 +85,7 @@ def _shown(value: float) -> str:
 
 
 def length(low: int, high: int, what: str) -> Validator:
-    """A string or collection of ``low`` to ``high`` ``what`` (characters, entries); None passes."""
+    """Validator: a string or collection of ``low`` to ``high`` ``what`` (characters, entries); None passes."""
 
     def validate(_: object, attribute: Attribute[Any], value: Sized | None) -> None:
         if value is not None and not low <= len(value) <= high:
@@ -96,13 +96,13 @@ def length(low: int, high: int, what: str) -> Validator:
 
 
 def described(validator: Validator, **words: Any) -> Validator:
-    """The validator, with what it demands in JSON Schema's words."""
+    """Registers a validator's constraint in JSON Schema keywords. Returns the validator."""
     _SCHEMA_WORDS[validator] = words
     return validator
 
 
 def each(check: Callable[[Any], str | None], **words: Any) -> Validator:
-    """Apply ``check`` to each element of a list (a problem or None); None passes. ``words`` describe an element."""
+    """Validator: applies ``check`` (a problem or None) to each element of a list; None passes. ``words`` describe an element."""
 
     def validate(_: object, attribute: Attribute[Any], value: list[Any] | None) -> None:
         for index, element in enumerate(value or ()):
@@ -116,7 +116,7 @@ def each(check: Callable[[Any], str | None], **words: Any) -> Validator:
 
 
 def one_of(*allowed: str) -> Validator:
-    """One of these words."""
+    """Validator: one of these words."""
 
     def validate(_: object, attribute: Attribute[Any], value: str) -> None:
         if value not in allowed:
@@ -127,7 +127,7 @@ def one_of(*allowed: str) -> Validator:
 
 
 def client_name(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """A client or device id: 1 to 64 letters, digits, dots, dashes and underscores; None passes."""
+    """Validator: a client or device id of 1 to 64 letters, digits, dots, dashes and underscores; None passes."""
     if value is not None and not CLIENT_NAME.fullmatch(value):
         raise FieldFault(attribute.name, f"must match {CLIENT_NAME.pattern}")
 
@@ -136,14 +136,14 @@ _SCHEMA_WORDS[client_name] = {"pattern": f"^{CLIENT_NAME.pattern}$"}
 
 
 def is_client_name(value: str) -> bool:
-    """Whether a client or device may be called so."""
+    """True for a valid client or device id."""
     return CLIENT_NAME.fullmatch(value) is not None
 
 
 def one_form(value: Any) -> Any:
-    """Names in one form: what looks the same and is meant the same is the same (NFC, UAX #15). Texts, lists of them, None.
+    """Normalizes names (NFC, UAX #15), so that names that look the same compare equal. Accepts strings, lists of them, None.
 
-    A converter of fields by which things are found; what people only read stays as they wrote it.
+    A converter for fields used in look-ups; text that is only read by people stays as written.
     """
     if isinstance(value, str):
         return value if value.isascii() else unicodedata.normalize("NFC", value)
@@ -151,14 +151,14 @@ def one_form(value: Any) -> Any:
 
 
 def readable_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """Text that is more than white space, without control characters (`control_problem`); None passes."""
+    """Validator: text that is not blank, without control characters (`control_problem`); None passes."""
     problem = None if value is None else text_problem(value)
     if problem is not None:
         raise FieldFault(attribute.name, problem)
 
 
 def plain_text(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """Text without control characters (`control_problem`), for what is stored; None passes."""
+    """Validator: text without control characters (`control_problem`), for stored fields; None passes."""
     problem = None if value is None else control_problem(value)
     if problem is not None:
         raise FieldFault(attribute.name, problem)
@@ -168,21 +168,21 @@ _SCHEMA_WORDS[plain_text] = {"pattern": f"^[^{CONTROLS}]*$"}
 
 
 def text_problem(value: str) -> str | None:
-    """What `readable_text` has against a text; None where it is one."""
+    """The problem that `readable_text` finds in a text, or None."""
     if not value.strip():
         return "must not be empty"
     return control_problem(value)
 
 
 def control_problem(value: str) -> str | None:
-    """Names the first control character in a text that is to be stored; None where there is none.
+    """Names the first control character in a text to be stored, or returns None.
 
-    White space and escape pass. What is shown in a terminal is made harmless where it is shown.
+    White space and escape pass. Text shown in a terminal is sanitized there.
     """
     found = None if value.isascii() and value.isprintable() else _CONTROL.search(value)
     return None if found is None else f"must not contain the control character U+{ord(found[0]):04X}"
 
 
 def printable_ascii(value: str) -> bool:
-    """True for 1 to 64 printable ASCII characters: what a command id may be."""
+    """True for 1 to 64 printable ASCII characters: a valid command id."""
     return 1 <= len(value) <= 64 and all(" " <= one <= "~" for one in value)
