@@ -356,11 +356,11 @@ def _read_envelope(envelope: dict[str, Any], command_id: str | None, size: int) 
             f"{ONLY_IF_KNOWN} must be true or false, not {json_type(only_if_known)}", field=ONLY_IF_KNOWN
         )
     if only_if_known and not command.writes:
-        raise InvalidField(f"{ONLY_IF_KNOWN} is of commands that change something", field=ONLY_IF_KNOWN)
+        raise InvalidField(f"{ONLY_IF_KNOWN} is allowed only for commands that change something", field=ONLY_IF_KNOWN)
     traceparent = envelope.get(TRACEPARENT)
     if TRACEPARENT in envelope and not _is_traceparent(traceparent):
         raise InvalidField(
-            f"{TRACEPARENT} must be as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01, as W3C Trace Context says",
+            f"{TRACEPARENT} must have the form 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 (W3C Trace Context)",
             field=TRACEPARENT,
         )
     if size > command.maximum_bytes:

@@ -44,7 +44,9 @@ def _not_empty(one: Any) -> str | None:
 def _token_biases(_: object, attribute: Attribute[Any], value: dict[str, float] | None) -> None:
     for token, bias in (value or {}).items():
         if not (token.isascii() and token.isdigit() and len(token) <= 9 and token == str(int(token))):
-            raise FieldFault(f"{attribute.name}.{token[:20]}", "must be a token id in decimal digits, 100 and not 0100")
+            raise FieldFault(
+                f"{attribute.name}.{token[:20]}", "must be a token id in decimal digits without leading zeros, as 100"
+            )
         if not -100 <= bias <= 100:
             raise FieldFault(f"{attribute.name}.{token}", f"must be between -100 and 100, not {bias:g}")
 
@@ -60,7 +62,7 @@ def check_place(conversation: str | None, parent: int | None, answers: int | Non
         if given is not None and conversation is None:
             raise FieldFault(name, "may only be given with conversation")
     if parent is not None and answers is not None:
-        raise FieldFault("parent", "may not be given with answers, whose place is known")
+        raise FieldFault("parent", "cannot be combined with answers, which determines the place")
 
 
 @frozen(kw_only=True)

@@ -184,7 +184,7 @@ def colons_in(text: str) -> Generator[None, None, int]:
 
 def _refuse_lone_surrogate(value: str) -> None:
     if not value.isascii() and _has_lone_surrogate(value):
-        raise Faulty("must be text: it holds a lone surrogate", _has_lone_surrogate, InvalidField)
+        raise Faulty("must be valid text: it contains a lone surrogate", _has_lone_surrogate, InvalidField)
 
 
 def _has_lone_surrogate(value: Any) -> bool:

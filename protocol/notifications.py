@@ -9,11 +9,19 @@ from zoneinfo import ZoneInfo
 
 from attrs import Attribute, field, frozen
 
-from protocol.addresses import https_address
 from protocol.command_type import CommandType
 from protocol.events import Priority
 from protocol.notification_templates import LOCALES, TEMPLATES, checked_fields
-from protocol.validation import FieldFault, between, client_name, control_problem, each, length, plain_text
+from protocol.validation import (
+    FieldFault,
+    between,
+    client_name,
+    control_problem,
+    each,
+    https_address,
+    length,
+    plain_text,
+)
 
 __all__ = [
     "NOTIFICATION_COMMANDS",
@@ -103,7 +111,7 @@ class Platform(enum.Enum):
 
 def _clock(_: object, attribute: Attribute[Any], value: str) -> None:
     if not _CLOCK.fullmatch(value):
-        raise FieldFault(attribute.name, "must be a time of day as 22:30")
+        raise FieldFault(attribute.name, "must be a time of day such as 22:30")
 
 
 def timezone_name(_: object, attribute: Attribute[Any], value: str | None) -> None:
@@ -113,12 +121,12 @@ def timezone_name(_: object, attribute: Attribute[Any], value: str | None) -> No
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        raise FieldFault(attribute.name, "must be an IANA time zone as Europe/Berlin") from None
+        raise FieldFault(attribute.name, "must be an IANA time zone such as Europe/Berlin") from None
 
 
 def _locale(_: object, attribute: Attribute[Any], value: str | None) -> None:
     if value is not None and not _LOCALE.fullmatch(value):
-        raise FieldFault(attribute.name, f"must be a language tag as {' or '.join(LOCALES)}")
+        raise FieldFault(attribute.name, f"must be a language tag such as {' or '.join(LOCALES)}")
 
 
 def _known_kind(one: Any) -> str | None:

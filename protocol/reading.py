@@ -41,4 +41,4 @@ def _read(kind: str, data: Any, wanted: Any) -> Any:
     try:
         return _converter.structure(data, wanted)
     except Exception as error:
-        raise BadMessage(f"{kind} is not as this client knows it: {error}") from error
+        raise BadMessage(f"{kind} is not in a form that this client understands: {error}") from error

@@ -222,13 +222,13 @@ IDENTIFIER = {
 KNOWN = {
     "type": "boolean",
     "default": False,
-    "description": "Answer what became of this id, and carry nothing out: `conflict` where it is not known any more.",
+    "description": "Reports the outcome recorded for this id without carrying anything out: `conflict` if it is no longer known.",
 }
 PARENT = {
     "type": "string",
     "maxLength": TRACEPARENT_CHARACTERS,
     "pattern": TRACEPARENT_PATTERN,
-    "description": "The client's span that the command belongs to, as HTTP's header `traceparent` (W3C Trace Context).",
+    "description": "The client's span that the command belongs to, like the HTTP header `traceparent` (W3C Trace Context).",
 }
 TIME = {"type": "string", "format": "date-time", "description": "RFC 3339 in UTC, milliseconds at the finest."}
 SEQUENCE = {"type": "integer", "minimum": 1}
@@ -266,7 +266,7 @@ def _message_schema(name: str, message: ServerMessageType) -> dict[str, Any]:
     properties: dict[str, Any] = {"type": {"const": name}, "time": TIME, "data": data}
     required = ["type", "time", "data"]
     if message.kind is MessageKind.ANSWER:
-        properties["re"] = {"type": "string", "description": "The id of the command that this answers."}
+        properties["re"] = {"type": "string", "description": "Id of the command that this answers."}
         if name != "error":
             required.append("re")
     elif message.kind is MessageKind.STREAM:

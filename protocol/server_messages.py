@@ -27,7 +27,7 @@ from protocol.operator_topics import (
     TraceRecords,
     TreeChanged,
 )
-from protocol.task_events import AIResponse, TaskDeletedEvent, TaskEvent
+from protocol.task_answers import AIResponse, TaskDeletedEvent, TaskEvent
 
 __all__ = ["SERVER_MESSAGES", "TERMINAL_TYPES", "MessageKind", "ServerMessageType"]
 
@@ -57,49 +57,47 @@ SERVER_MESSAGES: dict[str, ServerMessageType] = {
     "welcome": ServerMessageType(Welcome, MessageKind.ANSWER, "Answers `hello`."),
     "pong": ServerMessageType(None, MessageKind.ANSWER, "Answers `ping` with the same data."),
     "result": ServerMessageType(None, MessageKind.ANSWER, "Answers a command that is done at once."),
-    "error": ServerMessageType(
-        ErrorData, MessageKind.ANSWER, "A command failed. Without `re` where no id could be read."
-    ),
-    "accepted": ServerMessageType(Accepted, MessageKind.ANSWER, "A streaming command was taken."),
+    "error": ServerMessageType(ErrorData, MessageKind.ANSWER, "A command failed. Without `re` if no id could be read."),
+    "accepted": ServerMessageType(Accepted, MessageKind.ANSWER, "A streaming command was accepted."),
     "token": ServerMessageType(Token, MessageKind.STREAM, "Some text of an answer."),
     "done": ServerMessageType(Done, MessageKind.STREAM, "The answer is complete; last event of its stream."),
     "cancelled": ServerMessageType(CancelledData, MessageKind.STREAM, "The answer was cancelled; last event."),
     "failed": ServerMessageType(ErrorData, MessageKind.STREAM, "The answer failed; last event of its stream."),
-    "events": ServerMessageType(EventsData, MessageKind.STREAM, "What a subscription held back, in one frame."),
-    "task_created": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task was made."),
-    "task_updated": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task was changed where it stands."),
+    "events": ServerMessageType(EventsData, MessageKind.STREAM, "Events held back by a subscription, in one frame."),
+    "task_created": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task was created."),
+    "task_updated": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task was changed in place."),
     "task_moved": ServerMessageType(
-        TaskEvent, MessageKind.STREAM, "A task stands elsewhere, in its column or another."
+        TaskEvent, MessageKind.STREAM, "A task was moved, within its column or to another."
     ),
-    "task_blocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task waits for another now."),
-    "task_unblocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task waits for no other any more."),
-    "task_deleted": ServerMessageType(TaskDeletedEvent, MessageKind.STREAM, "A task is no more."),
-    "notification": ServerMessageType(NotificationEvent, MessageKind.STREAM, "Something that a person shall know."),
-    "ai_response": ServerMessageType(AIResponse, MessageKind.STREAM, "An answer of the model, told to every device."),
+    "task_blocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task now waits for another."),
+    "task_unblocked": ServerMessageType(TaskEvent, MessageKind.STREAM, "A task no longer waits for another."),
+    "task_deleted": ServerMessageType(TaskDeletedEvent, MessageKind.STREAM, "A task was deleted."),
+    "notification": ServerMessageType(NotificationEvent, MessageKind.STREAM, "A notification for a person."),
+    "ai_response": ServerMessageType(AIResponse, MessageKind.STREAM, "An answer of the model, sent to every device."),
     "conversation_changed": ServerMessageType(
-        ConversationChanged, MessageKind.STREAM, "A conversation is not as it was; answers are told by `ai_response`."
+        ConversationChanged, MessageKind.STREAM, "A conversation has changed; answers are reported by `ai_response`."
     ),
-    "ping": ServerMessageType(None, MessageKind.UNASKED, "Is the client there? Answered by `pong`."),
+    "ping": ServerMessageType(None, MessageKind.UNASKED, "Checks that the client is alive. Answered by `pong`."),
     "tree_changed": ServerMessageType(
-        TreeChanged, MessageKind.UNASKED, "To whom watches `tree`: the supervision tree, or what changed of it."
+        TreeChanged, MessageKind.UNASKED, "For watchers of `tree`: the supervision tree, or the changes in it."
     ),
     "metrics_changed": ServerMessageType(
-        MetricsChanged, MessageKind.UNASKED, "To whom watches `metrics`: measured figures over time."
+        MetricsChanged, MessageKind.UNASKED, "For watchers of `metrics`: measured figures over time."
     ),
     "requests_changed": ServerMessageType(
-        RequestsChanged, MessageKind.UNASKED, "To whom watches `requests`: live ones and the last that ended."
+        RequestsChanged, MessageKind.UNASKED, "For watchers of `requests`: live requests and the last that ended."
     ),
     "models_changed": ServerMessageType(
-        ModelsChanged, MessageKind.UNASKED, "To whom watches `models`: all models and the engine in use."
+        ModelsChanged, MessageKind.UNASKED, "For watchers of `models`: all models and the engine in use."
     ),
     "dead_letters_changed": ServerMessageType(
-        DeadLettersChanged, MessageKind.UNASKED, "To whom watches `dead_letters`: messages that were not handled."
+        DeadLettersChanged, MessageKind.UNASKED, "For watchers of `dead_letters`: messages that were not handled."
     ),
     "clients_changed": ServerMessageType(
-        ClientsChanged, MessageKind.UNASKED, "To whom watches `clients`: the devices that are connected."
+        ClientsChanged, MessageKind.UNASKED, "For watchers of `clients`: the connected devices."
     ),
     "trace_records": ServerMessageType(
-        TraceRecords, MessageKind.UNASKED, "To whom traces an actor: its messages, by class."
+        TraceRecords, MessageKind.UNASKED, "For tracers of an actor: its messages, by class."
     ),
     "going_away": ServerMessageType(GoingAway, MessageKind.UNASKED, "The server will close this connection."),
 }

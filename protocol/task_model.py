@@ -158,7 +158,7 @@ def moment(_: object, attribute: Attribute[Any], value: str | None) -> None:
 
 def _without_doubles(_: object, attribute: Attribute[Any], value: list[str] | None) -> None:
     if value is not None and len(set(value)) != len(value):
-        raise FieldFault(attribute.name, "must not name the same twice")
+        raise FieldFault(attribute.name, "must not contain duplicates")
 
 
 described(printed_text, pattern=PRINTED_PATTERN)

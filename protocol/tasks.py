@@ -167,7 +167,7 @@ class TaskUpdate:
     def __attrs_post_init__(self) -> None:
         for index, name in enumerate(self.clear):
             if getattr(self, name) is not None:
-                raise FieldFault(f"clear[{index}]", f"names {name}, which is given too")
+                raise FieldFault(f"clear[{index}]", f"names {name}, which is also given")
 
 
 @frozen(kw_only=True)

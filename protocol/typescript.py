@@ -27,14 +27,14 @@ def typescript(schemas: dict[str, Any]) -> str:
     blocks.append(
         _map(
             "CommandData",
-            "What each command takes as `data`.",
+            "The `data` of each command.",
             {n: one["properties"]["data"] for n, one in commands.items()},
         )
     )
     blocks.append(
         _map(
             "ResultData",
-            "What `result` says to each command.",
+            "The `result` data of each command.",
             {n: one.get("x-result", {}) for n, one in commands.items()},
         )
     )
@@ -48,7 +48,7 @@ def typescript(schemas: dict[str, Any]) -> str:
     blocks += [_definition(_envelope_name(name), schema) for name, schema in messages.items()]
     union = "\n".join(f"  | {_envelope_name(name)}" for name in messages)
     blocks.append(
-        f"/** Everything that a server of version {schemas['version']} says. */\nexport type ServerMessage =\n{union};\n"
+        f"/** Every message of a server of version {schemas['version']}. */\nexport type ServerMessage =\n{union};\n"
     )
     return "\n".join(blocks)
 

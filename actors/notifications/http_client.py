@@ -20,7 +20,7 @@ from attrs import frozen
 
 from actors.notifications.delivery_rules import retry_after_seconds
 from actors.notifications.ip_policy import deny_reason
-from protocol.addresses import address_problem
+from protocol.validation import address_problem
 
 __all__ = ["AddressRefused", "Answer", "HttpClient", "HttpClientSettings", "RequestFailed"]
 

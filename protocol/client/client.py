@@ -1,7 +1,7 @@
-"""A session with a server: commands with their answers, streams, and coming back after a cut.
+"""A client session with a server: commands and their answers, streams, and reconnection.
 
 A command keeps its id and data until it is answered: after a cut it is sent again, and the server carries it out
-once. Streams go on where they stood; what the server no longer has comes as a snapshot.
+once. Streams resume at their position; if the server no longer has the events, it sends a snapshot.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 import attrs
 import trio
 
+from protocol.client import sleeping
 from protocol.client.connection import Connection, open_connection
 from protocol.client.errors import CommandFailed, Disconnected, HandshakeRefused, alone, refusal
 from protocol.client.pending import Pending, PendingCommands, can_be_asked, memory_seconds
 from protocol.client.reconnecting import Change, Retries, comes_back, hint_of
-from protocol.client.sleeping import read_marks, slept_seconds
+from protocol.client.sleeping import SleepWatch
 from protocol.client.streams import Answer, ClientEvents
 from protocol.client.watching import WATCHED_MESSAGES, OperatorView
 from protocol.codec import encode, unstructure
@@ -39,21 +40,17 @@ __all__ = ["Client"]
 ANSWER_SECONDS = 40.0
 CANCEL_SECONDS = 2.0
 ACKNOWLEDGE_SECONDS = 1.0
-LOOK_SECONDS = 1.0
-"""How often is looked whether the machine slept."""
 ASKING_BYTES = 64
-"""What a frame grows by that asks."""
-FORGOTTEN = "the server no longer remembers commands that are so old"
-WAKE_SECONDS = 5.0
-"""After a sleep the server has to be heard within it, or another connection is made."""
+"""Growth of a frame that asks for an outcome."""
+FORGOTTEN = "the server no longer remembers commands that old"
 CLIENT_STREAM = "client"
 DATA_IS_AN_OBJECT = {kind for kind, message in SERVER_MESSAGES.items() if message.data is not None}
 UNKNOWN_EPOCH = "none"
-"""A resume with it is answered with a snapshot: where the stream stands now."""
+"""A resume with this epoch is answered with a snapshot of the stream's current position."""
 
 
 class Client:
-    """Made by `connect`. Its methods may be called from any task of the same nursery tree."""
+    """Created by `connect`. Its methods may be called from any task of the same nursery tree."""
 
     def __init__(
         self,
@@ -75,7 +72,7 @@ class Client:
         self._wants_events = events
         self._retries = retries
         self._on_change = on_change or (lambda _: None)
-        # Ids must differ between the runs of a program: the server remembers them for minutes.
+        # Ids must differ between runs of a program: the server remembers them for minutes.
         self._ids = (f"{secrets.token_hex(4)}-{number}" for number in itertools.count(1))
         self._connection: Connection | None = None
         self._pending = PendingCommands()
@@ -83,62 +80,63 @@ class Client:
         self._streams: dict[str, Answer | ClientEvents] = {}
         self._view: OperatorView | None = None
         self.welcome: dict[str, Any] = {}
-        """Data of the server's last `welcome`."""
+        """Data of the server's latest `welcome`."""
         self.going_away: dict[str, Any] | None = None
-        """Data of `going_away`, once the server said so and until another connection stands."""
+        """Data of `going_away`, from its arrival until the next connection is established."""
         self._hint_ms: float | None = None
         self._ended: Disconnected | None = None
         self._is_connected = trio.Event()
-        self._has_woken = trio.Event()
+        self._sleep_watch = SleepWatch(lambda: self._connection, lambda: next(self._ids))
 
     @property
     def has_ended(self) -> bool:
-        """Whether no other connection will follow."""
+        """True if no other connection will follow."""
         return self._ended is not None
 
     # --- for programs ---------------------------------------------------------------------------------
 
     async def command(self, kind: str, data: Any) -> dict[str, Any]:
-        """Send a command and return its answer's envelope. Raises `CommandFailed` or `Disconnected`.
+        """Sends a command and returns its answer's envelope. Raises `CommandFailed` or `Disconnected`.
 
-        `OutcomeUnknown`, a `Disconnected`, says that it may have been carried out. Cancelled, the answer is ignored when it comes; the server may have carried the command out.
+        `OutcomeUnknown`, a `Disconnected`, means that it may have been carried out. After cancellation a late answer is
+        ignored; the server may have carried out the command.
         """
         return await self._ask(kind, data)
 
     async def ask(self, command: object) -> Any:
-        """Send a command given as an object of its class; returns its result as one, or as plain JSON.
+        """Sends a command given as an object of its class; returns its result as an object, or as plain JSON.
 
-        Raises as `command`, and `protocol.errors.BadMessage` where the result is not what this client knows.
+        Raises like `command`, and `protocol.errors.BadMessage` if this client does not understand the result.
         """
         kind = kind_of_command(command)
         return read_result(kind, (await self._ask(kind, unstructure(command)))["data"])
 
     async def ping(self, payload: Any = None) -> Any:
-        """A round trip; returns the payload as the server sent it back."""
+        """Makes a round trip; returns the payload as the server sent it back."""
         return (await self.command("ping", payload)).get("data")
 
     async def until_connected(self) -> None:
-        """Wait while the server is away. Raises `Disconnected` once no connection will follow; cancel-safe."""
+        """Waits while there is no connection. Raises `Disconnected` once none will follow; cancel-safe."""
         while self._connection is None and self._ended is None:
             await self._is_connected.wait()
         if self._ended is not None:
             raise self._ended
 
     async def cancel(self, command_id: str) -> bool:
-        """End a running command; whether it was still running."""
+        """Ends a running command. True if it was still running."""
         data = (await self.command("cancel", {"target": command_id})).get("data")
         return isinstance(data, dict) and data.get("cancelled") is True
 
     @asynccontextmanager
     async def generate(self, command: Generate | Assist) -> AsyncIterator[Answer]:
-        """Start a generation or an assistance; leaving the block before its end cancels it. Raises `CommandFailed`."""
+        """Starts a generation or an assistance; leaving the block early cancels it. Raises `CommandFailed`."""
         kind = "generate" if isinstance(command, Generate) else "assist"
         if self._detach:
             command = attrs.evolve(command, on_disconnect=OnDisconnect.DETACH)
         opened: list[Answer] = []
 
         async def open_stream(envelope: dict[str, Any]) -> None:
-            # In the reader, so that no event of the stream can come too early.
+            # Runs in the reader, so that no event of the stream can arrive too early.
             if envelope["type"] == "accepted":
                 answer = Answer(envelope["re"], envelope["data"])
                 self._positions.follow(answer.stream, envelope["data"].get("epoch", ""))
@@ -158,7 +156,7 @@ class Client:
                 await self._leave(one)
 
     async def _cancel_unanswered(self, target: str) -> None:
-        """The stream would come to nobody."""
+        """Cancels a command that was not accepted yet: its stream would have no reader."""
         if self._connection is not None:
             message = {"type": "cancel", "id": next(self._ids), "data": {"target": target}}
             with trio.move_on_after(CANCEL_SECONDS, shield=True), suppress(Disconnected):
@@ -169,19 +167,19 @@ class Client:
         self._streams.pop(answer.stream, None)
         answer.leave()
         if not answer.is_over and self._ended is None:
-            # The server frees the row at once instead of talking to nobody.
+            # Frees its place in the batch at once, instead of generating for nobody.
             with trio.move_on_after(CANCEL_SECONDS, shield=True), suppress(CommandFailed, Disconnected):
                 await self.cancel(answer.command_id)
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[ClientEvents]:
-        """The durable events of this client id from now on, or from the last `Snapshot`. One block at a time.
+        """Iterates over the durable events of this client id from now on, or from the last `Snapshot`. One block at a time.
 
-        Needs `connect(…, events=True)`. What the program has dealt with is acknowledged at most every second.
+        Requires `connect(…, events=True)`. Events that the program has processed are acknowledged at most once per second.
         """
         found = self._streams.get(CLIENT_STREAM)
         if not isinstance(found, ClientEvents):
-            raise RuntimeError("connect(…, events=True) follows the events of this client")
+            raise RuntimeError("connect(…, events=True) is required to follow the events of this client")
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._acknowledge, found)
@@ -203,12 +201,12 @@ class Client:
 
     @asynccontextmanager
     async def watch(self, *topics: str, trace: TraceWish | None = None) -> AsyncIterator[OperatorView]:
-        """Watch the server as an operator. One block at a time. Raises `CommandFailed`, or `Disconnected` without a connection.
+        """Watches the server as an operator. One block at a time. Raises `CommandFailed`, or `Disconnected` without a connection.
 
-        After a cut it is watched again, but not traced. Leaving the block ends it.
+        After a cut the watch is restored, but not a trace. Leaving the block ends it.
         """
         if self._view is not None:
-            raise RuntimeError("one block at a time watches the server")
+            raise RuntimeError("only one block at a time may watch the server")
         self._view = view = OperatorView(topics)
         try:
             await self.ask(Watch(topics=list(topics), trace=trace))
@@ -221,7 +219,7 @@ class Client:
                     await self.ask(Watch())
 
     async def _watch_again(self, connection: Connection) -> None:
-        """As a command of the new connection, whose answer says nothing that its frames do not."""
+        """Restores the watch on a new connection; the command's answer carries nothing beyond its frames."""
         if self._view is not None and self._view.topics:
             data = unstructure(Watch(topics=list(self._view.topics)))
             await connection.send({"type": "watch", "id": next(self._ids), "data": data})
@@ -239,13 +237,13 @@ class Client:
         if self._ended is not None:
             raise self._ended
         command_id = command_id or next(self._ids)
-        # What operators command is not remembered by the server, so it is sent once, and never later than it was meant.
+        # The server does not remember operators' commands, so each is sent once, and never later than intended.
         is_resent = kind not in OPERATOR_COMMANDS
         if not is_resent and self._connection is None:
             raise Disconnected(None, f"there is no connection at the moment; {kind} was not sent")
         pending = Pending({"type": kind, "id": command_id, "data": data}, is_resent=is_resent, on_answer=on_answer)
         if (size := len(encode(pending.message))) > MAXIMUM_FRAME_BYTES:
-            # Sent, it would close the connection for good, and with it everything else that is under way.
+            # If sent, it would close the connection for good, along with everything else in progress.
             raise CommandFailed(
                 {
                     "code": ErrorCode.TOO_LARGE.value,
@@ -276,8 +274,8 @@ class Client:
         return pending.answer
 
     async def _send(self, connection: Connection, pending: Pending) -> None:
-        # Noted first: from here on it may reach the server, whatever is heard of it.
-        pending.note_sent(trio.current_time(), read_marks())
+        # Recorded first: from here on it may reach the server, whatever the result.
+        pending.note_sent(trio.current_time(), sleeping.read_marks())
         try:
             await connection.send(pending.message)
         except Disconnected as error:
@@ -285,11 +283,11 @@ class Client:
                 raise pending.failure_for(error) from None
 
     async def _send_again(self, connection: Connection) -> None:
-        """What the last connection left without an answer; about what might be carried out twice by now it asks."""
+        """Resends unanswered commands of the last connection; asks for the outcome of those that might be carried out twice."""
         for pending in self._pending:
             if not pending.is_resent:
                 continue
-            if pending.may_be_repeated(trio.current_time(), read_marks(), memory_seconds(self.welcome)):
+            if pending.may_be_repeated(trio.current_time(), sleeping.read_marks(), memory_seconds(self.welcome)):
                 await self._send(connection, pending)
             elif can_be_asked(self.welcome) and len(encode(pending.message)) <= MAXIMUM_FRAME_BYTES - ASKING_BYTES:
                 pending.ask_what_became_of_it()
@@ -301,7 +299,7 @@ class Client:
 
     async def _received(self, connection: Connection, message: dict[str, Any]) -> None:
         if message["type"] in DATA_IS_AN_OBJECT and not isinstance(message.get("data"), dict):
-            raise ValueError("its data is no object")
+            raise ValueError("its data is not an object")
         match message["type"]:
             case "ping":
                 with suppress(Disconnected):
@@ -354,7 +352,7 @@ class Client:
             await self._resume(self._connection, position)
 
     async def _resume(self, connection: Connection, position: StreamPosition) -> None:
-        """Ask for what is missing; the frames before the answer count for nothing."""
+        """Requests the missing events; frames before the answer are ignored."""
 
         async def go_on(envelope: dict[str, Any]) -> None:
             if envelope["type"] == "result":
@@ -385,7 +383,7 @@ class Client:
     # --- connections, one after the other -------------------------------------------------------------
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep a connection until it may not come back. Raises only before the first `welcome`."""
+        """Keeps a connection until none may follow. Raises only before the first `welcome`."""
         is_first = True
         while True:
             cause: Exception
@@ -425,37 +423,19 @@ class Client:
             if not self._reconnect or not may_come_back or delay_seconds is None:
                 self._end(cause if may_come_back else refusal(cause))
                 return
-            # A hint counts once.
+            # A hint applies once.
             self._hint_ms = None
             self._on_change(Change(state="disconnected", delay_seconds=delay_seconds, cause=cause))
             with trio.move_on_after(delay_seconds):
-                await self._has_woken.wait()
+                await self._sleep_watch.wait_woken()
                 self._retries.begin_again()
 
     async def watch_for_sleep(self) -> None:
-        """Have another try, or see whether the server is still there, as soon as the machine wakes."""
-        marks = read_marks()
-        while True:
-            await trio.sleep(LOOK_SECONDS)
-            before, marks = marks, read_marks()
-            if slept_seconds(before, marks) == 0.0:
-                continue
-            self._has_woken.set()
-            self._has_woken = trio.Event()
-            if (connection := self._connection) is not None:
-                await self._look_after_waking(connection)
-
-    async def _look_after_waking(self, connection: Connection) -> None:
-        """A connection that the network forgot during a sleep looks sound until something is sent on it."""
-        asked_at = trio.current_time()
-        with trio.move_on_after(WAKE_SECONDS), suppress(Disconnected):
-            await connection.send({"type": "ping", "id": next(self._ids), "data": None})
-        await trio.sleep_until(asked_at + WAKE_SECONDS)
-        if connection.heard_at < asked_at:
-            await connection.give_up("nothing heard since this machine woke")
+        """Try again, or check that the server is still there, as soon as the machine wakes."""
+        await self._sleep_watch.run()
 
     async def _say_hello(self, connection: Connection) -> None:
-        """Open the session, and say where each stream stands."""
+        """Opens the session, and sends the position of each stream."""
         if self._wants_events and CLIENT_STREAM not in self._streams:
             self._streams[CLIENT_STREAM] = ClientEvents(self._positions.follow(CLIENT_STREAM, UNKNOWN_EPOCH))
         points = [attrs.asdict(one) for one in self._positions.resume_points()]
@@ -488,14 +468,14 @@ class Client:
         self._answer_of(pending)
 
     async def leave(self) -> None:
-        """Say good-bye; whoever still waits gets `Disconnected`."""
+        """Closes the connection; tasks that still wait get `Disconnected`."""
         self._reconnect = False
         if self._connection is not None:
             await self._connection.close()
         self._end(Disconnected(None, "the client left"))
 
     def _end(self, cause: Exception) -> None:
-        """Everyone who waits hears of it, once."""
+        """Notifies every waiting task, once."""
         if self._ended is not None:
             return
         self._ended = cause if isinstance(cause, Disconnected) else Disconnected(None, str(cause))

@@ -1,4 +1,4 @@
-"""Opening a session."""
+"""`connect`: opens a client session."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ async def connect(
     on_change: Callable[[Change], None] | None = None,
     ssl_context: SSLContext | None = None,
 ) -> AsyncIterator[Client]:
-    """Connect and say hello; leaving the block closes the connection.
+    """Connects and says hello; leaving the block closes the connection.
 
-    With ``reconnect`` a cut is mended and streams go on. It is tried for ever, with pauses that grow to ten seconds,
-    and ``on_change`` hears of each; ``give_up_seconds`` ends it after so long without a connection that was of use,
-    in time that the machine was awake. What the server refuses for good ends it at once (`Refused`).
-    ``url`` may be a function that is asked before each attempt, for a server that moves to other ports.
+    With ``reconnect`` a lost connection is re-established and streams resume. Attempts continue indefinitely, with pauses of up to ten
+    seconds, and ``on_change`` is called for each; ``give_up_seconds`` limits the time without a useful connection,
+    not counting the time that the machine sleeps. A permanent rejection by the server ends the session at once (`Refused`).
+    ``url`` may be a function that is called before each attempt, for a server that changes ports.
 
-    ``detach`` lets answers run on meanwhile; ``events`` follows the durable events of this client id; ``ssl_context``
-    says whom a `wss://` address trusts. Raises `OSError` where nobody listens or no LeanVibe server answers,
-    `CommandFailed` where the hello is refused, `Disconnected`.
+    ``detach`` lets answers continue meanwhile; ``events`` follows the durable events of this client id; ``ssl_context``
+    determines the certificates trusted at a `wss://` address. Raises `OSError` if nothing listens or no LeanVibe server answers,
+    `CommandFailed` if the hello is rejected, `Disconnected`.
     """
     client = Client(
         url if callable(url) else lambda: url,

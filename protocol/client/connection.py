@@ -1,4 +1,4 @@
-"""One WebSocket to a server: a reader that hands over each message in order, and the one writer."""
+"""A WebSocket connection to a server: a reader that hands over messages in order, and a single writer."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ WRITE_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 SAID_BYTES = 4096
 SAID_CHARACTERS = 300
-"""Of what a refused handshake is answered with."""
+"""Limits on the answer to a rejected handshake."""
 SILENCE_SECONDS = 45.0
-"""The server speaks at least every 25 seconds; after this long without a word it is not there any more."""
+"""The server sends something at least every 25 seconds; after this long without a message it is considered gone."""
 
 Received = Callable[["Connection", dict[str, Any]], Awaitable[None]]
 
 
 class Connection:
-    """Made by `open_connection`."""
+    """Created by `open_connection`."""
 
     def __init__(self, websocket: trio_websocket.WebSocketConnection, received: Received) -> None:
         self._websocket = websocket
@@ -41,31 +41,31 @@ class Connection:
         self._closing = trio.Lock()
         self.has_ended = trio.Event()
         self.cause: Disconnected | None = None
-        """Why it ended."""
+        """The reason for its end."""
         self.heard_at = trio.current_time()
-        """When the last message came."""
+        """Time of the last message."""
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Queue one message for the writer. Raises `Disconnected`; cancelled, nothing is sent."""
+        """Queues a message for the writer. Raises `Disconnected`; on cancellation nothing is sent."""
         try:
             await self._send.send(encode(message))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self.cause or Disconnected(None, None) from None
 
     async def close(self) -> None:
-        """Say good-bye, and wait a moment for the server's."""
+        """Closes the connection, and waits a moment for the server's close frame."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
             # trio-websocket: a second aclose() returns at once, and its caller would end the reader that the first waits for.
             async with self._closing:
                 await self._websocket.aclose()
 
     async def give_up(self, reason: str) -> None:
-        """End it without a word to a server that does not answer any more."""
+        """Ends the connection without a close frame, for a server that no longer answers."""
         self._end(None, reason)
         await trio.aclose_forcefully(self._websocket._stream)
 
     async def read(self) -> None:
-        """Hand over messages until the connection ends."""
+        """Hands over messages until the connection ends."""
         try:
             while True:
                 with trio.move_on_after(SILENCE_SECONDS) as waiting:
@@ -79,12 +79,12 @@ class Connection:
                 except ValueError:
                     message = None
                 if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-                    self._end(None, "the server sent no message of this protocol")
+                    self._end(None, "the server sent something that is not a message of this protocol")
                     return
                 try:
                     await self._received(self, message)
-                except Exception as error:  # noqa: BLE001  border: whatever a foreign message lacks
-                    self._end(None, f"the server sent a {message['type'][:40]} that is none: {error!r}")
+                except Exception as error:  # noqa: BLE001  boundary: a foreign message may lack anything
+                    self._end(None, f"the server sent a {message['type'][:40]} that is invalid: {error!r}")
                     return
         except trio_websocket.ConnectionClosed as closed:
             reason = closed.reason
@@ -96,11 +96,11 @@ class Connection:
 
     def _end(self, code: int | None, reason: str | None) -> None:
         if self.cause is None:
-            # wsproto says 1006 where there was no close frame, as the browsers do.
+            # wsproto reports 1006 if there was no close frame, like browsers.
             self.cause = Disconnected(code, reason)
 
     async def write(self) -> None:
-        """The one writer of the socket. A write is never cancelled while the connection lives: too slow means gone."""
+        """The only writer of the socket. Writes are never cancelled while the connection lives: too slow means gone."""
         with self._outgoing:
             async for frame in self._outgoing:
                 try:
@@ -115,9 +115,9 @@ class Connection:
 async def open_connection(
     url: str, received: Received, ssl_context: SSLContext | None = None
 ) -> AsyncIterator[Connection]:
-    """Connect and shake hands; leaving the block closes the connection.
+    """Connects and performs the handshake; leaving the block closes the connection.
 
-    Raises `OSError` where nobody listens or no LeanVibe server answers.
+    Raises `OSError` if nothing listens or no LeanVibe server answers.
     """
     stream, host, resource = await _open_stream(url, ssl_context)
     try:
@@ -143,14 +143,14 @@ async def open_connection(
                 await connection.close()
                 nursery.cancel_scope.cancel(reason="the client leaves")
     except BaseExceptionGroup as group:
-        # A caller sees its own exception, not the nursery that it never asked for.
+        # A caller sees its own exception, not the nursery that it did not ask for.
         if len(group.exceptions) > 1:
             raise
         error = group.exceptions[0]
         if isinstance(error, trio_websocket.HandshakeError):
-            # Raised in the library's reader task, so it comes out of the nursery and not of the call above.
+            # Raised in the library's reader task, so it surfaces from the nursery and not from the call above.
             status = error.status_code if isinstance(error, trio_websocket.ConnectionRejected) else None
-            raise HandshakeRefused(f"{url} is no LeanVibe server: {_why_refused(error)}", status) from error
+            raise HandshakeRefused(f"{url} is not a LeanVibe server: {_why_refused(error)}", status) from error
         raise error from None
     finally:
         # trio-websocket leaves the socket open when the handshake fails.
@@ -158,15 +158,15 @@ async def open_connection(
 
 
 def _why_refused(error: trio_websocket.HandshakeError) -> str:
-    """What answered the handshake with, in words."""
+    """Describes the answer to a rejected handshake."""
     if not isinstance(error, trio_websocket.ConnectionRejected):
-        return "what answers there speaks no WebSocket"
-    refused = f"it refuses a WebSocket with status {error.status_code}"
+        return "it does not speak WebSocket"
+    refused = f"it refused the WebSocket with status {error.status_code}"
     said = (error.body or b"")[:SAID_BYTES].decode("utf-8", "replace").strip()
     try:
         said = str(json.loads(said)["detail"])
     except (ValueError, KeyError, TypeError):
-        # A page for people says nothing to programs.
+        # A page for people is useless to programs.
         said = "" if said.startswith("<") else said
     words = " ".join("".join(one if one.isprintable() else " " for one in said).split())
     return f"{refused}: {words[:SAID_CHARACTERS]}" if words else refused
@@ -175,7 +175,7 @@ def _why_refused(error: trio_websocket.HandshakeError) -> str:
 async def _open_stream(
     url: str, ssl_context: SSLContext | None
 ) -> tuple[trio.SocketStream | trio.SSLStream[trio.SocketStream], str, str]:
-    """A connection to the address, its Host header and its path. Raises `OSError`."""
+    """A stream to the address, its Host header and its path. Raises `OSError`."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "wss" else 80)
@@ -199,11 +199,11 @@ async def _open_stream(
 
 
 async def _shake_hands(secured: trio.SSLStream[trio.SocketStream], url: str) -> None:
-    """TLS with a server that is believed. Raises `OSError`, saying why it is not."""
+    """Performs the TLS handshake. Raises `OSError` with the reason if the server is not trusted."""
     try:
         await secured.do_handshake()
     except BaseException as error:
         await trio.aclose_forcefully(secured)
         if isinstance(error, trio.BrokenResourceError):
-            raise OSError(f"{url} is not believed: {error.__cause__ or 'it speaks no TLS'}") from error
+            raise OSError(f"{url} is not trusted: {error.__cause__ or 'it does not speak TLS'}") from error
         raise

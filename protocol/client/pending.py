@@ -1,4 +1,4 @@
-"""Commands that wait for their answers, and what becomes of them on the next connection: pure rules."""
+"""Commands that wait for their answers, and the rules for resending them on the next connection. No I/O."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from protocol.errors import ErrorCode
 __all__ = ["PENDING_COMMANDS", "Pending", "PendingCommands", "can_be_asked", "memory_seconds"]
 
 PENDING_COMMANDS = 1024
-"""More at a time are refused here: without a server they would wait in this program's memory."""
+"""Limit on waiting commands: without a server they would accumulate in the program's memory."""
 MEMORY_SECONDS = 600.0
-"""For a server that does not say how long it remembers commands."""
+"""Default for servers that do not announce how long they remember commands."""
 MARGIN = 0.9
-"""Of that time, what a command may take to be repeated in: it has to arrive in time, too."""
+"""Share of that time within which a command may be resent, since it also has to arrive in time."""
 
 
 def memory_seconds(welcome: dict[str, Any]) -> float:
-    """For how long a command may be sent again under its id, as the server's `welcome` says."""
+    """Time for which a command may be resent under its id, from the server's `welcome`."""
     limits = welcome.get("limits")
     told = limits.get("command_memory_seconds") if isinstance(limits, dict) else None
     return MARGIN * (told if isinstance(told, int | float) and not isinstance(told, bool) else MEMORY_SECONDS)
 
 
 def can_be_asked(welcome: dict[str, Any]) -> bool:
-    """Whether this server answers what became of a command; one that does says for how long it remembers."""
+    """True if this server reports the outcome of a command; such servers announce how long they remember."""
     limits = welcome.get("limits")
     return isinstance(limits, dict) and "command_memory_seconds" in limits
 
@@ -44,23 +44,23 @@ class Pending:
     message: dict[str, Any]
     is_resent: bool = True
     on_answer: Callable[[dict[str, Any]], Awaitable[None]] | None = None
-    """Called by the reader before anything that comes after the answer is read."""
+    """Called by the reader before it reads anything after the answer."""
     answered: trio.Event = field(factory=trio.Event)
     answer: dict[str, Any] | None = None
     failure: Disconnected | None = None
-    """Why there will be none."""
+    """The reason why there will be no answer."""
     first_sent: tuple[float, ClockMarks] | None = None
-    """When by Trio's clock, and the marks of then."""
+    """Time by Trio's clock, and the clock marks at that time."""
     times_sent: int = 0
 
     @property
     def kind(self) -> str:
-        """Its type."""
+        """Type of the command."""
         return str(self.message["type"])
 
     @property
     def may_have_changed_something(self) -> bool:
-        """It was sent, and is none of those that only read. What this client does not know may change anything."""
+        """True if it was sent and does not merely read. A command unknown to this client may change anything."""
         known = COMMANDS.get(self.kind)
         if self.first_sent is None:
             return False
@@ -70,14 +70,14 @@ class Pending:
 
     @property
     def is_not_known(self) -> bool:
-        """The server was asked what became of it, and could not tell. Whatever an error says: it is of the asking."""
+        """True if the server was asked for the outcome and could not tell. Any error then refers to the question."""
         return ONLY_IF_KNOWN in self.message and self.answer is not None and self.answer["type"] == "error"
 
     @property
     def was_put_off(self) -> bool:
-        """Sent again, it was answered with a temporary error: that is true of this sending alone, not of the first.
+        """True if a resent command was answered with a temporary error, which says nothing about its first sending.
 
-        A stream's command stays as answered: asked again, it has another answer made, and loses nothing.
+        Streaming commands are excluded: sent again, they generate another answer and lose nothing.
         """
         return (
             self.times_sent > 1
@@ -89,60 +89,60 @@ class Pending:
         )
 
     def ask_what_became_of_it(self) -> None:
-        """From now on it is not carried out any more; a server that remembers it answers as it did."""
+        """Turns it into a question for its outcome, which is never carried out."""
         self.message = {**self.message, ONLY_IF_KNOWN: True}
 
     def note_sent(self, now: float, marks: ClockMarks) -> None:
-        """From its first sending on the server may remember it."""
+        """Records the first sending, from which on the server may remember it."""
         self.times_sent += 1
         if self.first_sent is None:
             self.first_sent = now, marks
 
     def may_be_repeated(self, now: float, marks: ClockMarks, memory: float) -> bool:
-        """Whether the server will know it again, should it have been carried out. Sleep counts here."""
+        """True if the server would still recognise it, had it been carried out. Sleep counts."""
         if not self.may_have_changed_something or self.first_sent is None:
             return True
         sent_at, sent_marks = self.first_sent
         return now - sent_at + slept_seconds(sent_marks, marks) < memory
 
     def fail(self, cause: Disconnected) -> None:
-        """No answer will come."""
+        """Records that no answer will come."""
         self.failure = self.failure_for(cause)
         self.answered.set()
 
     def failure_for(self, cause: Disconnected) -> Disconnected:
-        """What the program is told in place of an answer."""
+        """The exception for the caller in place of an answer."""
         if self.may_have_changed_something:
             return OutcomeUnknown(self.kind, str(self.message["id"]), cause)
         return cause
 
 
 class PendingCommands:
-    """All of them by their ids, at most `PENDING_COMMANDS`."""
+    """Pending commands by id, at most `PENDING_COMMANDS`."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Pending] = {}
 
     def add(self, pending: Pending) -> None:
-        """Raises `CommandFailed` where too many wait; nothing was sent then."""
+        """Adds a command. Raises `CommandFailed` if too many wait; nothing was sent then."""
         if len(self._by_id) >= PENDING_COMMANDS:
-            message = f"{PENDING_COMMANDS} commands of this program wait for their answers; nothing was sent"
+            message = f"{PENDING_COMMANDS} commands of this program are waiting for their answers; nothing was sent"
             raise CommandFailed({"code": ErrorCode.OVERLOADED.value, "message": message, "temporary": True})
         self._by_id[pending.message["id"]] = pending
 
     def remove(self, pending: Pending) -> None:
-        """It is over."""
+        """Removes a finished command."""
         self._by_id.pop(pending.message["id"], None)
 
     def forget_those_of_one_connection(self) -> None:
-        """It ended, and the next begins with its own. Who waits for one of these learns that no answer will come."""
+        """Fails commands that belong to the ended connection alone, since the next one starts with its own."""
         for one in self:
             if not one.is_resent:
                 self.remove(one)
                 one.fail(Disconnected(None, "the connection ended before the answer came"))
 
     def get(self, command_id: object) -> Pending | None:
-        """None where nobody waits for it."""
+        """The pending command with this id, or None."""
         return self._by_id.get(command_id) if isinstance(command_id, str) else None
 
     def __iter__(self) -> Iterator[Pending]:

@@ -1,4 +1,4 @@
-"""What a program iterates over: a streamed answer, and the durable events of a client."""
+"""Objects that programs iterate over: a streamed answer, and the durable events of a client."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Answer", "ClientEvent", "ClientEvents", "Snapshot"]
 
 LOST = "the server has lost this answer"
 WAITING = 4096
-"""Items of one stream that may wait for their reader."""
+"""Most waiting items of a stream."""
 Item = TypeVar("Item")
 
 
 class Queue(Generic[Item]):
-    """What waits for one reader. The connection's reader never waits for it: the answer to a command that the program
-    sends in the middle of its loop has to get past what it has not read yet.
+    """Items that wait for one reader. The connection's reader never blocks on it: the answer to a command that the program
+    sends within its loop must be able to pass items that are still unread.
     """
 
     def __init__(self) -> None:
@@ -35,18 +35,18 @@ class Queue(Generic[Item]):
         self._is_over = False
 
     def put(self, item: Item) -> None:
-        """Behind all others; nothing once it has ended."""
+        """Appends an item, unless the queue has ended."""
         if not self._is_over:
             self.items.append(item)
             self._changed.set()
 
     def end(self, cause: Disconnected | None) -> None:
-        """No more will come; what waits can still be read."""
+        """Ends the queue; waiting items can still be read."""
         self._cause_of_end, self._is_over = self._cause_of_end or cause, True
         self._changed.set()
 
     async def take(self) -> Item:
-        """The oldest. Raises `Disconnected` when there is none and none will come; cancel-safe."""
+        """Takes the oldest item. Raises `Disconnected` once the queue is empty and ended; cancel-safe."""
         await trio.lowlevel.checkpoint()
         while not self.items:
             if self._is_over:
@@ -57,35 +57,35 @@ class Queue(Generic[Item]):
 
 
 class Answer:
-    """A streamed answer: iterate over it for pieces of text; then `done` holds the last event's data."""
+    """A streamed answer: iterate over it for pieces of text; `done` then holds the last event's data."""
 
     def __init__(self, command_id: str, accepted: Mapping[str, Any]) -> None:
         self.command_id = command_id
         self.stream: str = accepted["stream"]
         self.done: dict[str, Any] | None = None
-        """Data of `done`, once it came."""
+        """Data of `done`, once received."""
         self.was_cancelled = False
         self._queue: Queue[str | dict[str, Any]] = Queue()
         self._told: list[str] = []
         self._behind = ""
-        """Told here before, and not yet made again by a server that began anew."""
+        """Text delivered before that a restarted server has not generated again yet."""
         self._is_over = False
 
     @property
     def result(self) -> Done | None:
-        """The same as an object. Raises `protocol.errors.BadMessage`."""
+        """The data of `done` as an object. Raises `protocol.errors.BadMessage`."""
         return None if self.done is None else read_message_data("done", self.done)
 
     @property
     def is_over(self) -> bool:
-        """Whether its last event was read."""
+        """True once its last event was read."""
         return self._is_over
 
     def __aiter__(self) -> Answer:
         return self
 
     async def __anext__(self) -> str:
-        """The next piece of text. Raises `CommandFailed`, or `Disconnected`; cancel-safe."""
+        """The next piece of text. Raises `CommandFailed` or `Disconnected`; cancel-safe."""
         while not self._is_over:
             item = await self._queue.take()
             if isinstance(item, str):
@@ -101,17 +101,17 @@ class Answer:
         raise StopAsyncIteration
 
     async def text(self) -> str:
-        """The whole answer, or what of it was not read yet."""
+        """The whole answer, or its unread rest."""
         return "".join([piece async for piece in self])
 
     # --- for the client's reader ----------------------------------------------------------------------
 
     async def take(self, message: dict[str, Any]) -> None:
-        """One event, the next of its stream."""
+        """Takes the next event of the stream."""
         if message["type"] == "token":
             text = message["data"]["text"]
             if not isinstance(text, str):
-                raise ValueError("its text is no string")
+                raise ValueError("its text is not a string")
             await self._put_what_is_new(text)
         elif message["type"] == "done" and self._behind:
             self.end(Disconnected(None, LOST))
@@ -119,9 +119,9 @@ class Answer:
             await self._put(message)
 
     async def take_snapshot(self, result: ResumeResult) -> None:
-        """Go on from the whole text so far: what was emitted never changes, so only its rest is new.
+        """Continues from the whole text so far: emitted text never changes, so only the rest is new.
 
-        A server that was restarted makes the answer again from its first token, so its text may be the shorter one.
+        A restarted server generates the answer again from its first token, so its text may be shorter.
         """
         snapshot = result.snapshot
         text = None if snapshot is None else snapshot.get("text")
@@ -134,7 +134,7 @@ class Answer:
             await self.take({"type": snapshot["state"], "data": snapshot.get("data", {})})
 
     async def _put_what_is_new(self, text: str) -> None:
-        """Hand out what of the text was not told before; a text that differs is no longer this answer."""
+        """Delivers the part of the text not delivered before; a text that differs is not this answer any more."""
         again, new = text[: len(self._behind)], text[len(self._behind) :]
         if not self._behind.startswith(again):
             self.end(Disconnected(None, LOST))
@@ -144,11 +144,11 @@ class Answer:
             await self._put(new)
 
     def end(self, cause: Disconnected) -> None:
-        """No more will come; what waits can still be read."""
+        """Ends the stream; waiting items can still be read."""
         self._queue.end(cause)
 
     def leave(self) -> None:
-        """Nobody reads any more."""
+        """Stops reading."""
         self._queue.end(None)
 
     async def _put(self, item: str | dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ class Answer:
         if isinstance(item, str):
             self._told.append(item)
             if len(waiting) >= WAITING and isinstance(waiting[-1], str):
-                # A program that reads slowly gets longer pieces; all of an answer is no more than its text.
+                # A slow program gets longer pieces; in total they take no more memory than the answer's text.
                 waiting[-1] += item
                 return
         self._queue.put(item)
@@ -164,7 +164,7 @@ class Answer:
 
 @frozen(kw_only=True)
 class ClientEvent:
-    """One durable event of this client id."""
+    """A durable event of this client id."""
 
     type: str
     seq: int
@@ -173,27 +173,27 @@ class ClientEvent:
 
     @property
     def event_id(self) -> str | None:
-        """The same however often the event is told."""
+        """Identifies the event, even if it is delivered twice."""
         value = self.data.get("event_id")
         return value if isinstance(value, str) else None
 
     @property
     def typed(self) -> Any:
-        """The data as its class, as it is where the type is unknown. Raises `protocol.errors.BadMessage`."""
+        """The data as an object of its class, or unchanged if the type is unknown. Raises `protocol.errors.BadMessage`."""
         return read_message_data(self.type, self.data)
 
 
 @frozen(kw_only=True)
 class Snapshot:
-    """Events were lost, or it is the beginning: load what is needed anew, then go on with events after ``seq``."""
+    """Events were lost, or the stream begins: reload the needed state, then continue with events after ``seq``."""
 
     seq: int
     data: dict[str, Any]
-    """What the server told: `seq`, `unread`, `task_count`."""
+    """Data from the server: `seq`, `unread`, `task_count`."""
 
 
 class ClientEvents:
-    """Iterate over it for `ClientEvent`s, and for a `Snapshot` wherever some were lost."""
+    """Iterates over `ClientEvent`s, with a `Snapshot` wherever some were lost."""
 
     def __init__(self, position: StreamPosition) -> None:
         self._position = position
@@ -201,16 +201,16 @@ class ClientEvents:
         self._ids = EventIds()
         self._ask_again: Callable[[], Awaitable[None]] | None = None
         self.handed_out_seq = position.seq
-        """The program has asked for more after this one."""
+        """Number of the last event that the program has finished with."""
         self._current_seq = position.seq
         self.acknowledged_seq = position.seq
-        """Told to the server by `ack`."""
+        """Number last sent to the server by `ack`."""
 
     def __aiter__(self) -> ClientEvents:
         return self
 
     async def __anext__(self) -> ClientEvent | Snapshot:
-        """The next event; asking for it says that the one before is dealt with. Raises `Disconnected`; cancel-safe."""
+        """The next event; requesting it marks the previous one as processed. Raises `Disconnected`; cancel-safe."""
         self.handed_out_seq = self._current_seq
         if self._ask_again is not None and len(self._queue.items) <= WAITING // 2:
             await self._ask_again()
@@ -223,15 +223,15 @@ class ClientEvents:
 
     @property
     def is_full(self) -> bool:
-        """The program reads too slowly: what comes next is left to the server's log."""
+        """True if the program reads too slowly: further events are left to the server's log."""
         return len(self._queue.items) >= WAITING
 
     def leave_to_log(self, ask_again: Callable[[], Awaitable[None]]) -> None:
-        """Ask for what was not taken once the program has read half of what waits."""
+        """Requests the skipped events once the program has read half of the waiting ones."""
         self._ask_again = ask_again
 
     async def take(self, message: dict[str, Any]) -> None:
-        """One frame, the next of the stream; a batch is taken apart. An event that was told before is left out."""
+        """Takes the next frame of the stream, unpacking batches and skipping duplicates."""
         if message["type"] == "events":
             for one in message["data"]["events"]:
                 await self.take(one)
@@ -243,11 +243,11 @@ class ClientEvents:
             await self._put(event)
 
     async def take_snapshot(self, result: ResumeResult) -> None:
-        """Tell the program that it has to load anew."""
+        """Delivers a snapshot, after which the program has to reload."""
         await self._put(Snapshot(seq=self._position.seq, data=result.snapshot or {}))
 
     def end(self, cause: Disconnected) -> None:
-        """No more will come; what waits can still be read."""
+        """Ends the stream; waiting items can still be read."""
         self._queue.end(cause)
 
     async def _put(self, item: ClientEvent | Snapshot) -> None:

@@ -1,6 +1,6 @@
-"""What an operator's program sees of the server: the newest state of each topic, and which have changed.
+"""An operator program's view of the server: the latest state of each topic, and the topics that changed.
 
-Nothing waits here but the names of topics, however slowly the program reads: a change is put into the state at once.
+Only names of topics wait here, however slowly the program reads: changes are applied to the state at once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["WATCHED_MESSAGES", "OperatorView"]
 TRACE = "trace"
 TRACE_RECORDS = 1000
 WATCHED_MESSAGES = {**{f"{topic}_changed": topic for topic in TOPIC_KEYS}, "trace_records": TRACE}
-"""Messages that bring a watched topic, and its name."""
+"""Maps messages to the watched topics that they carry."""
 
 
 class OperatorView:
-    """Iterate over it for the names of topics that changed, `trace` among them, each once however often it did."""
+    """Iterates over the names of changed topics, `trace` included, each once however often it changed."""
 
     def __init__(self, topics: tuple[str, ...]) -> None:
         self.topics = topics
@@ -36,21 +36,21 @@ class OperatorView:
         self._is_over = False
         self._cause: Disconnected | None = None
         self.trace: deque[TraceRecordData] = deque(maxlen=TRACE_RECORDS)
-        """The last records of the trace; the program takes what it has dealt with out of it."""
+        """The last records of the trace; the program removes those it has processed."""
 
     def items(self, topic: str) -> Mapping[str, Any]:
-        """The things of a topic by the field that they are known by, as objects of `protocol.operator_topics`."""
+        """The items of a topic by their key field, as objects of `protocol.operator_topics`."""
         return self._items[topic]
 
     def latest(self, topic: str) -> Any:
-        """The last message of a topic as its class, for what it says besides; None before the first."""
+        """The last message of a topic as an object, for its other fields; None before the first."""
         return self._latest.get(topic)
 
     def __aiter__(self) -> OperatorView:
         return self
 
     async def __anext__(self) -> str:
-        """A topic that has changed since it was told last. Raises `Disconnected` once no connection will follow; cancel-safe."""
+        """The next changed topic. Raises `Disconnected` once no connection will follow; cancel-safe."""
         await trio.lowlevel.checkpoint()
         while not self._changed:
             if self._cause is not None:
@@ -66,7 +66,7 @@ class OperatorView:
     # --- for the client's reader ----------------------------------------------------------------------
 
     def take(self, message: dict[str, Any]) -> None:
-        """One message of a topic. Raises `ValueError` where it is none."""
+        """Applies a message of a topic. Raises `ValueError` if it is invalid."""
         topic = WATCHED_MESSAGES[message["type"]]
         try:
             data = read_message_data(message["type"], message.get("data"))
@@ -82,11 +82,11 @@ class OperatorView:
                 self._items[topic].pop(key, None)
             self._items[topic].update((str(getattr(one, TOPIC_KEYS[topic])), one) for one in data.changed)
         else:
-            return  # of what was watched before
+            return  # a topic watched before
         self._changed[topic] = None
         self._wakes.set()
 
     def end(self, cause: Disconnected | None) -> None:
-        """No more will come."""
+        """Ends the view."""
         self._cause, self._is_over = self._cause or cause, True
         self._wakes.set()

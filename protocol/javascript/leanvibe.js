@@ -107,7 +107,7 @@ export class Refused extends Disconnected {
 export class OutcomeUnknown extends Disconnected {
   constructor(kind, commandId, cause) {
     const { code, reason, message } = cause;
-    super(code, reason, `${kind} was sent and may have been carried out; look before you repeat it (${message})`);
+    super(code, reason, `${kind} was sent and may have been carried out; check before you repeat it (${message})`);
     this.name = "OutcomeUnknown";
     this.kind = kind;
     this.commandId = commandId;
@@ -263,7 +263,7 @@ export class Answer {
 
   _take(message) {
     if (message.type === "token") {
-      if (typeof message.data.text !== "string") throw new TypeError("its text is no string");
+      if (typeof message.data.text !== "string") throw new TypeError("its text is not a string");
       this.#putWhatIsNew(message.data.text);
     } else if (message.type === "done" && this.#behind) {
       this._end(new Disconnected(null, "the server has lost this answer"));
@@ -612,7 +612,7 @@ export class Client {
       return Promise.reject(new Disconnected(null, `there is no connection at the moment; ${type} was not sent`));
     }
     if (this.#pending.size >= PENDING_COMMANDS && type !== "hello") {
-      const message = `${PENDING_COMMANDS} commands of this program wait for their answers; nothing was sent`;
+      const message = `${PENDING_COMMANDS} commands of this program are waiting for their answers; nothing was sent`;
       return Promise.reject(new CommandFailed({ code: "overloaded", message, temporary: true }));
     }
     const id = this.#nextId();
@@ -689,19 +689,19 @@ export class Client {
       message = null;
     }
     if (typeof message?.type !== "string") {
-      this.#lost(socket, null, "the server sent no message of this protocol", false);
+      this.#lost(socket, null, "the server sent something that is not a message of this protocol", false);
       return;
     }
     try {
       this.#dispatch(socket, message);
     } catch (error) {
-      this.#lost(socket, null, `the server sent a ${message.type} that is none: ${error}`, false);
+      this.#lost(socket, null, `the server sent a ${message.type} that is invalid: ${error}`, false);
     }
   }
 
   #dispatch(socket, message) {
     const isObject = message.data !== null && typeof message.data === "object" && !Array.isArray(message.data);
-    if (!isObject && OBJECT_DATA.has(message.type)) throw new TypeError("its data is no object");
+    if (!isObject && OBJECT_DATA.has(message.type)) throw new TypeError("its data is not an object");
     if (message.type === "ping") {
       socket.send(JSON.stringify({ type: "pong", data: message.data ?? null }));
     } else if (message.type === "going_away") {
@@ -813,7 +813,7 @@ export class Client {
     socket.addEventListener("message", (event) => this.#received(socket, event.data));
     // Neither browsers nor Node tell a program why there is no connection, so all that it may be is said.
     const isSecured = socket.url.startsWith("wss:");
-    const noConnection = isSecured ? "no connection, or a certificate that is not believed" : "no connection";
+    const noConnection = isSecured ? "no connection, or a certificate that is not trusted" : "no connection";
     let fault = "";
     socket.addEventListener("close", (event) => this.#lost(socket, event.code, event.reason || fault));
     socket.addEventListener("error", () => {
@@ -945,7 +945,7 @@ export function connect(url, options) {
 /** As a sentence, where the server said why it will not have this client. */
 function refusal(cause) {
   if (cause instanceof CommandFailed) return new Refused(`${cause.data.message} (${cause.code})`);
-  if ([4400, 4401, 4403].includes(cause.code)) return new Refused(cause.reason || "it does not say why", cause.code);
+  if ([4400, 4401, 4403].includes(cause.code)) return new Refused(cause.reason || "it gives no reason", cause.code);
   return cause;
 }
 

@@ -3,55 +3,55 @@
 /** Any JSON value. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-/** An answer of the model, told to every device, the asking one too. */
+/** An answer of the model, sent to every device including the asking one. */
 export interface AIResponse {
-  /** The same for an event that comes twice. */
+  /** Identifies the event, even if it is delivered twice. */
   event_id: string;
   /** `ai`. */
   channel: string;
-  /** How much it matters. */
+  /** Priority of the event. */
   priority: Priority;
-  /** What asked for it, as `assist` or `task_create`. */
+  /** The command that requested it, such as `assist` or `task_create`. */
   command: string;
-  /** What the model said; at most 16 KiB of it. */
+  /** Text of the answer; at most 16 KiB. */
   analysis: string;
-  /** Of an `assist`. */
+  /** Intent of an `assist`. */
   intent?: string;
   /** Id of the command that was answered; over REST the answer's own. */
   id?: string;
-  /** Of a turn of a conversation. */
+  /** Conversation that it belongs to. */
   conversation?: string;
-  /** Of the analysis of a task. */
+  /** Task that it analyses. */
   task_id?: string;
-  /** True where the answer was longer than what is told here. */
+  /** True if the answer was longer than the text here. */
   truncated?: boolean;
 }
 
-/** A streaming command was taken; its events follow on `stream`. */
+/** A streaming command was accepted; its events follow on `stream`. */
 export interface Accepted {
   stream: string;
   epoch: string;
-  /** Parts of `response_schema` that the answer will not have, since they cannot be followed: `response_schema/properties/a`. Left out where there are none, and where the same command was accepted before. */
+  /** Parts of `response_schema` that cannot be enforced, such as `response_schema/properties/a`. Absent if there are none, and if the same command was accepted before. */
   left_out?: Array<string>;
 }
 
-/** Everything of a stream up to `seq` has arrived at this device. Has no answer. */
+/** Acknowledges all events of a stream up to `seq` for this device. Has no answer. */
 export interface Ack {
   stream: string;
   seq: number;
 }
 
-/** Stop a child in order and start it again; no failure is counted. Needs the role `operator`. */
+/** Stops a child in order and starts it again, without counting a failure. Needs the role `operator`. */
 export interface ActorRestart {
   path: string;
 }
 
-/** Let a suspended actor go on. Needs the role `operator`. */
+/** Resumes a suspended actor. Needs the role `operator`. */
 export interface ActorResume {
   path: string;
 }
 
-/** Ask an actor for its own view of its state; one that is busy is told with its stack. Needs the role `operator`. */
+/** Requests an actor's own snapshot of its state; for a busy actor the answer has its stack. Needs the role `operator`. */
 export interface ActorState {
   path: string;
 }
@@ -59,15 +59,15 @@ export interface ActorState {
 /** Answers `actor_state`. */
 export interface ActorStateData {
   path: string;
-  /** None of one that did not answer. */
+  /** None if the actor did not answer. */
   snapshot?: { [key: string]: Json };
-  /** Class name of the message that it handles meanwhile. */
+  /** Class name of the message that it is handling. */
   busy_with?: string;
-  /** Where its task waits, outermost frame first. */
+  /** Await stack of its task, outermost frame first. */
   stack: Array<string>;
 }
 
-/** Let an actor take no more messages until `actor_resume`. Needs the role `operator`. */
+/** Makes an actor stop taking messages until `actor_resume`. Needs the role `operator`. */
 export interface ActorSuspend {
   path: string;
 }
@@ -78,26 +78,26 @@ export interface ActorTold {
   incarnation: number;
 }
 
-/** A proposal and what a person said of it. */
+/** A proposal and a person's verdict. */
 export interface AgentDecision {
-  /** What to do; empty where a task was unsure of itself and no agent proposed anything. */
+  /** Recommended action; empty if a task had low confidence and no agent proposed anything. */
   recommendation: string;
-  /** Why. */
+  /** Reasons for it. */
   reasoning: string;
-  /** How certain the agent is, from 0 to 1. */
+  /** The agent's confidence, from 0 to 1. */
   confidence: number;
-  /** Whether a person must be asked. */
+  /** True if a person must approve. */
   requires_approval: boolean;
-  /** What the person said. */
+  /** The person's verdict. */
   approval: Approval;
   /** In the person's own words. */
   feedback?: string;
 }
 
-/** How far the model is with its analysis of a task. */
+/** State of the model's analysis of a task. */
 export type AnalysisStatus = "none" | "pending" | "done" | "failed";
 
-/** How this server answers people who set nothing: what a command line, a chat or a page sends in their place. */
+/** This server's defaults for interactive use: sent by a command line, a chat or a page whose user has set nothing. */
 export interface AnswerDefaults {
   temperature: number;
   top_p: number;
@@ -105,64 +105,64 @@ export interface AnswerDefaults {
   max_tokens: number;
 }
 
-/** What a person said of an agent's proposal. */
+/** A person's verdict on an agent's proposal. */
 export type Approval = "pending" | "approved" | "rejected" | "modified";
 
-/** Help with code that the client sends. Answered by `accepted` and a stream as `generate`'s. */
+/** Requests help with code. Answered by `accepted` and a stream like `generate`'s. */
 export interface Assist {
   intent: Intent;
   /** The code, or the question for `ask`. */
   content: string;
-  /** A name to show to the model; the server never opens it. */
+  /** File name shown to the model; the server never opens the file. */
   file_path?: string | null;
-  /** Of the code; by default what the file's name says. */
+  /** Language of the code; by default derived from the file name. */
   language?: string | null;
   /** Offset in `content`, characters. */
   cursor?: number | null;
-  /** Continue a stored conversation, or begin one of this name. */
+  /** Continues a stored conversation, or begins one with this name. */
   conversation?: string | null;
-  /** As of `generate`. */
+  /** Like `generate`'s. */
   parent?: number | null;
-  /** Answer that turn of the user again; `content` must be what was said there. */
+  /** Answers that user turn again; `content` must repeat it. */
   answers?: number | null;
   on_disconnect?: OnDisconnect;
 }
 
-/** Something that belongs to a task and is kept elsewhere; the server never opens it. */
+/** An external object that belongs to a task; the server never opens it. */
 export interface Attachment {
-  /** What a person calls it. */
+  /** Display name. */
   name: string;
-  /** Where it is: a URL or a path of the client's own. */
+  /** Location: a URL or a path of the client's own. */
   reference: string;
-  /** As `image`, `document`, `code`, `log`. */
+  /** Kind, such as `image`, `document`, `code`, `log`. */
   kind?: string;
 }
 
-/** One project's columns, from left to right. */
+/** The columns of one project, from left to right. */
 export interface Board {
-  /** Which board. */
+  /** Name of the board. */
   project: string;
-  /** All five. */
+  /** All five columns. */
   columns: Array<BoardColumn>;
   /** Tasks in all columns. */
   count: number;
 }
 
-/** One column of a board. */
+/** A column of a board. */
 export interface BoardColumn {
-  /** Which one. */
+  /** The column. */
   status: TaskStatus;
   /** In order, as many as fit. */
   tasks: Array<Task>;
-  /** How many there are in all. */
+  /** Number of tasks in total. */
   count: number;
-  /** Most that may be here at once. */
+  /** Most tasks allowed in the column. */
   limit?: number;
-  /** Gets the rest through `task_list` with this project, this status and `sort: position, order: ascending`. */
+  /** Cursor for the rest, through `task_list` with this project, this status and `sort: position, order: ascending`. */
   next_cursor?: string;
 }
 
-/** One change of many; exactly one of these. */
+/** One of several changes; exactly one field is set. */
 export interface BulkItem {
   create?: TaskCreate | null;
   update?: TaskUpdate | null;
@@ -171,95 +171,95 @@ export interface BulkItem {
   decide?: TaskDecide | null;
 }
 
-/** What became of one item: one of these. */
+/** Outcome of one item; exactly one field is set. */
 export interface BulkOutcome {
-  /** As it is now. */
+  /** The task after the change. */
   task?: Task;
-  /** It was carried out, and this answer has no room for the whole task. */
+  /** Set if it was carried out but the whole task does not fit in this answer. */
   changed?: ChangedTask;
-  /** It was deleted. */
+  /** Set if it was deleted. */
   deleted?: DeletedTask;
-  /** Why it was not carried out, as `error` data. */
+  /** The reason if it was not carried out, as `error` data. */
   error?: { [key: string]: Json };
 }
 
-/** What became of the items, in order. */
+/** Outcomes of the items, in order. */
 export interface BulkResult {
   items: Array<BulkOutcome>;
-  /** How many were not carried out. */
+  /** Number of items not carried out. */
   failed: number;
 }
 
-/** What `leanvibe model calibrate` measured of a model. */
+/** Result of `leanvibe model calibrate` for a model. */
 export interface CalibrationData {
-  /** How many answers were judged. */
+  /** Number of answers judged. */
   items: number;
   points: Array<CalibrationPoint>;
 }
 
-/** Answers of about one confidence, and which share of them was right. */
+/** Answers of about one confidence, and the share of correct ones. */
 export interface CalibrationPoint {
   confidence: number;
   rate: number;
 }
 
-/** End a running command of this connection. */
+/** Ends a running command of this connection. */
 export interface Cancel {
   /** The id of the command to end. */
   target: string;
 }
 
-/** The stream ended because it was cancelled; last event. */
+/** The stream was cancelled; last event. */
 export interface CancelledData {
   reason: string;
 }
 
-/** What became of a conversation. */
+/** Kind of change to a conversation. */
 export type Change = "begun" | "turns" | "way" | "deleted";
 
-/** A task was changed or made; `task_get` tells the whole of it. */
+/** A task was changed or created; `task_get` returns the whole task. */
 export interface ChangedTask {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
-  /** The version that it has now. */
+  /** Its current version. */
   version: number;
 }
 
-/** A way to reach a person. */
+/** A channel to a person. */
 export type Channel = "in_app" | "web_push" | "apns" | "webhook";
 
-/** One turn of a chat. */
+/** One message of a chat. */
 export interface ChatMessage {
   role: Role;
   content: string;
 }
 
-/** Who is connected, or what changed of it; 1000 devices at most. */
+/** Connected devices, at most 1000, or the changes in them. */
 export interface ClientsChanged {
   is_whole: boolean;
   changed: Array<ConnectedDevice>;
   removed: Array<string>;
-  /** Why this is older than it should be. */
+  /** The reason why this is outdated. */
   problem?: string;
 }
 
-/** How one column does. All times are measured from history; None where nothing happened yet. */
+/** Figures of one column. All times are measured from history; None if nothing has happened yet. */
 export interface ColumnFigures {
-  /** Which one. */
+  /** The column. */
   status: TaskStatus;
   /** Tasks in it now. */
   count: number;
-  /** Most that may be in it at once; of one board only. */
+  /** Most tasks allowed in it; only for a single board. */
   limit?: number;
   /** count ÷ limit. */
   use?: number;
-  /** Mean time of the stays that ended in the last 90 days. */
+  /** Mean duration of the stays that ended in the last 90 days. */
   mean_stay_hours?: number;
-  /** How many those were. */
+  /** Number of those stays. */
   stays: number;
 }
 
-/** Most tasks that may be in each column of a board at once; None is no limit. */
+/** Most tasks allowed in each column of a board; None means no limit. */
 export interface ColumnLimits {
   backlog?: number | null;
   todo?: number | null;
@@ -268,108 +268,108 @@ export interface ColumnLimits {
   done?: number | null;
 }
 
-/** One device of one client that is connected over the WebSocket. */
+/** A client's device that is connected over the WebSocket. */
 export interface ConnectedDevice {
-  /** Client id and device id, with a slash between them. */
+  /** Client id and device id, separated by a slash. */
   id: string;
   client_id: string;
   device_id: string;
   connections: number;
 }
 
-/** What is known of a conversation without its turns. */
+/** Description of a conversation, without its turns. */
 export interface Conversation {
   /** Its name. */
   conversation: string;
   /** RFC 3339 in UTC, as all times here. */
   created: string;
   updated: string;
-  /** How many the chosen way has. */
+  /** Number of turns on the chosen branch. */
   turns: number;
-  /** How many older ones are not kept any more. */
+  /** Number of older turns that were deleted. */
   forgotten_turns: number;
-  /** Of the kept turns, UTF-8. */
+  /** Size of the stored turns, UTF-8. */
   bytes: number;
-  /** Id of the command that is being answered. */
+  /** Id of the command being answered. */
   running?: string;
-  /** Turns of other ways than the chosen one, which are kept beside it; only where there are some. */
+  /** Number of turns on other branches than the chosen one; only if there are any. */
   other_turns?: number;
 }
 
-/** A conversation is not as it was, and no `ai_response` tells of that. */
+/** A conversation has changed in a way that no `ai_response` reports. */
 export interface ConversationChanged {
-  /** The same for an event that comes twice. */
+  /** Identifies the event, even if it is delivered twice. */
   event_id: string;
   /** `ai`. */
   channel: string;
-  /** How much it matters. */
+  /** Priority of the event. */
   priority: Priority;
   conversation: string;
   change: Change;
-  /** The command whose answer ended early, so that a device that read it knows of it already. */
+  /** The command whose answer ended early, so that a device that read its stream can ignore the event. */
   id?: string;
 }
 
-/** Choose the way that goes through this turn, to its newest end. Answered by `Conversation`. */
+/** Chooses the branch through this turn, up to its newest end. Answered by `Conversation`. */
 export interface ConversationChoose {
   conversation: string;
-  /** Its number: one of the `ways` of a turn. */
+  /** Number of the turn: one of the `ways` of a turn. */
   turn: number;
 }
 
-/** Forget a conversation for good; its name cannot be used again. */
+/** Deletes a conversation permanently; its name cannot be used again. */
 export interface ConversationDelete {
   conversation: string;
 }
 
-/** It is gone. */
+/** A conversation was deleted. */
 export interface ConversationDeleted {
   conversation: string;
-  /** How many were deleted with it. */
+  /** Number of turns deleted with it. */
   turns: number;
 }
 
-/** A conversation with its turns, oldest first. */
+/** Gets a conversation with its turns, oldest first. */
 export interface ConversationGet {
   conversation: string;
-  /** Turns with a higher number: `next` of the page before. */
+  /** Only turns with a higher number: `next` of the previous page. */
   after?: number;
   /** The last turns with a lower number, instead of the first with a higher one: `previous` of a later page. */
   before?: number | null;
-  /** The turns of every way, by number, and not of the chosen one alone. */
+  /** Includes the turns of every branch, by number, instead of the chosen one alone. */
   all_ways?: boolean;
   limit?: number;
 }
 
-/** The client's conversations by name. */
+/** Lists the client's conversations by name. */
 export interface ConversationList {
-  /** Those behind this name: `next` of the page before. */
+  /** Only names after this one: `next` of the previous page. */
   after?: string | null;
   limit?: number;
 }
 
-/** A part of the list. */
+/** One page of the list. */
 export interface ConversationPage {
   conversations: Array<Conversation>;
-  /** Where the next page begins; none after the last. */
+  /** Start of the next page; absent on the last. */
   next?: string;
 }
 
-/** A conversation and a part of its turns: at most 512 KiB of them as JSON, or one that is larger. */
+/** A conversation and one page of its turns: at most 512 KiB as JSON, or a single larger turn. */
 export interface ConversationTurns {
   conversation: Conversation;
   turns: Array<Turn>;
-  /** Number that the next page begins behind; none after the last. */
+  /** Number of the turn before the next page; absent on the last page. */
   next?: number;
-  /** With `before`: number that the page of older turns ends before; none where there are no older ones. */
+  /** With `before`: number of the turn after the page of older turns; absent if there are none. */
   previous?: number;
-  /** With `before`: how many turns come before these. */
+  /** With `before`: number of turns before these. */
   older?: number;
 }
 
-/** One message that nobody handled, by its class alone. */
+/** A message that was not handled; only its class is given. */
 export interface DeadLetterData {
-  /** A running number. */
+  /** A serial number. */
   id: string;
   path: string;
   message_type: string;
@@ -378,29 +378,29 @@ export interface DeadLetterData {
   time_ms: number;
 }
 
-/** The last 256 dead letters, or what changed of them. */
+/** The last 256 dead letters, or the changes in them. */
 export interface DeadLettersChanged {
   is_whole: boolean;
   changed: Array<DeadLetterData>;
   removed: Array<string>;
   total: number;
-  /** By reason, since the server started. */
+  /** Counts by reason, since the server started. */
   counts: { [key: string]: number };
 }
 
-/** A task is no more. */
+/** A task was deleted. */
 export interface DeletedTask {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
-  /** The version that it had. */
+  /** Its last version. */
   version: number;
 }
 
-/** A registered device. Secrets stay in the server. */
+/** A registered device. Its secrets stay in the server. */
 export interface Device {
   device_id: string;
   platform: Platform;
-  /** Where pushes to it go: the host of its endpoint, never the endpoint itself, which is a secret. */
+  /** Destination of its pushes: the host of its endpoint, never the endpoint itself, which is a secret. */
   host: string;
   environment?: string;
   topic?: string;
@@ -412,16 +412,16 @@ export interface Device {
   updated_at: string;
 }
 
-/** List the client's devices. */
+/** Lists the client's devices. */
 export interface DeviceList {
 }
 
-/** A client's devices, by name. */
+/** The client's devices, by name. */
 export interface DeviceListed {
   devices: Array<Device>;
 }
 
-/** Register a device, or update what is known of it. */
+/** Registers a device, or updates its registration. */
 export interface DeviceRegister {
   /** By default the device that sends this. */
   device_id?: string | null;
@@ -436,7 +436,7 @@ export interface DeviceRegister {
   topic?: string | null;
   /** For `webhook`. */
   url?: string | null;
-  /** For `webhook`: signs what is sent. */
+  /** For `webhook`: signs each request. */
   secret?: string | null;
   app_version?: string | null;
   device_model?: string | null;
@@ -444,54 +444,54 @@ export interface DeviceRegister {
   locale?: string | null;
 }
 
-/** Forget a device; what waits for it is discarded. */
+/** Removes a device and discards its pending deliveries. */
 export interface DeviceRemove {
   device_id: string;
 }
 
-/** Whether there was such a device. */
+/** Result of removing a device. */
 export interface DeviceRemoved {
   removed: boolean;
 }
 
-/** The answer is complete; last event of its stream. Of a turn of a conversation, and of `assist`, it is told as soon as the answer is whole: its row must not wait for a disk. `ai_response` says that the answer is stored. Whoever reads, continues or deletes the conversation after `done` waits for that. Only a server that is killed in between loses the answer: it keeps the question, and makes the answer again where it was detached. */
+/** The answer is complete; last event of its stream. For a turn of a conversation, and for `assist`, it is sent as soon as the answer is complete, without waiting for the disk. `ai_response` confirms that the answer is stored. Reading, continuing or deleting the conversation after `done` waits for that. Only a server that is killed in between loses the answer: it keeps the question, and generates the answer again if it was detached. */
 export interface Done {
   finish_reason: FinishReason;
   usage: Usage;
   timings: Timings;
-  /** exp(mean log-probability of the emitted tokens); None when none was emitted, or with `repetition`. */
+  /** exp(mean log-probability of the emitted tokens); None if none was emitted, or with `repetition`. */
   confidence?: number;
-  /** The seed that was used, given or drawn. */
+  /** Seed used, given or drawn. */
   seed: number;
-  /** How often the engine was started again while this answer was made. */
+  /** Number of engine restarts during this answer. */
   engine_restarts: number;
-  /** Of `assist`: share of answers of this confidence that was right on a labelled set, where that was measured for this model. */
+  /** For `assist`: share of correct answers at this confidence on a labelled set, if it was measured for this model. */
   calibrated?: number;
-  /** True where the answer said the same over and over until it was ended, with `finish_reason` `length`; it has no confidence. */
+  /** True if the answer repeated itself and was ended, with `finish_reason` `length`; it then has no confidence. */
   repetition?: boolean;
 }
 
-/** The engine in use, as measured. */
+/** The active engine, as measured. */
 export interface EngineData {
   state: string;
   model: string;
   problem?: string;
   worker_pid?: number;
   restarts: number;
-  /** What the worker holds, by what holds it. */
+  /** The worker's memory, by purpose. */
   memory_bytes: { [key: string]: number };
-  /** What weights, sequences and caches may hold together. */
+  /** Limit on weights, sequences and caches together. */
   memory_bound_bytes?: number;
   /** Nats per token of the canary text, as measured when the model was loaded. */
   canary_nll?: number;
-  /** What was looked at before it was believed. */
+  /** Checks made when the model was loaded. */
   checks: Array<{ [key: string]: Json }>;
   warnings: Array<string>;
   changing_to?: string;
   change_stage?: string;
 }
 
-/** Kill the process of the engine in use as `kill -9` does: answers go on in the next one. Needs the role `operator`. */
+/** Kills the process of the active engine like `kill -9`; answers continue in the next one. Needs the role `operator`. */
 export interface EngineKill {
 }
 
@@ -503,126 +503,126 @@ export interface EngineKilled {
 /** Every value of `error.code`. */
 export type ErrorCode = "bad_message" | "unknown_type" | "invalid_field" | "too_large" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "overloaded" | "rate_limited" | "context_length_exceeded" | "model_unavailable" | "engine_failed" | "unavailable" | "deadline_exceeded" | "shutting_down" | "answer_too_large" | "internal";
 
-/** What went wrong, for programs and people. Also the data of `failed`. */
+/** Describes an error, for programs and people. Also the data of `failed`. */
 export interface ErrorData {
   code: ErrorCode;
   message: string;
   temporary: boolean;
   retry_after_ms?: number;
   field?: string;
-  /** With `conflict`: the thing as it is stored now, or the command that is running. */
+  /** With `conflict`: the object as stored now, or the running command. */
   current?: { [key: string]: Json };
-  /** True of a command that was carried out, and has no other answer than this; left out of those that were not. */
+  /** True for a command that was carried out although its own answer is not available; absent otherwise. */
   carried_out?: boolean;
 }
 
-/** What a subscription held back, in one frame: whole event envelopes of this stream, oldest first. */
+/** Events held back by a subscription, in one frame: complete event envelopes of this stream, oldest first. */
 export interface EventsData {
   events: Array<{ [key: string]: Json }>;
 }
 
-/** Why an answer ended. */
+/** The reason why an answer ended. */
 export type FinishReason = "stop" | "length";
 
-/** Continue a chat or a text. Answered by `accepted` and a stream of `token`, then `done`. */
+/** Continues a chat or a text. Answered by `accepted` and a stream of `token`, then `done`. */
 export interface Generate {
   /** A chat, rendered with the model's own template. Either this or `prompt`. */
   messages?: Array<ChatMessage> | null;
-  /** A text that the model continues as it stands. */
+  /** A text that the model continues verbatim. */
   prompt?: string | null;
-  /** Most tokens to emit; by default the server's setting, or what is left of the context if that is less. */
+  /** Most tokens to emit; by default the server's setting, or the rest of the context if that is less. */
   max_tokens?: number | null;
-  /** Where `max_tokens` is left out: the longest answer, and less where the context has no room for it. */
+  /** Without `max_tokens`: the longest answer, shortened if the context has less space. */
   max_tokens_if_room?: number | null;
-  /** 0 takes the likeliest token. */
+  /** 0 always takes the likeliest token. */
   temperature?: number;
-  /** Keep the likeliest tokens that together have this probability. */
+  /** Keeps the likeliest tokens that together have this probability. */
   top_p?: number;
-  /** Keep this many of the likeliest tokens; at most the vocabulary. */
+  /** Keeps this many of the likeliest tokens; at most the vocabulary. */
   top_k?: number | null;
-  /** Keep tokens at least this likely, relative to the likeliest. */
+  /** Keeps tokens at least this likely, relative to the likeliest. */
   min_p?: number;
   /** Divides the scores of tokens seen in prompt or answer; 1 is off. */
   repetition_penalty?: number;
   /** Subtracted once from the scores of tokens that the answer already has. */
   presence_penalty?: number;
-  /** Subtracted for each time the answer already has the token. */
+  /** Subtracted from a token's score for each time it occurs in the answer. */
   frequency_penalty?: number;
   /** Added to the scores of these token ids. */
   logit_bias?: { [key: string]: number } | null;
-  /** Same seed, request and model: same answer. By default the server draws one. */
+  /** The same seed, request and model give the same answer. By default the server draws one. */
   seed?: number | null;
   /** The answer ends just before the first of these texts. */
   stop?: Array<string>;
-  /** Report log-probabilities of emitted tokens and of this many alternatives. */
+  /** Reports log-probabilities of emitted tokens and of this many alternatives. */
   logprobs?: number | null;
-  /** A JSON Schema that the answer shall follow. */
+  /** A JSON Schema that constrains the answer. */
   response_schema?: { [key: string]: Json } | null;
-  /** Give up after this time, wherever the request is. */
+  /** Gives up after this time, whatever the state of the request. */
   deadline_ms?: number | null;
-  /** Continue a stored conversation. */
+  /** Continues a stored conversation. */
   conversation?: string | null;
-  /** Say this behind that turn of the conversation, as another way on from there, which becomes the chosen one; 0 is before the first turn. By default behind the last turn of the chosen way. */
+  /** Adds the message after that turn of the conversation, as another branch, which becomes the chosen one; 0 is before the first turn. By default it follows the last turn of the chosen branch. */
   parent?: number | null;
-  /** Answer that turn of the user again; the answers that it has stay beside the new one. Instead of a message of the user. */
+  /** Answers that user turn again; its existing answers remain as alternatives. Instead of a user message. */
   answers?: number | null;
   on_disconnect?: OnDisconnect;
 }
 
-/** Ask how far a generation has come that has no token yet, as often as a person shall see it move. */
+/** Requests the progress of a generation that has no token yet; clients poll it to show progress. */
 export interface GetProgress {
-  /** As `accepted` names it. */
+  /** Stream name, from `accepted`. */
   stream: string;
 }
 
-/** The server will close this connection. */
+/** The server is about to close this connection. */
 export interface GoingAway {
   retry_after_ms: number;
 }
 
 /** Opens the session; first command of a connection. */
 export interface Hello {
-  /** Who owns tasks, conversations and notifications. */
+  /** The owner of tasks, conversations and notifications. */
   client_id: string;
-  /** Which of the client's devices this is. */
+  /** One of the client's devices. */
   device_id?: string;
-  /** Only where the server has tokens configured. */
+  /** Required if the server has tokens configured. */
   token?: string | null;
-  /** Program name and version, for people who look at connections. */
+  /** Program name and version, for operators who inspect connections. */
   agent?: string | null;
-  /** Streams to go on with. */
+  /** Streams to resume. */
   resume?: Array<ResumePoint>;
 }
 
-/** One change of a task. */
+/** A change of a task. */
 export interface HistoryEntry {
   /** Rises with every entry. */
   number: number;
-  /** Of which task. */
+  /** Id of the task. */
   task_id: string;
-  /** The version that the change made. */
+  /** Version after the change. */
   version: number;
   /** `created` `updated` `moved` `decided` `deleted`. */
   kind: string;
   /** RFC 3339 in UTC. */
   time: string;
-  /** Which device asked for it. */
+  /** Device that requested it. */
   device_id: string;
   /** By field: `{before, after}`. */
   changes: { [key: string]: Json };
 }
 
-/** Some of a task's history, newest first. */
+/** One page of a task's history, newest first. */
 export interface HistoryPage {
   entries: Array<HistoryEntry>;
   /** `before` of the next page; absent on the last. */
   next_before?: number;
 }
 
-/** What the assistant shall do with the code. */
+/** Task of the assistant. */
 export type Intent = "suggest" | "explain" | "refactor" | "debug" | "optimize" | "ask";
 
-/** What this server enforces, told to every client. */
+/** Limits that this server enforces, sent to every client. */
 export interface Limits {
   frame_bytes: number;
   commands_in_flight: number;
@@ -631,7 +631,7 @@ export interface Limits {
   command_burst: number;
   connections_per_client: number;
   detach_seconds: number;
-  /** How long a command that changes something is answered the same when it comes again under its id, at least. A client that was away for longer cannot tell whether it would be carried out twice. */
+  /** Minimum time for which a repeated command that changes something gets the same answer under its id. A client that was away for longer cannot know if it would be carried out twice. */
   command_memory_seconds: number;
 }
 
@@ -647,23 +647,23 @@ export interface MailboxData {
   blocked_senders: number;
 }
 
-/** Points of the time since somebody began to look, 300 at most, or those that came since. */
+/** Points since watching began, at most 300, or those added since. */
 export interface MetricsChanged {
   is_whole: boolean;
   changed: Array<MetricsPoint>;
-  /** Times of the points that are no longer kept, as text. */
+  /** Times of points that were dropped, as text. */
   removed: Array<string>;
 }
 
-/** Figures of one moment, each measured; one that could not be measured is left out. */
+/** Measured figures at one moment; figures that could not be measured are absent. */
 export interface MetricsPoint {
   /** POSIX milliseconds. */
   time_ms: number;
-  /** Tokens of all answers since the point before. */
+  /** Token rate over all answers since the previous point. */
   tokens_per_second?: number;
-  /** Tokens that a step of the engine brought, since the point before: rows, and what speculation adds. */
+  /** Tokens per step of the engine since the previous point: rows, and the gain of speculation. */
   tokens_per_step?: number;
-  /** Of the last requests that got a token, 200 at most. */
+  /** Over the last requests that got a token, at most 200. */
   first_token_p50_ms?: number;
   first_token_p99_ms?: number;
   running: number;
@@ -672,64 +672,64 @@ export interface MetricsPoint {
   kv_bytes?: number;
   /** Cached prefixes. */
   prefix_bytes?: number;
-  /** Share of all prompt tokens so far that was found in the prefix cache. */
+  /** Share of all prompt tokens so far found in the prefix cache. */
   prefix_hit_rate?: number;
   /** Resident memory of the engines' processes. */
   engine_memory_bytes?: number;
   /** Resident memory of the server's own process. */
   server_memory_bytes?: number;
-  /** By how much the collection came later than it was due. */
+  /** Lateness of this sample. */
   event_loop_delay_ms: number;
-  /** Messages that wait in the mailboxes of the channels that notify outside of this server. */
+  /** Messages waiting in the mailboxes of the channels that notify outside of this server. */
   push_queue: number;
 }
 
-/** One model that the server knows by name. */
+/** A model that the server knows by name. */
 export interface ModelData {
   name: string;
   full_name: string;
-  /** As `GET /models` has it. */
+  /** As in `GET /models`. */
   state: string;
   is_in_use: boolean;
-  /** What a load is doing, or why it failed. */
+  /** Stage of a load, or the reason of its failure. */
   stage?: string;
-  /** Its answers in the making. */
+  /** Number of answers in progress. */
   running: number;
   size_bytes?: number;
-  /** Memory that its weights take once they are loaded; None where that cannot be told. */
+  /** Memory needed to load its weights; None if unknown. */
   need_bytes?: number;
   type: string;
   quantization: string;
-  /** Whether somebody vouches for its content: `verified` or `unverified`. */
+  /** `verified` if its content is vouched for by a manifest, else `unverified`. */
   provenance: string;
   source: string;
-  /** SHA-256 of its weights; empty where none is known. */
+  /** SHA-256 of its weights; empty if unknown. */
   digest: string;
   calibration?: CalibrationData;
 }
 
-/** All models, or what changed of them. */
+/** All models, or the changes in them. */
 export interface ModelsChanged {
   is_whole: boolean;
   changed: Array<ModelData>;
-  /** Full names of those that are gone. */
+  /** Full names of removed models. */
   removed: Array<string>;
-  /** None where the inference service could not be asked. */
+  /** None if the inference service could not be asked. */
   engine?: EngineData;
-  /** Why these figures are older than they should be. */
+  /** The reason why these figures are outdated. */
   problem?: string;
 }
 
-/** One notification as a client sees it. */
+/** A notification as clients see it. */
 export interface Notification {
-  /** Stable: every channel and every repeat of a delivery carries the same. */
+  /** Stable: every channel and every repeated delivery carries the same id. */
   notification_id: string;
   /** Name of its template. */
   kind: string;
   priority: Priority;
   title: string;
   body: string;
-  /** What a program needs to open the thing, as `task_id`. */
+  /** Data for programs that open the object, such as `task_id`. */
   data: { [key: string]: Json };
   /** RFC 3339, UTC. */
   created_at: string;
@@ -738,21 +738,21 @@ export interface Notification {
 
 /** Data of the event `notification` on a client's durable stream. */
 export interface NotificationEvent {
-  /** The same however often this event is told; a notification that comes in two events keeps its own id. */
+  /** Identifies the event, even if it is delivered twice; a notification sent in two events keeps its own id. */
   event_id: string;
   channel: string;
   priority: Priority;
   notification: Notification;
 }
 
-/** List notifications, unread first. What is read between two pages may come a second time. */
+/** Lists notifications, unread first. One that is read between two pages may appear on both. */
 export interface NotificationList {
   cursor?: string | null;
   limit?: number;
   unread_only?: boolean;
 }
 
-/** A part of a client's notifications, unread first, then newest first. */
+/** One page of a client's notifications, unread first, then newest first. */
 export interface NotificationPage {
   notifications: Array<Notification>;
   unread: number;
@@ -760,100 +760,100 @@ export interface NotificationPage {
   next?: string;
 }
 
-/** Read the preferences, or replace them when they are given. */
+/** Reads the preferences, or replaces them if they are given. */
 export interface NotificationPreferences {
   preferences?: Preferences | null;
-  /** Those of a registered device; by default the client's. */
+  /** A registered device; by default the client's own preferences. */
   device_id?: string | null;
 }
 
-/** Mark notifications as read; those that are not there are left out of the count. */
+/** Marks notifications as read; unknown ids are not counted. */
 export interface NotificationRead {
   notification_ids: Array<string>;
-  /** A person opened them, on this device. */
+  /** True if a person opened them on this device. */
   opened?: boolean;
 }
 
-/** Mark everything as read. */
+/** Marks all notifications as read. */
 export interface NotificationReadAll {
 }
 
-/** What becomes of a generation when its last follower leaves. */
+/** Fate of a generation when its last subscriber disconnects. */
 export type OnDisconnect = "cancel" | "detach";
 
-/** What a registered device is. */
+/** Platform of a registered device. */
 export type Platform = "web" | "ios" | "webhook";
 
-/** What a client, or one of its devices, wants to be told. A device can only narrow what its client wants. */
+/** Notification preferences of a client or of one of its devices. A device can only narrow its client's. */
 export interface Preferences {
   /** Only these kinds; all by default. */
   event_types?: Array<string> | null;
-  /** Only these ways; all by default. */
+  /** Only these channels; all by default. */
   channels?: Array<Channel> | null;
-  /** Only what matters at least this much. */
+  /** Only notifications of at least this priority. */
   min_priority?: Priority;
   quiet_hours?: QuietHours | null;
-  /** For each device and way by itself; `critical` is not limited. */
+  /** Applies to each device and channel separately; `critical` is exempt. */
   rate_limit?: RateLimit | null;
-  /** Whether to tell what the assistant did. */
+  /** True to report work of the assistant. */
   ai_notifications?: boolean;
-  /** Language of texts; a device's own wins. */
+  /** Language of the texts; a device's own takes precedence. */
   locale?: string | null;
 }
 
-/** How much an event matters, most first; `critical` is never delayed. */
+/** Importance of an event, highest first; `critical` is never delayed. */
 export type Priority = "critical" | "high" | "medium" | "low" | "debug";
 
-/** Answers `generation_progress`: how far a generation has come. */
+/** Answers `generation_progress`: the progress of a generation. */
 export interface ProgressData {
   state: ProgressState;
-  /** Requests of all clients that wait for a row, this one among them. */
+  /** Requests of all clients waiting for a place in the batch, including this one. */
   waiting: number;
   prompt_tokens: number;
-  /** Of the prompt, those that did not have to be computed among them. */
+  /** Prompt tokens read so far, including those taken from a cache. */
   read_tokens: number;
 }
 
-/** What a generation is doing. */
+/** State of a generation. */
 export type ProgressState = "waiting" | "reading" | "answering" | "over";
 
-/** What an agent proposes to do with a task. */
+/** An agent's proposal for a task. */
 export interface Proposal {
-  /** What to do. */
+  /** Recommended action. */
   recommendation: string;
-  /** Why. */
+  /** Reasons for it. */
   reasoning?: string;
-  /** How certain the agent is. */
+  /** The agent's confidence. */
   confidence: number;
-  /** Ask a person in any case; below a confidence of 0.8 one is always asked. */
+  /** Always requires a person's approval; below a confidence of 0.8 it is required anyway. */
   requires_approval?: boolean;
 }
 
-/** Hours of the day in which nothing but `critical` is told; what waits is told afterwards. */
+/** Hours of the day in which only `critical` notifications are delivered; the others are delivered afterwards. */
 export interface QuietHours {
   /** Local time of day, as `22:00`. */
   start: string;
-  /** Local time of day, not included; before `start` it means the next morning. */
+  /** Local time of day, exclusive; a time before `start` means the next morning. */
   end: string;
   /** IANA name; by default the device's, else UTC. */
   timezone?: string | null;
 }
 
-/** Most notifications in a span of time; what is more comes later, as one digest. */
+/** Most notifications in a period; further ones are delivered later, as one digest. */
 export interface RateLimit {
   count: number;
   seconds: number;
 }
 
-/** How many became read, and how many remain. */
+/** Number of notifications that became read, and of those still unread. */
 export interface ReadResult {
   changed: number;
   unread: number;
 }
 
-/** One request to the model: never its text. */
+/** A request to the model, without its text. */
 export interface RequestData {
-  /** A running number. */
+  /** A serial number. */
   id: string;
   client_id: string;
   model: string;
@@ -863,44 +863,44 @@ export interface RequestData {
   end_reason?: string;
   /** POSIX milliseconds. */
   accepted_ms: number;
-  /** From acceptance to its first row, so far where it still waits. */
+  /** From acceptance to its first place in the batch, or until now if it still waits. */
   queued_ms: number;
-  /** From its first row to its first token. */
+  /** From its first place in the batch to its first token. */
   prefill_ms?: number;
   /** From its first token to the end. */
   decode_ms?: number;
   prompt_tokens: number;
-  /** Of the prompt, those that were not computed again. */
+  /** Prompt tokens taken from a cache. */
   cached_tokens: number;
   answer_tokens: number;
-  /** How often its engine died under it. */
+  /** Number of times that its engine died while it ran. */
   engine_restarts: number;
 }
 
-/** Requests that wait or run, and the last 200 that ended; or what changed of them. */
+/** Waiting and running requests and the last 200 that ended, or the changes in them. */
 export interface RequestsChanged {
   is_whole: boolean;
   changed: Array<RequestData>;
-  /** Ids of those that are no longer kept. */
+  /** Ids of requests that were dropped. */
   removed: Array<string>;
 }
 
-/** Go on with a stream where the client left it. */
+/** Resumes a stream after the client's last event. */
 export interface Resume {
   stream: string;
   epoch: string;
-  /** The last event that the client has. */
+  /** Number of the client's last event. */
   seq: number;
 }
 
-/** How far a client has followed a stream. */
+/** A client's position in a stream. */
 export interface ResumePoint {
   stream: string;
   epoch: string;
   seq: number;
 }
 
-/** Whether one stream goes on where the client left it. */
+/** Result of resuming one stream. */
 export interface ResumeResult {
   stream: string;
   resumed: boolean;
@@ -908,21 +908,21 @@ export interface ResumeResult {
   snapshot?: { [key: string]: Json };
 }
 
-/** Who says a chat message. */
+/** The author of a chat message. */
 export type Role = "system" | "user" | "assistant";
 
-/** Who says a turn. */
+/** The speaker of a turn. */
 export type Speaker = "user" | "assistant";
 
-/** Which durable events this device wants, and how fast; kept for client id and device. */
+/** Selects the durable events that this device receives, and their rate; stored per client id and device. */
 export interface Subscribe {
   /** Only events of these channels; all by default. */
   channels?: Array<string> | null;
-  /** Only events that matter at least this much. */
+  /** Only events of at least this priority. */
   min_priority?: Priority;
-  /** More wait and come together as one `events` frame. */
+  /** Further events wait and arrive together in one `events` frame. */
   max_events_per_second?: number | null;
-  /** Wait this long for more before sending. */
+  /** Waits this long for more events before sending. */
   batch_ms?: number;
 }
 
@@ -932,53 +932,53 @@ export interface SubscriptionKeys {
   auth: string;
 }
 
-/** One task, whole. */
+/** A complete task. */
 export interface Task {
   /** A UUID. */
   id: string;
-  /** Whose it is. */
+  /** Owner of the task. */
   client_id: string;
-  /** Which board it is on. */
+  /** Board of the task. */
   project: string;
   /** At most 255 characters. */
   title: string;
-  /** What is to be done. */
+  /** Work to be done. */
   description?: string;
-  /** Its column. */
+  /** Column of the task. */
   status: TaskStatus;
-  /** How much it matters. */
+  /** Importance. */
   priority: TaskPriority;
-  /** Orders a column: compare byte by byte. Only the server makes one. */
+  /** Sort key within a column, compared byte by byte. Only the server creates it. */
   position: string;
   /** Words to find it by. */
   tags: Array<string>;
-  /** Who does it. */
+  /** Person or agent responsible for it. */
   assignee?: string;
-  /** How long it was thought to take. */
+  /** Estimated effort. */
   estimate_hours?: number;
-  /** How long it took. */
+  /** Actual effort. */
   actual_hours?: number;
   /** RFC 3339 in UTC. */
   due?: string;
   /** Ids of tasks that must be done before it. */
   dependencies: Array<string>;
-  /** What belongs to it and is kept elsewhere. */
+  /** External objects that belong to it. */
   attachments: Array<Attachment>;
-  /** How sure its maker is of it, from 0 to 1. */
+  /** Creator's confidence in the task, from 0 to 1. */
   confidence?: number;
-  /** An agent's proposal and what a person said of it. */
+  /** An agent's proposal and a person's verdict. */
   agent_decision?: AgentDecision;
-  /** What the model says of it; never written by anything but the model. */
+  /** The model's analysis; written only by the model. */
   ai_analysis?: string;
-  /** How far that is. */
+  /** State of the analysis. */
   ai_analysis_status: AnalysisStatus;
   /** Measured: exp(mean log-probability) of the analysis' tokens. */
   ai_analysis_confidence?: number;
-  /** Whether a dependency is not done. */
+  /** True if a dependency is not done. */
   is_blocked: boolean;
-  /** Whether a person must decide: an open proposal, or a confidence below 0.8 that nobody looked at. */
+  /** True if a person must decide: on an open proposal, or a confidence below 0.8 that was not reviewed. */
   requires_approval: boolean;
-  /** 1 at first, one more for every change by a person or an agent. */
+  /** 1 at first, increased by every change of a person or an agent. */
   version: number;
   /** RFC 3339 in UTC. */
   created: string;
@@ -986,63 +986,63 @@ export interface Task {
   updated: string;
 }
 
-/** A board with all its columns. Answered by `Board`. */
+/** Gets a board with all its columns. Answered by `Board`. */
 export interface TaskBoard {
-  /** Which board. */
+  /** Name of the board. */
   project?: string;
-  /** Most tasks of each column; its `next_cursor` goes on. */
+  /** Most tasks per column; its `next_cursor` continues. */
   limit?: number;
 }
 
-/** Carry out several changes in order. Answered by `BulkResult`. */
+/** Carries out several changes in order. Answered by `BulkResult`. */
 export interface TaskBulk {
   /** The changes. */
   items: Array<BulkItem>;
-  /** Otherwise each one succeeds or fails alone. */
+  /** False lets each one succeed or fail separately. */
   all_or_nothing?: boolean;
 }
 
-/** Make a task, last in its column. Answered by the task. */
+/** Creates a task, last in its column. Answered by the task. */
 export interface TaskCreate {
   /** At most 255 characters. */
   title: string;
-  /** What is to be done. */
+  /** Work to be done. */
   description?: string | null;
-  /** Which board it is on; a board begins with its first task. */
+  /** Board of the task; a board begins with its first task. */
   project?: string;
-  /** Its column. */
+  /** Column of the task. */
   status?: TaskStatus;
-  /** How much it matters. */
+  /** Importance. */
   priority?: TaskPriority;
   /** Words to find it by. */
   tags?: Array<string>;
-  /** Who does it. */
+  /** Person or agent responsible for it. */
   assignee?: string | null;
-  /** How long it may take. */
+  /** Estimated effort. */
   estimate_hours?: number | null;
-  /** How long it took. */
+  /** Actual effort. */
   actual_hours?: number | null;
-  /** RFC 3339, with its offset. */
+  /** RFC 3339, with offset. */
   due?: string | null;
   /** Ids of tasks that must be done before it. */
   dependencies?: Array<string>;
-  /** What belongs to it and is kept elsewhere. */
+  /** External objects that belong to it. */
   attachments?: Array<Attachment>;
-  /** How sure its maker is of it. */
+  /** Creator's confidence in the task. */
   confidence?: number | null;
-  /** What an agent proposes. */
+  /** An agent's proposal. */
   agent_decision?: Proposal | null;
-  /** Go over the column's limit. */
+  /** Exceeds the column's limit if necessary. */
   force?: boolean;
-  /** Let the model analyse it. */
+  /** Requests an analysis by the model. */
   analyze_with_ai?: boolean;
-  /** Wait this long for the analysis; a later one is told by an event. */
+  /** Time to wait for the analysis; a later one arrives as an event. */
   ai_timeout_seconds?: number;
 }
 
-/** Say what a person decided about the agent's proposal. Answered by the task. */
+/** Records a person's decision on the agent's proposal. Answered by the task. */
 export interface TaskDecide {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
   /** The version that the client has seen. */
   version: number;
@@ -1052,49 +1052,49 @@ export interface TaskDecide {
   feedback?: string | null;
 }
 
-/** Delete a task; its history stays. Answered by `DeletedTask`. */
+/** Deletes a task; its history is kept. Answered by `DeletedTask`. */
 export interface TaskDelete {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
   /** The version that the client has seen. */
   version: number;
-  /** Also when others depend on it; they lose the dependency. */
+  /** Deletes it even if others depend on it; they lose the dependency. */
   force?: boolean;
 }
 
-/** A task is no more. */
+/** A task was deleted. */
 export interface TaskDeletedEvent {
-  /** The same for an event that comes twice. */
+  /** Identifies the event, even if it is delivered twice. */
   event_id: string;
   /** `tasks`. */
   channel: string;
-  /** How much it matters. */
+  /** Priority of the event. */
   priority: Priority;
-  /** Which one it was. */
+  /** Id of the task. */
   task_id: string;
 }
 
-/** A task as it is after a change. */
+/** The state of a task after a change. */
 export interface TaskEvent {
-  /** The same for an event that comes twice. */
+  /** Identifies the event, even if it is delivered twice. */
   event_id: string;
   /** `tasks`. */
   channel: string;
-  /** How much it matters. */
+  /** Priority of the event. */
   priority: Priority;
   /** The whole task. */
   task: Task;
 }
 
-/** One task. Answered by the task. */
+/** Gets one task. Answered by the task. */
 export interface TaskGet {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
 }
 
-/** What happened to a task, newest first, also after it was deleted. Answered by `HistoryPage`. */
+/** Gets the history of a task, newest first, even after it was deleted. Answered by `HistoryPage`. */
 export interface TaskHistory {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
   /** Most entries on the page. */
   limit?: number;
@@ -1102,15 +1102,15 @@ export interface TaskHistory {
   before?: number | null;
 }
 
-/** Set all limits of a board's columns. Tasks that are there already stay. Answered by `ColumnLimits`. */
+/** Sets all limits of a board's columns. Existing tasks stay. Answered by `ColumnLimits`. */
 export interface TaskLimits {
-  /** Which board. */
+  /** Name of the board. */
   project?: string;
-  /** The limits from now on; what is left out has none. */
+  /** The new limits; an absent one removes the limit. */
   limits: ColumnLimits;
 }
 
-/** A page of tasks. Answered by `TaskPage`. */
+/** Lists one page of tasks. Answered by `TaskPage`. */
 export interface TaskList {
   project?: string | null;
   status?: Array<TaskStatus> | null;
@@ -1125,46 +1125,46 @@ export interface TaskList {
   updated_before?: string | null;
   updated_after?: string | null;
   search?: string | null;
-  /** What orders them; tasks without a due date come last. */
+  /** Sort key; tasks without a due date come last. */
   sort?: "created" | "updated" | "due" | "priority" | "position";
-  /** Which way. */
+  /** Sort direction. */
   order?: "ascending" | "descending";
   /** Most tasks on the page. */
   limit?: number;
-  /** Where the page before ended; filters, sort and order must be the same. */
+  /** Cursor from the previous page; filters, sort and order must be the same. */
   cursor?: string | null;
 }
 
-/** Move a task within its column or to another one. Answered by the task. */
+/** Moves a task within its column or to another one. Answered by the task. */
 export interface TaskMove {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
   /** The version that the client has seen. */
   version: number;
-  /** The column it goes to, perhaps its own. */
+  /** Destination column, possibly its own. */
   status: TaskStatus;
-  /** The task of that column that it shall stand just above. */
+  /** Id of the task in that column directly below its new place. */
   before?: string | null;
-  /** The task of that column that it shall stand just below; without either it goes last. */
+  /** Id of the task in that column directly above its new place; without either it goes last. */
   after?: string | null;
-  /** Go over the column's limit. */
+  /** Exceeds the column's limit if necessary. */
   force?: boolean;
 }
 
-/** Some tasks of a list. */
+/** One page of tasks. */
 export interface TaskPage {
   /** In order. */
   tasks: Array<Task>;
-  /** Gets the page after this one; absent on the last. */
+  /** Cursor of the next page; absent on the last. */
   next_cursor?: string;
 }
 
-/** How much a task matters, least first. */
+/** Importance of a task, lowest first. */
 export type TaskPriority = "low" | "medium" | "high" | "urgent";
 
 /** Figures from history, none of them estimated. */
 export interface TaskStatistics {
-  /** Of this board; of all where absent. */
+  /** Name of the board; absent for all boards. */
   project?: string;
   /** Tasks now. */
   count: number;
@@ -1174,7 +1174,7 @@ export interface TaskStatistics {
   by_priority: { [key: string]: number };
   /** Tasks with a dependency that is not done. */
   blocked: number;
-  /** Tasks that are due and not done. */
+  /** Overdue tasks that are not done. */
   overdue: number;
   /** Moves to `done` since midnight UTC. */
   done_today: number;
@@ -1182,88 +1182,88 @@ export interface TaskStatistics {
   done_7_days: number;
   /** Mean over the last 30 days, or over the board's life if that is shorter. */
   done_per_day: number;
-  /** Mean time from the first `in_progress` to `done`, of the last 90 days. */
+  /** Mean time from the first `in_progress` to `done`, over the last 90 days. */
   mean_cycle_hours?: number;
-  /** How many those were. */
+  /** Number of tasks in that mean. */
   cycles: number;
   /** From left to right. */
   columns: Array<ColumnFigures>;
-  /** Of the columns between `backlog` and `done`, the one with the longest mean stay. */
+  /** The column between `backlog` and `done` with the longest mean stay. */
   bottleneck?: TaskStatus;
 }
 
-/** Figures of a board or of all. Answered by `TaskStatistics`. */
+/** Gets the figures of a board or of all boards. Answered by `TaskStatistics`. */
 export interface TaskStats {
-  /** Of this board; of all by default. */
+  /** Name of the board; all boards by default. */
   project?: string | null;
 }
 
 /** The columns of a board, from left to right. */
 export type TaskStatus = "backlog" | "todo" | "in_progress" | "testing" | "done";
 
-/** Change fields of a task. Absent and null fields stay; `clear` empties. Answered by the task. */
+/** Changes fields of a task. Absent and null fields stay; `clear` clears. Answered by the task. */
 export interface TaskUpdate {
-  /** Which one. */
+  /** Id of the task. */
   task_id: string;
   /** The version that the client has seen. */
   version: number;
   /** At most 255 characters. */
   title?: string | null;
-  /** What is to be done. */
+  /** Work to be done. */
   description?: string | null;
-  /** Move to another board, last in its column. */
+  /** Moves it to another board, last in its column. */
   project?: string | null;
-  /** Move to another column, last there; `task_move` says where. */
+  /** Moves it to another column, last there; `task_move` allows other positions. */
   status?: TaskStatus | null;
-  /** How much it matters. */
+  /** Importance. */
   priority?: TaskPriority | null;
-  /** Words to find it by; all of them. */
+  /** Words to find it by; replaces all. */
   tags?: Array<string> | null;
-  /** Who does it. */
+  /** Person or agent responsible for it. */
   assignee?: string | null;
-  /** How long it may take. */
+  /** Estimated effort. */
   estimate_hours?: number | null;
-  /** How long it took. */
+  /** Actual effort. */
   actual_hours?: number | null;
-  /** RFC 3339, with its offset. */
+  /** RFC 3339, with offset. */
   due?: string | null;
-  /** Ids of tasks that must be done before it; all of them. */
+  /** Ids of tasks that must be done before it; replaces all. */
   dependencies?: Array<string> | null;
-  /** What belongs to it; all of them. */
+  /** External objects that belong to it; replaces all. */
   attachments?: Array<Attachment> | null;
-  /** How sure its maker is of it. */
+  /** Creator's confidence in the task. */
   confidence?: number | null;
-  /** A new proposal, which waits for a person again. */
+  /** A new proposal, which needs a new decision. */
   agent_decision?: Proposal | null;
-  /** Names of fields to empty; none that is given too. */
+  /** Names of fields to clear; none that is also given. */
   clear?: Array<"description" | "assignee" | "estimate_hours" | "actual_hours" | "due" | "tags" | "dependencies" | "attachments" | "confidence" | "agent_decision">;
-  /** Go over the column's limit. */
+  /** Exceeds the column's limit if necessary. */
   force?: boolean;
 }
 
-/** Measured times of one request, milliseconds. */
+/** Measured times of a request, milliseconds. */
 export interface Timings {
   /** From acceptance to its first step in the worker. */
   queued_ms: number;
   /** From acceptance to the first token. */
   first_token_ms?: number;
   total_ms: number;
-  /** Of the tokens after the first; None with fewer than two. */
+  /** Rate after the first token; None with fewer than two. */
   tokens_per_second?: number;
 }
 
-/** Some text of an answer. */
+/** A piece of an answer's text. */
 export interface Token {
   text: string;
-  /** Number of tokens emitted before this text's last one. */
+  /** Number of tokens emitted before the last token of this text. */
   index: number;
-  /** Of each token: `token` (its text), `token_id`, `logprob`, its `bytes`, `offset` (characters before it) and `top`. */
+  /** For each token: `token` (its text), `token_id`, `logprob`, its `bytes`, `offset` (characters before it) and `top`. */
   logprobs?: Array<{ [key: string]: Json }>;
 }
 
-/** Make a token; from the first one on nobody enters without. Needs the role `operator`. */
+/** Creates a token; as soon as one exists, access requires a token. Needs the role `operator`. */
 export interface TokenCreate {
-  /** At least one; the first is the one meant where none is named. */
+  /** At least one; the first is the default when a client names none. */
   client_ids: Array<string>;
   /** `user`, `operator`. */
   roles?: Array<string>;
@@ -1272,31 +1272,31 @@ export interface TokenCreate {
   expires_ms?: number | null;
 }
 
-/** Answers `token_create`: the only time that the token itself is told. */
+/** Answers `token_create`: the only time that the token itself is shown. */
 export interface TokenCreated {
   token: string;
   description: TokenData;
 }
 
-/** A token as it may be shown. */
+/** An access token, without its secret. */
 export interface TokenData {
   token_id: string;
   name: string;
-  /** Client ids that it opens; None opens all. */
+  /** Client ids that it permits; None permits all. */
   client_ids?: Array<string>;
   roles: Array<string>;
   created_ms: number;
   expires_ms?: number;
   revoked_ms?: number;
-  /** It is the one of this machine's command line. */
+  /** True for the token of this machine's command line. */
   is_local: boolean;
 }
 
-/** All access tokens, without their secrets. Needs the role `operator`. */
+/** Lists all access tokens, without their secrets. Needs the role `operator`. */
 export interface TokenList {
 }
 
-/** End a token now; its connections are closed. Needs the role `operator`. */
+/** Revokes a token now and closes its connections. Needs the role `operator`. */
 export interface TokenRevoke {
   token_id: string;
 }
@@ -1306,14 +1306,14 @@ export interface TokensFound {
   tokens: Array<TokenData>;
 }
 
-/** One message of a traced actor. */
+/** A message of a traced actor. */
 export interface TraceRecordData {
-  /** `in` (told), `ask` (asked) or `out` (sent by the traced actor). */
+  /** `in` (a tell), `ask` (a request) or `out` (sent by the traced actor). */
   direction: string;
-  /** The sender of an `in` or `ask`, the receiver of an `out`; empty where it is no actor. */
+  /** The sender of an `in` or `ask`, the receiver of an `out`; empty if it is not an actor. */
   other: string;
   message_type: string;
-  /** Since the trace began. */
+  /** Time since the trace began. */
   seconds: number;
 }
 
@@ -1323,121 +1323,121 @@ export interface TraceRecords {
   records: Array<TraceRecordData>;
   /** Messages over the rate so far. */
   skipped: number;
-  /** True of the last of them. */
+  /** True for the last frame. */
   is_over: boolean;
 }
 
-/** Messages in and out of one actor, by their class names, until `maximum` of them were told or another `watch` comes. */
+/** Traces messages in and out of one actor, by class name, until `maximum` of them were sent or another `watch` arrives. */
 export interface TraceWish {
-  /** Of the actor, as the tree names it. */
+  /** Path of the actor in the tree. */
   path: string;
-  /** Most records in all. */
+  /** Most records in total. */
   maximum?: number;
-  /** Most records a second; what is over it is counted as skipped. */
+  /** Most records per second; others are counted as skipped. */
   rate_per_second?: number;
 }
 
-/** The supervision tree, or what changed of it. */
+/** The supervision tree, or the changes in it. */
 export interface TreeChanged {
-  /** True where it is everything, and nothing told before holds any more. */
+  /** True for a complete state, which replaces everything sent before. */
   is_whole: boolean;
-  /** New and changed children, a parent before its children. */
+  /** New and changed children, parents before their children. */
   changed: Array<TreeNodeData>;
-  /** Paths of those that are gone. */
+  /** Paths of removed children. */
   removed: Array<string>;
   is_ready: boolean;
-  /** Why the server is not ready. */
+  /** Reasons why the server is not ready. */
   reasons: Array<string>;
-  /** What does not work while it is. */
+  /** Functions that do not work although the server is ready. */
   degraded: Array<string>;
-  /** How often something has held the event loop too long. */
+  /** Number of times that the event loop was blocked too long. */
   slow_steps: number;
 }
 
-/** One child of the supervision tree, under the names that `leanvibe inspect tree --json` uses. */
+/** A child of the supervision tree, with the field names of `leanvibe inspect tree --json`. */
 export interface TreeNodeData {
-  /** Its ids from the root on; `root` for the root itself. A parent's path is that of the child without its last part. */
+  /** Its ids from the root, joined by `/`; `root` for the root itself. A parent's path is the child's without its last part. */
   path: string;
   /** `actor`, or a supervisor's strategy: `one_for_one`, `one_for_all`, `rest_for_one`, `dynamic`. */
   kind: string;
   /** Running actors are `idle`, `busy` or `suspended`. */
   state: string;
   incarnation: number;
-  /** Over the life of the record. */
+  /** Restarts over the life of the record. */
   restarts: number;
   restarts_in_window?: number;
   intensity?: number;
-  /** When this incarnation started, POSIX milliseconds. */
+  /** Start of this incarnation, POSIX milliseconds. */
   started_ms?: number;
   ready_seconds?: number;
   recovery_seconds?: number;
   mailbox?: MailboxData;
   /** Messages that this incarnation has handled. */
   handled?: number;
-  /** Over the time since the collection before; None where there was none of this incarnation. */
+  /** Rate since the previous sample; None if that was not of this incarnation. */
   messages_per_second?: number;
   /** Class name of the message being handled. */
   current_message?: string;
   current_age_seconds?: number;
   handler_failures: { [key: string]: number };
-  /** What the last incarnation raised, in 2000 characters at most. */
+  /** Error of the last incarnation, at most 2000 characters. */
   last_error?: string;
-  /** Of a supervisor with very many children: how many are not told. */
+  /** For a supervisor with very many children: the number of children omitted. */
   children_left_out: number;
 }
 
-/** One thing that was said. */
+/** One turn of a conversation. */
 export interface Turn {
-  /** From 1, rising; a turn keeps its number when older ones are forgotten. */
+  /** Counts from 1; a turn keeps its number when older ones are deleted. */
   number: number;
   role: Speaker;
-  /** As it was said; what was sent to the model with it is not kept. */
+  /** Text of the turn; the context sent to the model with it is not stored. */
   content: string;
   /** RFC 3339 in UTC. */
   time: string;
-  /** Of a turn of `assist`. */
+  /** Intent of an `assist`. */
   intent?: string;
-  /** True of an answer that was cancelled or failed after it had begun. */
+  /** True for an answer that was cancelled or failed after it had begun. */
   is_partial: boolean;
-  /** What it follows: number of a turn, perhaps one that is forgotten or of a kind that is not listed; none of a first one. */
+  /** Number of the preceding turn, possibly one that was deleted or is of a kind that is not listed; absent for a first turn. */
   parent?: number;
-  /** Numbers of all turns that stand in this place, this one among them, rising; only where there are several. */
+  /** Numbers of all alternatives to this turn, itself included, in ascending order; only if there are several. */
   ways?: Array<number>;
-  /** True of a turn that is not on the chosen way; such turns are listed only with `all_ways`. */
+  /** True for a turn that is not on the chosen branch; such turns are listed only with `all_ways`. */
   is_beside?: boolean;
-  /** What came behind this turn that nobody said, a line each: calls of functions, their results, instructions. */
+  /** Steps after this turn that are not turns, one line each: function calls, their results, instructions. */
   steps?: Array<string>;
 }
 
-/** Tokens that a request cost. */
+/** Token counts of a request. */
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
-  /** Prompt tokens that were not computed again. */
+  /** Prompt tokens taken from a cache. */
   cached_tokens: number;
-  /** Older turns of its conversation for which the context had no room; left out where there were none. */
+  /** Number of older turns omitted because the context was full; absent if none. */
   dropped_turns?: number;
 }
 
-/** Which topics this connection watches from now on, in place of those before; none ends all. Needs the role `operator`. */
+/** Sets the topics that this connection watches, replacing earlier ones; an empty list ends all. Needs the role `operator`. */
 export interface Watch {
   /** Names of topics. */
   topics?: Array<string>;
-  /** One actor whose messages are told by `trace_records`. */
+  /** An actor to trace; its messages are sent as `trace_records`. */
   trace?: TraceWish | null;
 }
 
 /** Answers `watch`. */
 export interface Watching {
   topics: Array<string>;
-  /** Path of the actor that is traced. */
+  /** Path of the traced actor. */
   trace?: string;
 }
 
-/** What a browser's `PushSubscription.toJSON()` gives. */
+/** The output of a browser's `PushSubscription.toJSON()`. */
 export interface WebPushSubscription {
   endpoint: string;
-  /** Milliseconds; kept by nobody, the service says when it ended. */
+  /** Milliseconds; ignored, since the push service reports when it has ended. */
   expirationTime?: number | null;
   keys: SubscriptionKeys;
 }
@@ -1453,11 +1453,11 @@ export interface Welcome {
   model: string;
   state: { [key: string]: Json };
   resumed: Array<ResumeResult>;
-  /** For people. `generate` itself takes the likeliest token where nothing is set, which is what programs expect. */
+  /** For interactive programs. `generate` itself takes the likeliest token by default, as other programs expect. */
   answer_defaults?: AnswerDefaults;
 }
 
-/** What each command takes as `data`. */
+/** The `data` of each command. */
 export interface CommandData {
   ack: Ack;
   actor_restart: ActorRestart;
@@ -1503,7 +1503,7 @@ export interface CommandData {
   watch: Watch;
 }
 
-/** What `result` says to each command. */
+/** The `result` data of each command. */
 export interface ResultData {
   ack: Json;
   actor_restart: ActorTold;
@@ -1581,17 +1581,17 @@ export interface MessageData {
   welcome: Welcome;
 }
 
-/** A streaming command was taken. */
+/** A streaming command was accepted. */
 export interface AcceptedMessage {
   type: "accepted";
   /** RFC 3339 in UTC, milliseconds at the finest. */
   time: string;
   data: Accepted;
-  /** The id of the command that this answers. */
+  /** Id of the command that this answers. */
   re: string;
 }
 
-/** An answer of the model, told to every device. */
+/** An answer of the model, sent to every device. */
 export interface AiResponseMessage {
   type: "ai_response";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1621,7 +1621,7 @@ export interface CancelledMessage {
   re?: string;
 }
 
-/** To whom watches `clients`: the devices that are connected. */
+/** For watchers of `clients`: the connected devices. */
 export interface ClientsChangedMessage {
   type: "clients_changed";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1629,7 +1629,7 @@ export interface ClientsChangedMessage {
   data: ClientsChanged;
 }
 
-/** A conversation is not as it was; answers are told by `ai_response`. */
+/** A conversation has changed; answers are reported by `ai_response`. */
 export interface ConversationChangedMessage {
   type: "conversation_changed";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1644,7 +1644,7 @@ export interface ConversationChangedMessage {
   re?: string;
 }
 
-/** To whom watches `dead_letters`: messages that were not handled. */
+/** For watchers of `dead_letters`: messages that were not handled. */
 export interface DeadLettersChangedMessage {
   type: "dead_letters_changed";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1667,17 +1667,17 @@ export interface DoneMessage {
   re?: string;
 }
 
-/** A command failed. Without `re` where no id could be read. */
+/** A command failed. Without `re` if no id could be read. */
 export interface ErrorMessage {
   type: "error";
   /** RFC 3339 in UTC, milliseconds at the finest. */
   time: string;
   data: ErrorData;
-  /** The id of the command that this answers. */
+  /** Id of the command that this answers. */
   re?: string;
 }
 
-/** What a subscription held back, in one frame. */
+/** Events held back by a subscription, in one frame. */
 export interface EventsMessage {
   type: "events";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1715,7 +1715,7 @@ export interface GoingAwayMessage {
   data: GoingAway;
 }
 
-/** To whom watches `metrics`: measured figures over time. */
+/** For watchers of `metrics`: measured figures over time. */
 export interface MetricsChangedMessage {
   type: "metrics_changed";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1723,7 +1723,7 @@ export interface MetricsChangedMessage {
   data: MetricsChanged;
 }
 
-/** To whom watches `models`: all models and the engine in use. */
+/** For watchers of `models`: all models and the engine in use. */
 export interface ModelsChangedMessage {
   type: "models_changed";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1731,7 +1731,7 @@ export interface ModelsChangedMessage {
   data: ModelsChanged;
 }
 
-/** Something that a person shall know. */
+/** A notification for a person. */
 export interface NotificationMessage {
   type: "notification";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1746,7 +1746,7 @@ export interface NotificationMessage {
   re?: string;
 }
 
-/** Is the client there? Answered by `pong`. */
+/** Checks that the client is alive. Answered by `pong`. */
 export interface PingMessage {
   type: "ping";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1760,11 +1760,11 @@ export interface PongMessage {
   /** RFC 3339 in UTC, milliseconds at the finest. */
   time: string;
   data: Json;
-  /** The id of the command that this answers. */
+  /** Id of the command that this answers. */
   re: string;
 }
 
-/** To whom watches `requests`: live ones and the last that ended. */
+/** For watchers of `requests`: live requests and the last that ended. */
 export interface RequestsChangedMessage {
   type: "requests_changed";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1778,11 +1778,11 @@ export interface ResultMessage {
   /** RFC 3339 in UTC, milliseconds at the finest. */
   time: string;
   data: Json;
-  /** The id of the command that this answers. */
+  /** Id of the command that this answers. */
   re: string;
 }
 
-/** A task waits for another now. */
+/** A task now waits for another. */
 export interface TaskBlockedMessage {
   type: "task_blocked";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1797,7 +1797,7 @@ export interface TaskBlockedMessage {
   re?: string;
 }
 
-/** A task was made. */
+/** A task was created. */
 export interface TaskCreatedMessage {
   type: "task_created";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1812,7 +1812,7 @@ export interface TaskCreatedMessage {
   re?: string;
 }
 
-/** A task is no more. */
+/** A task was deleted. */
 export interface TaskDeletedMessage {
   type: "task_deleted";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1827,7 +1827,7 @@ export interface TaskDeletedMessage {
   re?: string;
 }
 
-/** A task stands elsewhere, in its column or another. */
+/** A task was moved, within its column or to another. */
 export interface TaskMovedMessage {
   type: "task_moved";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1842,7 +1842,7 @@ export interface TaskMovedMessage {
   re?: string;
 }
 
-/** A task waits for no other any more. */
+/** A task no longer waits for another. */
 export interface TaskUnblockedMessage {
   type: "task_unblocked";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1857,7 +1857,7 @@ export interface TaskUnblockedMessage {
   re?: string;
 }
 
-/** A task was changed where it stands. */
+/** A task was changed in place. */
 export interface TaskUpdatedMessage {
   type: "task_updated";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1887,7 +1887,7 @@ export interface TokenMessage {
   re?: string;
 }
 
-/** To whom traces an actor: its messages, by class. */
+/** For tracers of an actor: its messages, by class. */
 export interface TraceRecordsMessage {
   type: "trace_records";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1895,7 +1895,7 @@ export interface TraceRecordsMessage {
   data: TraceRecords;
 }
 
-/** To whom watches `tree`: the supervision tree, or what changed of it. */
+/** For watchers of `tree`: the supervision tree, or the changes in it. */
 export interface TreeChangedMessage {
   type: "tree_changed";
   /** RFC 3339 in UTC, milliseconds at the finest. */
@@ -1909,11 +1909,11 @@ export interface WelcomeMessage {
   /** RFC 3339 in UTC, milliseconds at the finest. */
   time: string;
   data: Welcome;
-  /** The id of the command that this answers. */
+  /** Id of the command that this answers. */
   re: string;
 }
 
-/** Everything that a server of version 1 says. */
+/** Every message of a server of version 1. */
 export type ServerMessage =
   | AcceptedMessage
   | AiResponseMessage

@@ -87,7 +87,7 @@ async def test_both_doors_speak_tls_to_whoever_believes_the_authority(tmp_path: 
 async def test_nobody_else_believes_it(tmp_path: Path, papers: Papers) -> None:
     async with secured_server(tmp_path, papers) as server:
         for context in (client_context(None), client_context(make_papers(tmp_path).authority)):
-            with pytest.raises(OSError, match="not believed"):
+            with pytest.raises(OSError, match="not trusted"):
                 async with connect(server.about.websocket_url, client_id="me", ssl_context=context):
                     pass
             async with httpx.AsyncClient(verify=context, trust_env=False) as http:
@@ -108,7 +108,7 @@ async def test_a_certificate_of_another_name_is_not_believed_elsewhere_but_by_it
             assert await client.ping(1) == 1
         (tmp_path / "second").mkdir()
         other = pinned_context(first_certificate(make_papers(tmp_path / "second", "box.lan").certificate))
-        with pytest.raises(OSError, match="not believed"):
+        with pytest.raises(OSError, match="not trusted"):
             async with connect(server.about.websocket_url, client_id="me", ssl_context=other):
                 pass
 

@@ -109,7 +109,7 @@ async def test_a_server_with_tls_is_believed_by_whoever_knows_its_authority_and_
         for refused in (await play("node", "overTls", url, NODE_EXTRA_CA_CERTS=wrong), other_name):
             assert refused["result"] is None
             assert refused["failed"]["name"] == "Disconnected"
-            assert "a certificate that is not believed" in refused["failed"]["message"]
+            assert "a certificate that is not trusted" in refused["failed"]["message"]
         assert not server.connections()
 
 

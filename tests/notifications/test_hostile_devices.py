@@ -19,8 +19,8 @@ from actors.notifications.http_client import (
 )
 from actors.notifications.ip_policy import deny_reason
 from actors.storage.database import FILE_NAME
-from protocol.addresses import address_problem
 from protocol.events import Priority
+from protocol.validation import address_problem
 from runtime.testing import crash
 from tests.notifications.push_services import HANG, PushServices
 from tests.notifications.room_tree import RunningRoom, running_room

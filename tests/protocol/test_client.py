@@ -400,7 +400,7 @@ async def test_what_is_no_websocket_address_is_an_os_error(url: str) -> None:
 
 async def test_a_server_of_another_kind_is_an_os_error(engineless_server: RunningServer) -> None:
     url = engineless_server.about.rest_url.replace("http", "ws") + "/health"
-    with pytest.raises(OSError, match="is no LeanVibe server: it refuses a WebSocket with status 4") as caught:
+    with pytest.raises(OSError, match="is not a LeanVibe server: it refused the WebSocket with status 4") as caught:
         async with connect(url, client_id="me"):
             raise AssertionError("unreachable")
     assert "ConnectionRejected" not in str(caught.value)
@@ -417,7 +417,7 @@ async def test_a_server_of_another_kind_is_an_os_error(engineless_server: Runnin
     ],
 )
 def test_te33_a_refused_handshake_is_told_in_the_servers_words(body: bytes | None, words: str) -> None:
-    assert connection_module._why_refused(ConnectionRejected(503, (), body)) == f"it refuses a WebSocket with {words}"
+    assert connection_module._why_refused(ConnectionRejected(503, (), body)) == f"it refused the WebSocket with {words}"
 
 
 async def test_a_server_that_never_answers_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:

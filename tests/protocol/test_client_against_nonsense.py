@@ -29,7 +29,7 @@ async def test_a_server_that_speaks_something_else_is_left(
         await peer.linger()
 
     async with scripted(monkeypatch, script), connect(URL, client_id="me") as client:
-        with pytest.raises(Disconnected, match="no message of this protocol"):
+        with pytest.raises(Disconnected, match="not a message of this protocol"):
             await client.ping()
 
 

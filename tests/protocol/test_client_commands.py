@@ -8,8 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from protocol.client import CommandFailed, Disconnected, OutcomeUnknown, connect
-from protocol.client import client as client_module
+from protocol.client import CommandFailed, Disconnected, OutcomeUnknown, connect, sleeping
 from protocol.client.pending import PENDING_COMMANDS
 from protocol.client.sleeping import ClockMarks
 from protocol.commands import Assist, Cancel, Generate, Intent
@@ -160,7 +159,7 @@ class Asleep:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 0.0
-        monkeypatch.setattr(client_module, "read_marks", lambda: ClockMarks(boot=self.seconds, wall=0.0))
+        monkeypatch.setattr(sleeping, "read_marks", lambda: ClockMarks(boot=self.seconds, wall=0.0))
 
 
 @pytest.mark.parametrize(

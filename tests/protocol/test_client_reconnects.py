@@ -9,8 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from protocol.client import Backoff, Change, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
-from protocol.client import client as client_module
+from protocol.client import Backoff, Change, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect, sleeping
 from protocol.client.reconnecting import Retries, comes_back
 from protocol.client.sleeping import ClockMarks, read_marks, slept_seconds
 from protocol.commands import Generate
@@ -116,7 +115,7 @@ class Sleep:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.slept = 0.0
-        monkeypatch.setattr(client_module, "read_marks", lambda: ClockMarks(boot=self.slept, wall=0.0))
+        monkeypatch.setattr(sleeping, "read_marks", lambda: ClockMarks(boot=self.slept, wall=0.0))
 
 
 async def test_cl3_a_machine_that_wakes_tries_at_once(

@@ -39,7 +39,7 @@ def test_p1_fields_and_types_that_a_client_does_not_know_are_left_out() -> None:
 
 @pytest.mark.parametrize("data", [{"text": 5, "index": 1}, {"index": 1}, [], None, {"text": "a", "index": "1"}])
 def test_p1_a_field_that_is_not_what_it_should_be_is_a_bad_message(data: Any) -> None:
-    with pytest.raises(BadMessage, match="token is not as this client knows it"):
+    with pytest.raises(BadMessage, match="token is not in a form that this client understands"):
         read_message_data("token", data)
 
 

@@ -107,7 +107,7 @@ def test_the_command_line_believes_the_certificate_of_its_own_server(tmp_path: P
         elsewhere = tmp_path / "elsewhere"
         done = leanvibe(elsewhere, "ask", "count to 3", "--url", url)
         assert (done.returncode, done.stdout) == (1, "")
-        assert "not believed" in done.stderr
+        assert "not trusted" in done.stderr
         done = leanvibe(elsewhere, "ask", "count to 3", "--url", url, "--ca", str(ca))
         assert (done.returncode, done.stdout) == (0, count_to(3) + "\n"), done.stderr
         token = created(server.run("token", "create", "--client", "system-test", "--json"))["token"]

@@ -42,7 +42,7 @@ def test_whatever_form_it_was_written_in_it_is_found_in_the_other(
 
 
 def test_two_forms_of_one_tag_are_one_tag_twice(board: BoardStore) -> None:
-    with pytest.raises(InvalidField, match=r"data\.tags must not name the same twice"):
+    with pytest.raises(InvalidField, match=r"data\.tags must not contain duplicates"):
         board.create("one", tags=["é", "e\u0301"])
 
 
