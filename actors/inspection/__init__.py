@@ -1,1 +1,1 @@
-"""Looking into the live server over a Unix socket: what `leanvibe inspect` and the scripts talk to."""
+"""Introspection of the live server over a Unix socket, used by `leanvibe inspect` and the scripts."""

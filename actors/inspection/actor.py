@@ -1,4 +1,4 @@
-"""The inspection actor: a Unix socket of mode 0600 that answers while every other actor is busy."""
+"""The inspection actor: serves a Unix socket of mode 0600, even while every other actor is busy."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ REQUEST_SECONDS = 5.0
 WRITE_SECONDS = 5.0
 REQUEST_BYTES = 64 * 1024
 LOOK_SECONDS = 2.0
-"""How often it looks whether its files are there, and tries again to put them there."""
+"""Interval at which it checks its files and puts back missing ones."""
 ACCEPT_PAUSE_SECONDS = 0.5
 INSPECTORS = 16
-"""Connections at once; one more waits in the socket's backlog."""
+"""Concurrent connections; further ones wait in the socket's backlog."""
 
 
 @frozen
 class CheckFiles:
-    """Timer: are the socket and `server.json` where they are looked for?"""
+    """Timer: check that the socket and `server.json` are in place."""
 
 
 class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
-    """Owns the socket and `server.json`. What it cannot put on disk it tries again, and says so meanwhile."""
+    """Owns the socket and `server.json`. If they cannot be written, it retries and reports the problem meanwhile."""
 
     mailbox = reject(64)
 
@@ -64,7 +64,7 @@ class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
         self.context.every(LOOK_SECONDS, CheckFiles())
 
     async def handle(self, message: NoteWorker | DescribeTree | CheckFiles) -> dict[str, Any] | None:
-        """Keep the worker's process id in `server.json` true, and tell other services of the tree."""
+        """Keep the worker's process id in `server.json` current, and describe the tree to other services."""
         match message:
             case NoteWorker(worker_pid):
                 self._about = attrs.evolve(self._about, worker_pid=worker_pid)
@@ -76,7 +76,7 @@ class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
         return None
 
     async def stopping(self) -> None:
-        """Nobody shall find a server that is gone."""
+        """Remove the files, so that no client finds a stopped server."""
         forget_elsewhere(self._data_folder)
         for path in (self._data_folder / SERVER_FILE, Path(self._about.inspection_socket)):
             try:
@@ -85,13 +85,13 @@ class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
                 _log.warning("a file is left behind", file=path.name, error=error.strerror)
 
     def snapshot(self) -> dict[str, object]:
-        """What does not work."""
+        """Current problems."""
         return {"problems": dict(self._problems)}
 
     # --- what others look for ---------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Put in place what is missing: a folder may be moved and come back, a disk may have room again."""
+        """Restore missing files: a moved folder may return, a full disk may have space again."""
         if _file_id(Path(self._about.inspection_socket)) != self._socket_file or self._listening is None:
             await self._listen()
         if not self._is_written or _file_id(self._data_folder / SERVER_FILE) is None:
@@ -136,7 +136,7 @@ class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
             self._note(SERVER_FILE, None)
 
     def _note(self, what: str, error: OSError | None) -> None:
-        """Say it in readiness, and in the log when it begins and ends."""
+        """Report a problem in readiness, and log when it begins and ends."""
         problem = None if error is None else error.strerror or type(error).__name__
         if problem == self._problems.get(what):
             return
@@ -169,7 +169,7 @@ class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
                     nursery.start_soon(self._serve, trio.SocketStream(connection), limit)
 
     async def _serve(self, stream: trio.SocketStream, limit: trio.CapacityLimiter) -> None:
-        """One request, its answer, the end. A rude inspector hurts nobody."""
+        """Serve one request per connection. A misbehaving inspector affects no other."""
         try:
             async with limit, stream:
                 with trio.fail_after(REQUEST_SECONDS):
@@ -193,7 +193,7 @@ class Inspector(Actor[NoteWorker | DescribeTree | CheckFiles]):
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:
-    """Device and number of the file at a path; None where there is none that can be seen."""
+    """Return device and inode of the file at a path, or None if it cannot be seen."""
     try:
         found = path.lstat()
     except OSError:
@@ -202,7 +202,7 @@ def _file_id(path: Path) -> tuple[int, int] | None:
 
 
 async def _wait_for_end(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
-    """Cancel when the inspector goes: a trace of an idle actor would not notice for as long as nothing is sent."""
+    """Cancel when the inspector disconnects, which a trace of an idle actor would not notice, since it sends nothing."""
     with contextlib.suppress(trio.BrokenResourceError):
         while await stream.receive_some(4096):
             pass

@@ -1,4 +1,4 @@
-"""What an inspector may ask, each answered from the runtime's own records. One JSON object in, lines out."""
+"""Commands of the inspection socket, answered from the runtime's records: one JSON object in, lines out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, sus
 __all__ = ["answers"]
 
 RATE_SECONDS = 0.25
-"""Messages per second are counted over this time."""
+"""Window over which messages per second are counted."""
 SNAPSHOT_SECONDS = 1.0
 PAYLOAD_CHARACTERS = 200
 OWN_PATH = "inspection"
 
 
 async def answers(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-    """One object per line of answer. Wrong commands and unknown paths are answers with `error`."""
+    """Yield one object per line. Invalid commands and unknown paths are answered with `error`."""
     command = request.get("command")
     if command == "trace":
         async with aclosing(_trace(system, request)) as lines:
@@ -43,7 +43,7 @@ async def answers(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerato
 
 
 def _sentence(error: Exception) -> str:
-    """For a person, who knows no class of ours; a bare one says at least what kind of thing went wrong."""
+    """Return an error as a sentence for people; one without text is named by its kind."""
     if isinstance(error, KeyError):
         return f"the command needs {error}"
     return str(error) or type(error).__name__
@@ -134,7 +134,7 @@ async def _dead_letters(system: ActorSystem, request: dict[str, Any]) -> dict[st
 
 
 async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-    """Records until the limit; the session closes itself, and also when the reader goes."""
+    """Yield trace records up to the limit. The session also ends when the reader disconnects."""
     try:
         rate, maximum = float(request.get("rate", 50)), int(request.get("maximum", 1000))
         if not 0 < rate <= 10_000 or not 1 <= maximum <= 1_000_000:

@@ -1,4 +1,4 @@
-"""What the inspection service is told and asked."""
+"""Messages of the inspection service."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["DescribeTree", "NoteWorker"]
 
 @frozen
 class NoteWorker:
-    """A worker process was started; operators find its process id in `server.json`."""
+    """A worker process was started; its process id goes to `server.json` for operators."""
 
     worker_pid: int
 
 
 @frozen
 class DescribeTree(Request[dict[str, Any]]):
-    """The supervision tree as JSON values: each actor with its state, mailbox and restarts."""
+    """Return the supervision tree as JSON values: each actor with its state, mailbox and restarts."""

@@ -1,7 +1,7 @@
-"""Private folders of this user outside the data folder, for what a server must put somewhere while its disk takes nothing.
+"""Private folders outside the data folder, for files that a server must write while the disk of its data folder is full.
 
-Any user of the machine can make a folder under `/tmp` first. So a folder counts only if it is no link, belongs to this user and
-can be changed by nobody else, and if nobody else can replace it.
+Any user of the machine can create a folder under `/tmp` first. So a folder counts only if it is not a link, belongs to this
+user, and can be neither changed nor replaced by others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["can_make", "fallback_files", "is_private_file", "runtime_folders"]
 
 
 def runtime_folders() -> Iterator[Path]:
-    """Candidates, the best first. A service and a login shell may differ in their environment, so readers try all."""
+    """Yield candidates, best first. A service and a login shell may have different environments, so readers try all."""
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"):
         # The system makes these for who is logged in; we make none.
         if parent and Path(parent).is_dir():
@@ -27,7 +27,7 @@ def runtime_folders() -> Iterator[Path]:
 
 
 def can_make(folder: Path) -> bool:
-    """Whether there is, or can be, such a folder that is ours alone: whoever may write there may answer in our place."""
+    """True if the folder is, or can be created, private: anyone who can write there could impersonate the server."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
@@ -36,7 +36,7 @@ def can_make(folder: Path) -> bool:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether only this user, and root, can change what is in the folder, or put another in its place."""
+    """True if only this user and root can change or replace the folder."""
     try:
         found = folder.lstat()
         above = folder.parent.stat()
@@ -48,7 +48,7 @@ def is_private(folder: Path) -> bool:
 
 
 def fallback_files(data_folder: Path) -> Iterator[Path]:
-    """Where the server of this data folder may have said where it listens, because its own folder takes nothing."""
+    """Yield the files in which the server of this data folder may have written its address while its own folder was full."""
     digest = hashlib.sha256(os.fsencode(data_folder.resolve())).hexdigest()[:16]
     seen = set()
     for folder in runtime_folders():
@@ -58,7 +58,7 @@ def fallback_files(data_folder: Path) -> Iterator[Path]:
 
 
 def is_private_file(path: Path) -> bool:
-    """Whether it is a file of this user that nobody else can read or change, in a folder of which the same is true."""
+    """True if the file belongs to this user and others can neither read nor change it or its folder."""
     try:
         found = path.lstat()
     except OSError:

@@ -1,4 +1,4 @@
-"""`DATA/server.json`: how clients and scripts find the running server; and the lock that keeps it the only one."""
+"""`DATA/server.json`, by which clients and scripts find the running server, and the lock of the data folder."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ LOCK_FILE = "lock"
 LOCK_ATTEMPTS = 10
 LOCK_PAUSE_SECONDS = 0.02
 SOCKET_PATH_BYTES = 100
-"""Unix socket paths are cut at about 104 bytes on some systems."""
+"""Some systems truncate Unix socket paths at about 104 bytes."""
 
 
 class DataFolderBusy(Exception):
-    """Another server holds the data folder; the text says which."""
+    """Another server holds the data folder. The text says which."""
 
 
 class DataFolderUnsafe(Exception):
-    """Others may change what is in the data folder; the text says who and what to do."""
+    """Other users may change the data folder. The text says who and what to do."""
 
 
 @frozen(kw_only=True)
@@ -55,23 +55,23 @@ class ServerFile:
     """RFC 3339, UTC."""
     rest_url: str
     websocket_url: str
-    """On the port of REST; on its own where the server is there for one question."""
+    """On the REST port; on a separate port if the server is ephemeral."""
     inspection_socket: str
     engine: str
     model: str
-    """As it was named at the start."""
+    """Name of the initial model."""
     model_folder: str | None = None
-    """Where that one lies, without links; None for the mock engine."""
+    """Its folder with links resolved; None for the mock engine."""
     worker_pid: int | None = None
     certificate: str | None = None
-    """The server's own certificate, PEM, where it speaks TLS; commands of this machine believe no other."""
+    """The server's certificate, PEM, if it uses TLS; commands on this machine trust no other."""
 
     def write(self, folder: Path) -> None:
-        """Rename into place, mode 0600, so that a reader sees all of it or the one before."""
+        """Write with mode 0600 and rename into place, so that readers see either version as a whole."""
         self._write_to(folder / SERVER_FILE)
 
     def write_elsewhere(self, data_folder: Path) -> Path | None:
-        """Write to a private folder of this user, for a data folder that takes nothing; None where there is none."""
+        """Write to a private folder because the data folder is full. Returns None if there is no such folder."""
         for path in fallback_files(data_folder):
             if can_make(path.parent):
                 with contextlib.suppress(OSError):
@@ -91,7 +91,7 @@ class ServerFile:
 
 
 def read_server_file(folder: Path) -> ServerFile | None:
-    """The server of this data folder, or None where none runs (a stale file counts as none)."""
+    """Return the server of this data folder, or None if none is running (a stale file does not count)."""
     # First, because a disk that takes nothing also keeps the file of a server that is gone.
     elsewhere = _read_elsewhere(folder)
     if elsewhere is not None:
@@ -111,7 +111,7 @@ def read_server_file(folder: Path) -> ServerFile | None:
 
 
 def _read_elsewhere(folder: Path) -> ServerFile | None:
-    """What a server whose data folder takes nothing wrote elsewhere; it has to live, and to hold the folder."""
+    """Read the file that a server wrote elsewhere because its data folder was full. The server must be alive and hold the folder."""
     for path in fallback_files(folder):
         if not is_private_file(path):
             continue
@@ -126,7 +126,7 @@ def _read_elsewhere(folder: Path) -> ServerFile | None:
 
 
 def forget_elsewhere(data_folder: Path) -> None:
-    """Remove what a server of this folder wrote elsewhere: its own folder has the truth again, or it is gone."""
+    """Remove the files that a server of this folder wrote elsewhere, once its own folder is current or the server is gone."""
     for path in fallback_files(data_folder):
         if is_private_file(path):
             with contextlib.suppress(OSError):
@@ -134,7 +134,7 @@ def forget_elsewhere(data_folder: Path) -> None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some server holds the folder, be it up or still getting ready."""
+    """True if a server holds the folder, whether it is ready or still starting."""
     for path in (folder / LOCK_FILE, folder):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -152,9 +152,9 @@ def is_locked(folder: Path) -> bool:
 
 
 def lock_data_folder(folder: Path) -> int:
-    """Hold the folder's exclusive lock until the descriptor is closed. Raises `DataFolderBusy` saying who does.
+    """Take the folder's exclusive lock, held until the descriptor is closed. Raises `DataFolderBusy` naming the holder.
 
-    Raises `DataFolderUnsafe` for a folder in which others may put what this server then believes.
+    Raises `DataFolderUnsafe` for a folder in which other users could place files that the server trusts.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_data_folder(folder)
@@ -179,7 +179,7 @@ def lock_data_folder(folder: Path) -> int:
 
 
 def check_data_folder(folder: Path) -> None:
-    """Raise `DataFolderUnsafe` for a folder in which others could change what this server believes; `OSError`."""
+    """Raise `DataFolderUnsafe` for a folder in which other users could change files that the server trusts. Raises `OSError`."""
     found = folder.stat()
     if found.st_mode & 0o002:
         raise DataFolderUnsafe(
@@ -214,7 +214,7 @@ def _open_lock(folder: Path) -> int:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Take the exclusive lock; again for a moment, because `read_server_file` holds it for one to see who does."""
+    """Take the exclusive lock, retrying briefly because `read_server_file` holds it for a moment to find the holder."""
     for _ in range(LOCK_ATTEMPTS):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,7 +226,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def inspection_socket_path(folder: Path) -> Path:
-    """Where the inspection socket goes: in the data folder, or in a private runtime folder if that is too long or takes nothing."""
+    """Return the path of the inspection socket: in the data folder, or in a private runtime folder if the path is too long or the disk full."""
     path = folder / "inspect.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and (not folder.exists() or os.access(folder, os.W_OK)):
         return path

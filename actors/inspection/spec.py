@@ -1,4 +1,4 @@
-"""The inspection service's part of the tree."""
+"""Child spec of the inspection service."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["spec"]
 
 
 def spec(system: ActorSystem, settings: Settings, about: ServerFile) -> ChildSpec:
-    """One actor, through which scripts look into the living tree and change it."""
+    """Child spec of the actor through which scripts inspect and change the live tree."""
     return ChildSpec(id="inspection", start=lambda: Inspector(system, settings.data_dir, about), is_helper=True)

@@ -1,4 +1,4 @@
-"""Tokens over the inspection socket: whoever can open it owns the data folder and so may say who enters."""
+"""Token commands of the inspection socket. A caller that can open it owns the data folder and may manage tokens."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def _forget(system: ActorSystem, _: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _local(system: ActorSystem, _: dict[str, Any]) -> dict[str, Any]:
-    """Puts the command line's token into the data folder if it is missing there, and never says it."""
+    """Write the command line's token to the data folder if it is missing. It is never returned."""
     return {"has_tokens": await system.reference("access").ask(EnsureLocalToken(), timeout=ASK_SECONDS)}
 
 

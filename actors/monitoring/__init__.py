@@ -1,1 +1,1 @@
-"""What operators watch of the running server over the WebSocket, collected once for all of them and only while they look."""
+"""Monitoring for operators over the WebSocket, collected once for all viewers and only while there are any."""

@@ -1,4 +1,4 @@
-"""The monitoring actor: one collection for all who watch, while anybody does, and what operators do to the tree."""
+"""The monitoring actor: one demand-driven collection for all viewers, and the commands of operators."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ _log = structlog.get_logger("monitoring")
 
 COLLECT_SECONDS = 0.5
 ASK_SECONDS = 2.0
-"""Others are asked so often, and each answer is waited for as long at most."""
+"""Interval of requests to other services, and deadline of each."""
 MODELS_ASK_SECONDS = 10.0
 POINTS = 300
 TRACES = 8
-"""At once, of all viewers together."""
+"""Concurrent traces of all viewers."""
 TRACE_BATCH_SECONDS = 0.2
 
 
 @frozen
 class Collect:
-    """Timer: read the records of what is watched."""
+    """Timer: read the records of watched topics."""
 
 
 @define
@@ -56,13 +56,13 @@ class _Viewer:
     reference: ActorRef[TopicCollected | Traced]
     topics: frozenset[str]
     told: dict[str, int] = field(factory=dict)
-    """Version of each topic that it was told last."""
+    """Last version of each topic sent to the viewer."""
     trace: trio.CancelScope | None = None
 
 
 class Monitor(Actor[MonitoringRequest | Collect]):
-    """Reads the runtime's own records, so it answers while every other actor is busy. Knows nothing that is not there to be read
-    again, so its restart costs nothing but one whole state for each viewer.
+    """Reads the runtime's records, so it answers while every other actor is busy. It holds nothing that cannot be read again, so
+    its restart costs only one full state per viewer.
     """
 
     mailbox = reject(1024)
@@ -107,14 +107,14 @@ class Monitor(Actor[MonitoringRequest | Collect]):
         return None
 
     async def down(self, down: Down) -> None:
-        """A viewer ended."""
+        """Forget a viewer that ended."""
         viewer = self._viewers.pop(down.path, None)
         if viewer is not None and viewer.trace is not None:
             viewer.trace.cancel(reason="its reader has gone")
         self._rest_if_unwatched()
 
     def snapshot(self) -> dict[str, object]:
-        """Counts: nothing is collected without viewers."""
+        """Counts of viewers and collections."""
         watched = sorted(self._watched())
         return {
             "viewers": len(self._viewers),
@@ -151,7 +151,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
         return {topic for viewer in self._viewers.values() for topic in viewer.topics}
 
     def _begin(self) -> None:
-        """Collect at once what nobody watched yet, and go on while somebody is there."""
+        """Collect newly watched topics at once, and keep collecting while there are viewers."""
         watched = self._watched()
         if not watched:
             return
@@ -180,7 +180,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
     # --- what is collected ------------------------------------------------------------------------
 
     def _collect(self, topics: Set[str], late_seconds: float) -> None:
-        """Read these topics; ``late_seconds`` is by how much that is later than it was due."""
+        """Read these topics; ``late_seconds`` is the delay of this reading."""
         if not topics:
             return
         self._collections += 1
@@ -205,7 +205,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
         return {} if found is None else found.items
 
     def _note(self, topic: str, items: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
-        """The newest state of a topic; the one before stays where nothing has changed."""
+        """Store the newest state of a topic, keeping the previous one if nothing changed."""
         before = self._collected.get(topic)
         if before is None or before.items != items or before.rest != rest:
             self._version += 1
@@ -228,7 +228,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
                     viewer.told[topic] = collected.version
 
     async def _ask_models(self) -> None:
-        """What only the inference service knows; while it does not answer, the last that it said with the reason."""
+        """Ask the inference service for its models. While it does not answer, the last answer stays, with the reason."""
         engine: dict[str, Any] | None = None
         while True:
             items, problem = self._items("models"), None
@@ -265,7 +265,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
             raise CommandRefused(ErrorCode.NOT_FOUND, str(error), field="data.trace.path") from None
 
     async def _tell_trace(self, viewer: ActorRef[Traced], path: str, session: TraceSession) -> None:
-        """Until the session's limit, in batches; at its end the viewer is told so."""
+        """Send trace records in batches up to the session's limit, then notify the viewer of the end."""
         began, is_over = trio.current_time(), False
         try:
             while not is_over:

@@ -1,4 +1,4 @@
-"""What operators do: to actors by the runtime's own means, to the engine and to tokens by asking their services."""
+"""Commands of operators: to actors through the runtime, to the engine and tokens through their services."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SNAPSHOT_BYTES = 64 * 1024
 
 
 class OperatorCommands:
-    """Part of the monitoring actor; each command runs in a child task of it."""
+    """Part of the monitoring actor. Each command runs in a child task."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class OperatorCommands:
         self._context = context
 
     async def carry_out(self, data: Any) -> Any:
-        """The result of a command. Raises `CommandRefused`, and what the service says that is asked."""
+        """Run a command and return its result. Raises `CommandRefused`, and refusals of the service it asks."""
         match data:
             case ActorState(path=path):
                 return await self._state(path)
@@ -124,7 +124,7 @@ class OperatorCommands:
         return self._told(path)
 
     def _refuse_own(self, path: str) -> None:
-        """Through this one and the connections a person would have to undo it."""
+        """Refuse commands to monitoring and connections themselves, which are needed to undo them."""
         own = self._context.path
         if path == own or path in ("root", "connections") or path.startswith("connections/sockets"):
             raise CommandRefused(

@@ -1,4 +1,4 @@
-"""From the records of the runtime, of inference and of the metrics to what crosses the wire. Reads, never asks, never waits."""
+"""Converts records of the runtime, inference and metrics to wire objects. Reads only; never asks, never blocks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runtime.inspection import TreeNode, readiness, tree
 __all__ = ["Clocks", "MetricsReader", "TreeReader", "dead_letters", "requests", "tree_state"]
 
 CHILDREN = 200
-"""Of a supervisor with more, the newest are told; a frame holds all of them with room to spare."""
+"""Children sent per supervisor, newest first, well within a frame."""
 ERROR_CHARACTERS = 2000
 PUSH_CHANNELS = ("notifications/web_push", "notifications/apns", "notifications/webhook")
 
 
 @define
 class Clocks:
-    """From Trio's clock to the time of day, as of one moment: a machine that slept has moved them apart."""
+    """Converts Trio's clock to the wall clock as of one moment; a sleep of the machine moves them apart."""
 
     now: float
     """Trio's clock, seconds."""
@@ -32,20 +32,20 @@ class Clocks:
     """POSIX milliseconds."""
 
     def ms(self, time: float) -> int:
-        """POSIX milliseconds of a time on Trio's clock."""
+        """Convert a time on Trio's clock to POSIX milliseconds."""
         return round(self.now_ms - 1000 * (self.now - time))
 
 
 @define
 class TreeReader:
-    """The tree, with the rate of messages since it was read before."""
+    """Reads the tree with message rates since the previous reading."""
 
     _handled: dict[tuple[str, int], int] = field(factory=dict)
     _started: dict[tuple[str, int], int] = field(factory=dict)
     _read_at: float | None = None
 
     def read(self, system: ActorSystem, clocks: Clocks) -> dict[str, TreeNodeData]:
-        """Every child by its path, a parent before its children."""
+        """Return every child by path, parents before children."""
         seconds = None if self._read_at is None else max(1e-6, clocks.now - self._read_at)
         before, started = self._handled, self._started
         self._handled, self._started, self._read_at = {}, {}, clocks.now
@@ -107,7 +107,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def tree_state(system: ActorSystem) -> dict[str, Any]:
-    """What is told with the tree of all of it."""
+    """Return the totals that accompany the tree."""
     state, watch = readiness(system), system.loop_watchdog
     return {
         "is_ready": state.is_ready,
@@ -120,7 +120,7 @@ def tree_state(system: ActorSystem) -> dict[str, Any]:
 def dead_letters(
     system: ActorSystem, clocks: Clocks, known: Mapping[str, DeadLetterData]
 ) -> tuple[dict[str, DeadLetterData], dict[str, Any]]:
-    """The last ones by running number, and the counts of all. What is ``known`` stays as it is: clocks drift."""
+    """Return the latest dead letters by number, and all counts. ``known`` ones are reused unchanged, because clocks drift."""
     letters = system.dead_letters
     first = letters.total - len(letters.last) + 1
     found = {
@@ -138,7 +138,7 @@ def dead_letters(
 
 
 def requests(log: RequestLog, clocks: Clocks, known: Mapping[str, RequestData]) -> dict[str, RequestData]:
-    """All that are kept, by running number. What is ``known`` of one that has ended stays as it is."""
+    """Return all logged requests by number. ``known`` ones that have ended are reused unchanged."""
     return {str(number): _request(str(number), one, clocks, known.get(str(number))) for number, one in log.all()}
 
 
@@ -177,15 +177,15 @@ def _ms(seconds: float) -> float:
 
 @define
 class MetricsReader:
-    """Figures of a moment, and rates since the moment before."""
+    """Reads current figures, and rates since the previous reading."""
 
     registry: CollectorRegistry
     log: RequestLog
     _before: tuple[float, float, float] | None = None
-    """Trio's clock, tokens and steps."""
+    """Time on Trio's clock, tokens and steps at the previous reading."""
 
     def read(self, clocks: Clocks, nodes: Mapping[str, TreeNodeData], late_seconds: float) -> MetricsPoint:
-        """One point. ``nodes`` is the tree of now; ``late_seconds`` by how much this reading is later than it was due."""
+        """Read one point. ``nodes`` is the current tree; ``late_seconds`` is the delay of this reading."""
         found = {
             (one.name, *one.labels.values()): one.value
             for metric in self.registry.collect()

@@ -1,4 +1,4 @@
-"""What the monitoring service takes and tells. Other services import this file and nothing else of it."""
+"""Messages of the monitoring service. Other services import this module and nothing else from it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ __all__ = [
 
 @define(eq=False)
 class Collected:
-    """The whole state of one topic at one moment, shared by all who watch it. Nobody changes it."""
+    """The state of a topic at one moment, shared by all viewers. Immutable."""
 
     topic: str
     version: int
-    """Rises with each collection that found a change."""
+    """Increases with each collection that found a change."""
     items: Mapping[str, Any] = field(repr=False)
-    """Wire objects by their keys, in order."""
+    """Wire objects by key, in order."""
     rest: Mapping[str, Any] = field(repr=False)
-    """What the message has besides, plain values."""
+    """Further fields of the message, plain values."""
     _frames: dict[int, bytes] = field(factory=dict, repr=False)
 
     def frame_since(self, before: Collected | None) -> bytes:
-        """The message that brings a viewer from ``before`` to here; all of it where it has seen nothing.
+        """Return the message that updates a viewer from ``before``, or the full state if that is None.
 
-        Encoded once for all who stand at the same place.
+        Encoded once for all viewers with the same previous state.
         """
         known = 0 if before is None else before.version
         if known not in self._frames:
@@ -68,14 +68,14 @@ class Collected:
 
 @frozen
 class TopicCollected:
-    """To a viewer: the newest state of a topic that it watches."""
+    """Sent to a viewer: the newest state of a watched topic."""
 
     collected: Collected
 
 
 @frozen(kw_only=True)
 class Traced:
-    """To a viewer: what the actor that it traces was sent and has sent."""
+    """Sent to a viewer: messages received and sent by the traced actor."""
 
     path: str
     records: tuple[TraceRecordData, ...]
@@ -85,7 +85,7 @@ class Traced:
 
 @frozen(kw_only=True)
 class WatchTopics(Request[Watching]):
-    """From a viewer: tell it these topics until it says otherwise or ends. Refused with `CommandRefused`."""
+    """Subscribe a viewer to these topics until it changes them or ends. Refused with `CommandRefused`."""
 
     viewer: ActorRef[TopicCollected | Traced]
     data: Watch
@@ -93,7 +93,7 @@ class WatchTopics(Request[Watching]):
 
 @frozen(kw_only=True)
 class OperatorCommand(Request[Any]):
-    """A command of an operator, whose right to it was checked; answered with its result. Refused with `CommandRefused`."""
+    """A command of an authorised operator, answered with its result. Refused with `CommandRefused`."""
 
     client_id: str
     device_id: str
@@ -105,7 +105,7 @@ OPERATOR_REQUESTS: dict[type, type] = dict.fromkeys(
     (ActorState, ActorRestart, ActorSuspend, ActorResume, EngineKill, TokenList, TokenCreate, TokenRevoke),
     OperatorCommand,
 )
-"""Wire class → the request that monitoring is asked; `watch` is the connection's own."""
+"""Maps wire classes to requests; `watch` is handled by the connection."""
 
 MonitoringRequest = WatchTopics | OperatorCommand
-"""All that others may ask of monitoring."""
+"""Requests that other services may send to monitoring."""

@@ -1,4 +1,4 @@
-"""What other services said, as it crosses the wire to operators. Pure."""
+"""Converts answers of other services to wire objects. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEVICES = 1000
 
 
 def engine_data(health: EngineHealth) -> dict[str, Any]:
-    """The engine in use, plain values."""
+    """Return the active engine as plain values."""
     report = health.report
     data = EngineData(
         state=health.state,
@@ -37,7 +37,7 @@ def engine_data(health: EngineHealth) -> dict[str, Any]:
 
 
 def model_data(models: Iterable[ModelDetails]) -> dict[str, ModelData]:
-    """All models by their full names."""
+    """Return all models by full name."""
     return {one.state.full_name: _model(one) for one in models}
 
 
@@ -68,7 +68,7 @@ def _model(one: ModelDetails) -> ModelData:
 
 
 def device_data(devices: Iterable[DeviceConnected]) -> dict[str, ConnectedDevice]:
-    """Those that are connected, by client and device."""
+    """Return connected devices by client and device."""
     found = {
         f"{one.client_id}/{one.device_id}": ConnectedDevice(
             id=f"{one.client_id}/{one.device_id}",

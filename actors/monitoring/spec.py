@@ -1,4 +1,4 @@
-"""The monitoring service's part of the tree."""
+"""Child spec of the monitoring service."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ __all__ = ["spec"]
 
 
 def spec(system: ActorSystem, to: References, registry: CollectorRegistry, log: RequestLog) -> ChildSpec:
-    """One actor, which collects for operators what they watch, and carries out what they command. A helper: without it
-    everything else is served.
-    """
+    """Child spec of the monitoring actor. A helper: the server works without it."""
     return ChildSpec(
         id="monitoring",
         start=lambda: Monitor(system, registry, log, to.inference, to.connection_registry, to.access),

@@ -1,1 +1,1 @@
-"""What other programs are told to use this server, for the command line and for the console. Pure: nothing here reads or writes a file."""
+"""Set-up of other programs for this server, used by the command line and the console. No file is read or written here."""

@@ -1,4 +1,4 @@
-"""Changes single values in other programs' JSON, TOML and YAML and leaves the rest as it is written, comments included. Pure.
+"""Changes single values in other programs' JSON, TOML and YAML, preserving everything else, comments included. No I/O.
 
 A change is a path of keys and a value. In a list, an entry that is a mapping with the same ``same`` field is replaced; one that
 is not there is appended.
@@ -20,24 +20,24 @@ MAXIMUM_DEPTH = 64
 
 
 class Unreadable(ValueError):
-    """The file is not what its program would read."""
+    """The file is not valid for its program."""
 
 
 @frozen(kw_only=True)
 class Change:
-    """One value that shall stand there."""
+    """A value to set."""
 
     path: tuple[str, ...]
-    """Keys from the outermost on; none for the whole document, which is a list then."""
+    """Keys from the outermost; empty for the whole document, which must be a list."""
     value: Any
     same: str | None = None
-    """For a list: the field by which an entry is known again. The value is one entry."""
+    """For a list: the field that identifies an entry. The value is one entry."""
     only_if_missing: bool = False
-    """Whether what stands there already is as good; for YAML."""
+    """Keep an existing value; for YAML."""
 
 
 def edited(text: str, form: str, changes: Sequence[Change]) -> str:
-    """The text with these changes; ``form`` is `json`, `toml` or `yaml`. Raises `Unreadable`."""
+    """Return the text with these changes; ``form`` is `json`, `toml` or `yaml`. Raises `Unreadable`."""
     for change in changes:
         text = {"json": _json, "toml": _toml, "yaml": _yaml}[form](text, change)
     return text
@@ -70,7 +70,7 @@ _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/|[{}\[\]:,]|[^\s{}\[
 
 
 class _Document:
-    """JSON with comments and commas behind a last entry, as editors read it, and where each value stands."""
+    """JSON with comments and trailing commas, as editors accept it, with the position of each value."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -83,11 +83,11 @@ class _Document:
             raise Unreadable(f"line {self._line(self._tokens[self._at][0])}: something stands behind its end")
 
     def value_at(self, path: tuple[str, ...]) -> Any:
-        """The value there; None where there is none."""
+        """Return the value at a path, or None."""
         return self._values.get(path)
 
     def with_value(self, path: tuple[str, ...], value: Any) -> str:
-        """The text with this value there, the objects above it made where they are missing."""
+        """Return the text with this value set, creating missing parent objects."""
         if path in self._spans:
             start, end = self._spans[path]
             return self._text[:start] + self._written(value, start) + self._text[end:]
@@ -100,7 +100,7 @@ class _Document:
         return self._inserted(above, path[depth], value)
 
     def _inserted(self, above: tuple[str, ...], name: str, value: Any) -> str:
-        """A member behind the last one: before the white space that stands before the closing bracket."""
+        """Insert a member after the last one, before the white space in front of the closing bracket."""
         start, end = self._spans[above]
         inside = self._indent(start) + self._step()
         lasts = [span for path, span in self._spans.items() if path[:-1] == above and path]

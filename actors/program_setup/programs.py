@@ -1,6 +1,6 @@
-"""What other programs are told to use this server: where each keeps its settings, and what stands there. Pure.
+"""Set-up of other programs for this server: the settings file of each, and its contents. Pure functions.
 
-No token is ever part of it: each program is told the environment variable that it reads one from.
+Tokens are never included: each program gets the name of the environment variable from which it reads one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["NO_TOKEN", "PROGRAMS", "TOKEN", "TOKEN_EXPORT", "Program", "Served"]
 TOKEN = "LEANVIBE_TOKEN"  # noqa: S105  the name of a variable
 NO_TOKEN = "none"  # noqa: S105  programs want a word where the server wants none
 TOKEN_EXPORT = SetupStep(text=f"export {TOKEN}=…   # of `leanvibe token create`", is_command=True)
-"""A token is filled in by the person who has it."""
+"""The person fills in the token."""
 
 
 @frozen(kw_only=True)
 class Served:
-    """What the server says of itself."""
+    """The server's description of itself."""
 
     address: str
     """`http://127.0.0.1:8000`"""
@@ -35,21 +35,21 @@ class Served:
 
 @frozen(kw_only=True)
 class Program:
-    """One program."""
+    """A program that can be set up."""
 
     name: str
-    """As people call it."""
+    """Name for people."""
     form: str
     """`json`, `toml` or `yaml`."""
     file: Callable[[Path, Mapping[str, str]], Path]
-    """Its settings, by the home folder and the environment."""
+    """Returns its settings file, given the home folder and the environment."""
     changes: Callable[[Served], list[Change]]
     next_steps: Callable[[Served], list[SetupStep]] = field(default=lambda _: [])
-    """What a person does besides."""
+    """Further steps for the person."""
 
 
 def _answer_tokens(served: Served) -> int:
-    """Room for an answer: programs take it from the context."""
+    """Return the tokens to reserve for an answer, which programs subtract from the context."""
     return max(1, min(8192, served.context_tokens // 4))
 
 
@@ -221,4 +221,4 @@ PROGRAMS: dict[str, Program] = {
         next_steps=_by_hand("enter the token for LeanVibe in Chat: Manage Language Models"),
     ),
 }
-"""By what `leanvibe connect` calls them; in the order of the help."""
+"""Programs by their names in `leanvibe connect`, in the order of the help."""

@@ -1,4 +1,4 @@
-"""How each program is set up, as a page shows it: those that `leanvibe connect` knows, then those of the guides. Pure."""
+"""Set-ups for the console: the programs of `leanvibe connect`, then those of the guides. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOME = Path("~")
 
 
 def program_setups(served: Served, line: Callable[..., str]) -> ProgramSetups:
-    """Every set-up. ``line`` makes a command of ours as it is typed on the server's machine. Blocking: reads no file, but makes YAML."""
+    """Return every set-up. ``line`` formats our commands as typed on the server's machine. Blocking, since it generates YAML."""
     return ProgramSetups(
         address=served.address,
         model=served.model,
@@ -45,7 +45,7 @@ def _connected(served: Served, line: Callable[..., str]) -> list[ProgramSetup]:
 
 
 def _with_token(steps: list[SetupStep]) -> list[SetupStep]:
-    """What hands the token on to a program's own variable needs it first."""
+    """Add the step that exports the token, if a later step needs it."""
     return [TOKEN_EXPORT, *steps] if any(f"${TOKEN}" in one.text for one in steps) else steps
 
 

@@ -1,1 +1,1 @@
-"""What the service manager that started this process (systemd) is told, and the sockets that it hands over."""
+"""Integration with the service manager (systemd): notifications, liveness and socket activation."""

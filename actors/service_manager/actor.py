@@ -1,4 +1,4 @@
-"""Tells the service manager that the server is ready, how it is, and that it lives: only while that is true."""
+"""Reports readiness, status and liveness to the service manager, only while they are true."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ASK_SECONDS = 2.0
 
 @frozen
 class Beat:
-    """Timer: look, and tell."""
+    """Timer: check and report."""
 
 
 class ServiceManager(Actor[Beat]):
     """The last child of the tree, so that its start means that all others have started.
 
-    It lives in the event loop, so a loop that is held tells nothing; it asks the inference actor, so a tree that does not answer tells
+    It runs in the event loop, so a blocked loop reports nothing; it asks the inference actor, so an unresponsive tree reports
     nothing; and it withholds `WATCHDOG=1` while a worker that should make steps is silent.
     """
 
@@ -36,15 +36,15 @@ class ServiceManager(Actor[Beat]):
         self._inference = inference
         self._problem: str | None = None
         self._withheld = 0
-        """Signs of life that were not given."""
+        """Number of withheld watchdog messages."""
 
     async def started(self) -> None:
-        """Report that the server takes connections."""
+        """Report that the server accepts connections."""
         self._manager.send("READY=1", status="up; the model is loading")
         self.context.after(0, Beat())
 
     async def handle(self, message: Beat) -> None:
-        """Ask the engine's state and pass it on; then wait for the next time."""
+        """Query the engine's state and report it."""
         problem: str | None
         try:
             engine: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=ASK_SECONDS)
@@ -65,5 +65,5 @@ class ServiceManager(Actor[Beat]):
         self.context.after(beat_seconds(self._manager.watchdog_seconds), Beat())
 
     def snapshot(self) -> dict[str, object]:
-        """What the manager was last told."""
+        """The last report."""
         return {"problem": self._problem, "withheld": self._withheld}

@@ -14,15 +14,15 @@ EXPECTED = 2
 
 
 class SocketsUnusable(Exception):
-    """The service manager's fault: it handed over something else than the two sockets; the text says what."""
+    """The service manager passed something other than the two sockets. The text says what."""
 
 
 def take_listening_sockets(
     environment: MutableMapping[str, str] | None = None, first: int = FIRST_DESCRIPTOR
 ) -> tuple[socket.socket, socket.socket] | None:
-    """The sockets of REST and of the WebSocket, in this order; None if none were handed over.
+    """Return the sockets of REST and of the WebSocket, or None if none were passed.
 
-    The variables are removed, and the descriptors are not inherited by processes that we start. Raises `SocketsUnusable`.
+    The variables are removed, and child processes do not inherit the descriptors. Raises `SocketsUnusable`.
     """
     environment = os.environ if environment is None else environment
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")

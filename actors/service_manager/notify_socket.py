@@ -1,6 +1,6 @@
 """systemd's notification protocol (sd_notify(3)): datagrams to the Unix socket that NOTIFY_SOCKET names.
 
-Written here because it is one `sendto`; libsystemd's Python binding is compiled against the system's library.
+Implemented here because it is one `sendto`, whereas libsystemd's Python binding is compiled against the system's library.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ STATUS_CHARACTERS = 200
 
 @frozen
 class NotifySocket:
-    """Where the service manager listens, and how often it wants a sign of life."""
+    """The service manager's socket, and its watchdog interval."""
 
     address: str
-    """A path, or a name of the abstract namespace that begins with `@`."""
+    """A path, or a name in the abstract namespace that begins with `@`."""
     watchdog_seconds: float | None
-    """After so long without `WATCHDOG=1` the manager ends this process; None if it does not."""
+    """Time without `WATCHDOG=1` after which the manager ends this process; None if it never does."""
 
     def send(self, *assignments: str, status: str | None = None) -> bool:
-        """Send one datagram of `NAME=value` lines. Never waits and never raises; False if the manager did not take it.
+        """Send one datagram of `NAME=value` lines. Never blocks or raises; returns False if it was not accepted.
 
         ``status`` is for people (`systemctl status`), in one line.
         """
@@ -51,9 +51,9 @@ class NotifySocket:
 
 
 def take_notify_socket(environment: MutableMapping[str, str] | None = None) -> NotifySocket | None:
-    """The socket that the environment names, whose variables are removed: processes that we start are not the service.
+    """Return the socket named by the environment, and remove its variables, because child processes are not the service.
 
-    None if no service manager wants to hear, or if what it says makes no sense.
+    Returns None without a service manager, or if the variables are invalid.
     """
     environment = os.environ if environment is None else environment
     address, watchdog, pid = (environment.pop(name, "") for name in VARIABLES)

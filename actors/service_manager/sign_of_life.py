@@ -1,4 +1,4 @@
-"""Decides whether the service manager is told that the server is alive. Pure."""
+"""Decides whether liveness is reported to the service manager. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from actors.inference.messages import EngineHealth
 __all__ = ["beat_seconds", "problem_of_engine"]
 
 SHARE = 4
-"""Signs of life in the time that the manager waits for one."""
+"""Watchdog messages per watchdog interval."""
 LONGEST_SECONDS = 30.0
-"""Between two looks where the manager waits for nothing, so that `systemctl status` stays true."""
+"""Interval between checks without a watchdog, so that `systemctl status` stays current."""
 SILENT_SECONDS = 5.0
-"""A ready worker speaks after every step, and once a second while it has none to make."""
+"""A ready worker sends a message after every step, and once a second while idle."""
 
 
 def beat_seconds(watchdog_seconds: float | None) -> float:
-    """Seconds between two looks, for a manager that waits so long."""
+    """Return the seconds between checks for a watchdog interval."""
     return LONGEST_SECONDS if watchdog_seconds is None else min(LONGEST_SECONDS, watchdog_seconds / SHARE)
 
 
 def problem_of_engine(engine: EngineHealth) -> str | None:
-    """Why the engine makes no steps although it should; None while it does, or while its supervisor deals with it.
+    """Return why the engine makes no steps although it should; None while it does, or while its supervisor is handling it.
 
-    A worker that loads, or that has ended and is started again, is under the supervisor's own deadlines. One that is ready and silent is what
-    only somebody else can end: the supervisor expects steps of a worker that has work, and a stopped one without work would pass for idle.
+    A worker that is loading or restarting is under the supervisor's deadlines. A ready but silent one must be noticed from
+    outside: the supervisor expects steps only of a worker with work, and a stopped one without work would pass for idle.
     """
     if engine.state != "ready" or engine.silent_seconds is None or engine.silent_seconds <= SILENT_SECONDS:
         return None

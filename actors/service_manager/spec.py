@@ -1,4 +1,4 @@
-"""The service manager's part of the tree."""
+"""Child spec of the service manager's actor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["spec"]
 
 
 def spec(manager: NotifySocket | None, to: References) -> tuple[ChildSpec, ...]:
-    """One actor, which tells systemd when everything before it has started, and that it lives; none without a manager."""
+    """Child spec of the actor that notifies systemd of start and liveness; none without a manager."""
     if manager is None:
         return ()
     return (ChildSpec(id="service_manager", start=lambda: ServiceManager(manager, to.inference), is_helper=True),)
