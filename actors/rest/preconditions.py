@@ -48,7 +48,7 @@ class Condition:
 
 
 def read_condition(lines: Sequence[str], header: str) -> Condition | None:
-    """Parse all `If-Match` or `If-None-Match` headers together; None if there are none.
+    """Parse all `If-Match` or `If-None-Match` headers together; None if the header is absent.
 
     Raises `CommandRefused` (`bad_message`, 400) if they are not a list of tags.
     """

@@ -232,7 +232,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "toolu_x", "content": "x"}
     [
         ({"model": "other"}, 404, "not_found_error", "the model 'other' is not loaded; 'mock' is"),
         ({"tools": [{"name": "look"}]}, 400, "invalid_request_error", "tools[0].input_schema must be a JSON Schema"),
-        ({"tools": [LOOK, LOOK]}, 400, "invalid_request_error", "tools[1].name is there twice"),
+        ({"tools": [LOOK, LOOK]}, 400, "invalid_request_error", "tools[1].name is a duplicate"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, 400, "invalid_request_error", "tools[0].type must be custom"),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "invalid_request_error", "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [RESULT]}]}, 400, "invalid_request_error", "messages[0].content[0].tool_use_id"),

@@ -166,7 +166,7 @@ async def test_ol5_a_client_that_leaves_frees_its_row(tmp_path: Path, is_streame
     [
         ("/api/chat", chat("x", model="other"), 404, "the model 'other' is not loaded; 'mock' is"),
         ("/api/chat", chat("x", tools=[{"type": "function", "function": {"name": "f"}}]), 400, "tools[0].function.parameters"),
-        ("/api/chat", chat("x", tools=[LOOK, LOOK]), 400, "tools[1].function.name is there twice"),
+        ("/api/chat", chat("x", tools=[LOOK, LOOK]), 400, "tools[1].function.name is a duplicate"),
         ("/api/chat", {"model": "mock", "messages": [{"role": "user", "content": "x", "images": ["AA=="]}]}, 400, "messages[0].images"),
         ("/api/chat", chat("x" * 9000), 400, "This model's maximum context length is 8192 tokens"),
         ("/api/chat", chat("x", format="xml"), 400, "format must be json or a JSON Schema"),

@@ -1,1 +1,1 @@
-"""Reads an answer's text: what the model thought, what it says, and what it wants called."""
+"""Parses an answer's text into reasoning, content and tool calls."""

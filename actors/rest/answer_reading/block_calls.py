@@ -1,4 +1,4 @@
-"""Reads calls whose form can only be read once a block of them is whole, in an answer's text as it comes. Pure."""
+"""Parses calls in formats that can be read only once a block is complete, from text as it arrives. No I/O."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from actors.rest.openai.tool_call_reader import CallArguments, CallStart, Part
 __all__ = ["MAXIMUM_BLOCK", "BlockReader"]
 
 MAXIMUM_BLOCK = 64 * 1024
-"""Characters of one block; what is longer is text."""
+"""Maximum length of a block in characters; longer ones are text."""
 
 
 class BlockReader:
-    """As `ToolCallReader`, each call in one piece."""
+    """Like `ToolCallReader`, but returns each call in one piece."""
 
     __slots__ = ("_after_call", "_form", "_held", "_looked", "_opened", "_schemas")
 
     def __init__(self, form: ToolCallFormat, schemas: Schemas) -> None:
-        """``schemas`` are the functions that were offered; a block that calls another is text."""
+        """``schemas`` are the offered functions; a block that calls any other is text."""
         self._form = form
         self._schemas = schemas
         self._held = ""
         self._opened = False
         self._looked = 0
-        """So far the block was looked through for its closing mark."""
+        """Position up to which the block was scanned for its closing mark."""
         self._after_call = False
 
     def feed(self, piece: str) -> list[Part]:
-        """What is certain now."""
+        """Return the parts that can no longer change."""
         self._held += piece
         parts: list[Part] = []
         while self._read_block(parts) if self._opened else self._read_text(parts):
@@ -39,7 +39,9 @@ class BlockReader:
         return parts
 
     def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[Part]:
-        """What was held back, once no more text can come; of an answer that ``is_cut`` a last call as far as it came."""
+        """Return what was held back, after the last text. If the answer ``is_cut``, a last call is returned as far as
+        it goes.
+        """
         parts: list[Part] = []
         while self._opened:
             block = self._held[len(self._form.opening) :]

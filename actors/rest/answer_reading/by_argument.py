@@ -1,6 +1,6 @@
-"""Calls that have their arguments one by one between marks of their own, read from a whole block of calls. Pure.
+"""Parses calls whose arguments are marked up one by one, from a complete block. Pure functions.
 
-What these forms leave open, whether `5` is a number or a text, is settled by the function's parameters, as mlx-lm settles it.
+These formats do not say whether `5` is a number or a string; the function's parameters decide, as in mlx-lm.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from actors.rest.answer_reading.loose_values import LooseValue, read_arguments
 __all__ = ["BlockCall", "Schemas", "is_inside_argument", "read_block"]
 
 Schemas = Mapping[str, Mapping[str, Any] | None]
-"""Parameters by the name of the function."""
+"""Parameter schemas by function name."""
 
 _NAME = r"(?P<name>[A-Za-z0-9_.-]{1,128})"
 
 
 @frozen
 class BlockCall:
-    """A call of a block; ``is_whole`` is False where the text ended in the middle of it."""
+    """A call in a block; ``is_whole`` is False if the text ended in the middle of it."""
 
     name: str
     arguments: dict[str, Any]
@@ -34,18 +34,20 @@ class BlockCall:
 
 @frozen
 class _Marks:
-    """How one form is read: more loosely than it is written in a prompt. Patterns repeat a bounded part only: texts are anybody's."""
+    """Patterns of one format, more lenient than the form in prompts. Repetition is bounded, because texts are
+    untrusted.
+    """
 
     call: str
     """Pattern of a call's beginning, up to its arguments."""
     argument: str
     """Pattern of one argument, `key` and `value`."""
     argument_begins: str
-    """Text that begins one."""
+    """Text that begins an argument."""
     argument_ends: str
-    """Text that ends one."""
+    """Text that ends an argument."""
     call_ends: str
-    """Text that ends a call; empty where the block does."""
+    """Text that ends a call; empty if it ends with the block."""
 
 
 _READ = {
@@ -91,13 +93,13 @@ _WRITTEN = (ToolCallFormat.PYTHONIC, ToolCallFormat.GEMMA, ToolCallFormat.FUNCTI
 
 
 def is_inside_argument(form: ToolCallFormat, block: str) -> bool:
-    """Whether the end of ``block`` is in an argument, where a closing mark is part of it."""
+    """True if ``block`` ends inside an argument, where a closing mark is content."""
     marks = _READ.get(form)
     return marks is not None and block.rfind(marks.argument_begins) > block.rfind(marks.argument_ends)
 
 
 def read_block(form: ToolCallFormat, block: str, schemas: Schemas) -> list[BlockCall] | None:
-    """The calls of the text between the marks of ``form``; None where it is none, or one of a function that is not known."""
+    """Parse the calls between the marks of ``form``; None if it contains no call, or one calls an unknown function."""
     calls = _written_calls(form, block) if form in _WRITTEN else _marked_calls(form, block, schemas)
     if not calls or any(one.name not in schemas for one in calls):
         return None
@@ -122,7 +124,7 @@ def _marked_calls(form: ToolCallFormat, block: str, schemas: Schemas) -> list[Bl
 
 
 def _arguments(argument: re.Pattern[str], end: str, body: str) -> Iterator[re.Match[str]]:
-    """Each argument; what is looked through for one ends with the next closing mark, so that no text is read twice."""
+    """Yield each argument. Each search ends at the next closing mark, so that no text is scanned twice."""
     at = 0
     while (ends := body.find(end, at)) >= 0:
         piece = body[at : ends + len(end) + len("<|sep|>")]

@@ -1,7 +1,7 @@
-"""Reads answers in OpenAI's harmony form, gpt-oss's: messages on channels, in an answer's text as it comes. Pure.
+"""Parses answers in OpenAI's harmony format (gpt-oss), which consists of messages on channels, as text arrives. No
+I/O.
 
-`analysis` is what the model thinks, `final` its answer, `commentary` either a call of `functions.name` or words before one.
-The form is that of OpenAI's `harmony` repository (`docs/format.md`).
+`analysis` is reasoning, `final` the answer, `commentary` a call of `functions.name` or text before one. The format is specified in OpenAI's `harmony` repository (`docs/format.md`).
 """
 
 from __future__ import annotations
@@ -19,49 +19,53 @@ _MESSAGE = "<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>")
 _RECIPIENT = re.compile(r"\bto=(?:functions\.)?(?P<name>[\w-]{1,128})")
 _TO_FUNCTION = "to=functions."
-"""How an answer may begin: the prompt ends in the middle of a head, and some name the recipient before the channel."""
+"""Possible beginning of an answer: the prompt ends in the middle of a head, and some models name the recipient before
+the channel.
+"""
 HEAD_CHARACTERS = 512
-"""Longest that what stands before a message may be."""
+"""Maximum length of the text before a message."""
 
 
 class HarmonyReader:
-    """As `AnswerReader`, of a form that marks everything."""
+    """Like `AnswerReader`, for a format that marks everything."""
 
     __slots__ = ("_end", "_held", "_in_message", "_is_first", "_kind", "_names", "_said", "has_cut_call")
 
     def __init__(self, names: Collection[str]) -> None:
-        """``names`` are the functions that were offered; a call of another is text."""
+        """``names`` are the offered functions; a call of any other is text."""
         self.has_cut_call = False
-        """As of `ToolCallReader`."""
+        """Same as in `ToolCallReader`."""
         self._names = frozenset(names)
         self._held = ""
         self._is_first = True
-        """Before the first message, whose head the prompt may have begun."""
+        """True before the first message, whose head the prompt may have begun."""
         self._end = JsonEnd()
-        """Looks for the end of a call's arguments while they come; what stands behind them is passed over."""
+        """Finds the end of a call's arguments as they arrive; text after it is dropped."""
         self._in_message = False
         self._kind = "final"
-        """Of the message that is read: `analysis`, `call`, `loose` where its arguments are no object, `called` behind them, or what is shown."""
+        """Kind of the current message: `analysis`, `final`, `call`, `loose` if its arguments are not an object,
+        `called` after them.
+        """
         self._said = False
-        """Whether a message of this kind has begun with a text."""
+        """True once the current message has content."""
 
     @property
     def is_inside(self) -> bool:
-        """Whether what comes next is thought."""
+        """True if the next text is reasoning."""
         return self._in_message and self._kind == "analysis"
 
     @property
     def is_open(self) -> bool:
-        """Whether it is not known yet what came last."""
+        """True if the kind of the last text is not known yet."""
         return not self._in_message
 
     @property
     def is_over(self) -> bool:
-        """Whether what comes next is shown, or called."""
+        """True if the next text is an answer or a call."""
         return self._in_message and self._kind != "analysis"
 
     def feed(self, piece: str) -> list[Part | Reasoning]:
-        """What is certain now."""
+        """Return the parts that can no longer change."""
         self._held += piece
         parts: list[Part | Reasoning] = []
         while self._read_message(parts) if self._in_message else self._read_head(parts):
@@ -69,7 +73,7 @@ class HarmonyReader:
         return parts
 
     def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[Part | Reasoning]:
-        """What was held back, once no more text can come."""
+        """Return what was held back, after the last text."""
         parts: list[Part | Reasoning] = []
         if self._in_message:
             self._give_out(self._held if self._kind == "final" else self._held.rstrip(), parts)
@@ -85,12 +89,12 @@ class HarmonyReader:
             return False
         begins = (*_ENDS, _TO_FUNCTION) if self._is_first else _ENDS
         if not any(mark.startswith(start) or start.startswith(mark) for mark in begins):
-            # No mark at all: the prompt has said which channel it is.
+            # Without a mark, the prompt has already opened a channel.
             self._in_message, self._kind, self._is_first = True, "final", False
             return True
         at = self._held.find(_MESSAGE)
         if at > HEAD_CHARACTERS or (at < 0 and len(self._held) > HEAD_CHARACTERS + len(_MESSAGE)):
-            # It begins no message, and is shown without its mark.
+            # This begins no message, and is shown without its mark.
             mark = next((one for one in _ENDS if start.startswith(one)), "")
             self._held, self._in_message, self._kind, self._is_first = start[len(mark) :], True, "final", False
             return True
@@ -111,7 +115,7 @@ class HarmonyReader:
             start = self._held.lstrip()
             if self._said or start.startswith("{"):
                 return self._read_arguments(parts)
-            # A model that nothing holds may write no object, which ends with its message.
+            # An unconstrained model may write something other than an object, which ends with its message.
             self._kind = "loose" if start else self._kind
         places = [at for mark in _ENDS if (at := self._held.find(mark)) >= 0]
         if places:
@@ -128,7 +132,7 @@ class HarmonyReader:
         return False
 
     def _read_arguments(self, parts: list[Part | Reasoning]) -> bool:
-        """Arguments that are an object go to its end: the text of a mark in them is text."""
+        """Read arguments to the end of their object; marks inside it are content."""
         text = self._held if self._said else self._held.lstrip()
         end = self._end.feed(text)
         self._give_out(text[:end], parts)

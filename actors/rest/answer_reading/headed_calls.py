@@ -1,6 +1,7 @@
-"""Reads calls whose name stands before a JSON object, Mistral's and Kimi K2's, in an answer's text as it comes. Pure.
+"""Parses calls with the name before a JSON object, as Mistral's and Kimi K2's models write them, as text arrives. No
+I/O.
 
-Arguments are passed on as the model writes them, as `ToolCallReader` does.
+Arguments are passed on as the model writes them, as in `ToolCallReader`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from actors.rest.openai.tool_call_reader import CallArguments, CallStart, Part, 
 __all__ = ["HeadedReader", "JsonEnd"]
 
 HEAD_CHARACTERS = 256
-"""Longest that a name and its marks may be."""
+"""Maximum length of a name with its marks."""
 _SIGNIFICANT = re.compile(r'["\\{}\[\]]')
 
 
 class JsonEnd:
-    """Finds where a JSON object ends that comes in pieces; looks at each character once."""
+    """Finds the end of a JSON object that arrives in pieces. Each character is scanned once."""
 
     __slots__ = ("_depth", "_in_string", "_is_escaped")
 
@@ -33,7 +34,7 @@ class JsonEnd:
         self._is_escaped = False
 
     def feed(self, piece: str) -> int | None:
-        """How much of the piece is part of the object, once its end is there."""
+        """Return how much of the piece belongs to the object, or None if it does not end in it."""
         at = 0
         while at < len(piece):
             if self._is_escaped:
@@ -58,9 +59,9 @@ class JsonEnd:
 @frozen
 class _Head:
     pattern: re.Pattern[str]
-    """A whole head, from the opening mark on, as the engine sees it too (`actors/inference/free_calls.py`)."""
+    """Matches a head from its opening mark on, as the engine does (`actors/inference/free_calls.py`)."""
     marks: tuple[str, ...]
-    """What else is no text, where it stands outside of calls."""
+    """Other marks that are not text outside of calls."""
 
 
 _HEADS = {
@@ -89,12 +90,12 @@ class _State(enum.Enum):
 
 
 class HeadedReader:
-    """As `ToolCallReader`."""
+    """Like `ToolCallReader`."""
 
     __slots__ = ("_after_call", "_end", "_form", "_head", "_held", "_is_cut", "_names", "_objects", "_state")
 
     def __init__(self, form: ToolCallFormat, names: Collection[str]) -> None:
-        """``names`` are the functions that were offered; a call of another is text."""
+        """``names`` are the offered functions; a call of any other is text."""
         self._form = form
         self._head = _HEADS[form]
         self._names = frozenset(names)
@@ -104,15 +105,15 @@ class HeadedReader:
         self._after_call = False
         self._end = JsonEnd()
         self._objects: ToolCallReader | None = None
-        """Goes on where calls turn out to be objects: the older of Mistral's forms."""
+        """Takes over if calls turn out to be objects, Mistral's older format."""
 
     @property
     def has_cut_call(self) -> bool:
-        """As of `ToolCallReader`."""
+        """Same as in `ToolCallReader`."""
         return self._is_cut if self._objects is None else self._objects.has_cut_call
 
     def feed(self, piece: str) -> list[Part]:
-        """What is certain now."""
+        """Return the parts that can no longer change."""
         if self._objects is not None:
             return self._objects.feed(piece)
         self._held += piece
@@ -123,7 +124,7 @@ class HeadedReader:
         return parts
 
     def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[Part]:
-        """What was held back, once no more text can come."""
+        """Return what was held back, after the last text."""
         if self._objects is not None:
             return self._objects.finish(is_cut=is_cut, is_forced=is_forced)
         parts: list[Part] = []

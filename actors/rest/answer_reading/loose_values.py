@@ -1,4 +1,6 @@
-"""Values as models write them between their own marks: JSON, Python's literals, and Gemma's texts and keys without quotation marks. Pure."""
+"""Parses values as models write them in their own markup: JSON, Python literals, and Gemma's unquoted texts and keys.
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,14 @@ _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": No
 
 
 class LooseValue(ValueError):
-    """The text is none of these."""
+    """The text is not a value in any of these forms."""
 
 
 def read_arguments(text: str, at: int, *, value: str, ending: str) -> tuple[dict[str, Any], int]:
-    """`key=value, …` up to and with ``ending``, ``value`` between key and value; and where it ends. Raises `LooseValue`.
+    """Parse `key=value, …` through ``ending``, with ``value`` between key and value. Returns the arguments and the
+    end position.
 
-    Takes time in proportion to the text, and is nested to a bounded depth.
+    Takes linear time, to a bounded depth. Raises `LooseValue`.
     """
     return _Reader(text).arguments(at, value=value, ending=ending, depth=0)
 

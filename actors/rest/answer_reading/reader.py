@@ -1,6 +1,6 @@
-"""Reads one answer's text as it comes, in the forms of one model: what it thinks, what it says, and what it calls. Pure.
+"""Parses an answer's text into reasoning, content and calls as it arrives, in one model's formats. No I/O.
 
-This is what every API of this server reads answers with; each turns the parts into its own shape.
+Every API of this server uses it, and converts the parts to its own form.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from protocol.commands import Generate
 __all__ = ["AnswerPart", "AnswerReader", "Reasoning", "answer_reader", "joined", "whole_answer"]
 
 AnswerPart = Part | Reasoning
-"""Text of the answer (`str`), `Reasoning`, `CallStart` or `CallArguments`, in the order in which the model made them."""
+"""Text of the answer (`str`), `Reasoning`, `CallStart` or `CallArguments`, in the order in which the model wrote
+them.
+"""
 
 
 class AnswerReader:
-    """Takes pieces of one answer, and gives its parts. What comes out does not depend on how the text was cut."""
+    """Takes pieces of an answer and returns its parts, independently of how the text was split."""
 
     __slots__ = ("_calls", "_harmony", "_reasoning", "_said", "_undecided", "reasoning_tokens")
 
@@ -46,9 +48,11 @@ class AnswerReader:
         *,
         begins_open: bool = False,
     ) -> None:
-        """``schemas`` are the parameters of the functions that may be called, by name; ``begins_open``: the prompt opened reasoning."""
+        """``schemas`` are the parameters of the functions that may be called, by name. ``begins_open``: the prompt
+        opened reasoning.
+        """
         self.reasoning_tokens = 0
-        """Tokens that were thought, their marks included."""
+        """Number of reasoning tokens, including their marks."""
         self._undecided: list[GenerationTokens] = []
         """Tokens that may be part of a mark."""
         self._said: list[GenerationTokens] = []
@@ -58,7 +62,7 @@ class AnswerReader:
         self._calls = _call_reader(tool_call_format, schemas)
 
     def take(self, tokens: Iterable[GenerationTokens]) -> list[AnswerPart]:
-        """What is certain once these tokens have come."""
+        """Return the parts that can no longer change after these tokens."""
         parts: list[AnswerPart] = []
         part_reader = self._harmony or self._reasoning
         for one in tokens:
@@ -76,24 +80,24 @@ class AnswerReader:
 
     @property
     def has_cut_call(self) -> bool:
-        """Whether the answer ended in the middle of a call, so that there is nothing to be carried out; known at its end."""
+        """True if the answer ended in the middle of a call, which cannot be carried out. Known at the end."""
         calls = self._harmony or self._calls
         return isinstance(calls, ToolCallReader | HeadedReader | HarmonyReader) and calls.has_cut_call
 
     def take_said(self) -> list[GenerationTokens]:
-        """Those tokens since the last call that are no reasoning, for their log-probabilities."""
+        """Return the tokens since the last call that are not reasoning, for their log-probabilities."""
         said, self._said = self._said, []
         return said
 
     def feed(self, piece: str) -> list[AnswerPart]:
-        """The same of a text."""
+        """Like `take`, for a text."""
         if self._harmony is not None:
             return self._harmony.feed(piece)
         thought, rest = self._reasoning.feed(piece)
         return [*_thought(thought), *self._rest(rest)]
 
     def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[AnswerPart]:
-        """What was held back, once no more text can come. ``is_cut`` and ``is_forced`` as of `ToolCallReader.finish`."""
+        """Return what was held back, after the last text. ``is_cut`` and ``is_forced`` as in `ToolCallReader.finish`."""
         self._said += self._undecided
         self._undecided.clear()
         if self._harmony is not None:
@@ -112,7 +116,7 @@ class AnswerReader:
 
 
 def answer_reader(health: EngineHealth, generate: Generate, schemas: Schemas) -> Callable[[], AnswerReader]:
-    """Makes readers of the answers to this request, which may call the functions of ``schemas``."""
+    """Return a factory of readers for the answers to this request, which may call the functions in ``schemas``."""
     thinks = generate.thinks if isinstance(generate, GenerateWithTools) else None
     form = health.reasoning
     return partial(
@@ -125,14 +129,14 @@ def answer_reader(health: EngineHealth, generate: Generate, schemas: Schemas) ->
 
 
 def whole_answer(parts: Iterable[AnswerPart]) -> tuple[str, list[str | ToolCall]]:
-    """All that was thought, and the rest with each call in one piece."""
+    """Return all reasoning, and the rest with each call in one piece."""
     listed = list(parts)
     thought = "".join(one.text for one in listed if isinstance(one, Reasoning))
     return thought, whole_calls(one for one in listed if not isinstance(one, Reasoning))
 
 
 def joined(parts: Sequence[AnswerPart]) -> list[AnswerPart]:
-    """Neighbouring pieces of one kind as one."""
+    """Join adjacent pieces of the same kind."""
     made: list[AnswerPart] = []
     for part in parts:
         last = made[-1] if made else None
@@ -152,7 +156,7 @@ def _thought(text: str) -> list[AnswerPart]:
 
 
 def _call_reader(form: ToolCallFormat, schemas: Schemas) -> Any:
-    """A reader of calls; None where there are none to read."""
+    """Make a reader of calls; None if no functions are offered."""
     if not schemas:
         return None
     if form in ARGUMENT_SYNTAXES:

@@ -1,7 +1,7 @@
-"""Takes what a model thinks before it answers out of the answer's text, as the text comes. Pure.
+"""Separates reasoning from an answer's text as it arrives. No I/O.
 
-It is looked for at the beginning of an answer and nowhere else, so that an answer about such marks keeps them. What comes
-out does not depend on how the text was cut into pieces.
+Reasoning is recognized only at the beginning of an answer, so that an answer about its marks keeps them. The result
+does not depend on how the text was split.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ __all__ = ["Reasoning", "ReasoningReader", "ends_like"]
 
 @frozen
 class Reasoning:
-    """A piece of what the model thinks, which is no part of its answer."""
+    """A piece of reasoning, which is not part of the answer."""
 
     text: str
 
 
 class _State(enum.Enum):
     START = enum.auto()
-    """Before anything but white space has come."""
+    """Nothing but white space has arrived."""
     ENTERED = enum.auto()
-    """Behind the opening mark, and nothing but white space."""
+    """After the opening mark, with nothing but white space since."""
     INSIDE = enum.auto()
     LEFT = enum.auto()
-    """Behind the closing mark, and nothing but white space."""
+    """After the closing mark, with nothing but white space since."""
     REST = enum.auto()
 
 
 class ReasoningReader:
-    """Parts an answer into what was thought and the rest. White space at the border of the two belongs to neither."""
+    """Splits an answer into reasoning and the rest. White space between the two is dropped."""
 
     __slots__ = ("_held", "_marks", "_may_repeat", "_state")
 
@@ -43,26 +43,26 @@ class ReasoningReader:
         self._marks = marks
         self._state = _State.ENTERED if begins_open else _State.START
         self._may_repeat = begins_open
-        """Some models write the mark that the prompt has ended with once more."""
+        """Some models repeat the opening mark that the prompt ended with."""
         self._held = ""
 
     @property
     def is_inside(self) -> bool:
-        """Whether what comes next is thought."""
+        """True if the next text is reasoning."""
         return self._state in (_State.ENTERED, _State.INSIDE)
 
     @property
     def is_open(self) -> bool:
-        """Whether what came so far may still turn out to begin the opening mark."""
+        """True if the text so far may still begin the opening mark."""
         return self._state is _State.START
 
     @property
     def is_over(self) -> bool:
-        """Whether all that comes is the answer."""
+        """True if all further text is the answer."""
         return self._state is _State.REST
 
     def feed(self, piece: str) -> tuple[str, str]:
-        """What is certain now of the reasoning, and of the rest."""
+        """Return the reasoning and the rest that can no longer change."""
         if self._state is _State.REST:
             return "", piece
         self._held += piece
@@ -81,7 +81,7 @@ class ReasoningReader:
         return thought, rest
 
     def finish(self) -> tuple[str, str]:
-        """What was held back, once no more text can come."""
+        """Return what was held back, after the last text."""
         held, self._held = self._held, ""
         if self.is_inside:
             return held.strip(), ""
@@ -115,6 +115,6 @@ class ReasoningReader:
 
 
 def ends_like(text: str, mark: str) -> int:
-    """Length of the longest end of ``text`` that begins the mark and is not all of it."""
+    """Length of the longest suffix of ``text`` that is a proper prefix of the mark."""
     longest = min(len(mark) - 1, len(text))
     return next((length for length in range(longest, 0, -1) if text.endswith(mark[:length])), 0)

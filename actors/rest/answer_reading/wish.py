@@ -1,4 +1,4 @@
-"""Whether a client wants the model to think before it answers, and how much, as each API says it. Pure."""
+"""Parses the options of each API that turn reasoning on or off and set its effort. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _TEMPLATE_OPTIONS = ("enable_thinking", "thinking", "reasoning_effort")
 
 @frozen(kw_only=True)
 class Thinking:
-    """What was asked for; nothing leaves it to the model's template."""
+    """The client's wishes about reasoning; None leaves it to the model's template."""
 
     thinks: bool | None = None
     effort: str | None = None
 
     @property
     def is_asked(self) -> bool:
-        """Whether anything was said of it."""
+        """True if the client asked for anything."""
         return self.thinks is not None or self.effort is not None
 
 
 def check_effort(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """Validator: one of OpenAI's words; None passes."""
+    """Validate one of OpenAI's words; None passes."""
     if value is not None and value not in EFFORTS:
         raise FieldFault(attribute.name, f"must be one of {', '.join(EFFORTS)}")
 
 
 def check_template_options(_: object, attribute: Attribute[Any], value: dict[str, Any] | None) -> None:
-    """Validator of `chat_template_kwargs`."""
+    """Validate `chat_template_kwargs`."""
     for name in ("enable_thinking", "thinking"):
         if not isinstance((value or {}).get(name), bool | None):
             raise FieldFault(f"{attribute.name}.{name}", "must be true or false")
@@ -53,7 +53,7 @@ def check_template_options(_: object, attribute: Attribute[Any], value: dict[str
 
 
 def unread_template_options(value: Any) -> list[str]:
-    """Paths of those that are passed over."""
+    """Return the paths of ignored template options."""
     if not isinstance(value, dict):
         return []
     return [f"chat_template_kwargs.{name}" for name in value if name not in _TEMPLATE_OPTIONS]
@@ -62,7 +62,7 @@ def unread_template_options(value: Any) -> list[str]:
 def thinking_of_openai(
     effort: str | None, enable_thinking: bool | None, template_options: dict[str, Any] | None
 ) -> Thinking:
-    """Of a chat completion; what is said to the template goes before the rest."""
+    """Read the options of a chat completion; template options take precedence."""
     options = template_options or {}
     effort = options.get("reasoning_effort") or effort
     thinks = options.get("enable_thinking", options.get("thinking"))
@@ -73,7 +73,7 @@ def thinking_of_openai(
 
 
 def thinking_of_anthropic(value: Any) -> Thinking:
-    """Of `thinking` in a message. Raises `FieldFault`."""
+    """Read `thinking` of a message. Raises `FieldFault`."""
     if value is None:
         return Thinking()
     if not isinstance(value, dict):
@@ -82,12 +82,12 @@ def thinking_of_anthropic(value: Any) -> Thinking:
     if kind not in ("enabled", "disabled", "adaptive"):
         raise FieldFault("thinking.type", "must be enabled, disabled or adaptive")
     if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool) or budget < 1):
-        raise FieldFault("thinking.budget_tokens", "must be a whole number of at least 1")
+        raise FieldFault("thinking.budget_tokens", "must be an integer of at least 1")
     return Thinking(thinks={"enabled": True, "disabled": False}.get(kind))
 
 
 def thinking_of_ollama(value: Any) -> Thinking:
-    """Of `think` in a chat or a prompt. Raises `FieldFault`."""
+    """Read `think` of a chat or a prompt. Raises `FieldFault`."""
     if value is None or isinstance(value, bool):
         return Thinking(thinks=value)
     if value not in ("low", "medium", "high", "max"):

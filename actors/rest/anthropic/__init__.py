@@ -1,1 +1,1 @@
-"""Anthropic's Messages API over the one way to generate."""
+"""Anthropic's Messages API."""

@@ -1,7 +1,7 @@
-"""Messages and their blocks as Anthropic's clients send them, to turns as chat templates know them. Pure.
+"""Converts messages and content blocks of Anthropic's clients to turns of chat templates. Pure functions.
 
-Refused is what the model would have to read and cannot: images, documents, results of tools that ran elsewhere. Thinking
-comes back with every turn of an agent; it is taken and not shown to the model.
+Content that the model would have to read and cannot is refused: images, documents, results of tools that ran
+elsewhere. Reasoning comes back with every turn of an agent; it is accepted and not shown to the model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Chat", "read_chat"]
 
 _ROLES = ("user", "assistant", "system")
 _MESSAGE_FIELDS = frozenset({"role", "content", "id", "type", "model", "stop_reason", "stop_sequence", "stop_details", "usage", "container"})  # fmt: skip
-"""`role` and `content`, and what clients send back of an answer."""
+"""`role` and `content`, and fields of an answer that clients send back."""
 _BLOCK_FIELDS = {
     "text": frozenset({"text", "citations"}),
     "tool_use": frozenset({"id", "name", "input", "caller"}),
@@ -34,29 +34,29 @@ _READABLE = {
     "system": ("text",),
 }
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
-"""A line that Claude Code puts first and changes with each request: no two prompts would begin alike."""
+"""A line that Claude Code puts first and changes with each request, which would defeat the prefix cache."""
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAXIMUM_ID = 256
 
 
 @define
 class Chat:
-    """A chat as templates know it."""
+    """A chat in the form of chat templates."""
 
     turns: list[dict[str, Any]] = field(factory=list)
     """`role`, `content`, `tool_calls` with arguments as objects, `tool_call_id`."""
     ignored: dict[str, None] = field(factory=dict)
-    """Paths of fields that are not known, in the order in which they came."""
+    """Paths of unknown fields, in order of appearance."""
     _names: dict[str, str] = field(factory=dict)
     """Names of the called tools by the call's id."""
 
     @property
     def has_calls(self) -> bool:
-        """Whether a turn calls a tool or is the result of one."""
+        """True if a turn calls a tool or is the result of a call."""
         return any(turn["role"] == "tool" or "tool_calls" in turn for turn in self.turns)
 
     def add_text(self, role: str, texts: Sequence[str]) -> None:
-        """Add paragraphs of a speaker; turns of one speaker that follow one another are one turn, as Anthropic has it."""
+        """Add paragraphs of a speaker. Consecutive turns of one speaker are joined, as at Anthropic."""
         text = "\n\n".join(one for one in texts if one)
         last = self.turns[-1] if self.turns else None
         if last is None or last["role"] != role or "tool_calls" in last:
@@ -66,7 +66,7 @@ class Chat:
 
 
 def read_chat(system: Any, messages: Any) -> Chat:
-    """Turns of a request's `system` and `messages`. Raises `FieldFault`."""
+    """Convert a request's `system` and `messages` to turns. Raises `FieldFault`."""
     chat = Chat()
     texts = [_BILLING.sub("", one) if index == 0 else one for index, one in enumerate(_system(chat, system))]
     if any(texts):
@@ -76,7 +76,7 @@ def read_chat(system: Any, messages: Any) -> Chat:
     for index, message in enumerate(messages):
         _read_message(chat, message, f"messages[{index}]")
     if chat.turns[-1]["role"] == "assistant":
-        raise FieldFault("messages", "must end with a message of the user: answers are not begun by clients")
+        raise FieldFault("messages", "must end with a message of the user: clients cannot begin the answer")
     return chat
 
 
@@ -98,7 +98,7 @@ def _read_message(chat: Chat, message: Any, path: str) -> None:
         _add_answer(chat, blocks)
         return
     if role == "system" and any(turn["role"] != "system" for turn in chat.turns):
-        # Claude Code puts reminders there; most templates have a place for the system at the beginning alone.
+        # Claude Code puts reminders there, but most templates accept a system turn only at the beginning.
         role = "user"
     texts: list[str] = []
     for place, block in blocks:
@@ -146,7 +146,9 @@ def _add_result(chat: Chat, path: str, block: dict[str, Any]) -> None:
 
 
 def _blocks(chat: Chat, content: Any, path: str, readable: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each block with its path; a string is one of text. Raises `FieldFault` for one of another kind than ``readable``."""
+    """Yield each block with its path; a string counts as one text block. Raises `FieldFault` for types other than
+    ``readable``.
+    """
     if isinstance(content, str):
         yield path, {"type": "text", "text": content}
         return
@@ -159,7 +161,8 @@ def _blocks(chat: Chat, content: Any, path: str, readable: Sequence[str]) -> Ite
         kind = block.get("type")
         if not isinstance(kind, str) or kind not in readable:
             raise FieldFault(
-                f"{place}.type", f"must be {' or '.join(readable)} here: nothing else is read, and no images"
+                f"{place}.type",
+                f"must be {' or '.join(readable)} here: other content, such as images, is not supported",
             )
         if kind == "text":
             _text_of(block, "text", place, is_bounded=False)

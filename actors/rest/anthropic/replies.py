@@ -1,4 +1,4 @@
-"""What Anthropic's clients are answered: a message, whole or as events, made of a generation's text. Pure but for drawn ids."""
+"""Replies of Anthropic's API, whole or as events, built from a generation's text. No I/O; ids are random."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
 def new_id(prefix: str) -> str:
-    """A name that nothing else has."""
+    """Draw a unique id."""
     return f"{prefix}_{secrets.token_hex(12)}"
 
 
 @frozen(kw_only=True)
 class MessageHead:
-    """What every part of one reply is about."""
+    """Fields common to all parts of one reply."""
 
     id: str
     model: str
     prompt_tokens: int
     new_reader: Callable[[], AnswerReader]
-    """Reads what the model thinks and calls."""
+    """Makes a parser for reasoning and calls."""
     is_forced: bool = False
-    """True where the answer must be calls of tools and nothing else."""
+    """True if the answer must consist of tool calls."""
 
     def reply(self, content: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
-        """A message with this content that has not ended."""
+        """Build an unfinished message with this content."""
         return {
             "id": self.id,
             "type": "message",
@@ -53,7 +53,7 @@ class MessageHead:
 
 
 def message(head: MessageHead, text: str, done: Done, stop_text: str | None) -> dict[str, Any]:
-    """The whole answer."""
+    """The complete answer."""
     reader = head.new_reader()
     made = [*reader.feed(text), *reader.finish(is_cut=_is_cut(done), is_forced=head.is_forced)]
     thought, parts = whole_answer(made)
@@ -74,12 +74,12 @@ def message(head: MessageHead, text: str, done: Done, stop_text: str | None) -> 
 
 
 def signature(thought: str) -> str:
-    """What Anthropic's clients send back with what was thought, and look for: a digest of it, which nothing depends on."""
+    """A digest of the reasoning. Anthropic's clients require a signature and send it back; it has no effect."""
     return base64.b64encode(hashlib.sha256(thought.encode()).digest()).decode()
 
 
 def usage(done: Done) -> dict[str, Any]:
-    """The whole `usage`; a prompt's length is `input_tokens` and `cache_read_input_tokens` together, as Anthropic counts."""
+    """The complete `usage`. As at Anthropic, a prompt's length is `input_tokens` plus `cache_read_input_tokens`."""
     counted = done.usage
     return {
         "input_tokens": counted.prompt_tokens - counted.cached_tokens,
@@ -90,31 +90,31 @@ def usage(done: Done) -> dict[str, Any]:
 
 
 def message_start(head: MessageHead) -> bytes:
-    """The first event. How much of the prompt the cache has is not known yet, and told with the last."""
+    """The first event. The number of cached tokens is not known yet, and is reported with the last event."""
     counted = {"input_tokens": head.prompt_tokens, "cache_read_input_tokens": None, "output_tokens": 0}
     return _event("message_start", message=head.reply([], counted))
 
 
 class MessageEvents:
-    """The events of a streamed message between the first and the last, made as text comes."""
+    """Events of a streamed message between the first and the last, produced as text arrives."""
 
     def __init__(self, head: MessageHead) -> None:
         self._head = head
         self._reader = head.new_reader()
         self._thought: list[str] = []
-        """What the open block of thinking has so far."""
+        """Text of the open thinking block so far."""
         self._index = -1
-        """Of the block that began last."""
+        """Index of the block that began last."""
         self._open: str | None = None
-        """Type of the block that is open."""
+        """Type of the open block, or None."""
         self._has_calls = False
 
     def take(self, text: str) -> Iterator[bytes]:
-        """What is certain now, perhaps nothing."""
+        """Return events for everything that can no longer change; possibly none."""
         return self._made_of(self._reader.feed(text))
 
     def end(self, done: Done, stop_text: str | None) -> Iterator[bytes]:
-        """What was held back, and the end."""
+        """Yield what was held back, then the final events."""
         yield from self._made_of(self._reader.finish(is_cut=_is_cut(done), is_forced=self._head.is_forced))
         yield from self._close()
         yield _event("message_delta", delta=_end(done, stop_text, has_calls=self._has_calls), usage=usage(done))
@@ -181,7 +181,7 @@ def _end(done: Done, stop_text: str | None, *, has_calls: bool) -> dict[str, Any
 
 
 def _object(arguments: str) -> dict[str, Any]:
-    """The arguments; empty where the answer was cut before they were whole, which its `stop_reason` says."""
+    """The arguments as an object; empty if the answer was truncated within them, which `stop_reason` tells."""
     try:
         value = json.loads(arguments)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What Anthropic's clients send, field by field, and what it means to our engine. Pure.
+"""Requests of Anthropic's clients, field by field, and their conversion to engine requests. Pure functions.
 
-The shapes are those of Anthropic's API reference (Messages, Count tokens).
+Shapes follow Anthropic's API reference (Messages, Count tokens).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from protocol.validation import FieldFault, between, length
 __all__ = ["VERSIONS", "MessagesRequest", "check_version", "generate_from", "read_messages_request"]
 
 VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
-"""Of the API, as its clients have sent them so far."""
+"""Versions of the API that its clients have sent so far."""
 MAXIMUM_STOPS = 16
 
 
 def check_version(version: str | None) -> None:
-    """Refuse a version of the API that is not known. Raises `InvalidField`."""
+    """Reject an unknown version of the API. Raises `InvalidField`."""
     if version is not None and version not in VERSIONS:
         raise InvalidField(
             f"anthropic-version must be one of {', '.join(VERSIONS)}, not {version[:32]!r}", field="anthropic-version"
@@ -54,14 +54,14 @@ def _stops(_: object, attribute: Attribute[Any], value: Any) -> None:
 
 @frozen(kw_only=True)
 class Metadata:
-    """Labels of the caller's own."""
+    """Labels of the client."""
 
     user_id: str | None = field(default=None, validator=length(0, 512, "characters"))
 
 
 @frozen(kw_only=True)
 class _Plain:
-    """Fields that the codec can check by their types."""
+    """Fields that the codec can check by type."""
 
     model: str = field(validator=length(1, 256, "characters"))
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
@@ -85,22 +85,22 @@ class MessagesRequest:
     response_schema: dict[str, Any] | None = field(repr=False)
     thinking: Thinking
     ignored: list[str]
-    """Names of fields that were passed over."""
+    """Names of ignored fields."""
 
     @property
     def callable_names(self) -> list[str]:
-        """The functions that the answer may call."""
+        """Names of the functions that the answer may call."""
         return callable_names(self.tools, self.choice)
 
     @property
     def callable_schemas(self) -> dict[str, dict[str, Any] | None]:
-        """Their parameters, by name."""
+        """Their parameter schemas, by name."""
         names = self.callable_names
         return {one.name: one.input_schema for one in self.tools if one.name in names}
 
 
 def read_messages_request(body: dict[str, Any], *, needs_length: bool = True) -> MessagesRequest:
-    """A body as JSON to the request. Raises `InvalidField`."""
+    """Parse a JSON body. Raises `InvalidField`."""
     taken, ignored = sort_by_rules(body, RULES)
     taken.pop("cache_control", None)
     try:
@@ -130,7 +130,7 @@ def read_messages_request(body: dict[str, Any], *, needs_length: bool = True) ->
 
 
 def generate_from(request: MessagesRequest, tool_call_format: ToolCallFormat) -> Generate:
-    """The engine's request, for a model that calls tools in that form. Raises `InvalidField`."""
+    """Build the engine's request; ``tool_call_format`` is the model's. Raises `InvalidField`."""
     schema, turns = request.response_schema, request.chat.turns
     if not request.tools and not request.chat.has_calls and not request.thinking.is_asked:
         return _generate(request, Generate, response_schema=schema)
@@ -180,7 +180,7 @@ def _without(config: Any, name: str, ignored: list[str]) -> dict[str, Any]:
 
 
 def _schema(form: Any) -> dict[str, Any] | None:
-    """The JSON Schema that the answer shall follow."""
+    """The JSON Schema that the answer must follow, or None."""
     if form is None:
         return None
     if not isinstance(form, dict) or form.get("type") != "json_schema":
@@ -195,5 +195,5 @@ def _as_written(fault: FieldFault) -> InvalidField:
     return InvalidField(f"body.{fault.path} {fault.problem}", field=f"body.{fault.path}")
 
 
-# Built when this module is imported, so that the first request costs no more than the next.
+# Compiles the codec at import, so that the first request is as fast as the others.
 structure({"model": "m", "metadata": {"user_id": "u"}, "stop_sequences": ["x"]}, _Plain)

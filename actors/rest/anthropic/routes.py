@@ -1,6 +1,6 @@
 """Anthropic's `/v1/messages` and `/v1/messages/count_tokens`.
 
-Thin: a request becomes a `Generate`, its events become Anthropic's JSON, whole or as server-sent events.
+Thin: a request becomes a `Generate`, and its events become Anthropic's JSON, whole or as server-sent events.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def register_anthropic(app: QuartTrio, services: Services) -> None:
 
 
 async def _stream(head: MessageHead, subscriber: StreamSubscriber) -> AsyncGenerator[bytes, None]:
-    """The answer as events. A stream that has begun ends with `message_stop` or with an error, never with silence."""
+    """Yield the answer as events. A stream that has begun always ends with `message_stop` or an error."""
     yield message_start(head)
     events = MessageEvents(head)
     try:

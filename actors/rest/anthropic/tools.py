@@ -1,4 +1,4 @@
-"""Tools and `tool_choice` of Anthropic's API, and what calls they hold an answer to. Pure."""
+"""Tools and `tool_choice` of Anthropic's API, and the constraints that follow for an answer. Pure functions."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class Tool:
 
 @frozen(kw_only=True)
 class ToolChoice:
-    """How free the model is to call."""
+    """The model's freedom to call tools."""
 
     kind: str
     """`auto`, `any`, `tool` or `none`."""
     name: str | None = None
-    """The one that must be called."""
+    """The function that must be called, if one is named."""
     is_parallel: bool = True
-    """Whether it may call several at once."""
+    """True if the answer may contain several calls."""
 
     @property
     def must_call(self) -> bool:
-        """Whether the answer must be calls and nothing else."""
+        """True if the answer must consist of calls."""
         return self.kind in ("any", "tool")
 
 
 def read_tools(tools: Any) -> tuple[list[Tool], list[str]]:
-    """The tools, and paths of fields that are not known. Raises `FieldFault`."""
+    """Parse tools, and return the paths of unknown fields. Raises `FieldFault`."""
     if tools is None:
         return [], []
     if not isinstance(tools, list) or len(tools) > MAXIMUM_TOOLS:
@@ -64,12 +64,12 @@ def read_tools(tools: Any) -> tuple[list[Tool], list[str]]:
             raise FieldFault(path, f"must be an object, not {json_type(one)}")
         kind = one.get("type", "custom")
         if kind not in (None, "custom"):
-            raise FieldFault(f"{path}.type", "must be custom: tools that Anthropic defines are not known to this model")
+            raise FieldFault(f"{path}.type", "must be custom: tools defined by Anthropic are not supported")
         name, schema, description = one.get("name"), one.get("input_schema"), one.get("description")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise FieldFault(f"{path}.name", "must have 1 to 128 letters, digits, dashes and underscores")
         if any(name == other.name for other in read):
-            raise FieldFault(f"{path}.name", "is there twice")
+            raise FieldFault(f"{path}.name", "is a duplicate")
         if not isinstance(schema, dict):
             raise FieldFault(f"{path}.input_schema", "must be a JSON Schema of an object")
         if schema.get("type") != "object":
@@ -83,7 +83,7 @@ def read_tools(tools: Any) -> tuple[list[Tool], list[str]]:
 
 
 def read_choice(choice: Any, tools: Sequence[Tool]) -> ToolChoice:
-    """How free the model is. Raises `FieldFault`, also where choice and tools do not go together."""
+    """Parse the tool choice. Raises `FieldFault`, also if choice and tools are inconsistent."""
     if choice is None:
         return ToolChoice(kind="auto")
     if not isinstance(choice, dict):
@@ -103,7 +103,7 @@ def read_choice(choice: Any, tools: Sequence[Tool]) -> ToolChoice:
 
 
 def callable_names(tools: Sequence[Tool], choice: ToolChoice) -> list[str]:
-    """The functions that the answer may call."""
+    """Names of the functions that the answer may call."""
     return [] if choice.kind == "none" else [one.name for one in tools if choice.name in (None, one.name)]
 
 
@@ -114,7 +114,9 @@ def call_rule(
     *,
     answer_schema: dict[str, Any] | None,
 ) -> ToolCallConstraint | None:
-    """What the answer's calls are held to; None where the model is free. With ``answer_schema`` other answers follow that."""
+    """Build the constraint on the answer's calls; None if the model is free. Other answers follow ``answer_schema``,
+    if given.
+    """
     names = callable_names(tools, choice)
     if not names:
         return None
@@ -144,7 +146,7 @@ def call_rule(
 
 
 def as_templates_know(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The functions in OpenAI's form, which chat templates are written for."""
+    """Convert the functions to OpenAI's form, which chat templates expect."""
     return [
         {
             "type": "function",

@@ -1,1 +1,1 @@
-"""The Model Context Protocol over streamable HTTP: agents use what this server keeps by tools and resources."""
+"""The Model Context Protocol over streamable HTTP: tools and resources for agents."""

@@ -1,7 +1,7 @@
-"""Errors as MCP's clients know them: JSON-RPC's where a request cannot be taken, a result where a tool was refused. Pure.
+"""Errors for MCP clients: JSON-RPC errors for invalid requests, and results for rejected tool calls. Pure functions.
 
-The codes are JSON-RPC 2.0's. A tool's refusal is no error of the protocol: its model shall read it and mend its call
-(MCP, "Tools", "Error Handling").
+The codes are JSON-RPC 2.0's. A rejected tool call is not a protocol error, since the model is to read it and correct
+its call (MCP, "Tools", "Error Handling").
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PREFIXES = ("data.", "body.", "arguments.")
 
 
 def mcp_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Body and HTTP status for a problem of RFC 9457 as `problem` makes it."""
+    """Convert a problem of RFC 9457, as made by `problem`, to a body and an HTTP status."""
     status = 400 if problem["status"] == 422 else int(problem["status"])
     if problem["code"] == ErrorCode.BAD_MESSAGE.value and status == 400:
         code = PARSE
@@ -33,12 +33,12 @@ def mcp_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
-    """The problem of a path that leads nowhere."""
+    """Complete the problem for an unknown route."""
     return {**problem, "detail": f"{method} {path} does not exist: MCP is served at POST /mcp"}
 
 
 def refused_call(refusal: CommandRefused) -> dict[str, Any]:
-    """What a model is told of a call that was refused."""
+    """Describe a rejected call to the model."""
     told: dict[str, Any] = {"code": refusal.code.value, "message": as_arguments(refusal.message)}
     if refusal.field is not None:
         told["field"] = as_arguments(refusal.field)
@@ -50,7 +50,7 @@ def refused_call(refusal: CommandRefused) -> dict[str, Any]:
 
 
 def as_arguments(text: str) -> str:
-    """A message or a path, with its field where the call has it."""
+    """Replace the prefix of a message or path with the arguments of the call."""
     for prefix in _PREFIXES:
         if text.startswith(prefix):
             return f"arguments.{text.removeprefix(prefix)}"

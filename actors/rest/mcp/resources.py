@@ -1,4 +1,4 @@
-"""Resources: conversations and boards, as JSON under addresses of their own."""
+"""MCP resources: conversations and boards as JSON, each under its own URI."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ TEMPLATES = (
     ),
     ("leanvibe://board/{project}", "board", "A Kanban board with the tasks of each column."),
 )
-"""Address, name and description of each kind."""
+"""URI template, name and description of each kind."""
 
 
 @frozen
 class Listed:
-    """One resource in the list."""
+    """A resource in the list."""
 
     uri: str
     name: str
@@ -46,7 +46,7 @@ class Listed:
 
 
 async def list_page(asker: Asker, cursor: str | None) -> tuple[list[Listed], str | None]:
-    """A page of the list, and where the next one begins. Raises `ProtocolFault` for a cursor of no list."""
+    """Return a page of the list and the cursor of the next one. Raises `ProtocolFault` for an invalid cursor."""
     given = {} if cursor is None else {"after": cursor}
     data: ConversationList = structure(given, ConversationList, prefix="cursor")
     wanted = ListConversations(client_id=asker.who.client_id, device_id=DEVICE, data=data)
@@ -59,7 +59,7 @@ async def list_page(asker: Asker, cursor: str | None) -> tuple[list[Listed], str
 
 
 async def read(asker: Asker, uri: str) -> Any:
-    """What is at an address, JSON values. Raises `CommandRefused`: `not_found`."""
+    """Read a resource as JSON values. Raises `CommandRefused`: `not_found`."""
     found = _ADDRESS.fullmatch(uri)
     if found is None:
         raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no resource {uri[:128]!r}", field="uri")

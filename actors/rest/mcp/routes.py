@@ -1,7 +1,7 @@
 """`POST /mcp`: the Model Context Protocol over streamable HTTP.
 
-The door is that of every route (Host, Origin, token, size and pace of the body); what comes through it is handed to the
-official SDK as an ASGI request, and what the SDK sends is the answer.
+Requests pass the checks of every route (Host, Origin, token, size and pace of the body), then go to the official SDK
+as ASGI requests. The response is the one that the SDK sends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def register_mcp(app: QuartTrio, services: Services) -> None:
     @app.post("/mcp")
     async def mcp() -> Response:
         who = await identity(services)
-        # Read as every body is, in steps and refused by the same rules; the SDK reads the bytes again.
+        # Parsed like every body, in steps and by the same rules; the SDK parses the bytes again.
         await json_body(any_integers=True)
         asker = Asker(services=services, who=who, caller=caller())
         body = await request.get_data(as_text=False)
@@ -52,19 +52,19 @@ def register_mcp(app: QuartTrio, services: Services) -> None:
             running.acquire_on_behalf_of_nowait(exchange)
         except trio.WouldBlock:
             raise CommandRefused(
-                ErrorCode.OVERLOADED, f"{CALLS_AT_ONCE} calls are being answered already", retry_after_ms=RETRY_MS
+                ErrorCode.OVERLOADED, f"{CALLS_AT_ONCE} calls are already in progress", retry_after_ms=RETRY_MS
             ) from None
         try:
             answer = await sdk.answer()
             tasks.start_soon(exchange.run, answer, asker, running)
-        except BaseException:  # also cancellation, while the SDK is imported: nobody else would give the place back
+        except BaseException:  # Including cancellation while the SDK is imported: nothing else would release the slot.
             running.release_on_behalf_of(exchange)
             raise
         return await exchange.response()
 
 
 class _Sdk:
-    """The SDK, imported by the first request in a thread: it takes a second, in which others are answered."""
+    """The SDK, imported by the first request in a thread: it takes a second, during which other requests proceed."""
 
     def __init__(self) -> None:
         self._importing = trio.Lock()
@@ -85,10 +85,10 @@ def _import_answer() -> _Answer:
 
 
 class _Exchange:
-    """One request as the SDK sees it, and its answer as it comes."""
+    """A request as the SDK sees it, and its answer as it arrives."""
 
     def __init__(self, scope: dict[str, Any], body: bytes) -> None:
-        # Only what an ASGI application needs; names are in lower case there.
+        # Only what an ASGI application needs, with header names in lower case.
         self._scope = {
             name: scope[name]
             for name in ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string")
@@ -99,7 +99,7 @@ class _Exchange:
         self._send, self._parts = trio.open_memory_channel[dict[str, Any]](PARTS_WAITING)
 
     async def run(self, answer: _Answer, asker: Asker, running: trio.CapacityLimiter) -> None:
-        """Answer, to the end or until the exchange ends."""
+        """Answer, until complete or until the exchange ends."""
         try:
             with self._send:
                 await answer(asker, self._scope, self._receive, self._send.send)
@@ -109,7 +109,7 @@ class _Exchange:
             running.release_on_behalf_of(self)
 
     async def response(self) -> Response:
-        """The answer, as soon as it has begun."""
+        """Return the response once it has begun."""
         try:
             start = await self._parts.receive()
         except trio.EndOfChannel:
@@ -129,7 +129,7 @@ class _Exchange:
     async def _receive(self) -> dict[str, Any]:
         body, self._body = self._body, None
         if body is None:
-            # Whoever asked stays until the exchange ends, and with it this task.
+            # The client stays until the exchange ends, and this task with it.
             await trio.sleep_forever()
         return {"type": "http.request", "body": body, "more_body": False}
 

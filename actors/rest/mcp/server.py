@@ -1,7 +1,7 @@
-"""The official SDK's server with our tools and resources. Importing it takes a second, so it is imported on use.
+"""The official SDK's server with our tools and resources. Imported on first use, because importing it takes a second.
 
-Each request gets a server of its own, without a session: nothing is kept between two, so nothing has to be bounded, can be
-taken over, or is lost when the server restarts.
+Each request gets its own server without a session. As nothing is kept between requests, there is nothing to limit,
+nothing to hijack, and nothing to lose in a restart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from runtime import RuntimeFault
 __all__ = ["answer", "make_server"]
 
 _log = structlog.get_logger("mcp")
-# It tells of each request at `info`.
+# It logs each request at `info`.
 logging.getLogger("mcp").setLevel(logging.WARNING)
 
 INSTRUCTIONS = (
@@ -39,7 +39,7 @@ JSON = "application/json"
 
 
 async def answer(asker: Asker, scope: Any, receive: Any, send: Any) -> None:
-    """Answer one POST, as ASGI has it. Returns when the answer is whole; cancelled, it cancels what it began."""
+    """Answer one POST in ASGI form. Returns when the answer is complete; cancellation cancels what it began."""
     manager = StreamableHTTPSessionManager(
         app=make_server(asker), stateless=True, max_request_body_size=MAXIMUM_FRAME_BYTES
     )
@@ -48,7 +48,7 @@ async def answer(asker: Asker, scope: Any, receive: Any, send: Any) -> None:
 
 
 def make_server(asker: Asker) -> Server[Any]:
-    """The server as this client sees it: tools that its token's role does not allow are not listed, and refused."""
+    """Build the server for this client. Tools that its token's role does not allow are not listed, and are rejected."""
 
     async def list_tools(_: Any, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[_listed(one) for one in TOOLS.values() if one.is_for(asker.who)])
@@ -110,7 +110,7 @@ def _listed(tool: Tool) -> types.Tool:
 
 
 async def _called(asker: Asker, tool: Tool, arguments: dict[str, Any]) -> types.CallToolResult:
-    """What came of the call; what it is refused for is a result too, which the model that called can read."""
+    """Run the call. Rejections are results too, which the calling model can read."""
     try:
         if not tool.is_for(asker.who):
             raise CommandRefused(ErrorCode.FORBIDDEN, f"{tool.name} needs a token with the role {tool.role}")
@@ -121,7 +121,7 @@ async def _called(asker: Asker, tool: Tool, arguments: dict[str, Any]) -> types.
 
 
 def _result(told: dict[str, Any], *, is_error: bool = False) -> types.CallToolResult:
-    # As text too: clients of before 2025-06-18 read nothing else, and a model is best shown an answer as it is.
+    # As text too: clients from before 2025-06-18 read nothing else, and a model is best shown an answer as it is.
     text = told["answer"] if "answer" in told else encode(told).decode()
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=text)], structured_content=told, is_error=is_error
@@ -141,7 +141,7 @@ def _refusal(fault: CommandRefused | ProtocolFault | RuntimeFault, *, writes: bo
 
 
 def _as_error(fault: CommandRefused | ProtocolFault | RuntimeFault) -> MCPError:
-    """For requests whose results cannot tell of a refusal."""
+    """Convert to an error, for requests whose results have no error field."""
     refusal = _refusal(fault, writes=False)
     is_ours = refusal.code in (ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED)
     return MCPError(INTERNAL if is_ours else INVALID_PARAMS, refusal.message, refused_call(refusal)["error"])

@@ -1,4 +1,4 @@
-"""The tools, as a table: what each is called, takes and does, who may call it, and whether it changes anything."""
+"""The MCP tools as a table: name, arguments, handler, required role, and whether they only read."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from protocol.validation import between, client_name, length, plain_text, readab
 __all__ = ["DEVICE", "TOOLS", "Ask", "Asker", "Nothing", "Notify", "Tool"]
 
 DEVICE = ":mcp"
-"""Device in the history of tasks; no device can be called so."""
+"""Device in the history of tasks; no device can have this name."""
 ANSWER_SECONDS = 600.0
-"""Longest that `ask` may take; a client that wants less gives up its call."""
+"""Longest time that `ask` may take; a client that wants less abandons its call."""
 TASK_SECONDS = 75.0
 SERVICE_SECONDS = 10.0
 SEED_BITS = 53
@@ -46,11 +46,11 @@ class Ask:
     """A question to the model that this server runs."""
 
     prompt: str = field(validator=[length(1, MAXIMUM_FRAME_BYTES, "characters"), readable_text], repr=False)
-    """What is asked."""
+    """The question."""
     conversation: str | None = field(default=None, validator=client_name)
-    """Continue a stored conversation, or begin one of this name; without it nothing is stored."""
+    """Continue a stored conversation, or begin one with this name. Without it nothing is stored."""
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
-    """Most tokens of the answer."""
+    """Maximum number of tokens in the answer."""
 
 
 @frozen(kw_only=True)
@@ -62,7 +62,7 @@ class Notify:
     body: str = field(validator=[length(1, 1000, "characters"), plain_text])
     """At most 1,000 characters."""
     priority: Priority | None = None
-    """`medium` by default."""
+    """Defaults to `medium`."""
 
 
 @frozen(kw_only=True)
@@ -72,37 +72,37 @@ class Nothing:
 
 @frozen(kw_only=True)
 class Asker:
-    """Whose tools these are."""
+    """The client that uses the tools."""
 
     services: Services
     who: Identity
     caller: str
-    """Which of those who share the client id asks."""
+    """Tells apart the programs that share a client id."""
 
 
 @frozen(kw_only=True)
 class Tool:
-    """One tool."""
+    """A tool."""
 
     name: str
     description: str
     arguments: type
-    """The attrs class that its arguments are read as."""
+    """The attrs class that its arguments are parsed as."""
     run: Callable[[Asker, Any], Awaitable[Any]] = field(repr=False)
-    """Gives JSON values, an object."""
+    """Returns JSON values, an object."""
     role: str = USER
-    """Which role a token needs; operators have each."""
+    """The role that a token needs; operators have every role."""
     reads_only: bool = False
 
     def is_for(self, who: Identity) -> bool:
-        """May this one call it?"""
+        """True if this client may call the tool."""
         return self.role == USER or who.is_operator
 
     def schema(self) -> dict[str, Any]:
-        """JSON Schema of its arguments, whole in itself."""
+        """Self-contained JSON Schema of its arguments."""
         found = class_schemas(reachable(self.arguments), set())
         schema: dict[str, Any] = found.pop(self.arguments.__name__)
-        # A description of the class is for those who read its code.
+        # The description of the class is for readers of its code.
         schema.pop("description", None)
         return {**schema, "$defs": dict(sorted(found.items()))} if found else schema
 
@@ -164,7 +164,7 @@ TOOLS: Mapping[str, Tool] = {
     for one in (
         Tool(
             name="ask",
-            description="Ask the model that this server runs. With a conversation it goes on from what was said in it.",
+            description="Ask the model that this server runs. With a conversation, continue it.",
             arguments=Ask,
             run=_ask,
         ),
@@ -211,13 +211,13 @@ TOOLS: Mapping[str, Tool] = {
         ),
         Tool(
             name="notify",
-            description="Send a notification to the devices of the person who runs this.",
+            description="Send a notification to the user's devices.",
             arguments=Notify,
             run=_notify,
         ),
         Tool(
             name="read_health",
-            description="Read how the model is: its state, speed, memory and what was measured of it.",
+            description="Read the health of the model: state, speed, memory and other measurements.",
             arguments=Nothing,
             run=_health,
             reads_only=True,

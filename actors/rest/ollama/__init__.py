@@ -1,1 +1,1 @@
-"""Ollama's API over the one way to generate."""
+"""Ollama's API."""

@@ -1,4 +1,4 @@
-"""Ollama's `/api/embed`, and `/api/embeddings` as older clients ask; the encoder as Ollama lists models."""
+"""Ollama's `/api/embed` and the older `/api/embeddings`; the encoder in Ollama's lists of models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _texts(_: object, attribute: Attribute[Any], value: Any) -> None:
     if not isinstance(value, list):
         raise FieldFault(attribute.name, f"must be a string or an array of strings, not {json_type(value)}")
     if len(value) > MAXIMUM_INPUTS:
-        raise FieldFault(attribute.name, f"may have {MAXIMUM_INPUTS} elements, not {len(value)}")
+        raise FieldFault(attribute.name, f"may have at most {MAXIMUM_INPUTS} elements, not {len(value)}")
     for index, one in enumerate(value):
         if not isinstance(one, str):
             raise FieldFault(f"{attribute.name}[{index}]", f"must be a string, not {json_type(one)}")
@@ -48,12 +48,12 @@ class EmbedRequest:
     input: Any = field(default=None, validator=_texts, repr=False)
     prompt: str | None = field(default=None, repr=False)
     truncate: bool | None = None
-    """Ollama cuts what is too long unless it is told not to."""
+    """Ollama truncates long texts unless this is false."""
     dimensions: int | None = field(default=None, validator=between(1, DIMENSIONS))
 
     @property
     def texts(self) -> Inputs:
-        """What is to be embedded. An empty text alone asks for nothing but that the model be loaded."""
+        """The texts to embed. An empty text alone only asks to load the model."""
         given = self.prompt if self.input is None else self.input
         if isinstance(given, str):
             return (given,) if given else ()
@@ -109,7 +109,7 @@ def _reply(model: str, made: Embedded, began: float) -> Iterable[bytes]:
 
 
 def encoder_tag(encoder: EncoderHealth) -> dict[str, Any]:
-    """The encoder's entry of `/api/tags`."""
+    """The encoder's entry in `/api/tags`."""
     return {
         "name": encoder.model + LATEST,
         "model": encoder.model + LATEST,
@@ -129,12 +129,12 @@ def encoder_tag(encoder: EncoderHealth) -> dict[str, Any]:
 
 
 def encoder_running(encoder: EncoderHealth) -> dict[str, Any]:
-    """Its entry of `/api/ps`."""
+    """The encoder's entry in `/api/ps`."""
     return {**encoder_tag(encoder), "size_vram": 0, "context_length": encoder.context_tokens}
 
 
 def encoder_shown(encoder: EncoderHealth) -> dict[str, Any]:
-    """What `/api/show` says of it."""
+    """The encoder's answer of `/api/show`."""
     facts = {
         "general.architecture": "bert",
         "general.basename": encoder.model,

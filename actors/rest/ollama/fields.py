@@ -1,6 +1,7 @@
-"""Every field of Ollama's requests that this server knows, and its treatment: one table for code, tests and reference.
+"""Every field of Ollama's requests that this server knows, with its treatment: one table for code, tests and
+reference.
 
-A field that is not in the tables is passed over and named in `LeanVibe-Ignored`, as in OpenAI's API (`openai/fields.py`).
+Other fields are ignored and named in `LeanVibe-Ignored`, as in OpenAI's API (`openai/fields.py`).
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ def _ignored(note: str, *names: str) -> Iterator[FieldRule]:
 
 _BOTH = (
     *_taken(
-        model="the name that `/api/tags` lists, with or without `:latest`",
-        stream="lines of JSON, by default; false answers at once",
-        format="`json` or a JSON Schema; it is followed strictly",
+        model="the name listed by `/api/tags`, with or without `:latest`",
+        stream="lines of JSON by default; false returns one answer",
+        format="`json` or a JSON Schema; it is enforced",
         options="see below",
-        think="false leaves thinking out where the model's template can, or has begun it; `low`, `medium` and `high` go to templates that take them",
-        logprobs="true has each line tell the log-probabilities of its tokens; what is thought has none; not with `tools`",
-        top_logprobs="0 to 20 alternatives to each token, with `logprobs`",
-        keep_alive="with an empty request 0 unloads the model, which needs an operator's token; else the server's own setting holds",
+        think="false turns reasoning off if the model's template allows that, or opens the reasoning itself; `low`, `medium` and `high` go to templates that use them",
+        logprobs="true adds to each line the log-probabilities of its tokens, except for reasoning; not with `tools`",
+        top_logprobs="0 to 20 alternatives for each token, with `logprobs`",
+        keep_alive="0 in an empty request unloads the model, which needs an operator's token; otherwise the server's own setting applies",
     ),
-    FieldRule("truncate", Treatment.IGNORED, "a prompt that is too long is refused and never cut", quiet=(False,)),
-    FieldRule("shift", Treatment.IGNORED, "an answer ends at the context's end", quiet=(False,)),
+    FieldRule("truncate", Treatment.IGNORED, "a prompt that is too long is refused", quiet=(False,)),
+    FieldRule("shift", Treatment.IGNORED, "an answer ends at the end of the context", quiet=(False,)),
 )
 
 CHAT: tuple[FieldRule, ...] = (
     *_taken(
-        messages="`role`, `content`, `tool_calls`, `tool_name`; `thinking` is taken back and not shown to the model; `images` are refused",
-        tools="functions, as in OpenAI's API; a call comes in one piece, with its arguments as an object",
+        messages="`role`, `content`, `tool_calls`, `tool_name`; `thinking` is accepted and not shown to the model; `images` are refused",
+        tools="functions, as in OpenAI's API; a call is returned in one piece, with its arguments as an object",
     ),
     *_BOTH,
     FieldRule("prompt", Treatment.REFUSED, "is a field of /api/generate: send messages", quiet=("",)),
@@ -59,11 +60,11 @@ CHAT: tuple[FieldRule, ...] = (
 GENERATE: tuple[FieldRule, ...] = (
     *_taken(
         prompt="a question, or with `raw` a text that the model continues as it stands",
-        system="a message of the system before the question",
-        raw="true leaves the model's chat template out",
+        system="a system message before the question",
+        raw="true bypasses the model's chat template",
     ),
     *_BOTH,
-    FieldRule("suffix", Treatment.REFUSED, "is not supported: the model fills no gaps", quiet=("",)),
+    FieldRule("suffix", Treatment.REFUSED, "is not supported: the model cannot fill gaps", quiet=("",)),
     FieldRule("images", Treatment.REFUSED, "must be left out: this server reads text", quiet=([],)),
     FieldRule("template", Treatment.REFUSED, "must be left out: the model's own is used", quiet=("",)),
     FieldRule("context", Treatment.REFUSED, "must be left out: ask /api/chat with the earlier messages", quiet=([],)),
@@ -71,7 +72,7 @@ GENERATE: tuple[FieldRule, ...] = (
 )
 OPTIONS: tuple[FieldRule, ...] = (
     *_taken(
-        num_predict="most tokens of the answer; -1 and -2 go on to the answer's own end, or the context's",
+        num_predict="maximum number of tokens in the answer; -1 and -2 mean no limit but the context",
         temperature="0 to 2, by default 0.8",
         top_k="keeps this many of the likeliest tokens, by default 40; 0 keeps all",
         top_p="0 to 1, by default 0.9",
@@ -82,13 +83,13 @@ OPTIONS: tuple[FieldRule, ...] = (
         seed="any integer of 64 bits",
         stop="a text, or up to 16",
     ),
-    FieldRule("num_ctx", Treatment.IGNORED, "the context is the model's own, as `/api/show` says"),
+    FieldRule("num_ctx", Treatment.IGNORED, "the context is the model's own, as `/api/show` reports"),
     *_ignored(
-        "a way to sample that this server does not have",
+        "a sampling option that this server does not support",
         "tfs_z", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta", "repeat_last_n", "penalize_newline",
     ),
     *_ignored(
-        "set when the server starts, or of no meaning here",
+        "set at the start of the server, or without meaning here",
         "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram", "f16_kv", "logits_all",
         "vocab_only", "use_mmap", "use_mlock", "embedding_only", "draft_num_predict",
     ),
@@ -96,20 +97,20 @@ OPTIONS: tuple[FieldRule, ...] = (
 
 _EITHER = (
     *_taken(model="`all-minilm-l6-v2` or `all-minilm`, with or without `:latest`"),
-    *_ignored("set when the server starts, or of no meaning here", "options", "keep_alive"),
+    *_ignored("set at the start of the server, or without meaning here", "options", "keep_alive"),
 )
 EMBED: tuple[FieldRule, ...] = (
     *_EITHER,
     *_taken(
         input="a text, or an array of up to 2,048; an empty one alone loads the model",
-        truncate="true, by default, cuts each text to 256 tokens; false refuses a longer one",
-        dimensions="1 to 384, by default 384: the first numbers of each vector, brought back to length 1",
+        truncate="true, the default, truncates each text to 256 tokens; false refuses a longer one",
+        dimensions="1 to 384, by default 384: the first components of each vector, normalized to length 1",
     ),
     FieldRule("prompt", Treatment.REFUSED, "is a field of /api/embeddings: send input", quiet=("",)),
 )
 EMBEDDINGS: tuple[FieldRule, ...] = (
     *_EITHER,
-    *_taken(prompt="a text, cut to 256 tokens; an empty one loads the model"),
+    *_taken(prompt="a text, truncated to 256 tokens; an empty one loads the model"),
     FieldRule("input", Treatment.REFUSED, "is a field of /api/embed: send prompt"),
 )
 

@@ -1,4 +1,4 @@
-"""Messages and tools as Ollama's clients send them, to turns and functions as chat templates know them. Pure."""
+"""Converts messages and tools of Ollama's clients to turns and functions of chat templates. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 @define
 class Chat:
-    """A chat as templates know it."""
+    """A chat in the form of chat templates."""
 
     turns: list[dict[str, Any]] = field(factory=list)
     """`role`, `content`, `tool_calls` with arguments as objects, `tool_call_id`."""
     ignored: dict[str, None] = field(factory=dict)
-    """Paths of fields that are not known."""
+    """Paths of unknown fields."""
     _calls: int = 0
     _unanswered: list[tuple[str, str]] = field(factory=list)
-    """Id and function of each call that has no result yet."""
+    """Id and function of each call without a result."""
 
     @property
     def has_calls(self) -> bool:
-        """Whether a turn calls a tool or is the result of one."""
+        """True if a turn calls a tool or is the result of a call."""
         return any(turn["role"] == "tool" or "tool_calls" in turn for turn in self.turns)
 
     def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Note a call; Ollama's have no ids, so each is given its number."""
+        """Add a call. Ollama's calls have no ids, so they are numbered."""
         self._calls += 1
         call_id = f"call_{self._calls}"
         self._unanswered.append((call_id, name))
         return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
     def answered(self, name: str | None) -> tuple[str, str]:
-        """Id and function of the call that a result is of: the first without one, of that function where it is named."""
+        """Return id and function of the call that a result belongs to: the first one without a result, of the named
+        function if any.
+        """
         found = next((one for one in self._unanswered if name in (None, one[1])), None)
         if found is None:
             # The call itself may have been cut off the history.
@@ -55,7 +57,7 @@ class Chat:
 
 
 def read_chat(messages: Any) -> Chat:
-    """The turns of `messages`, none where it is empty. Raises `FieldFault`."""
+    """Convert `messages` to turns; none if it is empty. Raises `FieldFault`."""
     if messages is None:
         messages = []
     if not isinstance(messages, list):
@@ -112,7 +114,7 @@ def _calls(chat: Chat, calls: Any, path: str) -> list[dict[str, Any]]:
 
 
 def read_tools(tools: Any) -> tuple[list[Tool], list[str]]:
-    """The tools, and paths of fields that are not known. Raises `FieldFault` or `InvalidField`."""
+    """Parse tools, and return the paths of unknown fields. Raises `FieldFault` or `InvalidField`."""
     if not tools:
         return [], []
     readable, ignored = readable_tools(tools)
@@ -123,5 +125,5 @@ def read_tools(tools: Any) -> tuple[list[Tool], list[str]]:
         if one.function.parameters is None:
             raise FieldFault(f"tools[{index}].function.parameters", "must be a JSON Schema of an object")
         if one.function.name in [other.function.name for other in read[:index]]:
-            raise FieldFault(f"tools[{index}].function.name", "is there twice")
+            raise FieldFault(f"tools[{index}].function.name", "is a duplicate")
     return read, ignored

@@ -1,6 +1,7 @@
-"""Ollama's routes that fetch and remove models, for operators: `leanvibe model pull` and `remove` in processes of their own.
+"""Ollama's routes to download and remove models, for operators. They run `leanvibe model pull` and `remove` as
+subprocesses.
 
-The commands check names, hashes and what is in use, and go on with an interrupted download; here is only their translation.
+The commands check names, hashes and use, and resume downloads; this module only translates.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9][A-Za-z0-9_.-]{
 
 
 class _Failed(Exception):
-    """The command ended with an error, which it said in these words."""
+    """The command failed; the message is its own."""
 
 
 def register_model_files(app: QuartTrio, services: Services, read: Callable[[], Any], lines: str) -> None:
-    """Register `/api/pull` and `/api/delete`; ``read`` gives a request that names a model, ``lines`` is the type of a stream."""
+    """Register `/api/pull` and `/api/delete`; ``read`` parses a request that names a model, ``lines`` is a stream's
+    content type.
+    """
     pulling: list[str] = []
 
     @app.post("/api/pull")
@@ -86,7 +89,7 @@ def _checked(wanted: ModelRequest) -> str:
 
 
 async def _told(progress: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[bytes, None]:
-    """The progress in lines, and its end."""
+    """Yield the progress as lines, then the outcome."""
     async with contextlib.aclosing(progress):
         try:
             async for one in progress:
@@ -98,9 +101,11 @@ async def _told(progress: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerato
 
 
 async def _pull(command: Sequence[str], name: str, pulling: list[str]) -> AsyncGenerator[dict[str, Any], None]:
-    """Run the command, and tell how far it is. Raises `_Failed`. Closed, it ends the command, whose download stays."""
+    """Run the command and yield its progress. Raises `_Failed`. If closed, ends the command; what was downloaded
+    stays.
+    """
     if pulling:
-        raise _Failed(f"{pulling[0]} is being pulled: one model is fetched at a time")
+        raise _Failed(f"{pulling[0]} is being pulled: only one model is pulled at a time")
     pulling.append(name)
     try:
         yield {"status": "pulling manifest"}
@@ -128,7 +133,9 @@ async def _pull(command: Sequence[str], name: str, pulling: list[str]) -> AsyncG
 
 
 async def _printed(process: trio.Process) -> AsyncGenerator[dict[str, Any], None]:
-    """What it tells of its progress, again and again where nothing new comes, up to the end of its output."""
+    """Yield the progress that the command prints until its output ends, repeating the last one while nothing new
+    comes.
+    """
     assert process.stdout is not None
     kept, last = b"", {}
     while True:
@@ -157,7 +164,7 @@ def _progress(line: bytes) -> dict[str, Any] | None:
 
 
 async def _end(process: trio.Process) -> None:
-    """End it with all that it started, where it has not ended."""
+    """End the process and its children, if it is still running."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -173,5 +180,5 @@ async def _end(process: trio.Process) -> None:
 
 
 def _words(said: bytes) -> str:
-    """What a command wrote for a person, in one line."""
-    return " ".join(said.decode("utf-8", "replace").split())[:WORDS_BYTES] or "the command failed and did not say why"
+    """The command's error message in one line."""
+    return " ".join(said.decode("utf-8", "replace").split())[:WORDS_BYTES] or "the command failed without a message"

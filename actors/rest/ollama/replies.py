@@ -1,4 +1,4 @@
-"""What Ollama's clients are answered: lines of JSON made of a generation's text and of what is known of models. Pure."""
+"""Replies of Ollama's API, built from a generation's text and from descriptions of models. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ LATEST = ":latest"
 
 
 def wire_moment(posix_seconds: float) -> str:
-    """A moment as Ollama writes it."""
+    """Format a time as Ollama does."""
     return datetime.datetime.fromtimestamp(posix_seconds, datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
 @frozen(kw_only=True)
 class ReplyHead:
-    """What every line of one reply begins with."""
+    """Fields common to all lines of one reply."""
 
     model: str
-    """As the client named it."""
+    """The name that the client used."""
     is_chat: bool
     now: Callable[[], float]
-    """POSIX seconds."""
+    """Returns POSIX seconds."""
     new_reader: Callable[[], AnswerReader] | None = None
-    """Reads what the model thinks and calls; None where a prompt is continued as it stands."""
+    """Makes a parser for reasoning and calls; None for a raw continuation."""
 
     has_logprobs: bool = False
-    """Whether each line has those of its tokens."""
+    """True if each line has the log-probabilities of its tokens."""
 
     def line(self, text: str, calls: Sequence[ToolCall] = (), thought: str = "") -> dict[str, Any]:
-        """A line that is not the last."""
+        """Build a line other than the last."""
         head = {"model": self.model, "created_at": wire_moment(self.now())}
         if not self.is_chat:
             return {**head, "response": text, **({"thinking": thought} if thought else {}), "done": False}
@@ -57,16 +57,16 @@ class ReplyHead:
 
 
 class AnswerLines:
-    """The lines of a streamed answer, made as text comes: text at once, each call whole."""
+    """Lines of a streamed answer: text as it arrives, each call in one piece."""
 
     def __init__(self, head: ReplyHead) -> None:
         self._head = head
         self._reader = None if head.new_reader is None else head.new_reader()
         self._parts: list[Part] = []
-        """Of the call that came last."""
+        """Pieces of the last call."""
 
     def take(self, tokens: Sequence[GenerationTokens]) -> Iterator[dict[str, Any]]:
-        """What is certain now, perhaps nothing."""
+        """Yield lines for everything that can no longer change; possibly none."""
         if self._reader is None:
             if text := "".join(one.text for one in tokens):
                 yield {**self._head.line(text), **_scored(self._head, tokens)}
@@ -74,12 +74,12 @@ class AnswerLines:
         yield from self._take(self._reader.take(tokens))
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
-        """What was held back, and the end."""
+        """Yield what was held back, then the final line."""
         if self._reader is not None:
             yield from self._take(self._reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH))
             yield from self._calls()
             if scores := self._scores():
-                # Of tokens without a text of their own.
+                # Tokens without text of their own.
                 yield {**self._head.line(""), **scores}
         yield {**self._head.line(""), **_end(done)}
 
@@ -94,7 +94,7 @@ class AnswerLines:
                 self._parts.append(part)
 
     def _scores(self) -> dict[str, Any]:
-        """Log-probabilities of the answer's tokens since the last line that had some. What was thought has none."""
+        """Log-probabilities of the answer's tokens since the last line that had some. Reasoning has none."""
         return {} if self._reader is None else _scored(self._head, self._reader.take_said())
 
     def _calls(self) -> Iterator[dict[str, Any]]:
@@ -105,7 +105,7 @@ class AnswerLines:
 
 
 def answer(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:
-    """The whole answer."""
+    """The complete answer."""
     calls: list[ToolCall] = []
     text, thought, said = "".join(one.text for one in tokens), "", tokens
     if head.new_reader is not None:
@@ -124,19 +124,19 @@ def _scored(head: ReplyHead, tokens: Sequence[GenerationTokens]) -> dict[str, An
 
 
 def empty_answer(head: ReplyHead, reason: str) -> dict[str, Any]:
-    """Of a request that only loads the model, or unloads it."""
+    """The answer to a request that only loads or unloads the model."""
     return {**head.line(""), "done": True, "done_reason": reason}
 
 
 def _end(done: Done) -> dict[str, Any]:
-    """Why it ended, and what was measured, in nanoseconds."""
+    """Final fields: the reason for the end, and timings in nanoseconds."""
     timings, counted = done.timings, done.usage
     first = timings.total_ms if timings.first_token_ms is None else timings.first_token_ms
     return {
         "done": True,
         "done_reason": done.finish_reason.value,
         "total_duration": _nanoseconds(timings.total_ms),
-        # From its acceptance until it had a row: a model that is not loaded is waited for there.
+        # From acceptance to admission, which includes loading the model if necessary.
         "load_duration": _nanoseconds(timings.queued_ms),
         "prompt_eval_count": counted.prompt_tokens,
         "prompt_eval_duration": _nanoseconds(max(0.0, first - timings.queued_ms)),
@@ -150,7 +150,7 @@ def _nanoseconds(milliseconds: float) -> int:
 
 
 def _carried_out(parts: Sequence[str | ToolCall]) -> list[ToolCall]:
-    """The calls. One whose answer was cut in its arguments is none: this API tells arguments as an object, whole or not at all."""
+    """The complete calls. Truncated ones are dropped, because this API returns arguments as an object."""
     return [one for one in parts if isinstance(one, ToolCall) and _is_object(one.arguments)]
 
 
@@ -170,13 +170,13 @@ def tag(model: ModelState) -> dict[str, Any]:
         "digest": model.digest,
         **modified(model.modified_seconds),
         "details": _details(model),
-        # This server's own words: one model at a time answers.
+        # An addition of this server: one model at a time is loaded.
         "state": model.state,
     }
 
 
 def modified(posix_seconds: float | None) -> dict[str, str]:
-    """When a model's files were written, where that is known."""
+    """Modification time of a model's files, if known."""
     return {} if posix_seconds is None else {"modified_at": wire_moment(posix_seconds)}
 
 
@@ -190,7 +190,7 @@ def running_model(model: ModelState, health: EngineHealth) -> dict[str, Any]:
 
 
 def shown_model(model: ModelState, health: EngineHealth | None) -> dict[str, Any]:
-    """The answer of `/api/show`; with ``health`` of the model in use, whose context is known."""
+    """The answer of `/api/show`. The context length is known only for the active model, given its ``health``."""
     family = _details(model)["family"] or "unknown"
     facts: dict[str, Any] = {"general.architecture": family, "general.basename": model.full_name}
     if health is not None:

@@ -1,6 +1,6 @@
-"""What Ollama's clients send, field by field, and what it means to our engine. Pure.
+"""Requests of Ollama's clients, field by field, and their conversion to engine requests. Pure functions.
 
-The shapes are those of Ollama's API reference (`/api/chat`, `/api/generate`).
+Shapes follow Ollama's API reference (`/api/chat`, `/api/generate`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LATEST = ":latest"
 
 
 def model_name(name: str) -> str:
-    """A model's name here: Ollama's clients add the tag `latest` where they are given none."""
+    """Strip the tag `latest`, which Ollama's clients add to names without a tag."""
     return name.removesuffix(LATEST)
 
 
@@ -40,12 +40,12 @@ def _stops(_: object, attribute: Attribute[Any], value: Any) -> None:
         raise FieldFault(attribute.name, f"must be a string or an array of at most {MAXIMUM_STOPS} strings")
     for one in stops or ():
         if not isinstance(one, str) or not one:
-            raise FieldFault(attribute.name, "must hold strings that are not empty")
+            raise FieldFault(attribute.name, "must contain non-empty strings")
 
 
 @frozen(kw_only=True)
 class ModelRequest:
-    """Body of requests about a model."""
+    """Body of a request about a model."""
 
     model: str = field(validator=length(1, 256, "characters"))
     stream: bool | None = None
@@ -68,13 +68,13 @@ class Options:
 
     @property
     def stops(self) -> list[str]:
-        """All stop texts."""
+        """The stop texts as a list."""
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
 
 
 @frozen(kw_only=True)
 class _Plain:
-    """Fields that the codec can check by their types."""
+    """Fields that the codec can check by type."""
 
     model: str = field(validator=length(1, 256, "characters"))
     stream: bool | None = None
@@ -101,36 +101,36 @@ class OllamaRequest:
     thinking: Thinking
     keep_alive: Any
     ignored: list[str]
-    """Names of fields that were passed over."""
+    """Names of ignored fields."""
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the answer comes in lines, which is Ollama's default."""
+        """True if the answer is streamed as lines, Ollama's default."""
         return self.plain.stream is not False
 
     @property
     def is_empty(self) -> bool:
-        """Whether it asks for nothing but that the model be loaded, or unloaded."""
+        """True for a request without a question, which only loads or unloads the model."""
         return not self.chat.turns and not self.plain.prompt
 
     @property
     def unloads(self) -> bool:
-        """Whether the model shall be unloaded: nothing is asked, and it shall be kept for no time."""
+        """True if the request is to unload the model: it is empty and has a `keep_alive` of zero."""
         return self.is_empty and self.keep_alive in (0, "0", "0s", "0m", "0h")
 
     @property
     def callable_names(self) -> list[str]:
-        """The functions that the answer may call."""
+        """Names of the functions that the answer may call."""
         return [one.function.name for one in self.tools]
 
     @property
     def callable_schemas(self) -> dict[str, dict[str, Any] | None]:
-        """Their parameters, by name."""
+        """Their parameter schemas, by name."""
         return {one.function.name: one.function.parameters for one in self.tools}
 
 
 def read_chat_request(body: dict[str, Any]) -> OllamaRequest:
-    """A body of `/api/chat` as JSON to the request. Raises `InvalidField`."""
+    """Parse a JSON body of `/api/chat`. Raises `InvalidField`."""
     taken, ignored = sort_by_rules(body, RULES_OF_CHAT)
     try:
         chat = read_chat(taken.pop("messages", None))
@@ -141,7 +141,7 @@ def read_chat_request(body: dict[str, Any]) -> OllamaRequest:
 
 
 def read_generate_request(body: dict[str, Any]) -> OllamaRequest:
-    """A body of `/api/generate` as JSON to the request. Raises `InvalidField`."""
+    """Parse a JSON body of `/api/generate`. Raises `InvalidField`."""
     taken, ignored = sort_by_rules(body, RULES_OF_GENERATE)
     return _request(taken, Chat(), [], ignored)
 
@@ -169,7 +169,7 @@ def _request(taken: dict[str, Any], chat: Chat, tools: list[Tool], ignored: list
     if keep_alive is not None and not request.unloads:
         ignored.append("keep_alive")
     if plain.logprobs and tools:
-        problem = "may not be given with tools: calls have no tokens of their own in the reply"
+        problem = "may not be given with tools: the reply has no tokens for calls"
         raise InvalidField(f"body.logprobs {problem}", field="body.logprobs")
     if plain.raw and plain.system:
         raise InvalidField("body.system may not be given with raw", field="body.system")
@@ -188,7 +188,7 @@ def _schema(form: Any) -> dict[str, Any] | None:
 
 
 def generate_from(request: OllamaRequest, tool_call_format: ToolCallFormat) -> Generate:
-    """The engine's request, for a model that calls tools in that form. Raises `InvalidField`."""
+    """Build the engine's request; ``tool_call_format`` is the model's. Raises `InvalidField`."""
     plain, schema = request.plain, request.response_schema
     if plain.prompt is not None and plain.raw:
         return _generate(request, Generate, prompt=plain.prompt, response_schema=schema)
@@ -241,6 +241,6 @@ def _as_written(fault: FieldFault) -> InvalidField:
     return InvalidField(f"body.{fault.path} {fault.problem}", field=f"body.{fault.path}")
 
 
-# Built when this module is imported, so that the first request costs no more than the next.
+# Compiles the codec at import, so that the first request is as fast as the others.
 structure({"model": "m", "options": {"seed": 1}}, _Plain)
 structure({"model": "m"}, ModelRequest)

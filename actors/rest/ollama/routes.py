@@ -1,6 +1,7 @@
-"""Ollama's routes under `/api`: version, tags, ps, show, chat, generate, embed; those that fetch and remove models are in `model_files.py`.
+"""Ollama's routes under `/api`: version, tags, ps, show, chat, generate, embed. Those for model files are in
+`model_files.py`.
 
-Thin: a request becomes a `Generate`, its events become lines of JSON.
+Thin: a request becomes a `Generate`, and its events become lines of JSON.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ from protocol.errors import ErrorCode
 __all__ = ["API_VERSION", "LINES", "register_ollama"]
 
 API_VERSION = "0.12.11"
-"""Of Ollama's API as it is spoken here: clients ask for it and want a recent one."""
+"""The version of Ollama's API that is reported. Clients ask for it and require a recent one."""
 LINES = "application/x-ndjson"
 LIST_SECONDS = 10.0
 CHANGE_SECONDS = 900.0
 
 
 def register_ollama(app: QuartTrio, services: Services) -> None:
-    """Register what this server has of `/api`."""
+    """Register the supported routes of `/api`."""
     ignored_fields = IgnoredFields(app)
 
     @app.get("/api/version")
@@ -80,7 +81,7 @@ def register_ollama(app: QuartTrio, services: Services) -> None:
     @app.get("/api/tags")
     async def tags() -> Any:
         who = await identity(services)
-        # Who may not change the model is told of the one that answers.
+        # Clients that may not change the model see only the active one.
         models = [
             one for one in await _models(services) if one.state != "absent" and (who.is_operator or one.is_in_use)
         ]
@@ -123,7 +124,7 @@ def register_ollama(app: QuartTrio, services: Services) -> None:
 
 
 async def named_model() -> ModelRequest:
-    """A request about a model, which older clients name in `name`. Raises `InvalidField`."""
+    """Parse a request about a model, which older clients name in `name`. Raises `InvalidField`."""
     body = await json_body(any_integers=True)
     fields = {"model": body.get("model", body.get("name")), "stream": body.get("stream")}
     named: ModelRequest = structure(
@@ -175,7 +176,7 @@ async def _all_of(subscriber: StreamSubscriber) -> AsyncGenerator[GenerationToke
 async def _load(
     services: Services, who: Identity, wanted: OllamaRequest, head: ReplyHead, health: EngineHealth
 ) -> Response:
-    """Carry out an empty request, by which Ollama's clients load a model and unload it."""
+    """Carry out an empty request, with which Ollama's clients load and unload a model."""
     if wanted.unloads:
         if not who.is_operator:
             raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator", field="keep_alive")
@@ -187,12 +188,12 @@ async def _load(
 
 
 async def _lines(head: ReplyHead, subscriber: StreamSubscriber) -> AsyncGenerator[bytes, None]:
-    """The answer in lines. A stream that has begun ends with `done` or with an error, never with silence."""
+    """Yield the answer as lines. A stream that has begun always ends with `done` or an error."""
     lines = AnswerLines(head)
     try:
         while (tokens := await subscriber.take_within(SIGN_OF_LIFE_SECONDS)) != []:
             if tokens is None:
-                # Nothing is said, and heard: clients and proxies would take silence for death.
+                # An empty line keeps clients and proxies from timing out.
                 yield _line(head.line(""))
                 continue
             for one in lines.take(tokens):

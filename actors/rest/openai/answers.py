@@ -1,4 +1,4 @@
-"""All answers that one request is made of: one for each of `n` and of its prompts, whole or as one stream of events."""
+"""The answers to one request, one for each prompt and `n`, returned whole or merged into one stream of events."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ from runtime import ActorRef, RuntimeFault
 __all__ = ["SIGN_OF_LIFE_SECONDS", "Answers", "Asked", "seed_of", "sign_of_life", "start_answers"]
 
 SIGN_OF_LIFE_SECONDS = 10.0
-"""A stream is silent for no longer, also while its prompt waits or is read: clients and proxies would take it for dead."""
+"""Longest silence in a stream, even while the prompt is queued or prefilled; otherwise clients and proxies would time
+out.
+"""
 PROGRESS_SECONDS = 1.0
 MAXIMUM_READ_TOKENS = 32_768
-"""Of all prompts of one request whose tokens are told; a single one may be longer, as the model's context is."""
+"""Tokens of all prompts whose tokens are returned. A single prompt may be longer, up to the model's context."""
 SEEDS = 2**53
 
 
 def seed_of(seed: int | None, index: int) -> int | None:
-    """The seed of one answer of several: the request's own for the first, and one made of both for each other."""
+    """The seed of each answer: the request's own for the first, derived from it for the others."""
     if seed is None or index == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:8], "big") % SEEDS
@@ -43,22 +45,22 @@ def seed_of(seed: int | None, index: int) -> int | None:
 
 @frozen(kw_only=True)
 class Asked:
-    """What is to be answered."""
+    """The prompts of a request and the way to answer them."""
 
     generates: Sequence[Generate]
     """One for each prompt."""
     made: int
-    """Answers to each of them."""
+    """Answers to generate for each prompt."""
     told: int
-    """How many of these go out: those that the model itself finds likeliest."""
+    """Answers to return for each prompt: those that the model finds likeliest."""
     ignores_end: bool = False
-    """Whether they go on past the model's own end."""
+    """Continue past the model's end-of-text token."""
     echoes: Sequence[Any] = ()
-    """The prompts, where each stands before its answers."""
+    """The prompts, if they are echoed before their answers."""
     reads_prompt: bool = False
-    """Whether the tokens of these are told too, or are all that is known of them."""
+    """Also return the prompts' tokens, or obtain the prompts' text from them."""
     makes_nothing: bool = False
-    """Whether nothing but the prompts is told."""
+    """Return only the prompts."""
 
 
 @frozen
@@ -70,19 +72,21 @@ class _Whole:
 
 @frozen(kw_only=True)
 class Answers:
-    """The answers of one request, in the making."""
+    """The answers of one request while they are generated."""
 
     head: ReplyHead
     asked: Asked
     inference: ActorRef[InferenceRequest]
     subscribers: Sequence[StreamSubscriber]
-    """Those to the first prompt, then those to the second."""
+    """Those of the first prompt, then those of the second, and so on."""
     news: News
     left_out: Sequence[str] = ()
-    """Parts of schemas that these answers leave out, as their asker calls them."""
+    """Parts of schemas that these answers leave out, under the names of the engine's request."""
 
     async def whole(self, make: Callable[[Sequence[GenerationTokens], Done], dict[str, Any]]) -> dict[str, Any]:
-        """The reply; ``make`` makes the one of a single answer. Raises `GenerationRefused` where one cannot be finished."""
+        """Return the reply; ``make`` builds the reply of a single answer. Raises `GenerationRefused` if one cannot be
+        finished.
+        """
         answers = [_Whole(one, *(await _all(one))) for one in self.subscribers]
         choices: list[dict[str, Any]] = []
         reasoning_tokens = 0
@@ -102,12 +106,12 @@ class Answers:
         return {**reply, "choices": choices, "usage": self._usage(reasoning_tokens)}
 
     async def stream(self, chunks: Sequence[TextChunks | ChatChunks]) -> AsyncGenerator[bytes, None]:
-        """The answers as events. A stream that has begun ends with `[DONE]` or with an error, never with silence."""
+        """Yield the answers as events. A stream that has begun always ends with `[DONE]` or an error."""
         for event in self._beginnings():
             yield event
         going_on = list(range(len(self.subscribers)))
         echoes: dict[int, Echo] = {}
-        """What stands before each answer, once it is said."""
+        """The prompts already sent, by index of the answer."""
         spoke_at = trio.current_time()
         try:
             while going_on:
@@ -143,11 +147,11 @@ class Answers:
         yield b"data: [DONE]\n\n"
 
     def _beginnings(self) -> list[bytes]:
-        """What stands before each answer: in a chat the role, in a completion the prompt where it is echoed."""
+        """Events before each answer: the role in a chat, the prompt in a completion with `echo`."""
         if self.head.is_chat:
             first = [chat_chunk(self.head, (), is_first=True) for _ in self.subscribers]
         elif self.asked.reads_prompt:
-            # Told once it is read.
+            # Sent once it has been prefilled.
             first = []
         else:
             first = [completion_chunk(self.head, ()) for _ in self.subscribers if self.asked.echoes]
@@ -156,7 +160,7 @@ class Answers:
         return [_event(_numbered(one, index)) for index, one in enumerate(first)]
 
     def _chunks_of(self, index: int, chunks: TextChunks | ChatChunks, going_on: list[int]) -> list[dict[str, Any]]:
-        """What has come of one answer; takes it out of ``going_on`` at its end."""
+        """Chunks of one answer since the last call. Removes it from ``going_on`` at its end."""
         subscriber = self.subscribers[index]
         tokens = subscriber.take_nowait()
         if tokens is None:
@@ -178,7 +182,7 @@ class Answers:
         return _cut(done) if self.asked.makes_nothing else done
 
     def _usage(self, reasoning_tokens: int) -> dict[str, Any]:
-        """Each prompt counted once, and all that was made for it."""
+        """Usage of all answers; each prompt is counted once."""
         counted = [usage(self._done(index)) for index in range(len(self.subscribers))]
         prompts = counted[:: self.asked.made]
         prompt_tokens = sum(one["prompt_tokens"] for one in prompts)
@@ -195,7 +199,7 @@ class Answers:
 
 
 async def sign_of_life(inference: ActorRef[InferenceRequest], stream: str) -> bytes:
-    """A comment, which no client shows (the specification of server-sent events, section 9.2.6)."""
+    """Build a comment with the generation's progress, which clients ignore (server-sent events, section 9.2.6)."""
     try:
         progress = await inference.ask(DescribeGeneration(stream), timeout=PROGRESS_SECONDS)
     except (RuntimeFault, GenerationRefused):
@@ -208,7 +212,7 @@ async def sign_of_life(inference: ActorRef[InferenceRequest], stream: str) -> by
 
 
 async def start_answers(inference: ActorRef[InferenceRequest], who: Identity, head: ReplyHead, asked: Asked) -> Answers:
-    """Begin all of them; however the request ends, so do they. Raises `GenerationRefused`, `RuntimeFault`."""
+    """Start all generations; they end with the request. Raises `GenerationRefused`, `RuntimeFault`."""
     news = News()
     subscribers: list[StreamSubscriber] = []
     left_out: Sequence[str] = ()
@@ -223,7 +227,7 @@ async def start_answers(inference: ActorRef[InferenceRequest], who: Identity, he
             read_tokens += started.prompt_tokens if asked.reads_prompt else 0
             if read_tokens > max(MAXIMUM_READ_TOKENS, started.prompt_tokens):
                 raise InvalidField(
-                    f"body.prompt and n come to more than {MAXIMUM_READ_TOKENS} tokens of prompts that echo tells",
+                    f"body.prompt and n amount to more than {MAXIMUM_READ_TOKENS} tokens of echoed prompts",
                     field="body.prompt",
                 )
             subscribers.append(subscriber)
@@ -240,7 +244,7 @@ async def _all(subscriber: StreamSubscriber) -> tuple[list[GenerationTokens], Do
 
 
 def _cut(done: Done) -> Done:
-    """As of an answer that may have no token."""
+    """The result of an answer that has no tokens."""
     return attrs.evolve(done, finish_reason=FinishReason.LENGTH)
 
 

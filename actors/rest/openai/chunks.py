@@ -1,4 +1,4 @@
-"""The chunks of a streamed reply, made as tokens come. Pure but for the ids of calls, which are drawn."""
+"""Chunks of a streamed reply, produced as tokens arrive. No I/O; ids of calls are random."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ __all__ = ["ChatChunks", "TextChunks", "call_id"]
 
 
 def call_id() -> str:
-    """A name for a call that no other has."""
+    """Draw a unique id for a call."""
     return f"call_{secrets.token_hex(12)}"
 
 
 class TextChunks:
-    """Of a continued prompt."""
+    """Chunks of a continued prompt."""
 
     reasoning_tokens = 0
-    """A text is as the model writes it."""
+    """Raw completions have no separate reasoning."""
 
     def __init__(self, head: ReplyHead) -> None:
         self._head = head
 
     def take(self, tokens: Sequence[GenerationTokens]) -> Iterator[dict[str, Any]]:
-        """What these tokens make."""
+        """Yield the chunk for these tokens."""
         yield completion_chunk(self._head, tokens)
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
-        """The last, which says why it ended."""
+        """Yield the last chunk, with the finish reason."""
         yield completion_chunk(self._head, (), finish_reason=done.finish_reason.value)
 
 
 class ChatChunks:
-    """Of a chat: what is thought and what is said as it comes, and each call as OpenAI does it, its name first and then its arguments."""
+    """Chunks of a chat: reasoning and text as they arrive, and each call as OpenAI streams it, name first and then
+    arguments.
+    """
 
     def __init__(self, head: ReplyHead, reader: AnswerReader) -> None:
         self._head = head
@@ -48,19 +50,19 @@ class ChatChunks:
 
     @property
     def reasoning_tokens(self) -> int:
-        """So many of the answer's tokens were thought."""
+        """Number of the answer's tokens that were reasoning."""
         return self._reader.reasoning_tokens
 
     def take(self, tokens: Sequence[GenerationTokens]) -> Iterator[dict[str, Any]]:
-        """What is certain now, perhaps nothing."""
+        """Yield chunks for everything that can no longer change; possibly none."""
         return self._made_of(self._reader.take(tokens))
 
     def end(self, done: Done) -> Iterator[dict[str, Any]]:
-        """What was held back, and the last, which says why it ended."""
+        """Yield what was held back, then the last chunk with the finish reason."""
         is_cut = done.finish_reason is FinishReason.LENGTH
         yield from self._made_of(self._reader.finish(is_cut=is_cut, is_forced=self._head.is_forced))
         if self._head.has_logprobs and (unscored := self._reader.take_said()):
-            # Of tokens without a text of their own.
+            # Tokens without text of their own.
             yield chat_part_chunk(self._head, "", index=0, make_id=call_id, tokens=unscored)
         has_calls = self._calls > 0 and not self._reader.has_cut_call
         yield chat_chunk(self._head, (), finish_reason=finish_reason_of(self._head, done, has_calls=has_calls))

@@ -1,6 +1,7 @@
-"""OpenAI's `/v1/embeddings`: reads the request, has the encoder embed it, and puts the vectors into OpenAI's JSON.
+"""OpenAI's `/v1/embeddings`.
 
-The encoder's worker writes the numbers as text; here they are only put one behind the other, so that a large answer holds nobody up.
+The encoder's worker formats the vectors as JSON text, so that here they are only concatenated and a large answer does
+not block the event loop.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from protocol.validation import FieldFault, between, length
 __all__ = ["EMBED_SECONDS", "MAXIMUM_INPUTS", "embed", "read_inputs", "register_embeddings"]
 
 EMBED_SECONDS = 600.0
-"""As long as OpenAI's own clients wait."""
+"""The default timeout of OpenAI's own clients."""
 MAXIMUM_INPUTS = 2048
 MAXIMUM_IDS = 8192
-"""Of one input; the encoder takes far fewer and says how many there are."""
+"""Token ids of one input. The encoder takes far fewer, and reports their number."""
 MAXIMUM_ID = 2**31
 ENCODINGS = ("float", "base64")
 FORMS = "must be a string, an array of strings, an array of token ids or an array of such arrays"
@@ -43,7 +44,7 @@ def _encoding(_: object, attribute: Attribute[Any], value: Any) -> None:
 
 @frozen(kw_only=True)
 class EmbeddingsRequest:
-    """Body of `POST /v1/embeddings`, but for `input`, which has four forms."""
+    """Body of `POST /v1/embeddings` without `input`, which has four forms."""
 
     model: str = field(validator=length(1, 256, "characters"))
     dimensions: int | None = field(default=None, validator=between(1, DIMENSIONS))
@@ -78,7 +79,7 @@ def register_embeddings(app: QuartTrio, services: Services) -> None:
 
 
 async def embed(services: Services, message: EmbedTexts, name: str, *, is_one: bool) -> Embedded:
-    """Ask the encoder. Raises `EmbeddingRefused` whose field is the client's: ``name``, or `name[3]` where it is not one text."""
+    """Ask the encoder. Raises `EmbeddingRefused` with the client's field: ``name``, or `name[3]` in a list of inputs."""
     try:
         made: Embedded = await services.encoder.ask(message, timeout=EMBED_SECONDS)
     except EmbeddingRefused as refusal:
@@ -91,7 +92,7 @@ async def embed(services: Services, message: EmbedTexts, name: str, *, is_one: b
 
 
 def read_inputs(raw: Any, name: str = "body.input") -> Inputs:
-    """The texts, or lists of token ids. Raises `InvalidField` with the place of the first that is neither."""
+    """Parse texts or lists of token ids. Raises `InvalidField` at the first element that is neither."""
     if isinstance(raw, str):
         _check_text(raw, name)
         return (raw,)
@@ -105,7 +106,7 @@ def read_inputs(raw: Any, name: str = "body.input") -> Inputs:
         _check_ids(raw, name)
         return (tuple(raw),)
     if len(raw) > MAXIMUM_INPUTS:
-        raise InvalidField(f"{name} may have {MAXIMUM_INPUTS} elements, not {len(raw)}", field=name)
+        raise InvalidField(f"{name} may have at most {MAXIMUM_INPUTS} elements, not {len(raw)}", field=name)
     is_text = isinstance(raw[0], str)
     for index, one in enumerate(raw):
         if isinstance(one, str) and is_text:
@@ -130,9 +131,9 @@ def _check_ids(ids: list[Any], name: str) -> None:
     if not ids:
         raise InvalidField(f"{name} must not be empty", field=name)
     if len(ids) > MAXIMUM_IDS:
-        raise InvalidField(f"{name} has {len(ids)} token ids, more than any model here takes", field=name)
+        raise InvalidField(f"{name} has {len(ids)} token ids, more than any model here accepts", field=name)
     if set(map(type, ids)) != {int} or min(ids) < 0 or max(ids) >= MAXIMUM_ID:
-        raise InvalidField(f"{name} must hold token ids, whole numbers from 0", field=name)
+        raise InvalidField(f"{name} must contain token ids, integers from 0", field=name)
 
 
 def _reply(made: Embedded) -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients know them, made of our problems. Pure."""
+"""Converts problems to the errors of OpenAI's API. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ __all__ = ["as_client_calls", "no_such_route", "openai_error", "plain_words"]
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _NAMES = {"response_schema": "response_format"}
-"""Fields of the engine's request that OpenAI calls otherwise."""
+"""Fields of the engine's request that have another name at OpenAI."""
 UNKNOWN_URL = "unknown_url"
-"""OpenAI's code for a path that leads nowhere."""
+"""OpenAI's code for an unknown route."""
 _ROUTES = "/v1/models, /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/responses"
 
 
 def as_client_calls(place: str, names: Mapping[str, str] = _NAMES) -> str:
-    """A place in the engine's request, `response_schema/properties/a`, as clients of an API call it; OpenAI's without ``names``."""
+    """Translate a path in the engine's request, such as `response_schema/properties/a`, to an API's names; by default
+    OpenAI's.
+    """
     name = next((one for one in names if place.startswith(one)), "")
     return names.get(name, "") + place.removeprefix(name)
 
 
 def openai_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Body and HTTP status for a problem of RFC 9457 as `problem` makes it."""
-    # OpenAI answers every wrong field with 400; its clients have no name for 422 that anyone expects.
+    """Convert a problem of RFC 9457, as made by `problem`, to a body and an HTTP status."""
+    # OpenAI answers every invalid field with 400, and its clients do not expect 422.
     status = 400 if problem["status"] == 422 else int(problem["status"])
     parameter = _parameter(problem.get("field"))
     code = problem["code"]
@@ -40,13 +42,15 @@ def openai_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
-    """The problem of a path under `/v1` that leads nowhere: editors know routes that this server lacks."""
-    detail = f"{method} {path} does not exist: of OpenAI's API this server has {_ROUTES}"
+    """Complete the problem for an unknown path under `/v1`, since editors try routes that this server lacks."""
+    detail = f"{method} {path} does not exist: of OpenAI's API this server implements {_ROUTES}"
     return {**problem, "detail": detail, "code": UNKNOWN_URL}
 
 
 def plain_words(message: str, names: Mapping[str, str]) -> str:
-    """A problem's words with the field that they begin with as the client wrote it; ``names`` are those it calls otherwise."""
+    """Rewrite a message to begin with the field as the client wrote it; ``names`` maps fields that the client calls
+    differently.
+    """
     for inside in ("body.", "data."):
         if message.startswith(inside):
             name, space, rest = message.partition(" ")
@@ -57,10 +61,10 @@ def plain_words(message: str, names: Mapping[str, str]) -> str:
 
 
 def _parameter(field: str | None, names: Mapping[str, str] = _NAMES) -> str | None:
-    """`body.messages[0].role` is `messages[0].role` to the client."""
+    """Translate `body.messages[0].role` to the client's `messages[0].role`."""
     if field in (None, "body"):
-        # All of it has no name among OpenAI's parameters.
+        # The body as a whole has no name among OpenAI's parameters.
         return None
     name, dot, rest = field.removeprefix("body.").removeprefix("data.").partition(".")
-    # Those of the body are the client's own already.
+    # Fields of the body already have the client's names.
     return (names.get(name, name) if field.startswith("data.") else name) + dot + rest

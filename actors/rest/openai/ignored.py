@@ -1,4 +1,4 @@
-"""Says which fields of a request were passed over: to the client with the answer, to the log once for each client and field."""
+"""Reports ignored fields: to the client in a header, and to the log once for each client and field."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["IgnoredFields"]
 _log = structlog.get_logger("rest")
 
 MAXIMUM_LOGGED = 1024
-"""Pairs of client and field that the log tells of, since the server started: clients choose these names."""
+"""Pairs of client and field that are logged per server run, since clients choose the names."""
 
 
 class IgnoredFields:
-    """One for the application."""
+    """Reports ignored fields of one application."""
 
     def __init__(self, app: QuartTrio) -> None:
         self._logged: set[tuple[str, str]] = set()
@@ -31,7 +31,7 @@ class IgnoredFields:
             return response
 
     def note(self, client_id: str, names: Sequence[str]) -> None:
-        """The request that is being handled has these besides; perhaps none."""
+        """Report these fields of the current request; the list may be empty."""
         if not names:
             return
         g.ignored_names = [*g.get("ignored_names", ()), *names]

@@ -1,7 +1,7 @@
-"""Messages of a chat as OpenAI's clients send them, with what other servers put into them. Pure.
+"""Messages of a chat as OpenAI's clients send them, including fields added by other servers. Pure functions.
 
-Clients send back what they were answered, by whichever server: fields that only tell something about an earlier answer are
-passed over. Refused is what the model would have to read and cannot.
+Clients send earlier answers back, whichever server gave them: fields that only describe such an answer are ignored.
+Content that the model would have to read and cannot is refused.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _PASSED_OVER = frozenset(
         "thinking_blocks", "timestamp", "token_ids", "type", "usage", "weight",
     }
 )  # fmt: skip
-"""Known from other servers and clients, and silently passed over; those of `_MEANS_MORE` only with these values."""
+"""Known from other servers and clients, and silently ignored; those in `_MEANS_MORE` only with these values."""
 _MEANS_MORE: dict[str, tuple[tuple[Any, ...], str]] = {
     "images": ((None, []), "must be left out: this server reads text"),
-    "prefix": ((None, False), "must be false: answers are not begun by clients; ask /v1/completions"),
-    "partial": ((None, False), "must be false: answers are not begun by clients; ask /v1/completions"),
+    "prefix": ((None, False), "must be false: clients cannot begin the answer; use /v1/completions"),
+    "partial": ((None, False), "must be false: clients cannot begin the answer; use /v1/completions"),
 }
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-"""Kinds of parts that are text, and where it stands in them."""
+"""Types of text parts, and the field with their text."""
 _UNREAD_PARTS = frozenset({"reasoning", "thinking", "redacted_thinking", "reasoning_text", "summary_text"})
-"""What an earlier answer was thought to be: passed over in turns of the assistant."""
+"""Reasoning of earlier answers: ignored in turns of the assistant."""
 _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 
 
 def readable_messages(messages: Any) -> tuple[Any, list[str]]:
-    """Messages with the fields that are read, and paths of those that nobody knows. Raises `InvalidField`.
+    """Keep the known fields of messages, and return the paths of unknown ones. Raises `InvalidField`.
 
-    What has not the shape of messages is left for the codec to refuse.
+    Anything that is not shaped like messages is left for the codec to reject.
     """
     if not isinstance(messages, list):
         return messages, []
@@ -70,7 +70,7 @@ def readable_messages(messages: Any) -> tuple[Any, list[str]]:
 
 
 def _content(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """A string, or an array of parts that are text; None is judged with the other fields."""
+    """Accept a string or an array of text parts. None is checked together with the other fields."""
     if value is None or isinstance(value, str):
         return
     if not isinstance(value, list):
@@ -97,21 +97,23 @@ def _speaker(_: object, attribute: Attribute[Any], value: str | None) -> None:
 
 @frozen(kw_only=True)
 class Message:
-    """One turn as OpenAI's clients write it."""
+    """A turn as OpenAI's clients write it."""
 
     role: str = field(validator=one_of(*ROLES))
     content: Any = field(default=None, validator=_content, repr=False)
-    """May be left out beside calls of tools."""
+    """Optional if there are tool calls."""
     name: str | None = field(default=None, validator=_speaker)
-    """Who speaks; the model sees it where its template prints it."""
+    """Name of the speaker; the model sees it if its template prints it."""
     refusal: str | None = field(default=None, repr=False)
-    """In place of the content, where an earlier answer was refused."""
+    """Replaces the content if an earlier answer was refused."""
     tool_calls: list[CalledTool] | None = field(default=None, validator=length(1, 128, "entries"))
-    """What the assistant wanted called."""
+    """Calls that the assistant made."""
     function_call: CalledFunction | None = None
-    """The older form of a call in `tool_calls`; its result is a turn of the role function with the function's name."""
+    """The older form of a call in `tool_calls`. Its result is a turn with the role `function` and the function's
+    name.
+    """
     tool_call_id: str | None = field(default=None, validator=length(1, 256, "characters"))
-    """Whose result a turn of the role tool is."""
+    """The call that a turn with the role `tool` answers."""
 
     def __attrs_post_init__(self) -> None:
         if self.content in (None, []) and not self.calls and self.refusal is None:
@@ -124,20 +126,20 @@ class Message:
             raise FieldFault("name", "must be given with the role function")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise FieldFault("tool_call_id", "must be given with the role tool, and only with it")
-        # Clients send system turns that were left empty, and answers and results of calls may have no text; a question has.
+        # Clients send empty system turns, and answers and call results may have no text; a question must have some.
         if self.role == "user" and not self.text:
             raise FieldFault("content", "must not be empty")
 
     @property
     def calls(self) -> list[CalledTool]:
-        """What was called, in either form."""
+        """The calls, in either form."""
         if self.function_call is not None:
             return [CalledTool(id=f"call_{self.function_call.name}", function=self.function_call)]
         return self.tool_calls or []
 
     @property
     def text(self) -> str:
-        """The content as one text."""
+        """The content as one string."""
         if self.content in (None, []):
             return self.refusal or ""
         if isinstance(self.content, str):

@@ -1,4 +1,6 @@
-"""The prompt before its answer, with its tokens where they are wanted (`echo` of the completions API). Pure but for its pauses."""
+"""Echoes the prompt before its answer, with its tokens if requested (`echo` of the completions API). Async only to
+yield.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,19 @@ from actors.rest.openai.replies import completion_logprobs
 __all__ = ["Echo", "behind_echo", "read_echo", "with_echo"]
 
 TOKENS_AT_ONCE = 256
-"""Between so many others have their turn: a prompt may have thousands, with six log-probabilities each."""
+"""Tokens between checkpoints: a prompt may have thousands, with six log-probabilities each."""
 
 
 @frozen(kw_only=True)
 class Echo:
-    """What stands before an answer."""
+    """Text before an answer."""
 
     text: str
     logprobs: dict[str, Any] | None = None
 
 
 async def read_echo(prompt: str | Sequence[int], tokens: Sequence[PromptToken], *, has_logprobs: bool) -> Echo:
-    """Of a text, or of token ids, whose text is that of their tokens; offsets count its characters."""
+    """Build the echo of a text, or of token ids, whose text is that of their tokens. Offsets count characters."""
     written = prompt.encode() if isinstance(prompt, str) else None
     bytes_of: list[bytes] = []
     place = 0
@@ -50,7 +52,7 @@ async def read_echo(prompt: str | Sequence[int], tokens: Sequence[PromptToken], 
             top = [_described(*other) for other in one.top]
             own = _described(one.token_id, one.token, one.log_probability)
             entries.append({**own, "offset": offset, "top": top})
-            # A character counts once its last byte is there.
+            # A character counts once its last byte has arrived.
             offset += len(utf8.decode(content))
         for name, values in completion_logprobs(entries).items():
             told[name] += values
@@ -58,7 +60,7 @@ async def read_echo(prompt: str | Sequence[int], tokens: Sequence[PromptToken], 
 
 
 def with_echo(choice: dict[str, Any], echo: Echo) -> dict[str, Any]:
-    """A choice of a completion behind its prompt."""
+    """Prepend the echo to a choice of a completion."""
     told = choice["logprobs"]
     if echo.logprobs is not None and told is not None:
         offsets = [one + len(echo.text) for one in told["text_offset"]]
@@ -67,7 +69,7 @@ def with_echo(choice: dict[str, Any], echo: Echo) -> dict[str, Any]:
 
 
 def behind_echo(chunk: dict[str, Any], echo: Echo) -> dict[str, Any]:
-    """A chunk of a streamed completion whose prompt was told before."""
+    """Shift the offsets of a streamed chunk by the echo sent before it."""
     (choice,) = chunk["choices"]
     if choice["logprobs"] is not None:
         choice["logprobs"]["text_offset"] = [one + len(echo.text) for one in choice["logprobs"]["text_offset"]]
@@ -79,13 +81,13 @@ def _own(token: OneToken) -> bytes:
 
 
 def _content(token: OneToken, written: bytes | None) -> bytes:
-    """What a token is of the prompt's text; nothing of one that its tokenizer puts before every text."""
+    """Bytes of the prompt's text that a token stands for; none for tokens that the tokenizer adds to every text."""
     own = _own(token)
     if written is None or written == own:
         return own
     if not token.is_shown:
         return b""
-    # The space that SentencePiece puts before the first word is none of the text.
+    # SentencePiece adds a space before the first word, which is not part of the text.
     return own[1:] if own[:1] == b" " and written.startswith(own[1:]) else own
 
 

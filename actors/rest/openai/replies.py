@@ -1,4 +1,4 @@
-"""What OpenAI's clients are answered: JSON values made of a generation's events. Pure."""
+"""Replies of OpenAI's API, built from a generation's events. Pure functions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 @frozen(kw_only=True)
 class ReplyHead:
-    """What every part of one reply begins with."""
+    """Fields common to all parts of one reply."""
 
     id: str
     model: str
@@ -41,22 +41,22 @@ class ReplyHead:
     """POSIX seconds."""
     is_chat: bool
     includes_usage: bool = False
-    """True where each chunk of the stream has a `usage`, null but in the last."""
+    """True if each chunk of the stream has a `usage`, which is null except in the last."""
     has_logprobs: bool = False
     is_forced: bool = False
-    """True where the answer must be calls of tools and nothing else."""
+    """True if the answer must consist of tool calls."""
     is_legacy: bool = False
-    """True where a call is told as `function_call`, the older form."""
+    """True if a call is returned as `function_call`, the older form."""
     names_function: bool = False
-    """True where the client said which function to call."""
+    """True if the client named the function to call."""
 
     def part(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        """One object with these choices."""
+        """Build an object with these choices."""
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
 
 
 def models(engine: EngineHealth, created: int) -> dict[str, Any]:
-    """The one model that is loaded, as an entry of `GET /v1/models`: OpenAI's fields, and those that clients look for beside them."""
+    """The loaded model as an entry of `GET /v1/models`: OpenAI's fields, and others that clients look for."""
     return {
         "id": engine.model,
         "object": "model",
@@ -69,12 +69,13 @@ def models(engine: EngineHealth, created: int) -> dict[str, Any]:
         "lifecycle": "active",
         "max_input_tokens": engine.context_tokens,
         "max_tokens": engine.context_tokens,
-        # Three names of one number: llama.cpp's and OpenRouter's, vLLM's, and the longest answer, which ends there too.
+        # One number under three names: llama.cpp's and OpenRouter's, vLLM's, and the longest answer, which has the
+        # same limit.
         "context_length": engine.context_tokens,
         "max_model_len": engine.context_tokens,
         "max_output_tokens": engine.context_tokens,
         "state": engine.state,
-        # Whether the model's own chat template has tools, or they are described to it.
+        # Whether the model's own chat template supports tools; otherwise they are described in a generic form.
         "tools": "template" if engine.has_tools else "generic",
         "capabilities": {
             "chat": True,
@@ -121,7 +122,7 @@ def encoder_model(encoder: EncoderHealth, created: int) -> dict[str, Any]:
 
 
 def usage(done: Done, reasoning_tokens: int = 0) -> dict[str, Any]:
-    """The whole `usage`; ``reasoning_tokens`` are part of the answer's."""
+    """The complete `usage`; ``reasoning_tokens`` are part of the answer's."""
     counted = done.usage
     return {
         "prompt_tokens": counted.prompt_tokens,
@@ -135,7 +136,7 @@ def usage(done: Done, reasoning_tokens: int = 0) -> dict[str, Any]:
 def chat_completion(
     head: ReplyHead, reader: AnswerReader, tokens: Sequence[GenerationTokens], done: Done, *, make_id: Callable[[], str]
 ) -> dict[str, Any]:
-    """The whole answer of a chat; ``make_id`` names a call."""
+    """The complete answer of a chat; ``make_id`` draws an id for each call."""
     made = reader.take(tokens)
     made += reader.finish(is_cut=done.finish_reason is FinishReason.LENGTH, is_forced=head.is_forced)
     thought, parts = whole_answer(made)
@@ -146,7 +147,7 @@ def chat_completion(
     if thought:
         message["reasoning_content"] = thought
     if calls:
-        # The old form has room for one, and its grammar allowed no more.
+        # The older form has room for one call, and its grammar allowed only one.
         message |= {"function_call": calls[0]["function"]} if head.is_legacy else {"tool_calls": calls}
     choice = {
         "index": 0,
@@ -158,10 +159,10 @@ def chat_completion(
 
 
 def finish_reason_of(head: ReplyHead, done: Done, *, has_calls: bool) -> str:
-    """An answer that ended of itself after calls, the last of them whole, waits for their results.
+    """Finish reason of an answer: `tool_calls` if it ended by itself after complete calls, whose results are awaited.
 
-    Where the client named the function, OpenAI says `stop` (its guide to function calling calls it an edge case), and so
-    do servers that its clients know.
+    If the client named the function, OpenAI reports `stop` (an edge case in its guide to function calling), and so do
+    other servers.
     """
     waits = has_calls and done.finish_reason is FinishReason.STOP and not head.names_function
     return ("function_call" if head.is_legacy else "tool_calls") if waits else done.finish_reason.value
@@ -175,7 +176,8 @@ def chat_part_chunk(
     make_id: Callable[[], str],
     tokens: Sequence[GenerationTokens] = (),
 ) -> dict[str, Any]:
-    """A text of a streamed chat, or a piece of the call number ``index``: its id and name, then its arguments.
+    """A piece of a streamed chat: text, reasoning, or a piece of call number ``index``, id and name first, then
+    arguments.
 
     ``tokens`` are those of the text, for their log-probabilities.
     """
@@ -201,7 +203,7 @@ def _called(call: ToolCall) -> dict[str, Any]:
 
 
 def completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) -> dict[str, Any]:
-    """The whole continuation of a prompt."""
+    """The complete continuation of a prompt."""
     choice = {
         "index": 0,
         "text": _text(tokens),
@@ -214,7 +216,7 @@ def completion(head: ReplyHead, tokens: Sequence[GenerationTokens], done: Done) 
 def chat_chunk(
     head: ReplyHead, tokens: Sequence[GenerationTokens], *, is_first: bool = False, finish_reason: str | None = None
 ) -> dict[str, Any]:
-    """Part of a streamed chat. The first has the role, the last the reason for the end."""
+    """A chunk of a streamed chat. The first has the role, the last the finish reason."""
     delta: dict[str, Any] = {"role": "assistant", "content": ""} if is_first else {}
     if tokens:
         delta["content"] = _text(tokens)
@@ -230,7 +232,7 @@ def chat_chunk(
 def completion_chunk(
     head: ReplyHead, tokens: Sequence[GenerationTokens], *, finish_reason: str | None = None
 ) -> dict[str, Any]:
-    """Part of a streamed continuation."""
+    """A chunk of a streamed continuation."""
     choice = {
         "index": 0,
         "text": _text(tokens),
@@ -241,7 +243,7 @@ def completion_chunk(
 
 
 def usage_chunk(head: ReplyHead, done: Done) -> dict[str, Any]:
-    """The last chunk of a stream that asked for it: no choice, the whole usage."""
+    """The last chunk of a stream with `include_usage`: no choices, the complete usage."""
     kind = "chat.completion.chunk" if head.is_chat else "text_completion"
     return {**head.part(kind, []), "usage": usage(done)}
 
@@ -267,12 +269,12 @@ def _chat_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
 
 
 def chat_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """A token's log-probability with its alternatives, as chats and responses tell it."""
+    """A token's log-probability with its alternatives, in the form of chats and responses."""
     return {**_described(entry), "top_logprobs": [_described(one) for one in _with_chosen(entry) if entry["top"]]}
 
 
 def _with_chosen(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The likeliest tokens and, where it is none of them, the one that was chosen: so there may be one more than asked for."""
+    """The likeliest tokens, plus the chosen one if it is not among them; so there may be one more than requested."""
     top: list[dict[str, Any]] = entry["top"]
     return top if any(one["token_id"] == entry["token_id"] for one in top) else [*top, entry]
 
@@ -286,7 +288,7 @@ def _completion_logprobs(tokens: Sequence[GenerationTokens]) -> dict[str, Any]:
 
 
 def completion_logprobs(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The older form of log-probabilities; null of a token that nothing stands before."""
+    """The older form of log-probabilities; null for a token without predecessors."""
     return {
         "tokens": [_key(entry) for entry in entries],
         "token_logprobs": [entry["logprob"] for entry in entries],
@@ -296,7 +298,7 @@ def completion_logprobs(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _by_key(alternatives: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Alternatives by their text; one whose text another has too, as a byte and a letter may, by its number."""
+    """Alternatives by text. If two have the same text (a byte and a letter), the second is keyed by its id."""
     told: dict[str, float] = {}
     for one in alternatives:
         key = _key(one)
@@ -305,6 +307,6 @@ def _by_key(alternatives: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def _key(entry: dict[str, Any]) -> str:
-    """A token as this older form tells it: part of a character is `bytes:` and its bytes, as OpenAI writes it."""
+    """Key of a token in the older form. Part of a character is `bytes:` and its bytes, as OpenAI writes it."""
     name: str = entry["token"]
     return name if list(name.encode()) == entry["bytes"] else f"bytes:{name}" if "\\x" in name else name

@@ -1,7 +1,7 @@
-"""What OpenAI's clients send, field by field, and what it means to our engine. Pure.
+"""Requests of OpenAI's clients, field by field, and their conversion to engine requests. Pure functions.
 
-The shapes are those of OpenAI's API reference (chat completions and the older completions). What is taken besides, and what
-is passed over or refused, is in the table of `fields.py`.
+Shapes follow OpenAI's API reference (chat completions and the older completions). The table in `fields.py` lists
+additional fields, and those that are ignored or refused.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ __all__ = [
 ]
 
 ANSWER_MILLISECONDS = 600_000
-"""Longest that one answer may take."""
+"""Deadline of one answer."""
 MAXIMUM_STOPS = 16
 MAXIMUM_ANSWERS = 8
-"""To one prompt."""
+"""Answers to one prompt."""
 MAXIMUM_TOGETHER = 64
-"""To all prompts of one request."""
+"""Answers to all prompts of one request."""
 MAXIMUM_READ = 16
-"""The same where the tokens of their prompts are told, each with its alternatives."""
-_HAS_FORM = "may not be given with a form that the answer follows: the form ends it"
+"""The same limit if the prompts' tokens are returned, each with its alternatives."""
+_HAS_FORM = "may not be combined with an enforced format, which ends the answer"
 LEAST_TOP_P = 1e-6
-"""With so little, the likeliest token is all there is."""
+"""So small that only the likeliest token remains."""
 SEEDS = 2**53
 
 
@@ -72,17 +72,17 @@ def _stops(_: object, attribute: Attribute[Any], value: Any) -> None:
         raise FieldFault(attribute.name, f"must be a string or an array of at most {MAXIMUM_STOPS} strings")
     for index, one in enumerate(value):
         if not isinstance(one, str) or not one:
-            raise FieldFault(f"{attribute.name}[{index}]", "must be a string that is not empty")
+            raise FieldFault(f"{attribute.name}[{index}]", "must be a non-empty string")
 
 
 @frozen(kw_only=True)
 class StreamOptions:
-    """What a stream shall carry besides the answer."""
+    """Additional content of a stream."""
 
     include_usage: bool | None = None
-    """One more chunk with the whole `usage` before the end."""
+    """One more chunk with the complete `usage` before the end."""
     include_obfuscation: bool | None = None
-    """Whether chunks may be padded against listeners; ours never are."""
+    """Allow padding of chunks against eavesdroppers; ours are never padded."""
 
 
 @frozen(kw_only=True)
@@ -93,12 +93,12 @@ class SchemaFormat:
     schema: dict[str, Any]
     description: str | None = None
     strict: bool | None = None
-    """The schema is always followed strictly."""
+    """Accepted either way: the schema is always enforced."""
 
 
 @frozen(kw_only=True)
 class ResponseFormat:
-    """What form the answer shall have."""
+    """The format of the answer."""
 
     type: str = field(validator=one_of("text", "json_object", "json_schema"))
     json_schema: SchemaFormat | None = None
@@ -109,7 +109,7 @@ class ResponseFormat:
 
     @property
     def schema(self) -> dict[str, Any] | None:
-        """The JSON Schema that the answer shall follow."""
+        """The JSON Schema to enforce, or None."""
         if self.json_schema is not None:
             return self.json_schema.schema
         return {"type": "object"} if self.type == "json_object" else None
@@ -117,52 +117,52 @@ class ResponseFormat:
 
 @frozen(kw_only=True)
 class _Sampling:
-    """Fields that both kinds of completion have."""
+    """Fields common to both kinds of completion."""
 
     model: str = field(validator=length(1, 256, "characters"))
     max_tokens: int | None = field(default=None, validator=between(1, 2**31))
     temperature: float | None = field(default=None, validator=between(0, 2))
-    """OpenAI's default is 1."""
+    """Defaults to 1, as at OpenAI."""
     top_p: float | None = field(default=None, validator=between(0, 1))
-    """0 leaves the likeliest token alone, as at OpenAI."""
+    """0 keeps the likeliest token only, as at OpenAI."""
     presence_penalty: float | None = field(default=None, validator=between(-2, 2))
     frequency_penalty: float | None = field(default=None, validator=between(-2, 2))
     top_k: int | None = field(default=None, validator=between(-1, 2**31))
-    """0 and -1 keep all, as elsewhere."""
+    """0 and -1 keep all tokens, as on other servers."""
     min_p: float | None = field(default=None, validator=between(0, 1))
     repetition_penalty: float | None = field(default=None, validator=between(0.1, 10))
     repeat_penalty: float | None = field(default=None, validator=between(0.1, 10))
-    """What llama.cpp and Ollama call it."""
+    """The name in llama.cpp and Ollama."""
     logit_bias: dict[str, float] | None = None
     seed: int | None = field(default=None, validator=between(-(2**63), 2**63 - 1))
-    """The rest of a division by 2^53 counts of those beyond ±2^53, and of negative ones."""
+    """Negative seeds, and those beyond 2^53, are reduced modulo 2^53."""
     stop: Any = field(default=None, validator=_stops)
     ignore_eos: bool | None = None
-    """Whether the answer goes on past the model's own end."""
+    """Continue past the model's end-of-text token."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = field(default=None, validator=between(1, MAXIMUM_ANSWERS))
     user: str | None = field(default=None, validator=length(0, 512, "characters"))
-    """A label of the caller's own users; nothing depends on it."""
+    """A label for the client's own users; it has no effect."""
     metadata: dict[str, Any] | None = None
-    """Labels of the caller's own; nothing is stored under them."""
+    """Labels of the client; they are not stored."""
     safety_identifier: str | None = field(default=None, validator=length(0, 512, "characters"))
     """The newer name of `user`."""
     prompt_cache_key: str | None = field(default=None, validator=length(0, 512, "characters"))
-    """A hint that is not needed: prompts that begin alike share what was computed for them."""
+    """A hint that is not needed: prompts with a common prefix share its computation anyway."""
 
     def __attrs_post_init__(self) -> None:
         if (
             None not in (self.repetition_penalty, self.repeat_penalty)
             and self.repetition_penalty != self.repeat_penalty
         ):
-            raise FieldFault("repeat_penalty", "and repetition_penalty are the same thing and must not differ")
+            raise FieldFault("repeat_penalty", "and repetition_penalty are synonyms and must not differ")
         if self.stream_options is not None and not self.stream:
             raise FieldFault("stream_options", "may only be given with stream")
 
     @property
     def includes_usage(self) -> bool:
-        """Whether the stream shall end with a chunk of `usage`."""
+        """True if the stream is to end with a `usage` chunk."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
@@ -183,9 +183,9 @@ class ChatCompletionRequest(_Sampling):
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = field(default=None, validator=length(0, 128, "entries"))
     tool_choice: Any = field(default=None, validator=is_tool_choice)
-    """`none`, `auto`, `required`, or the one function to call."""
+    """`none`, `auto`, `required`, or a function to call."""
     parallel_tool_calls: bool | None = None
-    """False: one call at most."""
+    """False limits the answer to one call."""
     functions: list[Function] | None = field(default=None, validator=length(0, 128, "entries"))
     """The older form of `tools`."""
     function_call: Any = field(default=None, validator=is_function_call)
@@ -193,7 +193,7 @@ class ChatCompletionRequest(_Sampling):
     modalities: Any = field(default=None, validator=_text_alone)
     reasoning_effort: str | None = field(default=None, validator=check_effort)
     chat_template_kwargs: dict[str, Any] | None = field(default=None, validator=check_template_options)
-    """Only what it says of thinking is read."""
+    """Only the options about reasoning are read."""
     enable_thinking: bool | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -201,9 +201,11 @@ class ChatCompletionRequest(_Sampling):
         if self.top_logprobs is not None and not self.logprobs:
             raise FieldFault("top_logprobs", "may only be given with logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
-            raise FieldFault("max_completion_tokens", "and max_tokens are the same thing and must not differ")
+            raise FieldFault("max_completion_tokens", "and max_tokens are synonyms and must not differ")
         if self.functions and (self.tools or self.tool_choice is not None):
-            raise FieldFault("functions", "is the older form of tools and tool_choice and may not be given with them")
+            raise FieldFault(
+                "functions", "is the older form of tools and tool_choice and may not be combined with them"
+            )
         if isinstance(self.function_call, dict) and self.function_call["name"] not in [
             one.name for one in self.functions or ()
         ]:
@@ -214,28 +216,28 @@ class ChatCompletionRequest(_Sampling):
 
     @property
     def thinking(self) -> Thinking:
-        """Whether the model shall think before it answers."""
+        """The client's wishes about reasoning."""
         return thinking_of_openai(self.reasoning_effort, self.enable_thinking, self.chat_template_kwargs)
 
     @property
     def callable_schemas(self) -> dict[str, dict[str, Any] | None]:
-        """Parameters of the functions that the answer may call, by name."""
+        """Parameter schemas of the functions that the answer may call, by name."""
         names = self.callable_names
         return {one.function.name: one.function.parameters for one in self.offered if one.function.name in names}
 
     @property
     def is_legacy(self) -> bool:
-        """Whether calls are told in the old form."""
+        """True if calls are returned in the older form."""
         return bool(self.functions)
 
     @property
     def offered(self) -> list[Tool]:
-        """The tools, in whichever form they were given."""
+        """The tools, in either form."""
         return self.tools or [Tool(type="function", function=one) for one in self.functions or ()]
 
     @property
     def choice(self) -> Any:
-        """The choice of tools, in whichever form it was given."""
+        """The tool choice, in either form."""
         if not self.is_legacy:
             return self.tool_choice
         named = self.function_call
@@ -243,17 +245,17 @@ class ChatCompletionRequest(_Sampling):
 
     @property
     def callable_names(self) -> list[str]:
-        """The functions that the answer may call."""
+        """Names of the functions that the answer may call."""
         return callable_names(self.offered, self.choice)
 
     @property
     def must_call(self) -> bool:
-        """Whether the answer must be calls and nothing else."""
+        """True if the answer must consist of calls."""
         return must_call(self.choice)
 
     @property
     def names_function(self) -> bool:
-        """Whether it says which function to call."""
+        """True if the client names the function to call."""
         return named_function(self.choice) is not None
 
 
@@ -264,55 +266,57 @@ class CompletionRequest(_Sampling):
     prompt: Any = field(repr=False)
     """A text, an array of token ids, or an array of either."""
     max_tokens: int | None = field(default=None, validator=between(0, 2**31))
-    """0 makes no answer, which has a meaning beside `echo`."""
+    """0 generates nothing, which is useful with `echo`."""
     logprobs: int | None = field(default=None, validator=between(0, 5))
     echo: bool | None = None
     best_of: int | None = field(default=None, validator=between(1, MAXIMUM_ANSWERS))
-    """So many answers are made, and the likeliest told."""
+    """Generates this many answers and returns the likeliest."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         prompts = self.prompts
         if not prompts or not all(_is_prompt(one) for one in prompts):
-            raise FieldFault("prompt", "must be a text or an array of token ids that is not empty, or an array of such")
+            raise FieldFault("prompt", "must be a text or an array of token ids, not empty, or an array of these")
         made, told = self.made, self.n or 1
         if len(prompts) * made > MAXIMUM_TOGETHER:
             raise FieldFault(
-                "prompt", f"and n must come to {MAXIMUM_TOGETHER} answers at most, not {len(prompts) * made}"
+                "prompt", f"and n must amount to at most {MAXIMUM_TOGETHER} answers, not {len(prompts) * made}"
             )
         if made < told:
             raise FieldFault("best_of", "must be at least n")
         if made > told and self.stream:
-            raise FieldFault("best_of", "may not be over n in a stream: which are the best is known at the end")
+            raise FieldFault("best_of", "may not exceed n in a stream: the best answers are known only at the end")
         if self.max_tokens == 0 and not self.echo:
             raise FieldFault("max_tokens", "may only be 0 with echo")
         if self.reads_prompt and len(prompts) * made > MAXIMUM_READ:
             raise FieldFault(
-                "prompt", f"and n must come to {MAXIMUM_READ} answers at most where echo tells the prompt's tokens"
+                "prompt", f"and n must amount to at most {MAXIMUM_READ} answers if echo returns the prompt's tokens"
             )
 
     @property
     def reads_prompt(self) -> bool:
-        """Whether the prompt's tokens are wanted: with their log-probabilities, or because they are all that is known of it."""
+        """True if the prompt's tokens are needed: for their log-probabilities, or because the prompt is given as
+        token ids.
+        """
         has_ids = not all(isinstance(one, str) for one in self.prompts)
         return bool(self.echo) and (self.logprobs is not None or has_ids)
 
     @property
     def prompts(self) -> list[Any]:
-        """All prompts, each a text or token ids."""
+        """The prompts, each a text or token ids."""
         if not isinstance(self.prompt, list):
             return [self.prompt]
-        # An array of integers is one prompt.
+        # An array of integers is a single prompt.
         return [self.prompt] if self.prompt and _is_prompt(self.prompt) else list(self.prompt)
 
     @property
     def made(self) -> int:
-        """Answers to each prompt that are made."""
+        """Number of answers to generate for each prompt."""
         return self.best_of or self.n or 1
 
 
 def read_chat(body: dict[str, Any]) -> tuple[ChatCompletionRequest, list[str]]:
-    """A body as JSON to the request, and the names of fields that were passed over. Raises `InvalidField`."""
+    """Parse a JSON body. Returns the request and the names of ignored fields. Raises `InvalidField`."""
     taken, ignored = sort_fields(body, Endpoint.CHAT)
     for name, read in (("messages", readable_messages), ("tools", readable_tools)):
         if name in taken:
@@ -324,16 +328,16 @@ def read_chat(body: dict[str, Any]) -> tuple[ChatCompletionRequest, list[str]]:
 
 
 def read_completion(body: dict[str, Any]) -> tuple[CompletionRequest, list[str]]:
-    """The same for `POST /v1/completions`."""
+    """Like `read_chat`, for `POST /v1/completions`."""
     taken, ignored = sort_fields(body, Endpoint.COMPLETIONS)
     request: CompletionRequest = structure(taken, CompletionRequest, prefix="body")
     return request, ignored
 
 
 def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCallFormat) -> Generate:
-    """The engine's request for a chat completion, for a model that calls tools in that form.
+    """Build the engine's request for a chat completion; ``tool_call_format`` is the model's.
 
-    Raises `InvalidField`, named as the client wrote it.
+    Raises `InvalidField` with the client's field names.
     """
     schema = None if request.response_format is None else request.response_format.schema
     if not _has_tools(request) and not request.thinking.is_asked:
@@ -346,7 +350,7 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
     rule = call_rule(
         request.offered,
         request.choice,
-        # The old form has room for one call in an answer.
+        # The older form has room for one call in an answer.
         False if request.is_legacy else request.parallel_tool_calls,
         tool_call_format,
         answer_schema=schema,
@@ -368,7 +372,7 @@ def generate_from_chat(request: ChatCompletionRequest, tool_call_format: ToolCal
 
 
 def _has_tools(request: ChatCompletionRequest) -> bool:
-    """Whether anything of it is for a template with tools. An empty list, and the wish for none, ask for nothing."""
+    """True if the request needs a template with tools. Empty lists and `none` do not."""
     if request.offered or request.choice not in (None, "none", "auto"):
         return True
     return any(one.role in ("tool", "function") or one.calls or one.name for one in request.messages)
@@ -377,7 +381,7 @@ def _has_tools(request: ChatCompletionRequest) -> bool:
 def _check_tools(request: ChatCompletionRequest) -> None:
     check_choice(request.offered, request.choice)
     if request.callable_names and request.logprobs:
-        raise FieldFault("logprobs", "may not be given with tools: calls have no tokens of their own in the reply")
+        raise FieldFault("logprobs", "may not be given with tools: the reply has no tokens for calls")
 
 
 def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: Any) -> Generate:
@@ -395,8 +399,8 @@ def _from_chat(request: ChatCompletionRequest, kind: type[Generate], **fields: A
 
 
 def generates_from_prompts(request: CompletionRequest) -> list[Generate]:
-    """The engine's requests for a completion. Raises `InvalidField`, named as the client wrote it."""
-    # The engine answers with one token at least.
+    """Build the engine's requests for a completion. Raises `InvalidField` with the client's field names."""
+    # The engine generates at least one token.
     common = {
         "max_tokens": None if request.max_tokens is None else max(1, request.max_tokens),
         "logprobs": request.logprobs,
@@ -430,7 +434,7 @@ def _generate(request: _Sampling, kind: type[Generate], **fields: Any) -> Genera
 
 
 def _is_prompt(value: Any) -> bool:
-    """A text, or token ids."""
+    """True for a non-empty text or non-empty token ids."""
     if isinstance(value, str) or not isinstance(value, list):
         return isinstance(value, str) and bool(value)
     return bool(value) and all(type(one) is int and 0 <= one < 2**31 for one in value)
@@ -445,6 +449,6 @@ def _as_written(fault: FieldFault) -> InvalidField:
     return InvalidField(f"body.{fault.path} {fault.problem}", field=f"body.{fault.path}")
 
 
-# Built when this module is imported, so that the first request costs no more than the next.
+# Compiles the codec at import, so that the first request is as fast as the others.
 structure({"model": "m", "messages": [{"role": "user", "content": "x"}]}, ChatCompletionRequest)
 structure({"model": "m", "prompt": "x"}, CompletionRequest)

@@ -1,6 +1,6 @@
-"""The doors that editors already know: OpenAI's routes for models, chat completions and completions.
+"""OpenAI's routes for models, chat completions and completions, which most editors support.
 
-Thin: a request becomes a `Generate`, its events become OpenAI's JSON, whole or as server-sent events.
+Thin: a request becomes a `Generate`, and its events become OpenAI's JSON, whole or as server-sent events.
 """
 
 from __future__ import annotations
@@ -142,5 +142,5 @@ def register_openai(app: QuartTrio, services: Services) -> None:
 
 
 async def _body() -> dict[str, Any]:
-    """The request's JSON. OpenAI's numbers are Python's: an integer has no bound but where a field gives one."""
+    """Read the request's JSON. Like OpenAI's Python server, accept integers of any size unless a field has bounds."""
     return await json_body(any_integers=True)

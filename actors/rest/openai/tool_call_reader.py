@@ -1,10 +1,10 @@
-"""Reads tool calls in an answer's text as it comes. Pure.
+"""Parses tool calls from an answer's text as it arrives. No I/O.
 
-What comes out does not depend on how the text was cut into pieces: each decision rests on the shortest beginning of the
-text that settles it. Text that looks like a call and is none stays text, so that a client can show it. An answer has begun
-a call once it has named a function that was offered and opened its arguments; from there on its arguments are passed on as
-the model writes them. The engine holds them to JSON (`actors/inference/free_calls.py`), so they are JSON, or the beginning
-of it where the answer was cut.
+The result does not depend on how the text is split: each decision needs only the shortest prefix that settles it.
+Text that resembles a call but is none stays text, so that a client can show it. A call has begun once the answer has
+named an offered function and opened its arguments; from there on the arguments are passed on as the model writes
+them. The engine constrains them to JSON (`actors/inference/free_calls.py`), so they are valid JSON, or a prefix of it
+if the answer was truncated.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from actors.inference.messages import ToolCallFormat
 __all__ = ["CallArguments", "CallStart", "Part", "ToolCall", "ToolCallReader", "whole_calls"]
 
 _S = r"[ \t\r\n]{0,64}"
-"""White space of JSON, as much of it as the engine sees in the head of a call (`actors/inference/free_calls.py`)."""
+"""JSON white space, bounded as the engine bounds it in the head of a call (`actors/inference/free_calls.py`)."""
 _NAMED = rf'\{{{_S}"name"{_S}:{_S}"(?P<name>[A-Za-z0-9_-]+)"{_S}'
 _HEAD = re.compile(rf'{_NAMED},{_S}"(?:arguments|parameters)"{_S}:{_S}(?=\{{[ \t\r\n]*["}}])')
 """A call up to its arguments, which are an object."""
 _BEGUN = re.compile(
     rf'{_NAMED}(?:,{_S}(?:"(?:arguments|parameters)"{_S}:{_S}(?:(?P<arguments>\{{.*)|.*)|[^:]*))?$', re.DOTALL
 )
-"""A call that was cut, from its name on. Where the arguments had not begun, or are no object, there are none."""
+"""A truncated call, from its name on. Without `arguments` if they had not begun or are not an object."""
 _LISTS = (ToolCallFormat.BARRED, ToolCallFormat.MISTRAL)
-"""Forms whose calls are in a JSON array."""
+"""Formats whose calls are in a JSON array."""
 _OUTSIDE = re.compile(r'["{}\[\]<\\]')
 _INSIDE = re.compile(r'["\\]')
 
 
 @frozen
 class ToolCall:
-    """A function that the model wants called."""
+    """A call of a function by the model."""
 
     name: str
     arguments: str
@@ -47,41 +47,41 @@ class ToolCall:
 
 @frozen
 class CallStart:
-    """Begins a call."""
+    """The beginning of a call."""
 
     name: str
 
 
 @frozen
 class CallArguments:
-    """Goes on with the arguments of the call that began last."""
+    """More arguments of the call that began last."""
 
     text: str
 
 
 Part = str | CallStart | CallArguments
-"""A piece of content, or of a call."""
+"""A piece of text or of a call."""
 
 
 class _State(enum.Enum):
     TEXT = enum.auto()
     """Outside of calls."""
     OPENED = enum.auto()
-    """Behind an opening mark; what comes decides whether it is one."""
+    """After an opening mark; the following text decides whether it is one."""
     ENTRY = enum.auto()
     """In an object that may be a call."""
     ARGUMENTS = enum.auto()
     """In the arguments of a call that has begun."""
     REST = enum.auto()
-    """Behind the arguments, in the object of the call."""
+    """After the arguments, in the object of the call."""
     NEXT = enum.auto()
-    """Behind a call: another, or the closing mark."""
+    """After a call: another one follows, or the closing mark."""
 
 
 class ToolCallReader:
-    """Takes pieces of one answer, and gives its text and its calls in their order.
+    """Takes pieces of an answer and returns its text and calls in order.
 
-    Held back is only what may belong to a call, and white space before it. White space round calls is no content.
+    Only text that may belong to a call is held back, and white space before it. White space around calls is dropped.
     """
 
     __slots__ = (
@@ -90,39 +90,39 @@ class ToolCallReader:
     )  # fmt: skip
 
     def __init__(self, tool_call_format: ToolCallFormat, names: Collection[str]) -> None:
-        """``names`` are the functions that were offered; a call of another is text."""
+        """``names`` are the offered functions; a call of any other is text."""
         self.has_cut_call = False
-        """Whether the answer ended in the middle of a call, so that there is nothing to be carried out."""
+        """True if the answer ended in the middle of a call, so that the call cannot be carried out."""
         self._format = tool_call_format
         self._names = frozenset(names)
         self._held = ""
-        """Text that is not given out yet."""
+        """Text that has not been returned yet."""
         self._state = _State.TEXT
         self._after_call = False
         self._object_at = 0
-        """Where in the held text the object of a call begins."""
+        """Position of the call's object in the held text."""
         self._is_later = False
-        """Whether a call of the same marks came before that object."""
+        """True if another call precedes that object within the same marks."""
         self._may_be_bare = tool_call_format is ToolCallFormat.LLAMA
-        """Whether an object at the very beginning may be a call without its mark."""
+        """True while an object at the very beginning may be a call without its mark."""
         self._at = 0
-        """So far the held text was looked through for the end of an object."""
+        """Position up to which the held text was scanned for the end of an object."""
         self._depth = 0
         self._in_string = False
         self._escaped = False
 
     def feed(self, piece: str) -> list[Part]:
-        """What is now certain; nothing of it is empty."""
+        """Return the parts that can no longer change; none of them is empty."""
         self._held += piece
         parts: list[Part] = []
         self._advance(parts)
         return _joined(parts)
 
     def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[Part]:
-        """What was held back, once no more text can come. A last call counts without its closing mark if it is whole.
+        """Return what was held back, after the last text. A complete last call counts even without its closing mark.
 
-        Of an answer that ``is_cut`` for its length a last call comes as far as it was made, its arguments part of a JSON
-        text; before its name it is nothing, and no text either. One that ``is_forced`` has no text at all.
+        If the answer ``is_cut`` by its length limit, a last call is returned as far as it goes, with truncated
+        arguments; before its name it is neither call nor text. An answer that ``is_forced`` has no text at all.
         """
         parts: list[Part] = []
         while self._state in (_State.OPENED, _State.ENTRY):
@@ -153,7 +153,7 @@ class ToolCallReader:
         while steps[self._state](parts):
             pass
 
-    # Each gives False when it needs more text, and True once it has brought the reader to another state.
+    # Each step returns False if it needs more text, and True once it has changed the state.
 
     def _read_text(self, parts: list[Part]) -> bool:
         if self._after_call:
@@ -195,7 +195,7 @@ class ToolCallReader:
         return True
 
     def _read_entry(self, parts: list[Part]) -> bool:
-        """Settles whether the object is a call: by its head, or by all of it where that is written another way."""
+        """Decide whether the object is a call: by its head, or by the whole object if it is written in another way."""
         head = _HEAD.match(self._held, self._object_at)
         if head is not None:
             if head["name"] not in self._names:
@@ -221,14 +221,14 @@ class ToolCallReader:
         if end is None:
             self._pass_on(self._at, parts)
             return False
-        # A closing mark in the middle ends arguments that are no JSON.
+        # A closing mark in the middle ends arguments that are not JSON.
         self._pass_on(self._at if end < 0 else end, parts)
         self._state = _State.REST
         self._start_scan(0, depth=1)
         return True
 
     def _read_rest(self, _: list[Part]) -> bool:
-        """What else is in the object of a call is passed over."""
+        """Skip the remaining fields of a call's object."""
         end = self._scan()
         if end is None:
             self._held, self._at = self._held[self._at :], 0
@@ -255,9 +255,10 @@ class ToolCallReader:
         return True
 
     def _scan(self, *, is_json: bool = False) -> int | None:
-        """Where the object that was begun ends; -1 at a closing mark outside of its strings, None while neither is there.
+        """Find the end of the object; -1 at a closing mark outside of its strings, None if neither has arrived.
 
-        Where it must be JSON, -1 also at what JSON has outside of strings nowhere. Looks at each character once.
+        With ``is_json``, also -1 at characters that JSON never has outside of strings. Each character is scanned
+        once.
         """
         held, closing = self._held, self._format.closing
         while True:
@@ -292,7 +293,7 @@ class ToolCallReader:
         self._held, self._at = self._held[end:], 0
 
     def _give_up(self, parts: list[Part]) -> None:
-        """It is no call: its mark is text, and what follows is read again. Behind a call the object itself is text."""
+        """Treat the mark as text and parse what follows it again. After a call, treat the object's brace as text."""
         end = (
             self._object_at + 1
             if self._is_later
@@ -307,13 +308,13 @@ class ToolCallReader:
             self._after_call = False
 
     def _begun_call(self) -> list[Part] | None:
-        """The call of a text that was cut in the middle of it, as far as it came; None where it is none of these functions."""
+        """The truncated call, as far as it goes; None if it is not a call of an offered function."""
         if self._state is _State.OPENED:
             return []
         text = self._held[self._object_at :]
         begun = _BEGUN.match(text)
         if begun is None:
-            # Before its name is told nothing can be called; what is there must be on the way to it.
+            # Without its name nothing can be called; the text must at least be a prefix of a call.
             return [] if _is_begun(text) else None
         if begun["name"] not in self._names:
             return None
@@ -322,7 +323,7 @@ class ToolCallReader:
 
 
 def whole_calls(parts: Iterable[Part]) -> list[str | ToolCall]:
-    """The same with each call in one piece."""
+    """Combine the pieces of each call."""
     whole: list[str | ToolCall] = []
     for part in parts:
         if isinstance(part, CallStart):
@@ -339,13 +340,13 @@ def whole_calls(parts: Iterable[Part]) -> list[str | ToolCall]:
 
 
 def _begun(text: str, mark: str) -> int:
-    """Length of the longest end of ``text`` that begins the mark."""
+    """Length of the longest suffix of ``text`` that is a proper prefix of the mark."""
     longest = min(len(mark) - 1, len(text))
     return next((length for length in range(longest, 0, -1) if text.endswith(mark[:length])), 0)
 
 
 def _joined(parts: list[Part]) -> list[Part]:
-    """Neighbouring pieces of one kind as one."""
+    """Join adjacent pieces of the same kind."""
     joined: list[Part] = []
     for part in parts:
         last = joined[-1] if joined else None
@@ -364,7 +365,7 @@ def _is_begun(text: str) -> bool:
 
 
 def _call(text: str, names: frozenset[str]) -> ToolCall | None:
-    """The call of a whole object that was not written as most are; None where it is none."""
+    """Parse a complete object that is not written in the usual order; None if it is not a call."""
     try:
         content: Any = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -375,7 +376,7 @@ def _call(text: str, names: frozenset[str]) -> ToolCall | None:
     arguments = content.get("arguments", content.get("parameters", {}))
     try:
         if isinstance(arguments, str):
-            # Some models write them as OpenAI sends them: as text.
+            # Some models write them as a string, as OpenAI sends them.
             arguments = json.loads(arguments, parse_constant=_no_constant)
         written = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
         written.encode()  # half a surrogate pair cannot be sent

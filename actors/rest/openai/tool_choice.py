@@ -1,8 +1,8 @@
-"""Which tools an answer may, must or must not call: `tool_choice`, `parallel_tool_calls` and `strict`. Pure.
+"""Constraints on tool calls: `tool_choice`, `parallel_tool_calls` and `strict`. Pure functions.
 
-The meanings are those of OpenAI's API reference. `required` and a named function hold the whole answer to calls; a
-function with `strict`, or `parallel_tool_calls: false`, leaves the model free to answer with text, and holds what it
-calls to its parameters.
+The semantics are those of OpenAI's API reference. `required` and a named function restrict the whole answer to calls.
+A function with `strict`, or `parallel_tool_calls: false`, leaves the model free to answer with text, but enforces the
+parameters of its calls.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = [
 _WORDS = ("none", "auto", "required")
 MOST_TOOLS = 128
 MOST_CALLS = 16
-"""In one answer that is held to a form: a small model that may go on calling finds no end."""
+"""Calls in one constrained answer: a small model that may go on calling does not stop."""
 
 
 def is_tool_choice(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """Validator: none, auto, required, one function, or `allowed_tools`; None passes."""
+    """Validate none, auto, required, one function, or `allowed_tools`; None passes."""
     name = attribute.name
     if value is None or (isinstance(value, str) and value in _WORDS):
         return
@@ -65,7 +65,7 @@ def is_tool_choice(_: object, attribute: Attribute[Any], value: Any) -> None:
 
 
 def is_function_call(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """Validator of the older form: none, auto, or an object with the name of a function; None passes."""
+    """Validate the older form: none, auto, or an object with the name of a function; None passes."""
     if value is None or (isinstance(value, str) and value in ("none", "auto")):
         return
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
@@ -84,23 +84,23 @@ def _check_named(value: dict[str, Any], path: str) -> None:
 
 def _only(value: dict[str, Any], known: set[str], path: str) -> None:
     for other in value.keys() - known:
-        raise FieldFault(f"{path}.{other}", "is not a field of a choice")
+        raise FieldFault(f"{path}.{other}", "is not a field of a tool choice")
 
 
 def named_function(choice: Any) -> str | None:
-    """The function that a valid choice names."""
+    """Return the function that a valid choice names, if it names one."""
     return str(choice["function"]["name"]) if isinstance(choice, dict) and choice["type"] == "function" else None
 
 
 def must_call(choice: Any) -> bool:
-    """Whether the answer must be calls and nothing else."""
+    """True if the answer must consist of calls."""
     if isinstance(choice, dict):
         return bool(choice["type"] == "function" or choice["allowed_tools"]["mode"] == "required")
     return bool(choice == "required")
 
 
 def _named(choice: Any) -> list[str] | None:
-    """The functions that a choice names; None where it names none."""
+    """Return the functions that a choice names, or None if it names none."""
     if not isinstance(choice, dict):
         return None
     if choice["type"] == "function":
@@ -109,7 +109,7 @@ def _named(choice: Any) -> list[str] | None:
 
 
 def callable_names(tools: Sequence[Tool], choice: Any) -> list[str]:
-    """The functions that the answer may call."""
+    """Names of the functions that the answer may call."""
     if choice == "none":
         return []
     named = _named(choice)
@@ -117,12 +117,12 @@ def callable_names(tools: Sequence[Tool], choice: Any) -> list[str]:
 
 
 def check_choice(tools: Sequence[Tool], choice: Any) -> None:
-    """Raises `FieldFault` where tools and choice do not go together."""
+    """Raise `FieldFault` if tools and choice are inconsistent."""
     names = [one.function.name for one in tools]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise FieldFault(f"tools[{index}].function.name", "is there twice")
-    # Clients send `auto` where they have no tools today.
+            raise FieldFault(f"tools[{index}].function.name", "is a duplicate")
+    # Some clients send `auto` even without tools.
     if not names and choice not in (None, "none", "auto"):
         raise FieldFault("tool_choice", "may only be given with tools")
     for index, named in enumerate(_named(choice) or ()):
@@ -140,9 +140,9 @@ def call_rule(
     *,
     answer_schema: dict[str, Any] | None = None,
 ) -> ToolCallConstraint | None:
-    """What the answer's calls are held to; None where the model is free. The choice was checked.
+    """Build the constraint on the answer's calls; None if the model is free. The choice must have been checked.
 
-    With ``answer_schema`` an answer that calls nothing follows that.
+    With ``answer_schema``, an answer without calls follows that schema.
     """
     names = callable_names(tools, choice)
     functions = tuple(
@@ -173,7 +173,7 @@ def call_rule(
         tool_call_format=tool_call_format,
         functions=functions,
         is_required=is_required,
-        # A named function is called once, as OpenAI does it.
+        # A named function is called once, as at OpenAI.
         most_calls=1 if is_named or parallel_tool_calls is False else MOST_CALLS,
         source_field=source_field,
         answer_schema=answer_schema,

@@ -1,4 +1,4 @@
-"""Tools in OpenAI's chat completions: what clients send of them, and what it means to our engine. Pure."""
+"""Tools in OpenAI's chat completions: parsing, and conversion to the form of chat templates. Pure functions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 
 def _function_name(_: object, attribute: Attribute[Any], value: str) -> None:
-    """1 to 64 letters, digits, dashes and underscores."""
+    """Check for 1 to 64 letters, digits, dashes and underscores."""
     if not 1 <= len(value) <= 64 or not _NAME_CHARACTERS.issuperset(value):
         raise FieldFault(attribute.name, "must have 1 to 64 letters, digits, dashes and underscores")
 
 
 def _json_object(_: object, attribute: Attribute[Any], value: str) -> None:
-    """Text of an object, or what is no JSON at all: an answer that ended too early left it so, and is sent back."""
+    """Accept the text of a JSON object, or invalid JSON, which a truncated answer contains when it is sent back."""
     try:
         is_other = not isinstance(_read(value), dict)
     except (ValueError, RecursionError):
@@ -43,10 +43,9 @@ def _json_object(_: object, attribute: Attribute[Any], value: str) -> None:
 
 
 def _read(text: str) -> Any:
-    """The value of a JSON text that a template can write again. Raises `ValueError` or `RecursionError` for any other.
+    """Parse JSON that a template can serialize again. Raises `ValueError` or `RecursionError` otherwise.
 
-    That leaves out infinities (1e999), half of a surrogate pair (an escape without its other half), and what is
-    nested so deep that it can be read and not written.
+    This excludes infinities (1e999), lone surrogates, and nesting so deep that it can be parsed but not serialized.
     """
     value = json.loads(text)
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -56,7 +55,7 @@ def _read(text: str) -> Any:
 
 
 def _depth(value: Any) -> int:
-    """How deep arrays and objects are nested, up to one more than is allowed."""
+    """Nesting depth of arrays and objects, counted up to one more than the limit."""
     depth, below = 0, [value]
     while depth <= MAXIMUM_NESTING and (containers := [one for one in below if isinstance(one, (dict, list))]):
         depth += 1
@@ -71,9 +70,11 @@ class Function:
     name: str = field(validator=_function_name)
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    """JSON Schema of its arguments; the model reads it, and a call that must be made, or is strict, follows it."""
+    """JSON Schema of its arguments. The model reads it; it is enforced if a call is required or the function is
+    strict.
+    """
     strict: bool | None = None
-    """Whether calls are held to the parameters where the model is free to call or not."""
+    """Enforce the parameters even if the model is free to call or not."""
 
 
 @frozen(kw_only=True)
@@ -86,15 +87,15 @@ class Tool:
 
 @frozen(kw_only=True)
 class CalledFunction:
-    """What the assistant wanted called."""
+    """The function and arguments of a call by the assistant."""
 
     name: str = field(validator=_function_name)
     arguments: str = field(default="", validator=_json_object, repr=False)
-    """JSON of an object; nothing where it takes none, and part of it where the answer that called ended too early."""
+    """JSON text of an object; empty if there are no arguments, truncated if the answer was."""
 
     @property
     def value(self) -> Any:
-        """The object; what is none stays the text that the model once wrote."""
+        """The parsed object, or the model's text if it is not one."""
         try:
             value = _read(self.arguments) if self.arguments.strip() else {}
         except (ValueError, RecursionError):
@@ -112,12 +113,12 @@ class CalledTool:
 
 
 def readable_calls(calls: list[Any]) -> list[Any]:
-    """Calls as a client sends them back, with the fields that are read: not its own and not those of other servers."""
+    """Keep the known fields of calls that a client sends back."""
     return [_only(one, {"id", "type", "function"}, {"name", "arguments"}) for one in calls]
 
 
 def readable_tools(tools: Any) -> tuple[Any, list[str]]:
-    """Tools with the fields that are read, and paths of those that nobody knows."""
+    """Keep the known fields of tools, and return the paths of unknown ones."""
     if not isinstance(tools, list):
         return tools, []
     outer, inner = {"type", "function"}, {"name", "description", "parameters", "strict"}
@@ -131,7 +132,7 @@ def readable_tools(tools: Any) -> tuple[Any, list[str]]:
 
 
 def _only(entry: Any, outer: set[str], inner: set[str]) -> Any:
-    """An entry with these fields, and its function with those."""
+    """Keep the given fields of an entry and of its function."""
     if not isinstance(entry, dict):
         return entry
     kept = {name: value for name, value in entry.items() if name in outer and not (name == "type" and value is None)}
@@ -141,7 +142,7 @@ def _only(entry: Any, outer: set[str], inner: set[str]) -> Any:
 
 
 def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
-    """Messages as chat templates know them. Raises `FieldFault` for a result of no call before it."""
+    """Convert messages to the turns of chat templates. Raises `FieldFault` for a result without a preceding call."""
     turns: list[dict[str, Any]] = []
     called: dict[str, str] = {}
     for index, one in enumerate(messages):
@@ -153,7 +154,7 @@ def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
                 {
                     "id": call.id,
                     "type": "function",
-                    # As an object: templates write it as JSON themselves.
+                    # An object, because templates serialize it themselves.
                     "function": {"name": call.function.name, "arguments": call.function.value},
                 }
                 for call in one.calls
@@ -172,5 +173,7 @@ def turns_of(messages: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def as_templates_know(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The functions, without what was not given, and without `strict`, which is a word to us and not to the model."""
+    """Convert functions to the form of chat templates, without unset fields and without `strict`, which concerns only
+    the server.
+    """
     return [unstructure(evolve(one, function=evolve(one.function, strict=None))) for one in tools]

@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/conversations`: conversations and their items are made, read, changed and deleted."""
+"""OpenAI's `/v1/conversations`: conversations and their items are created, read, changed and deleted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["no_conversation", "register_response_conversations"]
 
 SERVICE_SECONDS = 10.0
 MAXIMUM_NEW_ITEMS = 20
-"""Of one request, as at OpenAI."""
+"""Items in one request, as at OpenAI."""
 _KNOWN = ("items", "metadata")
 
 
@@ -47,29 +47,29 @@ class _Labels:
 
 
 def no_conversation(name: str, path: str = "id") -> CommandRefused:
-    """What a conversation is answered with that is not there."""
+    """Build the error for a conversation that does not exist."""
     return CommandRefused(ErrorCode.NOT_FOUND, f"Conversation with id {name[:64]!r} not found.", field=path)
 
 
 @frozen
 class _Requests:
-    """Reads requests about conversations, and asks the service that has them."""
+    """Parses requests about conversations and asks the service that stores them."""
 
     services: Services
     ignored_fields: IgnoredFields
 
     async def ask(self, message: Any) -> Any:
-        """Ask the assistant, which keeps all conversations."""
+        """Ask the assistant, which stores all conversations."""
         return await self.services.assistant.ask(message, timeout=SERVICE_SECONDS)
 
     async def body(self, client_id: str, *known: str) -> dict[str, Any]:
-        """The known fields that are not null; others are passed over and named."""
+        """Return the known fields that are not null. Others are ignored and named."""
         body = await json_body(any_integers=True)
         self.ignored_fields.note(client_id, [name[:64] for name in body if name not in known])
         return {name: value for name, value in body.items() if name in known and value is not None}
 
     def items(self, client_id: str, given: Any) -> tuple[dict[str, Any], ...]:
-        """Items to store, each with an id. Raises `InvalidField`."""
+        """Parse items to store, each with an id. Raises `InvalidField`."""
         if not isinstance(given, list):
             raise InvalidField("body.items must be an array of items", field="body.items")
         draw = secrets.token_hex(24)
@@ -77,13 +77,13 @@ class _Requests:
             given, lambda kind, index: item_id(draw, kind, str(index)), name="items", most=MAXIMUM_NEW_ITEMS
         )
         if any(one["type"] == "item_reference" for one in items):
-            raise InvalidField("body.items must be items themselves and no references", field="body.items")
+            raise InvalidField("body.items must be items, not references", field="body.items")
         self.ignored_fields.note(client_id, passed_over)
         return tuple(items)
 
 
 def register_response_conversations(app: QuartTrio, services: Services) -> None:
-    """Register `/v1/conversations` and what is below it."""
+    """Register `/v1/conversations` and the routes below it."""
     requests = _Requests(services, IgnoredFields(app))
     _register_items(app, services, requests)
 
@@ -172,7 +172,7 @@ def _labels_of(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(name: str) -> str:
-    """An id that may be asked for. Raises `CommandRefused` for what cannot be one."""
+    """Check the format of an id. Raises `CommandRefused` if it cannot exist."""
     if not is_client_name(name):
         raise no_conversation(name)
     return name

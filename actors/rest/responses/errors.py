@@ -1,4 +1,4 @@
-"""Errors of the Responses API: OpenAI's shape, with the names that its fields have there. Pure."""
+"""Errors of the Responses API: OpenAI's format with the field names of this API. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NAMES = (
     (re.compile(r"^data\."), "body."),
     (re.compile(r"^query\."), ""),
 )
-"""Fields of the engine's request, and of a query, as this API has them."""
+"""Maps fields of the engine's request, and of a query, to this API's names."""
 
 
 def responses_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Body and HTTP status for a problem of RFC 9457 as `problem` makes it."""
+    """Convert a problem of RFC 9457, as made by `problem`, to a body and an HTTP status."""
     field = problem.get("field")
     if field is not None:
         name = _as_client_calls(field)
@@ -36,14 +36,14 @@ def responses_error(problem: dict[str, Any]) -> tuple[dict[str, Any], int]:
         error["code"] = "previous_response_not_found"
         error["type"] = "invalid_request_error"
     if problem["code"] == ErrorCode.CONFLICT.value and error["param"] in ("conversation", "conversation_id"):
-        # OpenAI's code; its clients send the request again.
+        # OpenAI's code; its clients retry.
         error["code"] = "conversation_locked"
     return body, status
 
 
 def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, Any]:
-    """The problem of a path that leads nowhere."""
-    detail = f"{method} {path} does not exist: of OpenAI's Responses API this server has {_ROUTES}"
+    """Complete the problem for an unknown route."""
+    detail = f"{method} {path} does not exist: of OpenAI's Responses API this server implements {_ROUTES}"
     return {**problem, "detail": detail, "code": UNKNOWN_URL}
 
 

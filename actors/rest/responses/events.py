@@ -1,8 +1,8 @@
-"""The events of a response and the object that they build, made of a generation's text. Pure.
+"""The events of a response, and the object that they build, made from a generation's text. No I/O.
 
-What an event says and the number that it has depend on the response's head, its text and its end, and on nothing else:
-not on how the text came in pieces, nor on who made it. So a reader may go on behind any number, while it is made and after,
-and a response that the next server makes again has the same events.
+Content and numbers of events depend only on the response's head, text and end, not on how the text was split or on
+the server that generated it. So a reader can resume after any number, during the response and later, and a response
+that is generated again after a restart has the same events.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ LONGEST_WORD = 16
 
 @frozen(kw_only=True)
 class ResponseHead:
-    """What every event of one response is about."""
+    """Data common to all events of one response."""
 
     id: str
     created: float
     """POSIX seconds."""
     echo: Mapping[str, Any]
-    """What the object says of its request."""
+    """Fields of the object that repeat the request."""
     tool_call_format: str = ToolCallFormat.TAGGED.name
     callable_schemas: Mapping[str, dict[str, Any] | None] = field(factory=dict)
-    """Parameters of the functions that the answer may call, by name."""
+    """Parameter schemas of the functions that the answer may call, by name."""
     reasoning_marks: str = ReasoningForm().marks.name
     begins_open: bool = False
-    """Whether the prompt opened reasoning."""
+    """True if the prompt opened reasoning."""
     is_forced: bool = False
-    """Whether the answer must be calls and nothing else."""
+    """True if the answer must consist of calls."""
     has_logprobs: bool = False
 
     @property
     def is_background(self) -> bool:
-        """Whether it waited for nobody."""
+        """True if the response runs in the background."""
         return bool(self.echo["background"])
 
     def as_json(self) -> dict[str, Any]:
-        """What is stored of it besides id and time."""
+        """Return the fields to store, all but id and time."""
         return {
             "echo": dict(self.echo),
             "tool_call_format": self.tool_call_format,
@@ -69,26 +69,26 @@ class ResponseHead:
 
     @classmethod
     def of(cls, snapshot: ResponseSnapshot) -> ResponseHead:
-        """The head of a stored response."""
+        """Return the head of a stored response."""
         return cls.of_response(snapshot.response)
 
     @classmethod
     def of_response(cls, stored: NewResponse) -> ResponseHead:
-        """The same before its first token."""
+        """Return the head of a response before its first token."""
         return cls(id=stored.id, created=stored.created_ms // 1000, **stored.head)
 
 
 class TextCutter:
-    """Cuts a text into the pieces that deltas carry, at the same places however it comes.
+    """Splits a text into deltas, at the same places however it arrives.
 
-    A piece is a word with the white space before it; what is longer is cut. So the last word waits for the next.
+    A delta is a word with the white space before it; longer ones are cut. So the last word waits for the next.
     """
 
     def __init__(self) -> None:
         self._rest = ""
 
     def feed(self, text: str) -> Iterator[str]:
-        """The pieces that are certain now."""
+        """Yield the pieces that can no longer change."""
         self._rest += text
         at = 0
         while found := _PIECE.match(self._rest, at):
@@ -101,19 +101,19 @@ class TextCutter:
         self._rest = self._rest[at:]
 
     def finish(self) -> Iterator[str]:
-        """The last piece."""
+        """Yield the last piece."""
         rest, self._rest = self._rest, ""
         if rest:
             yield rest
 
 
 class ResponseEvents:
-    """Makes the events of one response as its text comes."""
+    """Produces the events of one response as its text arrives."""
 
     def __init__(self, head: ResponseHead) -> None:
         self.head = head
         self.output: list[dict[str, Any]] = []
-        """Items that are whole."""
+        """Completed items."""
         self._reader = AnswerReader(
             ReasoningForm(marks=ReasoningMarks[head.reasoning_marks]),
             ToolCallFormat[head.tool_call_format],
@@ -137,18 +137,18 @@ class ResponseEvents:
 
     @property
     def last_number(self) -> int:
-        """Of the event that was made last; -1 before the first."""
+        """Number of the last event; -1 before the first."""
         return self._number
 
     def begin(self) -> Iterator[Event]:
-        """What is known before the first token."""
+        """Yield the events before the first token."""
         status = "queued" if self.head.is_background else "in_progress"
         yield self._event("response.created", response=response_object(self.head, [], status))
         yield self._event(f"response.{status}", response=response_object(self.head, [], status))
         self._is_running = not self.head.is_background
 
     def take(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> Iterator[Event]:
-        """What is certain now, perhaps nothing."""
+        """Yield events for everything that can no longer change; possibly none."""
         for one in logprobs:
             before = self._ends[-1] if self._ends else 0
             self._ends.append(before + len(self._utf8.decode(bytes(one["bytes"]))))
@@ -157,7 +157,7 @@ class ResponseEvents:
             yield from self._made_of(self._reader.feed(text))
 
     def end(self, end: ResponseEnd) -> Iterator[Event]:
-        """What was held back, and the end."""
+        """Yield what was held back, then the final events."""
         yield from self._made_of(self._reader.finish(is_cut=end.status != "completed", is_forced=self.head.is_forced))
         if self._item is None and not self.output and end.status in ("completed", "incomplete"):
             # An answer without a token is a message without a text.
@@ -173,7 +173,7 @@ class ResponseEvents:
     def _made_of(self, parts: Sequence[AnswerPart]) -> Iterator[Event]:
         for part in parts:
             if isinstance(part, Reasoning):
-                # How many of the tokens are no text of the answer is not known here, so none is told.
+                # The tokens that belong to reasoning cannot be told apart here, so log-probabilities are omitted.
                 self._has_logprobs = False
                 if self._item is None or self._item["type"] != "reasoning":
                     yield from self._close("completed")
@@ -189,7 +189,7 @@ class ResponseEvents:
             else:
                 yield from self._close("completed")
                 self._blank += part
-                # White space between calls is no message.
+                # White space between calls is not a message.
                 if self._blank.strip():
                     yield from self._open_message()
 
@@ -201,7 +201,7 @@ class ResponseEvents:
         yield self._event("response.output_item.added", output_index=len(self.output), item=dict(item))
 
     def _run(self) -> Iterator[Event]:
-        """A queued response says once that it is being made."""
+        """Announce once that a queued response is in progress."""
         if not self._is_running:
             self._is_running = True
             yield self._event("response.in_progress", response=response_object(self.head, [], "in_progress"))
@@ -279,7 +279,7 @@ class ResponseEvents:
         return place if self._item["type"] == "function_call" else {**place, "content_index": 0}
 
     def _logprobs_up_to(self, characters: int) -> list[dict[str, Any]]:
-        """Of the tokens that are complete with so much text and were not told yet."""
+        """Log-probabilities of tokens that are complete with this much text and were not sent yet."""
         if not self._has_logprobs:
             return []
         first = self._told_logprobs
@@ -295,7 +295,7 @@ class ResponseEvents:
 def response_object(
     head: ResponseHead, output: Sequence[dict[str, Any]], status: str, end: ResponseEnd | None = None
 ) -> dict[str, Any]:
-    """The response as it stands."""
+    """The response object in its current state."""
     error = incomplete = usage = None
     if end is not None and end.status == "failed":
         error = {"code": "server_error", "message": end.message or "the response could not be finished"}
@@ -324,7 +324,7 @@ def response_object(
 
 
 def as_sent(event: Event) -> bytes:
-    """An event as it goes over the wire."""
+    """Encode an event for the wire."""
     return f"event: {event['type']}\ndata: ".encode() + encode(event) + b"\n\n"
 
 

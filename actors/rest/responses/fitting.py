@@ -1,4 +1,4 @@
-"""Leaves out the oldest turns of a chat that is too long for the model's context (`truncation: auto`)."""
+"""Drops the oldest turns of a chat that exceeds the model's context (`truncation: auto`)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from actors.rest.responses.items import Chat
 __all__ = ["drop_oldest"]
 
 ANSWER_TOKENS = 1024
-"""So much of the context is kept free for an answer, or a quarter where that is less."""
+"""Tokens of the context reserved for the answer, or a quarter of the context if that is less."""
 MEASUREMENTS = 24
-"""A chat that is still too long after so many is left for the engine to refuse."""
+"""Maximum number of measurements. A chat that is still too long is left for the engine to reject."""
 EACH_TIME = 0.9
-"""Of what seems to be enough: the last few turns are found by measuring again, and none goes that could stay."""
+"""Fraction of the estimated excess to drop at once. The rest is found by measuring again, so that no turn is dropped
+needlessly.
+"""
 
 
 async def drop_oldest(
     chat: Chat, measure: Callable[[], Awaitable[PromptSize]], *, answer_tokens: int | None, keeps: int
 ) -> int:
-    """Leave out as few turns as will do; how many items of the chat that were.
+    """Drop as few turns as necessary, and return the number of dropped items.
 
-    ``measure`` tells how long the chat is now. The first ``keeps`` messages and the last turn stay.
+    ``measure`` returns the current length of the chat. The first ``keeps`` messages and the last turn stay.
     """
     dropped = 0
     for _ in range(MEASUREMENTS):

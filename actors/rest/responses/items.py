@@ -1,7 +1,7 @@
-"""Items of a response's input: what the client sends, what is stored of it, and the chat that the model reads. Pure.
+"""Items of a response's input: parsing, the stored form, and the chat that the model reads. Pure functions.
 
-An item has a `type`; a message may leave it out. What an earlier answer was thought to be, and what tools of other servers
-did, is passed over. Refused is what the model would have to read and cannot.
+An item has a `type`, which a message may omit. Reasoning of earlier answers, and the work of other servers' tools, is
+ignored. Content that the model would have to read and cannot is refused.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _KINDS = {
     "item_reference": ("id",),
 }
 _PASSED_OVER = ("reasoning", "compaction", "compaction_summary")
-"""What an earlier answer was thought to be: passed over without a word."""
+"""Reasoning of earlier answers: silently ignored."""
 _REFUSED = ("input_image", "input_file", "input_audio")
 _TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
 _ROLES = ("user", "system", "developer", "assistant")
 MAXIMUM_ITEMS = 1024
 EMPTY = " "
-"""Stands for a question that was left empty: probes ask so, and templates want some text."""
+"""Replaces an empty question, as probes send it, because templates require some text."""
 
 
 def readable_items(
     given: Any, make_id: Any, *, name: str = "input", most: int = MAXIMUM_ITEMS
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Items in one form, each with an id, and the types of those that were passed over; ``name`` is the field's.
+    """Normalize items, each with an id, and return the types of ignored ones; ``name`` is the field's.
 
     Raises `InvalidField`.
     """
@@ -69,7 +69,7 @@ def readable_items(
 
 
 def referenced_ids(items: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
-    """Where items stand that only name one of an earlier response, and its id."""
+    """Return position and id of each item that refers to one of an earlier response."""
     return [(index, one["id"]) for index, one in enumerate(items) if one["type"] == "item_reference"]
 
 
@@ -131,26 +131,27 @@ def _joined(parts: Sequence[dict[str, Any]]) -> str:
 
 @define
 class Chat:
-    """The chat that items make, as messages of `/v1/chat/completions`, and where each came from."""
+    """The chat made from items, as messages of `/v1/chat/completions`, with the origin of each."""
 
     messages: list[dict[str, Any]] = field(factory=list)
     places: list[str] = field(factory=list)
-    """Of each message, what its client calls it."""
+    """The client's name for each message."""
 
     def add(self, message: dict[str, Any], place: str) -> None:
-        """One more message."""
+        """Append a message."""
         self.messages.append(message)
         self.places.append(place)
 
     @property
     def characters(self) -> int:
-        """Of all texts."""
+        """Total length of all texts."""
         return sum(len(one["content"]) for one in self.messages)
 
     def without_oldest(self, first: int) -> int:
-        """Leave out the oldest turn behind the first ``first`` messages; how many messages that were, perhaps none.
+        """Drop the oldest turn after the first ``first`` messages. Returns the number of dropped messages, possibly
+        0.
 
-        A turn is what the user said with all up to the next: a call goes with its result.
+        A turn is a message of the user and all that follow up to the next, so that a call goes with its result.
         """
         begins = [at for at, one in enumerate(self.messages) if at >= first and one["role"] == "user"]
         if len(begins) < 2:
@@ -168,7 +169,7 @@ def chat_of(
     *,
     source: str = "previous_response_id",
 ) -> Chat:
-    """The chat of earlier items, which come from the field ``source``, and of this request's own."""
+    """Build the chat from earlier items, which come from the field ``source``, and this request's own."""
     chat = Chat()
     if instructions:
         chat.add({"role": "system", "content": instructions}, "instructions")
@@ -201,7 +202,7 @@ def _add(chat: Chat, item: dict[str, Any], place: str) -> None:
             "type": "function",
             "function": {"name": item["name"], "arguments": arguments},
         }
-        # Calls that were made together stand in one turn, behind the text before them.
+        # Calls made together belong to one turn, after the text before them.
         if last is not None and last["role"] == "assistant":
             last.setdefault("tool_calls", []).append(call)
         else:

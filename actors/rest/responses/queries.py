@@ -1,4 +1,4 @@
-"""Queries of the Responses API, and pages of items. Pure."""
+"""Queries of the Responses API, and pages of items. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ItemsQuery", "StreamQuery", "item_list", "item_page"]
 
 @frozen(kw_only=True)
 class StreamQuery:
-    """Of `GET /v1/responses/{id}`."""
+    """Query of `GET /v1/responses/{id}`."""
 
     stream: bool | None = None
     starting_after: int | None = field(default=None, validator=between(0, 2**53))
@@ -24,16 +24,16 @@ class StreamQuery:
 
 @frozen(kw_only=True)
 class ItemsQuery:
-    """Of a list of items."""
+    """Query of a list of items."""
 
     limit: int = field(default=20, validator=between(1, 100))
     order: str = field(default="desc", validator=one_of("asc", "desc"))
     after: str | None = field(default=None, validator=length(1, 256, "characters"))
-    """Id of the last item of the page before."""
+    """Id of the last item of the previous page."""
 
 
 def item_page(items: Sequence[dict[str, Any]], wanted: ItemsQuery) -> dict[str, Any]:
-    """One page. Raises `InvalidField` for a cursor that is no item of the list."""
+    """Return one page. Raises `InvalidField` for a cursor that is not an item of the list."""
     ordered = list(items) if wanted.order == "asc" else list(reversed(items))
     first = 0
     if wanted.after is not None:
@@ -46,7 +46,7 @@ def item_page(items: Sequence[dict[str, Any]], wanted: ItemsQuery) -> dict[str, 
 
 
 def item_list(page: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """A page as OpenAI's clients read it."""
+    """Format a page as OpenAI's clients expect it."""
     return {
         "object": "list",
         "data": list(page),

@@ -1,4 +1,4 @@
-"""Reads what a stored response has come to: its events, its output items, and how much of it was thought. Pure."""
+"""Reads a stored response: its events, its output items, and its number of reasoning tokens. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["all_events", "as_it_stands", "output_of", "reader_of", "reading_of"]
 
 
 def reading_of(response: NewResponse) -> AnswerReader:
-    """Counts what is thought of the answer to this request as it comes."""
+    """Make a reader that counts reasoning tokens in the answer to this request."""
     return reader_of(ResponseHead.of_response(response))
 
 
 def reader_of(head: ResponseHead) -> AnswerReader:
-    """The same of a head. Its calls are not read: nothing in them is thought."""
+    """Make a reader from a head. It does not parse calls, which contain no reasoning."""
     return AnswerReader(
         ReasoningForm(marks=ReasoningMarks[head.reasoning_marks]),
         ToolCallFormat[head.tool_call_format],
@@ -28,7 +28,7 @@ def reader_of(head: ResponseHead) -> AnswerReader:
 
 
 def all_events(head: ResponseHead, snapshot: ResponseSnapshot) -> tuple[ResponseEvents, dict[str, Any] | None]:
-    """What a stored response amounts to so far, and its last event where it has ended."""
+    """Replay a stored response. Returns its events so far, and the last one if it has ended."""
     events = ResponseEvents(head)
     last = None
     for _ in events.begin():
@@ -41,12 +41,12 @@ def all_events(head: ResponseHead, snapshot: ResponseSnapshot) -> tuple[Response
 
 
 def output_of(snapshot: ResponseSnapshot) -> list[dict[str, Any]]:
-    """Its output items."""
+    """Return its output items."""
     return all_events(ResponseHead.of(snapshot), snapshot)[0].output
 
 
 def as_it_stands(head: ResponseHead, snapshot: ResponseSnapshot) -> dict[str, Any]:
-    """The response's object."""
+    """Return the response object."""
     events, last = all_events(head, snapshot)
     if last is not None:
         response: dict[str, Any] = last["response"]

@@ -1,7 +1,7 @@
-"""What clients of the Responses API send, field by field, and the chat completion that it amounts to. Pure.
+"""Requests of the Responses API, field by field, and the chat completions that they amount to. Pure functions.
 
-Sampling, tools, choices and schemas are those of `/v1/chat/completions`: a body becomes one of that API, is checked there,
-and what is wrong is named as its client wrote it.
+Sampling, tools, choices and schemas are those of `/v1/chat/completions`: a body is converted to one of that API and
+checked there, and errors are translated back to the client's field names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from protocol.validation import FieldFault, between, length, one_of
 __all__ = ["ID", "ResponsesRequest", "item_id", "labels", "new_id", "read_responses_request"]
 
 ID = re.compile(r"resp_[0-9a-f]{48}")
-"""No other is asked for in the database."""
+"""Ids of any other form are not looked up in the database."""
 LOGPROBS = "message.output_text.logprobs"
 MAXIMUM_LABELS = 16
 _PASSED_ON = (
@@ -54,17 +54,17 @@ _IN_MESSAGE = re.compile(r"^\.tool_calls\[\d+\]\.(function\.)?")
 
 
 def new_id(draw: str) -> str:
-    """The id of a response, of 48 hexadecimal digits."""
+    """Build the id of a response from 48 hexadecimal digits."""
     return f"resp_{draw}"
 
 
 def item_id(response_id: str, kind: str, place: str) -> str:
-    """The id of an item, which names its response too: `msg_…_0` of the output, `msg_…_i0` of the input."""
+    """Build the id of an item, which includes the response's: `msg_…_0` in the output, `msg_…_i0` in the input."""
     return f"{_PREFIXES.get(kind, 'out')}_{response_id.removeprefix('resp_')}_{place}"
 
 
 def labels(_: object, attribute: Attribute[Any], value: Any) -> None:
-    """Validates `metadata`."""
+    """Validate `metadata`."""
     if value is None:
         return
     if len(value) > MAXIMUM_LABELS:
@@ -78,7 +78,7 @@ def labels(_: object, attribute: Attribute[Any], value: Any) -> None:
 
 @frozen(kw_only=True)
 class _Plain:
-    """Fields that the codec can check by their types."""
+    """Fields that the codec can check by type."""
 
     model: str = field(validator=length(1, 256, "characters"))
     instructions: str | None = field(default=None, repr=False)
@@ -106,47 +106,47 @@ class ResponsesRequest:
     """Body of `POST /v1/responses`."""
 
     id: str
-    """Of the response that will answer it."""
+    """Id of the response that will answer it."""
     created_ms: int
     plain: _Plain
     conversation_id: str | None
-    """The conversation that it is made in."""
+    """The conversation that the response belongs to."""
     items: list[dict[str, Any]] = field(repr=False)
-    """The input, in one form."""
+    """The input as a list of items."""
     passed_on: dict[str, Any] = field(repr=False)
-    """Fields that `/v1/chat/completions` has too."""
+    """Fields in common with `/v1/chat/completions`."""
     tools: list[dict[str, Any]] = field(repr=False)
     """The functions as the client wrote them."""
     tool_places: list[int] = field(repr=False)
-    """Where each stands among all tools of the request."""
+    """Position of each function among all tools of the request."""
     tool_choice: Any
     text_format: dict[str, Any] = field(repr=False)
     effort: str | None
     ignored: list[str]
-    """Names of fields that were passed over."""
+    """Names of ignored fields."""
 
     @property
     def is_stored(self) -> bool:
-        """Whether it can be read again."""
+        """True if the response is stored and can be read again."""
         return self.plain.store is not False
 
     @property
     def has_logprobs(self) -> bool:
-        """Whether each token's log-probability is told."""
+        """True if the log-probability of each token is returned."""
         return LOGPROBS in (self.plain.include or ())
 
     @property
     def drops_oldest(self) -> bool:
-        """Whether the oldest turns of what is too long are left out."""
+        """True if the oldest turns of a long chat are dropped."""
         return self.plain.truncation == "auto"
 
     def chat(self, before: Sequence[dict[str, Any]]) -> Chat:
-        """The chat behind these earlier items."""
+        """Build the chat that follows these earlier items."""
         source = "previous_response_id" if self.conversation_id is None else "conversation"
         return chat_of(self.plain.instructions, before, self.items, source=source)
 
     def chat_request(self, chat: Chat) -> ChatCompletionRequest:
-        """The chat completion that it amounts to. Raises `InvalidField`, named as the client wrote it."""
+        """Convert to a chat completion. Raises `InvalidField` with the client's field names."""
         body: dict[str, Any] = {
             "model": self.plain.model,
             "messages": chat.messages,
@@ -165,7 +165,7 @@ class ResponsesRequest:
             raise self._as_written(error, chat) from None
 
     def generate(self, chat: Chat, tool_call_format: ToolCallFormat) -> tuple[Generate, ChatCompletionRequest]:
-        """The engine's request, and the chat completion behind it. Raises `InvalidField`."""
+        """Build the engine's request and the chat completion behind it. Raises `InvalidField`."""
         wanted = self.chat_request(chat)
         try:
             return generate_from_chat(wanted, tool_call_format), wanted
@@ -173,7 +173,7 @@ class ResponsesRequest:
             raise self._as_written(error, chat) from None
 
     def echo(self, model: str, wanted: ChatCompletionRequest) -> dict[str, Any]:
-        """What a response says of its request."""
+        """Fields of the response that repeat the request."""
         plain = self.plain
         return {
             "background": bool(plain.background),
@@ -201,7 +201,7 @@ class ResponsesRequest:
         }
 
     def _as_written(self, error: InvalidField, chat: Chat) -> InvalidField:
-        """An error of the chat completion under the names of this API."""
+        """Translate an error of the chat completion to the names of this API."""
         field_name = (error.field or "").removeprefix("body.")
         name = field_name
         if found := re.match(r"messages\[(\d+)\]", name):
@@ -220,7 +220,7 @@ class ResponsesRequest:
 
 
 def read_responses_request(body: dict[str, Any], response_id: str) -> ResponsesRequest:
-    """A body as JSON to the request. Raises `InvalidField`."""
+    """Parse a JSON body. Raises `InvalidField`."""
     taken, ignored = sort_by_rules(body, RULES)
     conversation_id = _conversation(taken.pop("conversation", None))
     has_before = conversation_id is not None or taken.get("previous_response_id") is not None
@@ -237,7 +237,7 @@ def read_responses_request(body: dict[str, Any], response_id: str) -> ResponsesR
     passed_on = {name: taken.pop(name) for name in _PASSED_ON if name in taken}
     plain: _Plain = structure({name: one for name, one in taken.items() if one is not None}, _Plain, prefix="body")
     if conversation_id is not None and plain.previous_response_id is not None:
-        raise _wrong("conversation", "may not be given with previous_response_id: each says what comes before")
+        raise _wrong("conversation", "may not be given with previous_response_id: both say what comes before")
     if conversation_id is not None and plain.store is False:
         raise _wrong("conversation", "may not be given with store false: the answer could not be added to it")
     unknown = [f"include[]/{one[:64]}" for one in plain.include or () if one != LOGPROBS]
@@ -258,7 +258,7 @@ def read_responses_request(body: dict[str, Any], response_id: str) -> ResponsesR
 
 
 def _conversation(given: Any) -> str | None:
-    """The id of a conversation, which stands alone or in an object."""
+    """Parse the id of a conversation, given alone or in an object."""
     if given is None:
         return None
     name = "conversation"
@@ -270,7 +270,7 @@ def _conversation(given: Any) -> str | None:
 
 
 def _functions(tools: Any) -> tuple[list[dict[str, Any]], list[int], list[str]]:
-    """The functions among the tools, where they stand, and the names of the other types."""
+    """Return the functions among the tools, their positions, and the names of other types."""
     if tools is None:
         return [], [], []
     if not isinstance(tools, list) or len(tools) > 256:
@@ -302,7 +302,7 @@ def _without_type(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choice(choice: Any, tools: Sequence[dict[str, Any]]) -> Any:
-    """A choice of what can be called; `auto` of tools that were all left out asks for nothing."""
+    """Parse a tool choice; `auto` is dropped if all tools were left out."""
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
         return {**choice, "tools": [one for one in choice["tools"] if _is_function(one)]}
     return choice
@@ -313,7 +313,7 @@ def _is_function(tool: Any) -> bool:
 
 
 def _nested_choice(choice: Any) -> Any:
-    """As `/v1/chat/completions` writes it; what is no choice at all is left for that to refuse."""
+    """Convert to the form of `/v1/chat/completions`, which also rejects invalid choices."""
     if not isinstance(choice, dict):
         return choice
     if choice.get("type") == "function":
@@ -329,7 +329,7 @@ def _nested_choice(choice: Any) -> Any:
 
 
 def _text_format(text: Any) -> tuple[dict[str, Any], list[str]]:
-    """What form the text shall have, and what else was asked of it."""
+    """Return the text format, and the names of other options."""
     if text is None:
         return {"type": "text"}, []
     if not isinstance(text, dict):
@@ -373,5 +373,5 @@ def _wrong(path: str, problem: str) -> InvalidField:
     return InvalidField(f"body.{path} {problem}", field=f"body.{path}")
 
 
-# Built when this module is imported, so that the first request costs no more than the next.
+# Compiles the codec at import, so that the first request is as fast as the others.
 structure({"model": "m", "metadata": {"a": "b"}, "include": []}, _Plain)

@@ -1,6 +1,6 @@
-"""OpenAI's `/v1/responses`: a response is begun, read again from any place, cancelled and deleted.
+"""OpenAI's `/v1/responses`: responses are created, read again from any position, cancelled and deleted.
 
-Thin: a request becomes a chat completion's `Generate`; what comes of it is told by `events.py`, live and from storage alike.
+Thin: a request becomes a chat completion's `Generate`; `events.py` renders the result, live and from storage alike.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ TITLE_CHARACTERS = 100
 
 
 def register_responses(app: QuartTrio, services: Services) -> None:
-    """Register `/v1/responses` and what is below it."""
+    """Register `/v1/responses` and the routes below it."""
     ignored_fields = IgnoredFields(app)
     starter = _ResponseStarter(services)
 
@@ -72,7 +72,7 @@ def register_responses(app: QuartTrio, services: Services) -> None:
         ignored_fields.note(who.client_id, wanted.ignored)
         key = await idempotency_key(who, "response")
         if key is not None and not wanted.is_stored:
-            # What ends with its connection is not there to be told again.
+            # A response that ends with its connection cannot be returned again.
             ignored_fields.note(who.client_id, ["Idempotency-Key"])
             key = None
         begun = await starter.begin_once(who, wanted, key)
@@ -127,7 +127,7 @@ class _Begun:
 
 @attrs.frozen
 class _ResponseStarter:
-    """Begins responses."""
+    """Creates responses."""
 
     services: Services
 
@@ -136,7 +136,7 @@ class _ResponseStarter:
         return await self.services.responses.ask(message, timeout=timeout)
 
     async def begin_once(self, who: Identity, wanted: ResponsesRequest, key: IdempotencyKey | None) -> _Begun:
-        """Begin the response, or find the one that its key has begun. Raises what refuses it; then nothing is stored."""
+        """Create the response, or find the one created with the same key. If this raises, nothing was stored."""
         begun = await self._begun_before(who, key)
         if begun is not None:
             return begun
@@ -144,14 +144,14 @@ class _ResponseStarter:
         try:
             return await self._begin(who, wanted, health, key)
         except CommandRefused as refusal:
-            # The same command, sent twice at once, is what the conversation is being answered with.
+            # The conflict may come from the same request, sent twice at once, that holds the conversation.
             begun = await self._begun_before(who, key) if refusal.code is ErrorCode.CONFLICT else None
             if begun is None:
                 raise
             return begun
 
     async def _begun_before(self, who: Identity, key: IdempotencyKey | None) -> _Begun | None:
-        """The response that this key has begun already."""
+        """Return the response that was created with this key, if there is one."""
         if key is None:
             return None
         found = await self.ask(FindBegun(client_id=who.client_id, key=key))
@@ -165,7 +165,7 @@ class _ResponseStarter:
     async def _begin(
         self, who: Identity, wanted: ResponsesRequest, health: EngineHealth, key: IdempotencyKey | None
     ) -> _Begun:
-        """Begin the response. Raises what refuses it; then nothing is stored."""
+        """Create the response. If this raises, nothing was stored."""
         wanted = await self._with_referenced(who.client_id, wanted)
         before, conversation = await self._before(who.client_id, wanted)
         chat = wanted.chat(before)
@@ -219,7 +219,7 @@ class _ResponseStarter:
     async def _before(
         self, client_id: str, wanted: ResponsesRequest
     ) -> tuple[list[dict[str, Any]], ItemConversation | None]:
-        """Items of all that it goes on from, oldest first, and its conversation."""
+        """Return all preceding items, oldest first, and the conversation, if there is one."""
         if (name := wanted.conversation_id) is not None:
             if not is_client_name(name):
                 raise no_conversation(name, "body.conversation")
@@ -243,7 +243,7 @@ class _ResponseStarter:
         return items, None
 
     async def _with_referenced(self, client_id: str, wanted: ResponsesRequest) -> ResponsesRequest:
-        """The same with each item that only names one of an earlier response's output, or input, in full."""
+        """Replace references to items of earlier responses by the items themselves."""
         items = list(wanted.items)
         known: dict[str, dict[str, dict[str, Any]]] = {}
         for index, name in referenced_ids(items):
@@ -266,7 +266,7 @@ class _ResponseStarter:
     async def _fitted(
         self, who: Identity, wanted: ResponsesRequest, chat: Chat, health: EngineHealth
     ) -> tuple[Generate, ChatCompletionRequest, int]:
-        """The engine's request, and how many items were left out where the request allows that."""
+        """Build the engine's request. Returns also the number of items dropped, if the request allows that."""
         dropped = 0
         if wanted.drops_oldest:
 
@@ -286,7 +286,7 @@ class _ResponseStarter:
 async def _stream(
     services: Services, head: ResponseHead, source: ResponseSource, after: int = -1
 ) -> AsyncGenerator[bytes, None]:
-    """The events behind a number. A stream that has begun ends with the response's end or an error, never with silence."""
+    """Yield the events after a number. A stream that has begun always ends with the response's end or an error."""
     events = ResponseEvents(head)
     for event in events.begin():
         if event["sequence_number"] > after:
@@ -314,7 +314,7 @@ async def _stream(
 
 
 async def _whole(head: ResponseHead, source: ResponseSource) -> dict[str, Any]:
-    """The response once it has ended."""
+    """Wait for the response to end, and return it."""
     events = ResponseEvents(head)
     for _ in events.begin():
         pass
@@ -338,13 +338,13 @@ def _title(chat: Chat) -> str:
 
 
 def _named(places: Sequence[str]) -> list[str]:
-    """Places in a schema that answers leave out, as this API calls it."""
+    """Translate places in a schema that answers leave out to this API's names."""
     name = "response_schema"
     return [f"text.format.schema{one.removeprefix(name)}" if one.startswith(name) else one for one in places]
 
 
 def _checked(response_id: str) -> str:
-    """An id that may be asked for. Raises `CommandRefused` for what cannot be one."""
+    """Check the format of an id. Raises `CommandRefused` if it cannot exist."""
     if not ID.fullmatch(response_id):
         raise CommandRefused(ErrorCode.NOT_FOUND, f"Response with id {response_id[:64]!r} not found.", field="id")
     return response_id

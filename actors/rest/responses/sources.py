@@ -1,4 +1,4 @@
-"""Where the text of a response comes from: storage's service for one that is stored, the engine itself for one that is not."""
+"""Sources of a response's text: the responses service for a stored response, the engine itself for any other."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from runtime import ActorDead, ActorRef, AskDeadline
 __all__ = ["PagesOfStored", "PagesOfSubscriber", "ResponseSource"]
 
 FOLLOW_SECONDS = 5.0
-"""One ask waits so long for more."""
+"""Longest wait of a single request for more text."""
 ASK_SECONDS = 15.0
 LOST_SECONDS = 30.0
-"""How long the service may be away, which is being started again."""
+"""How long the service may be unreachable while it restarts."""
 
 
 class ResponseSource(Protocol):
-    """Gives the text of one response, page by page."""
+    """Returns the text of one response page by page."""
 
     stream: str
     """Name of its generation."""
 
     async def next(self) -> ResponsePage:
-        """What comes next; an empty page where nothing has come for some seconds. The last has an end."""
+        """Return the next page; an empty one if nothing arrives for some seconds. The last page has an `end`."""
 
 
 class PagesOfStored:
-    """A stored response, from its beginning. Reading it changes nothing."""
+    """Reads a stored response from its beginning, without changing it."""
 
     def __init__(self, responses: ActorRef[ResponsesRequest], client_id: str, response_id: str) -> None:
         self.stream = response_id
@@ -45,7 +45,7 @@ class PagesOfStored:
         self._lost_at: float | None = None
 
     async def next(self, wait_seconds: float = FOLLOW_SECONDS) -> ResponsePage:
-        """As of `ResponseSource`. Raises `CommandRefused` where it was deleted."""
+        """Return the next page. Raises `CommandRefused` if the response was deleted."""
         try:
             page: ResponsePage = await self._responses.ask(
                 FollowResponse(
@@ -70,16 +70,16 @@ class PagesOfStored:
 
 
 class PagesOfSubscriber:
-    """A response that is not stored: it ends with the request that began it."""
+    """Reads a response that is not stored and ends with its request."""
 
     def __init__(self, subscriber: StreamSubscriber, reader: AnswerReader) -> None:
-        """``reader`` counts what is thought."""
+        """``reader`` counts reasoning tokens."""
         self.stream = subscriber.stream
         self._subscriber = subscriber
         self._reader = reader
 
     async def next(self) -> ResponsePage:
-        """As of `ResponseSource`."""
+        """Return the next page."""
         ended_ms = now_milliseconds()
         try:
             tokens = await self._subscriber.take_within(FOLLOW_SECONDS)
